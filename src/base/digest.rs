@@ -1,0 +1,249 @@
+//! SHA-256 and the names that tell its uses apart.
+//!
+//! **Holds.** A `BlobDigest` names bytes as stored, a `DiffId` an uncompressed layer tar, a `ChainId` a stack of
+//! layers, a `StepKey` everything that determines a step's result, a `ContentDigest` what a selection of files
+//! holds. Passing one where another is wanted does not compile.
+//! **Order.** The text form is `sha256:<64 lower-case hex>` and parsing accepts nothing else (S-19): a digest
+//! that was parsed is safe as a file name.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::Digest as _;
+
+/// Thirty-two bytes of SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+/// A digest that is not `sha256:` and 64 lower-case hexadecimal digits.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("invalid digest {0:?}: want sha256: and 64 lower-case hexadecimal digits")]
+pub struct InvalidDigest(pub String);
+
+impl Sha256 {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The 64 lower-case hexadecimal digits, without a prefix.
+    pub fn hex(&self) -> String {
+        let mut out = String::with_capacity(64);
+        for byte in self.0 {
+            for nibble in [byte >> 4, byte & 15] {
+                out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+        }
+        out
+    }
+
+    /// Parses 64 lower-case hexadecimal digits.
+    pub fn from_hex(hex: &str) -> Result<Self, InvalidDigest> {
+        let invalid = || InvalidDigest(hex.chars().take(128).collect());
+        let bytes = hex.as_bytes();
+        if bytes.len() != 64 {
+            return Err(invalid());
+        }
+        let nibble = |b: u8| match b {
+            b'0'..=b'9' => Ok(b - b'0'),
+            b'a'..=b'f' => Ok(b - b'a' + 10),
+            _ => Err(invalid()),
+        };
+        let mut out = [0u8; 32];
+        for (i, pair) in bytes.chunks_exact(2).enumerate() {
+            out[i] = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(out))
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", &self.hex()[..12])
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let invalid = || InvalidDigest(text.chars().take(128).collect());
+        let hex = text.strip_prefix("sha256:").ok_or_else(invalid)?;
+        Self::from_hex(hex).map_err(|_| invalid())
+    }
+}
+
+macro_rules! named_digest {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub Sha256);
+
+        impl $name {
+            /// The 64 hexadecimal digits, safe as a file name.
+            pub fn hex(&self) -> String {
+                self.0.hex()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({:?})", stringify!($name), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidDigest;
+
+            fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+named_digest! {
+    /// Names bytes exactly as a store or registry holds them (compressed layer, config, manifest).
+    BlobDigest;
+    /// Names an uncompressed layer tar (image-spec, config `rootfs.diff_ids`).
+    DiffId;
+    /// Names a stack of layers (image-spec, "Layer ChainID").
+    ChainId;
+    /// Names everything that determines a step's result.
+    StepKey;
+    /// Names what a file or a selection of files holds.
+    ContentDigest;
+}
+
+impl ChainId {
+    /// The chain made by laying `diff` over `parent` (image-spec: `H(parent + " " + diff)`, or `diff` alone).
+    pub fn over(parent: Option<ChainId>, diff: DiffId) -> ChainId {
+        match parent {
+            None => ChainId(diff.0),
+            Some(parent) => ChainId(Sha256::of(format!("{parent} {diff}").as_bytes())),
+        }
+    }
+}
+
+/// SHA-256 over bytes as they come.
+#[derive(Clone, Default)]
+pub struct Hasher(sha2::Sha256);
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes more bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes taken.
+    pub fn finish(self) -> Sha256 {
+        Sha256(self.0.finalize().into())
+    }
+}
+
+/// Hashes and counts what passes through to an inner writer or from an inner reader.
+pub struct Hashing<T> {
+    inner: T,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<T> Hashing<T> {
+    /// Wraps `inner`; nothing counted yet.
+    pub fn new(inner: T) -> Self {
+        Self { inner, hasher: Hasher::new(), count: 0 }
+    }
+
+    /// The inner stream, the digest and the number of bytes that passed.
+    pub fn finish(self) -> (T, Sha256, u64) {
+        (self.inner, self.hasher.finish(), self.count)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buf)?;
+        self.hasher.update(&buf[..n]);
+        self.count += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hasher.update(&buf[..n]);
+        self.count += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_only_sha256_and_lower_case_hex() {
+        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Sha256::of(b"").to_string(), empty);
+        assert_eq!(empty.parse::<BlobDigest>().map(|d| d.to_string()), Ok(empty.to_owned()));
+        // S-19
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:../../etc/passwd",
+            "sha512:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855",
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8550",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ] {
+            assert!(bad.parse::<Sha256>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn chains_follow_the_image_spec() {
+        let a = DiffId(Sha256::of(b"a"));
+        let b = DiffId(Sha256::of(b"b"));
+        let one = ChainId::over(None, a);
+        assert_eq!(one.0, a.0);
+        let two = ChainId::over(Some(one), b);
+        assert_eq!(two.0, Sha256::of(format!("{a} {b}").as_bytes()));
+    }
+}

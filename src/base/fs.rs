@@ -1,0 +1,146 @@
+//! The file-system calls we allow on paths of our own (the store, outputs); every error names operation and path.
+//!
+//! Paths that somebody else controls (contexts, roots) go through [`super::rooted`] instead.
+
+#![expect(clippy::disallowed_methods, reason = "the one place that wraps std::fs for paths of our own")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// `open /x/y: permission denied`: what was being done, to what, and why it did not work.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {}: {source}", path.display())]
+pub struct FsError {
+    /// The verb, lower-case: `open`, `create`, `rename`.
+    pub operation: &'static str,
+    /// Its operand.
+    pub path: PathBuf,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+impl FsError {
+    /// Ties an error to its operation and path.
+    pub fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self { operation, path: path.to_owned(), source: source.into() }
+    }
+
+    /// The path does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Opens `path` for reading, close-on-exec.
+pub fn open(path: &Path) -> Result<File, FsError> {
+    File::open(path).map_err(|e| FsError::new("open", path, e))
+}
+
+/// The whole of a file of our own; `None` if it does not exist.
+pub fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(FsError::new("read", path, e)),
+    }
+}
+
+/// The whole of a file of our own.
+pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
+    std::fs::read(path).map_err(|e| FsError::new("read", path, e))
+}
+
+/// Creates `path` and its parents with mode 0700. Ok: it is a directory, made now or before.
+pub fn ensure_dir(path: &Path) -> Result<(), FsError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| FsError::new("create directory", path, e))
+}
+
+/// Creates one directory with `mode` (umask applies); it must not exist yet.
+pub fn create_dir(path: &Path, mode: u32) -> Result<(), FsError> {
+    std::fs::DirBuilder::new().mode(mode).create(path).map_err(|e| FsError::new("create directory", path, e))
+}
+
+/// Creates a file that must not exist yet, mode 0600.
+pub fn create_new(path: &Path) -> Result<File, FsError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| FsError::new("create", path, e))
+}
+
+/// Opens or creates a lock file, mode 0600.
+pub fn open_lock(path: &Path) -> Result<File, FsError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| FsError::new("open", path, e))
+}
+
+/// Moves `from` to `to`, replacing a file there.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
+    std::fs::rename(from, to).map_err(|e| FsError::new("rename", to, e))
+}
+
+/// Removes a file. Ok: it is not there, removed now or before.
+pub fn remove_file(path: &Path) -> Result<(), FsError> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory of our own with all it holds, without following links.
+/// Directories that deny us entry are opened up first. Ok: it is not there.
+pub fn remove_tree(path: &Path) -> Result<(), FsError> {
+    let removed = std::fs::remove_dir_all(path);
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path);
+            match std::fs::remove_dir_all(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
+                _ => Ok(()),
+            }
+        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives the owner all rights on every directory below `path`; what cannot be changed shows when it is removed.
+fn open_up(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in walkdir::WalkDir::new(path).follow_links(false).into_iter().flatten() {
+        if entry.file_type().is_dir() {
+            let _ = std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o700));
+        }
+    }
+}
+
+/// The names in a directory of our own, sorted; empty if it does not exist.
+pub fn list(path: &Path) -> Result<Vec<std::ffi::OsString>, FsError> {
+    let mut names = Vec::new();
+    match std::fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                names.push(entry.map_err(|e| FsError::new("list", path, e))?.file_name());
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(FsError::new("list", path, e)),
+    }
+    names.sort();
+    Ok(names)
+}

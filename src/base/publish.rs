@@ -1,0 +1,101 @@
+//! The only way a named file appears.
+//!
+//! **Order.** Write under a temporary name in the same file system → rename over the final name. A reader sees the
+//! old file, the new file or none, never a part (design §1.4). With `durable`, file and directory are also synced, so
+//! the name survives a power cut; content-addressed blobs go without, because opening one verifies it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::fs::{self, FsError};
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A file being written; dropping it without [`Draft::publish`] removes it.
+#[derive(Debug)]
+pub struct Draft {
+    file: File,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Draft {
+    /// Opens a draft in `dir`, which must be on the file system of the final name.
+    pub fn new(dir: &Path) -> Result<Self, FsError> {
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = dir.join(format!(".draft-{}-{number}", std::process::id()));
+            match fs::create_new(&path) {
+                Ok(file) => return Ok(Self { file, path, kept: false }),
+                Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The open file, for reading back what was written.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the draft is until it is published.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ok: `to` names exactly what was written, atomically; a file that was there is replaced.
+    pub fn publish(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
+        use std::os::unix::fs::PermissionsExt;
+        self.file
+            .set_permissions(std::fs::Permissions::from_mode(mode))
+            .map_err(|e| FsError::new("set mode of", &self.path, e))?;
+        fs::rename(&self.path, to)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Already failing, or scratch that the next sweep takes: nothing better to do with the error.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Ok: `path` holds exactly `bytes`, atomically and durably (file and directory synced).
+pub fn durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+    let dir = parent(path);
+    let mut draft = Draft::new(dir)?;
+    draft.write_all(bytes).map_err(|e| FsError::new("write", path, e))?;
+    draft.file.sync_all().map_err(|e| FsError::new("sync", path, e))?;
+    draft.publish(path, mode)?;
+    fs::open(dir)?.sync_all().map_err(|e| FsError::new("sync", dir, e))
+}
+
+/// Ok: `path` holds exactly `bytes`, atomically; a power cut may lose it.
+pub fn atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+    let mut draft = Draft::new(parent(path))?;
+    draft.write_all(bytes).map_err(|e| FsError::new("write", path, e))?;
+    draft.publish(path, mode)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,114 @@
+//! Paths that stay inside a directory.
+//!
+//! **Holds.** A [`Root`] is a directory fd. Every path handed to it is resolved by the kernel with
+//! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`: absolute paths and absolute symlinks start at the root, `..`
+//! stops at it, `/proc` magic links fail (S-18, S-30…S-32, S-90, S-95). Nothing here resolves by string.
+//! **Order.** To change something, open its parent in the root, then act on the last name with no-follow calls: a
+//! link swapped in between is acted on itself, never followed (S-2, S-3, S-23).
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// A directory that paths cannot leave.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+impl Root {
+    /// Opens the directory at `path`, a path of our own; the last component may be a symlink.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Takes a directory fd.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Opens `path` inside the root, following symlinks inside it. `flags` gets `CLOEXEC` and `NOCTTY`; a fifo is
+    /// opened without blocking only if the caller says `NONBLOCK`, so check the type through `PATH` first (S-91, S-92).
+    pub fn open_at(&self, path: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        resolve(self.0.as_fd(), path, flags, mode, ResolveFlags::empty())
+    }
+
+    /// An `O_PATH` fd of what `path` names, symlinks followed inside the root.
+    pub fn locate(&self, path: &OsStr) -> io::Result<OwnedFd> {
+        self.open_at(path, OFlags::PATH, Mode::empty())
+    }
+
+    /// An `O_PATH` fd of what `path` names; if the last component is a symlink, of the link itself.
+    pub fn locate_nofollow(&self, path: &OsStr) -> io::Result<OwnedFd> {
+        self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+    }
+
+    /// The directory `path` names, as a root of its own.
+    pub fn subdir(&self, path: &OsStr) -> io::Result<Root> {
+        Ok(Root(self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?))
+    }
+
+    /// The parent directory of `path` (resolved in the root) and the last name, which is not looked up.
+    /// `/`, `.`, `..` and the empty path have no last name: `EINVAL`.
+    pub fn parent(&self, path: &OsStr) -> io::Result<(Root, OsString)> {
+        let (parent, name) = split(path)?;
+        Ok((self.subdir(&parent)?, name))
+    }
+
+    /// Opens a regular file for reading; anything else is an error and is never opened (S-91).
+    pub fn open_file(&self, path: &OsStr) -> io::Result<File> {
+        let found = self.locate(path)?;
+        let stat = rustix::fs::fstat(&found)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        reopen(found.as_fd(), OFlags::RDONLY).map(File::from)
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Opens, for reading or writing, the very file an `O_PATH` fd refers to.
+pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
+}
+
+/// `a/b/c` → (`a/b`, `c`); trailing slashes dropped.
+fn split(path: &OsStr) -> io::Result<(OsString, OsString)> {
+    let bytes = path.as_bytes();
+    let end = bytes.iter().rposition(|&b| b != b'/').map_or(0, |i| i + 1);
+    let bytes = &bytes[..end];
+    let start = bytes.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
+    let (parent, name) = bytes.split_at(start);
+    if name.is_empty() || name == b"." || name == b".." {
+        return Err(Errno::INVAL.into());
+    }
+    let parent = if parent.is_empty() { b"." } else { parent };
+    Ok((OsString::from_vec(parent.to_vec()), OsString::from_vec(name.to_vec())))
+}
+
+fn resolve(dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags, mode: Mode, extra: ResolveFlags) -> io::Result<OwnedFd> {
+    let path = if path.is_empty() { OsStr::new(".") } else { path };
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra;
+    // EAGAIN: a rename somewhere raced with `..`; the kernel asks us to try again.
+    for _ in 0..128 {
+        match rustix::fs::openat2(dir, path, flags, mode, resolve) {
+            Err(Errno::AGAIN) => {}
+            Ok(fd) => return Ok(fd),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}

@@ -1,0 +1,89 @@
+//! A reader that fails rather than hand out wrong bytes.
+
+use std::io::{self, Read};
+
+use super::digest::{Hasher, Sha256};
+
+/// What was promised and what came instead; the source of the `io::Error` a [`Verified`] reader ends with.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Mismatch {
+    /// More or fewer bytes than promised.
+    #[error("size mismatch for {digest}: want {want} bytes, got {got}{}", if got > want { " or more" } else { "" })]
+    Size {
+        /// The digest promised.
+        digest: Sha256,
+        /// Bytes promised.
+        want: u64,
+        /// Bytes seen when it was noticed.
+        got: u64,
+    },
+    /// As many bytes as promised, but others.
+    #[error("digest mismatch: want {want}, got {got}")]
+    Digest {
+        /// The digest promised.
+        want: Sha256,
+        /// The digest of what came.
+        got: Sha256,
+    },
+}
+
+/// Passes a stream on and checks it: wrong digest, short stream or one byte too many is an error (S-50).
+///
+/// The check completes when the reader has returned `Ok(0)`; callers must read to the end before they trust a byte.
+pub struct Verified<R> {
+    inner: R,
+    hasher: Option<Hasher>,
+    digest: Sha256,
+    size: u64,
+    seen: u64,
+}
+
+impl<R: Read> Verified<R> {
+    /// Promises that `inner` holds exactly `size` bytes hashing to `digest`.
+    pub fn new(inner: R, digest: Sha256, size: u64) -> Self {
+        Self { inner, hasher: Some(Hasher::new()), digest, size, seen: 0 }
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let invalid = |m: Mismatch| io::Error::new(io::ErrorKind::InvalidData, m);
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let n = self.inner.read(buf)?;
+        self.seen += n as u64;
+        if self.seen > self.size || (n == 0 && self.seen < self.size) {
+            return Err(invalid(Mismatch::Size { digest: self.digest, want: self.size, got: self.seen }));
+        }
+        if n > 0 {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&buf[..n]);
+            }
+        } else if let Some(hasher) = self.hasher.take() {
+            let got = hasher.finish();
+            if got != self.digest {
+                return Err(invalid(Mismatch::Digest { want: self.digest, got }));
+            }
+        }
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_short_and_long_streams_fail() {
+        let read = |data: &[u8], promised: &[u8]| {
+            let mut out = Vec::new();
+            Verified::new(data, Sha256::of(promised), promised.len() as u64).read_to_end(&mut out).map(|_| out)
+        };
+        assert_eq!(read(b"abc", b"abc").ok(), Some(b"abc".to_vec()));
+        assert!(read(b"", b"").is_ok());
+        for bad in [&b"ab"[..], b"abd", b"abcd", b""] {
+            assert!(read(bad, b"abc").is_err(), "{bad:?}");
+        }
+    }
+}

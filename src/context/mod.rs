@@ -1,0 +1,1 @@
+//! the files a build may read.

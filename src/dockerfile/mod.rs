@@ -1,0 +1,1 @@
+//! text → AST with spans; expansion; lint; diagnostics. No I/O.

@@ -1,0 +1,205 @@
+//! Image configs (image-spec `config.md`) with Docker's additions, as BuildKit writes them (behaviour §1.10).
+//!
+//! Docker's `Healthcheck`, `Shell`, `OnBuild` and `ArgsEscaped` are written into OCI configs too (A9). Fields we do
+//! not know are kept from the base (F-12).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::digest::DiffId;
+use crate::base::time::Timestamp;
+
+use super::manifest::{InvalidDocument, parse, serialize, shape};
+use super::platform::Platform;
+
+/// A whole image config document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// When the image was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// Who made it (MAINTAINER).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// os, architecture, variant, os.version, os.features.
+    #[serde(flatten)]
+    pub platform: Platform,
+    /// How to run it.
+    #[serde(default)]
+    pub config: RuntimeConfig,
+    /// The layers, bottom first.
+    pub rootfs: RootFs,
+    /// One entry per instruction, oldest first; entries that are not `empty_layer` match `rootfs.diff_ids` in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<History>,
+}
+
+/// The layers of an image by the digests of their uncompressed tars.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Always `layers`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Bottom first.
+    #[serde(default)]
+    pub diff_ids: Vec<DiffId>,
+}
+
+/// How to run an image: the `config` object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RuntimeConfig {
+    /// `name`, `uid`, `name:group`, `uid:gid`; empty = root.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// `80/tcp`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    pub exposed_ports: BTreeMap<String, Empty>,
+    /// `K=V`, in order of first definition.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Argument vector put before `cmd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Default arguments, or the whole command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Paths kept out of the image's writable layer at run time.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    pub volumes: BTreeMap<String, Empty>,
+    /// Absolute path.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// Free-form facts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Name or number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    /// Docker: how to tell whether a container works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// Docker: argument vector that runs shell-form commands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
+    /// Docker: instructions for whoever builds on this image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_build: Option<Vec<String>>,
+    /// Docker: `cmd` is one shell string; BuildKit writes it for shell-form CMD and ENTRYPOINT.
+    #[serde(skip_serializing_if = "is_false")]
+    pub args_escaped: bool,
+    /// Whatever else the base had.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
+}
+
+/// `{}`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Docker's health check; durations in nanoseconds, 0 = inherit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    /// Time between checks.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interval: i64,
+    /// Time a check may take.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: i64,
+    /// Time before failures count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_period: i64,
+    /// Time between checks in the start period.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_interval: i64,
+    /// Failures in a row that make it unhealthy.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: i64,
+}
+
+/// What one instruction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// The instruction as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// MAINTAINER at that point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// `buildkit.dockerfile.v0` in BuildKit's images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// It made no layer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub empty_layer: bool,
+}
+
+impl ImageConfig {
+    /// An image with nothing in it: what `FROM scratch` starts from.
+    pub fn scratch(platform: Platform) -> Self {
+        Self {
+            created: None,
+            author: None,
+            platform,
+            config: RuntimeConfig::default(),
+            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() },
+            history: Vec::new(),
+        }
+    }
+
+    /// Reads a config. Refuses one whose history claims more or fewer layers than it has (S-56).
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
+        let config: ImageConfig = parse("image config", bytes)?;
+        let claimed = config.history.iter().filter(|h| !h.empty_layer).count();
+        if !config.history.is_empty() && claimed != config.rootfs.diff_ids.len() {
+            let why = format!("history speaks of {claimed} layers, rootfs of {}", config.rootfs.diff_ids.len());
+            return Err(shape("image config", why));
+        }
+        Ok(config)
+    }
+
+    /// The bytes to store; equal configs give equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serialize(self)
+    }
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+fn is_zero(n: &i64) -> bool {
+    *n == 0
+}
+
+/// Go writes `null` for an empty map or list.
+fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_fields_and_unknown_ones_survive_f12() {
+        let text = br#"{"created":"2024-01-01T00:00:00Z","architecture":"amd64","os":"linux","config":{"Env":null,
+            "Cmd":["sh"],"Healthcheck":{"Test":["CMD","true"],"Interval":1000000},"OnBuild":["RUN x"],"Shell":["/bin/bash","-c"],
+            "Zebra":{"a":1},"Volumes":null},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let config = ImageConfig::parse(text).expect("valid");
+        let again = String::from_utf8(config.to_bytes()).expect("utf-8");
+        for kept in ["Healthcheck", "OnBuild", "Shell", "Zebra", "\"Interval\":1000000"] {
+            assert!(again.contains(kept), "{kept} lost in {again}");
+        }
+        assert_eq!(ImageConfig::parse(again.as_bytes()).expect("valid"), config);
+    }
+}

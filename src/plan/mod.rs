@@ -1,0 +1,1 @@
+//! AST and arguments → graph of steps. No I/O.

@@ -1,0 +1,1 @@
+//! one command inside one root.

@@ -1,0 +1,1 @@
+//! blobs, tags and scratch space on disk.

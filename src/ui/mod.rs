@@ -1,0 +1,1 @@
+//! events and diagnostics as text.
