@@ -1,1 +1,34 @@
-//! keys, records, reasons.
+//! Keys, records, reasons.
+//!
+//! **Holds.** A step's result is determined by its [`KeyParts`]; from that one list come the [`StepKey`] and, when the
+//! key is not found, the [`Miss`] that says which part changed.
+//! **On disk.** `cache/v1/<kk>/<key>`, one JSON [`Record`] per key, where `kk` is the key's first two digits.
+//! `cache/slots/<id>`, the key that the same place of the same Dockerfile had last time: only for explaining misses
+//! and for re-using compressed segments, never for deciding.
+//! **Order.** A record is written after its blob (design §1.4). A record that cannot be read as one is an error, not a miss.
+//! **Not here.** Which steps to look up: `build`. Files and their digests: `context`, `layer`.
+
+mod key;
+mod local;
+mod record;
+
+pub use crate::base::digest::StepKey;
+pub use key::{KeyParts, Miss, Part};
+pub use local::{Local, Slot};
+pub use record::Record;
+
+/// What can go wrong with the cache.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system said no.
+    #[error("cache: {0}")]
+    Fs(#[from] crate::base::fs::FsError),
+    /// A record that is not one: an error, never a miss.
+    #[error("cache record {path} is damaged ({source}); remove it to build the step again")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// Where it fails to parse.
+        source: serde_json::Error,
+    },
+}
