@@ -1,3 +1,7 @@
-//! The `kiln` program.
+//! The `kiln` program: re-entry first, then the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(kiln::cli::main(std::env::args_os()))
+}

@@ -1,1 +1,64 @@
-//! arguments in, exit code out.
+//! Arguments and environment in, exit code out.
+//!
+//! **Holds.** One file per command (`build`, `check`, …), each with one `run` that takes its arguments and a
+//! [`Session`] and returns an exit code or a [`Failure`]. What was typed is `args`; what it means here, on this host
+//! and with this environment, is `request`, the one place that reads the environment; every module's error becomes
+//! words, hints and an exit code in `failure`.
+//! **Order.** argv → `args` → `request` → the floors below → `failure` → exit code. A message is printed once, here.
+//! **Not here.** How events and diagnostics look: `ui`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser as _;
+
+use crate::ui::console::Console;
+
+mod args;
+mod failure;
+mod request;
+mod version;
+
+use args::{Cli, Command};
+use failure::{Done, Failure};
+use request::Environment;
+
+/// What every command is given besides its own arguments.
+struct Session<'a> {
+    /// The environment kiln was started in.
+    environment: &'a Environment,
+    /// Where data and messages go.
+    console: &'a mut Console,
+    /// `--root`, if given.
+    root: Option<PathBuf>,
+}
+
+impl Session<'_> {
+    /// The store's directory: `--root`, else `$KILN_ROOT`, else `/var/lib/kiln` for root, else `$XDG_DATA_HOME/kiln`.
+    fn store_root(&self) -> Result<PathBuf, Failure> {
+        self.environment.store_root(self.root.as_deref())
+    }
+}
+
+/// Runs the command that `argv` (program name first) asks for. The result is the process's exit code: 0 done, 1 the
+/// build failed, 2 usage, 3 this host lacks something, 130 interrupted; a command of `kiln run` passes its own on.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
+    let environment = Environment::read();
+    let mut console = Console::stdio(environment.wants_colour());
+    failure::report_panics();
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(answer) => return console.clap_answer(&answer),
+    };
+    let mut session = Session { environment: &environment, console: &mut console, root: cli.global.root };
+    match dispatch(cli.command, &mut session) {
+        Ok(code) => code,
+        Err(failure) => failure.report(&mut console),
+    }
+}
+
+fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
+    match command {
+        Command::Version(args) => version::run(&args, session),
+    }
+}

@@ -1,0 +1,82 @@
+//! What was typed, nothing looked up.
+//!
+//! **Holds.** The shape of the command line and its help. Values that need no more than their own text to be
+//! understood (image names, platforms, sizes) are parsed here, so that a mistake in one is a usage error before
+//! anything happens (O-50).
+//! **Order.** A flag appears here only when the command does what it says, or refuses it by name (`request`).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds container images from Dockerfiles without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, max_term_width = 110, infer_subcommands = false)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the build failed, 2 usage, 3 this host lacks something, 130 interrupted."
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Where images and the cache are kept [default: $KILN_ROOT, else /var/lib/kiln for root, else ~/.local/share/kiln]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+}
+
+/// The commands. Each one's arguments and code are in its own file.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print kiln's version.
+    Version(VersionArgs),
+}
+
+/// Arguments of `kiln version`.
+#[derive(Debug, Args)]
+pub(super) struct VersionArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+/// How a command prints its data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_and_command_says_what_it_does() {
+        fn visit(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|a| !a.is_hide_set()) {
+                assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
+            }
+            for sub in command.get_subcommands() {
+                assert!(sub.get_about().is_some(), "{}", sub.get_name());
+                visit(sub);
+            }
+        }
+        visit(&Cli::command());
+    }
+}

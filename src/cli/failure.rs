@@ -1,0 +1,197 @@
+//! Errors as words and exit codes: the only place where a module's error meets a person.
+//!
+//! **Holds.** A [`Failure`] has a kind (which decides the exit code), one message, what lies behind it, hints and
+//! excerpts that are already rendered. Printed once, in [`Failure::report`].
+//! **Order.** `error: message`, the excerpt, then `note:` lines, then `hint:` lines.
+
+use std::error::Error;
+
+use crate::base::fs::FsError;
+use crate::ui::console::{Console, Lost};
+use crate::ui::sanitize;
+
+/// The exit code of a command that did what was asked.
+pub(super) const SUCCESS: u8 = 0;
+
+/// An exit code, or why there is none.
+pub(super) type Done = Result<u8, Failure>;
+
+/// What sort of thing went wrong; one exit code each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// 1: the build failed: the Dockerfile, the context, an image, or a command in it.
+    Build,
+    /// 2: the command line asks for something that cannot be.
+    Usage,
+    /// 3: this host lacks something.
+    Host,
+    /// 130: interrupted by a signal.
+    Interrupted,
+}
+
+impl Kind {
+    /// The process's exit code.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Kind::Build => 1,
+            Kind::Usage => 2,
+            Kind::Host => 3,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+/// Why a command did not do what was asked, in words.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Decides the exit code.
+    pub(super) kind: Kind,
+    /// What went wrong: one line, lower-case, no period. Empty: everything is said by `rendered`.
+    pub(super) message: String,
+    /// Messages that are complete already (diagnostics with their excerpts), safe for a terminal.
+    pub(super) rendered: Vec<String>,
+    /// Facts that help to understand.
+    pub(super) notes: Vec<String>,
+    /// What to try.
+    pub(super) hints: Vec<String>,
+    /// Standard output went away: nobody is there to be told.
+    silent: bool,
+}
+
+impl Failure {
+    /// A failure with only a message.
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), rendered: vec![], notes: vec![], hints: vec![], silent: false }
+    }
+
+    /// The command line is wrong.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// The build, or what it was given, is wrong.
+    pub(super) fn build(message: impl Into<String>) -> Self {
+        Self::new(Kind::Build, message)
+    }
+
+    /// The message of `error` and all its sources, each said once.
+    pub(super) fn from_error(kind: Kind, error: &dyn Error) -> Self {
+        Self::new(kind, chain(error))
+    }
+
+    /// Adds what to try.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds a fact.
+    pub(super) fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Prints the failure on standard error and gives the exit code.
+    pub(super) fn report(&self, console: &mut Console) -> u8 {
+        if self.silent {
+            return SUCCESS;
+        }
+        for text in &self.rendered {
+            console.message(text);
+        }
+        if !self.message.is_empty() {
+            console.labelled("error", &sanitize::text(&self.message));
+        }
+        for note in &self.notes {
+            console.labelled("note", &sanitize::text(note));
+        }
+        for hint in &self.hints {
+            console.labelled("hint", &sanitize::text(hint));
+        }
+        self.kind.code()
+    }
+}
+
+/// `error: its source: the source's source`; a source that the message above already quotes is not repeated.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<Lost> for Failure {
+    fn from(lost: Lost) -> Self {
+        let silent = lost.0.kind() == std::io::ErrorKind::BrokenPipe;
+        Self { silent, ..Self::new(Kind::Host, format!("write to standard output: {}", lost.0)) }
+    }
+}
+
+impl From<FsError> for Failure {
+    fn from(error: FsError) -> Self {
+        match error.source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::from_error(Kind::Host, &error).hint("free some space, or choose another place with --root")
+            }
+            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                Self::from_error(Kind::Host, &error)
+            }
+            _ => Self::from_error(Kind::Build, &error),
+        }
+    }
+}
+
+/// A panic is a bug: it says so, where it is, and the process exits with 101.
+pub(super) fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        use std::io::Write as _;
+        let what = panic.payload_as_str().unwrap_or("panic");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        // Standard error may be gone; then nobody can be told.
+        let _ = writeln!(std::io::stderr(), "error: this is a bug in kiln: {} ({place})", sanitize::text(what));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_documented_exit_code_o72() {
+        let codes = [Kind::Build, Kind::Usage, Kind::Host, Kind::Interrupted].map(Kind::code);
+        assert_eq!(codes, [1, 2, 3, 130]);
+    }
+
+    #[test]
+    fn a_failure_is_one_message_then_notes_then_hints_p22() {
+        let mut console = Console::capture();
+        let failure = Failure::usage("no such \u{1b}[31mthing").note("it was never there").hint("look elsewhere");
+        assert_eq!(failure.report(&mut console), 2);
+        let (out, err) = console.captured();
+        assert_eq!(out, "");
+        // S-99: the escape arrives as text.
+        assert_eq!(err, "error: no such \\x1b[31mthing\nnote: it was never there\nhint: look elsewhere\n");
+    }
+
+    #[test]
+    fn a_chain_says_each_cause_once() {
+        let cause = std::io::Error::other("no space");
+        let error = FsError::new("write", std::path::Path::new("/x"), cause);
+        assert_eq!(chain(&error), "write /x: no space");
+    }
+
+    #[test]
+    fn a_closed_standard_output_is_not_an_error() {
+        let failure = Failure::from(Lost(std::io::ErrorKind::BrokenPipe.into()));
+        let mut console = Console::capture();
+        assert_eq!(failure.report(&mut console), SUCCESS);
+        assert_eq!(console.captured().1, "");
+    }
+}

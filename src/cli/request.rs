@@ -1,0 +1,101 @@
+//! From what was typed to what is meant here: the one place that reads the environment.
+//!
+//! **Holds.** [`Environment`], a value read once at start and passed on; below this module nothing asks the process
+//! what its variables, user or directory are.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::failure::{Failure, Kind};
+
+/// The variables and user kiln was started with.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    /// Effective user id.
+    pub(super) uid: u32,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub(super) fn read() -> Self {
+        Self { variables: std::env::vars_os().collect(), uid: rustix::process::geteuid().as_raw() }
+    }
+
+    /// A variable's value, also if it is empty.
+    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// A variable's value; empty counts as unset.
+    pub(super) fn non_empty(&self, name: &str) -> Option<&OsStr> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// No `NO_COLOR` (O-70), and a terminal that is not dumb. Whether there is a terminal is the console's to know.
+    pub(super) fn wants_colour(&self) -> bool {
+        self.non_empty("NO_COLOR").is_none() && self.get("TERM").is_none_or(|term| term != "dumb")
+    }
+
+    /// Where the store is (design §5).
+    pub(super) fn store_root(&self, option: Option<&Path>) -> Result<PathBuf, Failure> {
+        if let Some(root) = option {
+            return Ok(root.to_owned());
+        }
+        if let Some(root) = self.non_empty("KILN_ROOT") {
+            return Ok(PathBuf::from(root));
+        }
+        if self.uid == 0 {
+            return Ok(PathBuf::from("/var/lib/kiln"));
+        }
+        // The base-directory specification: a relative value is to be ignored.
+        let data = self.non_empty("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let data = data.or_else(|| self.non_empty("HOME").map(|home| Path::new(home).join(".local/share")));
+        match data {
+            Some(data) => Ok(data.join("kiln")),
+            None => Err(Failure::new(Kind::Host, "no place for the store: HOME is not set")
+                .hint("choose one with --root or KILN_ROOT")),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Environment {
+    /// An environment made up for a test.
+    pub(super) fn of(uid: u32, variables: &[(&str, &str)]) -> Self {
+        Self { variables: variables.iter().map(|(k, v)| (k.into(), v.into())).collect(), uid }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_where_the_option_the_variable_or_the_user_says() {
+        let root = |uid, vars: &[(&str, &str)], option: Option<&str>| {
+            Environment::of(uid, vars).store_root(option.map(Path::new)).map(|p| p.display().to_string()).ok()
+        };
+        let home = ("HOME", "/home/u");
+        for (uid, vars, option, want) in [
+            (1000, &[home, ("KILN_ROOT", "/k")][..], Some("/o"), Some("/o")),
+            (1000, &[home, ("KILN_ROOT", "/k")], None, Some("/k")),
+            (1000, &[home, ("KILN_ROOT", "")], None, Some("/home/u/.local/share/kiln")),
+            (1000, &[home, ("XDG_DATA_HOME", "/data")], None, Some("/data/kiln")),
+            (1000, &[home, ("XDG_DATA_HOME", "data")], None, Some("/home/u/.local/share/kiln")),
+            (0, &[home], None, Some("/var/lib/kiln")),
+            (1000, &[], None, None),
+        ] {
+            assert_eq!(root(uid, vars, option).as_deref(), want, "{uid} {vars:?} {option:?}");
+        }
+    }
+
+    #[test]
+    fn no_color_and_dumb_terminals_get_no_colour_o70() {
+        assert!(Environment::of(0, &[]).wants_colour());
+        assert!(Environment::of(0, &[("NO_COLOR", "")]).wants_colour());
+        assert!(!Environment::of(0, &[("NO_COLOR", "1")]).wants_colour());
+        assert!(!Environment::of(0, &[("TERM", "dumb")]).wants_colour());
+    }
+}

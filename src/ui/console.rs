@@ -1,0 +1,124 @@
+//! The two streams a command writes to.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+/// Standard output went away or is full.
+#[derive(Debug)]
+pub struct Lost(pub io::Error);
+
+/// Standard output for data, standard error for messages.
+pub struct Console {
+    out: Sink,
+    err: Sink,
+    colour: bool,
+    terminal: bool,
+}
+
+enum Sink {
+    Out(io::Stdout),
+    Err(io::Stderr),
+    Memory(Vec<u8>),
+}
+
+impl Write for Sink {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Sink::Out(out) => out.write(buf),
+            Sink::Err(err) => err.write(buf),
+            Sink::Memory(bytes) => bytes.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Sink::Out(out) => out.flush(),
+            Sink::Err(err) => err.flush(),
+            Sink::Memory(_) => Ok(()),
+        }
+    }
+}
+
+impl Console {
+    /// The process's own streams. `colour`: allowed, if standard error is a terminal.
+    pub fn stdio(colour: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self { out: Sink::Out(io::stdout()), err: Sink::Err(io::stderr()), colour: colour && terminal, terminal }
+    }
+
+    /// Streams that are kept in memory, without colour.
+    pub fn capture() -> Self {
+        Self { out: Sink::Memory(vec![]), err: Sink::Memory(vec![]), colour: false, terminal: false }
+    }
+
+    /// What a capturing console was given on standard output and standard error.
+    pub fn captured(&self) -> (String, String) {
+        let text = |sink: &Sink| match sink {
+            Sink::Memory(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Sink::Out(_) | Sink::Err(_) => String::new(),
+        };
+        (text(&self.out), text(&self.err))
+    }
+
+    /// Messages may be coloured.
+    pub fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Standard error is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Standard output is a terminal: binary data does not belong there.
+    pub fn out_is_terminal(&self) -> bool {
+        matches!(&self.out, Sink::Out(out) if out.is_terminal())
+    }
+
+    /// One line of data on standard output. Ok: it was written and flushed.
+    pub fn data(&mut self, line: fmt::Arguments<'_>) -> Result<(), Lost> {
+        writeln!(self.out, "{line}").and_then(|()| self.out.flush()).map_err(Lost)
+    }
+
+    /// Bytes of data on standard output, as they are.
+    pub fn raw(&mut self) -> &mut dyn Write {
+        &mut self.out
+    }
+
+    /// Standard error, for a renderer that makes its own bytes safe.
+    pub fn err(&mut self) -> &mut dyn Write {
+        &mut self.err
+    }
+
+    /// A complete message on standard error, already safe for a terminal.
+    pub fn message(&mut self, text: &str) {
+        let newline = if text.ends_with('\n') { "" } else { "\n" };
+        // Without standard error there is nobody to tell that standard error is gone.
+        let _ = write!(self.err, "{text}{newline}");
+    }
+
+    /// `label: text` on standard error; `error`, `warning`, `note` and `hint` have a colour.
+    pub fn labelled(&mut self, label: &str, text: &str) {
+        let code = match (self.colour, label) {
+            (false, _) => "",
+            (true, "error") => "\x1b[1;31m",
+            (true, "warning") => "\x1b[1;33m",
+            (true, _) => "\x1b[1;36m",
+        };
+        let reset = if code.is_empty() { "" } else { "\x1b[0m" };
+        self.message(&format!("{code}{label}:{reset} {text}"));
+    }
+
+    /// Prints what clap has to say (help on standard output, mistakes on standard error) and gives its exit code.
+    pub fn clap_answer(&mut self, answer: &clap::Error) -> u8 {
+        let text = answer.render();
+        if answer.use_stderr() {
+            self.message(&if self.colour { text.ansi().to_string() } else { text.to_string() });
+            return 2;
+        }
+        let text = if self.colour && self.out_is_terminal() { text.ansi().to_string() } else { text.to_string() };
+        // `kiln --help | head` is no error.
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        0
+    }
+}
