@@ -1,1 +1,94 @@
 //! AST and arguments → graph of steps. No I/O.
+//!
+//! **Holds.** The plan as data: steps (`step`) and stages; what the user said beside the Dockerfile (`options`).
+//! **Order.** A step's inputs have smaller ids than the step. Equal input gives equal plans: no clock, no
+//! environment, no map order.
+//! **Not here.** What a name resolves to, what a pattern selects: the plan holds names and patterns, whoever runs it
+//! looks. What a base image's config says is asked for: planning answers `Planned::Needs` until it was given.
+
+mod options;
+mod step;
+
+use std::collections::BTreeSet;
+
+use crate::base::time::Timestamp;
+use crate::oci::config::ImageConfig;
+use crate::oci::platform::Platform;
+
+pub use options::{NamedContext, Options};
+pub use step::{
+    Base, ContextName, Copy, CopyFrom, CopySource, ImageName, ImageRequest, Mount, Network, Run, RunFile, Security,
+    Sharing, Step, StepId, StepKind, StepMeta, Workdir,
+};
+
+/// The comment of every history entry that an instruction makes, as BuildKit writes it (I-14).
+pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// What planning gives.
+#[derive(Clone, Debug)]
+pub enum Planned {
+    /// The configs of these images are needed first: ask again with them.
+    Needs(BTreeSet<ImageRequest>),
+    /// The plan.
+    Done(Box<Plan>),
+}
+
+/// What to do, in an order that is possible.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Every step the target needs; `steps[i].id == StepId(i)`.
+    pub steps: Vec<Step>,
+    /// The stages that the target needs, in the Dockerfile's order.
+    pub stages: Vec<PlannedStage>,
+    /// Position of the target in `stages`.
+    pub target: usize,
+    /// `created` of the config and of every new history entry: SOURCE_DATE_EPOCH, else the epoch (A20).
+    pub created: Timestamp,
+    /// SOURCE_DATE_EPOCH if it was given: times of files in new layers that are later are clamped to it.
+    pub clamp: Option<Timestamp>,
+}
+
+impl Plan {
+    /// The stage that becomes the image.
+    pub fn target_stage(&self) -> &PlannedStage {
+        &self.stages[self.target]
+    }
+
+    /// The step called `id`.
+    pub fn step(&self, id: StepId) -> &Step {
+        &self.steps[id.index()]
+    }
+}
+
+/// One stage, as far as it is known before anything runs.
+#[derive(Clone, Debug)]
+pub struct PlannedStage {
+    /// Lower-case; absent if the FROM names none.
+    pub name: Option<String>,
+    /// Its number in the Dockerfile.
+    pub index: usize,
+    /// What it is for.
+    pub platform: Platform,
+    /// The image at the bottom: of its own FROM, or of the stage that its FROM names.
+    pub base: Option<ImageRequest>,
+    /// The step whose filesystem is the stage's.
+    pub last: StepId,
+    /// The image's config. `config`, `author`, `created` and platform are final; `rootfs` and `history` are the base
+    /// image's own, to be continued.
+    pub config: ImageConfig,
+    /// What follows the base image's history.
+    pub history: Vec<PlannedHistory>,
+}
+
+/// One entry of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedHistory {
+    /// The instruction as text.
+    pub created_by: String,
+    /// MAINTAINER at that point.
+    pub author: Option<String>,
+    /// Who wrote the entry: [`HISTORY_COMMENT`].
+    pub comment: String,
+    /// The step that makes its layer; absent for an `empty_layer`.
+    pub layer: Option<StepId>,
+}

@@ -1,0 +1,68 @@
+//! What the user said beside the Dockerfile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+
+use super::step::Network;
+
+/// Everything besides the Dockerfile and the base images' configs that decides a plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--build-arg`, with values; one that was given without a value and is not in the environment is absent.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`: a stage's name or index; the last stage if absent (F-10).
+    pub target: Option<String>,
+    /// Every stage, not only those the target needs: what `check` without a target looks at (O-6).
+    pub all_stages: bool,
+    /// `--platform`: what the image is for.
+    pub platform: Platform,
+    /// What this machine runs.
+    pub build_platform: Platform,
+    /// `--build-context`, by name (F-11); `name::os/arch` for one platform only.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--label`: wins over LABEL (O-51).
+    pub labels: BTreeMap<String, String>,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--no-cache-filter`: names of stages, in any case.
+    pub no_cache_filter: BTreeSet<String>,
+    /// `--network`: what RUN without `--network` gets.
+    pub network: Network,
+    /// `--allow network.host`.
+    pub allow_host_network: bool,
+    /// `--allow security.insecure`.
+    pub allow_insecure: bool,
+}
+
+impl Options {
+    /// A plain build of the last stage for this machine.
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            build_args: BTreeMap::new(),
+            target: None,
+            all_stages: false,
+            build_platform: platform.clone(),
+            platform,
+            contexts: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            no_cache: false,
+            no_cache_filter: BTreeSet::new(),
+            network: Network::Default,
+            allow_host_network: false,
+            allow_insecure: false,
+        }
+    }
+}
+
+/// What `--build-context NAME=…` names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NamedContext {
+    /// A directory that the caller opened.
+    Local,
+    /// `docker-image://…`
+    Image(Reference),
+    /// `oci-layout://…`: the text after `//`.
+    Layout(String),
+}
