@@ -1,1 +1,19 @@
-//! trees, changes, tar.
+//! Trees, changes and tar: what a layer is.
+//!
+//! **Holds.** An [`Entry`] is one file's identity, the neutral form between tar, disk and tree. A [`Tree`] is one
+//! layer: sorted entries with whiteouts and opaque markers. A [`MergedTree`] is what a chain of layers looks like
+//! from above; it answers lookups without touching a file.
+//! **On disk.** `layers/<diff-id>/tree` holds [`Tree::to_bytes`].
+//! **Order.** Everywhere: component by component in byte order, so parents come before children and a directory's
+//! whole subtree is contiguous.
+//! **Not here.** Where blobs and unpacked layers are kept, which layers make a root, what a step may see.
+
+pub mod entry;
+pub mod merged;
+pub mod tree;
+
+mod tree_bytes;
+
+pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
+pub use merged::{Found, MergedTree, ResolveError};
+pub use tree::{BadTree, Tree};

@@ -1,0 +1,216 @@
+//! One layer as a sorted list of entries.
+
+use std::ops::Range;
+
+use crate::base::digest::ContentDigest;
+
+use super::entry::{Entry, Kind, RelPath, compare, is_within};
+use super::tree_bytes;
+
+/// What one layer holds and hides, sorted; at most one entry per path, plus an opaque marker after a directory.
+///
+/// Paths are where the files really are after links inside the layer were followed; owners, modes and device numbers
+/// are the true ones, also when the host could not express them on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    entries: Vec<Entry>,
+}
+
+/// Bytes that are not a tree this version understands.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadTree {
+    /// Written by another version of the format: derive the tree again.
+    #[error("layer tree of format {0}, not {want}", want = tree_bytes::VERSION)]
+    Version(u8),
+    /// Cut short or damaged.
+    #[error("damaged layer tree")]
+    Damaged,
+}
+
+impl Tree {
+    /// A tree of these entries. They are sorted; of several at one path the last wins (S-35), a whiteout gives way to
+    /// an entry at its path, and a whiteout beside a directory becomes an opaque directory.
+    pub fn new(mut entries: Vec<Entry>) -> Self {
+        if !entries.is_sorted_by(|a, b| a.order(b).is_lt()) {
+            entries.sort_by(Entry::order);
+        }
+        let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(last) = kept.last()
+                && last.path == entry.path
+            {
+                match (&last.kind, &entry.kind) {
+                    (Kind::Whiteout, Kind::Dir) => {
+                        kept.pop();
+                        let marker = Entry::opaque(entry.path.clone());
+                        kept.extend([entry, marker]);
+                        continue;
+                    }
+                    (Kind::Opaque, Kind::Opaque) => continue,
+                    (Kind::Opaque, Kind::Dir) => {
+                        let at = kept.len() - 1;
+                        kept.insert(at, entry);
+                        if at > 0 && kept[at - 1].path == kept[at].path {
+                            kept.remove(at - 1);
+                        }
+                        continue;
+                    }
+                    (Kind::Dir, Kind::Opaque) => {}
+                    _ => {
+                        kept.pop();
+                    }
+                }
+            }
+            kept.push(entry);
+        }
+        Self { entries: kept }
+    }
+
+    /// All entries in order, markers included.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the layer changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entry at `path`: a file, a directory, a whiteout, … but not an opaque marker.
+    pub fn get(&self, path: &RelPath) -> Option<&Entry> {
+        self.index_of(path.as_bytes()).map(|i| &self.entries[i])
+    }
+
+    /// Whether the layer hides what lower layers have below `dir`.
+    pub fn is_opaque(&self, dir: &RelPath) -> bool {
+        let start = self.entries.partition_point(|e| e.path < *dir);
+        self.entries[start..].iter().take_while(|e| e.path == *dir).any(|e| e.kind == Kind::Opaque)
+    }
+
+    /// `dir` and everything below it.
+    pub fn subtree(&self, dir: &RelPath) -> &[Entry] {
+        &self.entries[self.subtree_range(dir.as_bytes())]
+    }
+
+    /// The file an entry names: itself, or for a hard link the entry of its target.
+    pub fn inode<'a>(&'a self, entry: &'a Entry) -> &'a Entry {
+        match &entry.kind {
+            Kind::Hardlink { target } => self.get(target).unwrap_or(entry),
+            _ => entry,
+        }
+    }
+
+    /// Notes the digest of the file at `path`, computed later than the tree. False if there is no file.
+    pub fn set_content(&mut self, path: &RelPath, digest: ContentDigest) -> bool {
+        let Some(index) = self.index_of(path.as_bytes()) else { return false };
+        match &mut self.entries[index].kind {
+            Kind::File { content, .. } => {
+                *content = Some(digest);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The tree as bytes, for [`Tree::from_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        tree_bytes::encode(&self.entries)
+    }
+
+    /// Reads a tree back. Damage is an error, never a smaller tree.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadTree> {
+        Ok(Self { entries: tree_bytes::decode(bytes)? })
+    }
+
+    pub(super) fn index_of(&self, path: &[u8]) -> Option<usize> {
+        let at = self.entries.partition_point(|e| compare(e.path.as_bytes(), path).is_lt());
+        let entry = self.entries.get(at)?;
+        (entry.path.as_bytes() == path && entry.kind != Kind::Opaque).then_some(at)
+    }
+
+    pub(super) fn subtree_range(&self, dir: &[u8]) -> Range<usize> {
+        let start = self.entries.partition_point(|e| compare(e.path.as_bytes(), dir).is_lt());
+        let len = self.entries[start..].partition_point(|e| is_within(e.path.as_bytes(), dir));
+        start..start + len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::Meta;
+    use super::*;
+    use crate::base::digest::Sha256;
+    use crate::base::time::Timestamp;
+
+    fn path(p: &str) -> RelPath {
+        RelPath::parse(p.as_bytes()).unwrap()
+    }
+
+    fn at(p: &str, kind: Kind) -> Entry {
+        let meta = if kind.is_marker() { Meta::default() } else { Meta::with_mode(0o755) };
+        Entry::new(path(p), kind, meta)
+    }
+
+    #[test]
+    fn the_last_entry_at_a_path_wins_and_whiteouts_concern_lower_layers_only() {
+        let file = |size| Kind::File { size, content: None };
+        // S-35; behaviour §4.4: whiteout and entry of one name, in either order
+        let tree = Tree::new(vec![
+            at("f", file(1)),
+            at("f", file(2)),
+            at("w", file(3)),
+            at("w", Kind::Whiteout),
+            at("d", Kind::Dir),
+            at("d", Kind::Whiteout),
+            at("d/x", file(4)),
+            at("o", Kind::Opaque),
+            at("o", Kind::Dir),
+        ]);
+        let shown: Vec<String> = tree.entries().iter().map(|e| format!("{} {:?}", e.path, e.kind)).collect();
+        assert_eq!(
+            shown,
+            [
+                "/d Dir",
+                "/d Opaque",
+                "/d/x File { size: 4, content: None }",
+                "/f File { size: 2, content: None }",
+                "/o Dir",
+                "/o Opaque",
+                "/w File { size: 3, content: None }",
+            ]
+        );
+        assert!(tree.is_opaque(&path("d")) && !tree.is_opaque(&path("f")));
+        assert_eq!(tree.subtree(&path("d")).len(), 3);
+    }
+
+    #[test]
+    fn bytes_give_the_same_tree_back() {
+        let mut odd = at("dir/\u{e9}\n", Kind::File { size: 1 << 40, content: Some(ContentDigest(Sha256::of(b"x"))) });
+        odd.meta.uid = u32::MAX;
+        odd.meta.mtime = Timestamp { secs: -5, nanos: 7 };
+        odd.meta.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 10]);
+        let tree = Tree::new(vec![
+            at("", Kind::Dir),
+            at("dir", Kind::Dir),
+            at("dir", Kind::Opaque),
+            odd,
+            at("dir/l", Kind::Symlink { target: b"../\xff".to_vec() }),
+            at("h", Kind::Hardlink { target: path("dir/x") }),
+            at("c", Kind::Char { major: 1, minor: 3 }),
+            at("b", Kind::Block { major: 259, minor: 1 << 20 }),
+            at("p", Kind::Fifo),
+            at("gone", Kind::Whiteout),
+        ]);
+        let bytes = tree.to_bytes();
+        assert_eq!(Tree::from_bytes(&bytes), Ok(tree));
+        for cut in 0..bytes.len() {
+            assert!(Tree::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        assert_eq!(Tree::from_bytes(b"kilntree\xff"), Err(BadTree::Version(255)));
+    }
+}

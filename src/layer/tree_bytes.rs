@@ -1,0 +1,205 @@
+//! The bytes of a tree.
+//!
+//! **On disk.** `kilntree`, one byte of version, the number of entries, the entries. Numbers are LEB128; a path is the
+//! length it shares with the one before and the rest. Changing anything here needs a new [`VERSION`]; old files are
+//! then derived again from their blobs.
+
+use std::collections::BTreeMap;
+
+use crate::base::digest::{ContentDigest, Sha256};
+use crate::base::time::Timestamp;
+
+use super::entry::{Entry, Kind, Meta, RelPath};
+use super::tree::BadTree;
+
+/// Of the format below.
+pub(super) const VERSION: u8 = 1;
+const MAGIC: &[u8] = b"kilntree";
+
+const FILE: u8 = 0;
+const FILE_DIGEST: u8 = 1;
+const DIR: u8 = 2;
+const SYMLINK: u8 = 3;
+const HARDLINK: u8 = 4;
+const CHAR: u8 = 5;
+const BLOCK: u8 = 6;
+const FIFO: u8 = 7;
+const WHITEOUT: u8 = 8;
+const OPAQUE: u8 = 9;
+
+pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + entries.len() * 48);
+    out.extend_from_slice(MAGIC);
+    out.push(VERSION);
+    number(&mut out, entries.len() as u64);
+    let mut last: &[u8] = &[];
+    for entry in entries {
+        let path = entry.path.as_bytes();
+        let shared = path.iter().zip(last).take_while(|(a, b)| a == b).count();
+        number(&mut out, shared as u64);
+        bytes(&mut out, &path[shared..]);
+        last = path;
+        kind(&mut out, &entry.kind);
+        if !entry.kind.is_marker() {
+            meta(&mut out, &entry.meta);
+        }
+    }
+    out
+}
+
+fn kind(out: &mut Vec<u8>, kind: &Kind) {
+    match kind {
+        Kind::File { size, content } => {
+            out.push(if content.is_some() { FILE_DIGEST } else { FILE });
+            number(out, *size);
+            if let Some(ContentDigest(Sha256(digest))) = content {
+                out.extend_from_slice(digest);
+            }
+        }
+        Kind::Dir => out.push(DIR),
+        Kind::Symlink { target } => {
+            out.push(SYMLINK);
+            bytes(out, target);
+        }
+        Kind::Hardlink { target } => {
+            out.push(HARDLINK);
+            bytes(out, target.as_bytes());
+        }
+        Kind::Char { major, minor } | Kind::Block { major, minor } => {
+            out.push(if matches!(kind, Kind::Char { .. }) { CHAR } else { BLOCK });
+            number(out, u64::from(*major));
+            number(out, u64::from(*minor));
+        }
+        Kind::Fifo => out.push(FIFO),
+        Kind::Whiteout => out.push(WHITEOUT),
+        Kind::Opaque => out.push(OPAQUE),
+    }
+}
+
+fn meta(out: &mut Vec<u8>, meta: &Meta) {
+    number(out, u64::from(meta.mode));
+    number(out, u64::from(meta.uid));
+    number(out, u64::from(meta.gid));
+    // Zigzag, so that times around the epoch stay short.
+    number(out, ((meta.mtime.secs << 1) ^ (meta.mtime.secs >> 63)) as u64);
+    number(out, u64::from(meta.mtime.nanos));
+    number(out, meta.xattrs.len() as u64);
+    for (name, value) in &meta.xattrs {
+        bytes(out, name);
+        bytes(out, value);
+    }
+}
+
+fn number(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn bytes(out: &mut Vec<u8>, value: &[u8]) {
+    number(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+pub(super) fn decode(input: &[u8]) -> Result<Vec<Entry>, BadTree> {
+    let mut input = Input(input);
+    if input.take(MAGIC.len())? != MAGIC {
+        return Err(BadTree::Damaged);
+    }
+    match input.byte()? {
+        VERSION => {}
+        other => return Err(BadTree::Version(other)),
+    }
+    let count = input.number()? as usize;
+    // An entry takes at least three bytes: a damaged count must not reserve memory.
+    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(input.0.len() / 3));
+    let mut path = Vec::new();
+    for _ in 0..count {
+        let shared = input.number()? as usize;
+        let rest = input.bytes()?;
+        if shared > path.len() {
+            return Err(BadTree::Damaged);
+        }
+        path.truncate(shared);
+        path.extend_from_slice(rest);
+        let name = RelPath::parse(&path).map_err(|_| BadTree::Damaged)?;
+        let kind = input.kind()?;
+        let meta = if kind.is_marker() { Meta::default() } else { input.meta()? };
+        let entry = Entry::new(name, kind, meta);
+        if entries.last().is_some_and(|last| last.order(&entry).is_ge()) {
+            return Err(BadTree::Damaged);
+        }
+        entries.push(entry);
+    }
+    if input.0.is_empty() { Ok(entries) } else { Err(BadTree::Damaged) }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], BadTree> {
+        let (head, rest) = self.0.split_at_checked(n).ok_or(BadTree::Damaged)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn byte(&mut self) -> Result<u8, BadTree> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn number(&mut self) -> Result<u64, BadTree> {
+        let mut n = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            n |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(n);
+            }
+        }
+        Err(BadTree::Damaged)
+    }
+
+    fn small(&mut self) -> Result<u32, BadTree> {
+        u32::try_from(self.number()?).map_err(|_| BadTree::Damaged)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], BadTree> {
+        let len = self.number()?;
+        self.take(usize::try_from(len).map_err(|_| BadTree::Damaged)?)
+    }
+
+    fn kind(&mut self) -> Result<Kind, BadTree> {
+        Ok(match self.byte()? {
+            FILE => Kind::File { size: self.number()?, content: None },
+            FILE_DIGEST => {
+                let size = self.number()?;
+                let digest = self.take(32)?.try_into().map_err(|_| BadTree::Damaged)?;
+                Kind::File { size, content: Some(ContentDigest(Sha256(digest))) }
+            }
+            DIR => Kind::Dir,
+            SYMLINK => Kind::Symlink { target: self.bytes()?.to_vec() },
+            HARDLINK => Kind::Hardlink { target: RelPath::parse(self.bytes()?).map_err(|_| BadTree::Damaged)? },
+            CHAR => Kind::Char { major: self.small()?, minor: self.small()? },
+            BLOCK => Kind::Block { major: self.small()?, minor: self.small()? },
+            FIFO => Kind::Fifo,
+            WHITEOUT => Kind::Whiteout,
+            OPAQUE => Kind::Opaque,
+            _ => return Err(BadTree::Damaged),
+        })
+    }
+
+    fn meta(&mut self) -> Result<Meta, BadTree> {
+        let (mode, uid, gid) = (self.small()?, self.small()?, self.small()?);
+        let zigzag = self.number()?;
+        let secs = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        let nanos = self.small()?;
+        let mut xattrs = BTreeMap::new();
+        for _ in 0..self.number()? {
+            let name = self.bytes()?.to_vec();
+            xattrs.insert(name, self.bytes()?.to_vec());
+        }
+        Ok(Meta { mode, uid, gid, mtime: Timestamp { secs, nanos }, xattrs })
+    }
+}
