@@ -100,7 +100,9 @@ fn split(path: &OsStr) -> io::Result<(OsString, OsString)> {
 
 fn resolve(dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags, mode: Mode, extra: ResolveFlags) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { OsStr::new(".") } else { path };
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    // openat2 refuses flags that mean nothing, and O_PATH opens no terminal.
+    let no_tty = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY };
+    let flags = flags | OFlags::CLOEXEC | no_tty;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra;
     // EAGAIN: a rename somewhere raced with `..`; the kernel asks us to try again.
     for _ in 0..128 {

@@ -1,1 +1,43 @@
-//! blobs, tags and scratch space on disk.
+//! Blobs, names and scratch space on disk.
+//!
+//! **Holds.** The store is a valid OCI image layout that skopeo and umoci read as it is. A file exists under its digest
+//! only if its bytes hash to it (`blobs`); a name in `index.json` points at a manifest that was whole when it was named
+//! (`tags`). Many processes share one store: plain files, atomic rename, `flock`; no daemon, no database.
+//! **On disk.** Mode 0700.
+//!
+//! ```text
+//! <root>/
+//! ├── version                     format number; newer than ours → refuse, naming both
+//! ├── oci-layout index.json       names; replaced atomically under a flock of <root> itself
+//! ├── blobs/sha256/<hex>          mode 0444
+//! ├── cache/v1/<kk>/<key>         one record per step key
+//! ├── cache/slots/…               last record per slot, to explain misses
+//! ├── layers/<diff-id>/{fs,tree}  unpacked layers; derivable from blobs
+//! ├── context/<id>                stat index per context directory
+//! ├── mounts/<id>                 cache mounts
+//! ├── lock                        shared while building, exclusive for gc
+//! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
+//! ```
+//!
+//! **Order.** Blob → record → manifest → name. Interrupted anywhere, what is named is whole. Blobs are not synced:
+//! opening one verifies it, and one that does not verify is removed, so the next build makes or fetches it again.
+//! **Not here.** What a record or a stat index says: `cache`, `context`. What a layer holds: `layer`.
+
+mod blobs;
+mod error;
+mod images;
+mod layout;
+mod open;
+mod scratch;
+mod tags;
+
+pub use blobs::BlobDraft;
+pub use error::Error;
+pub use images::{Found, Image};
+pub use layout::Layout;
+pub use open::{FORMAT, Store};
+pub use scratch::Scratch;
+pub use tags::{CONTAINERD_NAME, Entry, REF_NAME};
+
+#[cfg(test)]
+mod tests;

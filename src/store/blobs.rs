@@ -1,0 +1,189 @@
+//! Blobs by digest.
+//!
+//! **Holds.** A file exists under its digest only if its bytes hash to it: what comes from outside is verified on the
+//! way in, a [`BlobDraft`] is named by the digest its writer computed in the same pass.
+//! **On disk.** `blobs/sha256/<64 hex>`, mode 0444, by rename from scratch. Not synced: after a power cut a blob may
+//! be short, which [`BlobSink::has`] sees by its size, or hold other bytes, which reading it notices; a blob found to
+//! be wrong is removed (S-130).
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::digest::BlobDigest;
+use crate::base::fs::{self, FsError};
+use crate::base::publish::Draft;
+use crate::base::verify::{Mismatch, Verified};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::descriptor::Descriptor;
+
+use super::{Error, Store};
+
+const MODE: u32 = 0o444;
+const COPY_BUFFER: usize = 256 * 1024;
+
+impl Store {
+    /// Where the blob is, or would be.
+    pub fn blob_path(&self, digest: BlobDigest) -> PathBuf {
+        let mut path = self.root().join("blobs/sha256");
+        path.push(digest.hex());
+        path
+    }
+
+    /// Stores a document. Ok: the descriptor's content is stored.
+    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
+        let blob = Descriptor::of(media_type, bytes);
+        if !self.has(&blob)? {
+            let mut draft = self.draft()?;
+            draft.write_all(bytes).map_err(|e| FsError::new("write", draft.path(), e))?;
+            draft.publish(&self.blob_path(blob.digest), MODE)?;
+        }
+        Ok(blob)
+    }
+
+    /// The whole of a document, verified.
+    pub fn get(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.open(blob)?.read_to_end(&mut bytes).map_err(|e| blob_error("read", blob.digest, &e))?;
+        Ok(bytes)
+    }
+
+    /// Starts a blob whose digest is not known yet.
+    pub fn draft_blob(&self) -> Result<BlobDraft<'_>, Error> {
+        Ok(BlobDraft { store: self, draft: self.draft()? })
+    }
+
+    /// The stored file as it is, for copying ranges whose digests the caller checks itself. Nothing is verified.
+    pub fn blob_file(&self, digest: BlobDigest) -> Result<File, Error> {
+        let path = self.blob_path(digest);
+        fs::open(&path).map_err(|e| blob_error("open", digest, &e.source).into())
+    }
+
+    /// The stored size of a blob; `None` = it is not there.
+    pub fn blob_size(&self, digest: BlobDigest) -> Result<Option<u64>, Error> {
+        size_of(&self.blob_path(digest)).map_err(|e| blob_error("stat", digest, &e).into())
+    }
+}
+
+impl BlobSource for Store {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+        let path = self.blob_path(blob.digest);
+        let file = fs::open(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
+        let metadata = file.metadata().map_err(|e| blob_error("open", blob.digest, &e))?;
+        let stored = Stored { path, inode: metadata.ino(), inner: Verified::new(file, blob.digest.0, blob.size) };
+        Ok(Box::new(stored))
+    }
+}
+
+impl BlobSink for Store {
+    fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
+        let size = size_of(&self.blob_path(blob.digest)).map_err(|e| blob_error("stat", blob.digest, &e))?;
+        Ok(size == Some(blob.size))
+    }
+
+    fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
+        let fail = |e: &io::Error| blob_error("store", blob.digest, e);
+        let mut draft = self.draft().map_err(|e| fail(&e.source))?;
+        let mut verified = Verified::new(content, blob.digest.0, blob.size);
+        copy(&mut verified, &mut draft).map_err(|e| fail(&e))?;
+        draft.publish(&self.blob_path(blob.digest), MODE).map_err(|e| fail(&e.source))
+    }
+}
+
+/// A blob being written; dropping it without [`BlobDraft::finish`] leaves nothing.
+#[derive(Debug)]
+pub struct BlobDraft<'a> {
+    store: &'a Store,
+    draft: Draft,
+}
+
+impl BlobDraft<'_> {
+    /// The open file, for reading back what was written.
+    pub fn file(&self) -> &File {
+        self.draft.file()
+    }
+
+    /// Names the blob by the digest its writer computed over the very bytes written here.
+    /// Ok: the content is stored under its digest, atomically. A file of another size is an error: bytes were lost.
+    pub fn finish(self, digest: BlobDigest, size: u64) -> Result<(), Error> {
+        let written = self.draft.file().metadata().map_err(|e| FsError::new("stat", self.draft.path(), e))?.len();
+        if written != size {
+            let mismatch = Mismatch::Size { digest: digest.0, want: size, got: written };
+            return Err(blob_error("store", digest, &io::Error::new(io::ErrorKind::InvalidData, mismatch)).into());
+        }
+        let to = self.store.blob_path(digest);
+        self.draft.publish(&to, MODE)?;
+        Ok(())
+    }
+}
+
+impl Write for BlobDraft<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.draft.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.draft.flush()
+    }
+}
+
+/// A stored blob being read; if it turns out not to be what its name says, the file goes.
+struct Stored {
+    path: PathBuf,
+    inode: u64,
+    inner: Verified<File>,
+}
+
+impl Read for Stored {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let result = self.inner.read(buf);
+        if let Err(e) = &result
+            // A wrong size may be the descriptor's lie; a wrong digest is the file's.
+            && let Some(Mismatch::Digest { .. }) = e.get_ref().and_then(|e| e.downcast_ref())
+        {
+            self.discard();
+        }
+        result
+    }
+}
+
+impl Stored {
+    /// Removes the file, unless somebody has put a good one in its place.
+    fn discard(&self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            // The caller gets the mismatch either way; a read-only store keeps the bad file.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Moves everything, in large steps.
+pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<u64> {
+    let mut buffer = vec![0u8; COPY_BUFFER];
+    let mut total = 0;
+    loop {
+        let n = match from.read(&mut buffer) {
+            Ok(0) => return Ok(total),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        to.write_all(&buffer[..n])?;
+        total += n as u64;
+    }
+}
+
+fn size_of(path: &Path) -> io::Result<Option<u64>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+pub(super) fn blob_error(operation: &'static str, digest: BlobDigest, error: &io::Error) -> BlobError {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    let reason = if missing { "not in the store".to_owned() } else { error.to_string() };
+    BlobError { operation, digest, reason, missing }
+}

@@ -1,0 +1,102 @@
+//! Somebody else's OCI image layout, read only: `oci-layout:DIR[:TAG][@DIGEST]`.
+//!
+//! **Holds.** Only regular files inside the directory are opened (links are resolved inside it), and every blob is
+//! verified, so a hostile layout can be wrong but not make us hang on a fifo or read a file elsewhere (S-31, S-91).
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::base::digest::BlobDigest;
+use crate::base::rooted::Root;
+use crate::base::verify::Verified;
+use crate::oci::blob::{BlobError, BlobSource};
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::{Index, MAX_DOCUMENT};
+use crate::oci::reference::Reference;
+
+use super::blobs::blob_error;
+use super::{CONTAINERD_NAME, Error, REF_NAME};
+
+/// An OCI image layout directory.
+#[derive(Debug)]
+pub struct Layout {
+    dir: PathBuf,
+    root: Root,
+    index: Index,
+}
+
+impl Layout {
+    /// Opens the layout at `dir`. Ok: it has version 1 and a valid index.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
+        let root = Root::open(dir).map_err(|e| wrong(e.to_string()))?;
+        let marker = read_small(&root, "oci-layout").map_err(|e| wrong(format!("oci-layout: {e}")))?;
+        let version = serde_json::from_slice::<serde_json::Value>(&marker)
+            .ok()
+            .and_then(|v| v.get("imageLayoutVersion")?.as_str().map(str::to_owned));
+        match version.as_deref() {
+            Some(v) if v.starts_with("1.") => {}
+            Some(v) => return Err(wrong(format!("layout version {v}, this kiln knows 1"))),
+            None => return Err(wrong("oci-layout names no imageLayoutVersion".to_owned())),
+        }
+        let bytes = read_small(&root, "index.json").map_err(|e| wrong(format!("index.json: {e}")))?;
+        let index = Index::parse(&bytes).map_err(|e| wrong(format!("index.json: {e}")))?;
+        Ok(Self { dir: dir.to_owned(), root, index })
+    }
+
+    /// Its index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The manifest or index that a tag or digest stands for. Without either: `latest`, or the only one there is (O-5).
+    /// A tag is compared with the whole `ref.name` and with the tag part of a name in full.
+    pub fn find(&self, tag: Option<&str>, digest: Option<BlobDigest>) -> Result<&Descriptor, Error> {
+        let all = &self.index.manifests;
+        let has_tag = |d: &&Descriptor, tag: &str| {
+            [REF_NAME, CONTAINERD_NAME].iter().filter_map(|key| d.annotations.get(*key)).any(|name| {
+                name == tag
+                    || name.parse::<Reference>().is_ok_and(|r| r.tag.as_deref() == Some(tag) && name.contains('/'))
+            })
+        };
+        let found = match (digest, tag) {
+            (Some(digest), _) => all.iter().find(|d| d.digest == digest),
+            (None, Some(tag)) => all
+                .iter()
+                .find(|d| d.annotations.get(REF_NAME).is_some_and(|n| n == tag))
+                .or_else(|| all.iter().find(|d| has_tag(d, tag))),
+            (None, None) => match all.as_slice() {
+                [one] => Some(one),
+                _ => all.iter().find(|d| has_tag(d, "latest")),
+            },
+        };
+        found.ok_or_else(|| {
+            let wanted = digest.map(|d| d.to_string()).or(tag.map(str::to_owned));
+            let names: Vec<&str> = all.iter().filter_map(|d| d.annotations.get(REF_NAME)).map(String::as_str).collect();
+            let have = if names.is_empty() { "nothing with a name".to_owned() } else { names.join(", ") };
+            let why = match wanted {
+                Some(wanted) => format!("it holds no image {wanted}; it holds {have}"),
+                None => format!("it holds {} images, say which: {have}", all.len()),
+            };
+            Error::NotALayout { root: self.dir.clone(), why }
+        })
+    }
+}
+
+impl BlobSource for Layout {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+        let path = format!("blobs/sha256/{}", blob.digest.hex());
+        let file = self.root.open_file(OsStr::new(&path)).map_err(|e| blob_error("open", blob.digest, &e))?;
+        Ok(Box::new(Verified::new(file, blob.digest.0, blob.size)))
+    }
+}
+
+fn read_small(root: &Root, name: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    root.open_file(OsStr::new(name))?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_DOCUMENT} bytes")));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,218 @@
+//! Opening a store, and where things are in it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::digest::DiffId;
+use crate::base::fs::{self, FsError};
+use crate::base::lock::{Exclusive, Shared};
+use crate::base::publish;
+
+use super::Error;
+use super::scratch::{self, Scratch};
+
+/// The format this code reads and writes.
+pub const FORMAT: u64 = 1;
+
+const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const EMPTY_INDEX: &[u8] =
+    br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+/// What a store (or an image layout about to become one) may hold; anything else is somebody's files.
+const OUR_NAMES: &[&str] = &[
+    "blobs",
+    "cache",
+    "context",
+    "index.json",
+    "layers",
+    "lock",
+    "lost+found",
+    "mounts",
+    "oci-layout",
+    "scratch",
+    "version",
+];
+
+/// An open store. Cheap to open when it exists: one file read, one directory listed.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    /// Where drafts are written until they are published; made when first needed.
+    drafts: Mutex<Option<Arc<Scratch>>>,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it if the directory is missing or empty.
+    ///
+    /// Ok: the store has a format we know and the directories below exist. Scratch that dead processes left is
+    /// removed as far as we may (S-132). Refuses stores of a later format (S-133) and directories that hold something
+    /// else.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let store = Self { root: root.to_owned(), drafts: Mutex::new(None) };
+        if !store.check_version()? {
+            store.create()?;
+        }
+        // What cannot be removed now (files of subordinate ids, a read-only store) waits for a process that may.
+        scratch::sweep(&store.scratch_dir());
+        Ok(store)
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Held shared by everyone who adds to the store or relies on what is in it; gc takes it exclusively (S-131).
+    pub fn share(&self) -> Result<Shared, Error> {
+        Ok(Shared::wait(&self.root.join("lock"))?)
+    }
+
+    /// Held by whoever removes blobs, records or layers. Waits for all builds to end.
+    pub fn exclude(&self) -> Result<Exclusive, Error> {
+        Ok(Exclusive::wait(&self.root.join("lock"))?)
+    }
+
+    /// A directory of our own that disappears with its guard, or, should we be killed, at somebody's next open.
+    pub fn scratch(&self) -> Result<Scratch, Error> {
+        Ok(Scratch::new(&self.scratch_dir())?)
+    }
+
+    /// `layers/<diff-id>`: holds `fs` (the unpacked tree) and `tree` (its sorted list) once it exists.
+    pub fn layer_dir(&self, diff_id: DiffId) -> PathBuf {
+        self.layers_dir().join(diff_id.hex())
+    }
+
+    /// Parent of all unpacked layers.
+    pub fn layers_dir(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// Gives a finished directory (in [`Store::scratch`]) its name under `layers/`.
+    /// Ok: the layer is there whole; whether this call or another process put it there does not matter.
+    pub fn adopt_layer(&self, finished: &Path, diff_id: DiffId) -> Result<PathBuf, Error> {
+        let to = self.layer_dir(diff_id);
+        match fs::rename(finished, &to) {
+            Err(e) if matches!(e.source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+                fs::remove_tree(finished)?;
+            }
+            other => other?,
+        }
+        Ok(to)
+    }
+
+    /// `cache/v1`: step records.
+    pub fn records_dir(&self) -> PathBuf {
+        self.root.join("cache/v1")
+    }
+
+    /// `cache/slots`: the last record of each slot.
+    pub fn slots_dir(&self) -> PathBuf {
+        self.root.join("cache/slots")
+    }
+
+    /// `context`: stat indexes.
+    pub fn contexts_dir(&self) -> PathBuf {
+        self.root.join("context")
+    }
+
+    /// `mounts`: cache mounts.
+    pub fn mounts_dir(&self) -> PathBuf {
+        self.root.join("mounts")
+    }
+
+    pub(super) fn scratch_dir(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    pub(super) fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    /// A draft in this process's scratch, so that a killed writer leaves nothing in the layout.
+    pub(super) fn draft(&self) -> Result<publish::Draft, FsError> {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = match &*drafts {
+            Some(scratch) => Arc::clone(scratch),
+            None => {
+                let scratch = Arc::new(Scratch::new(&self.scratch_dir())?);
+                *drafts = Some(Arc::clone(&scratch));
+                scratch
+            }
+        };
+        drop(drafts);
+        publish::Draft::new(scratch.path())
+    }
+
+    /// Held by whoever changes `index.json` or lays the store out: a flock of the root directory itself, because
+    /// `index.json` is replaced, not written. Held only as long as a read and a rename take.
+    pub(super) fn names_lock(&self) -> Result<File, FsError> {
+        let dir = fs::open(&self.root)?;
+        dir.lock().map_err(|e| FsError::new("lock", &self.root, e))?;
+        Ok(dir)
+    }
+
+    /// Whether the store exists in a format we know.
+    fn check_version(&self) -> Result<bool, Error> {
+        let path = self.root.join("version");
+        let mut file = match fs::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.is_not_found() => return Ok(false),
+            Err(e) => return Err(self.unusable(e)),
+        };
+        let mut text = [0u8; 32];
+        let n = file.read(&mut text).map_err(|e| self.unusable(FsError::new("read", &path, e)))?;
+        let text = String::from_utf8_lossy(&text[..n]);
+        match text.trim().parse::<u64>() {
+            Ok(found) if found > FORMAT => Err(Error::Newer { root: self.root.clone(), found, known: FORMAT }),
+            Ok(found) if found > 0 => Ok(true),
+            _ => Err(Error::Damaged { path, why: format!("want a format number, found {:?}", text.trim()) }),
+        }
+    }
+
+    /// Lays the store out. Two processes may try at once; dying half way leaves what the next open completes.
+    fn create(&self) -> Result<(), Error> {
+        let laid = || -> Result<Option<String>, FsError> {
+            fs::ensure_dir(&self.root)?;
+            let _lock = self.names_lock()?;
+            for name in fs::list(&self.root)? {
+                let name = name.to_string_lossy().into_owned();
+                if !OUR_NAMES.contains(&name.as_str()) && !name.starts_with(".draft-") {
+                    return Ok(Some(name));
+                }
+            }
+            make_private(&self.root)?;
+            for dir in ["blobs/sha256", "cache/v1", "cache/slots", "layers", "context", "mounts", "scratch"] {
+                fs::ensure_dir(&self.root.join(dir))?;
+            }
+            for (name, content) in [("oci-layout", LAYOUT_FILE), ("index.json", EMPTY_INDEX)] {
+                let path = self.root.join(name);
+                if fs::read_opt(&path)?.is_none() {
+                    publish::atomic(&path, content, 0o644)?;
+                }
+            }
+            // Last: from here on the store counts as laid out.
+            publish::atomic(&self.root.join("version"), format!("{FORMAT}\n").as_bytes(), 0o644)?;
+            Ok(None)
+        };
+        match laid().map_err(|e| self.unusable(e))? {
+            None => Ok(()),
+            Some(example) => Err(Error::NotAStore { root: self.root.clone(), example }),
+        }
+    }
+
+    fn unusable(&self, source: FsError) -> Error {
+        Error::Unusable { root: self.root.clone(), source }
+    }
+}
+
+/// Private code is in layers: nobody else may look (S-135).
+fn make_private(root: &Path) -> Result<(), FsError> {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = fs::open(root)?;
+    let mode = dir.metadata().map_err(|e| FsError::new("stat", root, e))?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    dir.set_permissions(std::fs::Permissions::from_mode(0o700)).map_err(|e| FsError::new("set mode of", root, e))
+}

@@ -1,0 +1,113 @@
+//! Directories for work in progress.
+//!
+//! **Holds.** A scratch directory is locked (flock of the directory itself) by the process that made it, for as long as
+//! it lives. One that is not locked belongs to nobody.
+//! **Order.** Making one holds `scratch/` shared from before the directory exists until it is locked; the sweep looks
+//! only while it holds `scratch/` exclusively, so it never sees a directory that is merely not locked yet.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::fs::{self, FsError};
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A directory for work in progress, removed on drop.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    /// Holds the flock.
+    _dir: File,
+}
+
+impl Scratch {
+    /// Makes an empty directory in `parent` and locks it.
+    pub(super) fn new(parent: &Path) -> Result<Self, FsError> {
+        let guard = match fs::open(parent) {
+            Err(e) if e.is_not_found() => {
+                fs::ensure_dir(parent)?;
+                fs::open(parent)?
+            }
+            other => other?,
+        };
+        guard.lock_shared().map_err(|e| FsError::new("lock", parent, e))?;
+        let path = loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("{}-{number}", std::process::id()));
+            match fs::create_dir(&path, 0o700) {
+                Ok(()) => break path,
+                // Another pid namespace, or a dead process that had our number.
+                Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        };
+        let dir = fs::open(&path)?;
+        dir.lock().map_err(|e| FsError::new("lock", &path, e))?;
+        Ok(Self { path, _dir: dir })
+    }
+
+    /// The directory, mode 0700.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes an empty directory in it.
+    pub fn subdir(&self, name: &str) -> Result<PathBuf, FsError> {
+        let path = self.path.join(name);
+        fs::create_dir(&path, 0o755)?;
+        Ok(path)
+    }
+
+    /// Removes it now. Ok: nothing of it is left.
+    pub fn remove(self) -> Result<(), FsError> {
+        fs::remove_tree(&self.path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Whatever denies us removal here is swept by the next open that may.
+        let _ = fs::remove_tree(&self.path);
+    }
+}
+
+/// Removes what dead processes left, as far as we may. Best effort by design: scratch that stays (another user's ids, a
+/// read-only file system) costs space, never correctness, and must not keep anybody from building.
+pub(super) fn sweep(parent: &Path) {
+    let Ok(names) = fs::list(parent) else { return };
+    if names.is_empty() {
+        return;
+    }
+    let dead = {
+        let Ok(guard) = fs::open(parent) else { return };
+        if guard.try_lock().is_err() {
+            return;
+        }
+        unlocked(parent, &names)
+    };
+    // The lock on `scratch/` is gone, those on the dead directories are ours: others neither wait nor sweep with us.
+    for (path, _lock) in dead {
+        let _ = fs::remove_tree(&path);
+    }
+}
+
+/// The directories nobody holds, each with the lock we now have on it.
+fn unlocked(parent: &Path, names: &[std::ffi::OsString]) -> Vec<(PathBuf, Option<File>)> {
+    let mut dead = Vec::new();
+    for name in names {
+        let path = parent.join(name);
+        match fs::open(&path) {
+            Ok(file) => {
+                if file.try_lock().is_ok() {
+                    dead.push((path, Some(file)));
+                }
+            }
+            // Its owner would have left it readable: mode 0700 and ours.
+            Err(e) if e.source.kind() == io::ErrorKind::PermissionDenied => dead.push((path, None)),
+            Err(_) => {}
+        }
+    }
+    dead
+}

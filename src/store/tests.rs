@@ -1,0 +1,326 @@
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
+
+use crate::base::digest::{BlobDigest, DiffId, Sha256};
+use crate::base::fs;
+use crate::oci::blob::{BlobSink, BlobSource};
+use crate::oci::config::{History, ImageConfig};
+use crate::oci::descriptor::{CONFIG, Descriptor, LAYER_TAR, MANIFEST};
+use crate::oci::manifest::Manifest;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let store = Store::open(&dir.path().join("store")).expect("store");
+    (dir, store)
+}
+
+/// An empty tar archive: two blocks of zeros.
+const EMPTY_TAR: [u8; 1024] = [0; 1024];
+
+/// A one-layer image that differs from others by `author`.
+fn image(store: &Store, author: &str) -> Descriptor {
+    let mut config = ImageConfig::scratch(Platform::host());
+    config.author = Some(author.to_owned());
+    config.rootfs.diff_ids.push(DiffId(Sha256::of(&EMPTY_TAR)));
+    config.history.push(History::default());
+    let layer = store.put(LAYER_TAR, &EMPTY_TAR).expect("layer");
+    let config = store.put(CONFIG, &config.to_bytes()).expect("config");
+    store.put(MANIFEST, &Manifest::new(config, vec![layer]).to_bytes()).expect("manifest")
+}
+
+fn name(text: &str) -> Reference {
+    text.parse().expect("a name")
+}
+
+fn read(store: &Store, blob: &Descriptor) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    store.open(blob).map_err(|e| e.to_string())?.read_to_end(&mut out).map_err(|e| e.to_string())?;
+    Ok(out)
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().expect("metadata").permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_store_is_private_and_opens_again_s135() {
+    let (dir, store) = store();
+    assert_eq!(mode(store.root()), 0o700);
+    let target = image(&store, "a");
+    store.tag(&[name("app")], &target).expect("tag");
+    drop(store);
+    let again = Store::open(&dir.path().join("store")).expect("opens again");
+    assert_eq!(again.resolve(&name("app:latest")).expect("index"), Some(target));
+    // The process's own drafts leave nothing behind.
+    assert_eq!(fs::list(&again.scratch_dir()).expect("scratch"), Vec::<std::ffi::OsString>::new());
+}
+
+#[test]
+fn a_store_of_a_later_format_is_refused_naming_both_s133() {
+    let (_dir, store) = store();
+    crate::base::publish::atomic(&store.root().join("version"), b"9\n", 0o644).expect("write");
+    let message = Store::open(store.root()).expect_err("refused").to_string();
+    assert!(message.ends_with("has format 9, this kiln knows formats up to 1"), "{message}");
+    crate::base::publish::atomic(&store.root().join("version"), b"x\n", 0o644).expect("write");
+    assert!(matches!(Store::open(store.root()), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_directory_with_other_things_is_not_filled() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    crate::base::publish::atomic(&dir.path().join("thesis.tex"), b"", 0o644).expect("write");
+    let message = Store::open(dir.path()).expect_err("refused").to_string();
+    assert!(message.contains("thesis.tex"), "{message}");
+    assert_eq!(fs::list(dir.path()).expect("list").len(), 1);
+    let file = dir.path().join("thesis.tex");
+    assert!(matches!(Store::open(&file), Err(Error::Unusable { .. })));
+}
+
+#[test]
+fn an_interrupted_creation_is_completed() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let root = dir.path().join("store");
+    fs::ensure_dir(&root.join("blobs/sha256")).expect("half a store");
+    let store = Store::open(&root).expect("completed");
+    store.tag(&[name("a")], &image(&store, "a")).expect("usable");
+}
+
+#[test]
+fn what_does_not_hash_to_its_name_never_becomes_visible_s50() {
+    let (_dir, store) = store();
+    let blob = Descriptor::of("x", b"hello");
+    for bad in [&b"hell"[..], b"hello!", b"jello", b""] {
+        assert!(store.accept(&blob, &mut &*bad).is_err());
+        assert!(!store.has(&blob).expect("has"));
+    }
+    store.accept(&blob, &mut &b"hello"[..]).expect("accepted");
+    store.accept(&blob, &mut &b"hello"[..]).expect("accepted again");
+    assert_eq!(read(&store, &blob), Ok(b"hello".to_vec()));
+    assert_eq!(mode(&store.blob_path(blob.digest)), 0o444);
+    let scratch = store.scratch_dir();
+    for own in fs::list(&scratch).expect("scratch") {
+        assert!(fs::list(&scratch.join(own)).expect("drafts").is_empty(), "a draft was left");
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_noticed_and_the_blob_goes_s130() {
+    let (_dir, store) = store();
+    let blob = store.put("x", b"hello").expect("put");
+    crate::base::publish::atomic(&store.blob_path(blob.digest), b"hellp", 0o444).expect("write");
+    let message = read(&store, &blob).expect_err("noticed");
+    assert!(message.contains("digest mismatch"), "{message}");
+    assert!(!store.has(&blob).expect("has"));
+    store.put("x", b"hello").expect("put again");
+    assert_eq!(read(&store, &blob), Ok(b"hello".to_vec()));
+    // A truncated one counts as not there.
+    crate::base::publish::atomic(&store.blob_path(blob.digest), b"hel", 0o444).expect("write");
+    assert!(!store.has(&blob).expect("has"));
+    // A descriptor that lies about the size does not cost us a good blob.
+    store.put("x", b"hello").expect("put again");
+    assert!(read(&store, &Descriptor { size: 4, ..blob.clone() }).is_err());
+    assert_eq!(read(&store, &blob), Ok(b"hello".to_vec()));
+}
+
+#[test]
+fn a_draft_is_named_only_when_finished() {
+    let (_dir, store) = store();
+    let digest = BlobDigest(Sha256::of(b"abc"));
+    let mut draft = store.draft_blob().expect("draft");
+    draft.write_all(b"abc").expect("write");
+    assert_eq!(store.blob_size(digest).expect("stat"), None);
+    draft.finish(digest, 3).expect("finish");
+    assert_eq!(store.blob_size(digest).expect("stat"), Some(3));
+    let mut short = store.draft_blob().expect("draft");
+    short.write_all(b"ab").expect("write");
+    assert!(short.finish(digest, 3).is_err());
+}
+
+#[test]
+fn names_move_and_images_without_names_stay_listed() {
+    let (_dir, store) = store();
+    let (a, b) = (image(&store, "a"), image(&store, "b"));
+    store.tag(&[name("app"), name("localhost:5000/app:1")], &a).expect("tag");
+    store.tag(&[], &b).expect("keep");
+    let list = || {
+        let entries = store.entries().expect("entries");
+        entries.iter().map(|e| (e.familiar(), e.target.digest)).collect::<Vec<_>>()
+    };
+    let entry = |n: &str, d: &Descriptor| (n.to_owned(), d.digest);
+    assert_eq!(list(), [entry("app:latest", &a), entry("localhost:5000/app:1", &a), entry("<none>", &b)]);
+    store.tag(&[name("app"), name("localhost:5000/app:1")], &b).expect("move");
+    assert_eq!(list(), [entry("app:latest", &b), entry("localhost:5000/app:1", &b), entry("<none>", &a)]);
+    assert_eq!(store.untag(&[name("app")]).expect("untag"), []);
+    assert_eq!(store.untag(&[name("localhost:5000/app:1")]).expect("untag"), [b]);
+    assert_eq!(list(), [entry("<none>", &a)]);
+    assert_eq!(store.forget(a.digest).expect("forget"), []);
+    assert_eq!(list(), []);
+}
+
+#[test]
+fn tagging_the_same_again_writes_nothing() {
+    use std::os::unix::fs::MetadataExt;
+    let (_dir, store) = store();
+    let a = image(&store, "a");
+    store.tag(&[name("app")], &a).expect("tag");
+    let inode = store.index_path().metadata().expect("index").ino();
+    store.tag(&[name("app")], &a).expect("tag");
+    assert_eq!(store.index_path().metadata().expect("index").ino(), inode);
+}
+
+#[test]
+fn many_taggers_lose_no_name_s131() {
+    let (_dir, store) = store();
+    let a = image(&store, "a");
+    std::thread::scope(|scope| {
+        for t in 0..4 {
+            let (store, a) = (&store, &a);
+            scope.spawn(move || {
+                let own = Store::open(store.root()).expect("store");
+                for i in 0..10 {
+                    own.tag(&[name(&format!("app:{t}-{i}"))], a).expect("tag");
+                }
+            });
+        }
+    });
+    assert_eq!(store.entries().expect("entries").len(), 40);
+}
+
+#[test]
+fn images_are_found_by_name_digest_and_short_id() {
+    let (_dir, store) = store();
+    let (a, b) = (image(&store, "a"), image(&store, "b"));
+    store.tag(&[name("app:1")], &a).expect("tag");
+    store.tag(&[name("beef")], &b).expect("tag");
+    let hex = a.digest.hex();
+    for text in ["app:1", "docker.io/library/app:1", &hex, &hex[..12], &a.digest.to_string(), &hex[..4]] {
+        assert_eq!(store.find(text).expect("found").target, a, "{text}");
+    }
+    assert_eq!(store.find(&format!("app@{}", a.digest)).expect("found").target, a);
+    assert_eq!(store.find("beef").expect("names win over ids").target, b);
+    let config = Image::read(&store, &a, &Platform::host()).expect("image").manifest.config.digest;
+    assert_eq!(store.find(&config.hex()[..12]).expect("by config").target, a);
+    let error = |text: &str| store.find(text).expect_err("not found").to_string();
+    assert_eq!(error("app"), "no image named \"app\", did you mean \"app:1\"?");
+    assert_eq!(error("ap:1"), "no image named \"ap:1\", did you mean \"app:1\"?");
+    assert_eq!(error("nothing"), "no image named \"nothing\"");
+    assert!(error("App").contains("lower-case"));
+}
+
+#[test]
+fn an_ambiguous_id_names_the_candidates() {
+    let (_dir, store) = store();
+    // Enough images that two begin with the same hexadecimal digits.
+    let mut seen = std::collections::BTreeMap::new();
+    for i in 0..2000 {
+        let target = image(&store, &i.to_string());
+        if let Some(other) = seen.insert(target.digest.hex()[..4].to_owned(), target.clone()) {
+            store.tag(&[], &target).expect("keep");
+            store.tag(&[], &other).expect("keep");
+            let message = store.find(&target.digest.hex()[..4]).expect_err("ambiguous").to_string();
+            assert!(message.contains("ambiguous") && message.contains(&other.digest.hex()[..12]), "{message}");
+            return;
+        }
+    }
+    panic!("no two of 2000 digests share four digits");
+}
+
+#[test]
+fn scratch_of_the_dead_is_swept_and_that_of_the_living_is_not_s132() {
+    let (_dir, store) = store();
+    let mine = store.scratch().expect("scratch");
+    let dead = store.scratch_dir().join("1-0");
+    fs::ensure_dir(&dead.join("work/work")).expect("dead scratch");
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let denied = std::fs::Permissions::from_mode(0);
+        std::fs::set_permissions(dead.join("work/work"), denied.clone()).expect("chmod");
+        std::fs::set_permissions(&dead, denied).expect("chmod");
+    }
+    Store::open(store.root()).expect("opens");
+    assert!(mine.path().is_dir());
+    assert!(!dead.exists());
+    let path = mine.path().to_owned();
+    drop(mine);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_layer_is_adopted_whole_and_twice_is_harmless() {
+    let (_dir, store) = store();
+    let scratch = store.scratch().expect("scratch");
+    let diff_id = DiffId(Sha256::of(b"layer"));
+    for round in ["one", "two"] {
+        let dir = scratch.subdir(round).expect("subdir");
+        fs::create_dir(&dir.join("fs"), 0o755).expect("fs");
+        let at = store.adopt_layer(&dir, diff_id).expect("adopted");
+        assert_eq!(at, store.layer_dir(diff_id));
+        assert!(!dir.exists());
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_what_was_there() {
+    // Stands in for a full disk: a limit no blob of this size can cross would need a signal handler, /dev/full needs none.
+    let (_dir, store) = store();
+    let a = image(&store, "a");
+    store.tag(&[name("app")], &a).expect("tag");
+    let blob = Descriptor::of("x", b"hello");
+    let mut failing = std::io::Read::chain(&b"he"[..], FailingRead);
+    let message = store.accept(&blob, &mut failing).expect_err("fails").to_string();
+    assert!(message.starts_with("store blob sha256:") && message.contains("no space left"), "{message}");
+    assert!(!store.has(&blob).expect("has"));
+    assert_eq!(store.resolve(&name("app")).expect("index"), Some(a));
+}
+
+struct FailingRead;
+
+impl Read for FailingRead {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("no space left on device"))
+    }
+}
+
+#[test]
+fn skopeo_and_umoci_read_the_store_as_it_is() {
+    let (_dir, store) = store();
+    let a = image(&store, "a");
+    let names = ["app:1", "localhost:5000/team/app:1.2-x", "ghcr.io/a/b:latest"];
+    store.tag(&names.map(name), &a).expect("tag");
+    for (i, image) in names.iter().enumerate() {
+        let at = format!("{}:{image}", store.root().display());
+        let skopeo = Command::new("skopeo").args(["inspect", &format!("oci:{at}")]).output();
+        let Ok(skopeo) = skopeo else { return };
+        let text = String::from_utf8_lossy(&skopeo.stdout).into_owned();
+        assert!(text.contains(&a.digest.to_string()), "{text}{}", String::from_utf8_lossy(&skopeo.stderr));
+        let to = store.root().join(format!("scratch/unpacked-{i}"));
+        let umoci = Command::new("umoci").args(["unpack", "--rootless", "--image", &at]).arg(&to).output();
+        let Ok(umoci) = umoci else { return };
+        assert!(umoci.status.success(), "{}", String::from_utf8_lossy(&umoci.stderr));
+    }
+}
+
+#[test]
+fn a_layout_is_read_by_tag_digest_or_as_the_only_image_o5() {
+    let (_dir, store) = store();
+    let (a, b) = (image(&store, "a"), image(&store, "b"));
+    store.tag(&[name("app:1")], &a).expect("tag");
+    let layout = Layout::open(store.root()).expect("layout");
+    assert_eq!(layout.find(None, None).expect("only one").digest, a.digest);
+    store.tag(&[name("app:latest"), name("ghcr.io/x/y:2")], &b).expect("tag");
+    let layout = Layout::open(store.root()).expect("layout");
+    assert_eq!(layout.find(Some("app:1"), None).expect("name").digest, a.digest);
+    assert_eq!(layout.find(Some("2"), None).expect("tag of a full name").digest, b.digest);
+    assert_eq!(layout.find(None, Some(a.digest)).expect("digest").digest, a.digest);
+    let message = layout.find(Some("nope"), None).expect_err("missing").to_string();
+    assert!(message.contains("it holds no image nope; it holds app:1"), "{message}");
+    let image = Image::read(&layout, layout.find(Some("app:1"), None).expect("name"), &Platform::host());
+    assert_eq!(image.expect("image").config.author.as_deref(), Some("a"));
+    assert!(matches!(Layout::open(&store.root().join("blobs")), Err(Error::NotALayout { .. })));
+}
