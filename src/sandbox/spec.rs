@@ -1,0 +1,305 @@
+//! Everything one command needs, as data.
+//!
+//! **Holds.** A [`Spec`] is decided by the caller and performed by `init` without another decision. It travels to the
+//! init process through a socket, so nothing of it shows in an argument list or an environment (S-112).
+//! **Order.** [`Spec::mounts`] are mounted in the order written; a later one may sit inside or over an earlier one (M-21).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::raw;
+
+/// One command inside one root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// The file system the command sees at `/`.
+    pub rootfs: Rootfs,
+    /// The command: `argv[0]` is looked up along the root's `PATH` unless it holds a `/`. Never empty.
+    #[serde(with = "raw")]
+    pub argv: Vec<OsString>,
+    /// The whole environment. `HOME` is added from the root's `/etc/passwd` when it is not set here.
+    #[serde(with = "raw")]
+    pub env: Vec<(OsString, OsString)>,
+    /// The working directory, resolved inside the root, made if missing.
+    #[serde(with = "raw")]
+    pub cwd: PathBuf,
+    /// `USER` as the config has it: empty, `name`, `uid`, `name:group`, `uid:gid`; names are looked up in the root.
+    pub user: String,
+    /// Supplementary group ids beyond those of the root's `/etc/group`.
+    pub extra_groups: Vec<u32>,
+    /// The host name inside.
+    pub hostname: String,
+    /// What is mounted over the root besides `/proc`, `/sys`, `/dev` and the two files below, in order.
+    pub mounts: Vec<Mount>,
+    /// `/etc/resolv.conf`, mounted read-only; `None` leaves the root's own.
+    #[serde(with = "raw")]
+    pub resolv_conf: Option<Vec<u8>>,
+    /// `/etc/hosts`, mounted read-only; `None` leaves the root's own.
+    #[serde(with = "raw")]
+    pub hosts: Option<Vec<u8>>,
+    /// Which network the command sees.
+    pub network: Network,
+    /// What the command may do.
+    pub security: Security,
+    /// Limits set before the command starts; others are inherited.
+    pub rlimits: Vec<Rlimit>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// Host devices that appear inside, besides the usual six.
+    pub devices: Vec<Device>,
+    /// Memory, CPU and process limits.
+    pub resources: Resources,
+    /// Inside, `/proc` belongs to us (true) or is the outer one, bound (a nested container that may not mount one).
+    pub fresh_proc: bool,
+}
+
+impl Spec {
+    /// `argv` inside `rootfs`, as root, in `/`, with the host's network and nothing else mounted.
+    pub fn new(rootfs: Rootfs, argv: Vec<OsString>) -> Self {
+        Self {
+            rootfs,
+            argv,
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            user: String::new(),
+            extra_groups: Vec::new(),
+            hostname: "buildkitsandbox".to_owned(),
+            mounts: Vec::new(),
+            resolv_conf: None,
+            hosts: None,
+            network: Network::Host,
+            security: Security::Sandbox,
+            rlimits: Vec::new(),
+            shm_size: 64 << 20,
+            devices: Vec::new(),
+            resources: Resources::default(),
+            fresh_proc: true,
+        }
+    }
+}
+
+/// Where `/` comes from. Paths are host paths of our own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Rootfs {
+    /// An overlay, mounted by the init process in its own mount namespace: the host never sees it.
+    Overlay {
+        /// Read-only layers, topmost first; may be empty.
+        #[serde(with = "raw")]
+        lowers: Vec<PathBuf>,
+        /// Receives the changes. Its own mode, owner and times are what the command sees on `/`.
+        #[serde(with = "raw")]
+        upper: PathBuf,
+        /// Overlay's work directory: empty, same file system as `upper`.
+        #[serde(with = "raw")]
+        work: PathBuf,
+        /// An empty scratch directory of this run, on the layers' file system: becomes the lowest layer and gets the
+        /// missing mount targets, so that none ever reaches `upper`.
+        #[serde(with = "raw")]
+        stub: PathBuf,
+        /// Overlay's own attributes live in `user.*` (a user namespace) instead of `trusted.*`.
+        userxattr: bool,
+        /// Skip all syncs: the upper is thrown away if the machine dies.
+        volatile: bool,
+    },
+    /// A plain directory, written in place. Missing mount targets are made in it and taken away afterwards.
+    Dir(#[serde(with = "raw")] PathBuf),
+}
+
+/// One mount over the root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: Source,
+    /// Where: an absolute path inside the root, symlinks followed inside the root only (S-18).
+    #[serde(with = "raw")]
+    pub target: PathBuf,
+    /// Whether writes fail.
+    pub readonly: bool,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Source {
+    /// A file or directory of the host, named by its owner (`kiln run -v`).
+    Path(#[serde(with = "raw")] PathBuf),
+    /// `subpath` resolved inside the directory `root` by the kernel at mount time: links in it cannot lead out (S-2).
+    Inside {
+        /// A directory of our own.
+        #[serde(with = "raw")]
+        root: PathBuf,
+        /// A path in it that somebody else may have written.
+        #[serde(with = "raw")]
+        subpath: PathBuf,
+        /// A link anywhere in `subpath` is an error instead of being followed inside `root` (M-8).
+        no_symlinks: bool,
+    },
+    /// A stack of layers, topmost first, writable copy-up into `upper` or read-only without one
+    /// (`--mount=type=bind,from=…`); `subpath` is resolved inside the merged tree.
+    Layers {
+        /// Layers, topmost first.
+        #[serde(with = "raw")]
+        lowers: Vec<PathBuf>,
+        /// `(upper, work)`, both empty scratch directories; `None` = read-only.
+        scratch: Option<Scratch>,
+        /// Overlay's attributes live in `user.*`.
+        userxattr: bool,
+        /// A path in the merged tree.
+        #[serde(with = "raw")]
+        subpath: PathBuf,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Bytes it may hold; `None` = half the machine's memory.
+        size: Option<u64>,
+        /// Mode of its root.
+        mode: u32,
+    },
+    /// A file that exists only in memory, on a private tmpfs (secrets, generated files).
+    Data {
+        /// Its content.
+        #[serde(with = "raw")]
+        bytes: Vec<u8>,
+        /// Its mode.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// A directory of files that exist only in memory: `(name, content, mode)`.
+    Files(Vec<DataFile>),
+    /// A listening unix socket of ours, by host path; inside it has this mode and owner (`--mount=type=ssh`).
+    Socket {
+        /// The socket on the host.
+        #[serde(with = "raw")]
+        path: PathBuf,
+        /// Its mode inside.
+        mode: u32,
+        /// Its owner inside.
+        uid: u32,
+        /// Its group inside.
+        gid: u32,
+    },
+}
+
+/// One file of [`Source::Files`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Its name, without `/`.
+    #[serde(with = "raw")]
+    pub name: OsString,
+    /// Its content.
+    #[serde(with = "raw")]
+    pub bytes: Vec<u8>,
+    /// Its mode.
+    pub mode: u32,
+}
+
+/// Where a writable view of layers keeps its changes until they are thrown away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scratch {
+    /// Empty directory.
+    #[serde(with = "raw")]
+    pub upper: PathBuf,
+    /// Empty directory on the same file system.
+    #[serde(with = "raw")]
+    pub work: PathBuf,
+}
+
+/// Which network the command sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// A network of its own with nothing but a working loopback.
+    None,
+    /// A network of its own that reaches out through a user-mode helper (`pasta` or `slirp4netns`).
+    Private,
+}
+
+/// What the command may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Security {
+    /// Docker's default capabilities, seccomp profile, masked and read-only paths.
+    Sandbox,
+    /// Every capability kiln itself has, no seccomp, the host's devices, nothing masked.
+    Insecure,
+}
+
+/// One resource limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// As `ulimit` options name it: `nofile`, `nproc`, `core`, …
+    pub name: String,
+    /// The soft limit; `None` = unlimited.
+    pub soft: Option<u64>,
+    /// The hard limit; `None` = unlimited.
+    pub hard: Option<u64>,
+}
+
+/// A host device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Path on the host.
+    #[serde(with = "raw")]
+    pub host: PathBuf,
+    /// Path below `/dev` inside, without the `/dev/`.
+    #[serde(with = "raw")]
+    pub name: PathBuf,
+    /// Missing on the host: an error, or left out.
+    pub required: bool,
+}
+
+/// Memory, CPU and process limits, kept by a control group where one can be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory and swap together; `-1` = unlimited swap.
+    pub memory_swap: Option<i64>,
+    /// Microseconds of CPU time per period.
+    pub cpu_quota: Option<u64>,
+    /// Microseconds in a period.
+    pub cpu_period: Option<u64>,
+    /// Relative weight, 2…262144 (1024 = one share).
+    pub cpu_shares: Option<u64>,
+    /// CPUs, as `0-3,5`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes, as `0-1`.
+    pub cpuset_mems: Option<String>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+impl Resources {
+    /// Nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The code a shell would report: 128+n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+
+    /// It exited with 0.
+    pub fn success(self) -> bool {
+        self == Exit::Code(0)
+    }
+}
