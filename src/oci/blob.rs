@@ -36,3 +36,8 @@ pub trait BlobSink: Sync {
     /// on any error nothing becomes visible.
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError>;
 }
+
+/// Somewhere blobs can be read from and put: a store.
+pub trait BlobStore: BlobSource + BlobSink {}
+
+impl<T: BlobSource + BlobSink> BlobStore for T {}

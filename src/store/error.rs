@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::base::digest::BlobDigest;
 use crate::base::fs::FsError;
 use crate::oci::blob::BlobError;
-use crate::oci::manifest::InvalidDocument;
+use crate::oci::image::ImageError;
 use crate::oci::reference::InvalidReference;
 
 /// Why the store could not do it.
@@ -72,32 +71,9 @@ pub enum Error {
         /// What it could mean.
         candidates: Vec<String>,
     },
-    /// An index that has nothing for the machine asked for.
-    #[error("{name} has no image for {want}; it has {}", .have.join(", "))]
-    NoPlatform {
-        /// The image.
-        name: String,
-        /// The platform asked for.
-        want: String,
-        /// What there is.
-        have: Vec<String>,
-    },
-    /// A manifest, index or config that is not one.
-    #[error("{digest}: {source}")]
-    Document {
-        /// The blob.
-        digest: BlobDigest,
-        /// What is wrong with it.
-        source: InvalidDocument,
-    },
-    /// A manifest and its config contradict each other (S-56), or it is no image (S-54).
-    #[error("{digest} is not a usable image: {why}")]
-    NotAnImage {
-        /// The manifest.
-        digest: BlobDigest,
-        /// Why not.
-        why: String,
-    },
+    /// What the name stands for is no image for this platform, or damaged.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// A blob is missing or wrong.
     #[error(transparent)]
     Blob(#[from] BlobError),

@@ -1,23 +1,16 @@
 //! Finding an image by what a person typed, and reading it.
 
-use std::collections::BTreeSet;
-use std::io::Read;
-
 use crate::base::digest::BlobDigest;
-use crate::oci::blob::BlobSource;
-use crate::oci::config::ImageConfig;
-use crate::oci::descriptor::{CONFIG, DOCKER_CONFIG, Descriptor, MANIFEST};
-use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
+use crate::oci::descriptor::{Descriptor, MANIFEST};
+use crate::oci::image::Image;
+use crate::oci::manifest::{MAX_DOCUMENT, Manifest};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::blobs::blob_error;
 use super::{Entry, Error, Store};
 
 /// Fewer digits of a digest are not taken for an id.
 const MIN_ID: usize = 4;
-/// An index may point at an index, but not for ever (S-55).
-const MAX_INDEX_DEPTH: usize = 4;
 
 /// What a name or id stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,73 +19,6 @@ pub struct Found {
     pub name: Option<Reference>,
     /// Its manifest or index.
     pub target: Descriptor,
-}
-
-/// One image: manifest and config, each as data and as the bytes its digest is of.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Image {
-    /// Of the manifest.
-    pub descriptor: Descriptor,
-    /// The manifest.
-    pub manifest: Manifest,
-    /// The config.
-    pub config: ImageConfig,
-}
-
-impl Image {
-    /// Reads manifest and config from anywhere; an index is followed to what `platform` runs best.
-    ///
-    /// Ok: both are what their digests say, are image documents, and speak of equally many layers (S-54…S-56).
-    pub fn read(source: &dyn BlobSource, target: &Descriptor, platform: &Platform) -> Result<Self, Error> {
-        let mut target = target.clone();
-        for _ in 0..MAX_INDEX_DEPTH {
-            if !target.is_index() {
-                return Self::read_manifest(source, target);
-            }
-            let bytes = read_document(source, &target)?;
-            let index = Index::parse(&bytes).map_err(|source| Error::Document { digest: target.digest, source })?;
-            let Some(next) = index.select(platform).or_else(|| only(&index)) else {
-                let have = index.manifests.iter().filter_map(|m| m.platform.as_ref().map(ToString::to_string));
-                return Err(Error::NoPlatform {
-                    name: target.digest.to_string(),
-                    want: platform.to_string(),
-                    have: have.collect(),
-                });
-            };
-            target = next.clone();
-        }
-        Err(Error::NotAnImage { digest: target.digest, why: "indexes are nested too deep".to_owned() })
-    }
-
-    fn read_manifest(source: &dyn BlobSource, descriptor: Descriptor) -> Result<Self, Error> {
-        let digest = descriptor.digest;
-        if !descriptor.is_manifest() {
-            let why = format!("its media type is {}", descriptor.media_type);
-            return Err(Error::NotAnImage { digest, why });
-        }
-        let bytes = read_document(source, &descriptor)?;
-        let manifest = Manifest::parse(&bytes).map_err(|source| Error::Document { digest, source })?;
-        let kind = manifest.config.media_type.as_str();
-        if !matches!(kind, CONFIG | DOCKER_CONFIG) {
-            let why = format!("it is an artifact: its config has media type {kind}");
-            return Err(Error::NotAnImage { digest, why });
-        }
-        let bytes = read_document(source, &manifest.config)?;
-        let config =
-            ImageConfig::parse(&bytes).map_err(|source| Error::Document { digest: manifest.config.digest, source })?;
-        if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            let (has, says) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-            let why = format!("its manifest has {has} layers, its config speaks of {says}");
-            return Err(Error::NotAnImage { digest, why });
-        }
-        Ok(Self { descriptor, manifest, config })
-    }
-
-    /// Bytes of all layers as stored, equal ones counted once.
-    pub fn size(&self) -> u64 {
-        let unique: BTreeSet<_> = self.manifest.layers.iter().map(|l| (l.digest, l.size)).collect();
-        unique.iter().map(|(_, size)| size).sum()
-    }
 }
 
 impl Store {
@@ -166,25 +92,6 @@ impl Store {
         }
         let bytes = self.get(&blob)?;
         Ok(Manifest::parse(&bytes).ok().map(|_| blob))
-    }
-}
-
-/// Reads a manifest, index or config, refusing oversized ones unread (S-53).
-pub(super) fn read_document(source: &dyn BlobSource, blob: &Descriptor) -> Result<Vec<u8>, Error> {
-    if blob.size > MAX_DOCUMENT {
-        let why = format!("{} of {} bytes, more than {MAX_DOCUMENT}", blob.media_type, blob.size);
-        return Err(Error::NotAnImage { digest: blob.digest, why });
-    }
-    let mut bytes = Vec::new();
-    source.open(blob)?.read_to_end(&mut bytes).map_err(|e| blob_error("read", blob.digest, &e))?;
-    Ok(bytes)
-}
-
-/// An index with a single manifest that names no platform needs no choice.
-fn only(index: &Index) -> Option<&Descriptor> {
-    match index.manifests.as_slice() {
-        [one] if one.platform.is_none() => Some(one),
-        _ => None,
     }
 }
 

@@ -33,7 +33,7 @@ mod tags;
 
 pub use blobs::BlobDraft;
 pub use error::Error;
-pub use images::{Found, Image};
+pub use images::Found;
 pub use layout::Layout;
 pub use open::{FORMAT, Store};
 pub use scratch::Scratch;

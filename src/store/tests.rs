@@ -7,6 +7,7 @@ use crate::base::fs;
 use crate::oci::blob::{BlobSink, BlobSource};
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::descriptor::{CONFIG, Descriptor, LAYER_TAR, MANIFEST};
+use crate::oci::image::Image;
 use crate::oci::manifest::Manifest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
