@@ -1,1 +1,13 @@
-//! Real builds with the real binary.
+//! Real builds with the real binary, read back by programs that are not ours. See [`support`] for how to write one.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "tests stand outside: they set the environment, write contexts and read results with plain std::fs"
+)]
+
+#[macro_use]
+#[expect(dead_code, reason = "tools are here before the tests that use them")]
+mod support;
+
+mod harness;

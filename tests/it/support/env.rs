@@ -1,0 +1,388 @@
+//! One test's world: a store, a home, contexts, and the binary.
+
+use std::fs;
+use std::io::Write;
+use std::ops::Deref;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::image::Image;
+
+/// Where binary, fixtures and test data are. `scripts/test` moves all of them for the plain user's pass, who may not
+/// read the directory of the sources; then it sets `KILN_TEST_HOME`.
+fn place(in_home: &str, otherwise: impl FnOnce() -> PathBuf) -> PathBuf {
+    std::env::var_os("KILN_TEST_HOME").map_or_else(otherwise, |home| PathBuf::from(home).join(in_home))
+}
+
+/// The `kiln` under test.
+pub fn binary() -> PathBuf {
+    place("kiln", || PathBuf::from(env!("CARGO_BIN_EXE_kiln")))
+}
+
+/// A file of `testdata/`.
+pub fn testdata(path: &str) -> PathBuf {
+    place("testdata", || Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")).join(path)
+}
+
+/// The directory of a base image: `rootfs.tar` and `layout` (tag `latest`). Makes it if the recipe was not run yet.
+pub fn fixture(name: &str) -> PathBuf {
+    let fixtures = match std::env::var_os("KILN_FIXTURES") {
+        Some(dir) => PathBuf::from(dir),
+        None => place("fixtures", || {
+            Path::new(env!("CARGO_BIN_EXE_kiln")).ancestors().nth(2).expect("<target>/<profile>/kiln").join("fixtures")
+        }),
+    };
+    if std::env::var_os("KILN_TEST_HOME").is_none() {
+        let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs-fixtures/make");
+        let out = Command::new(make).arg(name).env("KILN_FIXTURES", &fixtures).output().expect("run the recipe");
+        assert!(out.status.success(), "make {name}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    let dir = fixtures.join(name);
+    assert!(dir.join("rootfs.tar").is_file(), "no base image {name} in {}", fixtures.display());
+    dir
+}
+
+/// A store of its own, a HOME of its own, and nothing else from outside.
+pub struct TestEnv {
+    dir: TempDir,
+}
+
+impl TestEnv {
+    /// With an empty store.
+    pub fn new() -> TestEnv {
+        let dir = tempfile::Builder::new().prefix("kiln-it-").tempdir().expect("a directory for the test");
+        // Subordinate ids must be able to reach what lies below.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        for sub in ["home", "tmp"] {
+            fs::create_dir(dir.path().join(sub)).expect("create");
+        }
+        TestEnv { dir }
+    }
+
+    /// With `busybox:latest` in the store.
+    pub fn with_busybox() -> TestEnv {
+        let env = TestEnv::new();
+        env.import("busybox");
+        env
+    }
+
+    /// Puts a base image (`busybox`, `debian`, `python`, `node`) into the store as `NAME:latest`.
+    ///
+    /// Each is imported by `kiln import` once per test process; further stores get hard links to its blobs, which
+    /// never change, and copies of the few files that do.
+    pub fn import(&self, name: &str) {
+        static BASES: [OnceLock<TestEnv>; 4] = [const { OnceLock::new() }; 4];
+        let known = ["busybox", "debian", "python", "node"];
+        let slot = known.iter().position(|k| *k == name).unwrap_or_else(|| panic!("no base image {name}"));
+        let base = BASES[slot].get_or_init(|| {
+            let env = TestEnv::new();
+            env.kiln(&["import", fixture(name).join("rootfs.tar").to_str().expect("UTF-8"), name]).ok();
+            env
+        });
+        if self.store().join("index.json").exists() {
+            self.kiln(&["import", fixture(name).join("rootfs.tar").to_str().expect("UTF-8"), name]).ok();
+        } else {
+            copy_store(&base.store(), &self.store());
+        }
+    }
+
+    /// The store's directory.
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// A directory to put things in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes a context and gives its directory. The notation is one header per file and its text below:
+    ///
+    /// ```text
+    /// -- PATH --              a file, mode 0644
+    /// -- PATH 0755 --         a file of this mode
+    /// -- DIR/ -- or -- DIR/ 0700 --
+    /// -- PATH -> TARGET --    a symbolic link
+    /// -- PATH = TARGET --     a hard link
+    /// ```
+    pub fn context(&self, notation: &str) -> PathBuf {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let dir = self.dir.path().join(format!("context-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&dir).expect("create the context");
+        write_tree(&dir, notation);
+        dir
+    }
+
+    /// Adds to (or replaces in) a context.
+    pub fn add(&self, context: &Path, notation: &str) {
+        write_tree(context, notation);
+    }
+
+    /// `kiln build ARGS CONTEXT`.
+    pub fn build(&self, args: &[&str], context: &Path) -> Kiln<'_> {
+        let context = context.to_str().expect("UTF-8");
+        let all: Vec<&str> = ["build"].into_iter().chain(args.iter().copied()).chain([context]).collect();
+        self.kiln(&all)
+    }
+
+    /// `kiln ARGS`, run when judged: `.ok()`, `.fails(code)`, or `.spawn()`.
+    pub fn kiln(&self, args: &[&str]) -> Kiln<'_> {
+        let mut command = Command::new(binary());
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.dir.path().join("home"))
+            .env("TMPDIR", self.dir.path().join("tmp"))
+            .env("KILN_ROOT", self.store())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Kiln { command, env: self, stdin: None }
+    }
+
+    /// An image of the store, read without kiln's code.
+    #[track_caller]
+    pub fn image(&self, name: &str) -> Image {
+        Image::open(&self.store(), name)
+    }
+
+    /// Panics if a finished command left something behind: unfinished scratch directories or mounts.
+    #[track_caller]
+    pub fn assert_swept(&self) {
+        let scratch: Vec<_> =
+            fs::read_dir(self.store().join("scratch")).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        assert!(scratch.is_empty(), "scratch was not swept: {scratch:?}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+        let left: Vec<_> = mounts.lines().filter(|l| l.contains(&*self.dir.path().to_string_lossy())).collect();
+        assert!(left.is_empty(), "mounts were left: {left:?}");
+    }
+}
+
+impl Drop for TestEnv {
+    /// A rootless store holds files of subordinate ids, which only a user namespace may remove.
+    fn drop(&mut self) {
+        if fs::remove_dir_all(self.store()).is_err() && self.store().exists() {
+            let sweep = format!("chmod -R u+rwX {0} 2>/dev/null; rm -rf {0}", self.store().display());
+            Command::new("unshare")
+                .args(["--user", "--map-root-user", "--map-auto", "sh", "-c", &sweep])
+                .stderr(Stdio::null())
+                .status()
+                .ok();
+        }
+    }
+}
+
+/// A command that has not run yet.
+#[must_use = "nothing runs before `.ok()`, `.fails(code)`, `.output()` or `.spawn()`"]
+pub struct Kiln<'e> {
+    command: Command,
+    env: &'e TestEnv,
+    stdin: Option<Vec<u8>>,
+}
+
+impl Kiln<'_> {
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    pub fn stdin(mut self, bytes: &[u8]) -> Self {
+        self.stdin = Some(bytes.to_owned());
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn output(mut self) -> Done {
+        let line = std::iter::once("kiln".into())
+            .chain(self.command.get_args().map(|a| a.to_string_lossy().into_owned()))
+            .collect::<Vec<_>>()
+            .join(" ");
+        let started = Instant::now();
+        let mut child = self.command.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary().display()));
+        if let (Some(bytes), Some(mut pipe)) = (self.stdin, child.stdin.take()) {
+            std::thread::spawn(move || pipe.write_all(&bytes).ok());
+        }
+        let out = child.wait_with_output().expect("wait for kiln");
+        Done {
+            line,
+            code: out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+            took: started.elapsed(),
+            tree: listing(self.env.dir.path()),
+        }
+    }
+
+    /// Runs it and panics, showing everything, unless it exits 0.
+    #[track_caller]
+    pub fn ok(self) -> Done {
+        self.fails(0)
+    }
+
+    /// Runs it and panics, showing everything, unless it exits with `code`.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> Done {
+        let done = self.output();
+        assert!(done.code == code, "expected exit code {code}\n{done}");
+        done
+    }
+
+    /// Starts it, for tests that send signals or talk to it meanwhile.
+    pub fn spawn(mut self) -> Child {
+        self.command.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary().display()))
+    }
+}
+
+/// A command that has run.
+pub struct Done {
+    line: String,
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+    tree: String,
+}
+
+impl std::fmt::Display for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "$ {}\nexit code {} after {:?}\n--- stdout\n{}--- stderr\n{}--- files\n{}",
+            self.line, self.code, self.took, self.stdout, self.stderr, self.tree
+        )
+    }
+}
+
+impl Done {
+    /// Panics, showing everything, unless either stream has the text.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        assert!(self.stdout.contains(text) || self.stderr.contains(text), "does not say {text:?}\n{self}");
+        self
+    }
+
+    /// Panics, showing everything, if either stream has the text.
+    #[track_caller]
+    pub fn never_says(&self, text: &str) -> &Self {
+        assert!(!self.stdout.contains(text) && !self.stderr.contains(text), "says {text:?}\n{self}");
+        self
+    }
+}
+
+impl Deref for Done {
+    type Target = str;
+
+    /// Its standard output, trimmed.
+    fn deref(&self) -> &str {
+        self.stdout.trim()
+    }
+}
+
+/// Names below the test's directory, the store's blobs and home left out: enough to see what a context looked like.
+fn listing(dir: &Path) -> String {
+    let mut lines = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(at) = todo.pop() {
+        for item in fs::read_dir(&at).into_iter().flatten().flatten() {
+            let path = item.path();
+            let name = path.strip_prefix(dir).expect("below").to_string_lossy().into_owned();
+            let is_dir = item.file_type().is_ok_and(|t| t.is_dir());
+            let deep = name.starts_with("store/") || name.matches('/').count() > 4;
+            if is_dir && !deep {
+                todo.push(path);
+            }
+            lines.push(format!("{name}{}\n", if is_dir { "/" } else { "" }));
+        }
+    }
+    lines.sort();
+    let n = lines.len();
+    let mut text: String = lines.into_iter().take(80).collect();
+    if n > 80 {
+        text += &format!("… and {} more\n", n - 80);
+    }
+    text
+}
+
+fn write_tree(dir: &Path, notation: &str) {
+    let mut header: Option<String> = None;
+    let mut body = String::new();
+    for line in notation.split_inclusive('\n') {
+        let trimmed = line.trim_end();
+        match trimmed.strip_prefix("-- ").and_then(|l| l.strip_suffix(" --")) {
+            Some(next) => {
+                if let Some(header) = header.replace(next.to_owned()) {
+                    write_one(dir, &header, &body);
+                }
+                body.clear();
+            }
+            None => body += line,
+        }
+    }
+    write_one(dir, &header.expect("a context has at least one `-- PATH --`"), &body);
+}
+
+fn write_one(dir: &Path, header: &str, body: &str) {
+    let at = |name: &str| {
+        let path = dir.join(name.trim_end_matches('/'));
+        fs::create_dir_all(path.parent().expect("below the context")).expect("create parents");
+        fs::remove_file(&path).ok();
+        path
+    };
+    if let Some((name, target)) = header.split_once(" -> ") {
+        return symlink(target, at(name)).expect("symlink");
+    }
+    if let Some((name, target)) = header.split_once(" = ") {
+        return fs::hard_link(dir.join(target), at(name)).expect("link");
+    }
+    let (name, mode) = match header.rsplit_once(' ') {
+        Some((name, mode)) if mode.len() == 4 => match u32::from_str_radix(mode, 8) {
+            Ok(mode) => (name, Some(mode)),
+            Err(_) => (header, None),
+        },
+        _ => (header, None),
+    };
+    let path = at(name);
+    if name.ends_with('/') {
+        fs::create_dir_all(&path).expect("create a directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode.unwrap_or(0o755))).expect("chmod");
+    } else {
+        fs::write(&path, body).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode.unwrap_or(0o644))).expect("chmod");
+    }
+}
+
+fn copy_store(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("create");
+    fs::set_permissions(to, fs::metadata(from).expect("mode").permissions()).expect("chmod");
+    for item in fs::read_dir(from).expect("list the store").map(|e| e.expect("entry")) {
+        let (path, name) = (item.path(), item.file_name());
+        let kind = item.file_type().expect("kind");
+        // Unpacked trees are derivable and may belong to other ids; scratch is nobody's.
+        if ["layers", "scratch"].contains(&&*name.to_string_lossy()) {
+            continue;
+        }
+        if kind.is_dir() {
+            copy_store(&path, &to.join(&name));
+        } else if from.ends_with("blobs/sha256") {
+            fs::hard_link(&path, to.join(&name)).expect("link a blob");
+        } else {
+            fs::copy(&path, to.join(&name)).expect("copy");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What every integration test stands on.
+//!
+//! ```ignore
+//! use crate::support::{TestEnv, Tree};
+//!
+//! #[test]
+//! fn a_copied_file_keeps_its_mode() {
+//!     requires!(userns, overlay);                     // skipped elsewhere; a failure when `MUST` asks for it (CI does)
+//!     let env = TestEnv::with_busybox();              // own store with `busybox:latest` in it, own HOME, no environment
+//!     let context = env.context("
+//! -- Dockerfile --
+//! FROM busybox
+//! COPY run.sh /
+//! -- run.sh 0755 --
+//! echo hello
+//! -- empty/ --
+//! -- link -> run.sh --
+//! ");
+//!     let done = env.build(&["-t", "app"], &context).ok();     // or `.fails(1)`; the failure message shows everything
+//!     done.says("run.sh");
+//!     let image = env.image("app");                            // read from the store without kiln's code
+//!     assert_eq!(image.config["config"]["Cmd"], serde_json::json!(["sh"]));
+//!     let file = &image.tree()["run.sh"];
+//!     assert_eq!((file.mode, file.uid), (0o755, 0));
+//! }
+//! ```
+//!
+//! - [`TestEnv`] (`env`): a store, a home and a context directory per test; `kiln(&[…])` runs the binary with a cleared
+//!   environment, `.env("K", "V")` and `.stdin(…)` add to it, `.ok()`/`.fails(code)` judge the result.
+//! - [`Tree`] (`tree`): a comparable listing: of an image (`image.tree()`, `image.layer_tree(i)`), of a directory
+//!   (`Tree::of_dir`), of a tar (`Tree::of_tar`). `without_times()` for comparisons across builds.
+//! - [`Image`] (`image`): manifest, config, layers of an image in a store or any OCI layout; `umoci_tree()` unpacks it
+//!   with umoci (root only) for a reader that shares no code with us.
+//! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
+//! - `requires!` (`requires`): abilities of the host.
+//! - [`canary`]: a secret text that can be searched for in everything that was written.
+//!
+//! A new file beside `main.rs` must be declared there; `tests/floors.rs` checks it.
+
+#[macro_use]
+pub mod requires;
+pub mod canary;
+pub mod env;
+pub mod image;
+pub mod registry;
+pub mod tree;
+
+pub use env::TestEnv;
+pub use image::Image;
+pub use registry::Registry;
+pub use tree::Tree;

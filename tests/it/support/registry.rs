@@ -1,0 +1,94 @@
+//! A real registry on loopback.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Debian's `docker-registry`, plain HTTP, on a random port; ended by its pid when dropped.
+pub struct Registry {
+    child: Child,
+    port: u16,
+    dir: TempDir,
+}
+
+impl Registry {
+    /// Ok: it answers. Guard the test with `requires!(docker_registry)`.
+    pub fn start() -> Registry {
+        Registry::start_with("")
+    }
+
+    /// `extra` is added to the configuration file, for instance an `auth:` section.
+    pub fn start_with(extra: &str) -> Registry {
+        let dir = tempfile::tempdir().expect("a directory for the registry");
+        // Another process may take the port between our asking and the registry's binding: then try another one.
+        for _ in 0..5 {
+            let port =
+                TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free loopback port").port();
+            let config = format!(
+                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    \
+                 enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{extra}",
+                dir.path().join("data").display()
+            );
+            std::fs::write(dir.path().join("config.yml"), config).expect("write the registry's configuration");
+            let mut child = Command::new("docker-registry")
+                .arg("serve")
+                .arg(dir.path().join("config.yml"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("start docker-registry");
+            let started = Instant::now();
+            while started.elapsed() < Duration::from_secs(20) {
+                if child.try_wait().expect("the registry's status").is_some() {
+                    break;
+                }
+                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Registry { child, port, dir };
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            child.kill().ok();
+            child.wait().ok();
+        }
+        panic!("docker-registry does not start");
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `127.0.0.1:PORT/NAME`.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.host())
+    }
+
+    /// Where the registry keeps its data, to break it on purpose or to search it.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Copies the image `tag` of an OCI layout to `NAME` here, with skopeo. Gives the full name.
+    pub fn push_layout(&self, layout: &Path, tag: &str, name: &str) -> String {
+        let full = self.name(name);
+        let out = Command::new("skopeo")
+            .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
+            .arg(format!("oci:{}:{tag}", layout.display()))
+            .arg(format!("docker://{full}"))
+            .output()
+            .expect("run skopeo");
+        assert!(out.status.success(), "skopeo copy: {}", String::from_utf8_lossy(&out.stderr));
+        full
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
