@@ -8,12 +8,25 @@
 //! whole subtree is contiguous.
 //! **Not here.** Where blobs and unpacked layers are kept, which layers make a root, what a step may see.
 
+pub mod compress;
 pub mod entry;
+pub mod error;
 pub mod merged;
+pub mod segment;
 pub mod tree;
+pub mod writer;
+pub mod xattrs;
 
+mod tar_write;
 mod tree_bytes;
 
+#[cfg(test)]
+mod writer_tests;
+
+pub use compress::Compression;
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
+pub use error::Error;
 pub use merged::{Found, MergedTree, ResolveError};
+pub use segment::{PreviousBlob, Segment, SegmentIndex, SegmentKey, SegmentSource};
 pub use tree::{BadTree, Tree};
+pub use writer::{LayerWriter, WriteOptions, Written};

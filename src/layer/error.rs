@@ -1,0 +1,100 @@
+//! Why a layer could not be read, written, unpacked or found.
+
+use std::io;
+
+use super::entry::{BadPath, RelPath};
+
+/// Everything that can go wrong with layers; variants by what a caller can do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the layer could not be read.
+    #[error("read {path}: {source}")]
+    Read {
+        /// Which file, as the layer names it.
+        path: RelPath,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A file was not as long as it had been when the layer was begun (S-93).
+    #[error("{path} changed while it was read: want {promised} bytes, {}", if *got < *promised { format!("got {got}") } else { "there are more".to_owned() })]
+    Changed {
+        /// Which file.
+        path: RelPath,
+        /// Its size when it was looked at.
+        promised: u64,
+        /// What could be read.
+        got: u64,
+    },
+    /// A layer cannot hold this.
+    #[error("{path}: {reason}")]
+    NotRepresentable {
+        /// Which entry.
+        path: RelPath,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The layer's bytes could not be written out.
+    #[error("write layer: {0}")]
+    Write(#[source] io::Error),
+    /// The archive's bytes could not be had: the transport failed, the compressed stream is damaged or cut short.
+    #[error("read archive: {0}")]
+    Stream(#[source] io::Error),
+    /// The archive is not a tar, or breaks its rules.
+    #[error("archive entry {entry}: {reason}")]
+    Malformed {
+        /// Counted from 1.
+        entry: u64,
+        /// Which rule.
+        reason: String,
+    },
+    /// The archive is larger than allowed (S-39).
+    #[error("archive exceeds the limit of {limit} {what}")]
+    Limit {
+        /// What was counted.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// An archive entry cannot be put where it wants to be.
+    #[error("archive entry {path}: {reason}")]
+    Entry {
+        /// Which entry.
+        path: RelPath,
+        /// Why not.
+        reason: String,
+    },
+    /// A path in an archive that leaves its root.
+    #[error("archive entry {entry}: {source}")]
+    Path {
+        /// Counted from 1.
+        entry: u64,
+        /// What is wrong with it.
+        source: BadPath,
+    },
+    /// The layer is not the one that was asked for.
+    #[error("layer has diff id {got}, want {want}")]
+    DiffId {
+        /// What the image config promises.
+        want: crate::base::digest::DiffId,
+        /// What the bytes are.
+        got: crate::base::digest::DiffId,
+    },
+    /// A system call on a directory being filled or compared.
+    #[error("{operation} {path}: {source}")]
+    System {
+        /// The verb.
+        operation: &'static str,
+        /// Its operand inside the root.
+        path: RelPath,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The writable directory of a step holds something that cannot be turned into a layer.
+    #[error("changes at {path}: {reason}")]
+    Upper {
+        /// Where.
+        path: RelPath,
+        /// What.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,169 @@
+//! Entries and open files in, a finished layer out.
+
+use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::time::Timestamp;
+
+use super::compress::{Compression, Pipeline};
+use super::entry::{Entry, Kind};
+use super::error::Error;
+use super::segment::{SegmentIndex, SegmentSource, TARGET, cut_before};
+use super::tar_write;
+use super::tree::Tree;
+use super::xattrs;
+
+/// How a layer is written.
+#[derive(Clone, Default)]
+pub struct WriteOptions {
+    /// Of the blob.
+    pub compression: Compression,
+    /// Compression threads; the number of cores if `None`. The bytes do not depend on it.
+    pub threads: Option<NonZeroUsize>,
+    /// Compressed segments of earlier layers, to be copied where nothing changed.
+    pub previous: Option<Arc<dyn SegmentSource>>,
+}
+
+/// A layer that was written to the end.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Digest of the tar.
+    pub diff_id: DiffId,
+    /// Digest of the bytes that were written.
+    pub blob: BlobDigest,
+    /// How many bytes that were.
+    pub size: u64,
+    /// How long the tar is.
+    pub plain_size: u64,
+    /// The OCI media type.
+    pub media_type: &'static str,
+    /// What the layer holds.
+    pub tree: Tree,
+    /// Where which compressed segment lies, for the next layer like this one.
+    pub segments: SegmentIndex,
+}
+
+/// Writes one layer as canonical tar, compressed and digested in one pass.
+///
+/// The same entries and contents give the same bytes whatever the number of threads, the slicing of reads or the host.
+/// Attributes that belong to the host rather than the file are left out ([`xattrs::belongs`]); times lose their
+/// fraction of a second (C-13).
+pub struct LayerWriter<W: Write> {
+    pipeline: Pipeline<W>,
+    segment: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl<W: Write> LayerWriter<W> {
+    /// Begins a layer whose blob goes to `out`.
+    pub fn new(out: W, options: &WriteOptions) -> Self {
+        let pipeline = Pipeline::new(out, options.compression, options.threads, options.previous.clone());
+        Self { pipeline, segment: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Adds an entry; `content` is read only for a file. Entries come in [`Entry::order`], hard links after the file
+    /// they name.
+    ///
+    /// A file must yield exactly the promised number of bytes: one that is shorter or longer has changed since it was
+    /// looked at, and the layer is lost (S-93). A content digest in the entry is taken on trust.
+    pub fn append(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<(), Error> {
+        assert!(
+            self.entries.last().is_none_or(|last| last.order(&entry).is_lt()),
+            "layer entries come in order, each path once: {} after {:?}",
+            entry.path,
+            self.entries.last().map(|e| &e.path),
+        );
+        entry.meta.mtime = Timestamp::from_secs(entry.meta.mtime.secs);
+        entry.meta.xattrs.retain(|name, _| xattrs::belongs(name));
+        if let Kind::Hardlink { target } = &entry.kind {
+            let found = self.entries.binary_search_by(|e| e.path.cmp(target)).ok().map(|i| &self.entries[i]);
+            match found {
+                Some(file) if !matches!(file.kind, Kind::Hardlink { .. } | Kind::Dir) && !file.kind.is_marker() => {
+                    entry.meta = file.meta.clone();
+                }
+                _ => {
+                    let reason = "hard link to something that is not in the layer before it";
+                    return Err(Error::NotRepresentable { path: entry.path, reason });
+                }
+            }
+        }
+        let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+        if cut_before(self.segment.len(), entry.path.as_bytes(), size) {
+            self.cut()?;
+        }
+        tar_write::head(&entry, &mut self.segment)?;
+        if let Kind::File { size, .. } = entry.kind {
+            self.content(&entry, size, content)?;
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Adds an entry that has no content.
+    pub fn append_empty(&mut self, entry: Entry) -> Result<(), Error> {
+        self.append(entry, &mut io::empty())
+    }
+
+    fn content(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<(), Error> {
+        let fail = |source| Error::Read { path: entry.path.clone(), source };
+        let changed = |got| Error::Changed { path: entry.path.clone(), promised: size, got };
+        let mut left = size;
+        while left > 0 {
+            if left < size {
+                // Inside a large file: a full step is behind us.
+                self.cut()?;
+            }
+            let step = left.min(TARGET as u64) as usize;
+            let start = self.segment.len();
+            self.segment.resize(start + step, 0);
+            let got = read_full(content, &mut self.segment[start..]).map_err(fail)?;
+            if got < step {
+                return Err(changed(size - left + got as u64));
+            }
+            left -= step as u64;
+        }
+        if read_full(content, &mut [0]).map_err(fail)? != 0 {
+            return Err(changed(size + 1));
+        }
+        self.segment.resize(self.segment.len() + tar_write::padding(size), 0);
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<(), Error> {
+        let full = std::mem::take(&mut self.segment);
+        self.segment = self.pipeline.push(full).map_err(Error::Write)?;
+        Ok(())
+    }
+
+    /// Ends the layer. Ok: `W` has taken every byte of a blob with the digest and size stated.
+    pub fn finish(mut self) -> Result<(W, Written), Error> {
+        self.segment.extend_from_slice(&tar_write::END);
+        let media_type = self.pipeline.media_type();
+        let done = self.pipeline.finish(self.segment).map_err(Error::Write)?;
+        let written = Written {
+            diff_id: done.diff_id,
+            blob: done.blob,
+            size: done.size,
+            plain_size: done.plain_size,
+            media_type,
+            tree: Tree::new(self.entries),
+            segments: done.segments,
+        };
+        Ok((done.out, written))
+    }
+}
+
+fn read_full(from: &mut dyn Read, buf: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buf.len() {
+        match from.read(&mut buf[got..]) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(got)
+}

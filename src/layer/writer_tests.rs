@@ -1,0 +1,279 @@
+//! Promises of the layer writer.
+
+use std::io::{Read, Write};
+use std::num::NonZeroUsize;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use super::*;
+use crate::base::digest::{BlobDigest, Sha256};
+use crate::base::time::Timestamp;
+
+fn path(p: &[u8]) -> RelPath {
+    RelPath::parse(p).unwrap()
+}
+
+fn file(p: &str, content: &[u8]) -> (Entry, Vec<u8>) {
+    let kind = Kind::File { size: content.len() as u64, content: None };
+    (Entry::new(path(p.as_bytes()), kind, Meta::with_mode(0o644)), content.to_vec())
+}
+
+fn other(p: &[u8], kind: Kind) -> (Entry, Vec<u8>) {
+    (Entry::new(path(p), kind, Meta::with_mode(0o755)), Vec::new())
+}
+
+fn write(entries: &[(Entry, Vec<u8>)], options: &WriteOptions) -> (Vec<u8>, Written) {
+    let mut writer = LayerWriter::new(Vec::new(), options);
+    for (entry, content) in entries {
+        writer.append(entry.clone(), &mut &content[..]).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn plain() -> WriteOptions {
+    WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() }
+}
+
+/// Deterministic bytes that compress somewhat.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x % 23) as u8 + b'a'
+        })
+        .collect()
+}
+
+/// Small files around two large ones: many segments.
+fn many() -> Vec<(Entry, Vec<u8>)> {
+    let mut all = vec![other(b"d", Kind::Dir)];
+    for i in 0..700u64 {
+        all.push(file(&format!("d/{i:04}"), &noise(i, 3000 + (i as usize * 37) % 9000)));
+    }
+    all.push(file("d/big", &noise(9, 3 << 20)));
+    all.push(file("d/exact", &noise(10, 1 << 20)));
+    all.push(file("z", b"end"));
+    all.sort_by(|a, b| a.0.order(&b.0));
+    all
+}
+
+fn gunzip(blob: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    flate2::read::MultiGzDecoder::new(blob).read_to_end(&mut out).unwrap();
+    out
+}
+
+#[test]
+fn an_empty_layer_has_the_well_known_digest() {
+    //
+    let (_, written) = write(&[], &WriteOptions::default());
+    let known = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+    assert_eq!(written.diff_id.to_string(), known);
+    assert!(written.tree.is_empty());
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads_or_read_slicing() {
+    let entries = many();
+    let (tar, reference) = write(&entries, &plain());
+    assert_eq!(Sha256::of(&tar), reference.diff_id.0);
+    assert_eq!(BlobDigest(reference.diff_id.0), reference.blob);
+    for compression in [Compression::Gzip { level: 4 }, Compression::Zstd { level: 3 }] {
+        let mut blobs = Vec::new();
+        for threads in [1, 2, 7] {
+            let options = WriteOptions { compression, threads: NonZeroUsize::new(threads), previous: None };
+            let mut writer = LayerWriter::new(Vec::new(), &options);
+            for (entry, content) in &entries {
+                writer.append(entry.clone(), &mut Dribble(content, threads * 511)).unwrap();
+            }
+            let (blob, written) = writer.finish().unwrap();
+            assert_eq!(written.diff_id, reference.diff_id);
+            assert_eq!((Sha256::of(&blob), blob.len() as u64), (written.blob.0, written.size));
+            assert_eq!(written.plain_size, tar.len() as u64);
+            blobs.push(blob);
+        }
+        assert!(blobs.windows(2).all(|w| w[0] == w[1]), "{compression:?}");
+        let unpacked = match compression {
+            Compression::Zstd { .. } => zstd::decode_all(&blobs[0][..]).unwrap(),
+            _ => gunzip(&blobs[0]),
+        };
+        assert!(unpacked == tar);
+    }
+}
+
+/// Hands out a few bytes at a time.
+struct Dribble<'a>(&'a [u8], usize);
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = buf.len().min(self.1).min(self.0.len());
+        self.0.read(&mut buf[..n])
+    }
+}
+
+#[test]
+fn one_edited_file_recompresses_one_segment() {
+    let mut entries = many();
+    let (blob, first) = write(&entries, &WriteOptions::default());
+    assert!(first.segments.0.len() > 6, "{} segments", first.segments.0.len());
+    let index = SegmentIndex::from_bytes(&first.segments.to_bytes()).unwrap();
+    assert_eq!(index, first.segments);
+    let mut stored = tempfile::tempfile().unwrap();
+    stored.write_all(&blob).unwrap();
+    let previous = PreviousBlob::new(stored, &index);
+    entries[300].1[5] ^= 1;
+    let counting = Arc::new(Counting(previous, std::sync::atomic::AtomicUsize::new(0)));
+    let options = WriteOptions { previous: Some(counting.clone()), ..WriteOptions::default() };
+    let (reused, second) = write(&entries, &options);
+    let (fresh, _) = write(&entries, &WriteOptions::default());
+    assert!(reused == fresh);
+    assert_eq!(second.segments.0.len(), first.segments.0.len());
+    assert_eq!(counting.1.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+struct Counting(Arc<PreviousBlob>, std::sync::atomic::AtomicUsize);
+
+impl SegmentSource for Counting {
+    fn get(&self, key: &SegmentKey) -> Option<Vec<u8>> {
+        let found = self.0.get(key);
+        if found.is_none() {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        found
+    }
+}
+
+#[test]
+fn a_damaged_previous_blob_is_not_copied_from() {
+    let entries = many();
+    let (mut blob, first) = write(&entries, &WriteOptions::default());
+    let good = blob.clone();
+    for i in (0..blob.len()).step_by(10_000) {
+        blob[i] ^= 0x55;
+    }
+    let mut stored = tempfile::tempfile().unwrap();
+    stored.write_all(&blob[..blob.len() - 5]).unwrap();
+    let previous: Option<Arc<dyn SegmentSource>> = Some(PreviousBlob::new(stored, &first.segments));
+    let (again, _) = write(&entries, &WriteOptions { previous, ..WriteOptions::default() });
+    assert!(again == good);
+}
+
+#[test]
+fn a_file_that_shrank_or_grew_is_an_error() {
+    // S-93
+    for (promised, actual) in [(10, 3), (3, 10), (0, 1), (1 << 21, (1 << 21) - 1), (1 << 21, (1 << 21) + 1)] {
+        let mut writer = LayerWriter::new(std::io::sink(), &WriteOptions::default());
+        let entry = Entry::new(path(b"log"), Kind::File { size: promised, content: None }, Meta::with_mode(0o644));
+        let result = writer.append(entry, &mut &vec![b'x'; actual][..]);
+        assert!(matches!(result, Err(Error::Changed { .. })), "{promised} {actual}: {result:?}");
+    }
+}
+
+#[test]
+fn what_a_layer_cannot_hold_is_refused() {
+    for (entry, _) in [
+        file(".wh.x", b""),
+        file("a/.wh..wh..opq", b""),
+        other(b"a/.wh.d", Kind::Dir),
+        other(b"l", Kind::Symlink { target: Vec::new() }),
+        other(b"h", Kind::Hardlink { target: path(b"missing") }),
+    ] {
+        let result = LayerWriter::new(std::io::sink(), &plain()).append_empty(entry);
+        assert!(matches!(result, Err(Error::NotRepresentable { .. })), "{result:?}");
+    }
+}
+
+#[test]
+fn a_failing_disk_ends_the_write() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut writer = LayerWriter::new(Full, &WriteOptions::default());
+    let result = many().iter().try_for_each(|(e, c)| writer.append(e.clone(), &mut &c[..]));
+    let result = result.and_then(|()| writer.finish().map(|_| ()));
+    assert!(matches!(&result, Err(Error::Write(e)) if e.kind() == std::io::ErrorKind::StorageFull), "{result:?}");
+}
+
+/// One of everything a tar can hold (issue 4, round trip).
+fn zoo() -> Vec<(Entry, Vec<u8>)> {
+    let long = [&[b'l'; 150][..], b"/", &[b'n'; 149]].concat();
+    let mut all = vec![
+        other(b"", Kind::Dir),
+        other(&[b'l'; 150], Kind::Dir),
+        file("plain", b"content"),
+        other(b"hard", Kind::Symlink { target: b"plain".to_vec() }),
+        other(b"plain2", Kind::Hardlink { target: path(b"plain") }),
+        other(b"fifo", Kind::Fifo),
+        other(b"null", Kind::Char { major: 1, minor: 3 }),
+        other(b"disk", Kind::Block { major: 259, minor: 70_000 }),
+        other(b"raw-\xff\xfe", Kind::Symlink { target: vec![b't'; 300] }),
+        other(b"new\nline", Kind::Dir),
+        other(b"gone", Kind::Whiteout),
+        other(b"new\nline", Kind::Opaque),
+    ];
+    all.push((Entry::new(path(&long), Kind::File { size: 1, content: None }, Meta::with_mode(0o600)), vec![b'1']));
+    let mut odd = file("odd", b"").0;
+    odd.meta =
+        Meta { mode: 0o6755, uid: 3_000_000, gid: u32::MAX, mtime: Timestamp { secs: -7, nanos: 5 }, ..odd.meta };
+    odd.meta.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 0, 2, 10, 0, 10, b'=']);
+    odd.meta.xattrs.insert(b"user.overlay.opaque".to_vec(), b"y".to_vec());
+    all.push((odd, Vec::new()));
+    all.sort_by(|a, b| a.0.order(&b.0));
+    all
+}
+
+#[test]
+fn gnu_tar_reads_what_we_write() {
+    let (tar, written) = write(&zoo(), &plain());
+    let mut child = Command::new("tar")
+        .args([
+            "--numeric-owner",
+            "--utc",
+            "--full-time",
+            "--quoting-style=escape",
+            "--xattrs",
+            "--xattrs-include=*",
+            "-tvvf",
+            "-",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || stdin.write_all(&tar));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap().unwrap();
+    let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    for want in [
+        "drwxr-xr-x  0/0               0 1970-01-01 00:00:00 ./\n",
+        "-rwsr-sr-x* 3000000/4294967295 0 1969-12-31 23:59:53 odd\n",
+        "hrwxr-xr-x",
+        "plain2 link to plain\n",
+        "crwxr-xr-x  0/0             1,3 ",
+        "brwxr-xr-x  0/0       259,70000 ",
+        "raw-\\377\\376 -> ttt",
+        "new\\nline/\n",
+        "new\\nline/.wh..wh..opq\n",
+        ".wh.gone\n",
+        "prwxr-xr-x",
+    ] {
+        let loose = want.replace("hrwxr-xr-x", "hrw-r--r--");
+        assert!(listing.contains(&loose), "{loose:?} not in:\n{listing}");
+    }
+    assert_eq!(written.tree.len(), zoo().len());
+    let odd = written.tree.get(&path(b"odd")).unwrap();
+    assert_eq!(odd.meta.mtime, Timestamp::from_secs(-7));
+    assert_eq!(odd.meta.xattrs.len(), 1);
+}
