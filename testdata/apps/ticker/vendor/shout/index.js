@@ -1,0 +1,3 @@
+'use strict';
+// A dependency small enough to read.
+module.exports = (text) => `${String(text).toUpperCase()}!`;
