@@ -1,9 +1,9 @@
 //! Finding an image by what a person typed, and reading it.
 
 use crate::base::digest::BlobDigest;
-use crate::oci::descriptor::{Descriptor, MANIFEST};
+use crate::oci::descriptor::{Descriptor, INDEX, MANIFEST};
 use crate::oci::image::Image;
-use crate::oci::manifest::{MAX_DOCUMENT, Manifest};
+use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
@@ -73,7 +73,10 @@ impl Store {
             }
         }
         match found.as_slice() {
-            [] => self.unlisted(id),
+            [] => match format!("sha256:{id}").parse() {
+                Ok(digest) => self.document(digest),
+                Err(_) => Ok(None),
+            },
             [one] => Ok(Some(one.clone())),
             many => {
                 let candidates = many.iter().map(|d| d.digest.hex()[..12].to_owned()).collect();
@@ -82,16 +85,16 @@ impl Store {
         }
     }
 
-    /// A manifest that is stored but in no entry, by its whole digest: a parent, or one platform of an index.
-    fn unlisted(&self, id: &str) -> Result<Option<Descriptor>, Error> {
-        let Ok(digest) = format!("sha256:{id}").parse::<BlobDigest>() else { return Ok(None) };
-        let Some(size) = self.blob_size(digest)? else { return Ok(None) };
-        let blob = Descriptor::new(MANIFEST, digest, size);
-        if size > MAX_DOCUMENT {
-            return Ok(None);
-        }
-        let bytes = self.get(&blob)?;
-        Ok(Manifest::parse(&bytes).ok().map(|_| blob))
+    /// A manifest or index that is stored, listed or not: a pinned base, a parent, one platform of an index.
+    pub fn document(&self, digest: BlobDigest) -> Result<Option<Descriptor>, Error> {
+        let Some(size) = self.blob_size(digest)?.filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
+        let bytes = self.get(&Descriptor::new(MANIFEST, digest, size))?;
+        let media_type = match (Manifest::parse(&bytes), Index::parse(&bytes)) {
+            (Ok(manifest), _) => manifest.media_type.unwrap_or_else(|| MANIFEST.to_owned()),
+            (_, Ok(index)) => index.media_type.unwrap_or_else(|| INDEX.to_owned()),
+            _ => return Ok(None),
+        };
+        Ok(Some(Descriptor::new(&media_type, digest, size)))
     }
 }
 

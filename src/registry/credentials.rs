@@ -1,0 +1,275 @@
+//! Who we are to which registry: Docker's `config.json`, containers' `auth.json`, credential helpers (O-76).
+//!
+//! **Holds.** Contents come in as data; nothing here looks for files. A helper is asked only when a registry wants
+//! credentials, gets the registry's name on stdin, and is killed if it hangs.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde::Deserialize;
+
+use crate::oci::reference::DEFAULT_REGISTRY;
+
+use super::Error;
+
+/// What Docker Hub is called in credential files.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+const HELPER_PATIENCE: Duration = Duration::from_secs(30);
+const MAX_HELPER_ANSWER: u64 = 1 << 20;
+
+/// One way to say who we are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// User name and password (or access token used as one).
+    Password {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+    /// A refresh token, exchanged for access tokens by POST.
+    Identity(String),
+    /// A token sent to the registry as it is.
+    Bearer(String),
+}
+
+impl std::fmt::Debug for Credential {
+    /// Never the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Password { user, .. } => write!(f, "Password({user:?})"),
+            Self::Identity(_) => f.write_str("Identity"),
+            Self::Bearer(_) => f.write_str("Bearer"),
+        }
+    }
+}
+
+/// All credential files, in order of precedence.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    files: Vec<(String, File)>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    auths: BTreeMap<String, Auth>,
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Auth {
+    auth: String,
+    username: String,
+    password: String,
+    identitytoken: String,
+    registrytoken: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperAnswer {
+    username: String,
+    secret: String,
+}
+
+impl Credentials {
+    /// None at all.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file's content; earlier files win. `origin` is what errors call it.
+    pub fn add(&mut self, origin: &str, content: &[u8]) -> Result<(), Error> {
+        // Only the position: the text around it may be a secret.
+        let file = serde_json::from_slice(content).map_err(|e| Error::Credentials {
+            origin: origin.to_owned(),
+            why: format!("not a credential file (line {}, column {})", e.line(), e.column()),
+        })?;
+        self.files.push((origin.to_owned(), file));
+        Ok(())
+    }
+
+    /// The credential for a repository, asking a helper if a file says so. `Ok(None)` = nobody knows one.
+    /// A key may name a registry or, as containers tools write, a registry and the beginning of a repository; the
+    /// longest match wins.
+    pub fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+        for (origin, file) in &self.files {
+            let server = if registry == DEFAULT_REGISTRY { HUB_KEY } else { registry };
+            let helper = file.cred_helpers.get(registry).or_else(|| file.cred_helpers.get(server));
+            if let Some(helper) = helper {
+                if let Some(found) = ask_helper(origin, helper, server)? {
+                    return Ok(Some(found));
+                }
+                continue;
+            }
+            if let Some(found) = file.inline(origin, registry, repository)? {
+                return Ok(Some(found));
+            }
+            if !file.creds_store.is_empty()
+                && let Some(found) = ask_helper(origin, &file.creds_store, server)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl File {
+    fn inline(&self, origin: &str, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+        let full = format!("{registry}/{repository}");
+        let matches = |key: &str| -> Option<usize> {
+            let plain = key.trim_start_matches("https://").trim_start_matches("http://");
+            let plain = plain.trim_end_matches('/');
+            let plain = match plain {
+                "index.docker.io/v1" | "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY,
+                other => other.strip_suffix("/v1").or_else(|| other.strip_suffix("/v2")).unwrap_or(other),
+            };
+            let prefix = full.strip_prefix(plain)?;
+            (prefix.is_empty() || prefix.starts_with('/')).then_some(plain.len())
+        };
+        let mut candidates: Vec<(usize, &String, &Auth)> =
+            self.auths.iter().filter_map(|(key, auth)| Some((matches(key)?, key, auth))).collect();
+        candidates.sort_by_key(|(length, ..)| std::cmp::Reverse(*length));
+        for (_, key, auth) in candidates {
+            let wrong = |why: &str| Error::Credentials { origin: origin.to_owned(), why: format!("{key}: {why}") };
+            if let Some(found) = auth.credential().map_err(|why| wrong(why))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Auth {
+    fn credential(&self) -> Result<Option<Credential>, &'static str> {
+        if !self.identitytoken.is_empty() {
+            return Ok(Some(Credential::Identity(self.identitytoken.clone())));
+        }
+        if !self.registrytoken.is_empty() {
+            return Ok(Some(Credential::Bearer(self.registrytoken.clone())));
+        }
+        if !self.auth.is_empty() {
+            let decoded = base64::engine::general_purpose::STANDARD
+                .decode(self.auth.trim().as_bytes())
+                .map_err(|_| "\"auth\" is not base64")?;
+            let text = String::from_utf8(decoded).map_err(|_| "\"auth\" is not text")?;
+            let (user, password) = text.split_once(':').ok_or("\"auth\" has no colon between user and password")?;
+            // Docker pads with NUL bytes.
+            return Ok(Some(from_pair(user, password.trim_end_matches('\0'))));
+        }
+        Ok((!self.username.is_empty()).then(|| from_pair(&self.username, &self.password)))
+    }
+}
+
+/// A user called `<token>` has an identity token for a password.
+fn from_pair(user: &str, password: &str) -> Credential {
+    match user {
+        "<token>" => Credential::Identity(password.to_owned()),
+        _ => Credential::Password { user: user.to_owned(), password: password.to_owned() },
+    }
+}
+
+/// Runs `docker-credential-<helper> get`.
+fn ask_helper(origin: &str, helper: &str, server: &str) -> Result<Option<Credential>, Error> {
+    let program = format!("docker-credential-{helper}");
+    let fail = |why: String| Error::Credentials { origin: format!("{origin}: {program}"), why };
+    if helper.is_empty() || !helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        return Err(fail("not the name of a credential helper".to_owned()));
+    }
+    let mut child = Command::new(&program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| fail(format!("cannot be started: {e}")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A helper that does not read its input says what it wants with its exit code.
+        let _ = stdin.write_all(server.as_bytes());
+    }
+    let Some(stdout) = child.stdout.take() else { return Err(fail("has no output".to_owned())) };
+    let (done, output) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.take(MAX_HELPER_ANSWER).read_to_end(&mut bytes);
+        let _ = done.send(read.map(|_| bytes));
+    });
+    let answer = match output.recv_timeout(HELPER_PATIENCE) {
+        Ok(answer) => answer.map_err(|e| fail(e.to_string()))?,
+        Err(_) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(fail(format!("gave no answer in {} s", HELPER_PATIENCE.as_secs())));
+        }
+    };
+    let status = child.wait().map_err(|e| fail(e.to_string()))?;
+    if !status.success() {
+        let text = String::from_utf8_lossy(&answer);
+        if text.contains("credentials not found") || text.contains("no credentials") {
+            return Ok(None);
+        }
+        let line = text.lines().next().unwrap_or_default().trim();
+        return Err(fail(if line.is_empty() { format!("ended with {status}") } else { line.to_owned() }));
+    }
+    let answer: HelperAnswer =
+        serde_json::from_slice(&answer).map_err(|_| fail("its answer is not a credential".to_owned()))?;
+    Ok(Some(from_pair(&answer.username, &answer.secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup(json: &str, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+        let mut credentials = Credentials::none();
+        credentials.add("config.json", json.as_bytes())?;
+        credentials.lookup(registry, repository)
+    }
+
+    fn password(user: &str, password: &str) -> Option<Credential> {
+        Some(Credential::Password { user: user.to_owned(), password: password.to_owned() })
+    }
+
+    #[test]
+    fn every_spelling_of_a_registry_is_understood_o76() {
+        let auth = "dXNlcjpwYTpzcw=="; // user:pa:ss
+        for key in ["r.example", "https://r.example", "https://r.example/v1/", "r.example/v2/"] {
+            let json = format!(r#"{{"auths":{{"{key}":{{"auth":"{auth}"}}}}}}"#);
+            assert_eq!(lookup(&json, "r.example", "a/b").expect("lookup"), password("user", "pa:ss"), "{key}");
+            assert_eq!(lookup(&json, "r.example.evil", "a/b").expect("lookup"), None);
+        }
+        let hub = format!(r#"{{"auths":{{"{HUB_KEY}":{{"auth":"{auth}"}}}}}}"#);
+        assert_eq!(lookup(&hub, "docker.io", "library/debian").expect("lookup"), password("user", "pa:ss"));
+        assert_eq!(lookup(r#"{"auths":{"r":{}}}"#, "r", "a").expect("lookup"), None);
+        assert_eq!(lookup("{}", "r", "a").expect("lookup"), None);
+    }
+
+    #[test]
+    fn the_longest_repository_prefix_wins() {
+        let json = r#"{"auths":{"r":{"username":"a","password":"1"},"r/team":{"username":"b","password":"2"},
+            "r/team/app":{"identitytoken":"t"},"r/tea":{"username":"x","password":"x"}}}"#;
+        assert_eq!(lookup(json, "r", "other").expect("lookup"), password("a", "1"));
+        assert_eq!(lookup(json, "r", "team/x").expect("lookup"), password("b", "2"));
+        assert_eq!(lookup(json, "r", "team/app").expect("lookup"), Some(Credential::Identity("t".to_owned())));
+    }
+
+    #[test]
+    fn broken_files_are_named_without_their_secrets() {
+        let secret = "c2VjcmV0"; // "secret", no colon
+        let message =
+            lookup(&format!(r#"{{"auths":{{"r":{{"auth":"{secret}"}}}}}}"#), "r", "a").expect_err("bad").to_string();
+        assert!(message.starts_with("config.json: r: ") && !message.contains("secret"), "{message}");
+        assert!(lookup("{", "r", "a").is_err());
+        let message = lookup(r#"{"credsStore":"../evil"}"#, "r", "a").expect_err("bad").to_string();
+        assert!(message.contains("not the name of a credential helper"), "{message}");
+        let message = lookup(r#"{"credHelpers":{"r":"kiln-no-such"}}"#, "r", "a").expect_err("bad").to_string();
+        assert!(message.contains("docker-credential-kiln-no-such: cannot be started"), "{message}");
+    }
+}
