@@ -1,0 +1,196 @@
+//! `# syntax=`, `# escape=` and `# check=` at the top of the file (P-12…P-15).
+
+use super::ast::{Directives, Dockerfile, Escape};
+use super::diagnostic::Diagnostic;
+use super::line::{Physical, physical};
+use super::source::{Source, Span, Spanned};
+use super::word::Word;
+
+/// Reads the directive block. It ends at the first line that is not a known directive.
+pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> Directives {
+    let mut directives = Directives::default();
+    let text = source.text();
+    let mut at = 0;
+    // Only `syntax` and `check` look behind a shebang; the escape stays what it was.
+    let shebang = text.starts_with("#!");
+    if shebang {
+        at = physical(text, 0).map_or(0, |line| line.next);
+    }
+    let mut first: [Option<Span>; 3] = [None; 3];
+    while let Some(line) = physical(text, at) {
+        let Some(found) = directive(&line, '#') else { break };
+        at = line.next;
+        let Found { slot, name, value } = found;
+        if let Some(before) = first[slot] {
+            let message = format!("only one {} directive can be used", NAMES[slot]);
+            problems.push(Diagnostic::error(line.span(), message).also(before, "first given here"));
+            continue;
+        }
+        first[slot] = Some(line.span());
+        match slot {
+            0 => directives.syntax = Some(value),
+            1 if shebang => {}
+            1 => match value.text.as_str() {
+                "\\" => directives.escape = Some(Spanned::new(Escape::Backslash, value.span)),
+                "`" => directives.escape = Some(Spanned::new(Escape::Backtick, value.span)),
+                other => problems.push(
+                    Diagnostic::error(value.span, format!("invalid escape character `{other}`, want \\ or `"))
+                        .also(name, "in this directive"),
+                ),
+            },
+            _ => directives.check = Some(value),
+        }
+    }
+    directives
+}
+
+const NAMES: [&str; 3] = ["syntax", "escape", "check"];
+
+struct Found {
+    slot: usize,
+    name: Span,
+    value: Word,
+}
+
+/// `MARK name = value`, when the name is known.
+fn directive(line: &Physical<'_>, mark: char) -> Option<Found> {
+    let indent = if mark == '#' { line.indent() } else { 0 };
+    let rest = line.text[indent..].strip_prefix(mark)?;
+    let rest = if mark == '/' { rest.strip_prefix('/')? } else { rest };
+    let rest = rest.trim_start();
+    let (name, value) = rest.split_once('=')?;
+    let name = name.trim_end();
+    let slot = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
+    let value = value.trim_start();
+    let start = line.start + line.text.len() - value.len();
+    let value = value.trim_end();
+    if value.is_empty() {
+        return None;
+    }
+    let name_at = line.start + line.text.len() - rest.len();
+    Some(Found {
+        slot,
+        name: Span::new(name_at, name_at + name.len()),
+        value: Word::new(value, Span::new(start, start + value.len())),
+    })
+}
+
+/// Which frontend a file asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Syntax {
+    /// None, or one that this parser stands in for.
+    Known,
+    /// `docker/dockerfile` of a version that may have instructions this parser does not know.
+    Newer {
+        /// The image.
+        image: String,
+        /// The version it names.
+        version: (u64, u64),
+    },
+    /// Another frontend: what follows may not be a Dockerfile at all.
+    Foreign {
+        /// The image.
+        image: String,
+    },
+}
+
+/// The newest `docker/dockerfile` version whose features are here.
+pub const FRONTEND: (u64, u64) = (1, 26);
+
+/// Reads an image name as given in `# syntax=` or `BUILDKIT_SYNTAX`.
+pub fn syntax(image: &str) -> Syntax {
+    let image = image.split_whitespace().next().unwrap_or("");
+    if image.is_empty() || image == "dockerfile.v0" {
+        return Syntax::Known;
+    }
+    let foreign = Syntax::Foreign { image: image.to_owned() };
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let name = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"]
+        .iter()
+        .find_map(|registry| name.strip_prefix(registry))
+        .unwrap_or(name);
+    let (name, tag) = name.split_once(':').unwrap_or((name, "1"));
+    if name != "docker/dockerfile" && name != "docker/dockerfile-upstream" {
+        return foreign;
+    }
+    let tag = tag.split('-').next().unwrap_or(tag);
+    let mut parts = tag.split('.').map(|part| part.parse::<u64>());
+    let version = match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        (Some(Ok(major)), None) => (major, 0),
+        // `latest`, `master`, `labs`: whatever is newest.
+        _ => return Syntax::Known,
+    };
+    if version > FRONTEND { Syntax::Newer { image: image.to_owned(), version } } else { Syntax::Known }
+}
+
+/// Judges the file's frontend; `instead` is `BUILDKIT_SYNTAX` and replaces what the file says. Ok: this parser may
+/// read the file, perhaps with a warning. Err: it asks for a frontend that is not here (P-12).
+pub fn check_syntax(file: &Dockerfile, instead: Option<&str>) -> Result<Option<Diagnostic>, Box<Diagnostic>> {
+    let (image, span) = match (instead, &file.directives.syntax) {
+        (Some(image), written) => (image, written.as_ref().map_or(Span::default(), |w| w.span)),
+        (None, Some(written)) => (written.text.as_str(), written.span),
+        (None, None) => return Ok(None),
+    };
+    match syntax(image) {
+        Syntax::Known => Ok(None),
+        Syntax::Newer { image, version: (major, minor) } => {
+            let (known_major, known_minor) = FRONTEND;
+            let message = format!("{image} may use features that are not known here");
+            let note = format!("known are those up to {known_major}.{known_minor}, the file asks for {major}.{minor}");
+            Ok(Some(Diagnostic { severity: super::Severity::Warning, ..Diagnostic::error(span, message) }.note(note)))
+        }
+        Syntax::Foreign { image } => Err(Box::new(foreign(span, &image))),
+    }
+}
+
+fn foreign(span: Span, image: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the file asks for another frontend: {image}"))
+        .note("only docker/dockerfile is built in; reading the file with it could build something else")
+        .hint("set the build argument BUILDKIT_SYNTAX=docker/dockerfile:1 to read it as a Dockerfile anyway")
+}
+
+/// A file that is not a Dockerfile but names its frontend in another way: `// syntax=x` or `{"syntax": "x"}`.
+pub(super) fn foreign_file(source: &Source) -> Option<Diagnostic> {
+    let text = source.text();
+    let first = physical(text, 0)?;
+    if first.text.starts_with("//") {
+        let found = directive(&first, '/').filter(|found| found.slot == 0)?;
+        return Some(foreign(found.value.span, &found.value.text));
+    }
+    if text.trim_start().starts_with('{') {
+        let value: serde_json::Value = serde_json::from_str(text).ok()?;
+        let image = value.get("syntax")?.as_str()?;
+        let start = text.find('{').unwrap_or(0);
+        return Some(foreign(Span::new(start, start + 1), image));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frontend_is_judged_by_name_and_version_p_12() {
+        for known in [
+            "docker/dockerfile:1",
+            "docker/dockerfile:1.7",
+            "docker/dockerfile:1.7.0-labs",
+            "docker/dockerfile:labs",
+            "docker.io/docker/dockerfile:1.4",
+            "docker/dockerfile",
+            "docker/dockerfile:1@sha256:0000",
+            "docker/dockerfile-upstream:master",
+            "dockerfile.v0",
+            "docker/dockerfile:1 with words",
+        ] {
+            assert_eq!(syntax(known), Syntax::Known, "{known}");
+        }
+        assert!(matches!(syntax("docker/dockerfile:1.99"), Syntax::Newer { version: (1, 99), .. }));
+        assert!(matches!(syntax("docker/dockerfile:2"), Syntax::Newer { .. }));
+        for other in ["tonistiigi/foo", "ghcr.io/docker/dockerfile:1", "docker/dockerfiles:1"] {
+            assert!(matches!(syntax(other), Syntax::Foreign { .. }), "{other}");
+        }
+    }
+}

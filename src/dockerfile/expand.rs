@@ -1,0 +1,71 @@
+//! Variable expansion, quotes and escapes (V-1…V-14).
+//!
+//! **Holds.** One pass over a word, left to right; a nested `${…}` is read by the same pass, at most
+//! [`MAX_DEPTH`] deep, and a result never grows past [`MAX_LENGTH`].
+//! **Not here.** Which variables exist: the caller's `lookup`. What an unset one means: it expands to nothing and is
+//! reported back (V-2).
+
+use std::collections::BTreeSet;
+
+use super::ast::Escape;
+use super::diagnostic::Diagnostic;
+use super::lexer::{Lexer, Mode};
+use super::source::Spanned;
+use super::word::Word;
+
+/// How deep `${a:-${b:-…}}` may nest.
+pub const MAX_DEPTH: usize = 100;
+
+/// How long an expanded word may get: doubling `ENV a=$a$a` forty times must not eat the machine.
+pub const MAX_LENGTH: usize = 16 << 20;
+
+/// What a word became.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Expanded {
+    /// The text.
+    pub text: String,
+    /// The text split at unquoted blanks, quotes honoured; only filled by [`expand_words`].
+    pub words: Vec<String>,
+    /// Variables that were asked for and exist.
+    pub used: BTreeSet<String>,
+    /// Variables that do not exist, where they were named.
+    pub unset: Vec<Spanned<String>>,
+}
+
+/// Finds the value of a variable.
+pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// Expands one word; blanks inside stay. The error points into the word.
+pub fn expand(word: &Word, escape: Escape, lookup: &Lookup<'_>) -> Result<Expanded, Box<Diagnostic>> {
+    run(word, escape.char(), Mode::WORD, lookup)
+}
+
+/// Expands one word and splits the result at unquoted blanks (V-13).
+pub fn expand_words(word: &Word, escape: Escape, lookup: &Lookup<'_>) -> Result<Expanded, Box<Diagnostic>> {
+    run(word, escape.char(), Mode { split: true, ..Mode::WORD }, lookup)
+}
+
+/// Expands the body of a heredoc: quotes are data, the escape is always `\` (P-19).
+pub fn expand_body(body: &Word, lookup: &Lookup<'_>) -> Result<Expanded, Box<Diagnostic>> {
+    run(body, '\\', Mode { quotes: false, ..Mode::WORD }, lookup)
+}
+
+fn run(word: &Word, escape: char, mode: Mode, lookup: &Lookup<'_>) -> Result<Expanded, Box<Diagnostic>> {
+    let mut lexer = Lexer::new(&word.text, escape, mode, lookup);
+    match lexer.run() {
+        Ok((text, words)) => {
+            let unset = lexer.unset.into_iter();
+            Ok(Expanded {
+                text,
+                words: words.into_iter().map(|(text, _)| text).collect(),
+                used: lexer.used,
+                unset: unset.map(|(name, range)| Spanned::new(name, word.locate(range))).collect(),
+            })
+        }
+        Err(problem) => {
+            let mut diagnostic = Diagnostic::error(word.locate(problem.range), problem.message);
+            diagnostic.hints.extend(problem.hint);
+            Err(Box::new(diagnostic))
+        }
+    }
+}

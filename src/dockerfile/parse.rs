@@ -1,0 +1,247 @@
+//! Text to [`Dockerfile`]: one pass over the lines, all problems in one run.
+
+use super::ast::{Dockerfile, Escape, From, Instruction, Stage, Statement};
+use super::diagnostic::Diagnostic;
+use super::directives;
+use super::instruction::{self, Parsed};
+use super::line::{Line, MAX_LINE, continued, physical};
+use super::source::{Source, Span, Spanned};
+use super::word::Word;
+
+/// A longer file is no Dockerfile, and spans are 32 bits.
+const MAX_FILE: usize = 1 << 30;
+
+/// A file that is wrong from top to bottom is not described line by line.
+const MAX_PROBLEMS: usize = 50;
+
+/// Reads a Dockerfile. Ok: every instruction is known and complete, and there is a stage. Err: every problem found,
+/// in the order of the file.
+pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    if source.text().len() > MAX_FILE {
+        return Err(vec![Diagnostic::error(Span::default(), "the file is larger than 1 GiB")]);
+    }
+    if let Some(problem) = directives::foreign_file(source).or_else(|| binary(source)) {
+        return Err(vec![problem]);
+    }
+    let directives = directives::read(source, &mut problems);
+    let escape = directives.escape.map(|e| e.node).unwrap_or_default();
+    let mut file = Dockerfile { source: source.clone(), directives, global_args: Vec::new(), stages: Vec::new() };
+    let mut reader = Reader::new(source, escape, true);
+    let mut any = false;
+    let mut homeless = false;
+    while let Some(statement) = reader.next(&mut problems) {
+        any = true;
+        if problems.len() > MAX_PROBLEMS {
+            break;
+        }
+        let Some(statement) = statement else { continue };
+        let (node, around) = statement.split();
+        match (node, file.stages.last_mut()) {
+            (Parsed::From(from), _) => file.stages.push(stage(around.map(|()| from))),
+            (Parsed::Other(Instruction::Arg(arg)), None) => file.global_args.push(around.map(|()| arg)),
+            (Parsed::Other(other), Some(stage)) => stage.instructions.push(around.map(|()| other)),
+            (Parsed::Other(other), None) => {
+                if !homeless {
+                    let message =
+                        format!("no build stage in current context: {} before the first FROM", other.keyword());
+                    problems.push(
+                        Diagnostic::error(around.keyword.span, message)
+                            .hint("start with FROM; only ARG, comments and directives may come before it"),
+                    );
+                }
+                homeless = true;
+            }
+        }
+    }
+    if problems.is_empty() && file.stages.is_empty() {
+        let span = Span::new(source.text().len(), source.text().len());
+        problems.push(if any {
+            let last = file.global_args.last().map_or(span, |arg| arg.span);
+            Diagnostic::error(last, "no build stage: the file has ARG but no FROM")
+        } else {
+            Diagnostic::error(span.head(), "the file has no instructions").hint("a Dockerfile starts with FROM")
+        });
+    }
+    if problems.is_empty() {
+        return Ok(file);
+    }
+    if problems.len() > MAX_PROBLEMS {
+        problems.truncate(MAX_PROBLEMS);
+        let end = problems.last().map_or(Span::default(), |p| p.span);
+        problems.push(Diagnostic::error(end, format!("more than {MAX_PROBLEMS} problems; the rest is not shown")));
+    }
+    Err(problems)
+}
+
+/// Reads what an `ONBUILD` stored: one instruction, `\` as escape whatever the file that stored it said (I-13).
+/// Problems carry `source`, for they are not in the Dockerfile that is built.
+pub fn parse_trigger(source: &Source) -> Result<Statement<Instruction>, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut found = None;
+    let mut reader = Reader::new(source, Escape::Backslash, false);
+    while let Some(statement) = reader.next(&mut problems) {
+        let Some(statement) = statement else { continue };
+        let span = statement.span;
+        let refused = match &statement.node {
+            Parsed::From(_) => Some("FROM"),
+            Parsed::Other(other @ (Instruction::Onbuild(_) | Instruction::Maintainer(_))) => Some(other.keyword()),
+            Parsed::Other(_) => None,
+        };
+        match (refused, found.is_some()) {
+            (Some(keyword), _) => {
+                problems.push(Diagnostic::error(span, format!("{keyword} is not allowed as an ONBUILD trigger")));
+            }
+            (None, true) => problems.push(Diagnostic::error(span, "an ONBUILD trigger holds one instruction")),
+            (None, false) => found = Some(statement),
+        }
+    }
+    if let Some(statement) = found
+        && problems.is_empty()
+    {
+        let (node, around) = statement.split();
+        if let Parsed::Other(node) = node {
+            return Ok(around.map(|()| node));
+        }
+    }
+    if problems.is_empty() {
+        problems.push(Diagnostic::error(Span::default(), "the ONBUILD trigger is empty"));
+    }
+    Err(problems.into_iter().map(|p| p.in_source(source)).collect())
+}
+
+fn stage(from: Statement<From>) -> Stage {
+    let name = from.node.alias.as_ref().map(|alias| Spanned::new(alias.text.to_lowercase(), alias.span));
+    let description = name.as_ref().and_then(|name| instruction::description(&from.comments, &name.node));
+    Stage { from, name, description, instructions: Vec::new() }
+}
+
+/// A file full of NUL bytes or broken text is somebody's binary, and one sentence says so.
+fn binary(source: &Source) -> Option<Diagnostic> {
+    let text = source.text();
+    let invalid = source.invalid();
+    let nul = text.find('\0');
+    if nul.is_none() && invalid.len() < 16.max(text.len() / 64) {
+        return None;
+    }
+    let first = invalid.first().map(|span| span.start as usize);
+    let at = nul.into_iter().chain(first).min().unwrap_or(0);
+    Some(
+        Diagnostic::error(Span::new(at, at + 1), "this is not a text file")
+            .note("it holds bytes that no Dockerfile has; is it an image, an archive or a program?"),
+    )
+}
+
+/// Reads statement after statement.
+struct Reader<'s> {
+    source: &'s Source,
+    escape: Escape,
+    limited: bool,
+    at: usize,
+    /// How many of the replaced bytes lie before `at`.
+    invalid: usize,
+}
+
+impl<'s> Reader<'s> {
+    fn new(source: &'s Source, escape: Escape, limited: bool) -> Self {
+        Self { source, escape, limited, at: 0, invalid: 0 }
+    }
+
+    /// The next statement; `Some(None)` is one that could not be read.
+    fn next(&mut self, problems: &mut Vec<Diagnostic>) -> Option<Option<Statement<Parsed>>> {
+        let before = problems.len();
+        let mut comments = Vec::new();
+        let line = loop {
+            let first = physical(self.source.text(), self.at)?;
+            if first.is_comment() {
+                self.comment(&first, &mut comments);
+            } else if first.is_blank() {
+                comments.clear();
+            } else {
+                break self.logical(problems);
+            }
+            self.at = first.next;
+        };
+        if problems.len() > before {
+            return Some(None);
+        }
+        let text = self.source.text();
+        let mut cursor = instruction::Cursor { text, at: self.at, limited: self.limited, escape: self.escape };
+        let statement = instruction::statement(&line, &mut cursor, comments, problems);
+        let start = self.at;
+        self.at = cursor.at;
+        if line.text.contains(char::REPLACEMENT_CHARACTER) {
+            self.refuse_invalid(line.span(0..line.text.len()), problems);
+        }
+        self.refuse_invalid(Span::new(start, self.at), problems);
+        let complete = problems.len() == before;
+        Some(statement.filter(|_| complete))
+    }
+
+    fn comment(&self, line: &super::line::Physical<'_>, comments: &mut Vec<Word>) {
+        let start = line.start + line.indent() + 1;
+        let body = &self.source.text()[start..line.start + line.text.len()];
+        let start = start + body.len() - body.trim_start().len();
+        let body = body.trim();
+        if body.is_empty() {
+            comments.clear();
+        } else {
+            comments.push(Word::new(body, Span::new(start, start + body.len())));
+        }
+    }
+
+    /// Joins the physical lines of one instruction, the first of which is neither blank nor a comment.
+    fn logical(&mut self, problems: &mut Vec<Diagnostic>) -> Line {
+        let text = self.source.text();
+        let escape = self.escape.char();
+        let mut line = Line::default();
+        let mut first = true;
+        while let Some(part) = physical(text, self.at) {
+            self.at = part.next;
+            if self.limited && part.is_too_long() {
+                problems.push(too_long(part.span()));
+            }
+            if !first && part.is_comment() {
+                continue;
+            }
+            if !first && part.is_blank() {
+                line.blank_line.get_or_insert(part.span());
+                continue;
+            }
+            let indent = if first { part.indent() } else { 0 };
+            let shown = &part.text[indent..];
+            first = false;
+            match continued(shown, escape) {
+                Some(body) => line.push(body, part.start + indent),
+                None => {
+                    line.push(shown, part.start + indent);
+                    break;
+                }
+            }
+        }
+        line
+    }
+
+    /// Bytes that are not UTF-8 are fine in a comment and nowhere else.
+    fn refuse_invalid(&mut self, span: Span, problems: &mut Vec<Diagnostic>) {
+        let invalid = self.source.invalid();
+        while invalid.get(self.invalid).is_some_and(|bad| bad.start < span.start) {
+            self.invalid += 1;
+        }
+        let Some(bad) = invalid.get(self.invalid).filter(|bad| bad.start < span.end) else { return };
+        problems.push(
+            Diagnostic::error(*bad, "this byte is not UTF-8")
+                .note("outside of comments a Dockerfile is UTF-8")
+                .hint("save the file as UTF-8; bytes for a file belong into a file that is copied"),
+        );
+        while invalid.get(self.invalid).is_some_and(|bad| bad.start < span.end) {
+            self.invalid += 1;
+        }
+    }
+}
+
+pub(super) fn too_long(span: Span) -> Diagnostic {
+    let start = span.start as usize;
+    Diagnostic::error(Span::new(start, start + 1), format!("line longer than {MAX_LINE} bytes"))
+        .hint("break it with a continuation; only the length of one physical line is limited")
+}

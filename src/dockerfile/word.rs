@@ -1,0 +1,152 @@
+//! A piece of a Dockerfile as the instruction sees it, and the way back to the bytes it came from.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::source::{Span, offset};
+
+/// From this offset of the text on, the source goes on at that offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub(super) text: u32,
+    pub(super) source: u32,
+}
+
+/// Text of one argument: continuation lines joined, flag quotes or JSON escapes resolved, variables **not** expanded.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Word {
+    /// The text.
+    pub text: String,
+    /// Where it was written.
+    pub span: Span,
+    /// Empty when the text is the source at `span`, byte for byte.
+    anchors: Box<[Anchor]>,
+}
+
+impl Word {
+    /// A word whose text stands in the source exactly so.
+    pub fn new(text: impl Into<String>, span: Span) -> Self {
+        Self { text: text.into(), span, anchors: Box::default() }
+    }
+
+    pub(super) fn anchored(text: String, span: Span, anchors: Vec<Anchor>) -> Self {
+        let linear = anchors.iter().all(|a| a.source.wrapping_sub(a.text) == span.start);
+        Self { text, span, anchors: if linear { Box::default() } else { anchors.into_boxed_slice() } }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Where the bytes `range` of the text were written.
+    pub fn locate(&self, range: Range<usize>) -> Span {
+        let start = locate(&self.anchors, self.span, range.start);
+        let last = if range.end > range.start { locate(&self.anchors, self.span, range.end - 1) + 1 } else { start };
+        Span { start, end: last.clamp(start, self.span.end.max(start)) }
+    }
+
+    /// The part `range` of this word.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Word {
+        let span = self.locate(range.clone());
+        let mut anchors = Vec::new();
+        if !self.anchors.is_empty() {
+            anchors.push(Anchor { text: 0, source: span.start });
+            for a in &self.anchors {
+                let at = a.text as usize;
+                if at > range.start && at < range.end {
+                    anchors.push(Anchor { text: a.text - offset(range.start), source: a.source });
+                }
+            }
+        }
+        Word::anchored(self.text[range].to_owned(), span, anchors)
+    }
+
+    /// Whether expansion could change the text: a `$`, a quote or an escape is in it.
+    pub fn is_plain(&self) -> bool {
+        !self.text.contains(['$', '"', '\'', '\\', '`'])
+    }
+}
+
+fn locate(anchors: &[Anchor], span: Span, at: usize) -> u32 {
+    let at = offset(at);
+    let found = anchors.partition_point(|a| a.text <= at);
+    let source = match found.checked_sub(1).and_then(|i| anchors.get(i)) {
+        Some(a) => a.source.saturating_add(at - a.text),
+        None => span.start.saturating_add(at),
+    };
+    source.clamp(span.start, span.end)
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}@{}..{}", self.text, self.span.start, self.span.end)
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Builds a word piece by piece, remembering where each piece came from.
+#[derive(Debug, Default)]
+pub(super) struct WordBuilder {
+    text: String,
+    anchors: Vec<Anchor>,
+}
+
+impl WordBuilder {
+    /// Appends `piece`, which was written at `source`.
+    pub(super) fn push(&mut self, piece: &str, source: u32) {
+        let at = offset(self.text.len());
+        let follows = self.anchors.last().is_some_and(|a| a.source.wrapping_add(at - a.text) == source);
+        if !follows {
+            self.anchors.push(Anchor { text: at, source });
+        }
+        self.text.push_str(piece);
+    }
+
+    /// Appends one character, which was written at `source`.
+    pub(super) fn push_char(&mut self, c: char, source: u32) {
+        self.push(c.encode_utf8(&mut [0; 4]), source);
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The word; `span` covers everything that was written for it.
+    pub(super) fn finish(self, span: Span) -> Word {
+        Word::anchored(self.text, span, self.anchors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_a_joined_word_is_found_in_the_source() {
+        let mut builder = WordBuilder::default();
+        builder.push("ab", 10);
+        builder.push("cd", 20);
+        let word = builder.finish(Span::new(10, 22));
+        assert_eq!(word.locate(0..1), Span::new(10, 11));
+        assert_eq!(word.locate(2..4), Span::new(20, 22));
+        assert_eq!(word.locate(1..3), Span::new(11, 21));
+        let tail = word.part(1..4);
+        assert_eq!((tail.as_str(), tail.span), ("bcd", Span::new(11, 22)));
+        assert_eq!(tail.locate(1..2), Span::new(20, 21));
+    }
+
+    #[test]
+    fn a_word_on_one_line_needs_no_anchors() {
+        let mut builder = WordBuilder::default();
+        builder.push("ab", 10);
+        builder.push_char('c', 12);
+        assert_eq!(builder.finish(Span::new(10, 13)), Word::new("abc", Span::new(10, 13)));
+    }
+}

@@ -1,0 +1,245 @@
+//! Arguments out of a logical line: blank-separated words, quoted words, JSON lists.
+
+use std::ops::Range;
+
+use super::line::Line;
+use super::word::{Word, WordBuilder};
+
+/// The blanks that separate arguments; other Unicode blanks are part of a word.
+pub(super) const BLANKS: [char; 5] = ['\t', '\u{b}', '\u{c}', '\r', ' '];
+
+/// Words between blanks; quotes mean nothing here (COPY, FROM, EXPOSE, VOLUME).
+pub(super) fn split(line: &Line, range: Range<usize>) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let mut at = range.start;
+    let text = &line.text[range];
+    for word in text.split(BLANKS) {
+        if !word.is_empty() {
+            out.push(at..at + word.len());
+        }
+        at += word.len() + 1;
+    }
+    out
+}
+
+/// Words between blanks where quotes and the escape character keep blanks together (ENV, LABEL, ARG). Quotes stay in
+/// the word: expansion removes them. An escape at the very end is dropped.
+pub(super) fn quoted(line: &Line, range: Range<usize>, escape: char) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let text = &line.text[range.clone()];
+    let mut chars = text.char_indices();
+    let mut start: Option<usize> = None;
+    let mut quote: Option<char> = None;
+    let mut end = text.len();
+    while let Some((at, c)) = chars.next() {
+        if quote.is_none() && c.is_whitespace() {
+            if let Some(start) = start.take() {
+                out.push(range.start + start..range.start + at);
+            }
+            continue;
+        }
+        if c == escape && quote != Some('\'') {
+            match chars.next() {
+                Some(_) => _ = start.get_or_insert(at),
+                None => end = at,
+            }
+            continue;
+        }
+        start.get_or_insert(at);
+        match quote {
+            Some(open) if open == c => quote = None,
+            None if c == '"' || c == '\'' => quote = Some(c),
+            _ => {}
+        }
+    }
+    if let Some(start) = start {
+        out.push(range.start + start..range.start + end);
+    }
+    out
+}
+
+/// What a text that may be a JSON list is.
+#[derive(Debug)]
+pub(super) enum List {
+    /// A list of strings.
+    Strings(Vec<Word>),
+    /// A list with something else in it: an error, not a fallback.
+    Mixed,
+    /// Not a list: the shell form.
+    Not,
+}
+
+/// Reads `range` as a JSON list of strings (P-11).
+pub(super) fn json(line: &Line, range: Range<usize>) -> List {
+    let text = &line.text[range.clone()];
+    if !text.trim_start().starts_with('[') {
+        return List::Not;
+    }
+    if let Some(words) = strings(line, range) {
+        return List::Strings(words);
+    }
+    match serde_json::from_str::<Vec<serde_json::Value>>(text) {
+        Ok(_) => List::Mixed,
+        Err(_) => List::Not,
+    }
+}
+
+/// The reader that knows where each string was written.
+struct Json<'l> {
+    line: &'l Line,
+    at: usize,
+    end: usize,
+}
+
+fn strings(line: &Line, range: Range<usize>) -> Option<Vec<Word>> {
+    let mut json = Json { line, at: range.start, end: range.end };
+    let mut words = Vec::new();
+    json.blanks();
+    json.take(b'[')?;
+    json.blanks();
+    if json.take(b']').is_none() {
+        loop {
+            words.push(json.string()?);
+            json.blanks();
+            if json.take(b']').is_some() {
+                break;
+            }
+            json.take(b',')?;
+            json.blanks();
+        }
+    }
+    json.blanks();
+    (json.at == json.end).then_some(words)
+}
+
+impl Json<'_> {
+    fn peek(&self) -> Option<u8> {
+        if self.at < self.end { self.line.text.as_bytes().get(self.at).copied() } else { None }
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn blanks(&mut self) {
+        // The JSON text may be indented by any blank, but inside it only these four count.
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn string(&mut self) -> Option<Word> {
+        let start = self.at;
+        self.take(b'"')?;
+        let mut word = WordBuilder::default();
+        loop {
+            let from = self.at;
+            while self.peek().is_some_and(|b| b != b'"' && b != b'\\' && b >= 0x20) {
+                self.at += 1;
+            }
+            if self.at > from {
+                // A continuation inside the string makes two pieces of it.
+                for (i, c) in self.line.text[from..self.at].char_indices() {
+                    word.push_char(c, self.line.locate(from + i));
+                }
+            }
+            match self.peek()? {
+                b'"' => {
+                    self.at += 1;
+                    return Some(word.finish(self.line.span(start..self.at)));
+                }
+                b'\\' => {
+                    let from = self.at;
+                    let c = self.escape()?;
+                    word.push_char(c, self.line.locate(from));
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Option<char> {
+        self.at += 1;
+        let c = self.peek()?;
+        self.at += 1;
+        Some(match c {
+            b'"' | b'\\' | b'/' => char::from(c),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => return self.unicode(),
+            _ => return None,
+        })
+    }
+
+    /// `\uXXXX`, perhaps half of a pair; a lone half becomes U+FFFD.
+    fn unicode(&mut self) -> Option<char> {
+        let first = self.hex()?;
+        if let Some(c) = char::from_u32(first) {
+            return Some(c);
+        }
+        let back = self.at;
+        if (0xd800..0xdc00).contains(&first)
+            && self.take(b'\\').is_some()
+            && self.take(b'u').is_some()
+            && let Some(second @ 0xdc00..0xe000) = self.hex()
+        {
+            return char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00));
+        }
+        self.at = back;
+        Some(char::REPLACEMENT_CHARACTER)
+    }
+
+    fn hex(&mut self) -> Option<u32> {
+        let digits = self.line.text.get(self.at..self.at + 4).filter(|_| self.at + 4 <= self.end)?;
+        let value = digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())??;
+        self.at += 4;
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        let mut line = Line::default();
+        line.push(text, 0);
+        line
+    }
+
+    fn texts(text: &str, ranges: Vec<Range<usize>>) -> Vec<&str> {
+        ranges.into_iter().map(|r| &text[r]).collect()
+    }
+
+    #[test]
+    fn blanks_separate_words() {
+        let text = "a  'b c'\t\"d\" ";
+        assert_eq!(texts(text, split(&line(text), 0..text.len())), ["a", "'b", "c'", "\"d\""]);
+        assert_eq!(texts(text, quoted(&line(text), 0..text.len(), '\\')), ["a", "'b c'", "\"d\""]);
+        let text = "a\\ b=c d=\"x\\\" y\" e\\";
+        assert_eq!(texts(text, quoted(&line(text), 0..text.len(), '\\')), ["a\\ b=c", "d=\"x\\\" y\"", "e"]);
+        let text = "a='\\' b=`\" c";
+        assert_eq!(texts(text, quoted(&line(text), 0..text.len(), '\\')), ["a='\\'", "b=`\" c"]);
+        assert_eq!(texts(text, quoted(&line(text), 0..text.len(), '`')), ["a='\\'", "b=`\"", "c"]);
+    }
+
+    #[test]
+    fn json_lists_are_told_from_shell_text_p_11() {
+        let kind = |text: &str| match json(&line(text), 0..text.len()) {
+            List::Strings(words) => words.into_iter().map(|w| w.text).collect::<Vec<_>>().join("|"),
+            List::Mixed => "mixed".to_owned(),
+            List::Not => "not".to_owned(),
+        };
+        assert_eq!(kind(r#"["a", "b\n\"\u00e9\ud83d\ude00\ud800"]"#), "a|b\n\"é😀\u{fffd}");
+        assert_eq!(kind(r#" [ "a" , "b" ] "#), "a|b");
+        assert_eq!(kind("[]"), "");
+        assert_eq!(kind(r#"["a", 1]"#), "mixed");
+        assert_eq!(kind(r#"["a", ["b"]]"#), "mixed");
+        for other in ["['a']", r#"["a"] x"#, r#"["a",]"#, r#"["a" "b"]"#, r#"["\x"]"#, "[", "a", r#"["a"#] {
+            assert_eq!(kind(other), "not", "{other}");
+        }
+    }
+}
