@@ -25,3 +25,6 @@ pub use error::Error;
 pub use http::Proxies;
 pub use pull::Pinned;
 pub use retry::Timing;
+
+#[cfg(test)]
+mod tests;

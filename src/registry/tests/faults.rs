@@ -1,0 +1,302 @@
+//! Broken connections, wrong bytes, wrong labels, hostile answers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::*;
+
+const LAYER: &[u8] = &[7; 100_000];
+
+#[test]
+fn an_image_is_pulled_and_an_unchanged_tag_costs_one_head() {
+    let image = held("linux/amd64", LAYER);
+    let server = Server::start({
+        let image = image.clone();
+        move |r| image.answer(r)
+    });
+    let (client, store) = (client(), Memory::default());
+    let pinned = client.pull(&name(&server), &amd64(), &store, 2).expect("pulled");
+    assert_eq!(pinned.target, image.manifest);
+    assert_eq!(pinned.reference.to_string(), format!("{}/app:1@{}", server.authority, image.manifest.digest));
+    assert!(store.has(&image.layer).expect("has"));
+    let before = server.log().len();
+    client.pull(&name(&server), &amd64(), &store, 2).expect("pulled again");
+    let after: Vec<String> = server.log()[before..].iter().map(|r| format!("{} {}", r.method, r.target)).collect();
+    assert_eq!(after, ["HEAD /v2/app/manifests/1"]);
+}
+
+#[test]
+fn an_index_gives_the_platform_asked_for_f6() {
+    let (amd, arm) = (held("linux/amd64", b"amd"), held("linux/arm64", b"arm"));
+    let child = |held: &Held, p: &str| Descriptor { platform: p.parse().ok(), ..held.manifest.clone() };
+    let index = Index::new(vec![child(&arm, "linux/arm64"), child(&amd, "linux/amd64")]).to_bytes();
+    let mut all = amd.clone();
+    all.blobs.extend(arm.blobs.clone());
+    all.manifest = Descriptor::of(INDEX, &index);
+    all.blobs.insert(all.manifest.digest.to_string(), index);
+    let server = Server::start(move |r| all.answer(r));
+    let store = Memory::default();
+    for (platform, want) in [("linux/amd64", &amd), ("linux/arm64", &arm)] {
+        let pinned = client().resolve(&name(&server), &platform.parse().expect("platform"), &store).expect("resolved");
+        assert_eq!(pinned.image.descriptor.digest, want.manifest.digest);
+    }
+    let message =
+        client().resolve(&name(&server), &Platform::new("linux", "s390x"), &store).expect_err("none").to_string();
+    assert!(message.contains("no image for linux/s390x; it has linux/arm64, linux/amd64"), "{message}");
+}
+
+#[test]
+fn a_download_is_resumed_where_it_broke_s61() {
+    let image = held("linux/amd64", LAYER);
+    let blob = image.layer.clone();
+    let server = Server::start(move |r| {
+        let reply = image.answer(r);
+        if !r.target.contains(&image.layer.digest.to_string()) {
+            return reply;
+        }
+        // 30,000 bytes at a time; the announced length stays honest.
+        let cut = (reply.body.len() > 30_000).then_some(30_000);
+        Reply { cut, ..reply }.with("etag", "\"x\"")
+    });
+    let store = Memory::default();
+    client().pull(&name(&server), &amd64(), &store, 1).expect("pulled");
+    assert_eq!(store.0.lock().expect("lock")[&blob.digest], LAYER);
+    let asked: Vec<_> =
+        server.log().iter().filter(|r| r.target.contains("/blobs/")).filter_map(Request::from).collect();
+    assert_eq!(asked, [30_000, 60_000, 90_000]);
+    assert_eq!(server.log().last().and_then(|r| r.header("if-range").map(str::to_owned)).as_deref(), Some("\"x\""));
+}
+
+#[test]
+fn a_server_without_ranges_is_read_again_from_the_start_s61() {
+    let image = held("linux/amd64", LAYER);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |r| {
+        let mut reply = image.answer(r);
+        if r.target.contains(&image.layer.digest.to_string()) {
+            reply = Reply::new(200, LAYER);
+            if tries.fetch_add(1, Ordering::SeqCst) < 2 {
+                reply.cut = Some(50_000);
+            }
+        }
+        reply
+    });
+    client().pull(&name(&server), &amd64(), &Memory::default(), 1).expect("pulled");
+}
+
+#[test]
+fn a_stalled_download_is_given_up_s61() {
+    let image = held("linux/amd64", LAYER);
+    let server = Server::start(move |r| {
+        let reply = image.answer(r);
+        let stall = if r.target.contains(&image.layer.digest.to_string()) { 5000 } else { 0 };
+        Reply { stall: Duration::from_millis(stall), ..reply }
+    });
+    let started = Instant::now();
+    let error = client().pull(&name(&server), &amd64(), &Memory::default(), 1).expect_err("stalls");
+    assert!(matches!(&error, Error::Network { attempts: 3, .. }), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+#[test]
+fn wrong_bytes_never_reach_the_store_s50() {
+    let image = held("linux/amd64", LAYER);
+    for change in ["flip", "short", "long"] {
+        let image = image.clone();
+        let layer = image.layer.clone();
+        let server = Server::start(move |r| {
+            let mut reply = image.answer(r);
+            if r.target.contains(&image.layer.digest.to_string()) {
+                match change {
+                    "flip" => reply.body[99_999] ^= 1,
+                    "short" => reply.body.truncate(99_999),
+                    _ => reply.body.push(0),
+                }
+            }
+            reply
+        });
+        let store = Memory::default();
+        let error = client().pull(&name(&server), &amd64(), &store, 1).expect_err(change);
+        assert!(matches!(error, Error::Blob(_) | Error::Protocol { .. }), "{change}: {error:?}");
+        assert!(!store.has(&layer).expect("has"));
+    }
+}
+
+#[test]
+fn a_lying_digest_header_is_not_believed_s51() {
+    let image = held("linux/amd64", LAYER);
+    let want = image.manifest.digest;
+    let server = Server::start(move |r| {
+        let mut reply = image.answer(r);
+        let lie = Sha256::of(b"something else").to_string();
+        reply.headers.retain(|(name, _)| *name != "docker-content-digest");
+        reply.with("docker-content-digest", lie)
+    });
+    let pinned = client().resolve(&name(&server), &amd64(), &Memory::default()).expect("by tag: the body decides");
+    assert_eq!(pinned.target.digest, want);
+}
+
+#[test]
+fn a_manifest_by_digest_must_have_it_s51() {
+    let (image, other) = (held("linux/amd64", LAYER), held("linux/amd64", b"other"));
+    let digest = image.manifest.digest;
+    let server = Server::start(move |r| {
+        let bytes = other.blobs[&other.manifest.digest.to_string()].clone();
+        if r.target.contains("/manifests/") {
+            Reply::new(200, bytes).with("content-type", MANIFEST)
+        } else {
+            image.answer(r)
+        }
+    });
+    let pinned = name(&server).pinned(digest);
+    let message = client().resolve(&pinned, &amd64(), &Memory::default()).expect_err("mismatch").to_string();
+    assert!(message.contains("digest mismatch"), "{message}");
+}
+
+#[test]
+fn oversized_manifests_are_not_read_s53() {
+    let server = Server::start(|r| match r.method.as_str() {
+        "HEAD" => Reply::new(405, ""),
+        _ => Reply { length: Some(usize::MAX / 2), ..Reply::new(200, vec![b' '; 1 << 16]) }
+            .with("content-type", MANIFEST),
+    });
+    let started = Instant::now();
+    for _ in 0..2 {
+        let message = client().resolve(&name(&server), &amd64(), &Memory::default()).expect_err("large").to_string();
+        assert!(message.contains("405") || message.contains("larger than 4194304 bytes"), "{message}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn transient_errors_are_tried_again_and_lasting_ones_are_not_s61() {
+    for (status, tries) in [(503, 3), (429, 3), (500, 3), (400, 1), (405, 1), (418, 1)] {
+        let server = Server::start(move |_| Reply::new(status, r#"{"errors":[{"code":"X","message":"the reason"}]}"#));
+        let repository_name = name(&server);
+        let client = client();
+        let error = client.repository(&repository_name).manifest_by_tag("1").expect_err("fails");
+        assert!(error.to_string().ends_with(&format!("{status}: the reason")), "{error}");
+        assert_eq!(server.log().len(), tries, "{status}");
+    }
+}
+
+#[test]
+fn retry_after_is_waited_for_or_given_up_s61() {
+    let image = held("linux/amd64", LAYER);
+    for (after, works) in [("1", true), ("100", false)] {
+        let image = image.clone();
+        let tries = AtomicUsize::new(0);
+        let server = Server::start(move |r| match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::new(429, "slow down").with("retry-after", after),
+            _ => image.answer(r),
+        });
+        let started = Instant::now();
+        let result = client().resolve(&name(&server), &amd64(), &Memory::default());
+        assert_eq!(result.is_ok(), works, "{result:?}");
+        assert!(!works || started.elapsed() >= Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let image = held("linux/amd64", LAYER);
+    let server = Server::start(move |r| image.answer(r));
+    let missing: Reference = format!("{}/app:2", server.authority).parse().expect("reference");
+    let error = client().resolve(&missing, &amd64(), &Memory::default()).expect_err("missing");
+    assert_eq!(error.to_string(), format!("{0}/app:2: not found on {0}", server.authority));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
+    let closed = listener.local_addr().expect("address");
+    drop(listener);
+    let nobody: Reference = format!("{closed}/app:1").parse().expect("reference");
+    let started = Instant::now();
+    let message = client().resolve(&nobody, &amd64(), &Memory::default()).expect_err("refused").to_string();
+    assert!(message.ends_with("connection refused"), "{message}");
+    assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn mislabelled_and_ambiguous_documents_are_refused_s54() {
+    let image = held("linux/amd64", LAYER);
+    let bytes = image.blobs[&image.manifest.digest.to_string()].clone();
+    let text = String::from_utf8(bytes).expect("json");
+    let both = text.replacen('{', r#"{"manifests":[],"#, 1);
+    let schema1 = r#"{"schemaVersion":1,"fsLayers":[],"history":[],"signatures":[]}"#.to_owned();
+    for (label, body) in [(INDEX, text.clone()), (MANIFEST, both), (MANIFEST, schema1), (MANIFEST, "[]".to_owned())] {
+        let server = Server::start(move |r| match r.method.as_str() {
+            "HEAD" => Reply::new(200, "").with("content-type", label),
+            _ => Reply::new(200, body.clone()).with("content-type", label),
+        });
+        assert!(client().resolve(&name(&server), &amd64(), &Memory::default()).is_err());
+    }
+}
+
+#[test]
+fn redirects_lose_credentials_and_end_s58() {
+    let image = held("linux/amd64", LAYER);
+    let cdn = Server::start({
+        let image = image.clone();
+        move |r| image.answer(r)
+    });
+    let target = cdn.authority.clone();
+    let server = Server::start(move |r| {
+        let authorized = r.header("authorization").is_some();
+        match (authorized, r.target.contains("/blobs/")) {
+            (false, _) => Reply::new(401, "").with("www-authenticate", "Basic realm=x"),
+            (true, true) => Reply::new(307, "").with("location", format!("http://{target}{}?sig=1", r.target)),
+            (true, false) => image.answer(r),
+        }
+    });
+    let mut credentials = Credentials::none();
+    let json = format!(r#"{{"auths":{{"{}":{{"username":"u","password":"p"}}}}}}"#, server.authority);
+    credentials.add("test", json.as_bytes()).expect("credentials");
+    let client = Client::new(Options { credentials, timing: impatient(), ..Options::default() });
+    // The signature in the query is not part of the blob's name.
+    let error = client.pull(&name(&server), &amd64(), &Memory::default(), 1);
+    assert!(cdn.count("GET", "/blobs/") >= 1);
+    assert!(cdn.log().iter().all(|r| r.header("authorization").is_none()), "credentials went elsewhere");
+    assert!(error.is_err(), "the cdn does not know the target with its query");
+
+    let looping = Server::start(|r| Reply::new(302, "").with("location", r.target.clone()));
+    let message = client_error(&looping);
+    assert!(message.contains("more than 10 redirects"), "{message}");
+    let local = Server::start(|_| Reply::new(302, "").with("location", "file:///etc/passwd"));
+    let message = client_error(&local);
+    assert!(message.contains("not an http or https URL"), "{message}");
+}
+
+fn client_error(server: &Server) -> String {
+    client().resolve(&name(server), &amd64(), &Memory::default()).expect_err("fails").to_string()
+}
+
+#[test]
+fn urls_of_foreign_layers_are_not_followed_s57() {
+    let elsewhere = Server::start(|_| Reply::new(200, LAYER));
+    let image = held("linux/amd64", LAYER);
+    let server = Server::start(move |r| match r.target.contains("/blobs/") {
+        true => Reply::new(404, ""),
+        false => image.answer(r),
+    });
+    let layer = Descriptor {
+        urls: vec![format!("http://{}/layer", elsewhere.authority)],
+        ..Descriptor::of("application/vnd.oci.image.layer.nondistributable.v1.tar", LAYER)
+    };
+    let message = client().fetch(&name(&server), &[layer], &Memory::default(), 1).expect_err("missing").to_string();
+    assert!(message.contains("a foreign layer"), "{message}");
+    assert_eq!(elsewhere.log().len(), 0);
+}
+
+#[test]
+fn a_cancelled_client_stops_at_once() {
+    let server = Server::start(|_| Reply { stall: Duration::from_secs(5), ..Reply::new(503, "") });
+    let client = Client::new(Options::default());
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            client.cancel();
+        });
+        let error = client.resolve(&name(&server), &amd64(), &Memory::default()).expect_err("cancelled");
+        assert!(matches!(error, Error::Cancelled), "{error:?}");
+    });
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}

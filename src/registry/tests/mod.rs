@@ -1,0 +1,112 @@
+//! Against servers that misbehave on purpose.
+
+mod auth;
+mod faults;
+mod server;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::base::digest::{BlobDigest, DiffId, Sha256};
+use crate::base::verify::Verified;
+use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::config::{History, ImageConfig};
+use crate::oci::descriptor::{CONFIG, Descriptor, INDEX, LAYER_TAR, MANIFEST};
+use crate::oci::manifest::{Index, Manifest};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+
+use super::*;
+use server::{Reply, Request, Server};
+
+/// A store in memory.
+#[derive(Default)]
+struct Memory(Mutex<BTreeMap<BlobDigest, Vec<u8>>>);
+
+impl BlobSource for Memory {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+        let missing = || BlobError { operation: "open", digest: blob.digest, reason: "missing".into(), missing: true };
+        let bytes = self.0.lock().expect("lock").get(&blob.digest).cloned().ok_or_else(missing)?;
+        Ok(Box::new(std::io::Cursor::new(bytes)))
+    }
+}
+
+impl BlobSink for Memory {
+    fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
+        Ok(self.0.lock().expect("lock").contains_key(&blob.digest))
+    }
+
+    fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
+        let mut bytes = Vec::new();
+        let read = Verified::new(content, blob.digest.0, blob.size).read_to_end(&mut bytes);
+        read.map_err(|e| BlobError { operation: "store", digest: blob.digest, reason: e.to_string(), missing: false })?;
+        self.0.lock().expect("lock").insert(blob.digest, bytes);
+        Ok(())
+    }
+}
+
+/// An image as a registry holds it.
+#[derive(Clone)]
+struct Held {
+    manifest: Descriptor,
+    layer: Descriptor,
+    blobs: BTreeMap<String, Vec<u8>>,
+}
+
+fn held(platform: &str, layer: &[u8]) -> Held {
+    let mut config = ImageConfig::scratch(platform.parse().expect("platform"));
+    config.rootfs.diff_ids.push(DiffId(Sha256::of(layer)));
+    config.history.push(History::default());
+    let config_bytes = config.to_bytes();
+    let layer_blob = Descriptor::of(LAYER_TAR, layer);
+    let config_blob = Descriptor::of(CONFIG, &config_bytes);
+    let manifest_bytes = Manifest::new(config_blob.clone(), vec![layer_blob.clone()]).to_bytes();
+    let manifest = Descriptor::of(MANIFEST, &manifest_bytes);
+    let blobs =
+        [(config_blob.digest, config_bytes), (layer_blob.digest, layer.to_vec()), (manifest.digest, manifest_bytes)];
+    let blobs = blobs.into_iter().map(|(digest, bytes)| (digest.to_string(), bytes)).collect();
+    Held { manifest, layer: layer_blob, blobs }
+}
+
+impl Held {
+    /// What an honest registry answers, with tag `1`.
+    fn answer(&self, request: &Request) -> Reply {
+        let key = request.target.rsplit('/').next().unwrap_or_default();
+        let key = if key == "1" { self.manifest.digest.to_string() } else { key.to_owned() };
+        let Some(bytes) = self.blobs.get(&key) else {
+            return Reply::new(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown"}]}"#);
+        };
+        let kind = if request.target.contains("/manifests/") { MANIFEST } else { "application/octet-stream" };
+        let kind = if serde_json::from_slice::<Index>(bytes).is_ok() { INDEX } else { kind };
+        let whole = Reply::new(200, bytes.clone()).with("content-type", kind).with("docker-content-digest", key);
+        match request.from() {
+            Some(from) => Reply { status: 206, body: bytes[from..].to_vec(), ..whole }
+                .with("content-range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len())),
+            None => whole,
+        }
+    }
+}
+
+fn impatient() -> Timing {
+    Timing {
+        attempts: 3,
+        pause: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(1500),
+        connect: Duration::from_secs(2),
+        stall: Duration::from_millis(300),
+    }
+}
+
+fn client() -> Client {
+    Client::new(Options { timing: impatient(), ..Options::default() })
+}
+
+fn name(server: &Server) -> Reference {
+    format!("{}/app:1", server.authority).parse().expect("reference")
+}
+
+fn amd64() -> Platform {
+    Platform::new("linux", "amd64")
+}
