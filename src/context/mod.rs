@@ -8,12 +8,25 @@
 //! what it reads is what was digested (S-93).
 //! **Not here.** Where the files go: `build::copy`. What an archive or a git repository holds: it becomes a directory first.
 
+mod content;
+mod dir;
 mod error;
+mod glob;
+mod ignore;
+mod path;
+mod select;
+mod statindex;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
+pub use content::{Digested, digest};
+pub use dir::{Dir, DirOptions};
 pub use error::{Error, Excluded, Shown};
+pub use ignore::{IgnoreFile, Matcher};
+pub use path::{anchor, clean, join, split};
+pub use select::{Options, Resolved, Selected, has_wildcards, resolve, select};
 
 use crate::base::digest::Sha256;
 use crate::base::time::Timestamp;
@@ -108,8 +121,19 @@ pub struct Node {
     pub meta: Meta,
 }
 
-/// A tree of files that can be selected from. All paths are relative to its root and are taken literally: a symlink
-/// in the middle of one is [`Error::Io`] or `None`, never followed.
+/// What is inside a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 of a regular file's bytes; `None` for everything else.
+    pub digest: Option<Sha256>,
+    /// A symlink's text; empty for everything else.
+    pub link: Vec<u8>,
+    /// The extended attributes that belong in an image (C-14).
+    pub xattrs: Xattrs,
+}
+
+/// A tree of files that can be selected from. All paths are relative to its root and are taken literally: nothing
+/// is found below a symlink, because none is followed.
 pub trait SourceTree: Sync {
     /// What `path` names: a symlink itself, not its target. `None` = there is nothing, or an ignore rule hides it.
     fn lookup(&self, path: &[u8]) -> Result<Option<Meta>, Error>;
@@ -117,22 +141,18 @@ pub trait SourceTree: Sync {
     /// What directory `dir` holds, one level, sorted by name bytes, ignore rules applied.
     fn children(&self, dir: &[u8]) -> Result<Vec<Node>, Error>;
 
-    /// The text of the symlink `path`.
-    fn readlink(&self, path: &[u8]) -> Result<Vec<u8>, Error>;
+    /// What is inside `path`, of which `meta` was said. What is known to be unchanged is not read again.
+    fn content(&self, path: &[u8], meta: &Meta) -> Result<Content, Error>;
 
-    /// The extended attributes of `path` that belong in an image (C-14).
-    fn xattrs(&self, path: &[u8], meta: &Meta) -> Result<Xattrs, Error>;
-
-    /// Opens the regular file `path`. The reader fails with a message naming the file rather than end short or
-    /// hand out content that is not what [`SourceTree::digest`] said (S-93).
+    /// Opens the regular file `path`. The reader fails with [`Error::Changed`] inside its `io::Error` rather than
+    /// end short or end having handed out other bytes than [`SourceTree::content`] was about (S-93).
     fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error>;
 
-    /// SHA-256 of the content of the regular file `path`. Content that is known to be unchanged is not read.
-    fn digest(&self, path: &[u8], meta: &Meta) -> Result<Sha256, Error>;
-
-    /// Everything below directory `top`, parents before children, sorted by path components; `top` itself is not
-    /// listed. `hidden` says what an exclusion hides (path relative to `top`, and whether it is a directory).
-    fn walk(&self, top: &[u8], filter: Option<&dyn Filter>) -> Result<Vec<Node>, Error>;
+    /// Everything below directory `top` that none of `exclude` (patterns relative to `top`) hides; a directory comes
+    /// before what it holds, siblings in order of name bytes. `top` itself is not listed.
+    fn walk(&self, top: &[u8], exclude: &[&Matcher]) -> Result<Vec<Node>, Error> {
+        walk::by_children(self, top, exclude)
+    }
 
     /// The ignore rule that hides `path`, if one does (C-2, G-9).
     fn excluded_by(&self, _path: &[u8]) -> Option<Excluded> {
@@ -140,38 +160,5 @@ pub trait SourceTree: Sync {
     }
 }
 
-/// A rule about which paths below a directory are left out.
-pub trait Filter: Sync {
-    /// What becomes of `path`, relative to where the walk began.
-    fn verdict(&self, path: &[u8], is_dir: bool) -> Verdict;
-}
-
-/// What a filter says of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Listed.
-    Keep,
-    /// Not listed, but something below may be; then so is this directory.
-    Descend,
-    /// Not listed, nor anything below.
-    Skip,
-}
-
-/// `dir/name`, or `name` if `dir` is the root.
-pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
-    path.extend_from_slice(dir);
-    if !dir.is_empty() && !name.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
-}
-
-/// The directory that holds `path`, and its last name; the root's are both empty.
-pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
-    }
-}
+#[cfg(test)]
+mod tests;

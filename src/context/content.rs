@@ -1,0 +1,110 @@
+//! What determines the files of a step, as one digest.
+//!
+//! | of a selected file or directory | in the digest |
+//! | --- | --- |
+//! | path relative to its source, or a file's name | yes |
+//! | kind, mode, ids as the tree reports them (0:0 in a context), device numbers | yes |
+//! | link text, extended attributes, SHA-256 of the content | yes |
+//! | which names are hard links of each other | yes |
+//! | times, inode numbers, absolute paths, the order of a listing | never (C-29) |
+//! | a source directory's own metadata: only what is in it is copied (C-4, C-6) | no |
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::error::Error;
+use super::path::join;
+use super::select::Selected;
+use super::{Content, Kind, Meta, SourceTree};
+use crate::base::digest::ContentDigest;
+use crate::base::stable::StableHasher;
+
+/// Changes whenever equal files may give another digest than before.
+const DOMAIN: &str = "kiln.selection.v1";
+/// As many nodes are looked at by one thread at a time.
+const CHUNK: usize = 256;
+
+/// A selection's digest, and what was found on the way to it.
+#[derive(Clone, Debug)]
+pub struct Digested {
+    /// Of everything in the table above.
+    pub digest: ContentDigest,
+    /// What is inside each selected thing and each of its [`Selected::below`], in order.
+    pub contents: Vec<(Content, Vec<Content>)>,
+}
+
+/// Digests what was selected from `tree`. Ok: every file was read now, or was known and its times say it did not change.
+pub fn digest(tree: &dyn SourceTree, selected: &[Selected]) -> Result<Digested, Error> {
+    let mut hasher = StableHasher::new(DOMAIN);
+    hasher.number("sources", selected.len() as u64);
+    let mut contents = Vec::with_capacity(selected.len());
+    let mut links = Links::default();
+    for one in selected {
+        if one.meta.is_dir() {
+            let below = below(tree, one)?;
+            hasher.number("directory", below.len() as u64);
+            for (node, content) in one.below.iter().zip(&below) {
+                let path = join(&one.path, &node.path);
+                hasher.bytes(&record(&node.path, &node.meta, content, links.first(&path, &node.meta)));
+            }
+            contents.push((Content::default(), below));
+        } else {
+            let content = tree.content(&one.path, &one.meta)?;
+            let first = links.first(&one.path, &one.meta);
+            hasher.field("file", &record(&one.name, &one.meta, &content, first));
+            contents.push((content, Vec::new()));
+        }
+    }
+    Ok(Digested { digest: ContentDigest(hasher.finish()), contents })
+}
+
+fn below(tree: &dyn SourceTree, one: &Selected) -> Result<Vec<Content>, Error> {
+    let look = |node: &super::Node| tree.content(&join(&one.path, &node.path), &node.meta);
+    if one.below.len() <= CHUNK && one.below.iter().map(|n| n.meta.size).sum::<u64>() < 1 << 20 {
+        return one.below.iter().map(look).collect();
+    }
+    one.below.par_iter().map(look).collect()
+}
+
+/// The first path of each file that has several names.
+#[derive(Default)]
+struct Links(BTreeMap<(u64, u64), Vec<u8>>);
+
+impl Links {
+    fn first(&mut self, path: &[u8], meta: &Meta) -> Option<&[u8]> {
+        let inode = meta.inode.filter(|i| i.links > 1 && meta.is_file())?;
+        let first = self.0.entry((inode.device, inode.number)).or_insert_with(|| path.to_vec());
+        (first.as_slice() != path).then_some(first.as_slice())
+    }
+}
+
+fn record(path: &[u8], meta: &Meta, content: &Content, first: Option<&[u8]>) -> Vec<u8> {
+    let (kind, major, minor) = match meta.kind {
+        Kind::File => (b'f', 0, 0),
+        Kind::Dir => (b'd', 0, 0),
+        Kind::Symlink => (b'l', 0, 0),
+        Kind::Fifo => (b'p', 0, 0),
+        Kind::Socket => (b's', 0, 0),
+        Kind::Char { major, minor } => (b'c', major, minor),
+        Kind::Block { major, minor } => (b'b', major, minor),
+    };
+    let mut out = Vec::with_capacity(path.len() + 96);
+    let framed = |out: &mut Vec<u8>, value: &[u8]| {
+        out.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        out.extend_from_slice(value);
+    };
+    framed(&mut out, path);
+    out.push(kind);
+    for number in [meta.mode, meta.uid, meta.gid, major, minor] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    framed(&mut out, content.digest.as_ref().map_or(&[], |d| &d.0));
+    framed(&mut out, &content.link);
+    framed(&mut out, first.unwrap_or_default());
+    for (name, value) in &content.xattrs {
+        framed(&mut out, name);
+        framed(&mut out, value);
+    }
+    out
+}

@@ -1,0 +1,270 @@
+//! A directory as a tree of files to build from.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::error::{Error, Excluded};
+use super::ignore::{IgnoreFile, Matcher};
+use super::statindex::StatIndex;
+use super::walk::{self, Walk};
+use super::{Content, Meta, Node, SourceTree, Xattrs};
+use crate::base::digest::{Hasher, Sha256};
+use crate::base::fs::FsError;
+use crate::base::rooted::Root;
+use crate::base::time::Timestamp;
+
+/// No attribute and no list of their names is longer (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+const MAX_XATTR: usize = 64 * 1024;
+
+/// How a directory becomes a tree.
+#[derive(Clone, Debug, Default)]
+pub struct DirOptions {
+    /// The rules to apply; none for contexts that were fetched (G-2).
+    pub ignore: Option<IgnoreFile>,
+    /// Where what was read is remembered between builds; nowhere if absent.
+    pub index: Option<PathBuf>,
+    /// Report the files' owners instead of 0:0 (C-15).
+    pub owners: bool,
+}
+
+/// A directory after its ignore rules.
+pub struct Dir {
+    root: Root,
+    ignore: Matcher,
+    index: StatIndex,
+    index_path: Option<PathBuf>,
+    owners: bool,
+}
+
+impl Dir {
+    /// Opens the directory at `path`; its files are looked at when they are asked for.
+    pub fn open(path: &Path, options: &DirOptions) -> Result<Self, Error> {
+        let root = Root::open(path).map_err(|e| FsError::new("open context", path, e))?;
+        Self::from_root(root, options)
+    }
+
+    /// A directory that is open already.
+    pub fn from_root(root: Root, options: &DirOptions) -> Result<Self, Error> {
+        let ignore = options.ignore.as_ref().map(Matcher::parse).transpose()?.unwrap_or_default();
+        let index = options.index.as_deref().map(StatIndex::load).transpose()?.unwrap_or_default();
+        Ok(Self { root, ignore, index, index_path: options.index.clone(), owners: options.owners })
+    }
+
+    /// Ok: what this build read is remembered for the next, if there is a place for that.
+    pub fn save(&self) -> Result<(), Error> {
+        self.index_path.as_deref().map_or(Ok(()), |path| self.index.save(path))
+    }
+
+    /// The directory itself, for mounting parts of it.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    #[cfg(test)]
+    pub(super) fn index(&self) -> &StatIndex {
+        &self.index
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        Walk::new(self.root.as_fd(), &self.ignore, self.owners)
+    }
+
+    fn stat(&self, path: &[u8]) -> Result<Option<Meta>, Error> {
+        let found = walk::open(self.root.as_fd(), path, OFlags::PATH).and_then(|fd| walk::stat(fd.as_fd(), b""));
+        match found {
+            Ok(meta) => Ok(Some(self.normal(meta))),
+            // A name below a file or a link names nothing.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+            Err(e) => Err(Error::io("stat", path, e)),
+        }
+    }
+
+    fn normal(&self, mut meta: Meta) -> Meta {
+        if !self.owners {
+            (meta.uid, meta.gid) = (0, 0);
+        }
+        meta
+    }
+
+    /// Opens a regular file that must be what `meta` says.
+    fn open_same(&self, path: &[u8], meta: &Meta) -> Result<File, Error> {
+        // O_NONBLOCK: should it have become a fifo, opening it must not wait (S-92).
+        let fd = walk::open(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK);
+        let fd = fd.map_err(|e| Error::io("open", path, e))?;
+        let file = File::from(fd);
+        self.same(&file, path, meta)?;
+        Ok(file)
+    }
+
+    fn same(&self, file: &File, path: &[u8], meta: &Meta) -> Result<(), Error> {
+        let now = walk::stat(file.as_fd(), b"").map_err(|e| Error::io("stat", path, e))?;
+        let key = |m: &Meta| (m.kind, m.size, m.mtime, m.ctime, m.inode.map(|i| (i.device, i.number)));
+        if key(&now) == key(meta) { Ok(()) } else { Err(Error::Changed { path: path.to_vec() }) }
+    }
+
+    fn hash(&self, path: &[u8], meta: &Meta) -> Result<(Sha256, Xattrs), Error> {
+        let mut file = self.open_same(path, meta)?;
+        let xattrs = xattrs(file.as_fd(), path)?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; (meta.size + 1).min(256 * 1024) as usize];
+        let mut left = meta.size;
+        loop {
+            let n = match file.read(&mut buffer) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::io("read", path, e)),
+            };
+            if n == 0 {
+                break;
+            }
+            left = left.checked_sub(n as u64).ok_or_else(|| Error::Changed { path: path.to_vec() })?;
+            hasher.update(&buffer[..n]);
+            if left == 0 {
+                // The size was checked before and is again below: no read is needed to see the end.
+                break;
+            }
+        }
+        self.same(&file, path, meta)?;
+        match left {
+            0 => Ok((hasher.finish(), xattrs)),
+            _ => Err(Error::Changed { path: path.to_vec() }),
+        }
+    }
+
+    fn read(&self, path: &[u8], meta: &Meta) -> Result<Content, Error> {
+        if meta.is_file() {
+            let (digest, xattrs) = self.hash(path, meta)?;
+            return Ok(Content { digest: Some(digest), xattrs, ..Content::default() });
+        }
+        if meta.is_symlink() {
+            return Ok(Content { link: self.read_link(path)?, ..Content::default() });
+        }
+        if meta.is_dir() {
+            let fd = walk::open(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY);
+            let fd = fd.map_err(|e| Error::io("open", path, e))?;
+            return Ok(Content { xattrs: xattrs(fd.as_fd(), path)?, ..Content::default() });
+        }
+        // Only files and directories can have attributes that belong.
+        Ok(Content::default())
+    }
+
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        let link = walk::open(self.root.as_fd(), path, OFlags::PATH)
+            .and_then(|fd| rustix::fs::readlinkat(fd, c"", Vec::new()))
+            .map_err(|e| Error::io("read link", path, e))?;
+        Ok(link.into_bytes())
+    }
+}
+
+impl SourceTree for Dir {
+    fn lookup(&self, path: &[u8]) -> Result<Option<Meta>, Error> {
+        let Some(meta) = self.stat(path)? else { return Ok(None) };
+        let hidden = self.ignore.excludes(path) && !(meta.is_dir() && self.walk().shows(path)?);
+        Ok((!hidden).then_some(meta))
+    }
+
+    fn children(&self, dir: &[u8]) -> Result<Vec<Node>, Error> {
+        self.walk().children(dir)
+    }
+
+    fn content(&self, path: &[u8], meta: &Meta) -> Result<Content, Error> {
+        if let Some(known) = self.index.known(path, meta) {
+            return Ok(known);
+        }
+        let began = Timestamp::now();
+        let content = self.read(path, meta)?;
+        self.index.learn(path, meta, &content, began);
+        Ok(content)
+    }
+
+    fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
+        let file = self.open_same(path, meta)?;
+        let doubtful = self.index.doubtful(path).map(|digest| (digest, Hasher::new()));
+        let (path, meta, left) = (path.to_vec(), *meta, meta.size);
+        Ok(Box::new(Unchanged { dir: self, file, path, meta, left, checked: false, doubtful }))
+    }
+
+    fn walk(&self, top: &[u8], exclude: &[&Matcher]) -> Result<Vec<Node>, Error> {
+        self.walk().below(top, exclude)
+    }
+
+    fn excluded_by(&self, path: &[u8]) -> Option<Excluded> {
+        let there = self.stat(path).is_ok_and(|found| found.is_some());
+        self.ignore.excluded_by(path).filter(|_| there)
+    }
+}
+
+/// Reads a file and fails unless it is to the end what it was at the start (S-93).
+struct Unchanged<'a> {
+    dir: &'a Dir,
+    file: File,
+    path: Vec<u8>,
+    meta: Meta,
+    left: u64,
+    checked: bool,
+    /// For a file whose times could not show a change: what its bytes must hash to.
+    doubtful: Option<(Sha256, Hasher)>,
+}
+
+impl Read for Unchanged<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let n = self.file.read(buf)?;
+        let changed = || io::Error::other(Error::Changed { path: self.path.clone() });
+        let left = self.left.checked_sub(n as u64).filter(|&left| n > 0 || left == 0).ok_or_else(changed)?;
+        if let Some((_, hasher)) = &mut self.doubtful {
+            hasher.update(&buf[..n]);
+        }
+        // Checked with the last bytes, not after them: who knows the size may not ask for the end.
+        if left == 0 && !self.checked {
+            self.dir.same(&self.file, &self.path, &self.meta).map_err(io::Error::other)?;
+            if self.doubtful.take().is_some_and(|(want, hasher)| hasher.finish() != want) {
+                return Err(io::Error::other(Error::Changed { path: self.path.clone() }));
+            }
+            self.checked = true;
+        }
+        self.left = left;
+        Ok(n)
+    }
+}
+
+/// The attributes of an open file that belong in an image; `path` is for the message.
+///
+/// What labels this host's files (`security.selinux`), maps its users (ACLs) or steers an overlay mount stays here
+/// (C-14, S-37).
+fn xattrs(fd: BorrowedFd<'_>, path: &[u8]) -> Result<Xattrs, Error> {
+    let mut names = vec![0; 1024];
+    let len = match rustix::fs::flistxattr(fd, &mut names) {
+        Err(Errno::RANGE) => {
+            names = vec![0; MAX_XATTR];
+            rustix::fs::flistxattr(fd, &mut names)
+        }
+        other => other,
+    };
+    match len {
+        Ok(len) => names.truncate(len),
+        Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
+        Err(e) => return Err(Error::io("list attributes of", path, e)),
+    }
+    let mut xattrs = Xattrs::new();
+    for name in names.split(|&b| b == 0).filter(|name| belongs(name)) {
+        let mut value = vec![0; MAX_XATTR];
+        match rustix::fs::fgetxattr(fd, name, &mut value) {
+            Ok(len) => xattrs.insert(name.to_vec(), value[..len].to_vec()),
+            Err(Errno::NODATA) => None,
+            Err(e) => return Err(Error::io("read attribute of", path, e)),
+        };
+    }
+    Ok(xattrs)
+}
+
+fn belongs(name: &[u8]) -> bool {
+    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}

@@ -1,0 +1,182 @@
+//! From what COPY names to the files it means.
+
+use super::error::Error;
+use super::glob::Glob;
+use super::ignore::Matcher;
+use super::path::{anchor, join, parents, split};
+use super::{Meta, Node, SourceTree};
+
+/// As many as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// How a source is understood.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Keep the source's directories below the destination (C-20).
+    pub parents: bool,
+    /// Leave these out of what is copied (C-21).
+    pub exclude: Option<&'a Matcher>,
+}
+
+/// One thing that a source names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// Its last name as it was found, before links were followed: what a file is called in a destination directory.
+    pub name: Vec<u8>,
+    /// Where it is in the tree, links followed.
+    pub path: Vec<u8>,
+    /// What is there: never a symlink.
+    pub meta: Meta,
+    /// If it is a directory, everything below it that is copied, in order; links in there are not followed.
+    pub below: Vec<Node>,
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// To this.
+    Found(Vec<u8>, Meta),
+    /// Nowhere: there is nothing, or an ignore rule hides it, at this path.
+    Missing(Vec<u8>),
+}
+
+/// `pattern` holds a character that `filepath.Match` does not take for itself.
+pub fn has_wildcards(pattern: &[u8]) -> bool {
+    let mut bytes = pattern.iter();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'*' | b'?' | b'[' => return true,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Follows `path` and every symlink on it, the last one included. `..` and absolute links start from or stop at the
+/// tree's root (C-10, S-90).
+pub fn resolve(tree: &dyn SourceTree, path: &[u8]) -> Result<Resolved, Error> {
+    let mut todo: Vec<Vec<u8>> = Vec::new();
+    let push = |todo: &mut Vec<Vec<u8>>, path: &[u8]| todo.extend(path.split(|&b| b == b'/').rev().map(<[u8]>::to_vec));
+    push(&mut todo, path);
+    let mut at = Vec::new();
+    let mut links = 0;
+    while let Some(part) = todo.pop() {
+        match part.as_slice() {
+            b"" | b"." => continue,
+            b".." => {
+                at = split(&at).0.to_vec();
+                continue;
+            }
+            _ => {}
+        }
+        let next = join(&at, &part);
+        let Some(meta) = tree.lookup(&next)? else { return Ok(Resolved::Missing(next)) };
+        if meta.is_symlink() {
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Error::Loop { path: path.to_vec() });
+            }
+            let link = tree.content(&next, &meta)?.link;
+            if link.first() == Some(&b'/') {
+                at.clear();
+            }
+            push(&mut todo, &link);
+            continue;
+        }
+        at = next;
+    }
+    match tree.lookup(&at)? {
+        Some(meta) => Ok(Resolved::Found(at, meta)),
+        None => Ok(Resolved::Missing(at)),
+    }
+}
+
+/// What `source` means in `tree`. Empty only if it has wildcards and none of them matched (C-2).
+pub fn select(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> Result<Vec<Selected>, Error> {
+    if options.parents {
+        return with_parents(tree, source, options);
+    }
+    let mut selected = Vec::new();
+    for named in expand(tree, source)? {
+        let (path, meta) = found(tree, source, &named)?;
+        let name = split(&named).1.to_vec();
+        let mut below = Vec::new();
+        if meta.is_dir() {
+            below = tree.walk(&path, options.exclude.as_slice())?;
+        } else if options.exclude.is_some_and(|exclude| exclude.excludes(&name)) {
+            continue;
+        }
+        selected.push(Selected { name, path, meta, below });
+    }
+    Ok(selected)
+}
+
+/// What `path` leads to, or the error that says why `source` names nothing.
+fn found(tree: &dyn SourceTree, source: &[u8], path: &[u8]) -> Result<(Vec<u8>, Meta), Error> {
+    match resolve(tree, path)? {
+        Resolved::Found(path, meta) => Ok((path, meta)),
+        Resolved::Missing(at) => Err(Error::NotFound { path: source.to_vec(), excluded: tree.excluded_by(&at) }),
+    }
+}
+
+/// The paths `source` names, in order of bytes, links not followed after the first wildcard.
+fn expand(tree: &dyn SourceTree, source: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let anchored = anchor(source);
+    let parts: Vec<&[u8]> = anchored.split(|&b| b == b'/').collect();
+    let Some(first) = parts.iter().position(|part| has_wildcards(part)) else { return Ok(vec![anchored]) };
+    let (start, meta) = found(tree, source, &parts[..first].join(&b'/'))?;
+    let mut dirs = if meta.is_dir() { vec![start] } else { Vec::new() };
+    for (depth, part) in parts.iter().enumerate().skip(first) {
+        let glob = Glob::go(part).map_err(|why| Error::BadPattern { pattern: source.to_vec(), why })?;
+        let last = depth + 1 == parts.len();
+        let mut matched = Vec::new();
+        for dir in &dirs {
+            let fits = |meta: &Meta| last || meta.is_dir();
+            if let Some(name) = glob.literal() {
+                let path = join(dir, name);
+                matched.extend(tree.lookup(&path)?.filter(fits).map(|_| path));
+                continue;
+            }
+            let children = tree.children(dir)?.into_iter();
+            matched.extend(children.filter(|c| fits(&c.meta) && glob.matches(&c.path)).map(|c| join(dir, &c.path)));
+        }
+        dirs = matched;
+    }
+    Ok(dirs)
+}
+
+/// `--parents`: the source's path after `/./`, or all of it, is a pattern over what lies below the part before (C-20).
+fn with_parents(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> Result<Vec<Selected>, Error> {
+    let pivot = source.windows(3).position(|w| w == b"/./");
+    let (start, pattern) = match pivot {
+        Some(at) => (&source[..at], anchor(&source[at + 3..])),
+        None => (&b""[..], anchor(source)),
+    };
+    let only = match pattern.is_empty() {
+        true => None,
+        false => Some(Matcher::only(&pattern)?),
+    };
+    let rules: Vec<&Matcher> = only.iter().chain(options.exclude).collect();
+    let required = !has_wildcards(source);
+    let mut selected = Vec::new();
+    for named in expand(tree, start)? {
+        let (path, meta) = found(tree, source, &named)?;
+        if !meta.is_dir() {
+            continue;
+        }
+        if required && !pattern.is_empty() {
+            let wanted = join(&path, &pattern);
+            if tree.lookup(&wanted)?.is_none() {
+                let mut at = parents(&wanted).chain([wanted.as_slice()]);
+                let excluded = at.find_map(|at| tree.excluded_by(at));
+                return Err(Error::NotFound { path: source.to_vec(), excluded });
+            }
+        }
+        let below = tree.walk(&path, &rules)?;
+        if !below.is_empty() {
+            selected.push(Selected { name: Vec::new(), path, meta, below });
+        }
+    }
+    Ok(selected)
+}

@@ -1,0 +1,298 @@
+//! Listing directories: which names, what they are, in which order.
+//!
+//! **Order.** Names are sorted by bytes, so the order in which a file system returns them reaches nothing (C-29).
+//! **Holds.** A directory is opened by its path below the context's root with every symlink refused, and what it
+//! holds is asked through its descriptor: a directory swapped for a link is an error, never a way out (S-90). One
+//! descriptor is open per thread, however deep the tree.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::error::Error;
+use super::ignore::{Inherited, Matcher};
+use super::path::join;
+use super::{Inode, Kind, Meta, Node, SourceTree};
+use crate::base::time::Timestamp;
+
+/// A directory with more names is stat'ed by several threads.
+const MANY: usize = 1024;
+
+/// Opens `path` below `root`, following no symlink at all.
+pub(super) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path: &[u8] = if path.is_empty() { b"." } else { path };
+    let no_tty = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY };
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | no_tty;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..128 {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// What `name` in `dir` is; a symlink itself.
+pub(super) fn stat(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Meta, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let flags = if name.is_empty() { flags | AtFlags::EMPTY_PATH } else { flags };
+    rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS).map(|s| meta(&s))
+}
+
+fn meta(stat: &Statx) -> Meta {
+    let mode = u32::from(stat.stx_mode);
+    let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
+    let kind = match FileType::from_raw_mode(mode) {
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::CharacterDevice => Kind::Char { major, minor },
+        FileType::BlockDevice => Kind::Block { major, minor },
+        _ => Kind::File,
+    };
+    let time = |t: rustix::fs::StatxTimestamp| Timestamp { secs: t.tv_sec, nanos: t.tv_nsec };
+    Meta {
+        kind,
+        mode: mode & 0o7777,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        size: stat.stx_size,
+        mtime: time(stat.stx_mtime),
+        ctime: time(stat.stx_ctime),
+        inode: Some(Inode {
+            device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
+            number: stat.stx_ino,
+            links: u64::from(stat.stx_nlink),
+        }),
+    }
+}
+
+/// The names in an open directory, sorted, and what the directory says they are.
+fn names(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.to_vec(), entry.file_type()));
+        }
+    }
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
+}
+
+/// A name found and whether it is listed, or a directory in which something might be.
+struct Found {
+    node: Node,
+    hidden: bool,
+    /// For a directory that is to be searched: which rules hold in it.
+    held: Option<Box<[Inherited]>>,
+}
+
+/// One rule set of a walk: the ignore file, relative to the root, or an exclusion, relative to where the walk began.
+struct Rules<'a> {
+    matcher: &'a Matcher,
+    /// Bytes of a path before those the rules are about.
+    skip: usize,
+}
+
+/// A walk below one directory of a context.
+pub(super) struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    rules: Vec<Rules<'a>>,
+    owners: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk below the root at `root` after `ignore`; `owners` = report who owns files, not 0:0 (C-15).
+    pub(super) fn new(root: BorrowedFd<'a>, ignore: &'a Matcher, owners: bool) -> Self {
+        let mut walk = Self { root, rules: Vec::new(), owners };
+        walk.rule(ignore, 0);
+        walk
+    }
+
+    fn rule(&mut self, matcher: &'a Matcher, skip: usize) {
+        if !matcher.is_empty() {
+            self.rules.push(Rules { matcher, skip });
+        }
+    }
+
+    /// What holds in directory `dir` for each rule set.
+    fn held(&self, dir: &[u8]) -> Box<[Inherited]> {
+        self.rules.iter().map(|rules| rules.matcher.inherited(dir.get(rules.skip..).unwrap_or_default())).collect()
+    }
+
+    /// Everything below `top`, paths relative to it; `exclude` is relative to `top` too.
+    pub(super) fn below(mut self, top: &[u8], exclude: &[&'a Matcher]) -> Result<Vec<Node>, Error> {
+        let skip = if top.is_empty() { 0 } else { top.len() + 1 };
+        for matcher in exclude {
+            self.rule(matcher, skip);
+        }
+        let held = self.held(top);
+        let mut nodes = self.tree(top, &held)?;
+        if skip > 0 {
+            for node in &mut nodes {
+                node.path.drain(..skip);
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// What directory `dir` holds, one level; paths are names.
+    pub(super) fn children(&self, dir: &[u8]) -> Result<Vec<Node>, Error> {
+        let mut nodes = Vec::new();
+        for found in self.level(dir, &self.held(dir))? {
+            if !found.hidden || self.shows_below(&found)? {
+                nodes.push(Node { path: super::path::split(&found.node.path).1.to_vec(), meta: found.node.meta });
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Directory `dir`, which a rule leaves out, holds something that a later rule re-includes.
+    pub(super) fn shows(&self, dir: &[u8]) -> Result<bool, Error> {
+        let held = self.held(dir);
+        let may = self.rules.iter().zip(&held).all(|(r, h)| r.matcher.may_keep_below(h, dir));
+        Ok(may && !self.tree(dir, &held)?.is_empty())
+    }
+
+    fn shows_below(&self, found: &Found) -> Result<bool, Error> {
+        match &found.held {
+            Some(held) => Ok(!self.tree(&found.node.path, held)?.is_empty()),
+            None => Ok(false),
+        }
+    }
+
+    fn tree(&self, dir: &[u8], held: &[Inherited]) -> Result<Vec<Node>, Error> {
+        let level = self.level(dir, held)?;
+        let below = |found: &Found| match &found.held {
+            Some(held) => self.tree(&found.node.path, held),
+            None => Ok(Vec::new()),
+        };
+        let one_by_one = level.iter().filter(|found| found.held.is_some()).take(2).count() < 2;
+        let below: Vec<_> = match one_by_one {
+            true => level.iter().map(below).collect::<Result<_, _>>()?,
+            false => level.par_iter().map(below).collect::<Result<_, _>>()?,
+        };
+        let mut nodes = Vec::with_capacity(level.len() + below.iter().map(Vec::len).sum::<usize>());
+        for (found, below) in level.into_iter().zip(below) {
+            // A directory that is left out comes back with the first thing in it that is not.
+            if !found.hidden || !below.is_empty() {
+                nodes.push(found.node);
+            }
+            nodes.extend(below);
+        }
+        Ok(nodes)
+    }
+
+    fn level(&self, dir: &[u8], held: &[Inherited]) -> Result<Vec<Found>, Error> {
+        let fd = open(self.root, dir, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::io("open", dir, e))?;
+        let names = names(fd.as_fd()).map_err(|e| Error::io("list", dir, e))?;
+        let look = |(name, kind): &(Vec<u8>, FileType)| self.look(fd.as_fd(), dir, held, name, *kind).transpose();
+        match names.len() > MANY {
+            false => names.iter().filter_map(look).collect(),
+            true => names.par_iter().filter_map(look).collect(),
+        }
+    }
+
+    /// `None`: left out with everything below, or gone since it was listed.
+    fn look(
+        &self,
+        fd: BorrowedFd<'_>,
+        dir: &[u8],
+        held: &[Inherited],
+        name: &[u8],
+        kind: FileType,
+    ) -> Result<Option<Found>, Error> {
+        let path = join(dir, name);
+        let hides = |(rules, held): (&Rules<'_>, &Inherited)| rules.matcher.leaves_out(held, &path[rules.skip..]);
+        let hidden = self.rules.iter().zip(held).any(hides);
+        // What nobody may see is not looked at, so it need not be readable (G-10).
+        if hidden && !matches!(kind, FileType::Directory | FileType::Unknown) {
+            return Ok(None);
+        }
+        let mut inside = None;
+        if matches!(kind, FileType::Directory | FileType::Unknown) {
+            inside = self.inside(&path, held);
+            if hidden && inside.is_none() {
+                return Ok(None);
+            }
+        }
+        let mut meta = match stat(fd, name) {
+            Ok(meta) => meta,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(Error::io("stat", &path, e)),
+        };
+        if !self.owners {
+            (meta.uid, meta.gid) = (0, 0);
+        }
+        if !meta.is_dir() {
+            return Ok((!hidden).then_some(Found { node: Node { path, meta }, hidden, held: None }));
+        }
+        let held = inside.or_else(|| self.inside(&path, held));
+        Ok(Some(Found { node: Node { path, meta }, hidden, held }))
+    }
+
+    /// The rules inside directory `path`, if it is to be searched: it is not left out, or something in it may not be.
+    fn inside(&self, path: &[u8], held: &[Inherited]) -> Option<Box<[Inherited]>> {
+        let all = self.rules.iter().zip(held);
+        let below: Box<[_]> = all.clone().map(|(rules, held)| rules.matcher.enter(held, &path[rules.skip..])).collect();
+        let searched = all.zip(&below).all(|((rules, held), below)| {
+            let path = &path[rules.skip..];
+            !rules.matcher.leaves_out(held, path) || rules.matcher.may_keep_below(below, path)
+        });
+        searched.then_some(below)
+    }
+}
+
+/// Everything below `top`, for trees that know only their directories' children.
+pub(super) fn by_children<T: SourceTree + ?Sized>(
+    tree: &T,
+    top: &[u8],
+    exclude: &[&Matcher],
+) -> Result<Vec<Node>, Error> {
+    let mut out = Vec::new();
+    let held: Vec<_> = exclude.iter().map(|_| Inherited::default()).collect();
+    descend(tree, top, b"", exclude, &held, &mut out)?;
+    Ok(out)
+}
+
+fn descend<T: SourceTree + ?Sized>(
+    tree: &T,
+    top: &[u8],
+    dir: &[u8],
+    exclude: &[&Matcher],
+    held: &[Inherited],
+    out: &mut Vec<Node>,
+) -> Result<(), Error> {
+    for child in tree.children(&join(top, dir))? {
+        let path = join(dir, &child.path);
+        let rules = || exclude.iter().zip(held);
+        let hidden = rules().any(|(matcher, held)| matcher.leaves_out(held, &path));
+        let node = Node { path: path.clone(), meta: child.meta };
+        if !child.meta.is_dir() {
+            out.extend((!hidden).then_some(node));
+            continue;
+        }
+        let below: Vec<_> = rules().map(|(matcher, held)| matcher.enter(held, &path)).collect();
+        let searched = rules()
+            .zip(&below)
+            .all(|((matcher, held), below)| !matcher.leaves_out(held, &path) || matcher.may_keep_below(below, &path));
+        let before = out.len();
+        out.push(node);
+        if searched {
+            descend(tree, top, &path, exclude, &below, out)?;
+        }
+        if hidden && out.len() == before + 1 {
+            out.pop();
+        }
+    }
+    Ok(())
+}
