@@ -9,6 +9,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod build;
+
+pub(super) use build::{BuildArgs, CheckArgs, NetworkArg, OnFailure, Progress, SourceArgs};
+
 /// Builds container images from Dockerfiles without a daemon.
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, max_term_width = 110, infer_subcommands = false)]

@@ -1,13 +1,21 @@
 //! From what was typed to what is meant here: the one place that reads the environment.
 //!
 //! **Holds.** [`Environment`], a value read once at start and passed on; below this module nothing asks the process
-//! what its variables, user or directory are.
+//! what its variables, user or directory are. [`build`] and [`check`] turn a command line into a request; `value` and
+//! `output` read the small languages inside option values.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Kind};
+
+mod build;
+mod output;
+mod registry;
+mod value;
+
+pub(super) use build::{BuildRequest, DockerfileFrom, SourceRequest, build, check};
 
 /// The variables and user kiln was started with.
 #[derive(Clone, Debug, Default)]
@@ -69,33 +77,4 @@ impl Environment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_store_is_where_the_option_the_variable_or_the_user_says() {
-        let root = |uid, vars: &[(&str, &str)], option: Option<&str>| {
-            Environment::of(uid, vars).store_root(option.map(Path::new)).map(|p| p.display().to_string()).ok()
-        };
-        let home = ("HOME", "/home/u");
-        for (uid, vars, option, want) in [
-            (1000, &[home, ("KILN_ROOT", "/k")][..], Some("/o"), Some("/o")),
-            (1000, &[home, ("KILN_ROOT", "/k")], None, Some("/k")),
-            (1000, &[home, ("KILN_ROOT", "")], None, Some("/home/u/.local/share/kiln")),
-            (1000, &[home, ("XDG_DATA_HOME", "/data")], None, Some("/data/kiln")),
-            (1000, &[home, ("XDG_DATA_HOME", "data")], None, Some("/home/u/.local/share/kiln")),
-            (0, &[home], None, Some("/var/lib/kiln")),
-            (1000, &[], None, None),
-        ] {
-            assert_eq!(root(uid, vars, option).as_deref(), want, "{uid} {vars:?} {option:?}");
-        }
-    }
-
-    #[test]
-    fn no_color_and_dumb_terminals_get_no_colour_o70() {
-        assert!(Environment::of(0, &[]).wants_colour());
-        assert!(Environment::of(0, &[("NO_COLOR", "")]).wants_colour());
-        assert!(!Environment::of(0, &[("NO_COLOR", "1")]).wants_colour());
-        assert!(!Environment::of(0, &[("TERM", "dumb")]).wants_colour());
-    }
-}
+mod tests;

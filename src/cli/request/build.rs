@@ -1,0 +1,263 @@
+//! `kiln build` and `kiln check`: arguments and environment → a [`BuildRequest`].
+//!
+//! **Order.** Everything that can be found wrong without touching the Dockerfile, the context or the store is found
+//! here, before anything happens (O-50); each error names its option. An option that the command line knows but that
+//! cannot be honoured is an error too, never dropped (design §1.3).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::fs::FsError;
+use crate::cli::args::{BuildArgs, CheckArgs, NetworkArg, OnFailure, Progress, SourceArgs};
+use crate::cli::failure::{Failure, Kind};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::plan::{NamedContext, Network, Options};
+
+use super::Environment;
+use super::output::{self, Output};
+use super::value;
+
+/// A build, as far as it is known before a file is opened.
+#[derive(Debug)]
+pub(in crate::cli) struct BuildRequest {
+    /// The Dockerfile and the context directory.
+    pub(in crate::cli) source: SourceRequest,
+    /// Directories of `--build-context`, by name.
+    pub(in crate::cli) directories: BTreeMap<String, PathBuf>,
+    /// Names for the image.
+    pub(in crate::cli) tags: Vec<Reference>,
+    /// Where else the result goes.
+    pub(in crate::cli) outputs: Vec<Output>,
+    /// How progress is shown.
+    pub(in crate::cli) progress: Progress,
+    /// The build ends after this time.
+    pub(in crate::cli) timeout: Option<Duration>,
+}
+
+/// Which Dockerfile, read with which options: all that planning needs.
+#[derive(Debug)]
+pub(in crate::cli) struct SourceRequest {
+    /// Where the Dockerfile is.
+    pub(in crate::cli) file: DockerfileFrom,
+    /// The context directory.
+    pub(in crate::cli) context: PathBuf,
+    /// What planning is told.
+    pub(in crate::cli) options: Options,
+}
+
+/// Where the Dockerfile is (P-21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum DockerfileFrom {
+    /// In the context under one of the usual names.
+    Context,
+    /// `-f FILE`, relative to the working directory.
+    Path(PathBuf),
+    /// `-f -`.
+    Stdin,
+}
+
+/// Build arguments that are taken from the environment, under these names and in lower case.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Ok: every option is understood and can be honoured.
+pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Result<BuildRequest, Failure> {
+    refuse_unsupported(args)?;
+    let mut source = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
+    let options = &mut source.options;
+    for label in &args.label {
+        // `--label key` is an empty label (O-51).
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        if key.is_empty() {
+            return Err(Failure::usage(format!("--label {label:?}: the key is empty")));
+        }
+        options.labels.insert(key.to_owned(), value.to_owned());
+    }
+    options.no_cache = args.no_cache;
+    options.no_cache_filter = args.no_cache_filter.iter().cloned().collect();
+    options.network = match args.network {
+        NetworkArg::Default | NetworkArg::Private => Network::Default,
+        NetworkArg::Host => Network::Host,
+        NetworkArg::None => Network::None,
+    };
+    for what in &args.allow {
+        match what.as_str() {
+            "network.host" => options.allow_host_network = true,
+            "security.insecure" => options.allow_insecure = true,
+            other => {
+                let known = "want network.host or security.insecure";
+                return Err(Failure::usage(format!("--allow {other:?}: {known}")));
+            }
+        }
+    }
+    let directories = contexts(&args.build_context, options)?;
+    let tags = args.tag.iter().map(|tag| name(tag)).collect::<Result<_, _>>()?;
+    let outputs = args.output.iter().map(|text| output::parse(text)).collect::<Result<_, _>>()?;
+    let progress = match (args.quiet, args.progress) {
+        (true, None | Some(Progress::Quiet)) => Progress::Quiet,
+        (true, Some(_)) => return Err(Failure::usage("--quiet and --progress contradict each other")),
+        (false, Some(progress)) => progress,
+        (false, None) => environment.progress()?,
+    };
+    let timeout = match &args.timeout {
+        Some(text) => Some(value::duration(text).map_err(|why| Failure::usage(format!("--timeout {why}")))?),
+        None => None,
+    };
+    if args.jobs == Some(0) {
+        return Err(Failure::usage("--jobs 0: want at least 1"));
+    }
+    Ok(BuildRequest { source, directories, tags, outputs, progress, timeout })
+}
+
+/// Options that are parsed, so that their help and their refusal can be read, but whose effect does not exist yet.
+fn refuse_unsupported(args: &BuildArgs) -> Result<(), Failure> {
+    let refused = [
+        (args.network == NetworkArg::Private, "--network private"),
+        (!args.add_host.is_empty(), "--add-host"),
+        (!args.dns.is_empty(), "--dns"),
+        (!args.secret.is_empty(), "--secret"),
+        (!args.ssh.is_empty(), "--ssh"),
+        (args.shm_size.is_some(), "--shm-size"),
+        (!args.ulimit.is_empty(), "--ulimit"),
+        (args.memory.is_some(), "--memory"),
+        (args.on_failure == OnFailure::Shell, "--on-failure=shell"),
+        (args.metadata_file.is_some(), "--metadata-file"),
+    ];
+    match refused.into_iter().find(|(given, _)| *given) {
+        Some((_, name)) => Err(Failure::usage(format!("{name} is not supported yet"))),
+        None => Ok(()),
+    }
+}
+
+/// Ok: every option is understood.
+pub(in crate::cli) fn check(args: &CheckArgs, environment: &Environment) -> Result<SourceRequest, Failure> {
+    source(&args.source, &args.context, args.platform.as_deref(), environment)
+}
+
+fn source(
+    args: &SourceArgs,
+    context: &str,
+    platform: Option<&str>,
+    environment: &Environment,
+) -> Result<SourceRequest, Failure> {
+    let file = match args.file.as_deref() {
+        None => DockerfileFrom::Context,
+        Some("-") => DockerfileFrom::Stdin,
+        Some("") => return Err(Failure::usage("--file: the path is empty")),
+        Some(path) => DockerfileFrom::Path(PathBuf::from(path)),
+    };
+    let platform = match platform {
+        None => Platform::host(),
+        Some(text) if text.contains(',') => {
+            return Err(Failure::usage("--platform: more than one platform is not supported yet"));
+        }
+        Some(text) => text.parse().map_err(|e| Failure::usage(format!("--platform: {e}")))?,
+    };
+    let mut options = Options::new(platform);
+    options.build_platform = Platform::host();
+    options.target = args.target.clone();
+    options.build_args = build_args(&args.build_arg, environment)?;
+    Ok(SourceRequest { file, context: directory(context)?, options })
+}
+
+/// The context: a directory (O-1). Everything else that docker takes is refused by name.
+fn directory(text: &str) -> Result<PathBuf, Failure> {
+    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    if text == "-" {
+        return Err(Failure::usage("a context on standard input is not supported yet"));
+    }
+    if remote.iter().any(|prefix| text.starts_with(prefix)) {
+        return Err(Failure::usage(format!("context {text:?}: contexts from the network are not supported yet")));
+    }
+    let path = PathBuf::from(text);
+    match path.metadata().map_err(|e| FsError::new("open context", &path, e)) {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(_) => Err(Failure::build(format!("context {text:?} is not a directory"))
+            .hint("the context is the directory that COPY reads from; name the Dockerfile with -f")),
+        Err(e) if e.is_not_found() => Err(Failure::build(format!("context {text:?} does not exist"))),
+        Err(e) => Err(Failure::from_error(Kind::Build, &e)),
+    }
+}
+
+/// `--build-arg`, over what the environment gives: proxies (O-32) and SOURCE_DATE_EPOCH (O-57).
+fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    let utf8 = |name: &str| match environment.get(name).map(|value| value.to_str()) {
+        Some(None) => Err(Failure::usage(format!("the environment variable {name} is not UTF-8"))),
+        Some(Some(value)) => Ok(Some(value.to_owned())),
+        None => Ok(None),
+    };
+    for name in PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]) {
+        if let Some(value) = utf8(&name)?.filter(|value| !value.is_empty()) {
+            all.insert(name, value);
+        }
+    }
+    if let Some(epoch) = utf8("SOURCE_DATE_EPOCH")?.filter(|value| !value.is_empty()) {
+        all.insert("SOURCE_DATE_EPOCH".to_owned(), epoch);
+    }
+    for text in given {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text.as_str(), None),
+        };
+        if key.is_empty() {
+            return Err(Failure::usage(format!("--build-arg {text:?}: the name is empty")));
+        }
+        // without a value, that of the environment; if there is none, as if it was not given.
+        match value.map_or_else(|| utf8(key), |value| Ok(Some(value)))? {
+            Some(value) => all.insert(key.to_owned(), value),
+            None => all.remove(key),
+        };
+    }
+    Ok(all)
+}
+
+/// `--build-context`: what planning is told, and the directories to open.
+fn contexts(given: &[String], options: &mut Options) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let mut directories = BTreeMap::new();
+    for text in given {
+        let wrong = |why: String| Failure::usage(format!("--build-context {why}"));
+        let (name, source) = value::pair(text).map_err(wrong)?;
+        let name = name.to_ascii_lowercase();
+        let context = if let Some(image) = source.strip_prefix("docker-image://") {
+            NamedContext::Image(image.parse().map_err(|e| wrong(format!("{name}: {e}")))?)
+        } else if let Some(layout) = source.strip_prefix("oci-layout://") {
+            NamedContext::Layout(layout.to_owned())
+        } else {
+            directories.insert(name.clone(), directory(source)?);
+            NamedContext::Local
+        };
+        if options.contexts.insert(name.clone(), context).is_some() {
+            return Err(wrong(format!("{name}: given twice")));
+        }
+    }
+    Ok(directories)
+}
+
+/// `-t`: a name without a digest (O-50).
+fn name(text: &str) -> Result<Reference, Failure> {
+    let reference: Reference = text.parse().map_err(|e| {
+        let failure = Failure::usage(format!("--tag: {e}"));
+        match text.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => failure.hint(format!("names are lower-case: {}", text.to_ascii_lowercase())),
+            false => failure,
+        }
+    })?;
+    match reference.digest {
+        Some(_) => Err(Failure::usage(format!("--tag {text:?}: an image's digest is a result, not a choice"))),
+        None => Ok(reference),
+    }
+}
+
+impl Environment {
+    /// `$BUILDKIT_PROGRESS`, as docker reads it (O-70).
+    fn progress(&self) -> Result<Progress, Failure> {
+        use clap::ValueEnum as _;
+        match self.non_empty("BUILDKIT_PROGRESS") {
+            None => Ok(Progress::Auto),
+            Some(text) => Progress::from_str(&text.to_string_lossy(), true)
+                .map_err(|_| Failure::usage(format!("BUILDKIT_PROGRESS={text:?}: want auto, plain, json or quiet"))),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `-o`: where a result goes besides the store (behaviour §2.1.5).
+
+use std::path::PathBuf;
+
+use crate::cli::failure::Failure;
+
+use super::value;
+
+/// One `-o`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Output {
+    /// In which form.
+    pub(in crate::cli) form: Form,
+    /// Where.
+    pub(in crate::cli) dest: Destination,
+}
+
+/// In which form a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Form {
+    /// `type=oci`: an OCI layout in one tar file.
+    OciArchive,
+    /// `type=oci-layout`, or `type=oci,tar=false`: an OCI layout directory.
+    OciLayout,
+}
+
+/// Where a result is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Destination {
+    /// A file or directory.
+    Path(PathBuf),
+    /// `dest=-`.
+    Stdout,
+}
+
+/// Parses `type=…,dest=…`.
+pub(super) fn parse(text: &str) -> Result<Output, Failure> {
+    let wrong = |why: String| Failure::usage(format!("--output {why}"));
+    // `-o DIR` and `-o -` are short for type=local and type=tar (O-64, O-65).
+    if !text.contains('=') {
+        let kind = if text == "-" { "tar" } else { "local" };
+        return Err(unsupported(kind));
+    }
+    let (mut kind, mut dest, mut tar) = (None, None, true);
+    for (key, value) in value::fields(text).map_err(wrong)? {
+        let value = value.ok_or_else(|| wrong(format!("{text:?}: {key} needs a value")))?;
+        match key.as_str() {
+            "type" => kind = Some(value),
+            "dest" => dest = Some(value),
+            "tar" => {
+                tar = value.parse().map_err(|_| wrong(format!("{text:?}: tar is true or false")))?;
+            }
+            _ => return Err(wrong(format!("{text:?}: the attribute {key} is not supported yet"))),
+        }
+    }
+    let form = match kind.as_deref() {
+        Some("oci") if tar => Form::OciArchive,
+        Some("oci" | "oci-layout") => Form::OciLayout,
+        Some(other @ ("local" | "tar" | "docker" | "image" | "registry")) => return Err(unsupported(other)),
+        Some(other) => return Err(wrong(format!("{text:?}: {other:?} is not a type: want oci or oci-layout"))),
+        None => return Err(wrong(format!("{text:?}: the type is missing"))),
+    };
+    let dest = match (dest.as_deref(), form) {
+        (Some("-"), Form::OciArchive) => Destination::Stdout,
+        (Some("-"), Form::OciLayout) => {
+            return Err(wrong(format!("{text:?}: a directory cannot go to standard output")));
+        }
+        (Some(path), _) if !path.is_empty() => Destination::Path(PathBuf::from(path)),
+        _ => return Err(wrong(format!("{text:?}: dest is missing"))),
+    };
+    Ok(Output { form, dest })
+}
+
+fn unsupported(kind: &str) -> Failure {
+    Failure::usage(format!("--output type={kind} is not supported yet"))
+        .hint("write an OCI archive (type=oci,dest=FILE.tar) or layout (type=oci-layout,dest=DIR)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_understood_or_refused_by_name_o62() {
+        let output = |form, dest: &str| Ok(Output { form, dest: Destination::Path(dest.into()) });
+        for (text, want) in [
+            ("type=oci,dest=a.tar", output(Form::OciArchive, "a.tar")),
+            ("dest=d,type=oci-layout", output(Form::OciLayout, "d")),
+            ("type=oci,tar=false,dest=d", output(Form::OciLayout, "d")),
+            ("type=oci,dest=-", Ok(Output { form: Form::OciArchive, dest: Destination::Stdout })),
+            ("type=oci-layout,dest=-", Err("a directory cannot go to standard output")),
+            ("type=oci", Err("dest is missing")),
+            ("type=oci,dest=", Err("dest is missing")),
+            ("dest=x", Err("the type is missing")),
+            ("type=zip,dest=x", Err("\"zip\" is not a type")),
+            ("type=local,dest=x", Err("type=local is not supported yet")),
+            ("out", Err("type=local is not supported yet")),
+            ("-", Err("type=tar is not supported yet")),
+            ("type=oci,dest=x,annotation.a=b", Err("the attribute annotation.a is not supported yet")),
+            ("type=oci,dest=x,tar=maybe", Err("tar is true or false")),
+        ] {
+            match (parse(text), want) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want, "{text}"),
+                (Err(got), Err(want)) => assert!(got.message.contains(want), "{text}: {}", got.message),
+                (got, want) => panic!("{text}: {got:?}, want {want:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the environment says about registries: credentials and proxies (O-76).
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::base::fs;
+use crate::cli::failure::{Failure, Kind};
+use crate::registry::{Credentials, Options, Proxies};
+
+use super::Environment;
+
+impl Environment {
+    /// Ok: every credential file that exists was read. The one named by `$REGISTRY_AUTH_FILE` must exist.
+    pub(in crate::cli) fn registry_options(&self, insecure: &[String]) -> Result<Options, Failure> {
+        let mut credentials = Credentials::none();
+        for (path, required) in self.credential_files() {
+            match fs::read_opt(&path)? {
+                Some(bytes) => credentials
+                    .add(&path.display().to_string(), &bytes)
+                    .map_err(|e| Failure::from_error(Kind::Usage, &e))?,
+                None if required => {
+                    return Err(Failure::usage(format!("REGISTRY_AUTH_FILE: {} does not exist", path.display())));
+                }
+                None => {}
+            }
+        }
+        let either = |name: &str| self.non_empty(&name.to_ascii_lowercase()).or_else(|| self.non_empty(name));
+        let text = |value: &OsStr| value.to_string_lossy().into_owned();
+        let all = either("ALL_PROXY");
+        let proxies = Proxies {
+            http: either("HTTP_PROXY").or(all).map(text),
+            https: either("HTTPS_PROXY").or(all).map(text),
+            no_proxy: either("NO_PROXY").map(text).unwrap_or_default(),
+        };
+        Ok(Options { credentials, insecure: insecure.to_vec(), proxies, ..Options::default() })
+    }
+
+    /// Where credentials may be, the ones that win first: podman's places, then docker's.
+    fn credential_files(&self) -> Vec<(PathBuf, bool)> {
+        let dir = |name: &str| self.non_empty(name).map(Path::new);
+        let mut files = Vec::new();
+        if let Some(file) = dir("REGISTRY_AUTH_FILE") {
+            files.push((file.to_owned(), true));
+        }
+        if let Some(runtime) = dir("XDG_RUNTIME_DIR") {
+            files.push((runtime.join("containers/auth.json"), false));
+        }
+        let docker = dir("DOCKER_CONFIG").map(Path::to_owned).or_else(|| dir("HOME").map(|home| home.join(".docker")));
+        files.extend(docker.map(|docker| (docker.join("config.json"), false)));
+        files
+    }
+}

@@ -1,0 +1,159 @@
+//! Command lines and environments → requests, or one message that names the option.
+
+use std::path::Path;
+
+use clap::Parser;
+
+use crate::cli::args::{BuildArgs, Progress};
+use crate::cli::failure::Failure;
+use crate::plan::{NamedContext, Network};
+
+use super::{BuildRequest, DockerfileFrom, Environment, build};
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: BuildArgs,
+}
+
+fn request_in(environment: &[(&str, &str)], line: &[&str]) -> Result<BuildRequest, Failure> {
+    let line = Line::try_parse_from(["kiln"].iter().chain(line).chain(&["."])).unwrap_or_else(|e| panic!("{e}"));
+    build(&line.args, &Environment::of(1000, environment))
+}
+
+fn request(line: &[&str]) -> BuildRequest {
+    request_in(&[], line).unwrap_or_else(|e| panic!("{line:?}: {}", e.message))
+}
+
+#[test]
+fn a_plain_build_has_the_documented_defaults() {
+    let request = request(&[]);
+    assert_eq!(request.source.file, DockerfileFrom::Context);
+    assert_eq!(request.source.options.network, Network::Default);
+    assert_eq!(request.progress, Progress::Auto);
+    assert!(request.source.options.build_args.is_empty());
+    assert!(request.tags.is_empty() && request.outputs.is_empty() && request.timeout.is_none());
+}
+
+#[test]
+fn build_arguments_come_from_the_line_then_from_the_environment_a2() {
+    let environment =
+        [("V", "env"), ("EMPTY", ""), ("https_proxy", "http://p"), ("SOURCE_DATE_EPOCH", "7"), ("X", "x")];
+    let args = |line: &[&str]| {
+        let request = request_in(&environment, line).expect("a request");
+        let mut args = request.source.options.build_args;
+        for known in ["https_proxy", "SOURCE_DATE_EPOCH"] {
+            assert!(args.remove(known).is_some(), "{known}: A-6, O-57");
+        }
+        args.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(args(&[]), "");
+    assert_eq!(args(&["--build-arg", "V=line"]), "V=line");
+    assert_eq!(args(&["--build-arg", "V"]), "V=env");
+    assert_eq!(args(&["--build-arg", "V="]), "V=");
+    assert_eq!(args(&["--build-arg", "EMPTY"]), "EMPTY=");
+    assert_eq!(args(&["--build-arg", "UNSET"]), "");
+    assert_eq!(args(&["--build-arg", "A=b=c d", "--build-arg", "V=1", "--build-arg", "V=2"]), "A=b=c d V=2");
+    let request = request_in(&environment, &["--build-arg", "SOURCE_DATE_EPOCH=9"]).expect("a request");
+    assert_eq!(request.source.options.build_args["SOURCE_DATE_EPOCH"], "9");
+}
+
+#[test]
+fn named_contexts_are_directories_images_or_layouts_o5() {
+    let request = request(&[
+        "--build-context=Src=/",
+        "--build-context=alpine=docker-image://busybox:1",
+        "--build-context=base=oci-layout:///x:tag",
+    ]);
+    let contexts = request.source.options.contexts;
+    assert_eq!(contexts["src"], NamedContext::Local);
+    assert_eq!(contexts["alpine"], NamedContext::Image("busybox:1".parse().expect("reference")));
+    assert_eq!(contexts["base"], NamedContext::Layout("/x:tag".to_owned()));
+    assert_eq!(request.directories["src"].to_str(), Some("/"));
+}
+
+#[test]
+fn progress_is_the_options_then_the_environments_o70_o71() {
+    let progress = |env: &[(&str, &str)], line: &[&str]| request_in(env, line).map(|r| r.progress).ok();
+    let plain = [("BUILDKIT_PROGRESS", "plain")];
+    assert_eq!(progress(&plain, &[]), Some(Progress::Plain));
+    assert_eq!(progress(&plain, &["--progress", "rawjson"]), Some(Progress::Json));
+    assert_eq!(progress(&plain, &["-q"]), Some(Progress::Quiet));
+    assert_eq!(progress(&[("BUILDKIT_PROGRESS", "loud")], &[]), None);
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_happens_and_names_its_option_o50() {
+    for (line, want) in [
+        (&["-t", "Upper/Case"][..], "--tag"),
+        (&["-t", "a:b:c"], "--tag"),
+        (&["-t", "a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"], "--tag"),
+        (&["-t", ""], "--tag"),
+        (&["--label", "=x"], "--label"),
+        (&["--build-arg", "=x"], "--build-arg"),
+        (&["--build-context", "x"], "--build-context"),
+        (&["--build-context", "x=/", "--build-context", "X=/"], "--build-context"),
+        (&["--build-context", "x=docker-image://Q"], "--build-context"),
+        (&["--platform", "nonsense"], "--platform"),
+        (&["--platform", "linux/amd64,linux/arm64"], "--platform"),
+        (&["--allow", "everything"], "--allow"),
+        (&["--timeout", "soon"], "--timeout"),
+        (&["--jobs", "0"], "--jobs"),
+        (&["-o", "type=zip,dest=x"], "--output"),
+        (&["-q", "--progress", "plain"], "--quiet"),
+        (&["-f", ""], "--file"),
+        (&["--ssh", "default"], "--ssh is not supported yet"),
+    ] {
+        let failure = request_in(&[], line).expect_err(&line.join(" "));
+        assert!(failure.message.contains(want), "{line:?}: {}", failure.message);
+        assert_eq!(failure.kind.code(), 2, "{line:?}");
+    }
+}
+
+#[test]
+fn an_upper_case_name_is_explained_o50() {
+    let failure = request_in(&[], &["-t", "App:V1"]).expect_err("refused");
+    assert_eq!(failure.hints, ["names are lower-case: app:v1"]);
+}
+
+#[test]
+fn the_context_is_a_directory_o1() {
+    for (context, want, code) in [
+        ("/nonexistent", "context \"/nonexistent\" does not exist", 1),
+        ("/dev/null", "context \"/dev/null\" is not a directory", 1),
+        ("-", "a context on standard input is not supported yet", 2),
+        ("https://example.org/x.git", "contexts from the network are not supported yet", 2),
+    ] {
+        let line = Line::try_parse_from(["kiln", context]).unwrap_or_else(|e| panic!("{e}"));
+        let failure = build(&line.args, &Environment::of(0, &[])).expect_err(context);
+        assert!(failure.message.contains(want), "{}", failure.message);
+        assert_eq!(failure.kind.code(), code);
+    }
+}
+
+#[test]
+fn the_store_is_where_the_option_the_variable_or_the_user_says() {
+    let root = |uid, vars: &[(&str, &str)], option: Option<&str>| {
+        Environment::of(uid, vars).store_root(option.map(Path::new)).map(|p| p.display().to_string()).ok()
+    };
+    let home = ("HOME", "/home/u");
+    for (uid, vars, option, want) in [
+        (1000, &[home, ("KILN_ROOT", "/k")][..], Some("/o"), Some("/o")),
+        (1000, &[home, ("KILN_ROOT", "/k")], None, Some("/k")),
+        (1000, &[home, ("KILN_ROOT", "")], None, Some("/home/u/.local/share/kiln")),
+        (1000, &[home, ("XDG_DATA_HOME", "/data")], None, Some("/data/kiln")),
+        (1000, &[home, ("XDG_DATA_HOME", "data")], None, Some("/home/u/.local/share/kiln")),
+        (0, &[home], None, Some("/var/lib/kiln")),
+        (1000, &[], None, None),
+    ] {
+        assert_eq!(root(uid, vars, option).as_deref(), want, "{uid} {vars:?} {option:?}");
+    }
+}
+
+#[test]
+fn no_color_and_dumb_terminals_get_no_colour_o70() {
+    assert!(Environment::of(0, &[]).wants_colour());
+    assert!(Environment::of(0, &[("NO_COLOR", "")]).wants_colour());
+    assert!(!Environment::of(0, &[("NO_COLOR", "1")]).wants_colour());
+    assert!(!Environment::of(0, &[("TERM", "dumb")]).wants_colour());
+}

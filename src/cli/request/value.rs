@@ -1,0 +1,158 @@
+//! The small languages inside option values: sizes, durations, `key=value` lists.
+//!
+//! Every function is pure and its error says what was expected; the caller adds the option's name.
+
+use std::time::Duration;
+
+/// `512`, `64k`, `64m`, `1g`, also with `b` or `ib` after the letter; powers of 1024, as Docker has them.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size: want a number with k, m, g or t after it, for example 64m");
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let shift = match unit {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// `90`, `90s`, `10m`, `1h30m`, `500ms`; never zero.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration: want for example 90s, 10m or 1h30m");
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ms" => Some(Duration::from_millis(number)),
+            "" | "s" => Some(Duration::from_secs(number)),
+            "m" => number.checked_mul(60).map(Duration::from_secs),
+            "h" => number.checked_mul(3600).map(Duration::from_secs),
+            _ => None,
+        };
+        rest = &rest[letters..];
+        total = unit.and_then(|unit| total.checked_add(unit)).ok_or_else(wrong)?;
+    }
+    if total.is_zero() { Err(wrong()) } else { Ok(total) }
+}
+
+/// `key=value`; the key must not be empty.
+pub(super) fn pair(text: &str) -> Result<(&str, &str), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key, value)),
+        _ => Err(format!("{text:?}: want KEY=VALUE")),
+    }
+}
+
+/// `a=1,"b=2,3",c`: comma-separated fields of which each may be quoted as in CSV; `(key, value)`, no value without `=`.
+pub(super) fn fields(text: &str) -> Result<Vec<(String, Option<String>)>, String> {
+    let mut out = Vec::new();
+    let mut chars = text.chars().peekable();
+    loop {
+        let mut field = String::new();
+        if chars.peek() == Some(&'"') {
+            chars.next();
+            loop {
+                match chars.next() {
+                    Some('"') if chars.peek() == Some(&'"') => {
+                        chars.next();
+                        field.push('"');
+                    }
+                    Some('"') => break,
+                    Some(c) => field.push(c),
+                    None => return Err(format!("{text:?}: the quote is not closed")),
+                }
+            }
+            if chars.peek().is_some_and(|&c| c != ',') {
+                return Err(format!("{text:?}: want a comma after the closing quote"));
+            }
+        } else {
+            while let Some(&c) = chars.peek()
+                && c != ','
+            {
+                field.push(c);
+                chars.next();
+            }
+        }
+        match field.split_once('=') {
+            Some((key, value)) if !key.is_empty() => out.push((key.to_ascii_lowercase(), Some(value.to_owned()))),
+            Some(_) => return Err(format!("{text:?}: a field has no name")),
+            None if field.is_empty() => return Err(format!("{text:?}: a field is empty")),
+            None => out.push((field, None)),
+        }
+        if chars.next().is_none() {
+            return Ok(out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024_o23() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("64m", Some(64 << 20)),
+            ("64MB", Some(64 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("2t", Some(2 << 40)),
+            ("", None),
+            ("m", None),
+            ("1.5g", None),
+            ("-1", None),
+            ("1x", None),
+            ("99999999999t", None),
+        ] {
+            assert_eq!(size(text).ok(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_add_up_and_are_never_zero() {
+        for (text, want) in [
+            ("90", Some(90_000)),
+            ("90s", Some(90_000)),
+            ("1h30m", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("0", None),
+            ("", None),
+            ("s", None),
+            ("1d", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(duration(text).ok().map(|d| d.as_millis()), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_are_csv() {
+        let some = |k: &str, v: &str| (k.to_owned(), Some(v.to_owned()));
+        for (text, want) in [
+            ("type=oci,dest=a.tar", Ok(vec![some("type", "oci"), some("dest", "a.tar")])),
+            ("TYPE=oci,\"dest=a,b.tar\"", Ok(vec![some("type", "oci"), some("dest", "a,b.tar")])),
+            ("\"a=say \"\"hi\"\"\"", Ok(vec![some("a", "say \"hi\"")])),
+            ("readonly", Ok(vec![("readonly".to_owned(), None)])),
+            ("a=", Ok(vec![some("a", "")])),
+            ("a=1,", Err(())),
+            ("", Err(())),
+            ("=x", Err(())),
+            ("\"a=1", Err(())),
+            ("\"a=1\"b", Err(())),
+        ] {
+            assert_eq!(fields(text).map_err(|_| ()), want, "{text}");
+        }
+    }
+}

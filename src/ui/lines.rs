@@ -1,0 +1,167 @@
+//! A command's output as lines.
+//!
+//! **Holds.** Bytes come in pieces of any size; safe lines go out, in order. Memory is bounded: a line longer than
+//! [`MAX_LINE`] is cut, and of text overwritten with carriage returns only the last version is kept (R-12).
+
+use std::collections::VecDeque;
+
+use super::sanitize;
+
+/// Longer lines are cut into several.
+const MAX_LINE: usize = 16 << 10;
+
+/// What is kept of a step's output to be repeated in an error.
+const TAIL_LINES: usize = 25;
+
+/// Cuts bytes into safe lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes bytes; `emit` gets every line they complete.
+    pub fn feed(&mut self, mut bytes: &[u8], mut emit: impl FnMut(String)) {
+        while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
+            self.append(&bytes[..end], &mut emit);
+            self.flush(&mut emit, true);
+            bytes = &bytes[end + 1..];
+        }
+        self.append(bytes, &mut emit);
+    }
+
+    /// The output has ended; `emit` gets a line that lacks its end, if there is one.
+    pub fn finish(&mut self, mut emit: impl FnMut(String)) {
+        self.flush(&mut emit, false);
+    }
+
+    fn flush(&mut self, emit: &mut impl FnMut(String), ended: bool) {
+        if ended || !self.partial.is_empty() {
+            emit(sanitize::output_line(&self.partial));
+            self.partial.clear();
+        }
+    }
+
+    fn append(&mut self, mut bytes: &[u8], emit: &mut impl FnMut(String)) {
+        while self.partial.len() + bytes.len() > MAX_LINE {
+            let room = MAX_LINE - self.partial.len();
+            self.partial.extend_from_slice(&bytes[..room]);
+            bytes = &bytes[room..];
+            match self.partial.iter().rposition(|&b| b == b'\r') {
+                // What was overwritten is gone on a terminal too.
+                Some(at) if at > 0 => {
+                    self.partial.drain(..at);
+                }
+                _ => {
+                    let rest = self.partial.split_off(boundary(&self.partial));
+                    self.flush(emit, true);
+                    self.partial = rest;
+                }
+            }
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+}
+
+/// The last place in `bytes` that does not cut a UTF-8 sequence.
+fn boundary(bytes: &[u8]) -> usize {
+    let start = (bytes.len().saturating_sub(4)..bytes.len()).rev().find(|&i| bytes[i] & 0xc0 != 0x80);
+    match start {
+        Some(at) if at > 0 && bytes[at] >= 0xc0 => at,
+        _ => bytes.len(),
+    }
+}
+
+/// The last lines of a step's output.
+#[derive(Debug, Default)]
+pub struct Tail {
+    lines: Lines,
+    last: VecDeque<String>,
+    dropped: bool,
+}
+
+impl Tail {
+    /// Takes bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let (last, dropped) = (&mut self.last, &mut self.dropped);
+        self.lines.feed(bytes, |line| keep(last, dropped, line));
+    }
+
+    /// The last lines, oldest first, and whether there were more.
+    pub fn finish(mut self) -> (Vec<String>, bool) {
+        let (last, dropped) = (&mut self.last, &mut self.dropped);
+        self.lines.finish(|line| keep(last, dropped, line));
+        (self.last.into(), self.dropped)
+    }
+}
+
+fn keep(last: &mut VecDeque<String>, dropped: &mut bool, line: String) {
+    if last.len() == TAIL_LINES {
+        last.pop_front();
+        *dropped = true;
+    }
+    last.push_back(line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lines(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        for piece in pieces {
+            lines.feed(piece, |line| out.push(line));
+        }
+        lines.finish(|line| out.push(line));
+        out
+    }
+
+    #[test]
+    fn lines_are_whole_however_the_bytes_come_r12() {
+        assert_eq!(lines(&[b"a\nb", b"c\n", b"", b"d"]), ["a", "bc", "d"]);
+        assert_eq!(lines(&[b"\n\n"]), ["", ""]);
+        assert_eq!(lines(&[b"caf\xc3", b"\xa9\n"]), ["caf\u{e9}"]);
+        assert_eq!(lines(&[b"dos\r", b"\n"]), ["dos"]);
+        assert_eq!(lines(&[b"1%\r", b"2%\r", b"done\n"]), ["done"]);
+        assert!(lines(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_very_long_line_is_cut_between_characters() {
+        let long = "\u{e9}".repeat(MAX_LINE);
+        let out = lines(&[b"x", long.as_bytes(), b"\nend\n"]);
+        assert_eq!(out.concat(), format!("x{long}end"));
+        assert!(out.iter().all(|line| line.len() <= MAX_LINE));
+    }
+
+    #[test]
+    fn an_endless_progress_bar_takes_no_memory() {
+        let mut lines = Lines::default();
+        for i in 0..100_000 {
+            lines.feed(format!("{i}\r").as_bytes(), |_| panic!("no line has ended"));
+            assert!(lines.partial.len() <= MAX_LINE);
+        }
+        let mut last = String::new();
+        lines.feed(b"\n", |line| last = line);
+        assert_eq!(last, "99999");
+    }
+
+    #[test]
+    fn a_tail_keeps_the_last_lines_and_says_that_there_were_more() {
+        let mut tail = Tail::default();
+        for i in 0..100 {
+            tail.feed(format!("{i}\n").as_bytes());
+        }
+        let (lines, dropped) = tail.finish();
+        assert_eq!((lines.len(), lines[0].as_str(), dropped), (TAIL_LINES, "75", true));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0..300usize) {
+            let cut = cut.min(bytes.len());
+            prop_assert_eq!(lines(&[&bytes]), lines(&[&bytes[..cut], &bytes[cut..]]));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! How a step is called in messages.
+
+use std::time::Duration;
+
+use super::sanitize;
+
+/// Names longer than this are cut: a whole script does not belong in a heading.
+const MAX_NAME: usize = 200;
+
+/// `[builder 2/5] RUN make`, on one line.
+pub fn title(name: &str) -> String {
+    let one_line = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    let safe = sanitize::text(&one_line);
+    match safe.char_indices().nth(MAX_NAME) {
+        Some((cut, _)) => format!("{}…", &safe[..cut]),
+        None => safe.into_owned(),
+    }
+}
+
+/// `[builder 2/5]`: what every line of the step begins with.
+pub fn tag(name: &str) -> String {
+    let title = title(name);
+    match title.find(']') {
+        Some(end) if title.starts_with('[') => title[..=end].to_owned(),
+        _ => title,
+    }
+}
+
+/// `0.03s`, `12.4s`, `3m05s`.
+pub fn duration(took: Duration) -> String {
+    let seconds = took.as_secs();
+    match seconds {
+        0..10 => format!("{:.2}s", took.as_secs_f64()),
+        10..60 => format!("{:.1}s", took.as_secs_f64()),
+        _ => format!("{}m{:02}s", seconds / 60, seconds % 60),
+    }
+}
+
+/// `512 B`, `3.4 MB`: powers of 1000, as disks and registries count.
+pub fn size(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_one_safe_line() {
+        assert_eq!(title("[b 2/5] RUN <<EOF\n  make \x1b[2J\nEOF"), "[b 2/5] RUN <<EOF make \\x1b[2J EOF");
+        assert_eq!(title(&"x".repeat(500)).chars().count(), MAX_NAME + 1);
+        assert_eq!(tag("[b 2/5] RUN echo ]"), "[b 2/5]");
+        assert_eq!(tag("no brackets"), "no brackets");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        for (millis, want) in [(0, "0.00s"), (1234, "1.23s"), (12_345, "12.3s"), (185_000, "3m05s")] {
+            assert_eq!(duration(Duration::from_millis(millis)), want);
+        }
+    }
+}
