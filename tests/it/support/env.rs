@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -49,9 +49,16 @@ pub fn fixture(name: &str) -> PathBuf {
     dir
 }
 
+/// The account that `scripts/test` makes for rootless tests.
+pub const PLAIN_USER: &str = "kiln-test";
+
 /// A store of its own, a HOME of its own, and nothing else from outside.
 pub struct TestEnv {
     dir: TempDir,
+    /// The store that this one's base image was copied from: alive as long as somebody may copy from it.
+    base: Mutex<Option<Arc<TestEnv>>>,
+    /// Commands run as this user instead of the one who runs the tests.
+    user: Option<&'static str>,
 }
 
 impl TestEnv {
@@ -63,7 +70,19 @@ impl TestEnv {
         for sub in ["home", "tmp"] {
             fs::create_dir(dir.path().join(sub)).expect("create");
         }
-        TestEnv { dir }
+        TestEnv { dir, base: Mutex::new(None), user: None }
+    }
+
+    /// With an empty store that belongs to the plain user `kiln-test`; all commands run as that user. For tests that run
+    /// as root and compare: guard with `requires!(root, kiln_test)`.
+    pub fn of_plain_user() -> TestEnv {
+        let mut env = TestEnv::new();
+        env.user = Some(PLAIN_USER);
+        // The build directory may lie where that user cannot reach it.
+        fs::copy(binary(), env.dir.path().join("kiln")).expect("copy kiln");
+        let status = Command::new("chown").args(["-R", PLAIN_USER]).arg(env.dir.path()).status().expect("run chown");
+        assert!(status.success(), "chown to {PLAIN_USER}");
+        env
     }
 
     /// With `busybox:latest` in the store.
@@ -75,22 +94,35 @@ impl TestEnv {
 
     /// Puts a base image (`busybox`, `debian`, `python`, `node`) into the store as `NAME:latest`.
     ///
-    /// Each is imported by `kiln import` once per test process; further stores get hard links to its blobs, which
-    /// never change, and copies of the few files that do.
+    /// The first image of a store is imported once for all tests that run at the time; the store then gets hard links
+    /// to its blobs, which never change, and copies of the few files that do.
     pub fn import(&self, name: &str) {
-        static BASES: [OnceLock<TestEnv>; 4] = [const { OnceLock::new() }; 4];
-        let known = ["busybox", "debian", "python", "node"];
-        let slot = known.iter().position(|k| *k == name).unwrap_or_else(|| panic!("no base image {name}"));
-        let base = BASES[slot].get_or_init(|| {
-            let env = TestEnv::new();
-            env.kiln(&["import", fixture(name).join("rootfs.tar").to_str().expect("UTF-8"), name]).ok();
-            env
-        });
-        if self.store().join("index.json").exists() {
-            self.kiln(&["import", fixture(name).join("rootfs.tar").to_str().expect("UTF-8"), name]).ok();
-        } else {
-            copy_store(&base.store(), &self.store());
+        static BASES: Mutex<Vec<(String, Weak<TestEnv>)>> = Mutex::new(Vec::new());
+        let tar = fixture(name).join("rootfs.tar");
+        let import = |env: &TestEnv| drop(env.kiln(&["import", tar.to_str().expect("UTF-8"), name]).ok());
+        if self.user.is_some() {
+            let copy = self.dir.path().join("rootfs.tar");
+            fs::copy(&tar, &copy).expect("copy the base image");
+            self.kiln(&["import", copy.to_str().expect("UTF-8"), name]).ok();
+            return fs::remove_file(copy).expect("remove the copy");
         }
+        if self.store().join("index.json").exists() {
+            return import(self);
+        }
+        let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = match bases.iter().find(|(n, _)| n == name).and_then(|(_, base)| base.upgrade()) {
+            Some(base) => base,
+            None => {
+                let base = Arc::new(TestEnv::new());
+                import(&base);
+                bases.retain(|(n, _)| n != name);
+                bases.push((name.to_owned(), Arc::downgrade(&base)));
+                base
+            }
+        };
+        drop(bases);
+        copy_store(&base.store(), &self.store());
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
     }
 
     /// The store's directory.
@@ -120,6 +152,18 @@ impl TestEnv {
         dir
     }
 
+    /// A copy of an application of `testdata/apps`, with what its own script generates.
+    pub fn app(&self, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        let status = Command::new("cp").arg("-r").arg(testdata("apps").join(name)).arg(&dir).status().expect("run cp");
+        assert!(status.success(), "copy the application {name}");
+        for script in ["make-wheels", "make-vendor"].map(|s| dir.join(s)).iter().filter(|s| s.exists()) {
+            let out = Command::new("python3").arg(script).output().expect("run python3");
+            assert!(out.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&out.stderr));
+        }
+        dir
+    }
+
     /// Adds to (or replaces in) a context.
     pub fn add(&self, context: &Path, notation: &str) {
         write_tree(context, notation);
@@ -134,7 +178,15 @@ impl TestEnv {
 
     /// `kiln ARGS`, run when judged: `.ok()`, `.fails(code)`, or `.spawn()`.
     pub fn kiln(&self, args: &[&str]) -> Kiln<'_> {
-        let mut command = Command::new(binary());
+        let mut command = match self.user {
+            None => Command::new(binary()),
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", user, "--regid", user, "--init-groups", "--inh-caps=-all"]);
+                command.arg(self.dir.path().join("kiln"));
+                command
+            }
+        };
         command
             .args(args)
             .env_clear()
