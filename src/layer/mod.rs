@@ -8,6 +8,7 @@
 //! whole subtree is contiguous.
 //! **Not here.** Where blobs and unpacked layers are kept, which layers make a root, what a step may see.
 
+pub mod changes;
 pub mod compress;
 pub mod entry;
 pub mod error;
@@ -17,12 +18,16 @@ pub mod tree;
 pub mod writer;
 pub mod xattrs;
 
+mod disk;
 mod tar_write;
 mod tree_bytes;
 
 #[cfg(test)]
+mod changes_tests;
+#[cfg(test)]
 mod writer_tests;
 
+pub use changes::{Baseline, Changes, LowerFiles, OverlayAttributes, overlay_changes, tree_changes};
 pub use compress::Compression;
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
 pub use error::Error;

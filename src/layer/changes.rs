@@ -1,0 +1,439 @@
+//! What a step did to a root: an overlay's upper directory, or a whole tree, against the layers below.
+//!
+//! **Holds.** Both ways of looking end in one comparison with the merged tree below, so a layer has the same bytes
+//! with overlayfs and with the copy fallback. Deletions are always explicit whiteouts, also where overlayfs made a
+//! directory opaque; what was copied up and is as it was is left out; parents of changes are included with their true
+//! metadata (behaviour §4.2). Sockets are left out, and the host's own attributes.
+//! **Order.** Nothing may write to the directory any more; files are opened only when the layer is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+
+use crate::base::digest::{Hasher, Sha256};
+use crate::base::rooted::Root;
+
+use super::disk::{self, Identity, Node};
+use super::entry::{Entry, Kind, Meta, RelPath};
+use super::error::Error;
+use super::merged::{Found, MergedTree};
+use super::writer::LayerWriter;
+
+/// Where the bytes of lower files can be had, to tell a file that was copied up untouched from a changed one.
+pub trait LowerFiles {
+    /// Opens the file that layer number `layer` of the chain (counted from the bottom) holds at `path`.
+    /// `None`: cannot be had; the file then counts as changed.
+    fn open(&self, layer: usize, path: &RelPath) -> Option<File>;
+}
+
+impl LowerFiles for () {
+    fn open(&self, _: usize, _: &RelPath) -> Option<File> {
+        None
+    }
+}
+
+/// The changes found below one directory, sorted; files are still on disk.
+#[derive(Debug)]
+pub struct Changes {
+    root: OwnedFd,
+    entries: Vec<Entry>,
+}
+
+/// How a whole tree looked before a step, for the copy fallback: what has not been touched since need not be read.
+#[derive(Debug, Default)]
+pub struct Baseline(BTreeMap<RelPath, Identity>);
+
+impl Baseline {
+    /// Looks at everything below `root`.
+    pub fn take(root: &Root) -> Result<Self, Error> {
+        let mut seen = BTreeMap::new();
+        walk(root, |path, node| {
+            seen.insert(path.clone(), node.identity);
+            Ok(())
+        })?;
+        Ok(Self(seen))
+    }
+}
+
+/// The attribute namespace an overlay was mounted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverlayAttributes {
+    /// `trusted.overlay.*`: as root.
+    Trusted,
+    /// `user.overlay.*`: in a user namespace (`userxattr`).
+    User,
+}
+
+impl OverlayAttributes {
+    fn get<'n>(self, node: &'n Node, name: &str) -> Option<&'n [u8]> {
+        let namespace = match self {
+            Self::Trusted => "trusted",
+            Self::User => "user",
+        };
+        node.overlay.get(format!("{namespace}.overlay.{name}").as_bytes()).map(Vec::as_slice)
+    }
+
+    /// A 0:0 character device, or an empty file marked as one.
+    fn is_whiteout(self, node: &Node) -> bool {
+        match node.kind {
+            Some(Kind::Char { major: 0, minor: 0 }) => true,
+            Some(Kind::File { size: 0, .. }) => self.get(node, "whiteout").is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// The changes in an overlay's upper directory over `lower`.
+///
+/// The upper's own root directory is not looked at: its metadata is whoever mounted it.
+pub fn overlay_changes(
+    upper: &Root,
+    attributes: OverlayAttributes,
+    lower: &MergedTree,
+    files: &dyn LowerFiles,
+) -> Result<Changes, Error> {
+    let mut found = Finder::new(lower, files);
+    // Directories whose lower counterpart is not merged in, and all their subdirectories.
+    let mut hidden: BTreeSet<RelPath> = BTreeSet::new();
+    let mut hidden_tops: Vec<RelPath> = Vec::new();
+    walk(upper, |path, node| {
+        if path.is_root() {
+            return Ok(());
+        }
+        for (attribute, reason) in [
+            ("redirect", "overlayfs redirected a directory; redirect_dir must be off"),
+            ("metacopy", "overlayfs copied only metadata; metacopy must be off"),
+        ] {
+            if attributes.get(&node, attribute).is_some() {
+                return Err(Error::Upper { path: path.clone(), reason });
+            }
+        }
+        let in_hidden = !hidden.is_empty() && path.parent().is_some_and(|p| hidden.contains(&p));
+        if attributes.is_whiteout(&node) {
+            if !in_hidden {
+                found.deleted(path);
+            }
+            return Ok(());
+        }
+        if node.kind == Some(Kind::Dir) {
+            if in_hidden {
+                hidden.insert(path.clone());
+            } else if attributes.get(&node, "opaque") == Some(b"y") {
+                hidden.insert(path.clone());
+                hidden_tops.push(path.clone());
+            }
+        }
+        found.seen(path, node, false);
+        Ok(())
+    })?;
+    found.sort();
+    for dir in &hidden_tops {
+        found.deleted_below(dir);
+    }
+    found.finish(upper)
+}
+
+/// The changes in a whole tree over `lower`: the copy fallback. With a `baseline` of the tree as it was before, only
+/// what was touched is compared.
+pub fn tree_changes(
+    after: &Root,
+    lower: &MergedTree,
+    files: &dyn LowerFiles,
+    baseline: Option<&Baseline>,
+) -> Result<Changes, Error> {
+    let mut found = Finder::new(lower, files);
+    walk(after, |path, node| {
+        if !path.is_root() {
+            let untouched =
+                baseline.is_some_and(|b| b.0.get(path) == Some(&node.identity)) && lower.get(path).is_some();
+            found.seen(path, node, untouched);
+        }
+        Ok(())
+    })?;
+    found.sort();
+    found.deleted_below(&RelPath::root());
+    found.finish(after)
+}
+
+/// Visits `root` and everything below it, parents first.
+fn walk(root: &Root, mut visit: impl FnMut(&RelPath, Node) -> Result<(), Error>) -> Result<(), Error> {
+    let top = RelPath::root();
+    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| system("look at", &top, e))?;
+    visit(&top, node)?;
+    // A directory is opened from its parent's fd, so depth is not limited by the length of a path, and a parent is
+    // closed as soon as its last subdirectory has been entered.
+    let mut todo: Vec<(Rc<OwnedFd>, OsString, RelPath)> = Vec::new();
+    let fd = disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| system("open", &top, e))?;
+    let mut next = Some((Rc::new(fd), top));
+    while let Some((dir, path)) = next.take() {
+        let names = disk::names(dir.as_fd()).map_err(|e| system("list", &path, e))?;
+        for name in names {
+            let here = path.join(name.as_bytes());
+            let node = disk::look(dir.as_fd(), &name).map_err(|e| system("look at", &here, e))?;
+            let is_dir = node.kind == Some(Kind::Dir);
+            visit(&here, node)?;
+            if is_dir {
+                todo.push((Rc::clone(&dir), name, here));
+            }
+        }
+        drop(dir);
+        if let Some((parent, name, here)) = todo.pop() {
+            let fd = disk::open_dir(parent.as_fd(), &name).map_err(|e| system("open", &here, e))?;
+            next = Some((Rc::new(fd), here));
+        }
+    }
+    Ok(())
+}
+
+struct Finder<'a> {
+    lower: &'a MergedTree,
+    files: &'a dyn LowerFiles,
+    items: Vec<Item>,
+    deleted: Vec<RelPath>,
+}
+
+struct Item {
+    path: RelPath,
+    kind: Kind,
+    meta: Meta,
+    identity: Identity,
+    /// Nobody can have changed it.
+    untouched: bool,
+}
+
+impl<'a> Finder<'a> {
+    fn new(lower: &'a MergedTree, files: &'a dyn LowerFiles) -> Self {
+        Self { lower, files, items: Vec::new(), deleted: Vec::new() }
+    }
+
+    fn seen(&mut self, path: &RelPath, node: Node, untouched: bool) {
+        match node.kind {
+            Some(kind) => {
+                let (meta, identity) = (node.meta, node.identity);
+                self.items.push(Item { path: path.clone(), kind, meta, identity, untouched });
+            }
+            // A socket: layers have none, but what was there before is gone.
+            None => self.deleted(path),
+        }
+    }
+
+    fn deleted(&mut self, path: &RelPath) {
+        if self.lower.get(path).is_some() {
+            self.deleted.push(path.clone());
+        }
+    }
+
+    fn sort(&mut self) {
+        self.items.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// `dir` shows nothing of the layers below: what they have and it has not is gone.
+    fn deleted_below(&mut self, dir: &RelPath) {
+        let mut todo = vec![dir.clone()];
+        while let Some(dir) = todo.pop() {
+            for child in self.lower.children(&dir) {
+                match self.items.binary_search_by(|i| i.path.cmp(child.path())) {
+                    Err(_) => self.deleted.push(child.path().clone()),
+                    Ok(at) if child.is_dir() && self.items[at].kind == Kind::Dir => todo.push(child.path().clone()),
+                    Ok(_) => {}
+                }
+            }
+        }
+    }
+
+    fn finish(mut self, root: &Root) -> Result<Changes, Error> {
+        let mut changed = Vec::with_capacity(self.items.len());
+        for item in &self.items {
+            changed.push(!item.untouched && !self.is_as_before(root, item)?);
+        }
+        let links = self.links(&mut changed);
+        // Every change needs its parents.
+        let mut parents: BTreeSet<RelPath> = BTreeSet::new();
+        self.deleted.sort();
+        self.deleted.dedup();
+        let emitted = self.items.iter().zip(&changed).filter(|(_, c)| **c).map(|(i, _)| &i.path);
+        for path in emitted.chain(&self.deleted) {
+            let mut up = path.parent();
+            while let Some(dir) = up.filter(|d| !d.is_root()) {
+                up = dir.parent();
+                if !parents.insert(dir) {
+                    break;
+                }
+            }
+        }
+        let mut entries: Vec<Entry> = self.deleted.drain(..).map(Entry::whiteout).collect();
+        for (at, item) in self.items.into_iter().enumerate() {
+            if changed[at] || (item.kind == Kind::Dir && parents.contains(&item.path)) {
+                let kind = match links.get(&at) {
+                    Some(first) => Kind::Hardlink { target: first.clone() },
+                    None => item.kind,
+                };
+                entries.push(Entry::new(item.path, kind, item.meta));
+            }
+        }
+        entries.sort_by(Entry::order);
+        // A whiteout below a whiteout or below something that is no longer a directory says nothing.
+        let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+        let mut gone: Option<RelPath> = None;
+        for entry in entries {
+            if let (Some(top), Kind::Whiteout) = (&gone, &entry.kind)
+                && entry.path.is_within(top)
+            {
+                continue;
+            }
+            if entry.kind != Kind::Dir {
+                gone = Some(entry.path.clone());
+            }
+            kept.push(entry);
+        }
+        let fd = disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| system("open", &RelPath::root(), e))?;
+        Ok(Changes { root: fd, entries: kept })
+    }
+
+    /// Files with several names: if one name is new, all that are here belong to the layer, the first as the file
+    /// and the others as links to it. Returns the links by position.
+    fn links(&self, changed: &mut [bool]) -> BTreeMap<usize, RelPath> {
+        let mut groups: BTreeMap<((u32, u32), u64), Vec<usize>> = BTreeMap::new();
+        for (at, item) in self.items.iter().enumerate() {
+            if item.identity.nlink > 1 && item.kind != Kind::Dir {
+                groups.entry((item.identity.dev, item.identity.ino)).or_default().push(at);
+            }
+        }
+        let mut links = BTreeMap::new();
+        for group in groups.into_values().filter(|g| g.len() > 1) {
+            let below: Vec<Option<(Option<usize>, &RelPath)>> = group
+                .iter()
+                .map(|&at| self.lower.get(&self.items[at].path).map(|f| (f.layer, &f.inode().path)))
+                .collect();
+            let linked_before = below[0].is_some() && below.windows(2).all(|w| w[0] == w[1]);
+            if !linked_before || group.iter().any(|&at| changed[at]) {
+                for &at in &group {
+                    changed[at] = true;
+                }
+                for &at in &group[1..] {
+                    links.insert(at, self.items[group[0]].path.clone());
+                }
+            }
+        }
+        links
+    }
+
+    /// Whether the layers below have exactly this: copied up by overlayfs, but not changed.
+    fn is_as_before(&self, root: &Root, item: &Item) -> Result<bool, Error> {
+        let Some(found) = self.lower.get(&item.path) else { return Ok(false) };
+        let (old, new) = (found.meta(), &item.meta);
+        let same_meta = old.mode & 0o7777 == new.mode
+            && (old.uid, old.gid, old.mtime.secs) == (new.uid, new.gid, new.mtime.secs)
+            && old.xattrs == new.xattrs;
+        match (found.kind(), &item.kind) {
+            (Kind::Symlink { target: was }, Kind::Symlink { target: is }) => {
+                Ok(was == is && (old.uid, old.gid, old.mtime.secs) == (new.uid, new.gid, new.mtime.secs))
+            }
+            _ if !same_meta => Ok(false),
+            (Kind::File { size: was, .. }, Kind::File { size: is, .. }) => {
+                Ok(was == is && self.same_content(root, item, found)?)
+            }
+            (was, is) => Ok(was == is),
+        }
+    }
+
+    fn same_content(&self, root: &Root, item: &Item, found: Found<'_>) -> Result<bool, Error> {
+        let Kind::File { size, content } = *found.kind() else { return Ok(false) };
+        if size == 0 {
+            return Ok(true);
+        }
+        let read = |source| Error::Read { path: item.path.clone(), source };
+        let open = || disk::open_file(root.as_fd(), &item.path).map(File::from).map_err(read);
+        if let Some(digest) = content {
+            return Ok(hash(open()?).map_err(read)? == digest.0);
+        }
+        match found.layer.and_then(|layer| self.files.open(layer, &found.inode().path)) {
+            Some(below) => equal(open()?, below).map_err(read),
+            None => Ok(false),
+        }
+    }
+}
+
+impl Changes {
+    /// What changed, in layer order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Whether nothing did.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Replaces the metadata of entries whose true owner, mode or device the host could not express.
+    pub fn correct(&mut self, mut fix: impl FnMut(&mut Entry)) {
+        self.entries.iter_mut().for_each(&mut fix);
+    }
+
+    /// Ok: `writer` has every change with its content.
+    pub fn write_to<W: Write>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
+        let mut dirs = DirCache::default();
+        for entry in &self.entries {
+            if let Kind::File { size: 1.., .. } = entry.kind {
+                let file = dirs.open(&self.root, &entry.path).map_err(|e| system("open", &entry.path, e))?;
+                writer.append(entry.clone(), &mut File::from(file))?;
+            } else {
+                writer.append_empty(entry.clone())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Remembers the directory of the last file: sorted files are mostly neighbours.
+#[derive(Default)]
+struct DirCache(Option<(RelPath, OwnedFd)>);
+
+impl DirCache {
+    fn open(&mut self, root: &OwnedFd, path: &RelPath) -> io::Result<OwnedFd> {
+        let parent = path.parent().unwrap_or_default();
+        if self.0.as_ref().is_none_or(|(dir, _)| *dir != parent) {
+            self.0 = Some((parent.clone(), disk::open_dir_at(root.as_fd(), &parent)?));
+        }
+        let name = RelPath::root().join(path.name());
+        match &self.0 {
+            Some((_, dir)) => disk::open_file(dir.as_fd(), &name),
+            None => disk::open_file(root.as_fd(), path),
+        }
+    }
+}
+
+fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {
+    Error::System { operation, path: path.clone(), source }
+}
+
+fn hash(mut file: File) -> io::Result<Sha256> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+fn equal(a: File, b: File) -> io::Result<bool> {
+    let (mut a, mut b) = (io::BufReader::with_capacity(64 << 10, a), io::BufReader::with_capacity(64 << 10, b));
+    loop {
+        let (x, y) = (io::BufRead::fill_buf(&mut a)?, io::BufRead::fill_buf(&mut b)?);
+        let n = x.len().min(y.len());
+        if x[..n] != y[..n] || (n == 0 && x.len() != y.len()) {
+            return Ok(false);
+        }
+        if n == 0 {
+            return Ok(true);
+        }
+        io::BufRead::consume(&mut a, n);
+        io::BufRead::consume(&mut b, n);
+    }
+}
