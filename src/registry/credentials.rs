@@ -139,7 +139,7 @@ impl File {
         candidates.sort_by_key(|(length, ..)| std::cmp::Reverse(*length));
         for (_, key, auth) in candidates {
             let wrong = |why: &str| Error::Credentials { origin: origin.to_owned(), why: format!("{key}: {why}") };
-            if let Some(found) = auth.credential().map_err(|why| wrong(why))? {
+            if let Some(found) = auth.credential().map_err(wrong)? {
                 return Ok(Some(found));
             }
         }

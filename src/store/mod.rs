@@ -23,6 +23,7 @@
 //! opening one verifies it, and one that does not verify is removed, so the next build makes or fetches it again.
 //! **Not here.** What a record or a stat index says: `cache`, `context`. What a layer holds: `layer`.
 
+mod archive;
 mod blobs;
 mod error;
 mod images;
@@ -31,6 +32,7 @@ mod open;
 mod scratch;
 mod tags;
 
+pub use archive::Archive;
 pub use blobs::BlobDraft;
 pub use error::Error;
 pub use images::Found;

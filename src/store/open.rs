@@ -16,7 +16,7 @@ use super::scratch::{self, Scratch};
 /// The format this code reads and writes.
 pub const FORMAT: u64 = 1;
 
-const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const EMPTY_INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 /// What a store (or an image layout about to become one) may hold; anything else is somebody's files.

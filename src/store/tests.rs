@@ -240,7 +240,7 @@ fn scratch_of_the_dead_is_swept_and_that_of_the_living_is_not_s132() {
     fs::ensure_dir(&dead.join("work/work")).expect("dead scratch");
     {
         use std::os::unix::fs::PermissionsExt;
-        let denied = std::fs::Permissions::from_mode(0);
+        let denied = std::fs::Permissions::from_mode(0o0);
         std::fs::set_permissions(dead.join("work/work"), denied.clone()).expect("chmod");
         std::fs::set_permissions(&dead, denied).expect("chmod");
     }
@@ -324,4 +324,69 @@ fn a_layout_is_read_by_tag_digest_or_as_the_only_image_o5() {
     let image = Image::read(&layout, layout.find(Some("app:1"), None).expect("name"), &Platform::host());
     assert_eq!(image.expect("image").config.author.as_deref(), Some("a"));
     assert!(matches!(Layout::open(&store.root().join("blobs")), Err(Error::NotALayout { .. })));
+}
+
+fn run(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {text}");
+    Some(text)
+}
+
+#[test]
+fn archives_are_equal_and_read_by_others_o62_o63() {
+    let (dir, store) = store();
+    let a = image(&store, "a");
+    let names = ["app:1", "localhost:5000/app:2"].map(name);
+    let path = |n: &str| dir.path().join(n);
+    for (file, archive) in [("a.tar", Archive::Oci), ("b.tar", Archive::Oci), ("d.tar", Archive::Docker)] {
+        store.export_file(&a, &names, archive, &path(file)).expect("exported");
+    }
+    assert_eq!(fs::read(&path("a.tar")).expect("a"), fs::read(&path("b.tar")).expect("b"));
+    let at = |scheme: &str, file: &str, suffix: &str| format!("{scheme}:{}{suffix}", path(file).display());
+    for (scheme, file, suffix) in
+        [("oci-archive", "a.tar", ":1"), ("oci-archive", "a.tar", ":2"), ("docker-archive", "d.tar", ":app:1")]
+    {
+        let Some(text) = run("skopeo", &["inspect", &at(scheme, file, suffix)]) else { return };
+        assert!(text.contains("\"Layers\""), "{text}");
+    }
+    let listing = run("tar", &["-tvf", &path("a.tar").display().to_string()]).expect("tar");
+    assert!(listing.contains("1970-01-01"), "{listing}");
+}
+
+#[test]
+fn a_layout_keeps_its_other_images_o62() {
+    let (dir, store) = store();
+    let (a, b) = (image(&store, "a"), image(&store, "b"));
+    let out = dir.path().join("out");
+    let list = || {
+        let layout = Layout::open(&out).expect("layout");
+        let tag = |d: &Descriptor| d.annotations.get(REF_NAME).cloned().unwrap_or_default();
+        layout.index().manifests.iter().map(|d| (tag(d), d.digest)).collect::<Vec<_>>()
+    };
+    store.export_layout(&a, &[name("app:1")], &out).expect("first");
+    store.export_layout(&b, &[name("app:2")], &out).expect("second");
+    store.export_layout(&b, &[name("web:2")], &out).expect("same tag, other name");
+    assert_eq!(list(), [("1".into(), a.digest), ("2".into(), b.digest), ("web:2".into(), b.digest)]);
+    store.export_layout(&a, &[name("app:2")], &out).expect("replaced");
+    assert_eq!(list(), [("1".into(), a.digest), ("web:2".into(), b.digest), ("2".into(), a.digest)]);
+    assert_eq!(fs::list(&out).expect("list"), ["blobs", "index.json", "oci-layout"]);
+    assert_eq!(mode(&out.join("index.json")), 0o644);
+    run("skopeo", &["inspect", &format!("oci:{}:2", out.display())]);
+    crate::base::publish::atomic(&out.join("index.json"), b"{}", 0o644).expect("write");
+    assert!(matches!(store.export_layout(&a, &[], &out), Err(Error::NotALayout { .. })));
+}
+
+#[test]
+fn a_damaged_blob_does_not_leave_the_store() {
+    let (dir, store) = store();
+    let a = image(&store, "a");
+    let layer = Descriptor::of(LAYER_TAR, &EMPTY_TAR);
+    crate::base::publish::atomic(&store.blob_path(layer.digest), &[1; 1024], 0o444).expect("write");
+    let to = dir.path().join("x.tar");
+    let message = store.export_file(&a, &[], Archive::Oci, &to).expect_err("damaged").to_string();
+    assert!(message.contains("digest mismatch"), "{message}");
+    assert!(!to.exists());
+    let message = store.export_file(&a, &[], Archive::Oci, Path::new("/dev/full")).expect_err("full").to_string();
+    assert!(message.contains("not in the store") || message.contains("write /dev/full"), "{message}");
 }

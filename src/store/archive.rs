@@ -1,0 +1,241 @@
+//! Images leaving the store: as a tar archive or into an image layout of somebody else's (O-62, O-63).
+//!
+//! **Holds.** Equal images and names give equal archives: entries sorted, no owner, no time. A layout that was there
+//! keeps its other images; its index is replaced atomically, under a flock of the directory, after the blobs are there.
+//! Bytes are verified as they leave.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::base::digest::BlobDigest;
+use crate::base::fs::{self, FsError};
+use crate::base::publish::{self, Draft};
+use crate::oci::blob::BlobSource;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::{Index, Manifest};
+use crate::oci::reference::Reference;
+
+use super::blobs::{blob_error, copy};
+use super::open::LAYOUT_FILE;
+use super::{CONTAINERD_NAME, Error, REF_NAME, Store};
+
+/// Which tools an archive is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archive {
+    /// An OCI image layout in a tar file.
+    Oci,
+    /// The same with a `manifest.json`, which `docker load` of any age reads.
+    Docker,
+}
+
+impl Store {
+    /// Writes an image under all its names as a tar archive. `target` may be an index for [`Archive::Oci`].
+    /// Ok: `out`, which errors call `path`, took all of it, and every blob was what its digest says.
+    pub fn export(
+        &self,
+        target: &Descriptor,
+        names: &[Reference],
+        archive: Archive,
+        path: &Path,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let blobs = self.closure(target)?;
+        let index = Index::new(named(target, names, &[])).to_bytes();
+        let mut small: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        small.insert("index.json".to_owned(), index);
+        small.insert("oci-layout".to_owned(), LAYOUT_FILE.to_vec());
+        if archive == Archive::Docker {
+            small.insert("manifest.json".to_owned(), self.docker_manifest(target, names)?);
+        }
+        let wrap = |e: io::Error| Error::Fs(FsError::new("write", path, e));
+        header(out, "blobs/", 0, true).map_err(wrap)?;
+        header(out, "blobs/sha256/", 0, true).map_err(wrap)?;
+        for blob in blobs.values() {
+            header(out, &format!("blobs/sha256/{}", blob.digest.hex()), blob.size, false).map_err(wrap)?;
+            let mut content = self.open(blob)?;
+            transfer(blob, &mut content, out, path)?;
+            pad(out, blob.size).map_err(wrap)?;
+        }
+        for (name, bytes) in small {
+            header(out, &name, bytes.len() as u64, false).map_err(wrap)?;
+            out.write_all(&bytes).map_err(wrap)?;
+            pad(out, bytes.len() as u64).map_err(wrap)?;
+        }
+        out.write_all(&[0; 1024]).and_then(|()| out.flush()).map_err(wrap)
+    }
+
+    /// [`Store::export`] into a file. Ok: `path` holds the whole archive; a regular file there was replaced at once,
+    /// anything else (a fifo, `/dev/stdout`) was written to.
+    pub fn export_file(
+        &self,
+        target: &Descriptor,
+        names: &[Reference],
+        archive: Archive,
+        path: &Path,
+    ) -> Result<(), Error> {
+        let special = std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir());
+        if special {
+            let file = std::fs::OpenOptions::new().write(true).open(path);
+            let mut file = file.map_err(|e| FsError::new("open", path, e))?;
+            return self.export(target, names, archive, path, &mut file);
+        }
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        let mut draft = Draft::new(dir)?;
+        let mut buffered = io::BufWriter::with_capacity(1 << 18, &mut draft);
+        self.export(target, names, archive, path, &mut buffered)?;
+        drop(buffered);
+        draft.publish(path, 0o644)?;
+        Ok(())
+    }
+
+    /// Adds an image under all its names to the image layout at `dir`, made if missing.
+    /// Ok: the layout holds it whole; other images in it are untouched, ones with the same names are replaced.
+    pub fn export_layout(&self, target: &Descriptor, names: &[Reference], dir: &Path) -> Result<(), Error> {
+        let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
+        fs_ensure(&dir.join("blobs/sha256"))?;
+        for blob in self.closure(target)?.values() {
+            let to = dir.join("blobs/sha256").join(blob.digest.hex());
+            if std::fs::metadata(&to).is_ok_and(|m| m.len() == blob.size) {
+                continue;
+            }
+            let mut draft = Draft::new(dir)?;
+            let mut content = self.open(blob)?;
+            transfer(blob, &mut content, &mut draft, &to)?;
+            draft.publish(&to, 0o644)?;
+        }
+        let lock = fs::open(dir)?;
+        lock.lock().map_err(|e| FsError::new("lock", dir, e))?;
+        let marker = dir.join("oci-layout");
+        if fs::read_opt(&marker)?.is_none() {
+            publish::atomic(&marker, LAYOUT_FILE, 0o644)?;
+        }
+        let path = dir.join("index.json");
+        let mut index = match fs::read_opt(&path)? {
+            Some(bytes) => Index::parse(&bytes).map_err(|e| wrong(format!("index.json: {e}")))?,
+            None => Index::new(Vec::new()),
+        };
+        let replaced = |old: &Descriptor| match (old.annotations.get(CONTAINERD_NAME), old.annotations.get(REF_NAME)) {
+            (Some(full), _) => names.iter().any(|n| n.to_string() == *full),
+            (None, Some(tag)) => names.iter().any(|n| n.tag.as_ref() == Some(tag)),
+            (None, None) => old.digest == target.digest,
+        };
+        index.manifests.retain(|old| !replaced(old));
+        let added = named(target, names, &index.manifests);
+        index.manifests.extend(added);
+        publish::durable(&path, &index.to_bytes(), 0o644)?;
+        Ok(())
+    }
+
+    /// Every blob an image needs, by digest.
+    fn closure(&self, target: &Descriptor) -> Result<BTreeMap<BlobDigest, Descriptor>, Error> {
+        let mut blobs = BTreeMap::new();
+        let mut todo = vec![target.clone()];
+        while let Some(blob) = todo.pop() {
+            if blobs.contains_key(&blob.digest) {
+                continue;
+            }
+            let damaged =
+                |e: &dyn std::fmt::Display| Error::Damaged { path: self.blob_path(blob.digest), why: e.to_string() };
+            if blob.is_index() {
+                todo.extend(Index::parse(&self.get(&blob)?).map_err(|e| damaged(&e))?.manifests);
+            } else if blob.is_manifest() {
+                let manifest = Manifest::parse(&self.get(&blob)?).map_err(|e| damaged(&e))?;
+                todo.push(manifest.config);
+                todo.extend(manifest.layers);
+            }
+            blobs.insert(blob.digest, blob);
+        }
+        Ok(blobs)
+    }
+
+    fn docker_manifest(&self, target: &Descriptor, names: &[Reference]) -> Result<Vec<u8>, Error> {
+        if !target.is_manifest() {
+            let why = "Docker archives hold one platform, this is an index".to_owned();
+            return Err(crate::oci::image::ImageError::NotAnImage { digest: target.digest, why }.into());
+        }
+        let manifest = Manifest::parse(&self.get(target)?)
+            .map_err(|e| Error::Damaged { path: self.blob_path(target.digest), why: e.to_string() })?;
+        let path = |blob: &Descriptor| format!("blobs/sha256/{}", blob.digest.hex());
+        let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
+        let layers: Vec<String> = manifest.layers.iter().map(path).collect();
+        let list = json!([{ "Config": path(&manifest.config), "RepoTags": tags, "Layers": layers }]);
+        Ok(list.to_string().into_bytes())
+    }
+}
+
+/// The entries of an image in an index of its own: one per name, or a single one without. As in the layouts that other
+/// builders write, `ref.name` is the tag; if `others` has an image of another name under that tag, it is the whole name.
+fn named(target: &Descriptor, names: &[Reference], others: &[Descriptor]) -> Vec<Descriptor> {
+    let mut bare = target.clone();
+    bare.annotations.remove(REF_NAME);
+    bare.annotations.remove(CONTAINERD_NAME);
+    if names.is_empty() {
+        return vec![bare];
+    }
+    let mut entries: Vec<Descriptor> = Vec::new();
+    for name in names {
+        let tag = name.tag.clone().unwrap_or_default();
+        let taken = |d: &Descriptor| d.annotations.get(REF_NAME) == Some(&tag);
+        let short = if others.iter().chain(&entries).any(taken) { name.familiar() } else { tag.clone() };
+        let mut entry = bare.clone();
+        entry.annotations.insert(REF_NAME.to_owned(), short);
+        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
+        entries.push(entry);
+    }
+    entries
+}
+
+/// Moves a blob; a reader that does not verify and a writer that is full are told apart.
+fn transfer(blob: &Descriptor, from: &mut dyn Read, to: &mut dyn Write, path: &Path) -> Result<(), Error> {
+    let mut writer = Remember { inner: to, failed: false };
+    match copy(from, &mut writer) {
+        Ok(_) => Ok(()),
+        Err(e) if writer.failed => Err(FsError::new("write", path, e).into()),
+        Err(e) => Err(blob_error("read", blob.digest, &e).into()),
+    }
+}
+
+/// Knows whether it was the one that failed.
+struct Remember<'a> {
+    inner: &'a mut dyn Write,
+    failed: bool,
+}
+
+impl Write for Remember<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.inner.write(buf).inspect_err(|_| self.failed = true)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn header(out: &mut dyn Write, name: &str, size: u64, dir: bool) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name)?;
+    header.set_entry_type(if dir { tar::EntryType::Directory } else { tar::EntryType::Regular });
+    header.set_mode(if dir { 0o755 } else { 0o644 });
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    out.write_all(header.as_bytes())
+}
+
+fn pad(out: &mut dyn Write, size: u64) -> io::Result<()> {
+    let rest = (size % 512) as usize;
+    if rest == 0 { Ok(()) } else { out.write_all(&[0; 512][rest..]) }
+}
+
+/// An output directory is the user's, not private to the store.
+fn fs_ensure(path: &Path) -> Result<(), FsError> {
+    std::fs::create_dir_all(path).map_err(|e| FsError::new("create directory", path, e))
+}
