@@ -6,16 +6,35 @@
 //! **Not here.** What a name resolves to, what a pattern selects: the plan holds names and patterns, whoever runs it
 //! looks. What a base image's config says is asked for: planning answers `Planned::Needs` until it was given.
 
+mod chmod;
+mod dump;
+mod globals;
+mod gotext;
+mod graph;
+mod lints;
 mod options;
+mod paths;
+mod planner;
+mod ports;
+mod remote;
+mod scope;
+mod signal;
+mod stage;
 mod step;
+mod unsupported;
 
-use std::collections::BTreeSet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::Timestamp;
+use crate::dockerfile::Diagnostic;
 use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 
 pub use options::{NamedContext, Options};
+pub use planner::{Configs, plan};
 pub use step::{
     Base, ContextName, Copy, CopyFrom, CopySource, ImageName, ImageRequest, Mount, Network, Run, RunFile, Security,
     Sharing, Step, StepId, StepKind, StepMeta, Workdir,
@@ -39,19 +58,23 @@ pub struct Plan {
     /// Every step the target needs; `steps[i].id == StepId(i)`.
     pub steps: Vec<Step>,
     /// The stages that the target needs, in the Dockerfile's order.
-    pub stages: Vec<PlannedStage>,
-    /// Position of the target in `stages`.
-    pub target: usize,
+    pub stages: Vec<StageSummary>,
+    /// The target: what becomes the image.
+    pub image: PlannedStage,
     /// `created` of the config and of every new history entry: SOURCE_DATE_EPOCH, else the epoch (A20).
     pub created: Timestamp,
     /// SOURCE_DATE_EPOCH if it was given: times of files in new layers that are later are clamped to it.
     pub clamp: Option<Timestamp>,
+    /// Lints (with a code) and other warnings; nothing that stops a build.
+    pub warnings: Vec<Diagnostic>,
+    /// Build arguments that nothing in the file names, each with the name that was perhaps meant.
+    pub unused_args: BTreeMap<String, Option<String>>,
 }
 
 impl Plan {
     /// The stage that becomes the image.
     pub fn target_stage(&self) -> &PlannedStage {
-        &self.stages[self.target]
+        &self.image
     }
 
     /// The step called `id`.
@@ -60,7 +83,22 @@ impl Plan {
     }
 }
 
-/// One stage, as far as it is known before anything runs.
+/// A stage that the target needs.
+#[derive(Clone, Debug)]
+pub struct StageSummary {
+    /// Lower-case; absent if the FROM names none.
+    pub name: Option<String>,
+    /// Its number in the Dockerfile.
+    pub index: usize,
+    /// What it is for.
+    pub platform: Platform,
+    /// The image at the bottom: of its own FROM, or of the stage that its FROM names.
+    pub base: Option<ImageRequest>,
+    /// The step whose filesystem is the stage's.
+    pub last: StepId,
+}
+
+/// The stage that becomes an image, as far as it is known before anything runs.
 #[derive(Clone, Debug)]
 pub struct PlannedStage {
     /// Lower-case; absent if the FROM names none.

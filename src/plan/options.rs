@@ -16,6 +16,9 @@ pub struct Options {
     pub target: Option<String>,
     /// Every stage, not only those the target needs: what `check` without a target looks at (O-6).
     pub all_stages: bool,
+    /// An image whose config is not given is assumed to say nothing, instead of being asked for: what `check` does
+    /// without a network.
+    pub assume_bases: bool,
     /// `--platform`: what the image is for.
     pub platform: Platform,
     /// What this machine runs.
@@ -43,6 +46,7 @@ impl Options {
             build_args: BTreeMap::new(),
             target: None,
             all_stages: false,
+            assume_bases: false,
             build_platform: platform.clone(),
             platform,
             contexts: BTreeMap::new(),

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::dockerfile::Span;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
@@ -43,6 +44,8 @@ pub struct Step {
 /// For people and for looking up the previous result of the same place; never hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepMeta {
+    /// The instruction in the Dockerfile; for a trigger, the FROM that fired it.
+    pub span: Span,
     /// `[builder 2/5] RUN make`.
     pub name: String,
     /// Run it even if a record exists; the record is still written (O-40, O-41).

@@ -1,0 +1,191 @@
+//! What FROM lines can say: platform arguments and the ARGs before the first FROM (F-7, A-7).
+
+use std::collections::BTreeMap;
+
+use crate::base::time::Timestamp;
+use crate::dockerfile::expand::expand;
+use crate::dockerfile::{Diagnostic, Dockerfile, Span};
+use crate::oci::platform::Platform;
+
+use super::Options;
+use super::unsupported::{Feature, unsupported};
+
+/// The variable that sets image times.
+pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// The proxy variables, upper case; the lower-case twins go with them.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Arguments that need no ARG anywhere: giving one is never a mistake.
+const PREDEFINED: [&str; 11] = [
+    "BUILDKIT_BUILD_NAME",
+    "BUILDKIT_CACHE_MOUNT_NS",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_SBOM_SCAN_CONTEXT",
+    "BUILDKIT_SBOM_SCAN_STAGE",
+    "BUILDKIT_SYNTAX",
+    EPOCH,
+];
+
+/// The global scope, evaluated.
+#[derive(Debug, Default)]
+pub(super) struct Globals {
+    /// Names with a value.
+    values: BTreeMap<String, String>,
+    /// Names that an ARG declares or that are predefined, with or without a value.
+    declared: BTreeMap<String, ()>,
+    /// SOURCE_DATE_EPOCH.
+    pub(super) epoch: Option<Timestamp>,
+}
+
+impl Globals {
+    /// Evaluates the ARGs before the first FROM. What is wrong with them is added to `problems`.
+    pub(super) fn new(dockerfile: &Dockerfile, options: &Options, problems: &mut Vec<Diagnostic>) -> Self {
+        let mut globals = Self::with(dockerfile, options, &options.build_args, problems);
+        let at = globals.place_of_epoch(dockerfile, options);
+        let value = options.build_args.get(EPOCH).or_else(|| globals.values.get(EPOCH));
+        if let Some(value) = value.filter(|v| !v.is_empty()) {
+            match value.parse::<i64>() {
+                Ok(secs) => globals.epoch = Some(Timestamp::from_secs(secs)),
+                Err(_) if names_a_source(value, dockerfile, options) => {
+                    problems.push(unsupported(Feature::EpochFromSource, at));
+                }
+                Err(_) => problems.push(
+                    Diagnostic::error(at, format!("invalid {EPOCH} `{value}`"))
+                        .hint("give whole seconds since 1970-01-01T00:00:00Z"),
+                ),
+            }
+        }
+        globals
+    }
+
+    /// The same as if no build argument had been given (lint `InvalidDefaultArgInFrom`).
+    pub(super) fn defaults(dockerfile: &Dockerfile, options: &Options) -> Self {
+        Self::with(dockerfile, options, &BTreeMap::new(), &mut Vec::new())
+    }
+
+    fn with(
+        dockerfile: &Dockerfile,
+        options: &Options,
+        build_args: &BTreeMap<String, String>,
+        problems: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let mut globals = Self::default();
+        for (name, value) in predefined(dockerfile, options) {
+            // A build argument of that name wins, also without an ARG.
+            globals.set(name, build_args.get(name).cloned().or(Some(value)));
+        }
+        for statement in &dockerfile.global_args {
+            for item in &statement.node.items {
+                let name = item.name.as_str();
+                let value = match (build_args.get(name), &item.default) {
+                    (Some(given), _) => Some(given.clone()),
+                    (None, Some(default)) => {
+                        match expand(default, dockerfile.escape(), &|n| globals.values.get(n).cloned()) {
+                            Ok(expanded) => Some(expanded.text),
+                            Err(problem) => {
+                                problems.push(problem.note(format!("in the default of ARG `{name}`")));
+                                None
+                            }
+                        }
+                    }
+                    (None, None) => None,
+                };
+                globals.set(name, value);
+            }
+        }
+        globals
+    }
+
+    fn set(&mut self, name: &str, value: Option<String>) {
+        self.declared.insert(name.to_owned(), ());
+        if let Some(value) = value {
+            self.values.insert(name.to_owned(), value);
+        }
+    }
+
+    fn place_of_epoch(&self, dockerfile: &Dockerfile, options: &Options) -> Span {
+        let mut items = dockerfile.global_args.iter().flat_map(|s| &s.node.items);
+        match items.rfind(|item| item.name.as_str() == EPOCH) {
+            Some(item) if !options.build_args.contains_key(EPOCH) => item.name.span,
+            _ => Span::default(),
+        }
+    }
+
+    /// The value of a name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// Whether FROM may mention a name without being suspicious.
+    pub(super) fn is_declared(&self, name: &str) -> bool {
+        self.declared.contains_key(name)
+    }
+
+    /// Every declared name.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.declared.keys().map(String::as_str)
+    }
+}
+
+/// `context`, a stage or a named context: BuildKit takes the time from there.
+fn names_a_source(value: &str, dockerfile: &Dockerfile, options: &Options) -> bool {
+    value == "context"
+        || options.contexts.contains_key(value)
+        || dockerfile.stages.iter().any(|s| s.name.as_ref().is_some_and(|n| n.node.eq_ignore_ascii_case(value)))
+}
+
+/// Platform arguments and TARGETSTAGE (A-7, F-14).
+fn predefined(dockerfile: &Dockerfile, options: &Options) -> Vec<(&'static str, String)> {
+    let stage = match &options.target {
+        Some(target) => target.clone(),
+        None => dockerfile.stages.last().and_then(|s| s.name.as_ref()).map_or("default".to_owned(), |n| n.node.clone()),
+    };
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let Options { platform: target, build_platform: build, .. } = options;
+    let full = |p: &Platform| p.to_string();
+    vec![
+        ("BUILDPLATFORM", full(build)),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDOSVERSION", text(&build.os_version)),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDVARIANT", text(&build.variant)),
+        ("TARGETPLATFORM", full(target)),
+        ("TARGETOS", target.os.clone()),
+        ("TARGETOSVERSION", text(&target.os_version)),
+        ("TARGETARCH", target.architecture.clone()),
+        ("TARGETVARIANT", text(&target.variant)),
+        ("TARGETSTAGE", stage),
+    ]
+}
+
+/// Whether a build argument is consumed without any ARG.
+pub(super) fn is_predefined(name: &str) -> bool {
+    PREDEFINED.contains(&name)
+        || PROXIES.contains(&name.to_ascii_uppercase().as_str())
+        || ["BUILD", "TARGET"].iter().any(|side| {
+            name.strip_prefix(side)
+                .is_some_and(|rest| ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE"].contains(&rest))
+        })
+}
+
+/// The proxy variables that were given, in both spellings.
+pub(super) fn proxies(build_args: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for name in PROXIES {
+        // The exact spelling wins over other cases of it.
+        let exact = build_args.get(name).or_else(|| build_args.get(&name.to_ascii_lowercase()));
+        let any = || build_args.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        if let Some(value) = exact.or_else(any) {
+            out.push((name.to_owned(), build_args.get(name).unwrap_or(value).clone()));
+            let lower = name.to_ascii_lowercase();
+            let value = build_args.get(&lower).unwrap_or(value).clone();
+            out.push((lower, value));
+        }
+    }
+    out
+}

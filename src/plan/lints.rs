@@ -1,0 +1,64 @@
+//! Lint rules that need to know what a variable is at a place, or what a base image is (behaviour §2.6).
+
+use crate::dockerfile::expand::expand;
+use crate::dockerfile::{Diagnostic, Dockerfile, Span, Spanned, Word};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+
+use super::globals::Globals;
+use super::scope::Scope;
+
+/// UndefinedArgInFrom.
+pub(super) fn unset_in_from(unset: &[Spanned<String>], globals: &Globals, out: &mut Vec<Diagnostic>) {
+    for name in unset {
+        if !globals.is_declared(&name.node) {
+            let message = format!("FROM argument '{}' is not declared", name.node);
+            let lint = Diagnostic::warning(name.span, "UndefinedArgInFrom", message);
+            out.push(lint.suggest(&name.node, globals.names()));
+        }
+    }
+}
+
+/// InvalidDefaultArgInFrom: `defaults` are the global arguments as if nobody gave any.
+pub(super) fn default_base(dockerfile: &Dockerfile, index: usize, defaults: &Globals, out: &mut Vec<Diagnostic>) {
+    let word = &dockerfile.stages[index].from.node.image;
+    let Ok(expanded) = expand(word, dockerfile.escape(), &|name| defaults.get(name).map(str::to_owned)) else { return };
+    if expanded.text.parse::<Reference>().is_err() {
+        let message = format!("Default value for ARG {word} results in empty or invalid base image name");
+        out.push(Diagnostic::warning(word.span, "InvalidDefaultArgInFrom", message));
+    }
+}
+
+/// UndefinedVar, once per variable of an instruction.
+pub(super) fn undefined(unset: &[Spanned<String>], scope: &Scope, out: &mut Vec<Diagnostic>) {
+    for (at, name) in unset.iter().enumerate() {
+        let again = unset[..at].iter().any(|before| before.node == name.node);
+        if again || scope.is_declared(&name.node) {
+            continue;
+        }
+        let lint =
+            Diagnostic::warning(name.span, "UndefinedVar", format!("Usage of undefined variable '${}'", name.node));
+        out.push(lint.suggest(&name.node, scope.names()));
+    }
+}
+
+/// WorkdirRelativePath.
+pub(super) fn relative_workdir(path: &str, span: Span) -> Diagnostic {
+    let message = format!("Relative workdir \"{path}\" can have unexpected results if the base image changes");
+    Diagnostic::warning(span, "WorkdirRelativePath", message)
+}
+
+/// InvalidBaseImagePlatform.
+pub(super) fn base_platform(image: &Word, wanted: &Platform, found: &Platform, out: &mut Vec<Diagnostic>) {
+    if wanted.os != found.os || wanted.architecture != found.architecture {
+        let message =
+            format!("Base image {image} was pulled with platform \"{found}\", expected \"{wanted}\" for current build");
+        out.push(Diagnostic::warning(image.span, "InvalidBaseImagePlatform", message));
+    }
+}
+
+/// An ARG that hides an ENV from the RUNs that follow (A1). Not one of BuildKit's rules: a warning without a code.
+pub(super) fn hidden_env(name: &Word) -> Diagnostic {
+    let message = format!("ARG `{name}` hides ENV `{name}` from the RUNs that follow; the image keeps the ENV");
+    Diagnostic { severity: crate::dockerfile::Severity::Warning, ..Diagnostic::error(name.span, message) }
+}

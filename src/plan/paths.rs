@@ -1,0 +1,53 @@
+//! Paths inside an image, as text: nothing here looks at a file system.
+
+/// `path` below `base` unless it is absolute; clean, without a slash at the end, never leaving `/`.
+pub(super) fn join(base: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            name => parts.push(name),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Whether a destination was written as a directory: empty or `.` (the working directory), with a slash or a dot
+/// component at its end (C-5).
+pub(super) fn is_written_as_directory(path: &str) -> bool {
+    path.is_empty() || path == "." || path == ".." || ["/", "/.", "/.."].iter().any(|end| path.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_joined_and_cleaned_i7() {
+        for (base, path, want) in [
+            ("/", "a", "/a"),
+            ("/a", "b/", "/a/b"),
+            ("/a", "/b//c/.", "/b/c"),
+            ("/a", "../..", "/"),
+            ("", "", "/"),
+            ("/a", "~", "/a/~"),
+            ("/a", "x y", "/a/x y"),
+        ] {
+            assert_eq!(join(base, path), want, "{base:?} {path:?}");
+        }
+    }
+
+    #[test]
+    fn a_destination_says_that_it_is_a_directory_c5() {
+        for dir in ["", ".", "./", "a/", "/", "a/.", ".."] {
+            assert!(is_written_as_directory(dir), "{dir:?}");
+        }
+        for file in ["a", "/a", "a.", ".a", "a/..b"] {
+            assert!(!is_written_as_directory(file), "{file:?}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Telling paths, URLs and git repositories apart (C-22…C-25), and keeping passwords in URLs out of histories (C-31).
+
+/// What a source of COPY or ADD is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// In the context or the stage that `--from` names.
+    Path,
+    /// `http://…` or `https://…`
+    Http,
+    /// `git://…`, `ssh://…`, `user@host:path`, `https://….git`
+    Git,
+}
+
+/// What `source` is, by its spelling alone.
+pub(super) fn kind(source: &str) -> Kind {
+    let (scheme, rest) = match source.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest),
+        None if is_scp_like(source) => return Kind::Git,
+        None => return Kind::Path,
+    };
+    match scheme {
+        "git" | "ssh" => Kind::Git,
+        "http" | "https" => {
+            let path = rest.split_once('/').map_or("", |(_, path)| path);
+            let path = &path[..path.find(['?', '#']).unwrap_or(path.len())];
+            if path.ends_with(".git") { Kind::Git } else { Kind::Http }
+        }
+        _ => Kind::Path,
+    }
+}
+
+/// `git@github.com:owner/name`
+fn is_scp_like(source: &str) -> bool {
+    let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    source
+        .split_once('@')
+        .and_then(|(user, rest)| rest.split_once(':').map(|(host, path)| (user, host, path)))
+        .is_some_and(|(user, host, path)| plain(user) && plain(host) && !path.is_empty())
+}
+
+/// The text with user names and passwords of URLs taken out.
+pub(super) fn redact(source: &str) -> String {
+    let Some((scheme, rest)) = source.split_once("://") else { return source.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) if matches!(scheme, "http" | "https") || rest[..at].contains(':') => {
+            format!("{scheme}://xxxxx@{}", &rest[at + 1..])
+        }
+        _ => source.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart_c23_c25() {
+        for path in ["a", "/a", "github.com/a/b.git", "a@b", "file:///etc", "C:/x", "a b@c:d"] {
+            assert_eq!(kind(path), Kind::Path, "{path}");
+        }
+        for http in ["http://h/x", "https://h", "https://h/x.git/y", "https://h/x?y=.git"] {
+            assert_eq!(kind(http), Kind::Http, "{http}");
+        }
+        let git = ["git@h:o/r", "git://h/r", "ssh://git@h/r", "https://h/o/r.git", "https://h/r.git#main:sub"];
+        for git in git {
+            assert_eq!(kind(git), Kind::Git, "{git}");
+        }
+    }
+
+    #[test]
+    fn passwords_in_urls_are_not_recorded_c31() {
+        assert_eq!(redact("https://me:secret@h/x?a@b"), "https://xxxxx@h/x?a@b");
+        assert_eq!(redact("https://token@h/x"), "https://xxxxx@h/x");
+        assert_eq!(redact("ssh://git@h/x"), "ssh://git@h/x");
+        assert_eq!(redact("https://h/x@y"), "https://h/x@y");
+        assert_eq!(redact("a@b"), "a@b");
+    }
+}

@@ -1,0 +1,118 @@
+//! `RUN --mount` with its defaults filled in (behaviour §1.5.1).
+
+use crate::dockerfile::mount::{self, MountKind, MountSpec};
+use crate::dockerfile::{Diagnostic, Span, ast};
+
+use super::super::planner::mount_from;
+use super::super::step::{ContextName, CopyFrom, Mount, Sharing, StepId};
+use super::super::{paths, step};
+use super::Place;
+
+impl Place<'_, '_> {
+    /// The mounts of a RUN, and the steps whose files they show.
+    pub(super) fn mounts(&mut self, run: &ast::Run) -> (Vec<Mount>, Vec<StepId>) {
+        let mut mounts = Vec::new();
+        let mut inputs = Vec::new();
+        let mut sockets = 0;
+        for mount in &run.mounts {
+            let spec = match mount.resolve(&mut |word| self.try_expand(word)) {
+                Ok(spec) => spec,
+                Err(problems) => {
+                    problems.into_iter().for_each(|problem| self.report(problem));
+                    continue;
+                }
+            };
+            let from = match spec.kind {
+                MountKind::Bind | MountKind::Cache => self.mount_source(mount),
+                MountKind::Tmpfs | MountKind::Secret | MountKind::Ssh => Ok(None),
+            };
+            let Ok(from) = from else { continue };
+            if let Some((_, Some(step))) = &from {
+                inputs.push(*step);
+            }
+            let from = from.map(|(from, _)| from);
+            mounts.extend(self.mount(spec, from, &mut sockets, mount.span));
+        }
+        (mounts, inputs)
+    }
+
+    /// Whose files a mount shows. Err: it was reported.
+    fn mount_source(&mut self, mount: &mount::Mount) -> Result<Option<(CopyFrom, Option<StepId>)>, ()> {
+        let Some(word) = mount_from(mount) else { return Ok(None) };
+        let root = match self.planner.graph.from(word, self.index, false) {
+            Ok(root) => root,
+            Err(problem) => {
+                self.report(*problem);
+                return Err(());
+            }
+        };
+        let mut meta = self.meta(format!("FROM {word}"));
+        meta.span = word.span;
+        self.planner.copy_from(&root, self.last, meta).map(Some).ok_or(())
+    }
+
+    fn mount(&mut self, spec: MountSpec, from: Option<CopyFrom>, sockets: &mut usize, span: Span) -> Option<Mount> {
+        let source = paths::join("/", spec.source.as_deref().unwrap_or_default());
+        let (uid, gid) = (spec.uid.unwrap_or(0), spec.gid.unwrap_or(0));
+        let written = spec.target.clone();
+        Some(match spec.kind {
+            MountKind::Bind => Mount::Bind {
+                target: self.mount_target(written.as_deref(), span)?,
+                from: from.unwrap_or(CopyFrom::Context(ContextName::Main)),
+                source,
+                writable: !spec.read_only,
+            },
+            MountKind::Cache => {
+                let target = self.mount_target(written.as_deref(), span)?;
+                let id = spec.id.unwrap_or_else(|| target.clone());
+                let namespace = self.planner.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+                let id = match namespace.filter(|n| !n.is_empty()) {
+                    Some(namespace) => format!("{namespace}/{id}"),
+                    None => id,
+                };
+                let sharing = match spec.sharing {
+                    None | Some(mount::Sharing::Shared) => Sharing::Shared,
+                    Some(mount::Sharing::Private) => Sharing::Private,
+                    Some(mount::Sharing::Locked) => Sharing::Locked,
+                };
+                let mode = spec.mode.unwrap_or(0o755);
+                Mount::Cache { target, id, sharing, from, source, mode, uid, gid, read_only: spec.read_only }
+            }
+            MountKind::Tmpfs => Mount::Tmpfs { target: self.mount_target(written.as_deref(), span)?, size: spec.size },
+            MountKind::Secret => {
+                let base = |path: &str| path.rsplit('/').find(|p| !p.is_empty()).unwrap_or(path).to_owned();
+                let id = spec.source.or(spec.id).or_else(|| written.as_deref().map(base)).unwrap_or_default();
+                let target = match (&written, &spec.env) {
+                    (Some(target), _) => Some(self.mount_target(Some(target), span)?),
+                    (None, Some(_)) => None,
+                    (None, None) => Some(format!("/run/secrets/{}", base(&id))),
+                };
+                let (env, required) = (spec.env, spec.required);
+                Mount::Secret { id, target, env, required, mode: spec.mode.unwrap_or(0o400), uid, gid }
+            }
+            MountKind::Ssh => {
+                let target = match written {
+                    Some(target) => self.mount_target(Some(&target), span)?,
+                    None => format!("/run/buildkit/ssh_agent.{sockets}"),
+                };
+                *sockets += 1;
+                let id = spec.id.unwrap_or_else(|| "default".to_owned());
+                step::Mount::Ssh { id, target, required: spec.required, mode: spec.mode.unwrap_or(0o600), uid, gid }
+            }
+        })
+    }
+
+    /// Relative targets are below the working directory, nothing can cover `/` (M-2).
+    fn mount_target(&mut self, target: Option<&str>, span: Span) -> Option<String> {
+        let path = paths::join(&self.state.config.config.working_dir, target.unwrap_or_default());
+        if path != "/" {
+            return Some(path);
+        }
+        let message = match target {
+            Some(target) => format!("a mount cannot cover `/`, and `{target}` is that"),
+            None => "a mount needs a target here: the working directory is `/`".to_owned(),
+        };
+        self.report(Diagnostic::error(span, message).hint("give target=/some/directory"));
+        None
+    }
+}

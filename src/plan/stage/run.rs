@@ -1,0 +1,132 @@
+//! RUN (behaviour §1.5).
+
+use crate::dockerfile::heredoc::RunForm;
+use crate::dockerfile::{Diagnostic, ast};
+
+use super::super::globals;
+use super::super::step::{Mount, Network, Run, RunFile, Security, StepKind};
+use super::super::unsupported::{Feature, unsupported};
+use super::Place;
+
+/// Where scripts with a `#!` line of their own are mounted (P-17).
+const PIPES: &str = "/dev/pipes";
+
+/// A sandbox' host name.
+const HOSTNAME: &str = "buildkitsandbox";
+
+impl Place<'_, '_> {
+    pub(super) fn run(&mut self, run: &ast::Run) {
+        let mut files = Vec::new();
+        let argv = match run.form() {
+            RunForm::Exec(words) => words.iter().map(|w| w.text.clone()).collect(),
+            RunForm::Line(line) => self.with_shell(line.text.clone()),
+            RunForm::Script(heredoc) => {
+                let body = heredoc.body().text.clone();
+                if let Some(first) = body.trim().lines().next() {
+                    let more = if body.trim().lines().count() > 1 { "..." } else { "" };
+                    self.here.text += &format!(" ({first}{more})");
+                }
+                if body.starts_with("#!") {
+                    // The delimiter may look like a path; the file is always right below the directory.
+                    let name = heredoc.name.rsplit('/').next().unwrap_or_default();
+                    let path = super::super::paths::join(PIPES, name);
+                    files.push(RunFile { path: path.clone(), content: body });
+                    // The file is run by the shell, as any command of a shell form.
+                    self.with_shell(path)
+                } else {
+                    self.with_shell(body)
+                }
+            }
+            RunForm::Fed(text) => self.with_shell(text),
+        };
+        let (mounts, inputs) = self.mounts(run);
+        for device in &run.devices {
+            self.report(unsupported(Feature::Device, device.span));
+        }
+        let network = self.network(run);
+        let security = self.security(run);
+        let history = self.run_history(&argv);
+        let scope = &self.state.scope;
+        let args = scope.process_args();
+        let mut env = scope.process_env();
+        // The first socket is the one programs find, unless the image says otherwise (M-18).
+        if let Some(socket) = mounts.iter().find_map(ssh_target)
+            && scope.get("SSH_AUTH_SOCK").is_none()
+        {
+            env.push(("SSH_AUTH_SOCK".to_owned(), socket.to_owned()));
+        }
+        let build_args = &self.planner.options.build_args;
+        let seen = |name: &str| env.iter().chain(&args).any(|(n, _)| n == name);
+        let proxy = globals::proxies(build_args).into_iter().filter(|(name, _)| !seen(name)).collect();
+        let hostname = build_args.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty());
+        let config = &self.state.config.config;
+        let step = Run {
+            argv,
+            args,
+            proxy,
+            user: config.user.clone(),
+            cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
+            mounts,
+            network,
+            security,
+            files,
+            hostname: hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned()),
+            platform: self.state.platform.clone(),
+            env,
+        };
+        let name = self.next_name();
+        let step = self.push(StepKind::Run(step), inputs, name);
+        self.history(history, Some(step));
+    }
+
+    /// `RUN |2 a=1 b=2 /bin/sh -c make # buildkit` (I-14).
+    fn run_history(&self, argv: &[String]) -> String {
+        let args = self.state.scope.history_args();
+        let mut words = vec!["RUN".to_owned()];
+        if !args.is_empty() {
+            words.push(format!("|{}", args.len()));
+            words.extend(args);
+        }
+        words.extend_from_slice(argv);
+        words.push("# buildkit".to_owned());
+        words.join(" ")
+    }
+
+    /// `default` means the build's own default; the host's network has to be allowed (A16).
+    fn network(&mut self, run: &ast::Run) -> Network {
+        let options = self.planner.options;
+        match run.network.map(|n| n.node) {
+            None | Some(ast::Network::Default) => options.network,
+            Some(ast::Network::None) => Network::None,
+            Some(ast::Network::Host) => {
+                if !options.allow_host_network && options.network != Network::Host {
+                    let span = run.network.map_or(self.here.span, |n| n.span);
+                    let problem = Diagnostic::error(span, "RUN --network=host is not allowed in this build");
+                    self.report(problem.hint("allow it with --allow network.host"));
+                }
+                Network::Host
+            }
+        }
+    }
+
+    fn security(&mut self, run: &ast::Run) -> Security {
+        match run.security.map(|s| s.node) {
+            None | Some(ast::Security::Sandbox) => Security::Sandbox,
+            Some(ast::Security::Insecure) => {
+                if !self.planner.options.allow_insecure {
+                    let span = run.security.map_or(self.here.span, |s| s.span);
+                    let problem = Diagnostic::error(span, "RUN --security=insecure is not allowed in this build");
+                    self.report(problem.hint("allow it with --allow security.insecure"));
+                }
+                Security::Insecure
+            }
+        }
+    }
+}
+
+fn ssh_target(mount: &Mount) -> Option<&str> {
+    match mount {
+        Mount::Ssh { target, .. } => Some(target),
+        _ => None,
+    }
+}

@@ -1,0 +1,118 @@
+//! What holds for any Dockerfile that the parser accepts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::plan_text;
+use crate::dockerfile::{Source, parse};
+use crate::oci::platform::Platform;
+use crate::plan::{Configs, Options, Planned, plan};
+
+fn options() -> Options {
+    let mut options = Options::new(Platform::new("linux", "amd64"));
+    options.build_args =
+        BTreeMap::from([("A".to_owned(), "x y".to_owned()), ("http_proxy".to_owned(), "p".to_owned())]);
+    options
+}
+
+/// Lines that are nearly right, with names and variables that meet.
+fn line() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("a"),
+        Just("b"),
+        Just("0"),
+        Just("1"),
+        Just("scratch"),
+        Just("$A"),
+        Just("${B:-a}"),
+        Just("${A%x}"),
+        Just("/"),
+        Just("."),
+        Just("../x/"),
+        Just("\"$A b\""),
+        Just("80-82/udp"),
+        Just("''"),
+        Just("$"),
+        Just("${A:?no}"),
+    ];
+    let instruction = prop_oneof![
+        Just("FROM @"),
+        Just("FROM @ AS @"),
+        Just("FROM --platform=@ @"),
+        Just("ARG @"),
+        Just("ARG A=@ B=@"),
+        Just("ENV A=@ B=@"),
+        Just("ENV @ @"),
+        Just("LABEL @=@"),
+        Just("RUN @"),
+        Just("RUN [\"@\"]"),
+        Just("RUN --mount=type=cache,target=@,id=@ @"),
+        Just("RUN --mount=from=@,target=@ @"),
+        Just("RUN --mount=type=secret,id=@,env=B @"),
+        Just("COPY @ @"),
+        Just("COPY --from=@ --chown=@ @ @"),
+        Just("COPY <<E @\n$A @\nE"),
+        Just("ADD --checksum=@ https://h/@ @"),
+        Just("WORKDIR @"),
+        Just("USER @"),
+        Just("EXPOSE @ @"),
+        Just("VOLUME @"),
+        Just("CMD @"),
+        Just("ENTRYPOINT [\"@\"]"),
+        Just("ONBUILD RUN @"),
+        Just("ONBUILD COPY --from=@ @ @"),
+        Just("SHELL [\"@\"]"),
+        Just("STOPSIGNAL @"),
+        Just("MAINTAINER @"),
+        Just("HEALTHCHECK --interval=1s CMD @"),
+        Just("RUN <<E\n@\nE"),
+        Just("RUN <<E\n#!@\nE"),
+    ];
+    (instruction, proptest::collection::vec(word, 4)).prop_map(|(text, words)| {
+        let mut words = words.into_iter();
+        text.split('@').enumerate().fold(String::new(), |out, (at, piece)| match at {
+            0 => piece.to_owned(),
+            _ => out + words.next().unwrap_or("a") + piece,
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn planning_never_panics_and_is_the_same_twice(lines in proptest::collection::vec(line(), 1..16)) {
+        let text = format!("FROM a\n{}\n", lines.join("\n"));
+        let once = plan_text(&text, &options(), &BTreeMap::new());
+        prop_assert_eq!(once, plan_text(&text, &options(), &BTreeMap::new()));
+    }
+
+    #[test]
+    fn planning_any_text_never_panics(text in "(FROM |RUN |COPY |\\$|\\{|A|:|-|\\n|\"|<<E|=|/|[ -~]){0,60}") {
+        plan_text(&text, &options(), &BTreeMap::new());
+    }
+}
+
+fn planned(text: &str) -> usize {
+    let dockerfile = parse(&Source::new("Dockerfile", text)).expect("valid");
+    match plan(&dockerfile, &options(), &Configs::new()) {
+        Ok(Planned::Done(plan)) => plan.steps.len(),
+        other => panic!("not planned: {other:?}"),
+    }
+}
+
+#[test]
+fn ten_thousand_stages_take_little_time() {
+    let chain: String = (0..10_000)
+        .map(|i| format!("FROM {} AS s{i}\nRUN a{i}\n", if i == 0 { "scratch".into() } else { format!("s{}", i - 1) }))
+        .collect();
+    let fan: String = (0..10_000).map(|i| format!("FROM scratch AS s{i}\nENV A=1\nRUN a{i}\n")).collect();
+    let copies: String = (0..10_000).map(|i| format!("COPY --from=s{i} a b\n")).collect();
+    let started = Instant::now();
+    assert_eq!(planned(&chain), 10_001);
+    assert_eq!(planned(&(fan + "FROM scratch\n" + &copies)), 20_001);
+    // In a debug build on a busy machine; what it must not be is quadratic.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
