@@ -3,11 +3,12 @@
 use super::ast::{Directives, Dockerfile, Escape};
 use super::diagnostic::Diagnostic;
 use super::line::{Physical, physical};
+use super::lint::Controls;
 use super::source::{Source, Span, Spanned};
 use super::word::Word;
 
-/// Reads the directive block. It ends at the first line that is not a known directive.
-pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> Directives {
+/// Reads the directive block; also where it ends, which is at the first line that is not a known directive.
+pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> (Directives, usize) {
     let mut directives = Directives::default();
     let text = source.text();
     let mut at = 0;
@@ -41,7 +42,10 @@ pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> Directive
             _ => directives.check = Some(value),
         }
     }
-    directives
+    if let Some(check) = &directives.check {
+        problems.extend(Controls::parse(check).err().unwrap_or_default());
+    }
+    (directives, at)
 }
 
 const NAMES: [&str; 3] = ["syntax", "escape", "check"];

@@ -18,6 +18,7 @@ pub mod heredoc;
 mod instruction;
 mod lexer;
 mod line;
+pub mod lint;
 pub mod mount;
 mod parse;
 mod pattern;

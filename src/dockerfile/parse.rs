@@ -24,10 +24,10 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
     if let Some(problem) = directives::foreign_file(source).or_else(|| binary(source)) {
         return Err(vec![problem]);
     }
-    let directives = directives::read(source, &mut problems);
+    let (directives, start) = directives::read(source, &mut problems);
     let escape = directives.escape.map(|e| e.node).unwrap_or_default();
     let mut file = Dockerfile { source: source.clone(), directives, global_args: Vec::new(), stages: Vec::new() };
-    let mut reader = Reader::new(source, escape, true);
+    let mut reader = Reader::new(source, escape, Some(start));
     let mut any = false;
     let mut homeless = false;
     while let Some(statement) = reader.next(&mut problems) {
@@ -79,7 +79,7 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
 pub fn parse_trigger(source: &Source) -> Result<Statement<Instruction>, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut found = None;
-    let mut reader = Reader::new(source, Escape::Backslash, false);
+    let mut reader = Reader::new(source, Escape::Backslash, None);
     while let Some(statement) = reader.next(&mut problems) {
         let Some(statement) = statement else { continue };
         let span = statement.span;
@@ -143,8 +143,9 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(source: &'s Source, escape: Escape, limited: bool) -> Self {
-        Self { source, escape, limited, at: 0, invalid: 0 }
+    /// A file is read from behind its directives and its lines are limited; a trigger is neither.
+    fn new(source: &'s Source, escape: Escape, behind: Option<usize>) -> Self {
+        Self { source, escape, limited: behind.is_some(), at: behind.unwrap_or(0), invalid: 0 }
     }
 
     /// The next statement; `Some(None)` is one that could not be read.

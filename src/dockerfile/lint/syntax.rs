@@ -1,0 +1,222 @@
+//! The rules that syntax alone decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::controls::skip_comment;
+use crate::dockerfile::ast::{Command, Dockerfile, From, Instruction, Stage, Statement};
+use crate::dockerfile::diagnostic::Diagnostic;
+use crate::dockerfile::source::Span;
+use crate::dockerfile::word::Word;
+
+/// Every warning that the text alone gives rise to, unfiltered: [`super::filter`] knows what the author wants.
+pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
+    let mut out = Vec::new();
+    casing(file, &mut out);
+    for arg in &file.global_args {
+        blank_line(arg, &mut out);
+        let names: Vec<&str> = arg.node.items.iter().map(|item| item.name.as_str()).collect();
+        description(&arg.comments, arg.keyword.span, "ARG", &names, &mut out);
+    }
+    let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+    // Stages that end with a SHELL of their own, for those that are built on them.
+    let mut shells: BTreeSet<String> = BTreeSet::new();
+    for stage in &file.stages {
+        blank_line(&stage.from, &mut out);
+        from(&stage.from, &mut out);
+        if let Some(name) = &stage.name {
+            description(&stage.from.comments, stage.from.keyword.span, "FROM", &[&name.node], &mut out);
+            if matches!(name.node.as_str(), "scratch" | "context") {
+                out.push(warn(name.span, "ReservedStageName", format!("`{}` has a meaning of its own", name.node)));
+            }
+            match names.get(name.node.as_str()) {
+                Some(first) => out.push(
+                    warn(name.span, "DuplicateStageName", format!("another stage is called `{}`", name.node))
+                        .also(*first, "first used here"),
+                ),
+                None => _ = names.insert(&name.node, name.span),
+            }
+        }
+        let mut shell = shells.contains(&stage.from.node.image.text.to_lowercase());
+        instructions(stage, &mut shell, &mut out);
+        match (&stage.name, shell) {
+            (Some(name), true) => _ = shells.insert(name.node.clone()),
+            (Some(name), false) => _ = shells.remove(&name.node),
+            (None, _) => {}
+        }
+    }
+    out
+}
+
+fn warn(span: Span, rule: &'static str, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::warning(span, rule, message)
+}
+
+fn is_lower(text: &str) -> bool {
+    !text.contains(char::is_uppercase)
+}
+
+fn is_upper(text: &str) -> bool {
+    !text.contains(char::is_lowercase)
+}
+
+fn casing(file: &Dockerfile, out: &mut Vec<Diagnostic>) {
+    let keywords = || {
+        file.stages.iter().flat_map(|stage| {
+            let instructions = stage.instructions.iter().map(|statement| &statement.keyword);
+            std::iter::once(&stage.from.keyword).chain(instructions)
+        })
+    };
+    let lower = keywords().filter(|word| is_lower(&word.text)).count();
+    let upper = keywords().filter(|word| is_upper(&word.text)).count();
+    let (wanted, fits): (_, fn(&str) -> bool) =
+        if lower > upper { ("lower case", is_lower) } else { ("upper case", is_upper) };
+    for word in keywords().filter(|word| !fits(&word.text)) {
+        let message = format!("`{}` is not in {wanted} like most instructions of this file", word.text);
+        out.push(warn(word.span, "ConsistentInstructionCasing", message));
+    }
+}
+
+fn blank_line<T>(statement: &Statement<T>, out: &mut Vec<Diagnostic>) {
+    if let Some(span) = statement.blank_line {
+        let message = "empty line inside a continued instruction";
+        out.push(warn(span, "NoEmptyContinuation", message).also(statement.keyword.span, "this instruction goes on"));
+    }
+}
+
+fn description(comments: &[Word], at: Span, keyword: &str, names: &[&str], out: &mut Vec<Diagnostic>) {
+    let Some(last) = comments.iter().rfind(|comment| skip_comment(comment).is_none()) else { return };
+    let first = last.text.split(' ').next().unwrap_or("");
+    if names.is_empty() || names.contains(&first) {
+        return;
+    }
+    let example = if let [name] = names { name } else { "<name>" };
+    let message = format!("the comment above {keyword} does not have the form `# {example} <description>`");
+    out.push(warn(last.span, "InvalidDefinitionDescription", message).also(at, "it would describe this"));
+}
+
+fn from(statement: &Statement<From>, out: &mut Vec<Diagnostic>) {
+    let From { platform, as_keyword, alias, .. } = &statement.node;
+    if let Some(alias) = alias
+        && !is_lower(&alias.text)
+    {
+        let hint = format!("write {}", alias.text.to_lowercase());
+        let message = format!("stage name `{}` is not in lower case", alias.text);
+        out.push(warn(alias.span, "StageNameCasing", message).hint(hint));
+    }
+    let keyword = &statement.keyword;
+    if let Some(word) = as_keyword {
+        let same = |f: fn(&str) -> bool| f(&word.text) && f(&keyword.text);
+        if !same(is_lower) && !same(is_upper) {
+            let message = format!("`{}` and `{}` are not in the same case", keyword.text, word.text);
+            out.push(warn(word.span, "FromAsCasing", message).also(keyword.span, "this one"));
+        }
+    }
+    let Some(platform) = platform else { return };
+    let text = platform.text.as_str();
+    if matches!(text, "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
+        let message = format!("--platform={text} is what FROM does without it");
+        out.push(warn(platform.span, "RedundantTargetPlatform", message));
+    }
+    let named = |part: &str| {
+        let name = alias.as_ref().map(|alias| alias.text.to_lowercase()).unwrap_or_default();
+        !part.is_empty() && name.contains(part)
+    };
+    let mut parts = text.split('/');
+    let (os, arch) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let arch = match arch {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    if !text.contains('$') && !named(&os.to_lowercase()) && !named(&arch.to_lowercase()) {
+        let problem = warn(platform.span, "FromPlatformFlagConstDisallowed", format!("--platform is always {text}"));
+        out.push(problem.hint("use a variable such as $BUILDPLATFORM, or name the platform in the stage's name"));
+    }
+}
+
+fn instructions(stage: &Stage, shell: &mut bool, out: &mut Vec<Diagnostic>) {
+    let mut last: BTreeMap<&str, Span> = BTreeMap::new();
+    for statement in &stage.instructions {
+        blank_line(statement, out);
+        let keyword = statement.node.keyword();
+        let span = statement.span;
+        match &statement.node {
+            Instruction::Shell(_) => *shell = true,
+            Instruction::Cmd(command) | Instruction::Entrypoint(command) => {
+                once(&mut last, keyword, span, out);
+                if let Command::Shell(line) = command
+                    && !*shell
+                {
+                    let at = if line.text.is_empty() { statement.keyword.span } else { line.span };
+                    let message = format!("{keyword} runs in a shell, which keeps signals from the program");
+                    out.push(
+                        warn(at, "JSONArgsRecommended", message)
+                            .hint("write a JSON list, or choose a shell with SHELL if one is wanted"),
+                    );
+                }
+            }
+            Instruction::Healthcheck(_) => once(&mut last, keyword, span, out),
+            Instruction::Maintainer(word) => {
+                let hint = "write LABEL org.opencontainers.image.authors=…";
+                out.push(warn(word.span, "MaintainerDeprecated", "MAINTAINER is deprecated").hint(hint));
+            }
+            Instruction::Env(pairs) | Instruction::Label(pairs) => {
+                if let ([(key, value)], true) = (pairs.pairs.as_slice(), pairs.legacy) {
+                    let message = format!("{keyword} with a blank between name and value");
+                    let problem = warn(key.span.to(value.span), "LegacyKeyValueFormat", message);
+                    out.push(problem.hint(format!("write {keyword} {}=value", key.text)));
+                }
+                if keyword == "ENV" {
+                    pairs.pairs.iter().for_each(|(key, _)| secret(keyword, key, out));
+                }
+            }
+            Instruction::Arg(arg) => {
+                let names: Vec<&str> = arg.items.iter().map(|item| item.name.as_str()).collect();
+                description(&statement.comments, statement.keyword.span, "ARG", &names, out);
+                arg.items.iter().for_each(|item| secret(keyword, &item.name, out));
+            }
+            Instruction::Expose(words) => {
+                let plain = words.iter().filter(|word| word.is_plain());
+                out.extend(plain.flat_map(|word| expose(&word.text, word.span)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The earlier of two is the one without effect.
+fn once<'a>(last: &mut BTreeMap<&'a str, Span>, keyword: &'a str, span: Span, out: &mut Vec<Diagnostic>) {
+    if let Some(earlier) = last.insert(keyword, span) {
+        let message = format!("this {keyword} has no effect: only the last one of a stage counts");
+        out.push(warn(earlier, "MultipleInstructionsDisallowed", message).also(span, "a later one"));
+    }
+}
+
+/// Words that make a name a secret's, and words that make it harmless all the same.
+const SECRET: [&str; 10] =
+    ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
+const HARMLESS: [&str; 3] = ["public", "file", "version"];
+
+fn secret(keyword: &str, name: &Word, out: &mut Vec<Diagnostic>) {
+    let lower = name.text.to_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    if has(&SECRET) && !has(&HARMLESS) {
+        let message = format!("{keyword} `{}` looks like a secret, and everybody can read it in the image", name.text);
+        out.push(warn(name.span, "SecretsUsedInArgOrEnv", message).hint("use RUN --mount=type=secret"));
+    }
+}
+
+/// The warnings about one expanded word of an `EXPOSE`.
+pub fn expose(text: &str, span: Span) -> Vec<Diagnostic> {
+    let mut out = Vec::new();
+    let (port, proto) = text.rsplit_once('/').unwrap_or((text, ""));
+    if !is_lower(proto) {
+        let hint = format!("write {port}/{}", proto.to_lowercase());
+        out.push(warn(span, "ExposeProtoCasing", format!("protocol `{proto}` is not in lower case")).hint(hint));
+    }
+    if port.contains(':') {
+        let message = format!("`{text}` names an address or a port of the host");
+        out.push(warn(span, "ExposeInvalidFormat", message).hint("EXPOSE only names the container's port"));
+    }
+    out
+}

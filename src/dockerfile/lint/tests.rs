@@ -1,0 +1,113 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::dockerfile::{Dockerfile, Source, Word, parse, source::Span};
+
+fn file(text: &str) -> Dockerfile {
+    parse(&Source::new("Dockerfile", text)).unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+/// Rule and source text of each warning, as the file's own controls leave them.
+fn lints(text: &str) -> Vec<(&'static str, String)> {
+    let file = file(text);
+    let controls = Controls::of(&file, None).unwrap();
+    let warnings = filter(&file, check(&file), &controls);
+    warnings.into_iter().map(|w| (w.code.unwrap_or(""), file.source.slice(w.span).to_owned())).collect()
+}
+
+fn rules(text: &str) -> Vec<&'static str> {
+    lints(text).into_iter().map(|(rule, _)| rule).collect()
+}
+
+#[test]
+fn every_rule_has_a_name_of_its_own() {
+    let names: BTreeSet<_> = RULES.iter().map(|rule| rule.name).collect();
+    assert_eq!(names.len(), 22);
+    assert_eq!(find("InvalidBaseImagePlatform").and_then(Rule::url), None);
+    assert_eq!(
+        find("UndefinedVar").and_then(Rule::url).as_deref(),
+        Some("https://docs.docker.com/go/dockerfile/rule/undefined-var/")
+    );
+}
+
+#[test]
+fn each_rule_fires_and_is_silent() {
+    let table: &[(&str, &[&str])] = &[
+        ("FROM a AS Build", &["StageNameCasing"]),
+        ("FROM a AS build", &[]),
+        ("FROM a as build", &["FromAsCasing"]),
+        ("from a AS build", &["FromAsCasing"]),
+        ("from a as build", &[]),
+        ("FROM a\nRUN x \\\n\n y", &["NoEmptyContinuation"]),
+        ("FROM a\nRUN x \\\n # y\n y", &[]),
+        ("FROM a\nrun x\nRUN y", &["ConsistentInstructionCasing"]),
+        ("FROM a\nRun x", &["ConsistentInstructionCasing"]),
+        ("FROM a\nrun x\nrun y", &["ConsistentInstructionCasing"]),
+        ("from a\nrun x", &[]),
+        ("FROM a AS x\nFROM b AS X", &["StageNameCasing", "DuplicateStageName"]),
+        ("FROM a AS scratch", &["ReservedStageName"]),
+        ("FROM a AS context", &["ReservedStageName"]),
+        ("FROM a\nCMD x", &["JSONArgsRecommended"]),
+        ("FROM a\nENTRYPOINT x", &["JSONArgsRecommended"]),
+        ("FROM a\nCMD [\"x\"]", &[]),
+        ("FROM a\nSHELL [\"b\"]\nCMD x", &[]),
+        ("FROM a AS b\nSHELL [\"b\"]\nFROM b\nCMD x", &[]),
+        ("FROM a AS b\nSHELL [\"b\"]\nFROM c\nCMD x", &["JSONArgsRecommended"]),
+        ("FROM a\nMAINTAINER me", &["MaintainerDeprecated"]),
+        ("FROM a\nCMD [\"x\"]\nCMD [\"y\"]", &["MultipleInstructionsDisallowed"]),
+        ("FROM a\nHEALTHCHECK NONE\nHEALTHCHECK CMD x", &["MultipleInstructionsDisallowed"]),
+        ("FROM a\nCMD [\"x\"]\nFROM b\nCMD [\"y\"]", &[]),
+        ("FROM a\nENV x y", &["LegacyKeyValueFormat"]),
+        ("FROM a\nLABEL x y", &["LegacyKeyValueFormat"]),
+        ("FROM a\nENV x=y", &[]),
+        ("FROM --platform=$TARGETPLATFORM a", &["RedundantTargetPlatform"]),
+        ("FROM --platform=${TARGETPLATFORM} a", &["RedundantTargetPlatform"]),
+        ("FROM --platform=$BUILDPLATFORM a", &[]),
+        ("FROM --platform=linux/amd64 a", &["FromPlatformFlagConstDisallowed"]),
+        ("FROM --platform=linux/amd64 a AS build-amd64", &[]),
+        ("FROM a\nARG TOKEN", &["SecretsUsedInArgOrEnv"]),
+        ("FROM a\nENV api_key=x", &["SecretsUsedInArgOrEnv"]),
+        ("FROM a\nENV MY_APIKEY=x GIT_AUTH_TOKEN=y", &["SecretsUsedInArgOrEnv", "SecretsUsedInArgOrEnv"]),
+        ("FROM a\nENV PUBLIC_KEY=x TOKEN_FILE=y MONKEY=z KEY_VERSION=1", &[]),
+        ("ARG TOKEN\nFROM a", &[]),
+        ("FROM a\nEXPOSE 80/TCP", &["ExposeProtoCasing"]),
+        ("FROM a\nEXPOSE 127.0.0.1:80:80 8080:80", &["ExposeInvalidFormat", "ExposeInvalidFormat"]),
+        ("FROM a\nEXPOSE 80/tcp 53/udp 1-2", &[]),
+        ("# x is y\nARG z\nFROM a", &[]),
+    ];
+    for (text, want) in table {
+        assert_eq!(rules(text), *want, "{text}");
+    }
+}
+
+#[test]
+fn a_warning_points_at_the_word_at_fault() {
+    assert_eq!(lints("FROM a\nENV b c"), [("LegacyKeyValueFormat", "b c".to_owned())]);
+    assert_eq!(lints("FROM a\nCMD b\nCMD [\"c\"]")[0].1, "CMD b");
+    assert_eq!(lints("FROM a as b")[0].1, "as");
+}
+
+#[test]
+fn the_file_controls_its_warnings_p_14() {
+    assert_eq!(rules("# check=skip=all\nFROM a AS B\nCMD x"), [""; 0]);
+    assert_eq!(rules("# check=skip=StageNameCasing, Other\nFROM a AS B\nCMD x"), ["JSONArgsRecommended"]);
+    assert_eq!(rules("# check=experimental=all\n\n# nothing\nARG x\nFROM a"), ["InvalidDefinitionDescription"]);
+    let text = "# check=skip=all;experimental=InvalidDefinitionDescription\n\n# nothing\nARG x\nFROM a AS B";
+    assert_eq!(rules(text), ["InvalidDefinitionDescription"]);
+    assert_eq!(rules("# check=experimental=all\n\n# x it is\nARG x\nFROM a"), [""; 0]);
+    let controls = |text: &str| Controls::parse(&Word::new(text, Span::default()));
+    assert!(controls("error=true").unwrap().error);
+    assert_eq!(controls("").unwrap(), Controls::default());
+    for bad in ["skip", "error=maybe", "skipp=x", "error=true;;skip=all"] {
+        assert!(controls(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_comment_controls_the_instruction_below_it() {
+    let text = "FROM a\n# check=skip=JSONArgsRecommended\nCMD x\nFROM b\nCMD y";
+    assert_eq!(lints(text), [("JSONArgsRecommended", "y".to_owned())]);
+    let apart = "FROM a\n# check=skip=JSONArgsRecommended\n\nCMD x";
+    assert_eq!(rules(apart), ["JSONArgsRecommended"]);
+    assert_eq!(rules("FROM a\n# why\n# check = skip=all\nCMD x"), [""; 0]);
+}
