@@ -16,7 +16,16 @@ use crate::ui::console::Console;
 
 mod args;
 mod failure;
+mod history;
+mod images;
+mod info;
+mod inspect;
+mod names;
+mod pull;
 mod request;
+mod save;
+mod store;
+mod table;
 mod version;
 
 use args::{Cli, Command};
@@ -59,6 +68,14 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
     match command {
+        Command::Images(args) => images::run(&args, session),
+        Command::Inspect(args) => inspect::run(&args, session),
+        Command::History(args) => history::run(&args, session),
+        Command::Tag(args) => names::tag(&args, session),
+        Command::Rmi(args) => names::rmi(&args, session),
+        Command::Pull(args) => pull::run(&args, session),
+        Command::Save(args) => save::run(&args, session),
+        Command::Info(args) => info::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }
 }

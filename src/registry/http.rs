@@ -234,8 +234,9 @@ impl Http {
             ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
                 Failed::For(network("connection refused".to_owned()))
             }
-            ureq::Error::HostNotFound => {
-                Failed::For(network(format!("no address for host {}", host_of(&url.authority))))
+            ureq::Error::HostNotFound => Failed::For(network(no_address(url))),
+            ureq::Error::Io(e) if e.to_string().contains("Name or service not known") => {
+                Failed::For(network(no_address(url)))
             }
             ureq::Error::Io(e) => Failed::Again(network(io_reason(e))),
             ureq::Error::Timeout(_) => Failed::Again(network(error.to_string())),
@@ -280,6 +281,10 @@ impl Http {
         agents.insert(route, agent.clone());
         Ok(agent)
     }
+}
+
+fn no_address(url: &Url) -> String {
+    format!("there is no host {}", host_of(&url.authority))
 }
 
 /// A failed exchange, and whether another may succeed.

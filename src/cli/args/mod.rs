@@ -10,8 +10,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod build;
+mod images;
 
 pub(super) use build::{BuildArgs, CheckArgs, NetworkArg, OnFailure, Progress, SourceArgs};
+pub(super) use images::{
+    ArchiveFormat, HistoryArgs, ImagesArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
+};
 
 /// Builds container images from Dockerfiles without a daemon.
 #[derive(Debug, Parser)]
@@ -37,6 +41,22 @@ pub(super) struct Global {
 /// The commands. Each one's arguments and code are in its own file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// List images.
+    Images(ImagesArgs),
+    /// Show everything about images, as JSON.
+    Inspect(InspectArgs),
+    /// Show what made an image, newest first.
+    History(HistoryArgs),
+    /// Give an image further names.
+    Tag(TagArgs),
+    /// Take names away, or forget images.
+    Rmi(RmiArgs),
+    /// Fetch an image from a registry.
+    Pull(PullArgs),
+    /// Write an image to an archive.
+    Save(SaveArgs),
+    /// Show what kiln works with here.
+    Info(InfoArgs),
     /// Print kiln's version.
     Version(VersionArgs),
 }

@@ -1,0 +1,82 @@
+//! `kiln history`: what made an image, newest first.
+
+use serde_json::json;
+
+use crate::oci::config::History;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::image::Image;
+use crate::oci::platform::Platform;
+
+use super::args::{Format, HistoryArgs};
+use super::failure::{Done, SUCCESS};
+use super::{Session, table};
+
+/// Letters of an instruction that fit in a table.
+const SHORT: usize = 60;
+
+/// Prints one line per instruction, those of the base included. Sizes are those of the layers as stored (compressed);
+/// instructions that made no layer show 0B.
+pub(super) fn run(args: &HistoryArgs, session: &mut Session<'_>) -> Done {
+    let store = session.store()?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let (_, image) = store.image(&args.image, &platform)?;
+    let lines = newest_first(&image);
+    match args.format {
+        Format::Json => {
+            let list: Vec<_> = lines
+                .iter()
+                .map(|(entry, layer)| {
+                    json!({
+                        "created": entry.created,
+                        "createdBy": entry.created_by.clone().unwrap_or_default(),
+                        "comment": entry.comment.clone().unwrap_or_default(),
+                        "author": entry.author,
+                        "emptyLayer": layer.is_none(),
+                        "size": layer.map_or(0, |l| l.size),
+                        "layer": layer.map(|l| l.digest),
+                    })
+                })
+                .collect();
+            session.console.data(format_args!("{}", serde_json::Value::from(list)))?;
+        }
+        Format::Text => {
+            let heading = ["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
+            let mut rows = vec![heading.map(str::to_owned).to_vec()];
+            for (entry, layer) in lines {
+                rows.push(vec![
+                    layer.map_or_else(|| "-".to_owned(), |l| table::id(l.digest, args.no_trunc)),
+                    table::time(entry.created),
+                    shorten(entry.created_by.as_deref().unwrap_or_default(), args.no_trunc),
+                    table::size(layer.map_or(0, |l| l.size)),
+                    entry.comment.unwrap_or_default(),
+                ]);
+            }
+            for line in table::lines(&rows) {
+                session.console.data(format_args!("{line}"))?;
+            }
+        }
+    }
+    Ok(SUCCESS)
+}
+
+/// Each entry with the layer it made. An image without history (some tools write none) has one entry per layer.
+fn newest_first(image: &Image) -> Vec<(History, Option<&Descriptor>)> {
+    let mut layers = image.manifest.layers.iter();
+    let mut lines: Vec<_> = if image.config.history.is_empty() {
+        layers.map(|layer| (History::default(), Some(layer))).collect()
+    } else {
+        let entries = image.config.history.iter();
+        entries.map(|entry| (entry.clone(), if entry.empty_layer { None } else { layers.next() })).collect()
+    };
+    lines.reverse();
+    lines
+}
+
+fn shorten(text: &str, whole: bool) -> String {
+    let text = text.replace(['\n', '\t'], " ");
+    if whole || text.chars().count() <= SHORT {
+        return text;
+    }
+    let short: String = text.chars().take(SHORT - 1).collect();
+    format!("{short}…")
+}

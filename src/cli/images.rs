@@ -1,0 +1,132 @@
+//! `kiln images`: what the store has, by name.
+
+use serde_json::json;
+
+use crate::oci::image::Image;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::store::Entry;
+
+use super::args::{Format, ImagesArgs};
+use super::failure::{Done, SUCCESS, chain};
+use super::{Session, table};
+
+/// Prints one line per name, unnamed images last. Sizes are those of the layers as stored (compressed), each counted
+/// once per image. An image that cannot be read is listed, and a warning says why.
+pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
+    let store = session.store()?;
+    let filter = args.name.as_deref().map(Filter::parse).transpose()?;
+    let entries: Vec<Entry> =
+        store.entries()?.into_iter().filter(|e| filter.as_ref().is_none_or(|f| f.admits(e))).collect();
+    if args.quiet {
+        let mut seen = Vec::new();
+        for entry in &entries {
+            if !seen.contains(&entry.target.digest) {
+                seen.push(entry.target.digest);
+                session.console.data(format_args!("{}", table::id(entry.target.digest, args.no_trunc)))?;
+            }
+        }
+        return Ok(SUCCESS);
+    }
+    let mut rows: Vec<(Entry, Option<Image>)> = Vec::new();
+    for entry in entries {
+        match Image::read(&store, &entry.target, &Platform::host()) {
+            Ok(image) => rows.push((entry, Some(image))),
+            Err(e) => {
+                session.console.labelled("warning", &format!("{}: {}", entry.familiar(), chain(&e)));
+                rows.push((entry, None));
+            }
+        }
+    }
+    // Newest first; equal times keep the order of names.
+    rows.sort_by_key(|(_, image)| std::cmp::Reverse(image.as_ref().and_then(|i| i.config.created)));
+    match args.format {
+        Format::Json => {
+            let list: Vec<_> = rows.iter().map(|(entry, image)| as_json(entry, image.as_ref())).collect();
+            session.console.data(format_args!("{}", serde_json::Value::from(list)))?;
+        }
+        Format::Text => {
+            for line in table::lines(&text_rows(args, &rows)) {
+                session.console.data(format_args!("{line}"))?;
+            }
+        }
+    }
+    Ok(SUCCESS)
+}
+
+/// A repository, or one tag in it.
+struct Filter {
+    name: Reference,
+    tag: bool,
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, super::failure::Failure> {
+        let name: Reference = text.parse().map_err(crate::store::Error::InvalidName)?;
+        let last = text.rsplit('/').next().unwrap_or(text);
+        Ok(Self { name, tag: last.contains(':') })
+    }
+
+    fn admits(&self, entry: &Entry) -> bool {
+        entry
+            .name
+            .as_ref()
+            .is_some_and(|name| name.name() == self.name.name() && (!self.tag || name.tag == self.name.tag))
+    }
+}
+
+fn text_rows(args: &ImagesArgs, rows: &[(Entry, Option<Image>)]) -> Vec<Vec<String>> {
+    let mut heading = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+    if args.digests {
+        heading.insert(2, "DIGEST");
+    }
+    let mut lines = vec![heading.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for (entry, image) in rows {
+        let (repository, tag) = parts(entry);
+        let mut line = vec![
+            repository,
+            tag,
+            table::id(entry.target.digest, args.no_trunc),
+            table::time(image.as_ref().and_then(|i| i.config.created)),
+            image.as_ref().map_or_else(|| "-".to_owned(), |i| table::size(i.size())),
+        ];
+        if args.digests {
+            line.insert(2, entry.target.digest.to_string());
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+fn parts(entry: &Entry) -> (String, String) {
+    let none = || "<none>".to_owned();
+    match &entry.name {
+        None => (none(), none()),
+        Some(name) => {
+            let repository = Reference { tag: None, digest: None, ..name.clone() };
+            (repository.familiar(), name.tag.clone().unwrap_or_else(none))
+        }
+    }
+}
+
+fn as_json(entry: &Entry, image: Option<&Image>) -> serde_json::Value {
+    let (repository, tag) = match &entry.name {
+        Some(_) => {
+            let (repository, tag) = parts(entry);
+            (Some(repository), Some(tag))
+        }
+        None => (None, None),
+    };
+    json!({
+        "name": entry.name.as_ref().map(Reference::familiar),
+        "repository": repository,
+        "tag": tag,
+        "id": entry.target.digest,
+        "mediaType": entry.target.media_type,
+        "config": image.map(|i| i.manifest.config.digest),
+        "platform": image.map(|i| i.config.platform.to_string()),
+        "created": image.and_then(|i| i.config.created),
+        "layers": image.map(|i| i.manifest.layers.len()),
+        "size": image.map(Image::size),
+    })
+}

@@ -1,0 +1,31 @@
+//! `kiln pull`: an image from a registry into the store.
+
+use crate::oci::platform::Platform;
+use crate::registry::Client;
+
+use super::Session;
+use super::args::PullArgs;
+use super::failure::{Done, SUCCESS};
+use super::table;
+
+/// Layers fetched at once.
+const JOBS: usize = 4;
+
+/// Fetches what the store lacks of an image. Ok: it is whole and has the name it was asked for by.
+pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
+    let store = session.store()?;
+    let _building = store.share()?;
+    let client = Client::new(session.environment.registry_options(&args.insecure_registry)?);
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let pinned = client.pull(&args.name, &platform, &store, JOBS)?;
+    // Only this platform is here: the name stands for its manifest, not for an index with holes.
+    let target = &pinned.image.descriptor;
+    store.tag(std::slice::from_ref(&args.name), target)?;
+    if args.quiet {
+        session.console.data(format_args!("{}", target.digest))?;
+    } else {
+        let (name, size) = (args.name.familiar(), table::size(pinned.image.size()));
+        session.console.data(format_args!("{name}: {} ({}, {size})", target.digest, pinned.image.config.platform))?;
+    }
+    Ok(SUCCESS)
+}

@@ -1,0 +1,38 @@
+//! `kiln save`: an image as an archive.
+
+use std::path::Path;
+
+use crate::oci::reference::Reference;
+use crate::store::Archive;
+
+use super::Session;
+use super::args::{ArchiveFormat, SaveArgs};
+use super::failure::{Done, Failure, SUCCESS};
+
+/// Writes an image with all its names (or the one it was asked for by) to a file or standard output. Ok: the archive
+/// is whole; a file appears under its name only then. A terminal is refused (O-64).
+pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
+    let store = session.store()?;
+    let found = store.find(&args.image)?;
+    let names: Vec<Reference> = match found.name {
+        Some(name) => vec![name],
+        None => {
+            let entries = store.entries()?.into_iter();
+            entries.filter(|e| e.target.digest == found.target.digest).filter_map(|e| e.name).collect()
+        }
+    };
+    let archive = match args.format {
+        ArchiveFormat::Oci => Archive::Oci,
+        ArchiveFormat::Docker => Archive::Docker,
+    };
+    match args.output.as_deref() {
+        Some(path) if path != Path::new("-") => store.export_file(&found.target, &names, archive, path)?,
+        _ if session.console.out_is_terminal() => {
+            return Err(
+                Failure::usage("an archive is not for a terminal").hint("name a file with -o FILE, or redirect")
+            );
+        }
+        _ => store.export(&found.target, &names, archive, Path::new("standard output"), session.console.raw())?,
+    }
+    Ok(SUCCESS)
+}

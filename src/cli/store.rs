@@ -1,0 +1,53 @@
+//! Opening the store, and its errors as words.
+
+use crate::registry;
+use crate::store::{Error, Store};
+
+use super::Session;
+use super::failure::{Failure, Kind};
+
+impl Session<'_> {
+    /// Opens the store, making it if it is not there.
+    pub(super) fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.store_root()?)?)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let elsewhere = "choose another place with --root or KILN_ROOT";
+        match error {
+            Error::Fs(error) => error.into(),
+            Error::Unusable { .. } => Self::from_error(Kind::Host, &error).hint(elsewhere),
+            Error::Newer { .. } => Self::from_error(Kind::Host, &error).hint("use a newer kiln").hint(elsewhere),
+            Error::NotAStore { .. } => Self::from_error(Kind::Host, &error).hint("choose an empty or new directory"),
+            Error::InvalidName(error) => Self::usage(error.to_string()),
+            Error::NoSuchImage { .. } => Self::from_error(Kind::Build, &error)
+                .hint("`kiln images` lists what there is, `kiln pull` fetches more"),
+            Error::Ambiguous { .. } => Self::from_error(Kind::Build, &error).hint("give more digits, or a name"),
+            other => Self::from_error(Kind::Build, &other),
+        }
+    }
+}
+
+impl From<registry::Error> for Failure {
+    fn from(error: registry::Error) -> Self {
+        use registry::Error as E;
+        let kind = match &error {
+            E::Network { .. } | E::Tls { .. } => Kind::Host,
+            E::Cancelled => Kind::Interrupted,
+            E::Credentials { .. } => Kind::Usage,
+            _ => Kind::Build,
+        };
+        let failure = Self::from_error(kind, &error);
+        match &error {
+            E::Denied { anonymous: true, host, .. } => failure
+                .hint(format!("if the image exists, log in to {host} with a tool that writes ~/.docker/config.json")),
+            E::Denied { .. } => failure.hint("the credentials may be wrong, expired or too weak"),
+            E::Tls { host, .. } => failure.hint(format!(
+                "if {host} cannot prove who it is and that is accepted, name it with --insecure-registry {host}"
+            )),
+            _ => failure,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Columns of text, and the small facts people read in them.
+
+use crate::base::digest::BlobDigest;
+use crate::base::time::Timestamp;
+use crate::ui::sanitize;
+
+/// Rows of equally many cells; the first is the heading. Lines have no trailing blanks.
+pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| sanitize::text(cell).replace(['\n', '\t'], " ")).collect())
+        .collect();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// `12.3MB`: decimal, three digits.
+pub(super) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB", "TB"] {
+        if value < 999.5 || unit == "TB" {
+            return match unit {
+                "B" => format!("{bytes}B"),
+                _ if value < 9.995 => format!("{value:.2}{unit}"),
+                _ if value < 99.95 => format!("{value:.1}{unit}"),
+                _ => format!("{value:.0}{unit}"),
+            };
+        }
+        value /= 1000.0;
+    }
+    String::new()
+}
+
+/// The first twelve digits, or all of it.
+pub(super) fn id(digest: BlobDigest, whole: bool) -> String {
+    if whole { digest.to_string() } else { digest.hex()[..12].to_owned() }
+}
+
+/// `2024-05-01 10:00`, UTC. Images made reproducibly say 1970.
+pub(super) fn time(time: Option<Timestamp>) -> String {
+    match time {
+        Some(time) => time.to_string().get(..16).map(|t| t.replace('T', " ")).unwrap_or_default(),
+        None => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_control_characters_stay_out() {
+        let rows = [vec!["A".into(), "B".into()], vec!["long\u{1b}[2J".into(), "x\ny".into()]];
+        assert_eq!(lines(&rows), ["A             B", "long\\x1b[2J   x y"]);
+    }
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, want) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (12_345, "12.3kB"),
+            (999_999, "1.00MB"),
+            (1_500_000_000, "1.50GB"),
+        ] {
+            assert_eq!(size(bytes), want);
+        }
+        assert_eq!(time(Some(Timestamp::from_secs(1_700_000_000))), "2023-11-14 22:13");
+    }
+}
