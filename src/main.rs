@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use kiln::sandbox::{Reentry, reentry};
+
 fn main() -> ExitCode {
-    ExitCode::from(kiln::cli::main(std::env::args_os()))
+    ExitCode::from(match reentry(std::env::args_os().collect()) {
+        Reentry::Done(code) => code,
+        Reentry::Continue(argv) => kiln::cli::main(argv),
+    })
 }

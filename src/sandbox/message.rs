@@ -100,6 +100,8 @@ pub(super) enum Message {
     Failed(Failure),
     /// Something asked for could not be had and was done without: `(what, why)`.
     Fallback(String, String),
+    /// Made in a plain root for mount targets; to be taken away in the end.
+    Made(Vec<super::stubs::Made>),
     /// The init process of a terminal run hands over the terminal's other end with this message.
     Terminal,
     /// Pid 1 has ended, and with it everything in its namespace.

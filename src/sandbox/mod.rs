@@ -1,19 +1,37 @@
 //! One command inside one root.
 //!
-//! **Holds.** `Launcher::run` starts a [`Spec`] as three actors: this process, a `warden` (a fresh copy of this program
+//! **Holds.** [`Launcher::run`] starts a [`Spec`] as three actors: this process, a `warden` (a fresh copy of this program
 //! that owns the pid namespace and outlives the command), and `init` (pid 1 inside, which sets everything up and becomes
 //! the command). A non-zero exit is `Ok`; `Err` means the command never ran and names the step that failed. When it
 //! returns, every process of the command is dead and no mount is left: mounts live in init's own namespace.
-//! **Order.** `main` calls `reentry` before anything else.
+//! **Order.** `main` calls [`reentry`] before anything else.
 //! **Not here.** Layers, images, Dockerfiles: the caller gives a root and a mount list.
 
 mod cancel;
+mod confine;
 mod error;
+mod exec;
+mod idmap;
+mod init;
+mod launch;
 mod message;
+mod mountfs;
+mod mounts;
+mod problem;
 mod raw;
+mod rootfs;
+mod seccomp;
 mod spec;
+mod stubs;
+mod sys;
+mod system;
+mod user;
+pub mod userns;
+mod warden;
+mod wire;
 
 pub use cancel::Cancel;
 pub use error::Error;
+pub use launch::{Io, Launcher, Outcome, Reentry, reentry};
 pub use message::{Blame, Failure, Stage};
 pub use spec::{DataFile, Device, Exit, Mount, Network, Resources, Rlimit, Rootfs, Scratch, Security, Source, Spec};

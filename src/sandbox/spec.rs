@@ -51,8 +51,6 @@ pub struct Spec {
     pub devices: Vec<Device>,
     /// Memory, CPU and process limits.
     pub resources: Resources,
-    /// Inside, `/proc` belongs to us (true) or is the outer one, bound (a nested container that may not mount one).
-    pub fresh_proc: bool,
 }
 
 impl Spec {
@@ -75,7 +73,6 @@ impl Spec {
             shm_size: 64 << 20,
             devices: Vec::new(),
             resources: Resources::default(),
-            fresh_proc: true,
         }
     }
 }

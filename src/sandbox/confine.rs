@@ -1,0 +1,158 @@
+//! What the command may do: user, capabilities, system calls.
+//!
+//! **Order.** The bounding set shrinks while we still may; then the user changes, keeping what the filter's installation
+//! needs; then the filter; then the last capabilities go. Only exec follows.
+
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit as Limit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::problem::{Doing, Problem, Step};
+use super::seccomp;
+use super::spec::{Rlimit, Security};
+use super::sys;
+use super::user::Identity;
+
+/// Docker's default set: enough for package managers, nothing that reaches beyond the container.
+pub(super) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// Becomes `identity` with the capabilities `security` leaves. no-new-privs stays off, as in the builders this one
+/// stands in for: `RUN sudo …` works, and what it gains is bounded by the bounding set.
+pub(super) fn confine(identity: &Identity, extra_groups: &[u32], security: Security) -> Step<()> {
+    let now = rustix::thread::capabilities(None).doing(|| "read capabilities".to_owned())?;
+    let keep = match security {
+        Security::Sandbox => DEFAULT_CAPABILITIES & now.permitted,
+        Security::Insecure => now.permitted,
+    };
+    if security == Security::Sandbox {
+        shrink_bounding_set(keep)?;
+    }
+    // A new uid would drop every capability at once; the filter still needs one.
+    rustix::thread::set_keep_capabilities(true).doing(|| "keep capabilities".to_owned())?;
+    become_user(identity, extra_groups)?;
+    sys::new_session_keyring().or_else(|e| match e.raw_os_error() {
+        // A kernel without keyrings has none to leak; one around us may forbid the call, and with it every use.
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT) => Ok(()),
+        _ => Err(Problem::host("make a session keyring", &e)),
+    })?;
+    let all =
+        CapabilitySets { effective: now.permitted, permitted: now.permitted, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, all).doing(|| "raise capabilities".to_owned())?;
+    if security == Security::Sandbox {
+        sys::install_filter(seccomp::filter()).doing(|| "install the system call filter".to_owned())?;
+    }
+    rustix::thread::set_keep_capabilities(false).doing(|| "stop keeping capabilities".to_owned())?;
+    let keep = if identity.uid == 0 { keep } else { CapabilitySet::empty() };
+    let last = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, last).doing(|| "drop capabilities".to_owned())
+}
+
+fn shrink_bounding_set(keep: CapabilitySet) -> Step<()> {
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if keep.contains(one) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // Beyond the last one this kernel knows.
+            Err(Errno::INVAL) => break,
+            Err(e) => return Err(Problem::host("shrink the bounding set", &e.into())),
+        }
+    }
+    // Kernels before 4.3 have no ambient set.
+    match rustix::thread::clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(e) => Err(Problem::host("clear the ambient set", &e.into())),
+    }
+}
+
+fn become_user(identity: &Identity, extra_groups: &[u32]) -> Step<()> {
+    let unmapped = |p: Problem| match p.errno() {
+        Some(libc::EINVAL) => p.hint(
+            "this id is not mapped in kiln's user namespace: give the user a range of at least 65536 ids in \
+             /etc/subuid and /etc/subgid",
+        ),
+        Some(libc::EPERM) => p.hint(
+            "kiln runs with a single mapped id, where groups cannot be set: give the user ranges in /etc/subuid and \
+             /etc/subgid, and install newuidmap (package uidmap)",
+        ),
+        _ => p,
+    };
+    let mut groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    groups.extend(extra_groups.iter().map(|gid| Gid::from_raw(*gid)));
+    match rustix::thread::set_thread_groups(&groups) {
+        Ok(()) => {}
+        // With a single mapped id the call is denied whatever it says; for root the groups are what they are.
+        Err(Errno::PERM) if identity.uid == 0 && identity.gid == 0 => {}
+        Err(e) => return Err(unmapped(Problem::host(format!("set groups {:?}", identity.groups), &e.into()))),
+    }
+    let gid = Gid::from_raw(identity.gid);
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .doing(|| format!("set group {}", identity.gid))
+        .map_err(unmapped)?;
+    let uid = Uid::from_raw(identity.uid);
+    rustix::thread::set_thread_res_uid(uid, uid, uid).doing(|| format!("set user {}", identity.uid)).map_err(unmapped)
+}
+
+/// Sets the limits asked for; no core files unless asked, for they would end up in the layer.
+pub(super) fn limit(limits: &[Rlimit]) -> Step<()> {
+    if !limits.iter().any(|limit| limit.name == "core") {
+        let hard = rustix::process::getrlimit(Resource::Core).maximum;
+        let none = Limit { current: Some(0), maximum: hard };
+        rustix::process::setrlimit(Resource::Core, none).doing(|| "set limit core".to_owned())?;
+    }
+    for Rlimit { name, soft, hard } in limits {
+        let resource =
+            resource(name).ok_or_else(|| Problem::request(format!("unknown limit {name:?}")).hint(LIMITS))?;
+        rustix::process::setrlimit(resource, Limit { current: *soft, maximum: *hard }).map_err(|e| {
+            let problem = Problem::host(format!("set limit {name}"), &e.into());
+            match e {
+                Errno::PERM => problem.hint("only root of the host may raise a limit above its hard value"),
+                Errno::INVAL => problem.requested().hint("the soft value may not exceed the hard one"),
+                _ => problem,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+const LIMITS: &str = "known: as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime \
+                      sigpending stack";
+
+/// The resource an option names.
+pub(super) fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
+}

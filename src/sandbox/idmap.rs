@@ -1,0 +1,93 @@
+//! Which ids a user may have inside a namespace of its own.
+
+use std::ffi::OsString;
+
+/// A run of ids: `count` ids that are `outside…` on the host are `inside…` in the namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) inside: u64,
+    pub(super) outside: u64,
+    pub(super) count: u64,
+}
+
+/// The ranges `/etc/subuid` or `/etc/subgid` (`text`) gives to a user: `(start, count)`, in order.
+pub(super) fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u64, u64)> {
+    let by_uid = uid.to_string();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let owner = fields.next()?;
+            if Some(owner) != name && owner != by_uid {
+                return None;
+            }
+            let (start, count) = (fields.next()?.trim().parse().ok()?, fields.next()?.trim().parse().ok()?);
+            (count > 0).then_some((start, count))
+        })
+        .collect()
+}
+
+/// 0 is the user itself, 1 and up are its subordinate ids.
+pub(super) fn map(own: u32, subordinate: &[(u64, u64)]) -> Vec<Range> {
+    let mut out = vec![Range { inside: 0, outside: u64::from(own), count: 1 }];
+    let mut next = 1;
+    for &(start, count) in subordinate {
+        out.push(Range { inside: next, outside: start, count });
+        next += count;
+    }
+    out
+}
+
+/// As the arguments of `newuidmap` and `newgidmap`.
+pub(super) fn arguments(map: &[Range]) -> Vec<OsString> {
+    map.iter().flat_map(|range| [range.inside, range.outside, range.count]).map(|n| n.to_string().into()).collect()
+}
+
+/// How many ids a namespace has, from its `/proc/self/uid_map`.
+pub(super) fn count(uid_map: &str) -> u64 {
+    uid_map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
+}
+
+/// The name `/etc/passwd` (`text`) gives to a user.
+pub(super) fn name_of(text: &str, uid: u32) -> Option<&str> {
+    let uid = uid.to_string();
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBUID: &str =
+        "# comment\nann:100000:65536\nbob:165536:65536\n1000:300000:1000\nann:500000:10\nbad:x:y\nann:1:0\n";
+
+    #[test]
+    fn ranges_belong_to_a_name_or_a_number() {
+        assert_eq!(subordinate(SUBUID, Some("ann"), 1000), [(100_000, 65_536), (300_000, 1_000), (500_000, 10)]);
+        assert_eq!(subordinate(SUBUID, Some("bob"), 1001), [(165_536, 65_536)]);
+        assert_eq!(subordinate(SUBUID, None, 1000), [(300_000, 1_000)]);
+        assert_eq!(subordinate(SUBUID, Some("carl"), 7), []);
+    }
+
+    #[test]
+    fn the_user_is_root_inside_and_the_rest_follows_without_gaps() {
+        let map = map(1000, &[(100_000, 65_536), (500_000, 10)]);
+        let text: Vec<_> = arguments(&map).into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
+        assert_eq!(text.join(" "), "0 1000 1 1 100000 65536 65537 500000 10");
+    }
+
+    #[test]
+    fn a_namespace_knows_its_size() {
+        assert_eq!(count("         0          0 4294967295\n"), 4_294_967_295);
+        assert_eq!(count("0 1000 1\n1 100000 65536\n"), 65_537);
+    }
+
+    #[test]
+    fn users_have_names() {
+        assert_eq!(name_of("root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:\n", 1000), Some("ann"));
+        assert_eq!(name_of("root:x:0:0::/root:/bin/sh\n", 1000), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Pid 1: from a copy of kiln to the command, in one straight procedure.
+//!
+//! The order is the argument:
+//! 1. *Own session, default signals, death with the parent*: from here on nothing of the caller's terminal or habits is
+//!    left (S-73).
+//! 2. *Namespaces* before any mount: what we mount is seen by nobody else and goes away with us.
+//! 3. *Sources opened* before the root exists: host paths are resolved while there is nothing of the image to mislead us.
+//! 4. *Root, then system mounts, then the mounts asked for*: later ones may sit in earlier ones.
+//! 5. *Pivot*: the host's tree is gone. From here on a path means what the command would mean by it.
+//! 6. *User looked up, working directory entered, network, limits* while still root.
+//! 7. *Confinement* last: everything above may use any system call. Then exec.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::process::Signal;
+use rustix::thread::UnshareFlags;
+
+use crate::base::rooted::Root;
+
+use super::message::{Message, Stage};
+use super::mountfs::NODEV;
+use super::problem::{Doing, Problem, Step};
+use super::rootfs::{self, Target};
+use super::spec::{Network, Security, Spec};
+use super::stubs::Kind;
+use super::wire::Wire;
+use super::{confine, exec, launch, mounts, sys, system, user};
+
+/// Becomes the command of `spec`, or says over `wire` why not.
+pub(super) fn run(spec: &Spec, wire: &Wire) -> ! {
+    let mut init = Init { spec, wire, stage: Stage::Start };
+    let problem = match init.procedure() {
+        Err(problem) => problem,
+        Ok(never) => match never {},
+    };
+    let code = i32::from(problem.code_now());
+    // If kiln is gone, nobody is left to tell.
+    let _ = wire.send(&Message::Failed(problem.at(init.stage)));
+    std::process::exit(code)
+}
+
+struct Init<'a> {
+    spec: &'a Spec,
+    wire: &'a Wire,
+    stage: Stage,
+}
+
+impl Init<'_> {
+    fn procedure(&mut self) -> Step<std::convert::Infallible> {
+        let spec = self.spec;
+        own_life()?;
+
+        self.reach(Stage::Namespaces)?;
+        unshare(spec)?;
+
+        self.reach(Stage::Mounts)?;
+        let prepared = mounts::prepare(spec)?;
+
+        self.reach(Stage::Rootfs)?;
+        let targets = targets(&prepared);
+        let attributes = match spec.security {
+            Security::Sandbox => NODEV,
+            Security::Insecure => rustix::mount::MountAttrFlags::empty(),
+        };
+        let mounted = rootfs::mount(&spec.rootfs, &targets, attributes)?;
+        if !mounted.made.is_empty() {
+            self.say(&Message::Made(mounted.made))?;
+        }
+        let root = mounted.root;
+
+        self.reach(Stage::SystemMounts)?;
+        let mut fallbacks = Vec::new();
+        system::mount(&root, spec, &mut fallbacks)?;
+        for (what, why) in fallbacks {
+            self.say(&Message::Fallback(what, why))?;
+        }
+
+        self.reach(Stage::Mounts)?;
+        mounts::attach(&root, prepared)?;
+
+        self.reach(Stage::Pivot)?;
+        pivot(&root)?;
+
+        self.reach(Stage::Network)?;
+        if spec.network != Network::Host {
+            sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;
+        }
+
+        self.reach(Stage::Limits)?;
+        confine::limit(&spec.rlimits)?;
+
+        self.reach(Stage::User)?;
+        let identity = user::resolve(&root, &spec.user)?;
+        enter(&root, &spec.cwd)?;
+        let env = environment(spec, &identity.home);
+        drop(root);
+
+        self.reach(Stage::Confine)?;
+        confine::confine(&identity, &spec.extra_groups, spec.security)?;
+        // Changing the user cleared it.
+        die_with_parent()?;
+
+        self.reach(Stage::Exec)?;
+        Err(exec::exec(&spec.argv, &env))
+    }
+
+    fn reach(&mut self, stage: Stage) -> Step<()> {
+        self.stage = stage;
+        self.say(&Message::Reached(stage))
+    }
+
+    fn say(&self, message: &Message) -> Step<()> {
+        self.wire.send(message).doing(|| "speak to kiln".to_owned())
+    }
+}
+
+fn own_life() -> Step<()> {
+    die_with_parent()?;
+    launch::name_process("kiln:init".as_ref());
+    sys::default_signals();
+    rustix::process::setsid().doing(|| "start a session".to_owned())?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+fn die_with_parent() -> Step<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "ask to die with the parent".to_owned())
+}
+
+fn unshare(spec: &Spec) -> Step<()> {
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
+    if spec.network != Network::Host {
+        flags |= UnshareFlags::NEWNET;
+    }
+    sys::unshare(flags).doing(|| "make namespaces".to_owned())?;
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", flags).doing(|| "make all mounts private".to_owned())?;
+    rustix::system::sethostname(spec.hostname.as_bytes())
+        .doing(|| format!("set the host name {:?}", spec.hostname))
+        .map_err(Problem::requested)
+}
+
+/// Everything that gets mounted over, in order.
+fn targets(prepared: &[mounts::Prepared]) -> Vec<Target> {
+    let system = ["/proc", "/sys", "/dev"].map(|path| Target { path: path.into(), kind: Kind::Dir });
+    let asked = prepared.iter().map(|one| Target { path: one.target.path.clone(), kind: one.target.kind });
+    system.into_iter().chain(asked).collect()
+}
+
+/// Makes `root` the only tree there is: the old one is stacked under it for a moment, then detached whole (S-72).
+fn pivot(root: &Root) -> Step<()> {
+    rustix::process::fchdir(root.as_fd()).doing(|| "enter the root".to_owned())?;
+    rustix::process::pivot_root(".", ".").doing(|| "pivot_root".to_owned())?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's tree".to_owned())?;
+    rustix::process::chdir("/").doing(|| "enter the root".to_owned())
+}
+
+/// Makes and enters the working directory. Looked up without magic links: `/proc/self/fd/N` leads nowhere (S-1).
+fn enter(root: &Root, cwd: &Path) -> Step<()> {
+    let doing = || format!("enter working directory {}", cwd.display());
+    if !cwd.is_absolute() {
+        return Err(Problem::request(format!("working directory {} is not absolute", cwd.display())));
+    }
+    let dir = match root.open_at(cwd.as_os_str(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+            if let Some(names) = super::stubs::missing(root, cwd)? {
+                super::stubs::make_in_place(root, &names, Kind::Dir)
+                    .doing(|| format!("make working directory {}", cwd.display()))
+                    .map_err(Problem::requested)?;
+            }
+            root.open_at(cwd.as_os_str(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+                .doing(doing)
+                .map_err(Problem::requested)?
+        }
+        Err(e) => return Err(Problem::host(doing(), &e).requested()),
+    };
+    rustix::process::fchdir(&dir).doing(doing)?;
+    // The kernel says "(unreachable)" first if it lies outside the root.
+    let here = rustix::process::getcwd(Vec::new()).doing(doing)?;
+    if here.to_bytes().first() != Some(&b'/') {
+        return Err(Problem::request(format!("working directory {} lies outside the root", cwd.display())));
+    }
+    Ok(())
+}
+
+/// What the command finds in its environment.
+fn environment(spec: &Spec, home: &str) -> Vec<(OsString, OsString)> {
+    let mut env = spec.env.clone();
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push((OsString::from("HOME"), OsString::from(home)));
+    }
+    env
+}

@@ -1,0 +1,84 @@
+//! Mounts as descriptors: made detached, attached by descriptor, never by a path somebody could swap (S-2, S-13, S-18).
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::problem::{Doing, Problem, Step};
+use super::sys;
+
+/// Options of a new file system: `(key, value)`.
+pub(super) type Options<'a> = &'a [(&'a str, &'a str)];
+
+/// Every mount inside is `nodev`: the command may make device nodes (they belong to the layer) but never open one.
+pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+
+/// `nosuid,nodev,noexec`.
+pub(super) const INERT: MountAttrFlags =
+    NODEV.union(MountAttrFlags::MOUNT_ATTR_NOSUID).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Read-only, as [`super::sys::set_mount_attributes`] wants it.
+pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+
+/// A new file system, mounted nowhere yet. `what` names it in an error.
+pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, what: &str) -> Step<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).doing(|| format!("mount {what}"))?;
+    for (key, value) in options {
+        fsconfig_set_string(&fs, *key, *value)
+            .doing(|| format!("mount {what}: option {key}={value}"))
+            .map_err(|p| with_log(p, &fs))?;
+    }
+    fsconfig_create(&fs).doing(|| format!("mount {what}")).map_err(|p| with_log(p, &fs))?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(|| format!("mount {what}"))
+}
+
+/// What the kernel's log of this mount says, as the hint.
+pub(super) fn with_log(problem: Problem, fs: &OwnedFd) -> Problem {
+    let mut text = String::new();
+    let Ok(copy) = fs.try_clone() else { return problem };
+    let mut log = std::fs::File::from(copy);
+    let mut line = [0u8; 512];
+    // One message a read; ENODATA ends it.
+    while let Ok(n) = log.read(&mut line) {
+        let said = String::from_utf8_lossy(&line[..n]);
+        let said = said.trim().trim_start_matches(['e', 'w', 'i']).trim();
+        if n == 0 || said.is_empty() {
+            break;
+        }
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(said);
+    }
+    if text.is_empty() { problem } else { problem.hint(format!("the kernel says: {text}")) }
+}
+
+/// A second view of what `at` refers to, with the mounts below it, mounted nowhere yet.
+pub(super) fn view(at: BorrowedFd<'_>, what: &str) -> Step<OwnedFd> {
+    // Recursive, because a user namespace may not look behind mounts it inherited.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(at, c"", flags).doing(|| format!("bind {what}"))
+}
+
+/// Mounts a detached mount over what `target` refers to.
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, what: &str) -> Step<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags).doing(|| format!("mount {what}"))
+}
+
+/// Makes a mount and all below it read-only.
+pub(super) fn read_only(mount: &OwnedFd, what: &str) -> Step<()> {
+    sys::set_mount_attributes(mount.as_fd(), READ_ONLY, true).doing(|| format!("make {what} read-only"))
+}
+
+/// Takes devices away from a mount and all below it.
+pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> Step<()> {
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).doing(|| format!("mount {what} nodev"))
+}

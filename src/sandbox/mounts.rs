@@ -1,0 +1,273 @@
+//! The mounts asked for.
+//!
+//! **Order.** Sources are opened before the root exists and become detached mounts at once: from then on nobody can swap
+//! a name under us (S-2, S-23). They are attached in the order written.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+
+use crate::base::rooted::Root;
+
+use super::mountfs::{self, INERT, NODEV};
+use super::problem::{Doing, Problem, Step};
+use super::rootfs::{self, Target};
+use super::spec::{DataFile, Mount, Security, Source, Spec};
+use super::stubs::{self, Kind};
+
+/// A mount that waits for its target.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Where it goes.
+    pub(super) target: Target,
+    what: String,
+    source: Ready,
+    readonly: bool,
+}
+
+#[derive(Debug)]
+enum Ready {
+    /// Detached already.
+    Mount(OwnedFd),
+    /// Files still to be written to a private tmpfs.
+    Data(Vec<File>),
+}
+
+#[derive(Debug)]
+struct File {
+    name: OsString,
+    bytes: Vec<u8>,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+/// Opens every source of `spec`, `resolv.conf` and `hosts` first.
+pub(super) fn prepare(spec: &Spec) -> Step<Vec<Prepared>> {
+    let mut out = Vec::new();
+    for (path, bytes) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
+        if let Some(bytes) = bytes {
+            out.push(Prepared {
+                target: Target { path: PathBuf::from(path), kind: Kind::File },
+                what: path.to_owned(),
+                source: Ready::Data(vec![file("file", bytes, 0o644, 0, 0)]),
+                readonly: true,
+            });
+        }
+    }
+    for mount in &spec.mounts {
+        out.push(one(mount, spec.security)?);
+    }
+    Ok(out)
+}
+
+fn file(name: impl Into<OsString>, bytes: &[u8], mode: u32, uid: u32, gid: u32) -> File {
+    File { name: name.into(), bytes: bytes.to_vec(), mode, uid, gid }
+}
+
+fn one(mount: &Mount, security: Security) -> Step<Prepared> {
+    let what = mount.target.display().to_string();
+    if stubs::components(&mount.target).is_empty() || !mount.target.is_absolute() {
+        return Err(Problem::request(format!("mount target {what} is not a path below /")));
+    }
+    let devices = security == Security::Insecure;
+    let (source, kind) = match &mount.source {
+        Source::Path(path) => {
+            let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .doing(|| format!("mount {what}: open {}", path.display()))
+                .map_err(Problem::requested)?;
+            bound(fd, &what, devices)?
+        }
+        Source::Inside { root, subpath, no_symlinks } => {
+            bound(inside(root, subpath, *no_symlinks, &what)?, &what, devices)?
+        }
+        Source::Layers { lowers, scratch, userxattr, subpath } => {
+            let attributes = if devices { rustix::mount::MountAttrFlags::empty() } else { NODEV };
+            layers(lowers, scratch.as_ref(), *userxattr, subpath, attributes, &what)?
+        }
+        Source::Tmpfs { size, mode } => {
+            let mode = format!("{mode:o}");
+            let size = size.map(|size| size.to_string());
+            let mut options = vec![("mode", mode.as_str())];
+            options.extend(size.as_deref().map(|size| ("size", size)));
+            let attributes = NODEV | rustix::mount::MountAttrFlags::MOUNT_ATTR_NOSUID;
+            (Ready::Mount(mountfs::new("tmpfs", &options, attributes, &what)?), Kind::Dir)
+        }
+        Source::Data { bytes, mode, uid, gid } => {
+            (Ready::Data(vec![file("file", bytes, *mode, *uid, *gid)]), Kind::File)
+        }
+        Source::Files(files) => {
+            let files = files.iter().map(|DataFile { name, bytes, mode }| file(name, bytes, *mode, 0, 0));
+            (Ready::Data(files.collect()), Kind::Dir)
+        }
+        Source::Socket { path, mode, uid, gid } => {
+            let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .doing(|| format!("mount {what}: open socket {}", path.display()))?;
+            // The socket is one of ours, made for this run, so its own mode and owner may change.
+            let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::chown(own.as_str(), Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
+                .doing(|| format!("mount {what}: give the socket to {uid}:{gid}"))?;
+            rustix::fs::chmod(own.as_str(), Mode::from_raw_mode(*mode))
+                .doing(|| format!("mount {what}: set the socket's mode"))?;
+            bound(fd, &what, false)?
+        }
+    };
+    let target = Target { path: mount.target.clone(), kind };
+    Ok(Prepared { target, what, source, readonly: mount.readonly })
+}
+
+/// A view of what `fd` refers to, without its devices.
+fn bound(fd: OwnedFd, what: &str, devices: bool) -> Step<(Ready, Kind)> {
+    let kind = kind_of(&fd, what)?;
+    let view = mountfs::view(fd.as_fd(), what)?;
+    if !devices {
+        mountfs::no_devices(&view, what)?;
+    }
+    Ok((Ready::Mount(view), kind))
+}
+
+fn kind_of(fd: &OwnedFd, what: &str) -> Step<Kind> {
+    let stat = rustix::fs::fstat(fd).doing(|| format!("mount {what}: look at the source"))?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Kind::Dir,
+        _ => Kind::File,
+    })
+}
+
+/// `subpath` in the directory `root`, resolved by the kernel in one call.
+fn inside(root: &Path, subpath: &Path, no_symlinks: bool, what: &str) -> Step<OwnedFd> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("mount {what}: open {}", root.display()))?;
+    resolve(root, subpath, no_symlinks, what)
+}
+
+fn resolve(root: OwnedFd, subpath: &Path, no_symlinks: bool, what: &str) -> Step<OwnedFd> {
+    let doing = || format!("mount {what}: source {}", subpath.display());
+    if !no_symlinks {
+        return Root::from_fd(root).locate(subpath.as_os_str()).doing(doing).map_err(Problem::requested);
+    }
+    let names = stubs::components(subpath);
+    let path = if names.is_empty() { OsString::from(".") } else { names.join(OsStr::new("/")) };
+    let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&root, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags).map_err(|e| {
+        let problem = Problem::host(doing(), &e.into()).requested();
+        if e == rustix::io::Errno::LOOP { problem.hint("it leads through a symbolic link") } else { problem }
+    })
+}
+
+/// `subpath` in a stack of layers.
+fn layers(
+    lowers: &[PathBuf],
+    scratch: Option<&super::spec::Scratch>,
+    userxattr: bool,
+    subpath: &Path,
+    attributes: rustix::mount::MountAttrFlags,
+    what: &str,
+) -> Step<(Ready, Kind)> {
+    match (lowers, scratch) {
+        ([], None) => {
+            let empty = mountfs::new("tmpfs", &[("mode", "755")], attributes, what)?;
+            let fd = resolve(empty, subpath, false, what)?;
+            let kind = kind_of(&fd, what)?;
+            Ok((Ready::Mount(fd), kind))
+        }
+        ([one], None) => bound(inside(one, subpath, false, what)?, what, false),
+        (_, scratch) => {
+            let dirs = scratch.map(|scratch| (scratch.upper.as_path(), scratch.work.as_path()));
+            let merged = rootfs::stack(lowers, dirs, userxattr, attributes)?;
+            // A view of a part can only be taken of what is attached: here over one of its own directories, in a mount
+            // namespace nobody else sees.
+            let at = scratch.map(|scratch| &scratch.upper).or(lowers.first());
+            let at = at.ok_or_else(|| Problem::request(format!("mount {what}: no layers")))?;
+            let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .doing(|| format!("mount {what}: open {}", at.display()))?;
+            mountfs::attach(merged.as_fd(), at.as_fd(), what)?;
+            let fd = resolve(merged, subpath, false, what)?;
+            let kind = kind_of(&fd, what)?;
+            Ok((Ready::Mount(mountfs::view(fd.as_fd(), what)?), kind))
+        }
+    }
+}
+
+/// Attaches all, in order.
+pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> Step<()> {
+    let mut memory = Memory::default();
+    for Prepared { target, what, source, readonly } in prepared {
+        let mount = match source {
+            Ready::Mount(mount) => mount,
+            Ready::Data(files) => memory.hold(files, target.kind, &what)?,
+        };
+        if readonly {
+            mountfs::read_only(&mount, &what)?;
+        }
+        let at = place(root, &target, &what)?;
+        mountfs::attach(mount.as_fd(), at.as_fd(), &what).map_err(|p| match p.errno() {
+            Some(libc::ENOTDIR) => {
+                p.requested().hint("a directory goes only over a directory, a file only over a file")
+            }
+            _ => p,
+        })?;
+    }
+    Ok(())
+}
+
+/// What `target` refers to now. Targets in the root itself exist by now; one inside an earlier mount is made there.
+fn place(root: &Root, target: &Target, what: &str) -> Step<OwnedFd> {
+    if let Some(names) = stubs::missing(root, &target.path)? {
+        stubs::make_in_place(root, &names, target.kind)
+            .doing(|| format!("mount {what}: make {}", stubs::shown(&names)))
+            .map_err(|p| p.requested().hint("it does not exist in the mount around it"))?;
+    }
+    root.locate(target.path.as_os_str()).doing(|| format!("mount {what}: look it up in the root"))
+}
+
+/// One tmpfs for all files that exist only in memory.
+#[derive(Default)]
+struct Memory {
+    fs: Option<OwnedFd>,
+    count: usize,
+}
+
+impl Memory {
+    fn hold(&mut self, files: Vec<File>, kind: Kind, what: &str) -> Step<OwnedFd> {
+        if self.fs.is_none() {
+            let fs = mountfs::new("tmpfs", &[("mode", "755")], INERT, what)?;
+            // Attached where nobody inside will ever look: over the host's /dev in our own namespace, which the pivot
+            // leaves behind. (A view cannot be taken of what is not attached.)
+            let at = rustix::fs::open("/dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .doing(|| format!("mount {what}: open /dev"))?;
+            mountfs::attach(fs.as_fd(), at.as_fd(), what)?;
+            self.fs = Some(fs);
+        }
+        let Some(fs) = &self.fs else { return Err(Problem::request("no tmpfs")) };
+        self.count += 1;
+        let dir = self.count.to_string();
+        let doing = || format!("mount {what}: write its content");
+        rustix::fs::mkdirat(fs, &dir, Mode::from_raw_mode(0o755)).doing(doing)?;
+        let dir = rustix::fs::openat(fs, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
+        let mut last = None;
+        for File { name, bytes, mode, uid, gid } in files {
+            if name.is_empty() || name == "." || name == ".." || name.to_string_lossy().contains('/') {
+                return Err(Problem::request(format!("mount {what}: {name:?} is no file name")));
+            }
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600)).doing(doing)?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let n = rustix::io::write(&fd, rest).doing(doing)?;
+                rest = &rest[n..];
+            }
+            // Owner before mode: a change of owner clears set-id bits.
+            rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .doing(|| format!("mount {what}: give it to {uid}:{gid}"))?;
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing(doing)?;
+            last = Some(fd);
+        }
+        match (kind, last) {
+            (Kind::File, Some(fd)) => mountfs::view(fd.as_fd(), what),
+            _ => mountfs::view(dir.as_fd(), what),
+        }
+    }
+}

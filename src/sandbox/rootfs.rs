@@ -1,0 +1,185 @@
+//! The file system the command sees at `/`.
+//!
+//! **Order.** The overlay is mounted with a stub layer lowest that holds the mount targets. If a target then turns out to
+//! lead elsewhere (a link in an image whose end does not exist), the stub layer gets that end and the overlay is mounted
+//! anew: nothing we mount over is ever created through the overlay, where it would land in the upper.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+
+use crate::base::rooted::Root;
+
+use super::mountfs::{self, with_log};
+use super::problem::{Doing, Problem, Step};
+use super::spec::Rootfs;
+use super::stubs::{self, Kind, Made};
+
+/// A mount target, in the order it is mounted.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// As asked for.
+    pub(super) path: PathBuf,
+    /// What goes over it.
+    pub(super) kind: Kind,
+}
+
+/// One overlay, opened but not mounted.
+struct Layers {
+    lowers: Vec<OwnedFd>,
+    writable: Option<(OwnedFd, OwnedFd)>,
+    userxattr: bool,
+    volatile: bool,
+}
+
+/// The mounted root, attached in this mount namespace.
+pub(super) struct Mounted {
+    /// Its root directory.
+    pub(super) root: Root,
+    /// What was made in place for mount targets.
+    pub(super) made: Vec<Made>,
+}
+
+/// Mounts the root so that every target that is not inside an earlier mount exists.
+pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFlags) -> Step<Mounted> {
+    match rootfs {
+        Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile } => {
+            let (stub, stub_path) = (directory(stub)?, stub);
+            let mut layers = Layers {
+                lowers: lowers.iter().map(|path| directory(path)).collect::<Step<_>>()?,
+                writable: Some((directory(upper)?, directory(work)?)),
+                userxattr: *userxattr,
+                volatile: *volatile,
+            };
+            layers.lowers.push(directory(stub_path)?);
+            for target in targets {
+                let names = stubs::components(&target.path);
+                stubs::make(stub.as_fd(), &names, target.kind)
+                    .doing(|| format!("make mount target {} in the stub layer", target.path.display()))?;
+            }
+            let fd = overlay_with_targets(&layers, &stub, targets, attributes)?;
+            mountfs::attach(fd.as_fd(), stub.as_fd(), "the root overlay")?;
+            Ok(Mounted { root: Root::from_fd(fd), made: Vec::new() })
+        }
+        Rootfs::Dir(path) => {
+            let dir = directory(path)?;
+            let fd = mountfs::view(dir.as_fd(), &format!("the root {}", path.display()))?;
+            if attributes.contains(mountfs::NODEV) {
+                mountfs::no_devices(&fd, "the root")?;
+            }
+            mountfs::attach(fd.as_fd(), dir.as_fd(), "the root")?;
+            let root = Root::from_fd(fd);
+            let mut made = Vec::new();
+            for target in outermost(targets) {
+                if let Some(names) = stubs::missing(&root, &target.path)? {
+                    let new = stubs::make_in_place(&root, &names, target.kind);
+                    made.extend(new.doing(|| format!("make mount target {}", stubs::shown(&names)))?);
+                }
+            }
+            Ok(Mounted { root, made })
+        }
+    }
+}
+
+/// A stack of layers, detached; writable if `scratch` says where.
+pub(super) fn stack(
+    lowers: &[PathBuf],
+    scratch: Option<(&Path, &Path)>,
+    userxattr: bool,
+    attributes: MountAttrFlags,
+) -> Step<OwnedFd> {
+    let writable = match scratch {
+        Some((upper, work)) => Some((directory(upper)?, directory(work)?)),
+        None => None,
+    };
+    let lowers = lowers.iter().map(|path| directory(path)).collect::<Step<Vec<_>>>()?;
+    overlay(&Layers { lowers, writable, userxattr, volatile: true }, attributes)
+}
+
+fn directory(path: &Path) -> Step<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).doing(|| format!("open {}", path.display()))
+}
+
+/// Mounts, looks whether all targets exist, and mounts again with what was missing until they do.
+fn overlay_with_targets(
+    layers: &Layers,
+    stub: &OwnedFd,
+    targets: &[Target],
+    attributes: MountAttrFlags,
+) -> Step<OwnedFd> {
+    for _ in 0..8 {
+        let root = Root::from_fd(overlay(layers, attributes)?);
+        let mut complete = true;
+        for target in outermost(targets) {
+            if let Some(names) = stubs::missing(&root, &target.path)? {
+                complete = false;
+                stubs::make(stub.as_fd(), &names, target.kind)
+                    .doing(|| format!("make mount target {} in the stub layer", stubs::shown(&names)))?;
+            }
+        }
+        let fd = root.as_fd().try_clone_to_owned().doing(|| "copy a descriptor".to_owned())?;
+        if complete {
+            return Ok(fd);
+        }
+        drop((root, fd));
+        if let Some((_, work)) = &layers.writable {
+            forget_volatile(work);
+        }
+    }
+    Err(Problem::request("the mount targets lead through links that change as they are mounted"))
+}
+
+/// Targets not inside an earlier one: those can be looked up before anything is mounted.
+fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
+    let names: Vec<Vec<OsString>> = targets.iter().map(|target| stubs::components(&target.path)).collect();
+    targets.iter().enumerate().filter_map(move |(i, target)| {
+        let inside = names[..i].iter().any(|earlier| stubs::is_below(&names[i], earlier));
+        (!inside).then_some(target)
+    })
+}
+
+/// A volatile overlay leaves a mark that forbids mounting its work directory again; nothing was written through this
+/// one.
+fn forget_volatile(work: &OwnedFd) {
+    for path in ["work/incompat/volatile", "work/incompat", "work"] {
+        let _ = rustix::fs::unlinkat(work, path, AtFlags::REMOVEDIR);
+    }
+}
+
+fn overlay(layers: &Layers, attributes: MountAttrFlags) -> Step<OwnedFd> {
+    let what = || "mount overlay".to_owned();
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(what).map_err(|p| {
+        let missing = p.errno() == Some(libc::ENODEV);
+        if missing { p.hint("this kernel has no overlayfs (modprobe overlay)") } else { p }
+    })?;
+    let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value).doing(|| format!("mount overlay: {key}"));
+    // By descriptor: short whatever the paths are, and mountinfo inside shows no path of the host (S-72).
+    let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    for lower in &layers.lowers {
+        set("lowerdir+", &path(lower)).map_err(|p| with_log(p, &fs))?;
+    }
+    if let Some((upper, work)) = &layers.writable {
+        set("upperdir", &path(upper)).map_err(|p| with_log(p, &fs))?;
+        set("workdir", &path(work)).map_err(|p| with_log(p, &fs))?;
+        // What the layer is read from must not depend on a module parameter of the host.
+        if !layers.userxattr {
+            set("redirect_dir", "off")?;
+            set("metacopy", "off")?;
+        }
+        set("index", "off")?;
+    }
+    if layers.userxattr {
+        fsconfig_set_flag(&fs, "userxattr").doing(what)?;
+    }
+    if layers.volatile && layers.writable.is_some() {
+        fsconfig_set_flag(&fs, "volatile").doing(what)?;
+    }
+    fsconfig_create(&fs).doing(what).map_err(|p| with_log(p, &fs))?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(what)
+}

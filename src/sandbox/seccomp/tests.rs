@@ -1,0 +1,129 @@
+use super::*;
+
+/// What the kernel would do: runs `program` over one call.
+fn run(program: &[Instruction], arch: u32, number: u32, first: u32) -> u32 {
+    let (mut at, mut a) = (0usize, 0u32);
+    loop {
+        let Instruction { code, jt, jf, k } = program[at];
+        at += 1;
+        let skip = |yes: bool| usize::from(if yes { jt } else { jf });
+        match code {
+            LOAD => {
+                a = match k {
+                    NUMBER => number,
+                    ARCH => arch,
+                    FIRST => first,
+                    other => panic!("loads offset {other}"),
+                }
+            }
+            RETURN => return k,
+            EQUAL => at += skip(a == k),
+            GREATER => at += skip(a > k),
+            ANY_BIT => at += skip(a & k != 0),
+            JUMP => at += k as usize,
+            other => panic!("unknown instruction {other:#x}"),
+        }
+    }
+}
+
+const ALL: [Arch; 4] = [Arch::X86_64, Arch::I386, Arch::Aarch64, Arch::Arm];
+
+#[test]
+fn every_call_of_the_tables_is_refused_on_every_architecture() {
+    // S-70
+    let program = program(&ALL);
+    for arch in ALL {
+        for (name, number) in arch.refused() {
+            assert_eq!(run(&program, arch.audit(), number, 0), EPERM, "{name} on {arch:?}");
+        }
+        assert_eq!(run(&program, arch.audit(), arch.special()[1], 0), ENOSYS, "clone3 on {arch:?}");
+    }
+}
+
+#[test]
+fn ordinary_calls_are_allowed() {
+    let program = program(&ALL);
+    // read, write, execve, ptrace; then the newest that programs probe for.
+    for (arch, numbers) in [
+        (Arch::X86_64, [0, 1, 59, 101, 435 + 4, 462]),
+        (Arch::I386, [3, 4, 11, 26, 439, 462]),
+        (Arch::Aarch64, [63, 64, 221, 117, 439, 462]),
+        (Arch::Arm, [3, 4, 11, 26, 439, 0x000F_0005]),
+    ] {
+        for number in numbers {
+            assert_eq!(run(&program, arch.audit(), number, 0), ALLOW, "{number} on {arch:?}");
+        }
+    }
+}
+
+#[test]
+fn clone_makes_processes_but_no_namespaces() {
+    let program = program(&ALL);
+    for arch in ALL {
+        let clone = arch.special()[0];
+        let call = |flags| run(&program, arch.audit(), clone, flags);
+        assert_eq!(call(0x0120_0011), ALLOW, "fork on {arch:?}");
+        assert_eq!(call(0x003D_0F00), ALLOW, "a thread on {arch:?}");
+        for flag in [0x0002_0000u32, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
+            assert_eq!(call(flag | 17), EPERM, "{flag:#x} on {arch:?}");
+        }
+    }
+}
+
+#[test]
+fn personality_and_socket_are_looked_at_more_closely() {
+    let program = program(&ALL);
+    for arch in ALL {
+        let [_, _, personality, socket] = arch.special();
+        for allowed in PERSONALITIES {
+            assert_eq!(run(&program, arch.audit(), personality, allowed), ALLOW, "{allowed:#x}");
+        }
+        for refused in [0x0004_0000, 1, 0x0040_0000] {
+            assert_eq!(run(&program, arch.audit(), personality, refused), EPERM, "{refused:#x}");
+        }
+        assert_eq!(run(&program, arch.audit(), socket, 2), ALLOW);
+        assert_eq!(run(&program, arch.audit(), socket, AF_VSOCK), EPERM);
+    }
+}
+
+#[test]
+fn unknown_calls_and_interfaces_do_not_exist() {
+    let program = program(&ALL);
+    for arch in [Arch::X86_64, Arch::I386, Arch::Aarch64] {
+        assert_eq!(run(&program, arch.audit(), NEWEST + 1, 0), ENOSYS);
+        assert_eq!(run(&program, arch.audit(), u32::MAX, 0), ENOSYS);
+    }
+    // x32 numbers carry a bit; without the check mount would pass as 0x40000000 + 165.
+    assert_eq!(run(&program, Arch::X86_64.audit(), X32 | 165, 0), ENOSYS);
+    assert_eq!(run(&program, 0x1234, 0, 0), ENOSYS);
+}
+
+#[test]
+fn the_program_fits_the_kernels_limit() {
+    assert!(program(&ALL).len() <= 4096);
+    assert!(!filter().is_empty());
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_native_column_agrees_with_the_c_library() {
+    let numbers: std::collections::BTreeMap<&str, u32> = Arch::X86_64.refused().collect();
+    for (name, number) in [
+        ("mount", libc::SYS_mount),
+        ("unshare", libc::SYS_unshare),
+        ("keyctl", libc::SYS_keyctl),
+        ("bpf", libc::SYS_bpf),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at),
+        ("io_uring_setup", libc::SYS_io_uring_setup),
+        ("setns", libc::SYS_setns),
+        ("pivot_root", libc::SYS_pivot_root),
+        ("userfaultfd", libc::SYS_userfaultfd),
+        ("perf_event_open", libc::SYS_perf_event_open),
+        ("move_mount", libc::SYS_move_mount),
+        ("kexec_load", libc::SYS_kexec_load),
+    ] {
+        assert_eq!(i64::from(numbers[name]), number, "{name}");
+    }
+    let special = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_personality, libc::SYS_socket];
+    assert_eq!(Arch::X86_64.special().map(i64::from), special);
+}

@@ -1,0 +1,198 @@
+//! Mount targets that do not exist in the root.
+//!
+//! **Holds.** A target is made where the mount needs it and nowhere else: in the stub layer of an overlay, or in a plain
+//! root, from which it is taken away again afterwards if still empty. Links are followed as the command would follow
+//! them, inside the root only (S-3, S-18).
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::base::rooted::Root;
+
+use super::problem::{Doing, Problem, Step};
+use super::raw;
+
+/// What a mount goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A directory.
+    Dir,
+    /// A file.
+    File,
+}
+
+/// Something made in a plain root, to be taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Made {
+    /// Path in the root, without links.
+    #[serde(with = "raw")]
+    path: PathBuf,
+    /// The parent's modification time before.
+    mtime: (i64, i64),
+}
+
+/// The components of an absolute path, `.` dropped and `..` taken back.
+pub(super) fn components(path: &Path) -> Vec<OsString> {
+    let mut out = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name.to_owned()),
+            Component::ParentDir => drop(out.pop()),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Makes `path` below `dir`, a directory of our own that holds no links.
+pub(super) fn make(dir: BorrowedFd<'_>, path: &[OsString], kind: Kind) -> io::Result<()> {
+    let mut at: Option<OwnedFd> = None;
+    for (i, name) in path.iter().enumerate() {
+        let here = at.as_ref().map_or(dir, |fd| fd.as_fd());
+        if i + 1 == path.len() && kind == Kind::File {
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::openat(here, name, flags, Mode::from_raw_mode(0o644))?;
+            return Ok(());
+        }
+        match rustix::fs::mkdirat(here, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        if i + 1 < path.len() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            at = Some(rustix::fs::openat(here, name, flags, Mode::empty())?);
+        }
+    }
+    Ok(())
+}
+
+/// The path that has to be made for `target` to exist in `root`, links resolved; `None` if it exists.
+pub(super) fn missing(root: &Root, target: &Path) -> Step<Option<Vec<OsString>>> {
+    let doing = || format!("look up mount target {}", target.display());
+    match root.locate(target.as_os_str()) {
+        Ok(_) => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+        Err(e) => return Err(Problem::host(doing(), &e).requested()),
+    }
+    let mut todo: Vec<OsString> = Vec::new();
+    push_reversed(&mut todo, target);
+    let mut done: Vec<OsString> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = todo.pop() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        done.push(name);
+        let here = joined(&done);
+        let found = match root.locate_nofollow(&here) {
+            Ok(found) => found,
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                while let Some(name) = todo.pop() {
+                    if name == ".." {
+                        done.pop();
+                    } else {
+                        done.push(name);
+                    }
+                }
+                return Ok(Some(done));
+            }
+            Err(e) => return Err(Problem::host(doing(), &e).requested()),
+        };
+        let stat = rustix::fs::fstat(&found).doing(doing)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            links += 1;
+            if links > 40 {
+                return Err(Problem::host(doing(), &io::Error::from_raw_os_error(libc::ELOOP)).requested());
+            }
+            let to = rustix::fs::readlinkat(&found, c"", Vec::new()).doing(doing)?;
+            let to = PathBuf::from(OsString::from_vec(to.into_bytes()));
+            done.pop();
+            if to.is_absolute() {
+                done.clear();
+            }
+            push_reversed(&mut todo, &to);
+        }
+    }
+    Ok(Some(done))
+}
+
+fn push_reversed(todo: &mut Vec<OsString>, path: &Path) {
+    let names: Vec<OsString> = path
+        .components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsString::from("..")),
+            _ => None,
+        })
+        .collect();
+    todo.extend(names.into_iter().rev());
+}
+
+fn joined(names: &[OsString]) -> OsString {
+    names.join(OsStr::new("/"))
+}
+
+/// Makes what is missing of `path` (links already resolved) in a root that is written in place.
+pub(super) fn make_in_place(root: &Root, path: &[OsString], kind: Kind) -> io::Result<Vec<Made>> {
+    let mut made = Vec::new();
+    for end in 1..=path.len() {
+        let here = joined(&path[..end]);
+        let (parent, name) = root.parent(&here)?;
+        let before = rustix::fs::statat(parent.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+        let mtime = (before.st_mtime, before.st_mtime_nsec as i64);
+        let one = [name];
+        match rustix::fs::statat(parent.as_fd(), &one[0], AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => continue,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+        make(parent.as_fd(), &one, if end == path.len() { kind } else { Kind::Dir })?;
+        made.push(Made { path: PathBuf::from(here), mtime });
+    }
+    Ok(made)
+}
+
+/// Takes away, last first, what is still as we made it: an empty directory, an empty file. Every path is looked up again
+/// inside the root and the last name never followed, so a link put in its place is left alone (S-3).
+pub(super) fn take_away(root: &Root, made: &[Made]) {
+    for Made { path, mtime } in made.iter().rev() {
+        let Ok((parent, name)) = root.parent(path.as_os_str()) else { continue };
+        let Ok(stat) = rustix::fs::statat(parent.as_fd(), &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let removed = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => rustix::fs::unlinkat(parent.as_fd(), &name, AtFlags::REMOVEDIR),
+            FileType::RegularFile if stat.st_size == 0 => rustix::fs::unlinkat(parent.as_fd(), &name, AtFlags::empty()),
+            _ => continue,
+        };
+        // Not empty any more: the command used it, so it stays.
+        if removed.is_ok() {
+            let keep = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+            let back = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1 };
+            let times = Timestamps { last_access: keep, last_modification: back };
+            let path = parent.open_at(OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+            let _ = path.map(|fd| rustix::fs::futimens(&fd, &times));
+        }
+    }
+}
+
+/// `path` is `of`, or lies below it.
+pub(super) fn is_below(path: &[OsString], of: &[OsString]) -> bool {
+    path.len() >= of.len() && path[..of.len()] == *of
+}
+
+/// The bytes of a path, for a message.
+pub(super) fn shown(path: &[OsString]) -> String {
+    let mut out = String::new();
+    for name in path {
+        out.push('/');
+        out.push_str(&String::from_utf8_lossy(name.as_bytes()));
+    }
+    out
+}

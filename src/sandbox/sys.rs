@@ -1,0 +1,194 @@
+//! System calls that have no safe wrapper in the crates we use.
+//!
+//! **Holds.** The crate's only `unsafe`. Each function is safe to call: it checks or fixes whatever the kernel trusts.
+
+#![expect(unsafe_code, reason = "the one module of raw system calls")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::raw::{c_int, c_long, c_ulong};
+
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// The kernel's answer as a result.
+fn check(answer: c_long) -> io::Result<c_long> {
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// Which side of a fork this is.
+pub(super) enum Fork {
+    /// The original, with the child's pid.
+    Parent(Pid),
+    /// The copy.
+    Child,
+}
+
+/// Forks. Refused (`EBUSY`) unless this process has one thread: the copy of a threaded process may find any lock
+/// held for ever.
+pub(super) fn fork() -> io::Result<Fork> {
+    let threads = rustix::fs::stat("/proc/self/task")?.st_nlink;
+    if threads != 3 {
+        return Err(rustix::io::Errno::BUSY.into());
+    }
+    // SAFETY: one thread, so the copy's locks and allocator are in the state this thread left them in.
+    let pid = check(c_long::from(unsafe { libc::fork() }))?;
+    Ok(match Pid::from_raw(pid as i32) {
+        Some(pid) => Fork::Parent(pid),
+        None => Fork::Child,
+    })
+}
+
+/// The socket a parent left open for us under this number; `None` if there is no such socket.
+pub(super) fn inherited_socket(number: i32) -> Option<OwnedFd> {
+    if number <= 2 {
+        return None;
+    }
+    // SAFETY: asks about a number; one that is not open answers EBADF.
+    let flags = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if flags < 0 {
+        return None;
+    }
+    // SAFETY: it is open, above the standard three, and this runs first in `main`: nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    let stat = rustix::fs::fstat(&fd).ok()?;
+    (rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Socket).then_some(fd)
+}
+
+/// Gives every signal its default action and unblocks all.
+pub(super) fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no code; KILL, STOP and libc's own two refuse, which is as it should be.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Leaves namespaces for new ones.
+pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
+    if namespaces.contains(UnshareFlags::FILES) {
+        return Err(rustix::io::Errno::INVAL.into());
+    }
+    // SAFETY: without `FILES` no descriptor another thread knows changes its meaning.
+    Ok(unsafe { rustix::thread::unshare_unsafe(namespaces) }?)
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: c_ulong = 4;
+    // SAFETY: only a flag of descriptors changes; none is closed.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_close_range, c_ulong::from(first), c_ulong::from(u32::MAX), CLOSE_RANGE_CLOEXEC)
+    };
+    match check(answer) {
+        Ok(_) => Ok(()),
+        // Before Linux 5.11 there is no such flag (5.9: no such call): one by one.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+            for fd in first..1024 {
+                // SAFETY: as above; a number that is not open answers EBADF.
+                unsafe { libc::fcntl(fd as c_int, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+            Ok(())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Adds mount attributes (`MOUNT_ATTR_*`) to a mount, or to its whole tree.
+pub(super) fn set_mount_attributes(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns_fd: u64,
+    }
+    let attr = MountAttr { set: attributes, clear: 0, propagation: 0, userns_fd: 0 };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path is a constant C string, `attr` is laid out as `struct mount_attr` and its size is given.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            c_long::from(mount.as_raw_fd()),
+            c"".as_ptr(),
+            c_ulong::from(flags as u32),
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    check(answer).map(drop)
+}
+
+/// Starts a new, empty session keyring: the one inherited is the user's (S-74).
+pub(super) fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0) }).map(drop)
+}
+
+/// One classic BPF instruction, as `struct sock_filter`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Instruction {
+    /// Operation.
+    pub(super) code: u16,
+    /// How far to jump if true.
+    pub(super) jt: u8,
+    /// How far to jump if false.
+    pub(super) jf: u8,
+    /// Operand.
+    pub(super) k: u32,
+}
+
+/// Installs a system call filter for good. Needs `CAP_SYS_ADMIN` or no-new-privs.
+pub(super) fn install_filter(program: &[Instruction]) -> io::Result<()> {
+    #[repr(C)]
+    struct Program {
+        len: u16,
+        filter: *const Instruction,
+    }
+    const SECCOMP_SET_MODE_FILTER: c_long = 1;
+    const SPEC_ALLOW: c_ulong = 1 << 2;
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let program = Program { len, filter: program.as_ptr() };
+    // SAFETY: `program` points at `len` instructions that live until the call returns; the kernel verifies them.
+    let install = |flags: c_ulong| unsafe {
+        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    };
+    match check(install(SPEC_ALLOW)) {
+        // Kernels before 4.17 know no such flag; it only spares a mitigation the program could ask for itself.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => check(install(0)).map(drop),
+        other => other.map(drop),
+    }
+}
+
+/// Brings the loopback interface of this network namespace up.
+pub(super) fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: `ifreq` is plain data for which all zeroes is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as _;
+    request.ifr_name[1] = b'o' as _;
+    // SAFETY: both calls get a socket and an `ifreq` with a terminated name; the union field read was set by the first.
+    unsafe {
+        check(c_long::from(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request)))?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as i16;
+        check(c_long::from(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threaded_process_does_not_fork() {
+        let answer = std::thread::spawn(|| fork().err().and_then(|e| e.raw_os_error()));
+        assert_eq!(answer.join().ok().flatten(), Some(libc::EBUSY));
+    }
+}

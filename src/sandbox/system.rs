@@ -1,0 +1,272 @@
+//! `/proc`, `/sys` and `/dev` as the command sees them.
+//!
+//! **Order.** All three are attached by descriptor to what their path means inside the root; what is masked is opened
+//! through the descriptor of the file system just mounted, so no link in the image and no race can redirect it (S-13).
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+use crate::base::rooted::Root;
+
+use super::mountfs::{self, INERT, NODEV};
+use super::problem::{Doing, Problem, Step};
+use super::spec::{Device, Security, Spec};
+
+/// Hidden: kernel memory, keys, and what tells one tenant about another (S-71).
+const MASKED_PROC: &[&str] = &[
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+];
+const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
+/// Shown but not writable.
+const READ_ONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+/// The devices every program may expect.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// What could not be had and why: `(what, why)`.
+pub(super) type Fallbacks = Vec<(String, String)>;
+
+/// Mounts all three.
+pub(super) fn mount(root: &Root, spec: &Spec, fallbacks: &mut Fallbacks) -> Step<()> {
+    let masks = spec.security == Security::Sandbox;
+    let null = if masks { Some(Masks::new()?) } else { None };
+    let proc = proc(root, fallbacks)?;
+    let sys = sys(root, spec)?;
+    if let Some(masks) = &null {
+        masks.hide(&proc, "/proc", MASKED_PROC)?;
+        masks.hide(&sys, "/sys", MASKED_SYS)?;
+        for path in READ_ONLY_PROC {
+            freeze(&proc, "/proc", path)?;
+        }
+    }
+    dev(root, spec)
+}
+
+fn target(root: &Root, path: &str) -> Step<OwnedFd> {
+    root.locate(OsStr::new(path)).doing(|| format!("mount {path}: look it up in the root"))
+}
+
+/// A fresh `/proc` of our pid namespace; where a container around us forbids that, its own one.
+fn proc(root: &Root, fallbacks: &mut Fallbacks) -> Step<OwnedFd> {
+    let target = target(root, "/proc")?;
+    let fd = match mountfs::new("proc", &[], INERT, "/proc") {
+        Ok(fd) => fd,
+        Err(problem) if problem.errno() == Some(libc::EPERM) => {
+            fallbacks.push((
+                "a /proc of its own".to_owned(),
+                "the container around kiln hides parts of its /proc, so the kernel allows no new one; \
+                 processes of that container are visible"
+                    .to_owned(),
+            ));
+            let outer = open(rustix::fs::CWD, "/proc").doing(|| "open /proc".to_owned())?;
+            mountfs::view(outer.as_fd(), "/proc")?
+        }
+        Err(problem) => return Err(problem),
+    };
+    mountfs::attach(fd.as_fd(), target.as_fd(), "/proc")?;
+    Ok(fd)
+}
+
+/// `/sys`, read-only: our own if the network namespace is ours, else the host's.
+fn sys(root: &Root, spec: &Spec) -> Step<OwnedFd> {
+    let target = target(root, "/sys")?;
+    let attributes = match spec.security {
+        Security::Sandbox => INERT | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Security::Insecure => INERT,
+    };
+    let fd = match mountfs::new("sysfs", &[], attributes, "/sys") {
+        Ok(fd) => fd,
+        // A user namespace that shares the host's network may not mount one.
+        Err(problem) if problem.errno() == Some(libc::EPERM) => {
+            let outer = open(rustix::fs::CWD, "/sys").doing(|| "open /sys".to_owned())?;
+            let fd = mountfs::view(outer.as_fd(), "/sys")?;
+            mountfs::read_only(&fd, "/sys")?;
+            fd
+        }
+        Err(problem) => return Err(problem),
+    };
+    mountfs::attach(fd.as_fd(), target.as_fd(), "/sys")?;
+    Ok(fd)
+}
+
+/// What goes over masked paths.
+struct Masks {
+    file: OwnedFd,
+}
+
+impl Masks {
+    fn new() -> Step<Self> {
+        Ok(Self { file: device("/dev/null")? })
+    }
+
+    /// Covers what exists of `paths`.
+    fn hide(&self, fs: &OwnedFd, of: &str, paths: &[&str]) -> Step<()> {
+        for path in paths {
+            let Some((at, kind)) = find(fs, of, path)? else { continue };
+            let what = format!("a mask over {of}/{path}");
+            let mount = match kind {
+                FileType::Directory => mountfs::new("tmpfs", &[("mode", "555")], INERT, &what)?,
+                _ => mountfs::view(self.file.as_fd(), &what)?,
+            };
+            mountfs::read_only(&mount, &what)?;
+            mountfs::attach(mount.as_fd(), at.as_fd(), &what)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes one path of `fs` read-only.
+fn freeze(fs: &OwnedFd, of: &str, path: &str) -> Step<()> {
+    let Some((at, _)) = find(fs, of, path)? else { return Ok(()) };
+    let what = format!("{of}/{path}");
+    let mount = mountfs::view(at.as_fd(), &what)?;
+    mountfs::read_only(&mount, &what)?;
+    mountfs::attach(mount.as_fd(), at.as_fd(), &what)
+}
+
+/// A path in `fs`, and its type; `None` if this kernel has none.
+fn find(fs: &OwnedFd, of: &str, path: &str) -> Step<Option<(OwnedFd, FileType)>> {
+    match rustix::fs::openat(fs, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(fd) => {
+            let stat = rustix::fs::fstat(&fd).doing(|| format!("look at {of}/{path}"))?;
+            Ok(Some((fd, FileType::from_raw_mode(stat.st_mode))))
+        }
+        Err(Errno::NOENT | Errno::ACCESS) => Ok(None),
+        Err(e) => Err(Problem::host(format!("look at {of}/{path}"), &e.into())),
+    }
+}
+
+fn open(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> std::io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(dir, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A view of one device of the host. That it is a character device is checked on the descriptor that is mounted (S-13).
+fn host_device(path: &str) -> Step<OwnedFd> {
+    mountfs::view(device(path)?.as_fd(), path)
+}
+
+fn device(path: &str) -> Step<OwnedFd> {
+    let fd = open(rustix::fs::CWD, path).doing(|| format!("open {path}"))?;
+    let stat = rustix::fs::fstat(&fd).doing(|| format!("look at {path}"))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
+        return Err(Problem::host(format!("{path} of the host is no device"), &std::io::Error::other("")));
+    }
+    Ok(fd)
+}
+
+/// A small `/dev` of our own. The file system itself is `nodev`: a node made in it does not open; the devices are
+/// views of the host's.
+fn dev(root: &Root, spec: &Spec) -> Step<()> {
+    let at = target(root, "/dev")?;
+    let dev = mountfs::new(
+        "tmpfs",
+        &[("mode", "755"), ("size", "65536k")],
+        NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID,
+        "/dev",
+    )?;
+    mountfs::attach(dev.as_fd(), at.as_fd(), "/dev")?;
+    if spec.security == Security::Insecure {
+        host_devices(&dev)?;
+    } else {
+        for name in DEVICES {
+            let view = host_device(&format!("/dev/{name}"))?;
+            place(&dev, Path::new(name), &view)?;
+        }
+    }
+    for device in &spec.devices {
+        extra_device(&dev, device)?;
+    }
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
+    for (name, to) in links {
+        rustix::fs::symlinkat(to, &dev, name).doing(|| format!("make /dev/{name}"))?;
+    }
+    let shm_size = spec.shm_size.to_string();
+    let pts = pts()?;
+    let shm = mountfs::new("tmpfs", &[("mode", "1777"), ("size", &shm_size)], INERT, "/dev/shm")?;
+    let mqueue = mountfs::new("mqueue", &[], INERT, "/dev/mqueue")?;
+    for (name, mount) in [("pts", pts), ("shm", shm), ("mqueue", mqueue)] {
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).doing(|| format!("make /dev/{name}"))?;
+        let at = open(dev.as_fd(), name).doing(|| format!("open /dev/{name}"))?;
+        mountfs::attach(mount.as_fd(), at.as_fd(), &format!("/dev/{name}"))?;
+    }
+    Ok(())
+}
+
+/// Terminals of our own; the host's are not reachable (S-73).
+fn pts() -> Step<OwnedFd> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    match mountfs::new("devpts", &options, attributes, "/dev/pts") {
+        // Group 5 (tty) is not mapped where there is a single id.
+        Err(problem) if problem.errno() == Some(libc::EINVAL) => {
+            mountfs::new("devpts", &options[..2], attributes, "/dev/pts")
+        }
+        other => other,
+    }
+}
+
+/// Puts a view at a path in `/dev`, making the file it goes over.
+fn place(dev: &OwnedFd, name: &Path, view: &OwnedFd) -> Step<()> {
+    let what = || format!("/dev/{}", name.display());
+    let names = super::stubs::components(name);
+    super::stubs::make(dev.as_fd(), &names, super::stubs::Kind::File).doing(|| format!("make {}", what()))?;
+    let at = rustix::fs::openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {}", what()))?;
+    mountfs::attach(view.as_fd(), at.as_fd(), &what())
+}
+
+fn extra_device(dev: &OwnedFd, device: &Device) -> Step<()> {
+    let shown = device.host.display();
+    let fd = match open(rustix::fs::CWD, device.host.as_path()) {
+        Ok(fd) => fd,
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) && !device.required => return Ok(()),
+        Err(e) => return Err(Problem::host(format!("open device {shown}"), &e)),
+    };
+    let stat = rustix::fs::fstat(&fd).doing(|| format!("look at device {shown}"))?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+        return Err(Problem::request(format!("{shown} is not a device")));
+    }
+    place(dev, &device.name, &mountfs::view(fd.as_fd(), &shown.to_string())?)
+}
+
+/// Every device of the host, for `--security=insecure`.
+fn host_devices(dev: &OwnedFd) -> Step<()> {
+    let doing = || "list /dev".to_owned();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let host = rustix::fs::open("/dev", flags, Mode::empty()).doing(doing)?;
+    for entry in rustix::fs::Dir::read_from(&host).doing(doing)? {
+        let entry = entry.doing(doing)?;
+        let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
+        let ours = ["pts", "shm", "mqueue", "ptmx", "fd", "stdin", "stdout", "stderr", "console"];
+        if ours.iter().any(|our| name == Path::new(our)) {
+            continue;
+        }
+        let Some((fd, kind)) = find(&host, "/dev", &name.to_string_lossy())? else { continue };
+        if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            place(dev, name, &mountfs::view(fd.as_fd(), &name.to_string_lossy())?)?;
+        }
+    }
+    Ok(())
+}
+
+use std::os::unix::ffi::OsStrExt as _;

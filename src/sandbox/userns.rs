@@ -1,0 +1,388 @@
+//! Root without being root: kiln run again as root of a user namespace.
+//!
+//! **Holds.** [`enter`] starts the same command line once more, in a fresh process, as uid 0 of a new user and mount
+//! namespace whose other ids are the user's subordinate ids (`newuidmap`, `newgidmap`), or with the one id the user has
+//! when there are none. It stands in for that process: signals and the exit status pass through, the terminal is shared.
+//! **Order.** The signals are blocked before the start, so that a Ctrl-C at any moment reaches the process inside, which
+//! ends the work properly; if this process is killed outright, the one inside dies with it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::sys::signal::{SigSet, Signal as Name};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Gid, Pid, Signal, Uid};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+use super::launch::{self, Reentry};
+use super::wire::Wire;
+use super::{idmap, sys};
+use crate::base::fs;
+
+/// Why no user namespace could be entered.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct Error {
+    /// What was being done.
+    pub what: String,
+    /// The system's answer.
+    pub source: io::Error,
+    /// What stands in the way and what would help.
+    pub hint: Option<String>,
+}
+
+/// Where this process stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Root of the host.
+    Root,
+    /// Root of a user namespace that has this many ids.
+    Namespace {
+        /// 1 = nothing can belong to anybody else.
+        ids: u64,
+    },
+    /// A plain user, who has to [`enter`] first.
+    Plain,
+}
+
+/// Where this process stands.
+pub fn standing() -> Result<Standing, Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Standing::Plain);
+    }
+    let ids = idmap::count(&read("/proc/self/uid_map")?);
+    Ok(if ids == u64::from(u32::MAX) { Standing::Root } else { Standing::Namespace { ids } })
+}
+
+/// Why this process has a single id, if [`enter`] had to settle for that: to be announced (style: fallbacks are).
+pub fn single_id_reason() -> Option<&'static str> {
+    REASON.get().map(String::as_str)
+}
+
+static REASON: OnceLock<String> = OnceLock::new();
+
+/// What the two processes say while the namespace is made.
+#[derive(Debug, Serialize, Deserialize)]
+enum Talk {
+    /// Inside: the namespace exists and has no ids yet.
+    Ready,
+    /// Inside: it could not be made.
+    Refused(i32),
+    /// Outside: its ids are written; the reason if there is only one.
+    Mapped(Option<String>),
+}
+
+/// Runs `argv` (program name first) as kiln again, as root of a user namespace, with `env` added to the environment.
+/// Returns its exit code (128+n if a signal ended it) when it has ended. To be called while no other thread of this
+/// process has the usual signals unblocked.
+pub fn enter(argv: &[OsString], env: &[(OsString, OsString)]) -> Result<u8, Error> {
+    let signals = forwarded();
+    let mut blocked = signals;
+    blocked.add(Name::SIGCHLD);
+    let before = SigSet::thread_get_mask().map_err(|e| error("read the signal mask", e))?;
+    blocked.thread_block().map_err(|e| error("block signals", e))?;
+    let code = start_and_wait(argv, env, &blocked);
+    let _ = before.thread_set_mask();
+    code
+}
+
+fn forwarded() -> SigSet {
+    let mut set = SigSet::empty();
+    for signal in [Name::SIGINT, Name::SIGTERM, Name::SIGHUP, Name::SIGQUIT, Name::SIGUSR1, Name::SIGUSR2] {
+        set.add(signal);
+    }
+    set
+}
+
+fn start_and_wait(argv: &[OsString], env: &[(OsString, OsString)], signals: &SigSet) -> Result<u8, Error> {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(signals, flags).map_err(|e| error("watch signals", e))?;
+    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+    let mut child = match Maps::of(uid, gid) {
+        Ok(maps) => match start(argv, env, &Ids::Ranges(maps)) {
+            Ok(child) => child,
+            Err(Failed::Maps(reason)) => start(argv, env, &Ids::Single(reason)).map_err(Failed::into_error)?,
+            Err(Failed::Namespace(error)) => return Err(error),
+        },
+        Err(reason) => start(argv, env, &Ids::Single(reason)).map_err(Failed::into_error)?,
+    };
+    stand_in(&mut child, &signals)
+}
+
+/// The ids of a new namespace.
+enum Ids {
+    /// The user and its subordinate ids.
+    Ranges(Maps),
+    /// The user alone, because.
+    Single(String),
+}
+
+struct Maps {
+    newuidmap: PathBuf,
+    newgidmap: PathBuf,
+    uids: Vec<idmap::Range>,
+    gids: Vec<idmap::Range>,
+}
+
+impl Maps {
+    /// What this user may map, or what is missing for that.
+    fn of(uid: Uid, gid: Gid) -> Result<Self, String> {
+        let newuidmap = helper("newuidmap")?;
+        let newgidmap = helper("newgidmap")?;
+        let passwd = text("/etc/passwd");
+        let name = idmap::name_of(&passwd, uid.as_raw());
+        let find = |file: &str| {
+            let ranges = idmap::subordinate(&text(file), name, uid.as_raw());
+            let shown = name.map_or_else(|| uid.as_raw().to_string(), str::to_owned);
+            if ranges.is_empty() {
+                return Err(format!(
+                    "{file} has no line for {shown} (as root: usermod --add-{}s 100000-165535 {shown})",
+                    if file.ends_with("uid") { "subuid" } else { "subgid" }
+                ));
+            }
+            Ok(ranges)
+        };
+        Ok(Self {
+            newuidmap,
+            newgidmap,
+            uids: idmap::map(uid.as_raw(), &find("/etc/subuid")?),
+            gids: idmap::map(gid.as_raw(), &find("/etc/subgid")?),
+        })
+    }
+
+    /// Gives the namespace of `pid` its ids.
+    fn write(&self, pid: u32) -> Result<(), String> {
+        let run = |program: &Path, map: &[idmap::Range]| {
+            let mut command = Command::new(program);
+            command.arg(pid.to_string()).args(idmap::arguments(map)).stdin(Stdio::null()).stdout(Stdio::null());
+            command.stderr(Stdio::piped()).spawn().map_err(|e| format!("{}: {e}", program.display()))
+        };
+        // Side by side: they are two processes that wait for nothing but the kernel.
+        let (uids, gids) = (run(&self.newuidmap, &self.uids)?, run(&self.newgidmap, &self.gids)?);
+        for (program, child) in [(&self.newuidmap, uids), (&self.newgidmap, gids)] {
+            let out = child.wait_with_output().map_err(|e| format!("{}: {e}", program.display()))?;
+            if !out.status.success() {
+                let said = String::from_utf8_lossy(&out.stderr);
+                return Err(format!("{} refused: {}", program.display(), said.trim()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Set-uid helpers live in one of these; a search path of the user's making would be the wrong place to look.
+const HELPER_DIRS: &[&str] = &["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/wrappers/bin"];
+
+fn helper(name: &str) -> Result<PathBuf, String> {
+    let found = HELPER_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
+    found.ok_or_else(|| format!("{name} is not installed (package uidmap or shadow-utils)"))
+}
+
+fn text(path: &str) -> String {
+    fs::read_opt(Path::new(path)).ok().flatten().map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+}
+
+enum Failed {
+    /// The namespace exists, its ids could not be written.
+    Maps(String),
+    /// There is no namespace.
+    Namespace(Error),
+}
+
+impl Failed {
+    fn into_error(self) -> Error {
+        match self {
+            Failed::Namespace(error) => error,
+            Failed::Maps(what) => Error { what, source: io::ErrorKind::PermissionDenied.into(), hint: None },
+        }
+    }
+}
+
+/// Starts the process, gives its namespace ids, and lets it go on.
+fn start(argv: &[OsString], env: &[(OsString, OsString)], ids: &Ids) -> Result<Child, Failed> {
+    let fail = |what: &str| {
+        let what = what.to_owned();
+        move |e: io::Error| Failed::Namespace(Error { what, source: e, hint: None })
+    };
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(io::Error::from)
+        .map_err(fail("make a socket"))?;
+    // Inherited by number: standard input belongs to the command. A process another thread starts in this very moment
+    // would inherit it too, and lose it as soon as it closes what it does not know.
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
+        .map_err(io::Error::from)
+        .map_err(fail("pass a socket on"))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("kiln").arg(launch::USERNS).arg(theirs.as_raw_fd().to_string()).args(argv);
+    command.envs(env.iter().map(|(k, v)| (k, v)));
+    let mut child = command.spawn().map_err(fail("start kiln again"))?;
+    drop(theirs);
+    let wire = Wire::new(ours);
+    let outcome = give_ids(&wire, &child, ids);
+    if outcome.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    outcome.map(|()| child)
+}
+
+fn give_ids(wire: &Wire, child: &Child, ids: &Ids) -> Result<(), Failed> {
+    let said = wire.receive().map_err(|e| {
+        Failed::Namespace(Error { what: "start kiln in a user namespace".to_owned(), source: e, hint: None })
+    })?;
+    if let Talk::Refused(errno) = said {
+        return Err(Failed::Namespace(refused(errno)));
+    }
+    let reason = match ids {
+        Ids::Ranges(maps) => {
+            maps.write(child.id()).map_err(Failed::Maps)?;
+            None
+        }
+        Ids::Single(reason) => {
+            single(child.id()).map_err(Failed::Namespace)?;
+            Some(reason.clone())
+        }
+    };
+    wire.send(&Talk::Mapped(reason)).map_err(|e| Failed::Namespace(error("let kiln go on in its user namespace", e)))
+}
+
+/// Maps the user alone. Groups cannot be set in such a namespace: the kernel wants that renounced first.
+fn single(pid: u32) -> Result<(), Error> {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    for (file, content) in
+        [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
+    {
+        let path = format!("/proc/{pid}/{file}");
+        let write = || {
+            let file = rustix::fs::open(
+                path.as_str(),
+                rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )?;
+            rustix::io::write(&file, content.as_bytes())
+        };
+        write().map_err(|e| Error {
+            what: format!("write {file} of a user namespace"),
+            source: e.into(),
+            hint: refusal_hint(libc::EPERM),
+        })?;
+    }
+    Ok(())
+}
+
+/// Why `unshare(CLONE_NEWUSER)` said no.
+fn refused(errno: i32) -> Error {
+    let source = io::Error::from_raw_os_error(errno);
+    Error { what: "make a user namespace".to_owned(), source, hint: refusal_hint(errno) }
+}
+
+/// What stands in the way, found in the places where distributions and administrators put it.
+pub(super) fn refusal_hint(errno: i32) -> Option<String> {
+    let value = |path: &str| text(path).trim().to_owned();
+    if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+        return Some(
+            "kernel.unprivileged_userns_clone is 0: as root, sysctl -w kernel.unprivileged_userns_clone=1".to_owned(),
+        );
+    }
+    if value("/proc/sys/user/max_user_namespaces") == "0" {
+        return Some("user.max_user_namespaces is 0: as root, sysctl -w user.max_user_namespaces=15000".to_owned());
+    }
+    if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        return Some(
+            "AppArmor restricts unprivileged user namespaces: as root, give kiln a profile with `userns,`, or \
+             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+                .to_owned(),
+        );
+    }
+    match errno {
+        libc::ENOSPC => Some("the limit of user namespaces is reached: see sysctl user.max_user_namespaces".to_owned()),
+        libc::EPERM => Some(
+            "a container around kiln forbids it: run that one with seccomp and AppArmor unconfined, or give it a \
+             profile that allows unshare"
+                .to_owned(),
+        ),
+        libc::EINVAL | libc::ENOSYS => Some("this kernel is built without user namespaces".to_owned()),
+        _ => None,
+    }
+}
+
+/// Passes signals to the child and waits for its end.
+fn stand_in(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> {
+    use rustix::event::{PollFd, PollFlags};
+    let pid = Pid::from_child(child);
+    loop {
+        if let Some(status) = child.try_wait().map_err(|e| error("wait for kiln in its user namespace", e))? {
+            let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+            return Ok(u8::try_from(code).unwrap_or(u8::MAX));
+        }
+        let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        match rustix::event::poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(error("watch signals", e)),
+        }
+        while let Ok(Some(info)) = signals.read_signal() {
+            let number = info.ssi_signo as i32;
+            // A terminal's Ctrl-C went to the whole foreground group, the child among it: passing it on would make two.
+            let from_terminal = info.ssi_code == libc::SI_KERNEL && matches!(number, libc::SIGINT | libc::SIGQUIT);
+            if number != libc::SIGCHLD
+                && !from_terminal
+                && let Some(signal) = Signal::from_named_raw(number)
+            {
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+        }
+    }
+}
+
+fn error(what: &str, source: impl Into<io::Error>) -> Error {
+    Error { what: what.to_owned(), source: source.into(), hint: None }
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    let bytes =
+        fs::read(Path::new(path)).map_err(|e| Error { what: format!("read {path}"), source: e.source, hint: None })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The other side: this process is the one started by [`enter`].
+pub(super) fn inside(mut argv: Vec<OsString>) -> Reentry {
+    // Blocked for the other side's sake.
+    let _ = SigSet::empty().thread_set_mask();
+    let number = argv.get(2).and_then(|arg| arg.to_str()).and_then(|arg| arg.parse().ok());
+    let Some(socket) = number.and_then(sys::inherited_socket) else { return Reentry::Done(125) };
+    match settle(&Wire::new(socket)) {
+        Ok(()) => {
+            argv.drain(..3);
+            Reentry::Continue(argv)
+        }
+        Err(_) => Reentry::Done(125),
+    }
+}
+
+fn settle(wire: &Wire) -> io::Result<()> {
+    let namespaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNS;
+    if let Err(e) = sys::unshare(namespaces) {
+        return wire.send(&Talk::Refused(e.raw_os_error().unwrap_or(0))).and(Err(e));
+    }
+    wire.send(&Talk::Ready)?;
+    let Talk::Mapped(reason) = wire.receive()? else { return Err(io::ErrorKind::InvalidData.into()) };
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    if reason.is_none() {
+        rustix::thread::set_thread_groups(&[gid])?;
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    if let Some(reason) = reason {
+        let _ = REASON.set(reason);
+    }
+    // After the ids: changing them clears it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Framed messages over a socket: four bytes of length, then JSON.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No message is longer: a spec with its secrets stays far below.
+const LONGEST: usize = 256 << 20;
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub(super) struct Wire(File);
+
+impl Wire {
+    /// Speaks over a connected stream socket.
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self(File::from(socket))
+    }
+
+    /// Ok: the message is in the socket.
+    pub(super) fn send(&self, message: &impl Serialize) -> io::Result<()> {
+        let json = serde_json::to_vec(message)?;
+        let mut frame = Vec::with_capacity(json.len() + 4);
+        frame.extend_from_slice(&(json.len() as u32).to_le_bytes());
+        frame.extend_from_slice(&json);
+        (&self.0).write_all(&frame)
+    }
+
+    /// Waits for one message.
+    pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<T> {
+        let mut length = [0u8; 4];
+        (&self.0).read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut json = vec![0; length];
+        (&self.0).read_exact(&mut json)?;
+        Ok(serde_json::from_slice(&json)?)
+    }
+
+    /// Sends one byte with a descriptor attached.
+    pub(super) fn send_fd(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [fd];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        rustix::net::sendmsg(&self.0, &[IoSlice::new(b"F")], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Takes the descriptor that [`Wire::send_fd`] sent; close-on-exec.
+    pub(super) fn receive_fd(&self) -> io::Result<OwnedFd> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0u8];
+        let mut into = [IoSliceMut::new(&mut byte)];
+        rustix::net::recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message
+                && let Some(fd) = fds.into_iter().next()
+            {
+                return Ok(fd);
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Puts messages together from whatever pieces a socket hands out.
+#[derive(Debug, Default)]
+pub(super) struct Inbox(Vec<u8>);
+
+impl Inbox {
+    /// Takes bytes as they came.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The next whole message, if there is one.
+    pub(super) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let Some(length) = self.0.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let Some(json) = self.0.get(4..4 + length) else { return Ok(None) };
+        let message = serde_json::from_slice(json)?;
+        self.0.drain(..4 + length);
+        Ok(Some(message))
+    }
+}
