@@ -7,6 +7,7 @@
 //! **Not here.** What an error means and its exit code: `cli::failure`.
 
 pub mod console;
+pub mod excerpt;
 pub mod lines;
 pub mod sanitize;
 pub mod step;

@@ -1,0 +1,201 @@
+//! Diagnostics as people read them: the sentence, the place, the line with a caret under the bytes at fault, help.
+//!
+//! **Holds.** The only module that knows the renderer (annotate-snippets). Plain text without colours unless asked;
+//! nothing from the file reaches the terminal raw (`sanitize`).
+//! **Not here.** What is wrong: `dockerfile`, `plan`.
+
+use std::fmt::Write as _;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::sanitize;
+use crate::dockerfile::{Diagnostic, Severity, Source, Span};
+
+/// Lines between two places of one diagnostic that are still shown in one excerpt.
+const REACH: usize = 200;
+
+/// All diagnostics, an empty line between two; without colours.
+pub fn render(source: &Source, diagnostics: &[Diagnostic]) -> String {
+    render_with(source, diagnostics, false)
+}
+
+/// All diagnostics, perhaps with colours.
+pub fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -> String {
+    let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(one(diagnostic.source.as_ref().unwrap_or(source), diagnostic, &renderer).trim_end());
+        out.push('\n');
+    }
+    // Empty columns under the gutter are nobody's reading.
+    out.split_inclusive('\n').fold(String::new(), |mut text, line| {
+        let body = line.trim_end_matches([' ', '\n']);
+        let _ = writeln!(text, "{body}");
+        text
+    })
+}
+
+/// `Dockerfile:3:5`.
+pub fn place(source: &Source, span: Span) -> String {
+    let position = source.position(span.start);
+    format!("{}:{}:{}", sanitize::text(source.name()), position.line, position.column)
+}
+
+fn one(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut title = level.primary_title(sanitize::text(&diagnostic.message));
+    if let Some(code) = diagnostic.code {
+        title = title.id(code);
+    }
+    let mut group = Group::with_title(title);
+    let first = source.position(diagnostic.span.start).line;
+    let near = |span: Span| source.position(span.start).line.abs_diff(first) <= REACH;
+    let (near, far): (Vec<_>, Vec<_>) = diagnostic.labels.iter().partition(|label| near(label.span));
+    let window = Window::new(source, std::iter::once(diagnostic.span).chain(near.iter().map(|label| label.span)));
+    if window.text.is_empty() {
+        let column = source.position(diagnostic.span.start).column;
+        group = group.element(Origin::path(sanitize::text(source.name())).line(first).char_column(column));
+    } else {
+        let mut primary = AnnotationKind::Primary.span(window.map(source, diagnostic.span));
+        if let Some(label) = &diagnostic.label {
+            primary = primary.label(sanitize::text(label));
+        }
+        let snippet = Snippet::source(window.text.as_str()).line_start(window.line).path(sanitize::text(source.name()));
+        let further = near.iter().map(|label| {
+            AnnotationKind::Context.span(window.map(source, label.span)).label(sanitize::text(&label.text))
+        });
+        group = group.element(snippet.annotation(primary).annotations(further));
+    }
+    for label in far {
+        group = group.element(Level::NOTE.message(format!("{}: {}", place(source, label.span), label.text)));
+    }
+    for note in &diagnostic.notes {
+        group = group.element(Level::NOTE.message(sanitize::text(note)));
+    }
+    for hint in &diagnostic.hints {
+        group = group.element(Level::HELP.message(sanitize::text(hint)));
+    }
+    renderer.render(&[group])
+}
+
+/// The lines that an excerpt needs, made safe.
+struct Window {
+    text: String,
+    /// Number of the first line.
+    line: usize,
+    /// Offset of the first line in the source.
+    start: usize,
+}
+
+impl Window {
+    fn new(source: &Source, spans: impl Iterator<Item = Span>) -> Self {
+        let text = source.text();
+        let (mut from, mut to) = (text.len(), 0);
+        for span in spans {
+            let start = (span.start as usize).min(text.len());
+            from = from.min(text[..floor(text, start)].rfind('\n').map_or(0, |at| at + 1));
+            to = to.max(line_end(text, start));
+        }
+        let line = source.position(offset(from)).line;
+        Self { text: safe(&text[from..to.max(from)]), line, start: from }
+    }
+
+    /// The part of `span` on its first line, in the window's text.
+    fn map(&self, source: &Source, span: Span) -> std::ops::Range<usize> {
+        let text = source.text();
+        let start = floor(text, (span.start as usize).clamp(self.start, text.len()));
+        let end = ceil(text, (span.end as usize).clamp(start, line_end(text, start)));
+        let at = safe(&text[self.start..start]).len();
+        at..at + safe(&text[start..end]).len()
+    }
+}
+
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+fn floor(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+fn ceil(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the line that `at` is on, without its line end.
+fn line_end(text: &str, at: usize) -> usize {
+    let at = floor(text, at);
+    let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
+    at.max(text[..end].trim_end_matches('\r').len())
+}
+
+/// Control characters as U+FFFD, one for one, so that columns stay true. Line feeds and tabs stay.
+fn safe(text: &str) -> String {
+    let replace = |c: char| match c {
+        '\n' | '\t' => c,
+        c if sanitize::text(c.encode_utf8(&mut [0; 4])).len() != c.len_utf8() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(replace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::parse;
+
+    fn rendered(text: &str) -> String {
+        let source = Source::new("Dockerfile", text);
+        render(&source, &parse(&source).expect_err("the text is wrong"))
+    }
+
+    #[test]
+    fn an_error_shows_the_line_and_the_bytes_at_fault_p_22() {
+        let want = "\
+error: unknown instruction: CPOY
+ --> Dockerfile:2:1
+  |
+2 | CPOY a b
+  | ^^^^
+  |
+  = help: did you mean `COPY`?
+";
+        assert_eq!(rendered("FROM x\nCPOY a b\n"), want);
+    }
+
+    #[test]
+    fn nothing_of_the_file_reaches_the_terminal_raw() {
+        let text = rendered("FROM x\nR\u{1b}[31mUN \u{202e}y\n");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+    }
+
+    #[test]
+    fn an_empty_file_has_a_place_too() {
+        assert!(rendered("").contains("Dockerfile:1"), "{}", rendered(""));
+        assert!(rendered("ARG x").contains("Dockerfile:1:1"));
+    }
+
+    #[test]
+    fn spans_of_any_kind_are_rendered() {
+        let source = Source::new("Dockerfile", "FROM ä\r\nRUN x\r\n");
+        for start in 0..20 {
+            for end in 0..20 {
+                let span = Span { start, end };
+                let text = render(&source, &[Diagnostic::error(span, "x").also(Span { start: end, end: start }, "y")]);
+                assert!(text.starts_with("error: x\n") && text.contains("--> Dockerfile:"), "{text}");
+            }
+        }
+    }
+}
