@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::tree::Tree;
+use super::tree::{Node, Tree};
 
 /// A manifest with all it names.
 pub struct Image {
@@ -82,19 +82,28 @@ impl Image {
     }
 
     /// The bytes of one file of the final tree. Panics where it is missing.
+    #[track_caller]
     pub fn content(&self, path: &str) -> Vec<u8> {
+        self.content_of(&self.tree()[path])
+    }
+
+    /// The bytes of a file of this image's tree, also where the tree has it under another name.
+    #[track_caller]
+    pub fn content_of(&self, node: &Node) -> Vec<u8> {
         for layer in self.layers.iter().rev() {
             let plain = decompress(&fs::read(layer).expect("read a layer")).expect("decompress a layer");
             for entry in tar::Archive::new(&plain[..]).entries().expect("a tar") {
                 let mut entry = entry.expect("a tar member");
-                if entry.path_bytes().strip_prefix(b"./").unwrap_or(&entry.path_bytes()) == path.as_bytes() {
+                if entry.header().entry_type().is_file() && entry.size() == node.size {
                     let mut bytes = Vec::new();
                     entry.read_to_end(&mut bytes).expect("read a member");
-                    return bytes;
+                    if sha256(&bytes) == node.content {
+                        return bytes;
+                    }
                 }
             }
         }
-        panic!("no {path} in any layer of\n{}", self.tree());
+        panic!("no layer has the content of {node}");
     }
 
     /// The tree as umoci unpacks it: an independent reader of layers. Root only, for the owners.

@@ -1,0 +1,106 @@
+//! The store's images, by the commands that deal with them.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::env::fixture;
+use crate::support::{Image, Registry, TestEnv};
+
+/// A store with `busybox:1` pulled from a registry that serves the fixture.
+fn pulled() -> (TestEnv, Registry, String) {
+    let registry = Registry::start();
+    let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base/busybox:1");
+    let env = TestEnv::new();
+    env.kiln(&["pull", &name]).ok();
+    (env, registry, name)
+}
+
+#[test]
+fn a_pulled_image_is_the_registrys_to_the_byte() {
+    requires!(docker_registry, skopeo);
+    let (env, registry, name) = pulled();
+    let (ours, theirs) = (env.image(&name), Image::open(&fixture("busybox").join("layout"), "latest:latest"));
+    assert_eq!(ours.digest, theirs.digest);
+    drop(registry);
+    // Everything is here now: nobody needs to be asked.
+    env.kiln(&["history", &name]).ok().says("rootfs-fixtures/busybox");
+    env.assert_swept();
+}
+
+#[test]
+fn the_store_is_a_layout_that_skopeo_reads_as_it_is() {
+    requires!(docker_registry, skopeo);
+    let (env, _registry, name) = pulled();
+    env.kiln(&["tag", &name, "short"]).ok();
+    assert_eq!(fs::read_to_string(env.store().join("oci-layout")).expect("read"), r#"{"imageLayoutVersion":"1.0.0"}"#);
+    env.image("short").skopeo_check();
+}
+
+#[test]
+fn images_are_listed_tagged_inspected_and_removed() {
+    requires!(docker_registry, skopeo);
+    let (env, _registry, name) = pulled();
+    let image = env.image(&name);
+    env.kiln(&["images"]).ok().says(name.rsplit_once(':').expect("a tag").0);
+
+    env.kiln(&["tag", &name, "mine", "mine:2"]).ok();
+    assert_eq!(env.kiln(&["images", "--quiet", "--no-trunc"]).ok().lines().count(), 1, "three names, one image");
+    let listed = env.kiln(&["images"]).ok();
+    assert_eq!(listed.lines().filter(|l| l.starts_with("mine")).count(), 2, "{listed}");
+    let told: Value = serde_json::from_str(&env.kiln(&["inspect", "mine"]).ok()).expect("JSON");
+    assert!(told.to_string().contains(&image.digest), "{told:#}");
+    let config: Value = serde_json::from_str(&env.kiln(&["inspect", "--config", "mine:2"]).ok()).expect("JSON");
+    assert_eq!(config, image.config);
+
+    env.kiln(&["rmi", &name]).ok();
+    env.kiln(&["inspect", &name]).fails(1);
+    assert_eq!(env.image("mine").digest, image.digest, "other names stay");
+    let short = &image.digest["sha256:".len()..][..12];
+    env.kiln(&["inspect", short]).ok();
+    env.kiln(&["rmi", "mine", "mine:2"]).ok();
+    env.kiln(&["inspect", short]).fails(1);
+    assert!(Image::names(&env.store()).is_empty());
+    env.kiln(&["rmi", "--force", "mine"]).ok();
+}
+
+#[test]
+fn an_image_is_saved_for_other_tools() {
+    requires!(docker_registry, skopeo);
+    let (env, _registry, name) = pulled();
+    for (format, transport) in [("oci", "oci-archive"), ("docker", "docker-archive")] {
+        let file = env.dir().join(format!("{format}.tar"));
+        env.kiln(&["save", "--format", format, "-o", file.to_str().expect("UTF-8"), &name]).ok();
+        let copy = format!("oci:{}:x", env.dir().join(format).display());
+        let out = Command::new("skopeo")
+            .args(["copy", "--quiet", "--insecure-policy", &format!("{transport}:{}", file.display()), &copy])
+            .output()
+            .expect("run skopeo");
+        assert!(out.status.success(), "{format}: {}", String::from_utf8_lossy(&out.stderr));
+        let copied = Image::open(&env.dir().join(format), "x");
+        assert_eq!(copied.diff_ids(), env.image(&name).diff_ids());
+    }
+}
+
+#[test]
+fn info_and_version_say_where_and_which() {
+    let env = TestEnv::new();
+    env.kiln(&["version"]).ok().says(env!("CARGO_PKG_VERSION"));
+    let version: Value = serde_json::from_str(&env.kiln(&["version", "--format", "json"]).ok()).expect("JSON");
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    env.kiln(&["info"]).ok().says(env.store().to_str().expect("UTF-8"));
+    let elsewhere = env.dir().join("elsewhere");
+    env.kiln(&["--root", elsewhere.to_str().expect("UTF-8"), "info"]).ok().says("elsewhere");
+}
+
+#[test]
+fn a_store_of_a_newer_kiln_is_refused_by_name() {
+    let env = TestEnv::new();
+    env.kiln(&["images"]).ok();
+    fs::create_dir_all(env.store()).expect("create");
+    fs::write(env.store().join("version"), "999\n").expect("write");
+    let done = env.kiln(&["images"]).output();
+    assert_ne!(done.code, 0, "{done}");
+    done.says("999");
+}
