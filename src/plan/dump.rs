@@ -175,6 +175,9 @@ fn write_stage(f: &mut impl Write, stage: &PlannedStage) -> fmt::Result {
     if let Some(base) = &stage.base {
         writeln!(f, "  base {}", request(base))?;
     }
+    if stage.config.platform != stage.platform {
+        writeln!(f, "  config for {}", stage.config.platform)?;
+    }
     if let Some(author) = &stage.config.author {
         writeln!(f, "  author {author:?}")?;
     }

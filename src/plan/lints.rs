@@ -12,7 +12,7 @@ use super::scope::Scope;
 pub(super) fn unset_in_from(unset: &[Spanned<String>], globals: &Globals, out: &mut Vec<Diagnostic>) {
     for name in unset {
         if !globals.is_declared(&name.node) {
-            let message = format!("FROM argument '{}' is not declared", name.node);
+            let message = format!("no ARG before the first FROM declares `{}`", name.node);
             let lint = Diagnostic::warning(name.span, "UndefinedArgInFrom", message);
             out.push(lint.suggest(&name.node, globals.names()));
         }
@@ -22,10 +22,17 @@ pub(super) fn unset_in_from(unset: &[Spanned<String>], globals: &Globals, out: &
 /// InvalidDefaultArgInFrom: `defaults` are the global arguments as if nobody gave any.
 pub(super) fn default_base(dockerfile: &Dockerfile, index: usize, defaults: &Globals, out: &mut Vec<Diagnostic>) {
     let word = &dockerfile.stages[index].from.node.image;
+    if !word.text.contains('$') {
+        return;
+    }
     let Ok(expanded) = expand(word, dockerfile.escape(), &|name| defaults.get(name).map(str::to_owned)) else { return };
     if expanded.text.parse::<Reference>().is_err() {
-        let message = format!("Default value for ARG {word} results in empty or invalid base image name");
-        out.push(Diagnostic::warning(word.span, "InvalidDefaultArgInFrom", message));
+        let message = match expanded.text.is_empty() {
+            true => format!("without build arguments, `{word}` is empty"),
+            false => format!("without build arguments, `{word}` is `{}`, which is no image name", expanded.text),
+        };
+        let lint = Diagnostic::warning(word.span, "InvalidDefaultArgInFrom", message);
+        out.push(lint.hint("give the ARG a default that works"));
     }
 }
 
@@ -36,23 +43,21 @@ pub(super) fn undefined(unset: &[Spanned<String>], scope: &Scope, out: &mut Vec<
         if again || scope.is_declared(&name.node) {
             continue;
         }
-        let lint =
-            Diagnostic::warning(name.span, "UndefinedVar", format!("Usage of undefined variable '${}'", name.node));
+        let lint = Diagnostic::warning(name.span, "UndefinedVar", format!("nothing here defines `${}`", name.node));
         out.push(lint.suggest(&name.node, scope.names()));
     }
 }
 
 /// WorkdirRelativePath.
 pub(super) fn relative_workdir(path: &str, span: Span) -> Diagnostic {
-    let message = format!("Relative workdir \"{path}\" can have unexpected results if the base image changes");
-    Diagnostic::warning(span, "WorkdirRelativePath", message)
+    let message = format!("`{path}` is relative to whatever the base image has as its WORKDIR");
+    Diagnostic::warning(span, "WorkdirRelativePath", message).hint("write an absolute path first")
 }
 
 /// InvalidBaseImagePlatform.
 pub(super) fn base_platform(image: &Word, wanted: &Platform, found: &Platform, out: &mut Vec<Diagnostic>) {
     if wanted.os != found.os || wanted.architecture != found.architecture {
-        let message =
-            format!("Base image {image} was pulled with platform \"{found}\", expected \"{wanted}\" for current build");
+        let message = format!("`{image}` is for {found}, this stage is for {wanted}");
         out.push(Diagnostic::warning(image.span, "InvalidBaseImagePlatform", message));
     }
 }

@@ -21,6 +21,8 @@ pub struct Options {
     pub assume_bases: bool,
     /// `--platform`: what the image is for.
     pub platform: Platform,
+    /// `platform` was asked for, so that the image says it is for that platform whatever its base says.
+    pub platform_given: bool,
     /// What this machine runs.
     pub build_platform: Platform,
     /// `--build-context`, by name (F-11); `name::os/arch` for one platform only.
@@ -49,6 +51,7 @@ impl Options {
             assume_bases: false,
             build_platform: platform.clone(),
             platform,
+            platform_given: false,
             contexts: BTreeMap::new(),
             labels: BTreeMap::new(),
             no_cache: false,

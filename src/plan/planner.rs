@@ -3,14 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::Timestamp;
-use crate::dockerfile::mount::MountKey;
-use crate::dockerfile::{
-    Diagnostic, Dockerfile, Escape, Instruction, Severity, Source, Statement, Word, parse_trigger,
-};
+use crate::dockerfile::{Diagnostic, Dockerfile, Escape, Instruction, Severity, Source, Statement, parse_trigger};
 use crate::oci::config::{History, ImageConfig};
 
 use super::globals::{self, Globals};
-use super::graph::{Graph, Root};
+use super::graph::{Graph, Root, froms};
 use super::lints;
 use super::stage::{Place, StageState};
 use super::step::{Base, CopyFrom, ImageRequest, Step, StepId, StepKind, StepMeta};
@@ -31,6 +28,9 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
     let target = graph.target().map_err(|problem| problems.push(*problem));
     let Ok(target) = target else { return Err(sorted(problems)) };
     let mut reach = Reach::default();
+    if has_errors(&problems) {
+        return Err(sorted(problems));
+    }
     reach.walk(dockerfile, options, configs, &graph, target, &mut problems);
     if has_errors(&problems) {
         return Err(sorted(problems));
@@ -131,23 +131,6 @@ impl Reach {
             self.stages.insert(index, triggers);
         }
     }
-}
-
-/// The words of an instruction that name other stages, and whether they may be numbers.
-fn froms(instruction: &Instruction) -> Vec<(&Word, bool)> {
-    match instruction {
-        Instruction::Copy(copy) => copy.from.iter().map(|word| (word, true)).collect(),
-        Instruction::Run(run) => {
-            run.mounts.iter().filter_map(|mount| mount_from(mount).map(|word| (word, false))).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The value of a mount's `from`, if it has one.
-pub(super) fn mount_from(mount: &crate::dockerfile::mount::Mount) -> Option<&Word> {
-    let last = mount.options.iter().rev().find(|o| o.key == MountKey::From)?;
-    last.value.as_ref().filter(|word| !word.text.is_empty())
 }
 
 fn stage_triggers(
@@ -302,6 +285,15 @@ impl Planner<'_> {
         let StageState { scope, mut config, platform, base, last, .. } = state;
         config.config.env = scope.config_env();
         config.created = Some(self.created);
+        if self.options.platform_given {
+            let version = config.platform.os_version.take();
+            let features = std::mem::take(&mut config.platform.os_features);
+            config.platform = self.options.platform.clone();
+            config.platform.os_version = config.platform.os_version.or(version);
+            if config.platform.os_features.is_empty() {
+                config.platform.os_features = features;
+            }
+        }
         config.config.labels.extend(self.options.labels.clone());
         let stage = &self.dockerfile.stages[target];
         PlannedStage {

@@ -2,7 +2,7 @@
 
 use crate::dockerfile::ast::{Arg, Command, HealthTest, Healthcheck, Pairs, Volume};
 use crate::dockerfile::expand::{expand, expand_words};
-use crate::dockerfile::{Diagnostic, Instruction, Spanned, Word};
+use crate::dockerfile::{Diagnostic, Instruction, Spanned, Word, lint};
 use crate::oci::config::{self, Empty};
 
 use super::super::step::{StepKind, Workdir};
@@ -150,6 +150,10 @@ impl Place<'_, '_> {
                 }
             };
             self.report_unset(&expanded.unset);
+            if !word.is_plain() {
+                let lints = expanded.words.iter().flat_map(|port| lint::expose(port, word.span));
+                lints.collect::<Vec<_>>().into_iter().for_each(|lint| self.report(lint));
+            }
             for port in &expanded.words {
                 match ports::parse(port) {
                     Ok(ports) => all.extend(ports),
@@ -174,10 +178,13 @@ impl Place<'_, '_> {
     fn stop_signal(&mut self, word: &Word) {
         let Some(text) = self.expand(word) else { return };
         if !signal::is_valid(&text) {
-            let bare = text.to_ascii_uppercase();
-            let bare = bare.strip_prefix("SIG").unwrap_or(&bare).to_owned();
+            let upper = text.to_ascii_uppercase();
             let problem = Diagnostic::error(word.span, format!("unknown signal `{text}`"));
-            self.report(problem.suggest(&bare, signal::names()));
+            let full: Vec<String> = signal::names().map(|name| format!("SIG{name}")).collect();
+            self.report(match upper.starts_with("SIG") {
+                true => problem.suggest(&upper, full.iter().map(String::as_str)),
+                false => problem.suggest(&upper, signal::names()),
+            });
         }
         self.history(format!("STOPSIGNAL {text}"), None);
         self.state.config.config.stop_signal = text;

@@ -19,7 +19,7 @@ use super::graph::Root;
 use super::planner::{DEFAULT_PATH, Planner, Trigger};
 use super::scope::Scope;
 use super::step::{ImageRequest, StepId, StepKind, StepMeta};
-use super::{HISTORY_COMMENT, PlannedHistory, lints};
+use super::{HISTORY_COMMENT, PlannedHistory, lints, remote};
 
 /// What a stage has become so far; what a stage that starts from it begins with.
 #[derive(Clone, Debug)]
@@ -81,9 +81,11 @@ impl<'p, 'a> Place<'p, 'a> {
         let makes_a_step = |s: &&Statement<Instruction>| {
             matches!(s.node, Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_))
         };
-        let total = stage.instructions.iter().filter(makes_a_step).count()
-            + triggers
-            + usize::from(!matches!(root, Root::Scratch | Root::Stage(_)));
+        let own = match planner.graph.nodes[index].replaced {
+            true => 0,
+            false => stage.instructions.iter().filter(makes_a_step).count() + triggers,
+        };
+        let total = own + usize::from(!matches!(root, Root::Scratch | Root::Stage(_)));
         let here = Here {
             span: stage.from.span,
             escape: planner.escape(),
@@ -278,7 +280,7 @@ impl<'p, 'a> Place<'p, 'a> {
 fn one_line(text: &str) -> String {
     let mut words = text.split_whitespace();
     let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-    words.fold(keyword, |line, word| line + " " + word)
+    words.fold(keyword, |line, word| line + " " + &remote::redact(word))
 }
 
 impl StageState {

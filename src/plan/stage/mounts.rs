@@ -3,7 +3,7 @@
 use crate::dockerfile::mount::{self, MountKind, MountSpec};
 use crate::dockerfile::{Diagnostic, Span, ast};
 
-use super::super::planner::mount_from;
+use super::super::graph::mount_from;
 use super::super::step::{ContextName, CopyFrom, Mount, Sharing, StepId};
 use super::super::{paths, step};
 use super::Place;

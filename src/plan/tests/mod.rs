@@ -38,7 +38,7 @@ fn read_options(text: &str) -> Options {
             "arg" => options.build_args.extend([pair()]),
             "label" => options.labels.extend([pair()]),
             "target" => options.target = Some(rest.to_owned()),
-            "platform" => options.platform = platform(),
+            "platform" => (options.platform, options.platform_given) = (platform(), true),
             "build-platform" => options.build_platform = platform(),
             "context" => {
                 let (name, value) = pair();

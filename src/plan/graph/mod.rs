@@ -1,8 +1,11 @@
 //! Which stage stands on what, and what `--from` and `from=` mean at a place (F-2…F-11).
 
+mod cycle;
+
 use std::collections::BTreeMap;
 
 use crate::dockerfile::expand::{Expanded, expand};
+use crate::dockerfile::mount::{Mount, MountKey};
 use crate::dockerfile::{Diagnostic, Dockerfile, Instruction, Span, Word};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -69,6 +72,7 @@ impl<'a> Graph<'a> {
             lints::default_base(dockerfile, index, &defaults, problems);
         }
         graph.check_indices(problems);
+        cycle::check(&graph, problems);
         graph
     }
 
@@ -136,6 +140,28 @@ impl<'a> Graph<'a> {
         let reference: Reference = name.parse().map_err(|e: crate::oci::reference::InvalidReference| e.to_string())?;
         let request = ImageRequest { image: ImageName::Reference(reference), platform: platform.clone() };
         Ok(Root::Image(Box::new(request)))
+    }
+
+    /// The stages that a stage names, in the order of the Dockerfile: those before it and, by mistake, itself and those
+    /// after it.
+    fn named(&self, index: usize) -> Vec<(usize, Span)> {
+        let mut out = Vec::new();
+        let stage = &self.dockerfile.stages[index];
+        if let Root::Stage(below) = self.nodes[index].root {
+            out.push((below, stage.from.node.image.span));
+        }
+        if self.nodes[index].replaced {
+            return out;
+        }
+        for (word, number) in stage.instructions.iter().flat_map(|statement| froms(&statement.node)) {
+            let by_name = || self.names.get(&word.text.to_ascii_lowercase()).and_then(|all| all.first()).copied();
+            let found = match (number, word.as_str().parse::<usize>()) {
+                (true, Ok(number)) => Some(number).filter(|number| *number < self.nodes.len()),
+                _ => self.stage_before(word.as_str(), index).or_else(by_name),
+            };
+            out.extend(found.map(|found| (found, word.span)));
+        }
+        out
     }
 
     /// The nearest stage called `name` before stage `index`.
@@ -237,6 +263,23 @@ impl<'a> Graph<'a> {
             false => problem.note(format!("stages: {}", known.join(", "))),
         }))
     }
+}
+
+/// The words of an instruction that name other stages, and whether they may be numbers.
+pub(super) fn froms(instruction: &Instruction) -> Vec<(&Word, bool)> {
+    match instruction {
+        Instruction::Copy(copy) => copy.from.iter().map(|word| (word, true)).collect(),
+        Instruction::Run(run) => {
+            run.mounts.iter().filter_map(|mount| mount_from(mount).map(|word| (word, false))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The value of a mount's `from`, if it has one.
+pub(super) fn mount_from(mount: &Mount) -> Option<&Word> {
+    let last = mount.options.iter().rev().find(|o| o.key == MountKey::From)?;
+    last.value.as_ref().filter(|word| !word.text.is_empty())
 }
 
 fn suggest_unset(problem: Diagnostic, expanded: &Expanded, globals: &Globals) -> Diagnostic {
