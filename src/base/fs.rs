@@ -94,6 +94,29 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     std::fs::rename(from, to).map_err(|e| FsError::new("rename", to, e))
 }
 
+/// Moves `from` to `to` unless something is there, even an empty directory. Ok(false): something is.
+pub fn rename_new(from: &Path, to: &Path) -> Result<bool, FsError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(e) => Err(FsError::new("rename", to, e)),
+    }
+}
+
+/// Gives the directory `to` the mode, owner, times and attributes of the directory `from`.
+pub fn copy_metadata(from: &Path, to: &Path) -> Result<(), FsError> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let meta = std::fs::symlink_metadata(from).map_err(|e| FsError::new("stat", from, e))?;
+    let failed = |e: io::Error| FsError::new("copy mode, owner and times to", to, e);
+    std::os::unix::fs::lchown(to, Some(meta.uid()), Some(meta.gid())).map_err(failed)?;
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(meta.mode() & 0o7777)).map_err(failed)?;
+    let time = Timespec { tv_sec: meta.mtime(), tv_nsec: meta.mtime_nsec() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, to, &times, AtFlags::empty()).map_err(|e| failed(e.into()))
+}
+
 /// Removes a file. Ok: it is not there, removed now or before.
 pub fn remove_file(path: &Path) -> Result<(), FsError> {
     match std::fs::remove_file(path) {

@@ -1,1 +1,31 @@
-//! runs a plan.
+//! Runs a plan.
+//!
+//! **Holds.** [`Builder`] looks every step up, runs what missed as wide as the graph allows, and makes config and
+//! manifest of the results. [`Images`] turns names into pinned images.
+//! **Order.** Per step: key → lookup → execute → blob → tree → record. Per build: steps → config → manifest; naming the
+//! image is the caller's last act.
+//! **Not here.** What a step is: `plan`. How files become a layer: `layer`. Words for people: `ui`.
+
+mod base;
+mod builder;
+mod chain;
+mod error;
+mod event;
+mod files;
+mod images;
+mod keys;
+mod mounts;
+mod outcome;
+mod pack;
+mod promise;
+mod run;
+mod schedule;
+mod settings;
+mod worker;
+
+pub use builder::{Builder, Context};
+pub use error::{Error, StepError};
+pub use event::{Event, Observer};
+pub use images::{BaseImage, ImageError, ImageSource, Images};
+pub use outcome::Outcome;
+pub use settings::Settings;

@@ -13,10 +13,10 @@ use super::{Error, Record};
 pub struct Slot(String);
 
 impl Slot {
-    /// The slot of instruction number `index` of stage `stage` of the Dockerfile at `file`.
-    pub fn new(file: &str, stage: &str, index: usize) -> Self {
+    /// The slot called `place` (stage and instruction) of the Dockerfile called `file`.
+    pub fn new(file: &str, place: &str) -> Self {
         let mut hasher = StableHasher::new("kiln.slot.v1");
-        hasher.field("file", file.as_bytes()).field("stage", stage.as_bytes()).number("index", index as u64);
+        hasher.field("file", file.as_bytes()).field("place", place.as_bytes());
         Self(hasher.finish().hex()[..32].to_owned())
     }
 }

@@ -1,1 +1,44 @@
-//! layers → roots.
+//! Layers → roots.
+//!
+//! **Holds.** [`Layers`] keeps each layer unpacked in a directory of its own, in the form overlayfs wants for a lower
+//! layer, and its [`Tree`](crate::layer::Tree) beside it. [`Prepared`] is a writable root over a stack of them.
+//! **On disk.** `layers/<diff-id>/{fs,tree,segments}`; everything there can be derived from blobs and may be removed
+//! while nobody builds.
+//! **Order.** Unpack in scratch → verify the diff-id → rename. A directory that exists is whole.
+//! **Not here.** Mounting: the sandbox mounts in a namespace of its own. What changed in a root: `layer`.
+
+mod layers;
+mod prepare;
+mod probe;
+
+pub use layers::Layers;
+pub use prepare::Prepared;
+pub use probe::{Method, probe};
+
+/// Why layers could not become a root.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A layer could not be unpacked or read.
+    #[error("unpack layer {diff_id}: {source}")]
+    Layer {
+        /// Which.
+        diff_id: crate::base::digest::DiffId,
+        /// Why.
+        source: crate::layer::Error,
+    },
+    /// Its blob could not be had.
+    #[error(transparent)]
+    Blob(#[from] crate::oci::blob::BlobError),
+    /// A root could not be copied together.
+    #[error("copy layers into a root: {0}")]
+    Copy(#[source] crate::layer::Error),
+    /// More layers than the kernel stacks.
+    #[error("{0} layers are more than the {max} that overlayfs stacks", max = prepare::MAX_LOWERS)]
+    TooMany(usize),
+    /// Unpacking is not there yet.
+    #[error("layers cannot be unpacked yet")]
+    Unready,
+    /// The file system said no.
+    #[error(transparent)]
+    Fs(#[from] crate::base::fs::FsError),
+}

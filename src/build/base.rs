@@ -1,0 +1,70 @@
+//! Where chains start: the layers of an image, nothing, or a directory.
+
+use std::sync::Arc;
+
+use crate::cache::{KeyParts, Miss};
+use crate::oci::blob::BlobSink as _;
+use crate::oci::descriptor::Descriptor;
+use crate::plan::{Base, ImageRequest, Step};
+
+use super::builder::Message;
+use super::chain::State;
+use super::event::Event;
+use super::images::BaseImage;
+use super::worker::{Look, Worker};
+use super::{StepError, keys};
+
+impl Worker<'_> {
+    /// An image is a hit if every layer's blob is stored.
+    pub(super) fn look_up_base(&self, base: &Base) -> Result<Look, StepError> {
+        match base {
+            Base::Scratch => Ok(Look::Hit(State::base(keys::base(&[]), []))),
+            Base::Image(request) => {
+                let image = self.base_image(request)?;
+                if self.missing(image)?.is_empty() {
+                    Ok(Look::Hit(image_state(image)))
+                } else {
+                    let mut parts = KeyParts::new();
+                    parts.add("base image", image.manifest.digest.to_string().as_bytes());
+                    Ok(Look::Miss(parts, Miss::NoRecord))
+                }
+            }
+            Base::Context(name) => self.look_up_context(name),
+        }
+    }
+
+    /// Fetches what is missing of an image.
+    pub(super) fn make_base(&self, step: &Step, base: &Base, tell: &dyn Fn(Message)) -> Result<Arc<State>, StepError> {
+        let Base::Image(request) = base else {
+            unreachable!("only images have something to fetch");
+        };
+        let image = self.base_image(request)?;
+        let missing = self.missing(image)?;
+        let bytes = missing.iter().map(|blob| blob.size).sum();
+        tell(Message::Event(Event::Fetching { step: step.id, bytes }));
+        self.builder.images.fetch(request, image, &missing)?;
+        Ok(image_state(image))
+    }
+
+    fn base_image(&self, request: &ImageRequest) -> Result<&BaseImage, StepError> {
+        Ok(self.builder.bases.get(request).expect("every image of a plan was resolved to make the plan"))
+    }
+
+    /// Blobs of `image` that the store lacks, each once.
+    fn missing(&self, image: &BaseImage) -> Result<Vec<Descriptor>, StepError> {
+        let mut missing: Vec<Descriptor> = Vec::new();
+        for layer in &image.layers {
+            if !missing.iter().any(|m| m.digest == layer.blob.digest)
+                && !self.builder.store.has(&layer.blob).map_err(crate::store::Error::from)?
+            {
+                missing.push(layer.blob.clone());
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn image_state(image: &BaseImage) -> Arc<State> {
+    let chain: Vec<_> = image.layers.iter().map(|layer| layer.diff_id).collect();
+    State::base(keys::base(&chain), image.layers.iter().cloned())
+}

@@ -1,0 +1,200 @@
+//! Owns the parts and the loop.
+//!
+//! **Order.** First a sweep over all steps in order that only looks up keys: a fully cached build ends there, without a
+//! thread, a namespace or an unpacked layer (design §1.6). What missed then runs, as wide as the graph and `jobs` allow.
+//! The coordinator (the thread that called `build`) is the only one that starts steps and calls the observer.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::context::SourceTree;
+use crate::plan::{ContextName, ImageRequest, Plan, StepId};
+use crate::sandbox::Cancel;
+use crate::snapshot::{Method, probe};
+use crate::store::Store;
+
+use super::chain::State;
+use super::event::{Event, Observer};
+use super::images::{BaseImage, ImageSource};
+use super::outcome::{Outcome, assemble};
+use super::schedule::Schedule;
+use super::settings::Settings;
+use super::worker::{Look, Worker};
+use super::{Error, StepError};
+
+/// A directory that steps may read, and how to read it.
+pub struct Context<'a> {
+    /// The files, ignore rules applied.
+    pub tree: Box<dyn SourceTree + 'a>,
+    /// Where they are, for bind mounts.
+    pub dir: PathBuf,
+}
+
+/// Everything a build needs besides its plan.
+pub struct Builder<'a> {
+    /// Where blobs, layers, records and tags are.
+    pub store: &'a Store,
+    /// Where base images come from.
+    pub images: &'a dyn ImageSource,
+    /// The images the plan names, as resolved.
+    pub bases: &'a BTreeMap<ImageRequest, BaseImage>,
+    /// The contexts the plan names.
+    pub contexts: &'a BTreeMap<ContextName, Context<'a>>,
+    /// How to build.
+    pub settings: &'a Settings,
+    /// Set to stop everything.
+    pub cancel: &'a Cancel,
+}
+
+/// What workers tell the coordinator.
+pub(super) enum Message {
+    /// Pass this on.
+    Event(Event),
+    /// The step's files are there: what depends on it may start.
+    Ready(StepId, Arc<State>),
+    /// The step's thread is done with everything.
+    Done(Result<(), (StepId, StepError)>),
+}
+
+impl Builder<'_> {
+    /// Runs `plan`. Ok: the image's manifest, config and every layer are stored; no name points at it yet.
+    ///
+    /// Nothing of a build that fails is lost: finished steps are recorded and the next build finds them.
+    pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        observer.event(&Event::Planned(Arc::clone(plan)));
+        let worker = Worker::new(self, plan)?;
+        let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
+        self.sweep(&worker, &mut states, observer)?;
+        if states.iter().any(Option::is_none) {
+            if self.settings.warm_only {
+                return Err(Error::Cold);
+            }
+            self.settle(&worker, observer);
+            let executed = self.execute(&worker, &mut states, observer);
+            worker.adopt()?;
+            executed?;
+        }
+        let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
+        assemble(self.store, plan, &states)
+    }
+
+    /// Looks up every step whose inputs are all there, in order.
+    fn sweep(
+        &self,
+        worker: &Worker<'_>,
+        states: &mut [Option<Arc<State>>],
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        for step in &worker.plan.steps {
+            let inputs: Option<Vec<Arc<State>>> = step.inputs.iter().map(|i| states[i.index()].clone()).collect();
+            let Some(inputs) = inputs else { continue };
+            let look = worker.look_up(step, &inputs).map_err(|e| worker.located(step.id, e))?;
+            if let Look::Hit(state) = look {
+                states[step.id.index()] = Some(state);
+                observer.event(&Event::Cached(step.id));
+            } else if self.settings.warm_only {
+                return Err(Error::Cold);
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses how roots are made, and says so if it is not the usual way.
+    fn settle(&self, worker: &Worker<'_>, observer: &mut dyn Observer) {
+        let method = self.settings.snapshot.unwrap_or_else(|| {
+            let overlay = Method::Overlay { userxattr: self.settings.user_namespace };
+            match probe(overlay, worker.scratch.path()) {
+                Ok(()) => overlay,
+                Err(why) => {
+                    let what = "layers are copied for every RUN instead of stacked".to_owned();
+                    observer.event(&Event::Fallback { what, why: format!("overlayfs: {why}") });
+                    Method::Copy
+                }
+            }
+        });
+        worker.layers.settle(method);
+    }
+
+    /// Runs what the sweep did not find.
+    fn execute(
+        &self,
+        worker: &Worker<'_>,
+        states: &mut [Option<Arc<State>>],
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let inputs: Vec<Vec<usize>> =
+            worker.plan.steps.iter().map(|s| s.inputs.iter().map(|i| i.index()).collect()).collect();
+        let mut schedule = Schedule::new(&inputs);
+        // Bounded: a command that writes faster than the observer reads is slowed down, not buffered.
+        let (sender, messages) = bounded(64);
+        std::thread::scope(|scope| {
+            let mut running = 0;
+            let mut failed: Option<Error> = None;
+            while !schedule.finished() || running > 0 {
+                while failed.is_none()
+                    && running < self.settings.jobs
+                    && let Some(step) = schedule.take()
+                {
+                    if states[step].is_some() {
+                        schedule.done(step);
+                        continue;
+                    }
+                    let step = &worker.plan.steps[step];
+                    let inputs: Vec<Arc<State>> =
+                        step.inputs.iter().filter_map(|i| states[i.index()].clone()).collect();
+                    let sender: Sender<Message> = sender.clone();
+                    running += 1;
+                    scope.spawn(move || worker.work(step, &inputs, &sender));
+                }
+                if running == 0 {
+                    // Either everything is done or a failure keeps the rest from starting.
+                    break;
+                }
+                self.take(&messages, &mut schedule, &mut running, &mut failed, states, worker, observer);
+            }
+            match failed {
+                Some(error) => Err(error),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Takes one message.
+    #[expect(clippy::too_many_arguments, reason = "the coordinator's state, lent to one step of its loop")]
+    fn take(
+        &self,
+        messages: &Receiver<Message>,
+        schedule: &mut Schedule,
+        running: &mut usize,
+        failed: &mut Option<Error>,
+        states: &mut [Option<Arc<State>>],
+        worker: &Worker<'_>,
+        observer: &mut dyn Observer,
+    ) {
+        match messages.recv() {
+            Ok(Message::Event(event)) => observer.event(&event),
+            Ok(Message::Ready(step, state)) => {
+                states[step.index()] = Some(state);
+                schedule.done(step.index());
+            }
+            Ok(Message::Done(result)) => {
+                *running -= 1;
+                if let Err((step, error)) = result {
+                    observer.event(&Event::Failed(step));
+                    let error = worker.located(step, error);
+                    // A consequence of another failure must not hide it.
+                    if !matches!(error, Error::Stopped) && failed.as_ref().is_none_or(|f| matches!(f, Error::Cancelled))
+                    {
+                        *failed = Some(error);
+                    }
+                    self.cancel.cancel();
+                }
+            }
+            // Every worker says `Done` before it ends.
+            Err(_) => *running = 0,
+        }
+    }
+}

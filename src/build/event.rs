@@ -1,0 +1,67 @@
+//! What a build says while it runs.
+//!
+//! **Order.** Events of one step come in the order `Started` or `Cached`, `Output`…, `Finished` or `Failed`; events of
+//! different steps interleave. The coordinator alone calls the observer, from one thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::Miss;
+use crate::oci::reference::Reference;
+use crate::plan::{Plan, StepId};
+
+/// One fact about a running build.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The plan about to run; sent once, before any event that names a step.
+    Planned(Arc<Plan>),
+    /// An image name is being looked up.
+    Resolving(Reference),
+    /// Layers of a base image are being fetched: bytes still missing.
+    Fetching {
+        /// The step that needs them.
+        step: StepId,
+        /// Compressed bytes to fetch.
+        bytes: u64,
+    },
+    /// The step runs, because of this miss. Base steps that only become available say so with `Cached`.
+    Started {
+        /// Which.
+        step: StepId,
+        /// Why.
+        why: Miss,
+    },
+    /// The step's result was already there.
+    Cached(StepId),
+    /// The command of a RUN wrote something.
+    Output {
+        /// Which.
+        step: StepId,
+        /// Untrusted bytes, any length, not cut at lines.
+        bytes: Vec<u8>,
+    },
+    /// The step ran.
+    Finished {
+        /// Which.
+        step: StepId,
+        /// How long it took, without waiting for its inputs.
+        took: Duration,
+    },
+    /// The step ran and did not succeed; the error itself is the build's result.
+    Failed(StepId),
+    /// Something is done another way than usual, and why. Said once each.
+    Fallback {
+        /// What is different: `layers are copied, not mounted`.
+        what: String,
+        /// Why: `overlay: operation not permitted`.
+        why: String,
+    },
+    /// Something a user should know but that does not stop the build.
+    Warning(String),
+}
+
+/// Receives events in order from one thread. Must not block for long, and cannot change the build.
+pub trait Observer {
+    /// Takes one event.
+    fn event(&mut self, event: &Event);
+}

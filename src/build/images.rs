@@ -1,0 +1,175 @@
+//! Base images: from names to pinned digests, and their layers into the store.
+
+use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::config::ImageConfig;
+use crate::oci::descriptor::{Descriptor, Layer};
+use crate::oci::image::Image;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::plan::{ImageName, ImageRequest};
+use crate::registry::Client;
+use crate::store::{Layout, Store};
+
+/// An image whose name has been looked up: from here on only digests count.
+#[derive(Clone, Debug)]
+pub struct BaseImage {
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Its config, as read.
+    pub config: ImageConfig,
+    /// Its layers, bottom first.
+    pub layers: Vec<Layer>,
+}
+
+impl From<Image> for BaseImage {
+    fn from(image: Image) -> Self {
+        let pairs = image.config.rootfs.diff_ids.iter().zip(&image.manifest.layers);
+        let layers = pairs.map(|(&diff_id, blob)| Layer { diff_id, blob: blob.clone() }).collect();
+        Self { manifest: image.descriptor, config: image.config, layers }
+    }
+}
+
+/// Why a base image could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Neither the store nor its registry has it.
+    #[error("base image {name} not found: {reason}")]
+    NotFound {
+        /// As people write it.
+        name: String,
+        /// What the registry said.
+        reason: crate::registry::Error,
+        /// An image of ours that reads much like it.
+        similar: Option<String>,
+    },
+    /// The registry failed otherwise.
+    #[error("base image {name}: {source}")]
+    Registry {
+        /// As people write it.
+        name: String,
+        /// Why.
+        source: crate::registry::Error,
+    },
+    /// The store or a layout failed.
+    #[error("base image {name}: {source}")]
+    Store {
+        /// As people write it.
+        name: String,
+        /// Why.
+        source: crate::store::Error,
+    },
+}
+
+/// Where base images come from.
+pub trait ImageSource: Sync {
+    /// Looks a name up: the only place that reads a mutable tag. Fetches manifest and config, no layer.
+    fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError>;
+
+    /// Brings layers of a resolved image into the store. Ok: they are there, verified.
+    fn fetch(&self, request: &ImageRequest, image: &BaseImage, layers: &[Descriptor]) -> Result<(), ImageError>;
+}
+
+/// The store first, then the registry that a name names.
+pub struct Images<'a> {
+    /// Ours.
+    pub store: &'a Store,
+    /// Everybody's.
+    pub registry: &'a Client,
+    /// Ask the registry also for names that the store knows.
+    pub pull: bool,
+}
+
+/// Layers fetched at once.
+const CONNECTIONS: usize = 4;
+
+impl ImageSource for Images<'_> {
+    fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError> {
+        match &request.image {
+            ImageName::Layout(at) => self.layout(at, &request.platform),
+            ImageName::Reference(name) => {
+                // A digest never stands for anything else: no need to ask again (O-42).
+                if !self.pull || name.digest.is_some() {
+                    if let Some(image) = self.stored(name, &request.platform)? {
+                        return Ok(image.into());
+                    }
+                }
+                self.remote(name, &request.platform)
+            }
+        }
+    }
+
+    fn fetch(&self, request: &ImageRequest, image: &BaseImage, layers: &[Descriptor]) -> Result<(), ImageError> {
+        let failed = |source| ImageError::Store { name: request.image.to_string(), source };
+        match &request.image {
+            ImageName::Reference(name) => {
+                self.registry
+                    .fetch(name, layers, self.store, CONNECTIONS)
+                    .map_err(|source| ImageError::Registry { name: name.familiar(), source })?;
+                // Now that it is here whole, its name may say so: the next build need not ask.
+                if name.digest.is_none() {
+                    self.store.tag(std::slice::from_ref(name), &image.manifest).map_err(failed)?;
+                }
+                Ok(())
+            }
+            ImageName::Layout(at) => {
+                let (layout, _) = open_layout(at).map_err(failed)?;
+                layers.iter().try_for_each(|blob| transfer(blob, &layout, self.store)).map_err(|e| failed(e.into()))
+            }
+        }
+    }
+}
+
+impl Images<'_> {
+    /// The image as the store has it; `None` if it does not, or not for this platform.
+    fn stored(&self, name: &Reference, platform: &Platform) -> Result<Option<Image>, ImageError> {
+        let failed = |source: crate::store::Error| ImageError::Store { name: name.familiar(), source };
+        let Some(target) = self.store.resolve(name).map_err(failed)? else { return Ok(None) };
+        match Image::read(self.store, &target, platform) {
+            Ok(image) if platform.distance(&image.config.platform.clone().normalized()).is_some() => Ok(Some(image)),
+            Ok(_) | Err(crate::oci::image::ImageError::NoPlatform { .. }) => Ok(None),
+            Err(e) => Err(failed(e.into())),
+        }
+    }
+
+    fn remote(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
+        match self.registry.resolve(name, platform, self.store) {
+            Ok(pinned) => Ok(pinned.image.into()),
+            Err(reason @ (crate::registry::Error::NotFound { .. } | crate::registry::Error::Network { .. })) => {
+                let similar = match self.store.find(&name.familiar()) {
+                    Err(crate::store::Error::NoSuchImage { similar, .. }) => similar,
+                    _ => None,
+                };
+                Err(ImageError::NotFound { name: name.familiar(), reason, similar })
+            }
+            Err(source) => Err(ImageError::Registry { name: name.familiar(), source }),
+        }
+    }
+
+    /// An image in a layout: its documents come into the store, so that the image built on it is whole there.
+    fn layout(&self, at: &str, platform: &Platform) -> Result<BaseImage, ImageError> {
+        let failed = |source: crate::store::Error| ImageError::Store { name: format!("oci-layout://{at}"), source };
+        let (layout, target) = open_layout(at).map_err(failed)?;
+        let image = Image::read(&layout, &target, platform).map_err(|e| failed(e.into()))?;
+        Ok(image.into())
+    }
+}
+
+/// Copies `blob` from where it is to where it is wanted, unless it is there already.
+fn transfer(blob: &Descriptor, from: &dyn BlobSource, to: &dyn BlobSink) -> Result<(), BlobError> {
+    if to.has(blob)? { Ok(()) } else { to.accept(blob, &mut *from.open(blob)?) }
+}
+
+/// `dir`, `dir:tag`, `dir@digest` (O-5).
+fn open_layout(at: &str) -> Result<(Layout, Descriptor), crate::store::Error> {
+    let (rest, digest) = match at.split_once('@') {
+        Some((rest, digest)) => (rest, digest.parse().ok()),
+        None => (at, None),
+    };
+    let (dir, tag) = match rest.rsplit_once(':') {
+        Some((dir, tag)) if !tag.contains('/') && !std::path::Path::new(rest).is_dir() => (dir, Some(tag)),
+        _ => (rest, None),
+    };
+    let layout = Layout::open(std::path::Path::new(dir))?;
+    let target = layout.find(tag, digest)?.clone();
+    Ok((layout, target))
+}

@@ -1,0 +1,81 @@
+//! From a step and its inputs to the parts of its key.
+//!
+//! Every field of a step is named here: a field added to the plan does not compile until somebody decided whether it
+//! is in the key.
+
+use serde::Serialize;
+
+use crate::base::digest::{Sha256, StepKey};
+use crate::cache::KeyParts;
+use crate::oci::platform::Platform;
+use crate::plan::{Copy, Mount, Run, Workdir};
+
+/// The key of a filesystem that no step of ours made: the layers of an image, or nothing.
+pub(super) fn base(chain: &[crate::base::digest::DiffId]) -> StepKey {
+    let mut parts = KeyParts::new();
+    parts.add("base image", chain.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").as_bytes());
+    parts.key()
+}
+
+/// The parts of a RUN; `mounts[i]` is the digest of what `run.mounts[i]` shows, where it shows files.
+pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>]) -> KeyParts {
+    let Run { argv, env, args, proxy: _, user, cwd, mounts: shapes, network, security, files, hostname, platform } =
+        run;
+    let mut parts = KeyParts::new();
+    parts.add_digest("parent", parent.0);
+    parts.add("platform", platform_text(platform).as_bytes());
+    parts.add("the command", &canonical(argv));
+    for (name, value) in env {
+        parts.add(format!("variable {name}"), value.as_bytes());
+    }
+    for (name, value) in args {
+        parts.add(format!("build argument {name}"), value.as_bytes());
+    }
+    parts.add("the user", user.as_bytes());
+    parts.add("the working directory", cwd.as_bytes());
+    parts.add("the network", &canonical(network));
+    parts.add("the security mode", &canonical(security));
+    parts.add("the host name", hostname.as_bytes());
+    for file in files {
+        parts.add(format!("heredoc {}", file.path), file.content.as_bytes());
+    }
+    for (mount, digest) in shapes.iter().zip(mounts) {
+        let name = mount.target().unwrap_or("environment");
+        parts.add(format!("mount {name}"), &canonical(mount));
+        // What a cache holds is nobody's input (M-10), except the seed it starts from, which only its shape names.
+        if let (Mount::Bind { .. }, Some(digest)) = (mount, digest) {
+            parts.add_digest(format!("files of mount {name}"), *digest);
+        }
+    }
+    parts
+}
+
+/// The parts of a COPY or ADD that selects `files`.
+pub(super) fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
+    let mut parts = KeyParts::new();
+    // An independent layer does not care what is below it (C-19).
+    if !copy.link {
+        parts.add_digest("parent", parent.0);
+    }
+    parts.add("the instruction", &canonical(copy));
+    parts.add_digest("files", files);
+    parts
+}
+
+/// The parts of a WORKDIR.
+pub(super) fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
+    let mut parts = KeyParts::new();
+    parts.add_digest("parent", parent.0);
+    parts.add("the directory", workdir.path.as_bytes());
+    parts.add("the user", workdir.user.as_bytes());
+    parts
+}
+
+fn platform_text(platform: &Platform) -> String {
+    let Platform { architecture, os, os_version, os_features, variant } = platform;
+    format!("{os}/{architecture}/{variant:?}/{os_version:?}/{os_features:?}")
+}
+
+fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plan data has only string keys")
+}

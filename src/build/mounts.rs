@@ -1,0 +1,262 @@
+//! RUN --mount: from the plan's words to the sandbox's mounts.
+//!
+//! **On disk.** A cache mount with id I lives in `mounts/<hash of I>/<n>/{id,lock,data}`. Everybody uses instance 0,
+//! `shared` with a shared lock, `locked` with an exclusive one; `private` takes the first instance that nobody holds
+//! (M-7). Locks are flocks: they end with their process, however it ends.
+//! **Order.** Locks are taken in the order of the mounts' directories, so two RUNs that want the same two caches do not
+//! wait for each other; they are held until the command has ended.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::base::digest::Sha256;
+use crate::base::fs::{self, FsError};
+use crate::base::publish;
+use crate::plan::{CopyFrom, Mount, Run, Sharing, Step};
+use crate::sandbox::{self, Source, Spec};
+
+use super::chain::State;
+use super::worker::Worker;
+use super::{Error, StepError};
+
+/// Mode of a heredoc script (P-17).
+const SCRIPT_MODE: u32 = 0o755;
+/// Mode of the root of a tmpfs mount.
+const TMPFS_MODE: u32 = 0o1777;
+/// How often somebody who waits for a cache looks whether the build was cancelled.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps cache mounts locked.
+pub(super) struct Held(#[expect(dead_code, reason = "dropping the files unlocks them")] Vec<File>);
+
+impl Worker<'_> {
+    /// Adds the mounts of `run` to `spec`. The result must live until the command has ended.
+    pub(super) fn mount(
+        &self,
+        step: &Step,
+        run: &Run,
+        inputs: &[Arc<State>],
+        spec: &mut Spec,
+    ) -> Result<Held, StepError> {
+        let caches = self.lock_caches(run)?;
+        for (number, mount) in run.mounts.iter().enumerate() {
+            let (source, readonly) = match mount {
+                Mount::Bind { from, source, writable, .. } => {
+                    (self.bind(step, number, from, source, *writable, inputs)?, !writable)
+                }
+                Mount::Cache { source, read_only, .. } => {
+                    let data = caches.iter().find(|c| c.number == number).map(|c| c.data.clone());
+                    let data = data.expect("every cache mount was locked");
+                    self.seed(mount, &data, step, inputs)?;
+                    let subpath = PathBuf::from(source.trim_start_matches('/'));
+                    (Source::Inside { root: data, subpath, no_symlinks: true }, *read_only)
+                }
+                Mount::Tmpfs { size, .. } => (Source::Tmpfs { size: *size, mode: TMPFS_MODE }, false),
+                Mount::Secret { id, env, required, mode, uid, gid, .. } => {
+                    let Some(bytes) = self.builder.settings.secrets.get(id) else {
+                        absent(mount, *required, "secret", id)?;
+                        continue;
+                    };
+                    if let Some(name) = env {
+                        use std::os::unix::ffi::OsStrExt as _;
+                        let value = std::ffi::OsStr::from_bytes(bytes).to_owned();
+                        spec.env.retain(|(n, _)| n.as_os_str() != name.as_str());
+                        spec.env.push((name.into(), value));
+                    }
+                    (Source::Data { bytes: bytes.clone(), mode: *mode, uid: *uid, gid: *gid }, true)
+                }
+                Mount::Ssh { id, required, mode, uid, gid, .. } => {
+                    let Some(path) = self.builder.settings.ssh.get(id) else {
+                        absent(mount, *required, "ssh agent", id)?;
+                        continue;
+                    };
+                    (Source::Socket { path: path.clone(), mode: *mode, uid: *uid, gid: *gid }, false)
+                }
+            };
+            if let Some(target) = mount.target() {
+                spec.mounts.push(sandbox::Mount { source, target: target.into(), readonly });
+            }
+        }
+        for file in &run.files {
+            let bytes = file.content.clone().into_bytes();
+            let source = Source::Data { bytes, mode: SCRIPT_MODE, uid: 0, gid: 0 };
+            spec.mounts.push(sandbox::Mount { source, target: (&file.path).into(), readonly: true });
+        }
+        Ok(Held(caches.into_iter().map(|c| c.lock).collect()))
+    }
+
+    /// What each mount of `run` shows, where that is somebody's files: part of the key.
+    pub(super) fn mount_digests(
+        &self,
+        run: &Run,
+        step: &Step,
+        inputs: &[Arc<State>],
+    ) -> Result<Vec<Option<Sha256>>, StepError> {
+        run.mounts
+            .iter()
+            .map(|mount| match mount {
+                Mount::Bind { from: CopyFrom::Context(name), source, .. } => {
+                    self.context_digest(name, source).map(Some)
+                }
+                // The whole of the other filesystem stands for what is mounted of it: never too little.
+                Mount::Bind { from: CopyFrom::Step(id), .. } => {
+                    Ok(Some(super::keys::base(&input(step, inputs, *id).diff_ids()?).0))
+                }
+                _ => Ok(None),
+            })
+            .collect()
+    }
+
+    fn bind(
+        &self,
+        step: &Step,
+        number: usize,
+        from: &CopyFrom,
+        source: &str,
+        writable: bool,
+        inputs: &[Arc<State>],
+    ) -> Result<Source, StepError> {
+        let subpath = PathBuf::from(source.trim_start_matches('/'));
+        let mut lowers = match from {
+            CopyFrom::Context(name) => {
+                let hidden = self.scratch_dir(step, &format!("mount-{number}-hidden"))?;
+                let context = self.context(name)?;
+                if self.hide_ignored(context, source, &hidden)? || writable {
+                    vec![context.dir.clone(), hidden]
+                } else {
+                    return Ok(Source::Inside { root: context.dir.clone(), subpath, no_symlinks: false });
+                }
+            }
+            CopyFrom::Step(id) => input(step, inputs, *id).directories(&self.layers)?,
+        };
+        lowers.reverse();
+        let scratch = if writable {
+            let upper = self.scratch_dir(step, &format!("mount-{number}-upper"))?;
+            let work = self.scratch_dir(step, &format!("mount-{number}-work"))?;
+            Some(sandbox::Scratch { upper, work })
+        } else {
+            None
+        };
+        Ok(Source::Layers { lowers, scratch, userxattr: self.builder.settings.user_namespace, subpath })
+    }
+
+    /// Locks the caches that `run` mounts.
+    fn lock_caches(&self, run: &Run) -> Result<Vec<Cache>, StepError> {
+        let mut wanted: Vec<(PathBuf, usize, &Mount, &str, Sharing)> = run
+            .mounts
+            .iter()
+            .enumerate()
+            .filter_map(|(number, mount)| match mount {
+                Mount::Cache { id, sharing, .. } => Some((self.cache_dir(id), number, mount, id.as_str(), *sharing)),
+                _ => None,
+            })
+            .collect();
+        wanted.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        let mut locked: Vec<Cache> = Vec::new();
+        for (dir, number, mount, id, sharing) in wanted {
+            // One RUN may mount one cache twice; waiting for itself would be for ever.
+            let instance = locked.iter().find(|c| c.dir == dir).map(|c| c.data.clone());
+            match instance {
+                Some(data) => {
+                    let lock = fs::open(&dir)?;
+                    locked.push(Cache { number, dir, data, lock });
+                }
+                None => locked.push(self.lock_cache(dir, number, mount, id, sharing)?),
+            }
+        }
+        Ok(locked)
+    }
+
+    fn lock_cache(
+        &self,
+        dir: PathBuf,
+        number: usize,
+        mount: &Mount,
+        id: &str,
+        sharing: Sharing,
+    ) -> Result<Cache, StepError> {
+        for instance in 0.. {
+            let place = dir.join(instance.to_string());
+            fs::ensure_dir(&place)?;
+            let path = place.join("lock");
+            let lock = fs::open_lock(&path)?;
+            loop {
+                let tried = match sharing {
+                    Sharing::Shared => lock.try_lock_shared(),
+                    Sharing::Locked | Sharing::Private => lock.try_lock(),
+                };
+                match tried {
+                    Ok(()) => {
+                        let data = create_cache(&place, mount, id)?;
+                        return Ok(Cache { number, dir, data, lock });
+                    }
+                    Err(std::fs::TryLockError::WouldBlock) if sharing == Sharing::Private => break,
+                    Err(std::fs::TryLockError::WouldBlock) if self.stop.is_cancelled() => {
+                        return Err(Error::Cancelled.into());
+                    }
+                    Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(PATIENCE),
+                    Err(std::fs::TryLockError::Error(e)) => return Err(FsError::new("lock", &path, e).into()),
+                }
+            }
+        }
+        unreachable!("there is always another instance")
+    }
+
+    /// An id is any text; its hash is the directory's name (M-6, S-21).
+    fn cache_dir(&self, id: &str) -> PathBuf {
+        self.builder.store.mounts_dir().join(&Sha256::of(id.as_bytes()).hex()[..32])
+    }
+}
+
+/// One locked cache.
+struct Cache {
+    number: usize,
+    dir: PathBuf,
+    data: PathBuf,
+    lock: File,
+}
+
+/// Makes the cache's root with its mode and owner, once (M-9).
+fn create_cache(place: &Path, mount: &Mount, id: &str) -> Result<PathBuf, StepError> {
+    let data = place.join("data");
+    if data.exists() {
+        return Ok(data);
+    }
+    let Mount::Cache { mode, uid, gid, .. } = mount else { return Ok(data) };
+    publish::atomic(&place.join("id"), id.as_bytes(), 0o600)?;
+    // Two shared holders may both find it missing: whoever renames first makes it.
+    let draft = place.join(format!("data-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    fs::create_dir(&draft, 0o700)?;
+    let owned = std::os::unix::fs::chown(&draft, Some(*uid), Some(*gid))
+        .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(*mode)));
+    owned.map_err(|e| FsError::new("set mode and owner of", &draft, e))?;
+    if !fs::rename_new(&draft, &data)? {
+        fs::remove_tree(&draft)?;
+    }
+    Ok(data)
+}
+
+/// A required secret or agent that was not given is an error; another is not mounted (M-15, M-19).
+fn absent(mount: &Mount, required: bool, what: &str, id: &str) -> Result<(), StepError> {
+    if !required {
+        return Ok(());
+    }
+    let flag = if what == "secret" { format!("--secret id={id},src=FILE") } else { format!("--ssh {id}") };
+    Err(StepError::Mount {
+        target: mount.target().unwrap_or(id).to_owned(),
+        why: format!("{what} {id:?} is required and was not given"),
+        hint: Some(format!("give it with {flag}")),
+    })
+}
+
+/// The state of input `id` of `step`.
+pub(super) fn input<'s>(step: &Step, inputs: &'s [Arc<State>], id: crate::plan::StepId) -> &'s Arc<State> {
+    let at = step.inputs.iter().position(|&i| i == id).expect("the plan lists every step that is read as an input");
+    &inputs[at]
+}

@@ -1,0 +1,42 @@
+//! From step results to an image.
+
+use std::sync::Arc;
+
+use crate::base::digest::BlobDigest;
+use crate::oci::config::{History, ImageConfig, RootFs};
+use crate::oci::descriptor::{CONFIG, Descriptor};
+use crate::oci::manifest::Manifest;
+use crate::plan::Plan;
+use crate::store::Store;
+
+use super::Error;
+use super::chain::State;
+
+/// What a build produced; everything it names is stored.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The image's manifest.
+    pub manifest: Descriptor,
+    /// The image's config: Docker calls its digest the image id.
+    pub config: BlobDigest,
+}
+
+/// Writes config and manifest of the target. Equal results give equal bytes: times come from the plan.
+pub(super) fn assemble(store: &Store, plan: &Plan, states: &[Arc<State>]) -> Result<Outcome, Error> {
+    let stage = plan.target_stage();
+    let layers = states[stage.last.index()].layers()?;
+    let mut config: ImageConfig = stage.config.clone();
+    config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|layer| layer.diff_id).collect() };
+    config.history.extend(stage.history.iter().map(|entry| History {
+        created: Some(plan.created),
+        created_by: Some(entry.created_by.clone()),
+        author: entry.author.clone(),
+        comment: Some(entry.comment.clone()),
+        empty_layer: entry.layer.is_none(),
+    }));
+    let config = store.put(CONFIG, &config.to_bytes())?;
+    let manifest = Manifest::new(config.clone(), layers.into_iter().map(|layer| layer.blob).collect());
+    let media_type = manifest.media_type.clone().unwrap_or_default();
+    let manifest = store.put(&media_type, &manifest.to_bytes())?;
+    Ok(Outcome { manifest, config: config.digest })
+}

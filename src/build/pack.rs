@@ -1,0 +1,91 @@
+//! From changes to a stored layer.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::base::rooted::Root;
+use crate::layer::{
+    Baseline, LayerWriter, LowerFiles, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex, SegmentSource,
+    WriteOptions, overlay_changes, tree_changes,
+};
+use crate::oci::descriptor::{Descriptor, Layer};
+use crate::plan::Step;
+use crate::snapshot::Prepared;
+use crate::store::BlobDraft;
+
+use super::StepError;
+use super::chain::{Sealed, State};
+use super::worker::Worker;
+
+/// The name under which a layer's segment index is kept beside it.
+const SEGMENTS: &str = "segments";
+
+impl Worker<'_> {
+    /// Makes a layer of what a RUN did to its root. Ok: the blob is stored.
+    pub(super) fn pack(
+        &self,
+        step: &Step,
+        prepared: &Prepared,
+        baseline: Option<&Baseline>,
+        parent: &State,
+    ) -> Result<Sealed, StepError> {
+        let lower = parent.merged(&self.layers)?;
+        let files = Below(parent.directories(&self.layers)?);
+        let path = prepared.changed();
+        let root = Root::open(path).map_err(|e| crate::base::fs::FsError::new("open", path, e))?;
+        let changes = match prepared {
+            Prepared::Overlay { userxattr, .. } => {
+                let attributes = if *userxattr { OverlayAttributes::User } else { OverlayAttributes::Trusted };
+                overlay_changes(&root, attributes, &lower, &files)?
+            }
+            Prepared::Dir(_) => tree_changes(&root, &lower, &files, baseline)?,
+        };
+        self.write_layer(step, |writer| Ok(changes.write_to(writer)?))
+    }
+
+    /// Stores the layer that `write` writes.
+    pub(super) fn write_layer<'s>(
+        &'s self,
+        step: &Step,
+        write: impl FnOnce(&mut LayerWriter<BlobDraft<'s>>) -> Result<(), StepError>,
+    ) -> Result<Sealed, StepError> {
+        let options = WriteOptions {
+            compression: self.builder.settings.compression,
+            threads: None,
+            previous: self.previous(step)?,
+        };
+        let mut writer = LayerWriter::new(self.builder.store.draft_blob()?, &options);
+        write(&mut writer)?;
+        let (draft, written) = writer.finish()?;
+        draft.finish(written.blob, written.size)?;
+        if written.segments.0.len() > 1 {
+            self.layers.keep(written.diff_id, SEGMENTS, &written.segments.to_bytes())?;
+        }
+        let blob = Descriptor::new(written.media_type, written.blob, written.size);
+        let tree = Some(Arc::new(written.tree));
+        Ok(Sealed { layer: Layer { diff_id: written.diff_id, blob }, tree })
+    }
+
+    /// The compressed segments of the layer that this place made last time.
+    fn previous(&self, step: &Step) -> Result<Option<Arc<dyn SegmentSource>>, StepError> {
+        let Some(record) = self.last_record(step)? else { return Ok(None) };
+        let Some(blob) = record.blobs.get(&self.builder.settings.compression.method()) else { return Ok(None) };
+        let index = self.layers.kept(record.diff_id, SEGMENTS)?.and_then(|bytes| SegmentIndex::from_bytes(&bytes));
+        // Whatever of it is gone is compressed again.
+        match (index, self.builder.store.blob_file(blob.digest)) {
+            (Some(index), Ok(file)) => Ok(Some(PreviousBlob::new(file, &index))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The files of a chain of layers, each layer in its directory, bottom first.
+struct Below(Vec<PathBuf>);
+
+impl LowerFiles for Below {
+    fn open(&self, layer: usize, path: &RelPath) -> Option<File> {
+        let root = Root::open(self.0.get(layer)?).ok()?;
+        root.open_file(path.as_os_str()).ok()
+    }
+}

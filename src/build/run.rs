@@ -1,0 +1,129 @@
+//! RUN: from the plan's words to a sandbox, and what it wrote.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::base::fs::{self, FsError};
+use crate::base::rooted::Root;
+use crate::layer::Baseline;
+use crate::plan::{Network, Run, Security, Step};
+use crate::sandbox::{self, Rootfs, Spec};
+use crate::snapshot::{Method, Prepared};
+
+use super::StepError;
+use super::builder::Message;
+use super::chain::State;
+use super::event::Event;
+use super::worker::Worker;
+
+/// How much of a failing command's last output its error repeats, in bytes.
+const TAIL: usize = 8 << 10;
+
+/// A command that succeeded.
+pub(super) struct Ran {
+    /// Where its changes are.
+    pub(super) prepared: Prepared,
+    /// How the root looked before, if it is a copy.
+    pub(super) baseline: Option<Baseline>,
+}
+
+impl Worker<'_> {
+    /// Runs the command. Ok: it exited with 0, every process it started is dead, and `upper` holds its changes.
+    pub(super) fn run(
+        &self,
+        step: &Step,
+        run: &Run,
+        inputs: &[Arc<State>],
+        tell: &dyn Fn(Message),
+    ) -> Result<Ran, StepError> {
+        let parent = &inputs[0];
+        let lowers = parent.directories(&self.layers)?;
+        let scratch = self.scratch_dir(step, "root")?;
+        let prepared = match self.layers.method() {
+            Method::Overlay { userxattr } => {
+                Prepared::overlay(&lowers, parent.root(&self.layers)?.as_deref(), &scratch, userxattr)?
+            }
+            Method::Copy => Prepared::copy(&*parent.merged(&self.layers)?, &lowers, &scratch)?,
+        };
+        let baseline = match &prepared {
+            Prepared::Overlay { .. } => None,
+            Prepared::Dir(dir) => Some(Baseline::take(&Root::open(dir).map_err(|e| FsError::new("open", dir, e))?)?),
+        };
+        let mut spec = self.spec(run, rootfs(&prepared));
+        let _caches = self.mount(step, run, inputs, &mut spec)?;
+
+        let mut tail = Tail::default();
+        let mut output = |bytes: &[u8]| {
+            tail.push(bytes);
+            tell(Message::Event(Event::Output { step: step.id, bytes: bytes.to_vec() }));
+        };
+        let outcome = self.launcher.run(&spec, sandbox::Io::Captured(&mut output), self.stop)?;
+        for (what, why) in outcome.fallbacks {
+            tell(Message::Event(Event::Fallback { what, why }));
+        }
+        if !outcome.exit.success() {
+            return Err(StepError::Exit { exit: outcome.exit, tail: tail.into_bytes() });
+        }
+        Ok(Ran { prepared, baseline })
+    }
+
+    fn spec(&self, run: &Run, rootfs: Rootfs) -> Spec {
+        let settings = self.builder.settings;
+        let mut spec = Spec::new(rootfs, run.argv.iter().map(OsString::from).collect());
+        spec.env = run.environment().map(|(name, value)| (name.into(), value.into())).collect();
+        spec.cwd = PathBuf::from(&run.cwd);
+        spec.user = run.user.clone();
+        spec.hostname = run.hostname.clone();
+        spec.resolv_conf = Some(settings.resolv_conf.clone());
+        spec.hosts = Some(settings.hosts.clone());
+        spec.network = match run.network {
+            Network::Default => settings.network,
+            Network::None => sandbox::Network::None,
+            Network::Host => sandbox::Network::Host,
+        };
+        spec.security = match run.security {
+            Security::Sandbox => sandbox::Security::Sandbox,
+            Security::Insecure => sandbox::Security::Insecure,
+        };
+        spec.rlimits = settings.rlimits.clone();
+        spec.resources = settings.resources.clone();
+        spec.shm_size = settings.shm_size;
+        spec
+    }
+
+    /// An empty directory of this step in scratch.
+    pub(super) fn scratch_dir(&self, step: &Step, purpose: &str) -> Result<PathBuf, StepError> {
+        let path = self.scratch.path().join(format!("{}-{purpose}", step.id.0));
+        fs::create_dir(&path, 0o755)?;
+        Ok(path)
+    }
+}
+
+/// What the sandbox mounts as its root.
+fn rootfs(prepared: &Prepared) -> Rootfs {
+    match prepared.clone() {
+        Prepared::Overlay { lowers, upper, work, stub, userxattr } => {
+            Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile: true }
+        }
+        Prepared::Dir(dir) => Rootfs::Dir(dir),
+    }
+}
+
+/// The last bytes of a stream.
+#[derive(Default)]
+struct Tail(VecDeque<u8>);
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let excess = (self.0.len() + bytes.len()).saturating_sub(TAIL);
+        self.0.drain(..excess);
+        self.0.extend(bytes);
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        self.0.into()
+    }
+}

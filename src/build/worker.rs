@@ -1,0 +1,259 @@
+//! Looks up one step, or executes it.
+//!
+//! **Order.** Key → lookup → execute → blob → tree → record. A RUN says that it is ready as soon as its command has
+//! ended, and packs its layer while what depends on it already runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::base::digest::{DiffId, StepKey};
+use crate::cache::{KeyParts, Local, Miss, Record, Slot};
+use crate::oci::blob::BlobSink as _;
+use crate::oci::descriptor::Layer;
+use crate::plan::{Plan, Step, StepId, StepKind};
+use crate::sandbox::{Cancel, Launcher};
+use crate::snapshot::Layers;
+use crate::store::Scratch;
+
+use super::builder::{Builder, Message};
+use super::chain::{Link, Sealed, State, Stopped};
+use super::event::Event;
+use super::promise::Promise;
+use super::{Error, StepError, keys};
+
+/// What a lookup gives.
+pub(super) enum Look {
+    /// The result is there.
+    Hit(Arc<State>),
+    /// It must be made.
+    Miss(KeyParts, Miss),
+}
+
+/// What the threads of one build share.
+pub(super) struct Worker<'a> {
+    pub(super) builder: &'a Builder<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) layers: Layers<'a>,
+    pub(super) scratch: Scratch,
+    pub(super) launcher: Launcher,
+    pub(super) stop: &'a Cancel,
+    cache: Local,
+    /// Steps being made now: another step with the same key waits instead of doing it twice.
+    in_flight: Mutex<BTreeMap<StepKey, Promise<()>>>,
+    /// Directories that RUNs filled and their layers: given to `layers/` when nobody mounts them any more.
+    fresh: Mutex<Vec<(DiffId, PathBuf)>>,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Result<Self, Error> {
+        let scratch = builder.store.scratch()?;
+        Ok(Self {
+            builder,
+            plan,
+            layers: Layers::new(builder.store.layers_dir(), scratch.path().to_owned(), builder.store),
+            launcher: Launcher::new(),
+            stop: builder.cancel,
+            cache: Local::new(&builder.store.root().join("cache")),
+            in_flight: Mutex::default(),
+            fresh: Mutex::default(),
+            scratch,
+        })
+    }
+
+    /// Ties a failure to the step it happened in.
+    pub(super) fn located(&self, step: StepId, error: StepError) -> Error {
+        match error {
+            StepError::Build(e @ (Error::Stopped | Error::Cancelled | Error::Cold)) => e,
+            StepError::Sandbox(crate::sandbox::Error::Cancelled) => Error::Cancelled,
+            source => Error::Step { step, name: self.plan.step(step).meta.name.clone(), source: Box::new(source) },
+        }
+    }
+
+    /// Looks for the result of `step`, whose inputs are `inputs`.
+    pub(super) fn look_up(&self, step: &Step, inputs: &[Arc<State>]) -> Result<Look, StepError> {
+        let parts = match &step.kind {
+            StepKind::Base(base) => return self.look_up_base(base),
+            StepKind::Run(run) => keys::run(run, inputs[0].key, &self.mount_digests(run, step, inputs)?),
+            StepKind::Copy(copy) => {
+                let files = self.copy_digest(copy, step, inputs)?;
+                keys::copy(copy, inputs[0].key, files)
+            }
+            StepKind::Workdir(workdir) => keys::workdir(workdir, inputs[0].key),
+        };
+        if step.meta.no_cache {
+            return Ok(Look::Miss(parts, Miss::Disabled));
+        }
+        match self.recorded(&parts)? {
+            Some(layer) => {
+                self.remember(step, parts.key())?;
+                Ok(Look::Hit(State::over(&inputs[0], parts.key(), Link::stored(layer))))
+            }
+            None => {
+                let why = self.explain(step, &parts)?;
+                Ok(Look::Miss(parts, why))
+            }
+        }
+    }
+
+    /// Does what `step` says, telling the coordinator as it goes. Always ends with [`Message::Done`].
+    pub(super) fn work(&self, step: &Step, inputs: &[Arc<State>], sender: &Sender<Message>) {
+        let tell = |message| {
+            // The coordinator outlives its workers; if it is gone, nobody is interested.
+            let _ = sender.send(message);
+        };
+        let result = self.perform(step, inputs, &tell);
+        tell(Message::Done(result.map_err(|e| (step.id, e))));
+    }
+
+    fn perform(&self, step: &Step, inputs: &[Arc<State>], tell: &dyn Fn(Message)) -> Result<(), StepError> {
+        let (parts, why) = match self.look_up(step, inputs)? {
+            Look::Hit(state) => return Ok(self.found(step, state, tell)),
+            Look::Miss(parts, why) => (parts, why),
+        };
+        let key = parts.key();
+        let Some(claim) = self.claim(key) else {
+            // The step that held the claim may have failed, or run with another cache setting: look again.
+            return self.perform(step, inputs, tell);
+        };
+        let _claim = Claim { worker: self, key, promise: claim };
+        if self.stop.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        tell(Message::Event(Event::Started { step: step.id, why }));
+        let began = Instant::now();
+        let finished = |state: &Arc<State>| {
+            tell(Message::Event(Event::Finished { step: step.id, took: began.elapsed() }));
+            tell(Message::Ready(step.id, Arc::clone(state)));
+        };
+        match &step.kind {
+            StepKind::Base(base) => {
+                let state = self.make_base(step, base, tell)?;
+                finished(&state);
+                Ok(())
+            }
+            StepKind::Run(run) => {
+                let ran = self.run(step, run, inputs, tell)?;
+                let (link, sealed) = Link::packing(ran.prepared.fresh());
+                finished(&State::over(&inputs[0], key, link));
+                let packed = self
+                    .pack(step, &ran.prepared, ran.baseline.as_ref(), &inputs[0])
+                    .and_then(|made| self.keep(step, parts, made));
+                if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
+                    self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));
+                }
+                sealed.keep(packed.as_ref().map(Clone::clone).map_err(|_| Stopped));
+                packed.map(drop)
+            }
+            StepKind::Copy(copy) => {
+                let made = self.copy(step, copy, inputs)?;
+                let sealed = self.keep(step, parts, made)?;
+                finished(&State::over(&inputs[0], key, Link::made(sealed)));
+                Ok(())
+            }
+            StepKind::Workdir(workdir) => {
+                let made = self.workdir(step, workdir, &inputs[0])?;
+                let sealed = self.keep(step, parts, made)?;
+                finished(&State::over(&inputs[0], key, Link::made(sealed)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps unpacked what RUNs made, when no step runs any more. What cannot be kept is unpacked again when needed.
+    pub(super) fn adopt(&self) -> Result<(), Error> {
+        for (diff_id, made) in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            self.layers.adopt(diff_id, &made)?;
+        }
+        Ok(())
+    }
+
+    fn found(&self, step: &Step, state: Arc<State>, tell: &dyn Fn(Message)) {
+        tell(Message::Event(Event::Cached(step.id)));
+        tell(Message::Ready(step.id, state));
+    }
+
+    /// Ok(Some): we make the step with this key. None: somebody did; it is over now.
+    fn claim(&self, key: StepKey) -> Option<Promise<()>> {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        match in_flight.get(&key).cloned() {
+            Some(other) => {
+                drop(in_flight);
+                other.wait();
+                None
+            }
+            None => {
+                let promise = Promise::new();
+                in_flight.insert(key, promise.clone());
+                Some(promise)
+            }
+        }
+    }
+
+    /// The layer recorded under these parts, if its blob is still there.
+    fn recorded(&self, parts: &KeyParts) -> Result<Option<Layer>, StepError> {
+        let Some(record) = self.cache.lookup(parts.key())? else { return Ok(None) };
+        let name = self.builder.settings.compression.method();
+        if let Some(blob) = record.blobs.get(&name)
+            && self.builder.store.has(blob).map_err(crate::store::Error::from)?
+        {
+            return Ok(Some(Layer { diff_id: record.diff_id, blob: blob.clone() }));
+        }
+        Ok(None)
+    }
+
+    /// Why `step` missed, from what its place had last time.
+    fn explain(&self, step: &Step, parts: &KeyParts) -> Result<Miss, StepError> {
+        Ok(self.last_record(step)?.map_or(Miss::NoRecord, |before| parts.explain(&before.parts)))
+    }
+
+    /// What the place of `step` made last time.
+    pub(super) fn last_record(&self, step: &Step) -> Result<Option<Record>, StepError> {
+        match self.cache.last(&self.slot(step))? {
+            Some(key) => Ok(self.cache.lookup(key)?),
+            None => Ok(None),
+        }
+    }
+
+    fn slot(&self, step: &Step) -> Slot {
+        Slot::new(&self.builder.settings.slots, &step.meta.slot)
+    }
+
+    fn remember(&self, step: &Step, key: StepKey) -> Result<(), StepError> {
+        let slot = self.slot(step);
+        if self.cache.last(&slot)? != Some(key) {
+            self.cache.remember(&slot, key)?;
+        }
+        Ok(())
+    }
+
+    /// Records a layer whose blob is stored.
+    fn keep(&self, step: &Step, parts: KeyParts, made: Sealed) -> Result<Sealed, StepError> {
+        if let Some(tree) = &made.tree {
+            self.layers.keep_tree(made.layer.diff_id, tree)?;
+        }
+        let key = parts.key();
+        let name = self.builder.settings.compression.method();
+        let blobs = BTreeMap::from([(name, made.layer.blob.clone())]);
+        self.cache.record(&Record { parts, diff_id: made.layer.diff_id, blobs })?;
+        self.cache.remember(&self.slot(step), key)?;
+        Ok(made)
+    }
+}
+
+/// Ends a claim when its holder is done, however.
+struct Claim<'w, 'a> {
+    worker: &'w Worker<'a>,
+    key: StepKey,
+    promise: Promise<()>,
+}
+
+impl Drop for Claim<'_, '_> {
+    fn drop(&mut self) {
+        self.worker.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.promise.keep(());
+    }
+}

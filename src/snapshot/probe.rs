@@ -1,0 +1,39 @@
+//! Which way of stacking layers works here.
+
+use std::io;
+use std::path::Path;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+
+/// How layers become a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Overlayfs over the unpacked layers.
+    Overlay {
+        /// Its own attributes live in `user.*`: we are root of a user namespace only.
+        userxattr: bool,
+    },
+    /// Every root is a full copy, and its layer the difference of two trees.
+    Copy,
+}
+
+/// Tries `method` once in the directory `scratch`. Ok: it works there. No mount is left, or ever attached anywhere.
+pub fn probe(method: Method, scratch: &Path) -> io::Result<()> {
+    let Method::Overlay { userxattr } = method else { return Ok(()) };
+    let dir = scratch.join("probe");
+    crate::base::fs::create_dir(&dir, 0o700).map_err(|e| e.source)?;
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (option, name) in [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
+        let path = dir.join(name);
+        crate::base::fs::create_dir(&path, 0o700).map_err(|e| e.source)?;
+        fsconfig_set_string(&overlay, option, &path)?;
+    }
+    if userxattr {
+        fsconfig_set_flag(&overlay, "userxattr")?;
+    }
+    fsconfig_create(&overlay)?;
+    fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    Ok(())
+}
