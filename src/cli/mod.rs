@@ -21,6 +21,7 @@ mod images;
 mod info;
 mod inspect;
 mod names;
+mod namespace;
 mod pull;
 mod request;
 mod save;
@@ -40,6 +41,8 @@ struct Session<'a> {
     console: &'a mut Console,
     /// `--root`, if given.
     root: Option<PathBuf>,
+    /// The whole command line, program name first: to run it again as root of a user namespace.
+    argv: Vec<OsString>,
 }
 
 impl Session<'_> {
@@ -55,11 +58,12 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let environment = Environment::read();
     let mut console = Console::stdio(environment.wants_colour());
     failure::report_panics();
-    let cli = match Cli::try_parse_from(argv) {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(answer) => return console.clap_answer(&answer),
     };
-    let mut session = Session { environment: &environment, console: &mut console, root: cli.global.root };
+    let mut session = Session { environment: &environment, console: &mut console, root: cli.global.root, argv };
     match dispatch(cli.command, &mut session) {
         Ok(code) => code,
         Err(failure) => failure.report(&mut console),

@@ -1,0 +1,38 @@
+//! Root without being root, for the commands that need it.
+
+use std::ffi::OsString;
+
+use crate::sandbox::userns::{self, Standing};
+
+use super::Session;
+use super::failure::{Failure, Kind};
+
+impl Session<'_> {
+    /// Makes sure that what follows runs as root of something. `Some(code)`: the whole command has run, as root of a
+    /// user namespace, and this is its exit code. `None`: go on here.
+    pub(super) fn as_root(&self) -> Result<Option<u8>, Failure> {
+        let failed = |error: userns::Error| {
+            let failure = Failure::from_error(Kind::Host, &error);
+            match &error.hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        };
+        match userns::standing().map_err(failed)? {
+            Standing::Root | Standing::Namespace { .. } => Ok(None),
+            Standing::Plain => {
+                // Inside, the user is root: the place of the store must not change with that.
+                let root = self.store_root()?;
+                let env = [(OsString::from("KILN_ROOT"), root.into_os_string())];
+                userns::enter(&self.argv, &env).map(Some).map_err(failed)
+            }
+        }
+    }
+
+    /// What a single id cannot do, said once where it matters.
+    pub(super) fn announce_single_id(&mut self) {
+        if let Some(reason) = userns::single_id_reason() {
+            self.console.labelled("note", &format!("only one user id is available here: {reason}"));
+        }
+    }
+}
