@@ -220,7 +220,12 @@ fn place(root: &Root, target: &Target, what: &str) -> Step<OwnedFd> {
             .doing(|| format!("mount {what}: make {}", stubs::shown(&names)))
             .map_err(|p| p.requested().hint("it does not exist in the mount around it"))?;
     }
-    root.locate(target.path.as_os_str()).doing(|| format!("mount {what}: look it up in the root"))
+    let at = root.locate(target.path.as_os_str()).doing(|| format!("mount {what}: look it up in the root"))?;
+    match (target.kind, kind_of(&at, what)?) {
+        (Kind::Dir, Kind::File) => Err(Problem::request(format!("mount {what}: a directory cannot go over a file"))),
+        (Kind::File, Kind::Dir) => Err(Problem::request(format!("mount {what}: a file cannot go over a directory"))),
+        _ => Ok(at),
+    }
 }
 
 /// One tmpfs for all files that exist only in memory.

@@ -147,6 +147,7 @@ fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
 /// A volatile overlay leaves a mark that forbids mounting its work directory again; nothing was written through this
 /// one.
 fn forget_volatile(work: &OwnedFd) {
+    let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
     for path in ["work/incompat/volatile", "work/incompat", "work"] {
         let _ = rustix::fs::unlinkat(work, path, AtFlags::REMOVEDIR);
     }

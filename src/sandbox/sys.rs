@@ -57,9 +57,12 @@ pub(super) fn inherited_socket(number: i32) -> Option<OwnedFd> {
 
 /// Gives every signal its default action and unblocks all.
 pub(super) fn default_signals() {
+    // The kernel's `struct sigaction`, at its largest; all zeroes is SIG_DFL without flags. The C library's call would
+    // refuse the two signals it keeps for itself, which a caller may have left ignored as well.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no code; KILL, STOP and libc's own two refuse, which is as it should be.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: no handler is installed; KILL and STOP refuse, which is as it should be. The set is 8 bytes.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal as c_long, default.as_ptr(), 0 as c_long, 8 as c_ulong) };
     }
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }

@@ -1,0 +1,157 @@
+//! What the command can see and do.
+
+use super::{Box, root_of_something};
+
+#[test]
+fn nothing_is_inherited() {
+    // S-1, S-15, S-73
+    root_of_something!();
+    let root = Box::new();
+    // Descriptors a careless parent would leak.
+    let _leak = std::fs::File::open("/").unwrap();
+    let plain = rustix::fs::open("/", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    assert_eq!(root.says("ls /proc/self/fd | grep -vE '^[0-3]$' | wc -l; readlink /proc/self/fd/0"), "0\n/dev/null\n");
+    drop(plain);
+    assert_eq!(root.says("env | sort"), "HOME=/root\nPATH=/bin:/usr/bin\nPWD=/\nSHLVL=1\n");
+    assert_eq!(root.says("tr '\\0' '\\n' < /proc/1/environ | sort"), "HOME=/root\nPATH=/bin:/usr/bin\n");
+    let signals = root.says("grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status | tr -d '\\t'");
+    assert_eq!(signals, "SigBlk:0000000000000000\nSigIgn:0000000000000000\nSigCgt:0000000000000000\n");
+    assert_eq!(root.says("hostname"), "buildkitsandbox\n");
+}
+
+#[test]
+fn processes_of_the_host_are_not_visible() {
+    // S-77
+    root_of_something!();
+    let root = Box::new();
+    assert_eq!(root.says("echo $$; ls /proc | grep -c '^[0-9]'"), "1\n3\n");
+}
+
+#[test]
+fn capabilities_are_dockers_default() {
+    // S-17, S-81
+    root_of_something!();
+    let root = Box::new();
+    let caps = |user: &str| {
+        let mut spec = root.sh("grep ^Cap /proc/self/status | tr -d '\\t'");
+        spec.user = user.to_owned();
+        root.succeeds(&spec)
+    };
+    let default = "00000000a80425fb";
+    let none = "0000000000000000";
+    assert_eq!(
+        caps(""),
+        format!("CapInh:{none}\nCapPrm:{default}\nCapEff:{default}\nCapBnd:{default}\nCapAmb:{none}\n")
+    );
+    assert_eq!(caps("app"), format!("CapInh:{none}\nCapPrm:{none}\nCapEff:{none}\nCapBnd:{default}\nCapAmb:{none}\n"));
+}
+
+#[test]
+fn kernel_files_are_masked_or_read_only() {
+    // S-71
+    root_of_something!();
+    let root = Box::new();
+    for path in ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"] {
+        assert_eq!(root.says(&format!("[ ! -e {path} ] || wc -c < {path}")).trim().trim_matches('0'), "", "{path}");
+    }
+    assert_eq!(root.says("ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | grep -v ':$' | grep . | wc -l"), "0\n");
+    for path in
+        ["/proc/sysrq-trigger", "/proc/sys/kernel/hostname", "/proc/sys/vm/drop_caches", "/sys/kernel/mm/ksm/run"]
+    {
+        let said = root.says(&format!("(echo 1 > {path}) 2>&1 || true"));
+        assert!(said.contains("Read-only") || said.contains("nonexistent"), "{path}: {said}");
+    }
+}
+
+#[test]
+fn devices_of_the_host_cannot_be_opened() {
+    // S-70: a node may be made (it belongs to the layer), but not used, not even in /dev.
+    root_of_something!();
+    let root = Box::new();
+    let names = root.says("cd /dev; for d in null zero full random urandom tty; do [ -c $d ] && echo $d; done; ls");
+    assert_eq!(
+        names.split_whitespace().collect::<Vec<_>>().join(" "),
+        "null zero full random urandom tty fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    );
+    let said = root.says(
+        "for at in /dev/x /x /tmp/x /dev/shm/x; do mknod $at c 1 5 && head -c1 $at | wc -c; rm -f $at; done 2>&1; true",
+    );
+    assert!(!said.contains("\n1\n") && !said.starts_with("1\n"), "a device was read: {said}");
+    assert_eq!(root.says("echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c"), "4\n4\n");
+}
+
+#[test]
+fn dangerous_calls_are_refused() {
+    // S-70
+    root_of_something!();
+    let root = Box::new();
+    for (script, said) in [
+        ("mount -t tmpfs x /tmp", "permission denied"),
+        ("umount /proc", "Operation not permitted"),
+        ("unshare -U true", "Operation not permitted"),
+        ("unshare -m true", "Operation not permitted"),
+        ("hostname other", "Operation not permitted"),
+        ("dmesg", "Operation not permitted"),
+        ("pivot_root / /tmp", "Operation not permitted"),
+        ("swapoff -a; swapoff /x", ""),
+        ("nsenter -t 1 -m true", "ermi"),
+    ] {
+        let ran = root.run(&root.sh(&format!("{script} 2>&1"))).unwrap();
+        assert!(!ran.outcome.exit.success(), "{script} succeeded: {}", ran.output);
+        assert!(ran.output.contains(said), "{script}: {}", ran.output);
+    }
+    assert_eq!(
+        root.says("grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status | tr -d '\\t'"),
+        "NoNewPrivs:0\nSeccomp:2\n"
+    );
+}
+
+#[test]
+fn the_hosts_tree_is_gone() {
+    // S-72, S-78
+    root_of_something!();
+    let root = Box::new();
+    let info = root.says("cat /proc/self/mountinfo");
+    let outside = root.path("upper");
+    let outside = outside.parent().unwrap().display().to_string();
+    assert!(!info.contains(&outside), "a path of the host shows: {info}");
+    assert!(info.lines().all(|line| !line.contains("shared:") && !line.contains("master:")), "{info}");
+    assert_eq!(info.lines().filter(|line| line.split(' ').nth(4) == Some("/")).count(), 1);
+}
+
+#[test]
+fn the_session_keyring_is_new() {
+    // S-74
+    root_of_something!();
+    let root = Box::new();
+    // /proc/keys is masked; the system calls are refused.
+    assert_eq!(root.says("cat /proc/keys | wc -c"), "0\n");
+}
+
+#[test]
+fn the_program_that_set_it_up_cannot_be_written() {
+    // S-28
+    root_of_something!();
+    let root = Box::new();
+    let said = root.says("readlink /proc/1/exe; (echo x > /proc/1/exe) 2>&1 || true");
+    assert!(said.starts_with("/bin/busybox\n"), "{said}");
+    // The command is kiln itself: what it could open is mounted read-only.
+    let error = root.run(&root.spec(&["/proc/self/exe", "version"]));
+    if let Ok(ran) = error {
+        assert!(!ran.output.contains("panicked"), "{}", ran.output);
+    }
+}
+
+#[test]
+fn other_runs_are_not_visible() {
+    // S-77
+    root_of_something!();
+    let (one, two) = (Box::new(), Box::new());
+    std::thread::scope(|scope| {
+        let first = scope
+            .spawn(|| one.says("echo secret > /dev/shm/x; echo secret > /tmp/x; sleep 1; ls /proc | grep -c '^[0-9]'"));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(two.says("ls -A /dev/shm /tmp; ls /proc | grep -c '^[0-9]'"), "/dev/shm:\n\n/tmp:\n3\n");
+        assert_eq!(first.join().unwrap(), "3\n");
+    });
+}

@@ -1,0 +1,183 @@
+//! Starting, ending, stopping; what is reported.
+
+use std::time::{Duration, Instant};
+
+use kiln::sandbox::{Cancel, Error, Exit, Stage};
+
+use super::{Box, root_of_something};
+
+#[test]
+fn a_command_runs_and_its_output_comes_in_order() {
+    root_of_something!();
+    let root = Box::new();
+    assert_eq!(root.says("echo one; echo two >&2; echo three"), "one\ntwo\nthree\n");
+    assert_eq!(root.changed(), [""; 0]);
+}
+
+#[test]
+fn exit_codes_and_signals_are_passed_on() {
+    //
+    root_of_something!();
+    let root = Box::new();
+    let exit = |script: &str| root.run(&root.sh(script)).map(|ran| ran.outcome.exit).unwrap();
+    assert_eq!(exit("exit 0"), Exit::Code(0));
+    assert_eq!(exit("exit 42"), Exit::Code(42));
+    // A child killed by a signal, as its shell reports it.
+    assert_eq!(exit("sh -c 'kill -9 $$'; exit $?"), Exit::Code(137));
+    assert_eq!(Exit::Signal(9).code(), 137);
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_an_error_that_says_why() {
+    root_of_something!();
+    let root = Box::new();
+    let error = |argv: &[&str]| match root.run(&root.spec(argv)) {
+        Err(Error::Setup(failure)) => failure,
+        Err(e) => panic!("{e}"),
+        Ok(ran) => panic!("ran: {}", ran.output),
+    };
+    let missing = error(&["nosuch"]);
+    assert_eq!((missing.to_string().as_str(), missing.code), ("nosuch: not found in PATH", 127));
+    assert_eq!(missing.stage, Stage::Exec);
+    let missing = error(&["/nosuch"]);
+    assert_eq!((missing.to_string().as_str(), missing.code), ("exec /nosuch: No such file or directory", 127));
+    std::fs::write(root.lower("bin/script"), "#!/nosuch/interpreter\n").unwrap();
+    chmod(&root.lower("bin/script"), 0o755);
+    let missing = error(&["script"]);
+    assert_eq!(missing.code, 127);
+    assert!(missing.hint.unwrap().contains("interpreter"));
+    std::fs::write(root.lower("bin/data"), "no program").unwrap();
+    let denied = error(&["data"]);
+    assert_eq!((denied.to_string().as_str(), denied.code), ("exec data: Permission denied", 126));
+    chmod(&root.lower("bin/data"), 0o755);
+    let format = error(&["data"]);
+    assert_eq!((format.to_string().as_str(), format.code), ("exec data: Exec format error", 126));
+}
+
+fn chmod(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn everything_is_dead_when_the_command_ends() {
+    // R-11, S-75
+    root_of_something!();
+    let root = Box::new();
+    let began = Instant::now();
+    root.says("(sleep 1; echo x > /late) & setsid sh -c 'sleep 1; echo x > /later' & exit 0");
+    assert!(began.elapsed() < Duration::from_millis(900));
+    std::thread::sleep(Duration::from_millis(1300));
+    assert_eq!(root.changed(), [""; 0]);
+}
+
+#[test]
+fn cancelling_kills_the_tree_within_a_second() {
+    root_of_something!();
+    let root = Box::new();
+    let cancel = Cancel::new().unwrap();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            cancel.cancel();
+        });
+        let script = "trap '' TERM INT HUP; (sleep 3; echo x > /late) & sleep 60";
+        assert!(matches!(root.run_until(&root.sh(script), &cancel), Err(Error::Cancelled)));
+    });
+    assert!(began.elapsed() < Duration::from_millis(1300), "{:?}", began.elapsed());
+    assert!(matches!(root.run_until(&root.sh("true"), &cancel), Err(Error::Cancelled)), "it stays set");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(root.changed(), [""; 0]);
+}
+
+#[test]
+fn large_output_is_passed_on_whole() {
+    //
+    root_of_something!();
+    let root = Box::new();
+    let output = root.says("dd if=/dev/zero bs=1024 count=8192 2>/dev/null | tr '\\0' 'x'");
+    assert_eq!(output.len(), 8 << 20);
+}
+
+#[test]
+fn standard_input_is_empty_and_there_is_no_terminal() {
+    // R-3, S-73
+    root_of_something!();
+    let root = Box::new();
+    assert_eq!(root.says("cat; tty; (: > /dev/tty) 2>/dev/null || echo none"), "not a tty\nnone\n");
+}
+
+#[test]
+fn the_user_comes_from_the_root() {
+    // R-5, S-7
+    root_of_something!();
+    let root = Box::new();
+    let id = |user: &str| {
+        let mut spec = root.sh("echo $(id -u) $(id -g) $(id -G) $HOME");
+        spec.user = user.to_owned();
+        root.succeeds(&spec)
+    };
+    assert_eq!(id(""), "0 0 0 10 /root\n");
+    assert_eq!(id("app"), "1000 1001 1001 10 /home/app\n");
+    assert_eq!(id("1000"), "1000 1001 1001 10 /home/app\n");
+    assert_eq!(id("app:0"), "1000 0 0 /home/app\n");
+    assert_eq!(id("4321"), "4321 0 0 /\n");
+    assert_eq!(id("4321:77"), "4321 77 77 /\n");
+    let mut spec = root.sh("id");
+    spec.user = "nosuch".to_owned();
+    let error = root.run(&spec).err().unwrap();
+    assert_eq!(error.to_string(), "no user \"nosuch\" in /etc/passwd of the root");
+    assert!(!error.is_host());
+    assert!(error.hint().unwrap().contains("root, app"));
+}
+
+#[test]
+fn hostile_user_databases_do_not_hang() {
+    // S-12, S-22
+    root_of_something!();
+    let root = Box::new();
+    let passwd = root.lower("etc/passwd");
+    let mut spec = root.sh("id");
+    spec.user = "app".to_owned();
+    let fails = |what: &str| {
+        let error = root.run(&spec).err().unwrap_or_else(|| panic!("{what}: it ran"));
+        assert!(error.to_string().starts_with("read /etc/passwd of the root"), "{what}: {error}");
+    };
+    std::fs::remove_file(&passwd).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &passwd, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+    fails("fifo");
+    std::fs::remove_file(&passwd).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &passwd).unwrap();
+    fails("zero");
+    std::fs::remove_file(&passwd).unwrap();
+    std::fs::File::create(&passwd).unwrap().set_len(1 << 30).unwrap();
+    fails("huge");
+    std::fs::remove_file(&passwd).unwrap();
+    // A link that leads out of the root leads to the same path inside, where there is nothing.
+    std::os::unix::fs::symlink("../../../../etc/shadow", &passwd).unwrap();
+    assert!(root.run(&spec).err().unwrap().to_string().contains("no user"));
+}
+
+#[test]
+fn the_working_directory_is_made_and_never_leaves_the_root() {
+    // R-4, S-1
+    root_of_something!();
+    let root = Box::new();
+    let mut spec = root.sh("pwd; ls -a ../../../../.. | grep -c stub");
+    spec.cwd = "/srv/new/dir".into();
+    let ran = root.run(&spec).unwrap();
+    assert_eq!(ran.output, "/srv/new/dir\n0\n");
+    assert_eq!(root.changed(), ["srv", "srv/new", "srv/new/dir"]);
+    for n in 0..40 {
+        spec.cwd = format!("/proc/self/fd/{n}").into();
+        match root.run(&spec) {
+            Err(Error::Setup(failure)) => assert!(failure.what.contains("working directory"), "{failure}"),
+            Err(e) => panic!("{e}"),
+            Ok(ran) => panic!("/proc/self/fd/{n}: {}", ran.output),
+        }
+    }
+    std::os::unix::fs::symlink("/proc/self/fd/5", root.lower("link")).unwrap();
+    spec.cwd = "/link".into();
+    assert!(root.run(&spec).is_err());
+}

@@ -1,0 +1,130 @@
+//! The sandbox by itself: a busybox root, no store, no Dockerfile. As root, or inside a user namespace where the
+//! test process was started in one.
+
+mod confinement;
+mod lifecycle;
+mod mounts;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Rootfs, Spec};
+use tempfile::TempDir;
+
+/// A busybox root as one lower layer, with an upper of its own.
+pub(crate) struct Box {
+    dir: TempDir,
+    userxattr: bool,
+}
+
+/// What a command left.
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    pub(crate) output: String,
+}
+
+impl Box {
+    pub(crate) fn new() -> Box {
+        let dir = tempfile::Builder::new().prefix("kiln-sandbox-").tempdir().expect("a directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        for sub in ["lower/bin", "lower/etc", "lower/tmp", "lower/root", "upper", "work", "stub"] {
+            fs::create_dir_all(dir.path().join(sub)).expect("create");
+        }
+        fs::set_permissions(dir.path().join("lower/tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod");
+        let lower = dir.path().join("lower");
+        fs::copy("/bin/busybox", lower.join("bin/busybox")).expect("busybox-static");
+        let applets = std::process::Command::new("/bin/busybox").arg("--list").output().expect("busybox");
+        for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|a| *a != "busybox") {
+            symlink("busybox", lower.join("bin").join(applet)).expect("link");
+        }
+        fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n").unwrap();
+        fs::write(lower.join("etc/group"), "root:x:0:\napp:x:1001:\nwheel:x:10:root,app\n").unwrap();
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let userxattr = !map.split_whitespace().eq(["0", "0", "4294967295"]);
+        Box { dir, userxattr }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn lower(&self, name: &str) -> PathBuf {
+        self.dir.path().join("lower").join(name)
+    }
+
+    /// `sh -c script`, as a spec to be changed.
+    pub(crate) fn sh(&self, script: &str) -> Spec {
+        self.spec(&["/bin/sh", "-c", script])
+    }
+
+    pub(crate) fn spec(&self, argv: &[&str]) -> Spec {
+        let rootfs = Rootfs::Overlay {
+            lowers: vec![self.path("lower")],
+            upper: self.path("upper"),
+            work: self.path("work"),
+            stub: self.path("stub"),
+            userxattr: self.userxattr,
+            volatile: true,
+        };
+        let mut spec = Spec::new(rootfs, argv.iter().map(OsString::from).collect());
+        spec.env = vec![("PATH".into(), "/bin:/usr/bin".into())];
+        spec
+    }
+
+    pub(crate) fn run(&self, spec: &Spec) -> Result<Ran, Error> {
+        self.run_until(spec, &Cancel::new().expect("a flag"))
+    }
+
+    pub(crate) fn run_until(&self, spec: &Spec, cancel: &Cancel) -> Result<Ran, Error> {
+        // A volatile work directory serves once.
+        let _ = fs::remove_dir_all(self.path("work"));
+        fs::create_dir(self.path("work")).expect("create");
+        let mut bytes = Vec::new();
+        let outcome = launcher().run(spec, Io::Captured(&mut |piece| bytes.extend_from_slice(piece)), cancel)?;
+        Ok(Ran { outcome, output: String::from_utf8_lossy(&bytes).into_owned() })
+    }
+
+    /// Runs a script that must succeed; gives its output.
+    pub(crate) fn says(&self, script: &str) -> String {
+        self.succeeds(&self.sh(script))
+    }
+
+    pub(crate) fn succeeds(&self, spec: &Spec) -> String {
+        match self.run(spec) {
+            Ok(ran) => {
+                assert_eq!(ran.outcome.exit, Exit::Code(0), "output: {}", ran.output);
+                ran.output
+            }
+            Err(e) => panic!("{e}{}", e.hint().map(|h| format!(" ({h})")).unwrap_or_default()),
+        }
+    }
+
+    /// Everything in the upper directory, sorted.
+    pub(crate) fn changed(&self) -> Vec<String> {
+        let upper = self.path("upper");
+        let mut out: Vec<String> = walkdir::WalkDir::new(&upper)
+            .min_depth(1)
+            .into_iter()
+            .map(|e| e.expect("walk").path().strip_prefix(&upper).expect("below").display().to_string())
+            .collect();
+        out.sort();
+        out
+    }
+}
+
+fn launcher() -> &'static Launcher {
+    static LAUNCHER: std::sync::OnceLock<Launcher> = std::sync::OnceLock::new();
+    LAUNCHER.get_or_init(|| Launcher::of(Path::new(&crate::support::env::binary())))
+}
+
+/// The sandbox needs to be root of something.
+macro_rules! root_of_something {
+    () => {
+        if !crate::support::requires::is_root() {
+            return;
+        }
+    };
+}
+use root_of_something;
