@@ -15,14 +15,18 @@ use clap::Parser as _;
 use crate::ui::console::Console;
 
 mod args;
+mod check;
 mod failure;
 mod history;
 mod images;
 mod info;
 mod inspect;
+mod locate;
 mod names;
 mod namespace;
+mod outline;
 mod pull;
+mod read;
 mod request;
 mod save;
 mod store;
@@ -72,6 +76,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
     match command {
+        Command::Check(args) => check::run(&args, session),
         Command::Images(args) => images::run(&args, session),
         Command::Inspect(args) => inspect::run(&args, session),
         Command::History(args) => history::run(&args, session),

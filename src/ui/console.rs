@@ -13,6 +13,7 @@ pub struct Console {
     err: Sink,
     colour: bool,
     terminal: bool,
+    json: bool,
 }
 
 enum Sink {
@@ -43,12 +44,18 @@ impl Console {
     /// The process's own streams. `colour`: allowed, if standard error is a terminal.
     pub fn stdio(colour: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { out: Sink::Out(io::stdout()), err: Sink::Err(io::stderr()), colour: colour && terminal, terminal }
+        Self {
+            out: Sink::Out(io::stdout()),
+            err: Sink::Err(io::stderr()),
+            colour: colour && terminal,
+            terminal,
+            json: false,
+        }
     }
 
     /// Streams that are kept in memory, without colour.
     pub fn capture() -> Self {
-        Self { out: Sink::Memory(vec![]), err: Sink::Memory(vec![]), colour: false, terminal: false }
+        Self { out: Sink::Memory(vec![]), err: Sink::Memory(vec![]), colour: false, terminal: false, json: false }
     }
 
     /// What a capturing console was given on standard output and standard error.
@@ -65,9 +72,24 @@ impl Console {
         self.colour
     }
 
+    /// From now on messages are JSON, one object per line.
+    pub fn speak_json(&mut self) {
+        self.json = true;
+    }
+
+    /// Messages are JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Standard error is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Data that is text may be coloured.
+    pub fn out_colour(&self) -> bool {
+        self.colour && self.out_is_terminal()
     }
 
     /// Standard output is a terminal: binary data does not belong there.
@@ -99,6 +121,10 @@ impl Console {
 
     /// `label: text` on standard error; `error`, `warning`, `note` and `hint` have a colour.
     pub fn labelled(&mut self, label: &str, text: &str) {
+        if self.json {
+            self.message(&serde_json::json!({ "event": label, "message": text }).to_string());
+            return;
+        }
         let code = match (self.colour, label) {
             (false, _) => "",
             (true, "error") => "\x1b[1;31m",

@@ -38,6 +38,29 @@ pub fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -
     })
 }
 
+/// The same facts as one object, for programs.
+pub fn json(source: &Source, diagnostic: &Diagnostic) -> serde_json::Value {
+    let source = diagnostic.source.as_ref().unwrap_or(source);
+    let at = |offset: u32| {
+        let position = source.position(offset);
+        serde_json::json!({ "line": position.line, "column": position.column })
+    };
+    let range = |span: Span| serde_json::json!({ "start": at(span.start), "end": at(span.end) });
+    let labels = diagnostic.labels.iter().map(|l| serde_json::json!({ "text": l.text, "range": range(l.span) }));
+    serde_json::json!({
+        "event": "diagnostic",
+        "severity": diagnostic.severity.as_str(),
+        "rule": diagnostic.code,
+        "message": diagnostic.message,
+        "file": source.name(),
+        "range": range(diagnostic.span),
+        "label": diagnostic.label,
+        "labels": labels.collect::<Vec<_>>(),
+        "notes": diagnostic.notes,
+        "hints": diagnostic.hints,
+    })
+}
+
 /// `Dockerfile:3:5`.
 pub fn place(source: &Source, span: Span) -> String {
     let position = source.position(span.start);

@@ -3,15 +3,10 @@
 //! **Holds.** Bytes come in pieces of any size; safe lines go out, in order. Memory is bounded: a line longer than
 //! [`MAX_LINE`] is cut, and of text overwritten with carriage returns only the last version is kept.
 
-use std::collections::VecDeque;
-
 use super::sanitize;
 
 /// Longer lines are cut into several.
 const MAX_LINE: usize = 16 << 10;
-
-/// What is kept of a step's output to be repeated in an error.
-const TAIL_LINES: usize = 25;
 
 /// Cuts bytes into safe lines.
 #[derive(Debug, Default)]
@@ -72,37 +67,6 @@ fn boundary(bytes: &[u8]) -> usize {
     }
 }
 
-/// The last lines of a step's output.
-#[derive(Debug, Default)]
-pub struct Tail {
-    lines: Lines,
-    last: VecDeque<String>,
-    dropped: bool,
-}
-
-impl Tail {
-    /// Takes bytes.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        let (last, dropped) = (&mut self.last, &mut self.dropped);
-        self.lines.feed(bytes, |line| keep(last, dropped, line));
-    }
-
-    /// The last lines, oldest first, and whether there were more.
-    pub fn finish(mut self) -> (Vec<String>, bool) {
-        let (last, dropped) = (&mut self.last, &mut self.dropped);
-        self.lines.finish(|line| keep(last, dropped, line));
-        (self.last.into(), self.dropped)
-    }
-}
-
-fn keep(last: &mut VecDeque<String>, dropped: &mut bool, line: String) {
-    if last.len() == TAIL_LINES {
-        last.pop_front();
-        *dropped = true;
-    }
-    last.push_back(line);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,16 +109,6 @@ mod tests {
         let mut last = String::new();
         lines.feed(b"\n", |line| last = line);
         assert_eq!(last, "99999");
-    }
-
-    #[test]
-    fn a_tail_keeps_the_last_lines_and_says_that_there_were_more() {
-        let mut tail = Tail::default();
-        for i in 0..100 {
-            tail.feed(format!("{i}\n").as_bytes());
-        }
-        let (lines, dropped) = tail.finish();
-        assert_eq!((lines.len(), lines[0].as_str(), dropped), (TAIL_LINES, "75", true));
     }
 
     proptest! {

@@ -41,6 +41,8 @@ pub(super) struct Global {
 /// The commands. Each one's arguments and code are in its own file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Check a Dockerfile without building it.
+    Check(CheckArgs),
     /// List images.
     Images(ImagesArgs),
     /// Show everything about images, as JSON.

@@ -6,9 +6,15 @@
 
 use std::error::Error;
 
+use serde_json::json;
+
 use crate::base::fs::FsError;
+use crate::dockerfile::{Diagnostic, Source};
 use crate::ui::console::{Console, Lost};
-use crate::ui::sanitize;
+use crate::ui::{excerpt, sanitize};
+
+/// What helps when there is no space left.
+const FREE_SPACE: &str = "free some space, or choose another place with --root";
 
 /// The exit code of a command that did what was asked.
 pub(super) const SUCCESS: u8 = 0;
@@ -46,10 +52,12 @@ impl Kind {
 pub(super) struct Failure {
     /// Decides the exit code.
     pub(super) kind: Kind,
-    /// What went wrong: one line, lower-case, no period. Empty: everything is said by `rendered`.
+    /// What went wrong: one line, lower-case, no period. Empty: everything is said by `places`.
     pub(super) message: String,
-    /// Messages that are complete already (diagnostics with their excerpts), safe for a terminal.
-    pub(super) rendered: Vec<String>,
+    /// Errors with a place in a Dockerfile, shown with the lines they are about.
+    pub(super) places: Vec<(Source, Diagnostic)>,
+    /// The last lines a failing command printed, safe for a terminal.
+    pub(super) output: Box<[String]>,
     /// Facts that help to understand.
     pub(super) notes: Vec<String>,
     /// What to try.
@@ -61,7 +69,21 @@ pub(super) struct Failure {
 impl Failure {
     /// A failure with only a message.
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), rendered: vec![], notes: vec![], hints: vec![], silent: false }
+        Self {
+            kind,
+            message: message.into(),
+            places: vec![],
+            output: Box::default(),
+            notes: vec![],
+            hints: vec![],
+            silent: false,
+        }
+    }
+
+    /// What is wrong with a Dockerfile, all of it at once.
+    pub(super) fn diagnostics(dockerfile: &Source, found: Vec<Diagnostic>) -> Self {
+        let place = |d: Diagnostic| (d.source.clone().unwrap_or_else(|| dockerfile.clone()), d);
+        Self { places: found.into_iter().map(place).collect(), ..Self::build("") }
     }
 
     /// The command line is wrong.
@@ -96,8 +118,18 @@ impl Failure {
         if self.silent {
             return SUCCESS;
         }
-        for text in &self.rendered {
-            console.message(text);
+        if console.is_json() {
+            self.report_json(console);
+            return self.kind.code();
+        }
+        for (source, diagnostic) in &self.places {
+            console.message(&excerpt::render_with(source, std::slice::from_ref(diagnostic), console.colour()));
+        }
+        if !self.output.is_empty() {
+            console.message("its last output:");
+            for line in &self.output {
+                console.message(&format!("  | {line}"));
+            }
         }
         if !self.message.is_empty() {
             console.labelled("error", &sanitize::text(&self.message));
@@ -109,6 +141,28 @@ impl Failure {
             console.labelled("hint", &sanitize::text(hint));
         }
         self.kind.code()
+    }
+}
+
+impl Failure {
+    /// The same facts as JSON lines: one per place, then the failure itself.
+    fn report_json(&self, console: &mut Console) {
+        for (source, diagnostic) in &self.places {
+            console.message(&excerpt::json(source, diagnostic).to_string());
+        }
+        let message = match (self.message.is_empty(), self.places.first()) {
+            (true, Some((_, diagnostic))) => diagnostic.message.as_str(),
+            _ => self.message.as_str(),
+        };
+        let value = json!({
+            "event": "error",
+            "code": self.kind.code(),
+            "message": message,
+            "output": self.output,
+            "notes": self.notes,
+            "hints": self.hints,
+        });
+        console.message(&value.to_string());
     }
 }
 
@@ -138,7 +192,7 @@ impl From<FsError> for Failure {
     fn from(error: FsError) -> Self {
         match error.source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::from_error(Kind::Host, &error).hint("free some space, or choose another place with --root")
+                Self::from_error(Kind::Host, &error).hint(FREE_SPACE)
             }
             std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
                 Self::from_error(Kind::Host, &error)

@@ -1,0 +1,225 @@
+//! Finding and reading the Dockerfile (P-21, S-91).
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::base::fs::{self, FsError};
+use crate::base::rooted;
+use crate::dockerfile::Source;
+use crate::dockerfile::suggest::nearest;
+
+use super::failure::{Failure, Kind};
+use super::request::DockerfileFrom;
+
+/// What is looked for in a context when no file is named; the last is Podman's name (A22).
+const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+
+/// Larger files are refused: they are no Dockerfiles.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A Dockerfile that was read.
+#[derive(Debug)]
+pub(super) struct Located {
+    /// Its text, under the name messages use.
+    pub(super) source: Source,
+    /// Where it is; none for standard input.
+    pub(super) path: Option<PathBuf>,
+}
+
+/// Reads the Dockerfile. Ok: it is a regular file (or standard input) of bounded size and was read to its end.
+pub(super) fn read(from: &DockerfileFrom, context: &Path, stdin: &mut dyn Read) -> Result<Located, Failure> {
+    match from {
+        DockerfileFrom::Stdin => {
+            let bytes = bounded(stdin, "standard input").map_err(|why| Failure::build(why.to_string()))?;
+            Ok(Located { source: Source::new("stdin", bytes), path: None })
+        }
+        DockerfileFrom::Path(path) => match file(path) {
+            Ok(bytes) => Ok(Located { source: Source::new(shown(path), bytes), path: Some(path.clone()) }),
+            Err(failure) => Err(hint_for_path(failure, path, context)),
+        },
+        DockerfileFrom::Context => {
+            for name in NAMES {
+                let path = if context == Path::new(".") { PathBuf::from(name) } else { context.join(name) };
+                match file(&path) {
+                    Ok(bytes) => return Ok(Located { source: Source::new(shown(&path), bytes), path: Some(path) }),
+                    Err(ReadError::Missing) => {}
+                    Err(other) => return Err(other.failure(&path)),
+                }
+            }
+            Err(nothing_in(context))
+        }
+    }
+}
+
+/// Why a Dockerfile was not read.
+enum ReadError {
+    Missing,
+    Other(String),
+}
+
+impl ReadError {
+    fn failure(self, path: &Path) -> Failure {
+        match self {
+            ReadError::Missing => Failure::build(format!("no such Dockerfile: {}", path.display())),
+            ReadError::Other(why) => Failure::build(format!("read Dockerfile {}: {why}", path.display())),
+        }
+    }
+}
+
+fn file(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let other = |e: rustix::io::Errno| match e {
+        rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => ReadError::Missing,
+        e => ReadError::Other(std::io::Error::from(e).to_string()),
+    };
+    // Looked at before it is opened: opening a fifo or a device can hang or do something.
+    let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(other)?;
+    let stat = rustix::fs::fstat(&found).map_err(other)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(ReadError::Other("is a directory".to_owned())),
+        _ => return Err(ReadError::Other("is not a regular file".to_owned())),
+    }
+    let opened = rooted::reopen(found.as_fd(), OFlags::RDONLY).map_err(|e| ReadError::Other(e.to_string()))?;
+    bounded(&mut std::fs::File::from(opened), "it").map_err(ReadError::Other)
+}
+
+fn bounded(reader: &mut dyn Read, what: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = reader.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|e| format!("read {what}: {e}"))?;
+    match bytes.len() as u64 > MAX_BYTES {
+        true => Err(format!("{what} is larger than {} MiB", MAX_BYTES >> 20)),
+        false => Ok(bytes),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The context has none of the usual names: what it has that looks like one.
+fn nothing_in(context: &Path) -> Failure {
+    let place =
+        if context == Path::new(".") { "the working directory".to_owned() } else { context.display().to_string() };
+    let failure = Failure::build(format!("no Dockerfile in {place}"));
+    let names = match fs::list(context) {
+        Ok(names) => names,
+        Err(e) => return Failure::from_error(Kind::Build, &e),
+    };
+    let close = names.iter().filter_map(|name| name.to_str()).find(|name| {
+        let lower = name.to_ascii_lowercase();
+        lower.starts_with("dockerfile.") && !lower.ends_with(".dockerignore")
+            || lower.ends_with(".dockerfile")
+            || nearest(&lower, ["dockerfile", "containerfile"]).is_some()
+    });
+    match close {
+        Some(name) => failure.hint(format!("there is {0}: name it with -f {0}", context.join(name).display())),
+        None => failure.hint("name it with -f FILE, or -f - for standard input"),
+    }
+}
+
+fn hint_for_path(error: ReadError, path: &Path, context: &Path) -> Failure {
+    let missing = matches!(error, ReadError::Missing);
+    let failure = error.failure(path);
+    if !missing {
+        return failure;
+    }
+    // People coming from elsewhere expect the path to start at the context.
+    let inside = context.join(path);
+    if path.is_relative() && inside.is_file() {
+        return failure
+            .hint(format!("-f starts at the working directory, not at the context: -f {}", inside.display()));
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names: Vec<String> = match fs::list(dir) {
+        Ok(names) => names.into_iter().filter_map(|name| name.into_string().ok()).collect(),
+        Err(FsError { .. }) => return failure,
+    };
+    let wanted = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    match nearest(wanted, names.iter().map(String::as_str)) {
+        Some(name) => failure.hint(format!("did you mean {}?", dir.join(name).display())),
+        None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::base::publish;
+
+    fn put(dir: &Path, name: &str, text: &str) {
+        publish::atomic(&dir.join(name), text.as_bytes(), 0o644).expect("write");
+    }
+
+    fn text(located: &Located) -> &str {
+        located.source.text()
+    }
+
+    #[test]
+    fn the_usual_names_are_tried_in_order_p21_a22() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for (name, want) in [("Containerfile", "c"), ("dockerfile", "b"), ("Dockerfile", "a")] {
+            put(dir.path(), name, want);
+            let located = read(&DockerfileFrom::Context, dir.path(), &mut std::io::empty()).expect("found");
+            assert_eq!(text(&located), want);
+            assert_eq!(located.path, Some(dir.path().join(name)));
+        }
+    }
+
+    #[test]
+    fn a_missing_dockerfile_is_explained() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let missing = |from: &DockerfileFrom| {
+            let failure = read(from, dir.path(), &mut std::io::empty()).expect_err("missing");
+            (failure.message, failure.hints.join("\n"))
+        };
+        let (message, hint) = missing(&DockerfileFrom::Context);
+        assert_eq!(message, format!("no Dockerfile in {}", dir.path().display()));
+        assert_eq!(hint, "name it with -f FILE, or -f - for standard input");
+        put(dir.path(), "Dockerfile.dev", "");
+        assert!(missing(&DockerfileFrom::Context).1.contains("Dockerfile.dev"));
+        let (message, hint) = missing(&DockerfileFrom::Path(dir.path().join("Dockerfile.deb")));
+        assert!(message.starts_with("no such Dockerfile: "), "{message}");
+        assert!(hint.contains("did you mean") && hint.contains("Dockerfile.dev"), "{hint}");
+        let (_, hint) = missing(&DockerfileFrom::Path("Dockerfile.dev".into()));
+        assert!(hint.starts_with("-f starts at the working directory"), "{hint}");
+    }
+
+    #[test]
+    fn only_regular_files_of_bounded_size_are_read_s91() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        symlink("/dev/zero", dir.path().join("zero")).expect("symlink");
+        let huge = std::fs::File::create(dir.path().join("huge")).expect("create");
+        huge.set_len(MAX_BYTES + 1).expect("truncate");
+        for (name, want) in [
+            ("fifo", "is not a regular file"),
+            ("zero", "is not a regular file"),
+            (".", "is a directory"),
+            ("huge", "it is larger than 16 MiB"),
+        ] {
+            let from = DockerfileFrom::Path(dir.path().join(name));
+            let failure = read(&from, dir.path(), &mut std::io::empty()).expect_err(name);
+            assert!(failure.message.ends_with(want), "{}", failure.message);
+        }
+        // A link to a regular file is followed: the path is the user's own.
+        put(dir.path(), "real", "FROM scratch");
+        symlink("real", dir.path().join("link")).expect("symlink");
+        let from = DockerfileFrom::Path(dir.path().join("link"));
+        assert_eq!(text(&read(&from, dir.path(), &mut std::io::empty()).expect("read")), "FROM scratch");
+    }
+
+    #[test]
+    fn a_dash_reads_standard_input() {
+        let located = read(&DockerfileFrom::Stdin, Path::new("."), &mut &b"FROM x"[..]).expect("read");
+        assert_eq!((text(&located), located.source.name()), ("FROM x", "stdin"));
+        assert!(read(&DockerfileFrom::Stdin, Path::new("."), &mut std::io::repeat(b'x')).is_err());
+    }
+}

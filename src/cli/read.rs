@@ -1,0 +1,97 @@
+//! The Dockerfile, read and parsed, and everything that is worth a warning in it.
+
+use std::path::PathBuf;
+
+use crate::base::fs::FsError;
+use crate::base::rooted::Root;
+use crate::context::{IgnoreFile, Matcher};
+use crate::dockerfile::lint::{self, Controls};
+use crate::dockerfile::{self, Diagnostic, Dockerfile, Span};
+use crate::plan::{ContextName, CopyFrom, CopySource, Plan, StepKind};
+
+use super::failure::{Failure, Kind};
+use super::locate;
+use super::request::SourceRequest;
+
+/// A Dockerfile that parses.
+pub(super) struct Read {
+    /// What it says.
+    pub(super) dockerfile: Dockerfile,
+    /// Where it is; none for standard input.
+    pub(super) path: Option<PathBuf>,
+    /// The ignore file that holds for it (G-1).
+    pub(super) ignore: Option<IgnoreFile>,
+    /// Which warnings its author wants.
+    controls: Controls,
+    /// What is odd about it before it is planned.
+    warnings: Vec<Diagnostic>,
+}
+
+/// Ok: the Dockerfile was found and parses, and its frontend is ours. Err: every problem it has.
+pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
+    let located = locate::read(&request.file, &request.context, &mut std::io::stdin())?;
+    let source = located.source;
+    let wrong = |problems| Failure::diagnostics(&source, problems);
+    let dockerfile = dockerfile::parse(&source).map_err(wrong)?;
+    let argument = |name: &str| request.options.build_args.get(name).map(String::as_str);
+    let mut warnings = lint::check(&dockerfile);
+    match dockerfile::check_syntax(&dockerfile, argument("BUILDKIT_SYNTAX")) {
+        Ok(warning) => warnings.extend(warning),
+        Err(problem) => return Err(wrong(vec![*problem])),
+    }
+    let controls = Controls::of(&dockerfile, argument("BUILDKIT_DOCKERFILE_CHECK")).map_err(wrong)?;
+    let context = Root::open(&request.context).map_err(|e| FsError::new("open context", &request.context, e))?;
+    let ignore =
+        IgnoreFile::find(&context, located.path.as_deref()).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+    Ok(Read { dockerfile, path: located.path, ignore, controls, warnings })
+}
+
+impl Read {
+    /// Every warning about what `plan` needs of this Dockerfile, in its order, and whether they fail a build
+    /// (`# check=error=true`).
+    pub(super) fn warnings(&self, plan: &Plan) -> Result<(Vec<Diagnostic>, bool), Failure> {
+        let mut all: Vec<Diagnostic> =
+            self.warnings.iter().filter(|w| self.is_planned(w.span, plan)).cloned().collect();
+        all.extend(plan.warnings.iter().cloned());
+        all.extend(self.ignored_copies(plan)?);
+        let kept = lint::filter(&self.dockerfile, all, &self.controls);
+        let fatal = self.controls.error && kept.iter().any(|w| w.code.is_some());
+        Ok((kept, fatal))
+    }
+
+    /// `span` is above all stages or in one that the plan needs: nobody is warned about stages he does not build.
+    fn is_planned(&self, span: Span, plan: &Plan) -> bool {
+        match self.dockerfile.stages.iter().rposition(|stage| stage.from.span.start <= span.start) {
+            None => true,
+            Some(index) => plan.stages.iter().any(|stage| stage.index == index),
+        }
+    }
+
+    /// CopyIgnoredFile: sources that the ignore file hides. Rules with exceptions are too subtle to warn about.
+    fn ignored_copies(&self, plan: &Plan) -> Result<Vec<Diagnostic>, Failure> {
+        let mut found = Vec::new();
+        let Some(ignore) = &self.ignore else { return Ok(found) };
+        let negated = |line: &[u8]| line.trim_ascii_start().starts_with(b"!");
+        if ignore.text.split(|&b| b == b'\n').any(negated) {
+            return Ok(found);
+        }
+        let matcher = Matcher::parse(ignore).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+        for step in &plan.steps {
+            let StepKind::Copy(copy) = &step.kind else { continue };
+            if copy.from != CopyFrom::Context(ContextName::Main) || step.meta.origin.is_some() {
+                continue;
+            }
+            for source in &copy.sources {
+                let CopySource::Path(path) = source else { continue };
+                let clean = path.trim_start_matches("./").trim_matches('/');
+                // The whole context is meant as what is left of it.
+                if !clean.is_empty() && clean != "." && matcher.excludes(clean.as_bytes()) {
+                    let keyword = if copy.add { "ADD" } else { "COPY" };
+                    let message = format!("{keyword} of `{path}`, which {} excludes", ignore.name);
+                    found.push(Diagnostic::warning(step.meta.span, "CopyIgnoredFile", message));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
