@@ -1,6 +1,6 @@
 //! What FROM lines can say: platform arguments and the ARGs before the first FROM (F-7, A-7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::Timestamp;
 use crate::dockerfile::expand::expand;
@@ -8,6 +8,7 @@ use crate::dockerfile::{Diagnostic, Dockerfile, Span};
 use crate::oci::platform::Platform;
 
 use super::Options;
+use super::outline::{Taken, What};
 use super::unsupported::{Feature, unsupported};
 
 /// The variable that sets image times.
@@ -36,8 +37,9 @@ const PREDEFINED: [&str; 11] = [
 pub(super) struct Globals {
     /// Names with a value.
     values: BTreeMap<String, String>,
-    /// Names that an ARG declares or that are predefined, with or without a value.
-    declared: BTreeMap<String, ()>,
+    /// Names that an ARG declares or that are predefined, with or without a value, and which others that value was
+    /// made of.
+    declared: BTreeMap<String, BTreeSet<String>>,
     /// SOURCE_DATE_EPOCH.
     pub(super) epoch: Option<Timestamp>,
 }
@@ -77,16 +79,20 @@ impl Globals {
         let mut globals = Self::default();
         for (name, value) in predefined(dockerfile, options) {
             // A build argument of that name wins, also without an ARG.
-            globals.set(name, build_args.get(name).cloned().or(Some(value)));
+            globals.set(name, build_args.get(name).cloned().or(Some(value)), BTreeSet::new());
         }
         for statement in &dockerfile.global_args {
             for item in &statement.node.items {
                 let name = item.name.as_str();
+                let mut used = BTreeSet::new();
                 let value = match (build_args.get(name), &item.default) {
                     (Some(given), _) => Some(given.clone()),
                     (None, Some(default)) => {
                         match expand(default, dockerfile.escape(), &|n| globals.values.get(n).cloned()) {
-                            Ok(expanded) => Some(expanded.text),
+                            Ok(expanded) => {
+                                used = expanded.used;
+                                Some(expanded.text)
+                            }
                             Err(problem) => {
                                 problems.push(problem.note(format!("in the default of ARG `{name}`")));
                                 None
@@ -95,14 +101,14 @@ impl Globals {
                     }
                     (None, None) => None,
                 };
-                globals.set(name, value);
+                globals.set(name, value, used);
             }
         }
         globals
     }
 
-    fn set(&mut self, name: &str, value: Option<String>) {
-        self.declared.insert(name.to_owned(), ());
+    fn set(&mut self, name: &str, value: Option<String>, used: BTreeSet<String>) {
+        self.declared.insert(name.to_owned(), used);
         if let Some(value) = value {
             self.values.insert(name.to_owned(), value);
         }
@@ -124,6 +130,28 @@ impl Globals {
     /// Whether FROM may mention a name without being suspicious.
     pub(super) fn is_declared(&self, name: &str) -> bool {
         self.declared.contains_key(name)
+    }
+
+    /// The ARGs that these names stand for, and those that their values are made of.
+    pub(super) fn taken(&self, dockerfile: &Dockerfile, names: BTreeSet<String>) -> Vec<Taken> {
+        let mut todo: Vec<String> = names.into_iter().collect();
+        let mut wanted = BTreeSet::new();
+        while let Some(name) = todo.pop() {
+            if let Some(used) = self.declared.get(&name)
+                && wanted.insert(name)
+            {
+                todo.extend(used.iter().cloned());
+            }
+        }
+        let mut out = Vec::new();
+        for statement in &dockerfile.global_args {
+            for item in statement.node.items.iter().filter(|item| wanted.contains(item.name.as_str())) {
+                let value = self.values.get(item.name.as_str()).cloned();
+                let what = What::Arg { value, description: item.description.clone() };
+                out.push(Taken { what, name: item.name.text.clone(), span: statement.span, stage: usize::MAX });
+            }
+        }
+        out
     }
 
     /// Every declared name.

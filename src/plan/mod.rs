@@ -13,6 +13,7 @@ mod gotext;
 mod graph;
 mod lints;
 mod options;
+pub mod outline;
 mod paths;
 mod planner;
 mod ports;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub clamp: Option<Timestamp>,
     /// Lints (with a code) and other warnings; nothing that stops a build.
     pub warnings: Vec<Diagnostic>,
+    /// What the target takes from outside: for `check --outline`.
+    pub outline: outline::Outline,
     /// Build arguments that nothing in the file names, each with the name that was perhaps meant.
     pub unused_args: BTreeMap<String, Option<String>>,
 }

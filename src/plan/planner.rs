@@ -9,6 +9,7 @@ use crate::oci::config::{History, ImageConfig};
 use super::globals::{self, Globals};
 use super::graph::{Graph, Root, froms};
 use super::lints;
+use super::outline::{self, Taken};
 use super::stage::{Place, StageState};
 use super::step::{Base, CopyFrom, ImageRequest, Step, StepId, StepKind, StepMeta};
 use super::{Options, Plan, Planned, PlannedHistory, PlannedStage, StageSummary};
@@ -48,6 +49,8 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
         steps: Vec::new(),
         same: BTreeMap::new(),
         problems,
+        taken: Vec::new(),
+        inherited: BTreeSet::new(),
     };
     planner.created = planner.globals.epoch.unwrap_or(Timestamp::EPOCH);
     planner.run(reach, target)
@@ -186,6 +189,10 @@ pub(super) struct Planner<'a> {
     /// Steps by their inputs: a second one that does the same is the same.
     same: BTreeMap<(Vec<StepId>, bool), Vec<StepId>>,
     pub(super) problems: Vec<Diagnostic>,
+    /// What the stages take from outside.
+    pub(super) taken: Vec<Taken>,
+    /// Global arguments that stages take over.
+    pub(super) inherited: BTreeSet<String>,
 }
 
 /// The history that a stage's own instructions made, and the stage below it.
@@ -208,6 +215,7 @@ impl Planner<'_> {
         let mut chapters: BTreeMap<usize, Chapter> = BTreeMap::new();
         let mut summaries = Vec::new();
         for index in needed {
+            self.inherited.extend(self.graph.nodes[index].used.iter().cloned());
             let triggers = reach.stages.remove(&index).unwrap_or_default();
             let below = match self.graph.nodes[index].root {
                 Root::Stage(below) => Some(below),
@@ -240,7 +248,10 @@ impl Planner<'_> {
         }
         let Some(state) = states.remove(&target) else { return Err(sorted(self.problems)) };
         let image = self.image(target, state, &chapters);
+        let mut taken = self.globals.taken(self.dockerfile, self.inherited);
+        taken.extend(self.taken);
         let plan = Plan {
+            outline: outline::outline(self.dockerfile, target, taken),
             steps: self.steps,
             stages: summaries,
             image,

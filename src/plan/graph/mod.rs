@@ -2,7 +2,7 @@
 
 mod cycle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::expand::{Expanded, expand};
 use crate::dockerfile::mount::{Mount, MountKey};
@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) platform: Platform,
     /// A named context stands for the whole stage: its instructions do not count (F-11).
     pub(super) replaced: bool,
+    /// The global arguments that its FROM is made of.
+    pub(super) used: BTreeSet<String>,
 }
 
 /// All stages and their names.
@@ -80,11 +82,13 @@ impl<'a> Graph<'a> {
         let stage = &self.dockerfile.stages[index];
         let from = &stage.from.node;
         let target = &self.options.platform;
-        let mut node = Node { root: Root::Unknown, platform: target.clone(), replaced: false };
+        let mut node = Node { root: Root::Unknown, platform: target.clone(), replaced: false, used: BTreeSet::new() };
+        let mut used = BTreeSet::new();
         let mut read = |word: &Word| -> Option<Expanded> {
             match expand(word, self.dockerfile.escape(), &|name| globals.get(name).map(str::to_owned)) {
                 Ok(expanded) => {
                     lints::unset_in_from(&expanded.unset, globals, problems);
+                    used.extend(expanded.used.iter().cloned());
                     Some(expanded)
                 }
                 Err(problem) => {
@@ -95,6 +99,7 @@ impl<'a> Graph<'a> {
         };
         let image = read(&from.image);
         let platform = from.platform.as_ref().map(|word| (word, read(word)));
+        node.used = used;
         if let Some((word, Some(platform))) = platform {
             match platform.text.parse() {
                 Ok(platform) => node.platform = platform,

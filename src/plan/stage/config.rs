@@ -5,6 +5,7 @@ use crate::dockerfile::expand::{expand, expand_words};
 use crate::dockerfile::{Diagnostic, Instruction, Spanned, Word, lint};
 use crate::oci::config::{self, Empty};
 
+use super::super::outline::What;
 use super::super::step::{StepKind, Workdir};
 use super::super::{gotext, lints, paths, ports, signal};
 use super::Place;
@@ -61,6 +62,13 @@ impl Place<'_, '_> {
                 },
                 (None, None) => self.planner.globals.get(name).map(str::to_owned),
             };
+            if item.default.is_some() || self.planner.options.build_args.contains_key(name) {
+                self.take(name, What::Arg { value: value.clone(), description: item.description.clone() });
+            } else if self.planner.globals.is_declared(name) {
+                self.planner.inherited.insert(name.to_owned());
+            } else {
+                self.take(name, What::Arg { value: None, description: item.description.clone() });
+            }
             let hides = |value: &String| self.state.scope.env(name).is_some_and(|env| env != value);
             if value.as_ref().is_some_and(hides) {
                 self.report(lints::hidden_env(&item.name));

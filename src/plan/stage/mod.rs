@@ -16,6 +16,7 @@ use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 
 use super::graph::Root;
+use super::outline::{Taken, What};
 use super::planner::{DEFAULT_PATH, Planner, Trigger};
 use super::scope::Scope;
 use super::step::{ImageRequest, StepId, StepKind, StepMeta};
@@ -225,6 +226,12 @@ impl<'p, 'a> Place<'p, 'a> {
 
     fn error(&mut self, span: Span, message: impl Into<String>) {
         self.report(Diagnostic::error(span, message));
+    }
+
+    /// Notes what the instruction at hand takes from outside.
+    fn take(&mut self, name: &str, what: What) {
+        let taken = Taken { what, name: name.to_owned(), span: self.here.span, stage: self.index };
+        self.planner.taken.push(taken);
     }
 
     /// Adds a history entry; `layer` is the step that makes its layer.

@@ -4,8 +4,9 @@ use crate::dockerfile::mount::{self, MountKind, MountSpec};
 use crate::dockerfile::{Diagnostic, Span, ast};
 
 use super::super::graph::mount_from;
+use super::super::outline::What;
+use super::super::paths;
 use super::super::step::{ContextName, CopyFrom, Mount, Sharing, StepId};
-use super::super::{paths, step};
 use super::Place;
 
 impl Place<'_, '_> {
@@ -55,6 +56,7 @@ impl Place<'_, '_> {
         let source = paths::join("/", spec.source.as_deref().unwrap_or_default());
         let (uid, gid) = (spec.uid.unwrap_or(0), spec.gid.unwrap_or(0));
         let written = spec.target.clone();
+        let required = spec.required;
         Some(match spec.kind {
             MountKind::Bind => Mount::Bind {
                 target: self.mount_target(written.as_deref(), span)?,
@@ -76,6 +78,7 @@ impl Place<'_, '_> {
                     Some(mount::Sharing::Locked) => Sharing::Locked,
                 };
                 let mode = spec.mode.unwrap_or(0o755);
+                self.take(&id, What::Cache);
                 Mount::Cache { target, id, sharing, from, source, mode, uid, gid, read_only: spec.read_only }
             }
             MountKind::Tmpfs => Mount::Tmpfs { target: self.mount_target(written.as_deref(), span)?, size: spec.size },
@@ -87,8 +90,8 @@ impl Place<'_, '_> {
                     (None, Some(_)) => None,
                     (None, None) => Some(format!("/run/secrets/{}", base(&id))),
                 };
-                let (env, required) = (spec.env, spec.required);
-                Mount::Secret { id, target, env, required, mode: spec.mode.unwrap_or(0o400), uid, gid }
+                self.take(&id, What::Secret { required });
+                Mount::Secret { id, target, env: spec.env, required, mode: spec.mode.unwrap_or(0o400), uid, gid }
             }
             MountKind::Ssh => {
                 let target = match written {
@@ -97,7 +100,8 @@ impl Place<'_, '_> {
                 };
                 *sockets += 1;
                 let id = spec.id.unwrap_or_else(|| "default".to_owned());
-                step::Mount::Ssh { id, target, required: spec.required, mode: spec.mode.unwrap_or(0o600), uid, gid }
+                self.take(&id, What::Ssh { required });
+                Mount::Ssh { id, target, required, mode: spec.mode.unwrap_or(0o600), uid, gid }
             }
         })
     }

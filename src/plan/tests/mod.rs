@@ -1,5 +1,6 @@
 //! Cases in `testdata/plan/<case>/`: `Dockerfile`, `ids` (behaviour ids, one a line), optionally `options` (lines, see
-//! [`read_options`]) and `bases.json` (configs by image name), and the expected `plan`. `BLESS=1` writes the latter.
+//! [`read_options`]) and `bases.json` (configs by image name), and what is expected: `plan`, and where there is a file of
+//! that name, `outline` and `targets` (text, then JSON). `BLESS=1` writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -73,13 +74,34 @@ pub(super) fn usual_base(platform: &Platform) -> ImageConfig {
     config
 }
 
-/// Plans as a build does: asks, is told, asks again.
+/// What a case is compared by.
+#[derive(Default)]
+struct Told {
+    plan: String,
+    outline: String,
+    targets: String,
+}
+
 fn plan_text(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) -> String {
+    tell(text, options, bases).plan
+}
+
+/// Text, then JSON without the file itself.
+fn both(text: &impl std::fmt::Display, mut json: serde_json::Value) -> String {
+    json.as_object_mut().expect("an object").remove("sources").expect("sources");
+    format!("{text}{json:#}\n")
+}
+
+/// Plans as a build does: asks, is told, asks again.
+fn tell(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) -> Told {
     let source = Source::new("Dockerfile", text);
+    let mut told = Told::default();
     let dockerfile = match parse(&source) {
         Ok(dockerfile) => dockerfile,
-        Err(problems) => return diagnostics(&problems, &source),
+        Err(problems) => return Told { plan: diagnostics(&problems, &source), ..told },
     };
+    let targets = outline::targets(&dockerfile);
+    told.targets = both(&targets, serde_json::to_value(&targets).expect("JSON"));
     let mut out = String::new();
     let mut configs = Configs::new();
     loop {
@@ -97,9 +119,11 @@ fn plan_text(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig
                 for (name, meant) in &plan.unused_args {
                     writeln!(out, "unused argument {name}, meant {meant:?}").expect("string");
                 }
-                return out + &diagnostics(&plan.warnings, &source) + &plan.to_string();
+                told.outline = both(&plan.outline, serde_json::to_value(&plan.outline).expect("JSON"));
+                told.plan = out + &diagnostics(&plan.warnings, &source) + &plan.to_string();
+                return told;
             }
-            Err(problems) => return out + &diagnostics(&problems, &source),
+            Err(problems) => return Told { plan: out + &diagnostics(&problems, &source), ..told },
         }
     }
 }
@@ -167,12 +191,19 @@ fn every_case_gives_the_expected_plan() {
         let bases = read(&case.join("bases.json"))
             .map(|json| serde_json::from_str(&json).unwrap_or_else(|e| panic!("{}: {e}", case.display())))
             .unwrap_or_default();
-        let got = plan_text(&text, &options, &bases);
-        let want = read(&case.join("plan")).unwrap_or_default();
-        if got != want && bless {
-            crate::base::publish::atomic(&case.join("plan"), got.as_bytes(), 0o644).expect("written");
-        } else if got != want {
-            failed.push(format!("{}\n--- want\n{want}\n--- got\n{got}", case.display()));
+        let told = tell(&text, &options, &bases);
+        for (name, got) in [("plan", told.plan), ("outline", told.outline), ("targets", told.targets)] {
+            let path = case.join(name);
+            let want = read(&path);
+            if (want.is_none() && name != "plan") || want.as_deref() == Some(&got) {
+                continue;
+            }
+            if bless {
+                crate::base::publish::atomic(&path, got.as_bytes(), 0o644).expect("written");
+            } else {
+                let want = want.unwrap_or_default();
+                failed.push(format!("{}\n--- want\n{want}\n--- got\n{got}", path.display()));
+            }
         }
         assert!(read(&case.join("ids")).is_some_and(|ids| !ids.trim().is_empty()), "{} has ids", case.display());
     }

@@ -1,0 +1,269 @@
+//! What a Dockerfile offers, without building it: `check --targets` lists its stages, `check --outline` what a target
+//! takes (behaviour §2.6). The JSON has the shape of BuildKit's `--call=…,format=json`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use crate::dockerfile::{Dockerfile, Source, Span};
+
+/// The stages of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Targets {
+    /// In the order of the file.
+    pub targets: Vec<Target>,
+    /// The file, in base64.
+    pub sources: Vec<String>,
+}
+
+/// A stage that can be built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Lower-case; absent if the FROM names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// It is what is built if no target is asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub default: bool,
+    /// The comment above FROM that starts with the stage's name (P-20).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What FROM names, unexpanded.
+    pub base: String,
+    /// What `--platform` says, unexpanded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// The FROM.
+    pub location: Location,
+}
+
+/// What a target takes from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outline {
+    /// The target; absent if its FROM names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The comment above its FROM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Build arguments, by place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<OutlineArg>,
+    /// Secrets, by place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<OutlineInput>,
+    /// SSH agents, by place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ssh: Vec<OutlineInput>,
+    /// Cache mounts, by place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<OutlineCache>,
+    /// The file, in base64.
+    pub sources: Vec<String>,
+}
+
+/// A build argument.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OutlineArg {
+    /// Its name.
+    pub name: String,
+    /// The comment above ARG that starts with its name (P-20).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What it would be now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The ARG.
+    pub location: Location,
+}
+
+/// A secret or an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OutlineInput {
+    /// Its id.
+    pub name: String,
+    /// The build fails without it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    /// The RUN.
+    pub location: Location,
+}
+
+/// A cache mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OutlineCache {
+    /// Its id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// The RUN.
+    pub location: Location,
+}
+
+/// Lines of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// One range.
+    pub ranges: [Lines; 1],
+}
+
+/// From a line to a line, both included, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Lines {
+    /// The first.
+    pub start: Line,
+    /// The last.
+    pub end: Line,
+}
+
+/// A line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Counted from 1.
+    pub line: usize,
+}
+
+impl Location {
+    fn new(source: &Source, span: Span) -> Self {
+        let line = |at| Line { line: source.position(at).line };
+        Self { ranges: [Lines { start: line(span.start), end: line(span.end.saturating_sub(1).max(span.start)) }] }
+    }
+
+    /// The first line.
+    pub fn line(&self) -> usize {
+        self.ranges[0].start.line
+    }
+}
+
+/// The stages of a file. Needs no base image: nothing is expanded.
+pub fn targets(dockerfile: &Dockerfile) -> Targets {
+    let last = dockerfile.stages.len().saturating_sub(1);
+    let target = |(index, stage): (usize, &crate::dockerfile::Stage)| Target {
+        name: stage.name.as_ref().map(|name| name.node.clone()),
+        default: index == last,
+        description: stage.description.clone(),
+        base: stage.from.node.image.text.clone(),
+        platform: stage.from.node.platform.as_ref().map(|word| word.text.clone()),
+        location: Location::new(&dockerfile.source, stage.from.span),
+    };
+    Targets {
+        targets: dockerfile.stages.iter().enumerate().map(target).collect(),
+        sources: vec![STANDARD.encode(dockerfile.source.text())],
+    }
+}
+
+/// One thing that an instruction of a needed stage takes.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) what: What,
+    pub(super) name: String,
+    pub(super) span: Span,
+    pub(super) stage: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Arg { value: Option<String>, description: Option<String> },
+    Secret { required: bool },
+    Ssh { required: bool },
+    Cache,
+}
+
+/// The outline of stage `target`: of several that take the same, the target's own counts, else that of the first stage,
+/// and in a stage the last.
+pub(super) fn outline(dockerfile: &Dockerfile, target: usize, mut taken: Vec<Taken>) -> Outline {
+    taken.sort_by_key(|t| (t.stage != target, t.stage, Reverse(t.span)));
+    let mut known: BTreeSet<(u8, String)> = BTreeSet::new();
+    taken.retain(|t| {
+        let kind = match t.what {
+            What::Arg { .. } => 0,
+            What::Secret { .. } => 1,
+            What::Ssh { .. } => 2,
+            What::Cache => 3,
+        };
+        known.insert((kind, t.name.clone()))
+    });
+    taken.sort_by_key(|t| t.span);
+    let stage = &dockerfile.stages[target];
+    let mut out = Outline {
+        name: stage.name.as_ref().map(|name| name.node.clone()),
+        description: stage.description.clone(),
+        args: Vec::new(),
+        secrets: Vec::new(),
+        ssh: Vec::new(),
+        cache: Vec::new(),
+        sources: vec![STANDARD.encode(dockerfile.source.text())],
+    };
+    for Taken { what, name, span, .. } in taken {
+        let location = Location::new(&dockerfile.source, span);
+        match what {
+            What::Arg { value, description } => out.args.push(OutlineArg { name, description, value, location }),
+            What::Secret { required } => out.secrets.push(OutlineInput { name, required, location }),
+            What::Ssh { required } => out.ssh.push(OutlineInput { name, required, location }),
+            What::Cache => out.cache.push(OutlineCache { id: name, location }),
+        }
+    }
+    out
+}
+
+impl fmt::Display for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![["TARGET", "BASE", "PLATFORM", "DESCRIPTION"].map(str::to_owned)];
+        for (index, target) in self.targets.iter().enumerate() {
+            let name = target.name.clone().unwrap_or_else(|| index.to_string());
+            let name = if target.default { name + " (default)" } else { name };
+            let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+            rows.push([name, target.base.clone(), or_empty(&target.platform), or_empty(&target.description)]);
+        }
+        table(f, &rows)
+    }
+}
+
+impl fmt::Display for Outline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "TARGET: {}", self.name.as_deref().unwrap_or("default"))?;
+        if let Some(description) = &self.description {
+            writeln!(f, "DESCRIPTION: {description}")?;
+        }
+        let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+        let args = self.args.iter().map(|arg| [arg.name.clone(), or_empty(&arg.value), or_empty(&arg.description)]);
+        section(f, ["BUILD ARG", "VALUE", "DESCRIPTION"], args)?;
+        let inputs = |inputs: &[OutlineInput]| -> Vec<[String; 2]> {
+            inputs.iter().map(|i| [i.name.clone(), if i.required { "yes" } else { "no" }.to_owned()]).collect()
+        };
+        section(f, ["SECRET", "REQUIRED"], inputs(&self.secrets))?;
+        section(f, ["SSH", "REQUIRED"], inputs(&self.ssh))?;
+        section(f, ["CACHE MOUNT"], self.cache.iter().map(|cache| [cache.id.clone()]))
+    }
+}
+
+fn section<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    head: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> fmt::Result {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    if rows.len() == 1 {
+        return Ok(());
+    }
+    writeln!(f)?;
+    table(f, &rows)
+}
+
+/// Columns as wide as their widest cell; nothing after the last filled one of a row.
+fn table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
+    let widths: BTreeMap<usize, usize> =
+        (0..N).map(|column| (column, rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))).collect();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[&column];
+            line += &format!("{cell:<width$}   ");
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
