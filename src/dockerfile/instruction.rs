@@ -438,7 +438,11 @@ impl Args<'_> {
             match heredoc::parse_word(&word.text).filter(|_| !json) {
                 // Of two bodies with one name the later serves both (P-19).
                 Some(opening) => match self.heredocs.iter().rfind(|doc| doc.name == opening.name) {
-                    Some(doc) => sources.push(CopySource::Heredoc(Heredoc { span: word.span, ..doc.clone() })),
+                    Some(doc) => {
+                        let heredoc::Opening { name, fd, chomp, expand, .. } = opening;
+                        let raw = doc.raw.clone();
+                        sources.push(CopySource::Heredoc(Heredoc { name, span: word.span, fd, chomp, expand, raw }));
+                    }
                     None => sources.push(CopySource::Path(word)),
                 },
                 None => sources.push(CopySource::Path(word)),

@@ -276,8 +276,8 @@ impl Device {
             }
         }
         match name {
-            Some(name) => Some(Self { name, required, span: value.span }),
-            None => {
+            Some(name) if !name.text.is_empty() => Some(Self { name, required, span: value.span }),
+            _ => {
                 problems.push(Diagnostic::error(value.span, "a device needs a name"));
                 None
             }

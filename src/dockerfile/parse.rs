@@ -154,6 +154,9 @@ impl<'s> Reader<'s> {
         let mut comments = Vec::new();
         let line = loop {
             let first = physical(self.source.text(), self.at)?;
+            if self.limited && first.is_too_long() && (first.is_comment() || first.is_blank()) {
+                problems.push(too_long(first.span()));
+            }
             if first.is_comment() {
                 self.comment(&first, &mut comments);
             } else if first.is_blank() {
