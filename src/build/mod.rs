@@ -9,8 +9,10 @@
 mod base;
 mod builder;
 mod chain;
+pub mod copy;
 mod error;
 mod event;
+pub mod fetch;
 mod files;
 mod images;
 mod keys;

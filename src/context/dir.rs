@@ -193,6 +193,13 @@ impl SourceTree for Dir {
         self.walk().below(top, exclude)
     }
 
+    fn hidden(&self, top: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        if self.ignore.is_empty() || self.stat(top)?.is_none_or(|meta| !meta.is_dir()) {
+            return Ok(Vec::new());
+        }
+        self.walk().hidden(top)
+    }
+
     fn excluded_by(&self, path: &[u8]) -> Option<Excluded> {
         let there = self.stat(path).is_ok_and(|found| found.is_some());
         self.ignore.excluded_by(path).filter(|_| there)

@@ -154,6 +154,12 @@ pub trait SourceTree: Sync {
         walk::by_children(self, top, exclude)
     }
 
+    /// The paths below directory `top` that ignore rules hide and that are in no hidden directory: enough to cover up
+    /// everything that is hidden. Relative to the root, in order.
+    fn hidden(&self, _top: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        Ok(Vec::new())
+    }
+
     /// The ignore rule that hides `path`, if one does (C-2, G-9).
     fn excluded_by(&self, _path: &[u8]) -> Option<Excluded> {
         None

@@ -163,6 +163,29 @@ impl<'a> Walk<'a> {
         Ok(may && !self.tree(dir, &held)?.is_empty())
     }
 
+    /// The topmost paths below `dir` that are left out.
+    pub(super) fn hidden(&self, dir: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        let mut out = Vec::new();
+        self.hidden_below(dir, &self.held(dir), &mut out)?;
+        Ok(out)
+    }
+
+    fn hidden_below(&self, dir: &[u8], held: &[Inherited], out: &mut Vec<Vec<u8>>) -> Result<(), Error> {
+        let fd = open(self.root, dir, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::io("open", dir, e))?;
+        for (name, kind) in names(fd.as_fd()).map_err(|e| Error::io("list", dir, e))? {
+            let path = join(dir, &name);
+            match self.look(fd.as_fd(), dir, held, &name, kind)? {
+                // Left out, or gone since it was listed.
+                None if stat(fd.as_fd(), &name).is_ok() => out.push(path),
+                None => {}
+                Some(found) if found.hidden && !self.shows_below(&found)? => out.push(path),
+                Some(Found { held: Some(held), .. }) => self.hidden_below(&path, &held, out)?,
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     fn shows_below(&self, found: &Found) -> Result<bool, Error> {
         match &found.held {
             Some(held) => Ok(!self.tree(&found.node.path, held)?.is_empty()),

@@ -1,0 +1,122 @@
+//! Why files could not be copied.
+
+use crate::base::fs::FsError;
+use crate::context;
+use crate::layer::{self, RelPath};
+
+/// A COPY, ADD or WORKDIR that could not be carried out. Nothing of it is in any layer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source could not be selected or read.
+    #[error(transparent)]
+    Source(#[from] context::Error),
+    /// A directory would have to replace something else (C-8, C-9, A6).
+    #[error("cannot copy a directory to {path}: it is {is}")]
+    NotADirectory {
+        /// In the destination.
+        path: RelPath,
+        /// `a file`, `a symlink to /usr/bin`.
+        is: String,
+    },
+    /// A file would have to replace a directory (C-9).
+    #[error("cannot copy a file to {path}: it is a directory")]
+    IsADirectory {
+        /// In the destination.
+        path: RelPath,
+    },
+    /// Several files, and one name to give to them (A4).
+    #[error("cannot copy {count} files to {dest}: it is not a directory")]
+    ManyToOne {
+        /// How many files.
+        count: usize,
+        /// As written.
+        dest: String,
+    },
+    /// The destination leads nowhere.
+    #[error("destination {0}")]
+    Destination(#[from] layer::ResolveError),
+    /// A path that no layer can hold.
+    #[error(transparent)]
+    Path(#[from] layer::BadPath),
+    /// `--chown` or USER cannot be read.
+    #[error("owner {text}: {why}")]
+    Owner {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `--chown` or USER names somebody whom the image does not know (A2).
+    #[error("unknown {what} {name:?}: {known}")]
+    UnknownName {
+        /// `user` or `group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Whom it knows.
+        known: String,
+    },
+    /// `--chown` by name with `--link`, which does not see the image (C-19).
+    #[error("--chown={text} with --link: names cannot be looked up")]
+    LinkedName {
+        /// What was given.
+        text: String,
+    },
+    /// `--chmod` cannot be read.
+    #[error("mode {mode:?}: want an octal number up to 7777 or changes such as u=rwX,go=rX")]
+    Chmod {
+        /// What was given.
+        mode: String,
+    },
+    /// An archive could not be unpacked.
+    #[error("unpack {name}: {source}")]
+    Archive {
+        /// The archive.
+        name: String,
+        /// What is wrong with it.
+        source: layer::Error,
+    },
+    /// An archive's entry leads nowhere.
+    #[error("unpack {name}: {why}")]
+    ArchivePath {
+        /// The archive.
+        name: String,
+        /// The entry, and what is wrong with it.
+        why: String,
+    },
+    /// An archive links to something that is not there, or to a directory (S-33).
+    #[error("unpack: {path} is a hard link to {target}, which is no file of the image")]
+    LinkTarget {
+        /// The link.
+        path: RelPath,
+        /// What it is to be another name of.
+        target: RelPath,
+    },
+    /// Something could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] crate::build::fetch::FetchError),
+    /// The layer could not be written.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// A file of our own.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+}
+
+impl Error {
+    /// What would help, if we know.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Source(context::Error::NotFound { excluded: Some(rule), .. }) => Some(rule.to_string()),
+            Error::NotADirectory { is, .. } if is.starts_with("a symlink") => {
+                Some("a symlink inside the destination is not followed; copy to the directory it points to".into())
+            }
+            Error::ManyToOne { dest, .. } => Some(format!("write {dest}/ to copy them into a directory")),
+            Error::UnknownName { .. } => {
+                Some("create it in an earlier RUN, or give numbers, which need not be known".into())
+            }
+            Error::LinkedName { .. } => Some("use numbers with --link".into()),
+            _ => None,
+        }
+    }
+}

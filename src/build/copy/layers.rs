@@ -1,0 +1,150 @@
+//! The layers of an image or a stage as a tree of files to copy from.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::digest::{ContentDigest, Hasher, Sha256};
+use crate::base::rooted::Root;
+use crate::context::{Content, Error, Inode, Kind, Meta, Node, SourceTree};
+use crate::layer::{self, Found, MergedTree, RelPath};
+
+/// Opens files that layers hold.
+pub trait LayerFiles: Sync {
+    /// Opens the regular file `found` for reading.
+    fn open(&self, found: &Found<'_>) -> io::Result<File>;
+}
+
+/// Unpacked layers, bottom first, as [`MergedTree::layers`] counts them.
+#[derive(Debug)]
+pub struct LayerDirs(Vec<Root>);
+
+impl LayerDirs {
+    /// Opens the directories that hold each layer's files.
+    pub fn open(dirs: &[PathBuf]) -> io::Result<Self> {
+        dirs.iter().map(|dir| Root::open(dir)).collect::<io::Result<_>>().map(Self)
+    }
+}
+
+impl LayerFiles for LayerDirs {
+    fn open(&self, found: &Found<'_>) -> io::Result<File> {
+        let dir = found.layer.and_then(|layer| self.0.get(layer)).ok_or(io::ErrorKind::NotFound)?;
+        dir.open_file(found.inode().path.as_os_str())
+    }
+}
+
+/// A chain of layers to copy from (C-18). What is in it is read only where a layer's tree does not say.
+pub struct LayerTree<'a> {
+    tree: &'a MergedTree,
+    files: &'a dyn LayerFiles,
+    /// Where the entries that have hard links are in memory: as good as an inode number.
+    linked: BTreeSet<usize>,
+    learnt: Mutex<Vec<Learnt>>,
+}
+
+/// The digest of a file, which its layer's tree did not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learnt {
+    /// Which layer, as [`MergedTree::layers`] counts them.
+    pub layer: usize,
+    /// Where in it.
+    pub path: RelPath,
+    /// Of its bytes.
+    pub content: ContentDigest,
+}
+
+impl<'a> LayerTree<'a> {
+    /// The files of `tree`, whose bytes `files` has.
+    pub fn new(tree: &'a MergedTree, files: &'a dyn LayerFiles) -> Self {
+        let mut linked = BTreeSet::new();
+        for layer in tree.layers() {
+            let links = layer.entries().iter().filter(|e| matches!(e.kind, layer::Kind::Hardlink { .. }));
+            linked.extend(links.map(|entry| address(layer.inode(entry))));
+        }
+        Self { tree, files, linked, learnt: Mutex::default() }
+    }
+
+    /// What had to be read so far: for [`layer::Tree::set_content`], so that it need not be again.
+    pub fn learnt(&self) -> Vec<Learnt> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn find(&self, path: &[u8]) -> Option<Found<'a>> {
+        self.tree.get(&RelPath::parse(path).ok()?)
+    }
+
+    fn meta(&self, found: &Found<'_>) -> Option<Meta> {
+        let (kind, size) = match found.kind() {
+            layer::Kind::File { size, .. } => (Kind::File, *size),
+            layer::Kind::Dir => (Kind::Dir, 0),
+            layer::Kind::Symlink { target } => (Kind::Symlink, target.len() as u64),
+            layer::Kind::Char { major, minor } => (Kind::Char { major: *major, minor: *minor }, 0),
+            layer::Kind::Block { major, minor } => (Kind::Block { major: *major, minor: *minor }, 0),
+            layer::Kind::Fifo => (Kind::Fifo, 0),
+            layer::Kind::Hardlink { .. } | layer::Kind::Whiteout | layer::Kind::Opaque => return None,
+        };
+        let meta = found.meta();
+        let number = address(found.inode());
+        let links = if self.linked.contains(&number) { 2 } else { 1 };
+        let inode = Some(Inode { device: 0, number: number as u64, links });
+        let (mode, uid, gid, mtime) = (meta.mode, meta.uid, meta.gid, meta.mtime);
+        Some(Meta { kind, mode, uid, gid, size, mtime, inode, ctime: Default::default() })
+    }
+
+    fn hash(&self, found: &Found<'_>) -> io::Result<Sha256> {
+        let mut file = self.files.open(found)?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(n) => hasher.update(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+fn address(entry: &layer::Entry) -> usize {
+    std::ptr::from_ref(entry).addr()
+}
+
+impl SourceTree for LayerTree<'_> {
+    fn lookup(&self, path: &[u8]) -> Result<Option<Meta>, Error> {
+        Ok(self.find(path).and_then(|found| self.meta(&found)))
+    }
+
+    fn children(&self, dir: &[u8]) -> Result<Vec<Node>, Error> {
+        let Ok(dir) = RelPath::parse(dir) else { return Ok(Vec::new()) };
+        let node = |found: Found<'_>| Some(Node { path: found.path().name().to_vec(), meta: self.meta(&found)? });
+        Ok(self.tree.children(&dir).filter_map(node).collect())
+    }
+
+    fn content(&self, path: &[u8], _meta: &Meta) -> Result<Content, Error> {
+        let gone = || Error::io("look up", path, io::ErrorKind::NotFound);
+        let found = self.find(path).ok_or_else(gone)?;
+        let mut content = Content { xattrs: found.meta().xattrs.clone(), ..Content::default() };
+        match found.kind() {
+            layer::Kind::File { content: Some(digest), .. } => content.digest = Some(digest.0),
+            layer::Kind::File { content: None, .. } => {
+                let digest = self.hash(&found).map_err(|e| Error::io("read", path, e))?;
+                if let Some(layer) = found.layer {
+                    let (path, content) = (found.inode().path.clone(), ContentDigest(digest));
+                    self.learnt.lock().unwrap_or_else(PoisonError::into_inner).push(Learnt { layer, path, content });
+                }
+                content.digest = Some(digest);
+            }
+            layer::Kind::Symlink { target } => content.link.clone_from(target),
+            _ => {}
+        }
+        Ok(content)
+    }
+
+    fn open(&self, path: &[u8], _meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
+        let found = self.find(path).ok_or_else(|| Error::io("open", path, io::ErrorKind::NotFound))?;
+        Ok(Box::new(self.files.open(&found).map_err(|e| Error::io("open", path, e))?))
+    }
+}

@@ -1,0 +1,263 @@
+//! COPY, ADD and WORKDIR: from selected files to a layer.
+//!
+//! **Holds.** Everything is decided on trees: which files are meant ([`prepare`]), where they go and what they
+//! replace ([`execute`]). Nothing is written below a root, so nothing can be written outside one (S-94, S-95); the
+//! bytes go from the context straight into the layer.
+//! **Order.** `prepare` → key → lookup; only on a miss `execute`. What was digested for the key is what is read later, or
+//! it is an error (S-93).
+//! **Not here.** What a source means in a tree: `context`. The layer's format: `layer`.
+
+mod archive;
+mod error;
+mod hide;
+mod inline;
+mod layers;
+mod mode;
+mod owner;
+mod place;
+mod remote;
+mod view;
+mod workdir;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+
+use crate::base::digest::Sha256;
+use crate::base::stable::StableHasher;
+use crate::context::{self, Content, Matcher, Options, Selected, SourceTree};
+use crate::layer::{self, LayerWriter, MergedTree};
+use crate::plan::{Copy, CopyFrom, CopySource};
+
+use super::fetch::Remote;
+
+pub use error::Error;
+pub use hide::hide_ignored;
+pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
+pub use workdir::workdir;
+
+use archive::Spool;
+use inline::Inline;
+use place::Placer;
+use view::{Data, View};
+
+/// Where files go.
+pub struct Dest<'a> {
+    /// What is there; an empty tree for `--link` (C-19).
+    pub tree: &'a MergedTree,
+    /// Opens what is there, to look names up.
+    pub files: &'a dyn LayerFiles,
+}
+
+/// Something worth telling that is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A pattern matched nothing, so nothing was copied for it (C-2, A5).
+    NoMatch {
+        /// As written.
+        source: String,
+    },
+    /// The stage's user is not in the image; root owns the directory.
+    OwnerUnknown {
+        /// `user` or `group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The directory.
+        dir: String,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::NoMatch { source } => write!(f, "nothing matches {source}; nothing was copied for it"),
+            Note::OwnerUnknown { what, name, dir } => {
+                write!(f, "the image has no {what} {name}; {dir} belongs to root")
+            }
+        }
+    }
+}
+
+enum Held<'a> {
+    Borrowed(&'a dyn SourceTree),
+    Owned(Box<dyn SourceTree + 'a>),
+}
+
+/// One source of the instruction: what it means, and what is in that.
+struct Item<'a> {
+    /// Which: equal for sources of one tree, so that hard links between them are seen.
+    source: usize,
+    name: String,
+    tree: Held<'a>,
+    selected: Vec<Selected>,
+    contents: Vec<(Content, Vec<Content>)>,
+    /// An archive is to be unpacked (C-26, C-27).
+    unpack: bool,
+}
+
+impl Item<'_> {
+    fn tree(&self) -> &dyn SourceTree {
+        match &self.tree {
+            Held::Borrowed(tree) => *tree,
+            Held::Owned(tree) => tree.as_ref(),
+        }
+    }
+}
+
+/// The sources of a COPY or ADD, selected and digested.
+pub struct Prepared<'a> {
+    items: Vec<Item<'a>>,
+    digest: Sha256,
+    notes: Vec<Note>,
+}
+
+impl Prepared<'_> {
+    /// Of everything that is selected: the step's input besides its own text and the destination.
+    pub fn digest(&self) -> Sha256 {
+        self.digest
+    }
+
+    /// What is worth telling.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+}
+
+/// Selects and digests the sources of `copy`, whose paths are in `from`. URLs and repositories are fetched by `remote`.
+///
+/// Ok: every source exists. Files known to be unchanged were not read.
+pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -> Result<Prepared<'a>, Error> {
+    let exclude = Matcher::patterns(&copy.exclude)?;
+    let options = Options { parents: copy.parents, exclude: (!exclude.is_empty()).then_some(&exclude) };
+    let mut prepared = Prepared { items: Vec::new(), digest: Sha256([0; 32]), notes: Vec::new() };
+    let mut hasher = StableHasher::new("kiln.copy.v1");
+    for (index, source) in copy.sources.iter().enumerate() {
+        let owned = index + 1;
+        let (source, name, tree, selected, unpack) = match source {
+            CopySource::Path(path) => {
+                let selected = context::select(from, path.as_bytes(), options)?;
+                if selected.is_empty() {
+                    prepared.notes.push(Note::NoMatch { source: path.clone() });
+                }
+                (0, path.clone(), Held::Borrowed(from), selected, copy.unpack.unwrap_or(copy.add))
+            }
+            CopySource::Heredoc { name, content } => {
+                let file = Inline::new(name, content);
+                let selected = vec![file.selected()];
+                (owned, name.clone(), Held::Owned(Box::new(file)), selected, false)
+            }
+            CopySource::Http(url) => {
+                let file = remote::http(url, copy.checksum.as_deref(), remote)?;
+                let selected = vec![file.selected()];
+                (owned, url.clone(), Held::Owned(Box::new(file)), selected, copy.unpack.unwrap_or(false))
+            }
+            CopySource::Git(url) => {
+                let dir = remote::git(url, copy.checksum.as_deref(), copy.keep_git_dir, remote)?;
+                let selected = context::select(&dir, b"/", Options { parents: false, ..options })?;
+                (owned, url.clone(), Held::Owned(Box::new(dir)), selected, false)
+            }
+        };
+        let mut item = Item { source, name, tree, selected, contents: Vec::new(), unpack };
+        let digested = context::digest(item.tree(), &item.selected)?;
+        hasher.field("source", &digested.digest.0.0);
+        item.contents = digested.contents;
+        prepared.items.push(item);
+    }
+    prepared.digest = hasher.finish();
+    Ok(prepared)
+}
+
+/// Puts what `prepared` selected into `writer`, as `copy` says, over `dest`; archives are unpacked by way of `scratch`.
+///
+/// Ok: the writer has every changed path with the directories above it, in order. An empty selection changes nothing.
+pub fn execute<W: Write>(
+    copy: &Copy,
+    prepared: &Prepared<'_>,
+    dest: &Dest<'_>,
+    scratch: &Path,
+    writer: &mut LayerWriter<W>,
+) -> Result<(), Error> {
+    let mut placer = Placer::new(copy, dest)?;
+    let mut spools: Vec<Spool> = Vec::new();
+    let mut todo = Vec::new();
+    let mut files = 0;
+    for (number, item) in prepared.items.iter().enumerate() {
+        for (at, selected) in item.selected.iter().enumerate() {
+            let spool = match item.unpack && selected.meta.is_file() {
+                true => Spool::fill(item, selected, scratch)?,
+                false => None,
+            };
+            files += usize::from(spool.is_none() && !selected.meta.is_dir());
+            todo.push((number, at, spool));
+        }
+    }
+    if files > 1 && !placer.goes_into()? {
+        return Err(Error::ManyToOne { count: files, dest: copy.dest.clone() });
+    }
+    for (number, at, spool) in todo {
+        match spool {
+            None => placer.place(&prepared.items[number], at)?,
+            Some(mut spool) => {
+                spool.place(&mut placer, spools.len())?;
+                spools.push(spool);
+            }
+        }
+    }
+    write(placer.view, dest, &prepared.items, &spools, writer)
+}
+
+/// A COPY of everything in `from` to the root: what FROM a named directory means (F-11).
+pub fn whole(from: CopyFrom) -> Copy {
+    Copy {
+        add: false,
+        from,
+        sources: vec![CopySource::Path("/".to_owned())],
+        dest: "/".to_owned(),
+        dest_is_dir: true,
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+        checksum: None,
+        keep_git_dir: false,
+        unpack: None,
+    }
+}
+
+fn write<W: Write>(
+    view: View<'_>,
+    dest: &Dest<'_>,
+    items: &[Item<'_>],
+    spools: &[Spool],
+    writer: &mut LayerWriter<W>,
+) -> Result<(), Error> {
+    for (entry, data) in view.finish() {
+        match data {
+            Data::None => writer.append_empty(entry)?,
+            Data::Tree { source, path, meta } => {
+                // Sources of one number are one tree.
+                let item = items.iter().find(|item| item.source == source);
+                let item = item.expect("what was placed came from an item");
+                let mut reader = item.tree().open(&path, &meta)?;
+                writer.append(entry, &mut reader)?;
+            }
+            Data::Dest(path) => {
+                let gone = || layer::Error::Read { path: path.clone(), source: std::io::ErrorKind::NotFound.into() };
+                let found = dest.tree.get(&path).ok_or_else(gone)?;
+                let file = dest.files.open(&found);
+                let mut file = file.map_err(|source| layer::Error::Read { path: path.clone(), source })?;
+                writer.append(entry, &mut file)?;
+            }
+            Data::Spool { spool, at } => {
+                let size = if let layer::Kind::File { size, .. } = entry.kind { size } else { 0 };
+                writer.append(entry, &mut spools[spool].read(at, size))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Whose files they are to be: `--chown`, and the user of WORKDIR (C-16).
+
+use std::io::Read;
+
+use super::{Dest, Error};
+
+/// No passwd or group file is larger (S-12, S-22).
+const MAX_FILE: u64 = 10 << 20;
+/// As many known names are listed when one is not known.
+const LISTED: usize = 8;
+
+/// A user and a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// Reads `user`, `user:group`, `uid:gid`, `user:` and `uid`. Names are looked up where the files go.
+///
+/// A user's name alone stands for its primary group too, also with a colon after it (A3); a number alone is also the group.
+/// A name that is not there is an error (A2).
+pub(super) fn resolve(text: &str, dest: &Dest<'_>) -> Result<Owner, Error> {
+    let bad = || Error::Owner { text: text.to_owned(), why: "want USER, USER:GROUP or numbers".into() };
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
+        None => (text, None),
+    };
+    if user.is_empty() || group.is_some_and(|g| g.contains(':')) {
+        return Err(bad());
+    }
+    let gid = match group {
+        None => None,
+        Some(group) => Some(match number(group) {
+            Some(gid) => gid.map_err(|()| bad())?,
+            None => find(dest, "etc/group", group)?.0,
+        }),
+    };
+    let (uid, primary) = match number(user) {
+        Some(uid) => {
+            let uid = uid.map_err(|()| bad())?;
+            (uid, uid)
+        }
+        None => find(dest, "etc/passwd", user)?,
+    };
+    Ok(Owner { uid, gid: gid.unwrap_or(primary) })
+}
+
+/// A number of 32 bits; an error if it has too many.
+fn number(text: &str) -> Option<Result<u32, ()>> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().map_err(drop))
+}
+
+/// The third and (for users) fourth field of the line that begins with `name`.
+fn find(dest: &Dest<'_>, file: &'static str, name: &str) -> Result<(u32, u32), Error> {
+    let users = file == "etc/passwd";
+    let text = read(dest, file)?.unwrap_or_default();
+    let mut known = Vec::new();
+    for line in text.split(|&b| b == b'\n') {
+        let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
+        let id = |at: usize| fields.get(at).and_then(|f| std::str::from_utf8(f).ok()?.trim().parse().ok());
+        let (Some(uid), gid) = (id(2), id(3)) else { continue };
+        if fields[0] == name.as_bytes() {
+            return Ok((uid, if users { gid.unwrap_or(uid) } else { uid }));
+        }
+        known.push(String::from_utf8_lossy(fields[0]).into_owned());
+    }
+    let what = if users { "user" } else { "group" };
+    let listed = match known.len() {
+        0 => format!("the image has no {what}s in /{file}"),
+        n if n > LISTED => format!("/{file} has {} and {} more", known[..LISTED].join(", "), n - LISTED),
+        _ => format!("/{file} has {}", known.join(", ")),
+    };
+    Err(Error::UnknownName { what, name: name.to_owned(), known: listed })
+}
+
+/// A small file of the destination; `None` if there is none.
+fn read(dest: &Dest<'_>, path: &'static str) -> Result<Option<Vec<u8>>, Error> {
+    let unreadable = |why: String| Error::Owner { text: format!("/{path}"), why };
+    let place = dest.tree.resolve(path.as_bytes(), true)?;
+    let Some(found) = dest.tree.get(&place) else { return Ok(None) };
+    let size = match found.kind() {
+        crate::layer::Kind::File { size, .. } => *size,
+        _ => return Err(unreadable("not a regular file".into())),
+    };
+    if size > MAX_FILE {
+        return Err(unreadable("larger than 10 MiB".into()));
+    }
+    let file = dest.files.open(&found).map_err(|e| unreadable(e.to_string()))?;
+    let mut text = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut text).map_err(|e| unreadable(e.to_string()))?;
+    Ok(Some(text))
+}

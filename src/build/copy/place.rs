@@ -1,0 +1,155 @@
+//! Where each selected file goes (C-5…C-9).
+
+use crate::base::digest::ContentDigest;
+use crate::context::{self, Content, Selected, join};
+use crate::layer::{Kind, Meta, RelPath};
+use crate::plan::Copy;
+
+use super::mode::Mode;
+use super::owner::{self, Owner};
+use super::view::{Data, Placed, View, describe};
+use super::{Dest, Error, Item};
+
+/// Files being placed for one instruction.
+pub(super) struct Placer<'a> {
+    pub(super) view: View<'a>,
+    copy: &'a Copy,
+    /// What `--chown` says.
+    pub(super) owner: Option<Owner>,
+    mode: Option<Mode>,
+    /// The destination with links followed, once something goes there.
+    dest: Option<RelPath>,
+}
+
+/// One thing to place: what it is, what is in it and where its bytes are.
+struct Thing<'t> {
+    meta: &'t context::Meta,
+    content: &'t Content,
+    source: usize,
+    path: Vec<u8>,
+}
+
+impl<'a> Placer<'a> {
+    /// Reads the options of `copy`; names are looked up in `dest`.
+    pub(super) fn new(copy: &'a Copy, dest: &'a Dest<'a>) -> Result<Self, Error> {
+        let owner = copy.chown.as_deref().map(|text| match owner::resolve(text, dest) {
+            Err(Error::UnknownName { .. }) if copy.link => Err(Error::LinkedName { text: text.to_owned() }),
+            other => other,
+        });
+        let mode = copy.chmod.as_deref().map(Mode::parse);
+        let (owner, mode) = (owner.transpose()?, mode.transpose()?);
+        Ok(Self { view: View::new(dest.tree), copy, owner, mode, dest: None })
+    }
+
+    /// Who owns directories that have to be made.
+    fn maker(&self) -> Owner {
+        self.owner.unwrap_or_default()
+    }
+
+    /// The destination with its links followed (C-8); the same for every source of the instruction.
+    pub(super) fn dest(&mut self) -> Result<RelPath, Error> {
+        if let Some(dest) = &self.dest {
+            return Ok(dest.clone());
+        }
+        let dest = self.view.resolve(self.copy.dest.as_bytes())?;
+        self.dest = Some(dest.clone());
+        Ok(dest)
+    }
+
+    /// The destination, made a directory if there is nothing.
+    pub(super) fn dest_dir(&mut self) -> Result<RelPath, Error> {
+        let dest = self.dest()?;
+        self.view.ensure_dir(&dest, self.maker())?;
+        Ok(dest)
+    }
+
+    /// A file's name is not the destination's: it goes into it.
+    pub(super) fn goes_into(&mut self) -> Result<bool, Error> {
+        let dest = self.dest()?;
+        Ok(self.copy.dest_is_dir || self.copy.parents || self.view.is_dir(&dest))
+    }
+
+    /// Places what `selected` names.
+    pub(super) fn place(&mut self, item: &Item<'_>, at: usize) -> Result<(), Error> {
+        let selected = &item.selected[at];
+        let (content, below) = &item.contents[at];
+        match selected.meta.is_dir() {
+            true => self.place_dir(item, selected, below),
+            false => self.place_file(item, selected, content),
+        }
+    }
+
+    fn place_file(&mut self, item: &Item<'_>, selected: &Selected, content: &Content) -> Result<(), Error> {
+        let target = if self.goes_into()? {
+            self.dest_dir()?.join_path(&RelPath::parse(&selected.name)?)
+        } else {
+            let dest = self.dest()?;
+            self.view.ensure_dir(&dest.parent().unwrap_or_default(), self.maker())?;
+            dest
+        };
+        let path = selected.path.clone();
+        self.put(target, Thing { meta: &selected.meta, content, source: item.source, path })
+    }
+
+    /// Its content goes into the destination; the directory itself is only what makes one necessary (C-4, C-6, C-7).
+    fn place_dir(&mut self, item: &Item<'_>, selected: &Selected, contents: &[Content]) -> Result<(), Error> {
+        let dest = self.dest()?;
+        let mode = match &self.mode {
+            Some(mode) if !self.copy.dest_is_dir => mode.for_new_dir(),
+            _ => 0o755,
+        };
+        self.view.ensure_dir_as(&dest, self.maker(), mode)?;
+        for (node, content) in selected.below.iter().zip(contents) {
+            let target = dest.join_path(&RelPath::parse(&node.path)?);
+            let path = join(&selected.path, &node.path);
+            self.put(target, Thing { meta: &node.meta, content, source: item.source, path })?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, target: RelPath, thing: Thing<'_>) -> Result<(), Error> {
+        let kind = match thing.meta.kind {
+            context::Kind::File => {
+                Kind::File { size: thing.meta.size, content: thing.content.digest.map(ContentDigest) }
+            }
+            context::Kind::Dir => Kind::Dir,
+            context::Kind::Symlink => Kind::Symlink { target: thing.content.link.clone() },
+            context::Kind::Fifo => Kind::Fifo,
+            context::Kind::Char { major, minor } => Kind::Char { major, minor },
+            context::Kind::Block { major, minor } => Kind::Block { major, minor },
+            // Layers cannot hold one (C-11).
+            context::Kind::Socket => return Ok(()),
+        };
+        let mut xattrs = thing.content.xattrs.clone();
+        match self.view.get(&target) {
+            Some((Kind::Dir, there)) if kind == Kind::Dir => {
+                let kept = there.xattrs.iter().filter(|(name, _)| !thing.content.xattrs.contains_key(*name));
+                xattrs.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
+            }
+            Some((Kind::Dir, _)) => return Err(Error::IsADirectory { path: target }),
+            Some((there, _)) if kind == Kind::Dir => {
+                return Err(Error::NotADirectory { path: target, is: describe(there) });
+            }
+            _ => {}
+        }
+        let owner = self.owner.unwrap_or(Owner { uid: thing.meta.uid, gid: thing.meta.gid });
+        let mode = match &self.mode {
+            Some(mode) if kind_has_mode(&kind) => mode.apply(thing.meta.mode, kind == Kind::Dir),
+            _ => thing.meta.mode,
+        };
+        let meta = Meta { mode, uid: owner.uid, gid: owner.gid, mtime: thing.meta.mtime, xattrs };
+        let inode = thing.meta.inode.filter(|inode| inode.links > 1 && thing.meta.is_file());
+        let data = match thing.meta.is_file() {
+            true => Data::Tree { source: thing.source, path: thing.path, meta: *thing.meta },
+            false => Data::None,
+        };
+        let inode = inode.map(|inode| (thing.source, inode.device, inode.number));
+        self.view.put(target, Placed { kind, meta, data, inode });
+        Ok(())
+    }
+}
+
+/// Symlinks are not changed by `--chmod` (C-17).
+fn kind_has_mode(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Symlink { .. })
+}

@@ -1,0 +1,55 @@
+//! What URLs and repositories name, as trees.
+
+use std::fs::File;
+use std::io::Read;
+
+use crate::build::fetch::{Fetched, GitUrl, Remote};
+use crate::context::{Content, Dir, DirOptions, Error, Kind, Meta, Node, Selected, SourceTree};
+
+/// A fetched file: mode 0600, owned by root, as old as its server says (C-23).
+pub(super) struct Download(Fetched);
+
+/// Fetches `url`.
+pub(super) fn http(url: &str, checksum: Option<&str>, remote: &Remote<'_>) -> Result<Download, super::Error> {
+    Ok(Download(remote.http(url, checksum)?))
+}
+
+/// Checks `url` out. No ignore file holds for what is fetched (G-2).
+pub(super) fn git(url: &str, checksum: Option<&str>, keep: bool, remote: &Remote<'_>) -> Result<Dir, super::Error> {
+    let url = GitUrl::parse(url)?;
+    let checkout = remote.git(&url, checksum, keep, false)?;
+    Ok(Dir::open(&checkout.dir, &DirOptions::default())?)
+}
+
+impl Download {
+    /// The file, selected.
+    pub(super) fn selected(&self) -> Selected {
+        let name = self.0.name.clone().into_bytes();
+        Selected { name: name.clone(), path: name, meta: self.meta(Kind::File), below: Vec::new() }
+    }
+
+    fn meta(&self, kind: Kind) -> Meta {
+        let mode = if kind == Kind::Dir { 0o755 } else { 0o600 };
+        let ctime = crate::base::time::Timestamp::EPOCH;
+        Meta { kind, mode, uid: 0, gid: 0, size: self.0.size, mtime: self.0.mtime, inode: None, ctime }
+    }
+}
+
+impl SourceTree for Download {
+    fn lookup(&self, path: &[u8]) -> Result<Option<Meta>, Error> {
+        let kind = if path.is_empty() { Kind::Dir } else { Kind::File };
+        Ok((path.is_empty() || path == self.0.name.as_bytes()).then(|| self.meta(kind)))
+    }
+
+    fn children(&self, _dir: &[u8]) -> Result<Vec<Node>, Error> {
+        Ok(vec![Node { path: self.0.name.clone().into_bytes(), meta: self.meta(Kind::File) }])
+    }
+
+    fn content(&self, _path: &[u8], _meta: &Meta) -> Result<Content, Error> {
+        Ok(Content { digest: Some(self.0.digest), ..Content::default() })
+    }
+
+    fn open(&self, path: &[u8], _meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
+        Ok(Box::new(File::open(&self.0.path).map_err(|e| Error::io("open", path, e))?))
+    }
+}

@@ -1,0 +1,238 @@
+//! COPY, ADD and WORKDIR over trees; the same through the binary is in `tests/it/copy`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::context::{Dir, DirOptions, IgnoreFile};
+use crate::layer::{Compression, Entry, Found, Kind, Meta, RelPath, Tree, WriteOptions};
+use crate::plan::{ContextName, Workdir};
+
+/// Makes `path` files (`path`, `path=content`), `dir/` directories, `link -> target` links below `dir`.
+fn fill(dir: &Path, lines: &[&str]) {
+    for line in lines {
+        let (name, target) = line.split_once(" -> ").unwrap_or((line, ""));
+        let (name, content) = name.split_once('=').unwrap_or((name, name));
+        let path = dir.join(name.trim_end_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if !target.is_empty() {
+            symlink(target, &path).unwrap();
+        } else if name.ends_with('/') {
+            fs::create_dir_all(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        } else {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        }
+    }
+}
+
+/// A destination: `f:path`, `d:path`, `l:path=target`.
+fn dest_tree(lines: &[&str]) -> MergedTree {
+    let entries = lines.iter().map(|line| {
+        let (what, rest) = line.split_once(':').unwrap();
+        let (name, target) = rest.split_once('=').unwrap_or((rest, ""));
+        let kind = match what {
+            "f" => Kind::File { size: target.len() as u64, content: None },
+            "d" => Kind::Dir,
+            _ => Kind::Symlink { target: target.as_bytes().to_vec() },
+        };
+        Entry::new(RelPath::parse(name.as_bytes()).unwrap(), kind, Meta { uid: 7, gid: 8, ..Meta::with_mode(0o1777) })
+    });
+    MergedTree::over([Arc::new(Tree::new(entries.collect()))])
+}
+
+/// Hands out one text for every file.
+struct Text(&'static str);
+
+impl LayerFiles for Text {
+    fn open(&self, _found: &Found<'_>) -> io::Result<fs::File> {
+        let dir = tempfile::tempdir()?;
+        fs::write(dir.path().join("f"), self.0)?;
+        fs::File::open(dir.path().join("f"))
+    }
+}
+
+fn plan(sources: &[&str], dest: &str) -> Copy {
+    Copy {
+        sources: sources.iter().map(|s| CopySource::Path((*s).to_owned())).collect(),
+        dest: dest.trim_end_matches('/').to_owned(),
+        dest_is_dir: dest.ends_with('/'),
+        ..whole(CopyFrom::Context(ContextName::Main))
+    }
+}
+
+const ETC: &str = "root:x:0:0::/:\napp:x:100:200::/:\n";
+
+fn run(context: &Dir, copy: &Copy, dest: &MergedTree) -> Result<Tree, Error> {
+    run_with(ETC, context, copy, dest)
+}
+
+fn run_with(etc: &'static str, context: &Dir, copy: &Copy, dest: &MergedTree) -> Result<Tree, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, scratch) = (dir.path().join("cache"), dir.path().to_owned());
+    let prepared = prepare(copy, context, &Remote::new(&cache, &scratch))?;
+    let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
+    let mut writer = LayerWriter::new(Vec::new(), &options);
+    execute(copy, &prepared, &Dest { tree: dest, files: &Text(etc) }, dir.path(), &mut writer)?;
+    Ok(writer.finish().unwrap().1.tree)
+}
+
+/// `path mode uid:gid`, `path -> target`, `path = link`, `path !` for an opaque marker.
+fn shown(tree: &Tree) -> Vec<String> {
+    let entry = |e: &Entry| match &e.kind {
+        Kind::Symlink { target } => format!("{} -> {}", e.path, String::from_utf8_lossy(target)),
+        Kind::Hardlink { target } => format!("{} = {target}", e.path),
+        Kind::Opaque => format!("{} !", e.path),
+        Kind::Dir => format!("{}/ {:o} {}:{}", e.path, e.meta.mode, e.meta.uid, e.meta.gid),
+        _ => format!("{} {:o} {}:{}", e.path, e.meta.mode, e.meta.uid, e.meta.gid),
+    };
+    tree.entries().iter().map(entry).collect()
+}
+
+#[test]
+fn files_go_where_the_destination_says() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["f", "d/", "d/x", "d/s/", "d/s/y", "d/l -> nowhere", "w/a1", "w/a2", "link -> f", "e/s=x"]);
+    let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+    let base =
+        &["d:there", "d:there/sub", "f:file", "l:to=/there", "l:dangling=/new/place", "d:there/l", "l:there/f=x"];
+    let base = dest_tree(base);
+    let there = "/there/ 1777 7:8";
+    for (sources, dest, want) in [
+        // C-5, C-6
+        (&["f"][..], "/new", &["/new 640 0:0"][..]),
+        (&["f"], "/new/", &["/new/ 755 0:0", "/new/f 640 0:0"]),
+        (&["f"], "/a/b", &["/a/ 755 0:0", "/a/b 640 0:0"]),
+        (&["f"], "/there", &[there, "/there/f 640 0:0"]),
+        (&["f"], "/file", &["/file 640 0:0"]),
+        // C-4
+        (
+            &["d"],
+            "/new",
+            &["/new/ 755 0:0", "/new/l -> nowhere", "/new/s/ 750 0:0", "/new/s/y 640 0:0", "/new/x 640 0:0"],
+        ),
+        (&["w/*"], "/t/", &["/t/ 755 0:0", "/t/a1 640 0:0", "/t/a2 640 0:0"]),
+        // C-2
+        (&["nothing*"], "/t/", &[]),
+        // C-8
+        (&["f"], "/to", &[there, "/there/f 640 0:0"]),
+        (&["f"], "/to/", &[there, "/there/f 640 0:0"]),
+        (&["f"], "/dangling", &["/new/ 755 0:0", "/new/place 640 0:0"]),
+        // C-10: the named link is followed and keeps its name.
+        (&["link"], "/t/", &["/t/ 755 0:0", "/t/link 640 0:0"]),
+    ] {
+        let got = run(&context, &plan(sources, dest), &base).unwrap();
+        assert_eq!(shown(&got), want, "{sources:?} to {dest}");
+    }
+    for (sources, dest, want) in [
+        (&["f"][..], "/there/sub/../sub", None),
+        // C-9
+        (&["d"], "/file", Some("cannot copy a directory to /file: it is a file")),
+        (&["f", "w/a1"], "/new", Some("cannot copy 2 files to /new: it is not a directory")),
+        (&["f"], "/file/x", Some("destination /file: not a directory")),
+        (&["e", "d"], "/t", Some("cannot copy a directory to /t/s: it is a file")),
+        (&["nodir/*"], "/t", Some("nodir/* not found")),
+        (&["missing"], "/t", Some("missing not found")),
+    ] {
+        let got = run(&context, &plan(sources, dest), &base).map_err(|e| e.to_string());
+        assert_eq!(got.as_ref().err().map(String::as_str), want.filter(|w| !w.is_empty()), "{sources:?} to {dest}");
+    }
+}
+
+#[test]
+fn what_is_in_the_way_is_an_error_and_links_below_are_replaced() {
+    // C-7, C-8, C-9, A6
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["r/bin/", "r/bin/tool", "q/tmp/", "q/f", "z/f/", "z/f/x"]);
+    let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+    let base = dest_tree(&["d:usr", "d:usr/bin", "l:bin=usr/bin", "d:tmp", "d:d", "l:d/f=/tmp", "d:g", "d:g/f"]);
+    let error = run(&context, &plan(&["r"], "/"), &base).unwrap_err();
+    assert_eq!(error.to_string(), "cannot copy a directory to /bin: it is a symlink to usr/bin");
+    assert!(error.hint().is_some());
+    let got = run(&context, &plan(&["q"], "/"), &base).unwrap();
+    assert_eq!(shown(&got), ["/f 640 0:0", "/tmp/ 750 0:0"]);
+    let got = run(&context, &plan(&["q/f"], "/d/"), &base).unwrap();
+    assert_eq!(shown(&got), ["/d/ 1777 7:8", "/d/f 640 0:0"]);
+    let error = run(&context, &plan(&["q/f"], "/g/"), &base).unwrap_err();
+    assert_eq!(error.to_string(), "cannot copy a file to /g/f: it is a directory");
+    let error = run(&context, &plan(&["z"], "/d/"), &base).unwrap_err();
+    assert_eq!(error.to_string(), "cannot copy a directory to /d/f: it is a symlink to /tmp");
+}
+
+#[test]
+fn owners_and_modes_are_given() {
+    // C-15, C-16, C-17
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["d/", "d/x", "d/l -> x"]);
+    let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+    let base = dest_tree(&["d:etc", "f:etc/passwd=.", "f:etc/group=."]);
+    for (chown, chmod, want) in [
+        (Some("app"), None, Ok(["/n/ 755 100:200", "/n/l -> x", "/n/x 640 100:200"])),
+        (Some("app:"), None, Ok(["/n/ 755 100:200", "/n/l -> x", "/n/x 640 100:200"])),
+        (Some("app:root"), None, Ok(["/n/ 755 100:0", "/n/l -> x", "/n/x 640 100:0"])),
+        (Some("5"), None, Ok(["/n/ 755 5:5", "/n/l -> x", "/n/x 640 5:5"])),
+        (Some("5:6"), Some("0600"), Ok(["/n/ 600 5:6", "/n/l -> x", "/n/x 600 5:6"])),
+        (None, Some("u=rwX,go=rX"), Ok(["/n/ 755 0:0", "/n/l -> x", "/n/x 644 0:0"])),
+        (Some("nobody"), None, Err("unknown user \"nobody\": /etc/passwd has root, app")),
+        (Some("0:staff"), None, Err("unknown group \"staff\": /etc/group has root, app")),
+        (Some("-1"), None, Err("unknown user \"-1\": /etc/passwd has root, app")),
+    ] {
+        let copy = Copy { chown: chown.map(str::to_owned), chmod: chmod.map(str::to_owned), ..plan(&["d"], "/n") };
+        let got = run(&context, &copy, &base).map(|tree| shown(&tree)).map_err(|e| e.to_string());
+        assert_eq!(got, want.map(|w| w.map(str::to_owned).to_vec()).map_err(str::to_owned), "{chown:?} {chmod:?}");
+    }
+}
+
+#[test]
+fn hard_links_within_one_instruction_stay() {
+    // C-12
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["d/a"]);
+    fs::hard_link(dir.path().join("d/a"), dir.path().join("d/b")).unwrap();
+    let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+    let got = run(&context, &plan(&["d"], "/n"), &MergedTree::new()).unwrap();
+    assert_eq!(shown(&got), ["/n/ 755 0:0", "/n/a 640 0:0", "/n/b = /n/a"]);
+}
+
+#[test]
+fn a_missing_source_names_the_line_that_hides_it() {
+    // C-2, G-9
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["dist/x"]);
+    let ignore = IgnoreFile { name: ".dockerignore".into(), text: b"# built\ndist\n".to_vec() };
+    let context = Dir::open(dir.path(), &DirOptions { ignore: Some(ignore), ..DirOptions::default() }).unwrap();
+    let error = run(&context, &plan(&["dist/x"], "/"), &MergedTree::new()).unwrap_err();
+    assert_eq!(error.to_string(), "dist/x not found");
+    assert_eq!(error.hint().unwrap(), "excluded by .dockerignore:2 (`dist`)");
+    // The same rules hold for bind mounts.
+    fill(dir.path(), &["kept"]);
+    let into = tempfile::tempdir().unwrap();
+    assert_eq!(context.hidden(b"").unwrap(), [b"dist".to_vec()]);
+    assert!(hide_ignored(&context, dir.path(), "/", into.path()).unwrap());
+    use std::os::unix::fs::FileTypeExt;
+    assert!(fs::symlink_metadata(into.path().join("dist")).unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn working_directories_are_made_once() {
+    // I-6, I-7
+    let base = dest_tree(&["d:etc", "f:etc/passwd=.", "d:there", "l:to=there"]);
+    for (path, user, want, notes) in [
+        ("/a/b", "", &["/a/ 755 0:0", "/a/b/ 755 0:0"][..], 0),
+        ("/a", "app", &["/a/ 755 100:200"], 0),
+        ("/there", "app", &[], 0),
+        ("/to", "", &[], 0),
+        ("/to/x", "", &["/there/ 1777 7:8", "/there/x/ 755 0:0"], 0),
+        ("/a", "nobody", &["/a/ 755 0:0"], 1),
+    ] {
+        let step = Workdir { path: path.to_owned(), user: user.to_owned() };
+        let mut writer = LayerWriter::new(Vec::new(), &WriteOptions::default());
+        let told = workdir(&step, &Dest { tree: &base, files: &Text(ETC) }, &mut writer).unwrap();
+        assert_eq!(shown(&writer.finish().unwrap().1.tree), want, "{path}");
+        assert_eq!(told.len(), notes, "{path}");
+    }
+}

@@ -1,0 +1,221 @@
+//! The destination while files are being placed: what is there, and what has been put over it so far.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::time::Timestamp;
+use crate::layer::{Entry, Kind, MergedTree, Meta, RelPath, ResolveError};
+
+use super::Error;
+use super::owner::Owner;
+
+/// As many symlinks are followed as by the kernel.
+const MAX_LINKS: usize = 40;
+
+/// Where the bytes of a placed file come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    /// It has none.
+    None,
+    /// A file of source `source`, at `path` in its tree.
+    Tree { source: usize, path: Vec<u8>, meta: crate::context::Meta },
+    /// The file that the destination has at this path.
+    Dest(RelPath),
+    /// Bytes of the `spool`th archive that was unpacked.
+    Spool { spool: usize, at: u64 },
+}
+
+/// Something that will be in the layer.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) kind: Kind,
+    pub(super) meta: Meta,
+    pub(super) data: Data,
+    /// Equal for names of one file (C-12).
+    pub(super) inode: Option<(usize, u64, u64)>,
+}
+
+/// The destination's tree with what was placed on top.
+pub(super) struct View<'a> {
+    dest: &'a MergedTree,
+    placed: BTreeMap<RelPath, Placed>,
+    /// Directories of the destination that a file took the place of, if only for a while.
+    cut: BTreeSet<RelPath>,
+    /// How many files got further names.
+    linked: u64,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(dest: &'a MergedTree) -> Self {
+        Self { dest, placed: BTreeMap::new(), cut: BTreeSet::new(), linked: 0 }
+    }
+
+    /// What is at `path`: its kind and metadata. Symlinks are not followed.
+    pub(super) fn get(&self, path: &RelPath) -> Option<(&Kind, &Meta)> {
+        if let Some(placed) = self.placed.get(path) {
+            return Some((&placed.kind, &placed.meta));
+        }
+        if self.cut.iter().any(|cut| path.is_within(cut)) {
+            return None;
+        }
+        self.dest.get(path).map(|found| (found.kind(), found.meta()))
+    }
+
+    pub(super) fn is_dir(&self, path: &RelPath) -> bool {
+        matches!(self.get(path), Some((Kind::Dir, _)))
+    }
+
+    /// Where `path` leads, every symlink followed inside the root, the last one too (C-8, S-95). What does not exist
+    /// is kept as written.
+    pub(super) fn resolve(&self, path: &[u8]) -> Result<RelPath, Error> {
+        self.resolve_below(&RelPath::root(), path)
+    }
+
+    /// The same for a path seen from directory `top`; absolute links and `..` still mean the root.
+    pub(super) fn resolve_below(&self, top: &RelPath, path: &[u8]) -> Result<RelPath, Error> {
+        let text = || String::from_utf8_lossy(path).into_owned();
+        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+            path.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".").rev().map(<[u8]>::to_vec).collect()
+        };
+        let mut todo = parts(path);
+        let mut at = top.clone();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            if part == b".." {
+                at = at.parent().unwrap_or_default();
+                continue;
+            }
+            if part.contains(&0) {
+                return Err(ResolveError::Invalid(text()).into());
+            }
+            let next = at.join(&part);
+            match self.get(&next) {
+                Some((Kind::Symlink { target }, _)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(ResolveError::Loop(text()).into());
+                    }
+                    if target.starts_with(b"/") {
+                        at = RelPath::root();
+                    }
+                    todo.extend(parts(target));
+                }
+                None | Some((Kind::Dir, _)) => at = next,
+                Some(_) if todo.is_empty() => at = next,
+                Some(_) => return Err(ResolveError::NotADirectory(next).into()),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Makes `path` and its parents where they are missing: mode 0755, owned by `owner`, at the epoch (C-6).
+    pub(super) fn ensure_dir(&mut self, path: &RelPath, owner: Owner) -> Result<(), Error> {
+        self.ensure_dir_as(path, owner, 0o755)
+    }
+
+    /// The same, with another mode for the last directory.
+    pub(super) fn ensure_dir_as(&mut self, path: &RelPath, owner: Owner, mode: u32) -> Result<(), Error> {
+        if path.is_root() || self.is_dir(path) {
+            return Ok(());
+        }
+        if let Some((kind, _)) = self.get(path) {
+            return Err(Error::NotADirectory { path: path.clone(), is: describe(kind) });
+        }
+        self.ensure_dir(&path.parent().unwrap_or_default(), owner)?;
+        let mut meta = Meta { uid: owner.uid, gid: owner.gid, ..Meta::with_mode(mode) };
+        meta.mtime = Timestamp::EPOCH;
+        self.put(path.clone(), Placed { kind: Kind::Dir, meta, data: Data::None, inode: None });
+        Ok(())
+    }
+
+    /// Puts something at `path`, whose parent is a directory. A directory that is there stays if `placed` is one too;
+    /// that is for the caller to check.
+    pub(super) fn put(&mut self, path: RelPath, placed: Placed) {
+        self.placed.insert(path, placed);
+    }
+
+    /// Takes away what is at `path` with all below, to make room (archives only, S-34).
+    pub(super) fn clear(&mut self, path: &RelPath) {
+        let below: Vec<_> = self.placed.range(path.clone()..).map(|(p, _)| p.clone()).collect();
+        for placed in below.into_iter().take_while(|p| p.is_within(path)) {
+            self.placed.remove(&placed);
+        }
+        if self.dest.get(path).is_some_and(|found| found.is_dir()) {
+            self.cut.insert(path.clone());
+        }
+    }
+
+    /// Another name for what is at `target`, which must not be a directory. `None`: it is one, or there is nothing.
+    pub(super) fn link(&mut self, target: &RelPath) -> Option<Placed> {
+        if self.is_dir(target) {
+            return None;
+        }
+        if !self.placed.contains_key(target) {
+            // The file below gets a second name only together with its first: both are in the layer.
+            let (kind, meta) = self.get(target)?;
+            let data = if matches!(kind, Kind::File { .. }) { Data::Dest(target.clone()) } else { Data::None };
+            let placed = Placed { kind: kind.clone(), meta: meta.clone(), data, inode: None };
+            self.placed.insert(target.clone(), placed);
+        }
+        let placed = self.placed.get_mut(target)?;
+        if placed.inode.is_none() {
+            self.linked += 1;
+            placed.inode = Some((usize::MAX, 0, self.linked));
+        }
+        Some(placed.clone())
+    }
+
+    /// Everything the layer must hold, in order: what was placed, the directories above it with the metadata they
+    /// have, and of several names of one file the first as the file and the others as its links.
+    pub(super) fn finish(mut self) -> Vec<(Entry, Data)> {
+        let mut parents = BTreeSet::new();
+        for path in self.placed.keys() {
+            let mut at = path.parent();
+            while let Some(dir) = at.filter(|dir| !dir.is_root() && !self.placed.contains_key(dir)) {
+                at = dir.parent();
+                if !parents.insert(dir) {
+                    break;
+                }
+            }
+        }
+        for dir in parents {
+            if let Some(found) = self.dest.get(&dir) {
+                let (kind, meta) = (Kind::Dir, found.meta().clone());
+                self.placed.insert(dir, Placed { kind, meta, data: Data::None, inode: None });
+            }
+        }
+        let mut first: BTreeMap<(usize, u64, u64), RelPath> = BTreeMap::new();
+        let mut out = Vec::with_capacity(self.placed.len());
+        for (path, placed) in self.placed {
+            let opaque = placed.kind == Kind::Dir && self.cut.contains(&path);
+            let entry = match placed.inode.map(|inode| first.entry(inode)) {
+                Some(std::collections::btree_map::Entry::Occupied(target)) => {
+                    let kind = Kind::Hardlink { target: target.get().clone() };
+                    out.push((Entry::new(path, kind, placed.meta), Data::None));
+                    continue;
+                }
+                Some(std::collections::btree_map::Entry::Vacant(slot)) => {
+                    slot.insert(path.clone());
+                    Entry::new(path.clone(), placed.kind, placed.meta)
+                }
+                None => Entry::new(path.clone(), placed.kind, placed.meta),
+            };
+            out.push((entry, placed.data));
+            if opaque {
+                out.push((Entry::opaque(path), Data::None));
+            }
+        }
+        out
+    }
+}
+
+/// What stands in the way, for a message.
+pub(super) fn describe(kind: &Kind) -> String {
+    match kind {
+        Kind::File { .. } | Kind::Hardlink { .. } => "a file".into(),
+        Kind::Dir => "a directory".into(),
+        Kind::Symlink { target } => format!("a symlink to {}", String::from_utf8_lossy(target)),
+        Kind::Fifo => "a fifo".into(),
+        Kind::Char { .. } | Kind::Block { .. } => "a device".into(),
+        Kind::Whiteout | Kind::Opaque => "gone".into(),
+    }
+}

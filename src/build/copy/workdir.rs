@@ -1,0 +1,35 @@
+//! WORKDIR makes sure that its directory exists (I-7).
+
+use std::io::Write;
+
+use crate::layer::LayerWriter;
+use crate::plan::Workdir;
+
+use super::owner;
+use super::view::View;
+use super::{Dest, Error, Note, write};
+
+/// Puts into `writer` the directories that `workdir` lacks in `dest`: mode 0755, owned by its user, at the epoch, links
+/// followed inside the root. Nothing if it is a directory already, whatever its metadata.
+///
+/// A user whom the image does not know is no error here (I-6) but told: the directories are root's then.
+pub fn workdir<W: Write>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut LayerWriter<W>) -> Result<Vec<Note>, Error> {
+    let mut view = View::new(dest.tree);
+    let path = view.resolve(workdir.path.as_bytes())?;
+    let mut notes = Vec::new();
+    if !view.is_dir(&path) {
+        let owner = match workdir.user.as_str() {
+            "" => Default::default(),
+            user => owner::resolve(user, dest).or_else(|error| match error {
+                Error::UnknownName { what, name, .. } => {
+                    notes.push(Note::OwnerUnknown { what, name, dir: workdir.path.clone() });
+                    Ok(Default::default())
+                }
+                other => Err(other),
+            })?,
+        };
+        view.ensure_dir(&path, owner)?;
+    }
+    write(view, dest, &[], &[], writer)?;
+    Ok(notes)
+}
