@@ -8,17 +8,26 @@
 //! whole subtree is contiguous.
 //! **Not here.** Where blobs and unpacked layers are kept, which layers make a root, what a step may see.
 
+pub mod apply;
 pub mod changes;
 pub mod compress;
+pub mod decompress;
 pub mod entry;
 pub mod error;
+pub mod limits;
 pub mod merged;
 pub mod segment;
+pub mod tar_read;
 pub mod tree;
 pub mod writer;
 pub mod xattrs;
 
+mod ahead;
 mod disk;
+mod ledger;
+mod pax;
+mod place;
+mod sparse;
 mod tar_write;
 mod tree_bytes;
 
@@ -27,11 +36,15 @@ mod changes_tests;
 #[cfg(test)]
 mod writer_tests;
 
+pub use apply::{Applied, ApplyOptions, Mode, Ownership, apply, settle_parents};
 pub use changes::{Baseline, Changes, LowerFiles, OverlayAttributes, overlay_changes, tree_changes};
 pub use compress::Compression;
+pub use decompress::{Format, decompress};
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
 pub use error::Error;
+pub use limits::Limits;
 pub use merged::{Found, MergedTree, ResolveError};
 pub use segment::{PreviousBlob, Segment, SegmentIndex, SegmentKey, SegmentSource};
+pub use tar_read::{Dialect, TarReader};
 pub use tree::{BadTree, Tree};
 pub use writer::{LayerWriter, WriteOptions, Written};

@@ -1,0 +1,214 @@
+//! Compressed streams, recognised by their first bytes.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::limits::Limits;
+
+/// How a stream is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Not at all, as far as one can tell.
+    Plain,
+    /// gzip, one or more members.
+    Gzip,
+    /// zstd, one or more frames.
+    Zstd,
+    /// bzip2.
+    Bzip2,
+    /// xz.
+    Xz,
+}
+
+impl Format {
+    /// What a stream beginning with `head` (six bytes are enough) is.
+    pub fn of(head: &[u8]) -> Self {
+        match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Reads `from` decompressed, whatever the compression. A stream that ends early is an error, never a shorter stream;
+/// what follows a gzip stream and is none itself is skipped, but read to its end, so that a digest over the
+/// compressed bytes is complete (S-40). More bytes than `limits` allow are an error when they come.
+pub fn decompress<'a>(from: impl Read + Send + 'a, limits: &Limits) -> io::Result<(Format, Box<dyn Read + Send + 'a>)> {
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut from = BufReader::with_capacity(128 << 10, Counted { inner: from, taken: Arc::clone(&taken) });
+    let mut head = Vec::with_capacity(6);
+    // A short read would hide the magic; a pipe may well give one byte.
+    (&mut from).take(6).read_to_end(&mut head)?;
+    let format = Format::of(&head);
+    let from = BufReader::with_capacity(128 << 10, io::Cursor::new(head).chain(from));
+    let inner: Box<dyn Read + Send + 'a> = match format {
+        Format::Plain => Box::new(from),
+        Format::Gzip => Box::new(Members { state: State::Between(from), first: true }),
+        Format::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
+            decoder.window_log_max(limits.window_log)?;
+            Box::new(decoder)
+        }
+        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(from)),
+        Format::Xz => {
+            let memory = 1u64 << limits.window_log;
+            let stream = liblzma::stream::Stream::new_stream_decoder(memory, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
+        }
+    };
+    Ok((format, Box::new(Bounded { inner, taken, given: 0, total: limits.total_bytes, ratio: limits.ratio })))
+}
+
+struct Counted<R> {
+    inner: R,
+    taken: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.taken.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+/// The source of the `io::Error` by which a bomb ends.
+#[derive(Debug, thiserror::Error)]
+#[error("decompresses to more than {limit} {what}")]
+pub struct TooMuch {
+    what: &'static str,
+    limit: u64,
+}
+
+struct Bounded<R> {
+    inner: R,
+    taken: Arc<AtomicU64>,
+    given: u64,
+    total: u64,
+    ratio: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.given += n as u64;
+        let too_much = |what, limit| Err(io::Error::new(io::ErrorKind::InvalidData, TooMuch { what, limit }));
+        if self.given > self.total {
+            return too_much("bytes", self.total);
+        }
+        let taken = self.taken.load(Ordering::Relaxed);
+        if self.given > Limits::RATIO_FLOOR && self.given / taken.max(1) > self.ratio {
+            return too_much("times its size", self.ratio);
+        }
+        Ok(n)
+    }
+}
+
+/// gzip members one after the other; flate2's own reader for them refuses what may follow.
+struct Members<R> {
+    state: State<R>,
+    first: bool,
+}
+
+enum State<R> {
+    Between(R),
+    Inside(Box<flate2::bufread::GzDecoder<R>>),
+    Over,
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match std::mem::replace(&mut self.state, State::Over) {
+                State::Over => return Ok(0),
+                State::Between(mut from) => {
+                    // A buffer may end after the first magic byte: such a member is only known by both.
+                    let next = from.fill_buf()?;
+                    if !self.first && next.first() != Some(&0x1f) {
+                        io::copy(&mut from, &mut io::sink())?;
+                        return Ok(0);
+                    }
+                    self.first = false;
+                    self.state = State::Inside(Box::new(flate2::bufread::GzDecoder::new(from)));
+                }
+                State::Inside(mut decoder) => match decoder.read(buf)? {
+                    0 => self.state = State::Between(decoder.into_inner()),
+                    n => {
+                        self.state = State::Inside(decoder);
+                        return Ok(n);
+                    }
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn all(bytes: &[u8], limits: &Limits) -> io::Result<Vec<u8>> {
+        let (_, mut reader) = decompress(bytes, limits)?;
+        let mut out = Vec::new();
+        reader.read_to_end(&mut out).map(|_| out)
+    }
+
+    fn packed(data: &[u8]) -> Vec<(Format, Vec<u8>)> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        gzip.write_all(data).unwrap();
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::new(1));
+        bzip2.write_all(data).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(data).unwrap();
+        vec![
+            (Format::Gzip, gzip.finish().unwrap()),
+            (Format::Zstd, zstd::encode_all(data, 3).unwrap()),
+            (Format::Bzip2, bzip2.finish().unwrap()),
+            (Format::Xz, xz.finish().unwrap()),
+        ]
+    }
+
+    #[test]
+    fn every_format_is_recognised_concatenated_and_never_cut_short() {
+        // S-40
+        let data: Vec<u8> = (0..300_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        for (format, bytes) in packed(&data) {
+            assert_eq!(Format::of(&bytes), format);
+            assert!(all(&bytes, &Limits::default()).unwrap() == data, "{format:?}");
+            let twice = all(&[&bytes[..], &bytes].concat(), &Limits::default()).unwrap();
+            assert!(twice == [&data[..], &data].concat(), "{format:?} twice");
+            for cut in [bytes.len() - 1, bytes.len() - 7, bytes.len() / 2, 7] {
+                assert!(all(&bytes[..cut], &Limits::default()).is_err(), "{format:?} cut at {cut}");
+            }
+        }
+        assert_eq!(all(b"plain", &Limits::default()).unwrap(), b"plain");
+        assert_eq!(all(b"", &Limits::default()).unwrap(), b"");
+    }
+
+    #[test]
+    fn garbage_after_gzip_is_read_but_not_used() {
+        let gzip = packed(b"data").remove(0).1;
+        for tail in [&[0u8; 600][..], b"garbage", b"\x00"] {
+            assert_eq!(all(&[&gzip[..], tail].concat(), &Limits::default()).unwrap(), b"data");
+        }
+    }
+
+    #[test]
+    fn bombs_end() {
+        // S-39
+        let limits = Limits { total_bytes: 1 << 20, ..Limits::default() };
+        for (format, bytes) in packed(&vec![0; 8 << 20]) {
+            let error = all(&bytes, &limits).unwrap_err();
+            assert_eq!(error.to_string(), "decompresses to more than 1048576 bytes", "{format:?}");
+        }
+    }
+}

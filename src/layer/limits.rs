@@ -1,0 +1,40 @@
+//! How much an archive may ask for before it is refused (S-39).
+
+/// Bounds on a hostile archive. Memory stays far below them: they bound time, disk and inodes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Entries in the archive.
+    pub entries: u64,
+    /// Bytes of a path or link target.
+    pub path_bytes: usize,
+    /// Components of a path.
+    pub depth: usize,
+    /// Bytes of one entry's extended headers (long names, attributes, sparse map).
+    pub header_bytes: u64,
+    /// Bytes of the archive once decompressed, holes of sparse files included.
+    pub total_bytes: u64,
+    /// Decompressed bytes per compressed byte, looked at once [`Limits::RATIO_FLOOR`] bytes came out.
+    pub ratio: u64,
+    /// Base-2 logarithm of the largest zstd window, and of the memory xz may take.
+    pub window_log: u32,
+}
+
+impl Limits {
+    /// Below this many bytes no ratio is suspicious: an empty disk image compresses as well as a bomb.
+    pub const RATIO_FLOOR: u64 = 1 << 30;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 5_000_000,
+            path_bytes: 4096,
+            depth: 1024,
+            header_bytes: 1 << 20,
+            total_bytes: 1 << 37,
+            // Deflate cannot reach it; a zstd stream that does is made to.
+            ratio: 20_000,
+            window_log: 27,
+        }
+    }
+}
