@@ -1,9 +1,31 @@
-//! What one layer has put where so far: the memory beside the disk while a layer is applied.
+//! What one layer has put where so far: names of an archive become real paths here, in memory.
+//!
+//! **Holds.** Parents are walked one name at a time; a symlink of this layer on the way is followed from the root, so
+//! nothing leaves it whatever the archive says, and the last component is never followed (S-31, S-32). The last entry
+//! at a path wins (S-34, S-35). Whiteouts and opaque markers concern what was there before the layer, never its own
+//! entries, in whatever order they come (behaviour §4.4).
+//! **Not here.** The disk: `fill` puts there what this module admits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::entry::{Entry, Kind, Meta, RelPath};
+use super::error::Error;
+use super::limits::Limits;
 use super::tree::Tree;
+use crate::base::digest::ContentDigest;
+
+const MAX_LINKS: usize = 40;
+/// About what an entry costs beside its path and attributes.
+const ENTRY_BYTES: usize = 160;
+
+/// What an archive entry comes to.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// The entry at its real path; a hard link names a path that exists.
+    pub(super) entry: Entry,
+    /// The layer itself has something there that must go first.
+    pub(super) replaces: bool,
+}
 
 /// Entries of the layer being applied, at their real paths.
 #[derive(Debug, Default)]
@@ -15,79 +37,185 @@ pub(super) struct Ledger {
     opaque: BTreeSet<RelPath>,
     /// Directories nobody described, made because something is inside.
     implied: BTreeSet<RelPath>,
+    /// The directory last walked to, as the archive calls it and as it is.
+    last: Option<(RelPath, RelPath)>,
+    held: u64,
+    limits: Limits,
 }
 
 impl Ledger {
-    pub(super) fn kind(&self, path: &RelPath) -> Option<&Kind> {
-        self.entries.get(path).map(|(kind, _)| kind)
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
-    /// Whether the layer itself put something at `path`, described or implied.
-    pub(super) fn holds(&self, path: &RelPath) -> bool {
-        self.entries.contains_key(path) || self.implied.contains(path)
+    /// Takes the next entry of the archive. `None`: nothing to put on disk now; markers come last, from
+    /// [`Ledger::whiteouts`] and [`Ledger::opaque`].
+    pub(super) fn admit(&mut self, mut entry: Entry) -> Result<Option<Admitted>, Error> {
+        if entry.kind == Kind::Opaque {
+            let dir = self.walk(&entry.path, true)?.unwrap_or_default();
+            self.opaque.insert(dir);
+            return Ok(None);
+        }
+        let Some(parent) = entry.path.parent() else {
+            if entry.kind != Kind::Dir {
+                return Err(refuse(&entry.path, "only a directory can be the root"));
+            }
+            self.entries.insert(entry.path.clone(), (Kind::Dir, entry.meta.clone()));
+            return Ok(Some(Admitted { entry, replaces: false }));
+        };
+        let parent = self.walk(&parent, true)?.unwrap_or_default();
+        entry.path = parent.join(entry.path.name());
+        if entry.kind == Kind::Whiteout {
+            self.hold(entry.path.as_bytes().len())?;
+            self.whiteouts.insert(entry.path);
+            return Ok(None);
+        }
+        if let Kind::Hardlink { target } = &entry.kind {
+            let named = self.link_target(&entry.path, target)?;
+            let replaces = self.replace(&entry.path, &entry.kind);
+            let file = self.file_of(&named);
+            entry.meta = self.entries.get(&file).map(|(_, meta)| meta.clone()).unwrap_or_default();
+            self.put(entry.path.clone(), Kind::Hardlink { target: file }, entry.meta.clone())?;
+            entry.kind = Kind::Hardlink { target: named };
+            return Ok(Some(Admitted { entry, replaces }));
+        }
+        let replaces = self.replace(&entry.path, &entry.kind);
+        self.put(entry.path.clone(), entry.kind.clone(), entry.meta.clone())?;
+        Ok(Some(Admitted { entry, replaces }))
     }
 
-    pub(super) fn has_whiteout(&self, path: &RelPath) -> bool {
-        self.whiteouts.contains(path)
+    /// The real name of a hard link's target, whose last component is not followed (S-33).
+    fn link_target(&mut self, path: &RelPath, target: &RelPath) -> Result<RelPath, Error> {
+        let missing = || refuse(path, format!("hard link to {target}, which this archive has not brought"));
+        let parent = target.parent().ok_or_else(missing)?;
+        let real = self.walk(&parent, false)?.ok_or_else(missing)?.join(target.name());
+        if real == *path {
+            return Err(refuse(path, "hard link to itself"));
+        }
+        if real.is_within(path) {
+            return Err(refuse(path, "hard link to something inside what it replaces"));
+        }
+        match self.entries.get(&real) {
+            None if self.implied.contains(&real) => Err(refuse(path, "hard link to a directory")),
+            None => Err(missing()),
+            Some((Kind::Dir, _)) => Err(refuse(path, "hard link to a directory")),
+            Some(_) => Ok(real),
+        }
     }
 
-    pub(super) fn imply(&mut self, path: RelPath) {
-        self.implied.insert(path);
+    /// The first name of the file at `path`.
+    fn file_of(&self, path: &RelPath) -> RelPath {
+        match self.entries.get(path) {
+            Some((Kind::Hardlink { target }, _)) => target.clone(),
+            _ => path.clone(),
+        }
     }
 
-    /// Puts an entry; what was at its path has been taken away unless both are directories.
-    pub(super) fn put(&mut self, path: RelPath, kind: Kind, meta: Meta) {
+    /// Makes room for `kind` at `path`: true if the layer had put something there that cannot stay.
+    fn replace(&mut self, path: &RelPath, kind: &Kind) -> bool {
+        let there = self.entries.get(path).map(|(kind, _)| kind);
+        let is_dir = self.implied.contains(path) || there == Some(&Kind::Dir);
+        if (there.is_none() && !is_dir) || (is_dir && *kind == Kind::Dir) {
+            return false;
+        }
+        self.take_away(path);
+        true
+    }
+
+    fn put(&mut self, path: RelPath, kind: Kind, meta: Meta) -> Result<(), Error> {
         self.implied.remove(&path);
         if let Kind::Hardlink { target } = &kind {
             self.links.entry(target.clone()).or_default().insert(path.clone());
         }
-        if self.whiteouts.remove(&path) && kind == Kind::Dir {
-            self.opaque.insert(path.clone());
+        let attributes: usize = meta.xattrs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let target = match &kind {
+            Kind::Symlink { target } => target.len(),
+            Kind::Hardlink { target } => target.as_bytes().len() * 2,
+            _ => 0,
+        };
+        self.hold(path.as_bytes().len() + attributes + target)?;
+        if matches!(kind, Kind::Symlink { .. } | Kind::Hardlink { .. }) {
+            // Another way may lead through it from now on.
+            self.last = None;
         }
         self.entries.insert(path, (kind, meta));
+        Ok(())
     }
 
-    /// A deletion of what lower layers have; the layer's own entry at the path, before or after, stays.
-    pub(super) fn whiteout(&mut self, path: RelPath) {
-        match self.kind(&path) {
-            Some(Kind::Dir) => {
-                self.opaque.insert(path);
+    /// Counts what is kept in memory: it grows with the archive's compressed size at a rate the archive chooses (S-39).
+    fn hold(&mut self, bytes: usize) -> Result<(), Error> {
+        self.held += (bytes + ENTRY_BYTES) as u64;
+        let limit = self.limits.tree_bytes;
+        if self.held > limit { Err(Error::Limit { what: "bytes of names and attributes", limit }) } else { Ok(()) }
+    }
+
+    fn imply(&mut self, path: &RelPath) -> Result<(), Error> {
+        self.hold(path.as_bytes().len())?;
+        self.implied.insert(path.clone());
+        Ok(())
+    }
+
+    /// The directory that the archive calls `raw`; with `make` what is missing on the way is implied.
+    fn walk(&mut self, raw: &RelPath, make: bool) -> Result<Option<RelPath>, Error> {
+        if raw.is_root() {
+            return Ok(Some(RelPath::root()));
+        }
+        if let Some((known, real)) = &self.last
+            && known == raw
+        {
+            return Ok(Some(real.clone()));
+        }
+        let mut todo: VecDeque<Vec<u8>> = raw.components().map(<[u8]>::to_vec).collect();
+        let mut at = RelPath::root();
+        let mut links = 0;
+        while let Some(name) = todo.pop_front() {
+            if name == b".." {
+                at = at.parent().unwrap_or_default();
+                continue;
             }
-            Some(_) => {}
-            None if self.implied.contains(&path) => {
-                self.opaque.insert(path);
-            }
-            None => {
-                self.whiteouts.insert(path);
+            let next = at.join(&name);
+            let there = match self.entries.get(&next) {
+                Some((Kind::Hardlink { target }, _)) => self.entries.get(target),
+                other => other,
+            };
+            match there {
+                Some((Kind::Dir, _)) => at = next,
+                Some((Kind::Symlink { target }, _)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(refuse(raw, "too many levels of symbolic links"));
+                    }
+                    if target.starts_with(b"/") {
+                        at = RelPath::root();
+                    }
+                    let names = target.split(|&b| b == b'/').filter(|n| !n.is_empty() && *n != b".");
+                    for name in names.rev() {
+                        todo.push_front(name.to_vec());
+                    }
+                }
+                Some(_) => return Err(refuse(raw, format!("{next} is not a directory"))),
+                None if self.implied.contains(&next) => at = next,
+                None if make => {
+                    self.imply(&next)?;
+                    at = next;
+                }
+                None => return Ok(None),
             }
         }
-    }
-
-    pub(super) fn set_opaque(&mut self, dir: RelPath) {
-        self.opaque.insert(dir);
-    }
-
-    /// The first name of the file at `path`, which is not itself a link.
-    pub(super) fn file_of(&self, path: &RelPath) -> Option<(RelPath, &Meta)> {
-        match self.entries.get(path)? {
-            (Kind::Hardlink { target }, _) => self.entries.get(target).map(|(_, meta)| (target.clone(), meta)),
-            (_, meta) => Some((path.clone(), meta)),
-        }
+        self.last = Some((raw.clone(), at.clone()));
+        Ok(Some(at))
     }
 
     /// Forgets `path` and everything below it.
-    pub(super) fn take_away(&mut self, path: &RelPath) {
-        let below = |set: &BTreeSet<RelPath>| -> Vec<RelPath> {
-            set.range(path.clone()..).take_while(|p| p.is_within(path)).cloned().collect()
-        };
-        for gone in below(&self.implied) {
-            self.implied.remove(&gone);
-        }
-        for gone in below(&self.whiteouts) {
-            self.whiteouts.remove(&gone);
-        }
-        for gone in below(&self.opaque) {
-            self.opaque.remove(&gone);
+    fn take_away(&mut self, path: &RelPath) {
+        self.last = None;
+        let mut sets = [&mut self.implied, &mut self.whiteouts, &mut self.opaque];
+        for (at, set) in sets.iter_mut().enumerate() {
+            // A deletion at the path itself still holds for a directory that comes later.
+            let gone = set.range(path.clone()..).take_while(|p| p.is_within(path)).filter(|p| at == 0 || *p != path);
+            for path in gone.cloned().collect::<Vec<_>>() {
+                set.remove(&path);
+            }
         }
         let gone: Vec<RelPath> =
             self.entries.range(path.clone()..).take_while(|(p, _)| p.is_within(path)).map(|(p, _)| p.clone()).collect();
@@ -116,17 +244,32 @@ impl Ledger {
         self.links.insert(heir, links);
     }
 
-    /// Described directories, deepest last.
-    pub(super) fn dirs(&self) -> impl DoubleEndedIterator<Item = (&RelPath, &Meta)> {
-        self.entries.iter().filter(|(_, (kind, _))| *kind == Kind::Dir).map(|(path, (_, meta))| (path, meta))
+    /// Every directory with its metadata, deepest first; those that nobody described have none of their own.
+    pub(super) fn dirs_deepest_first(&self) -> Vec<(&RelPath, Option<&Meta>)> {
+        let described = self.entries.iter().filter(|(_, (kind, _))| *kind == Kind::Dir);
+        let mut dirs: Vec<(&RelPath, Option<&Meta>)> = described.map(|(path, (_, meta))| (path, Some(meta))).collect();
+        dirs.extend(self.implied.iter().map(|path| (path, None)));
+        dirs.sort_by(|a, b| b.0.cmp(a.0));
+        dirs
     }
 
-    pub(super) fn implied(&self) -> impl Iterator<Item = &RelPath> {
-        self.implied.iter()
+    /// What the layer deletes and has nothing of its own for.
+    pub(super) fn whiteouts(&self) -> impl Iterator<Item = &RelPath> {
+        self.whiteouts.iter().filter(|path| !self.entries.contains_key(path) && !self.implied.contains(path))
+    }
+
+    /// Directories that show nothing of lower layers: marked so, or deleted and made again.
+    pub(super) fn opaque(&self) -> BTreeSet<&RelPath> {
+        let is_dir = |path: &&RelPath| {
+            path.is_root()
+                || self.implied.contains(path)
+                || self.entries.get(path).is_some_and(|(kind, _)| *kind == Kind::Dir)
+        };
+        self.opaque.union(&self.whiteouts).filter(is_dir).collect()
     }
 
     /// Notes what a file holds.
-    pub(super) fn set_content(&mut self, path: &RelPath, digest: crate::base::digest::ContentDigest) {
+    pub(super) fn set_content(&mut self, path: &RelPath, digest: ContentDigest) {
         if let Some((Kind::File { content, .. }, _)) = self.entries.get_mut(path) {
             *content = Some(digest);
         }
@@ -134,6 +277,8 @@ impl Ledger {
 
     /// The finished tree: the first name in order is the file, the others are links with its metadata.
     pub(super) fn into_tree(mut self) -> Tree {
+        let mut markers: Vec<Entry> = self.whiteouts().cloned().map(Entry::whiteout).collect();
+        markers.extend(self.opaque().into_iter().cloned().map(Entry::opaque));
         let groups = std::mem::take(&mut self.links);
         for (file, links) in groups {
             let Some(first) = links.first().filter(|first| **first < file) else { continue };
@@ -146,8 +291,11 @@ impl Ledger {
         }
         let mut all: Vec<Entry> =
             self.entries.into_iter().map(|(path, (kind, meta))| Entry::new(path, kind, meta)).collect();
-        all.extend(self.whiteouts.into_iter().map(Entry::whiteout));
-        all.extend(self.opaque.into_iter().map(Entry::opaque));
+        all.extend(markers);
         Tree::new(all)
     }
+}
+
+fn refuse(path: &RelPath, reason: impl Into<String>) -> Error {
+    Error::Entry { path: path.clone(), reason: reason.into() }
 }

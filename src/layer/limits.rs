@@ -11,6 +11,9 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of one entry's extended headers (long names, attributes, sparse map).
     pub header_bytes: u64,
+    /// Bytes of names, link targets and attributes that one layer may make us remember, directories that it only
+    /// implies included.
+    pub tree_bytes: u64,
     /// Bytes of the archive once decompressed, holes of sparse files included.
     pub total_bytes: u64,
     /// Decompressed bytes per compressed byte, looked at once [`Limits::RATIO_FLOOR`] bytes came out.
@@ -31,6 +34,7 @@ impl Default for Limits {
             path_bytes: 4096,
             depth: 1024,
             header_bytes: 1 << 20,
+            tree_bytes: 1 << 30,
             total_bytes: 1 << 37,
             // Deflate cannot reach it; a zstd stream that does is made to.
             ratio: 20_000,

@@ -11,6 +11,7 @@
 pub mod apply;
 pub mod changes;
 pub mod compress;
+pub mod copy_tree;
 pub mod decompress;
 pub mod entry;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod xattrs;
 
 mod ahead;
 mod disk;
+mod fill;
 mod ledger;
 mod pax;
 mod place;
@@ -32,13 +34,16 @@ mod tar_write;
 mod tree_bytes;
 
 #[cfg(test)]
+mod apply_tests;
+#[cfg(test)]
 mod changes_tests;
 #[cfg(test)]
 mod writer_tests;
 
-pub use apply::{Applied, ApplyOptions, Mode, Ownership, apply, settle_parents};
+pub use apply::{Form, read_tree, read_tree_within, unpack, unpack_within};
 pub use changes::{Baseline, Changes, LowerFiles, OverlayAttributes, overlay_changes, tree_changes};
 pub use compress::Compression;
+pub use copy_tree::copy_tree;
 pub use decompress::{Format, decompress};
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
 pub use error::Error;

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn values_may_hold_line_ends_and_fake_records() {
-        let records = parse(b"23 SCHILY.xattr.u=a\nb=c\n11 path=abc\n").unwrap_or_default();
+        let records = parse(b"24 SCHILY.xattr.u=a\nb=c\n12 path=abc\n").unwrap_or_default();
         assert_eq!(records.len(), 2, "{records:?}");
         assert_eq!(records[&b"SCHILY.xattr.u"[..]], b"a\nb=c");
         assert_eq!(records[&b"path"[..]], b"abc");

@@ -1,0 +1,71 @@
+//! What a chain of layers shows, copied into one directory: the root of a step where overlayfs cannot be had.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::disk;
+use super::entry::{Kind, Meta, RelPath};
+use super::error::Error;
+use super::fill::{Filler, system};
+use super::merged::MergedTree;
+
+/// Copies what `merged` shows into the empty directory `dest`. `layer_dirs` are the unpacked layers, bottom first.
+///
+/// Ok: `dest` looks as the chain does, as far as this host has owners, devices and attributes for it. Files share
+/// their blocks with the layers where the file system can do that.
+pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path) -> Result<(), Error> {
+    let roots = layer_dirs.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
+    let mut filler = Filler::new(dest, None)?;
+    // Files by layer and first name, with the name they have here.
+    let mut copied: BTreeMap<(usize, &RelPath), &RelPath> = BTreeMap::new();
+    let mut dirs: Vec<(&RelPath, &Meta)> = Vec::new();
+    for found in merged.iter() {
+        let (path, meta) = (found.path(), found.meta());
+        let inode = found.layer.map(|layer| (layer, &found.inode().path));
+        if let Some(first) = inode.and_then(|inode| copied.get(&inode)) {
+            filler.put(path, &Kind::Hardlink { target: (*first).clone() }, meta, false)?;
+            continue;
+        }
+        match found.kind() {
+            Kind::Dir => {
+                filler.put(path, &Kind::Dir, meta, false)?;
+                dirs.push((path, meta));
+                continue;
+            }
+            Kind::File { size, .. } => {
+                let source = inode.and_then(|(layer, name)| Some((roots.get(layer)?, name)));
+                let from = match source {
+                    Some((root, name)) => disk::open_file(root.as_fd(), name),
+                    None => Err(io::ErrorKind::NotFound.into()),
+                };
+                let mut from = File::from(from.map_err(|source| Error::Read { path: path.clone(), source })?);
+                filler.file(path, meta, false, |to| copy(&mut from, to, *size, path))?;
+            }
+            other => filler.put(path, other, meta, false)?,
+        }
+        if let Some(inode) = inode {
+            copied.insert(inode, path);
+        }
+    }
+    for (path, meta) in dirs.iter().rev() {
+        filler.seal(path, Some(meta))?;
+    }
+    Ok(())
+}
+
+fn open(dir: &Path) -> Result<OwnedFd, Error> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, rustix::fs::Mode::empty()).map_err(|e| system("open", &RelPath::root(), e.into()))
+}
+
+/// Shared blocks if the file system has them, else a copy inside the kernel.
+fn copy(from: &mut File, to: &mut File, size: u64, path: &RelPath) -> Result<(), Error> {
+    if size == 0 || rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
+        return Ok(());
+    }
+    let got = io::copy(from, to).map_err(|e| system("copy", path, e))?;
+    if got == size { Ok(()) } else { Err(Error::Changed { path: path.clone(), promised: size, got }) }
+}

@@ -1,0 +1,277 @@
+//! A directory being filled with entries at real paths.
+//!
+//! **Holds.** Parents are opened without following any link; the last component is never followed either.
+//! **Order.** Owner, then mode (chown clears setuid bits), then attributes (chown clears capabilities), then time;
+//! directory modes and times last, deepest first.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use rustix::fs::{FileType, Gid, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::base::time::Timestamp;
+
+use super::changes::OverlayAttributes;
+use super::disk;
+use super::entry::{Kind, Meta, RelPath};
+use super::error::Error;
+use super::place;
+
+/// What overlayfs makes of a directory that nobody describes.
+fn implied_meta() -> Meta {
+    Meta { mode: 0o755, mtime: Timestamp::EPOCH, ..Meta::default() }
+}
+
+pub(super) struct Filler {
+    root: Rc<OwnedFd>,
+    /// How overlayfs is told; `None` if the directory is no layer of an overlay.
+    overlay: Option<OverlayAttributes>,
+    /// We can give files to others.
+    owners: bool,
+    last: (RelPath, Rc<OwnedFd>),
+}
+
+impl Filler {
+    /// Fills the empty directory `dest`.
+    pub(super) fn new(dest: &Path, overlay: Option<OverlayAttributes>) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(dest, flags, rustix::fs::Mode::empty())
+            .map_err(|e| system("open", &RelPath::root(), e.into()))?;
+        let root = Rc::new(root);
+        Ok(Self { last: (RelPath::root(), Rc::clone(&root)), root, overlay, owners: can_give_away() })
+    }
+
+    /// Puts anything but a regular file with content at `path`. `replaces`: something of ours is there and goes first.
+    pub(super) fn put(&mut self, path: &RelPath, kind: &Kind, meta: &Meta, replaces: bool) -> Result<(), Error> {
+        if path.is_root() {
+            let root = Rc::clone(&self.root);
+            return self.own(path, root.as_fd(), OsStr::new("."), meta);
+        }
+        let dir = self.parent(path)?;
+        let (dir, name) = (dir.as_fd(), OsStr::from_bytes(path.name()));
+        if replaces {
+            self.clear(path, dir, name)?;
+        }
+        match kind {
+            Kind::Dir => {
+                match place::make_dir(dir, name) {
+                    // The same directory again, or one made for something inside.
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(e) => return Err(system("create directory", path, e.into())),
+                }
+                self.own(path, dir, name, meta)
+            }
+            Kind::Symlink { target } => {
+                rustix::fs::symlinkat(OsStr::from_bytes(target), dir, name)
+                    .map_err(|e| system("create", path, e.into()))?;
+                self.own(path, dir, name, meta)?;
+                place::set_mtime(dir, name, meta.mtime).map_err(|e| system("set time of", path, e))
+            }
+            Kind::Hardlink { target } => self.link(path, dir, name, target),
+            Kind::Fifo => self.node(path, dir, name, FileType::Fifo, (0, 0), meta),
+            Kind::Char { major, minor } => {
+                self.node(path, dir, name, FileType::CharacterDevice, (*major, *minor), meta)
+            }
+            Kind::Block { major, minor } => self.node(path, dir, name, FileType::BlockDevice, (*major, *minor), meta),
+            Kind::File { .. } => self.file(path, meta, false, |_| Ok(())),
+            Kind::Whiteout | Kind::Opaque => Ok(()),
+        }
+    }
+
+    /// Puts a regular file at `path`; `fill` writes its content.
+    pub(super) fn file<T>(
+        &mut self,
+        path: &RelPath,
+        meta: &Meta,
+        replaces: bool,
+        fill: impl FnOnce(&mut File) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let dir = self.parent(path)?;
+        let (dir, name) = (dir.as_fd(), OsStr::from_bytes(path.name()));
+        if replaces {
+            self.clear(path, dir, name)?;
+        }
+        let fd = place::create_file(dir, name).map_err(|e| system("create", path, e.into()))?;
+        let mut file = File::from(fd);
+        let made = fill(&mut file)?;
+        let fd = file.as_fd();
+        if self.owners {
+            let set = rustix::fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
+            owner(path, set.map_err(io::Error::from))?;
+        }
+        let mode = rustix::fs::Mode::from_raw_mode(self.mode_on_disk(meta, false));
+        rustix::fs::fchmod(fd, mode).map_err(|e| system("set mode of", path, e.into()))?;
+        for (key, value) in &meta.xattrs {
+            attribute(path, rustix::fs::fsetxattr(fd, &key[..], value, XattrFlags::empty()))?;
+        }
+        place::set_file_mtime(fd, meta.mtime).map_err(|e| system("set time of", path, e))?;
+        Ok(made)
+    }
+
+    /// Hides what lower layers have at `path`.
+    pub(super) fn whiteout(&mut self, path: &RelPath) -> Result<(), Error> {
+        if self.overlay.is_none() {
+            return Ok(());
+        }
+        let dir = self.parent(path)?;
+        hide(dir.as_fd(), OsStr::from_bytes(path.name())).map_err(|e| system("create whiteout", path, e.into()))
+    }
+
+    /// Hides what lower layers have below `path`, which may have to be made.
+    pub(super) fn opaque(&mut self, path: &RelPath) -> Result<(), Error> {
+        let key: &[u8] = match self.overlay {
+            None => return Ok(()),
+            Some(OverlayAttributes::Trusted) => b"trusted.overlay.opaque",
+            Some(OverlayAttributes::User) => b"user.overlay.opaque",
+        };
+        let dir = self.dir(path)?;
+        rustix::fs::fsetxattr(&*dir, key, b"y", XattrFlags::empty()).map_err(|e| system("mark opaque", path, e.into()))
+    }
+
+    /// Mode and time of a directory, when nothing will be put into it any more. It is made if it is not there.
+    pub(super) fn seal(&mut self, path: &RelPath, meta: Option<&Meta>) -> Result<(), Error> {
+        let fd = self.dir(path)?;
+        let plain = implied_meta();
+        let meta = meta.unwrap_or(&plain);
+        let mode = rustix::fs::Mode::from_raw_mode(self.mode_on_disk(meta, true));
+        rustix::fs::fchmod(&*fd, mode).map_err(|e| system("set mode of", path, e.into()))?;
+        place::set_file_mtime(fd.as_fd(), meta.mtime).map_err(|e| system("set time of", path, e))
+    }
+
+    fn link(&mut self, path: &RelPath, dir: BorrowedFd<'_>, name: &OsStr, target: &RelPath) -> Result<(), Error> {
+        let target_dir = self.parent(target)?;
+        let target_name = OsStr::from_bytes(target.name());
+        let flags = rustix::fs::AtFlags::empty();
+        match rustix::fs::linkat(target_dir.as_fd(), target_name, dir, name, flags) {
+            Ok(()) => Ok(()),
+            // Its target is a device that could not be made here.
+            Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(system("link", path, e.into())),
+        }
+    }
+
+    fn node(
+        &mut self,
+        path: &RelPath,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        kind: FileType,
+        (major, minor): (u32, u32),
+        meta: &Meta,
+    ) -> Result<(), Error> {
+        // To overlayfs 0:0 is a whiteout; the archive has other words for that (S-36).
+        let made = match (kind, major, minor) {
+            (FileType::CharacterDevice, 0, 0) => Err(Errno::PERM),
+            _ => place::make_node(dir, name, kind, major, minor),
+        };
+        match made {
+            Ok(()) => {}
+            Err(Errno::PERM | Errno::ACCESS | Errno::INVAL) => {
+                // In the tree only. What lower layers have there must not show through.
+                return match self.overlay {
+                    Some(_) => hide(dir, name).map_err(|e| system("create whiteout", path, e.into())),
+                    None => Ok(()),
+                };
+            }
+            Err(e) => return Err(system("create device", path, e.into())),
+        }
+        self.own(path, dir, name, meta)?;
+        place::chmod(dir, name, self.mode_on_disk(meta, false)).map_err(|e| system("set mode of", path, e))?;
+        place::set_mtime(dir, name, meta.mtime).map_err(|e| system("set time of", path, e))
+    }
+
+    /// Owner and attributes of anything but a regular file.
+    fn own(&self, path: &RelPath, dir: BorrowedFd<'_>, name: &OsStr, meta: &Meta) -> Result<(), Error> {
+        if self.owners {
+            owner(path, place::chown(dir, name, meta.uid, meta.gid))?;
+        }
+        for (key, value) in &meta.xattrs {
+            attribute(path, place::set_xattr(dir, name, key, value))?;
+        }
+        Ok(())
+    }
+
+    fn mode_on_disk(&self, meta: &Meta, dir: bool) -> u32 {
+        // Without owners everything is ours, and we must be able to read it.
+        let needed = if dir { 0o700 } else { 0o600 };
+        meta.mode & 0o7777 | if self.owners { 0 } else { needed }
+    }
+
+    /// Ok: nothing is at `path`.
+    fn clear(&mut self, path: &RelPath, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {
+        self.last = (RelPath::root(), Rc::clone(&self.root));
+        place::remove(dir, name).map_err(|e| system("remove", path, e))
+    }
+
+    fn parent(&mut self, path: &RelPath) -> Result<Rc<OwnedFd>, Error> {
+        self.dir(&path.parent().unwrap_or_default())
+    }
+
+    /// The directory at a real path, made with its parents if need be.
+    fn dir(&mut self, path: &RelPath) -> Result<Rc<OwnedFd>, Error> {
+        if self.last.0 == *path {
+            return Ok(Rc::clone(&self.last.1));
+        }
+        let fd = match disk::open_dir_at(self.root.as_fd(), path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make_dirs(path)?,
+            other => other.map_err(|e| system("open", path, e))?,
+        };
+        self.last = (path.clone(), Rc::new(fd));
+        Ok(Rc::clone(&self.last.1))
+    }
+
+    fn make_dirs(&self, path: &RelPath) -> Result<OwnedFd, Error> {
+        let fail = |e| system("open", path, e);
+        let mut at = disk::open_dir(self.root.as_fd(), OsStr::new(".")).map_err(fail)?;
+        for name in path.components().map(OsStr::from_bytes) {
+            match place::make_dir(at.as_fd(), name) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(system("create directory", path, e.into())),
+            }
+            at = disk::open_dir(at.as_fd(), name).map_err(fail)?;
+        }
+        Ok(at)
+    }
+}
+
+fn hide(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    place::make_node(dir, name, FileType::CharacterDevice, 0, 0)
+}
+
+/// An owner that this user namespace does not map is in the tree only (S-42).
+fn owner(path: &RelPath, set: io::Result<()>) -> Result<(), Error> {
+    match set {
+        Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+        other => other.map_err(|e| system("set owner of", path, e)),
+    }
+}
+
+/// An attribute that this host or file system refuses is in the tree only (C-14).
+fn attribute(path: &RelPath, set: Result<(), Errno>) -> Result<(), Error> {
+    match set {
+        Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::ACCESS) => Ok(()),
+        Err(e) => Err(system("set attribute of", path, e.into())),
+    }
+}
+
+/// Whether files can be given to anybody else here: as root, with more than one id.
+fn can_give_away() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    // Unreadable means no user namespaces, so no map that could be too small.
+    let Ok(map) = crate::base::fs::read(Path::new("/proc/self/uid_map")) else { return true };
+    let text = String::from_utf8_lossy(&map);
+    let ids = text.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    ids.sum::<u64>() != 1
+}
+
+pub(super) fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {
+    Error::System { operation, path: path.clone(), source }
+}
