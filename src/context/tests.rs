@@ -121,8 +121,8 @@ fn a_bad_ignore_line_is_named() {
 fn an_ignored_directory_is_not_entered() {
     // G-10: not even one that could not be
     let scene = Scene::new(&["node_modules/x", "a", "secret"]);
-    std::fs::set_permissions(scene.path("node_modules"), PermissionsExt::from_mode(0)).unwrap();
-    std::fs::set_permissions(scene.path("secret"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(scene.path("node_modules"), PermissionsExt::from_mode(0o0)).unwrap();
+    std::fs::set_permissions(scene.path("secret"), PermissionsExt::from_mode(0o0)).unwrap();
     assert_eq!(walked(&scene, "node_modules\nsecret\n!keep/*"), ["a"]);
     std::fs::set_permissions(scene.path("node_modules"), PermissionsExt::from_mode(0o755)).unwrap();
 }

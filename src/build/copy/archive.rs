@@ -1,45 +1,184 @@
 //! Archives that ADD unpacks (C-26, C-27).
 //!
-//! **Holds.** Whether a file is an archive is decided by its content.
+//! **Holds.** Whether a file is an archive is decided by its content: what decompresses to something that begins with
+//! a tar header is one, everything else is a file. Entries go where they say inside the destination and nowhere else:
+//! they are placed into the tree like copied files, so no link of an archive is ever followed on the host (S-31…S-34).
+//! **On disk.** An archive is read once, front to back; the bytes of its files wait in one unnamed file until the layer,
+//! which has another order, asks for them.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::base::digest::{ContentDigest, Hasher};
+use crate::base::fs::{self, FsError};
 use crate::context::Selected;
-use crate::layer::{self, RelPath};
+use crate::layer::{self, Dialect, Entry, Kind, Limits, Meta, RelPath, TarReader};
 
+use super::owner::Owner;
 use super::place::Placer;
+use super::view::{Data, Placed, View};
 use super::{Error, Item};
 
 /// A tar header's size.
 const BLOCK: usize = 512;
-/// How gzip, zstd, bzip2 and xz begin.
-const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"];
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// An archive's entries, and its files' bytes.
-pub(super) enum Spool {}
+pub(super) struct Spool {
+    name: String,
+    entries: Vec<(Entry, u64)>,
+    file: File,
+}
 
 impl Spool {
-    /// `None`: `selected` is a file like any other.
-    pub(super) fn fill(item: &Item<'_>, selected: &Selected, _scratch: &Path) -> Result<Option<Self>, Error> {
+    /// Unpacks `selected` of `item` if it is an archive. `None`: it is a file like any other.
+    pub(super) fn fill(item: &Item<'_>, selected: &Selected, scratch: &Path) -> Result<Option<Self>, Error> {
+        let name = match item.source {
+            0 => String::from_utf8_lossy(&selected.path).into_owned(),
+            _ => item.name.clone(),
+        };
+        let limits = Limits::default();
+        let fail = |source| Error::Archive { name: name.clone(), source };
         let reader = item.tree().open(&selected.path, &selected.meta)?;
+        let mut reader = match layer::decompress(reader, &limits) {
+            Ok((_, reader)) => reader,
+            Err(e) => return Err(fail(layer::Error::Stream(e))),
+        };
         let mut head = Vec::with_capacity(BLOCK);
-        let fail = |source| Error::Archive { name: item.name.clone(), source };
-        reader.take(BLOCK as u64).read_to_end(&mut head).map_err(|e| fail(layer::Error::Write(e)))?;
-        if head.get(257..262) == Some(b"ustar") || MAGIC.iter().any(|magic| head.starts_with(magic)) {
-            let path = RelPath::parse(&selected.path)?;
-            return Err(fail(layer::Error::NotRepresentable { path, reason: "archives cannot be unpacked yet" }));
+        // What begins like a compressed stream and is none is a file like any other.
+        if (&mut reader).take(BLOCK as u64).read_to_end(&mut head).is_err() || !is_header(&head) {
+            return Ok(None);
         }
-        Ok(None)
+        let mut tar = TarReader::new(io::Cursor::new(head).chain(reader), Dialect::Plain, limits);
+        let file = unnamed(scratch)?;
+        let mut out = io::BufWriter::with_capacity(256 * 1024, file);
+        let mut at = 0;
+        let mut entries = Vec::new();
+        let mut buffer = vec![0; 128 * 1024];
+        while let Some(mut entry) = tar.next_entry().map_err(fail)? {
+            let start = at;
+            if let Kind::File { content, .. } = &mut entry.kind {
+                let mut hasher = Hasher::new();
+                loop {
+                    let n = tar.read(&mut buffer).map_err(|e| fail(layer::Error::Stream(e)))?;
+                    if n == 0 {
+                        break;
+                    }
+                    hasher.update(&buffer[..n]);
+                    out.write_all(&buffer[..n]).map_err(|e| FsError::new("write", scratch, e))?;
+                    at += n as u64;
+                }
+                *content = Some(ContentDigest(hasher.finish()));
+            }
+            entries.push((entry, start));
+        }
+        let file = out.into_inner().map_err(|e| FsError::new("write", scratch, e.into_error()))?;
+        Ok(Some(Self { name, entries, file }))
     }
 
-    /// Puts the entries below the destination.
-    pub(super) fn place(&mut self, _placer: &mut Placer<'_>, _spool: usize) -> Result<(), Error> {
-        match *self {}
+    /// Puts the entries below the destination, which becomes a directory. `spool` is this one's number.
+    pub(super) fn place(&mut self, placer: &mut Placer<'_>, spool: usize) -> Result<(), Error> {
+        let dest = placer.dest_dir()?;
+        for (entry, at) in std::mem::take(&mut self.entries) {
+            let data = Data::Spool { spool, at };
+            place(&mut placer.view, placer.owner, &dest, entry, data).map_err(|e| e.in_archive(&self.name))?;
+        }
+        Ok(())
     }
 
     /// `size` bytes from `at` on.
-    pub(super) fn read(&self, _at: u64, _size: u64) -> std::io::Empty {
-        match *self {}
+    pub(super) fn read(&self, at: u64, size: u64) -> impl Read {
+        Part { file: &self.file, at }.take(size)
+    }
+}
+
+/// One entry. Links on the way to it are followed inside the root (S-31); what is there already makes room (S-34).
+pub(super) fn place(
+    view: &mut View<'_>,
+    owner: Option<Owner>,
+    dest: &RelPath,
+    entry: Entry,
+    data: Data,
+) -> Result<(), Error> {
+    let Some(parent) = entry.path.parent() else {
+        // The archive's own top says what the destination is to be like.
+        let meta = owned(entry.meta, owner);
+        if entry.kind == Kind::Dir {
+            view.put(dest.clone(), Placed { kind: Kind::Dir, meta, data: Data::None, inode: None });
+        }
+        return Ok(());
+    };
+    let parent = view.resolve_below(dest, parent.as_bytes())?;
+    view.ensure_dir(&parent, owner.unwrap_or_default())?;
+    let path = parent.join(entry.path.name());
+    let meta = owned(entry.meta, owner);
+    let placed = match entry.kind {
+        Kind::Hardlink { target } => {
+            let dir = view.resolve_below(dest, target.parent().unwrap_or_default().as_bytes())?;
+            let target = dir.join(target.name());
+            if target == path {
+                return Ok(());
+            }
+            match view.link(&target) {
+                Some(placed) => placed,
+                None => return Err(Error::LinkTarget { path, target }),
+            }
+        }
+        kind @ Kind::File { .. } => Placed { kind, meta, data, inode: None },
+        kind => Placed { kind, meta, data: Data::None, inode: None },
+    };
+    if placed.kind != Kind::Dir || !view.is_dir(&path) {
+        view.clear(&path);
+    }
+    view.put(path, placed);
+    Ok(())
+}
+
+fn owned(mut meta: Meta, owner: Option<Owner>) -> Meta {
+    if let Some(owner) = owner {
+        (meta.uid, meta.gid) = (owner.uid, owner.gid);
+    }
+    meta
+}
+
+/// `block` begins a tar archive: its checksum is right, or it is the end of an empty one.
+fn is_header(block: &[u8]) -> bool {
+    if block.len() < BLOCK {
+        return false;
+    }
+    let digits: Vec<u8> = block[148..156].iter().copied().filter(|b| !matches!(b, b' ' | 0)).collect();
+    let Some(stated) = std::str::from_utf8(&digits).ok().and_then(|d| u64::from_str_radix(d, 8).ok()) else {
+        return false;
+    };
+    let byte = |(at, &b): (usize, &u8)| if (148..156).contains(&at) { b' ' } else { b };
+    let sum: u64 = block.iter().enumerate().map(|b| u64::from(byte(b))).sum();
+    let signed: i64 = block.iter().enumerate().map(|b| i64::from(byte(b) as i8)).sum();
+    stated == sum || i64::try_from(stated) == Ok(signed)
+}
+
+/// A file without a name: gone with the process, however that ends.
+fn unnamed(dir: &Path) -> Result<File, FsError> {
+    let path = dir.join(format!("spool-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    fs::create_new(&path)?;
+    let file = File::options().read(true).write(true).open(&path).map_err(|e| FsError::new("open", &path, e))?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Reads a spool from somewhere on.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
     }
 }

@@ -104,6 +104,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same as an error of the archive `name`.
+    pub(super) fn in_archive(self, name: &str) -> Self {
+        let why = match self {
+            Error::Destination(e) => e.to_string(),
+            Error::Path(e) => e.to_string(),
+            other => return other,
+        };
+        Error::ArchivePath { name: name.to_owned(), why }
+    }
+
     /// What would help, if we know.
     pub fn hint(&self) -> Option<String> {
         match self {

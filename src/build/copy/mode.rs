@@ -123,7 +123,7 @@ impl Change {
             What::Bits { rwx, cond, set_id, sticky } => {
                 let rwx = if cond && (is_dir || mode & 0o111 != 0) { rwx | 1 } else { rwx };
                 let special = if set_id { 0o6000 } else { 0 } | if sticky { 0o1000 } else { 0 };
-                rwx * 0o111 | special
+                (rwx * 0o111) | special
             }
             What::CopyOf(class) => {
                 let rwx = match class {
@@ -135,9 +135,9 @@ impl Change {
             }
         };
         match self.operation {
-            b'+' => mode | bits & self.who,
+            b'+' => mode | (bits & self.who),
             b'-' => mode & !(bits & self.who),
-            _ => mode & !self.who | bits & self.who,
+            _ => (mode & !self.who) | (bits & self.who),
         }
     }
 }

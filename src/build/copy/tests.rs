@@ -236,3 +236,87 @@ fn working_directories_are_made_once() {
         assert_eq!(told.len(), notes, "{path}");
     }
 }
+
+/// A tar of what `lines` say, as [`fill`] reads them; `a = b` is a hard link.
+fn tar(lines: &[&str]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for line in lines {
+        let mut head = [0u8; 512];
+        let (name, link) = line.split_once(" -> ").or_else(|| line.split_once(" = ")).unwrap_or((line, ""));
+        let kind = match () {
+            () if line.contains(" -> ") => b'2',
+            () if line.contains(" = ") => b'1',
+            () if line.ends_with('/') => b'5',
+            () => b'0',
+        };
+        let content = if kind == b'0' { name } else { "" };
+        head[..name.len()].copy_from_slice(name.as_bytes());
+        head[100..108].copy_from_slice(b"0000644\0");
+        head[108..116].copy_from_slice(b"0000003\0");
+        head[116..124].copy_from_slice(b"0000004\0");
+        head[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+        head[136..148].copy_from_slice(b"00000000000\0");
+        head[148..156].fill(b' ');
+        head[156] = kind;
+        head[157..157 + link.len()].copy_from_slice(link.as_bytes());
+        let sum: u32 = head.iter().map(|&b| u32::from(b)).sum();
+        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        tar.extend_from_slice(&head);
+        tar.extend_from_slice(content.as_bytes());
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+#[test]
+fn archives_are_known_by_content_and_confined() {
+    // C-26, C-27, S-30…S-35
+    let dir = tempfile::tempdir().unwrap();
+    let base = dest_tree(&["d:etc", "f:etc/passwd=old", "d:full", "d:full/x", "l:out=/etc"]);
+    let add = |bytes: &[u8], unpack: Option<bool>| {
+        fs::write(dir.path().join("a"), bytes).unwrap();
+        let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+        let copy = Copy { add: true, unpack, ..plan(&["a"], "/") };
+        run_with("old", &context, &copy, &base).map(|tree| shown(&tree)).map_err(|e| e.to_string())
+    };
+    let etc = "/etc/ 1777 7:8";
+    for (lines, want) in [
+        (&["d/", "d/f"][..], Ok(&["/d/ 644 3:4", "/d/f 644 3:4"][..])),
+        (&["i/m/p"], Ok(&["/i/ 755 0:0", "/i/m/ 755 0:0", "/i/m/p 644 3:4"])),
+        // S-31: through a link of the archive, of the image.
+        (&["l -> /etc", "l/f"], Ok(&[etc, "/etc/f 644 3:4", "/l -> /etc"])),
+        (&["l -> ../../../etc", "l/f"], Ok(&[etc, "/etc/f 644 3:4", "/l -> ../../../etc"])),
+        (&["out/f"], Ok(&[etc, "/etc/f 644 3:4"])),
+        (&["l -> l", "l/f"], Err("unpack a: l: too many levels of symbolic links")),
+        // S-34, S-35
+        (&["full"], Ok(&["/full 644 3:4"])),
+        (&["full", "full/", "full/y"], Ok(&["/full/ 644 3:4", "/full !", "/full/y 644 3:4"])),
+        (&["x/", "x/y", "x -> etc", "x/", "x/z"], Ok(&["/x/ 644 3:4", "/x/z 644 3:4"])),
+        (&["out/"], Ok(&["/out/ 644 3:4"])),
+        (&["f", "f"], Ok(&["/f 644 3:4"])),
+        // S-33
+        (&["f", "h = f", "f"], Ok(&["/f 644 3:4", "/h 644 3:4"])),
+        (&["f", "h = f", "g = h"], Ok(&["/f 644 3:4", "/g = /f", "/h = /f"])),
+        (&["h = etc/passwd"], Ok(&[etc, "/etc/passwd 1777 7:8", "/h = /etc/passwd"])),
+        (&["h = full"], Err("unpack: /h is a hard link to /full, which is no file of the image")),
+        (&["h = gone"], Err("unpack: /h is a hard link to /gone, which is no file of the image")),
+        // S-30
+        (&["/abs"], Ok(&["/abs 644 3:4"])),
+        (&["f/", "f/../g"], Ok(&["/f/ 644 3:4", "/g 644 3:4"])),
+        // S-38: no deletion here, and a layer cannot hold the name.
+        (&[".wh.etc"], Err("/.wh.etc: a name that begins with .wh. means a deletion in a layer")),
+    ] {
+        let want = want.map(|w| w.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).map_err(str::to_owned);
+        let got = add(&tar(lines), None);
+        assert_eq!(got, want, "{lines:?}");
+    }
+    assert!(add(&tar(&["../f"]), None).unwrap_err().contains("leaves the root"));
+    assert_eq!(add(&tar(&["f"]), Some(false)).unwrap(), ["/a 644 0:0"]);
+    assert_eq!(add(b"", None).unwrap(), ["/a 644 0:0"]);
+    assert_eq!(add(b"\x1f\x8bno gzip", None).unwrap(), ["/a 644 0:0"]);
+    let packed = zstd::encode_all(&tar(&["f"])[..], 1).unwrap();
+    assert_eq!(add(&packed, None).unwrap(), ["/f 644 3:4"]);
+    let cut = &tar(&["f", "g"])[..1100];
+    assert!(add(cut, None).unwrap_err().starts_with("unpack a: "));
+}

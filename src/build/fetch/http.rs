@@ -67,7 +67,7 @@ impl Remote<'_> {
             let whole = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == said.size);
             whole.then(|| Fetched { name: name.clone(), path, digest, size: said.size, mtime })
         };
-        let known = said.as_ref().and_then(|said| here(said));
+        let known = said.as_ref().and_then(here);
         if let Some(want) = want {
             if let Some(known) = known.as_ref().filter(|known| known.digest == want) {
                 return Ok(known.clone());
