@@ -28,11 +28,11 @@ use super::rootfs::{self, Target};
 use super::spec::{Network, Security, Spec};
 use super::stubs::Kind;
 use super::wire::Wire;
-use super::{confine, exec, launch, mounts, sys, system, user};
+use super::{confine, exec, launch, mounts, sys, system, terminal, user};
 
 /// Becomes the command of `spec`, or says over `wire` why not.
-pub(super) fn run(spec: &Spec, wire: &Wire) -> ! {
-    let mut init = Init { spec, wire, stage: Stage::Start };
+pub(super) fn run(spec: &Spec, terminal: bool, wire: &Wire) -> ! {
+    let mut init = Init { spec, terminal, wire, stage: Stage::Start };
     let problem = match init.procedure() {
         Err(problem) => problem,
         Ok(never) => match never {},
@@ -45,6 +45,7 @@ pub(super) fn run(spec: &Spec, wire: &Wire) -> ! {
 
 struct Init<'a> {
     spec: &'a Spec,
+    terminal: bool,
     wire: &'a Wire,
     stage: Stage,
 }
@@ -97,6 +98,11 @@ impl Init<'_> {
         let identity = user::resolve(&root, &spec.user)?;
         enter(&root, &spec.cwd)?;
         let env = environment(spec, &identity.home);
+        if self.terminal {
+            let outer = terminal::become_foreground(&identity)?;
+            let told = self.wire.send_with(&Message::Terminal, outer.as_fd());
+            told.doing(|| "hand the terminal over".to_owned())?;
+        }
         drop(root);
 
         self.reach(Stage::Confine)?;

@@ -1,22 +1,23 @@
 //! The parent's side: start a warden, hand over the spec, pass output on, collect the exit.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::mount::OpenTreeFlags;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::cancel::Cancel;
 use super::error::Error;
-use super::message::{Message, Stage};
+use super::listen::{Listener, Streams};
+use super::message::Orders;
+use super::signals::Signals;
 use super::spec::{Exit, Rootfs, Spec};
-use super::stubs::{self, Made};
-use super::wire::{Inbox, Wire};
+use super::stubs;
+use super::wire::Wire;
 use super::{sys, userns, warden};
 use crate::base::rooted::Root;
 
@@ -47,10 +48,20 @@ pub fn reentry(argv: Vec<OsString>) -> Reentry {
 pub enum Io<'a> {
     /// Input is empty; output and errors come through one pipe, in order, to this function.
     Captured(&'a mut dyn FnMut(&[u8])),
-    /// The caller's own three streams.
-    Inherit,
-    /// A terminal of the command's own, connected to the caller's (`kiln run -it`).
-    Terminal,
+    /// The caller's own output and, with `input`, its input, else an empty one. Signals go to the command.
+    Inherit {
+        /// The command reads what the caller would.
+        input: bool,
+        /// What reaches this process while the command runs.
+        signals: &'a Signals,
+    },
+    /// A terminal of the command's own, connected to the caller's, which must be standard input (`kiln run -it`).
+    Terminal {
+        /// What is typed goes to the command.
+        input: bool,
+        /// What reaches this process while the command runs.
+        signals: &'a Signals,
+    },
 }
 
 /// A command that ran.
@@ -104,26 +115,38 @@ impl Launcher {
         let (ours, theirs) = socketpair().map_err(start("make a socket for the sandbox"))?;
         let mut command = Command::new(&self.program);
         command.arg0("kiln").arg(WARDEN).env_clear().current_dir("/").stdin(Stdio::from(theirs));
-        let (mut output, mut sink) = (None, None);
-        let mut passed_stdin = None;
-        match io {
-            Io::Captured(to) => {
+        let mut stdin = None;
+        let (streams, signals) = match io {
+            Io::Captured(sink) => {
                 let (read, write) = io::pipe().map_err(start("make a pipe for the command's output"))?;
                 let again = write.try_clone().map_err(start("make a pipe for the command's output"))?;
                 command.stdout(Stdio::from(OwnedFd::from(write))).stderr(Stdio::from(OwnedFd::from(again)));
-                (output, sink) = (Some(read), Some(to));
+                (Streams::Pipe { from: Some(read), to: sink }, None)
             }
-            Io::Inherit | Io::Terminal => {
-                let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(start("copy standard input"))?;
-                passed_stdin = Some(stdin);
+            Io::Inherit { input, signals } => {
+                if input {
+                    let own = io::stdin().as_fd().try_clone_to_owned();
+                    stdin = Some(own.map_err(start("copy standard input"))?);
+                }
+                (Streams::Own, Some(signals))
             }
-        }
+            Io::Terminal { input, signals } => {
+                // The warden and init have no business with the caller's terminal.
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+                (Streams::Terminal { input, relay: None }, Some(signals))
+            }
+        };
+        let terminal = matches!(streams, Streams::Terminal { .. });
         let mut child = command.spawn().map_err(start("start the sandbox process"))?;
         drop(command);
         let wire = Wire::new(ours);
-        let talk = hand_over(&wire, spec, passed_stdin).map_err(start("hand the command to the sandbox process"));
+        let orders = Orders { stdin: stdin.is_some(), terminal, spec };
+        let talk = hand_over(&wire, &orders, stdin).map_err(start("hand the command to the sandbox process"));
         let heard = match talk {
-            Ok(()) => listen(&wire, &mut child, output, sink, cancel).map_err(start("read from the sandbox process")),
+            Ok(()) => {
+                let listener = Listener::new(&wire, &mut child, streams, signals, cancel);
+                listener.listen().map_err(start("read from the sandbox process"))
+            }
             Err(e) => Err(e),
         };
         drop(wire);
@@ -150,132 +173,12 @@ fn socketpair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// The spec, and our standard input if the command is to have it.
-fn hand_over(wire: &Wire, spec: &Spec, stdin: Option<OwnedFd>) -> io::Result<()> {
-    wire.send(&(stdin.is_some(), spec))?;
+/// The orders, and our standard input if the command is to have it.
+fn hand_over(wire: &Wire, orders: &Orders<&Spec>, stdin: Option<OwnedFd>) -> io::Result<()> {
+    wire.send(orders)?;
     match stdin {
         Some(fd) => wire.send_fd(fd.as_fd()),
         None => Ok(()),
-    }
-}
-
-/// What the sandbox process said.
-#[derive(Debug)]
-struct Heard {
-    stage: Stage,
-    failure: Option<super::message::Failure>,
-    exit: Option<Exit>,
-    fallbacks: Vec<(String, String)>,
-    made: Vec<Made>,
-}
-
-impl Heard {
-    fn outcome(self, cancel: &Cancel) -> Result<Outcome, Error> {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        if let Some(failure) = self.failure {
-            return Err(Error::Setup(failure));
-        }
-        match self.exit {
-            Some(exit) if self.stage == Stage::Exec => Ok(Outcome { exit, fallbacks: self.fallbacks }),
-            _ => Err(Error::Died { stage: self.stage }),
-        }
-    }
-}
-
-/// Passes output on until the sandbox process has closed its end. On cancel it is told to kill; if it does not within a
-/// second, it is killed itself, and init with it.
-fn listen(
-    wire: &Wire,
-    child: &mut Child,
-    mut output: Option<io::PipeReader>,
-    mut sink: Option<&mut dyn FnMut(&[u8])>,
-    cancel: &Cancel,
-) -> io::Result<Heard> {
-    let mut heard = Heard { stage: Stage::Start, failure: None, exit: None, fallbacks: Vec::new(), made: Vec::new() };
-    let mut inbox = Inbox::default();
-    let mut buffer = vec![0u8; 64 << 10];
-    let mut cancelled = false;
-    loop {
-        let (mut said, mut wrote, mut stop, timed_out);
-        {
-            let mut fds = vec![PollFd::new(wire, PollFlags::IN)];
-            if !cancelled {
-                fds.push(PollFd::new(cancel, PollFlags::IN));
-            }
-            if let Some(output) = &output {
-                fds.push(PollFd::new(output, PollFlags::IN));
-            }
-            let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-            let ready = match rustix::event::poll(&mut fds, cancelled.then_some(&second)) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
-            };
-            timed_out = ready == 0;
-            let mut revents = fds.iter().map(|fd| !fd.revents().is_empty());
-            said = revents.next().unwrap_or(false);
-            stop = !cancelled && revents.next().unwrap_or(false);
-            wrote = revents.next().unwrap_or(false);
-        }
-        if timed_out {
-            child.kill()?;
-        }
-        if std::mem::take(&mut stop) {
-            cancelled = true;
-            let _ = rustix::net::shutdown(wire, Shutdown::Write);
-        }
-        if std::mem::take(&mut wrote)
-            && let Some(pipe) = &mut output
-        {
-            match pipe.read(&mut buffer) {
-                Ok(0) => output = None,
-                Ok(n) => {
-                    if let Some(sink) = &mut sink {
-                        sink(&buffer[..n]);
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        if std::mem::take(&mut said) {
-            match rustix::io::read(wire, &mut buffer[..]) {
-                Ok(0) | Err(rustix::io::Errno::CONNRESET) => break,
-                Ok(n) => inbox.push(&buffer[..n]),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-            while let Some(message) = inbox.next()? {
-                match message {
-                    Message::Reached(stage) => heard.stage = stage,
-                    Message::Failed(failure) => heard.failure = Some(failure),
-                    Message::Fallback(what, why) => heard.fallbacks.push((what, why)),
-                    Message::Ended(exit) => heard.exit = Some(exit),
-                    Message::Made(made) => heard.made.extend(made),
-                    Message::Terminal => {}
-                }
-            }
-        }
-    }
-    if let (Some(mut pipe), Some(sink)) = (output, sink) {
-        drain(&mut pipe, sink, &mut buffer)?;
-    }
-    Ok(heard)
-}
-
-/// What is left in the pipe. All its writers are dead, unless one gave its end away: hence no waiting for the end.
-fn drain(pipe: &mut io::PipeReader, sink: &mut dyn FnMut(&[u8]), buffer: &mut [u8]) -> io::Result<()> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    loop {
-        let mut fds = [PollFd::new(&*pipe, PollFlags::IN)];
-        if rustix::event::poll(&mut fds, Some(&now))? == 0 {
-            return Ok(());
-        }
-        match pipe.read(buffer)? {
-            0 => return Ok(()),
-            n => sink(&buffer[..n]),
-        }
     }
 }
 

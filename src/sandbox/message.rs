@@ -91,6 +91,24 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What kiln tells the warden first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Orders<S> {
+    /// Standard input follows as a descriptor.
+    pub(super) stdin: bool,
+    /// The command gets a terminal of its own.
+    pub(super) terminal: bool,
+    /// The command.
+    pub(super) spec: S,
+}
+
+/// What kiln tells the warden while the command runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Give the command this signal.
+    Signal(i32),
+}
+
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Message {

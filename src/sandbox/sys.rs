@@ -67,6 +67,11 @@ pub(super) fn default_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
+/// Leaves every signal pending that could end this process.
+pub(super) fn block_signals() {
+    let _ = nix::sys::signal::SigSet::all().thread_block();
+}
+
 /// Leaves namespaces for new ones.
 pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
     if namespaces.contains(UnshareFlags::FILES) {

@@ -26,11 +26,7 @@ impl Wire {
 
     /// Ok: the message is in the socket.
     pub(super) fn send(&self, message: &impl Serialize) -> io::Result<()> {
-        let json = serde_json::to_vec(message)?;
-        let mut frame = Vec::with_capacity(json.len() + 4);
-        frame.extend_from_slice(&(json.len() as u32).to_le_bytes());
-        frame.extend_from_slice(&json);
-        (&self.0).write_all(&frame)
+        (&self.0).write_all(&frame(message)?)
     }
 
     /// Waits for one message.
@@ -48,30 +44,50 @@ impl Wire {
 
     /// Sends one byte with a descriptor attached.
     pub(super) fn send_fd(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.send_bytes_with(b"F", fd)
+    }
+
+    /// Sends a message with a descriptor attached.
+    pub(super) fn send_with(&self, message: &impl Serialize, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.send_bytes_with(&frame(message)?, fd)
+    }
+
+    fn send_bytes_with(&self, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [fd];
         control.push(SendAncillaryMessage::ScmRights(&fds));
-        rustix::net::sendmsg(&self.0, &[IoSlice::new(b"F")], &mut control, SendFlags::NOSIGNAL)?;
-        Ok(())
+        let sent = rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        (&self.0).write_all(&bytes[sent..])
     }
 
     /// Takes the descriptor that [`Wire::send_fd`] sent; close-on-exec.
     pub(super) fn receive_fd(&self) -> io::Result<OwnedFd> {
+        self.read(&mut [0])?.1.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Whatever there is, and a descriptor if one came with it (close-on-exec). 0 bytes: the other end is closed.
+    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0u8];
-        let mut into = [IoSliceMut::new(&mut byte)];
-        rustix::net::recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message
-                && let Some(fd) = fds.into_iter().next()
-            {
-                return Ok(fd);
-            }
-        }
-        Err(io::ErrorKind::UnexpectedEof.into())
+        let mut into = [IoSliceMut::new(into)];
+        let read = rustix::io::retry_on_intr(|| {
+            rustix::net::recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        Ok((read.bytes, fd))
     }
+}
+
+fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(message)?;
+    let mut frame = Vec::with_capacity(json.len() + 4);
+    frame.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    frame.extend_from_slice(&json);
+    Ok(frame)
 }
 
 impl AsFd for Wire {

@@ -1,0 +1,151 @@
+//! A terminal for the command, and what connects it with the caller's.
+//!
+//! **Holds.** The pair is made inside, in the command's own `/dev/pts` (S-73): the command never holds the caller's
+//! terminal, whose input it could fake. The other end travels out over the wire. The caller's terminal is raw while the
+//! command runs, so that keys like Ctrl-C act inside, and as before afterwards, however the run ends.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::PollFlags;
+use rustix::pty::OpenptFlags;
+use rustix::termios::{OptionalActions, Termios};
+
+use super::problem::{Doing, Step};
+use super::user::Identity;
+
+/// Makes a terminal, makes it this session's and the standard streams, and gives the other end.
+/// To be called in the final root, as root.
+pub(super) fn become_foreground(identity: &Identity) -> Step<OwnedFd> {
+    let what = || "make a terminal".to_owned();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let outer = rustix::pty::openpt(flags).doing(what)?;
+    rustix::pty::unlockpt(&outer).doing(what)?;
+    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).doing(what)?;
+    let owner = rustix::fs::Uid::from_raw(identity.uid);
+    rustix::fs::fchown(&inner, Some(owner), None).doing(|| "give the terminal to the user".to_owned())?;
+    rustix::process::ioctl_tiocsctty(&inner).doing(|| "make the terminal this session's".to_owned())?;
+    nix::unistd::dup2_stdin(&inner)
+        .and_then(|()| nix::unistd::dup2_stdout(&inner))
+        .and_then(|()| nix::unistd::dup2_stderr(&inner))
+        .doing(|| "make the terminal the standard streams".to_owned())?;
+    Ok(outer)
+}
+
+/// Standard input in raw mode; as it was when dropped.
+struct Raw(Termios);
+
+impl Raw {
+    fn new() -> io::Result<Self> {
+        let before = rustix::termios::tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no mode.
+        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
+    }
+}
+
+/// Between the caller's terminal and the command's.
+pub(super) struct Relay {
+    outer: OwnedFd,
+    /// What was typed and is not yet taken inside: never more than one read's worth.
+    typed: Vec<u8>,
+    keyboard: bool,
+    _raw: Option<Raw>,
+}
+
+impl Relay {
+    /// Connects the caller's standard streams with `outer`; what is typed only if `input`.
+    pub(super) fn new(outer: OwnedFd, input: bool) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&outer, true)?;
+        let relay =
+            Self { outer, typed: Vec::new(), keyboard: input, _raw: if input { Some(Raw::new()?) } else { None } };
+        relay.resize();
+        Ok(relay)
+    }
+
+    /// Gives the command's terminal the size of ours.
+    pub(super) fn resize(&self) {
+        // A terminal that has no size gives none.
+        if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
+            let _ = rustix::termios::tcsetwinsize(&self.outer, size);
+        }
+    }
+
+    /// The command's terminal, and what to wait for there.
+    pub(super) fn screen(&self) -> (&OwnedFd, PollFlags) {
+        let typed = if self.typed.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        (&self.outer, PollFlags::IN | typed)
+    }
+
+    /// What is typed can be taken now.
+    pub(super) fn wants_keys(&self) -> bool {
+        self.keyboard && self.typed.is_empty()
+    }
+
+    /// Takes what was typed.
+    pub(super) fn keys(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        match rustix::io::read(io::stdin(), &mut *buffer) {
+            Ok(0) | Err(rustix::io::Errno::IO) => self.keyboard = false,
+            Ok(n) => self.typed.extend_from_slice(&buffer[..n]),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved now. False: the command's side is closed.
+    pub(super) fn move_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        if !self.typed.is_empty() {
+            match rustix::io::write(&self.outer, &self.typed) {
+                Ok(n) => drop(self.typed.drain(..n)),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::IO) => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        match rustix::io::read(&self.outer, &mut *buffer) {
+            Ok(0) | Err(rustix::io::Errno::IO) => Ok(false),
+            Ok(n) => show(&buffer[..n]).map(|()| true),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Shows what the command wrote before it ended.
+    pub(super) fn finish(mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.typed.clear();
+        loop {
+            match rustix::io::read(&self.outer, &mut *buffer) {
+                Ok(0) | Err(rustix::io::Errno::IO | rustix::io::Errno::AGAIN) => return Ok(()),
+                Ok(n) => show(&buffer[..n])?,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+fn show(mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(io::stdout(), bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(rustix::io::Errno::INTR) => {}
+            // A terminal shared with a program that made it so.
+            Err(rustix::io::Errno::AGAIN) => {
+                let out = io::stdout();
+                let mut fds = [rustix::event::PollFd::from_borrowed_fd(out.as_fd(), PollFlags::OUT)];
+                rustix::event::poll(&mut fds, None)?;
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
