@@ -82,7 +82,7 @@ pub(super) fn answer(
         Err(failure) => return broken(question, format, failure, session),
     };
     if question == Question::Outline {
-        outline::outline(&read.dockerfile, &plan, &request.options, format, session)?;
+        outline::outline(&plan.outline, format, session)?;
         return Ok(SUCCESS);
     }
     let (found, _) = read.warnings(&plan)?;

@@ -1,12 +1,12 @@
 //! Lint rules that need to know what a variable is at a place, or what a base image is (behaviour §2.6).
 
-use crate::dockerfile::expand::expand;
+use crate::dockerfile::expand::{Expanded, expand};
 use crate::dockerfile::{Diagnostic, Dockerfile, Span, Spanned, Word};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
 use super::globals::Globals;
-use super::scope::Scope;
+use super::scope::{NEVER_EXPORTED, Scope};
 
 /// UndefinedArgInFrom.
 pub(super) fn unset_in_from(unset: &[Spanned<String>], globals: &Globals, out: &mut Vec<Diagnostic>) {
@@ -36,11 +36,47 @@ pub(super) fn default_base(dockerfile: &Dockerfile, index: usize, defaults: &Glo
     }
 }
 
+/// RedundantTargetPlatform: nothing but TARGETPLATFORM went in, and it came out unchanged.
+pub(super) fn redundant_platform(word: &Word, expanded: &Expanded, target: &Platform, out: &mut Vec<Diagnostic>) {
+    let only = expanded.unset.is_empty() && expanded.used.iter().eq(["TARGETPLATFORM"]);
+    if only && expanded.text == target.to_string() {
+        let message = format!("--platform={word} is what FROM does without it");
+        out.push(Diagnostic::warning(word.span, "RedundantTargetPlatform", message));
+    }
+}
+
+/// FromPlatformFlagConstDisallowed: tolerated in a stage whose name says which platform it is for.
+pub(super) fn constant_platform(
+    word: &Word,
+    expanded: &Expanded,
+    name: Option<&Spanned<String>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let Ok(platform) = expanded.text.parse::<Platform>() else { return };
+    let constant = expanded.unset.is_empty() && expanded.used.is_empty();
+    let said = name.is_some_and(|name| {
+        let name = name.node.as_str();
+        name.contains(&platform.os) || name.contains(&platform.architecture)
+    });
+    if constant && !said {
+        let message = format!("--platform is always {word}");
+        let lint = Diagnostic::warning(word.span, "FromPlatformFlagConstDisallowed", message);
+        out.push(lint.hint("use a variable such as $BUILDPLATFORM, or name the platform in the stage's name"));
+    }
+}
+
+/// JSONArgsRecommended.
+pub(super) fn shell_form(keyword: &str, span: Span) -> Diagnostic {
+    let message = format!("{keyword} runs in a shell, which keeps signals from the program");
+    let lint = Diagnostic::warning(span, "JSONArgsRecommended", message);
+    lint.hint("write a JSON list, or choose a shell with SHELL if one is wanted")
+}
+
 /// UndefinedVar, once per variable of an instruction.
 pub(super) fn undefined(unset: &[Spanned<String>], scope: &Scope, out: &mut Vec<Diagnostic>) {
     for (at, name) in unset.iter().enumerate() {
         let again = unset[..at].iter().any(|before| before.node == name.node);
-        if again || scope.is_declared(&name.node) {
+        if again || scope.is_declared(&name.node) || NEVER_EXPORTED.contains(&name.node.as_str()) {
             continue;
         }
         let lint = Diagnostic::warning(name.span, "UndefinedVar", format!("nothing here defines `${}`", name.node));

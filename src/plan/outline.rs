@@ -2,8 +2,7 @@
 //! takes (behaviour §2.6). The JSON has the shape of BuildKit's `--call=…,format=json`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -131,11 +130,6 @@ impl Location {
         let line = |at| Line { line: source.position(at).line };
         Self { ranges: [Lines { start: line(span.start), end: line(span.end.saturating_sub(1).max(span.start)) }] }
     }
-
-    /// The first line.
-    pub fn line(&self) -> usize {
-        self.ranges[0].start.line
-    }
 }
 
 /// The stages of a file. Needs no base image: nothing is expanded.
@@ -207,63 +201,4 @@ pub(super) fn outline(dockerfile: &Dockerfile, target: usize, mut taken: Vec<Tak
         }
     }
     out
-}
-
-impl fmt::Display for Targets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![["TARGET", "BASE", "PLATFORM", "DESCRIPTION"].map(str::to_owned)];
-        for (index, target) in self.targets.iter().enumerate() {
-            let name = target.name.clone().unwrap_or_else(|| index.to_string());
-            let name = if target.default { name + " (default)" } else { name };
-            let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
-            rows.push([name, target.base.clone(), or_empty(&target.platform), or_empty(&target.description)]);
-        }
-        table(f, &rows)
-    }
-}
-
-impl fmt::Display for Outline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "TARGET: {}", self.name.as_deref().unwrap_or("default"))?;
-        if let Some(description) = &self.description {
-            writeln!(f, "DESCRIPTION: {description}")?;
-        }
-        let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
-        let args = self.args.iter().map(|arg| [arg.name.clone(), or_empty(&arg.value), or_empty(&arg.description)]);
-        section(f, ["BUILD ARG", "VALUE", "DESCRIPTION"], args)?;
-        let inputs = |inputs: &[OutlineInput]| -> Vec<[String; 2]> {
-            inputs.iter().map(|i| [i.name.clone(), if i.required { "yes" } else { "no" }.to_owned()]).collect()
-        };
-        section(f, ["SECRET", "REQUIRED"], inputs(&self.secrets))?;
-        section(f, ["SSH", "REQUIRED"], inputs(&self.ssh))?;
-        section(f, ["CACHE MOUNT"], self.cache.iter().map(|cache| [cache.id.clone()]))
-    }
-}
-
-fn section<const N: usize>(
-    f: &mut fmt::Formatter<'_>,
-    head: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> fmt::Result {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    if rows.len() == 1 {
-        return Ok(());
-    }
-    writeln!(f)?;
-    table(f, &rows)
-}
-
-/// Columns as wide as their widest cell; nothing after the last filled one of a row.
-fn table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
-    let widths: BTreeMap<usize, usize> =
-        (0..N).map(|column| (column, rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = widths[&column];
-            line += &format!("{cell:<width$}   ");
-        }
-        writeln!(f, "{}", line.trim_end())?;
-    }
-    Ok(())
 }

@@ -215,7 +215,9 @@ impl Planner<'_> {
         let mut chapters: BTreeMap<usize, Chapter> = BTreeMap::new();
         let mut summaries = Vec::new();
         for index in needed {
-            self.inherited.extend(self.graph.nodes[index].used.iter().cloned());
+            let node = &mut self.graph.nodes[index];
+            self.inherited.extend(node.used.iter().cloned());
+            self.problems.append(&mut node.lints);
             let triggers = reach.stages.remove(&index).unwrap_or_default();
             let below = match self.graph.nodes[index].root {
                 Root::Stage(below) => Some(below),

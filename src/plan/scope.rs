@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Set by ARG like any other, but never in an environment.
-const NEVER_EXPORTED: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(super) const NEVER_EXPORTED: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// The variables of one stage so far.
 #[derive(Clone, Debug, Default)]

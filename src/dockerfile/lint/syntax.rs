@@ -1,9 +1,9 @@
 //! The rules that syntax alone decides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::controls::skip_comment;
-use crate::dockerfile::ast::{Command, Dockerfile, From, Instruction, Stage, Statement};
+use crate::dockerfile::ast::{Dockerfile, From, Instruction, Stage, Statement};
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::source::Span;
 use crate::dockerfile::word::Word;
@@ -18,8 +18,6 @@ pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
         description(&arg.comments, arg.keyword.span, "ARG", &names, &mut out);
     }
     let mut names: BTreeMap<&str, Span> = BTreeMap::new();
-    // Stages that end with a SHELL of their own, for those that are built on them.
-    let mut shells: BTreeSet<String> = BTreeSet::new();
     for stage in &file.stages {
         blank_line(&stage.from, &mut out);
         from(&stage.from, &mut out);
@@ -36,13 +34,7 @@ pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
                 None => _ = names.insert(&name.node, name.span),
             }
         }
-        let mut shell = shells.contains(&stage.from.node.image.text.to_lowercase());
-        instructions(stage, &mut shell, &mut out);
-        match (&stage.name, shell) {
-            (Some(name), true) => _ = shells.insert(name.node.clone()),
-            (Some(name), false) => _ = shells.remove(&name.node),
-            (None, _) => {}
-        }
+        instructions(stage, &mut out);
     }
     out
 }
@@ -95,7 +87,7 @@ fn description(comments: &[Word], at: Span, keyword: &str, names: &[&str], out: 
 }
 
 fn from(statement: &Statement<From>, out: &mut Vec<Diagnostic>) {
-    let From { platform, as_keyword, alias, .. } = &statement.node;
+    let From { as_keyword, alias, .. } = &statement.node;
     if let Some(alias) = alias
         && !is_lower(&alias.text)
     {
@@ -111,51 +103,18 @@ fn from(statement: &Statement<From>, out: &mut Vec<Diagnostic>) {
             out.push(warn(word.span, "FromAsCasing", message).also(keyword.span, "this one"));
         }
     }
-    let Some(platform) = platform else { return };
-    let text = platform.text.as_str();
-    if matches!(text, "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
-        let message = format!("--platform={text} is what FROM does without it");
-        out.push(warn(platform.span, "RedundantTargetPlatform", message));
-    }
-    let named = |part: &str| {
-        let name = alias.as_ref().map(|alias| alias.text.to_lowercase()).unwrap_or_default();
-        !part.is_empty() && name.contains(part)
-    };
-    let mut parts = text.split('/');
-    let (os, arch) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    let arch = match arch {
-        "x86_64" | "x86-64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    if !text.contains('$') && !named(&os.to_lowercase()) && !named(&arch.to_lowercase()) {
-        let problem = warn(platform.span, "FromPlatformFlagConstDisallowed", format!("--platform is always {text}"));
-        out.push(problem.hint("use a variable such as $BUILDPLATFORM, or name the platform in the stage's name"));
-    }
 }
 
-fn instructions(stage: &Stage, shell: &mut bool, out: &mut Vec<Diagnostic>) {
+fn instructions(stage: &Stage, out: &mut Vec<Diagnostic>) {
     let mut last: BTreeMap<&str, Span> = BTreeMap::new();
     for statement in &stage.instructions {
         blank_line(statement, out);
         let keyword = statement.node.keyword();
         let span = statement.span;
         match &statement.node {
-            Instruction::Shell(_) => *shell = true,
-            Instruction::Cmd(command) | Instruction::Entrypoint(command) => {
-                once(&mut last, keyword, span, out);
-                if let Command::Shell(line) = command
-                    && !*shell
-                {
-                    let at = if line.text.is_empty() { statement.keyword.span } else { line.span };
-                    let message = format!("{keyword} runs in a shell, which keeps signals from the program");
-                    out.push(
-                        warn(at, "JSONArgsRecommended", message)
-                            .hint("write a JSON list, or choose a shell with SHELL if one is wanted"),
-                    );
-                }
+            Instruction::Cmd(_) | Instruction::Entrypoint(_) | Instruction::Healthcheck(_) => {
+                once(&mut last, keyword, span, out)
             }
-            Instruction::Healthcheck(_) => once(&mut last, keyword, span, out),
             Instruction::Maintainer(word) => {
                 let hint = "write LABEL org.opencontainers.image.authors=…";
                 out.push(warn(word.span, "MaintainerDeprecated", "MAINTAINER is deprecated").hint(hint));

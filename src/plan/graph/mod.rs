@@ -41,6 +41,8 @@ pub(super) struct Node {
     pub(super) replaced: bool,
     /// The global arguments that its FROM is made of.
     pub(super) used: BTreeSet<String>,
+    /// What is odd about its FROM: for those who build the stage.
+    pub(super) lints: Vec<Diagnostic>,
 }
 
 /// All stages and their names.
@@ -69,9 +71,9 @@ impl<'a> Graph<'a> {
         }
         let mut graph = Self { dockerfile, options, nodes: Vec::with_capacity(dockerfile.stages.len()), names };
         for index in 0..dockerfile.stages.len() {
-            let node = graph.resolve(index, globals, problems);
+            let mut node = graph.resolve(index, globals, problems);
+            lints::default_base(dockerfile, index, &defaults, &mut node.lints);
             graph.nodes.push(node);
-            lints::default_base(dockerfile, index, &defaults, problems);
         }
         graph.check_indices(problems);
         cycle::check(&graph, problems);
@@ -82,12 +84,11 @@ impl<'a> Graph<'a> {
         let stage = &self.dockerfile.stages[index];
         let from = &stage.from.node;
         let target = &self.options.platform;
-        let mut node = Node { root: Root::Unknown, platform: target.clone(), replaced: false, used: BTreeSet::new() };
-        let mut used = BTreeSet::new();
+        let (mut used, mut lints) = (BTreeSet::new(), Vec::new());
         let mut read = |word: &Word| -> Option<Expanded> {
             match expand(word, self.dockerfile.escape(), &|name| globals.get(name).map(str::to_owned)) {
                 Ok(expanded) => {
-                    lints::unset_in_from(&expanded.unset, globals, problems);
+                    lints::unset_in_from(&expanded.unset, globals, &mut lints);
                     used.extend(expanded.used.iter().cloned());
                     Some(expanded)
                 }
@@ -99,7 +100,11 @@ impl<'a> Graph<'a> {
         };
         let image = read(&from.image);
         let platform = from.platform.as_ref().map(|word| (word, read(word)));
-        node.used = used;
+        if let Some((word, Some(platform))) = &platform {
+            lints::redundant_platform(word, platform, target, &mut lints);
+            lints::constant_platform(word, platform, stage.name.as_ref(), &mut lints);
+        }
+        let mut node = Node { root: Root::Unknown, platform: target.clone(), replaced: false, used, lints };
         if let Some((word, Some(platform))) = platform {
             match platform.text.parse() {
                 Ok(platform) => node.platform = platform,

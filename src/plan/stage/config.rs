@@ -129,7 +129,18 @@ impl Place<'_, '_> {
         argv
     }
 
+    /// A shell form without a SHELL that somebody chose, be it the base image.
+    fn check_shell_form(&mut self, keyword: &str, command: &Command) {
+        if let Command::Shell(line) = command
+            && self.state.config.config.shell.as_ref().is_none_or(Vec::is_empty)
+        {
+            let span = if line.text.is_empty() { self.here.span } else { line.span };
+            self.report(lints::shell_form(keyword, span));
+        }
+    }
+
     fn cmd(&mut self, command: &Command) {
+        self.check_shell_form("CMD", command);
         let argv = self.argv(command);
         self.cmd_seen = true;
         self.history(format!("CMD {}", gotext::quoted_list(&argv)), None);
@@ -138,6 +149,7 @@ impl Place<'_, '_> {
     }
 
     fn entrypoint(&mut self, command: &Command) {
+        self.check_shell_form("ENTRYPOINT", command);
         let argv = self.argv(command);
         self.history(format!("ENTRYPOINT {}", gotext::quoted_list(&argv)), None);
         self.state.config.config.entrypoint = Some(argv).filter(|argv| !argv.is_empty());

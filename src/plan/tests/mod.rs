@@ -1,6 +1,6 @@
 //! Cases in `testdata/plan/<case>/`: `Dockerfile`, `ids` (behaviour ids, one a line), optionally `options` (lines, see
 //! [`read_options`]) and `bases.json` (configs by image name), and what is expected: `plan`, and where there is a file of
-//! that name, `outline` and `targets` (text, then JSON). `BLESS=1` writes them.
+//! that name, `outline` and `targets` (JSON). `BLESS=1` writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -86,10 +86,17 @@ fn plan_text(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig
     tell(text, options, bases).plan
 }
 
-/// Text, then JSON without the file itself.
-fn both(text: &impl std::fmt::Display, mut json: serde_json::Value) -> String {
-    json.as_object_mut().expect("an object").remove("sources").expect("sources");
-    format!("{text}{json:#}\n")
+/// An object without the file itself: a line per entry, or per element of an entry that is a list.
+fn json(value: &impl serde::Serialize) -> String {
+    let json = serde_json::to_value(value).expect("JSON");
+    let mut out = String::new();
+    for (key, value) in json.as_object().expect("an object").iter().filter(|(key, _)| *key != "sources") {
+        match value.as_array() {
+            Some(list) => list.iter().for_each(|item| writeln!(out, "{key}[] {item}").expect("string")),
+            None => writeln!(out, "{key} {value}").expect("string"),
+        }
+    }
+    out
 }
 
 /// Plans as a build does: asks, is told, asks again.
@@ -101,7 +108,7 @@ fn tell(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) ->
         Err(problems) => return Told { plan: diagnostics(&problems, &source), ..told },
     };
     let targets = outline::targets(&dockerfile);
-    told.targets = both(&targets, serde_json::to_value(&targets).expect("JSON"));
+    told.targets = json(&targets);
     let mut out = String::new();
     let mut configs = Configs::new();
     loop {
@@ -119,7 +126,7 @@ fn tell(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) ->
                 for (name, meant) in &plan.unused_args {
                     writeln!(out, "unused argument {name}, meant {meant:?}").expect("string");
                 }
-                told.outline = both(&plan.outline, serde_json::to_value(&plan.outline).expect("JSON"));
+                told.outline = json(&plan.outline);
                 told.plan = out + &diagnostics(&plan.warnings, &source) + &plan.to_string();
                 return told;
             }
