@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
 use crate::context::SourceTree;
 use crate::plan::{ContextName, ImageRequest, Plan, StepId};
@@ -130,6 +131,7 @@ impl Builder<'_> {
         let mut schedule = Schedule::new(&inputs);
         // Bounded: a command that writes faster than the observer reads is slowed down, not buffered.
         let (sender, messages) = bounded(64);
+        let deadline = self.settings.timeout.map(|limit| (Instant::now() + limit, limit));
         std::thread::scope(|scope| {
             let mut running = 0;
             let mut failed: Option<Error> = None;
@@ -153,7 +155,16 @@ impl Builder<'_> {
                     // Either everything is done or a failure keeps the rest from starting.
                     break;
                 }
-                self.take(&messages, &mut schedule, &mut running, &mut failed, states, worker, observer);
+                let message = match deadline.filter(|_| failed.is_none()) {
+                    Some((at, limit)) => messages.recv_deadline(at).map_err(|_| limit),
+                    None => messages.recv().map_err(|_| std::time::Duration::ZERO),
+                };
+                match message {
+                    Ok(message) => {
+                        self.take(message, &mut schedule, &mut running, &mut failed, states, worker, observer);
+                    }
+                    Err(limit) => self.fail(&mut failed, Error::TimedOut(limit)),
+                }
             }
             match failed {
                 Some(error) => Err(error),
@@ -166,7 +177,7 @@ impl Builder<'_> {
     #[expect(clippy::too_many_arguments, reason = "the coordinator's state, lent to one step of its loop")]
     fn take(
         &self,
-        messages: &Receiver<Message>,
+        message: Message,
         schedule: &mut Schedule,
         running: &mut usize,
         failed: &mut Option<Error>,
@@ -174,27 +185,31 @@ impl Builder<'_> {
         worker: &Worker<'_>,
         observer: &mut dyn Observer,
     ) {
-        match messages.recv() {
-            Ok(Message::Event(event)) => observer.event(&event),
-            Ok(Message::Ready(step, state)) => {
+        match message {
+            Message::Event(event) => observer.event(&event),
+            Message::Ready(step, state) => {
                 states[step.index()] = Some(state);
                 schedule.done(step.index());
             }
-            Ok(Message::Done(result)) => {
+            Message::Done(result) => {
                 *running -= 1;
                 if let Err((step, error)) = result {
                     observer.event(&Event::Failed(step));
                     let error = worker.located(step, error);
-                    // A consequence of another failure must not hide it.
-                    if !matches!(error, Error::Stopped) && failed.as_ref().is_none_or(|f| matches!(f, Error::Cancelled))
-                    {
-                        *failed = Some(error);
-                    }
-                    self.cancel.cancel();
+                    self.fail(failed, error);
                 }
             }
-            // Every worker says `Done` before it ends.
-            Err(_) => *running = 0,
         }
+    }
+
+    /// Notes why the build fails and stops everything.
+    fn fail(&self, failed: &mut Option<Error>, error: Error) {
+        // A consequence of another failure must not hide it.
+        let consequence = |e: &Error| matches!(e, Error::Cancelled | Error::Stopped);
+        if failed.as_ref().is_none_or(|before| consequence(before) && !consequence(&error)) {
+            *failed = Some(error);
+        }
+        self.cancel.cancel();
+        self.images.cancel();
     }
 }

@@ -33,12 +33,12 @@ impl From<Image> for BaseImage {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Neither the store nor its registry has it.
-    #[error("base image {name} not found: {reason}")]
+    #[error("base image {name} is not in the store{}", asked.as_ref().map_or("".to_owned(), |e| format!("; {e}")))]
     NotFound {
         /// As people write it.
         name: String,
-        /// What the registry said.
-        reason: crate::registry::Error,
+        /// What the registry said, if it was asked.
+        asked: Option<crate::registry::Error>,
         /// An image of ours that reads much like it.
         similar: Option<String>,
     },
@@ -67,6 +67,9 @@ pub trait ImageSource: Sync {
 
     /// Brings layers of a resolved image into the store. Ok: they are there, verified.
     fn fetch(&self, request: &ImageRequest, image: &BaseImage, layers: &[Descriptor]) -> Result<(), ImageError>;
+
+    /// Ends what is being fetched, from any thread.
+    fn cancel(&self);
 }
 
 /// The store first, then the registry that a name names.
@@ -75,8 +78,19 @@ pub struct Images<'a> {
     pub store: &'a Store,
     /// Everybody's.
     pub registry: &'a Client,
-    /// Ask the registry also for names that the store knows.
-    pub pull: bool,
+    /// When to ask a registry.
+    pub pull: Pull,
+}
+
+/// When a registry is asked what a name means (`--pull`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// Also for names that the store knows.
+    Always,
+    /// For names that the store does not know.
+    Missing,
+    /// Never: the store must have it.
+    Never,
 }
 
 /// Layers fetched at once.
@@ -86,15 +100,7 @@ impl ImageSource for Images<'_> {
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError> {
         match &request.image {
             ImageName::Layout(at) => self.layout(at, &request.platform),
-            ImageName::Reference(name) => {
-                // A digest never stands for anything else: no need to ask again (O-42).
-                if !self.pull || name.digest.is_some() {
-                    if let Some(image) = self.stored(name, &request.platform)? {
-                        return Ok(image.into());
-                    }
-                }
-                self.remote(name, &request.platform)
-            }
+            ImageName::Reference(name) => self.reference(name, &request.platform),
         }
     }
 
@@ -117,32 +123,64 @@ impl ImageSource for Images<'_> {
             }
         }
     }
+
+    fn cancel(&self) {
+        self.registry.cancel();
+    }
 }
 
 impl Images<'_> {
-    /// The image as the store has it; `None` if it does not, or not for this platform.
-    fn stored(&self, name: &Reference, platform: &Platform) -> Result<Option<Image>, ImageError> {
+    fn reference(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
+        // A digest never stands for anything else: no need to ask again (O-42).
+        let ask_always = self.pull == Pull::Always && name.digest.is_none();
+        let stored = if ask_always { None } else { self.stored(name, platform)? };
+        if let Some((image, true)) = &stored {
+            return Ok(image.clone().into());
+        }
+        let answer = match self.pull {
+            Pull::Never => None,
+            Pull::Always | Pull::Missing => Some(self.registry.resolve(name, platform, self.store)),
+        };
+        use crate::registry::Error as E;
+        let name = name.familiar();
+        match (answer, stored) {
+            (Some(Ok(pinned)), _) => Ok(pinned.image.into()),
+            // An image for another platform is better than none; the plan warns about it (F-6).
+            (None | Some(Err(E::NotFound { .. } | E::Network { .. })), Some((image, _))) => Ok(image.into()),
+            (Some(Err(asked @ (E::NotFound { .. } | E::Network { .. } | E::Denied { .. }))), None) => {
+                Err(self.not_found(name, Some(asked)))
+            }
+            (Some(Err(source)), _) => Err(ImageError::Registry { name, source }),
+            (None, None) => Err(self.not_found(name, None)),
+        }
+    }
+
+    /// The image as the store has it, and whether it is for `platform`.
+    fn stored(&self, name: &Reference, platform: &Platform) -> Result<Option<(Image, bool)>, ImageError> {
         let failed = |source: crate::store::Error| ImageError::Store { name: name.familiar(), source };
-        let Some(target) = self.store.resolve(name).map_err(failed)? else { return Ok(None) };
+        let target = match (self.store.resolve(name).map_err(failed)?, name.digest) {
+            (Some(target), _) => Some(target),
+            (None, Some(digest)) => self.store.document(digest).map_err(failed)?,
+            (None, None) => None,
+        };
+        let Some(target) = target else { return Ok(None) };
         match Image::read(self.store, &target, platform) {
-            Ok(image) if platform.distance(&image.config.platform.clone().normalized()).is_some() => Ok(Some(image)),
-            Ok(_) | Err(crate::oci::image::ImageError::NoPlatform { .. }) => Ok(None),
+            Ok(image) => {
+                let fits = platform.distance(&image.config.platform.clone().normalized()).is_some();
+                Ok(Some((image, fits)))
+            }
+            // An index of which another platform was stored: a registry may have this one.
+            Err(crate::oci::image::ImageError::NoPlatform { .. }) => Ok(None),
             Err(e) => Err(failed(e.into())),
         }
     }
 
-    fn remote(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
-        match self.registry.resolve(name, platform, self.store) {
-            Ok(pinned) => Ok(pinned.image.into()),
-            Err(reason @ (crate::registry::Error::NotFound { .. } | crate::registry::Error::Network { .. })) => {
-                let similar = match self.store.find(&name.familiar()) {
-                    Err(crate::store::Error::NoSuchImage { similar, .. }) => similar,
-                    _ => None,
-                };
-                Err(ImageError::NotFound { name: name.familiar(), reason, similar })
-            }
-            Err(source) => Err(ImageError::Registry { name: name.familiar(), source }),
-        }
+    fn not_found(&self, name: String, asked: Option<crate::registry::Error>) -> ImageError {
+        let similar = match self.store.find(&name) {
+            Err(crate::store::Error::NoSuchImage { similar, .. }) => similar,
+            _ => None,
+        };
+        ImageError::NotFound { name, asked, similar }
     }
 
     /// An image in a layout: its documents come into the store, so that the image built on it is whole there.

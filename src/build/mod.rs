@@ -28,6 +28,7 @@ mod worker;
 pub use builder::{Builder, Context};
 pub use error::{Error, StepError};
 pub use event::{Event, Observer};
-pub use images::{BaseImage, ImageError, ImageSource, Images};
+pub use images::{BaseImage, ImageError, ImageSource, Images, Pull};
 pub use outcome::Outcome;
+pub use run::hosts;
 pub use settings::Settings;

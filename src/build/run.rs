@@ -77,7 +77,7 @@ impl Worker<'_> {
         spec.user = run.user.clone();
         spec.hostname = run.hostname.clone();
         spec.resolv_conf = Some(settings.resolv_conf.clone());
-        spec.hosts = Some(settings.hosts.clone());
+        spec.hosts = Some(hosts(&run.hostname, &settings.hosts));
         spec.network = match run.network {
             Network::Default => settings.network,
             Network::None => sandbox::Network::None,
@@ -99,6 +99,15 @@ impl Worker<'_> {
         fs::create_dir(&path, 0o755)?;
         Ok(path)
     }
+}
+
+/// `/etc/hosts` of a command on the host `hostname`.
+pub fn hosts(hostname: &str, others: &[(String, String)]) -> Vec<u8> {
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for (name, address) in others.iter().map(|(n, a)| (n.as_str(), a.as_str())).chain([(hostname, "127.0.0.1")]) {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text.into_bytes()
 }
 
 /// What the sandbox mounts as its root.

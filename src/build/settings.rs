@@ -25,8 +25,8 @@ pub struct Settings {
     pub network: crate::sandbox::Network,
     /// `/etc/resolv.conf` inside.
     pub resolv_conf: Vec<u8>,
-    /// `/etc/hosts` inside.
-    pub hosts: Vec<u8>,
+    /// Names and addresses that `/etc/hosts` inside has besides its own.
+    pub hosts: Vec<(String, String)>,
     /// Bytes of `/dev/shm` inside.
     pub shm_size: u64,
     /// Limits of every RUN.

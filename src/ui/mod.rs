@@ -1,13 +1,17 @@
 //! Events and diagnostics as text.
 //!
 //! **Holds.** Where text goes and what it may contain: `console` owns both streams, `sanitize` makes bytes from
-//! files, registries and commands safe for a terminal (S-99). How a build is told: `plain` lines, `json` lines, or
-//! nothing; `tails` keeps what a failing step said last.
+//! files, registries and commands safe for a terminal (S-99). How a build is told: `plain` lines or `json` lines.
 //! **Order.** Standard output carries data only; progress, warnings and errors go to standard error (O-71).
 //! **Not here.** What an error means and its exit code: `cli::failure`.
 
 pub mod console;
 pub mod excerpt;
+pub mod json;
 pub mod lines;
+pub mod plain;
 pub mod sanitize;
 pub mod step;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Progress as JSON, one object per line, with the facts that [`super::plain`] has in words (O-70).
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::build::{Event, Observer};
+use crate::cache::Miss;
+use crate::plan::{Plan, StepId};
+
+use super::lines::Lines;
+
+/// Writes progress as JSON lines.
+pub struct Json<W> {
+    out: W,
+    logs: BTreeMap<StepId, Lines>,
+}
+
+impl<W: Write> Json<W> {
+    /// Writes to `out`.
+    pub fn new(out: W) -> Self {
+        Self { out, logs: BTreeMap::new() }
+    }
+
+    fn line(&mut self, value: &Value) {
+        // Without standard error there is nobody to tell that standard error is gone.
+        let _ = self.out.write_all(format!("{value}\n").as_bytes()).and_then(|()| self.out.flush());
+    }
+
+    fn end_of_output(&mut self, id: StepId) {
+        let mut last = None;
+        if let Some(mut lines) = self.logs.remove(&id) {
+            lines.finish(|line| last = Some(line));
+        }
+        if let Some(line) = last {
+            self.line(&json!({ "event": "output", "step": id.0, "line": line }));
+        }
+    }
+}
+
+impl<W: Write> Observer for Json<W> {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Planned(plan) => self.line(&planned(plan)),
+            Event::Resolving(image) => self.line(&json!({ "event": "resolving", "image": image.to_string() })),
+            Event::Fetching { step, bytes } => {
+                self.line(&json!({ "event": "fetching", "step": step.0, "bytes": bytes }));
+            }
+            Event::Started { step, why } => {
+                let text = why.to_string();
+                self.line(&json!({ "event": "started", "step": step.0, "why": text, "miss": miss(why) }));
+            }
+            Event::Cached(step) => self.line(&json!({ "event": "cached", "step": step.0 })),
+            Event::Output { step, bytes } => {
+                let mut lines = Vec::new();
+                self.logs.entry(*step).or_default().feed(bytes, |line| lines.push(line));
+                for line in lines {
+                    self.line(&json!({ "event": "output", "step": step.0, "line": line }));
+                }
+            }
+            Event::Finished { step, took } => {
+                self.end_of_output(*step);
+                self.line(&json!({ "event": "finished", "step": step.0, "seconds": took.as_secs_f64() }));
+            }
+            Event::Failed(step) => {
+                self.end_of_output(*step);
+                self.line(&json!({ "event": "failed", "step": step.0 }));
+            }
+            Event::Fallback { what, why } => self.line(&json!({ "event": "fallback", "what": what, "why": why })),
+            Event::Warning(message) => self.line(&json!({ "event": "warning", "message": message })),
+        }
+    }
+}
+
+fn planned(plan: &Plan) -> Value {
+    let steps: Vec<Value> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let inputs: Vec<u32> = step.inputs.iter().map(|id| id.0).collect();
+            json!({ "step": step.id.0, "name": step.meta.name, "stage": step.meta.stage, "inputs": inputs })
+        })
+        .collect();
+    json!({ "event": "planned", "steps": steps })
+}
+
+/// The reason as data: its kind, and the part it names.
+fn miss(why: &Miss) -> Value {
+    match why {
+        Miss::NoRecord => json!({ "kind": "no-record" }),
+        Miss::Changed { part, detail } => json!({ "kind": "changed", "part": part, "detail": detail }),
+        Miss::Added(part) => json!({ "kind": "added", "part": part }),
+        Miss::Removed(part) => json!({ "kind": "removed", "part": part }),
+        Miss::Parent => json!({ "kind": "parent" }),
+        Miss::Disabled => json!({ "kind": "disabled" }),
+        Miss::Lost => json!({ "kind": "lost" }),
+    }
+}

@@ -1,0 +1,118 @@
+//! Progress as plain lines: stable, in order, one fact a line (O-70).
+//!
+//! **Holds.** Every line of a step begins with its tag, because steps run side by side:
+//!
+//! ```text
+//! [app 2/3] RUN make
+//! [app 2/3] why: build argument VERSION changed
+//! [app 2/3] | cc -o app app.c
+//! [app 2/3] done in 1.20s
+//! CACHED [app 3/3] COPY app /usr/bin/
+//! ```
+//!
+//! **Order.** Each line is written whole and at once, so that a CI log is never behind and lines never mix.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::build::{Event, Observer};
+use crate::plan::{Plan, StepId};
+
+use super::lines::Lines;
+use super::{sanitize, step};
+
+/// Output of one step beyond this is not shown (R-12); the end of it is still in the error if the step fails.
+pub const DEFAULT_LOG_LIMIT: u64 = 2 << 20;
+
+/// Writes progress as plain lines.
+pub struct Plain<W> {
+    out: W,
+    log_limit: Option<u64>,
+    plan: Option<Arc<Plan>>,
+    logs: BTreeMap<StepId, Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Lines,
+    shown: u64,
+}
+
+impl<W: Write> Plain<W> {
+    /// Writes to `out`. `log_limit`: bytes of output shown of each step.
+    pub fn new(out: W, log_limit: Option<u64>) -> Self {
+        Self { out, log_limit, plan: None, logs: BTreeMap::new() }
+    }
+
+    fn name(&self, id: StepId) -> &str {
+        self.plan.as_ref().map_or("", |plan| plan.step(id).meta.name.as_str())
+    }
+
+    fn line(&mut self, line: &str) {
+        // Without standard error there is nobody to tell that standard error is gone.
+        let _ = self.out.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.out.flush());
+    }
+
+    fn lines(&mut self, id: StepId, lines: Vec<String>) {
+        let tag = step::tag(self.name(id));
+        for line in lines {
+            let log = self.logs.entry(id).or_default();
+            let before = log.shown;
+            log.shown += line.len() as u64 + 1;
+            match self.log_limit {
+                Some(limit) if before > limit => {}
+                Some(limit) if log.shown > limit => {
+                    self.line(&format!("{tag} | [more than {} KiB of output: the rest is not shown]", limit >> 10));
+                }
+                _ => self.line(format!("{tag} | {line}").trim_end()),
+            }
+        }
+    }
+
+    fn end_of_output(&mut self, id: StepId) {
+        let mut last = Vec::new();
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.lines.finish(|line| last.push(line));
+        }
+        self.lines(id, last);
+        self.logs.remove(&id);
+    }
+}
+
+impl<W: Write> Observer for Plain<W> {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Planned(plan) => self.plan = Some(Arc::clone(plan)),
+            Event::Resolving(image) => self.line(&format!("resolving {}", image.familiar())),
+            Event::Fetching { step: id, bytes } => {
+                let tag = step::tag(self.name(*id));
+                self.line(&format!("{tag} fetching {}", step::size(*bytes)));
+            }
+            Event::Started { step: id, why } => {
+                let name = self.name(*id);
+                let text =
+                    format!("{}\n{} why: {}", step::title(name), step::tag(name), sanitize::text(&why.to_string()));
+                self.line(&text);
+            }
+            Event::Cached(id) => self.line(&format!("CACHED {}", step::title(self.name(*id)))),
+            Event::Output { step: id, bytes } => {
+                let mut lines = Vec::new();
+                self.logs.entry(*id).or_default().lines.feed(bytes, |line| lines.push(line));
+                self.lines(*id, lines);
+            }
+            Event::Finished { step: id, took } => {
+                self.end_of_output(*id);
+                self.line(&format!("{} done in {}", step::tag(self.name(*id)), step::duration(*took)));
+            }
+            Event::Failed(id) => {
+                self.end_of_output(*id);
+                self.line(&format!("{} FAILED", step::tag(self.name(*id))));
+            }
+            Event::Fallback { what, why } => {
+                self.line(&format!("note: {} ({})", sanitize::text(what), sanitize::text(why)));
+            }
+            Event::Warning(text) => self.line(&format!("warning: {}", sanitize::text(text))),
+        }
+    }
+}

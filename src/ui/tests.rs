@@ -1,0 +1,131 @@
+//! One small build, told in every form.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::time::Timestamp;
+use crate::build::{Event, Observer};
+use crate::cache::Miss;
+use crate::plan::{Base, Plan, Step, StepId, StepKind, StepMeta};
+
+use super::json::Json;
+use super::plain::Plain;
+
+const BASE: StepId = StepId(0);
+const MAKE: StepId = StepId(1);
+const TEST: StepId = StepId(2);
+
+fn plan() -> Arc<Plan> {
+    let names = ["[1/3] FROM busybox", "[2/3] RUN make \\\n  all", "[3/3] RUN test \x1b[31m"];
+    let step = |(i, name): (usize, &&str)| Step {
+        id: StepId(i as u32),
+        kind: StepKind::Base(Base::Scratch),
+        inputs: (i > 0).then(|| StepId(i as u32 - 1)).into_iter().collect(),
+        meta: StepMeta { name: (*name).to_owned(), no_cache: false, stage: 0, slot: format!("0/{i}"), origin: None },
+    };
+    Arc::new(Plan {
+        steps: names.iter().enumerate().map(step).collect(),
+        stages: Vec::new(),
+        target: 0,
+        created: Timestamp::EPOCH,
+        clamp: None,
+    })
+}
+
+fn events() -> Vec<Event> {
+    let output = |step, text: &str| Event::Output { step, bytes: text.as_bytes().to_vec() };
+    let changed = Miss::Changed { part: "build argument V".to_owned(), detail: None };
+    vec![
+        Event::Resolving("busybox".parse().expect("reference")),
+        Event::Planned(plan()),
+        Event::Fetching { step: BASE, bytes: 2_200_000 },
+        Event::Cached(BASE),
+        Event::Fallback { what: "layers are copied, not mounted".into(), why: "overlay: not permitted".into() },
+        Event::Started { step: MAKE, why: changed },
+        output(MAKE, "cc -o \x1b[32mapp"),
+        output(MAKE, "\x1b[0m app.c\nno newline"),
+        Event::Finished { step: MAKE, took: Duration::from_millis(1204) },
+        Event::Started { step: TEST, why: Miss::Parent },
+        output(TEST, "1 of 2 \r2 of 2 \nFAIL: x\n"),
+        Event::Failed(TEST),
+        Event::Warning("build argument X was not used".into()),
+    ]
+}
+
+fn tell(observer: &mut dyn Observer) {
+    for event in events() {
+        observer.event(&event);
+    }
+}
+
+#[test]
+fn plain_is_one_fact_a_line_o70_r12_s99() {
+    let mut out = Vec::new();
+    tell(&mut Plain::new(&mut out, None));
+    let want = "\
+resolving busybox:latest
+[1/3] fetching 2.2 MB
+CACHED [1/3] FROM busybox
+note: layers are copied, not mounted (overlay: not permitted)
+[2/3] RUN make \\ all
+[2/3] why: build argument V changed
+[2/3] | cc -o app app.c
+[2/3] | no newline
+[2/3] done in 1.20s
+[3/3] RUN test \\x1b[31m
+[3/3] why: what it builds on changed
+[3/3] | 2 of 2
+[3/3] | FAIL: x
+[3/3] FAILED
+warning: build argument X was not used
+";
+    assert_eq!(String::from_utf8(out).expect("UTF-8"), want);
+}
+
+#[test]
+fn plain_stops_showing_a_step_that_says_too_much_r12() {
+    let mut out = Vec::new();
+    let mut plain = Plain::new(&mut out, Some(1024));
+    plain.event(&Event::Planned(plan()));
+    plain.event(&Event::Started { step: MAKE, why: Miss::NoRecord });
+    for _ in 0..1000 {
+        plain.event(&Event::Output { step: MAKE, bytes: b"0123456789\n".to_vec() });
+    }
+    plain.event(&Event::Finished { step: MAKE, took: Duration::ZERO });
+    let text = String::from_utf8(out).expect("UTF-8");
+    assert!(text.len() < 3000, "{} bytes", text.len());
+    assert_eq!(text.matches("[more than 1 KiB of output: the rest is not shown]").count(), 1);
+    assert!(text.ends_with("[2/3] done in 0.00s\n"), "{text}");
+}
+
+#[test]
+fn json_has_the_same_facts_one_object_a_line_o70() {
+    let mut out = Vec::new();
+    tell(&mut Json::new(&mut out));
+    let text = String::from_utf8(out).expect("UTF-8");
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("an object")).collect();
+    let kinds: Vec<&str> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "resolving",
+            "planned",
+            "fetching",
+            "cached",
+            "fallback",
+            "started",
+            "output",
+            "output",
+            "finished",
+            "started",
+            "output",
+            "output",
+            "failed",
+            "warning"
+        ]
+    );
+    assert_eq!(lines[1]["steps"][1]["inputs"][0], 0);
+    assert_eq!(lines[5]["miss"]["part"], "build argument V");
+    assert_eq!(lines[6]["line"], "cc -o app app.c");
+    assert_eq!(lines[8]["seconds"], 1.204);
+}
