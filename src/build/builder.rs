@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::context::SourceTree;
+use crate::context::Dir;
 use crate::plan::{ContextName, ImageRequest, Plan, StepId};
 use crate::sandbox::Cancel;
 use crate::snapshot::{Method, probe};
@@ -27,9 +27,9 @@ use super::worker::{Look, Worker};
 use super::{Error, StepError};
 
 /// A directory that steps may read, and how to read it.
-pub struct Context<'a> {
+pub struct Context {
     /// The files, ignore rules applied.
-    pub tree: Box<dyn SourceTree + 'a>,
+    pub tree: Dir,
     /// Where they are, for bind mounts.
     pub dir: PathBuf,
 }
@@ -43,7 +43,7 @@ pub struct Builder<'a> {
     /// The images the plan names, as resolved.
     pub bases: &'a BTreeMap<ImageRequest, BaseImage>,
     /// The contexts the plan names.
-    pub contexts: &'a BTreeMap<ContextName, Context<'a>>,
+    pub contexts: &'a BTreeMap<ContextName, Context>,
     /// How to build.
     pub settings: &'a Settings,
     /// Set to stop everything.

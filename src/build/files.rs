@@ -24,15 +24,10 @@ impl Worker<'_> {
     pub(super) fn context_digest(&self, _name: &ContextName, _source: &str) -> Result<Sha256, StepError> {
         Err(StepError::Unready("COPY"))
     }
-    pub(super) fn context(&self, _name: &ContextName) -> Result<&Context<'_>, StepError> {
+    pub(super) fn context(&self, _name: &ContextName) -> Result<&Context, StepError> {
         Err(StepError::Unready("COPY"))
     }
-    pub(super) fn hide_ignored(
-        &self,
-        _context: &Context<'_>,
-        _source: &str,
-        _hidden: &Path,
-    ) -> Result<bool, StepError> {
+    pub(super) fn hide_ignored(&self, _context: &Context, _source: &str, _hidden: &Path) -> Result<bool, StepError> {
         Err(StepError::Unready("COPY"))
     }
     pub(super) fn seed(

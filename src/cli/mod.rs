@@ -15,6 +15,7 @@ use clap::Parser as _;
 use crate::ui::console::Console;
 
 mod args;
+mod build;
 mod check;
 mod failure;
 mod history;
@@ -76,6 +77,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
     match command {
+        Command::Build(args) => build::run(&args, session),
         Command::Check(args) => check::run(&args, session),
         Command::Images(args) => images::run(&args, session),
         Command::Inspect(args) => inspect::run(&args, session),

@@ -91,6 +91,10 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(default_value_t, default_missing_value = "always", help_heading = CACHE)]
     pub(in crate::cli) pull: Pull,
 
+    /// Speak to this registry without TLS, or without checking its certificate
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = CACHE)]
+    pub(in crate::cli) insecure_registry: Vec<String>,
+
     /// Name the image
     #[arg(long, short = 't', value_name = "NAME[:TAG]", help_heading = RESULT)]
     pub(in crate::cli) tag: Vec<String>,

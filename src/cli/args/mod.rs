@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod build;
 mod images;
 
-pub(super) use build::{BuildArgs, CheckArgs, NetworkArg, OnFailure, Progress, SourceArgs};
+pub(super) use build::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };
@@ -41,6 +41,8 @@ pub(super) struct Global {
 /// The commands. Each one's arguments and code are in its own file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Build an image from a Dockerfile.
+    Build(Box<BuildArgs>),
     /// Check a Dockerfile without building it.
     Check(CheckArgs),
     /// List images.

@@ -4,6 +4,8 @@
 //! excerpts that are already rendered. Printed once, in [`Failure::report`].
 //! **Order.** `error: message`, the excerpt, then `note:` lines, then `hint:` lines.
 
+mod build;
+
 use std::error::Error;
 
 use serde_json::json;

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::fs::FsError;
-use crate::cli::args::{BuildArgs, CheckArgs, NetworkArg, OnFailure, Progress, SourceArgs};
+use crate::build;
+use crate::cli::args::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
 use crate::cli::failure::{Failure, Kind};
+use crate::layer::Compression;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{NamedContext, Network, Options};
@@ -34,7 +36,41 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) progress: Progress,
     /// The build ends after this time.
     pub(in crate::cli) timeout: Option<Duration>,
+    /// Steps at once.
+    pub(in crate::cli) jobs: Option<usize>,
+    /// When a registry is asked what a name means.
+    pub(in crate::cli) pull: build::Pull,
+    /// Registries that may be spoken to without TLS, or with a certificate nobody vouches for.
+    pub(in crate::cli) insecure_registries: Vec<String>,
+    /// How new layers are compressed.
+    pub(in crate::cli) compression: Compression,
+    /// Bytes of `/dev/shm`.
+    pub(in crate::cli) shm_size: u64,
+    /// Secrets by id.
+    pub(in crate::cli) secrets: BTreeMap<String, SecretFrom>,
+    /// Receives the image id.
+    pub(in crate::cli) iidfile: Option<PathBuf>,
+    /// Receives what was built, as JSON.
+    pub(in crate::cli) metadata_file: Option<PathBuf>,
 }
+
+/// Where a secret comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::cli) enum SecretFrom {
+    /// A file, read when the build starts.
+    File(PathBuf),
+    /// A variable's value.
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for SecretFrom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretFrom")
+    }
+}
+
+/// Bytes of `/dev/shm` if nobody says otherwise: what Docker gives.
+const SHM_SIZE: u64 = 64 << 20;
 
 /// Which Dockerfile, read with which options: all that planning needs.
 #[derive(Debug)]
@@ -107,7 +143,30 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
     if args.jobs == Some(0) {
         return Err(Failure::usage("--jobs 0: want at least 1"));
     }
-    Ok(BuildRequest { source, directories, tags, outputs, progress, timeout })
+    let shm_size = match &args.shm_size {
+        Some(text) => value::size(text).map_err(|why| Failure::usage(format!("--shm-size {why}")))?,
+        None => SHM_SIZE,
+    };
+    Ok(BuildRequest {
+        source,
+        directories,
+        tags,
+        outputs,
+        progress,
+        timeout,
+        jobs: args.jobs,
+        pull: match args.pull {
+            Pull::Always => build::Pull::Always,
+            Pull::Missing => build::Pull::Missing,
+            Pull::Never => build::Pull::Never,
+        },
+        insecure_registries: args.insecure_registry.clone(),
+        compression: compression(args)?,
+        shm_size,
+        secrets: secrets(&args.secret, environment)?,
+        iidfile: args.iidfile.clone(),
+        metadata_file: args.metadata_file.clone(),
+    })
 }
 
 /// Options that are parsed, so that their help and their refusal can be read, but whose effect does not exist yet.
@@ -116,18 +175,78 @@ fn refuse_unsupported(args: &BuildArgs) -> Result<(), Failure> {
         (args.network == NetworkArg::Private, "--network private"),
         (!args.add_host.is_empty(), "--add-host"),
         (!args.dns.is_empty(), "--dns"),
-        (!args.secret.is_empty(), "--secret"),
         (!args.ssh.is_empty(), "--ssh"),
-        (args.shm_size.is_some(), "--shm-size"),
         (!args.ulimit.is_empty(), "--ulimit"),
         (args.memory.is_some(), "--memory"),
         (args.on_failure == OnFailure::Shell, "--on-failure=shell"),
-        (args.metadata_file.is_some(), "--metadata-file"),
     ];
     match refused.into_iter().find(|(given, _)| *given) {
         Some((_, name)) => Err(Failure::usage(format!("{name} is not supported yet"))),
         None => Ok(()),
     }
+}
+
+/// `--compression` and its level.
+fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
+    let level = |range: std::ops::RangeInclusive<u32>, usual: i32| match args.compression_level {
+        None => Ok(usual),
+        Some(level) if range.contains(&level) => Ok(level.cast_signed()),
+        Some(level) => {
+            let (min, max) = (range.start(), range.end());
+            Err(Failure::usage(format!("--compression-level {level}: want {min} to {max}")))
+        }
+    };
+    match args.compression {
+        CompressionArg::Gzip => {
+            let Compression::Gzip { level: usual } = Compression::default() else { return Ok(Compression::default()) };
+            Ok(Compression::Gzip { level: level(1..=12, usual)? })
+        }
+        CompressionArg::Zstd => Ok(Compression::Zstd { level: level(1..=22, 3)? }),
+        CompressionArg::Uncompressed if args.compression_level.is_some() => {
+            Err(Failure::usage("--compression-level has no meaning with --compression uncompressed"))
+        }
+        CompressionArg::Uncompressed => Ok(Compression::Uncompressed),
+    }
+}
+
+/// `--secret id=ID[,src=FILE|,env=VAR]`: without a source, the variable of that name, else the file of that name
+/// (M-12).
+fn secrets(given: &[String], environment: &Environment) -> Result<BTreeMap<String, SecretFrom>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for text in given {
+        let wrong = |why: &str| Failure::usage(format!("--secret {text:?}: {why}"));
+        let (mut id, mut file, mut variable) = (None, None, None);
+        for (key, value) in value::fields(text).map_err(|why| Failure::usage(format!("--secret {why}")))? {
+            let value = value.ok_or_else(|| wrong(&format!("{key} needs a value")))?;
+            match key.as_str() {
+                "id" => id = Some(value),
+                "src" | "source" => file = Some(value),
+                "env" => variable = Some(value),
+                "type" if value == "file" => {}
+                "type" if value == "env" => variable = variable.or(id.clone()),
+                "type" => return Err(wrong("type is file or env")),
+                _ => return Err(wrong(&format!("{key} is no attribute of a secret: want id, src or env"))),
+            }
+        }
+        let id = id.filter(|id| !id.is_empty()).or_else(|| file.as_ref().map(|path| base_name(path)));
+        let id = id.ok_or_else(|| wrong("the id is missing"))?;
+        let value =
+            |name: &str| environment.get(name).map(|value| SecretFrom::Value(value.as_encoded_bytes().to_vec()));
+        let from = match (file, variable) {
+            (Some(_), Some(_)) => return Err(wrong("src and env contradict each other")),
+            (Some(file), None) => SecretFrom::File(PathBuf::from(file)),
+            (None, Some(name)) => value(&name).ok_or_else(|| wrong(&format!("the variable {name} is not set")))?,
+            (None, None) => value(&id).unwrap_or_else(|| SecretFrom::File(PathBuf::from(&id))),
+        };
+        if secrets.insert(id, from).is_some() {
+            return Err(wrong("this id was given before"));
+        }
+    }
+    Ok(secrets)
+}
+
+fn base_name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
 /// Ok: every option is understood.

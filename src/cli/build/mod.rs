@@ -1,0 +1,192 @@
+//! `kiln build`: a Dockerfile and a context become an image.
+//!
+//! **Order.** Dockerfile → images looked up → plan → warnings → steps → outputs → names. Names come last, so that a
+//! name never stands for half an image. A plain user's build first looks whether everything is cached, which needs no
+//! namespace; only then does kiln start again as root of one.
+//! **Not here.** What options mean: `request`. How progress looks: `ui`. Why a build failed, in words: `failure`.
+
+pub(super) mod bases;
+mod interrupt;
+mod outputs;
+mod prepare;
+
+use std::collections::BTreeMap;
+
+use crate::build::{Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
+use crate::dockerfile::Diagnostic;
+use crate::plan::ContextName;
+use crate::registry::Client;
+use crate::sandbox::Cancel;
+use crate::sandbox::userns::{self, Standing};
+use crate::store::Store;
+use crate::ui::excerpt;
+use crate::ui::json::Json;
+use crate::ui::plain::{DEFAULT_LOG_LIMIT, Plain};
+
+use super::Session;
+use super::args::{BuildArgs, Format, Progress};
+use super::check::{self, Question};
+use super::failure::{Done, Failure, Kind, SUCCESS};
+use super::read::{Read, read};
+use super::request::{self, BuildRequest, DockerfileFrom};
+use bases::Resolved;
+use interrupt::Interrupts;
+
+/// `kiln build`. Ok: the image is stored, written where `-o` says, and has its names.
+pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
+    let request = request::build(args, session.environment)?;
+    if let Some(call) = &args.call {
+        let (question, format) = check::parse_call(call)?;
+        return check::answer(question, format, request.source, session);
+    }
+    if args.check {
+        return check::answer(Question::Check, Format::Text, request.source, session);
+    }
+    if request.progress == Progress::Json {
+        session.console.speak_json();
+    }
+    // What standard input said cannot be read a second time.
+    if request.source.file == DockerfileFrom::Stdin
+        && !args.print_plan
+        && let Some(code) = session.as_root()?
+    {
+        return Ok(code);
+    }
+    outputs::forget_old(&request)?;
+    let read = read(&request.source)?;
+    let store = session.store()?;
+    let _share = store.share()?;
+    let client = Client::new(session.environment.registry_options(&request.insecure_registries)?);
+    let images = Images { store: &store, registry: &client, pull: request.pull };
+    let resolved = bases::plan(&read, &request, &images)?;
+    if args.print_plan {
+        session.console.data(format_args!("{}", resolved.plan.to_string().trim_end()))?;
+        return Ok(SUCCESS);
+    }
+    let (warnings, fatal) = read.warnings(&resolved.plan)?;
+    if fatal {
+        let failure = Failure::diagnostics(&read.dockerfile.source, warnings);
+        return Err(failure.note("this Dockerfile asks for warnings to be errors (# check=error=true)"));
+    }
+    let build = Build { read: &read, request: &request, store: &store, images: &images, resolved: &resolved, warnings };
+    let outcome = match build.run(session)? {
+        Ended::Here(outcome) => outcome,
+        Ended::Inside(code) => return Ok(code),
+    };
+    outputs::deliver(&store, &request, &outcome, session)?;
+    Ok(SUCCESS)
+}
+
+/// Everything that is known before the first step.
+struct Build<'a> {
+    read: &'a Read,
+    request: &'a BuildRequest,
+    store: &'a Store,
+    images: &'a Images<'a>,
+    resolved: &'a Resolved,
+    warnings: Vec<Diagnostic>,
+}
+
+/// Where a build took place.
+enum Ended {
+    /// In this process.
+    Here(Outcome),
+    /// In another, as root of a user namespace; this is its exit code.
+    Inside(u8),
+}
+
+impl Build<'_> {
+    fn run(&self, session: &mut Session<'_>) -> Result<Ended, Failure> {
+        let contexts = prepare::contexts(self.read, self.request, self.store)?;
+        let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+        let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("eventfd: {e}")))?;
+        let settings = prepare::settings(self.request, self.read, standing)?;
+        if standing == Standing::Plain {
+            let mut recorded = Recorder::default();
+            let tried = self.build(&contexts, &settings, &cancel, &mut recorded);
+            if matches!(tried, Err(Error::Cold)) {
+                let code = session.as_root()?.unwrap_or(SUCCESS);
+                return Ok(Ended::Inside(code));
+            }
+            self.warn(session);
+            let mut observer = observer(self.request.progress, session);
+            recorded.0.iter().for_each(|event| observer.event(event));
+            drop(observer);
+            return self.done(tried, &contexts);
+        }
+        session.announce_single_id();
+        self.warn(session);
+        let interrupts = Interrupts::watch(&cancel)?;
+        let built = {
+            let mut observer = observer(self.request.progress, session);
+            self.build(&contexts, &settings, &cancel, observer.as_mut())
+        };
+        if interrupts.came() && built.is_err() {
+            return Err(Failure::new(Kind::Interrupted, "interrupted"));
+        }
+        self.done(built, &contexts)
+    }
+
+    fn build(
+        &self,
+        contexts: &BTreeMap<ContextName, Context>,
+        settings: &Settings,
+        cancel: &Cancel,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, Error> {
+        let bases = &self.resolved.bases;
+        let builder = Builder { store: self.store, images: self.images, bases, contexts, settings, cancel };
+        builder.build(&self.resolved.plan, observer)
+    }
+
+    fn done(&self, built: Result<Outcome, Error>, contexts: &BTreeMap<ContextName, Context>) -> Result<Ended, Failure> {
+        for context in contexts.values() {
+            context.tree.save().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+        }
+        match built {
+            Ok(outcome) => Ok(Ended::Here(outcome)),
+            Err(error) => Err(Failure::of_build(&error, &self.resolved.plan, &self.read.dockerfile)),
+        }
+    }
+
+    /// Says what is odd about the Dockerfile, once.
+    fn warn(&self, session: &mut Session<'_>) {
+        if self.request.progress == Progress::Quiet {
+            return;
+        }
+        let source = &self.read.dockerfile.source;
+        for warning in &self.warnings {
+            let text = match session.console.is_json() {
+                true => excerpt::json(source, warning).to_string(),
+                false => excerpt::render_with(source, std::slice::from_ref(warning), session.console.colour()),
+            };
+            session.console.message(&text);
+        }
+    }
+}
+
+/// Tells the build as `--progress` says.
+fn observer<'s>(progress: Progress, session: &'s mut Session<'_>) -> Box<dyn Observer + 's> {
+    match progress {
+        Progress::Quiet => Box::new(Quiet),
+        Progress::Json => Box::new(Json::new(session.console.err())),
+        Progress::Auto | Progress::Plain => Box::new(Plain::new(session.console.err(), Some(DEFAULT_LOG_LIMIT))),
+    }
+}
+
+/// Says nothing.
+struct Quiet;
+
+impl Observer for Quiet {
+    fn event(&mut self, _: &Event) {}
+}
+
+/// Keeps what a build said until it is known whether this process is the one that does it.
+#[derive(Default)]
+struct Recorder(Vec<Event>);
+
+impl Observer for Recorder {
+    fn event(&mut self, event: &Event) {
+        self.0.push(event.clone());
+    }
+}

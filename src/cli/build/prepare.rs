@@ -1,0 +1,88 @@
+//! What a build is given besides its plan: contexts and settings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::base::digest::Sha256;
+use crate::base::fs::{self, FsError};
+use crate::base::rooted::Root;
+use crate::build::{Context, Settings};
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::read::Read;
+use crate::cli::request::{BuildRequest, SecretFrom};
+use crate::context::{Dir, DirOptions, IgnoreFile};
+use crate::plan::ContextName;
+use crate::sandbox::{Network, Resources, userns::Standing};
+use crate::store::Store;
+
+/// Steps at once, at the least: most of what commands do is waiting.
+const MIN_JOBS: usize = 4;
+
+/// Opens the contexts. Ok: each is a directory, and its ignore file is understood.
+pub(super) fn contexts(
+    read: &Read,
+    request: &BuildRequest,
+    store: &Store,
+) -> Result<BTreeMap<ContextName, Context>, Failure> {
+    let mut contexts = BTreeMap::new();
+    contexts.insert(ContextName::Main, open(&request.source.context, read.ignore.clone(), store)?);
+    for (name, dir) in &request.directories {
+        // G-2: each local context has its own rules.
+        let root = Root::open(dir).map_err(|e| FsError::new("open context", dir, e))?;
+        let ignore = IgnoreFile::find(&root, None).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+        contexts.insert(ContextName::Named(name.clone()), open(dir, ignore, store)?);
+    }
+    Ok(contexts)
+}
+
+fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store) -> Result<Context, Failure> {
+    let dir = std::fs::canonicalize(dir).map_err(|e| FsError::new("open context", dir, e))?;
+    fs::ensure_dir(&store.contexts_dir())?;
+    // One index per directory, whatever Dockerfiles are built from it.
+    let index = store.contexts_dir().join(&Sha256::of(dir.as_os_str().as_encoded_bytes()).hex()[..32]);
+    let options = DirOptions { ignore, index: Some(index), owners: false };
+    let tree = Dir::open(&dir, &options).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+    Ok(Context { tree, dir })
+}
+
+/// How to build, as far as this host, this user and the options decide.
+pub(super) fn settings(request: &BuildRequest, read: &Read, standing: Standing) -> Result<Settings, Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let file = match &read.path {
+        Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        None => Path::new("-").to_owned(),
+    };
+    Ok(Settings {
+        jobs: request.jobs.unwrap_or(processors.max(MIN_JOBS)),
+        compression: request.compression,
+        warm_only: standing == Standing::Plain,
+        user_namespace: !matches!(standing, Standing::Root),
+        snapshot: None,
+        network: Network::Host,
+        resolv_conf: fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default(),
+        hosts: Vec::new(),
+        shm_size: request.shm_size,
+        rlimits: Vec::new(),
+        resources: Resources::default(),
+        secrets: secrets(request)?,
+        ssh: BTreeMap::new(),
+        slots: file.to_string_lossy().into_owned(),
+        timeout: request.timeout,
+    })
+}
+
+/// Reads the secrets. They are held in memory only (S-110).
+fn secrets(request: &BuildRequest) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for (id, from) in &request.secrets {
+        let bytes = match from {
+            SecretFrom::Value(bytes) => bytes.clone(),
+            SecretFrom::File(path) => {
+                let wrong = |e: std::io::Error| Failure::usage(format!("--secret {id}: {}: {e}", path.display()));
+                std::fs::read(path).map_err(wrong)?
+            }
+        };
+        secrets.insert(id.clone(), bytes);
+    }
+    Ok(secrets)
+}
