@@ -38,7 +38,7 @@ pub enum ImageError {
         /// As people write it.
         name: String,
         /// What the registry said, if it was asked.
-        asked: Option<crate::registry::Error>,
+        asked: Option<Box<crate::registry::Error>>,
         /// An image of ours that reads much like it.
         similar: Option<String>,
     },
@@ -48,7 +48,7 @@ pub enum ImageError {
         /// As people write it.
         name: String,
         /// Why.
-        source: crate::registry::Error,
+        source: Box<crate::registry::Error>,
     },
     /// The store or a layout failed.
     #[error("base image {name}: {source}")]
@@ -56,7 +56,7 @@ pub enum ImageError {
         /// As people write it.
         name: String,
         /// Why.
-        source: crate::store::Error,
+        source: Box<crate::store::Error>,
     },
 }
 
@@ -105,12 +105,12 @@ impl ImageSource for Images<'_> {
     }
 
     fn fetch(&self, request: &ImageRequest, image: &BaseImage, layers: &[Descriptor]) -> Result<(), ImageError> {
-        let failed = |source| ImageError::Store { name: request.image.to_string(), source };
+        let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
         match &request.image {
             ImageName::Reference(name) => {
                 self.registry
                     .fetch(name, layers, self.store, CONNECTIONS)
-                    .map_err(|source| ImageError::Registry { name: name.familiar(), source })?;
+                    .map_err(|e| ImageError::Registry { name: name.familiar(), source: Box::new(e) })?;
                 // Now that it is here whole, its name may say so: the next build need not ask.
                 if name.digest.is_none() {
                     self.store.tag(std::slice::from_ref(name), &image.manifest).map_err(failed)?;
@@ -148,16 +148,16 @@ impl Images<'_> {
             // An image for another platform is better than none; the plan warns about it (F-6).
             (None | Some(Err(E::NotFound { .. } | E::Network { .. })), Some((image, _))) => Ok(image.into()),
             (Some(Err(asked @ (E::NotFound { .. } | E::Network { .. } | E::Denied { .. }))), None) => {
-                Err(self.not_found(name, Some(asked)))
+                Err(self.not_found(name, Some(Box::new(asked))))
             }
-            (Some(Err(source)), _) => Err(ImageError::Registry { name, source }),
+            (Some(Err(e)), _) => Err(ImageError::Registry { name, source: Box::new(e) }),
             (None, None) => Err(self.not_found(name, None)),
         }
     }
 
     /// The image as the store has it, and whether it is for `platform`.
     fn stored(&self, name: &Reference, platform: &Platform) -> Result<Option<(Image, bool)>, ImageError> {
-        let failed = |source: crate::store::Error| ImageError::Store { name: name.familiar(), source };
+        let failed = |e| ImageError::Store { name: name.familiar(), source: Box::new(e) };
         let target = match (self.store.resolve(name).map_err(failed)?, name.digest) {
             (Some(target), _) => Some(target),
             (None, Some(digest)) => self.store.document(digest).map_err(failed)?,
@@ -175,7 +175,7 @@ impl Images<'_> {
         }
     }
 
-    fn not_found(&self, name: String, asked: Option<crate::registry::Error>) -> ImageError {
+    fn not_found(&self, name: String, asked: Option<Box<crate::registry::Error>>) -> ImageError {
         let similar = match self.store.find(&name) {
             Err(crate::store::Error::NoSuchImage { similar, .. }) => similar,
             _ => None,
@@ -185,7 +185,7 @@ impl Images<'_> {
 
     /// An image in a layout: its documents come into the store, so that the image built on it is whole there.
     fn layout(&self, at: &str, platform: &Platform) -> Result<BaseImage, ImageError> {
-        let failed = |source: crate::store::Error| ImageError::Store { name: format!("oci-layout://{at}"), source };
+        let failed = |e| ImageError::Store { name: format!("oci-layout://{at}"), source: Box::new(e) };
         let (layout, target) = open_layout(at).map_err(failed)?;
         let image = Image::read(&layout, &target, platform).map_err(|e| failed(e.into()))?;
         Ok(image.into())

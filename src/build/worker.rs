@@ -111,7 +111,10 @@ impl<'a> Worker<'a> {
 
     fn perform(&self, step: &Step, inputs: &[Arc<State>], tell: &dyn Fn(Message)) -> Result<(), StepError> {
         let (parts, why) = match self.look_up(step, inputs)? {
-            Look::Hit(state) => return Ok(self.found(step, state, tell)),
+            Look::Hit(state) => {
+                self.found(step, state, tell);
+                return Ok(());
+            }
             Look::Miss(parts, why) => (parts, why),
         };
         let key = parts.key();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::time::Timestamp;
 use crate::build::{Event, Observer};
 use crate::cache::Miss;
-use crate::plan::{Base, Plan, Step, StepId, StepKind, StepMeta};
+use crate::dockerfile::{self, Source};
+use crate::oci::platform::Platform;
+use crate::plan::{self, Configs, Options, Plan, Planned, StepId};
 
 use super::json::Json;
 use super::plain::Plain;
@@ -16,20 +17,11 @@ const MAKE: StepId = StepId(1);
 const TEST: StepId = StepId(2);
 
 fn plan() -> Arc<Plan> {
-    let names = ["[1/3] FROM busybox", "[2/3] RUN make \\\n  all", "[3/3] RUN test \x1b[31m"];
-    let step = |(i, name): (usize, &&str)| Step {
-        id: StepId(i as u32),
-        kind: StepKind::Base(Base::Scratch),
-        inputs: (i > 0).then(|| StepId(i as u32 - 1)).into_iter().collect(),
-        meta: StepMeta { name: (*name).to_owned(), no_cache: false, stage: 0, slot: format!("0/{i}"), origin: None },
-    };
-    Arc::new(Plan {
-        steps: names.iter().enumerate().map(step).collect(),
-        stages: Vec::new(),
-        target: 0,
-        created: Timestamp::EPOCH,
-        clamp: None,
-    })
+    let text = "FROM scratch\nRUN make \\\n  all\nRUN test \x1b[31m\n";
+    let dockerfile = dockerfile::parse(&Source::new("Dockerfile", text)).expect("a Dockerfile");
+    let options = Options::new(Platform::host());
+    let Ok(Planned::Done(plan)) = plan::plan(&dockerfile, &options, &Configs::new()) else { panic!("a plan") };
+    Arc::new(*plan)
 }
 
 fn events() -> Vec<Event> {
@@ -65,7 +57,7 @@ fn plain_is_one_fact_a_line_o70_r12_s99() {
     let want = "\
 resolving busybox:latest
 [1/3] fetching 2.2 MB
-CACHED [1/3] FROM busybox
+CACHED [1/3] FROM scratch
 note: layers are copied, not mounted (overlay: not permitted)
 [2/3] RUN make \\ all
 [2/3] why: build argument V changed

@@ -66,7 +66,7 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
     };
     match error {
         ImageError::NotFound { asked, similar, .. } => {
-            let kind = asked.as_ref().map_or(Kind::Build, of_registry);
+            let kind = asked.as_deref().map_or(Kind::Build, of_registry);
             let hint = match (similar, asked) {
                 (Some(similar), _) => format!("the store has {similar}; `kiln images` lists everything"),
                 (None, None) => "--pull never uses only images of the store; `kiln pull` fetches one".to_owned(),

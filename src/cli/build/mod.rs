@@ -90,7 +90,7 @@ struct Build<'a> {
 /// Where a build took place.
 enum Ended {
     /// In this process.
-    Here(Outcome),
+    Here(Box<Outcome>),
     /// In another, as root of a user namespace; this is its exit code.
     Inside(u8),
 }
@@ -144,7 +144,7 @@ impl Build<'_> {
             context.tree.save().map_err(|e| Failure::from_error(Kind::Host, &e))?;
         }
         match built {
-            Ok(outcome) => Ok(Ended::Here(outcome)),
+            Ok(outcome) => Ok(Ended::Here(Box::new(outcome))),
             Err(error) => Err(Failure::of_build(&error, &self.resolved.plan, &self.read.dockerfile)),
         }
     }

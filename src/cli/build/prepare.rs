@@ -77,10 +77,7 @@ fn secrets(request: &BuildRequest) -> Result<BTreeMap<String, Vec<u8>>, Failure>
     for (id, from) in &request.secrets {
         let bytes = match from {
             SecretFrom::Value(bytes) => bytes.clone(),
-            SecretFrom::File(path) => {
-                let wrong = |e: std::io::Error| Failure::usage(format!("--secret {id}: {}: {e}", path.display()));
-                std::fs::read(path).map_err(wrong)?
-            }
+            SecretFrom::File(path) => fs::read(path).map_err(|e| Failure::usage(format!("--secret {id}: {e}")))?,
         };
         secrets.insert(id.clone(), bytes);
     }
