@@ -1,11 +1,11 @@
-//! Where chains start: the layers of an image, nothing, or a directory.
+//! Where chains start: the layers of an image.
 
 use std::sync::Arc;
 
 use crate::cache::{KeyParts, Miss};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Descriptor;
-use crate::plan::{Base, ImageRequest, Step};
+use crate::plan::{ImageRequest, Step};
 
 use super::builder::Message;
 use super::chain::State;
@@ -16,28 +16,23 @@ use super::{StepError, keys};
 
 impl Worker<'_> {
     /// An image is a hit if every layer's blob is stored.
-    pub(super) fn look_up_base(&self, base: &Base) -> Result<Look, StepError> {
-        match base {
-            Base::Scratch => Ok(Look::Hit(State::base(keys::base(&[]), []))),
-            Base::Image(request) => {
-                let image = self.base_image(request)?;
-                if self.missing(image)?.is_empty() {
-                    Ok(Look::Hit(image_state(image)))
-                } else {
-                    let mut parts = KeyParts::new();
-                    parts.add("base image", image.manifest.digest.to_string().as_bytes());
-                    Ok(Look::Miss(parts, Miss::NoRecord))
-                }
-            }
-            Base::Context(name) => self.look_up_context(name),
+    pub(super) fn look_up_image(&self, request: &ImageRequest) -> Result<Look, StepError> {
+        let image = self.base_image(request)?;
+        if self.missing(image)?.is_empty() {
+            return Ok(Look::Hit(image_state(image)));
         }
+        let mut parts = KeyParts::new();
+        parts.add("base image", image.manifest.digest.to_string().as_bytes());
+        Ok(Look::Miss(parts, Miss::NoRecord))
     }
 
-    /// Fetches what is missing of an image.
-    pub(super) fn make_base(&self, step: &Step, base: &Base, tell: &dyn Fn(Message)) -> Result<Arc<State>, StepError> {
-        let Base::Image(request) = base else {
-            unreachable!("only images have something to fetch");
-        };
+    /// Fetches what is missing of an image. Ok: every layer's blob is stored.
+    pub(super) fn fetch_image(
+        &self,
+        step: &Step,
+        request: &ImageRequest,
+        tell: &dyn Fn(Message),
+    ) -> Result<Arc<State>, StepError> {
         let image = self.base_image(request)?;
         let missing = self.missing(image)?;
         let bytes = missing.iter().map(|blob| blob.size).sum();

@@ -92,7 +92,11 @@ impl Builder<'_> {
         for step in &worker.plan.steps {
             let inputs: Option<Vec<Arc<State>>> = step.inputs.iter().map(|i| states[i.index()].clone()).collect();
             let Some(inputs) = inputs else { continue };
-            let look = worker.look_up(step, &inputs).map_err(|e| worker.located(step.id, e))?;
+            let look = match worker.look_up(step, &inputs) {
+                // To know its key, files of a layer must be unpacked: not in a sweep.
+                Err(StepError::Build(Error::Cold)) if !self.settings.warm_only => continue,
+                other => other.map_err(|e| worker.located(step.id, e))?,
+            };
             if let Look::Hit(state) = look {
                 states[step.id.index()] = Some(state);
                 observer.event(&Event::Cached(step.id));

@@ -57,9 +57,9 @@ pub enum StepError {
     /// The command never ran.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
-    /// This kind of step cannot be executed yet.
-    #[error("{0} cannot be executed yet")]
-    Unready(&'static str),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(Box<super::copy::Error>),
     /// A mount could not be prepared.
     #[error("mount {target}: {why}")]
     Mount {
@@ -79,6 +79,12 @@ pub enum StepError {
     /// Anything of [`Error`] that happened inside a step.
     #[error(transparent)]
     Build(#[from] Error),
+}
+
+impl From<super::copy::Error> for StepError {
+    fn from(e: super::copy::Error) -> Self {
+        StepError::Copy(Box::new(e))
+    }
 }
 
 impl From<crate::store::Error> for StepError {

@@ -17,6 +17,13 @@ pub(super) fn base(chain: &[crate::base::digest::DiffId]) -> StepKey {
     parts.key()
 }
 
+/// The parts of a FROM of a context whose files have the digest `files`.
+pub(super) fn context(files: Sha256) -> KeyParts {
+    let mut parts = KeyParts::new();
+    parts.add_digest("the files of the context", files);
+    parts
+}
+
 /// The parts of a RUN; `mounts[i]` is the digest of what `run.mounts[i]` shows, where it shows files.
 pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>]) -> KeyParts {
     let Run { argv, env, args, proxy: _, user, cwd, mounts: shapes, network, security, files, hostname, platform } =

@@ -21,7 +21,7 @@ use crate::sandbox::{self, Source, Spec};
 
 use super::chain::State;
 use super::worker::Worker;
-use super::{Error, StepError};
+use super::{Error, StepError, copy};
 
 /// Mode of a heredoc script (P-17).
 const SCRIPT_MODE: u32 = 0o755;
@@ -44,7 +44,7 @@ impl Worker<'_> {
         inputs: &[Arc<State>],
         spec: &mut Spec,
     ) -> Result<Held, StepError> {
-        let caches = self.lock_caches(run)?;
+        let caches = self.lock_caches(step, run, inputs)?;
         for (number, mount) in run.mounts.iter().enumerate() {
             let (source, readonly) = match mount {
                 Mount::Bind { from, source, writable, .. } => {
@@ -53,7 +53,6 @@ impl Worker<'_> {
                 Mount::Cache { source, read_only, .. } => {
                     let data = caches.iter().find(|c| c.number == number).map(|c| c.data.clone());
                     let data = data.expect("every cache mount was locked");
-                    self.seed(mount, &data, step, inputs)?;
                     let subpath = PathBuf::from(source.trim_start_matches('/'));
                     (Source::Inside { root: data, subpath, no_symlinks: true }, *read_only)
                 }
@@ -127,7 +126,7 @@ impl Worker<'_> {
             CopyFrom::Context(name) => {
                 let hidden = self.scratch_dir(step, &format!("mount-{number}-hidden"))?;
                 let context = self.context(name)?;
-                if self.hide_ignored(context, source, &hidden)? || writable {
+                if copy::hide_ignored(&context.tree, &context.dir, source, &hidden)? || writable {
                     vec![context.dir.clone(), hidden]
                 } else {
                     return Ok(Source::Inside { root: context.dir.clone(), subpath, no_symlinks: false });
@@ -147,7 +146,7 @@ impl Worker<'_> {
     }
 
     /// Locks the caches that `run` mounts.
-    fn lock_caches(&self, run: &Run) -> Result<Vec<Cache>, StepError> {
+    fn lock_caches(&self, step: &Step, run: &Run, inputs: &[Arc<State>]) -> Result<Vec<Cache>, StepError> {
         let mut wanted: Vec<(PathBuf, usize, &Mount, &str, Sharing)> = run
             .mounts
             .iter()
@@ -167,7 +166,13 @@ impl Worker<'_> {
                     let lock = fs::open(&dir)?;
                     locked.push(Cache { number, dir, data, lock });
                 }
-                None => locked.push(self.lock_cache(dir, number, mount, id, sharing)?),
+                None => {
+                    let fill = |data: &Path| match mount.from() {
+                        Some(from) => self.seed(from, data, step, inputs),
+                        None => Ok(()),
+                    };
+                    locked.push(self.lock_cache(dir, number, mount, id, sharing, &fill)?);
+                }
             }
         }
         Ok(locked)
@@ -180,6 +185,7 @@ impl Worker<'_> {
         mount: &Mount,
         id: &str,
         sharing: Sharing,
+        fill: &dyn Fn(&Path) -> Result<(), StepError>,
     ) -> Result<Cache, StepError> {
         for instance in 0.. {
             let place = dir.join(instance.to_string());
@@ -193,7 +199,7 @@ impl Worker<'_> {
                 };
                 match tried {
                     Ok(()) => {
-                        let data = create_cache(&place, mount, id)?;
+                        let data = create_cache(&place, mount, id, fill)?;
                         return Ok(Cache { number, dir, data, lock });
                     }
                     Err(std::fs::TryLockError::WouldBlock) if sharing == Sharing::Private => break,
@@ -222,8 +228,13 @@ struct Cache {
     lock: File,
 }
 
-/// Makes the cache's root with its mode and owner, once (M-9).
-fn create_cache(place: &Path, mount: &Mount, id: &str) -> Result<PathBuf, StepError> {
+/// Makes the cache with its mode, owner and first content, once (M-8, M-9).
+fn create_cache(
+    place: &Path,
+    mount: &Mount,
+    id: &str,
+    fill: &dyn Fn(&Path) -> Result<(), StepError>,
+) -> Result<PathBuf, StepError> {
     let data = place.join("data");
     if data.exists() {
         return Ok(data);
@@ -233,6 +244,7 @@ fn create_cache(place: &Path, mount: &Mount, id: &str) -> Result<PathBuf, StepEr
     // Two shared holders may both find it missing: whoever renames first makes it.
     let draft = place.join(format!("data-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir(&draft, 0o700)?;
+    fill(&draft)?;
     let owned = std::os::unix::fs::chown(&draft, Some(*uid), Some(*gid))
         .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(*mode)));
     owned.map_err(|e| FsError::new("set mode and owner of", &draft, e))?;

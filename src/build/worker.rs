@@ -14,7 +14,7 @@ use crate::base::digest::{DiffId, StepKey};
 use crate::cache::{KeyParts, Local, Miss, Record, Slot};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Layer;
-use crate::plan::{Plan, Step, StepId, StepKind};
+use crate::plan::{Base, Plan, Step, StepId, StepKind};
 use crate::sandbox::{Cancel, Launcher};
 use crate::snapshot::Layers;
 use crate::store::Scratch;
@@ -23,7 +23,7 @@ use super::builder::{Builder, Message};
 use super::chain::{Link, Sealed, State, Stopped};
 use super::event::Event;
 use super::promise::Promise;
-use super::{Error, StepError, keys};
+use super::{Error, StepError, copy, keys};
 
 /// What a lookup gives.
 pub(super) enum Look {
@@ -44,6 +44,8 @@ pub(super) struct Worker<'a> {
     cache: Local,
     /// Steps being made now: another step with the same key waits instead of doing it twice.
     in_flight: Mutex<BTreeMap<StepKey, Promise<()>>>,
+    /// What COPYs select of contexts, between looking up and executing.
+    pub(super) selected: Mutex<BTreeMap<StepId, copy::Prepared<'a>>>,
     /// Directories that RUNs filled and their layers: given to `layers/` when nobody mounts them any more.
     fresh: Mutex<Vec<(DiffId, PathBuf)>>,
 }
@@ -59,6 +61,7 @@ impl<'a> Worker<'a> {
             stop: builder.cancel,
             cache: Local::new(&builder.store.root().join("cache")),
             in_flight: Mutex::default(),
+            selected: Mutex::default(),
             fresh: Mutex::default(),
             scratch,
         })
@@ -76,7 +79,9 @@ impl<'a> Worker<'a> {
     /// Looks for the result of `step`, whose inputs are `inputs`.
     pub(super) fn look_up(&self, step: &Step, inputs: &[Arc<State>]) -> Result<Look, StepError> {
         let parts = match &step.kind {
-            StepKind::Base(base) => return self.look_up_base(base),
+            StepKind::Base(Base::Scratch) => return Ok(Look::Hit(State::base(keys::base(&[]), []))),
+            StepKind::Base(Base::Image(request)) => return self.look_up_image(request),
+            StepKind::Base(Base::Context(name)) => keys::context(self.context_digest(name, "/")?),
             StepKind::Run(run) => keys::run(run, inputs[0].key, &self.mount_digests(run, step, inputs)?),
             StepKind::Copy(copy) => {
                 let files = self.copy_digest(copy, step, inputs)?;
@@ -90,7 +95,10 @@ impl<'a> Worker<'a> {
         match self.recorded(&parts)? {
             Some(layer) => {
                 self.remember(step, parts.key())?;
-                Ok(Look::Hit(State::over(&inputs[0], parts.key(), Link::stored(layer))))
+                Ok(Look::Hit(match inputs.first() {
+                    Some(parent) => State::over(parent, parts.key(), Link::stored(layer)),
+                    None => context_state(layer),
+                }))
             }
             None => {
                 let why = self.explain(step, &parts)?;
@@ -133,11 +141,16 @@ impl<'a> Worker<'a> {
             tell(Message::Ready(step.id, Arc::clone(state)));
         };
         match &step.kind {
-            StepKind::Base(base) => {
-                let state = self.make_base(step, base, tell)?;
-                finished(&state);
+            StepKind::Base(Base::Image(request)) => {
+                finished(&self.fetch_image(step, request, tell)?);
                 Ok(())
             }
+            StepKind::Base(Base::Context(name)) => {
+                let made = self.context_layer(name, step)?;
+                finished(&context_state(self.keep(step, parts, made)?.layer));
+                Ok(())
+            }
+            StepKind::Base(Base::Scratch) => unreachable!("nothing is always there"),
             StepKind::Run(run) => {
                 let ran = self.run(step, run, inputs, tell)?;
                 let (link, sealed) = Link::packing(ran.prepared.fresh());
@@ -152,13 +165,13 @@ impl<'a> Worker<'a> {
                 packed.map(drop)
             }
             StepKind::Copy(copy) => {
-                let made = self.copy(step, copy, inputs)?;
+                let made = self.copy(copy, step, inputs, &|event| tell(Message::Event(event)))?;
                 let sealed = self.keep(step, parts, made)?;
                 finished(&State::over(&inputs[0], key, Link::made(sealed)));
                 Ok(())
             }
             StepKind::Workdir(workdir) => {
-                let made = self.workdir(step, workdir, &inputs[0])?;
+                let made = self.workdir(step, workdir, &inputs[0], &|event| tell(Message::Event(event)))?;
                 let sealed = self.keep(step, parts, made)?;
                 finished(&State::over(&inputs[0], key, Link::made(sealed)));
                 Ok(())
@@ -245,6 +258,11 @@ impl<'a> Worker<'a> {
         self.cache.remember(&self.slot(step), key)?;
         Ok(made)
     }
+}
+
+/// A bottom of one layer.
+fn context_state(layer: Layer) -> Arc<State> {
+    State::base(keys::base(&[layer.diff_id]), [layer])
 }
 
 /// Ends a claim when its holder is done, however.

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::base::digest::DiffId;
 use crate::base::{fs, publish};
-use crate::layer::Tree;
+use crate::layer::{self, Form, Tree};
 use crate::oci::blob::BlobSource;
 use crate::oci::descriptor::Layer;
 
@@ -37,6 +37,11 @@ impl<'a> Layers<'a> {
         self.method.get_or_init(|| method);
     }
 
+    /// It was settled how roots are made.
+    pub fn is_settled(&self) -> bool {
+        self.method.get().is_some()
+    }
+
     /// How roots are made here.
     pub fn method(&self) -> Method {
         *self.method.get().expect("the method is settled before anything runs")
@@ -44,7 +49,7 @@ impl<'a> Layers<'a> {
 
     /// Where the files of a layer are once [`Layers::unpack`] returned.
     pub fn path(&self, diff_id: DiffId) -> PathBuf {
-        self.dir.join(diff_id.hex()).join("fs")
+        self.beside(diff_id, name(self.form()))
     }
 
     /// Ok: the files of every layer are at [`Layers::path`], verified against the diff-id. Layers that are there are
@@ -70,7 +75,10 @@ impl<'a> Layers<'a> {
         let tree = match stored {
             Some(tree) => Arc::new(tree),
             None => {
-                return Err(Error::Unready);
+                let blob = self.blobs.open(&layer.blob)?;
+                let tree = Arc::new(layer::read_tree(blob, layer.diff_id).map_err(|e| failed(layer, e))?);
+                self.write_tree(layer.diff_id, &tree)?;
+                tree
             }
         };
         self.remember(layer.diff_id, &tree);
@@ -106,8 +114,22 @@ impl<'a> Layers<'a> {
         }
     }
 
-    fn unpack_one(&self, _: &Layer) -> Result<(), Error> {
-        Err(Error::Unready)
+    fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let to = self.scratch.join(format!("unpack-{number}"));
+        fs::create_dir(&to, 0o755)?;
+        let blob = self.blobs.open(&layer.blob)?;
+        let tree = layer::unpack(blob, &to, layer.diff_id, self.form()).map_err(|e| failed(layer, e))?;
+        let tree = Arc::new(tree);
+        self.keep_tree(layer.diff_id, &tree)?;
+        self.adopt(layer.diff_id, &to)
+    }
+
+    fn form(&self) -> Form {
+        match self.method() {
+            Method::Overlay { userxattr } => Form::Overlay { userxattr },
+            Method::Copy => Form::Plain,
+        }
     }
 
     fn write_tree(&self, diff_id: DiffId, tree: &Tree) -> Result<(), Error> {
@@ -124,5 +146,18 @@ impl<'a> Layers<'a> {
 
     fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree));
+    }
+}
+
+fn failed(layer: &Layer, source: layer::Error) -> Error {
+    Error::Layer { diff_id: layer.diff_id, source }
+}
+
+/// What the directory is called that has a layer's files in this form.
+fn name(form: Form) -> &'static str {
+    match form {
+        Form::Overlay { userxattr: false } => "fs",
+        Form::Overlay { userxattr: true } => "fs-user",
+        Form::Plain => "fs-plain",
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! **Holds.** [`Layers`] keeps each layer unpacked in a directory of its own, in the form overlayfs wants for a lower
 //! layer, and its [`Tree`](crate::layer::Tree) beside it. [`Prepared`] is a writable root over a stack of them.
-//! **On disk.** `layers/<diff-id>/{fs,tree,segments}`; everything there can be derived from blobs and may be removed
+//! **On disk.** `layers/<diff-id>/{fs,tree,segments}` (`fs-user` where overlayfs keeps its attributes in `user.*`,
+//! `fs-plain` where there is no overlayfs); everything there can be derived from blobs and may be removed
 //! while nobody builds.
 //! **Order.** Unpack in scratch → verify the diff-id → rename. A directory that exists is whole.
 //! **Not here.** Mounting: the sandbox mounts in a namespace of its own. What changed in a root: `layer`.
@@ -35,9 +36,6 @@ pub enum Error {
     /// More layers than the kernel stacks.
     #[error("{0} layers are more than the {max} that overlayfs stacks", max = prepare::MAX_LOWERS)]
     TooMany(usize),
-    /// Unpacking is not there yet.
-    #[error("layers cannot be unpacked yet")]
-    Unready,
     /// The file system said no.
     #[error(transparent)]
     Fs(#[from] crate::base::fs::FsError),

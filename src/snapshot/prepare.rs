@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
-use crate::layer::MergedTree;
+use crate::layer::{MergedTree, copy_tree};
 
 use super::Error;
 
@@ -49,8 +49,10 @@ impl Prepared {
 
     /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first.
     pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
-        let _ = (merged, lowers, scratch);
-        Err(Error::Unready)
+        let dir = scratch.join("root");
+        fs::create_dir(&dir, 0o755)?;
+        copy_tree(merged, lowers, &dir).map_err(Error::Copy)?;
+        Ok(Self::Dir(dir))
     }
 
     /// A directory that can be a layer of the next step's overlay, if there is one.

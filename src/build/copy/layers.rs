@@ -18,7 +18,7 @@ pub trait LayerFiles: Sync {
 }
 
 /// Unpacked layers, bottom first, as [`MergedTree::layers`] counts them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LayerDirs(Vec<Root>);
 
 impl LayerDirs {

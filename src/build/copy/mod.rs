@@ -84,7 +84,7 @@ impl fmt::Display for Note {
 
 enum Held<'a> {
     Borrowed(&'a dyn SourceTree),
-    Owned(Box<dyn SourceTree + 'a>),
+    Owned(Box<dyn SourceTree + Send + 'a>),
 }
 
 /// One source of the instruction: what it means, and what is in that.

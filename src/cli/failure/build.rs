@@ -57,6 +57,7 @@ fn hints(error: &StepError) -> Vec<String> {
         StepError::Sandbox(e) => e.hint().map(str::to_owned),
         StepError::Image(e) => bases::describe(e).2,
         StepError::Mount { hint, .. } => hint.clone(),
+        StepError::Copy(e) => e.hint(),
         StepError::Exit { exit, .. } => status_hint(exit.code()).map(str::to_owned),
         other if storage_full(other) => Some(super::FREE_SPACE.to_owned()),
         _ => None,
