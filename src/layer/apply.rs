@@ -1,7 +1,7 @@
 //! A layer's blob unpacked into a directory of its own, or only read (S-30…S-44).
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use crate::base::digest::{ContentDigest, DiffId, Hasher};
@@ -64,7 +64,10 @@ pub fn unpack_within(
             return Ok(None);
         }
         let write = |file: &mut File| {
-            hash_to(content, |bytes| file.write_all(bytes).map_err(|e| system("write", &entry.path, e)))
+            let mut file = Holes { file, hole: 0 };
+            let digest = hash_to(content, |bytes| file.write(bytes).map_err(|e| system("write", &entry.path, e)))?;
+            file.finish().map_err(|e| system("write", &entry.path, e))?;
+            Ok(digest)
         };
         filler.file(&entry.path, &entry.meta, *replaces, write).map(Some)
     })?;
@@ -118,6 +121,34 @@ fn read(
     let (ledger, digest, _) = ahead::digested(plain, body)?;
     let got = DiffId(digest);
     if got == want { Ok(ledger) } else { Err(Error::DiffId { want, got }) }
+}
+
+/// A file that gets holes where there is nothing but zeros: an archive can promise any number of them (S-39).
+struct Holes<'a> {
+    file: &'a mut File,
+    /// Zeros not written yet.
+    hole: u64,
+}
+
+impl Holes<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= 4096 && bytes.iter().all(|&b| b == 0) {
+            self.hole += bytes.len() as u64;
+            return Ok(());
+        }
+        if self.hole > 0 {
+            self.file.seek_relative(std::mem::take(&mut self.hole) as i64)?;
+        }
+        self.file.write_all(bytes)
+    }
+
+    fn finish(self) -> io::Result<()> {
+        if self.hole == 0 {
+            return Ok(());
+        }
+        let end = self.file.stream_position()? + self.hole;
+        self.file.set_len(end)
+    }
 }
 
 fn hash_to(content: &mut dyn Read, mut write: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<ContentDigest, Error> {

@@ -79,7 +79,7 @@ fn list(top: &Path, dir: &Path, out: &mut String) {
         } else if meta.is_symlink() {
             writeln!(out, "{name} -> {}", at.read_link().unwrap().display()).unwrap();
         } else if meta.is_file() {
-            writeln!(out, "{name}={}", String::from_utf8_lossy(&std::fs::read(&at).unwrap())).unwrap();
+            writeln!(out, "{name}={}", String::from_utf8_lossy(&crate::base::fs::read(&at).unwrap())).unwrap();
         } else if meta.file_type().is_char_device() && meta.rdev() == 0 {
             writeln!(out, "{name} gone").unwrap();
         } else {
@@ -247,5 +247,22 @@ fn what_was_written_comes_back_and_is_copied_as_it_was() {
     }
     let root = crate::base::rooted::Root::open(second.path()).unwrap();
     let changes = tree_changes(&root, &merged, &(), None).unwrap();
+    assert!(changes.is_empty(), "{:?}", changes.entries());
+}
+
+#[test]
+fn directories_that_a_layer_only_implies_keep_what_lower_layers_say() {
+    let lower = archive(&["d:a", "d:a/b", "d:a/b/c"]);
+    let upper = archive(&["f:a/b/new=1", "f:z/.wh.gone="]);
+    let trees = [lower, upper].map(|tar| Arc::new(unpacked(&tar, Form::Plain).unwrap().1));
+    let merged = MergedTree::over(trees);
+    let dir = tempfile::tempdir().unwrap();
+    prepare_upper(&merged, dir.path()).unwrap();
+    assert_eq!(listing(dir.path()), "a/\na/b/\n");
+    for name in ["a", "a/b"] {
+        assert_eq!(dir.path().join(name).metadata().unwrap().mtime(), 7, "{name}");
+    }
+    let root = crate::base::rooted::Root::open(dir.path()).unwrap();
+    let changes = overlay_changes(&root, OverlayAttributes::User, &merged, &()).unwrap();
     assert!(changes.is_empty(), "{:?}", changes.entries());
 }

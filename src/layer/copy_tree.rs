@@ -69,3 +69,43 @@ fn copy(from: &mut File, to: &mut File, size: u64, path: &RelPath) -> Result<(),
     let got = io::copy(from, to).map_err(|e| system("copy", path, e))?;
     if got == size { Ok(()) } else { Err(Error::Changed { path: path.clone(), promised: size, got }) }
 }
+
+/// Gives the empty upper directory of an overlay over all of `merged` what the lower directories cannot say: the
+/// metadata of `/`, and of directories that a layer names only by what is in them. Unpacked, such a layer has them with
+/// mode 0755, which would hide what the layers below say.
+///
+/// Ok: an overlay with this upper looks as `merged` does, and has no changes.
+pub fn prepare_upper(merged: &MergedTree, upper: &Path) -> Result<(), Error> {
+    let mut filler = Filler::new(upper, None)?;
+    let mut dirs: BTreeMap<RelPath, &Meta> = BTreeMap::new();
+    for (number, layer) in merged.layers().iter().enumerate().skip(1) {
+        let mut last = RelPath::root();
+        for entry in layer.entries() {
+            let Some(parent) = entry.path.parent().filter(|p| *p != last) else { continue };
+            last = parent;
+            let mut up = Some(last.clone());
+            while let Some(dir) = up.filter(|d| !d.is_root() && layer.get(d).is_none()) {
+                up = dir.parent();
+                let described = merged.get(&dir).filter(|f| f.is_dir() && f.layer.is_some_and(|l| l < number));
+                let Some(found) = described else { continue };
+                let mut above = dir.parent();
+                while let Some(path) = above.filter(|p| !p.is_root()) {
+                    above = path.parent();
+                    if let Some(found) = merged.get(&path) {
+                        dirs.insert(path, found.meta());
+                    }
+                }
+                dirs.insert(dir, found.meta());
+            }
+        }
+    }
+    let root = merged.get(&RelPath::root()).filter(|f| f.layer.is_some());
+    dirs.extend(root.map(|found| (RelPath::root(), found.meta())));
+    for (path, meta) in &dirs {
+        filler.put(path, &Kind::Dir, meta, false)?;
+    }
+    for (path, meta) in dirs.iter().rev() {
+        filler.seal(path, Some(meta))?;
+    }
+    Ok(())
+}

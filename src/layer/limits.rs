@@ -11,6 +11,8 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of one entry's extended headers (long names, attributes, sparse map).
     pub header_bytes: u64,
+    /// Bytes of global extended headers, which every entry has to be read with.
+    pub global_bytes: u64,
     /// Bytes of names, link targets and attributes that one layer may make us remember, directories that it only
     /// implies included.
     pub tree_bytes: u64,
@@ -34,6 +36,7 @@ impl Default for Limits {
             path_bytes: 4096,
             depth: 1024,
             header_bytes: 1 << 20,
+            global_bytes: 16 << 10,
             tree_bytes: 1 << 30,
             total_bytes: 1 << 37,
             // Deflate cannot reach it; a zstd stream that does is made to.

@@ -116,9 +116,8 @@ impl MergedTree {
             let before = self.lower_bound(&old[cursor..], path);
             new.extend_from_slice(&old[cursor..cursor + before]);
             cursor += before;
-            if !entry.kind.is_marker() || entry.kind == Kind::Opaque {
-                self.imply_parents(&mut new, path);
-            }
+            // Also for a whiteout of nothing: unpacked it stands in a directory.
+            self.imply_parents(&mut new, path);
             let here = old.get(cursor).filter(|n| self.path_of(**n) == path).copied();
             let below = cursor + old[cursor..].partition_point(|n| is_within(self.path_of(*n), path));
             let node = Node { layer: number, index: index as u32 };
@@ -178,6 +177,12 @@ impl MergedTree {
         let Ok(path) = RelPath::parse(path) else { return };
         new.push(Node { layer: IMPLIED, index: self.implied.len() as u32 });
         self.implied.push(Entry::new(path, Kind::Dir, Meta::with_mode(0o755)));
+    }
+
+    /// The lowest layer that anything shows of: one that is opaque at its root hides all below, which overlayfs does not
+    /// know of a lower directory's root.
+    pub fn bottom(&self) -> usize {
+        self.layers.iter().rposition(|layer| layer.is_opaque(&RelPath::root())).unwrap_or(0)
     }
 
     /// What is visible at `path`, symlinks not followed. The root always is.
@@ -356,6 +361,7 @@ mod tests {
                 &["/a@0", "/a/sub@0", "/a/sub/z@0", "/a/x@0", "/a/y@0", "/a-b@1", "/a-b/q@1", "/s@0"],
             ),
             (&["o:"], &[]),
+            (&["w:q/x"], &["/a@0", "/a/sub@0", "/a/sub/z@0", "/a/x@0", "/a/y@0", "/a-b@0", "/q!", "/s@0"]),
             (
                 &["f:n/m/o"],
                 &["/a@0", "/a/sub@0", "/a/sub/z@0", "/a/x@0", "/a/y@0", "/a-b@0", "/n!", "/n/m!", "/n/m/o@1", "/s@0"],

@@ -38,12 +38,14 @@ mod apply_tests;
 #[cfg(test)]
 mod changes_tests;
 #[cfg(test)]
+mod tar_read_tests;
+#[cfg(test)]
 mod writer_tests;
 
 pub use apply::{Form, read_tree, read_tree_within, unpack, unpack_within};
 pub use changes::{Baseline, Changes, LowerFiles, OverlayAttributes, overlay_changes, tree_changes};
 pub use compress::Compression;
-pub use copy_tree::copy_tree;
+pub use copy_tree::{copy_tree, prepare_upper};
 pub use decompress::{Format, decompress};
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
 pub use error::Error;

@@ -126,7 +126,7 @@ impl<R: Read> TarReader<R> {
                     // An empty value takes a global record back.
                     self.globals.retain(|_, value| !value.is_empty());
                     let held: usize = self.globals.iter().map(|(k, v)| k.len() + v.len()).sum();
-                    self.limit("bytes of global headers", held as u64, self.limits.header_bytes)?;
+                    self.limit("bytes of global headers", held as u64, self.limits.global_bytes)?;
                     // Global headers belong to no entry: they do not add up with the next one's.
                     extra.bytes = extra.local.len() as u64;
                 }
