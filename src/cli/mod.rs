@@ -20,6 +20,7 @@ mod check;
 mod failure;
 mod history;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod locate;
@@ -84,6 +85,7 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::History(args) => history::run(&args, session),
         Command::Tag(args) => names::tag(&args, session),
         Command::Rmi(args) => names::rmi(&args, session),
+        Command::Import(args) => import::run(&args, session),
         Command::Pull(args) => pull::run(&args, session),
         Command::Save(args) => save::run(&args, session),
         Command::Info(args) => info::run(&args, session),

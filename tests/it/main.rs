@@ -13,3 +13,4 @@ mod support;
 mod harness;
 mod images;
 mod sandbox;
+mod store;

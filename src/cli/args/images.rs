@@ -97,6 +97,30 @@ pub(in crate::cli) struct RmiArgs {
     pub(in crate::cli) force: bool,
 }
 
+/// Arguments of `kiln import`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ImportArgs {
+    /// A tar archive in any compression, a directory, or - for an archive on standard input
+    #[arg(value_name = "TAR|DIR|-")]
+    pub(in crate::cli) source: PathBuf,
+
+    /// The image's name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(in crate::cli) name: Reference,
+
+    /// A Dockerfile instruction that changes the config: CMD, ENV, USER, …
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(in crate::cli) change: Vec<String>,
+
+    /// A comment for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(in crate::cli) message: Option<String>,
+
+    /// What it runs on [default: this machine]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(in crate::cli) platform: Option<Platform>,
+}
+
 /// Arguments of `kiln pull`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PullArgs {

@@ -14,7 +14,7 @@ mod images;
 
 pub(super) use build::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
 pub(super) use images::{
-    ArchiveFormat, HistoryArgs, ImagesArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
+    ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };
 
 /// Builds container images from Dockerfiles without a daemon.
@@ -55,6 +55,8 @@ pub(super) enum Command {
     Tag(TagArgs),
     /// Take names away, or forget images.
     Rmi(RmiArgs),
+    /// Make a base image of a root file system.
+    Import(ImportArgs),
     /// Fetch an image from a registry.
     Pull(PullArgs),
     /// Write an image to an archive.

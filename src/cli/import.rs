@@ -1,0 +1,136 @@
+//! `kiln import`: a root file system becomes a base image.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::base::fs::{self, FsError};
+use crate::base::rooted::Root;
+use crate::base::time::Timestamp;
+use crate::dockerfile::{self, Diagnostic, Instruction, Severity, Source};
+use crate::layer::{self, Compression, LayerWriter, Limits, MergedTree, WriteOptions};
+use crate::oci::config::{History, ImageConfig};
+use crate::oci::descriptor::{CONFIG, Descriptor, Layer, MANIFEST};
+use crate::oci::manifest::Manifest;
+use crate::oci::platform::Platform;
+use crate::plan::{self, Options, Planned};
+use crate::store::Store;
+
+use super::Session;
+use super::args::ImportArgs;
+use super::failure::{Done, Failure, SUCCESS};
+
+/// Takes a tar archive (in any compression, or on standard input) or a directory in as an image of one layer. Ok: it is
+/// stored and has its name. The archive's bytes and times stay; equal file systems give equal images. A directory is
+/// read with the owners its files have; without root, in a user namespace, whose ids are the image's.
+pub(super) fn run(args: &ImportArgs, session: &mut Session<'_>) -> Done {
+    if args.name.digest.is_some() {
+        return Err(Failure::usage(format!("{}: an image that is made has no digest yet", args.name.familiar())));
+    }
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let mut config = configure(args, platform)?;
+    let from_stdin = args.source.as_os_str() == "-";
+    let dir = !from_stdin && is_dir(&args.source)?;
+    if dir && let Some(code) = session.as_root()? {
+        return Ok(code);
+    }
+    let store = session.store()?;
+    let _building = store.share()?;
+    let layer = if dir {
+        session.announce_single_id();
+        take_dir(&store, &args.source)?
+    } else if from_stdin {
+        take_archive(&store, std::io::stdin(), Path::new("standard input"))?
+    } else {
+        take_archive(&store, fs::open(&args.source)?, &args.source)?
+    };
+    config.rootfs.diff_ids = vec![layer.diff_id];
+    let config = store.put(CONFIG, &config.to_bytes())?;
+    let manifest = store.put(MANIFEST, &Manifest::new(config, vec![layer.blob]).to_bytes())?;
+    store.tag(std::slice::from_ref(&args.name), &manifest)?;
+    session.console.data(format_args!("{}", manifest.digest))?;
+    Ok(SUCCESS)
+}
+
+/// The image's config: that of a Dockerfile `FROM scratch` with the changes as its instructions.
+fn configure(args: &ImportArgs, platform: Platform) -> Result<ImageConfig, Failure> {
+    let mut text = String::from("FROM scratch\n");
+    for change in &args.change {
+        text.push_str(change.trim_end());
+        text.push('\n');
+    }
+    let source = Source::new("--change", text);
+    let wrong = |found: Vec<Diagnostic>| {
+        let first = found.into_iter().find(|d| d.severity == Severity::Error);
+        Failure::usage(format!("--change: {}", first.map(|d| d.message).unwrap_or_default()))
+    };
+    let parsed = dockerfile::parse(&source).map_err(wrong)?;
+    for instruction in parsed.stages.iter().flat_map(|stage| &stage.instructions) {
+        match &instruction.node {
+            Instruction::Add(_) | Instruction::Copy(_) | Instruction::Run(_) | Instruction::Arg(_) => {
+                let keyword = instruction.node.keyword();
+                return Err(Failure::usage(format!("--change: {keyword} changes no config"))
+                    .hint("build on the imported image with a Dockerfile"));
+            }
+            _ => {}
+        }
+    }
+    if parsed.stages.len() != 1 {
+        return Err(Failure::usage("--change: FROM changes no config"));
+    }
+    let planned = plan::plan(&parsed, &Options::new(platform), &plan::Configs::new()).map_err(wrong)?;
+    let Planned::Done(plan) = planned else {
+        return Err(Failure::usage("--change: it names other images"));
+    };
+    let mut config = plan.image.config;
+    let created = Timestamp::EPOCH;
+    config.created = Some(created);
+    let comment = args.message.clone().unwrap_or_else(|| "imported".to_owned());
+    config.history = vec![History {
+        created: Some(created),
+        created_by: Some("kiln import".to_owned()),
+        comment: Some(comment),
+        ..History::default()
+    }];
+    for entry in plan.image.history {
+        config.history.push(History {
+            created: Some(created),
+            created_by: Some(entry.created_by),
+            author: entry.author,
+            comment: Some(entry.comment),
+            empty_layer: true,
+        });
+    }
+    Ok(config)
+}
+
+fn is_dir(path: &Path) -> Result<bool, Failure> {
+    let metadata = std::fs::metadata(path).map_err(|e| FsError::new("open", path, e))?;
+    Ok(metadata.is_dir())
+}
+
+fn take_archive(store: &Store, from: impl Read + Send, path: &Path) -> Result<Layer, Failure> {
+    let draft = store.draft_blob()?;
+    let packed = layer::repack(from, draft, Compression::default(), &Limits::default());
+    let (draft, packed) = packed.map_err(|e| unusable(path, &e))?;
+    draft.finish(packed.blob, packed.size)?;
+    let blob = Descriptor::new(packed.media_type, packed.blob, packed.size);
+    Ok(Layer { diff_id: packed.diff_id, blob })
+}
+
+fn take_dir(store: &Store, path: &Path) -> Result<Layer, Failure> {
+    let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
+    let nothing = MergedTree::new();
+    let changes = layer::tree_changes(&root, &nothing, &(), None).map_err(|e| unusable(path, &e))?;
+    let mut writer = LayerWriter::new(store.draft_blob()?, &WriteOptions::default());
+    changes.write_to(&mut writer).map_err(|e| unusable(path, &e))?;
+    let (draft, written) = writer.finish().map_err(|e| unusable(path, &e))?;
+    draft.finish(written.blob, written.size)?;
+    let blob = Descriptor::new(written.media_type, written.blob, written.size);
+    Ok(Layer { diff_id: written.diff_id, blob })
+}
+
+fn unusable(path: &Path, error: &layer::Error) -> Failure {
+    let mut failure = Failure::from_error(super::failure::Kind::Build, error);
+    failure.message = format!("import {}: {}", path.display(), failure.message);
+    failure
+}

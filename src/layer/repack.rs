@@ -1,0 +1,177 @@
+//! Somebody's tar archive as a layer, byte for byte.
+//!
+//! **Holds.** The layer's tar is the archive's own, decompressed: every kind of entry, attribute and time stays as it
+//! is. It is read through once as [`TarReader`] reads layers, so that what is stored can be unpacked again; names that a
+//! layer would take for deletions are refused, because they would come out as something else.
+//! **Order.** Equal tars give equal blobs, however they were compressed.
+
+use std::io::{self, Read, Write};
+
+use super::compress::{Compression, Pipeline};
+use super::decompress::decompress;
+use super::entry::RelPath;
+use super::error::Error;
+use super::limits::Limits;
+use super::segment::{SegmentIndex, TARGET};
+use super::tar_read::{Dialect, TarReader};
+use crate::base::digest::{BlobDigest, DiffId};
+
+/// An archive that was taken in to the end.
+#[derive(Clone, Debug)]
+pub struct Repacked {
+    /// Digest of the tar.
+    pub diff_id: DiffId,
+    /// Digest of the bytes that were written.
+    pub blob: BlobDigest,
+    /// How many bytes that were.
+    pub size: u64,
+    /// How long the tar is.
+    pub plain_size: u64,
+    /// The OCI media type.
+    pub media_type: &'static str,
+    /// How many files, directories and others it holds.
+    pub entries: u64,
+    /// Where which compressed segment lies.
+    pub segments: SegmentIndex,
+}
+
+/// Reads an archive in any compression to its end and writes it to `out` as a layer blob.
+pub fn repack<W: Write>(
+    from: impl Read + Send,
+    out: W,
+    compression: Compression,
+    limits: &Limits,
+) -> Result<(W, Repacked), Error> {
+    let (_, plain) = decompress(from, limits).map_err(Error::Stream)?;
+    let tee =
+        Tee { inner: plain, pipeline: Pipeline::new(out, compression, None, None), segment: Vec::new(), failed: None };
+    let mut reader = TarReader::new(tee, Dialect::Plain, limits.clone());
+    let mut entries = 0;
+    let walked = walk(&mut reader, &mut entries);
+    let mut tee = reader.into_inner();
+    if let Some(error) = tee.failed {
+        return Err(Error::Write(error));
+    }
+    walked?;
+    // Padding after the end mark; and a compressed stream shows only at its end whether it was whole.
+    let drained = io::copy(&mut tee, &mut io::sink());
+    if let Some(error) = tee.failed {
+        return Err(Error::Write(error));
+    }
+    drained.map_err(Error::Stream)?;
+    let media_type = tee.pipeline.media_type();
+    let done = tee.pipeline.finish(tee.segment).map_err(Error::Write)?;
+    let repacked = Repacked {
+        diff_id: done.diff_id,
+        blob: done.blob,
+        size: done.size,
+        plain_size: done.plain_size,
+        media_type,
+        entries,
+        segments: done.segments,
+    };
+    Ok((done.out, repacked))
+}
+
+fn walk<R: Read>(reader: &mut TarReader<R>, entries: &mut u64) -> Result<(), Error> {
+    while let Some(entry) = reader.next_entry()? {
+        *entries += 1;
+        if is_marker(&entry.path) {
+            let reason = "a layer cannot hold a name that begins with .wh.".to_owned();
+            return Err(Error::Entry { path: entry.path, reason });
+        }
+    }
+    if *entries == 0 {
+        return Err(Error::Malformed { entry: 0, reason: "there is nothing in it".to_owned() });
+    }
+    Ok(())
+}
+
+fn is_marker(path: &RelPath) -> bool {
+    path.as_bytes().split(|&b| b == b'/').any(|name| name.starts_with(b".wh."))
+}
+
+/// What is read also goes into the layer.
+struct Tee<R, W> {
+    inner: R,
+    pipeline: Pipeline<W>,
+    segment: Vec<u8>,
+    /// The layer could not be written: not the archive's fault.
+    failed: Option<io::Error>,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        let mut rest = &buf[..n];
+        while !rest.is_empty() {
+            // Full segments only: the bytes must not depend on how reads are sliced.
+            let take = rest.len().min(TARGET - self.segment.len());
+            self.segment.extend_from_slice(&rest[..take]);
+            rest = &rest[take..];
+            if self.segment.len() == TARGET {
+                let full = std::mem::take(&mut self.segment);
+                match self.pipeline.push(full) {
+                    Ok(empty) => self.segment = empty,
+                    Err(e) => {
+                        self.failed = Some(e);
+                        return Err(io::Error::other("the layer cannot be written"));
+                    }
+                }
+            }
+        }
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::digest::Sha256;
+
+    fn tar(names: &[&str], size: usize) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(size as u64);
+            header.set_mode(0o644);
+            header.set_mtime(7);
+            builder.append_data(&mut header, name, &vec![b'x'; size][..]).expect("append");
+        }
+        builder.into_inner().expect("archive")
+    }
+
+    #[test]
+    fn the_tar_stays_as_it_is_however_it_came() {
+        let plain = tar(&["a", "b"], 1_500_000);
+        let zstd = zstd::encode_all(&plain[..], 1).expect("zstd");
+        let mut results = Vec::new();
+        for archive in [&plain, &zstd] {
+            let (blob, done) =
+                repack(&archive[..], Vec::new(), Compression::default(), &Limits::default()).expect("repacked");
+            assert_eq!(done.diff_id.0, Sha256::of(&plain));
+            assert_eq!((done.blob.0, done.size), (Sha256::of(&blob), blob.len() as u64));
+            assert_eq!((done.entries, done.plain_size), (2, plain.len() as u64));
+            let mut back = Vec::new();
+            flate2::read::MultiGzDecoder::new(&blob[..]).read_to_end(&mut back).expect("gzip");
+            assert!(back == plain);
+            results.push(blob);
+        }
+        assert!(results[0] == results[1]);
+    }
+
+    #[test]
+    fn what_is_no_root_file_system_is_refused() {
+        let cut = tar(&["a"], 5000)[..3000].to_vec();
+        for (bad, why) in [
+            (tar(&["etc/.wh.passwd"], 1), "begins with .wh."),
+            (b"not a tar at all".to_vec(), "archive"),
+            (Vec::new(), "nothing in it"),
+            (vec![0; 1024], "nothing in it"),
+            (cut, "archive"),
+        ] {
+            let error = repack(&bad[..], Vec::new(), Compression::default(), &Limits::default()).expect_err(why);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `kiln import`: a root file system becomes a base image.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::env::fixture;
+use crate::support::{TestEnv, Tree};
+
+fn sh(dir: &Path, script: &str) {
+    let out = Command::new("sh").args(["-ec", script]).current_dir(dir).output().expect("run sh");
+    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A small root file system with what is easily lost on the way: links, modes, times, empty directories.
+fn rootfs(env: &TestEnv) -> std::path::PathBuf {
+    let root = env.context(
+        "-- bin/tool 4755 --\n#!/bin/sh\n-- etc/passwd --\nroot:x:0:0::/:/bin/sh\n-- etc/again = etc/passwd --\n\
+         -- tmp/ 1777 --\n-- var/empty/ 0700 --\n-- lib -> usr/lib --\n",
+    );
+    symlink("../../../outside", root.join("var/climber")).expect("symlink");
+    sh(&root, "mkfifo -m 0600 var/pipe; touch -h -d @1234567 etc/passwd lib; touch -d @99 var/empty");
+    root
+}
+
+#[test]
+fn an_imported_archive_is_the_archive_in_any_compression() {
+    let env = TestEnv::new();
+    let root = rootfs(&env);
+    sh(env.dir(), &format!("tar --numeric-owner -C {} -cf plain.tar .", root.display()));
+    sh(env.dir(), "gzip -k plain.tar; xz -k plain.tar; bzip2 -k plain.tar; zstd -q -k plain.tar 2>/dev/null || true");
+    let want = Tree::of_tar(fs::File::open(env.dir().join("plain.tar")).expect("open"));
+    let mut digests = std::collections::BTreeSet::new();
+    for suffix in ["", ".gz", ".xz", ".bz2", ".zst"] {
+        let file = format!("plain.tar{suffix}");
+        if env.dir().join(&file).exists() {
+            digests.insert(env.kiln(&["import", &file, "root:1"]).ok().trim().to_owned());
+        }
+    }
+    let plain = fs::read(env.dir().join("plain.tar")).expect("read");
+    digests.insert(env.kiln(&["import", "-", "root:stdin"]).stdin(&plain).ok().trim().to_owned());
+    assert_eq!(digests.len(), 1, "the compression it came in makes no difference");
+    assert_eq!(env.image("root:1").layer_tree(0), want);
+    env.assert_swept();
+}
+
+#[test]
+fn an_imported_image_is_one_for_skopeo_and_umoci() {
+    requires!(root, skopeo, umoci);
+    let env = TestEnv::new();
+    env.kiln(&["import", fixture("busybox").join("rootfs.tar").to_str().expect("UTF-8"), "busybox"]).ok();
+    let image = env.image("busybox");
+    image.skopeo_check();
+    assert_eq!(image.umoci_tree().0.keys().collect::<Vec<_>>(), image.tree().0.keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_directory_is_imported_with_owners_links_and_attributes() {
+    requires!(root, umoci);
+    let env = TestEnv::new();
+    let root = rootfs(&env);
+    sh(&root, "chown -h 7:8 etc/passwd lib; chmod 2755 bin/tool; chown 100000:65534 var; mknod -m 620 var/null c 1 3");
+    sh(&root, "setfattr -n user.note -v hello etc/passwd; setcap cap_net_raw+ep bin/tool 2>/dev/null || true");
+    let (mut want, first) = (Tree::of_dir(&root), env.kiln(&["import", root.to_str().expect("UTF-8"), "tree"]).ok());
+    let mut got = env.image("tree").umoci_tree();
+    assert_eq!(got["etc/again"], got["etc/passwd"], "hard links stay together");
+    // Writing into it touched the context's own directory.
+    want.0.remove(".");
+    got.0.remove(".");
+    assert_eq!(got, want);
+    let again = env.kiln(&["import", root.to_str().expect("UTF-8"), "again"]).ok();
+    assert_eq!(first.trim(), again.trim(), "equal trees, equal images");
+}
+
+#[test]
+fn a_plain_user_imports_a_directory_with_the_ids_of_a_user_namespace() {
+    requires!(root, kiln_test, userns);
+    let env = TestEnv::of_plain_user();
+    let root = rootfs(&env);
+    sh(env.dir(), &format!("chown -hR kiln-test:kiln-test {}", root.display()));
+    // As a rootless build or debootstrap would have left it: somebody other than the user, and unreadable to it.
+    let first = "$(grep ^kiln-test: /etc/subuid | cut -d: -f2)";
+    sh(
+        &root,
+        &format!("chown {first}:{first} var/empty; chown $(({first}+32)) bin; chmod 4755 bin/tool; chmod 0700 bin"),
+    );
+    env.kiln(&["import", root.to_str().expect("UTF-8"), "mine"]).ok();
+    let tree = env.image("mine").tree();
+    let ids = |path: &str| (tree[path].uid, tree[path].gid);
+    assert_eq!(ids("etc/passwd"), (0, 0), "the user is root of its namespace");
+    assert_eq!(ids("var/empty"), (1, 1));
+    assert_eq!(ids("bin").0, 33);
+    assert_eq!(tree["bin/tool"].mode, 0o4755);
+    // An archive needs nothing of the kind, and owners are what it says.
+    env.import("busybox");
+    env.image("busybox").tree();
+    env.assert_swept();
+}
+
+#[test]
+fn changes_are_dockerfile_instructions() {
+    let env = TestEnv::new();
+    let tar = fixture("busybox").join("rootfs.tar");
+    let tar = tar.to_str().expect("UTF-8");
+    let args = ["import", "-c", "CMD [\"sh\"]", "--change", "ENV A=1 B=$A", "-c", "user  nobody", "-c", "EXPOSE 80"];
+    env.kiln(&[&args[..], &["-m", "from scratch", "--platform", "linux/arm64", tar, "app:1"]].concat()).ok();
+    let config = env.image("app:1").config;
+    assert_eq!(config["config"]["Cmd"], serde_json::json!(["sh"]));
+    assert_eq!(config["config"]["User"], "nobody");
+    assert_eq!(config["architecture"], "arm64");
+    assert!(config["config"]["ExposedPorts"]["80/tcp"].is_object(), "{config:#}");
+    assert_eq!(config["history"][0]["comment"], "from scratch");
+    for (change, why) in [
+        ("RUN true", "RUN changes no config"),
+        ("COPY a b", "COPY changes no config"),
+        ("FROM x", "FROM changes no config"),
+        ("CDM sh", "CDM"),
+        ("ENV", "ENV"),
+    ] {
+        env.kiln(&["import", "--change", change, tar, "app:2"]).fails(2).says("--change").says(why);
+    }
+    let names: Value = serde_json::from_str(&env.kiln(&["images", "--format", "json"]).ok()).expect("JSON");
+    assert!(!names.to_string().contains("app:2"), "{names:#}");
+}
+
+#[test]
+fn what_is_no_root_file_system_leaves_the_store_as_it_was_s30_s40() {
+    let env = TestEnv::new();
+    let dir = env.context("-- a --\nx\n-- .wh.a --\n");
+    sh(env.dir(), &format!("tar -C {} -cf marker.tar .", dir.display()));
+    sh(env.dir(), &format!("tar -C {} -P --transform 's,^a$,../a,' -cf climb.tar a", dir.display()));
+    sh(env.dir(), "head -c 9000 /dev/urandom > noise; tar -cf whole.tar noise; head -c 5000 whole.tar > cut.tar");
+    sh(env.dir(), "gzip -k whole.tar; head -c 5000 whole.tar.gz > cut.tar.gz; : > empty");
+    env.kiln(&["images"]).ok();
+    for (source, code, why) in [
+        ("missing.tar", 1, "open missing.tar: No such file"),
+        ("noise", 1, "noise"),
+        ("empty", 1, "nothing in it"),
+        ("marker.tar", 1, ".wh."),
+        ("climb.tar", 1, "../a"),
+        ("cut.tar", 1, "cut.tar"),
+        ("cut.tar.gz", 1, "cut.tar.gz"),
+    ] {
+        env.kiln(&["import", source, "bad"]).fails(code).says(why);
+        assert_eq!(fs::read_dir(env.store().join("blobs/sha256")).expect("blobs").count(), 0, "{source}");
+        env.assert_swept();
+    }
+    env.kiln(&["import", "whole.tar", "Not:A:Name"]).fails(2);
+    env.kiln(&["import", "whole.tar", "a@sha256:00"]).fails(2);
+    env.kiln(&["images", "-q"]).ok().never_says("sha256");
+}

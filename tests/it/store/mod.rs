@@ -1,0 +1,3 @@
+//! The store and the commands that deal with what is in it.
+
+mod import;
