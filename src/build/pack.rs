@@ -54,6 +54,7 @@ impl Worker<'_> {
             compression: self.builder.settings.compression,
             threads: None,
             previous: self.previous(step)?,
+            latest: self.plan.clamp,
         };
         let mut writer = LayerWriter::new(self.builder.store.draft_blob()?, &options);
         write(&mut writer)?;

@@ -78,7 +78,7 @@ impl<'a> Worker<'a> {
 
     /// Looks for the result of `step`, whose inputs are `inputs`.
     pub(super) fn look_up(&self, step: &Step, inputs: &[Arc<State>]) -> Result<Look, StepError> {
-        let parts = match &step.kind {
+        let mut parts = match &step.kind {
             StepKind::Base(Base::Scratch) => return Ok(Look::Hit(State::base(keys::base(&[]), []))),
             StepKind::Base(Base::Image(request)) => return self.look_up_image(request),
             StepKind::Base(Base::Context(name)) => keys::context(self.context_digest(name, "/")?),
@@ -89,6 +89,9 @@ impl<'a> Worker<'a> {
             }
             StepKind::Workdir(workdir) => keys::workdir(workdir, inputs[0].key),
         };
+        if let Some(latest) = self.plan.clamp {
+            parts.add("SOURCE_DATE_EPOCH", latest.secs.to_string().as_bytes());
+        }
         if step.meta.no_cache {
             return Ok(Look::Miss(parts, Miss::Disabled));
         }

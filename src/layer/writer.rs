@@ -24,6 +24,8 @@ pub struct WriteOptions {
     pub threads: Option<NonZeroUsize>,
     /// Compressed segments of earlier layers, to be copied where nothing changed.
     pub previous: Option<Arc<dyn SegmentSource>>,
+    /// Later times become this one (O-57).
+    pub latest: Option<Timestamp>,
 }
 
 /// A layer that was written to the end.
@@ -54,13 +56,14 @@ pub struct LayerWriter<W: Write> {
     pipeline: Pipeline<W>,
     segment: Vec<u8>,
     entries: Vec<Entry>,
+    latest: Option<Timestamp>,
 }
 
 impl<W: Write> LayerWriter<W> {
     /// Begins a layer whose blob goes to `out`.
     pub fn new(out: W, options: &WriteOptions) -> Self {
         let pipeline = Pipeline::new(out, options.compression, options.threads, options.previous.clone());
-        Self { pipeline, segment: Vec::new(), entries: Vec::new() }
+        Self { pipeline, segment: Vec::new(), entries: Vec::new(), latest: options.latest }
     }
 
     /// Adds an entry; `content` is read only for a file. Entries come in [`Entry::order`], hard links after the file
@@ -75,7 +78,8 @@ impl<W: Write> LayerWriter<W> {
             entry.path,
             self.entries.last().map(|e| &e.path),
         );
-        entry.meta.mtime = Timestamp::from_secs(entry.meta.mtime.secs);
+        let secs = entry.meta.mtime.secs;
+        entry.meta.mtime = Timestamp::from_secs(self.latest.map_or(secs, |latest| secs.min(latest.secs)));
         entry.meta.xattrs.retain(|name, _| xattrs::belongs(name));
         if let Kind::Hardlink { target } = &entry.kind {
             let found = self.entries.binary_search_by(|e| e.path.cmp(target)).ok().map(|i| &self.entries[i]);
