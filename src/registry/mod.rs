@@ -18,6 +18,7 @@ mod http;
 mod pull;
 mod retry;
 mod url;
+mod web;
 
 pub use client::{Client, Options, Repository};
 pub use credentials::{Credential, Credentials};
@@ -25,6 +26,7 @@ pub use error::Error;
 pub use http::Proxies;
 pub use pull::Pinned;
 pub use retry::Timing;
+pub use web::{Page, Web};
 
 #[cfg(test)]
 mod tests;

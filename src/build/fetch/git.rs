@@ -219,8 +219,11 @@ impl Git<'_> {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
         let text = String::from_utf8_lossy(&output.stderr).replace(&self.url.remote, &shown(&self.url.remote));
-        let last: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        Err(fail(last[last.len().saturating_sub(3)..].join("; ")))
+        // What was wrong comes first, advice after it.
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let first = lines.iter().position(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+        let said = &lines[first.unwrap_or_default()..];
+        Err(fail(said[..said.len().min(2)].join("; ")))
     }
 }
 

@@ -2,22 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
+use base64::Engine as _;
 use serde::{Deserialize, Serialize};
-use ureq::http::{HeaderMap, Request, Response};
-use ureq::{Agent, Body};
 
 use super::{FetchError, Remote, shown};
 use crate::base::digest::{Hashing, Sha256};
 use crate::base::fs;
 use crate::base::publish::{self, Draft};
 use crate::base::time::Timestamp;
+use crate::registry::{Page, Web};
 
-const MAX_REDIRECTS: u32 = 10;
-const ATTEMPTS: u32 = 3;
-/// A server that says nothing for so long has died.
-const STALL: Duration = Duration::from_secs(30);
 /// What a file is called whose URL ends in no name.
 const UNNAMED: &str = "__unnamed__";
 
@@ -51,7 +46,8 @@ impl Remote<'_> {
     /// Ok: the file is whole, has the checksum, and stays in the cache.
     pub fn http(&self, url: &str, checksum: Option<&str>) -> Result<Fetched, FetchError> {
         let bad = |why: String| FetchError::Url { url: shown(url), why };
-        let uri: ureq::http::Uri = url.parse().map_err(|e: ureq::http::uri::InvalidUri| bad(e.to_string()))?;
+        let (plain, authorization) = split_user(url);
+        let uri: ureq::http::Uri = plain.parse().map_err(|e: ureq::http::uri::InvalidUri| bad(e.to_string()))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
             return Err(bad("want http://HOST/… or https://HOST/…".into()));
         }
@@ -62,10 +58,8 @@ impl Remote<'_> {
         let name = name_of(uri.path());
         let here = |said: &Said| {
             let digest = Sha256::from_hex(&said.digest).ok()?;
-            let path = self.content(digest);
-            let mtime = said.modified.as_deref().and_then(parse_date).unwrap_or_default();
-            let whole = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == said.size);
-            whole.then(|| Fetched { name: name.clone(), path, digest, size: said.size, mtime })
+            let whole = self.has(digest, Some(said.size));
+            whole.then(|| self.fetched(&name, digest, said.size, said.modified.as_deref()))
         };
         let known = said.as_ref().and_then(here);
         if let Some(want) = want {
@@ -73,94 +67,122 @@ impl Remote<'_> {
                 return Ok(known.clone());
             }
             if let Ok(meta) = std::fs::metadata(self.content(want)) {
-                let (path, mtime) = (self.content(want), Timestamp::EPOCH);
-                return Ok(Fetched { name, path, digest: want, size: meta.len(), mtime });
+                return Ok(self.fetched(&name, want, meta.len(), None));
             }
         }
+        let mismatch = |want: Sha256, got: Sha256| {
+            let (want, got) = (format!("sha256:{}", want.hex()), format!("sha256:{}", got.hex()));
+            FetchError::Checksum { url: shown(url), want, got }
+        };
+        let web = Web::new(self.proxies.clone(), self.timing.clone());
         let etag = known.as_ref().and_then(|_| said.as_ref()?.etag.clone());
-        let response = self.get(url, etag.as_deref())?;
-        if response.status() == 304
-            && let Some(known) = known
-        {
-            return Ok(known);
-        }
-        let header = |name: &str| text(response.headers(), name);
-        let (etag, modified) = (header("etag"), header("last-modified"));
-        let (draft, digest, size) = self.download(url, response)?;
+        let mut attempt = 1;
+        let (page, draft, digest, size) = loop {
+            let page = web.get(&plain, etag.as_deref(), authorization.clone())?;
+            if page.status == 304
+                && let Some(known) = known
+            {
+                // What was wanted and is known was taken above.
+                return match want {
+                    Some(want) => Err(mismatch(want, known.digest)),
+                    None => Ok(known),
+                };
+            }
+            let Page { etag, modified, length, body, .. } = page;
+            match self.download(url, length, body) {
+                Ok((draft, digest, size)) => break ((etag, modified), draft, digest, size),
+                Err(Broken::Transfer(why)) => {
+                    attempt += 1;
+                    if !web.pause_before(attempt) {
+                        return Err(FetchError::Network { url: shown(url), why });
+                    }
+                }
+                Err(Broken::Here(e)) => return Err(e),
+            }
+        };
         if let Some(want) = want.filter(|want| *want != digest) {
-            return Err(FetchError::Checksum { url: shown(url), want: want.to_string(), got: digest.to_string() });
+            return Err(mismatch(want, digest));
         }
-        let path = self.content(digest);
-        draft.publish(&path, 0o600)?;
+        draft.publish(&self.content(digest), 0o600)?;
+        let (etag, modified) = page;
+        let fetched = self.fetched(&name, digest, size, modified.as_deref());
         let said = Said { etag, modified, digest: digest.hex(), size };
-        let bytes = serde_json::to_vec(&said).unwrap_or_default();
+        let bytes = serde_json::to_vec(&said).expect("strings and numbers");
         publish::atomic(&said_path, &bytes, 0o600)?;
-        let mtime = said.modified.as_deref().and_then(parse_date).unwrap_or_default();
-        Ok(Fetched { name, path, digest, size, mtime })
+        Ok(fetched)
     }
 
     fn content(&self, digest: Sha256) -> PathBuf {
         self.cache.join(format!("sha256-{}", digest.hex()))
     }
 
-    fn get(&self, url: &str, etag: Option<&str>) -> Result<Response<Body>, FetchError> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(MAX_REDIRECTS)
-            .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
-            // The digest is of the file, not of a compressed transfer of it.
-            .accept_encoding("identity")
-            .timeout_connect(Some(STALL))
-            .timeout_recv_response(Some(STALL))
-            .timeout_per_read(Some(STALL))
-            .build();
-        let agent = config.new_agent();
-        let mut attempt = 1;
-        loop {
-            let mut request = Request::get(url);
-            if let Some(etag) = etag {
-                request = request.header("if-none-match", etag);
-            }
-            let request = request.body(()).map_err(|e| FetchError::Url { url: shown(url), why: e.to_string() })?;
-            let last = attempt == ATTEMPTS;
-            match agent.run(request) {
-                Ok(response) => match response.status().as_u16() {
-                    200 => return Ok(response),
-                    304 if etag.is_some() => return Ok(response),
-                    429 | 500..=599 if !last => {}
-                    status => return Err(FetchError::Status { url: shown(url), status }),
-                },
-                Err(ureq::Error::Io(e)) if !last && e.kind() != io::ErrorKind::ConnectionRefused => {}
-                Err(ureq::Error::Timeout(_)) if !last => {}
-                Err(e) => return Err(FetchError::Network { url: shown(url), why: e.to_string() }),
-            }
-            std::thread::sleep(Duration::from_millis(200) * attempt);
-            attempt += 1;
-        }
+    fn has(&self, digest: Sha256, size: Option<u64>) -> bool {
+        std::fs::metadata(self.content(digest)).is_ok_and(|meta| size.is_none_or(|size| meta.len() == size))
     }
 
-    fn download(&self, url: &str, response: Response<Body>) -> Result<(Draft, Sha256, u64), FetchError> {
-        let network = |why: String| FetchError::Network { url: shown(url), why };
-        let mut body = response.into_body().into_reader().take(self.max_bytes + 1);
-        let mut out = Hashing::new(Draft::new(self.cache)?);
+    fn fetched(&self, name: &str, digest: Sha256, size: u64, modified: Option<&str>) -> Fetched {
+        let mtime = modified.and_then(parse_date).unwrap_or_default();
+        Fetched { name: name.to_owned(), path: self.content(digest), digest, size, mtime }
+    }
+
+    fn download(&self, url: &str, length: Option<u64>, body: impl Read) -> Result<(Draft, Sha256, u64), Broken> {
+        let here = |e: fs::FsError| Broken::Here(e.into());
+        let too_large = || {
+            let why = format!("larger than the {} bytes that are allowed", self.max_bytes);
+            Broken::Here(FetchError::Network { url: shown(url), why })
+        };
+        // Refused before it is transferred, where the server is honest.
+        if length.is_some_and(|length| length > self.max_bytes) {
+            return Err(too_large());
+        }
+        let mut body = body.take(self.max_bytes.saturating_add(1));
+        let mut out = Hashing::new(Draft::new(self.cache).map_err(here)?);
         let mut buffer = vec![0; 128 * 1024];
+        let mut came = 0;
         loop {
-            let n = body.read(&mut buffer).map_err(|e| network(e.to_string()))?;
-            if n == 0 {
-                break;
+            match body.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    came += n;
+                    out.write_all(&buffer[..n]).map_err(|e| here(fs::FsError::new("write", self.cache, e)))?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Broken::Transfer(format!("the transfer broke after {came} bytes: {e}"))),
             }
-            out.write_all(&buffer[..n]).map_err(|e| fs::FsError::new("write", self.cache, e))?;
         }
         let (draft, digest, size) = out.finish();
         if size > self.max_bytes {
-            return Err(network(format!("larger than {} bytes", self.max_bytes)));
+            return Err(too_large());
         }
-        Ok((draft, digest, size))
+        match length {
+            Some(length) if length != size => {
+                Err(Broken::Transfer(format!("the transfer ended after {size} of {length} bytes")))
+            }
+            _ => Ok((draft, digest, size)),
+        }
     }
 }
 
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
+/// Why there is no whole file.
+enum Broken {
+    /// Another attempt may succeed.
+    Transfer(String),
+    /// It will not.
+    Here(FetchError),
+}
+
+/// `url` without user name and password, and the header that says them.
+fn split_user(url: &str) -> (String, Option<String>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rsplit_once('@') {
+        Some((user, host)) => {
+            let user = if user.contains(':') { decode(user) } else { [decode(user), b":".to_vec()].concat() };
+            let header = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user));
+            (format!("{scheme}://{host}{}", &rest[end..]), Some(header))
+        }
+        None => (url.to_owned(), None),
+    }
 }
 
 fn parse_date(text: &str) -> Option<Timestamp> {
@@ -170,8 +192,17 @@ fn parse_date(text: &str) -> Option<Timestamp> {
 
 /// The last element of a URL's path, decoded; a name that is none, or cannot be a file's, is replaced (S-9).
 fn name_of(path: &str) -> String {
+    let decoded = decode(path);
+    let decoded = String::from_utf8_lossy(&decoded);
+    let name = decoded.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let usable = !matches!(name, "" | "." | "..") && name.len() <= 255 && !name.contains('\0');
+    if usable { name.to_owned() } else { UNNAMED.to_owned() }
+}
+
+/// Without percent signs, where they stand for bytes.
+fn decode(text: &str) -> Vec<u8> {
     let mut decoded = Vec::new();
-    let mut bytes = path.as_bytes();
+    let mut bytes = text.as_bytes();
     while let Some((&b, rest)) = bytes.split_first() {
         let hex = |at: usize| (bytes.get(at).copied()? as char).to_digit(16);
         match (b, hex(1), hex(2)) {
@@ -185,10 +216,7 @@ fn name_of(path: &str) -> String {
             }
         }
     }
-    let decoded = String::from_utf8_lossy(&decoded);
-    let name = decoded.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let usable = !matches!(name, "" | "." | "..") && name.len() <= 255 && !name.contains('\0');
-    if usable { name.to_owned() } else { UNNAMED.to_owned() }
+    decoded
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@ mod http;
 use std::path::Path;
 
 use crate::base::fs::FsError;
+use crate::registry::{self, Proxies, Timing};
 
 pub use git::{Checkout, GitUrl};
 pub use http::Fetched;
 
 /// How to fetch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Remote<'a> {
     /// Where fetched files are kept between builds; made if missing.
     pub cache: &'a Path,
@@ -27,14 +28,16 @@ pub struct Remote<'a> {
     pub env: &'a [(String, String)],
     /// No file is larger.
     pub max_bytes: u64,
-    /// Every URL may be asked for only if this is set.
-    pub network: bool,
+    /// Ways to servers.
+    pub proxies: Proxies,
+    /// Patience with servers.
+    pub timing: Timing,
 }
 
 impl<'a> Remote<'a> {
     /// Nothing in the environment, files up to 64 GiB.
     pub fn new(cache: &'a Path, scratch: &'a Path) -> Self {
-        Self { cache, scratch, env: &[], max_bytes: 64 << 30, network: true }
+        Self { cache, scratch, env: &[], proxies: Proxies::default(), timing: Timing::default(), max_bytes: 64 << 30 }
     }
 }
 
@@ -49,14 +52,9 @@ pub enum FetchError {
         /// What is wrong with it.
         why: String,
     },
-    /// The server answered with an error.
-    #[error("fetch {url}: the server answered {status}")]
-    Status {
-        /// Without its password.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-    },
+    /// The server could not be reached or did not have it.
+    #[error("fetch {0}")]
+    Server(#[from] registry::Error),
     /// There was no whole answer.
     #[error("fetch {url}: {why}")]
     Network {
@@ -99,3 +97,6 @@ pub(super) fn shown(url: &str) -> String {
         None => url.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
