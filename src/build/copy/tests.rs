@@ -24,7 +24,7 @@ fn fill(dir: &Path, lines: &[&str]) {
             fs::create_dir_all(&path).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
         } else {
-            fs::write(&path, content).unwrap();
+            crate::base::publish::atomic(&path, content.as_bytes(), 0o600).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         }
     }
@@ -51,7 +51,7 @@ struct Text(&'static str);
 impl LayerFiles for Text {
     fn open(&self, _found: &Found<'_>) -> io::Result<fs::File> {
         let dir = tempfile::tempdir()?;
-        fs::write(dir.path().join("f"), self.0)?;
+        crate::base::publish::atomic(&dir.path().join("f"), self.0.as_bytes(), 0o600).map_err(io::Error::other)?;
         fs::File::open(dir.path().join("f"))
     }
 }
@@ -275,7 +275,7 @@ fn archives_are_known_by_content_and_confined() {
     let dir = tempfile::tempdir().unwrap();
     let base = dest_tree(&["d:etc", "f:etc/passwd=old", "d:full", "d:full/x", "l:out=/etc"]);
     let add = |bytes: &[u8], unpack: Option<bool>| {
-        fs::write(dir.path().join("a"), bytes).unwrap();
+        crate::base::publish::atomic(&dir.path().join("a"), bytes, 0o640).unwrap();
         let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
         let copy = Copy { add: true, unpack, ..plan(&["a"], "/") };
         run_with("old", &context, &copy, &base).map(|tree| shown(&tree)).map_err(|e| e.to_string())
