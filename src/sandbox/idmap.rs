@@ -26,6 +26,19 @@ pub(super) fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u64,
         .collect()
 }
 
+/// So many subordinate ids let every id that images use be mapped.
+pub(super) const ENOUGH: u64 = 65_536;
+
+/// Where a range of [`ENOUGH`] ids can begin that no line of these files (`/etc/subuid`, `/etc/subgid`) touches.
+pub(super) fn first_free(files: &[String]) -> u64 {
+    let ends = files.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let mut fields = line.trim().split(':').skip(1);
+        let (start, count): (u64, u64) = (fields.next()?.trim().parse().ok()?, fields.next()?.trim().parse().ok()?);
+        start.checked_add(count)
+    });
+    ends.max().unwrap_or(0).max(100_000)
+}
+
 /// 0 is the user itself, 1 and up are its subordinate ids.
 pub(super) fn map(own: u32, subordinate: &[(u64, u64)]) -> Vec<Range> {
     let mut out = vec![Range { inside: 0, outside: u64::from(own), count: 1 }];
@@ -77,6 +90,13 @@ mod tests {
         let map = map(1000, &[(100_000, 65_536), (500_000, 10)]);
         let text: Vec<_> = arguments(&map).into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
         assert_eq!(text.join(" "), "0 1000 1 1 100000 65536 65537 500000 10");
+    }
+
+    #[test]
+    fn a_suggested_range_touches_nobody() {
+        assert_eq!(first_free(&[]), 100_000);
+        assert_eq!(first_free(&["ann:1000:10\n".to_owned()]), 100_000);
+        assert_eq!(first_free(&[SUBUID.to_owned(), "bob:600000:65536".to_owned()]), 665_536);
     }
 
     #[test]

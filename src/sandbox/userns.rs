@@ -142,9 +142,12 @@ impl Maps {
             let ranges = idmap::subordinate(&text(file), name, uid.as_raw());
             let shown = name.map_or_else(|| uid.as_raw().to_string(), str::to_owned);
             if ranges.is_empty() {
+                // One range that is free in both files: the two belong together.
+                let first = idmap::first_free(&[text("/etc/subuid"), text("/etc/subgid")]);
+                let range = format!("{first}-{}", first + idmap::ENOUGH - 1);
                 return Err(format!(
-                    "{file} has no line for {shown} (as root: usermod --add-{}s 100000-165535 {shown})",
-                    if file.ends_with("uid") { "subuid" } else { "subgid" }
+                    "{file} has no line for {shown} (as root: usermod --add-subuids {range} --add-subgids {range} \
+                     {shown})"
                 ));
             }
             Ok(ranges)
@@ -384,5 +387,7 @@ fn settle(wire: &Wire) -> io::Result<()> {
     }
     // After the ids: changing them clears it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Started through a link: it would be called `exe`.
+    launch::name_process("kiln".as_ref());
     Ok(())
 }

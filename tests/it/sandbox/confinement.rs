@@ -120,29 +120,6 @@ fn the_hosts_tree_is_gone() {
 }
 
 #[test]
-fn the_session_keyring_is_new() {
-    // S-74
-    root_of_something!();
-    let root = Box::new();
-    // /proc/keys is masked; the system calls are refused.
-    assert_eq!(root.says("cat /proc/keys | wc -c"), "0\n");
-}
-
-#[test]
-fn the_program_that_set_it_up_cannot_be_written() {
-    // S-28
-    root_of_something!();
-    let root = Box::new();
-    let said = root.says("readlink /proc/1/exe; (echo x > /proc/1/exe) 2>&1 || true");
-    assert!(said.starts_with("/bin/busybox\n"), "{said}");
-    // The command is kiln itself: what it could open is mounted read-only.
-    let error = root.run(&root.spec(&["/proc/self/exe", "version"]));
-    if let Ok(ran) = error {
-        assert!(!ran.output.contains("panicked"), "{}", ran.output);
-    }
-}
-
-#[test]
 fn other_runs_are_not_visible() {
     // S-77
     root_of_something!();

@@ -2,6 +2,7 @@
 //! test process was started in one.
 
 mod confinement;
+mod escape;
 mod lifecycle;
 mod mounts;
 
@@ -34,9 +35,9 @@ impl Box {
         }
         fs::set_permissions(dir.path().join("lower/tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod");
         let lower = dir.path().join("lower");
-        fs::copy("/bin/busybox", lower.join("bin/busybox")).expect("busybox-static");
-        let applets = std::process::Command::new("/bin/busybox").arg("--list").output().expect("busybox");
-        for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|a| *a != "busybox") {
+        let (_, busybox, applets) = busybox();
+        fs::hard_link(busybox, lower.join("bin/busybox")).expect("link");
+        for applet in applets.lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", lower.join("bin").join(applet)).expect("link");
         }
         fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n").unwrap();
@@ -117,6 +118,56 @@ impl Box {
 fn launcher() -> &'static Launcher {
     static LAUNCHER: std::sync::OnceLock<Launcher> = std::sync::OnceLock::new();
     LAUNCHER.get_or_init(|| Launcher::of(Path::new(&crate::support::env::binary())))
+}
+
+/// One copy for all: a file just written cannot be executed while a process that another test starts in this very
+/// moment still holds it open.
+fn busybox() -> &'static (TempDir, PathBuf, String) {
+    static COPIED: std::sync::OnceLock<(TempDir, PathBuf, String)> = std::sync::OnceLock::new();
+    COPIED.get_or_init(|| {
+        let dir = tempfile::Builder::new().prefix("kiln-busybox-").tempdir().expect("a directory");
+        let program = dir.path().join("busybox");
+        let copied = std::process::Command::new("cp").arg("/bin/busybox").arg(&program).status();
+        assert!(copied.expect("run cp").success(), "busybox-static");
+        let applets = std::process::Command::new(&program).arg("--list").output().expect("busybox");
+        (dir, program, String::from_utf8_lossy(&applets.stdout).into_owned())
+    })
+}
+
+/// The program that tries things from inside, put into the root as `/bin/probe`; gives its path outside.
+pub(crate) fn probe(root: &Box) -> PathBuf {
+    static BUILT: std::sync::OnceLock<(TempDir, PathBuf)> = std::sync::OnceLock::new();
+    let (_, built) = BUILT.get_or_init(|| {
+        let dir = tempfile::Builder::new().prefix("kiln-probe-").tempdir().expect("a directory");
+        let (source, program) = (dir.path().join("probe.c"), dir.path().join("probe"));
+        fs::write(&source, include_str!("probe.c")).expect("write");
+        let cc = std::process::Command::new("cc")
+            .args(["-static", "-O1", "-Wall", "-o"])
+            .arg(&program)
+            .arg(&source)
+            .status();
+        assert!(cc.expect("run cc").success(), "cc probe.c");
+        (dir, program)
+    });
+    let inside = root.lower("bin/probe");
+    fs::hard_link(built, &inside).expect("link");
+    inside
+}
+
+#[test]
+fn all_of_this_holds_for_a_plain_user_too() {
+    // The tests of this module need to be root of something: for a plain user, of a namespace with subordinate ids.
+    requires!(plain_user, userns, overlay);
+    let program = std::env::current_exe().expect("this program");
+    let out = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--map-auto", "--mount"])
+        .arg(program)
+        .args(["sandbox::", "--test-threads=2"])
+        .output()
+        .expect("run unshare");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(said.contains(" passed; 0 failed; 0 ignored"), "{said}");
 }
 
 /// The sandbox needs to be root of something.

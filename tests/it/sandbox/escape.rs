@@ -1,0 +1,310 @@
+//! Ways out that other builders left open, tried one by one. Each of these fails when its protection is taken away.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use kiln::sandbox::{Error, Exit, Mount, Network, Rootfs, Security, Source};
+use rustix::fs::{CWD, RenameFlags};
+
+use super::{Box, probe, root_of_something};
+
+/// Swaps two names for ever while `work` runs; gives how often.
+fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
+    let (done, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE).expect("swap");
+                swaps.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        work();
+        done.store(true, Ordering::Relaxed);
+    });
+    swaps.into_inner()
+}
+
+#[test]
+fn a_source_swapped_for_a_link_during_the_mount_never_leads_out() {
+    // S-2, S-23: somebody else writes where the source lies, thousands of times while it is mounted.
+    root_of_something!();
+    let root = Box::new();
+    let host = root.path("host");
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("f"), "host\n").unwrap();
+    // The link leads to the same path inside the source's root, where something harmless is.
+    let cache = root.path("cache");
+    let inside = cache.join(host.strip_prefix("/").unwrap());
+    fs::create_dir_all(&inside).unwrap();
+    fs::write(inside.join("f"), "inside\n").unwrap();
+    fs::create_dir(cache.join("sub")).unwrap();
+    fs::write(cache.join("sub/f"), "inside\n").unwrap();
+    symlink(&host, cache.join("link")).unwrap();
+    let source = |no_symlinks| Source::Inside { root: cache.clone(), subpath: "sub".into(), no_symlinks };
+    let mut spec = root.sh("cat /m*/f | sort | uniq -c | tr -d ' '");
+    spec.mounts =
+        (0..100).map(|n| Mount { source: source(false), target: format!("/m{n}").into(), readonly: true }).collect();
+    let swaps = swapping(&cache.join("sub"), &cache.join("link"), || {
+        for _ in 0..25 {
+            assert_eq!(root.succeeds(&spec), "100inside\n");
+        }
+        // Where links are refused altogether, the run fails or shows the real directory.
+        spec.mounts = vec![Mount { source: source(true), target: "/m0".into(), readonly: true }];
+        for _ in 0..50 {
+            match root.run(&spec) {
+                Ok(ran) => assert_eq!(ran.output, "1inside\n"),
+                Err(e) => assert!(e.to_string().contains("source sub"), "{e}"),
+            }
+        }
+    });
+    assert!(swaps > 2000, "only {swaps} swaps");
+}
+
+#[test]
+fn a_link_put_over_the_parent_of_a_mount_target_does_not_lead_the_cleanup_out() {
+    // S-3
+    root_of_something!();
+    let root = Box::new();
+    let host = root.path("host");
+    fs::create_dir_all(host.join("b/c")).unwrap();
+    fs::create_dir_all(root.lower("proc")).unwrap();
+    let up = format!("../../../../../../../..{}", host.display());
+    let mut spec = root.sh(&format!("mv /a /moved && ln -s {up} /a && ls -d /moved/b/c"));
+    spec.rootfs = Rootfs::Dir(root.path("lower"));
+    let source = Source::Tmpfs { size: None, mode: 0o755 };
+    spec.mounts = vec![Mount { source, target: "/a/b/c".into(), readonly: false }];
+    assert_eq!(root.succeeds(&spec), "/moved/b/c\n");
+    assert!(host.join("b/c").is_dir(), "the cleanup left the root");
+    assert!(root.lower("proc").is_dir() && !root.lower("sys").exists(), "only what was made is taken away");
+}
+
+#[test]
+fn a_group_that_is_denied_stays_denied() {
+    // S-7: without the primary group among the supplementary ones, "others" would be asked.
+    root_of_something!();
+    let root = Box::new();
+    let mut spec = root.sh("id -G; cat /denied 2>&1");
+    fs::write(root.lower("denied"), "secret\n").unwrap();
+    fs::set_permissions(root.lower("denied"), fs::Permissions::from_mode(0o604)).unwrap();
+    std::os::unix::fs::chown(root.lower("denied"), Some(0), Some(1001)).unwrap();
+    for user in ["app", "app:app", "1000:1001", "4321:1001"] {
+        spec.user = user.to_owned();
+        let ran = root.run(&spec).unwrap();
+        assert!(ran.output.contains("Permission denied") && !ran.output.contains("secret"), "{user}: {}", ran.output);
+        assert!(ran.output.starts_with("1001"), "{user}: {}", ran.output);
+    }
+    // The groups of whoever started kiln are gone too.
+    spec.user = "4321:77".to_owned();
+    assert!(root.run(&spec).unwrap().output.starts_with("77\n"));
+}
+
+#[test]
+fn an_image_with_links_where_system_mounts_go_gets_them_inside() {
+    // S-13
+    root_of_something!();
+    let checks = "[ -c /dev/null ] && [ -c /dev/zero ] && [ -d /proc/self ] && wc -c < /proc/keys && \
+                  (echo 0 > /proc/sys/kernel/panic) 2>&1 | grep -cE 'Read-only|denied'";
+    for links in [
+        &[("dev", "/host")][..],
+        &[("proc", "/host")],
+        &[("sys", "../../../../../../../../tmp")],
+        &[("dev/null", "/host/canary"), ("dev/console", "/host/canary"), ("dev/pts", "/host"), ("dev/shm", "/host")],
+        &[("proc/sys", "/host"), ("proc/uptime", "/host/canary"), ("proc/keys", "/host/canary")],
+    ] {
+        let root = Box::new();
+        fs::create_dir(root.path("host")).unwrap();
+        fs::write(root.path("host/canary"), "untouched").unwrap();
+        for (name, to) in links {
+            let to =
+                if to.starts_with("/host") { format!("{}{to}", root.path("").display()) } else { (*to).to_owned() };
+            fs::create_dir_all(root.lower(name).parent().unwrap()).unwrap();
+            symlink(to.replace("//", "/"), root.lower(name)).unwrap();
+        }
+        match root.run(&root.sh(checks)) {
+            Ok(ran) => assert_eq!((ran.outcome.exit, ran.output.as_str()), (Exit::Code(0), "0\n1\n"), "{links:?}"),
+            Err(e) => assert!(matches!(e, Error::Setup(_)), "{links:?}: {e}"),
+        }
+        assert_eq!(fs::read_to_string(root.path("host/canary")).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(root.path("host")).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn the_program_that_sets_it_up_cannot_be_changed_through_its_process() {
+    // S-28: an image whose command is `/proc/self/exe` runs kiln with libraries of the image's choosing.
+    root_of_something!();
+    requires!(cc, ldd);
+    let root = Box::new();
+    let kiln = crate::support::env::binary();
+    let libraries = Command::new("ldd").arg(&kiln).output().expect("ldd");
+    for word in String::from_utf8_lossy(&libraries.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+        let at = root.lower(word.trim_start_matches('/'));
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::copy(word, at).unwrap();
+    }
+    fs::write(
+        root.path("evil.c"),
+        "#include <stdio.h>\n#include <string.h>\n#include <errno.h>\n#include <sys/stat.h>\n#include <unistd.h>\n\
+         __attribute__((constructor)) static void evil(void)\n\
+         { puts(chmod(\"/proc/self/exe\", 0700) ? strerror(errno) : \"changed\"); fflush(stdout); _exit(0); }\n",
+    )
+    .unwrap();
+    let (library, source) = (root.lower("evil.so"), root.path("evil.c"));
+    let cc = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(source).status();
+    assert!(cc.expect("run cc").success(), "cc");
+    let mode = fs::metadata(&kiln).unwrap().permissions().mode();
+    let mut spec = root.spec(&["/proc/self/exe"]);
+    spec.env.push(("LD_PRELOAD".into(), "/evil.so".into()));
+    assert_eq!(root.succeeds(&spec), "Read-only file system\n");
+    assert_eq!(fs::metadata(&kiln).unwrap().permissions().mode(), mode);
+}
+
+#[test]
+fn system_calls_that_reach_the_kernel_are_refused() {
+    // S-70
+    root_of_something!();
+    requires!(cc);
+    let root = Box::new();
+    probe(&root);
+    // What the kernel itself would answer to nonsense arguments is EINVAL, EFAULT or EBADF; without root of the host
+    // it would be EPERM for some anyway.
+    let refused = [
+        ("mount", libc::SYS_mount),
+        ("umount2", libc::SYS_umount2),
+        ("pivot_root", libc::SYS_pivot_root),
+        ("move_mount", libc::SYS_move_mount),
+        ("open_tree", libc::SYS_open_tree),
+        ("fsopen", libc::SYS_fsopen),
+        ("fsconfig", libc::SYS_fsconfig),
+        ("fsmount", libc::SYS_fsmount),
+        ("mount_setattr", libc::SYS_mount_setattr),
+        ("setns", libc::SYS_setns),
+        ("unshare", libc::SYS_unshare),
+        ("keyctl", libc::SYS_keyctl),
+        ("add_key", libc::SYS_add_key),
+        ("request_key", libc::SYS_request_key),
+        ("bpf", libc::SYS_bpf),
+        ("perf_event_open", libc::SYS_perf_event_open),
+        ("kexec_load", libc::SYS_kexec_load),
+        ("userfaultfd", libc::SYS_userfaultfd),
+        ("io_uring_setup", libc::SYS_io_uring_setup),
+        ("io_uring_enter", libc::SYS_io_uring_enter),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at),
+        ("fanotify_init", libc::SYS_fanotify_init),
+        ("init_module", libc::SYS_init_module),
+        ("syslog", libc::SYS_syslog),
+        ("quotactl", libc::SYS_quotactl),
+        ("pidfd_getfd", libc::SYS_pidfd_getfd),
+        ("settimeofday", libc::SYS_settimeofday),
+        ("swapon", libc::SYS_swapon),
+        ("acct", libc::SYS_acct),
+    ];
+    let mut argv = vec!["/bin/probe".to_owned(), "syscalls".to_owned()];
+    argv.extend(refused.iter().map(|(_, number)| number.to_string()));
+    argv.extend([libc::SYS_clone3.to_string(), "9999".to_owned()]);
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let said = root.succeeds(&root.spec(&argv));
+    let answers: std::collections::BTreeMap<&str, &str> = said.lines().filter_map(|l| l.split_once(' ')).collect();
+    for (name, number) in refused {
+        assert_eq!(answers.get(number.to_string().as_str()), Some(&"EPERM"), "{name}");
+    }
+    // A program that hears ENOSYS falls back to the older call; EPERM it would believe.
+    assert_eq!(answers[libc::SYS_clone3.to_string().as_str()], "ENOSYS");
+    assert_eq!(answers["9999"], "ENOSYS");
+    for flag in ["0x10000000", "0x20000", "0x40000000", "0x20000000", "0x4000000", "0x8000000", "0x2000000"] {
+        assert_eq!(root.succeeds(&root.spec(&["/bin/probe", "clone", flag])), "EPERM\n", "clone {flag}");
+    }
+    // With everything allowed, the filter is not there.
+    let mut spec = root.spec(&["/bin/probe", "syscalls", &libc::SYS_mount_setattr.to_string()]);
+    spec.security = Security::Insecure;
+    assert!(!root.succeeds(&spec).contains("EPERM"));
+}
+
+#[test]
+fn the_keyring_of_the_caller_is_out_of_reach() {
+    // S-74: even where the calls are allowed, the session keyring is a new one.
+    root_of_something!();
+    requires!(cc);
+    let root = Box::new();
+    let outside = Command::new(probe(&root)).arg("keyring").output().expect("probe").stdout;
+    let mut spec = root.spec(&["/bin/probe", "keyring"]);
+    spec.security = Security::Insecure;
+    let inside = root.succeeds(&spec);
+    assert!(inside.trim().parse::<i64>().unwrap() > 0, "{inside}");
+    assert_ne!(inside.as_bytes(), outside);
+}
+
+#[test]
+fn the_command_has_a_session_a_umask_and_limits_of_its_own() {
+    // S-73
+    root_of_something!();
+    requires!(cc);
+    let root = Box::new();
+    probe(&root);
+    // Field 6 is the session; one of the caller's would be 0 here, for it is not of this pid namespace.
+    assert_eq!(root.says("cut -d' ' -f6 /proc/1/stat; umask; ulimit -c"), "1\n0022\n0\n");
+    assert_eq!(root.succeeds(&root.spec(&["/bin/probe", "tiocsti"])), "ENOTTY\n");
+}
+
+#[test]
+fn without_a_network_there_is_a_loopback_and_nothing_of_the_host() {
+    // R-8, S-76
+    root_of_something!();
+    requires!(cc);
+    let root = Box::new();
+    probe(&root);
+    let name = format!("kiln-canary-{}", std::process::id());
+    let abstract_name =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name);
+    let _socket = UnixListener::bind_addr(&abstract_name.unwrap()).unwrap();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port().to_string();
+    let tried = |network: Network, what: &str, arg: &str| {
+        let mut spec = root.spec(&["/bin/probe", what, arg]);
+        spec.network = network;
+        root.succeeds(&spec)
+    };
+    assert_eq!(tried(Network::None, "abstract", &name), "ECONNREFUSED\n");
+    assert_eq!(tried(Network::None, "connect", &port), "ECONNREFUSED\n");
+    assert_eq!(tried(Network::None, "loopback", ""), "ok\n");
+    let mut spec = root.sh("ls /sys/class/net; cat /sys/class/net/lo/operstate | grep -c down; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '");
+    spec.network = Network::None;
+    assert!(root.succeeds(&spec).ends_with("lo\n"));
+    // The host's network is just that.
+    assert_eq!(tried(Network::Host, "abstract", &name), "ok\n");
+    assert_eq!(tried(Network::Host, "connect", &port), "ok\n");
+}
+
+#[test]
+fn nothing_of_the_host_can_be_found() {
+    // S-26, S-78: no file of the directory the layers lie in, nor kiln itself, under any name.
+    root_of_something!();
+    let root = Box::new();
+    fs::write(root.path("kiln-canary-file"), "canary").unwrap();
+    let said = root.says("find / -xdev -name 'kiln*' 2>/dev/null; find /dev /proc/1/root/ /sys/kernel -name 'kiln-canary*' 2>/dev/null; true");
+    assert_eq!(said, "");
+    let said =
+        root.says("cat /proc/mounts /proc/self/mountinfo /proc/*/cmdline /proc/*/maps 2>/dev/null | tr '\\0' ' '");
+    let outside = root.path("upper").parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    assert!(!said.contains(&outside), "{said}");
+}
+
+#[test]
+fn a_mount_made_inside_stays_inside() {
+    // S-72: even where the command may mount, nothing of it reaches the host.
+    root_of_something!();
+    let root = Box::new();
+    let shared = root.path("shared");
+    fs::create_dir(&shared).unwrap();
+    let mut spec = root.sh("mount -t tmpfs none /m && echo x > /m/made && ls /m");
+    spec.security = Security::Insecure;
+    spec.mounts = vec![Mount { source: Source::Path(shared.clone()), target: "/m".into(), readonly: false }];
+    assert_eq!(root.succeeds(&spec), "made\n");
+    assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&*shared.to_string_lossy()), "{mounts}");
+}
