@@ -384,7 +384,7 @@ impl<R: Read> TarReader<R> {
         Ok(n)
     }
 
-    fn skip_content(&mut self) -> Result<(), Error> {
+    pub(super) fn skip_content(&mut self) -> Result<(), Error> {
         let content = std::mem::take(&mut self.content);
         self.skip(content.stored + content.padding as u64)
     }
@@ -404,6 +404,15 @@ impl<R: Read> TarReader<R> {
 
     fn bad<T>(&self, reason: impl Into<String>) -> Result<T, Error> {
         Err(self.malformed(reason))
+    }
+
+    /// How many bytes of the current entry's content the archive still holds.
+    pub(super) fn stored(&self) -> u64 {
+        self.content.stored
+    }
+
+    pub(super) fn input_mut(&mut self) -> &mut R {
+        &mut self.input
     }
 
     /// Gives the input back, wherever it is.

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::digest::{BlobDigest, ContentDigest, DiffId, Hasher};
 use crate::base::time::Timestamp;
 
 use super::compress::{Compression, Pipeline};
@@ -70,7 +70,8 @@ impl<W: Write> LayerWriter<W> {
     /// they name.
     ///
     /// A file must yield exactly the promised number of bytes: one that is shorter or longer has changed since it was
-    /// looked at, and the layer is lost (S-93). A content digest in the entry is taken on trust.
+    /// looked at, and the layer is lost (S-93). A content digest in the entry is taken on trust; where there is none it
+    /// is computed.
     pub fn append(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<(), Error> {
         assert!(
             self.entries.last().is_none_or(|last| last.order(&entry).is_lt()),
@@ -98,8 +99,9 @@ impl<W: Write> LayerWriter<W> {
             self.cut()?;
         }
         tar_write::head(&entry, &mut self.segment)?;
-        if let Kind::File { size, .. } = entry.kind {
-            self.content(&entry, size, content)?;
+        if let Kind::File { size, content: known } = entry.kind {
+            let digest = self.content(&entry, size, known, content)?;
+            entry.kind = Kind::File { size, content: Some(digest) };
         }
         self.entries.push(entry);
         Ok(())
@@ -110,7 +112,14 @@ impl<W: Write> LayerWriter<W> {
         self.append(entry, &mut io::empty())
     }
 
-    fn content(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<(), Error> {
+    fn content(
+        &mut self,
+        entry: &Entry,
+        size: u64,
+        known: Option<ContentDigest>,
+        content: &mut dyn Read,
+    ) -> Result<ContentDigest, Error> {
+        let mut hasher = Hasher::new();
         let fail = |source| Error::Read { path: entry.path.clone(), source };
         let changed = |got| Error::Changed { path: entry.path.clone(), promised: size, got };
         let mut left = size;
@@ -126,13 +135,16 @@ impl<W: Write> LayerWriter<W> {
             if got < step {
                 return Err(changed(size - left + got as u64));
             }
+            if known.is_none() {
+                hasher.update(&self.segment[start..]);
+            }
             left -= step as u64;
         }
         if read_full(content, &mut [0]).map_err(fail)? != 0 {
             return Err(changed(size + 1));
         }
         self.segment.resize(self.segment.len() + tar_write::padding(size), 0);
-        Ok(())
+        Ok(known.unwrap_or_else(|| ContentDigest(hasher.finish())))
     }
 
     fn cut(&mut self) -> Result<(), Error> {
