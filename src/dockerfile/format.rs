@@ -122,7 +122,8 @@ fn instruction(node: &Instruction, keyword: &str) -> String {
         | Instruction::StopSignal(word)
         | Instruction::User(word)
         | Instruction::Workdir(word) => line.arguments([&word.text]),
-        Instruction::Onbuild(node) => line.arguments([instruction(&node.inner.node, &node.inner.keyword.text)]),
+        // What the config stores is this text, letter by letter.
+        Instruction::Onbuild(node) => line.arguments([&node.inner.text]),
     }
     line.text
 }

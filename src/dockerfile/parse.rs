@@ -174,7 +174,11 @@ impl<'s> Reader<'s> {
         let statement = instruction::statement(&line, &mut cursor, comments, problems);
         let start = self.at;
         self.at = cursor.at;
-        if line.text.contains(char::REPLACEMENT_CHARACTER) {
+        // What only people read keeps its replaced bytes, as the old MAINTAINER lines of Latin-1 days do elsewhere.
+        let told = statement
+            .as_ref()
+            .is_some_and(|s| matches!(s.node, Parsed::Other(Instruction::Maintainer(_) | Instruction::Label(_))));
+        if !told && line.text.contains(char::REPLACEMENT_CHARACTER) {
             self.refuse_invalid(line.span(0..line.text.len()), problems);
         }
         self.refuse_invalid(Span::new(start, self.at), problems);
@@ -226,7 +230,7 @@ impl<'s> Reader<'s> {
         line
     }
 
-    /// Bytes that are not UTF-8 are fine in a comment and nowhere else.
+    /// Bytes that are not UTF-8 are fine in comments and in what only people read, and nowhere else.
     fn refuse_invalid(&mut self, span: Span, problems: &mut Vec<Diagnostic>) {
         let invalid = self.source.invalid();
         while invalid.get(self.invalid).is_some_and(|bad| bad.start < span.start) {
@@ -235,7 +239,7 @@ impl<'s> Reader<'s> {
         let Some(bad) = invalid.get(self.invalid).filter(|bad| bad.start < span.end) else { return };
         problems.push(
             Diagnostic::error(*bad, "this byte is not UTF-8")
-                .note("outside of comments a Dockerfile is UTF-8")
+                .note("outside of comments, MAINTAINER and LABEL a Dockerfile is UTF-8")
                 .hint("save the file as UTF-8; bytes for a file belong into a file that is copied"),
         );
         while invalid.get(self.invalid).is_some_and(|bad| bad.start < span.end) {

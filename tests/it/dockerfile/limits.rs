@@ -1,0 +1,82 @@
+//! Files that are too much: long, deep, many, broken. Each is answered in time, with words or with a result.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use kiln::dockerfile::{Source, dump, parse};
+
+/// What the parser says, in words; no words when it is content. Slow answers fail: these are debug builds on busy
+/// machines, so that only work that grows with the square of the input is caught.
+fn said(text: impl AsRef<[u8]>) -> Vec<String> {
+    let start = Instant::now();
+    let source = Source::new("Dockerfile", text);
+    let words = match parse(&source) {
+        Ok(file) => {
+            assert!(!dump(&file, true).is_empty());
+            Vec::new()
+        }
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    };
+    assert!(start.elapsed() < Duration::from_secs(20), "took {:?}", start.elapsed());
+    words
+}
+
+#[test]
+fn a_physical_line_has_a_limit_and_a_logical_one_has_none_p_7() {
+    let line = |length: usize| format!("FROM scratch\nRUN {}\n", "x".repeat(length - 4));
+    assert_eq!(said(line(65_535)), [""; 0]);
+    assert_eq!(said(line(65_536)), ["line longer than 65535 bytes"]);
+    // Without a line feed at the end, with a carriage return, in a comment, in a heredoc, in a continuation.
+    assert_eq!(said(line(65_536).trim_end()).len(), 1);
+    assert_eq!(said(line(65_535).replace('\n', "\r\n")).len(), 1);
+    assert_eq!(said(format!("# {}\nFROM scratch\n", "x".repeat(70_000))).len(), 1);
+    assert_eq!(said(format!("FROM scratch\nRUN <<E\n{}\nE\n", "x".repeat(70_000))).len(), 1);
+    let parts = format!("FROM scratch\nRUN a {}\n", format!("{}\\\n", "x".repeat(60_000)).repeat(20) + "y");
+    assert_eq!(said(parts), [""; 0]);
+}
+
+#[test]
+fn ten_thousand_stages_are_read() {
+    let mut text = String::new();
+    for i in 0..10_000u32 {
+        let _ = write!(text, "FROM s{} AS s{i}\nCOPY --from=s{} /a /b\n", i.saturating_sub(1), i / 2);
+    }
+    assert_eq!(said(text), [""; 0]);
+}
+
+#[test]
+fn one_instruction_may_hold_very_many_words() {
+    let many = |word: &str| format!("{word} \\\n").repeat(50_000);
+    assert_eq!(said(format!("FROM scratch\nRUN {}x\n", many("a"))), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nENV {}A=1\n", many("A=\"b c\""))), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nCOPY {}/d/\n", many("f"))), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nCMD [ {}\"x\" ]\n", many("\"a\","))), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nRUN {}x\n", many("--mount=type=tmpfs,target=/a"))), [""; 0]);
+    let comments = "\\\n# comment\n\n".repeat(50_000);
+    assert_eq!(said(format!("FROM scratch\nRUN a {comments}x\n")), [""; 0]);
+    assert_eq!(problems[50], "more than 50 problems; the rest is not shown");
+}
+
+#[test]
+fn unclosed_things_do_not_make_it_slow() {
+    let open = |text: &str| format!("FROM scratch\n{}", text.repeat(20_000));
+    assert_eq!(said(open("RUN <<EOF\n")).len(), 1);
+    assert_eq!(said(open("COPY <<A <<B /d/\n")).len(), 1);
+    assert_eq!(said(open("RUN echo \"${a <<EOF\n")), [""; 0]);
+    assert_eq!(said(open("RUN [\"a\", [[[[\n")), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nRUN {}\n", "${a:-".repeat(12_000))), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nRUN <<E {}\n", "${a:-".repeat(12_000))), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nCMD {}\n", "[".repeat(60_000))), [""; 0]);
+    assert_eq!(said(format!("FROM scratch\nRUN --mount={}\n", "'\"\"'".repeat(15_000))).len(), 2);
+}
+
+#[test]
+fn bytes_of_any_kind_get_an_answer_p_1() {
+    for first in 0..=255u8 {
+        for rest in [&b""[..], b"\n", b"ROM scratch\nRUN a\n", b"\xff\xfe\n", b"\0\0"] {
+            said([&[first], rest].concat());
+        }
+    }
+    let noise: Vec<u8> = (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    assert_eq!(said(noise).len(), 1);
+}
