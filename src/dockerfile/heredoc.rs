@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::ast::{Command, Run};
-use super::lexer::{Lexer, Mode};
+use super::lexer::{Lexer, Mode, Piece};
 use super::line::{Line, physical};
 use super::source::Span;
 use super::word::{Word, WordBuilder};
@@ -133,11 +133,11 @@ pub(super) fn parse_word(word: &str) -> Option<Opening> {
     Some(Opening { expand, name, fd: word[..digits].parse().ok(), chomp, span: Span::default() })
 }
 
-fn lex(text: &str, mode: Mode) -> Option<Vec<(String, Range<usize>)>> {
+fn lex(text: &str, mode: Mode) -> Option<Vec<Piece>> {
     Lexer::new(text, '\\', mode, &|_| None).run().ok().map(|(_, words)| words)
 }
 
-fn single(words: Vec<(String, Range<usize>)>) -> Option<String> {
+fn single(words: Vec<Piece>) -> Option<String> {
     match <[_; 1]>::try_from(words) {
         Ok([(word, _)]) => Some(word),
         Err(_) => None,

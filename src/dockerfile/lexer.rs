@@ -45,6 +45,9 @@ pub(super) struct Problem {
 
 type Result<T> = std::result::Result<T, Problem>;
 
+/// A word and the part of the text it came from.
+pub(super) type Piece = (String, Range<usize>);
+
 pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
@@ -64,7 +67,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The expanded text, and when the mode asks for them its words with the place each came from.
-    pub(super) fn run(&mut self) -> Result<(String, Vec<(String, Range<usize>)>)> {
+    pub(super) fn run(&mut self) -> Result<(String, Vec<Piece>)> {
         let mut words = Words { on: self.mode.split, ..Words::default() };
         let text = self.until(None, self.mode.keep_escapes, &mut words)?;
         Ok((text, words.finish(self.text.len())))
@@ -404,7 +407,7 @@ fn unterminated(start: usize, quote: &str) -> Problem {
 #[derive(Default)]
 struct Words {
     on: bool,
-    done: Vec<(String, Range<usize>)>,
+    done: Vec<Piece>,
     word: String,
     start: usize,
     /// Where the piece pushed next was written.
@@ -440,7 +443,7 @@ impl Words {
         self.done.push((std::mem::take(&mut self.word), self.start..end.max(self.start)));
     }
 
-    fn finish(mut self, end: usize) -> Vec<(String, Range<usize>)> {
+    fn finish(mut self, end: usize) -> Vec<Piece> {
         if !self.word.is_empty() {
             self.end_word(end);
         }

@@ -54,6 +54,21 @@ fn one_instruction_may_hold_very_many_words() {
     assert_eq!(said(format!("FROM scratch\nRUN {}x\n", many("--mount=type=tmpfs,target=/a"))), [""; 0]);
     let comments = "\\\n# comment\n\n".repeat(50_000);
     assert_eq!(said(format!("FROM scratch\nRUN a {comments}x\n")), [""; 0]);
+}
+
+#[test]
+fn many_heredocs_on_one_line_are_read() {
+    let mut text = "FROM scratch\nCOPY ".to_owned();
+    (0..2_000).for_each(|i| _ = writeln!(text, "<<f{i} \\"));
+    text.push_str("/d/\n");
+    (0..2_000).for_each(|i| _ = writeln!(text, "text {i}\nf{i}"));
+    assert_eq!(said(text), [""; 0]);
+}
+
+#[test]
+fn wrong_from_top_to_bottom_is_said_in_fifty_problems() {
+    let problems = said("what is this\n".repeat(100_000));
+    assert_eq!(problems.len(), 51);
     assert_eq!(problems[50], "more than 50 problems; the rest is not shown");
 }
 
