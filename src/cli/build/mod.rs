@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 
 use crate::build::{Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
 use crate::dockerfile::Diagnostic;
-use crate::plan::ContextName;
+use crate::plan::{ContextName, StepKind};
 use crate::registry::Client;
 use crate::sandbox::Cancel;
 use crate::sandbox::userns::{self, Standing};
+use crate::snapshot::Method;
 use crate::store::Store;
 use crate::ui::excerpt;
 use crate::ui::json::Json;
@@ -100,13 +101,20 @@ impl Build<'_> {
         let contexts = prepare::contexts(self.read, self.request, self.store)?;
         let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
         let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("eventfd: {e}")))?;
-        let settings = prepare::settings(self.request, self.read, standing)?;
+        let mut settings = prepare::settings(self.request, self.read, standing)?;
         if standing == Standing::Plain {
             let mut recorded = Recorder::default();
-            let tried = self.build(&contexts, &settings, &cancel, &mut recorded);
+            let mut tried = self.build(&contexts, &settings, &cancel, &mut recorded);
             if matches!(tried, Err(Error::Cold)) {
-                let code = session.as_root()?.unwrap_or(SUCCESS);
-                return Ok(Ended::Inside(code));
+                match session.as_root() {
+                    Ok(code) => return Ok(Ended::Inside(code.unwrap_or(SUCCESS))),
+                    Err(refused) => self.without_commands(refused)?,
+                }
+                settings.warm_only = false;
+                // No command: nothing needs a root file system, however it would be made.
+                settings.snapshot = Some(Method::Copy);
+                recorded.0.clear();
+                tried = self.build(&contexts, &settings, &cancel, &mut recorded);
             }
             self.warn(session);
             let mut observer = observer(self.request.progress, session);
@@ -125,6 +133,18 @@ impl Build<'_> {
             return Err(Failure::new(Kind::Interrupted, "interrupted"));
         }
         self.done(built, &contexts)
+    }
+
+    /// Where nobody can be root of anything, a build still works if no step is a command. Err: some step is one, and
+    /// `refused` says what stands in its way.
+    fn without_commands(&self, refused: Failure) -> Result<(), Failure> {
+        let Some(step) = self.resolved.plan.steps.iter().find(|step| matches!(step.kind, StepKind::Run(_))) else {
+            return Ok(());
+        };
+        let place = Diagnostic::error(step.meta.span, "this command needs a user namespace, and none can be made here");
+        let mut failure = refused.note("without one, COPY, ADD and everything that only sets metadata still work");
+        failure.places.push((self.read.dockerfile.source.clone(), place));
+        Err(failure)
     }
 
     fn build(

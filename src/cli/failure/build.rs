@@ -3,6 +3,7 @@
 use crate::build::{Error, StepError};
 use crate::dockerfile::{Diagnostic, Dockerfile};
 use crate::plan::Plan;
+use crate::sandbox::userns::single_id_reason;
 use crate::ui::lines::Lines;
 
 use crate::cli::build::bases;
@@ -62,7 +63,14 @@ fn hints(error: &StepError) -> Vec<String> {
         other if storage_full(other) => Some(super::FREE_SPACE.to_owned()),
         _ => None,
     };
-    hint.into_iter().collect()
+    let mut hints: Vec<String> = hint.into_iter().collect();
+    // A chown or setgroups in the command may be what failed: nothing can belong to anybody else here.
+    if matches!(error, StepError::Exit { .. })
+        && let Some(reason) = single_id_reason()
+    {
+        hints.push(format!("if it changes owners or groups: only one user id is available here: {reason}"));
+    }
+    hints
 }
 
 /// What a command's status usually means.
