@@ -85,6 +85,10 @@ pub(super) fn answer(
         outline::outline(&plan.outline, format, session)?;
         return Ok(SUCCESS);
     }
+    for image in &plan.assumed {
+        let text = format!("{image} is not in the store: what depends on its config is not checked");
+        session.console.message(&crate::ui::sanitize::text(&text));
+    }
     let (found, _) = read.warnings(&plan)?;
     report(&read.dockerfile.source, &found, format, session)
 }
@@ -124,11 +128,13 @@ fn broken(question: Question, format: Format, failure: Failure, session: &mut Se
     if question != Question::Check || format == Format::Text {
         return Err(failure);
     }
-    let warnings = failure.places.iter().filter(|(_, d)| d.severity == Severity::Warning);
+    let found: Vec<Diagnostic> = failure.places.iter().map(|(_, d)| d.clone()).collect();
+    let sources = sources(source, &found);
+    let warnings = found.iter().filter(|d| d.severity == Severity::Warning);
     let answer = json!({
-        "warnings": warnings.map(|(source, d)| warning(source, d)).collect::<Vec<_>>(),
-        "sources": [source_info(source)],
-        "buildError": { "message": problem.message, "location": location(source, problem) },
+        "warnings": warnings.map(|d| warning(&sources, d)).collect::<Vec<_>>(),
+        "sources": sources.iter().map(source_info).collect::<Vec<_>>(),
+        "buildError": { "message": detail(problem), "location": location(&sources, problem) },
     });
     session.console.data(format_args!("{answer}"))?;
     Ok(failure.kind.code())
@@ -137,13 +143,16 @@ fn broken(question: Question, format: Format, failure: Failure, session: &mut Se
 fn report(source: &Source, found: &[Diagnostic], format: Format, session: &mut Session<'_>) -> Done {
     match format {
         Format::Json => {
-            let warnings: Vec<Value> = found.iter().map(|d| warning(source, d)).collect();
-            let answer = json!({ "warnings": warnings, "sources": [source_info(source)] });
+            let sources = sources(source, found);
+            let warnings: Vec<Value> = found.iter().map(|d| warning(&sources, d)).collect();
+            let answer =
+                json!({ "warnings": warnings, "sources": sources.iter().map(source_info).collect::<Vec<_>>() });
             session.console.data(format_args!("{answer}"))?;
         }
         Format::Text => {
             if !found.is_empty() {
-                let text = excerpt::render_with(source, found, session.console.out_colour());
+                let found: Vec<Diagnostic> = found.iter().cloned().map(explained).collect();
+                let text = excerpt::render_with(source, &found, session.console.out_colour());
                 session.console.data(format_args!("{text}"))?;
             }
             let count = match found.len() {
@@ -157,27 +166,51 @@ fn report(source: &Source, found: &[Diagnostic], format: Format, session: &mut S
     Ok(u8::from(!found.is_empty()))
 }
 
+/// With the page that explains its rule.
+fn explained(diagnostic: Diagnostic) -> Diagnostic {
+    match diagnostic.code.and_then(lint::find).and_then(lint::Rule::url) {
+        Some(url) => diagnostic.note(url),
+        None => diagnostic,
+    }
+}
+
+/// The file, and the ONBUILD triggers that something was found in.
+fn sources(file: &Source, found: &[Diagnostic]) -> Vec<Source> {
+    let mut sources = vec![file.clone()];
+    for source in found.iter().filter_map(|d| d.source.as_ref()) {
+        if !sources.contains(source) {
+            sources.push(source.clone());
+        }
+    }
+    sources
+}
+
 /// One warning as BuildKit's lint results have it.
-fn warning(source: &Source, diagnostic: &Diagnostic) -> Value {
+fn warning(sources: &[Source], diagnostic: &Diagnostic) -> Value {
     let rule = diagnostic.code.and_then(lint::find);
     json!({
         "ruleName": diagnostic.code.unwrap_or_default(),
         "description": rule.map_or("", |rule| rule.description),
         "url": rule.and_then(lint::Rule::url).unwrap_or_default(),
-        "detail": diagnostic.message,
+        "detail": detail(diagnostic),
         "level": 1,
-        "location": location(source, diagnostic),
+        "location": location(sources, diagnostic),
     })
 }
 
-fn location(source: &Source, diagnostic: &Diagnostic) -> Value {
-    let source = diagnostic.source.as_ref().unwrap_or(source);
+/// What is wrong and what to do about it, in one line.
+fn detail(diagnostic: &Diagnostic) -> String {
+    diagnostic.hints.iter().fold(diagnostic.message.clone(), |text, hint| format!("{text} ({hint})"))
+}
+
+fn location(sources: &[Source], diagnostic: &Diagnostic) -> Value {
+    let index = sources.iter().position(|known| Some(known) == diagnostic.source.as_ref()).unwrap_or(0);
     let place = |at| {
-        let at = source.position(at);
+        let at = sources[index].position(at);
         json!({ "line": at.line, "character": at.column - 1 })
     };
     let span = diagnostic.span;
-    json!({ "sourceIndex": 0, "ranges": [{ "start": place(span.start), "end": place(span.end) }] })
+    json!({ "sourceIndex": index, "ranges": [{ "start": place(span.start), "end": place(span.end) }] })
 }
 
 fn source_info(source: &Source) -> Value {

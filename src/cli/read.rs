@@ -6,8 +6,8 @@ use crate::base::fs::FsError;
 use crate::base::rooted::Root;
 use crate::context::{IgnoreFile, Matcher};
 use crate::dockerfile::lint::{self, Controls};
-use crate::dockerfile::{self, Diagnostic, Dockerfile, Span};
-use crate::plan::{ContextName, CopyFrom, CopySource, Plan, StepKind};
+use crate::dockerfile::{self, Diagnostic, Dockerfile, Instruction, Span, ast};
+use crate::plan::{ContextName, CopyFrom, CopySource, Plan, Step, StepKind};
 
 use super::failure::{Failure, Kind};
 use super::locate;
@@ -81,17 +81,46 @@ impl Read {
             if copy.from != CopyFrom::Context(ContextName::Main) || step.meta.origin.is_some() {
                 continue;
             }
-            for source in &copy.sources {
+            let paths = copy.sources.iter().filter(|source| matches!(source, CopySource::Path(_)));
+            for (at, source) in paths.enumerate() {
                 let CopySource::Path(path) = source else { continue };
-                let clean = path.trim_start_matches("./").trim_matches('/');
+                let clean = clean(path);
                 // The whole context is meant as what is left of it.
-                if !clean.is_empty() && clean != "." && matcher.excludes(clean.as_bytes()) {
+                if !clean.is_empty() && matcher.excludes(clean.as_bytes()) {
                     let keyword = if copy.add { "ADD" } else { "COPY" };
                     let message = format!("{keyword} of `{path}`, which {} excludes", ignore.name);
-                    found.push(Diagnostic::warning(step.meta.span, "CopyIgnoredFile", message));
+                    found.push(Diagnostic::warning(self.source_span(step, at), "CopyIgnoredFile", message));
                 }
             }
         }
         Ok(found)
     }
+
+    /// Where path `at` of a COPY or ADD is written.
+    fn source_span(&self, step: &Step, at: usize) -> Span {
+        let instructions = &self.dockerfile.stages[step.meta.stage].instructions;
+        let statement = instructions.iter().find(|statement| statement.span == step.meta.span);
+        let sources = statement.and_then(|statement| match &statement.node {
+            Instruction::Copy(copy) | Instruction::Add(copy) => Some(&copy.sources),
+            _ => None,
+        });
+        let mut words = sources.into_iter().flatten().filter_map(|source| match source {
+            ast::CopySource::Path(word) => Some(word.span),
+            _ => None,
+        });
+        words.nth(at).unwrap_or(step.meta.span)
+    }
+}
+
+/// A path without `.`, `..` and slashes that change nothing; one that leads out of the context stays inside.
+fn clean(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }

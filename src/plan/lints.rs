@@ -73,14 +73,19 @@ pub(super) fn shell_form(keyword: &str, span: Span) -> Diagnostic {
 }
 
 /// UndefinedVar, once per variable of an instruction.
-pub(super) fn undefined(unset: &[Spanned<String>], scope: &Scope, out: &mut Vec<Diagnostic>) {
+pub(super) fn undefined(unset: &[Spanned<String>], scope: &Scope, globals: &Globals, out: &mut Vec<Diagnostic>) {
     for (at, name) in unset.iter().enumerate() {
         let again = unset[..at].iter().any(|before| before.node == name.node);
         if again || scope.is_declared(&name.node) || NEVER_EXPORTED.contains(&name.node.as_str()) {
             continue;
         }
         let lint = Diagnostic::warning(name.span, "UndefinedVar", format!("nothing here defines `${}`", name.node));
-        out.push(lint.suggest(&name.node, scope.names()));
+        out.push(match globals.is_declared(&name.node) {
+            true => {
+                lint.hint(format!("repeat ARG {0} in this stage: what is before the first FROM is for FROM", name.node))
+            }
+            false => lint.suggest(&name.node, scope.names()),
+        });
     }
 }
 

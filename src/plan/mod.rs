@@ -68,6 +68,8 @@ pub struct Plan {
     pub clamp: Option<Timestamp>,
     /// Lints (with a code) and other warnings; nothing that stops a build.
     pub warnings: Vec<Diagnostic>,
+    /// Images that were assumed to say nothing ([`Options::assume_bases`]).
+    pub assumed: BTreeSet<ImageName>,
     /// What the target takes from outside: for `check --outline`.
     pub outline: outline::Outline,
     /// Build arguments that nothing in the file names, each with the name that was perhaps meant.

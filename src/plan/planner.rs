@@ -11,7 +11,7 @@ use super::graph::{Graph, Root, froms};
 use super::lints;
 use super::outline::{self, Taken};
 use super::stage::{Place, StageState};
-use super::step::{Base, CopyFrom, ImageRequest, Step, StepId, StepKind, StepMeta};
+use super::step::{Base, CopyFrom, ImageName, ImageRequest, Step, StepId, StepKind, StepMeta};
 use super::{Options, Plan, Planned, PlannedHistory, PlannedStage, StageSummary};
 
 /// The `PATH` of an image that has none (F-13).
@@ -51,6 +51,7 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
         problems,
         taken: Vec::new(),
         inherited: BTreeSet::new(),
+        assumed: BTreeSet::new(),
     };
     planner.created = planner.globals.epoch.unwrap_or(Timestamp::EPOCH);
     planner.run(reach, target)
@@ -193,6 +194,8 @@ pub(super) struct Planner<'a> {
     pub(super) taken: Vec<Taken>,
     /// Global arguments that stages take over.
     pub(super) inherited: BTreeSet<String>,
+    /// Images whose config nobody gave.
+    assumed: BTreeSet<ImageName>,
 }
 
 /// The history that a stage's own instructions made, and the stage below it.
@@ -253,6 +256,7 @@ impl Planner<'_> {
         let mut taken = self.globals.taken(self.dockerfile, self.inherited);
         taken.extend(self.taken);
         let plan = Plan {
+            assumed: self.assumed,
             outline: outline::outline(self.dockerfile, target, taken),
             steps: self.steps,
             stages: summaries,
@@ -387,6 +391,9 @@ impl Planner<'_> {
             _ => None,
         };
         let assumed = known.is_none() && matches!(node.root, Root::Image(_) | Root::Unknown);
+        if let (None, Root::Image(request)) = (known, &node.root) {
+            self.assumed.insert(request.image.clone());
+        }
         let Some(config) = known else {
             let mut config = ImageConfig::scratch(node.platform);
             config.config.working_dir = "/".to_owned();

@@ -13,5 +13,6 @@ mod support;
 mod dockerfile;
 mod harness;
 mod images;
+mod lint;
 mod sandbox;
 mod store;

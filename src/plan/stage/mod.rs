@@ -209,7 +209,7 @@ impl<'p, 'a> Place<'p, 'a> {
             return;
         }
         let mut found = Vec::new();
-        lints::undefined(unset, &self.state.scope, &mut found);
+        lints::undefined(unset, &self.state.scope, &self.planner.globals, &mut found);
         found.into_iter().for_each(|lint| self.report(lint));
     }
 

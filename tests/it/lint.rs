@@ -1,0 +1,147 @@
+//! Folders `testdata/lint/<rule>/<case>`: a context whose Dockerfile `kiln check` is asked about. `want` lists the
+//! warnings, then the exit status; `args` are more arguments, one a line; `base.json` is the config of an image `base`
+//! that the store has. `BLESS=1` writes `want`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::TestEnv;
+use crate::support::env::testdata;
+use crate::support::image::sha256;
+
+/// Every rule of BuildKit's that kiln has (behaviour §2.6).
+const RULES: [&str; 22] = [
+    "ConsistentInstructionCasing",
+    "CopyIgnoredFile",
+    "DuplicateStageName",
+    "ExposeInvalidFormat",
+    "ExposeProtoCasing",
+    "FromAsCasing",
+    "FromPlatformFlagConstDisallowed",
+    "InvalidBaseImagePlatform",
+    "InvalidDefaultArgInFrom",
+    "InvalidDefinitionDescription",
+    "JSONArgsRecommended",
+    "LegacyKeyValueFormat",
+    "MaintainerDeprecated",
+    "MultipleInstructionsDisallowed",
+    "NoEmptyContinuation",
+    "RedundantTargetPlatform",
+    "ReservedStageName",
+    "SecretsUsedInArgOrEnv",
+    "StageNameCasing",
+    "UndefinedArgInFrom",
+    "UndefinedVar",
+    "WorkdirRelativePath",
+];
+
+/// Puts an image without layers into the store, by hand: only its config is looked at.
+fn put_base(env: &TestEnv, config: &str) {
+    env.kiln(&["images"]).ok();
+    let put = |bytes: &[u8], media_type: &str| {
+        let hex = sha256(bytes);
+        let blobs = env.store().join("blobs/sha256");
+        fs::create_dir_all(&blobs).expect("create");
+        fs::write(blobs.join(&hex), bytes).expect("write");
+        json!({ "mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len() })
+    };
+    let config = put(config.as_bytes(), "application/vnd.oci.image.config.v1+json");
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let document = json!({ "schemaVersion": 2, "mediaType": manifest, "config": config, "layers": [] });
+    let mut descriptor = put(document.to_string().as_bytes(), manifest);
+    descriptor["annotations"] = json!({
+        "io.containerd.image.name": "docker.io/library/base:latest",
+        "org.opencontainers.image.ref.name": "latest",
+    });
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [descriptor],
+    });
+    fs::write(env.store().join("index.json"), index.to_string()).expect("write");
+}
+
+/// What `kiln check` says about a case: `2:1-2:8 Rule: detail`, a line each.
+fn check(case: &Path) -> String {
+    let env = TestEnv::new();
+    if let Ok(base) = fs::read_to_string(case.join("base.json")) {
+        put_base(&env, &base);
+    }
+    let more = fs::read_to_string(case.join("args")).unwrap_or_default();
+    let mut args = vec!["check", "--format=json"];
+    args.extend(more.lines());
+    args.push(case.to_str().expect("UTF-8"));
+    let done = env.kiln(&args).output();
+    let mut out = String::new();
+    // A file that cannot be checked is told about on standard error, or in the answer.
+    let answer: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
+    for problem in answer["warnings"].as_array().into_iter().flatten().chain(answer.get("buildError")) {
+        let range = &problem["location"]["ranges"][0];
+        let place = |at: &str| format!("{}:{}", range[at]["line"], range[at]["character"]);
+        let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
+        let rule = if problem.get("message").is_some() { "error".to_owned() } else { text("ruleName") };
+        let source = problem["location"]["sourceIndex"].as_u64().filter(|index| *index > 0);
+        let source = source.map(|index| format!("source {index} ")).unwrap_or_default();
+        out += &format!("{source}{}-{} {rule}: {}{}\n", place("start"), place("end"), text("detail"), text("message"));
+    }
+    format!("{out}exit {}\n", done.code)
+}
+
+#[test]
+fn each_rule_fires_where_it_should_and_nowhere_else() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut failed = Vec::new();
+    let sorted = |dir: &Path| {
+        let mut paths: Vec<_> = fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();
+        paths.sort();
+        paths
+    };
+    let mut rules = Vec::new();
+    for rule in sorted(&testdata("lint")) {
+        let name = rule.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+        let mut fires = 0;
+        let mut silent = 0;
+        for case in sorted(&rule) {
+            let got = check(&case);
+            let want = fs::read_to_string(case.join("want")).unwrap_or_default();
+            if bless {
+                fs::write(case.join("want"), &got).expect("write");
+            } else if got != want {
+                failed.push(format!("{}\n--- want\n{want}--- got\n{got}", case.display()));
+            }
+            match got.contains(&format!(" {name}: ")) {
+                true => fires += 1,
+                false => silent += 1,
+            }
+        }
+        if name != "controls" {
+            assert!(fires > 0 && silent > 0, "{name} fires in {fires} cases and is silent in {silent}");
+            rules.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(rules, RULES);
+}
+
+#[test]
+fn images_that_are_not_there_are_named() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM nowhere.example/a\nLABEL a=$LANG\n");
+    let told = env.kiln(&["check", context.to_str().expect("UTF-8")]).ok();
+    told.says("nowhere.example/a:latest is not in the store").says("no warnings");
+}
+
+#[test]
+fn warnings_fail_a_check_and_a_strict_build() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\n# check=error=true\nFROM scratch AS Build\n");
+    let told = env.kiln(&["check", context.to_str().expect("UTF-8")]).fails(1);
+    told.says("StageNameCasing").says("docs.docker.com/go/dockerfile/rule/stage-name-casing");
+    env.build(&["--check"], &context).fails(1).says("StageNameCasing");
+    env.build(&["-t", "x"], &context).fails(1).says("StageNameCasing");
+    env.kiln(&["inspect", "x"]).fails(1);
+    let lax = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=false", "-t", "x"];
+    env.build(&lax, &context).ok().says("StageNameCasing");
+}
