@@ -68,18 +68,26 @@ pub(super) struct State {
     /// The layers this step added: all of an image's for a base, else at most one.
     added: Vec<Link>,
     merged: OnceLock<Arc<MergedTree>>,
+    /// At a bottom: what its layers cannot say of directories, if that was needed.
+    floor: OnceLock<PathBuf>,
 }
 
 impl State {
     /// A bottom: the layers of an image, or none.
     pub(super) fn base(key: StepKey, layers: impl IntoIterator<Item = Layer>) -> Arc<Self> {
         let added = layers.into_iter().map(Link::stored).collect();
-        Arc::new(Self { key, parent: None, added, merged: OnceLock::new() })
+        Arc::new(Self { key, parent: None, added, merged: OnceLock::new(), floor: OnceLock::new() })
     }
 
     /// `parent` with one more layer.
     pub(super) fn over(parent: &Arc<State>, key: StepKey, link: Link) -> Arc<Self> {
-        Arc::new(Self { key, parent: Some(Arc::clone(parent)), added: vec![link], merged: OnceLock::new() })
+        Arc::new(Self {
+            key,
+            parent: Some(Arc::clone(parent)),
+            added: vec![link],
+            merged: OnceLock::new(),
+            floor: OnceLock::new(),
+        })
     }
 
     /// The layers, bottom first.
@@ -116,23 +124,54 @@ impl State {
             .collect())
     }
 
+    /// What to stack for an overlay that looks as the chain does, bottom first.
+    ///
+    /// Layers of images may name directories only by what is in them and hide what layers below say of those. A layer of
+    /// our own that lies over them sets that right; layers that we make name every directory.
+    pub(super) fn lowers(&self, layers: &Layers<'_>) -> Result<Vec<PathBuf>, Error> {
+        let mut dirs = self.directories(layers)?;
+        let bottom = self.bottom();
+        if !bottom.added.is_empty() {
+            let merged = bottom.merged(layers)?;
+            dirs.insert(bottom.added.len(), bottom.floor(layers)?);
+            dirs.drain(..merged.bottom());
+        }
+        Ok(dirs)
+    }
+
     /// A directory whose mode, owner and times `/` has: the topmost layer's that says something of it.
     pub(super) fn root(&self, layers: &Layers<'_>) -> Result<Option<PathBuf>, Error> {
-        for link in self.links().iter().rev() {
-            if let Some(fresh) = &link.fresh {
-                // Every upper directory was begun as a copy of the one below.
-                return Ok(Some(fresh.clone()));
+        let mut state = self;
+        while let Some(parent) = &state.parent {
+            for link in &state.added {
+                if let Some(fresh) = &link.fresh {
+                    // Every upper directory was begun as a copy of the one below.
+                    return Ok(Some(fresh.clone()));
+                }
+                let sealed = link.sealed()?;
+                let tree = match sealed.tree {
+                    Some(tree) => tree,
+                    None => layers.tree(&sealed.layer)?,
+                };
+                if tree.get(&RelPath::root()).is_some() {
+                    return Ok(Some(layers.path(sealed.layer.diff_id)));
+                }
             }
-            let sealed = link.sealed()?;
-            let tree = match sealed.tree {
-                Some(tree) => tree,
-                None => layers.tree(&sealed.layer)?,
-            };
-            if tree.get(&RelPath::root()).is_some() {
-                return Ok(Some(layers.path(sealed.layer.diff_id)));
-            }
+            state = parent;
         }
-        Ok(None)
+        if state.added.is_empty() { Ok(None) } else { state.floor(layers).map(Some) }
+    }
+
+    fn bottom(&self) -> &State {
+        self.parent.as_deref().map_or(self, State::bottom)
+    }
+
+    fn floor(&self, layers: &Layers<'_>) -> Result<PathBuf, Error> {
+        if let Some(made) = self.floor.get() {
+            return Ok(made.clone());
+        }
+        let made = layers.floor(&*self.merged(layers)?)?;
+        Ok(self.floor.get_or_init(|| made).clone())
     }
 
     /// What the chain looks like from above; waits for layers being packed.

@@ -132,7 +132,7 @@ impl Worker<'_> {
                     return Ok(Source::Inside { root: context.dir.clone(), subpath, no_symlinks: false });
                 }
             }
-            CopyFrom::Step(id) => input(step, inputs, *id).directories(&self.layers)?,
+            CopyFrom::Step(id) => input(step, inputs, *id).lowers(&self.layers)?,
         };
         lowers.reverse();
         let scratch = if writable {

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::base::digest::DiffId;
 use crate::base::rooted::Root;
 use crate::layer::{
-    Baseline, LayerWriter, LowerFiles, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex, SegmentSource,
+    self, Baseline, LayerWriter, LowerFiles, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex, SegmentSource,
     WriteOptions, overlay_changes, tree_changes,
 };
+use crate::oci::blob::BlobSource as _;
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::plan::Step;
 use crate::snapshot::Prepared;
@@ -66,6 +68,15 @@ impl Worker<'_> {
         let blob = Descriptor::new(written.media_type, written.blob, written.size);
         let tree = Some(Arc::new(written.tree));
         Ok(Sealed { layer: Layer { diff_id: written.diff_id, blob }, tree })
+    }
+
+    /// Writes a stored layer once more, compressed as this build wants it. Ok: that blob is stored too.
+    pub(super) fn recompress(&self, diff_id: DiffId, blob: &Descriptor) -> Result<Descriptor, StepError> {
+        let options = WriteOptions { compression: self.builder.settings.compression, ..WriteOptions::default() };
+        let plain = self.builder.store.open(blob).map_err(crate::store::Error::from)?;
+        let (draft, written) = layer::recompress(plain, diff_id, self.builder.store.draft_blob()?, &options)?;
+        draft.finish(written.blob, written.size)?;
+        Ok(Descriptor::new(written.media_type, written.blob, written.size))
     }
 
     /// The compressed segments of the layer that this place made last time.

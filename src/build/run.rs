@@ -39,13 +39,16 @@ impl Worker<'_> {
         tell: &dyn Fn(Message),
     ) -> Result<Ran, StepError> {
         let parent = &inputs[0];
-        let lowers = parent.directories(&self.layers)?;
         let scratch = self.scratch_dir(step, "root")?;
         let prepared = match self.layers.method() {
             Method::Overlay { userxattr } => {
+                let lowers = parent.lowers(&self.layers)?;
                 Prepared::overlay(&lowers, parent.root(&self.layers)?.as_deref(), &scratch, userxattr)?
             }
-            Method::Copy => Prepared::copy(&*parent.merged(&self.layers)?, &lowers, &scratch)?,
+            Method::Copy => {
+                let dirs = parent.directories(&self.layers)?;
+                Prepared::copy(&*parent.merged(&self.layers)?, &dirs, &scratch)?
+            }
         };
         let baseline = match &prepared {
             Prepared::Overlay { .. } => None,

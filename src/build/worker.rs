@@ -221,6 +221,16 @@ impl<'a> Worker<'a> {
         {
             return Ok(Some(Layer { diff_id: record.diff_id, blob: blob.clone() }));
         }
+        // The layer in another compression is as good as the command that made it, and faster.
+        for blob in record.blobs.values() {
+            if self.builder.store.has(blob).map_err(crate::store::Error::from)? {
+                let blob = self.recompress(record.diff_id, blob)?;
+                let mut record = record.clone();
+                record.blobs.insert(name, blob.clone());
+                self.cache.record(&record)?;
+                return Ok(Some(Layer { diff_id: record.diff_id, blob }));
+            }
+        }
         Ok(None)
     }
 

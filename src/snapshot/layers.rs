@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::base::digest::DiffId;
 use crate::base::{fs, publish};
-use crate::layer::{self, Form, Tree};
+use crate::layer::{self, Form, MergedTree, Tree};
 use crate::oci::blob::BlobSource;
 use crate::oci::descriptor::Layer;
 
@@ -64,6 +64,13 @@ impl<'a> Layers<'a> {
         wanted.into_values().collect::<Vec<_>>().into_par_iter().try_for_each(|layer| self.unpack_one(layer))
     }
 
+    /// A directory in scratch that, over the layers of `merged`, says what they cannot: see [`layer::prepare_upper`].
+    pub fn floor(&self, merged: &MergedTree) -> Result<PathBuf, Error> {
+        let dir = self.scratch_dir("floor")?;
+        layer::prepare_upper(merged, &dir).map_err(Error::Copy)?;
+        Ok(dir)
+    }
+
     /// What a layer holds: remembered, stored beside it, or read from its blob.
     pub fn tree(&self, layer: &Layer) -> Result<Arc<Tree>, Error> {
         if let Some(tree) = self.remembered(layer.diff_id) {
@@ -115,14 +122,19 @@ impl<'a> Layers<'a> {
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let to = self.scratch.join(format!("unpack-{number}"));
-        fs::create_dir(&to, 0o755)?;
+        let to = self.scratch_dir("unpack")?;
         let blob = self.blobs.open(&layer.blob)?;
         let tree = layer::unpack(blob, &to, layer.diff_id, self.form()).map_err(|e| failed(layer, e))?;
         let tree = Arc::new(tree);
         self.keep_tree(layer.diff_id, &tree)?;
         self.adopt(layer.diff_id, &to)
+    }
+
+    fn scratch_dir(&self, purpose: &str) -> Result<PathBuf, Error> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let dir = self.scratch.join(format!("{purpose}-{number}"));
+        fs::create_dir(&dir, 0o755)?;
+        Ok(dir)
     }
 
     fn form(&self) -> Form {
