@@ -10,6 +10,7 @@
 #[expect(dead_code, reason = "tools are here before the tests that use them")]
 mod support;
 
+mod coverage;
 mod dockerfile;
 mod harness;
 mod images;
