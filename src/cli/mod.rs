@@ -18,6 +18,7 @@ mod args;
 mod build;
 mod check;
 mod failure;
+mod fetch;
 mod history;
 mod images;
 mod import;

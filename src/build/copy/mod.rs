@@ -16,6 +16,7 @@ mod mode;
 mod owner;
 mod place;
 mod remote;
+mod unpack;
 mod view;
 mod workdir;
 
@@ -37,6 +38,7 @@ use super::fetch::Remote;
 pub use error::Error;
 pub use hide::hide_ignored;
 pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
+pub use unpack::{Stream, sniff, unpack};
 pub use workdir::workdir;
 
 use archive::Spool;

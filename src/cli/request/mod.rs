@@ -15,7 +15,7 @@ mod output;
 mod registry;
 mod value;
 
-pub(super) use build::{BuildRequest, DockerfileFrom, SecretFrom, SourceRequest, build, check};
+pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, build, check};
 pub(super) use output::{Destination, Form};
 
 /// The variables and user kiln was started with.
