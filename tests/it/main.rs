@@ -14,6 +14,7 @@ mod coverage;
 mod dockerfile;
 mod harness;
 mod images;
+mod layers;
 mod lint;
 mod sandbox;
 mod store;
