@@ -16,6 +16,7 @@ use crate::ui::console::Console;
 
 mod args;
 mod build;
+mod cache;
 mod check;
 mod failure;
 mod fetch;
@@ -89,6 +90,8 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Import(args) => import::run(&args, session),
         Command::Pull(args) => pull::run(&args, session),
         Command::Save(args) => save::run(&args, session),
+        Command::Cache(args) => cache::run(&args, session),
+        Command::Prune(args) => cache::prune(&args, cache::Scope::Store, session),
         Command::Info(args) => info::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }
