@@ -87,12 +87,7 @@ impl<'a> Worker<'a> {
     ) -> Result<R, StepError> {
         let cache = self.builder.store.fetched_dir();
         let scratch = self.scratch.path().join(format!("{}-fetch", step.id.0));
-        let settings = self.builder.settings;
-        let remote = Remote {
-            proxies: settings.proxies.clone(),
-            env: &settings.git_environment,
-            ..Remote::new(&cache, &scratch)
-        };
+        let remote = Remote::new(&cache, &scratch);
         match &copy.from {
             CopyFrom::Context(name) => {
                 let context: &'a Context = self.context(name)?;

@@ -23,7 +23,6 @@ mod promise;
 mod run;
 mod schedule;
 mod settings;
-pub mod source;
 mod worker;
 
 pub use builder::{Builder, Context};

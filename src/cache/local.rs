@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::StepKey;
 use crate::base::stable::StableHasher;
-use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
 
 use super::{Error, Listing, Record};
@@ -35,29 +34,13 @@ impl Local {
         Self { dir: dir.to_owned() }
     }
 
-    /// `Ok(None)` = looked, and there is no record. Finding one counts as use: gc takes the longest unused first.
+    /// `Ok(None)` = looked, and there is no record.
     pub fn lookup(&self, key: StepKey) -> Result<Option<Record>, Error> {
         let path = self.path(key);
         let Some(bytes) = fs::read_opt(&path)? else { return Ok(None) };
-        fs::touch(&path);
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|source| Error::Damaged { path: path.display().to_string(), source })
-    }
-
-    /// Every record with its file and the time it was made or last found; one that cannot be read has no content.
-    pub fn all(&self) -> Result<Vec<(PathBuf, Timestamp, Option<Record>)>, Error> {
-        let mut found = Vec::new();
-        for short in fs::list(&self.dir.join("v1"))? {
-            let dir = self.dir.join("v1").join(short);
-            for name in fs::list(&dir)? {
-                let path = dir.join(name);
-                let Some(bytes) = fs::read_opt(&path)? else { continue };
-                let used = fs::modified(&path)?;
-                found.push((path, used, serde_json::from_slice(&bytes).ok()));
-            }
-        }
-        Ok(found)
     }
 
     /// Ok: a lookup of the record's key finds it. Call it after the blobs it names are stored.

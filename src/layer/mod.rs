@@ -30,7 +30,6 @@ mod fill;
 mod ledger;
 mod pax;
 mod place;
-mod recut;
 mod repack;
 mod sparse;
 mod tar_write;

@@ -57,9 +57,7 @@ impl<'a> Layers<'a> {
     pub fn unpack<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
         let mut wanted: BTreeMap<DiffId, &Layer> = BTreeMap::new();
         for layer in layers {
-            if self.path(layer.diff_id).exists() {
-                fs::touch(&self.dir.join(layer.diff_id.hex()));
-            } else {
+            if !self.path(layer.diff_id).exists() {
                 wanted.insert(layer.diff_id, layer);
             }
         }

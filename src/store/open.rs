@@ -73,11 +73,6 @@ impl Store {
         Ok(Exclusive::wait(&self.root.join("lock"))?)
     }
 
-    /// [`Store::exclude`] without waiting: `None` = somebody builds.
-    pub fn try_exclude(&self) -> Result<Option<Exclusive>, Error> {
-        Ok(Exclusive::try_now(&self.root.join("lock"))?)
-    }
-
     /// A directory of our own that disappears with its guard, or, should we be killed, at somebody's next open.
     pub fn scratch(&self) -> Result<Scratch, Error> {
         Ok(Scratch::new(&self.scratch_dir())?)

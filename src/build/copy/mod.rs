@@ -16,7 +16,6 @@ mod mode;
 mod owner;
 mod place;
 mod remote;
-mod unpack;
 mod view;
 mod workdir;
 
@@ -39,7 +38,6 @@ use super::fetch::Remote;
 pub use error::Error;
 pub use hide::hide_ignored;
 pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
-pub use unpack::{Stream, sniff, unpack};
 pub use workdir::workdir;
 
 use archive::Spool;

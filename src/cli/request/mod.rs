@@ -15,10 +15,8 @@ mod output;
 mod registry;
 mod value;
 
-pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, build, check};
+pub(super) use build::{BuildRequest, DockerfileFrom, SecretFrom, SourceRequest, build, check};
 pub(super) use output::{Destination, Form};
-
-pub(super) use value::size;
 
 /// The variables and user kiln was started with.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,3 @@
 //! The store and the commands that deal with what is in it.
 
 mod import;
-mod mounts;
-mod prune;

@@ -1,5 +1,3 @@
-mod gc;
-
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
