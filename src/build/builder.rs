@@ -4,17 +4,17 @@
 //! thread, a namespace or an unpacked layer (design §1.6). What missed then runs, as wide as the graph and `jobs` allow.
 //! The coordinator (the thread that called `build`) is the only one that starts steps and calls the observer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 
 use crate::context::Dir;
 use crate::plan::{ContextName, ImageRequest, Plan, StepId};
 use crate::sandbox::Cancel;
-use crate::snapshot::{Method, probe};
+use crate::snapshot::best;
 use crate::store::Store;
 
 use super::chain::State;
@@ -58,18 +58,6 @@ pub(super) enum Message {
     Ready(StepId, Arc<State>),
     /// The step's thread is done with everything.
     Done(Result<(), (StepId, StepError)>),
-}
-
-/// How far the coordinator is.
-struct Progress<'s> {
-    schedule: Schedule,
-    /// Threads that have not said `Done`.
-    running: usize,
-    /// Why the build fails, if it does.
-    failed: Option<Error>,
-    /// What was said to be done another way; many steps find the same.
-    fallbacks: BTreeSet<(String, String)>,
-    states: &'s mut [Option<Arc<State>>],
 }
 
 impl Builder<'_> {
@@ -122,15 +110,12 @@ impl Builder<'_> {
     /// Chooses how roots are made, and says so if it is not the usual way.
     fn settle(&self, worker: &Worker<'_>, observer: &mut dyn Observer) {
         let method = self.settings.snapshot.unwrap_or_else(|| {
-            let overlay = Method::Overlay { userxattr: self.settings.user_namespace };
-            match probe(overlay, worker.scratch.path()) {
-                Ok(()) => overlay,
-                Err(why) => {
-                    let what = "layers are copied for every RUN instead of stacked".to_owned();
-                    observer.event(&Event::Fallback { what, why: format!("overlayfs: {why}") });
-                    Method::Copy
-                }
+            let (method, why) = best(self.settings.user_namespace, worker.scratch.path());
+            if let Some(why) = why {
+                let what = "layers are copied for every RUN instead of stacked".to_owned();
+                observer.event(&Event::Fallback { what, why: format!("overlayfs: {why}") });
             }
+            method
         });
         worker.layers.settle(method);
     }
@@ -144,64 +129,75 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let inputs: Vec<Vec<usize>> =
             worker.plan.steps.iter().map(|s| s.inputs.iter().map(|i| i.index()).collect()).collect();
-        let mut run =
-            Progress { schedule: Schedule::new(&inputs), running: 0, failed: None, fallbacks: BTreeSet::new(), states };
+        let mut schedule = Schedule::new(&inputs);
         // Bounded: a command that writes faster than the observer reads is slowed down, not buffered.
         let (sender, messages) = bounded(64);
         let deadline = self.settings.timeout.map(|limit| (Instant::now() + limit, limit));
         std::thread::scope(|scope| {
-            while !run.schedule.finished() || run.running > 0 {
-                while run.failed.is_none()
-                    && run.running < self.settings.jobs
-                    && let Some(step) = run.schedule.take()
+            let mut running = 0;
+            let mut failed: Option<Error> = None;
+            while !schedule.finished() || running > 0 {
+                while failed.is_none()
+                    && running < self.settings.jobs
+                    && let Some(step) = schedule.take()
                 {
-                    if run.states[step].is_some() {
-                        run.schedule.done(step);
+                    if states[step].is_some() {
+                        schedule.done(step);
                         continue;
                     }
                     let step = &worker.plan.steps[step];
                     let inputs: Vec<Arc<State>> =
-                        step.inputs.iter().filter_map(|i| run.states[i.index()].clone()).collect();
+                        step.inputs.iter().filter_map(|i| states[i.index()].clone()).collect();
                     let sender: Sender<Message> = sender.clone();
-                    run.running += 1;
+                    running += 1;
                     scope.spawn(move || worker.work(step, &inputs, &sender));
                 }
-                if run.running == 0 {
+                if running == 0 {
                     // Either everything is done or a failure keeps the rest from starting.
                     break;
                 }
-                let message = match deadline.filter(|_| run.failed.is_none()) {
+                let message = match deadline.filter(|_| failed.is_none()) {
                     Some((at, limit)) => messages.recv_deadline(at).map_err(|_| limit),
-                    None => messages.recv().map_err(|_| Duration::ZERO),
+                    None => messages.recv().map_err(|_| std::time::Duration::ZERO),
                 };
                 match message {
-                    Ok(message) => self.take(message, &mut run, worker, observer),
-                    Err(limit) => self.fail(&mut run.failed, Error::TimedOut(limit)),
+                    Ok(message) => {
+                        self.take(message, &mut schedule, &mut running, &mut failed, states, worker, observer);
+                    }
+                    Err(limit) => self.fail(&mut failed, Error::TimedOut(limit)),
                 }
             }
-        });
-        run.failed.map_or(Ok(()), Err)
+            match failed {
+                Some(error) => Err(error),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Takes one message.
-    fn take(&self, message: Message, run: &mut Progress<'_>, worker: &Worker<'_>, observer: &mut dyn Observer) {
+    #[expect(clippy::too_many_arguments, reason = "the coordinator's state, lent to one step of its loop")]
+    fn take(
+        &self,
+        message: Message,
+        schedule: &mut Schedule,
+        running: &mut usize,
+        failed: &mut Option<Error>,
+        states: &mut [Option<Arc<State>>],
+        worker: &Worker<'_>,
+        observer: &mut dyn Observer,
+    ) {
         match message {
-            Message::Event(Event::Fallback { what, why }) => {
-                if run.fallbacks.insert((what.clone(), why.clone())) {
-                    observer.event(&Event::Fallback { what, why });
-                }
-            }
             Message::Event(event) => observer.event(&event),
             Message::Ready(step, state) => {
-                run.states[step.index()] = Some(state);
-                run.schedule.done(step.index());
+                states[step.index()] = Some(state);
+                schedule.done(step.index());
             }
             Message::Done(result) => {
-                run.running -= 1;
+                *running -= 1;
                 if let Err((step, error)) = result {
                     observer.event(&Event::Failed(step));
                     let error = worker.located(step, error);
-                    self.fail(&mut run.failed, error);
+                    self.fail(failed, error);
                 }
             }
         }

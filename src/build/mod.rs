@@ -23,6 +23,7 @@ mod promise;
 mod run;
 mod schedule;
 mod settings;
+mod throwaway;
 mod worker;
 
 pub use builder::{Builder, Context};
@@ -32,3 +33,4 @@ pub use images::{BaseImage, ImageError, ImageSource, Images, Pull};
 pub use outcome::Outcome;
 pub use run::hosts;
 pub use settings::Settings;
+pub use throwaway::Throwaway;

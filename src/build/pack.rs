@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::base::digest::DiffId;
 use crate::base::rooted::Root;
 use crate::layer::{
-    self, Baseline, LayerWriter, LowerFiles, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex, SegmentSource,
-    WriteOptions, overlay_changes, tree_changes,
+    self, Baseline, Changes, LayerWriter, LowerFiles, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex,
+    SegmentSource, WriteOptions, overlay_changes, tree_changes,
 };
 use crate::oci::blob::BlobSource as _;
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::plan::Step;
-use crate::snapshot::Prepared;
+use crate::snapshot::{Layers, Prepared};
 use crate::store::BlobDraft;
 
 use super::StepError;
@@ -32,17 +32,7 @@ impl Worker<'_> {
         baseline: Option<&Baseline>,
         parent: &State,
     ) -> Result<Sealed, StepError> {
-        let lower = parent.merged(&self.layers)?;
-        let files = Below(parent.directories(&self.layers)?);
-        let path = prepared.changed();
-        let root = Root::open(path).map_err(|e| crate::base::fs::FsError::new("open", path, e))?;
-        let changes = match prepared {
-            Prepared::Overlay { userxattr, .. } => {
-                let attributes = if *userxattr { OverlayAttributes::User } else { OverlayAttributes::Trusted };
-                overlay_changes(&root, attributes, &lower, &files)?
-            }
-            Prepared::Dir(_) => tree_changes(&root, &lower, &files, baseline)?,
-        };
+        let changes = changes(prepared, baseline, parent, &self.layers)?;
         self.write_layer(step, |writer| Ok(changes.write_to(writer)?))
     }
 
@@ -90,6 +80,26 @@ impl Worker<'_> {
             _ => Ok(None),
         }
     }
+}
+
+/// What was done to a root that was prepared over `parent`.
+pub(super) fn changes(
+    prepared: &Prepared,
+    baseline: Option<&Baseline>,
+    parent: &State,
+    layers: &Layers<'_>,
+) -> Result<Changes, StepError> {
+    let lower = parent.merged(layers)?;
+    let files = Below(parent.directories(layers)?);
+    let path = prepared.changed();
+    let root = Root::open(path).map_err(|e| crate::base::fs::FsError::new("open", path, e))?;
+    Ok(match prepared {
+        Prepared::Overlay { userxattr, .. } => {
+            let attributes = if *userxattr { OverlayAttributes::User } else { OverlayAttributes::Trusted };
+            overlay_changes(&root, attributes, &lower, &files)?
+        }
+        Prepared::Dir(_) => tree_changes(&root, &lower, &files, baseline)?,
+    })
 }
 
 /// The files of a chain of layers, each layer in its directory, bottom first.

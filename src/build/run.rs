@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::fs::{self, FsError};
@@ -10,7 +10,7 @@ use crate::base::rooted::Root;
 use crate::layer::Baseline;
 use crate::plan::{Network, Run, Security, Step};
 use crate::sandbox::{self, Rootfs, Spec};
-use crate::snapshot::{Method, Prepared};
+use crate::snapshot::{Layers, Method, Prepared};
 
 use super::StepError;
 use super::builder::Message;
@@ -39,21 +39,7 @@ impl Worker<'_> {
         tell: &dyn Fn(Message),
     ) -> Result<Ran, StepError> {
         let parent = &inputs[0];
-        let scratch = self.scratch_dir(step, "root")?;
-        let prepared = match self.layers.method() {
-            Method::Overlay { userxattr } => {
-                let lowers = parent.lowers(&self.layers)?;
-                Prepared::overlay(&lowers, parent.root(&self.layers)?.as_deref(), &scratch, userxattr)?
-            }
-            Method::Copy => {
-                let dirs = parent.directories(&self.layers)?;
-                Prepared::copy(&*parent.merged(&self.layers)?, &dirs, &scratch)?
-            }
-        };
-        let baseline = match &prepared {
-            Prepared::Overlay { .. } => None,
-            Prepared::Dir(dir) => Some(Baseline::take(&Root::open(dir).map_err(|e| FsError::new("open", dir, e))?)?),
-        };
+        let (prepared, baseline) = prepare(parent, &self.layers, &self.scratch_dir(step, "root")?)?;
         let mut spec = self.spec(run, rootfs(&prepared));
         let _caches = self.mount(step, run, inputs, &mut spec)?;
 
@@ -113,8 +99,31 @@ pub fn hosts(hostname: &str, others: &[(String, String)]) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// A writable root over what `parent` left, in the empty directory `scratch`; and how it looks, if it is a copy.
+pub(super) fn prepare(
+    parent: &State,
+    layers: &Layers<'_>,
+    scratch: &Path,
+) -> Result<(Prepared, Option<Baseline>), StepError> {
+    let prepared = match layers.method() {
+        Method::Overlay { userxattr } => {
+            let lowers = parent.lowers(layers)?;
+            Prepared::overlay(&lowers, parent.root(layers)?.as_deref(), scratch, userxattr)?
+        }
+        Method::Copy => {
+            let dirs = parent.directories(layers)?;
+            Prepared::copy(&*parent.merged(layers)?, &dirs, scratch)?
+        }
+    };
+    let baseline = match &prepared {
+        Prepared::Overlay { .. } => None,
+        Prepared::Dir(dir) => Some(Baseline::take(&Root::open(dir).map_err(|e| FsError::new("open", dir, e))?)?),
+    };
+    Ok((prepared, baseline))
+}
+
 /// What the sandbox mounts as its root.
-fn rootfs(prepared: &Prepared) -> Rootfs {
+pub(super) fn rootfs(prepared: &Prepared) -> Rootfs {
     match prepared.clone() {
         Prepared::Overlay { lowers, upper, work, stub, userxattr } => {
             Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile: true }

@@ -6,7 +6,7 @@ use crate::base::digest::StepKey;
 use crate::base::stable::StableHasher;
 use crate::base::{fs, publish};
 
-use super::{Error, Listing, Record};
+use super::{Error, Record};
 
 /// The place of a step: which Dockerfile, stage and instruction. Not part of any key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,20 +59,6 @@ impl Local {
     /// Remembers the key that `slot` has now.
     pub fn remember(&self, slot: &Slot, key: StepKey) -> Result<(), Error> {
         write(&self.slot(slot), format!("{key}\n").as_bytes())
-    }
-
-    /// The files that `slot` read last time.
-    pub fn last_files(&self, slot: &Slot) -> Result<Option<Listing>, Error> {
-        Ok(fs::read_opt(&self.files(slot))?.map(|bytes| Listing::from_bytes(&bytes)))
-    }
-
-    /// Remembers the files that `slot` reads now.
-    pub fn remember_files(&self, slot: &Slot, files: &Listing) -> Result<(), Error> {
-        write(&self.files(slot), &files.to_bytes())
-    }
-
-    fn files(&self, slot: &Slot) -> PathBuf {
-        self.slot(slot).with_added_extension("files")
     }
 
     fn path(&self, key: StepKey) -> PathBuf {

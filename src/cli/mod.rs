@@ -30,6 +30,7 @@ mod outline;
 mod pull;
 mod read;
 mod request;
+mod run;
 mod save;
 mod store;
 mod table;
@@ -80,6 +81,7 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
     match command {
         Command::Build(args) => build::run(&args, session),
         Command::Check(args) => check::run(&args, session),
+        Command::Run(args) => run::run(&args, session),
         Command::Images(args) => images::run(&args, session),
         Command::Inspect(args) => inspect::run(&args, session),
         Command::History(args) => history::run(&args, session),

@@ -29,6 +29,12 @@ impl Session<'_> {
         }
     }
 
+    /// We are root of a user namespace, not of the machine.
+    pub(super) fn in_user_namespace(&self) -> Result<bool, Failure> {
+        let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+        Ok(standing != Standing::Root)
+    }
+
     /// What a single id cannot do, said once where it matters.
     pub(super) fn announce_single_id(&mut self) {
         if let Some(reason) = userns::single_id_reason() {

@@ -203,15 +203,11 @@ fn damage_and_hostility_are_errors() {
     };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("S-40 not a tar", b"PK\x03\x04".repeat(300), "not a number"),
-        ("S-40 checksum", with_sum(tar(std::slice::from_ref(&file))), "not a tar archive"),
-        (
-            "S-40 later checksum",
-            [file.to_bytes(), with_sum(tar(std::slice::from_ref(&file)))].concat(),
-            "checksum is wrong",
-        ),
-        ("S-40 cut in content", tar(std::slice::from_ref(&file))[..900].to_vec(), "end of file"),
+        ("S-40 checksum", with_sum(tar(&[file.clone()])), "not a tar archive"),
+        ("S-40 later checksum", [file.to_bytes(), with_sum(tar(&[file.clone()]))].concat(), "checksum is wrong"),
+        ("S-40 cut in content", tar(&[file.clone()])[..900].to_vec(), "end of file"),
         ("S-40 cut in padding", file.to_bytes()[..512 + 701].to_vec(), "end of file"),
-        ("S-40 cut in header", tar(std::slice::from_ref(&file))[..100].to_vec(), "end of file"),
+        ("S-40 cut in header", tar(&[file.clone()])[..100].to_vec(), "end of file"),
         ("S-40 extended header only", tar(&[pax(b'x', &[("path", b"a")])]), "ends after an extended header"),
         ("S-39 size larger than the rest", tar(&[raw(b'0', b"f").claiming(1 << 30)]), "end of file"),
         (

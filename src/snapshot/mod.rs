@@ -14,7 +14,7 @@ mod probe;
 
 pub use layers::Layers;
 pub use prepare::Prepared;
-pub use probe::{Method, probe};
+pub use probe::{Method, best, probe};
 
 /// Why layers could not become a root.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,15 @@ pub enum Method {
     Copy,
 }
 
+/// The best way that works here, tried in the directory `scratch`, and why it is not overlayfs if it is not.
+pub fn best(user_namespace: bool, scratch: &Path) -> (Method, Option<io::Error>) {
+    let overlay = Method::Overlay { userxattr: user_namespace };
+    match probe(overlay, scratch) {
+        Ok(()) => (overlay, None),
+        Err(why) => (Method::Copy, Some(why)),
+    }
+}
+
 /// Tries `method` once in the directory `scratch`. Ok: it works there. No mount is left, or ever attached anywhere.
 pub fn probe(method: Method, scratch: &Path) -> io::Result<()> {
     let Method::Overlay { userxattr } = method else { return Ok(()) };

@@ -116,11 +116,6 @@ impl Store {
         self.root.join("context")
     }
 
-    /// `fetched`: what ADD and remote contexts brought from elsewhere.
-    pub fn fetched_dir(&self) -> PathBuf {
-        self.root.join("fetched")
-    }
-
     /// `mounts`: cache mounts.
     pub fn mounts_dir(&self) -> PathBuf {
         self.root.join("mounts")

@@ -28,7 +28,6 @@ use std::path::Path;
 
 use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
-use crate::cache::Listing;
 use crate::context::{self, Content, Matcher, Options, Selected, SourceTree};
 use crate::layer::{self, LayerWriter, MergedTree};
 use crate::plan::{Copy, CopyFrom, CopySource};
@@ -120,17 +119,6 @@ impl Prepared<'_> {
     /// Of everything that is selected: the step's input besides its own text and the destination.
     pub fn digest(&self) -> Sha256 {
         self.digest
-    }
-
-    /// What is selected, file by file, to say which changed.
-    pub fn listing(&self) -> Listing {
-        let mut listing = Listing::default();
-        for item in &self.items {
-            for (path, fingerprint) in context::fingerprints(&item.selected, &item.contents) {
-                listing.add(path, fingerprint);
-            }
-        }
-        listing
     }
 
     /// What is worth telling.

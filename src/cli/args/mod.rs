@@ -11,11 +11,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod build;
 mod images;
+mod run;
 
 pub(super) use build::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };
+pub(super) use run::RunArgs;
 
 /// Builds container images from Dockerfiles without a daemon.
 #[derive(Debug, Parser)]
@@ -45,6 +47,8 @@ pub(super) enum Command {
     Build(Box<BuildArgs>),
     /// Check a Dockerfile without building it.
     Check(CheckArgs),
+    /// Run a command of an image.
+    Run(Box<RunArgs>),
     /// List images.
     Images(ImagesArgs),
     /// Show everything about images, as JSON.

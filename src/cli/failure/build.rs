@@ -34,6 +34,12 @@ impl Failure {
         failure
     }
 
+    /// Why something that is no step of a Dockerfile, but is done like one, failed.
+    pub(in crate::cli) fn of_step(error: &StepError) -> Self {
+        let (kind, message) = describe(error);
+        hints(error).into_iter().fold(Self::new(kind, message), Self::hint)
+    }
+
     /// An error of the store, the cache or the file system below them.
     fn of_store(error: &Error) -> Self {
         let full = storage_full(error);

@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Host,
     /// 130: interrupted by a signal.
     Interrupted,
+    /// 125, 126, 127: the command of a run could not be started, as a shell would put it.
+    Command(u8),
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Usage => 2,
             Kind::Host => 3,
             Kind::Interrupted => 130,
+            Kind::Command(code) => code,
         }
     }
 }
@@ -101,6 +104,12 @@ impl Failure {
     /// The message of `error` and all its sources, each said once.
     pub(super) fn from_error(kind: Kind, error: &dyn Error) -> Self {
         Self::new(kind, chain(error))
+    }
+
+    /// Puts `words` in front of the message.
+    pub(super) fn prefixed(mut self, words: &str) -> Self {
+        self.message.insert_str(0, words);
+        self
     }
 
     /// Adds what to try.

@@ -8,15 +8,19 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use crate::base::fs;
+
 use super::failure::{Failure, Kind};
 
 mod build;
 mod output;
 mod registry;
+mod run;
 mod value;
 
 pub(super) use build::{BuildRequest, DockerfileFrom, SecretFrom, SourceRequest, build, check};
 pub(super) use output::{Destination, Form};
+pub(super) use run::{RunRequest, command_line, run};
 
 /// The variables and user kiln was started with.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +49,11 @@ impl Environment {
     /// No `NO_COLOR` (O-70), and a terminal that is not dumb. Whether there is a terminal is the console's to know.
     pub(super) fn wants_colour(&self) -> bool {
         self.non_empty("NO_COLOR").is_none() && self.get("TERM").is_none_or(|term| term != "dumb")
+    }
+
+    /// What this host asks for names: `/etc/resolv.conf`.
+    pub(super) fn resolv_conf(&self) -> Result<Vec<u8>, Failure> {
+        Ok(fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default())
     }
 
     /// Where the store is (design §5).

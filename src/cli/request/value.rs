@@ -2,7 +2,10 @@
 //!
 //! Every function is pure and its error says what was expected; the caller adds the option's name.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use crate::sandbox::Rlimit;
 
 /// `512`, `64k`, `64m`, `1g`, also with `b` or `ib` after the letter; powers of 1024, as Docker has them.
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -95,6 +98,60 @@ pub(super) fn fields(text: &str) -> Result<Vec<(String, Option<String>)>, String
     }
 }
 
+/// `name:address` or `name=address`; IPv6 addresses may be in brackets (O-20).
+pub(super) fn host(text: &str) -> Result<(String, IpAddr), String> {
+    let wrong = || format!("{text:?}: want HOST:IP");
+    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(wrong());
+    }
+    if address == "host-gateway" {
+        return Err(format!("{text:?}: commands share the host's network: the host is 127.0.0.1"));
+    }
+    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let address = bare.parse().map_err(|_| format!("{text:?}: {address:?} is not an IP address"))?;
+    Ok((name.to_owned(), address))
+}
+
+/// The limits that can be set, by the names `ulimit` options have.
+const LIMITS: [&str; 16] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// `name=soft[:hard]`; -1 or `unlimited` is no limit (O-24).
+pub(super) fn ulimit(text: &str) -> Result<Rlimit, String> {
+    let wrong = || format!("{text:?}: want NAME=SOFT[:HARD], for example nofile=1024:2048");
+    let (name, values) = text.split_once('=').ok_or_else(wrong)?;
+    if !LIMITS.contains(&name) {
+        return Err(format!("{name:?} is not a limit: want one of {}", LIMITS.join(", ")));
+    }
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| wrong()),
+    };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if hard.is_some_and(|hard| soft.is_none_or(|soft| soft > hard)) {
+        return Err(format!("{text:?}: the soft limit is higher than the hard one"));
+    }
+    Ok(Rlimit { name: name.to_owned(), soft, hard })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +210,50 @@ mod tests {
             ("\"a=1\"b", Err(())),
         ] {
             assert_eq!(fields(text).map_err(|_| ()), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_a_name_and_an_address_o20() {
+        for (text, want) in [
+            ("db:10.0.0.1", Ok("db 10.0.0.1")),
+            ("db=10.0.0.1", Ok("db 10.0.0.1")),
+            ("six:[2001:db8::1]", Ok("six 2001:db8::1")),
+            ("six:2001:db8::1", Ok("six 2001:db8::1")),
+            ("db", Err("want HOST:IP")),
+            (":10.0.0.1", Err("want HOST:IP")),
+            ("a b:10.0.0.1", Err("want HOST:IP")),
+            ("a\n1.1.1.1 b:10.0.0.1", Err("want HOST:IP")),
+            ("db:10.0.0", Err("is not an IP address")),
+            ("db:host-gateway", Err("the host is 127.0.0.1")),
+        ] {
+            match (host(text).map(|(name, ip)| format!("{name} {ip}")), want) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want),
+                (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
+                (got, want) => panic!("{text}: {got:?}, want {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn limits_are_known_and_ordered_o24() {
+        let limit = |soft, hard| Ok(Rlimit { name: "nofile".to_owned(), soft, hard });
+        for (text, want) in [
+            ("nofile=1024:2048", limit(Some(1024), Some(2048))),
+            ("nofile=1024", limit(Some(1024), Some(1024))),
+            ("nofile=0:-1", limit(Some(0), None)),
+            ("nofile=unlimited", limit(None, None)),
+            ("nofile=2:1", Err("higher")),
+            ("nofile=-1:1", Err("higher")),
+            ("nofile", Err("want NAME=SOFT[:HARD]")),
+            ("nofile=x", Err("want NAME=SOFT[:HARD]")),
+            ("files=1", Err("is not a limit")),
+        ] {
+            match (ulimit(text), want) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want),
+                (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
+                (got, want) => panic!("{text}: {got:?}, want {want:?}"),
+            }
         }
     }
 }

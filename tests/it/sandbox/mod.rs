@@ -5,7 +5,6 @@ mod confinement;
 mod escape;
 mod lifecycle;
 mod mounts;
-mod network;
 mod rungs;
 
 use std::ffi::OsString;

@@ -1,0 +1,60 @@
+//! A root over an image for one command that is no step: `kiln run`.
+
+use std::sync::Arc;
+
+use crate::cache::KeyParts;
+use crate::layer::{Baseline, LayerWriter, WriteOptions};
+use crate::oci::descriptor::{Descriptor, Layer};
+use crate::sandbox::Rootfs;
+use crate::snapshot::{Layers, Prepared, best};
+use crate::store::{Scratch, Store};
+
+use super::chain::State;
+use super::{StepError, pack, run};
+
+/// Layers of an image with an empty, writable one on top. Dropping it discards what was written.
+pub struct Throwaway<'a> {
+    store: &'a Store,
+    layers: Layers<'a>,
+    base: Arc<State>,
+    prepared: Prepared,
+    baseline: Option<Baseline>,
+    fallback: Option<(String, String)>,
+    _scratch: Scratch,
+}
+
+impl<'a> Throwaway<'a> {
+    /// Ok: `layers` (bottom first, their blobs stored) are unpacked, and a command may write over them.
+    pub fn new(store: &'a Store, layers: &[Layer], user_namespace: bool) -> Result<Self, StepError> {
+        let scratch = store.scratch()?;
+        let (method, why) = best(user_namespace, scratch.path());
+        let what = "layers are copied instead of stacked".to_owned();
+        let fallback = why.map(|why| (what, format!("overlayfs: {why}")));
+        let unpacked = Layers::new(store.layers_dir(), scratch.path().to_owned(), store);
+        unpacked.settle(method);
+        let base = State::base(KeyParts::new().key(), layers.iter().cloned());
+        let (prepared, baseline) = run::prepare(&base, &unpacked, &scratch.subdir("root")?)?;
+        Ok(Self { store, layers: unpacked, base, prepared, baseline, fallback, _scratch: scratch })
+    }
+
+    /// What the sandbox mounts.
+    pub fn rootfs(&self) -> Rootfs {
+        run::rootfs(&self.prepared)
+    }
+
+    /// What is done another way than usual, and why.
+    pub fn fallback(&self) -> Option<(&str, &str)> {
+        self.fallback.as_ref().map(|(what, why)| (what.as_str(), why.as_str()))
+    }
+
+    /// What was written, as a layer. Ok: its blob is stored.
+    pub fn pack(&self) -> Result<Layer, StepError> {
+        let changes = pack::changes(&self.prepared, self.baseline.as_ref(), &self.base, &self.layers)?;
+        let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
+        changes.write_to(&mut writer)?;
+        let (draft, written) = writer.finish()?;
+        draft.finish(written.blob, written.size)?;
+        let blob = Descriptor::new(written.media_type, written.blob, written.size);
+        Ok(Layer { diff_id: written.diff_id, blob })
+    }
+}

@@ -1,0 +1,128 @@
+//! `kiln run`: a command over an image's files, in the sandbox that RUN has.
+//!
+//! **Holds.** What the command changes is discarded, or becomes one more layer with `--commit`. Its exit status is
+//! ours; if it never ran, ours is 127 (no such command), 126 (cannot be executed) or 125, as a shell has it.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use crate::base::time::Timestamp;
+use crate::build::{BaseImage, Throwaway, hosts};
+use crate::oci::config::History;
+use crate::oci::descriptor::{CONFIG, Layer};
+use crate::oci::image::Image;
+use crate::oci::manifest::Manifest;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::sandbox::{Cancel, Error, Io, Launcher, Network, Signals, Spec};
+use crate::store::Store;
+
+use super::Session;
+use super::args::RunArgs;
+use super::failure::{Done, Failure, Kind};
+use super::request::{self, RunRequest};
+
+/// Runs a command of an image. Ok: it ran and every process of it is dead; the code is its exit status.
+pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
+    let request = request::run(args, session.environment)?;
+    if args.tty && !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("--tty: standard input is not a terminal").hint("without -t it works"));
+    }
+    if let Some(pinned) = args.commit.as_ref().filter(|name| name.digest.is_some()) {
+        return Err(Failure::usage(format!("--commit {}: an image's digest is a result", pinned.familiar())));
+    }
+    if let Some(code) = session.as_root()? {
+        return Ok(code);
+    }
+    let signals =
+        Signals::keep().map_err(|e| Failure::new(Kind::Host, format!("keep signals for the command: {e}")))?;
+    session.announce_single_id();
+    let store = session.store()?;
+    let _using = store.share()?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let (_, image) = store.image(&args.image(), &platform)?;
+    let argv = request::command_line(args, &image.config.config)?;
+    let line = argv.join(" ".as_ref()).to_string_lossy().into_owned();
+    let layers = BaseImage::from(image.clone()).layers;
+    let root = Throwaway::new(&store, &layers, session.in_user_namespace()?).map_err(|e| Failure::of_step(&e))?;
+    if let Some((what, why)) = root.fallback() {
+        session.console.labelled("note", &format!("{what} ({why})"));
+    }
+    let mut spec = Spec::new(root.rootfs(), argv);
+    fill(&mut spec, args, &request, &image, session)?;
+    let io = match (args.tty, args.interactive) {
+        (true, input) => Io::Terminal { input, signals: &signals },
+        (false, input) => Io::Inherit { input, signals: &signals },
+    };
+    let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("make an event: {e}")))?;
+    let outcome = Launcher::new().run(&spec, io, &cancel).map_err(never_ran)?;
+    for (what, why) in &outcome.fallbacks {
+        session.console.labelled("note", &format!("without {what}: {why}"));
+    }
+    let code = u8::try_from(outcome.exit.code()).unwrap_or(u8::MAX);
+    if let Some(name) = &args.commit {
+        if !outcome.exit.success() {
+            session.console.labelled("note", &format!("{} is not made: the command did not succeed", name.familiar()));
+            return Ok(code);
+        }
+        let layer = root.pack().map_err(|e| Failure::of_step(&e))?;
+        commit(&store, name, &image, layer, &line)?;
+    }
+    Ok(code)
+}
+
+/// What the command finds around it: the image's config, then what was asked for.
+fn fill(
+    spec: &mut Spec,
+    args: &RunArgs,
+    request: &RunRequest,
+    image: &Image,
+    session: &Session<'_>,
+) -> Result<(), Failure> {
+    let config = &image.config.config;
+    spec.env = request.environment(config);
+    let dir = args.workdir.as_deref().unwrap_or(&config.working_dir);
+    spec.cwd = PathBuf::from(if dir.is_empty() { "/" } else { dir });
+    spec.user = args.user.clone().unwrap_or_else(|| config.user.clone());
+    spec.hostname.clone_from(&args.hostname);
+    let names: Vec<_> = request.hosts.iter().map(|(name, address)| (name.clone(), address.to_string())).collect();
+    spec.hosts = Some(hosts(&args.hostname, &names));
+    spec.resolv_conf = match request.network {
+        Network::None => None,
+        _ => Some(session.environment.resolv_conf()?),
+    };
+    spec.mounts.clone_from(&request.mounts);
+    spec.network = request.network;
+    spec.shm_size = request.shm_size;
+    spec.rlimits.clone_from(&request.rlimits);
+    Ok(())
+}
+
+fn never_ran(error: Error) -> Failure {
+    let kind = if error.is_host() { Kind::Host } else { Kind::Command(error.code()) };
+    let failure = Failure::from_error(kind, &error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Names the image that is `base` with `layer` on top. Its config is the base's; its times are, too.
+fn commit(store: &Store, name: &Reference, base: &Image, layer: Layer, line: &str) -> Result<(), Failure> {
+    let mut config = base.config.clone();
+    config.rootfs.diff_ids.push(layer.diff_id);
+    let created = config.created.unwrap_or(Timestamp::EPOCH);
+    config.history.push(History {
+        created: Some(created),
+        created_by: Some(line.to_owned()),
+        comment: Some("kiln run --commit".to_owned()),
+        ..History::default()
+    });
+    let config = store.put(CONFIG, &config.to_bytes())?;
+    let layers = base.manifest.layers.iter().cloned().chain([layer.blob]).collect();
+    let manifest = Manifest::new(config, layers);
+    let media_type = manifest.media_type.clone().unwrap_or_default();
+    let manifest = store.put(&media_type, &manifest.to_bytes())?;
+    store.tag(std::slice::from_ref(name), &manifest)?;
+    Ok(())
+}

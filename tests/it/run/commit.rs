@@ -1,0 +1,34 @@
+//! `kiln run --commit`: what `docker commit` was used for.
+
+use crate::support::TestEnv;
+
+#[test]
+fn what_a_successful_command_changed_becomes_an_image() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let script = "echo v2 > /etc/version; rm /etc/group; mkdir -m 700 /new; chown 33:34 /new";
+    env.kiln(&["run", "-e", "X=1", "-u", "0", "--commit", "changed:1", "busybox", "sh", "-c", script]).ok();
+    let (base, image) = (env.image("busybox"), env.image("changed:1"));
+    assert_eq!(image.layers.len(), base.layers.len() + 1);
+    // A run's own environment and user are its own.
+    assert_eq!(image.config["config"], base.config["config"]);
+    let layer = image.layer_tree(base.layers.len());
+    let names: Vec<&str> = layer.names().into_iter().filter(|name| ![".", "etc"].contains(name)).collect();
+    assert_eq!(names, ["etc/group", "etc/version", "new"]);
+    assert_eq!(layer["etc/group"].kind, "whiteout");
+    assert_eq!((layer["new"].mode, layer["new"].uid, layer["new"].gid), (0o700, 33, 34));
+    let done = env.kiln(&["run", "changed:1", "cat", "/etc/version"]).ok();
+    assert_eq!(&*done, "v2");
+    env.kiln(&["history", "changed:1"]).ok().says("sh -c echo v2");
+    env.assert_swept();
+}
+
+#[test]
+fn a_failing_command_makes_no_image() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let done = env.kiln(&["run", "--commit", "never", "busybox", "sh", "-c", "echo x > /x; exit 3"]).fails(3);
+    done.says("note: never:latest is not made: the command did not succeed");
+    env.kiln(&["inspect", "never"]).fails(1);
+    env.assert_swept();
+}

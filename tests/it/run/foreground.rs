@@ -1,0 +1,162 @@
+//! Standard input, signals and the terminal.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+
+use crate::support::TestEnv;
+
+#[test]
+fn standard_input_is_passed_on_only_with_i() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    assert_eq!(&*env.kiln(&["run", "-i", "busybox", "cat"]).stdin(b"typed").ok(), "typed");
+    assert_eq!(&*env.kiln(&["run", "busybox", "cat"]).stdin(b"typed").ok(), "");
+}
+
+/// Reads until `text` was said.
+fn wait_for(child: &mut Child, text: &str) {
+    let out = child.stdout.as_mut().expect("a pipe");
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    while !String::from_utf8_lossy(&said).contains(text) {
+        assert_eq!(
+            out.read(&mut byte).expect("read"),
+            1,
+            "it ended and said only {:?}",
+            String::from_utf8_lossy(&said)
+        );
+        said.push(byte[0]);
+    }
+}
+
+/// The exit code of a run of `script` that gets `signal` once it has said "ready".
+fn signalled(env: &TestEnv, script: &str, signal: Signal) -> (i32, Duration) {
+    let mut child = env.kiln(&["run", "busybox", "sh", "-c", script]).spawn();
+    wait_for(&mut child, "ready");
+    let sent = Instant::now();
+    kill(Pid::from_raw(child.id() as i32), signal).expect("signal");
+    let status = child.wait().expect("wait");
+    (status.code().expect("kiln itself is not killed"), sent.elapsed())
+}
+
+#[test]
+fn signals_are_the_commands_business() {
+    requires!(userns, overlay);
+    let mut all = vec![TestEnv::with_busybox()];
+    if crate::support::requires::is_root() && crate::support::requires::have("kiln_test") {
+        let plain = TestEnv::of_plain_user();
+        plain.import("busybox");
+        all.push(plain);
+    }
+    for env in &all {
+        let traps =
+            "trap 'exit 7' TERM; trap 'exit 8' INT; trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done";
+        for (signal, code) in [(Signal::SIGTERM, 7), (Signal::SIGINT, 8), (Signal::SIGUSR1, 9)] {
+            assert_eq!(signalled(env, traps, signal).0, code, "{signal}");
+        }
+        // The kernel would drop a signal that pid 1 does not handle.
+        let (code, took) = signalled(env, "echo ready; exec sleep 60", Signal::SIGTERM);
+        assert_eq!(code, 143);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        env.assert_swept();
+    }
+}
+
+#[test]
+fn a_run_whose_kiln_is_killed_leaves_nothing_that_the_next_does_not_sweep() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let mut child = env.kiln(&["run", "busybox", "sh", "-c", "echo ready; exec sleep 3141"]).spawn();
+    wait_for(&mut child, "ready");
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    let began = Instant::now();
+    while processes("3141") && began.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!processes("3141"), "the command outlived kiln");
+    env.kiln(&["run", "busybox", "true"]).ok();
+    env.assert_swept();
+}
+
+/// Some process has this argument.
+fn processes(argument: &str) -> bool {
+    std::fs::read_dir("/proc").expect("list").flatten().any(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).any(|arg| arg == argument.as_bytes())
+    })
+}
+
+/// A terminal of the test's own: what kiln writes is read from the first, kiln gets the second.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let outer = rustix::pty::openpt(flags).expect("openpt");
+    rustix::pty::unlockpt(&outer).expect("unlockpt");
+    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).expect("the other end");
+    (outer, inner)
+}
+
+#[test]
+fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let (outer, inner) = terminal();
+    let size = |rows, cols| Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&outer, size(24, 101)).expect("set the size");
+    let before = rustix::termios::tcgetattr(&inner).expect("its mode");
+    let script = "tty; stty size; trap 'echo caught' INT; trap 'stty size' WINCH; read x; echo got $x; until read y; do :; done; exit 5";
+    let stdio = || Stdio::from(inner.as_fd().try_clone_to_owned().expect("dup"));
+    let line = ["run", "-it", "-e", "TERM=dumb", "busybox", "sh", "-c", script];
+    let mut child = env.kiln(&line).stdio(stdio(), stdio(), stdio()).spawn();
+    let mut screen = std::fs::File::from(outer.try_clone().expect("dup"));
+    let mut said = String::new();
+    let mut until = |text: &str| {
+        let mut buffer = [0; 256];
+        while !said.contains(text) {
+            let mut fds = [PollFd::new(&screen, PollFlags::IN)];
+            let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
+            assert_eq!(poll(&mut fds, Some(&patience)), Ok(1), "waiting for {text:?}, it said only {said:?}");
+            let n = screen.read(&mut buffer).expect("read the screen");
+            said.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+        said.clear();
+    };
+    let mut keys = std::fs::File::from(outer.try_clone().expect("dup"));
+    until("24 101");
+    let raw = rustix::termios::tcgetattr(&inner).expect("its mode");
+    assert!(!raw.local_modes.contains(rustix::termios::LocalModes::ICANON), "keys go inside at once");
+    keys.write_all(b"one\r").expect("type");
+    until("got one");
+    // Ctrl-C is a signal inside, and nothing here.
+    keys.write_all(b"\x03").expect("type");
+    until("caught");
+    rustix::termios::tcsetwinsize(&outer, size(30, 90)).expect("set the size");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGWINCH).expect("signal");
+    until("30 90");
+    keys.write_all(b"\r").expect("type");
+    let status = child.wait().expect("wait");
+    assert_eq!(status.code(), Some(5));
+    let after = rustix::termios::tcgetattr(&inner).expect("its mode");
+    assert_eq!(after.local_modes, before.local_modes, "the terminal is as it was");
+    env.assert_swept();
+}
+
+#[test]
+fn the_callers_terminal_cannot_be_reached_from_inside() {
+    // S-73
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let (_outer, inner) = terminal();
+    let stdio = || Stdio::from(inner.as_fd().try_clone_to_owned().expect("dup"));
+    // Without -t there is none, although kiln has one.
+    let out = env.kiln(&["run", "busybox", "sh", "-c", "test -t 0 && exit 1; (: 3<>/dev/tty) && exit 2; exit 0"]);
+    let status = out.stdio(stdio(), Stdio::null(), Stdio::null()).spawn().wait().expect("wait");
+    assert_eq!(status.code(), Some(0));
+}

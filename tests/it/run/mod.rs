@@ -1,0 +1,5 @@
+//! `kiln run`: an image's command, tried out.
+
+mod commit;
+mod foreground;
+mod spec;

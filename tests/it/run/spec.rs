@@ -1,0 +1,119 @@
+//! What the command is and what it finds around it.
+
+use crate::support::TestEnv;
+
+/// Both of us, where both can be: as the user of the tests, and as a plain user.
+fn everybody() -> Vec<TestEnv> {
+    let mut all = vec![TestEnv::with_busybox()];
+    if crate::support::requires::is_root() && crate::support::requires::have("kiln_test") {
+        let plain = TestEnv::of_plain_user();
+        plain.import("busybox");
+        all.push(plain);
+    }
+    all
+}
+
+#[test]
+fn output_and_exit_status_are_the_commands_own() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let run = |args: &[&str]| env.kiln(&[&["run", "--rm", "busybox"], args].concat());
+        let done = run(&["sh", "-c", "echo out; echo err >&2; exit 42"]).fails(42);
+        assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"), "{done}");
+        run(&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).fails(137);
+        run(&["true"]).ok();
+        run(&["nosuch"]).fails(127).says("error: nosuch: not found in PATH").says("hint: PATH is ");
+        run(&["/etc"]).fails(126).says("error: exec /etc: Permission denied");
+        env.assert_swept();
+    }
+}
+
+#[test]
+fn what_the_command_writes_is_gone_afterwards() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let script = "echo changed > /etc/passwd; rm -rf /bin/true; mkdir /new; chown 33:33 /new; ls -ldn /new";
+        env.kiln(&["run", "busybox", "sh", "-c", script]).ok().says("33       33");
+        env.assert_swept();
+        let script = "cat /etc/passwd; ls /bin/true; ls -d /new";
+        let done = env.kiln(&["run", "busybox", "sh", "-c", script]).fails(1);
+        done.says("root:x:0:0").says("/bin/true").never_says("changed");
+    }
+}
+
+#[test]
+fn environment_directory_user_and_names_come_from_the_image_and_then_from_the_line() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(
+        "
+-- Dockerfile --
+FROM busybox
+ENV A=image B=image
+WORKDIR /srv
+USER 1000:1001
+ENTRYPOINT [\"sh\", \"-c\"]
+CMD [\"echo $A $B $(pwd) $(id -u):$(id -g)\"]
+-- vars --
+# comment
+B=file
+",
+    );
+    env.build(&["-t", "app"], &context).ok();
+    let says = |args: &[&str], want: &str| {
+        let line = [&["run"], args].concat();
+        assert_eq!(&*env.kiln(&line).dir(&context).env("HERE", "here").ok(), want, "{args:?}");
+    };
+    says(&["app"], "image image /srv 1000:1001");
+    says(&["-e", "A=line", "--env-file", "vars", "app"], "line file /srv 1000:1001");
+    says(&["-w", "/made/here", "-u", "0", "app"], "image image /made/here 0:0");
+    says(&["-e", "HERE", "-e", "A", "app", "echo $HERE-$A-"], "here--");
+    says(&["--entrypoint", "echo", "app"], "");
+    says(&["--entrypoint", "echo", "app", "-n", "x"], "x");
+    says(&["--hostname", "box", "--add-host", "db:10.1.2.3", "app", "hostname; grep -c box /etc/hosts"], "box\n1");
+    says(&["--add-host", "db:10.1.2.3", "app", "grep db /etc/hosts"], "10.1.2.3\tdb");
+    says(&["--ulimit", "nofile=100", "app", "ulimit -n"], "100");
+    says(&["--shm-size", "1m", "app", "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"], "1024");
+    says(&["--network", "none", "app", "ls /sys/class/net"], "lo");
+    // Nothing of ours is handed on by itself.
+    says(&["app", "echo $KILN_ROOT$HERE$TMPDIR"], "");
+}
+
+#[test]
+fn files_of_the_host_appear_where_they_were_asked_for_and_nowhere_else() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let dir = env.context("-- data/file --\nfrom the host\n");
+        let shell = std::process::Command::new("chmod").args(["-R", "a+rwX"]).arg(&dir).status();
+        assert!(shell.expect("run chmod").success());
+        let volume = format!("{}:/mnt", dir.join("data").display());
+        let done = env.kiln(&["run", "-v", &volume, "busybox", "sh", "-c", "cat /mnt/file; echo new > /mnt/new"]).ok();
+        assert_eq!(&*done, "from the host");
+        assert_eq!(std::fs::read_to_string(dir.join("data/new")).expect("written through"), "new\n");
+        let readonly = format!("{volume}:ro");
+        env.kiln(&["run", "-v", &readonly, "busybox", "touch", "/mnt/x"]).fails(1).says("Read-only file system");
+        let long = format!("type=bind,src={},dst=/deep/er/file,ro", dir.join("data/file").display());
+        assert_eq!(&*env.kiln(&["run", "--mount", &long, "busybox", "cat", "/deep/er/file"]).ok(), "from the host");
+        // Relative to where one stands.
+        let done = env.kiln(&["run", "-v", "./data:/mnt:ro", "busybox", "ls", "/mnt"]).dir(&dir).ok();
+        assert_eq!(&*done, "file\nnew");
+        env.kiln(&["run", "--tmpfs", "/t:size=4k", "busybox", "dd", "if=/dev/zero", "of=/t/x", "bs=8k", "count=1"])
+            .fails(1)
+            .says("No space left on device");
+        env.assert_swept();
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
+    env.build(&["-t", "bare"], &context).ok();
+    env.kiln(&["run", "busybos"]).fails(1).says("busybos").says("did you mean \"busybox:latest\"?");
+    env.kiln(&["run", "bare"]).fails(2).says("error: bare has no command of its own").says("kiln run bare COMMAND");
+    env.kiln(&["run", "bare", "/x"]).fails(127).says("error: exec /x: No such file or directory");
+    env.kiln(&["run", "-u", "nobody-here", "busybox", "true"]).fails(125).says("nobody-here");
+    env.kiln(&["run", "-t", "busybox", "true"]).fails(2).says("error: --tty: standard input is not a terminal");
+    env.assert_swept();
+}
