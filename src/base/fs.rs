@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::time::Timestamp;
+
 /// `open /x/y: permission denied`: what was being done, to what, and why it did not work.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {}: {source}", path.display())]
@@ -115,6 +117,22 @@ pub fn copy_metadata(from: &Path, to: &Path) -> Result<(), FsError> {
     let time = Timespec { tv_sec: meta.mtime(), tv_nsec: meta.mtime_nsec() };
     let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(CWD, to, &times, AtFlags::empty()).map_err(|e| failed(e.into()))
+}
+
+/// When the content of `path` last changed, or [`touch`] was called.
+pub fn modified(path: &Path) -> Result<Timestamp, FsError> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path).map_err(|e| FsError::new("stat", path, e))?;
+    Ok(Timestamp { secs: meta.mtime(), nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0) })
+}
+
+/// Notes that `path` is of use now, for gc. Best effort: where nothing can be noted (a read-only store), nothing can be
+/// removed either.
+pub fn touch(path: &Path) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let _ =
+        rustix::fs::utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
 }
 
 /// Removes a file. Ok: it is not there, removed now or before.

@@ -4,10 +4,10 @@
 //! thread, a namespace or an unpacked layer (design §1.6). What missed then runs, as wide as the graph and `jobs` allow.
 //! The coordinator (the thread that called `build`) is the only one that starts steps and calls the observer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -58,6 +58,18 @@ pub(super) enum Message {
     Ready(StepId, Arc<State>),
     /// The step's thread is done with everything.
     Done(Result<(), (StepId, StepError)>),
+}
+
+/// How far the coordinator is.
+struct Progress<'s> {
+    schedule: Schedule,
+    /// Threads that have not said `Done`.
+    running: usize,
+    /// Why the build fails, if it does.
+    failed: Option<Error>,
+    /// What was said to be done another way; many steps find the same.
+    fallbacks: BTreeSet<(String, String)>,
+    states: &'s mut [Option<Arc<State>>],
 }
 
 impl Builder<'_> {
@@ -129,75 +141,64 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let inputs: Vec<Vec<usize>> =
             worker.plan.steps.iter().map(|s| s.inputs.iter().map(|i| i.index()).collect()).collect();
-        let mut schedule = Schedule::new(&inputs);
+        let mut run =
+            Progress { schedule: Schedule::new(&inputs), running: 0, failed: None, fallbacks: BTreeSet::new(), states };
         // Bounded: a command that writes faster than the observer reads is slowed down, not buffered.
         let (sender, messages) = bounded(64);
         let deadline = self.settings.timeout.map(|limit| (Instant::now() + limit, limit));
         std::thread::scope(|scope| {
-            let mut running = 0;
-            let mut failed: Option<Error> = None;
-            while !schedule.finished() || running > 0 {
-                while failed.is_none()
-                    && running < self.settings.jobs
-                    && let Some(step) = schedule.take()
+            while !run.schedule.finished() || run.running > 0 {
+                while run.failed.is_none()
+                    && run.running < self.settings.jobs
+                    && let Some(step) = run.schedule.take()
                 {
-                    if states[step].is_some() {
-                        schedule.done(step);
+                    if run.states[step].is_some() {
+                        run.schedule.done(step);
                         continue;
                     }
                     let step = &worker.plan.steps[step];
                     let inputs: Vec<Arc<State>> =
-                        step.inputs.iter().filter_map(|i| states[i.index()].clone()).collect();
+                        step.inputs.iter().filter_map(|i| run.states[i.index()].clone()).collect();
                     let sender: Sender<Message> = sender.clone();
-                    running += 1;
+                    run.running += 1;
                     scope.spawn(move || worker.work(step, &inputs, &sender));
                 }
-                if running == 0 {
+                if run.running == 0 {
                     // Either everything is done or a failure keeps the rest from starting.
                     break;
                 }
-                let message = match deadline.filter(|_| failed.is_none()) {
+                let message = match deadline.filter(|_| run.failed.is_none()) {
                     Some((at, limit)) => messages.recv_deadline(at).map_err(|_| limit),
-                    None => messages.recv().map_err(|_| std::time::Duration::ZERO),
+                    None => messages.recv().map_err(|_| Duration::ZERO),
                 };
                 match message {
-                    Ok(message) => {
-                        self.take(message, &mut schedule, &mut running, &mut failed, states, worker, observer);
-                    }
-                    Err(limit) => self.fail(&mut failed, Error::TimedOut(limit)),
+                    Ok(message) => self.take(message, &mut run, worker, observer),
+                    Err(limit) => self.fail(&mut run.failed, Error::TimedOut(limit)),
                 }
             }
-            match failed {
-                Some(error) => Err(error),
-                None => Ok(()),
-            }
-        })
+        });
+        run.failed.map_or(Ok(()), Err)
     }
 
     /// Takes one message.
-    #[expect(clippy::too_many_arguments, reason = "the coordinator's state, lent to one step of its loop")]
-    fn take(
-        &self,
-        message: Message,
-        schedule: &mut Schedule,
-        running: &mut usize,
-        failed: &mut Option<Error>,
-        states: &mut [Option<Arc<State>>],
-        worker: &Worker<'_>,
-        observer: &mut dyn Observer,
-    ) {
+    fn take(&self, message: Message, run: &mut Progress<'_>, worker: &Worker<'_>, observer: &mut dyn Observer) {
         match message {
+            Message::Event(Event::Fallback { what, why }) => {
+                if run.fallbacks.insert((what.clone(), why.clone())) {
+                    observer.event(&Event::Fallback { what, why });
+                }
+            }
             Message::Event(event) => observer.event(&event),
             Message::Ready(step, state) => {
-                states[step.index()] = Some(state);
-                schedule.done(step.index());
+                run.states[step.index()] = Some(state);
+                run.schedule.done(step.index());
             }
             Message::Done(result) => {
-                *running -= 1;
+                run.running -= 1;
                 if let Err((step, error)) = result {
                     observer.event(&Event::Failed(step));
                     let error = worker.located(step, error);
-                    self.fail(failed, error);
+                    self.fail(&mut run.failed, error);
                 }
             }
         }

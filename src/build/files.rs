@@ -42,6 +42,7 @@ impl<'a> Worker<'a> {
             for note in prepared.notes() {
                 tell(Event::Warning(format!("{}: {note}", step.meta.name)));
             }
+            self.remember_files(step, &prepared.listing())?;
             let parent = &inputs[0];
             // C-19: a linked layer knows nothing of what it will lie on.
             let tree = if copy.link { Arc::new(MergedTree::new()) } else { parent.merged(&self.layers)? };
@@ -77,16 +78,21 @@ impl<'a> Worker<'a> {
     }
 
     /// Selects and digests what `copy` reads, or takes what was selected before, and gives it to `use_it`.
-    fn with_sources<R>(
+    pub(super) fn with_sources<R>(
         &self,
         copy: &Copy,
         step: &Step,
         inputs: &[Arc<State>],
         use_it: impl FnOnce(&Prepared<'_>) -> Result<R, StepError>,
     ) -> Result<R, StepError> {
-        let cache = self.builder.store.root().join("fetched");
+        let cache = self.builder.store.fetched_dir();
         let scratch = self.scratch.path().join(format!("{}-fetch", step.id.0));
-        let remote = Remote::new(&cache, &scratch);
+        let settings = self.builder.settings;
+        let remote = Remote {
+            proxies: settings.proxies.clone(),
+            env: &settings.git_environment,
+            ..Remote::new(&cache, &scratch)
+        };
         match &copy.from {
             CopyFrom::Context(name) => {
                 let context: &'a Context = self.context(name)?;

@@ -10,6 +10,9 @@ use crate::cache::KeyParts;
 use crate::oci::platform::Platform;
 use crate::plan::{Copy, Mount, Run, Workdir};
 
+/// The part of a COPY or ADD that stands for what it reads.
+pub(super) const FILES: &str = "files";
+
 /// The key of a filesystem that no step of ours made: the layers of an image, or nothing.
 pub(super) fn base(chain: &[crate::base::digest::DiffId]) -> StepKey {
     let mut parts = KeyParts::new();
@@ -65,7 +68,7 @@ pub(super) fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
         parts.add_digest("parent", parent.0);
     }
     parts.add("the instruction", &canonical(copy));
-    parts.add_digest("files", files);
+    parts.add_digest(FILES, files);
     parts
 }
 

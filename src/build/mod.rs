@@ -23,6 +23,7 @@ mod promise;
 mod run;
 mod schedule;
 mod settings;
+pub mod source;
 mod throwaway;
 mod worker;
 

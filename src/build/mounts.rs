@@ -200,6 +200,7 @@ impl Worker<'_> {
                 match tried {
                     Ok(()) => {
                         let data = create_cache(&place, mount, id, fill)?;
+                        fs::touch(&path);
                         return Ok(Cache { number, dir, data, lock });
                     }
                     Err(std::fs::TryLockError::WouldBlock) if sharing == Sharing::Private => break,

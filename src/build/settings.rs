@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::layer::Compression;
+use crate::registry::Proxies;
 use crate::sandbox::{Resources, Rlimit};
 use crate::snapshot::Method;
 
@@ -37,6 +38,10 @@ pub struct Settings {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// Agent sockets by id (M-17).
     pub ssh: BTreeMap<String, PathBuf>,
+    /// How ADD reaches servers.
+    pub proxies: Proxies,
+    /// What git, started by ADD, may know of the environment.
+    pub git_environment: Vec<(String, String)>,
     /// Names the Dockerfile across builds: where the last keys of its steps are remembered.
     pub slots: String,
     /// How long the whole build may take.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::base::digest::{DiffId, StepKey};
-use crate::cache::{KeyParts, Local, Miss, Record, Slot};
+use crate::cache::{KeyParts, Listing, Local, Miss, Record, Slot};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Layer;
 use crate::plan::{Base, Plan, Step, StepId, StepKind};
@@ -97,14 +97,14 @@ impl<'a> Worker<'a> {
         }
         match self.recorded(&parts)? {
             Some(layer) => {
-                self.remember(step, parts.key())?;
+                self.remember(step, inputs, parts.key())?;
                 Ok(Look::Hit(match inputs.first() {
                     Some(parent) => State::over(parent, parts.key(), Link::stored(layer)),
                     None => context_state(layer),
                 }))
             }
             None => {
-                let why = self.explain(step, &parts)?;
+                let why = self.explain(step, inputs, &parts)?;
                 Ok(Look::Miss(parts, why))
             }
         }
@@ -235,8 +235,21 @@ impl<'a> Worker<'a> {
     }
 
     /// Why `step` missed, from what its place had last time.
-    fn explain(&self, step: &Step, parts: &KeyParts) -> Result<Miss, StepError> {
-        Ok(self.last_record(step)?.map_or(Miss::NoRecord, |before| parts.explain(&before.parts)))
+    fn explain(&self, step: &Step, inputs: &[Arc<State>], parts: &KeyParts) -> Result<Miss, StepError> {
+        let Some(before) = self.last_record(step)? else { return Ok(Miss::NoRecord) };
+        match (parts.explain(&before.parts), &step.kind) {
+            (Miss::Changed { part, .. }, StepKind::Copy(copy)) if part == keys::FILES => {
+                let before = self.cache.last_files(&self.slot(step))?.unwrap_or_default();
+                let detail = self.with_sources(copy, step, inputs, |now| Ok(now.listing().difference(&before)))?;
+                Ok(Miss::Changed { part, detail })
+            }
+            (why, _) => Ok(why),
+        }
+    }
+
+    /// Remembers what `step` read, to say next time which of it changed.
+    pub(super) fn remember_files(&self, step: &Step, files: &Listing) -> Result<(), StepError> {
+        Ok(self.cache.remember_files(&self.slot(step), files)?)
     }
 
     /// What the place of `step` made last time.
@@ -251,12 +264,16 @@ impl<'a> Worker<'a> {
         Slot::new(&self.builder.settings.slots, &step.meta.slot)
     }
 
-    fn remember(&self, step: &Step, key: StepKey) -> Result<(), StepError> {
+    /// Notes that the place of `step` now has `key`, unless it had it before.
+    fn remember(&self, step: &Step, inputs: &[Arc<State>], key: StepKey) -> Result<(), StepError> {
         let slot = self.slot(step);
-        if self.cache.last(&slot)? != Some(key) {
-            self.cache.remember(&slot, key)?;
+        if self.cache.last(&slot)? == Some(key) {
+            return Ok(());
         }
-        Ok(())
+        if let StepKind::Copy(copy) = &step.kind {
+            self.with_sources(copy, step, inputs, |now| self.remember_files(step, &now.listing()))?;
+        }
+        Ok(self.cache.remember(&slot, key)?)
     }
 
     /// Records a layer whose blob is stored.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::StepKey;
 use crate::base::stable::StableHasher;
+use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
 
-use super::{Error, Record};
+use super::{Error, Listing, Record};
 
 /// The place of a step: which Dockerfile, stage and instruction. Not part of any key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,13 +35,29 @@ impl Local {
         Self { dir: dir.to_owned() }
     }
 
-    /// `Ok(None)` = looked, and there is no record.
+    /// `Ok(None)` = looked, and there is no record. Finding one counts as use: gc takes the longest unused first.
     pub fn lookup(&self, key: StepKey) -> Result<Option<Record>, Error> {
         let path = self.path(key);
         let Some(bytes) = fs::read_opt(&path)? else { return Ok(None) };
+        fs::touch(&path);
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|source| Error::Damaged { path: path.display().to_string(), source })
+    }
+
+    /// Every record with its file and the time it was made or last found; one that cannot be read has no content.
+    pub fn all(&self) -> Result<Vec<(PathBuf, Timestamp, Option<Record>)>, Error> {
+        let mut found = Vec::new();
+        for short in fs::list(&self.dir.join("v1"))? {
+            let dir = self.dir.join("v1").join(short);
+            for name in fs::list(&dir)? {
+                let path = dir.join(name);
+                let Some(bytes) = fs::read_opt(&path)? else { continue };
+                let used = fs::modified(&path)?;
+                found.push((path, used, serde_json::from_slice(&bytes).ok()));
+            }
+        }
+        Ok(found)
     }
 
     /// Ok: a lookup of the record's key finds it. Call it after the blobs it names are stored.
@@ -59,6 +76,20 @@ impl Local {
     /// Remembers the key that `slot` has now.
     pub fn remember(&self, slot: &Slot, key: StepKey) -> Result<(), Error> {
         write(&self.slot(slot), format!("{key}\n").as_bytes())
+    }
+
+    /// The files that `slot` read last time.
+    pub fn last_files(&self, slot: &Slot) -> Result<Option<Listing>, Error> {
+        Ok(fs::read_opt(&self.files(slot))?.map(|bytes| Listing::from_bytes(&bytes)))
+    }
+
+    /// Remembers the files that `slot` reads now.
+    pub fn remember_files(&self, slot: &Slot, files: &Listing) -> Result<(), Error> {
+        write(&self.files(slot), &files.to_bytes())
+    }
+
+    fn files(&self, slot: &Slot) -> PathBuf {
+        self.slot(slot).with_added_extension("files")
     }
 
     fn path(&self, key: StepKey) -> PathBuf {

@@ -3,17 +3,20 @@
 //! **Holds.** A step's result is determined by its [`KeyParts`]; from that one list come the [`StepKey`] and, when the
 //! key is not found, the [`Miss`] that says which part changed.
 //! **On disk.** `cache/v1/<kk>/<key>`, one JSON [`Record`] per key, where `kk` is the key's first two digits.
-//! `cache/slots/<id>`, the key that the same place of the same Dockerfile had last time: only for explaining misses
+//! `cache/slots/<id>`, the key that the same place of the same Dockerfile had last time, and `<id>.files`, the files it
+//! read: only for explaining misses
 //! and for re-using compressed segments, never for deciding.
 //! **Order.** A record is written after its blob (design §1.4). A record that cannot be read as one is an error, not a miss.
 //! **Not here.** Which steps to look up: `build`. Files and their digests: `context`, `layer`.
 
 mod key;
+mod listing;
 mod local;
 mod record;
 
 pub use crate::base::digest::StepKey;
 pub use key::{KeyParts, Miss, Part};
+pub use listing::Listing;
 pub use local::{Local, Slot};
 pub use record::Record;
 

@@ -4,6 +4,8 @@
 //! only a warning. Base images are looked up in the store; a network is not needed, so of images that are not there
 //! nothing is assumed.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -68,6 +70,7 @@ pub(super) fn answer(
     mut request: SourceRequest,
     session: &mut Session<'_>,
 ) -> Done {
+    let _fetched = session.fetch(&mut request, &BTreeMap::new())?;
     request.options.all_stages = question == Question::Check && request.options.target.is_none();
     let read = match read(&request) {
         Ok(read) => read,

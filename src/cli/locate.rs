@@ -1,14 +1,14 @@
 //! Finding and reading the Dockerfile (P-21, S-91).
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::base::fs::{self, FsError};
-use crate::base::rooted;
+use crate::base::rooted::{self, Root};
 use crate::dockerfile::Source;
 use crate::dockerfile::suggest::nearest;
 
@@ -41,6 +41,8 @@ pub(super) fn read(from: &DockerfileFrom, context: &Path, stdin: &mut dyn Read) 
             Ok(bytes) => Ok(Located { source: Source::new(shown(path), bytes), path: Some(path.clone()) }),
             Err(failure) => Err(hint_for_path(failure, path, context)),
         },
+        DockerfileFrom::Fetched(name) => fetched(name.as_deref(), context),
+        DockerfileFrom::Text(name, text) => Ok(Located { source: Source::new(name, text.clone()), path: None }),
         DockerfileFrom::Context => {
             for name in NAMES {
                 let path = if context == Path::new(".") { PathBuf::from(name) } else { context.join(name) };
@@ -52,6 +54,28 @@ pub(super) fn read(from: &DockerfileFrom, context: &Path, stdin: &mut dyn Read) 
             }
             Err(nothing_in(context))
         }
+    }
+}
+
+/// In somebody else's files: links are followed inside them only.
+fn fetched(name: Option<&Path>, context: &Path) -> Result<Located, Failure> {
+    let root = Root::open(context).map_err(|e| FsError::new("open context", context, e))?;
+    let names = name.map_or_else(|| NAMES.map(Path::new).to_vec(), |name| vec![name]);
+    for name in &names {
+        let unread = |why: String| Failure::build(format!("read Dockerfile {}: {why}", name.display()));
+        match root.open_file(name.as_os_str()) {
+            Ok(mut file) => {
+                let bytes = bounded(&mut file, "it").map_err(unread)?;
+                return Ok(Located { source: Source::new(shown(name), bytes), path: None });
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(e) => return Err(unread(e.to_string())),
+        }
+    }
+    match name {
+        Some(name) => Err(Failure::build(format!("no {} in the context", name.display()))
+            .hint("with a context that is not a directory here, -f is a path in it")),
+        None => Err(nothing_in(context)),
     }
 }
 

@@ -16,8 +16,10 @@ use crate::ui::console::Console;
 
 mod args;
 mod build;
+mod cache;
 mod check;
 mod failure;
+mod fetch;
 mod history;
 mod images;
 mod import;
@@ -90,6 +92,8 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Import(args) => import::run(&args, session),
         Command::Pull(args) => pull::run(&args, session),
         Command::Save(args) => save::run(&args, session),
+        Command::Cache(args) => cache::run(&args, session),
+        Command::Prune(args) => cache::prune(&args, cache::Scope::Store, session),
         Command::Info(args) => info::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }

@@ -41,8 +41,13 @@ pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
     }
     let controls = Controls::of(&dockerfile, argument("BUILDKIT_DOCKERFILE_CHECK")).map_err(wrong)?;
     let context = Root::open(&request.context).map_err(|e| FsError::new("open context", &request.context, e))?;
-    let ignore =
-        IgnoreFile::find(&context, located.path.as_deref()).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+    // G-2, A14: only a directory of the user's has rules.
+    let ignore = match request.origin {
+        Some(_) => None,
+        None => {
+            IgnoreFile::find(&context, located.path.as_deref()).map_err(|e| Failure::from_error(Kind::Build, &e))?
+        }
+    };
     Ok(Read { dockerfile, path: located.path, ignore, controls, warnings })
 }
 

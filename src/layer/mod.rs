@@ -30,6 +30,7 @@ mod fill;
 mod ledger;
 mod pax;
 mod place;
+mod recut;
 mod repack;
 mod sparse;
 mod tar_write;

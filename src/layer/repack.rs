@@ -1,19 +1,21 @@
 //! Somebody's tar archive as a layer, byte for byte.
 //!
 //! **Holds.** The layer's tar is the archive's own, decompressed: every kind of entry, attribute and time stays as it
-//! is. It is read through once as [`TarReader`] reads layers, so that what is stored can be unpacked again; names that a
+//! is. Only sparse files are written out whole, because most readers of layers refuse them. It is read through once as [`TarReader`] reads layers, so that what is stored can be unpacked again; names that a
 //! layer would take for deletions are refused, because they would come out as something else.
 //! **Order.** Equal tars give equal blobs, however they were compressed.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 
-use super::compress::{Compression, Pipeline};
+use super::compress::Compression;
 use super::decompress::decompress;
 use super::entry::RelPath;
 use super::error::Error;
 use super::limits::Limits;
-use super::segment::{SegmentIndex, TARGET};
-use super::tar_read::{Dialect, TarReader};
+use super::recut::{Passage, recut};
+use super::segment::SegmentIndex;
+use super::tar_read::Dialect;
+use super::writer::WriteOptions;
 use crate::base::digest::{BlobDigest, DiffId};
 
 /// An archive that was taken in to the end.
@@ -43,85 +45,34 @@ pub fn repack<W: Write>(
     limits: &Limits,
 ) -> Result<(W, Repacked), Error> {
     let (_, plain) = decompress(from, limits).map_err(Error::Stream)?;
-    let tee =
-        Tee { inner: plain, pipeline: Pipeline::new(out, compression, None, None), segment: Vec::new(), failed: None };
-    let mut reader = TarReader::new(tee, Dialect::Plain, limits.clone());
+    let options = WriteOptions { compression, ..WriteOptions::default() };
+    let passage = Passage { dialect: Dialect::Plain, limits: limits.clone(), options: &options, expand: true };
     let mut entries = 0;
-    let walked = walk(&mut reader, &mut entries);
-    let mut tee = reader.into_inner();
-    if let Some(error) = tee.failed {
-        return Err(Error::Write(error));
+    let done = recut(plain, out, &passage, |entry| {
+        entries += 1;
+        if is_marker(&entry.path) {
+            let reason = "a layer cannot hold a name that begins with .wh.".to_owned();
+            return Err(Error::Entry { path: entry.path.clone(), reason });
+        }
+        Ok(())
+    })?;
+    if entries == 0 {
+        return Err(Error::Malformed { entry: 0, reason: "there is nothing in it".to_owned() });
     }
-    walked?;
-    // Padding after the end mark; and a compressed stream shows only at its end whether it was whole.
-    let drained = io::copy(&mut tee, &mut io::sink());
-    if let Some(error) = tee.failed {
-        return Err(Error::Write(error));
-    }
-    drained.map_err(Error::Stream)?;
-    let media_type = tee.pipeline.media_type();
-    let done = tee.pipeline.finish(tee.segment).map_err(Error::Write)?;
     let repacked = Repacked {
         diff_id: done.diff_id,
         blob: done.blob,
         size: done.size,
         plain_size: done.plain_size,
-        media_type,
+        media_type: compression.media_type(),
         entries,
         segments: done.segments,
     };
     Ok((done.out, repacked))
 }
 
-fn walk<R: Read>(reader: &mut TarReader<R>, entries: &mut u64) -> Result<(), Error> {
-    while let Some(entry) = reader.next_entry()? {
-        *entries += 1;
-        if is_marker(&entry.path) {
-            let reason = "a layer cannot hold a name that begins with .wh.".to_owned();
-            return Err(Error::Entry { path: entry.path, reason });
-        }
-    }
-    if *entries == 0 {
-        return Err(Error::Malformed { entry: 0, reason: "there is nothing in it".to_owned() });
-    }
-    Ok(())
-}
-
 fn is_marker(path: &RelPath) -> bool {
     path.as_bytes().split(|&b| b == b'/').any(|name| name.starts_with(b".wh."))
-}
-
-/// What is read also goes into the layer.
-struct Tee<R, W> {
-    inner: R,
-    pipeline: Pipeline<W>,
-    segment: Vec<u8>,
-    /// The layer could not be written: not the archive's fault.
-    failed: Option<io::Error>,
-}
-
-impl<R: Read, W: Write> Read for Tee<R, W> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        let mut rest = &buf[..n];
-        while !rest.is_empty() {
-            // Full segments only: the bytes must not depend on how reads are sliced.
-            let take = rest.len().min(TARGET - self.segment.len());
-            self.segment.extend_from_slice(&rest[..take]);
-            rest = &rest[take..];
-            if self.segment.len() == TARGET {
-                let full = std::mem::take(&mut self.segment);
-                match self.pipeline.push(full) {
-                    Ok(empty) => self.segment = empty,
-                    Err(e) => {
-                        self.failed = Some(e);
-                        return Err(io::Error::other("the layer cannot be written"));
-                    }
-                }
-            }
-        }
-        Ok(n)
-    }
 }
 
 #[cfg(test)]

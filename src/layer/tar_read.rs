@@ -411,6 +411,11 @@ impl<R: Read> TarReader<R> {
         self.content.stored
     }
 
+    /// Whether the archive holds only parts of the current file.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.content.sparse.is_some()
+    }
+
     pub(super) fn input_mut(&mut self) -> &mut R {
         &mut self.input
     }

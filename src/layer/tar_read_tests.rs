@@ -193,6 +193,7 @@ fn damage_and_hostility_are_errors() {
         bytes
     };
     let file = raw(b'0', b"f").with(&[b'x'; 700]);
+    let alone = [file.clone()];
     let sparse = |map: &[u8], size: &[u8]| {
         tar(&[pax(b'x', &[("GNU.sparse.map", map), ("GNU.sparse.size", size)]), raw(b'0', b"f").with(b"12345678")])
     };
@@ -203,11 +204,11 @@ fn damage_and_hostility_are_errors() {
     };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("S-40 not a tar", b"PK\x03\x04".repeat(300), "not a number"),
-        ("S-40 checksum", with_sum(tar(&[file.clone()])), "not a tar archive"),
-        ("S-40 later checksum", [file.to_bytes(), with_sum(tar(&[file.clone()]))].concat(), "checksum is wrong"),
-        ("S-40 cut in content", tar(&[file.clone()])[..900].to_vec(), "end of file"),
+        ("S-40 checksum", with_sum(tar(&alone)), "not a tar archive"),
+        ("S-40 later checksum", [file.to_bytes(), with_sum(tar(&alone))].concat(), "checksum is wrong"),
+        ("S-40 cut in content", tar(&alone)[..900].to_vec(), "end of file"),
         ("S-40 cut in padding", file.to_bytes()[..512 + 701].to_vec(), "end of file"),
-        ("S-40 cut in header", tar(&[file.clone()])[..100].to_vec(), "end of file"),
+        ("S-40 cut in header", tar(&alone)[..100].to_vec(), "end of file"),
         ("S-40 extended header only", tar(&[pax(b'x', &[("path", b"a")])]), "ends after an extended header"),
         ("S-39 size larger than the rest", tar(&[raw(b'0', b"f").claiming(1 << 30)]), "end of file"),
         (

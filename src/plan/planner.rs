@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::time::Timestamp;
 use crate::dockerfile::{Diagnostic, Dockerfile, Escape, Instruction, Severity, Source, Statement, parse_trigger};
 use crate::oci::config::{History, ImageConfig};
+use crate::oci::platform::Platform;
 
 use super::globals::{self, Globals};
 use super::graph::{Graph, Root, froms};
@@ -55,6 +56,23 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
     };
     planner.created = planner.globals.epoch.unwrap_or(Timestamp::EPOCH);
     planner.run(reach, target)
+}
+
+/// Makes an image say that it is for the platform that was asked for. What only its base knows stays, unless the base
+/// is for something else.
+fn say_platform(image: &mut Platform, wanted: &Platform) {
+    let same = (&image.os, &image.architecture) == (&wanted.os, &wanted.architecture);
+    image.os.clone_from(&wanted.os);
+    image.architecture.clone_from(&wanted.architecture);
+    if wanted.variant.is_some() || !same {
+        image.variant.clone_from(&wanted.variant);
+    }
+    if wanted.os_version.is_some() || !same {
+        image.os_version.clone_from(&wanted.os_version);
+    }
+    if !wanted.os_features.is_empty() {
+        image.os_features.clone_from(&wanted.os_features);
+    }
 }
 
 fn has_errors(problems: &[Diagnostic]) -> bool {
@@ -303,14 +321,9 @@ impl Planner<'_> {
         config.config.env = scope.config_env();
         config.created = Some(self.created);
         if self.options.platform_given {
-            let version = config.platform.os_version.take();
-            let features = std::mem::take(&mut config.platform.os_features);
-            config.platform = self.options.platform.clone();
-            config.platform.os_version = config.platform.os_version.or(version);
-            if config.platform.os_features.is_empty() {
-                config.platform.os_features = features;
-            }
+            say_platform(&mut config.platform, &self.options.platform);
         }
+        config.platform = config.platform.normalized();
         config.config.labels.extend(self.options.labels.clone());
         let stage = &self.dockerfile.stages[target];
         PlannedStage {

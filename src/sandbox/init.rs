@@ -28,7 +28,7 @@ use super::rootfs::{self, Target};
 use super::spec::{Network, Security, Spec};
 use super::stubs::Kind;
 use super::wire::Wire;
-use super::{confine, exec, launch, mounts, sys, system, terminal, user};
+use super::{confine, exec, launch, mounts, network, sys, system, terminal, user};
 
 /// Becomes the command of `spec`, or says over `wire` why not.
 pub(super) fn run(spec: &Spec, terminal: bool, wire: &Wire) -> ! {
@@ -87,7 +87,7 @@ impl Init<'_> {
         pivot(&root)?;
 
         self.reach(Stage::Network)?;
-        if spec.network != Network::Host {
+        if spec.network != Network::Host && !network::is_made_by_warden(spec) {
             sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;
         }
 
@@ -140,7 +140,7 @@ fn die_with_parent() -> Step<()> {
 
 fn unshare(spec: &Spec) -> Step<()> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if spec.network != Network::Host {
+    if spec.network != Network::Host && !network::is_made_by_warden(spec) {
         flags |= UnshareFlags::NEWNET;
     }
     sys::unshare(flags).doing(|| "make namespaces".to_owned())?;

@@ -18,8 +18,11 @@ mod listen;
 mod message;
 mod mountfs;
 mod mounts;
+mod network;
 mod problem;
+mod publish;
 mod raw;
+mod resolv;
 mod rootfs;
 mod seccomp;
 mod signals;
@@ -37,5 +40,8 @@ pub use cancel::Cancel;
 pub use error::Error;
 pub use launch::{Io, Launcher, Outcome, Reentry, reentry};
 pub use message::{Blame, Failure, Stage};
+pub use network::NetworkHelper;
 pub use signals::Signals;
-pub use spec::{DataFile, Device, Exit, Mount, Network, Resources, Rlimit, Rootfs, Scratch, Security, Source, Spec};
+pub use spec::{
+    DataFile, Device, Exit, Mount, Network, Publish, Resources, Rlimit, Rootfs, Scratch, Security, Source, Spec,
+};

@@ -23,6 +23,11 @@ impl Problem {
         Self { what: what.into(), errno: None, hint: None, blame: Blame::Request, code: 125 }
     }
 
+    /// This host lacks something, and no system call said so.
+    pub(super) fn lacking(what: impl Into<String>) -> Self {
+        Self { what: what.into(), errno: None, hint: None, blame: Blame::Host, code: 125 }
+    }
+
     /// This host does not allow it.
     pub(super) fn host(what: impl Into<String>, error: &io::Error) -> Self {
         Self { what: what.into(), errno: error.raw_os_error(), hint: None, blame: Blame::Host, code: 125 }

@@ -5,6 +5,7 @@
 //! **Order.** [`Spec::mounts`] are mounted in the order written; a later one may sit inside or over an earlier one (M-21).
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub struct Spec {
     pub hosts: Option<Vec<u8>>,
     /// Which network the command sees.
     pub network: Network,
+    /// Ports of the host that lead into a network of its own.
+    pub publish: Vec<Publish>,
     /// What the command may do.
     pub security: Security,
     /// Limits set before the command starts; others are inherited.
@@ -68,6 +71,7 @@ impl Spec {
             resolv_conf: None,
             hosts: None,
             network: Network::Host,
+            publish: Vec::new(),
             security: Security::Sandbox,
             rlimits: Vec::new(),
             shm_size: 64 << 20,
@@ -214,6 +218,15 @@ pub enum Network {
     None,
     /// A network of its own that reaches out through a user-mode helper (`pasta` or `slirp4netns`).
     Private,
+}
+
+/// A port of the host that leads to one inside (TCP).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// Where the host listens.
+    pub host: SocketAddr,
+    /// The port inside, on the loopback address there.
+    pub port: u16,
 }
 
 /// What the command may do.

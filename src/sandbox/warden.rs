@@ -19,16 +19,17 @@ use super::problem::{Doing, Step};
 use super::spec::{Exit, Spec};
 use super::sys::{self, Fork};
 use super::wire::{Inbox, Wire};
-use super::{init, launch};
+use super::{init, launch, network};
 use crate::base::fs;
 
 /// Runs one command as [`Spec`] says; the exit code matters to nobody.
 pub(super) fn main() -> u8 {
     let Ok(wire) = own_wire() else { return 125 };
-    match supervise(&wire) {
+    let mut stage = Stage::Start;
+    match supervise(&wire, &mut stage) {
         Ok(()) => 0,
         Err(problem) => {
-            let _ = wire.send(&Message::Failed(problem.at(Stage::Start)));
+            let _ = wire.send(&Message::Failed(problem.at(stage)));
             125
         }
     }
@@ -41,11 +42,11 @@ fn own_wire() -> io::Result<Wire> {
     Ok(Wire::new(wire))
 }
 
-fn supervise(wire: &Wire) -> Step<()> {
+fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     launch::name_process("kiln:warden".as_ref());
     // They are kiln's to pass on; one from a terminal goes to every process of the group.
     sys::block_signals();
-    let orders: Orders<Spec> = wire.receive().doing(|| "read the command from kiln".to_owned())?;
+    let mut orders: Orders<Spec> = wire.receive().doing(|| "read the command from kiln".to_owned())?;
     let stdin = if orders.stdin {
         wire.receive_fd().doing(|| "take standard input from kiln".to_owned())?
     } else {
@@ -53,6 +54,13 @@ fn supervise(wire: &Wire) -> Step<()> {
     };
     nix::unistd::dup2_stdin(&stdin).doing(|| "set standard input".to_owned())?;
     drop(stdin);
+    // Before the pid namespace: the next process forked after that is the command's first.
+    let _helpers = if network::is_made_by_warden(&orders.spec) {
+        *stage = Stage::Network;
+        Some(network::enter(&mut orders.spec)?)
+    } else {
+        None
+    };
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned())?;
     let pid = match sys::fork().doing(|| "fork".to_owned())? {
         Fork::Child => init::run(&orders.spec, orders.terminal, wire),

@@ -57,7 +57,9 @@ impl<'a> Layers<'a> {
     pub fn unpack<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
         let mut wanted: BTreeMap<DiffId, &Layer> = BTreeMap::new();
         for layer in layers {
-            if !self.path(layer.diff_id).exists() {
+            if self.path(layer.diff_id).exists() {
+                fs::touch(&self.dir.join(layer.diff_id.hex()));
+            } else {
                 wanted.insert(layer.diff_id, layer);
             }
         }

@@ -14,7 +14,7 @@
 //! ├── cache/slots/…               last record per slot, to explain misses
 //! ├── layers/<diff-id>/{fs,tree}  unpacked layers; derivable from blobs
 //! ├── context/<id>                stat index per context directory
-//! ├── mounts/<id>                 cache mounts
+//! ├── mounts/<hash>/<n>/          cache mounts
 //! ├── lock                        shared while building, exclusive for gc
 //! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
 //! ```
@@ -26,19 +26,25 @@
 mod archive;
 mod blobs;
 mod error;
+mod gc;
 mod images;
 mod layout;
+mod mounts;
 mod open;
 mod scratch;
+mod survey;
 mod tags;
 
 pub use archive::Archive;
 pub use blobs::BlobDraft;
 pub use error::Error;
+pub use gc::{Policy, Sweep, plan};
 pub use images::Found;
 pub use layout::Layout;
+pub use mounts::{Claimed, Instance, mount_name};
 pub use open::{FORMAT, Store};
 pub use scratch::Scratch;
+pub use survey::{Held, Kept, Step, Survey, Unpacked};
 pub use tags::{CONTAINERD_NAME, Entry, REF_NAME};
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl Store {
         Ok(Exclusive::wait(&self.root.join("lock"))?)
     }
 
+    /// [`Store::exclude`] without waiting: `None` = somebody builds.
+    pub fn try_exclude(&self) -> Result<Option<Exclusive>, Error> {
+        Ok(Exclusive::try_now(&self.root.join("lock"))?)
+    }
+
     /// A directory of our own that disappears with its guard, or, should we be killed, at somebody's next open.
     pub fn scratch(&self) -> Result<Scratch, Error> {
         Ok(Scratch::new(&self.scratch_dir())?)
@@ -114,6 +119,11 @@ impl Store {
     /// `context`: stat indexes.
     pub fn contexts_dir(&self) -> PathBuf {
         self.root.join("context")
+    }
+
+    /// `fetched`: what ADD and remote contexts brought from elsewhere.
+    pub fn fetched_dir(&self) -> PathBuf {
+        self.root.join("fetched")
     }
 
     /// `mounts`: cache mounts.

@@ -7,12 +7,15 @@
 )]
 
 #[macro_use]
-#[expect(dead_code, reason = "tools are here before the tests that use them")]
 mod support;
 
+mod apps;
+mod build;
+mod coverage;
 mod dockerfile;
 mod harness;
 mod images;
+mod layers;
 mod lint;
 mod run;
 mod sandbox;

@@ -146,7 +146,7 @@ fn owned(mut meta: Meta, owner: Option<Owner>) -> Meta {
 }
 
 /// `block` begins a tar archive: its checksum is right, or it is the end of an empty one.
-fn is_header(block: &[u8]) -> bool {
+pub(super) fn is_header(block: &[u8]) -> bool {
     if block.len() < BLOCK {
         return false;
     }

@@ -16,6 +16,7 @@ mod mode;
 mod owner;
 mod place;
 mod remote;
+mod unpack;
 mod view;
 mod workdir;
 
@@ -28,6 +29,7 @@ use std::path::Path;
 
 use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
+use crate::cache::Listing;
 use crate::context::{self, Content, Matcher, Options, Selected, SourceTree};
 use crate::layer::{self, LayerWriter, MergedTree};
 use crate::plan::{Copy, CopyFrom, CopySource};
@@ -37,6 +39,7 @@ use super::fetch::Remote;
 pub use error::Error;
 pub use hide::hide_ignored;
 pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
+pub use unpack::{Stream, sniff, unpack};
 pub use workdir::workdir;
 
 use archive::Spool;
@@ -119,6 +122,17 @@ impl Prepared<'_> {
     /// Of everything that is selected: the step's input besides its own text and the destination.
     pub fn digest(&self) -> Sha256 {
         self.digest
+    }
+
+    /// What is selected, file by file, to say which changed.
+    pub fn listing(&self) -> Listing {
+        let mut listing = Listing::default();
+        for item in &self.items {
+            for (path, fingerprint) in context::fingerprints(&item.selected, &item.contents) {
+                listing.add(path, fingerprint);
+            }
+        }
+        listing
     }
 
     /// What is worth telling.

@@ -275,7 +275,7 @@ fn archives_are_known_by_content_and_confined() {
     let dir = tempfile::tempdir().unwrap();
     let base = dest_tree(&["d:etc", "f:etc/passwd=old", "d:full", "d:full/x", "l:out=/etc"]);
     let add = |bytes: &[u8], unpack: Option<bool>| {
-        crate::base::publish::atomic(&dir.path().join("a"), bytes, 0o640).unwrap();
+        crate::base::publish::atomic(&dir.path().join("a"), bytes, 0o644).unwrap();
         let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
         let copy = Copy { add: true, unpack, ..plan(&["a"], "/") };
         run_with("old", &context, &copy, &base).map(|tree| shown(&tree)).map_err(|e| e.to_string())

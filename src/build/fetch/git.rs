@@ -121,6 +121,7 @@ impl Remote<'_> {
     /// Ok: the directory holds exactly the files of one commit, which has the checksum if one is given.
     pub fn git(&self, url: &GitUrl, checksum: Option<&str>, keep: bool, local: bool) -> Result<Checkout, FetchError> {
         let dir = self.scratch.join(format!("git-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::ensure_dir(self.scratch)?;
         fs::create_dir(&dir, 0o755)?;
         let git = Git { remote: self, url, dir: &dir, local };
         git.run("init", &["init", "--quiet", "--template=", "."])?;

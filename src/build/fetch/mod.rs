@@ -89,7 +89,7 @@ pub enum FetchError {
 }
 
 /// `url` without user name and password.
-pub(super) fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {

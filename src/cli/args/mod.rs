@@ -10,10 +10,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod build;
+mod cache;
 mod images;
 mod run;
 
 pub(super) use build::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
+pub(super) use cache::{
+    CacheArgs, CacheCommand, CacheLsArgs, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs,
+    MountsRmArgs, PruneArgs,
+};
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };
@@ -65,6 +70,10 @@ pub(super) enum Command {
     Pull(PullArgs),
     /// Write an image to an archive.
     Save(SaveArgs),
+    /// Look at and carry around what builds keep for the next build.
+    Cache(CacheArgs),
+    /// Remove what no named image needs.
+    Prune(PruneArgs),
     /// Show what kiln works with here.
     Info(InfoArgs),
     /// Print kiln's version.

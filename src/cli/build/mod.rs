@@ -28,6 +28,7 @@ use super::Session;
 use super::args::{BuildArgs, Format, Progress};
 use super::check::{self, Question};
 use super::failure::{Done, Failure, Kind, SUCCESS};
+use super::fetch::Fetched;
 use super::read::{Read, read};
 use super::request::{self, BuildRequest, DockerfileFrom};
 use bases::Resolved;
@@ -35,7 +36,7 @@ use interrupt::Interrupts;
 
 /// `kiln build`. Ok: the image is stored, written where `-o` says, and has its names.
 pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
-    let request = request::build(args, session.environment)?;
+    let mut request = request::build(args, session.environment)?;
     if let Some(call) = &args.call {
         let (question, format) = check::parse_call(call)?;
         return check::answer(question, format, request.source, session);
@@ -47,13 +48,15 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         session.console.speak_json();
     }
     // What standard input said cannot be read a second time.
-    if request.source.file == DockerfileFrom::Stdin
+    // What is somewhere else is fetched only once, and belongs to whoever builds.
+    if (request.source.file == DockerfileFrom::Stdin || request.source.origin.is_some() || !request.remotes.is_empty())
         && !args.print_plan
         && let Some(code) = session.as_root()?
     {
         return Ok(code);
     }
     outputs::forget_old(&request)?;
+    let fetched = session.fetch(&mut request.source, &request.remotes)?;
     let read = read(&request.source)?;
     let store = session.store()?;
     let _share = store.share()?;
@@ -69,7 +72,8 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         let failure = Failure::diagnostics(&read.dockerfile.source, warnings);
         return Err(failure.note("this Dockerfile asks for warnings to be errors (# check=error=true)"));
     }
-    let build = Build { read: &read, request: &request, store: &store, images: &images, resolved: &resolved, warnings };
+    let (images, resolved) = (&images, &resolved);
+    let build = Build { read: &read, request: &request, fetched: &fetched, store: &store, images, resolved, warnings };
     let outcome = match build.run(session)? {
         Ended::Here(outcome) => outcome,
         Ended::Inside(code) => return Ok(code),
@@ -82,6 +86,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
 struct Build<'a> {
     read: &'a Read,
     request: &'a BuildRequest,
+    fetched: &'a Fetched,
     store: &'a Store,
     images: &'a Images<'a>,
     resolved: &'a Resolved,
@@ -98,10 +103,10 @@ enum Ended {
 
 impl Build<'_> {
     fn run(&self, session: &mut Session<'_>) -> Result<Ended, Failure> {
-        let contexts = prepare::contexts(self.read, self.request, self.store)?;
+        let contexts = prepare::contexts(self.read, self.request, self.fetched, self.store)?;
         let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
         let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("eventfd: {e}")))?;
-        let mut settings = prepare::settings(self.request, self.read, standing)?;
+        let mut settings = prepare::settings(self.request, self.read, session.environment, standing)?;
         if standing == Standing::Plain {
             let mut recorded = Recorder::default();
             let mut tried = self.build(&contexts, &settings, &cancel, &mut recorded);

@@ -8,8 +8,9 @@ use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
 use crate::build::{Context, Settings};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::fetch::Fetched;
 use crate::cli::read::Read;
-use crate::cli::request::{BuildRequest, SecretFrom};
+use crate::cli::request::{BuildRequest, Environment, SecretFrom};
 use crate::context::{Dir, DirOptions, IgnoreFile};
 use crate::plan::ContextName;
 use crate::sandbox::{Network, Resources, userns::Standing};
@@ -22,10 +23,18 @@ const MIN_JOBS: usize = 4;
 pub(super) fn contexts(
     read: &Read,
     request: &BuildRequest,
+    fetched: &Fetched,
     store: &Store,
 ) -> Result<BTreeMap<ContextName, Context>, Failure> {
     let mut contexts = BTreeMap::new();
-    contexts.insert(ContextName::Main, open(&request.source.context, read.ignore.clone(), store)?);
+    let main = match request.source.origin {
+        None => open(&request.source.context, read.ignore.clone(), store)?,
+        Some(_) => plain(&request.source.context)?,
+    };
+    contexts.insert(ContextName::Main, main);
+    for (name, dir) in &fetched.directories {
+        contexts.insert(ContextName::Named(name.clone()), plain(dir)?);
+    }
     for (name, dir) in &request.directories {
         // G-2: each local context has its own rules.
         let root = Root::open(dir).map_err(|e| FsError::new("open context", dir, e))?;
@@ -33,6 +42,12 @@ pub(super) fn contexts(
         contexts.insert(ContextName::Named(name.clone()), open(dir, ignore, store)?);
     }
     Ok(contexts)
+}
+
+/// What was fetched: no rules, and nothing to remember of files that are gone after the build.
+fn plain(dir: &Path) -> Result<Context, Failure> {
+    let tree = Dir::open(dir, &DirOptions::default()).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+    Ok(Context { tree, dir: dir.to_owned() })
 }
 
 fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store) -> Result<Context, Failure> {
@@ -46,11 +61,17 @@ fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store) -> Result<Context
 }
 
 /// How to build, as far as this host, this user and the options decide.
-pub(super) fn settings(request: &BuildRequest, read: &Read, standing: Standing) -> Result<Settings, Failure> {
+pub(super) fn settings(
+    request: &BuildRequest,
+    read: &Read,
+    environment: &Environment,
+    standing: Standing,
+) -> Result<Settings, Failure> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let file = match &read.path {
-        Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
-        None => Path::new("-").to_owned(),
+    let file = match (&read.path, &request.source.origin) {
+        (_, Some(remote)) => Path::new(&remote.text).to_owned(),
+        (Some(path), None) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        (None, None) => Path::new("-").to_owned(),
     };
     Ok(Settings {
         jobs: request.jobs.unwrap_or(processors.max(MIN_JOBS)),
@@ -58,6 +79,8 @@ pub(super) fn settings(request: &BuildRequest, read: &Read, standing: Standing) 
         warm_only: standing == Standing::Plain,
         user_namespace: !matches!(standing, Standing::Root),
         snapshot: None,
+        proxies: environment.proxies(),
+        git_environment: environment.for_git(),
         network: Network::Host,
         resolv_conf: fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default(),
         hosts: Vec::new(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::base::fs::FsError;
 use crate::build;
+use crate::build::source::Origin;
 use crate::cli::args::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
 use crate::cli::failure::{Failure, Kind};
 use crate::layer::Compression;
@@ -28,6 +29,8 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) source: SourceRequest,
     /// Directories of `--build-context`, by name.
     pub(in crate::cli) directories: BTreeMap<String, PathBuf>,
+    /// What of `--build-context` has to be fetched, by name.
+    pub(in crate::cli) remotes: BTreeMap<String, Remote>,
     /// Names for the image.
     pub(in crate::cli) tags: Vec<Reference>,
     /// Where else the result goes.
@@ -77,8 +80,10 @@ const SHM_SIZE: u64 = 64 << 20;
 pub(in crate::cli) struct SourceRequest {
     /// Where the Dockerfile is.
     pub(in crate::cli) file: DockerfileFrom,
-    /// The context directory.
+    /// The context directory; of one that is not a directory here, once it is.
     pub(in crate::cli) context: PathBuf,
+    /// Where the context has to be fetched from, if it is not a directory here.
+    pub(in crate::cli) origin: Option<Remote>,
     /// What planning is told.
     pub(in crate::cli) options: Options,
 }
@@ -92,6 +97,19 @@ pub(in crate::cli) enum DockerfileFrom {
     Path(PathBuf),
     /// `-f -`.
     Stdin,
+    /// In a fetched context, under this or one of the usual names; no link leads out of it (S-24, S-91).
+    Fetched(Option<PathBuf>),
+    /// It came in place of a context: what messages call it, and its text.
+    Text(String, Vec<u8>),
+}
+
+/// A context that is no directory here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Remote {
+    /// As typed, without a password.
+    pub(in crate::cli) text: String,
+    /// Where it is.
+    pub(in crate::cli) origin: Origin,
 }
 
 /// Build arguments that are taken from the environment, under these names and in lower case.
@@ -127,7 +145,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
             }
         }
     }
-    let directories = contexts(&args.build_context, options)?;
+    let (directories, remotes) = contexts(&args.build_context, options)?;
     let tags = args.tag.iter().map(|tag| name(tag)).collect::<Result<_, _>>()?;
     let outputs = args.output.iter().map(|text| output::parse(text)).collect::<Result<_, _>>()?;
     let progress = match (args.quiet, args.progress) {
@@ -150,6 +168,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
     Ok(BuildRequest {
         source,
         directories,
+        remotes,
         tags,
         outputs,
         progress,
@@ -266,6 +285,18 @@ fn source(
         Some("") => return Err(Failure::usage("--file: the path is empty")),
         Some(path) => DockerfileFrom::Path(PathBuf::from(path)),
     };
+    let (context, origin) = match context_of(context)? {
+        Ok(dir) => (dir, None),
+        Err(remote) => (PathBuf::new(), Some(remote)),
+    };
+    let file = match (file, &origin) {
+        (DockerfileFrom::Stdin, Some(Remote { origin: Origin::Stdin, .. })) => {
+            return Err(Failure::usage("--file - and context -: standard input cannot be both"));
+        }
+        (DockerfileFrom::Context, Some(_)) => DockerfileFrom::Fetched(None),
+        (DockerfileFrom::Path(path), Some(_)) => DockerfileFrom::Fetched(Some(path)),
+        (file, _) => file,
+    };
     let platform = match platform {
         None => Platform::host(),
         Some(text) if text.contains(',') => {
@@ -277,22 +308,18 @@ fn source(
     options.build_platform = Platform::host();
     options.target = args.target.clone();
     options.build_args = build_args(&args.build_arg, environment)?;
-    Ok(SourceRequest { file, context: directory(context)?, options })
+    Ok(SourceRequest { file, context, origin, options })
 }
 
-/// The context: a directory (O-1). Everything else that docker takes is refused by name.
-fn directory(text: &str) -> Result<PathBuf, Failure> {
-    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
-    if text == "-" {
-        return Err(Failure::usage("a context on standard input is not supported yet"));
-    }
-    if remote.iter().any(|prefix| text.starts_with(prefix)) {
-        return Err(Failure::usage(format!("context {text:?}: contexts from the network are not supported yet")));
-    }
-    let path = PathBuf::from(text);
+/// A context (O-1): a directory that is there, or what has to be fetched.
+fn context_of(text: &str) -> Result<Result<PathBuf, Remote>, Failure> {
+    let path = match Origin::parse(text).map_err(|e| Failure::usage(format!("context {e}")))? {
+        Origin::Directory(path) => path,
+        origin => return Ok(Err(Remote { text: build::fetch::shown(text), origin })),
+    };
     match path.metadata().map_err(|e| FsError::new("open context", &path, e)) {
-        Ok(found) if found.is_dir() => Ok(path),
-        Ok(_) => Err(Failure::build(format!("context {text:?} is not a directory"))
+        Ok(found) if found.is_dir() => Ok(Ok(path)),
+        Ok(_) => Err(Failure::build(format!("context {text:?} is neither a directory nor a file"))
             .hint("the context is the directory that COPY reads from; name the Dockerfile with -f")),
         Err(e) if e.is_not_found() => Err(Failure::build(format!("context {text:?} does not exist"))),
         Err(e) => Err(Failure::from_error(Kind::Build, &e)),
@@ -332,9 +359,12 @@ fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<St
     Ok(all)
 }
 
+/// Contexts by name: directories, and what has to be fetched.
+type Contexts = (BTreeMap<String, PathBuf>, BTreeMap<String, Remote>);
+
 /// `--build-context`: what planning is told, and the directories to open.
-fn contexts(given: &[String], options: &mut Options) -> Result<BTreeMap<String, PathBuf>, Failure> {
-    let mut directories = BTreeMap::new();
+fn contexts(given: &[String], options: &mut Options) -> Result<Contexts, Failure> {
+    let (mut directories, mut remotes) = Contexts::default();
     for text in given {
         let wrong = |why: String| Failure::usage(format!("--build-context {why}"));
         let (name, source) = value::pair(text).map_err(wrong)?;
@@ -344,14 +374,20 @@ fn contexts(given: &[String], options: &mut Options) -> Result<BTreeMap<String, 
         } else if let Some(layout) = source.strip_prefix("oci-layout://") {
             NamedContext::Layout(layout.to_owned())
         } else {
-            directories.insert(name.clone(), directory(source)?);
+            match context_of(source)? {
+                Ok(dir) => drop(directories.insert(name.clone(), dir)),
+                Err(Remote { origin: Origin::Stdin, .. }) => {
+                    return Err(wrong(format!("{name}: standard input can only be the main context")));
+                }
+                Err(remote) => drop(remotes.insert(name.clone(), remote)),
+            }
             NamedContext::Local
         };
         if options.contexts.insert(name.clone(), context).is_some() {
             return Err(wrong(format!("{name}: given twice")));
         }
     }
-    Ok(directories)
+    Ok((directories, remotes))
 }
 
 /// `-t`: a name without a digest (O-50).

@@ -18,9 +18,11 @@ mod registry;
 mod run;
 mod value;
 
-pub(super) use build::{BuildRequest, DockerfileFrom, SecretFrom, SourceRequest, build, check};
+pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, build, check};
 pub(super) use output::{Destination, Form};
 pub(super) use run::{RunRequest, command_line, run};
+
+pub(super) use value::size;
 
 /// The variables and user kiln was started with.
 #[derive(Clone, Debug, Default)]

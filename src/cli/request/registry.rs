@@ -24,15 +24,28 @@ impl Environment {
                 None => {}
             }
         }
+        Ok(Options { credentials, insecure: insecure.to_vec(), proxies: self.proxies(), ..Options::default() })
+    }
+
+    /// How servers are reached.
+    pub(in crate::cli) fn proxies(&self) -> Proxies {
         let either = |name: &str| self.non_empty(&name.to_ascii_lowercase()).or_else(|| self.non_empty(name));
         let text = |value: &OsStr| value.to_string_lossy().into_owned();
         let all = either("ALL_PROXY");
-        let proxies = Proxies {
+        Proxies {
             http: either("HTTP_PROXY").or(all).map(text),
             https: either("HTTPS_PROXY").or(all).map(text),
             no_proxy: either("NO_PROXY").map(text).unwrap_or_default(),
-        };
-        Ok(Options { credentials, insecure: insecure.to_vec(), proxies, ..Options::default() })
+        }
+    }
+
+    /// What git and ssh may know of the environment: the agent, and the way out.
+    pub(in crate::cli) fn for_git(&self) -> Vec<(String, String)> {
+        const NAMES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+        let lower = NAMES.iter().map(|name| name.to_ascii_lowercase());
+        let names = NAMES.iter().map(|name| (*name).to_owned()).chain(lower);
+        let names = names.chain(["SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"].map(str::to_owned));
+        names.filter_map(|name| Some((name.clone(), self.non_empty(&name)?.to_str()?.to_owned()))).collect()
     }
 
     /// Where credentials may be, the ones that win first: podman's places, then docker's.

@@ -117,14 +117,21 @@ fn an_upper_case_name_is_explained_o50() {
 }
 
 #[test]
-fn the_context_is_a_directory_o1() {
-    for (context, want, code) in [
-        ("/nonexistent", "context \"/nonexistent\" does not exist", 1),
-        ("/dev/null", "context \"/dev/null\" is not a directory", 1),
-        ("-", "a context on standard input is not supported yet", 2),
-        ("https://example.org/x.git", "contexts from the network are not supported yet", 2),
-    ] {
+fn the_context_is_a_directory_or_can_be_fetched_o1() {
+    for context in ["-", "https://example.org/x.git#main:sub", "https://example.org/x.tar", "git@h:o/r", "ssh://h/r"] {
         let line = Line::try_parse_from(["kiln", context]).unwrap_or_else(|e| panic!("{e}"));
+        let request = build(&line.args, &Environment::of(0, &[])).unwrap_or_else(|e| panic!("{}", e.message));
+        assert!(request.source.origin.is_some(), "{context}");
+        assert_eq!(request.source.file, DockerfileFrom::Fetched(None));
+    }
+    for (context, file, want, code) in [
+        ("/nonexistent", "x", "context \"/nonexistent\" does not exist", 1),
+        ("/dev/null", "x", "context \"/dev/null\" is neither a directory nor a file", 1),
+        ("-", "-", "--file - and context -: standard input cannot be both", 2),
+        ("https://example.org/x.git#--upload-pack=x", "x", "not a ref", 2),
+        ("https://me:secret@example.org/x.git?nonsense=1", "x", "https://xxxxx@example.org/x.git", 2),
+    ] {
+        let line = Line::try_parse_from(["kiln", context, "-f", file]).unwrap_or_else(|e| panic!("{e}"));
         let failure = build(&line.args, &Environment::of(0, &[])).expect_err(context);
         assert!(failure.message.contains(want), "{}", failure.message);
         assert_eq!(failure.kind.code(), code);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::sandbox::Rlimit;
 
 /// `512`, `64k`, `64m`, `1g`, also with `b` or `ib` after the letter; powers of 1024, as Docker has them.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size: want a number with k, m, g or t after it, for example 64m");
     let lower = text.to_ascii_lowercase();
     let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());

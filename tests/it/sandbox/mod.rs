@@ -5,6 +5,7 @@ mod confinement;
 mod escape;
 mod lifecycle;
 mod mounts;
+mod network;
 mod rungs;
 
 use std::ffi::OsString;

@@ -68,6 +68,17 @@ int main(int argc, char **argv)
 			return told(-1);
 		return told(connect(s, (struct sockaddr *)&at, n));
 	}
+	if (!strcmp(what, "serve")) { /* answers one connection to 127.0.0.1 */
+		struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(atoi(arg)) };
+		char line[100];
+		inet_aton("127.0.0.1", &at.sin_addr);
+		int l = socket(AF_INET, SOCK_STREAM, 0);
+		if (bind(l, (struct sockaddr *)&at, sizeof at) || listen(l, 1))
+			return told(-1);
+		int s = accept(l, NULL, NULL);
+		ssize_t n = read(s, line, sizeof line);
+		return n < 0 || write(s, "got ", 4) < 0 || write(s, line, n) < 0;
+	}
 	if (!strcmp(what, "setuid")) { /* who a set-uid program of somebody else is */
 		printf("%d %d\n", getuid(), geteuid());
 		return 0;

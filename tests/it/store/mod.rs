@@ -1,3 +1,5 @@
 //! The store and the commands that deal with what is in it.
 
 mod import;
+mod mounts;
+mod prune;

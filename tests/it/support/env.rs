@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::image::Image;
+use super::progress::Progress;
 
 /// Where binary, fixtures and test data are. `scripts/test` moves all of them for the plain user's pass, who may not
 /// read the directory of the sources; then it sets `KILN_TEST_HOME`.
@@ -80,15 +81,27 @@ impl TestEnv {
         env.user = Some(PLAIN_USER);
         // The build directory may lie where that user cannot reach it.
         fs::copy(binary(), env.dir.path().join("kiln")).expect("copy kiln");
-        let status = Command::new("chown").args(["-R", PLAIN_USER]).arg(env.dir.path()).status().expect("run chown");
-        assert!(status.success(), "chown to {PLAIN_USER}");
+        env.hand_over(env.dir.path());
         env
+    }
+
+    /// Gives what the test wrote to the user whom it is for.
+    fn hand_over(&self, path: &Path) {
+        if let Some(user) = self.user {
+            let status = Command::new("chown").args(["-R", "-h", user]).arg(path).status().expect("run chown");
+            assert!(status.success(), "chown to {user}");
+        }
     }
 
     /// With `busybox:latest` in the store.
     pub fn with_busybox() -> TestEnv {
+        TestEnv::with("busybox")
+    }
+
+    /// With one base image (`busybox`, `debian`, `python`, `node`) in the store.
+    pub fn with(base: &str) -> TestEnv {
         let env = TestEnv::new();
-        env.import("busybox");
+        env.import(base);
         env
     }
 
@@ -149,6 +162,7 @@ impl TestEnv {
         let dir = self.dir.path().join(format!("context-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&dir).expect("create the context");
         write_tree(&dir, notation);
+        self.hand_over(&dir);
         dir
     }
 
@@ -161,12 +175,14 @@ impl TestEnv {
             let out = Command::new("python3").arg(script).output().expect("run python3");
             assert!(out.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&out.stderr));
         }
+        self.hand_over(&dir);
         dir
     }
 
     /// Adds to (or replaces in) a context.
     pub fn add(&self, context: &Path, notation: &str) {
         write_tree(context, notation);
+        self.hand_over(context);
     }
 
     /// `kiln build ARGS CONTEXT`.
@@ -267,10 +283,8 @@ impl Kiln<'_> {
     /// Runs it to its end.
     #[track_caller]
     pub fn output(mut self) -> Done {
-        let line = std::iter::once("kiln".into())
-            .chain(self.command.get_args().map(|a| a.to_string_lossy().into_owned()))
-            .collect::<Vec<_>>()
-            .join(" ");
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let line = words.map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
         let started = Instant::now();
         let mut child = self.command.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary().display()));
         if let (Some(bytes), Some(mut pipe)) = (self.stdin, child.stdin.take()) {
@@ -340,6 +354,13 @@ impl Done {
     pub fn never_says(&self, text: &str) -> &Self {
         assert!(!self.stdout.contains(text) && !self.stderr.contains(text), "says {text:?}\n{self}");
         self
+    }
+}
+
+impl Done {
+    /// Which steps ran and why, and which were cached.
+    pub fn progress(&self) -> Progress {
+        Progress::of(self)
     }
 }
 

@@ -27,6 +27,7 @@
 //!
 //! - [`TestEnv`] (`env`): a store, a home and a context directory per test; `kiln(&[…])` runs the binary with a cleared
 //!   environment, `.env("K", "V")` and `.stdin(…)` add to it, `.ok()`/`.fails(code)` judge the result.
+//! - [`Progress`] (`progress`): which steps of a build ran and why, and which were cached.
 //! - [`Tree`] (`tree`): a comparable listing: of an image (`image.tree()`, `image.layer_tree(i)`), of a directory
 //!   (`Tree::of_dir`), of a tar (`Tree::of_tar`). `without_times()` for comparisons across builds.
 //! - [`Image`] (`image`): manifest, config, layers of an image in a store or any OCI layout; `umoci_tree()` unpacks it
@@ -42,10 +43,12 @@ pub mod requires;
 pub mod canary;
 pub mod env;
 pub mod image;
+pub mod progress;
 pub mod registry;
 pub mod tree;
 
 pub use env::TestEnv;
 pub use image::Image;
+pub use progress::Progress;
 pub use registry::Registry;
 pub use tree::Tree;

@@ -1,3 +1,5 @@
+mod gc;
+
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;

@@ -1,0 +1,157 @@
+//! An archive that is a context, as a directory.
+//!
+//! **Holds.** Entries are placed into a tree first, which settles every link, replacement and name; what is then made on
+//! disk is only that tree, in order, in a directory that nobody else writes to. No path of it has a link on its way
+//! (S-24, S-25, S-30…S-35).
+
+use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+
+use super::Error;
+use super::archive::{is_header, place};
+use super::view::{Data, View};
+use crate::base::fs::{self, FsError};
+use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, MergedTree, RelPath, TarReader};
+
+/// A tar header's size.
+const BLOCK: u64 = 512;
+
+/// What a stream turned out to be.
+pub enum Stream<R> {
+    /// A tar archive, compressed or not.
+    Archive(R),
+    /// Something else.
+    Other(R),
+}
+
+/// Looks at the beginning of `from`. The reader that is given back still has it.
+pub fn sniff<R: Read>(mut from: R) -> io::Result<Stream<impl Read + use<R>>> {
+    let mut head = Vec::new();
+    (&mut from).take(BLOCK).read_to_end(&mut head)?;
+    let archive = Format::of(&head) != Format::Plain || is_header(&head);
+    let from = io::Cursor::new(head).chain(from);
+    Ok(if archive { Stream::Archive(from) } else { Stream::Other(from) })
+}
+
+/// Unpacks `archive`, which messages call `name`, into the new directory `dest`; `staging` is another one for the time
+/// being.
+///
+/// Ok: `dest` holds what the archive does, as far as a context can: owners are not kept (C-15).
+pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path) -> Result<(), Error> {
+    let fail = |source| Error::Archive { name: name.to_owned(), source };
+    fs::create_dir(staging, 0o700)?;
+    fs::create_dir(dest, 0o755)?;
+    let limits = Limits::default();
+    let (_, reader) = layer::decompress(archive, &limits).map_err(|e| fail(layer::Error::Stream(e)))?;
+    let mut tar = TarReader::new(reader, Dialect::Plain, limits);
+    let below = MergedTree::new();
+    let mut view = View::new(&below);
+    let mut number = 0;
+    while let Some(entry) = tar.next_entry().map_err(fail)? {
+        let mut data = Data::None;
+        if matches!(entry.kind, Kind::File { .. }) {
+            let path = staged(staging, number);
+            let mut file = fs::create_new(&path)?;
+            io::copy(&mut tar, &mut file).map_err(|e| match e.raw_os_error() {
+                Some(_) => FsError::new("write", &path, e).into(),
+                None => fail(layer::Error::Stream(e)),
+            })?;
+            data = Data::Spool { spool: 0, at: number };
+            number += 1;
+        }
+        place(&mut view, None, &RelPath::root(), entry, data).map_err(|e| e.in_archive(name))?;
+    }
+    let mut dirs = Vec::new();
+    for (entry, data) in view.finish() {
+        let path = dest.join(entry.path.as_os_str());
+        make(&entry, &data, &path, staging, dest).map_err(|e| match e {
+            Unmade::System(e) => Error::Fs(FsError::new("create", &path, e)),
+            Unmade::Device => fail(layer::Error::NotRepresentable {
+                path: entry.path.clone(),
+                reason: "a device has no place in a context",
+            }),
+        })?;
+        if entry.kind == Kind::Dir {
+            dirs.push((path, entry.meta));
+        }
+    }
+    // Deepest first: making something in a directory changes its time and needs its permissions.
+    for (path, meta) in dirs.iter().rev() {
+        seal(path, meta).map_err(|e| FsError::new("set mode and time of", path, e))?;
+    }
+    fs::remove_tree(staging)?;
+    Ok(())
+}
+
+enum Unmade {
+    System(io::Error),
+    Device,
+}
+
+impl From<io::Error> for Unmade {
+    fn from(e: io::Error) -> Self {
+        Unmade::System(e)
+    }
+}
+
+impl From<Errno> for Unmade {
+    fn from(e: Errno) -> Self {
+        Unmade::System(e.into())
+    }
+}
+
+fn make(entry: &Entry, data: &Data, path: &Path, staging: &Path, dest: &Path) -> Result<(), Unmade> {
+    match &entry.kind {
+        Kind::Dir if entry.path.is_root() => {}
+        Kind::Dir => rustix::fs::mkdir(path, Mode::RWXU)?,
+        Kind::File { .. } => {
+            if let Data::Spool { at, .. } = data {
+                rustix::fs::rename(staged(staging, *at), path)?;
+            }
+            seal(path, &entry.meta)?;
+        }
+        Kind::Symlink { target } => {
+            symlink(OsStr::from_bytes(target), path)?;
+            stamp(path, &entry.meta)?;
+        }
+        Kind::Hardlink { target } => std::fs::hard_link(dest.join(target.as_os_str()), path)?,
+        Kind::Fifo => {
+            rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0)?;
+            seal(path, &entry.meta)?;
+        }
+        Kind::Char { .. } | Kind::Block { .. } => return Err(Unmade::Device),
+        // Nothing of an archive's is below the archive.
+        Kind::Whiteout | Kind::Opaque => {}
+    }
+    Ok(())
+}
+
+/// Attributes, mode and time of what is no link.
+fn seal(path: &Path, meta: &layer::Meta) -> io::Result<()> {
+    for (name, value) in &meta.xattrs {
+        match rustix::fs::lsetxattr(path, &name[..], value, XattrFlags::empty()) {
+            // A file system without attributes keeps none of a local context either.
+            Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(meta.mode))?;
+    stamp(path, meta)
+}
+
+fn stamp(path: &Path, meta: &layer::Meta) -> io::Result<()> {
+    let time = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn staged(staging: &Path, number: u64) -> std::path::PathBuf {
+    staging.join(number.to_string())
+}

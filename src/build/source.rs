@@ -1,0 +1,160 @@
+//! Contexts that are not directories here: archives, repositories, files by URL.
+//!
+//! **Holds.** Whatever it was, what comes out is a directory of its own, or the text of a Dockerfile. No ignore file
+//! holds for it (G-2, A14).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::base::fs::{self, FsError};
+
+use super::copy::{self, Stream};
+use super::fetch::{FetchError, GitUrl, Remote};
+
+/// No Dockerfile is larger.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// Where a context comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A directory of this host (O-1).
+    Directory(PathBuf),
+    /// Standard input: an archive or a Dockerfile.
+    Stdin,
+    /// An archive on this host.
+    Archive(PathBuf),
+    /// An archive or a Dockerfile on a server.
+    Http(String),
+    /// A commit's files.
+    Git {
+        /// Which.
+        url: GitUrl,
+        /// It may be on this host: it was the user who named it.
+        local: bool,
+    },
+}
+
+/// What was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// A directory that is the build's own.
+    Files(PathBuf),
+    /// The text of a Dockerfile, without any files.
+    Dockerfile(Vec<u8>),
+}
+
+/// Why there is no context.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be fetched, or it is no URL.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// It could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] copy::Error),
+    /// It could not be read.
+    #[error("read {what}: {source}")]
+    Read {
+        /// `standard input`, a path or a URL.
+        what: String,
+        /// The answer.
+        source: io::Error,
+    },
+    /// A file that is no archive.
+    #[error("{0} is not an archive")]
+    NotAnArchive(String),
+    /// A file of our own.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+}
+
+impl Origin {
+    /// What `text` names, as docker reads it: `-`, a URL, a repository, else a path. A path that is a file is an
+    /// archive; `dir#ref:subdir` is a repository if `dir` is one and nothing has that whole name.
+    pub fn parse(text: &str) -> Result<Self, FetchError> {
+        if text == "-" {
+            return Ok(Origin::Stdin);
+        }
+        if let Some(rest) = text.strip_prefix("github.com/") {
+            let url = GitUrl::parse(&format!("https://github.com/{rest}"))?;
+            return Ok(Origin::Git { url, local: false });
+        }
+        let git = ["git://", "ssh://", "git@", "file://"].iter().any(|prefix| text.starts_with(prefix));
+        if git {
+            return Ok(Origin::Git { url: GitUrl::parse(text)?, local: text.starts_with("file://") });
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            let path = text.split(['#', '?']).next().unwrap_or_default();
+            return Ok(match path.ends_with(".git") {
+                true => Origin::Git { url: GitUrl::parse(text)?, local: false },
+                false => Origin::Http(text.to_owned()),
+            });
+        }
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Ok(Origin::Directory(path.to_owned()));
+        }
+        if let Some((dir, fragment)) = text.split_once('#')
+            && !path.exists()
+            && is_repository(Path::new(dir))
+            && let Ok(dir) = std::path::absolute(dir)
+        {
+            let url = GitUrl::parse(&format!("file://{}#{fragment}", dir.display()))?;
+            return Ok(Origin::Git { url, local: true });
+        }
+        Ok(match path.is_file() {
+            true => Origin::Archive(path.to_owned()),
+            false => Origin::Directory(path.to_owned()),
+        })
+    }
+
+    /// It is read only once: what was read must not be needed again.
+    pub fn is_stream(&self) -> bool {
+        *self == Origin::Stdin
+    }
+}
+
+fn is_repository(dir: &Path) -> bool {
+    dir.join(".git").exists() || (dir.join("HEAD").is_file() && dir.join("objects").is_dir())
+}
+
+impl Remote<'_> {
+    /// Fetches and unpacks what `origin` names into new directories of scratch that are called `name`.
+    ///
+    /// Ok: it was read to its end, and what a checksum or a commit's id promised is true.
+    pub fn context(&self, origin: &Origin, name: &str, stdin: &mut (dyn Read + Send)) -> Result<Fetched, Error> {
+        match origin {
+            Origin::Directory(dir) => Ok(Fetched::Files(dir.clone())),
+            Origin::Git { url, local } => Ok(Fetched::Files(self.git(url, None, false, *local)?.dir)),
+            Origin::Stdin => self.stream(stdin, "standard input", name, true),
+            Origin::Archive(path) => self.stream(fs::open(path)?, &path.display().to_string(), name, false),
+            Origin::Http(url) => {
+                let file = self.http(url, None)?;
+                let open = File::open(&file.path).map_err(|e| FsError::new("open", &file.path, e))?;
+                self.stream(open, &super::fetch::shown(url), name, true)
+            }
+        }
+    }
+
+    fn stream(&self, from: impl Read + Send, what: &str, name: &str, text: bool) -> Result<Fetched, Error> {
+        let unread = |source| Error::Read { what: what.to_owned(), source };
+        match copy::sniff(from).map_err(unread)? {
+            Stream::Archive(archive) => {
+                let (staging, dest) = (format!("context-{name}-files"), format!("context-{name}"));
+                let dest = self.scratch.join(dest);
+                copy::unpack(archive, what, &self.scratch.join(staging), &dest)?;
+                Ok(Fetched::Files(dest))
+            }
+            Stream::Other(_) if !text => Err(Error::NotAnArchive(what.to_owned())),
+            Stream::Other(from) => {
+                let mut bytes = Vec::new();
+                from.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(unread)?;
+                match bytes.len() as u64 > MAX_TEXT {
+                    true => Err(Error::NotAnArchive(what.to_owned())),
+                    false => Ok(Fetched::Dockerfile(bytes)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What files a step read last time, to say which of them changed.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// Files by path, each with a fingerprint of everything about it that is in the step's key. Explains, never decides: a
+/// fingerprint is 64 bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing(BTreeMap<Vec<u8>, u64>);
+
+impl Listing {
+    /// Adds a file; of one that is read twice, both fingerprints count.
+    pub fn add(&mut self, path: Vec<u8>, fingerprint: u64) {
+        match self.0.entry(path) {
+            Entry::Vacant(entry) => drop(entry.insert(fingerprint)),
+            Entry::Occupied(mut entry) => *entry.get_mut() = entry.get().rotate_left(1) ^ fingerprint,
+        }
+    }
+
+    /// The first path that differs from `before`, and how many others do: `src/main.c changed`, `a is new, and 2 more`.
+    /// `None` if nothing does.
+    pub fn difference(&self, before: &Self) -> Option<String> {
+        let here = self.0.iter().filter_map(|(path, print)| match before.0.get(path) {
+            Some(was) if was == print => None,
+            Some(_) => Some((path, "changed")),
+            None => Some((path, "is new")),
+        });
+        let gone = before.0.keys().filter(|path| !self.0.contains_key(*path)).map(|path| (path, "is gone"));
+        let mut all = here.chain(gone);
+        let (path, what) = all.next()?;
+        let first = format!("{} {what}", String::from_utf8_lossy(path));
+        Some(match all.count() {
+            0 => first,
+            more => format!("{first}, and {more} more"),
+        })
+    }
+
+    /// For [`Listing::from_bytes`]: per file its fingerprint, its path and a zero byte.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (path, fingerprint) in &self.0 {
+            bytes.extend_from_slice(&fingerprint.to_le_bytes());
+            bytes.extend_from_slice(path);
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    /// A listing as it was stored; as much of it as can be read.
+    pub fn from_bytes(mut bytes: &[u8]) -> Self {
+        let mut listing = Self::default();
+        while let Some((fingerprint, rest)) = bytes.split_first_chunk()
+            && let Some(end) = rest.iter().position(|&b| b == 0)
+        {
+            listing.0.insert(rest[..end].to_vec(), u64::from_le_bytes(*fingerprint));
+            bytes = &rest[end + 1..];
+        }
+        listing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(files: &[(&str, u64)]) -> Listing {
+        let mut listing = Listing::default();
+        for (path, print) in files {
+            listing.add(path.as_bytes().to_vec(), *print);
+        }
+        listing
+    }
+
+    #[test]
+    fn the_first_difference_is_named_and_the_rest_counted() {
+        let before = listing(&[("a", 1), ("b", 2), ("z", 9)]);
+        for (now, want) in [
+            (listing(&[("a", 1), ("b", 2), ("z", 9)]), None),
+            (listing(&[("a", 1), ("b", 3), ("z", 9)]), Some("b changed")),
+            (listing(&[("a", 1), ("b", 2), ("c", 2), ("z", 9)]), Some("c is new")),
+            (listing(&[("a", 1), ("b", 2)]), Some("z is gone")),
+            (listing(&[("b", 5)]), Some("b changed, and 2 more")),
+        ] {
+            assert_eq!(now.difference(&before).as_deref(), want);
+        }
+    }
+
+    #[test]
+    fn a_listing_is_read_back_and_a_torn_one_as_far_as_it_goes() {
+        let files = listing(&[("a", 1), ("b\n/c", u64::MAX)]);
+        let bytes = files.to_bytes();
+        assert_eq!(Listing::from_bytes(&bytes), files);
+        assert_eq!(Listing::from_bytes(&bytes[..bytes.len() - 1]), listing(&[("a", 1)]));
+    }
+}

@@ -1,0 +1,87 @@
+//! `kiln prune`, `kiln cache prune`: the store made smaller.
+
+use serde_json::json;
+
+use crate::cli::Session;
+use crate::cli::args::{Format, PruneArgs};
+use crate::cli::failure::{Done, Failure, SUCCESS};
+use crate::cli::{request, table};
+use crate::store::{Policy, Sweep, plan};
+
+/// What may go at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Scope {
+    /// Only what builds left for the next build.
+    Cache,
+    /// Unnamed images too.
+    Store,
+}
+
+/// Removes what nobody needs. By default that is what belongs to no named image; with `--all` everything but the images
+/// themselves; with a bound, the longest unused until the store is within it. Waits for running builds (S-131).
+pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<'_>) -> Done {
+    let keep = args.keep_storage.as_deref().map(request::size).transpose();
+    let keep = keep.map_err(|e| Failure::usage(format!("--keep-storage {e}")))?;
+    let policy = Policy { unnamed: scope == Scope::Store, named_cache: args.all, mounts: args.all, keep };
+    let store = session.store()?;
+    if let Some(code) = session.as_owner(&store)? {
+        return Ok(code);
+    }
+    let (sweep, before, named) = if args.dry_run {
+        let (survey, _) = super::survey(&store)?;
+        (plan(&survey, &policy), survey.total(), survey.named())
+    } else {
+        let alone = match store.try_exclude()? {
+            Some(alone) => alone,
+            None => {
+                session.console.labelled("note", "waiting for running builds");
+                store.exclude()?
+            }
+        };
+        let (survey, broken) = super::survey(&store)?;
+        let mut sweep = plan(&survey, &policy);
+        sweep.records.extend(broken);
+        store.sweep(&sweep, &alone)?;
+        (sweep, survey.total(), survey.named())
+    };
+    let left = before.saturating_sub(sweep.freed);
+    report(args, &sweep, left, session)?;
+    if let Some(keep) = keep.filter(|keep| left > *keep) {
+        let (left, keep, named) = (table::size(left), table::size(keep), table::size(named));
+        session.console.labelled("note", &format!("{left} stay, more than {keep}: named images take {named}"));
+        if !args.all {
+            session.console.labelled("hint", "`kiln rmi` removes images, --all also cache mounts");
+        }
+    }
+    Ok(SUCCESS)
+}
+
+fn report(args: &PruneArgs, sweep: &Sweep, left: u64, session: &mut Session<'_>) -> Result<(), Failure> {
+    let counts = [
+        ("images", "image", sweep.images.len()),
+        ("steps", "cached step", sweep.records.len()),
+        ("unpackedLayers", "unpacked layer", sweep.unpacked.len()),
+        ("mounts", "cache mount", sweep.mounts.len()),
+        ("indexes", "stat index", sweep.notes.len()),
+        ("blobs", "blob", sweep.blobs.len()),
+    ];
+    if args.format == Format::Json {
+        let removed: serde_json::Map<String, _> = counts.iter().map(|(key, _, n)| ((*key).into(), json!(n))).collect();
+        let facts = json!({ "dryRun": args.dry_run, "removed": removed, "freed": sweep.freed, "left": left });
+        return Ok(session.console.data(format_args!("{facts}"))?);
+    }
+    let mut said: Vec<String> = Vec::new();
+    for (_, noun, n) in counts.iter().filter(|(_, _, n)| *n > 0) {
+        let plural = match (*n, noun.ends_with('x')) {
+            (1, _) => "",
+            (_, true) => "es",
+            _ => "s",
+        };
+        said.push(format!("{n} {noun}{plural}"));
+    }
+    let what = if said.is_empty() { "nothing".to_owned() } else { said.join(", ") };
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    session.console.data(format_args!("{verb} {what}"))?;
+    session.console.data(format_args!("{} freed, {} left", table::size(sweep.freed), table::size(left)))?;
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Contexts that are not directories here become directories here, for the time of one command.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use crate::base::fs;
+use crate::build::fetch::Remote as Way;
+use crate::build::source::{self, Origin};
+use crate::store::Scratch;
+
+use super::Session;
+use super::failure::{Failure, Kind};
+use super::request::{DockerfileFrom, Remote, SourceRequest};
+
+/// What was fetched; it goes away with this.
+#[derive(Default)]
+pub(super) struct Fetched {
+    /// The named contexts.
+    pub(super) directories: BTreeMap<String, PathBuf>,
+    _scratch: Option<Scratch>,
+}
+
+impl Session<'_> {
+    /// Fetches the main context of `request`, if it is not a directory here, and `named` ones.
+    ///
+    /// Ok: `request.context` is a directory, and `request.file` says where in it, or instead of it, the Dockerfile is.
+    pub(super) fn fetch(
+        &self,
+        request: &mut SourceRequest,
+        named: &BTreeMap<String, Remote>,
+    ) -> Result<Fetched, Failure> {
+        if request.origin.is_none() && named.is_empty() {
+            return Ok(Fetched::default());
+        }
+        let store = self.store()?;
+        let scratch = store.scratch()?;
+        let cache = store.root().join("fetched");
+        let environment = self.environment.for_git();
+        let way = Way { proxies: self.environment.proxies(), env: &environment, ..Way::new(&cache, scratch.path()) };
+        if let Some(remote) = request.origin.clone() {
+            match fetch(&way, &remote, "main")? {
+                source::Fetched::Files(dir) => request.context = dir,
+                source::Fetched::Dockerfile(text) => {
+                    if let DockerfileFrom::Fetched(Some(_)) | DockerfileFrom::Stdin = request.file {
+                        let message = format!("context {}: it is not an archive", remote.text);
+                        return Err(Failure::usage(message).hint("without --file, it is taken for a Dockerfile"));
+                    }
+                    let name = if remote.origin == Origin::Stdin { "stdin".to_owned() } else { remote.text };
+                    request.file = DockerfileFrom::Text(name, text);
+                    request.context = empty(scratch.path())?;
+                }
+            }
+        }
+        let mut directories = BTreeMap::new();
+        for (number, (name, remote)) in named.iter().enumerate() {
+            match fetch(&way, remote, &number.to_string())? {
+                source::Fetched::Files(dir) => drop(directories.insert(name.clone(), dir)),
+                source::Fetched::Dockerfile(_) => {
+                    return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text)));
+                }
+            }
+        }
+        Ok(Fetched { directories, _scratch: Some(scratch) })
+    }
+}
+
+fn fetch(way: &Way<'_>, remote: &Remote, name: &str) -> Result<source::Fetched, Failure> {
+    let mut stdin = std::io::stdin();
+    if remote.origin == Origin::Stdin && stdin.is_terminal() {
+        return Err(Failure::usage("context -: standard input is a terminal")
+            .hint("give it an archive or a Dockerfile: kiln build - < context.tar"));
+    }
+    way.context(&remote.origin, name, &mut stdin).map_err(|error| {
+        let failure = Failure::from_error(Kind::Build, &error);
+        match error {
+            source::Error::Unpack(error) => error.hint().into_iter().fold(failure, Failure::hint),
+            _ => failure,
+        }
+    })
+}
+
+fn empty(scratch: &Path) -> Result<PathBuf, Failure> {
+    let dir = scratch.join("context-empty");
+    fs::create_dir(&dir, 0o755)?;
+    Ok(dir)
+}

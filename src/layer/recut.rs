@@ -1,0 +1,215 @@
+//! A tar passed through byte for byte, cut into segments where [`LayerWriter`](super::LayerWriter) would cut it.
+
+use std::io::{self, Read, Write};
+
+use super::compress::{Finished, Pipeline};
+use super::entry::{Entry, Kind};
+use super::error::Error;
+use super::limits::Limits;
+use super::segment::{TARGET, cut_before};
+use super::tar_read::{Dialect, TarReader};
+use super::tar_write;
+use super::writer::WriteOptions;
+
+/// No segment of a layer of ours is longer; a foreign archive is cut there.
+const LONG: usize = 4 * TARGET;
+
+/// How an archive passes through.
+pub(super) struct Passage<'o> {
+    pub(super) dialect: Dialect,
+    pub(super) limits: Limits,
+    pub(super) options: &'o WriteOptions,
+    /// Files of which the archive holds only parts are written out whole: other readers of layers know no such thing.
+    pub(super) expand: bool,
+}
+
+/// Reads `plain`, a tar, to its end and writes it to `out` as a layer blob; `visit` may refuse an entry.
+pub(super) fn recut<W: Write>(
+    plain: impl Read,
+    out: W,
+    passage: &Passage<'_>,
+    visit: impl FnMut(&Entry) -> Result<(), Error>,
+) -> Result<Finished<W>, Error> {
+    let options = passage.options;
+    let pipeline = Pipeline::new(out, options.compression, options.threads, options.previous.clone());
+    let cutter = Cutter { pipeline, segment: Vec::new(), place: Place::Head(Vec::new()) };
+    let tee = Tee { inner: plain, cutter, silent: false, failed: None };
+    let mut reader = TarReader::new(tee, passage.dialect, passage.limits.clone());
+    let walked = walk(&mut reader, passage.expand, visit);
+    let mut tee = reader.into_inner();
+    // Padding after the end mark; and a compressed stream shows only at its end whether it was whole.
+    let drained = walked.and_then(|()| io::copy(&mut tee, &mut io::sink()).map_err(Error::Stream));
+    if let Some(error) = tee.failed {
+        return Err(Error::Write(error));
+    }
+    drained?;
+    tee.cutter.finish().map_err(Error::Write)
+}
+
+fn walk<R: Read, W: Write>(
+    reader: &mut TarReader<Tee<R, W>>,
+    expand: bool,
+    mut visit: impl FnMut(&Entry) -> Result<(), Error>,
+) -> Result<(), Error> {
+    loop {
+        reader.skip_content()?;
+        let tee = reader.input_mut();
+        tee.silent = false;
+        tee.cutter.place = Place::Head(Vec::new());
+        let next = reader.next_entry()?;
+        let (size, sparse) = (reader.stored(), reader.is_sparse());
+        let cutter = &mut reader.input_mut().cutter;
+        let Some(entry) = next else {
+            return cutter.tail().map_err(Error::Write);
+        };
+        visit(&entry)?;
+        let promised = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+        if expand && sparse {
+            cutter.rewrite_head(&entry)?;
+            cutter.entry(entry.path.as_bytes(), promised, promised).map_err(Error::Write)?;
+            write_out(reader, promised)?;
+        } else {
+            cutter.entry(entry.path.as_bytes(), promised, size).map_err(Error::Write)?;
+        }
+    }
+}
+
+/// The whole content of a sparse file, instead of what the archive holds of it.
+fn write_out<R: Read, W: Write>(reader: &mut TarReader<Tee<R, W>>, size: u64) -> Result<(), Error> {
+    reader.input_mut().silent = true;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let n = reader.read(&mut buffer).map_err(Error::Stream)?;
+        let cutter = &mut reader.input_mut().cutter;
+        if n == 0 {
+            return cutter.add(&tar_write::END[..tar_write::padding(size)]).map_err(Error::Write);
+        }
+        cutter.add(&buffer[..n]).map_err(Error::Write)?;
+    }
+}
+
+/// Cuts the stream as the writer does.
+struct Cutter<W: Write> {
+    pipeline: Pipeline<W>,
+    segment: Vec<u8>,
+    place: Place,
+}
+
+/// Where in the archive we are.
+enum Place {
+    /// In headers: whether a segment ends before them is known only when the entry is.
+    Head(Vec<u8>),
+    /// In content: so much until the next step, and until the end.
+    Content { step: usize, left: u64 },
+    /// After the last entry.
+    Tail,
+}
+
+impl<W: Write> Cutter<W> {
+    /// The headers read last are those of this entry.
+    fn entry(&mut self, path: &[u8], size: u64, stored: u64) -> io::Result<()> {
+        let head = match std::mem::replace(&mut self.place, Place::Content { step: TARGET, left: stored }) {
+            Place::Head(head) => head,
+            _ => Vec::new(),
+        };
+        if cut_before(self.segment.len(), path, size) {
+            self.cut()?;
+        }
+        self.segment.extend_from_slice(&head);
+        Ok(())
+    }
+
+    /// The entry gets a header of ours in place of its own.
+    fn rewrite_head(&mut self, entry: &Entry) -> Result<(), Error> {
+        let Place::Head(head) = &mut self.place else { return Ok(()) };
+        if head.get(156) == Some(&b'g') {
+            let reason = "sparse file right after a global header".to_owned();
+            return Err(Error::Entry { path: entry.path.clone(), reason });
+        }
+        head.clear();
+        tar_write::head(entry, head)
+    }
+
+    fn tail(&mut self) -> io::Result<()> {
+        if let Place::Head(end) = std::mem::replace(&mut self.place, Place::Tail) {
+            self.add(&end)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (now, cut) = match &mut self.place {
+                Place::Head(head) => {
+                    let now = bytes.len().min(LONG - head.len());
+                    head.extend_from_slice(&bytes[..now]);
+                    bytes = &bytes[now..];
+                    if head.len() == LONG {
+                        // Something between entries that is none, and larger than any header.
+                        self.segment.append(head);
+                        self.cut()?;
+                    }
+                    continue;
+                }
+                // Padding.
+                Place::Content { left: 0, .. } => (bytes.len(), false),
+                Place::Content { step, left } => {
+                    let cut = *step == 0;
+                    if cut {
+                        *step = TARGET;
+                    }
+                    let now = bytes.len().min(*step).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *step -= now;
+                    *left -= now as u64;
+                    (now, cut)
+                }
+                Place::Tail => {
+                    let room = LONG.saturating_sub(self.segment.len());
+                    (bytes.len().min(if room == 0 { LONG } else { room }), room == 0)
+                }
+            };
+            if cut {
+                self.cut()?;
+            }
+            self.segment.extend_from_slice(&bytes[..now]);
+            bytes = &bytes[now..];
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        let full = std::mem::take(&mut self.segment);
+        self.segment = self.pipeline.push(full)?;
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<Finished<W>> {
+        self.pipeline.finish(self.segment)
+    }
+}
+
+/// What is read also goes into the layer.
+struct Tee<R, W: Write> {
+    inner: R,
+    cutter: Cutter<W>,
+    /// What is read now does not go into the layer.
+    silent: bool,
+    /// The layer could not be written: not the archive's fault.
+    failed: Option<io::Error>,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        if self.silent {
+            return Ok(n);
+        }
+        match self.cutter.add(&buf[..n]) {
+            Ok(()) => Ok(n),
+            Err(error) => {
+                self.failed = Some(error);
+                Err(io::Error::other("the layer cannot be written"))
+            }
+        }
+    }
+}

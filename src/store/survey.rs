@@ -1,0 +1,191 @@
+//! What the store holds, what it costs on disk, and who needs it.
+//!
+//! **Holds.** Sizes are what the disk gives for it (allocated blocks), as `du` counts. An image that cannot be read in
+//! full still needs whatever of it can be read: damage never makes more of an image go away.
+//! **Not here.** What a record says: the caller brings [`Step`]s. What goes: `gc`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::fs::{self, FsError};
+use crate::base::time::Timestamp;
+use crate::oci::config::ImageConfig;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
+use crate::oci::reference::Reference;
+
+use super::mounts::Instance;
+use super::{Error, Store};
+
+/// One cached step, as the cache describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its record.
+    pub record: PathBuf,
+    /// The layer it made.
+    pub layer: DiffId,
+    /// That layer as stored.
+    pub blobs: Vec<BlobDigest>,
+    /// When it was made or last found.
+    pub used: Timestamp,
+}
+
+/// One image of `index.json` with everything it consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Empty = the image is unnamed.
+    pub names: Vec<Reference>,
+    /// Manifests, configs and layers that are stored.
+    pub blobs: BTreeSet<BlobDigest>,
+    /// Its layers.
+    pub layers: BTreeSet<DiffId>,
+}
+
+/// Something on disk that can be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it takes.
+    pub bytes: u64,
+    /// When it was made or last used.
+    pub used: Timestamp,
+}
+
+/// A layer's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What the unpacked files take.
+    pub files: u64,
+    /// What is kept beside them: the layer's tree and the like.
+    pub about: u64,
+    /// When it was made or last used.
+    pub used: Timestamp,
+}
+
+/// Everything in a store that takes space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Every stored blob and what it takes.
+    pub blobs: BTreeMap<BlobDigest, u64>,
+    /// The images by digest of their manifest or index.
+    pub images: BTreeMap<BlobDigest, Held>,
+    /// The cached steps.
+    pub steps: Vec<Step>,
+    /// Unpacked layers.
+    pub unpacked: BTreeMap<DiffId, Unpacked>,
+    /// Stat indexes of context directories, and what explains misses.
+    pub notes: Vec<Kept>,
+    /// Cache mounts.
+    pub mounts: Vec<Instance>,
+}
+
+impl Survey {
+    /// What all of it takes.
+    pub fn total(&self) -> u64 {
+        let unpacked = self.unpacked.values().map(|u| u.files + u.about);
+        let others = self.notes.iter().map(|n| n.bytes).chain(self.mounts.iter().map(|m| m.bytes));
+        self.blobs.values().copied().chain(unpacked).chain(others).sum()
+    }
+
+    /// What the named images take: never given up.
+    pub fn named(&self) -> u64 {
+        let blobs: BTreeSet<&BlobDigest> =
+            self.images.values().filter(|i| !i.names.is_empty()).flat_map(|i| &i.blobs).collect();
+        blobs.into_iter().filter_map(|b| self.blobs.get(b)).sum()
+    }
+}
+
+impl Store {
+    /// Looks at everything. `steps` are all records of the cache. Ok: the survey was true while it was made; it stays
+    /// true as long as the caller holds [`Store::exclude`].
+    pub fn survey(&self, steps: Vec<Step>) -> Result<Survey, Error> {
+        let mut survey = Survey { steps, mounts: self.mount_instances()?, ..Survey::default() };
+        let blobs = self.root().join("blobs/sha256");
+        for name in fs::list(&blobs)? {
+            let Ok(digest) = format!("sha256:{}", name.to_string_lossy()).parse() else { continue };
+            if let Some(kept) = look(&blobs.join(name))? {
+                survey.blobs.insert(digest, kept.bytes);
+            }
+        }
+        for entry in self.entries()? {
+            let held = survey.images.entry(entry.target.digest).or_default();
+            held.names.extend(entry.name);
+            if held.blobs.is_empty() {
+                self.gather(entry.target, held);
+            }
+        }
+        for name in fs::list(&self.layers_dir())? {
+            let path = self.layers_dir().join(&name);
+            let Ok(layer) = format!("sha256:{}", name.to_string_lossy()).parse() else { continue };
+            if let Some(kept) = look(&path)? {
+                let (all, files) = (usage(&path)?, usage(&path.join("fs"))?);
+                let unpacked = Unpacked { path, files, about: all.saturating_sub(files), used: kept.used };
+                survey.unpacked.insert(layer, unpacked);
+            }
+        }
+        for dir in [self.contexts_dir(), self.slots_dir()] {
+            for name in fs::list(&dir)? {
+                survey.notes.extend(look(&dir.join(name))?);
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Adds what can be read of an image.
+    fn gather(&self, target: Descriptor, held: &mut Held) {
+        let mut todo = vec![target];
+        while let Some(blob) = todo.pop() {
+            if !held.blobs.insert(blob.digest) || blob.size > MAX_DOCUMENT {
+                continue;
+            }
+            if blob.is_index() {
+                let index = self.get(&blob).ok().and_then(|bytes| Index::parse(&bytes).ok());
+                todo.extend(index.map(|i| i.manifests).unwrap_or_default());
+            } else if blob.is_manifest() {
+                let Some(manifest) = self.get(&blob).ok().and_then(|b| Manifest::parse(&b).ok()) else { continue };
+                let config = self.get(&manifest.config).ok().and_then(|bytes| ImageConfig::parse(&bytes).ok());
+                held.layers.extend(config.map(|c| c.rootfs.diff_ids).unwrap_or_default());
+                held.blobs.insert(manifest.config.digest);
+                held.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+            }
+        }
+    }
+}
+
+/// What one file or directory itself takes, and its time; `None` = it went away.
+fn look(path: &Path) -> Result<Option<Kept>, FsError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) => {
+            let used = Timestamp { secs: meta.mtime(), nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0) };
+            Ok(Some(Kept { path: path.to_owned(), bytes: meta.blocks() * 512, used }))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(FsError::new("stat", path, e)),
+    }
+}
+
+/// What a directory takes with everything below it, files with several names counted once.
+/// Nothing takes nothing.
+pub(super) fn usage(dir: &Path) -> Result<u64, FsError> {
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0;
+    if std::fs::symlink_metadata(dir).is_err() {
+        return Ok(0);
+    }
+    for entry in walkdir::WalkDir::new(dir).follow_links(false) {
+        let failed = |e: walkdir::Error| {
+            let path = e.path().unwrap_or(dir).to_owned();
+            FsError::new("look at", &path, e.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into()))
+        };
+        let meta = entry.and_then(|e| e.metadata()).map_err(failed)?;
+        if meta.is_dir() || meta.nlink() == 1 || seen.insert((meta.dev(), meta.ino())) {
+            bytes += meta.blocks() * 512;
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,204 @@
+//! What runs again, what does not, and what kiln says about it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::{Progress, TestEnv};
+
+const CONTEXT: &str = "
+-- Dockerfile --
+FROM busybox AS tool
+RUN echo tool > /tool
+
+FROM busybox
+ENV COLOUR=blue
+WORKDIR /app
+COPY first.txt ./
+RUN cat first.txt > first.out
+ARG VERSION=1
+RUN echo $VERSION > version
+COPY src/ src/
+RUN cat src/* > all
+COPY --from=tool /tool /usr/bin/
+CMD [\"cat\", \"all\"]
+-- first.txt --
+first
+-- src/a --
+a
+-- src/b --
+b
+-- notes.md --
+nothing copies this
+-- .dockerignore --
+**/*.log
+";
+
+const TOOL: &str = "RUN echo tool > /tool";
+const WORKDIR: &str = "WORKDIR /app";
+const FIRST: &str = "COPY first.txt ./";
+const FIRST_OUT: &str = "RUN cat first.txt > first.out";
+const VERSION: &str = "RUN echo $VERSION > version";
+const SRC: &str = "COPY src/ src/";
+const ALL: &str = "RUN cat src/* > all";
+const FROM_TOOL: &str = "COPY --from=tool /tool /usr/bin/";
+
+/// Builds [`CONTEXT`], lets `change` change it, builds again with `args`: what the second build said.
+fn after(change: impl FnOnce(&Path), args: &[&str]) -> Progress {
+    let env = TestEnv::with_busybox();
+    let context = env.context(CONTEXT);
+    env.build(&["-t", "app"], &context).ok();
+    change(&context);
+    let all: Vec<&str> = ["-t", "app"].iter().chain(args).copied().collect();
+    let progress = env.build(&all, &context).ok().progress();
+    env.assert_swept();
+    progress
+}
+
+fn none() -> BTreeSet<&'static str> {
+    BTreeSet::new()
+}
+
+fn replace(context: &Path, old: &str, new: &str) {
+    let file = context.join("Dockerfile");
+    let text = fs::read_to_string(&file).expect("read");
+    assert!(text.contains(old), "{old}");
+    fs::write(file, text.replace(old, new)).expect("write");
+}
+
+#[test]
+fn a_second_identical_build_runs_nothing_and_gives_the_same_image() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(CONTEXT);
+    let first = env.build(&["-t", "app"], &context).ok().progress();
+    assert_eq!(first.ran(), BTreeSet::from([FIRST, FIRST_OUT, VERSION, SRC, ALL, FROM_TOOL, TOOL, WORKDIR]));
+    assert!(first.0.iter().filter_map(|s| s.why.as_deref()).all(|why| why == "not built before"), "{first:?}");
+    let image = env.image("app");
+
+    let second = env.build(&["-t", "again"], &context).ok().progress();
+    assert_eq!(second.ran(), none());
+    assert_eq!(env.image("again").digest, image.digest);
+    assert_eq!(env.image("app").digest, image.digest);
+
+    // Another directory with the same files is the same input, and so is another time.
+    let copy = env.context(CONTEXT);
+    assert_eq!(env.build(&["-t", "third"], &copy).ok().progress().ran(), none());
+    assert_eq!(env.image("third").digest, image.digest);
+    env.assert_swept();
+}
+
+#[test]
+fn what_is_in_no_step_runs_nothing() {
+    requires!(userns, overlay);
+    type Change = fn(&Path);
+    let unchanged: [(&str, Change); 6] = [
+        ("a file that is copied nowhere", |c| fs::write(c.join("notes.md"), "other").expect("write")),
+        ("a file that is ignored", |c| fs::write(c.join("src/x.log"), "x").expect("write")),
+        ("a time", |c| {
+            let file = fs::File::options().append(true).open(c.join("src/a")).expect("open");
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).expect("touch");
+        }),
+        ("a file replaced by itself", |c| {
+            fs::remove_file(c.join("first.txt")).expect("remove");
+            fs::write(c.join("first.txt"), "first\n").expect("write");
+        }),
+        ("comments and blank lines", |c| replace(c, "WORKDIR", "\n# where it lives\n\nWORKDIR")),
+        ("an instruction without a layer", |c| replace(c, "CMD [\"cat\", \"all\"]", "CMD [\"cat\", \"version\"]")),
+    ];
+    for (what, change) in unchanged {
+        assert_eq!(after(change, &[]).ran(), none(), "{what}");
+    }
+    assert_eq!(after(|_| {}, &["--build-arg", "VERSION=1"]).ran(), none(), "an argument given as it was");
+    assert_eq!(after(|_| {}, &["--label", "a=b"]).ran(), none(), "a label");
+}
+
+#[test]
+fn a_changed_file_reruns_what_copies_it_and_what_follows() {
+    requires!(userns, overlay);
+    let told = after(|c| fs::write(c.join("src/b"), "other\n").expect("write"), &[]);
+    assert_eq!(told.ran(), BTreeSet::from([SRC, ALL, FROM_TOOL]));
+    assert!(told.why(SRC).contains("files"), "{told:?}");
+    assert_eq!(told.why(ALL), "what it builds on changed");
+
+    let mode = after(|c| fs::set_permissions(c.join("src/a"), PermissionsExt::from_mode(0o600)).expect("chmod"), &[]);
+    assert_eq!(mode.ran(), BTreeSet::from([SRC, ALL, FROM_TOOL]), "C-29: the mode counts");
+    let name = after(|c| fs::rename(c.join("src/a"), c.join("src/c")).expect("rename"), &[]);
+    assert_eq!(name.ran(), BTreeSet::from([SRC, ALL, FROM_TOOL]), "C-29: the name counts");
+    let gone = after(|c| fs::remove_file(c.join("src/a")).expect("remove"), &[]);
+    assert_eq!(gone.ran(), BTreeSet::from([SRC, ALL, FROM_TOOL]));
+}
+
+#[test]
+fn a_changed_argument_reruns_from_the_first_step_that_sees_it() {
+    requires!(userns, overlay);
+    let told = after(|_| {}, &["--build-arg", "VERSION=2"]);
+    assert_eq!(told.ran(), BTreeSet::from([VERSION, SRC, ALL, FROM_TOOL]));
+    assert_eq!(told.why(VERSION), "build argument VERSION changed");
+    assert_eq!(told.why(SRC), "what it builds on changed");
+}
+
+#[test]
+fn a_changed_variable_reruns_every_run_after_it_and_names_itself() {
+    requires!(userns, overlay);
+    let told = after(|c| replace(c, "COLOUR=blue", "COLOUR=red"), &[]);
+    assert_eq!(told.why(FIRST_OUT), "variable COLOUR changed");
+    assert!(told.cached().contains(&TOOL), "another stage does not see it: {told:?}");
+}
+
+#[test]
+fn a_changed_instruction_names_itself() {
+    requires!(userns, overlay);
+    let told = after(|c| replace(c, "RUN cat first.txt > first.out", "RUN cat first.txt > other.out"), &[]);
+    assert_eq!(told.why("RUN cat first.txt > other.out"), "the command changed");
+    assert!(told.cached().contains(&FIRST), "{told:?}");
+    assert_eq!(told.why(VERSION), "what it builds on changed");
+}
+
+#[test]
+fn a_stage_whose_output_stays_the_same_invalidates_nobody() {
+    requires!(userns, overlay);
+    let told = after(|c| replace(c, "RUN echo tool > /tool", "RUN echo other > /x && echo tool > /tool"), &[]);
+    assert_eq!(
+        told.ran(),
+        BTreeSet::from(["RUN echo other > /x && echo tool > /tool"]),
+        "design §8: keyed by what it selects"
+    );
+    let told = after(|c| replace(c, "RUN echo tool > /tool", "RUN echo new > /tool"), &[]);
+    assert_eq!(told.ran(), BTreeSet::from([FROM_TOOL, "RUN echo new > /tool"]));
+}
+
+#[test]
+fn a_new_base_reruns_everything_on_it() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(CONTEXT);
+    env.build(&["-t", "app"], &context).ok();
+    let base = env.context("-- Dockerfile --\nFROM busybox\nRUN echo new > /etc/new\n");
+    env.build(&["-t", "busybox"], &base).ok();
+    let told = env.build(&["-t", "app"], &context).ok().progress();
+    assert_eq!(told.ran().len(), 8, "{told:?}");
+    assert_eq!(told.why(TOOL), "what it builds on changed");
+}
+
+#[test]
+fn no_cache_runs_everything_and_says_why() {
+    requires!(userns, overlay);
+    let told = after(|_| {}, &["--no-cache"]);
+    assert_eq!(told.ran().len(), 8, "{told:?}");
+    assert_eq!(told.why(ALL), "cache not used");
+}
+
+#[test]
+fn a_failed_build_keeps_what_it_finished() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo one > /one\nRUN test -e /two\n");
+    env.build(&["-t", "app"], &context).fails(1);
+    env.assert_swept();
+    replace(&context, "RUN test -e /two", "RUN test -e /one");
+    let told = env.build(&["-t", "app"], &context).ok().progress();
+    assert_eq!(told.ran(), BTreeSet::from(["RUN test -e /one"]));
+    assert!(told.cached().contains(&"RUN echo one > /one"), "{told:?}");
+}

@@ -1,0 +1,86 @@
+//! Which behaviour ids the cases of `testdata` cover, and which Dockerfile a command reads.
+//!
+//! `testdata/ids.txt` lists every id of the Dockerfile language. `testdata/lookup/<case>/` is a directory that
+//! `kiln check --targets` is run in, with the arguments of `args` and the standard input of `stdin`; `want` has the names
+//! of the stages, or the words of the refusal. `BLESS=1` writes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::TestEnv;
+use crate::support::env::testdata;
+
+/// Where cases are that have a file `ids`.
+const KINDS: [&str; 4] = ["dockerfile", "dockerfile-bad", "lookup", "plan"];
+
+fn sorted(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn every_id_of_the_language_has_a_case() {
+    let list = read(&testdata("ids.txt"));
+    let wanted: BTreeSet<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut covered: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for case in KINDS.iter().flat_map(|kind| sorted(&testdata(kind))) {
+        for id in read(&case.join("ids")).split_whitespace() {
+            covered.entry(id.to_owned()).or_default().push(case.clone());
+        }
+    }
+    let holes: Vec<_> = wanted.iter().filter(|id| !covered.contains_key(**id)).collect();
+    assert!(holes.is_empty(), "no case covers {holes:?}");
+    // An id that nobody defined is a misprint.
+    let families: BTreeSet<&str> =
+        wanted.iter().filter_map(|id| id.split_once('-')).map(|(family, _)| family).collect();
+    for (id, cases) in &covered {
+        let family = id.split_once('-').map(|(family, _)| family).unwrap_or_default();
+        assert!(wanted.contains(id.as_str()) || !families.contains(family), "{id} of {cases:?} is not in ids.txt");
+    }
+}
+
+#[test]
+fn there_are_many_cases() {
+    let count = |kind: &str| sorted(&testdata(kind)).len();
+    let refused = sorted(&testdata("plan")).iter().filter(|case| is_refused(&read(&case.join("plan")))).count();
+    let accepted = count("dockerfile") + count("plan") - refused;
+    let refused = count("dockerfile-bad") + refused;
+    assert!(accepted >= 150 && refused >= 100, "{accepted} accepted, {refused} refused");
+}
+
+/// A plan that could not be made is a list of problems.
+fn is_refused(plan: &str) -> bool {
+    plan.lines().any(|line| line.starts_with("error "))
+}
+
+#[test]
+fn the_right_dockerfile_is_read_p_21() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut failed = Vec::new();
+    for case in sorted(&testdata("lookup")) {
+        let env = TestEnv::new();
+        let more = fs::read_to_string(case.join("args")).unwrap_or_default();
+        let args: Vec<&str> = ["check", "--targets", "--format=json"].into_iter().chain(more.lines()).collect();
+        let stdin = fs::read(case.join("stdin")).unwrap_or_default();
+        let done = env.kiln(&args).dir(&case).stdin(&stdin).output();
+        let answer: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
+        let names = answer["targets"].as_array().into_iter().flatten().filter_map(|target| target["name"].as_str());
+        let names: String = names.map(|name| format!("{name}\n")).collect();
+        let got = format!("{names}{}exit {}\n", done.stderr, done.code);
+        let want = fs::read_to_string(case.join("want")).unwrap_or_default();
+        if bless {
+            fs::write(case.join("want"), &got).expect("write");
+        } else if got != want {
+            failed.push(format!("{}\n--- want\n{want}--- got\n{got}", case.display()));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}

@@ -1,0 +1,4 @@
+//! Layers: exact to the last attribute, the same wherever they are made, safe from what is in them.
+
+mod round_trip;
+mod same_bytes;

@@ -1,0 +1,121 @@
+//! Networks of a command's own, and what leads into them.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use kiln::sandbox::{Cancel, Error, Network, NetworkHelper, Publish};
+
+use super::{Box, probe, root_of_something};
+
+/// A private network can be made here: a helper and the device it needs.
+fn private_networks() -> bool {
+    NetworkHelper::find().is_some() && std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_private_network_leads_out_and_shows_nothing_of_the_host() {
+    // R-8, S-76
+    root_of_something!();
+    requires!(cc);
+    if !private_networks() {
+        return;
+    }
+    let root = Box::new();
+    probe(&root);
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+    let mut spec = root.sh(&format!(
+        "probe connect {port}; probe loopback; grep -c . /proc/net/route; ls /sys/class/net; cat /etc/resolv.conf"
+    ));
+    spec.network = Network::Private;
+    spec.resolv_conf = Some(b"nameserver 127.0.0.53\nsearch example.org\n".to_vec());
+    let said = root.succeeds(&spec);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(&lines[..2], ["ECONNREFUSED", "ok"], "{said}");
+    assert!(lines[2].parse::<u32>().unwrap() >= 2, "no route: {said}");
+    assert!(lines[3..].iter().any(|line| !["lo"].contains(line)), "{said}");
+    let server = lines.iter().find_map(|line| line.strip_prefix("nameserver ")).unwrap();
+    assert!(!server.starts_with("127."), "{said}");
+    assert!(lines.contains(&"search example.org"), "{said}");
+    // Nobody stays behind.
+    let marker = format!("/proc/{}/ns/net", std::process::id());
+    assert!(!commands().iter().any(|line| line.contains(&marker)), "a helper still runs");
+}
+
+fn commands() -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    processes
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .collect()
+}
+
+#[test]
+fn published_ports_lead_inside_and_close_with_the_command() {
+    root_of_something!();
+    requires!(cc);
+    let root = Box::new();
+    let port = free_port();
+    probe(&root);
+    let mut spec = root.spec(&["/bin/probe", "serve", "8000"]);
+    spec.network = Network::None;
+    spec.publish = vec![Publish { host: ([127, 0, 0, 1], port).into(), port: 8000 }];
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| root.run(&spec).unwrap().outcome.exit.code());
+        let began = Instant::now();
+        let answer = loop {
+            assert!(began.elapsed() < Duration::from_secs(10), "nobody answers");
+            std::thread::sleep(Duration::from_millis(20));
+            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+            let _ = stream.write_all(b"hello\n");
+            let mut answer = String::new();
+            match stream.read_to_string(&mut answer) {
+                Ok(n) if n > 0 => break answer,
+                _ => {}
+            }
+        };
+        assert_eq!(answer, "got hello\n");
+        assert_eq!(command.join().unwrap(), 0);
+    });
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_before_the_command_runs() {
+    root_of_something!();
+    let root = Box::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut spec = root.sh("echo ran");
+    spec.network = Network::None;
+    spec.publish = vec![Publish { host: taken.local_addr().unwrap(), port: 8000 }];
+    let error = root.run(&spec).err().unwrap();
+    assert!(error.to_string().contains("Address already in use"), "{error}");
+    assert!(!error.is_host() && error.hint().unwrap().contains("another port"));
+}
+
+#[test]
+fn a_cancelled_command_takes_its_forwarder_along() {
+    root_of_something!();
+    let root = Box::new();
+    let port = free_port();
+    let mut spec = root.sh("sleep 60");
+    spec.network = Network::None;
+    spec.publish = vec![Publish { host: ([127, 0, 0, 1], port).into(), port: 8000 }];
+    let cancel = Cancel::new().unwrap();
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| matches!(root.run_until(&spec, &cancel), Err(Error::Cancelled)));
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        cancel.cancel();
+        assert!(command.join().unwrap());
+    });
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
+}

@@ -1,0 +1,180 @@
+//! `kiln prune`, `kiln cache prune`, `kiln cache ls`: what goes, what stays, and nobody is disturbed.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::TestEnv;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+fn context(env: &TestEnv, what: &str) -> std::path::PathBuf {
+    env.context(&format!("-- Dockerfile --\nFROM busybox\nRUN echo {what} > /file\nCOPY x /x\n-- x --\n{what}\n"))
+}
+
+fn blobs(env: &TestEnv) -> usize {
+    fs::read_dir(env.store().join("blobs/sha256")).expect("blobs").count()
+}
+
+#[test]
+fn prune_keeps_named_images_and_their_cache() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let (old, new) = (context(&env, "old"), context(&env, "new"));
+    env.build(&["-t", "app"], &old).ok();
+    let unnamed = env.image("app").digest;
+    env.build(&["-t", "app"], &new).ok();
+    let before = blobs(&env);
+    // Only saying it changes nothing.
+    env.kiln(&["prune", "--dry-run"]).ok().says("would remove 1 image, 2 cached steps");
+    assert_eq!(blobs(&env), before);
+    env.kiln(&["inspect", &unnamed]).ok();
+    // The cache without the images: the unnamed one keeps its layers.
+    env.kiln(&["cache", "prune"]).ok();
+    env.kiln(&["inspect", &unnamed]).ok();
+    let told = json(&env.kiln(&["prune", "--format", "json"]).ok());
+    assert_eq!(told["removed"]["images"], 1, "{told:#}");
+    env.kiln(&["inspect", &unnamed]).fails(1);
+    assert_eq!(blobs(&env), before - 4, "manifest, config and two layers");
+    // Nothing of the named one went: not even its cache.
+    env.image("app").tree();
+    env.build(&["-t", "app"], &new).ok().never_says("why:");
+    env.build(&["-t", "was"], &old).ok().says("why:");
+    env.kiln(&["prune"]).ok().says("removed nothing");
+    env.assert_swept();
+}
+
+#[test]
+fn prune_all_leaves_images_that_can_be_built_on() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context =
+        env.context("-- Dockerfile --\nFROM busybox\nRUN --mount=type=cache,target=/c echo a > /c/a && echo b > /b\n");
+    env.build(&["-t", "app"], &context).ok();
+    let digest = env.image("app").digest;
+    env.kiln(&["prune", "--all", "--force"]).ok();
+    let listed = json(&env.kiln(&["cache", "ls", "--format", "json"]).ok());
+    assert_eq!(listed, serde_json::json!([]));
+    assert_eq!(env.image("app").digest, digest);
+    let on = env.context("-- Dockerfile --\nFROM app\nRUN cat /b > /c\n");
+    env.build(&["-t", "on"], &on).ok();
+    env.build(&["-t", "app"], &context).ok().says("not built before");
+    env.image("app").tree();
+}
+
+#[test]
+fn a_bound_is_kept_by_what_was_unused_longest() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let fill = |name: &str| {
+        env.context(&format!("-- Dockerfile --\nFROM busybox\nRUN head -c 3000000 /dev/urandom > /{name}\n"))
+    };
+    let contexts = ["one", "two", "three"].map(fill);
+    for context in &contexts {
+        env.build(&[], context).ok();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Finding it counts as use.
+    env.build(&[], &contexts[0]).ok();
+    env.kiln(&["rmi", "--force", "none"]).ok();
+    let total = |env: &TestEnv| -> u64 {
+        let rows = json(&env.kiln(&["cache", "ls", "--format", "json"]).ok());
+        let number = |v: &Value| v.as_u64().expect("a number");
+        rows.as_array().expect("rows").iter().map(|r| number(&r["size"]) + number(&r["unpacked"])).sum()
+    };
+    assert!(total(&env) > 17_000_000);
+    env.kiln(&["prune", "--keep-storage", "9m"]).ok();
+    let left = json(&env.kiln(&["prune", "--dry-run", "--keep-storage", "9m", "--format", "json"]).ok());
+    assert!(left["left"].as_u64().expect("bytes") <= 9 << 20, "{left:#}");
+    assert_eq!(left["freed"], 0, "{left:#}");
+    env.build(&[], &contexts[0]).ok().never_says("why:");
+    env.build(&[], &contexts[1]).ok().says("why:");
+    env.kiln(&["prune", "--keep-storage", "lots"]).fails(2).says("--keep-storage").says("not a size");
+    env.kiln(&["prune", "--keep-storage", "1k"]).ok().says("named images take");
+    env.image("busybox").tree();
+}
+
+#[test]
+fn a_running_build_loses_nothing_to_prune_s131() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(
+        "-- Dockerfile --\nFROM busybox\nRUN echo 1 > /1\nRUN --mount=type=cache,target=/c touch /c/on; sleep 1.5\n\
+         RUN cat /1 && echo 3 > /3\n",
+    );
+    let child = env.build(&["-t", "app"], &context).spawn();
+    let started = Instant::now();
+    let on = || fs::read_dir(env.store().join("mounts")).is_ok_and(|mut d| d.next().is_some());
+    while !on() {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    env.kiln(&["prune", "--all"]).ok().says("waiting for running builds");
+    let out = child.wait_with_output().expect("wait");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    env.image("app").tree();
+}
+
+#[test]
+fn builds_and_prunes_in_eight_processes_do_not_disturb_each_other_s131() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    std::thread::scope(|scope| {
+        for n in 0..6 {
+            let env = &env;
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let context = context(env, &format!("{}", (n + round) % 4));
+                    env.build(&["-t", &format!("app:{n}")], &context).ok();
+                }
+            });
+        }
+        for all in [&["prune"][..], &["prune", "--all"]] {
+            let env = &env;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    env.kiln(all).ok();
+                }
+            });
+        }
+    });
+    for n in 0..6 {
+        env.image(&format!("app:{n}")).tree();
+    }
+    env.assert_swept();
+}
+
+#[test]
+fn a_plain_user_prunes_what_belongs_to_its_other_ids() {
+    requires!(root, kiln_test, userns, overlay);
+    let env = TestEnv::of_plain_user();
+    env.import("busybox");
+    let context = env.context(
+        "-- Dockerfile --\nFROM busybox\nRUN --mount=type=cache,target=/c mkdir -m 0700 /d /c/d && \
+         echo x > /d/x && chown -R 7:7 /d /c/d\n",
+    );
+    env.build(&["-t", "app"], &context).ok();
+    env.kiln(&["cache", "ls"]).ok().says("app:latest");
+    env.kiln(&["prune", "--all"]).ok();
+    let empty = |dir: &str| fs::read_dir(env.store().join(dir)).map_or(0, Iterator::count);
+    assert_eq!((empty("layers"), empty("mounts"), empty("scratch")), (0, 0, 0));
+    env.image("app").tree();
+}
+
+#[test]
+fn a_record_that_is_none_goes() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = context(&env, "x");
+    env.build(&["-t", "app"], &context).ok();
+    let records = env.store().join("cache/v1");
+    let first = fs::read_dir(&records).expect("records").next().expect("one").expect("entry").path();
+    let record = fs::read_dir(first).expect("records").next().expect("one").expect("entry").path();
+    fs::write(&record, "{").expect("break it");
+    env.kiln(&["prune"]).ok();
+    assert!(!record.exists());
+    env.build(&["-t", "app"], &context).ok();
+}
