@@ -17,9 +17,11 @@ pub(super) type Options<'a> = &'a [(&'a str, &'a str)];
 /// Every mount inside is `nodev`: the command may make device nodes (they belong to the layer) but never open one.
 pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
+/// Nothing in it can be run.
+pub(super) const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+
 /// `nosuid,nodev,noexec`.
-pub(super) const INERT: MountAttrFlags =
-    NODEV.union(MountAttrFlags::MOUNT_ATTR_NOSUID).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+pub(super) const INERT: MountAttrFlags = NODEV.union(MountAttrFlags::MOUNT_ATTR_NOSUID).union(NOEXEC);
 
 /// Read-only, as [`super::sys::set_mount_attributes`] wants it.
 pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -81,4 +83,9 @@ pub(super) fn read_only(mount: &OwnedFd, what: &str) -> Step<()> {
 /// Takes devices away from a mount and all below it.
 pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> Step<()> {
     sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).doing(|| format!("mount {what} nodev"))
+}
+
+/// Takes the right to run anything away from a mount and all below it.
+pub(super) fn no_programs(mount: &OwnedFd, what: &str) -> Step<()> {
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).doing(|| format!("mount {what} noexec"))
 }

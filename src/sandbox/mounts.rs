@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 
 use crate::base::rooted::Root;
 
-use super::mountfs::{self, INERT, NODEV};
+use super::mountfs::{self, INERT, NODEV, NOEXEC};
 use super::problem::{Doing, Problem, Step};
 use super::rootfs::{self, Target};
 use super::spec::{DataFile, Mount, Security, Source, Spec};
@@ -238,7 +238,7 @@ struct Memory {
 impl Memory {
     fn hold(&mut self, files: Vec<File>, kind: Kind, what: &str) -> Step<OwnedFd> {
         if self.fs.is_none() {
-            let fs = mountfs::new("tmpfs", &[("mode", "755")], INERT, what)?;
+            let fs = mountfs::new("tmpfs", &[("mode", "755")], INERT.difference(NOEXEC), what)?;
             // Attached where nobody inside will ever look: over the host's /dev in our own namespace, which the pivot
             // leaves behind. (A view cannot be taken of what is not attached.)
             let at = rustix::fs::open("/dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -253,6 +253,8 @@ impl Memory {
         rustix::fs::mkdirat(fs, &dir, Mode::from_raw_mode(0o755)).doing(doing)?;
         let dir = rustix::fs::openat(fs, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
         let mut last = None;
+        // Scripts are run where they are (P-17); nothing else is.
+        let executable = files.iter().any(|file| file.mode & 0o111 != 0);
         for File { name, bytes, mode, uid, gid } in files {
             if name.is_empty() || name == "." || name == ".." || name.to_string_lossy().contains('/') {
                 return Err(Problem::request(format!("mount {what}: {name:?} is no file name")));
@@ -270,9 +272,13 @@ impl Memory {
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing(doing)?;
             last = Some(fd);
         }
-        match (kind, last) {
-            (Kind::File, Some(fd)) => mountfs::view(fd.as_fd(), what),
-            _ => mountfs::view(dir.as_fd(), what),
+        let view = match (kind, last) {
+            (Kind::File, Some(fd)) => mountfs::view(fd.as_fd(), what)?,
+            _ => mountfs::view(dir.as_fd(), what)?,
+        };
+        if !executable {
+            mountfs::no_programs(&view, what)?;
         }
+        Ok(view)
     }
 }

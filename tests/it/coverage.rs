@@ -14,7 +14,7 @@ use crate::support::TestEnv;
 use crate::support::env::testdata;
 
 /// Where cases are that have a file `ids`.
-const KINDS: [&str; 4] = ["dockerfile", "dockerfile-bad", "lookup", "plan"];
+const KINDS: [&str; 5] = ["config", "dockerfile", "dockerfile-bad", "lookup", "plan"];
 
 fn sorted(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();

@@ -11,6 +11,7 @@ mod support;
 
 mod apps;
 mod build;
+mod config;
 mod coverage;
 mod dockerfile;
 mod harness;

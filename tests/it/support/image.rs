@@ -130,6 +130,15 @@ impl Image {
         }
     }
 
+    /// The config as skopeo reads it.
+    pub fn skopeo_config(&self) -> Value {
+        let dir = tempfile::tempdir().expect("a directory for skopeo");
+        let source = format!("oci:{}:x", self.with_tag(dir.path()).display());
+        let out = Command::new("skopeo").args(["inspect", "--config", "--raw", &source]).output().expect("run skopeo");
+        assert!(out.status.success(), "skopeo inspect: {}", String::from_utf8_lossy(&out.stderr));
+        json(&out.stdout)
+    }
+
     /// A layout in `dir` with the same blobs and the one tag `x`: umoci and skopeo choke on names with slashes.
     fn with_tag(&self, dir: &Path) -> PathBuf {
         let copy = dir.join("layout");

@@ -1,0 +1,13 @@
+FROM scratch
+MAINTAINER somebody else
+ENV FIRST=1 KEPT=2 PATH=/only
+LABEL base=1 kept=1
+EXPOSE 80
+VOLUME /first
+USER 1:2
+WORKDIR /srv/
+SHELL ["/sh", "-x"]
+STOPSIGNAL 9
+HEALTHCHECK --retries=2 CMD x
+ENTRYPOINT e
+CMD c
