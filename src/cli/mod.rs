@@ -18,6 +18,7 @@ mod args;
 mod build;
 mod cache;
 mod check;
+mod diff;
 mod failure;
 mod fetch;
 mod history;
@@ -84,6 +85,7 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Build(args) => build::run(&args, session),
         Command::Check(args) => check::run(&args, session),
         Command::Run(args) => run::run(&args, session),
+        Command::Diff(args) => diff::run(&args, session),
         Command::Images(args) => images::run(&args, session),
         Command::Inspect(args) => inspect::run(&args, session),
         Command::History(args) => history::run(&args, session),

@@ -364,6 +364,11 @@ impl Changes {
         &self.entries
     }
 
+    /// Opens one of its files.
+    pub(super) fn open(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        disk::open_file(self.root.as_fd(), path)
+    }
+
     /// Whether nothing did.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -411,7 +416,7 @@ fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {
     Error::System { operation, path: path.clone(), source }
 }
 
-fn hash(mut file: File) -> io::Result<Sha256> {
+pub(super) fn hash(mut file: File) -> io::Result<Sha256> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -13,6 +13,7 @@ pub mod changes;
 pub mod compress;
 pub mod copy_tree;
 pub mod decompress;
+pub mod diff;
 pub mod entry;
 pub mod error;
 pub mod limits;
@@ -50,6 +51,7 @@ pub use changes::{Baseline, Changes, LowerFiles, OverlayAttributes, overlay_chan
 pub use compress::Compression;
 pub use copy_tree::{copy_tree, prepare_upper};
 pub use decompress::{Format, decompress};
+pub use diff::{Change, Changed, Difference, Side, diff};
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
 pub use error::Error;
 pub use limits::Limits;

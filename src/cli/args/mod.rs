@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod build;
 mod cache;
+mod diff;
 mod images;
 mod run;
 
@@ -19,6 +20,7 @@ pub(super) use cache::{
     CacheArgs, CacheCommand, CacheLsArgs, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs,
     MountsRmArgs, PruneArgs,
 };
+pub(super) use diff::DiffArgs;
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };
@@ -54,6 +56,8 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Run a command of an image.
     Run(Box<RunArgs>),
+    /// Show what differs between two images, layers or directories.
+    Diff(DiffArgs),
     /// List images.
     Images(ImagesArgs),
     /// Show everything about images, as JSON.

@@ -1,4 +1,5 @@
 //! Layers: exact to the last attribute, the same wherever they are made, safe from what is in them.
 
+mod diff;
 mod round_trip;
 mod same_bytes;

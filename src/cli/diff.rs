@@ -1,0 +1,214 @@
+//! `kiln diff`: what differs between two images, layers or directories.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::base::digest::DiffId;
+use crate::base::fs::FsError;
+use crate::base::rooted::Root;
+use crate::layer::{self, Change, Changes, Difference, Kind, MergedTree, Side, Tree};
+use crate::oci::blob::BlobSource as _;
+use crate::oci::descriptor::Layer;
+use crate::oci::image::Image;
+use crate::oci::platform::Platform;
+use crate::snapshot::Layers;
+use crate::store::{Error, Store};
+use crate::ui::sanitize;
+
+use super::Session;
+use super::args::{DiffArgs, Format};
+use super::failure::{Done, Failure, Kind as Cause, SUCCESS};
+
+/// Fewer digits of a digest are not taken for a layer.
+const MIN_ID: usize = 4;
+
+/// Prints every path that differs, and how. The exit code says whether any did only if it was asked to.
+pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let mut store = None;
+    let mut sides = Vec::new();
+    for text in [&args.a, &args.b] {
+        sides.push(match directory(text) {
+            Some(dir) => read_dir(&dir)?,
+            None => {
+                if store.is_none() {
+                    store = Some(session.store()?);
+                }
+                let store = store.as_ref().expect("opened above");
+                stored(store, text, &platform)?
+            }
+        });
+    }
+    let [a, b] = [&sides[0], &sides[1]].map(Thing::side);
+    let mut found = layer::diff(&a, &b).map_err(|e| Failure::from_error(Cause::Build, &e))?;
+    found.retain_mut(|difference| match &mut difference.change {
+        Change::Changed(all) => {
+            all.retain(|changed| !args.ignore.iter().any(|ignored| ignored.covers(&changed.attribute)));
+            !all.is_empty()
+        }
+        _ => true,
+    });
+    match args.format {
+        Format::Json => {
+            let list: Vec<Value> = found.iter().map(to_json).collect();
+            let all = json!({ "a": args.a, "b": args.b, "differences": list });
+            session.console.data(format_args!("{all}"))?;
+        }
+        Format::Text => {
+            for difference in &found {
+                session.console.data(format_args!("{}", sanitize::text(&line(difference))))?;
+            }
+        }
+    }
+    Ok(if args.exit_code && !found.is_empty() { DIFFERENT } else { SUCCESS })
+}
+
+/// What `--exit-code` answers when something differs, as other programs of the kind do.
+const DIFFERENT: u8 = 1;
+
+/// One side, with what it borrows from.
+enum Thing {
+    Chain(MergedTree),
+    Layer(Arc<Tree>),
+    Dir(Changes),
+}
+
+impl Thing {
+    fn side(&self) -> Side<'_> {
+        match self {
+            Thing::Chain(merged) => Side::chain(merged),
+            Thing::Layer(tree) => Side::layer(tree),
+            Thing::Dir(all) => Side::directory(all),
+        }
+    }
+}
+
+/// Names of images neither begin with a slash or a dot nor end with a slash.
+fn directory(text: &str) -> Option<PathBuf> {
+    (text.starts_with(['/', '.']) || text.ends_with('/')).then(|| PathBuf::from(text))
+}
+
+fn read_dir(path: &Path) -> Result<Thing, Failure> {
+    let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
+    let all = layer::tree_changes(&root, &MergedTree::new(), &(), None);
+    let all = all.map_err(|e| {
+        let mut failure = Failure::from_error(Cause::Build, &e);
+        failure.message = format!("{}: {}", path.display(), failure.message);
+        failure
+    })?;
+    Ok(Thing::Dir(all))
+}
+
+fn stored(store: &Store, text: &str, platform: &Platform) -> Result<Thing, Failure> {
+    let layers = Layers::new(store.layers_dir(), store.root().join("scratch"), store);
+    match store.image(text, platform) {
+        Ok((_, image)) => {
+            let trees: Result<Vec<_>, Failure> = of(&image).map(|layer| tree(store, &layers, &layer)).collect();
+            Ok(Thing::Chain(MergedTree::over(trees?)))
+        }
+        Err(missing @ Error::NoSuchImage { .. }) => match find_layer(store, text)? {
+            Some(layer) => Ok(Thing::Layer(tree(store, &layers, &layer)?)),
+            None => {
+                let failure = Failure::from(missing);
+                let is_dir = crate::base::fs::open(Path::new(text)).and_then(|f| {
+                    f.metadata().map(|m| m.is_dir()).map_err(|e| FsError::new("look at", Path::new(text), e))
+                });
+                Err(match is_dir {
+                    Ok(true) => failure.hint(format!("write ./{text} for the directory of that name")),
+                    _ => failure,
+                })
+            }
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn of(image: &Image) -> impl Iterator<Item = Layer> {
+    let ids: Vec<DiffId> = image.config.rootfs.diff_ids.clone();
+    ids.into_iter().zip(image.manifest.layers.clone()).map(|(diff_id, blob)| Layer { diff_id, blob })
+}
+
+/// A layer of any stored image, by the beginning of its diff-id or of its blob's digest.
+fn find_layer(store: &Store, text: &str) -> Result<Option<Layer>, Failure> {
+    let id = text.strip_prefix("sha256:").unwrap_or(text);
+    if id.len() < MIN_ID || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(None);
+    }
+    let mut found: Vec<Layer> = Vec::new();
+    for entry in store.entries()? {
+        // An image that cannot be read has no layers to be found.
+        let Ok(image) = Image::read(store, &entry.target, &Platform::host()) else { continue };
+        for layer in of(&image) {
+            let is_it = layer.diff_id.hex().starts_with(id) || layer.blob.digest.hex().starts_with(id);
+            if is_it && !found.iter().any(|f| f.diff_id == layer.diff_id) {
+                found.push(layer);
+            }
+        }
+    }
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        _ => {
+            let ids: Vec<_> = found.iter().map(|layer| layer.diff_id.to_string()).collect();
+            Err(Failure::usage(format!("{text} is the beginning of several layers: {}", ids.join(", "))))
+        }
+    }
+}
+
+/// A layer's tree with the digest of every file.
+fn tree(store: &Store, layers: &Layers<'_>, layer: &Layer) -> Result<Arc<Tree>, Failure> {
+    let fail = |e: &dyn std::error::Error| Failure::from_error(Cause::Build, e);
+    let tree = layers.tree(layer).map_err(|e| fail(&e))?;
+    if tree.entries().iter().all(|e| !matches!(e.kind, Kind::File { content: None, .. })) {
+        return Ok(tree);
+    }
+    let blob = store.open(&layer.blob).map_err(|e| fail(&e))?;
+    layer::read_tree(blob, layer.diff_id).map(Arc::new).map_err(|e| fail(&e))
+}
+
+fn to_json(difference: &Difference) -> Value {
+    let object = |all: &[(String, String)]| -> Map<String, Value> {
+        all.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect()
+    };
+    let path = difference.path.to_string();
+    match &difference.change {
+        Change::Added(all) => json!({ "path": path, "change": "added", "b": object(all) }),
+        Change::Removed(all) => json!({ "path": path, "change": "removed", "a": object(all) }),
+        Change::Changed(all) => {
+            let side = |pick: fn(&layer::Changed) -> &Option<String>| -> Map<String, Value> {
+                let known = all.iter().filter_map(|c| Some((c.attribute.clone(), pick(c).clone()?.into())));
+                known.collect()
+            };
+            let names: Vec<&str> = all.iter().map(|c| c.attribute.as_str()).collect();
+            json!({ "path": path, "change": "changed", "attributes": names, "a": side(|c| &c.a), "b": side(|c| &c.b) })
+        }
+    }
+}
+
+/// `changed /etc/passwd: content, mode 0644 → 0600`
+fn line(difference: &Difference) -> String {
+    let path = &difference.path;
+    let one = |all: &[(String, String)]| {
+        let get = |name: &str| all.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let words = [get("kind"), get("mode")].into_iter().flatten().map(str::to_owned);
+        let owner = get("uid").zip(get("gid")).map(|(uid, gid)| format!("{uid}:{gid}"));
+        let size = get("size").map(|size| format!("{size} bytes"));
+        let target = get("target").map(|target| format!("→ {target}"));
+        words.chain(owner).chain(size).chain(target).collect::<Vec<_>>().join(" ")
+    };
+    match &difference.change {
+        Change::Added(all) => format!("added   {path}: {}", one(all)),
+        Change::Removed(all) => format!("removed {path}: {}", one(all)),
+        Change::Changed(all) => {
+            let word = |c: &layer::Changed| match (c.attribute.as_str(), &c.a, &c.b) {
+                ("content", _, _) => "content".to_owned(),
+                (name, a, b) => {
+                    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+                    format!("{name} {} → {}", text(a), text(b))
+                }
+            };
+            format!("changed {path}: {}", all.iter().map(word).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
