@@ -4,6 +4,7 @@
 mod confinement;
 mod escape;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod network;
 mod rungs;
