@@ -19,7 +19,7 @@ mod run;
 mod value;
 
 pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, build, check};
-pub(super) use output::{Destination, Form};
+pub(super) use output::{Destination, Form, Output};
 pub(super) use run::{RunRequest, command_line, run};
 
 pub(super) use value::size;

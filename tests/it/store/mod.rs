@@ -2,4 +2,5 @@
 
 mod import;
 mod mounts;
+mod outputs;
 mod prune;
