@@ -14,6 +14,7 @@ mod build;
 mod config;
 mod coverage;
 mod dockerfile;
+mod errors;
 mod harness;
 mod images;
 mod layers;

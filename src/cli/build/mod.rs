@@ -167,10 +167,17 @@ impl Build<'_> {
     }
 
     fn done(&self, built: Result<Outcome, Error>, contexts: &BTreeMap<ContextName, Context>) -> Result<Ended, Failure> {
-        save(contexts)?;
+        // What was read of the contexts is remembered for the next build, also if this one failed.
+        let saved = save(contexts);
         match built {
-            Ok(outcome) => Ok(Ended::Here(Box::new(outcome))),
-            Err(error) => Err(Failure::of_build(&error, &self.resolved.plan, &self.read.dockerfile)),
+            Ok(outcome) => {
+                saved?;
+                Ok(Ended::Here(Box::new(outcome)))
+            }
+            Err(error) => {
+                let (read, plan) = (&self.read.dockerfile, &self.resolved.plan);
+                Err(Failure::of_build(&error, plan, read, &self.request.source.context))
+            }
         }
     }
 
