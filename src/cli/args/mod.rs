@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod build;
 mod cache;
 mod diff;
+mod docker;
 mod images;
 mod run;
 
@@ -21,6 +22,7 @@ pub(super) use cache::{
     MountsRmArgs, PruneArgs,
 };
 pub(super) use diff::DiffArgs;
+pub(super) use docker::DockerArgs;
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };

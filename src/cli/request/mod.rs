@@ -13,6 +13,7 @@ use crate::base::fs;
 use super::failure::{Failure, Kind};
 
 mod build;
+mod docker;
 mod output;
 mod registry;
 mod run;
