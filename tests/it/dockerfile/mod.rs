@@ -7,6 +7,8 @@
 
 mod accepted;
 mod limits;
+mod mutated;
+mod oracle;
 mod refused;
 
 use std::fs;

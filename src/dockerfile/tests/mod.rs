@@ -1,3 +1,6 @@
+mod properties;
+mod reference;
+
 use super::ast::{Command, CopySource, Instruction};
 use super::*;
 
