@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/it/dockerfile/oracle.rs"]
-mod oracle;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| oracle::parse(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kiln_fuzz::oracle::parse(data));

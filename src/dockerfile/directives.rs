@@ -21,7 +21,7 @@ pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> (Directiv
     while let Some(line) = physical(text, at) {
         let Some(found) = directive(&line, '#') else { break };
         at = line.next;
-        let Found { slot, name, value } = found;
+        let Found { slot, value } = found;
         if let Some(before) = first[slot] {
             let message = format!("only one {} directive can be used", NAMES[slot]);
             problems.push(Diagnostic::error(line.span(), message).also(before, "first given here"));
@@ -34,10 +34,8 @@ pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> (Directiv
             1 => match value.text.as_str() {
                 "\\" => directives.escape = Some(Spanned::new(Escape::Backslash, value.span)),
                 "`" => directives.escape = Some(Spanned::new(Escape::Backtick, value.span)),
-                other => problems.push(
-                    Diagnostic::error(value.span, format!("invalid escape character `{other}`, want \\ or `"))
-                        .also(name, "in this directive"),
-                ),
+                other => problems
+                    .push(Diagnostic::error(value.span, format!("invalid escape character `{other}`, want \\ or `"))),
             },
             _ => directives.check = Some(value),
         }
@@ -52,7 +50,6 @@ const NAMES: [&str; 3] = ["syntax", "escape", "check"];
 
 struct Found {
     slot: usize,
-    name: Span,
     value: Word,
 }
 
@@ -71,12 +68,7 @@ fn directive(line: &Physical<'_>, mark: char) -> Option<Found> {
     if value.is_empty() {
         return None;
     }
-    let name_at = line.start + line.text.len() - rest.len();
-    Some(Found {
-        slot,
-        name: Span::new(name_at, name_at + name.len()),
-        value: Word::new(value, Span::new(start, start + value.len())),
-    })
+    Some(Found { slot, value: Word::new(value, Span::new(start, start + value.len())) })
 }
 
 /// Which frontend a file asks for.

@@ -144,10 +144,16 @@ fn is_bool(text: &str) -> bool {
 fn unknown(keyword: &str, name: &str, known: &[Known], span: Span) -> Diagnostic {
     let diagnostic = Diagnostic::error(span, format!("unknown flag --{name} of {keyword}"));
     let near = super::suggest::nearest(name, known.iter().map(|(flag, _)| *flag));
-    match (near, known) {
-        (Some(near), _) => diagnostic.hint(format!("did you mean `--{near}`?")),
-        (None, []) => diagnostic.hint(format!("{keyword} has no flags; write `{keyword} -- --{name}` for an argument")),
-        (None, known) => {
+    if let Some(near) = near {
+        return diagnostic.hint(format!("did you mean `--{near}`?"));
+    }
+    if let Some(owner) = super::instruction::owner(name, keyword) {
+        return diagnostic.hint(format!("--{name} is a flag of {owner}"));
+    }
+    match (known, keyword) {
+        ([], "ONBUILD") => diagnostic.hint("flags stand behind the instruction that ONBUILD keeps"),
+        ([], _) => diagnostic.hint(format!("{keyword} has no flags; write `{keyword} -- --{name}` for an argument")),
+        (known, _) => {
             let names: Vec<String> = known.iter().map(|(flag, _)| format!("--{flag}")).collect();
             diagnostic.hint(format!("{keyword} knows {}", names.join(" ")))
         }

@@ -69,7 +69,7 @@ impl<'a> Lexer<'a> {
     /// The expanded text, and when the mode asks for them its words with the place each came from.
     pub(super) fn run(&mut self) -> Result<(String, Vec<Piece>)> {
         let mut words = Words { on: self.mode.split, ..Words::default() };
-        let text = self.until(None, self.mode.keep_escapes, &mut words)?;
+        let text = self.until(None, 0, self.mode.keep_escapes, &mut words)?;
         Ok((text, words.finish(self.text.len())))
     }
 
@@ -83,6 +83,12 @@ impl<'a> Lexer<'a> {
         Some(c)
     }
 
+    /// A `${` without its end, from `start` on.
+    fn unclosed<T>(&self, start: usize) -> Result<T> {
+        let hint = "close it; where blanks separate words, a value with blanks stands in quotes".to_owned();
+        Err(Problem { range: start..self.at, message: "missing `}`".to_owned(), hint: Some(hint) })
+    }
+
     fn problem<T>(&self, range: Range<usize>, message: impl Into<String>) -> Result<T> {
         Err(Problem { range, message: message.into(), hint: None })
     }
@@ -94,17 +100,16 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Reads up to the end or to `stop`, which is consumed.
-    fn until(&mut self, stop: Option<char>, keep_escapes: bool, words: &mut Words) -> Result<String> {
+    /// Reads up to the end or to `stop`, which is consumed and closes what was opened at `opened`.
+    fn until(&mut self, stop: Option<char>, opened: usize, keep_escapes: bool, words: &mut Words) -> Result<String> {
         let before = std::mem::replace(&mut self.keep_escapes, keep_escapes);
-        let result = self.until_inner(stop, words);
+        let result = self.until_inner(stop, opened, words);
         self.keep_escapes = before;
         result
     }
 
-    fn until_inner(&mut self, stop: Option<char>, words: &mut Words) -> Result<String> {
+    fn until_inner(&mut self, stop: Option<char>, opened: usize, words: &mut Words) -> Result<String> {
         let mut out = String::new();
-        let opened = self.at;
         while let Some(c) = self.peek() {
             if stop == Some(c) {
                 self.next();
@@ -148,7 +153,7 @@ impl<'a> Lexer<'a> {
         }
         match stop {
             None => Ok(out),
-            Some('}') => self.problem(opened..self.text.len(), "missing `}`"),
+            Some('}') => self.unclosed(opened),
             Some(c) => self.problem(opened..self.text.len(), format!("missing `{c}`")),
         }
     }
@@ -236,7 +241,7 @@ impl<'a> Lexer<'a> {
         }
         self.next();
         match self.peek() {
-            None => return self.problem(start..self.at, "missing `}`"),
+            None => return self.unclosed(start),
             Some('}') => return self.problem(start..self.at + 1, "`${}` names no variable"),
             Some(c @ ('{' | ':')) => {
                 return self
@@ -264,11 +269,11 @@ impl<'a> Lexer<'a> {
             Some(c @ ('-' | '+' | '?' | '#' | '%')) => self.modified(start, name, c, false),
             Some(':') => match self.next() {
                 Some(c @ ('-' | '+' | '?')) => self.modified(start, name, c, true),
-                None => self.problem(start..self.at, "missing `}`"),
+                None => self.unclosed(start),
                 Some(_) => self.unsupported(operator),
             },
             Some('/') => self.replaced(start, name),
-            None => self.problem(start..self.at, "missing `}`"),
+            None => self.unclosed(start),
             Some(_) => self.unsupported(operator),
         }
     }
@@ -285,7 +290,7 @@ impl<'a> Lexer<'a> {
     fn modified(&mut self, start: usize, name: &str, operator: char, colon: bool) -> Result<String> {
         let pattern = matches!(operator, '#' | '%');
         let text_at = self.at;
-        let word = self.until(Some('}'), pattern, &mut Words::default())?;
+        let word = self.until(Some('}'), start, pattern, &mut Words::default())?;
         let value = self.get(name, start);
         if value.is_none() && self.mode.keep_unset {
             let colon = if colon { ":" } else { "" };
@@ -325,7 +330,7 @@ impl<'a> Lexer<'a> {
             self.next();
         }
         let text_at = self.at;
-        let word = match self.until(Some('/'), true, &mut Words::default()) {
+        let word = match self.until(Some('/'), start, true, &mut Words::default()) {
             Ok(word) => word,
             Err(problem) if problem.message == "missing `/`" => {
                 return Err(Problem {
@@ -337,7 +342,7 @@ impl<'a> Lexer<'a> {
             Err(problem) => return Err(problem),
         };
         let pattern_range = text_at..self.at - 1;
-        let replacement = self.until(Some('}'), true, &mut Words::default())?;
+        let replacement = self.until(Some('}'), start, true, &mut Words::default())?;
         let value = self.get(name, start);
         let Some(value) = value else {
             if self.mode.keep_unset {

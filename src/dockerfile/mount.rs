@@ -89,6 +89,21 @@ impl MountKey {
     pub fn as_str(self) -> &'static str {
         KEYS.iter().find(|(_, key)| *key == self).map_or("", |(name, _)| name)
     }
+
+    /// The types for which the key means something (M-20).
+    fn kinds(self) -> &'static [MountKind] {
+        use MountKind::{Bind, Cache, Secret, Ssh, Tmpfs};
+        match self {
+            MountKey::Sharing => &[Cache],
+            MountKey::Size => &[Tmpfs],
+            MountKey::Required => &[Secret, Ssh],
+            MountKey::Mode | MountKey::Uid | MountKey::Gid => &[Cache, Secret, Ssh],
+            MountKey::From => &[Bind, Cache, Tmpfs, Ssh],
+            MountKey::Source => &[Bind, Cache, Tmpfs, Secret],
+            MountKey::Env => &[Secret],
+            _ => &[Bind, Cache, Tmpfs, Secret, Ssh],
+        }
+    }
 }
 
 /// What is mounted.
@@ -222,25 +237,21 @@ impl Mount {
     fn check(&self, spec: &MountSpec, problems: &mut Vec<Diagnostic>) {
         let kind = spec.kind;
         for option in &self.options {
-            let allowed = match option.key {
-                MountKey::Sharing => kind == MountKind::Cache,
-                MountKey::Size => kind == MountKind::Tmpfs,
-                MountKey::Required => matches!(kind, MountKind::Secret | MountKind::Ssh),
-                MountKey::Mode | MountKey::Uid | MountKey::Gid => !matches!(kind, MountKind::Bind | MountKind::Tmpfs),
-                MountKey::From => kind != MountKind::Secret,
-                MountKey::Source => kind != MountKind::Ssh,
-                MountKey::Env => kind == MountKind::Secret,
-                _ => true,
-            };
-            if !allowed {
+            let kinds = option.key.kinds();
+            if !kinds.contains(&kind) {
                 let message = format!("`{}` means nothing for a mount of type {}", option.key.as_str(), kind.as_str());
-                problems.push(Diagnostic::error(option.span, message));
+                let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+                let hint = format!("`{}` is for type {}", option.key.as_str(), names.join(", "));
+                problems.push(Diagnostic::error(option.span, message).hint(hint));
             }
         }
         if kind == MountKind::Secret {
             if spec.source.is_none() && spec.target.is_none() && spec.id.is_none() {
                 let problem = Diagnostic::error(self.span, "a secret mount needs `id`, `source` or `target`");
-                problems.push(problem.hint("for example --mount=type=secret,id=token"));
+                problems.push(problem.hint(match &spec.env {
+                    Some(env) => format!("for example --mount=type=secret,id=token,env={env}"),
+                    None => "for example --mount=type=secret,id=token".to_owned(),
+                }));
             }
             if spec.source.is_some() && spec.id.is_some() {
                 problems.push(Diagnostic::error(self.span, "a secret mount cannot have both `source` and `id`"));
@@ -292,13 +303,7 @@ fn option(field: &Word) -> Result<MountOption, Box<Diagnostic>> {
     };
     let lower = name.to_ascii_lowercase();
     let Some((_, key)) = KEYS.iter().find(|(known, _)| *known == lower) else {
-        let message = if name.is_empty() {
-            "a mount option has no name".to_owned()
-        } else {
-            format!("unknown mount option `{name}`")
-        };
-        let problem = Diagnostic::error(field.locate(0..name.len().max(1).min(field.text.len())), message);
-        return Err(Box::new(problem.suggest(&lower, KEYS.iter().map(|(known, _)| *known))));
+        return Err(Box::new(unknown(field, name, value.is_some())));
     };
     if value.is_none() && !matches!(key, MountKey::ReadOnly | MountKey::ReadWrite | MountKey::Required) {
         let problem = Diagnostic::error(field.span, format!("mount option `{name}` needs a value"));
@@ -313,6 +318,24 @@ fn option(field: &Word) -> Result<MountOption, Box<Diagnostic>> {
         return Err(Box::new(problem.hint("name the image in a stage, FROM … AS NAME, and mount from that stage")));
     }
     Ok(MountOption { key: *key, value, span: field.span })
+}
+
+fn unknown(field: &Word, name: &str, has_value: bool) -> Diagnostic {
+    let span = field.locate(0..name.len().max(1).min(field.text.len()));
+    if name.is_empty() {
+        let problem = Diagnostic::error(span, "a mount option has no name");
+        return problem.hint("options are key=value with one comma, and no blank, between two");
+    }
+    let problem = Diagnostic::error(span, format!("unknown mount option `{name}`"));
+    if !has_value && KINDS.iter().any(|(kind, _)| kind.eq_ignore_ascii_case(name)) {
+        return problem.hint(format!("did you mean `type={name}`?"));
+    }
+    let problem = problem.suggest(&name.to_lowercase(), KEYS.iter().map(|(known, _)| *known));
+    if problem.hints.is_empty() {
+        let names: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
+        return problem.note(format!("known are {}", names.join(", ")));
+    }
+    problem
 }
 
 fn apply(
@@ -455,6 +478,6 @@ pub(super) fn keyword<T: Copy>(
     }
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     let message = format!("flag --{flag} is `{}`, want {}", value.text, names.join(", "));
-    problems.push(Diagnostic::error(value.span, message).suggest(&value.text.to_ascii_lowercase(), names));
+    problems.push(Diagnostic::error(value.span, message).suggest(&value.text, names));
     None
 }

@@ -116,18 +116,26 @@ fn stage(from: Statement<From>) -> Stage {
     Stage { from, name, description, instructions: Vec::new() }
 }
 
-/// A file full of NUL bytes or broken text is somebody's binary, and one sentence says so.
+/// A file full of NUL bytes or broken text is somebody's binary, or text in the wrong encoding, and one sentence says so.
 fn binary(source: &Source) -> Option<Diagnostic> {
     let text = source.text();
     let invalid = source.invalid();
-    let nul = text.find('\0');
+    let nul = text.find('\0').map(|at| Span::new(at, at + 1));
     if nul.is_none() && invalid.len() < 16.max(text.len() / 64) {
         return None;
     }
-    let first = invalid.first().map(|span| span.start as usize);
-    let at = nul.into_iter().chain(first).min().unwrap_or(0);
+    let first = nul.into_iter().chain(invalid.first().copied()).min().unwrap_or_default();
+    let units = text.trim_start_matches(char::REPLACEMENT_CHARACTER).as_bytes();
+    let wide =
+        |nul: usize| units.len() >= 4 && units.chunks_exact(2).take(8).all(|unit| unit[nul] == 0 && unit[1 - nul] != 0);
+    if wide(0) || wide(1) {
+        let problem = Diagnostic::error(first, "this file is UTF-16, and a Dockerfile is UTF-8");
+        return Some(
+            problem.hint("save it as UTF-8; PowerShell's `>` writes UTF-16, `Set-Content -Encoding utf8` does not"),
+        );
+    }
     Some(
-        Diagnostic::error(Span::new(at, at + 1), "this is not a text file")
+        Diagnostic::error(first, "this is not a text file")
             .note("it holds bytes that no Dockerfile has; is it an image, an archive or a program?"),
     )
 }

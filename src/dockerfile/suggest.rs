@@ -1,6 +1,6 @@
 //! "Did you mean": the nearest of a few known words.
 
-/// The known word nearest to `word`, ignoring case: at most a third of its letters (and at least one) may differ.
+/// The known word nearest to `word`, ignoring case: about a third of its letters (at least one, at most three) may differ.
 /// Nothing when `word` itself is known, so that a suggestion always says something new.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
@@ -14,7 +14,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         if candidate == word {
             return None;
         }
-        let allowed = (other.chars().count().max(lower.chars().count()) / 3).clamp(1, 3);
+        let allowed = ((other.chars().count().max(lower.chars().count()) + 1) / 3).clamp(1, 3);
         if other.len() > 96 {
             continue;
         }

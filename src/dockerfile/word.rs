@@ -63,7 +63,7 @@ impl Word {
         Word::anchored(self.text[range].to_owned(), span, anchors)
     }
 
-    /// Whether expansion could change the text: a `$`, a quote or an escape is in it.
+    /// Whether expansion leaves the text as it is: no `$`, quote or escape is in it.
     pub fn is_plain(&self) -> bool {
         !self.text.contains(['$', '"', '\'', '\\', '`'])
     }

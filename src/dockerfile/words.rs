@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::diagnostic::Diagnostic;
 use super::line::Line;
 use super::word::{Word, WordBuilder};
 
@@ -64,7 +65,7 @@ pub(super) enum List {
     /// A list of strings.
     Strings(Vec<Word>),
     /// A list with something else in it: an error, not a fallback.
-    Mixed,
+    Mixed(Diagnostic),
     /// Not a list: the shell form.
     Not,
 }
@@ -75,11 +76,12 @@ pub(super) fn json(line: &Line, range: Range<usize>) -> List {
     if !text.trim_start().starts_with('[') {
         return List::Not;
     }
-    if let Some(words) = strings(line, range) {
+    let mut json = Json { line, at: range.start, end: range.end, count: 0 };
+    if let Some(words) = json.list() {
         return List::Strings(words);
     }
     match serde_json::from_str::<Vec<serde_json::Value>>(text) {
-        Ok(_) => List::Mixed,
+        Ok(values) => List::Mixed(json.mixed(&values)),
         Err(_) => List::Not,
     }
 }
@@ -89,30 +91,48 @@ struct Json<'l> {
     line: &'l Line,
     at: usize,
     end: usize,
-}
-
-fn strings(line: &Line, range: Range<usize>) -> Option<Vec<Word>> {
-    let mut json = Json { line, at: range.start, end: range.end };
-    let mut words = Vec::new();
-    json.blanks();
-    json.take(b'[')?;
-    json.blanks();
-    if json.take(b']').is_none() {
-        loop {
-            words.push(json.string()?);
-            json.blanks();
-            if json.take(b']').is_some() {
-                break;
-            }
-            json.take(b',')?;
-            json.blanks();
-        }
-    }
-    json.blanks();
-    (json.at == json.end).then_some(words)
+    /// Strings read so far.
+    count: usize,
 }
 
 impl Json<'_> {
+    fn list(&mut self) -> Option<Vec<Word>> {
+        let mut words = Vec::new();
+        self.blanks();
+        self.take(b'[')?;
+        self.blanks();
+        if self.take(b']').is_none() {
+            loop {
+                words.push(self.string()?);
+                self.count += 1;
+                self.blanks();
+                if self.take(b']').is_some() {
+                    break;
+                }
+                self.take(b',')?;
+                self.blanks();
+            }
+        }
+        self.blanks();
+        (self.at == self.end).then_some(words)
+    }
+
+    /// The element where [`Json::list`] stopped is no string.
+    fn mixed(&self, values: &[serde_json::Value]) -> Diagnostic {
+        let rest = &self.line.text[self.at..self.end];
+        let mut elements = serde_json::Deserializer::from_str(rest).into_iter::<serde::de::IgnoredAny>();
+        let length = elements.next().map_or(0, |_| elements.byte_offset());
+        let span = self.line.span(self.at..self.at + length.max(1));
+        let message = format!("element {} of the JSON list is not a string", self.count + 1);
+        let hint = match values.get(self.count) {
+            Some(serde_json::Value::Array(_) | serde_json::Value::Object(_)) | None => {
+                "the list holds strings only, each in double quotes".to_owned()
+            }
+            Some(value) => format!("write \"{value}\""),
+        };
+        Diagnostic::error(span, message).hint(hint)
+    }
+
     fn peek(&self) -> Option<u8> {
         if self.at < self.end { self.line.text.as_bytes().get(self.at).copied() } else { None }
     }
@@ -230,7 +250,7 @@ mod tests {
     fn json_lists_are_told_from_shell_text_p_11() {
         let kind = |text: &str| match json(&line(text), 0..text.len()) {
             List::Strings(words) => words.into_iter().map(|w| w.text).collect::<Vec<_>>().join("|"),
-            List::Mixed => "mixed".to_owned(),
+            List::Mixed(_) => "mixed".to_owned(),
             List::Not => "not".to_owned(),
         };
         assert_eq!(kind(r#"["a", "b\n\"\u00e9\ud83d\ude00\ud800"]"#), "a|b\n\"é😀\u{fffd}");

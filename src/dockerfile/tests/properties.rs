@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::expand::{expand, expand_body, expand_words};
-use super::super::{Dockerfile, Escape, Source, Span, Word, dump, parse, parse_trigger, to_text};
 use super::reference;
+use crate::dockerfile::expand::{expand, expand_body, expand_words};
+use crate::dockerfile::{Dockerfile, Escape, Source, Span, Word, dump, parse, parse_trigger, to_text};
 
 /// Pieces that mean something to the parser, and some that do not.
 const PIECES: [&str; 88] = [
@@ -296,12 +296,12 @@ proptest! {
     #[test]
     fn a_trigger_that_is_stored_is_read_again(text in file()) {
         for statement in read(&text).into_iter().flat_map(|file| file.stages).flat_map(|stage| stage.instructions) {
-            if let super::super::Instruction::Onbuild(onbuild) = &statement.node
+            if let crate::dockerfile::Instruction::Onbuild(onbuild) = &statement.node
                 && !text.contains("escape=`")
             {
                 let again = parse_trigger(&Source::new("trigger", onbuild.trigger.as_str()));
                 let again = again.unwrap_or_else(|problems| panic!("{problems:#?}\n{text:?}"));
-                prop_assert_eq!(super::super::dump_instruction(&again), super::super::dump_instruction(&onbuild.inner));
+                prop_assert_eq!(crate::dockerfile::dump_instruction(&again), crate::dockerfile::dump_instruction(&onbuild.inner));
             }
         }
     }

@@ -1,0 +1,4 @@
+//! The promises that the targets try to break.
+
+#[path = "../../tests/it/dockerfile/oracle.rs"]
+pub mod oracle;

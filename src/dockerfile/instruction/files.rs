@@ -1,0 +1,110 @@
+//! `RUN`, `COPY` and `ADD`.
+
+use super::{Args, needs};
+use crate::dockerfile::ast::{Command, Copy, CopySource, Network, Run, Security};
+use crate::dockerfile::diagnostic::Diagnostic;
+use crate::dockerfile::heredoc::{self, Heredoc};
+use crate::dockerfile::mount::{Device, Mount, keyword};
+use crate::dockerfile::word::Word;
+use crate::dockerfile::words::{self, List};
+
+const NETWORKS: [(&str, Network); 3] =
+    [("default", Network::Default), ("none", Network::None), ("host", Network::Host)];
+const SECURITIES: [(&str, Security); 2] = [("sandbox", Security::Sandbox), ("insecure", Security::Insecure)];
+
+impl Args<'_> {
+    pub(super) fn run(&mut self, json: List) -> Option<Run> {
+        let mounts = self.flags.list("mount");
+        let mounts = mounts.iter().filter_map(|value| Mount::parse(value, self.problems)).collect();
+        let devices = self.flags.list("device");
+        let devices = devices.iter().filter_map(|value| Device::parse(value, self.problems)).collect();
+        let network = self.flags.text("network");
+        let network = network.and_then(|value| keyword("network", &value, &NETWORKS, self.problems));
+        let security = self.flags.text("security");
+        let security = security.and_then(|value| keyword("security", &value, &SECURITIES, self.problems));
+        let command = self.command(json, self.rest.clone())?;
+        let empty = match &command {
+            Command::Exec(words) => words.is_empty(),
+            Command::Shell(line) => line.text.is_empty(),
+        };
+        if empty {
+            self.report(needs(self.args_span(), "RUN", "a command"));
+            return None;
+        }
+        let heredocs = std::mem::take(&mut self.heredocs);
+        Some(Run { mounts, network, security, devices, command, heredocs })
+    }
+
+    pub(super) fn copy(&mut self, json: List) -> Option<Copy> {
+        let (mut found, json) = match json {
+            List::Strings(found) => (found, true),
+            List::Mixed(mixed) => {
+                self.report(mixed);
+                return None;
+            }
+            List::Not => {
+                let ranges = words::split(self.line, self.rest.clone());
+                (ranges.into_iter().map(|range| self.line.word(range)).collect::<Vec<Word>>(), false)
+            }
+        };
+        let heredoc = |word: &Word| if json { None } else { heredoc::parse_word(&word.text) };
+        if found.len() < 2 {
+            self.too_few(&found, found.first().is_some_and(|only| heredoc(only).is_some()));
+            return None;
+        }
+        let dest = found.pop()?;
+        if heredoc(&dest).is_some() {
+            let message = format!("{} cannot take a heredoc as its destination", self.keyword);
+            self.report(Diagnostic::error(dest.span, message).hint("the destination comes last"));
+            return None;
+        }
+        let mut sources = Vec::new();
+        for word in found {
+            // Of two bodies with one name the later serves both (P-19).
+            let body = |name: &str| self.heredocs.iter().rfind(|doc| doc.name == name);
+            sources.push(match heredoc(&word).and_then(|opening| Some((body(&opening.name)?.raw.clone(), opening))) {
+                Some((raw, heredoc::Opening { name, fd, chomp, expand, .. })) => {
+                    CopySource::Heredoc(Heredoc { name, span: word.span, fd, chomp, expand, raw })
+                }
+                None => CopySource::Path(word),
+            });
+        }
+        let is_source = |doc: &Heredoc| {
+            sources.iter().any(|source| matches!(source, CopySource::Heredoc(own) if own.name == doc.name))
+        };
+        if let Some(doc) = self.heredocs.iter().find(|doc| !is_source(doc)) {
+            let message = format!("this heredoc is no source of the {}", self.keyword);
+            let problem = Diagnostic::error(doc.span, message);
+            self.report(problem.hint("write <<NAME without blanks, followed by the destination"));
+            return None;
+        }
+        Some(Copy {
+            from: self.flags.text("from"),
+            chown: self.flags.text("chown"),
+            chmod: self.flags.text("chmod"),
+            link: self.flags.bool("link"),
+            parents: self.flags.bool("parents"),
+            exclude: self.flags.list("exclude"),
+            checksum: self.flags.text("checksum"),
+            keep_git_dir: self.flags.bool("keep-git-dir"),
+            unpack: self.flags.bool("unpack"),
+            sources,
+            dest,
+            json,
+            written: std::mem::take(&mut self.heredocs),
+        })
+    }
+
+    fn too_few(&mut self, found: &[Word], heredoc: bool) {
+        let keyword = self.keyword;
+        let message = match found {
+            [] => format!("{keyword} requires at least two arguments"),
+            _ => format!("{keyword} requires at least two arguments, but only one was given"),
+        };
+        let hint = match found {
+            [only] if heredoc => format!("say where the file goes: {keyword} {only} /path/of/the/file"),
+            _ => "name the sources first and the destination last".to_owned(),
+        };
+        self.report(Diagnostic::error(self.args_span(), message).hint(hint));
+    }
+}
