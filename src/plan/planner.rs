@@ -12,7 +12,7 @@ use super::graph::{Graph, Root, froms};
 use super::lints;
 use super::outline::{self, Taken};
 use super::stage::{Place, StageState};
-use super::step::{Base, CopyFrom, ImageName, ImageRequest, Step, StepId, StepKind, StepMeta};
+use super::step::{Base, ContextName, CopyFrom, ImageName, ImageRequest, Step, StepId, StepKind, StepMeta};
 use super::{Options, Plan, Planned, PlannedHistory, PlannedStage, StageSummary};
 
 /// The `PATH` of an image that has none (F-13).
@@ -297,6 +297,11 @@ impl Planner<'_> {
     ) -> (StageState, Vec<PlannedHistory>) {
         let node = self.graph.nodes[index].clone();
         let mut place = Place::new(self, index, triggers.len(), parent, last);
+        if let Root::Context(ContextName::Named(name)) = &node.root {
+            // Its files are a layer like any other, and every layer has an entry.
+            let layer = place.state.last;
+            place.history(format!("FROM {name}"), Some(layer));
+        }
         if !node.replaced {
             for (ordinal, trigger) in triggers.iter().enumerate() {
                 place.trigger(trigger, ordinal);

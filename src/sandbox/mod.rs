@@ -8,7 +8,6 @@
 //! **Not here.** Layers, images, Dockerfiles: the caller gives a root and a mount list.
 
 mod cancel;
-mod cgroup;
 mod confine;
 mod error;
 mod exec;

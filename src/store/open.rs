@@ -24,7 +24,6 @@ const OUR_NAMES: &[&str] = &[
     "blobs",
     "cache",
     "context",
-    "fetched",
     "index.json",
     "layers",
     "lock",

@@ -126,7 +126,7 @@ impl Window {
             to = to.max(line_end(text, start));
         }
         let line = source.position(offset(from)).line;
-        Self { text: safe(&text[from..to.max(from)]), line, start: from }
+        Self { text: safe(&without_passwords(&text[from..to.max(from)])), line, start: from }
     }
 
     /// The part of `span` on its first line, in the window's text.
@@ -137,6 +137,21 @@ impl Window {
         let at = safe(&text[self.start..start]).len();
         at..at + safe(&text[start..end]).len()
     }
+}
+
+/// User names and passwords of URLs as so many `x` (C-31, S-6).
+fn without_passwords(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        let end = after.find(|c: char| c.is_whitespace() || "/?#\"'".contains(c)).unwrap_or(after.len());
+        let user = after[..end].rfind('@').unwrap_or(0);
+        out.push_str(before);
+        out.extend(after[..user].chars().map(|c| if c.is_ascii() { 'x' } else { c }));
+        rest = &after[user..];
+    }
+    out + rest
 }
 
 fn offset(at: usize) -> u32 {

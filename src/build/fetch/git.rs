@@ -167,6 +167,10 @@ impl Git<'_> {
         let shallow = self.run("fetch", &["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", reference]);
         let hex = reference.len() >= 7 && reference.bytes().all(|b| b.is_ascii_hexdigit());
         match shallow {
+            // A server that only has files knows nothing of depth.
+            Err(FetchError::Git { why, .. }) if why.contains("shallow") => {
+                self.run("fetch", &["fetch", "--quiet", "--no-tags", "--", "origin", reference]).map(drop)
+            }
             // Not every server gives a commit by its id, and none by a part of it.
             Err(_) if hex => {
                 let all = ["fetch", "--quiet", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"];

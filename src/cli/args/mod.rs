@@ -12,7 +12,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod build;
 mod cache;
 mod diff;
-mod docker;
 mod images;
 mod run;
 
@@ -22,7 +21,6 @@ pub(super) use cache::{
     MountsRmArgs, PruneArgs,
 };
 pub(super) use diff::DiffArgs;
-pub(super) use docker::DockerArgs;
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };

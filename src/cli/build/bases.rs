@@ -8,7 +8,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::read::Read;
 use crate::cli::request::BuildRequest;
 use crate::dockerfile::{Diagnostic, Span};
-use crate::plan::{self, Configs, ImageRequest, Plan, Planned};
+use crate::plan::{self, Base, Configs, ImageRequest, Plan, Planned, StepKind};
 use crate::registry;
 
 /// A plan, and the images it names.
@@ -24,7 +24,18 @@ pub(super) fn plan(read: &Read, request: &BuildRequest, images: &dyn ImageSource
     loop {
         let wrong = |problems| Failure::diagnostics(&read.dockerfile.source, problems);
         match plan::plan(&read.dockerfile, &request.source.options, &configs).map_err(wrong)? {
-            Planned::Done(plan) => return Ok(Resolved { plan: Arc::new(*plan), bases }),
+            Planned::Done(plan) => {
+                // Of an image that is only copied from, planning needs nothing.
+                for step in &plan.steps {
+                    if let StepKind::Base(Base::Image(wanted)) = &step.kind
+                        && !bases.contains_key(wanted.as_ref())
+                    {
+                        let image = images.resolve(wanted).map_err(|e| not_had(&e, wanted, read))?;
+                        bases.insert(wanted.as_ref().clone(), image);
+                    }
+                }
+                return Ok(Resolved { plan: Arc::new(*plan), bases });
+            }
             Planned::Needs(needs) => {
                 for wanted in needs {
                     let image = images.resolve(&wanted).map_err(|e| not_had(&e, &wanted, read))?;

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::base::fs::{self, FsError};
+use crate::base::publish::Draft;
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 use crate::cli::args::{
@@ -20,7 +21,7 @@ use crate::cli::args::{
 use crate::cli::failure::{Done, Failure, Kind, SUCCESS};
 use crate::cli::{Session, table};
 use crate::layer::{self, Compression, Entry, Form, LayerWriter, Limits, MergedTree, Meta, RelPath, WriteOptions};
-use crate::store::{Claimed, Instance, Store, Target, mount_name};
+use crate::store::{Claimed, Instance, Store, mount_name};
 
 const DATA: &[u8] = b"data";
 const ID: &[u8] = b"id";
@@ -96,10 +97,11 @@ fn export(args: &MountsExportArgs, store: &Store, session: &mut Session<'_>) -> 
     instances.sort_by_key(|i| mount_name(&i.id));
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => {
-            let mut target = Target::open(path)?;
-            let out = io::BufWriter::with_capacity(1 << 18, &mut target);
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut draft = Draft::new(dir)?;
+            let out = io::BufWriter::with_capacity(1 << 18, &mut draft);
             drop(write_all(&instances, store, out, path, session)?);
-            target.finish(path, 0o644)?;
+            draft.publish(path, 0o644)?;
         }
         None if session.console.out_is_terminal() => {
             return Err(Failure::usage("an archive is not for a terminal").hint("name a file with -o FILE"));

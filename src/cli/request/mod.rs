@@ -13,14 +13,13 @@ use crate::base::fs;
 use super::failure::{Failure, Kind};
 
 mod build;
-mod docker;
 mod output;
 mod registry;
 mod run;
 mod value;
 
 pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, build, check};
-pub(super) use output::{Destination, Form, Output};
+pub(super) use output::{Destination, Form};
 pub(super) use run::{RunRequest, command_line, run};
 
 pub(super) use value::size;

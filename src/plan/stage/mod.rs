@@ -235,7 +235,7 @@ impl<'p, 'a> Place<'p, 'a> {
     }
 
     /// Adds a history entry; `layer` is the step that makes its layer.
-    fn history(&mut self, created_by: String, layer: Option<StepId>) {
+    pub(super) fn history(&mut self, created_by: String, layer: Option<StepId>) {
         self.entries.push(PlannedHistory { created_by, author: None, comment: HISTORY_COMMENT.to_owned(), layer });
     }
 

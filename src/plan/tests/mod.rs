@@ -158,6 +158,8 @@ fn check(plan: &Plan) {
         chain.push(at);
         at = below;
     }
+    // The files of a context are a layer too.
+    chain.extend(matches!(plan.step(at).kind, StepKind::Base(Base::Context(_))).then_some(at));
     chain.reverse();
     let told: Vec<StepId> = image.history.iter().filter_map(|h| h.layer).collect();
     assert_eq!(told, chain, "history and layers agree");

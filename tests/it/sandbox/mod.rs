@@ -4,7 +4,6 @@
 mod confinement;
 mod escape;
 mod lifecycle;
-mod limits;
 mod mounts;
 mod network;
 mod rungs;

@@ -2,5 +2,4 @@
 
 mod import;
 mod mounts;
-mod outputs;
 mod prune;

