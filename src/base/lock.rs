@@ -5,6 +5,7 @@
 //! close-on-exec.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use super::fs::{self, FsError};
@@ -22,9 +23,13 @@ pub struct Exclusive {
 }
 
 impl Shared {
-    /// Waits until the lock at `path` can be shared. The file is created if missing.
+    /// Waits until the lock at `path` can be shared. The file is created if missing; on a read-only file system it has
+    /// to be there.
     pub fn wait(path: &Path) -> Result<Self, FsError> {
-        let file = fs::open_lock(path)?;
+        let file = match fs::open_lock(path) {
+            Err(e) if e.source.kind() == io::ErrorKind::ReadOnlyFilesystem => fs::open(path).map_err(|_| e)?,
+            other => other?,
+        };
         file.lock_shared().map_err(|e| FsError::new("lock", path, e))?;
         Ok(Self { _file: file })
     }

@@ -50,6 +50,14 @@ pub enum ImageError {
         /// Why.
         source: Box<crate::registry::Error>,
     },
+    /// The store has it, but not whole, and what is missing cannot be fetched.
+    #[error("base image {name}: the store has lost a layer of it: {source}")]
+    Lost {
+        /// As people write it.
+        name: String,
+        /// Why it cannot be fetched.
+        source: Box<crate::registry::Error>,
+    },
     /// The store or a layout failed.
     #[error("base image {name}: {source}")]
     Store {
@@ -108,9 +116,11 @@ impl ImageSource for Images<'_> {
         let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
         match &request.image {
             ImageName::Reference(name) => {
-                self.registry
-                    .fetch(name, layers, self.store, CONNECTIONS)
-                    .map_err(|e| ImageError::Registry { name: name.familiar(), source: Box::new(e) })?;
+                self.registry.fetch(name, layers, self.store, CONNECTIONS).map_err(|e| {
+                    let (source, known) = (Box::new(e), matches!(self.store.resolve(name), Ok(Some(_))));
+                    let name = name.familiar();
+                    if known { ImageError::Lost { name, source } } else { ImageError::Registry { name, source } }
+                })?;
                 // Now that it is here whole, its name may say so: the next build need not ask.
                 if name.digest.is_none() {
                     self.store.tag(std::slice::from_ref(name), &image.manifest).map_err(failed)?;

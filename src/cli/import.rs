@@ -130,7 +130,7 @@ fn take_dir(store: &Store, path: &Path) -> Result<Layer, Failure> {
 }
 
 fn unusable(path: &Path, error: &layer::Error) -> Failure {
-    let mut failure = Failure::from_error(super::failure::Kind::Build, error);
+    let mut failure = Failure::of_error(error);
     failure.message = format!("import {}: {}", path.display(), failure.message);
     failure
 }

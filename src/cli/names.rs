@@ -13,6 +13,8 @@ pub(super) fn tag(args: &TagArgs, session: &mut Session<'_>) -> Done {
         return Err(Failure::usage(format!("{}: a new name has a tag, not a digest", pinned.familiar())));
     }
     let store = session.store()?;
+    // What is named now must not be swept as unnamed meanwhile.
+    let _share = store.share()?;
     let found = store.find(&args.image)?;
     store.tag(&args.names, &found.target)?;
     Ok(SUCCESS)

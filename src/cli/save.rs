@@ -13,6 +13,7 @@ use super::failure::{Done, Failure, SUCCESS};
 /// is whole; a file appears under its name only then. A terminal is refused (O-64).
 pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
+    let _share = store.share()?;
     let found = store.find(&args.image)?;
     let names: Vec<Reference> = match found.name {
         Some(name) => vec![name],

@@ -4,7 +4,7 @@ use crate::registry;
 use crate::store::{Error, Store};
 
 use super::Session;
-use super::failure::{Failure, Kind};
+use super::failure::{ELSEWHERE, Failure, Kind};
 
 impl Session<'_> {
     /// Opens the store, making it if it is not there.
@@ -15,17 +15,18 @@ impl Session<'_> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let elsewhere = "choose another place with --root or KILN_ROOT";
         match error {
             Error::Fs(error) => error.into(),
-            Error::Unusable { .. } => Self::from_error(Kind::Host, &error).hint(elsewhere),
-            Error::Newer { .. } => Self::from_error(Kind::Host, &error).hint("use a newer kiln").hint(elsewhere),
+            Error::Unusable { .. } => Self::from_error(Kind::Host, &error).hint(ELSEWHERE),
+            Error::Newer { .. } => Self::from_error(Kind::Host, &error).hint("use a newer kiln").hint(ELSEWHERE),
             Error::NotAStore { .. } => Self::from_error(Kind::Host, &error).hint("choose an empty or new directory"),
             Error::InvalidName(error) => Self::usage(error.to_string()),
             Error::NoSuchImage { .. } => Self::from_error(Kind::Build, &error)
                 .hint("`kiln images` lists what there is, `kiln pull` fetches more"),
             Error::Ambiguous { .. } => Self::from_error(Kind::Build, &error).hint("give more digits, or a name"),
-            other => Self::from_error(Kind::Build, &other),
+            Error::Damaged { ref path, .. } if path.ends_with("index.json") => Self::from_error(Kind::Build, &error)
+                .hint("put a good copy there, or remove it: the store then has no images until they are built or pulled again"),
+            other => Self::of_error(&other),
         }
     }
 }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::base::digest::DiffId;
 use crate::base::{fs, publish};
 use crate::layer::{self, Form, MergedTree, Tree};
-use crate::oci::blob::BlobSource;
+use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::Layer;
 
 use super::{Error, Method};
@@ -85,7 +85,7 @@ impl<'a> Layers<'a> {
             Some(tree) => Arc::new(tree),
             None => {
                 let blob = self.blobs.open(&layer.blob)?;
-                let tree = Arc::new(layer::read_tree(blob, layer.diff_id).map_err(|e| failed(layer, e))?);
+                let tree = Arc::new(layer::read_tree(blob, layer.diff_id).map_err(|e| self.explain(layer, e))?);
                 self.write_tree(layer.diff_id, &tree)?;
                 tree
             }
@@ -126,10 +126,25 @@ impl<'a> Layers<'a> {
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
         let to = self.scratch_dir("unpack")?;
         let blob = self.blobs.open(&layer.blob)?;
-        let tree = layer::unpack(blob, &to, layer.diff_id, self.form()).map_err(|e| failed(layer, e))?;
+        let tree = layer::unpack(blob, &to, layer.diff_id, self.form()).map_err(|e| self.explain(layer, e))?;
         let tree = Arc::new(tree);
         self.keep_tree(layer.diff_id, &tree)?;
         self.adopt(layer.diff_id, &to)
+    }
+
+    /// Why a layer could not be read. A damaged blob mostly breaks its decompression before its digest can be compared:
+    /// then the damage is what there is to say, and reading the blob to its end makes the store drop it.
+    fn explain(&self, layer: &Layer, source: layer::Error) -> Error {
+        let damage = match self.blobs.open(&layer.blob) {
+            Err(e) => Some(e),
+            Ok(mut blob) => io::copy(&mut blob, &mut io::sink()).err().map(|e| BlobError {
+                operation: "read",
+                digest: layer.blob.digest,
+                reason: e.to_string(),
+                missing: false,
+            }),
+        };
+        damage.map_or(Error::Layer { diff_id: layer.diff_id, source }, Error::Blob)
     }
 
     fn scratch_dir(&self, purpose: &str) -> Result<PathBuf, Error> {
@@ -161,10 +176,6 @@ impl<'a> Layers<'a> {
     fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree));
     }
-}
-
-fn failed(layer: &Layer, source: layer::Error) -> Error {
-    Error::Layer { diff_id: layer.diff_id, source }
 }
 
 /// What the directory is called that has a layer's files in this form.

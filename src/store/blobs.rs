@@ -21,6 +21,8 @@ use crate::oci::descriptor::Descriptor;
 use super::{Error, Store};
 
 const MODE: u32 = 0o444;
+/// What makes a lost blob come back.
+const AGAIN: &str = "pull, import or build its image again";
 const COPY_BUFFER: usize = 256 * 1024;
 
 impl Store {
@@ -137,14 +139,14 @@ struct Stored {
 
 impl Read for Stored {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let result = self.inner.read(buf);
-        if let Err(e) = &result
+        self.inner.read(buf).map_err(|e| {
+            let Some(mismatch) = e.get_ref().and_then(|e| e.downcast_ref::<Mismatch>()) else { return e };
             // A wrong size may be the descriptor's lie; a wrong digest is the file's.
-            && let Some(Mismatch::Digest { .. }) = e.get_ref().and_then(|e| e.downcast_ref())
-        {
-            self.discard();
-        }
-        result
+            if matches!(mismatch, Mismatch::Digest { .. }) {
+                self.discard();
+            }
+            io::Error::new(e.kind(), format!("the store's copy is damaged: {AGAIN}: {mismatch}"))
+        })
     }
 }
 
@@ -184,6 +186,6 @@ fn size_of(path: &Path) -> io::Result<Option<u64>> {
 
 pub(super) fn blob_error(operation: &'static str, digest: BlobDigest, error: &io::Error) -> BlobError {
     let missing = error.kind() == io::ErrorKind::NotFound;
-    let reason = if missing { "not in the store".to_owned() } else { error.to_string() };
+    let reason = if missing { format!("not in the store: {AGAIN}") } else { error.to_string() };
     BlobError { operation, digest, reason, missing }
 }

@@ -191,7 +191,7 @@ fn give_up(survey: &Survey, policy: &Policy, needs: &mut Needs, candidate: Candi
         // layer and space is not all that counts, it stays.
         Candidate::Unpacked(layer) if policy.keep.is_some() => {
             if needs.gone.insert(*layer) {
-                sweep.unpacked.push(survey.unpacked[layer].path.join("fs"));
+                sweep.unpacked.extend(survey.unpacked[layer].forms.iter().cloned());
                 sweep.freed += survey.unpacked[layer].files;
             }
         }

@@ -201,6 +201,7 @@ impl Store {
                     publish::atomic(&path, content, 0o644)?;
                 }
             }
+            fs::open_lock(&self.root.join("lock"))?;
             // Last: from here on the store counts as laid out.
             publish::atomic(&self.root.join("version"), format!("{FORMAT}\n").as_bytes(), 0o644)?;
             Ok(None)

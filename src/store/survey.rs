@@ -19,6 +19,9 @@ use crate::oci::reference::Reference;
 use super::mounts::Instance;
 use super::{Error, Store};
 
+/// How the directories are called that hold a layer's files: `fs`, `fs-user`, `fs-plain`.
+const FORMS: &[u8] = b"fs";
+
 /// One cached step, as the cache describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -59,6 +62,8 @@ pub struct Kept {
 pub struct Unpacked {
     /// Where it is.
     pub path: PathBuf,
+    /// The directories in it that hold its files, one for each form they are needed in.
+    pub forms: Vec<PathBuf>,
     /// What the unpacked files take.
     pub files: u64,
     /// What is kept beside them: the layer's tree and the like.
@@ -123,8 +128,11 @@ impl Store {
             let path = self.layers_dir().join(&name);
             let Ok(layer) = format!("sha256:{}", name.to_string_lossy()).parse() else { continue };
             if let Some(kept) = look(&path)? {
-                let (all, files) = (usage(&path)?, usage(&path.join("fs"))?);
-                let unpacked = Unpacked { path, files, about: all.saturating_sub(files), used: kept.used };
+                let names = fs::list(&path)?.into_iter().filter(|name| name.as_encoded_bytes().starts_with(FORMS));
+                let forms: Vec<PathBuf> = names.map(|name| path.join(name)).collect();
+                let files = forms.iter().map(|form| usage(form)).sum::<Result<u64, _>>()?;
+                let about = usage(&path)?.saturating_sub(files);
+                let unpacked = Unpacked { path, forms, files, about, used: kept.used };
                 survey.unpacked.insert(layer, unpacked);
             }
         }

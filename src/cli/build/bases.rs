@@ -89,6 +89,9 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
             (kind, message, Some(hint))
         }
         ImageError::Registry { source, .. } => (of_registry(source), message, None),
+        ImageError::Lost { source, .. } => {
+            (of_registry(source), message, Some("pull or import the image again".to_owned()))
+        }
         ImageError::Store { .. } => (Kind::Build, message, None),
     }
 }

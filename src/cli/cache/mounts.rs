@@ -18,7 +18,7 @@ use crate::base::time::Timestamp;
 use crate::cli::args::{
     Format, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs, MountsRmArgs,
 };
-use crate::cli::failure::{Done, Failure, Kind, SUCCESS};
+use crate::cli::failure::{Done, Failure, SUCCESS};
 use crate::cli::{Session, table};
 use crate::layer::{self, Compression, Entry, Form, LayerWriter, Limits, MergedTree, Meta, RelPath, WriteOptions};
 use crate::store::{Claimed, Instance, Store, mount_name};
@@ -238,13 +238,13 @@ fn rm(args: &MountsRmArgs, store: &Store, session: &mut Session<'_>) -> Done {
 }
 
 fn named(id: &str, error: &layer::Error) -> Failure {
-    let mut failure = Failure::from_error(Kind::Build, error);
+    let mut failure = Failure::of_error(error);
     failure.message = format!("export cache mount {id:?}: {}", failure.message);
     failure
 }
 
 fn wrong(path: &Path, error: &layer::Error) -> Failure {
-    let mut failure = Failure::from_error(Kind::Build, error);
+    let mut failure = Failure::of_error(error);
     failure.message = format!("{}: {}", path.display(), failure.message);
     failure
 }

@@ -1,5 +1,7 @@
 //! A failed build in words: which instruction, what it said, what would help.
 
+use std::io::ErrorKind;
+
 use crate::build::{Error, StepError};
 use crate::dockerfile::{Diagnostic, Dockerfile};
 use crate::plan::Plan;
@@ -20,7 +22,7 @@ impl Failure {
             Error::Step { step, source, .. } => (*step, source),
             Error::Cancelled | Error::Stopped => return Self::new(Kind::Interrupted, "interrupted"),
             Error::TimedOut(_) => return Self::from_error(Kind::Build, error).hint("give it more with --timeout"),
-            other => return Self::of_store(other),
+            other => return Self::of_error(other),
         };
         let meta = &plan.step(step).meta;
         let (kind, message) = describe(source);
@@ -39,13 +41,6 @@ impl Failure {
         let (kind, message) = describe(error);
         hints(error).into_iter().fold(Self::new(kind, message), Self::hint)
     }
-
-    /// An error of the store, the cache or the file system below them.
-    fn of_store(error: &Error) -> Self {
-        let full = storage_full(error);
-        let failure = Self::from_error(if full { Kind::Host } else { Kind::Build }, error);
-        if full { failure.hint(super::FREE_SPACE) } else { failure }
-    }
 }
 
 /// The kind of failure, and what happened in one line.
@@ -53,7 +48,7 @@ fn describe(error: &StepError) -> (Kind, String) {
     let kind = match error {
         StepError::Sandbox(e) if e.is_host() => Kind::Host,
         StepError::Image(e) => bases::describe(e).0,
-        other if storage_full(other) => Kind::Host,
+        other if host_fault(other).is_some() => Kind::Host,
         _ => Kind::Build,
     };
     (kind, chain(error))
@@ -66,8 +61,7 @@ fn hints(error: &StepError) -> Vec<String> {
         StepError::Mount { hint, .. } => hint.clone(),
         StepError::Copy(e) => e.hint(),
         StepError::Exit { exit, .. } => status_hint(exit.code()).map(str::to_owned),
-        other if storage_full(other) => Some(super::FREE_SPACE.to_owned()),
-        _ => None,
+        other => host_fault(other).map(str::to_owned),
     };
     let mut hints: Vec<String> = hint.into_iter().collect();
     // A chown or setgroups in the command may be what failed: nothing can belong to anybody else here.
@@ -89,18 +83,17 @@ fn status_hint(code: i32) -> Option<&'static str> {
     }
 }
 
-/// Some error in the chain is a full disk.
-fn storage_full(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Some error in the chain is a full or read-only disk: what would help.
+pub(super) fn host_fault(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        {
-            return true;
+        match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Some(super::FREE_SPACE),
+            Some(ErrorKind::ReadOnlyFilesystem) => return Some(super::ELSEWHERE),
+            _ => next = error.source(),
         }
-        next = error.source();
     }
-    false
+    None
 }
 
 fn last_lines(error: &StepError) -> Vec<String> {

@@ -18,6 +18,9 @@ use crate::ui::{excerpt, sanitize};
 /// What helps when there is no space left.
 const FREE_SPACE: &str = "free some space, or choose another place with --root";
 
+/// What helps where nothing can be written.
+pub(super) const ELSEWHERE: &str = "choose another place with --root or KILN_ROOT";
+
 /// The exit code of a command that did what was asked.
 pub(super) const SUCCESS: u8 = 0;
 
@@ -99,6 +102,14 @@ impl Failure {
     /// The build, or what it was given, is wrong.
     pub(super) fn build(message: impl Into<String>) -> Self {
         Self::new(Kind::Build, message)
+    }
+
+    /// The message of `error` and all its sources; a full or read-only disk among them is the host's fault.
+    pub(super) fn of_error(error: &(dyn Error + 'static)) -> Self {
+        match build::host_fault(error) {
+            Some(hint) => Self::from_error(Kind::Host, error).hint(hint),
+            None => Self::from_error(Kind::Build, error),
+        }
     }
 
     /// The message of `error` and all its sources, each said once.
@@ -202,13 +213,8 @@ impl From<Lost> for Failure {
 impl From<FsError> for Failure {
     fn from(error: FsError) -> Self {
         match error.source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::from_error(Kind::Host, &error).hint(FREE_SPACE)
-            }
-            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-                Self::from_error(Kind::Host, &error)
-            }
-            _ => Self::from_error(Kind::Build, &error),
+            std::io::ErrorKind::PermissionDenied => Self::from_error(Kind::Host, &error),
+            _ => Self::of_error(&error),
         }
     }
 }

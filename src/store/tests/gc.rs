@@ -44,7 +44,8 @@ fn survey() -> Survey {
         vec![step("r2", 2, 50), step("r3", 3, 10), step("r4", 4, 30), step("r5", 5, 5), step("r5-again", 5, 60)];
     for n in [1, 2, 4, 8] {
         let path = PathBuf::from(format!("layers/{n}"));
-        let unpacked = Unpacked { path, files: 1000, about: 10, used: Timestamp::from_secs(20) };
+        let forms = vec![path.join("fs")];
+        let unpacked = Unpacked { path, forms, files: 1000, about: 10, used: Timestamp::from_secs(20) };
         survey.unpacked.insert(layer(n), unpacked);
     }
     survey.notes = vec![Kept { path: PathBuf::from("note"), bytes: 1, used: Timestamp::from_secs(1) }];

@@ -3,3 +3,4 @@
 mod import;
 mod mounts;
 mod prune;
+mod robust;

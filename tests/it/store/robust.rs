@@ -1,0 +1,238 @@
+//! A store on a disk that is full, read-only or rotten, and under kilns that are killed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::env::{binary, fixture};
+use crate::support::{Image, Registry, TestEnv};
+
+/// Runs a script with the store on a file system of its own that goes away with it. `$K` is kiln. Gives what it printed.
+fn on_own_disk(env: &TestEnv, size: &str, script: &str) -> String {
+    fs::create_dir(env.store()).expect("create");
+    let whole = format!("mount -t tmpfs -o size={size},mode=0700 none \"$KILN_ROOT\"\n{script}");
+    let out = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &whole])
+        .env("K", binary())
+        .env("KILN_ROOT", env.store())
+        .env("HOME", env.dir().join("home"))
+        .env("ROOTFS", fixture("busybox").join("rootfs.tar"))
+        .current_dir(env.dir())
+        .output()
+        .expect("run unshare");
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+#[track_caller]
+fn says(said: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(said.contains(part), "does not say {part:?}:\n{said}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_the_store_whole_s79() {
+    requires!(root, skopeo);
+    let env = TestEnv::new();
+    fs::write(env.dir().join("noise"), noise()).expect("write");
+    env.add(
+        env.dir(),
+        "-- COPY/Dockerfile --\nFROM busybox\nCOPY noise /noise\n-- RUN/Dockerfile --\nFROM busybox\nRUN true\n",
+    );
+    fs::copy(env.dir().join("noise"), env.dir().join("COPY/noise")).expect("copy");
+    let said = on_own_disk(
+        &env,
+        "2500k",
+        r#"exec 2>&1
+        $K import "$ROOTFS" busybox && cp "$KILN_ROOT/index.json" before
+        for what in "build -t x COPY" "build -t x RUN" "import noise.tar x"; do
+            [ -e noise.tar ] || tar -cf noise.tar noise
+            echo "== $what"; $K $what; echo "code $?"
+            cmp before "$KILN_ROOT/index.json" || echo "INDEX CHANGED"
+            [ -z "$(ls "$KILN_ROOT/scratch")" ] || echo "SCRATCH LEFT"
+        done
+        skopeo inspect --raw oci:$KILN_ROOT:busybox:latest >/dev/null || echo "NO IMAGE"
+        dd if=/dev/zero of=$KILN_ROOT/blobs/fill bs=512 2>/dev/null
+        echo "== tag"; $K tag busybox x; echo "code $?"
+        echo "== images"; $K images; $K prune --all; echo "code $?""#,
+    );
+    let parts: Vec<&str> = said.split("== ").collect();
+    assert_eq!(parts.len(), 6, "{said}");
+    for failed in &parts[1..5] {
+        says(failed, &["No space left on device", "free some space, or choose another place", "code 3"]);
+    }
+    says(parts[5], &["busybox", "code 0"]);
+    for wrong in ["INDEX CHANGED", "SCRATCH LEFT", "NO IMAGE"] {
+        assert!(!said.contains(wrong), "{said}");
+    }
+}
+
+/// Bytes that no compression makes smaller.
+fn noise() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = |state: &mut u64| {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        state.to_le_bytes()
+    };
+    (0..400_000).flat_map(|_| next(&mut state)).collect()
+}
+
+#[test]
+fn a_read_only_store_is_read_and_what_writes_says_so_s134() {
+    requires!(root);
+    let env = TestEnv::new();
+    env.add(env.dir(), "-- context/Dockerfile --\nFROM busybox\nRUN true\n");
+    let said = on_own_disk(
+        &env,
+        "16m",
+        r#"exec 2>&1
+        $K import "$ROOTFS" busybox; mount -o remount,ro "$KILN_ROOT"
+        for what in images "inspect busybox" "history busybox" "cache ls" info "save -o out.tar busybox"; do
+            $K $what >/dev/null || echo "CANNOT $what"
+        done
+        for what in "tag busybox x" "rmi busybox" "build context" "import $ROOTFS x" "prune"; do
+            echo "== $what"; $K $what; echo "code $?"
+        done"#,
+    );
+    assert!(!said.contains("CANNOT"), "{said}");
+    let parts: Vec<&str> = said.split("== ").collect();
+    for failed in &parts[1..] {
+        says(failed, &["Read-only file system", "choose another place with --root or KILN_ROOT", "code 3"]);
+    }
+    assert_eq!(parts.len(), 6, "{said}");
+}
+
+fn flip(path: &PathBuf) {
+    let mut bytes = fs::read(path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    replace(path, &bytes);
+}
+
+/// Blobs are hard links to those of other tests' stores: a new file, not new bytes in the old one.
+fn replace(path: &PathBuf, bytes: &[u8]) {
+    fs::remove_file(path).expect("remove");
+    fs::write(path, bytes).expect("write");
+}
+
+fn blob(env: &TestEnv, digest: &Value) -> PathBuf {
+    env.store().join("blobs").join(digest.as_str().expect("a digest").replace(':', "/"))
+}
+
+#[test]
+fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
+    requires!(userns, overlay, docker_registry, skopeo);
+    let registry = Registry::start();
+    let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
+    let env = TestEnv::with_busybox();
+    env.kiln(&["pull", &name]).ok();
+    let local = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
+    let remote = env.context(&format!("-- Dockerfile --\nFROM {name}\nRUN true\n"));
+    let layer = |image: &Image| blob(&env, &image.manifest["layers"][0]["digest"]);
+    let (ours, theirs) = (layer(&env.image("busybox")), layer(&env.image(&name)));
+
+    flip(&ours);
+    env.build(&[], &local).fails(1).says("the store's copy is damaged: pull, import or build its image again");
+    // It is gone, which is said as well; nothing else suffered.
+    env.build(&[], &local).fails(3).says("the store has lost a layer of it").says("pull or import the image again");
+    env.kiln(&["save", "-o", "x.tar", "busybox"]).fails(1).says("not in the store: pull, import or build");
+    assert!(!env.dir().join("x.tar").exists());
+    env.import("busybox");
+    env.build(&[], &local).ok();
+
+    // What a registry has is fetched again without being asked.
+    env.kiln(&["prune", "--all"]).ok();
+    flip(&theirs);
+    env.build(&[], &remote).fails(1).says("damaged");
+    env.build(&[], &remote).ok().says("fetching");
+    env.assert_swept();
+}
+
+#[test]
+fn damaged_documents_are_named_and_concern_only_their_image_s130() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
+    env.build(&["-t", "app"], &context).ok();
+    let image = env.image("app");
+    flip(&blob(&env, &image.manifest["config"]["digest"]));
+    env.kiln(&["images"]).ok().says("warning: app:latest").says("damaged: pull, import or build its image again");
+    env.kiln(&["inspect", "app"]).fails(1).says("not in the store: pull, import or build its image again");
+    env.kiln(&["inspect", "busybox"]).ok();
+    env.build(&["-t", "app"], &context).ok();
+    assert_eq!(env.image("app").digest, image.digest);
+    // Cut short: seen by its size.
+    let manifest = blob(&env, &Value::from(image.digest.as_str()));
+    replace(&manifest, b"{");
+    env.kiln(&["inspect", "app"]).fails(1).says("want");
+    env.build(&["-t", "app"], &context).ok();
+    assert_eq!(env.image("app").digest, image.digest);
+    // Trees and stat indexes are made again without a word.
+    for dir in ["layers", "context"] {
+        for entry in walk(&env.store().join(dir)).iter().filter(|p| p.ends_with("tree") || dir == "context") {
+            fs::write(entry, "rubbish").expect("write");
+        }
+    }
+    let other = env.context("-- Dockerfile --\nFROM busybox\nRUN true\nCOPY Dockerfile /\nRUN cat /Dockerfile\n");
+    env.build(&[], &other).ok();
+    env.build(&["-t", "app"], &context).ok();
+    // Names cannot be made again.
+    fs::write(env.store().join("index.json"), "{\"sch").expect("write");
+    env.kiln(&["images"]).fails(1).says("index.json is damaged").says("put a good copy there");
+    fs::write(env.store().join("version"), "x").expect("write");
+    env.kiln(&["images"]).fails(1).says("version is damaged");
+}
+
+fn walk(dir: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type().expect("type") {
+            kind if kind.is_dir() => found.extend(walk(&entry.path())),
+            kind if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
+    requires!(userns, overlay, skopeo);
+    let env = TestEnv::with_busybox();
+    let mut killed = 0;
+    for round in 0..16 {
+        let mark = format!("{round}-{}", std::process::id());
+        let context = env.context(&format!(
+            "-- Dockerfile --\nFROM busybox AS first\nCOPY noise /noise\nRUN cp /noise /again && echo {mark}\n\
+             RUN sleep 0.05 && rm /noise\nFROM busybox\nCOPY --from=first /again /third\n"
+        ));
+        fs::write(context.join("noise"), [&noise()[..], mark.as_bytes()].concat()).expect("write");
+        let mut child = env.build(&["-t", "app"], &context).spawn();
+        std::thread::sleep(Duration::from_millis(5 + 23 * round));
+        killed += u32::from(child.try_wait().expect("wait").is_none());
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        // A plain user's files of other ids can be swept only by a build; this one needs no name.
+        let started = Instant::now();
+        env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
+        while fs::read_dir(env.store().join("scratch")).expect("scratch").next().is_some() {
+            assert!(started.elapsed() < Duration::from_secs(10), "round {round}: scratch is not swept");
+            env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
+        }
+        env.assert_swept();
+        // Every name stands for a whole image: each blob is checked against its digest.
+        for name in Image::names(&env.store()) {
+            env.image(&name).tree();
+        }
+    }
+    assert!(killed > 4, "only {killed} builds were still running when they were killed");
+    env.image("busybox").skopeo_check();
+    env.kiln(&["prune"]).ok();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
+    env.build(&["-t", "last"], &context).ok();
+}
