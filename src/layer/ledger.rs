@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::entry::{Entry, Kind, Meta, RelPath};
 use super::error::Error;
 use super::limits::Limits;
+use super::tar_write;
 use super::tree::Tree;
 use crate::base::digest::ContentDigest;
 
@@ -194,16 +195,32 @@ impl Ledger {
                     }
                 }
                 Some(_) => return Err(refuse(raw, format!("{next} is not a directory"))),
-                None if self.implied.contains(&next) => at = next,
-                None if make => {
-                    self.imply(&next)?;
-                    at = next;
-                }
-                None => return Ok(None),
+                // What is missing is made only if the way ends there: a later `..` may leave it again.
+                None => at = next,
             }
+        }
+        if !self.make_way(&at, make)? {
+            return Ok(None);
         }
         self.last = Some((raw.clone(), at.clone()));
         Ok(Some(at))
+    }
+
+    /// Implies `dir` and its parents where they are missing; without `make` only says whether they are there.
+    fn make_way(&mut self, dir: &RelPath, make: bool) -> Result<bool, Error> {
+        let mut missing = Vec::new();
+        let mut up = Some(dir.clone());
+        while let Some(at) = up.filter(|d| !d.is_root() && !self.entries.contains_key(d) && !self.implied.contains(d)) {
+            if at.name().starts_with(tar_write::WHITEOUT) {
+                return Err(refuse(&at, "a directory cannot have the name of a whiteout"));
+            }
+            up = at.parent();
+            missing.push(at);
+        }
+        if !make {
+            return Ok(missing.is_empty());
+        }
+        missing.iter().try_for_each(|dir| self.imply(dir)).map(|()| true)
     }
 
     /// Forgets `path` and everything below it.

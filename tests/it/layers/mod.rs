@@ -1,5 +1,7 @@
 //! Layers: exact to the last attribute, the same wherever they are made, safe from what is in them.
 
 mod diff;
+mod fuzz;
+mod oracle;
 mod round_trip;
 mod same_bytes;
