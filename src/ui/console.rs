@@ -112,6 +112,14 @@ impl Console {
         &mut self.err
     }
 
+    /// Standard error, for a view that draws from a thread of its own; none if it is no terminal.
+    pub fn screen(&self) -> Option<io::Stderr> {
+        match &self.err {
+            Sink::Err(_) if self.terminal => Some(io::stderr()),
+            _ => None,
+        }
+    }
+
     /// A complete message on standard error, already safe for a terminal.
     pub fn message(&mut self, text: &str) {
         let newline = if text.ends_with('\n') { "" } else { "\n" };

@@ -1,7 +1,8 @@
 //! Events and diagnostics as text.
 //!
 //! **Holds.** Where text goes and what it may contain: `console` owns both streams, `sanitize` makes bytes from
-//! files, registries and commands safe for a terminal (S-99). How a build is told: `plain` lines or `json` lines.
+//! files, registries and commands safe for a terminal (S-99). How a build is told: `plain` lines, `json` lines, or a
+//! view on a `terminal`.
 //! **Order.** Standard output carries data only; progress, warnings and errors go to standard error (O-71).
 //! **Not here.** What an error means and its exit code: `cli::failure`.
 
@@ -12,6 +13,7 @@ pub mod lines;
 pub mod plain;
 pub mod sanitize;
 pub mod step;
+pub mod terminal;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! One small build, told in every form.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::build::{Event, Observer};
@@ -11,6 +12,7 @@ use crate::plan::{self, Configs, Options, Plan, Planned, StepId};
 
 use super::json::Json;
 use super::plain::Plain;
+use super::terminal::Terminal;
 
 const BASE: StepId = StepId(0);
 const MAKE: StepId = StepId(1);
@@ -120,4 +122,67 @@ fn json_has_the_same_facts_one_object_a_line_o70() {
     assert_eq!(lines[5]["miss"]["part"], "build argument V");
     assert_eq!(lines[6]["line"], "cc -o app app.c");
     assert_eq!(lines[8]["seconds"], 1.204);
+}
+
+/// Keeps what is written, for a reader outside.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("lock").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a terminal shows after `text`, which moves only up and erases only to the end.
+fn shown(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut rest = text;
+    while let Some((line, after)) = rest.split_once('\n') {
+        let mut line = line;
+        while let Some(up) = line.strip_prefix("\x1b[") {
+            let (count, after) = up.split_once("A\x1b[J").expect("only up, and erase");
+            lines.truncate(lines.len() - count.parse::<usize>().expect("a number"));
+            line = after;
+        }
+        assert!(!line.contains(char::is_control), "{line:?}");
+        lines.push(line.to_owned());
+        rest = after;
+    }
+    if let Some(up) = rest.strip_prefix("\x1b[") {
+        let (count, _) = up.split_once("A\x1b[J").expect("only up, and erase");
+        lines.truncate(lines.len() - count.parse::<usize>().expect("a number"));
+    }
+    lines
+}
+
+#[test]
+fn a_terminal_keeps_what_is_done_and_redraws_what_runs_o70_s99() {
+    let out = Shared::default();
+    let read = || String::from_utf8(out.0.lock().expect("lock").clone()).expect("UTF-8");
+    let mut terminal = Terminal::new(Box::new(out.clone()), || Some((40, 10)), false);
+    let events = events();
+    events.iter().take(8).for_each(|event| terminal.event(event));
+    let live = shown(&read());
+    assert_eq!(
+        live[0..3],
+        [
+            "resolving busybox:latest",
+            "CACHED FROM scratch",
+            "note: layers are copied, not mounted (overlay: not permitted)"
+        ]
+    );
+    assert!(live[3].starts_with("1 of 3 steps done, "), "{live:?}");
+    assert!(live[4].starts_with("[1/2] RUN make \\ all ") || live[4].contains("RUN make"), "{live:?}");
+    assert_eq!(live[5..], ["  why: build argument V changed", "  | cc -o app app.c"]);
+    events.iter().skip(8).for_each(|event| terminal.event(event));
+    drop(terminal);
+    let last = shown(&read());
+    assert_eq!(last.len(), 6, "{last:?}");
+    assert!(last[3].ends_with(" 1.20s") && last[4].starts_with("FAILED "), "{last:?}");
+    assert_eq!(last[5], "warning: build argument X was not used");
 }

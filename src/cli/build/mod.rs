@@ -23,6 +23,7 @@ use crate::store::Store;
 use crate::ui::excerpt;
 use crate::ui::json::Json;
 use crate::ui::plain::{DEFAULT_LOG_LIMIT, Plain};
+use crate::ui::terminal::{self, Terminal};
 
 use super::Session;
 use super::args::{BuildArgs, Format, Progress};
@@ -192,6 +193,12 @@ impl Build<'_> {
 
 /// Tells the build as `--progress` says.
 fn observer<'s>(progress: Progress, session: &'s mut Session<'_>) -> Box<dyn Observer + 's> {
+    if progress == Progress::Auto
+        && session.environment.can_redraw()
+        && let Some(screen) = session.console.screen()
+    {
+        return Box::new(Terminal::new(Box::new(screen), terminal::size_of_stderr, session.console.colour()));
+    }
     match progress {
         Progress::Quiet => Box::new(Quiet),
         Progress::Json => Box::new(Json::new(session.console.err())),

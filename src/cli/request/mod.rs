@@ -53,6 +53,11 @@ impl Environment {
         self.non_empty("NO_COLOR").is_none() && self.get("TERM").is_none_or(|term| term != "dumb")
     }
 
+    /// The terminal, if there is one, can move its cursor.
+    pub(super) fn can_redraw(&self) -> bool {
+        self.non_empty("TERM").is_some_and(|term| term != "dumb")
+    }
+
     /// What this host asks for names: `/etc/resolv.conf`.
     pub(super) fn resolv_conf(&self) -> Result<Vec<u8>, Failure> {
         Ok(fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default())
