@@ -1,9 +1,12 @@
 //! An image as any reader sees it: from an OCI layout, with code that is not kiln's.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -53,10 +56,17 @@ impl Image {
         if let Some(history) = config["history"].as_array() {
             assert_eq!(history.iter().filter(empty).count(), listed.len(), "one history entry per layer: {history:#?}");
         }
+        // Most layers are a base image's: equal bytes are unpacked once.
+        static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         let mut layers = Vec::new();
         for (layer, diff_id) in listed.iter().zip(&diff_ids) {
-            let plain = decompress(&blob(layout, layer)).expect("decompress a layer");
-            assert_eq!(*diff_id, format!("sha256:{}", sha256(&plain)), "diff-id of {layer}");
+            let bytes = blob(layout, layer);
+            let pair = format!("{} {diff_id}", layer["digest"]);
+            if !KNOWN.lock().expect("known layers").contains(&pair) {
+                let plain = decompress(&bytes).expect("decompress a layer");
+                assert_eq!(*diff_id, format!("sha256:{}", sha256(&plain)), "diff-id of {layer}");
+                KNOWN.lock().expect("known layers").insert(pair);
+            }
             layers.push(blob_path(layout, layer));
         }
         let digest = descriptor["digest"].as_str().expect("digest").to_owned();
@@ -65,8 +75,16 @@ impl Image {
 
     /// One layer's members, whiteouts as such.
     pub fn layer_tree(&self, i: usize) -> Tree {
+        // By the blob's name, which is its digest: `open` has checked it.
+        static KNOWN: Mutex<BTreeMap<OsString, Tree>> = Mutex::new(BTreeMap::new());
+        let name = self.layers[i].file_name().expect("named").to_owned();
+        if let Some(tree) = KNOWN.lock().expect("known trees").get(&name) {
+            return tree.clone();
+        }
         let bytes = fs::read(&self.layers[i]).expect("read a layer");
-        Tree::of_tar(&decompress(&bytes).expect("decompress a layer")[..])
+        let tree = Tree::of_tar(&decompress(&bytes).expect("decompress a layer")[..]);
+        KNOWN.lock().expect("known trees").insert(name, tree.clone());
+        tree
     }
 
     /// What a container of this image sees.

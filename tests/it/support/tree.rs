@@ -215,8 +215,14 @@ impl Tree {
     }
 
     fn remove(&mut self, path: &str, whole: bool) {
+        if whole {
+            self.0.remove(path);
+        }
         let below = if path == "." { String::new() } else { format!("{path}/") };
-        self.0.retain(|p, _| !(p.starts_with(&below) && p != ".") && (!whole || p != path));
+        let gone = self.0.range(below.clone()..).map(|(p, _)| p).take_while(|p| p.starts_with(&below));
+        for path in gone.filter(|p| *p != ".").cloned().collect::<Vec<_>>() {
+            self.0.remove(&path);
+        }
     }
 
     /// For comparisons across builds: the clock of the host shows in files that a RUN wrote.
