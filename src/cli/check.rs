@@ -1,6 +1,6 @@
 //! `kiln check`, `kiln build --check` and `--call`: what is wrong or odd about a Dockerfile, without building it.
 //!
-//! **Holds.** The JSON form and the exit status are BuildKit's (behaviour §2.6): 1 if anything was found, also if it is
+//! **Holds.** The JSON form and the exit status are BuildKit's (behaviour §2.6): 1 if a rule found anything, also if it is
 //! only a warning. Base images are looked up in the store; a network is not needed, so of images that are not there
 //! nothing is assumed.
 
@@ -166,7 +166,8 @@ fn report(source: &Source, found: &[Diagnostic], format: Format, session: &mut S
             session.console.data(format_args!("{}: {count}", crate::ui::sanitize::text(source.name())))?;
         }
     }
-    Ok(u8::from(!found.is_empty()))
+    // BuildKit knows only rules: what else is worth a word fails nothing.
+    Ok(u8::from(found.iter().any(|warning| warning.code.is_some())))
 }
 
 /// With the page that explains its rule.

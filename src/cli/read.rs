@@ -6,7 +6,7 @@ use crate::base::fs::FsError;
 use crate::base::rooted::Root;
 use crate::context::{IgnoreFile, Matcher};
 use crate::dockerfile::lint::{self, Controls};
-use crate::dockerfile::{self, Diagnostic, Dockerfile, Instruction, Span, ast};
+use crate::dockerfile::{self, Diagnostic, Dockerfile, Instruction, Severity, Span, ast};
 use crate::plan::{ContextName, CopyFrom, CopySource, Plan, Step, StepKind};
 
 use super::failure::{Failure, Kind};
@@ -115,6 +115,19 @@ impl Read {
         });
         words.nth(at).unwrap_or(step.meta.span)
     }
+}
+
+/// Build arguments that no ARG takes: whoever gave them expects an effect.
+pub(super) fn unused_arguments(plan: &Plan) -> Vec<Diagnostic> {
+    let unused = plan.unused_args.iter().map(|(name, meant)| {
+        let message = format!("--build-arg {name} has no effect: no ARG of the Dockerfile takes it");
+        let problem = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
+        match meant {
+            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None => problem,
+        }
+    });
+    unused.collect()
 }
 
 /// A path without `.`, `..` and slashes that change nothing; one that leads out of the context stays inside.

@@ -53,6 +53,7 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
         taken: Vec::new(),
         inherited: BTreeSet::new(),
         assumed: BTreeSet::new(),
+        triggered: BTreeSet::new(),
     };
     planner.created = planner.globals.epoch.unwrap_or(Timestamp::EPOCH);
     planner.run(reach, target)
@@ -81,7 +82,12 @@ fn has_errors(problems: &[Diagnostic]) -> bool {
 
 fn sorted(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     problems.sort_by_key(|p| (p.span, p.severity));
-    problems.dedup();
+    // A trigger that fires in several stages says everything as often.
+    let mut said = BTreeSet::new();
+    problems.retain(|p| {
+        let source = p.source.as_ref().map(|source| source.name().to_owned());
+        said.insert((p.span, p.severity, source, p.message.clone()))
+    });
     problems
 }
 
@@ -205,7 +211,7 @@ pub(super) struct Planner<'a> {
     pub(super) graph: Graph<'a>,
     pub(super) created: Timestamp,
     steps: Vec<Step>,
-    /// Steps by their inputs: a second one that does the same is the same.
+    /// Steps by their inputs, in the order of what they do: a second one that does the same is the same.
     same: BTreeMap<(Vec<StepId>, bool), Vec<StepId>>,
     pub(super) problems: Vec<Diagnostic>,
     /// What the stages take from outside.
@@ -214,6 +220,8 @@ pub(super) struct Planner<'a> {
     pub(super) inherited: BTreeSet<String>,
     /// Images whose config nobody gave.
     assumed: BTreeSet<ImageName>,
+    /// Arguments that ONBUILD triggers declare.
+    pub(super) triggered: BTreeSet<String>,
 }
 
 /// The history that a stage's own instructions made, and the stage below it.
@@ -296,7 +304,7 @@ impl Planner<'_> {
         last: &BTreeMap<usize, StepId>,
     ) -> (StageState, Vec<PlannedHistory>) {
         let node = self.graph.nodes[index].clone();
-        let mut place = Place::new(self, index, triggers.len(), parent, last);
+        let mut place = Place::new(self, index, triggers, parent, last);
         if let Root::Context(ContextName::Named(name)) = &node.root {
             // Its files are a layer like any other, and every layer has an entry.
             let layer = place.state.last;
@@ -354,7 +362,9 @@ impl Planner<'_> {
         let known: BTreeSet<&str> = globals.chain(local.flatten()).map(|item| item.name.as_str()).collect();
         let given = self.options.build_args.keys();
         given
-            .filter(|name| !known.contains(name.as_str()) && !globals::is_predefined(name))
+            .filter(|name| {
+                !known.contains(name.as_str()) && !self.triggered.contains(*name) && !globals::is_predefined(name)
+            })
             .map(|name| {
                 let meant = crate::dockerfile::suggest::nearest(name, known.iter().copied());
                 (name.clone(), meant.map(str::to_owned))
@@ -365,13 +375,15 @@ impl Planner<'_> {
     /// The step that does `kind` to `inputs`: a new one, or one that is there already.
     pub(super) fn step(&mut self, kind: StepKind, inputs: Vec<StepId>, meta: StepMeta) -> StepId {
         let twins = self.same.entry((inputs.clone(), meta.no_cache)).or_default();
-        if let Some(twin) = twins.iter().find(|id| self.steps[id.index()].kind == kind) {
-            return *twin;
+        match twins.binary_search_by(|id| self.steps[id.index()].kind.cmp(&kind)) {
+            Ok(at) => twins[at],
+            Err(at) => {
+                let id = StepId(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
+                twins.insert(at, id);
+                self.steps.push(Step { id, kind, inputs, meta });
+                id
+            }
         }
-        let id = StepId(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
-        twins.push(id);
-        self.steps.push(Step { id, kind, inputs, meta });
-        id
     }
 
     /// The step that `root` stands for: a base, or the end of a stage.

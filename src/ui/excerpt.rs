@@ -81,7 +81,9 @@ fn one(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String 
     let near = |span: Span| source.position(span.start).line.abs_diff(first) <= REACH;
     let (near, far): (Vec<_>, Vec<_>) = diagnostic.labels.iter().partition(|label| near(label.span));
     let window = Window::new(source, std::iter::once(diagnostic.span).chain(near.iter().map(|label| label.span)));
-    if window.text.is_empty() {
+    if diagnostic.span == Span::default() && !source.text().is_empty() {
+        // It is about the command line.
+    } else if window.text.is_empty() {
         let column = source.position(diagnostic.span.start).column;
         group = group.element(Origin::path(sanitize::text(source.name())).line(first).char_column(column));
     } else {

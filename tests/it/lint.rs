@@ -145,3 +145,25 @@ fn warnings_fail_a_check_and_a_strict_build() {
     let lax = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=false", "-t", "x"];
     env.build(&lax, &context).ok().says("StageNameCasing");
 }
+
+#[test]
+fn a_build_argument_without_effect_is_worth_a_word_a_2() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nARG VERSION\n");
+    let args = ["--build-arg=VERSOIN=1", "--build-arg=HTTP_PROXY=p", "--build-arg=VERSION=1", "--target=0"];
+    let told = env.build(&args, &context).ok();
+    told.says("--build-arg VERSOIN has no effect").says("did you mean `VERSION`?");
+    told.never_says("HTTP_PROXY").never_says("VERSION has no").never_says("Dockerfile:1");
+    env.build(&["--target=nope"], &context).fails(1).says("there is no stage `nope`").never_says("Dockerfile:1");
+}
+
+#[test]
+fn a_plan_is_printed_and_nothing_is_built() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch AS a\nCOPY Dockerfile /\nFROM a\nRUN [\"/x\"]\n");
+    let told = env.build(&["--print-plan", "-t", "x"], &context).ok();
+    let want = testdata("plan/printed/plan");
+    let want = fs::read_to_string(&want).expect("the case of this Dockerfile");
+    assert_eq!(told.trim(), want.trim());
+    env.kiln(&["inspect", "x"]).fails(1);
+}

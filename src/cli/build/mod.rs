@@ -30,7 +30,7 @@ use super::args::{BuildArgs, Format, Progress};
 use super::check::{self, Question};
 use super::failure::{Done, Failure, Kind, SUCCESS};
 use super::fetch::Fetched;
-use super::read::{Read, read};
+use super::read::{Read, read, unused_arguments};
 use super::request::{self, BuildRequest, DockerfileFrom};
 use bases::Resolved;
 use interrupt::Interrupts;
@@ -68,11 +68,12 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         session.console.data(format_args!("{}", resolved.plan.to_string().trim_end()))?;
         return Ok(SUCCESS);
     }
-    let (warnings, fatal) = read.warnings(&resolved.plan)?;
+    let (mut warnings, fatal) = read.warnings(&resolved.plan)?;
     if fatal {
         let failure = Failure::diagnostics(&read.dockerfile.source, warnings);
         return Err(failure.note("this Dockerfile asks for warnings to be errors (# check=error=true)"));
     }
+    warnings.extend(unused_arguments(&resolved.plan));
     let (images, resolved) = (&images, &resolved);
     let build = Build { read: &read, request: &request, fetched: &fetched, store: &store, images, resolved, warnings };
     let outcome = match build.run(session)? {

@@ -87,19 +87,19 @@ impl Controls {
 /// Diagnostics that belong to no rule stay.
 pub fn filter(file: &Dockerfile, warnings: Vec<Diagnostic>, controls: &Controls) -> Vec<Diagnostic> {
     let skips = skips(file);
+    let skipped = |at: u32, code: &str| {
+        let (span, names) = skips.get(skips.partition_point(|(span, _)| span.start <= at).checked_sub(1)?)?;
+        Some(at <= span.end && (names.contains(code) || names.contains("all")))
+    };
+    let mut seen = BTreeSet::new();
     let mut kept: Vec<Diagnostic> = Vec::new();
     for warning in warnings {
         let wanted = warning.code.is_none_or(|code| {
-            let at = warning.span.start;
-            let skipped = |(span, names): &(Span, BTreeSet<&str>)| {
-                span.start <= at && at <= span.end && (names.contains(code) || names.contains("all"))
-            };
-            controls.wants(code) && (warning.source.is_some() || !skips.iter().any(skipped))
+            let skipped = warning.source.is_none() && skipped(warning.span.start, code) == Some(true);
+            controls.wants(code) && !skipped
         });
-        let again = |known: &Diagnostic| {
-            (known.code, known.span, &known.message) == (warning.code, warning.span, &warning.message)
-        };
-        if wanted && !kept.iter().any(again) {
+        let source = warning.source.as_ref().map(|source| (source.name().to_owned(), source.text().to_owned()));
+        if wanted && seen.insert((warning.code, warning.span, warning.message.clone(), source)) {
             kept.push(warning);
         }
     }

@@ -73,6 +73,9 @@ impl Place<'_, '_> {
             if value.as_ref().is_some_and(hides) {
                 self.report(lints::hidden_env(&item.name));
             }
+            if self.here.trigger.is_some() {
+                self.planner.triggered.insert(name.to_owned());
+            }
             self.state.scope.set_arg(name, value.as_deref());
             texts.push(match value {
                 Some(value) => format!("{name}={value}"),

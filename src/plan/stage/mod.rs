@@ -11,7 +11,7 @@ mod run;
 use std::collections::BTreeMap;
 
 use crate::dockerfile::expand::expand;
-use crate::dockerfile::{Diagnostic, Escape, Instruction, Severity, Source, Span, Spanned, Statement, Word};
+use crate::dockerfile::{Diagnostic, Escape, Instruction, Source, Span, Spanned, Statement, Word};
 use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 
@@ -73,18 +73,21 @@ impl<'p, 'a> Place<'p, 'a> {
     pub(super) fn new(
         planner: &'p mut Planner<'a>,
         index: usize,
-        triggers: usize,
+        triggers: &[Trigger],
         parent: Option<StageState>,
         last: &'p BTreeMap<usize, StepId>,
     ) -> Self {
         let stage = &planner.dockerfile.stages[index];
         let root = planner.graph.nodes[index].root.clone();
-        let makes_a_step = |s: &&Statement<Instruction>| {
+        let makes_a_step = |s: &Statement<Instruction>| {
             matches!(s.node, Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_))
         };
         let own = match planner.graph.nodes[index].replaced {
             true => 0,
-            false => stage.instructions.iter().filter(makes_a_step).count() + triggers,
+            false => {
+                let statements = stage.instructions.iter().chain(triggers.iter().map(|trigger| &trigger.statement));
+                statements.filter(|statement| makes_a_step(statement)).count()
+            }
         };
         let total = own + usize::from(!matches!(root, Root::Scratch | Root::Stage(_)));
         let here = Here {
@@ -219,9 +222,7 @@ impl<'p, 'a> Place<'p, 'a> {
             Some((source, origin)) => problem.in_source(source).note(format!("this is an ONBUILD trigger of {origin}")),
             None => problem,
         };
-        if problem.severity == Severity::Error || !self.planner.problems.contains(&problem) {
-            self.planner.problems.push(problem);
-        }
+        self.planner.problems.push(problem);
     }
 
     fn error(&mut self, span: Span, message: impl Into<String>) {

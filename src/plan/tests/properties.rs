@@ -1,7 +1,8 @@
 //! What holds for any Dockerfile that the parser accepts.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -110,9 +111,17 @@ fn ten_thousand_stages_take_little_time() {
         .collect();
     let fan: String = (0..10_000).map(|i| format!("FROM scratch AS s{i}\nENV A=1\nRUN a{i}\n")).collect();
     let copies: String = (0..10_000).map(|i| format!("COPY --from=s{i} a b\n")).collect();
-    let started = Instant::now();
+    let started = worked();
     assert_eq!(planned(&chain), 10_001);
     assert_eq!(planned(&(fan + "FROM scratch\n" + &copies)), 20_001);
-    // In a debug build on a busy machine; what it must not be is quadratic.
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    // In a debug build; what it must not be is quadratic.
+    let took = worked() - started;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+/// The processor time of this thread: a busy machine makes no test fail.
+fn worked() -> Duration {
+    let text = crate::base::fs::read_opt(Path::new("/proc/thread-self/schedstat")).expect("readable").expect("there");
+    let text = String::from_utf8(text).expect("ASCII");
+    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds"))
 }
