@@ -48,9 +48,14 @@ impl Worker<'_> {
             tail.push(bytes);
             tell(Message::Event(Event::Output { step: step.id, bytes: bytes.to_vec() }));
         };
+        if spec.network == sandbox::Network::Host && run.network == Network::Default {
+            // Said once a build (S-76).
+            let (what, why) = ("commands use the host's network", "--network none or private keeps them apart");
+            tell(Message::Event(Event::Fallback { what: what.to_owned(), why: why.to_owned() }));
+        }
         let outcome = self.launcher.run(&spec, sandbox::Io::Captured(&mut output), self.stop)?;
         for (what, why) in outcome.fallbacks {
-            tell(Message::Event(Event::Fallback { what, why }));
+            tell(Message::Event(Event::Fallback { what: format!("without {what}"), why }));
         }
         if !outcome.exit.success() {
             return Err(StepError::Exit { exit: outcome.exit, tail: tail.into_bytes() });

@@ -37,6 +37,9 @@ pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let signals =
         Signals::keep().map_err(|e| Failure::new(Kind::Host, format!("keep signals for the command: {e}")))?;
     session.announce_single_id();
+    if let Some(why) = &request.no_network {
+        session.console.labelled("note", &format!("published ports lead in, but nothing leads out: {why}"));
+    }
     let store = session.store()?;
     let _using = store.share()?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
@@ -49,7 +52,7 @@ pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
         session.console.labelled("note", &format!("{what} ({why})"));
     }
     let mut spec = Spec::new(root.rootfs(), argv);
-    fill(&mut spec, args, &request, &image, session)?;
+    fill(&mut spec, args, &request, &image);
     let io = match (args.tty, args.interactive) {
         (true, input) => Io::Terminal { input, signals: &signals },
         (false, input) => Io::Inherit { input, signals: &signals },
@@ -72,30 +75,23 @@ pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
 }
 
 /// What the command finds around it: the image's config, then what was asked for.
-fn fill(
-    spec: &mut Spec,
-    args: &RunArgs,
-    request: &RunRequest,
-    image: &Image,
-    session: &Session<'_>,
-) -> Result<(), Failure> {
+fn fill(spec: &mut Spec, args: &RunArgs, request: &RunRequest, image: &Image) {
     let config = &image.config.config;
     spec.env = request.environment(config);
     let dir = args.workdir.as_deref().unwrap_or(&config.working_dir);
     spec.cwd = PathBuf::from(if dir.is_empty() { "/" } else { dir });
     spec.user = args.user.clone().unwrap_or_else(|| config.user.clone());
     spec.hostname.clone_from(&args.hostname);
-    let names: Vec<_> = request.hosts.iter().map(|(name, address)| (name.clone(), address.to_string())).collect();
-    spec.hosts = Some(hosts(&args.hostname, &names));
-    spec.resolv_conf = match request.network {
-        Network::None => None,
-        _ => Some(session.environment.resolv_conf()?),
-    };
+    let around = &request.around;
+    spec.hosts = Some(hosts(&args.hostname, &around.hosts));
+    spec.resolv_conf = Some(around.resolv_conf.clone()).filter(|_| request.network != Network::None);
     spec.mounts.clone_from(&request.mounts);
     spec.network = request.network;
-    spec.shm_size = request.shm_size;
-    spec.rlimits.clone_from(&request.rlimits);
-    Ok(())
+    spec.publish.clone_from(&request.publish);
+    spec.devices.clone_from(&request.devices);
+    spec.shm_size = around.shm_size;
+    spec.rlimits.clone_from(&around.rlimits);
+    spec.resources.clone_from(&around.resources);
 }
 
 fn never_ran(error: Error) -> Failure {

@@ -83,6 +83,17 @@ impl NetworkHelper {
     }
 }
 
+/// Who would carry a private network's packets here, or what is missing for one.
+pub fn private_network() -> Result<NetworkHelper, String> {
+    let helper = NetworkHelper::find()
+        .ok_or("neither pasta nor slirp4netns is installed (packages passt and slirp4netns)".to_owned())?;
+    match rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(_) => Ok(helper),
+        Err(rustix::io::Errno::NOENT) => Err("there is no /dev/net/tun (modprobe tun)".to_owned()),
+        Err(e) => Err(format!("/dev/net/tun: {} (as root: chmod 666 /dev/net/tun)", io::Error::from(e))),
+    }
+}
+
 fn program(name: &str) -> Option<String> {
     DIRS.iter().map(|dir| format!("{dir}/{name}")).find(|path| Path::new(path).exists())
 }

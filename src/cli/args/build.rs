@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Format;
+use super::{AroundArgs, Format};
 
 const WHAT: &str = "What to build";
 const RUNNING: &str = "Running commands";
@@ -34,14 +34,6 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = RUNNING)]
     pub(in crate::cli) network: NetworkArg,
 
-    /// Add a line to /etc/hosts of every command
-    #[arg(long, value_name = "HOST:IP", help_heading = RUNNING)]
-    pub(in crate::cli) add_host: Vec<String>,
-
-    /// Use this name server instead of the host's
-    #[arg(long, value_name = "IP", help_heading = RUNNING)]
-    pub(in crate::cli) dns: Vec<String>,
-
     /// A file or variable that commands may read through RUN --mount=type=secret
     #[arg(long, value_name = "id=ID[,src=FILE|,env=VAR]", help_heading = RUNNING)]
     pub(in crate::cli) secret: Vec<String>,
@@ -54,18 +46,6 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = RUNNING)]
     pub(in crate::cli) allow: Vec<String>,
 
-    /// Size of /dev/shm [default: 64m]
-    #[arg(long, value_name = "SIZE", help_heading = RUNNING)]
-    pub(in crate::cli) shm_size: Option<String>,
-
-    /// A resource limit of every command, for example nofile=1024:2048
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = RUNNING)]
-    pub(in crate::cli) ulimit: Vec<String>,
-
-    /// Memory that one command may use
-    #[arg(long, short = 'm', value_name = "SIZE", help_heading = RUNNING)]
-    pub(in crate::cli) memory: Option<String>,
-
     /// Steps to run at the same time [default: one per processor]
     #[arg(long, value_name = "N", help_heading = RUNNING)]
     pub(in crate::cli) jobs: Option<usize>,
@@ -73,6 +53,9 @@ pub(in crate::cli) struct BuildArgs {
     /// Give up after this time, for example 90s, 10m or 1h
     #[arg(long, value_name = "DURATION", help_heading = RUNNING)]
     pub(in crate::cli) timeout: Option<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) around: AroundArgs,
 
     /// What to do when a command fails: stop, or open a shell in its files
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, help_heading = RUNNING)]

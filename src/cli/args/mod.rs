@@ -9,12 +9,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod around;
 mod build;
 mod cache;
 mod diff;
 mod images;
 mod run;
 
+pub(super) use around::AroundArgs;
 pub(super) use build::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
 pub(super) use cache::{
     CacheArgs, CacheCommand, CacheLsArgs, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs,

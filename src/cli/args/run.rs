@@ -9,11 +9,11 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::NetworkArg;
+use super::{AroundArgs, NetworkArg};
 
 const COMMAND: &str = "The command";
 const FILES: &str = "Its files";
-const AROUND: &str = "What is around it";
+const AROUND: &str = "Around commands";
 
 /// Arguments of `kiln run`.
 #[derive(Debug, Args)]
@@ -76,29 +76,24 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, alias = "net", value_name = "MODE", value_enum, default_value_t, help_heading = AROUND)]
     pub(in crate::cli) network: NetworkArg,
 
-    /// Add a line to /etc/hosts
-    #[arg(long, value_name = "HOST:IP", help_heading = AROUND)]
-    pub(in crate::cli) add_host: Vec<String>,
+    /// Give the command a network of its own, and lead a port of the host into it
+    #[arg(long, short = 'p', value_name = "[IP:]HOST:INSIDE", help_heading = AROUND)]
+    pub(in crate::cli) publish: Vec<String>,
+
+    /// Show a device of the host inside
+    #[arg(long, value_name = "HOST[:INSIDE]", help_heading = AROUND)]
+    pub(in crate::cli) device: Vec<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) around: AroundArgs,
 
     /// The host name inside
     #[arg(long, value_name = "NAME", default_value = "kiln", help_heading = AROUND)]
     pub(in crate::cli) hostname: String,
 
-    /// Size of /dev/shm
-    #[arg(long, value_name = "SIZE", default_value = "64m", help_heading = AROUND)]
-    pub(in crate::cli) shm_size: String,
-
-    /// A resource limit, for example nofile=1024:2048
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = AROUND)]
-    pub(in crate::cli) ulimit: Vec<String>,
-
     /// Of an image for several platforms, run this one [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = AROUND)]
     pub(in crate::cli) platform: Option<Platform>,
-
-    /// Not known here
-    #[arg(long, short = 'p', hide = true)]
-    pub(in crate::cli) publish: Vec<String>,
 
     /// Not known here
     #[arg(long, short = 'd', hide = true)]

@@ -13,7 +13,7 @@ use crate::cli::read::Read;
 use crate::cli::request::{BuildRequest, Environment, SecretFrom};
 use crate::context::{Dir, DirOptions, IgnoreFile};
 use crate::plan::ContextName;
-use crate::sandbox::{Network, Resources, userns::Standing};
+use crate::sandbox::userns::Standing;
 use crate::store::Store;
 
 /// Steps at once, at the least: most of what commands do is waiting.
@@ -73,6 +73,7 @@ pub(super) fn settings(
         (Some(path), None) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         (None, None) => Path::new("-").to_owned(),
     };
+    let around = &request.around;
     Ok(Settings {
         jobs: request.jobs.unwrap_or(processors.max(MIN_JOBS)),
         compression: request.compression,
@@ -81,12 +82,12 @@ pub(super) fn settings(
         snapshot: None,
         proxies: environment.proxies(),
         git_environment: environment.for_git(),
-        network: Network::Host,
-        resolv_conf: fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default(),
-        hosts: Vec::new(),
-        shm_size: request.shm_size,
-        rlimits: Vec::new(),
-        resources: Resources::default(),
+        network: request.network,
+        resolv_conf: around.resolv_conf.clone(),
+        hosts: around.hosts.clone(),
+        shm_size: around.shm_size,
+        rlimits: around.rlimits.clone(),
+        resources: around.resources.clone(),
         secrets: secrets(request)?,
         ssh: BTreeMap::new(),
         slots: file.to_string_lossy().into_owned(),

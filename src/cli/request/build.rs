@@ -17,8 +17,10 @@ use crate::layer::Compression;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{NamedContext, Network, Options};
+use crate::sandbox;
 
 use super::Environment;
+use super::around::{self, Around};
 use super::output::{self, Output};
 use super::value;
 
@@ -47,8 +49,10 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) insecure_registries: Vec<String>,
     /// How new layers are compressed.
     pub(in crate::cli) compression: Compression,
-    /// Bytes of `/dev/shm`.
-    pub(in crate::cli) shm_size: u64,
+    /// What RUN without a network of its own gets.
+    pub(in crate::cli) network: sandbox::Network,
+    /// Hosts, resolver, limits.
+    pub(in crate::cli) around: Around,
     /// Secrets by id.
     pub(in crate::cli) secrets: BTreeMap<String, SecretFrom>,
     /// Receives the image id.
@@ -71,9 +75,6 @@ impl std::fmt::Debug for SecretFrom {
         f.write_str("SecretFrom")
     }
 }
-
-/// Bytes of `/dev/shm` if nobody says otherwise: what Docker gives.
-const SHM_SIZE: u64 = 64 << 20;
 
 /// Which Dockerfile, read with which options: all that planning needs.
 #[derive(Debug)]
@@ -161,10 +162,6 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
     if args.jobs == Some(0) {
         return Err(Failure::usage("--jobs 0: want at least 1"));
     }
-    let shm_size = match &args.shm_size {
-        Some(text) => value::size(text).map_err(|why| Failure::usage(format!("--shm-size {why}")))?,
-        None => SHM_SIZE,
-    };
     Ok(BuildRequest {
         source,
         directories,
@@ -181,7 +178,11 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         },
         insecure_registries: args.insecure_registry.clone(),
         compression: compression(args)?,
-        shm_size,
+        network: match args.network {
+            NetworkArg::Private => sandbox::Network::Private,
+            _ => sandbox::Network::Host,
+        },
+        around: around::around(&args.around, environment)?,
         secrets: secrets(&args.secret, environment)?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
@@ -190,15 +191,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
 
 /// Options that are parsed, so that their help and their refusal can be read, but whose effect does not exist yet.
 fn refuse_unsupported(args: &BuildArgs) -> Result<(), Failure> {
-    let refused = [
-        (args.network == NetworkArg::Private, "--network private"),
-        (!args.add_host.is_empty(), "--add-host"),
-        (!args.dns.is_empty(), "--dns"),
-        (!args.ssh.is_empty(), "--ssh"),
-        (!args.ulimit.is_empty(), "--ulimit"),
-        (args.memory.is_some(), "--memory"),
-        (args.on_failure == OnFailure::Shell, "--on-failure=shell"),
-    ];
+    let refused = [(!args.ssh.is_empty(), "--ssh"), (args.on_failure == OnFailure::Shell, "--on-failure=shell")];
     match refused.into_iter().find(|(given, _)| *given) {
         Some((_, name)) => Err(Failure::usage(format!("{name} is not supported yet"))),
         None => Ok(()),

@@ -12,6 +12,7 @@ use crate::base::fs;
 
 use super::failure::{Failure, Kind};
 
+mod around;
 mod build;
 mod output;
 mod registry;

@@ -1,15 +1,15 @@
 //! `kiln run`: arguments, environment and env files → a [`RunRequest`].
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
 use crate::cli::args::{NetworkArg, RunArgs};
 use crate::cli::failure::Failure;
 use crate::oci::config::RuntimeConfig;
-use crate::sandbox::{Mount, Network, Rlimit, Source};
+use crate::sandbox::{Device, Mount, Network, Publish, Source, private_network};
 
+use super::around::{self, Around};
 use super::{Environment, value};
 
 /// Where programs are looked for if neither the image nor the command line says.
@@ -24,12 +24,14 @@ pub(in crate::cli) struct RunRequest {
     pub(in crate::cli) mounts: Vec<Mount>,
     /// Which network.
     pub(in crate::cli) network: Network,
-    /// Lines for `/etc/hosts`.
-    pub(in crate::cli) hosts: Vec<(String, IpAddr)>,
-    /// Bytes of `/dev/shm`.
-    pub(in crate::cli) shm_size: u64,
-    /// Resource limits.
-    pub(in crate::cli) rlimits: Vec<Rlimit>,
+    /// Why the network is less than what would have been chosen.
+    pub(in crate::cli) no_network: Option<String>,
+    /// Ports of the host that lead inside.
+    pub(in crate::cli) publish: Vec<Publish>,
+    /// Devices of the host.
+    pub(in crate::cli) devices: Vec<Device>,
+    /// Hosts, resolver, limits.
+    pub(in crate::cli) around: Around,
 }
 
 /// Ok: every option is understood and can be honoured; files of the host that are to be mounted exist.
@@ -60,29 +62,39 @@ pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<R
     if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
         return Err(Failure::usage(format!("--workdir {dir:?}: want a path that begins with /")));
     }
-    let network = match args.network {
-        NetworkArg::Default | NetworkArg::Host => Network::Host,
-        NetworkArg::None => Network::None,
-        NetworkArg::Private => return Err(Failure::usage("--network private is not supported yet")),
-    };
+    let publish = args.publish.iter().map(|p| around::publish(p)).collect::<Result<Vec<_>, _>>()?;
+    let (network, no_network) = network(args.network, !publish.is_empty())?;
     Ok(RunRequest {
         env,
         mounts,
         network,
-        hosts: args.add_host.iter().map(|h| value::host(h)).collect::<Result<_, _>>().map_err(usage("--add-host"))?,
-        shm_size: value::size(&args.shm_size).map_err(usage("--shm-size"))?,
-        rlimits: args.ulimit.iter().map(|l| value::ulimit(l)).collect::<Result<_, _>>().map_err(usage("--ulimit"))?,
+        no_network,
+        publish,
+        devices: args.device.iter().map(|d| around::device(d)).collect::<Result<_, _>>()?,
+        around: around::around(&args.around, environment)?,
+    })
+}
+
+/// Which network; and what is missing for the one that would have been chosen.
+fn network(asked: NetworkArg, publishes: bool) -> Result<(Network, Option<String>), Failure> {
+    Ok(match (asked, publishes) {
+        (NetworkArg::Host, true) => {
+            return Err(Failure::usage("--publish needs a network of the command's own, and --network is host")
+                .hint("with the host's network, what the command listens on is reachable as it is"));
+        }
+        (NetworkArg::Default, true) => match private_network() {
+            Ok(_) => (Network::Private, None),
+            Err(why) => (Network::None, Some(why)),
+        },
+        (NetworkArg::Default | NetworkArg::Host, _) => (Network::Host, None),
+        (NetworkArg::None, _) => (Network::None, None),
+        (NetworkArg::Private, _) => (Network::Private, None),
     })
 }
 
 /// Options that people know from elsewhere: each is answered with what there is instead.
 fn refuse(args: &RunArgs) -> Result<(), Failure> {
     let refused = [
-        (
-            !args.publish.is_empty(),
-            "--publish is not supported yet",
-            "a run uses the host's network: what it listens on is reachable as it is",
-        ),
         (
             args.detach,
             "--detach is not supported: there is no daemon to leave a run to",
@@ -374,11 +386,10 @@ mod tests {
     #[test]
     fn what_docker_has_and_a_run_has_not_is_answered_by_name() {
         for (line, want) in [
-            (&["-p", "80:80"][..], "--publish"),
-            (&["-d"], "--detach"),
+            (&["-d"][..], "--detach"),
+            (&["-p", "80:80", "--network", "host"], "--publish"),
             (&["--name", "x"], "--name"),
             (&["--privileged"], "--privileged"),
-            (&["--network", "private"], "--network private"),
             (&["-w", "rel"], "--workdir"),
             (&["-e", "=x"], "--env"),
             (&["--env-file", "/nonexistent"], "--env-file"),

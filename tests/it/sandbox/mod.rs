@@ -3,6 +3,7 @@
 
 mod confinement;
 mod escape;
+mod flags;
 mod lifecycle;
 mod mounts;
 mod network;

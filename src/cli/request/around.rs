@@ -1,0 +1,251 @@
+//! What is around a command: hosts, resolver, limits, published ports.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::cli::args::AroundArgs;
+use crate::cli::failure::Failure;
+use crate::sandbox::{Device, Publish, Resources, Rlimit};
+
+use super::{Environment, value};
+
+/// As understood.
+#[derive(Debug)]
+pub(in crate::cli) struct Around {
+    /// Lines for `/etc/hosts`: name and address.
+    pub(in crate::cli) hosts: Vec<(String, String)>,
+    /// `/etc/resolv.conf`.
+    pub(in crate::cli) resolv_conf: Vec<u8>,
+    /// Bytes of `/dev/shm`.
+    pub(in crate::cli) shm_size: u64,
+    /// Resource limits.
+    pub(in crate::cli) rlimits: Vec<Rlimit>,
+    /// Limits kept by control groups.
+    pub(in crate::cli) resources: Resources,
+}
+
+/// Ok: every option is understood.
+pub(super) fn around(args: &AroundArgs, environment: &Environment) -> Result<Around, Failure> {
+    let usage = |option: &'static str| move |why: String| Failure::usage(format!("{option} {why}"));
+    let hosts = args.add_host.iter().map(|text| value::host(text).map(|(name, ip)| (name, ip.to_string())));
+    Ok(Around {
+        hosts: hosts.collect::<Result<_, _>>().map_err(usage("--add-host"))?,
+        resolv_conf: resolv_conf(args, environment)?,
+        shm_size: value::size(&args.shm_size).map_err(usage("--shm-size"))?,
+        rlimits: args.ulimit.iter().map(|l| value::ulimit(l)).collect::<Result<_, _>>().map_err(usage("--ulimit"))?,
+        resources: resources(args)?,
+    })
+}
+
+/// The host's, with what was asked for in place of what it says about that.
+fn resolv_conf(args: &AroundArgs, environment: &Environment) -> Result<Vec<u8>, Failure> {
+    for server in &args.dns {
+        if server.parse::<IpAddr>().is_err() {
+            return Err(Failure::usage(format!("--dns {server:?} is not an IP address")));
+        }
+    }
+    for (option, words) in [("--dns-search", &args.dns_search), ("--dns-option", &args.dns_option)] {
+        if let Some(word) = words.iter().find(|word| word.is_empty() || word.contains(char::is_whitespace)) {
+            return Err(Failure::usage(format!("{option} {word:?}: want one word")));
+        }
+    }
+    let host = environment.resolv_conf()?;
+    let text = String::from_utf8_lossy(&host);
+    let replaced = |line: &str| match line.split_whitespace().next() {
+        Some("nameserver") => !args.dns.is_empty(),
+        Some("search" | "domain") => !args.dns_search.is_empty(),
+        Some("options") => !args.dns_option.is_empty(),
+        _ => false,
+    };
+    if ![&args.dns, &args.dns_search, &args.dns_option].iter().any(|given| !given.is_empty()) {
+        return Ok(host);
+    }
+    let mut lines: Vec<String> = args.dns.iter().map(|server| format!("nameserver {server}")).collect();
+    lines.extend(text.lines().filter(|line| !replaced(line)).map(str::to_owned));
+    for (keyword, words) in [("search", &args.dns_search), ("options", &args.dns_option)] {
+        if !words.is_empty() {
+            lines.push(format!("{keyword} {}", words.join(" ")));
+        }
+    }
+    lines.push(String::new());
+    Ok(lines.join("\n").into_bytes())
+}
+
+fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
+    let size = |option: &str, text: &Option<String>| match text {
+        Some(text) => value::size(text).map(Some).map_err(|why| Failure::usage(format!("{option} {why}"))),
+        None => Ok(None),
+    };
+    let memory = size("--memory", &args.memory)?;
+    let memory_swap = match args.memory_swap.as_deref() {
+        Some("-1") => Some(-1),
+        _ => size("--memory-swap", &args.memory_swap)?.map(|swap| i64::try_from(swap).unwrap_or(i64::MAX)),
+    };
+    match (memory, memory_swap.and_then(|swap| u64::try_from(swap).ok())) {
+        (None, Some(_)) => return Err(Failure::usage("--memory-swap needs --memory")),
+        (Some(memory), Some(swap)) if swap < memory => {
+            return Err(Failure::usage("--memory-swap is memory and swap together: it cannot be less than --memory"));
+        }
+        _ => {}
+    }
+    let mut quota = args.cpu_quota;
+    if let Some(text) = &args.cpus {
+        if quota.is_some() || args.cpu_period.is_some() {
+            return Err(Failure::usage("--cpus and --cpu-quota or --cpu-period contradict each other"));
+        }
+        let cpus = text.parse::<f64>().ok().filter(|cpus| cpus.is_finite() && *cpus >= 0.01 && *cpus <= 65_536.0);
+        let cpus = cpus.ok_or_else(|| Failure::usage(format!("--cpus {text:?}: want a number, for example 1.5")))?;
+        quota = Some((cpus * 100_000.0).round() as u64);
+    }
+    for (option, list) in [("--cpuset-cpus", &args.cpuset_cpus), ("--cpuset-mems", &args.cpuset_mems)] {
+        if list.as_ref().is_some_and(|list| !is_list(list)) {
+            return Err(Failure::usage(format!("{option} {list:?}: want numbers and ranges, for example 0-3,5")));
+        }
+    }
+    Ok(Resources {
+        memory,
+        memory_swap,
+        cpu_quota: quota,
+        cpu_period: args.cpu_period,
+        cpu_shares: args.cpu_shares,
+        cpuset_cpus: args.cpuset_cpus.clone(),
+        cpuset_mems: args.cpuset_mems.clone(),
+        pids: args.pids_limit,
+    })
+}
+
+fn is_list(text: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.len() < 6 && text.bytes().all(|b| b.is_ascii_digit());
+    text.split(',').all(|part| part.split_once('-').map_or(number(part), |(a, b)| number(a) && number(b)))
+}
+
+/// `[IP:][HOST:]INSIDE[/tcp]`; without a host port, the same one.
+pub(super) fn publish(text: &str) -> Result<Publish, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("--publish {text:?}: {why}"));
+    let form = "want [IP:][HOST:]INSIDE, for example 8080:80";
+    let bare = match text.rsplit_once('/') {
+        None | Some((_, "tcp")) => text.strip_suffix("/tcp").unwrap_or(text),
+        Some(_) => return Err(wrong("only TCP can be published")),
+    };
+    let port = |text: &str| match text.parse::<u16>() {
+        Ok(0) | Err(_) if text.contains('-') => Err(wrong("ranges are not supported: give each port by itself")),
+        Ok(0) | Err(_) => Err(wrong(form)),
+        Ok(port) => Ok(port),
+    };
+    let (rest, inside) = match bare.rsplit_once(':') {
+        Some((rest, inside)) => (Some(rest), port(inside)?),
+        None => (None, port(bare)?),
+    };
+    let (address, outside) = match rest {
+        None => (None, inside),
+        Some(rest) => match rest.rsplit_once(':') {
+            Some((address, "")) => (Some(address), inside),
+            Some((address, outside)) => (Some(address), port(outside)?),
+            None => (None, port(rest)?),
+        },
+    };
+    let address = match address {
+        None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Some(text) => {
+            let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+            bare.parse().map_err(|_| wrong(form))?
+        }
+    };
+    Ok(Publish { host: SocketAddr::new(address, outside), port: inside })
+}
+
+/// `HOST[:INSIDE[:rwm]]`, both below `/dev`.
+pub(super) fn device(text: &str) -> Result<Device, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
+    let mut fields = text.split(':');
+    let host = fields.next().unwrap_or_default();
+    let inside = fields.next().unwrap_or(host);
+    if !matches!(fields.next(), None | Some("rwm")) || fields.next().is_some() {
+        return Err(wrong("want HOST[:INSIDE]; what may be done with it is what its mode says"));
+    }
+    if !host.starts_with('/') {
+        return Err(wrong("want a path that begins with /"));
+    }
+    match inside.strip_prefix("/dev/") {
+        Some(name) if !name.is_empty() && !name.split('/').any(|part| matches!(part, "" | "." | "..")) => {
+            Ok(Device { host: host.into(), name: name.into(), required: true })
+        }
+        _ => Err(wrong("inside it must lie below /dev")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_are_read_as_docker_reads_them() {
+        let read = |text: &str| publish(text).map(|p| format!("{} {}", p.host, p.port)).map_err(|f| f.message);
+        assert_eq!(read("8080:80").unwrap(), "0.0.0.0:8080 80");
+        assert_eq!(read("80").unwrap(), "0.0.0.0:80 80");
+        assert_eq!(read("127.0.0.1:8080:80/tcp").unwrap(), "127.0.0.1:8080 80");
+        assert_eq!(read("[::1]:8080:80").unwrap(), "[::1]:8080 80");
+        assert_eq!(read("127.0.0.1::80").unwrap(), "127.0.0.1:80 80");
+        for wrong in ["", "x", "0:80", "80:0", "1:2:3:4", "80:80/udp", "8000-8010:80", "99999:1"] {
+            assert!(read(wrong).unwrap_err().starts_with("--publish"), "{wrong}");
+        }
+        assert!(read("8000-8010:80").unwrap_err().contains("ranges"));
+    }
+
+    #[test]
+    fn devices_stay_below_dev() {
+        let read = |text: &str| device(text).map(|d| (d.host.display().to_string(), d.name.display().to_string()));
+        assert_eq!(read("/dev/fuse").unwrap(), ("/dev/fuse".to_owned(), "fuse".to_owned()));
+        assert_eq!(read("/dev/a/b:/dev/c:rwm").unwrap(), ("/dev/a/b".to_owned(), "c".to_owned()));
+        for wrong in ["fuse", "/dev/x:/etc/x", "/dev/x:/dev/../etc/x", "/dev/x:/dev/", "/dev/x:/dev/y:r", ""] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_are_checked_before_anything_happens_o24_o25() {
+        let read = |change: &dyn Fn(&mut AroundArgs)| {
+            let mut args = AroundArgs { shm_size: "64m".to_owned(), ..AroundArgs::default() };
+            change(&mut args);
+            around(&args, &Environment::of(0, &[])).map_err(|f| f.message)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let all = read(&|a| {
+            a.memory = some("1g");
+            a.memory_swap = some("-1");
+            a.cpus = some("1.5");
+            a.cpuset_cpus = some("0-1,3");
+            a.pids_limit = Some(9);
+        });
+        let resources = all.unwrap().resources;
+        assert_eq!((resources.memory, resources.memory_swap), (Some(1 << 30), Some(-1)));
+        assert_eq!((resources.cpu_quota, resources.pids), (Some(150_000), Some(9)));
+        for (change, want) in [
+            (&(|a: &mut AroundArgs| a.memory = some("x")) as &dyn Fn(&mut AroundArgs), "--memory"),
+            (&|a| a.memory_swap = some("1g"), "--memory-swap needs"),
+            (&|a| (a.memory, a.memory_swap) = (some("2g"), some("1g")), "--memory-swap is"),
+            (&|a| a.cpus = some("0"), "--cpus"),
+            (&|a| (a.cpus, a.cpu_quota) = (some("1"), Some(1)), "--cpus and"),
+            (&|a| a.cpuset_cpus = some("0;1"), "--cpuset-cpus"),
+            (&|a| a.dns = vec!["example.org".to_owned()], "--dns"),
+            (&|a| a.dns_search = vec!["a b".to_owned()], "--dns-search"),
+            (&|a| a.add_host = vec!["x".to_owned()], "--add-host"),
+            (&|a| a.ulimit = vec!["x=1".to_owned()], "--ulimit"),
+            (&|a| a.shm_size = "x".to_owned(), "--shm-size"),
+        ] {
+            let message = read(change).expect_err(want);
+            assert!(message.starts_with(want), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_resolver_asked_for_replaces_the_hosts() {
+        let mut args = AroundArgs { shm_size: "64m".to_owned(), ..AroundArgs::default() };
+        args.dns = vec!["192.0.2.7".to_owned()];
+        args.dns_search = vec!["a.example".to_owned(), "b.example".to_owned()];
+        let text = resolv_conf(&args, &Environment::of(0, &[])).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("nameserver 192.0.2.7\n"), "{text}");
+        assert_eq!(text.matches("nameserver").count(), 1, "{text}");
+        assert!(text.ends_with("search a.example b.example\n"), "{text}");
+    }
+}

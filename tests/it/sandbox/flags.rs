@@ -1,0 +1,103 @@
+//! What options of `kiln build` and `kiln run` put around a command.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::support::TestEnv;
+
+#[test]
+fn hosts_resolver_and_limits_reach_every_command_and_no_layer() {
+    // O-20, O-23, O-24, O-30, R-6, R-16
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(
+        "
+-- Dockerfile --
+FROM busybox
+RUN grep example /etc/hosts; cat /etc/resolv.conf; ulimit -n; df -k /dev/shm | tail -1
+",
+    );
+    let around = [
+        "--add-host",
+        "one.example:192.0.2.1",
+        "--add-host",
+        "six.example=[2001:db8::1]",
+        "--dns",
+        "192.0.2.53",
+        "--dns-search",
+        "corp.example",
+        "--ulimit",
+        "nofile=77:99",
+        "--shm-size",
+        "1m",
+        "-t",
+        "app",
+    ];
+    let done = env.build(&around, &context).ok();
+    for line in ["192.0.2.1\tone.example", "2001:db8::1\tsix.example", "nameserver 192.0.2.53", "search corp.example"] {
+        done.says(line);
+    }
+    done.says("| 77");
+    done.says("1024");
+    let tree = env.image("app").tree();
+    assert!(!tree.to_string().contains("resolv.conf"), "{tree}");
+    // Not part of the key (R-16).
+    env.build(&["-t", "app"], &context).ok().says("CACHED [2/2]");
+    let run = ["run", "--add-host", "a.example:192.0.2.9", "--dns", "192.0.2.53", "--ulimit", "nofile=66", "busybox"];
+    let script = ["sh", "-c", "grep -c a.example /etc/hosts; grep -c 192.0.2.53 /etc/resolv.conf; ulimit -n"];
+    let out = env.kiln(&[&run[..], &script[..]].concat()).ok();
+    assert_eq!(out.stdout, "1\n1\n66\n");
+}
+
+#[test]
+fn limits_that_need_control_groups_hold_or_are_told() {
+    // O-25, R-16, S-79
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN cat /proc/self/cgroup; true\n");
+    let done = env.build(&["--memory", "64m", "--cpus", "0.5", "--pids-limit", "50"], &context).ok();
+    let said = &done.stderr;
+    for what in ["the memory limit", "the CPU limit", "the limit of processes"] {
+        if said.contains(&format!("without {what}")) {
+            assert!(said.contains("cgroup"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_published_port_reaches_a_server_in_a_network_of_its_own() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let publish = format!("127.0.0.1:{port}:8080");
+    let serve = "mkdir -p /w && echo served > /w/index.html && exec httpd -f -p 8080 -h /w";
+    let mut run = env.kiln(&["run", "--network", "none", "-p", &publish, "busybox", "sh", "-c", serve]).spawn();
+    let began = Instant::now();
+    let answer = loop {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody answers");
+        std::thread::sleep(Duration::from_millis(20));
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+        let mut answer = String::new();
+        if stream.read_to_string(&mut answer).is_ok() && !answer.is_empty() {
+            break answer;
+        }
+    };
+    assert!(answer.contains("served"), "{answer}");
+    let told = std::process::Command::new("kill").arg(run.id().to_string()).status();
+    assert!(told.unwrap().success());
+    run.wait().unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
+}
+
+#[test]
+fn a_device_appears_when_it_is_asked_for() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let look = ["busybox", "sh", "-c", "ls /dev | grep -c mem0; head -c 3 /dev/mem0 | wc -c"];
+    let out = env.kiln(&[&["run", "--device", "/dev/zero:/dev/mem0"][..], &look[..]].concat()).ok();
+    assert_eq!(out.stdout, "1\n3\n");
+    env.kiln(&["run", "--device", "/dev/nosuch", "busybox", "true"]).fails(3).says("/dev/nosuch");
+    env.kiln(&["run", "--device", "/etc/passwd:/dev/x", "busybox", "true"]).fails(125).says("is not a device");
+}
