@@ -199,11 +199,7 @@ impl<'s> Reader<'s> {
         let body = &self.source.text()[start..line.start + line.text.len()];
         let start = start + body.len() - body.trim_start().len();
         let body = body.trim();
-        if body.is_empty() {
-            comments.clear();
-        } else {
-            comments.push(Word::new(body, Span::new(start, start + body.len())));
-        }
+        comments.push(Word::new(body, Span::new(start, start + body.len())));
     }
 
     /// Joins the physical lines of one instruction, the first of which is neither blank nor a comment.
