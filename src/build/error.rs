@@ -24,7 +24,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// The build took longer than it was given.
-    #[error("the build took longer than {}", seconds(*.0))]
+    #[error("the build took longer than {0:?}")]
     TimedOut(std::time::Duration),
     /// Another step's failure stopped this one; that failure is the one reported.
     #[error("stopped")]
@@ -116,8 +116,4 @@ fn ended(exit: crate::sandbox::Exit) -> String {
         crate::sandbox::Exit::Code(code) => format!("exited with status {code}"),
         crate::sandbox::Exit::Signal(signal) => format!("was killed by signal {signal} (status {})", exit.code()),
     }
-}
-
-fn seconds(duration: std::time::Duration) -> String {
-    format!("{} s", duration.as_secs())
 }

@@ -33,7 +33,7 @@ impl From<Image> for BaseImage {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Neither the store nor its registry has it.
-    #[error("base image {name} is not in the store{}", asked.as_ref().map_or("".to_owned(), |e| format!("; {e}")))]
+    #[error("base image {name} {}", not_there(asked.as_deref()))]
     NotFound {
         /// As people write it.
         name: String,
@@ -66,6 +66,17 @@ pub enum ImageError {
         /// Why.
         source: Box<crate::store::Error>,
     },
+}
+
+/// Where an image was looked for.
+fn not_there(asked: Option<&crate::registry::Error>) -> String {
+    match asked {
+        Some(crate::registry::Error::NotFound { host, .. }) => {
+            format!("not found: neither the store nor {host} has it")
+        }
+        Some(error) => format!("is not in the store; {error}"),
+        None => "is not in the store".to_owned(),
+    }
 }
 
 /// Where base images come from.

@@ -35,7 +35,7 @@ impl Session<'_> {
         }
         let store = self.store()?;
         let scratch = store.scratch()?;
-        let cache = store.root().join("fetched");
+        let cache = store.fetched_dir();
         let environment = self.environment.for_git();
         let way = Way { proxies: self.environment.proxies(), env: &environment, ..Way::new(&cache, scratch.path()) };
         if let Some(remote) = request.origin.clone() {

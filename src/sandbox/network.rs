@@ -107,15 +107,25 @@ pub(super) fn is_made_by_warden(spec: &Spec) -> bool {
     }
 }
 
-/// Those who stay while the command runs.
+/// Those who stay while the command runs, and the pipe whose end tells one to finish.
 #[derive(Debug, Default)]
-pub(super) struct Helpers(Vec<Pid>);
+pub(super) struct Helpers(Vec<(Pid, Option<io::PipeWriter>)>);
 
 impl Drop for Helpers {
     fn drop(&mut self) {
-        for pid in &self.0 {
+        for (pid, go) in &mut self.0 {
+            let ended = |options| rustix::process::waitid(rustix::process::WaitId::Pid(*pid), options);
+            if go.take().is_some() {
+                let began = Instant::now();
+                while began.elapsed() < publish::GRACE * 2 {
+                    match ended(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT) {
+                        Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                        _ => break,
+                    }
+                }
+            }
             let _ = rustix::process::kill_process(*pid, Signal::KILL);
-            let _ = rustix::process::waitid(rustix::process::WaitId::Pid(*pid), WaitIdOptions::EXITED);
+            let _ = ended(WaitIdOptions::EXITED);
         }
     }
 }
@@ -136,18 +146,19 @@ pub(super) fn enter(spec: &mut Spec) -> Step<Helpers> {
     let carrier = match carrier {
         Some(helper) => {
             let child = start_carrier(helper)?;
-            helpers.0.push(child.pid);
+            helpers.0.push((child.pid, None));
             Some((helper, child))
         }
         None => None,
     };
     let forwarder = if listeners.is_empty() { None } else { Some(start(|go| publish::forward(listeners, go))?) };
-    helpers.0.extend(forwarder.as_ref().map(|child| child.pid));
 
     sys::unshare(UnshareFlags::NEWNET).doing(|| "make a network namespace".to_owned())?;
     sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;
     if let Some(mut child) = forwarder {
-        child.go.write_all(b"g").doing(|| "start the port forwarder".to_owned())?;
+        let started = child.go.write_all(b"g");
+        helpers.0.push((child.pid, Some(child.go)));
+        started.doing(|| "start the port forwarder".to_owned())?;
     }
     if let Some((helper, mut child)) = carrier {
         child.go.write_all(b"g").doing(|| format!("start {}", helper.name()))?;

@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::LinkNameSpaceType;
@@ -15,8 +16,10 @@ use rustix::thread::LinkNameSpaceType;
 use super::problem::{Doing, Problem, Step};
 use super::spec::Publish;
 
-/// Connections that one port carries at once; more wait.
+/// Connections that are carried at once; more wait.
 const LIMIT: usize = 256;
+/// How long the last bytes of a command that has ended may take to arrive.
+pub(super) const GRACE: Duration = Duration::from_millis(200);
 
 /// Takes every port of the host that is asked for. Ok: what connects to them waits for [`forward`].
 pub(super) fn listen(publish: &[Publish]) -> Step<Vec<(TcpListener, u16)>> {
@@ -37,16 +40,23 @@ pub(super) fn listen(publish: &[Publish]) -> Step<Vec<(TcpListener, u16)>> {
         .collect()
 }
 
-/// The forwarder's whole life: waits for the word, moves into the parent's network, carries connections.
+/// The forwarder's whole life: waits for the word, moves into the parent's network, carries connections until the
+/// parent closes its end, and what is still under way for a moment longer.
 pub(super) fn forward(listeners: Vec<(TcpListener, u16)>, mut go: io::PipeReader) -> i32 {
     if go.read_exact(&mut [0]).is_err() || move_into_parents_network().is_err() {
         return 1;
     }
-    std::thread::scope(|scope| {
-        for (listener, port) in &listeners {
-            scope.spawn(move || carry(listener, *port));
-        }
-    });
+    let open = Arc::new(());
+    for (listener, port) in listeners {
+        let open = open.clone();
+        std::thread::spawn(move || carry(&listener, port, &open));
+    }
+    let ports = Arc::strong_count(&open);
+    let _ = go.read(&mut [0]);
+    let began = Instant::now();
+    while Arc::strong_count(&open) > ports && began.elapsed() < GRACE {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     0
 }
 
@@ -60,18 +70,17 @@ fn move_into_parents_network() -> Step<()> {
 }
 
 /// Every connection to one port.
-fn carry(listener: &TcpListener, port: u16) {
-    let running = std::sync::Arc::new(());
+fn carry(listener: &TcpListener, port: u16, open: &Arc<()>) {
     loop {
         let Ok((outer, _)) = listener.accept() else {
             // Out of descriptors, most likely: others must end first.
             std::thread::sleep(Duration::from_millis(20));
             continue;
         };
-        while std::sync::Arc::strong_count(&running) > LIMIT {
+        while Arc::strong_count(open) > LIMIT {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let held = running.clone();
+        let held = open.clone();
         let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
             let _held = held;
             let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -19,7 +19,7 @@ use super::problem::{Doing, Step};
 use super::spec::{Exit, Spec};
 use super::sys::{self, Fork};
 use super::wire::{Inbox, Wire};
-use super::{init, launch, network};
+use super::{cgroup, init, launch, network};
 use crate::base::fs;
 
 /// Runs one command as [`Spec`] says; the exit code matters to nobody.
@@ -61,11 +61,17 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     } else {
         None
     };
+    let mut fallbacks = Vec::new();
+    let groups = cgroup::Groups::enter(&orders.spec.resources, &mut fallbacks);
+    for (what, why) in fallbacks {
+        wire.send(&Message::Fallback(what, why)).doing(|| "speak to kiln".to_owned())?;
+    }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned())?;
     let pid = match sys::fork().doing(|| "fork".to_owned())? {
         Fork::Child => init::run(&orders.spec, orders.terminal, wire),
         Fork::Parent(pid) => pid,
     };
+    groups.leave();
     drop(orders);
     // Only the command and its children may hold the output open.
     let null = null().doing(|| "open /dev/null".to_owned())?;

@@ -71,27 +71,16 @@ impl Store {
     /// anything else (a fifo, `/dev/stdout`) was written to.
     pub fn export_file(
         &self,
-        target: &Descriptor,
+        image: &Descriptor,
         names: &[Reference],
         archive: Archive,
         path: &Path,
     ) -> Result<(), Error> {
-        let special = std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir());
-        if special {
-            let file = std::fs::OpenOptions::new().write(true).open(path);
-            let mut file = file.map_err(|e| FsError::new("open", path, e))?;
-            return self.export(target, names, archive, path, &mut file);
-        }
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        let mut draft = Draft::new(dir)?;
-        let mut buffered = io::BufWriter::with_capacity(1 << 18, &mut draft);
-        self.export(target, names, archive, path, &mut buffered)?;
+        let mut target = Target::open(path)?;
+        let mut buffered = io::BufWriter::with_capacity(1 << 18, &mut target);
+        self.export(image, names, archive, path, &mut buffered)?;
         drop(buffered);
-        draft.publish(path, 0o644)?;
-        Ok(())
+        Ok(target.finish(path, 0o644)?)
     }
 
     /// Adds an image under all its names to the image layout at `dir`, made if missing.
@@ -166,6 +155,54 @@ impl Store {
         let layers: Vec<String> = manifest.layers.iter().map(path).collect();
         let list = json!([{ "Config": path(&manifest.config), "RepoTags": tags, "Layers": layers }]);
         Ok(list.to_string().into_bytes())
+    }
+}
+
+/// Where an archive is written.
+#[derive(Debug)]
+pub enum Target {
+    /// A regular file, which appears whole under its name.
+    Draft(Draft),
+    /// A fifo, a device: written to as it is.
+    Special(std::fs::File),
+}
+
+impl Target {
+    /// Ok: what is written goes to `path`, or will be there after [`Target::finish`].
+    pub fn open(path: &Path) -> Result<Self, FsError> {
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            let file = std::fs::OpenOptions::new().write(true).open(path);
+            return file.map(Self::Special).map_err(|e| FsError::new("open", path, e));
+        }
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        Draft::new(dir).map(Self::Draft)
+    }
+
+    /// Ok: `path` has all of it; a regular file that was there was replaced at once.
+    pub fn finish(self, path: &Path, mode: u32) -> Result<(), FsError> {
+        match self {
+            Self::Draft(draft) => draft.publish(path, mode),
+            Self::Special(_) => Ok(()),
+        }
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Draft(draft) => draft.write(buf),
+            Self::Special(file) => file.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Draft(draft) => draft.flush(),
+            Self::Special(file) => file.flush(),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::{Error, Store};
 pub struct Policy {
     /// Unnamed images.
     pub unnamed: bool,
-    /// The cache of named images: their records, their unpacked layers, stat indexes.
+    /// The cache of named images: their records, their unpacked layers, stat indexes, downloads.
     pub named_cache: bool,
     /// Cache mounts.
     pub mounts: bool,
@@ -37,7 +37,7 @@ pub struct Sweep {
     pub images: Vec<BlobDigest>,
     /// Records of steps.
     pub records: Vec<PathBuf>,
-    /// Stat indexes and the like.
+    /// Stat indexes, downloads and the like.
     pub notes: Vec<PathBuf>,
     /// Unpacked layers.
     pub unpacked: Vec<PathBuf>,
@@ -248,11 +248,11 @@ impl Store {
         for image in &sweep.images {
             self.forget(*image)?;
         }
-        for file in sweep.records.iter().chain(&sweep.notes) {
+        for file in &sweep.records {
             fs::remove_file(file)?;
         }
         let scratch = self.scratch()?;
-        let directories = sweep.unpacked.iter().chain(sweep.mounts.iter().map(|mount| &mount.path));
+        let directories = sweep.unpacked.iter().chain(&sweep.notes).chain(sweep.mounts.iter().map(|mount| &mount.path));
         for (number, dir) in directories.enumerate() {
             match fs::rename(dir, &scratch.path().join(number.to_string())) {
                 Err(e) if !e.is_not_found() => return Err(e.into()),

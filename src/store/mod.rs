@@ -14,6 +14,7 @@
 //! ├── cache/slots/…               last record per slot, to explain misses
 //! ├── layers/<diff-id>/{fs,tree}  unpacked layers; derivable from blobs
 //! ├── context/<id>                stat index per context directory
+//! ├── fetched/                    what ADD and remote contexts downloaded
 //! ├── mounts/<hash>/<n>/          cache mounts
 //! ├── lock                        shared while building, exclusive for gc
 //! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
@@ -35,7 +36,7 @@ mod scratch;
 mod survey;
 mod tags;
 
-pub use archive::Archive;
+pub use archive::{Archive, Target};
 pub use blobs::BlobDraft;
 pub use error::Error;
 pub use gc::{Policy, Sweep, plan};

@@ -24,6 +24,7 @@ const OUR_NAMES: &[&str] = &[
     "blobs",
     "cache",
     "context",
+    "fetched",
     "index.json",
     "layers",
     "lock",

@@ -83,7 +83,7 @@ pub struct Survey {
     pub steps: Vec<Step>,
     /// Unpacked layers.
     pub unpacked: BTreeMap<DiffId, Unpacked>,
-    /// Stat indexes of context directories, and what explains misses.
+    /// Stat indexes of context directories, what explains misses, downloads.
     pub notes: Vec<Kept>,
     /// Cache mounts.
     pub mounts: Vec<Instance>,
@@ -136,9 +136,12 @@ impl Store {
                 survey.unpacked.insert(layer, unpacked);
             }
         }
-        for dir in [self.contexts_dir(), self.slots_dir()] {
+        for dir in [self.contexts_dir(), self.slots_dir(), self.fetched_dir()] {
             for name in fs::list(&dir)? {
-                survey.notes.extend(look(&dir.join(name))?);
+                let path = dir.join(name);
+                if let Some(kept) = look(&path)? {
+                    survey.notes.push(Kept { bytes: usage(&path)?, ..kept });
+                }
             }
         }
         Ok(survey)

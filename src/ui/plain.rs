@@ -12,7 +12,7 @@
 //!
 //! **Order.** Each line is written whole and at once, so that a CI log is never behind and lines never mix.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ pub struct Plain<W> {
     log_limit: Option<u64>,
     plan: Option<Arc<Plan>>,
     logs: BTreeMap<StepId, Log>,
+    started: BTreeSet<StepId>,
 }
 
 #[derive(Default)]
@@ -42,7 +43,7 @@ struct Log {
 impl<W: Write> Plain<W> {
     /// Writes to `out`. `log_limit`: bytes of output shown of each step.
     pub fn new(out: W, log_limit: Option<u64>) -> Self {
-        Self { out, log_limit, plan: None, logs: BTreeMap::new() }
+        Self { out, log_limit, plan: None, logs: BTreeMap::new(), started: BTreeSet::new() }
     }
 
     fn name(&self, id: StepId) -> &str {
@@ -90,6 +91,7 @@ impl<W: Write> Observer for Plain<W> {
                 self.line(&format!("{tag} fetching {}", step::size(*bytes)));
             }
             Event::Started { step: id, why } => {
+                self.started.insert(*id);
                 let name = self.name(*id);
                 let text =
                     format!("{}\n{} why: {}", step::title(name), step::tag(name), sanitize::text(&why.to_string()));
@@ -107,6 +109,10 @@ impl<W: Write> Observer for Plain<W> {
             }
             Event::Failed(id) => {
                 self.end_of_output(*id);
+                // Its key could not be made.
+                if !self.started.contains(id) {
+                    self.line(&step::title(self.name(*id)));
+                }
                 self.line(&format!("{} FAILED", step::tag(self.name(*id))));
             }
             Event::Fallback { what, why } => {

@@ -15,6 +15,7 @@ mod config;
 mod copy;
 mod coverage;
 mod dockerfile;
+mod errors;
 mod harness;
 mod images;
 mod layers;

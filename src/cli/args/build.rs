@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{AroundArgs, Format};
+use super::{AroundArgs, DockerArgs, Format};
 
 const WHAT: &str = "What to build";
 const RUNNING: &str = "Running commands";
@@ -21,6 +21,9 @@ pub(in crate::cli) struct BuildArgs {
 
     #[command(flatten)]
     pub(in crate::cli) source: SourceArgs,
+
+    #[command(flatten)]
+    pub(in crate::cli) docker: DockerArgs,
 
     /// Build for this platform [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = WHAT)]

@@ -13,6 +13,7 @@ mod around;
 mod build;
 mod cache;
 mod diff;
+mod docker;
 mod images;
 mod run;
 
@@ -23,6 +24,7 @@ pub(super) use cache::{
     MountsRmArgs, PruneArgs,
 };
 pub(super) use diff::DiffArgs;
+pub(super) use docker::DockerArgs;
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
 };

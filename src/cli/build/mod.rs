@@ -113,6 +113,8 @@ impl Build<'_> {
             let mut recorded = Recorder::default();
             let mut tried = self.build(&contexts, &settings, &cancel, &mut recorded);
             if matches!(tried, Err(Error::Cold)) {
+                // What was read to look must not be read again inside.
+                save(&contexts)?;
                 match session.as_root() {
                     Ok(code) => return Ok(Ended::Inside(code.unwrap_or(SUCCESS))),
                     Err(refused) => self.without_commands(refused)?,
@@ -167,12 +169,17 @@ impl Build<'_> {
     }
 
     fn done(&self, built: Result<Outcome, Error>, contexts: &BTreeMap<ContextName, Context>) -> Result<Ended, Failure> {
-        for context in contexts.values() {
-            context.tree.save().map_err(|e| Failure::from_error(Kind::Host, &e))?;
-        }
+        // What was read of the contexts is remembered for the next build, also if this one failed.
+        let saved = save(contexts);
         match built {
-            Ok(outcome) => Ok(Ended::Here(Box::new(outcome))),
-            Err(error) => Err(Failure::of_build(&error, &self.resolved.plan, &self.read.dockerfile)),
+            Ok(outcome) => {
+                saved?;
+                Ok(Ended::Here(Box::new(outcome)))
+            }
+            Err(error) => {
+                let (read, plan) = (&self.read.dockerfile, &self.resolved.plan);
+                Err(Failure::of_build(&error, plan, read, &self.request.source.context))
+            }
         }
     }
 
@@ -190,6 +197,14 @@ impl Build<'_> {
             session.console.message(&text);
         }
     }
+}
+
+/// Keeps for the next build, or the process inside, what this one learnt of its contexts' files.
+fn save(contexts: &BTreeMap<ContextName, Context>) -> Result<(), Failure> {
+    for context in contexts.values() {
+        context.tree.save().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+    }
+    Ok(())
 }
 
 /// Tells the build as `--progress` says.

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use crate::base::fs::FsError;
 use crate::base::publish;
-use crate::build::Outcome;
+use crate::build::{Outcome, Rootfs, RootfsError};
 use crate::cli::Session;
 use crate::cli::args::Progress;
 use crate::cli::failure::Failure;
-use crate::cli::request::{BuildRequest, Destination, Form};
-use crate::store::{Archive, Store};
+use crate::cli::failure::Kind;
+use crate::cli::request::{BuildRequest, Destination, Form, Output};
+use crate::store::{Archive, Store, Target};
 
 /// A file that says which image was built must not speak of an earlier one if this build fails (O-54).
 pub(super) fn forget_old(request: &BuildRequest) -> Result<(), Failure> {
@@ -30,22 +31,7 @@ pub(super) fn deliver(
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
     for output in &request.outputs {
-        match (&output.form, &output.dest) {
-            (Form::OciArchive, Destination::Path(path)) => {
-                store.export_file(&outcome.manifest, &request.tags, Archive::Oci, path)?;
-            }
-            (Form::OciArchive, Destination::Stdout) => {
-                if session.console.out_is_terminal() {
-                    return Err(Failure::usage("an archive is not for a terminal").hint("name a file with dest=FILE"));
-                }
-                let name = Path::new("standard output");
-                store.export(&outcome.manifest, &request.tags, Archive::Oci, name, session.console.raw())?;
-            }
-            (Form::OciLayout, Destination::Path(dir)) => {
-                store.export_layout(&outcome.manifest, &request.tags, dir)?;
-            }
-            (Form::OciLayout, Destination::Stdout) => unreachable!("refused when the options were read"),
-        }
+        write(store, request, outcome, output, session)?;
     }
     store.tag(&request.tags, &outcome.manifest)?;
     if let Some(path) = &request.iidfile {
@@ -71,6 +57,57 @@ pub(super) fn deliver(
     Ok(())
 }
 
+/// Writes one output. Ok: it is there whole.
+fn write(
+    store: &Store,
+    request: &BuildRequest,
+    outcome: &Outcome,
+    output: &Output,
+    session: &mut Session<'_>,
+) -> Result<(), Failure> {
+    let image = &outcome.manifest;
+    let archive = match output.form {
+        Form::DockerArchive => Archive::Docker,
+        _ => Archive::Oci,
+    };
+    let stdout = Path::new("standard output");
+    match (output.form, &output.dest) {
+        (_, Destination::Stdout) if session.console.out_is_terminal() => {
+            return Err(Failure::usage("an archive is not for a terminal").hint("name a file with dest=FILE"));
+        }
+        (Form::OciArchive | Form::DockerArchive, Destination::Path(path)) => {
+            store.export_file(image, &request.tags, archive, path)?;
+        }
+        (Form::OciArchive | Form::DockerArchive, Destination::Stdout) => {
+            store.export(image, &request.tags, archive, stdout, session.console.raw())?;
+        }
+        (Form::OciLayout, Destination::Path(dir)) => store.export_layout(image, &request.tags, dir)?,
+        (Form::RootfsTar, Destination::Path(path)) => {
+            let rootfs = Rootfs::open(store, image)?;
+            let mut target = Target::open(path)?;
+            rootfs.write_tar(std::io::BufWriter::with_capacity(1 << 18, &mut target), path)?;
+            target.finish(path, 0o644)?;
+        }
+        (Form::RootfsTar, Destination::Stdout) => {
+            drop(Rootfs::open(store, image)?.write_tar(std::io::stdout().lock(), stdout)?);
+        }
+        (Form::RootfsDir, Destination::Path(dir)) => {
+            let skipped = Rootfs::open(store, image)?.write_dir(dir)?;
+            if let Some(first) = skipped.devices.first() {
+                let text =
+                    format!("{} devices were left out of {}, first {first}", skipped.devices.len(), dir.display());
+                session.console.labelled("warning", &text);
+            }
+            if skipped.setuid > 0 {
+                let text = format!("{} files lost their setuid or setgid bit: they are yours now", skipped.setuid);
+                session.console.labelled("note", &text);
+            }
+        }
+        (Form::OciLayout | Form::RootfsDir, Destination::Stdout) => unreachable!("refused when the options were read"),
+    }
+    Ok(())
+}
+
 /// What `--metadata-file` says, in BuildKit's words (O-55).
 fn metadata(request: &BuildRequest, outcome: &Outcome) -> String {
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
@@ -83,4 +120,14 @@ fn metadata(request: &BuildRequest, outcome: &Outcome) -> String {
         value["image.name"] = names.join(",").into();
     }
     format!("{value:#}\n")
+}
+
+impl From<RootfsError> for Failure {
+    fn from(error: RootfsError) -> Self {
+        match error {
+            RootfsError::Fs(error) => error.into(),
+            RootfsError::Store(error) => error.into(),
+            other => Self::from_error(Kind::Build, &other),
+        }
+    }
 }

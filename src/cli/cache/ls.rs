@@ -99,7 +99,7 @@ fn rows(survey: &Survey, whole: bool) -> Vec<Row> {
     }
     if let Some(used) = survey.notes.iter().map(|note| note.used).max() {
         let bytes = survey.notes.iter().map(|note| note.bytes).sum();
-        rows.push(plain("index", format!("{} files", survey.notes.len()), bytes, Some(used)));
+        rows.push(plain("other", format!("{} files", survey.notes.len()), bytes, Some(used)));
     }
     rows.sort_by_key(|row| row.used);
     rows

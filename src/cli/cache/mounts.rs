@@ -12,7 +12,6 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::base::fs::{self, FsError};
-use crate::base::publish::Draft;
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 use crate::cli::args::{
@@ -21,7 +20,7 @@ use crate::cli::args::{
 use crate::cli::failure::{Done, Failure, SUCCESS};
 use crate::cli::{Session, table};
 use crate::layer::{self, Compression, Entry, Form, LayerWriter, Limits, MergedTree, Meta, RelPath, WriteOptions};
-use crate::store::{Claimed, Instance, Store, mount_name};
+use crate::store::{Claimed, Instance, Store, Target, mount_name};
 
 const DATA: &[u8] = b"data";
 const ID: &[u8] = b"id";
@@ -97,11 +96,10 @@ fn export(args: &MountsExportArgs, store: &Store, session: &mut Session<'_>) -> 
     instances.sort_by_key(|i| mount_name(&i.id));
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => {
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut draft = Draft::new(dir)?;
-            let out = io::BufWriter::with_capacity(1 << 18, &mut draft);
+            let mut target = Target::open(path)?;
+            let out = io::BufWriter::with_capacity(1 << 18, &mut target);
             drop(write_all(&instances, store, out, path, session)?);
-            draft.publish(path, 0o644)?;
+            target.finish(path, 0o644)?;
         }
         None if session.console.out_is_terminal() => {
             return Err(Failure::usage("an archive is not for a terminal").hint("name a file with -o FILE"));

@@ -62,7 +62,7 @@ fn report(args: &PruneArgs, sweep: &Sweep, left: u64, session: &mut Session<'_>)
         ("steps", "cached step", sweep.records.len()),
         ("unpackedLayers", "unpacked layer", sweep.unpacked.len()),
         ("mounts", "cache mount", sweep.mounts.len()),
-        ("indexes", "stat index", sweep.notes.len()),
+        ("others", "other file", sweep.notes.len()),
         ("blobs", "blob", sweep.blobs.len()),
     ];
     if args.format == Format::Json {
@@ -72,11 +72,7 @@ fn report(args: &PruneArgs, sweep: &Sweep, left: u64, session: &mut Session<'_>)
     }
     let mut said: Vec<String> = Vec::new();
     for (_, noun, n) in counts.iter().filter(|(_, _, n)| *n > 0) {
-        let plural = match (*n, noun.ends_with('x')) {
-            (1, _) => "",
-            (_, true) => "es",
-            _ => "s",
-        };
+        let plural = if *n == 1 { "" } else { "s" };
         said.push(format!("{n} {noun}{plural}"));
     }
     let what = if said.is_empty() { "nothing".to_owned() } else { said.join(", ") };

@@ -1,10 +1,14 @@
 //! A failed build in words: which instruction, what it said, what would help.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
-use crate::build::{Error, StepError};
-use crate::dockerfile::{Diagnostic, Dockerfile};
-use crate::plan::Plan;
+use crate::base::fs;
+use crate::build::{Error, StepError, copy};
+use crate::context;
+use crate::dockerfile::suggest::nearest;
+use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span};
+use crate::plan::{ContextName, CopyFrom, Plan, StepId, StepKind};
 use crate::sandbox::userns::single_id_reason;
 use crate::ui::lines::Lines;
 
@@ -16,8 +20,8 @@ use super::{Failure, Kind, chain};
 const LAST_LINES: usize = 20;
 
 impl Failure {
-    /// Why `plan`, made from `dockerfile`, has no image.
-    pub(in crate::cli) fn of_build(error: &Error, plan: &Plan, dockerfile: &Dockerfile) -> Self {
+    /// Why `plan`, made from `dockerfile` for the context at `context`, has no image.
+    pub(in crate::cli) fn of_build(error: &Error, plan: &Plan, dockerfile: &Dockerfile, context: &Path) -> Self {
         let (step, source) = match error {
             Error::Step { step, source, .. } => (*step, source),
             Error::Cancelled | Error::Stopped => return Self::new(Kind::Interrupted, "interrupted"),
@@ -27,6 +31,18 @@ impl Failure {
         let meta = &plan.step(step).meta;
         let (kind, message) = describe(source);
         let mut diagnostic = Diagnostic::error(meta.span, message);
+        if let (Some((path, excluded)), StepKind::Copy(copy)) = (missing(source), &plan.step(step).kind) {
+            diagnostic.span = word(&dockerfile.source, meta.span, path);
+            let (place, here) = match &copy.from {
+                CopyFrom::Context(ContextName::Main) => ("in the context".to_owned(), true),
+                CopyFrom::Context(ContextName::Named(name)) => (format!("in the context {name}"), false),
+                CopyFrom::Step(from) => (format!("in {}", stage_of(plan, *from)), false),
+            };
+            diagnostic.message = format!("{path} not found {place}");
+            if let Some(name) = similar(path, context).filter(|_| here && !excluded) {
+                diagnostic = diagnostic.hint(format!("did you mean {name}?"));
+            }
+        }
         for hint in hints(source) {
             diagnostic = diagnostic.hint(hint);
         }
@@ -60,10 +76,17 @@ fn hints(error: &StepError) -> Vec<String> {
         StepError::Image(e) => bases::describe(e).2,
         StepError::Mount { hint, .. } => hint.clone(),
         StepError::Copy(e) => e.hint(),
-        StepError::Exit { exit, .. } => status_hint(exit.code()).map(str::to_owned),
-        other => host_fault(other).map(str::to_owned),
+        StepError::Exit { exit, tail } => {
+            let full = b"No space left on device";
+            match tail.windows(full.len()).any(|bytes| bytes == full) {
+                true => Some(format!("what a command writes is kept in the store; {}", super::FREE_SPACE)),
+                false => status_hint(exit.code()).map(str::to_owned),
+            }
+        }
+        _ => None,
     };
-    let mut hints: Vec<String> = hint.into_iter().collect();
+    let host = || host_fault(error).map(str::to_owned);
+    let mut hints: Vec<String> = hint.or_else(host).into_iter().collect();
     // A chown or setgroups in the command may be what failed: nothing can belong to anybody else here.
     if matches!(error, StepError::Exit { .. })
         && let Some(reason) = single_id_reason()
@@ -71,6 +94,53 @@ fn hints(error: &StepError) -> Vec<String> {
         hints.push(format!("if it changes owners or groups: only one user id is available here: {reason}"));
     }
     hints
+}
+
+/// The source that a COPY or ADD did not find, and whether an ignore rule hides it.
+fn missing(error: &StepError) -> Option<(&str, bool)> {
+    let StepError::Copy(error) = error else { return None };
+    match &**error {
+        copy::Error::Source(context::Error::NotFound { path, excluded }) => {
+            Some((str::from_utf8(path).ok()?, excluded.is_some()))
+        }
+        _ => None,
+    }
+}
+
+/// Where `text` is written in the instruction at `span`; all of it if it is not, because a variable stands for it.
+fn word(source: &Source, span: Span, text: &str) -> Span {
+    let instruction = source.text().get(span.start as usize..span.end as usize).unwrap_or_default();
+    let ends = |c: Option<char>| c.is_none_or(|c| c.is_whitespace() || "\",[]".contains(c));
+    let found = instruction
+        .match_indices(text)
+        .map(|(at, _)| at)
+        .find(|&at| ends(instruction[..at].chars().next_back()) && ends(instruction[at + text.len()..].chars().next()));
+    match found {
+        Some(at) => {
+            let start = span.start + at as u32;
+            Span { start, end: start + text.len() as u32 }
+        }
+        None => span,
+    }
+}
+
+/// A file beside where `path` would be that is called much like it.
+fn similar(path: &str, context: &Path) -> Option<String> {
+    let path = Path::new(path.trim_start_matches('/').trim_end_matches('/'));
+    let (dir, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let names: Vec<String> =
+        fs::list(&context.join(dir)).ok()?.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    let near = nearest(name, names.iter().map(String::as_str))?;
+    Some(dir.join(near).display().to_string())
+}
+
+/// What the stage is called that `step` belongs to.
+fn stage_of(plan: &Plan, step: StepId) -> String {
+    let index = plan.step(step).meta.stage;
+    match plan.stages.iter().find(|stage| stage.index == index).and_then(|stage| stage.name.as_ref()) {
+        Some(name) => format!("stage {name}"),
+        None => format!("stage {index}"),
+    }
 }
 
 /// What a command's status usually means.

@@ -16,7 +16,7 @@ use crate::ui::console::{Console, Lost};
 use crate::ui::{excerpt, sanitize};
 
 /// What helps when there is no space left.
-const FREE_SPACE: &str = "free some space, or choose another place with --root";
+const FREE_SPACE: &str = "free some space, or choose another place for the store with --root or KILN_ROOT";
 
 /// What helps where nothing can be written.
 pub(super) const ELSEWHERE: &str = "choose another place with --root or KILN_ROOT";
@@ -190,10 +190,10 @@ impl Failure {
 
 /// `error: its source: the source's source`; a source that the message above already quotes is not repeated.
 pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut text = plain(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = plain(&cause.to_string());
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
@@ -201,6 +201,17 @@ pub(super) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Without the numbers that the standard library adds to the system's answers.
+fn plain(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        plain.push_str(rest.strip_prefix(')').unwrap_or(rest));
+    }
+    plain
 }
 
 impl From<Lost> for Failure {
@@ -256,6 +267,13 @@ mod tests {
         let cause = std::io::Error::other("no space");
         let error = FsError::new("write", std::path::Path::new("/x"), cause);
         assert_eq!(chain(&error), "write /x: no space");
+    }
+
+    #[test]
+    fn a_message_has_words_and_no_numbers_of_the_system() {
+        let error = std::io::Error::from_raw_os_error(28);
+        assert_eq!(chain(&error), "No space left on device");
+        assert_eq!(plain("a (os error 2): b (os error 13)"), "a: b");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::sandbox;
 
 use super::Environment;
 use super::around::{self, Around};
+use super::docker;
 use super::output::{self, Output};
 use super::value;
 
@@ -118,6 +119,7 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 
 /// Ok: every option is understood and can be honoured.
 pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Result<BuildRequest, Failure> {
+    docker::answer(&args.docker)?;
     refuse_unsupported(args)?;
     let mut source = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
     let options = &mut source.options;

@@ -14,13 +14,14 @@ use super::failure::{Failure, Kind};
 
 mod around;
 mod build;
+mod docker;
 mod output;
 mod registry;
 mod run;
 mod value;
 
 pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, build, check};
-pub(super) use output::{Destination, Form};
+pub(super) use output::{Destination, Form, Output};
 pub(super) use run::{RunRequest, command_line, run};
 
 pub(super) use value::size;

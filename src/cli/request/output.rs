@@ -22,6 +22,18 @@ pub(in crate::cli) enum Form {
     OciArchive,
     /// `type=oci-layout`, or `type=oci,tar=false`: an OCI layout directory.
     OciLayout,
+    /// `type=docker`: an OCI archive that `docker load` takes.
+    DockerArchive,
+    /// `type=tar`: the file system in one tar file.
+    RootfsTar,
+    /// `type=local`: the file system as files.
+    RootfsDir,
+}
+
+impl Form {
+    fn is_directory(self) -> bool {
+        matches!(self, Form::OciLayout | Form::RootfsDir)
+    }
 }
 
 /// Where a result is written.
@@ -37,9 +49,11 @@ pub(in crate::cli) enum Destination {
 pub(super) fn parse(text: &str) -> Result<Output, Failure> {
     let wrong = |why: String| Failure::usage(format!("--output {why}"));
     // `-o DIR` and `-o -` are short for type=local and type=tar (O-64, O-65).
-    if !text.contains('=') {
-        let kind = if text == "-" { "tar" } else { "local" };
-        return Err(unsupported(kind));
+    if text == "-" {
+        return Ok(Output { form: Form::RootfsTar, dest: Destination::Stdout });
+    }
+    if !text.contains('=') && !text.is_empty() {
+        return Ok(Output { form: Form::RootfsDir, dest: Destination::Path(PathBuf::from(text)) });
     }
     let (mut kind, mut dest, mut tar) = (None, None, true);
     for (key, value) in value::fields(text).map_err(wrong)? {
@@ -56,15 +70,26 @@ pub(super) fn parse(text: &str) -> Result<Output, Failure> {
     let form = match kind.as_deref() {
         Some("oci") if tar => Form::OciArchive,
         Some("oci" | "oci-layout") => Form::OciLayout,
-        Some(other @ ("local" | "tar" | "docker" | "image" | "registry")) => return Err(unsupported(other)),
-        Some(other) => return Err(wrong(format!("{text:?}: {other:?} is not a type: want oci or oci-layout"))),
+        Some("docker") if dest.is_none() => {
+            return Err(wrong(format!("{text:?}: there is no daemon to load it into; name a file with dest=FILE")));
+        }
+        Some("docker") if tar => Form::DockerArchive,
+        Some("docker") => return Err(wrong(format!("{text:?}: a Docker archive is a tar, want type=oci-layout"))),
+        Some("tar") if tar => Form::RootfsTar,
+        Some("local" | "tar") => Form::RootfsDir,
+        Some(other @ ("image" | "registry")) => return Err(unsupported(other)),
+        Some(other) => {
+            return Err(wrong(format!(
+                "{text:?}: {other:?} is not a type: want oci, oci-layout, docker, tar or local"
+            )));
+        }
         None => return Err(wrong(format!("{text:?}: the type is missing"))),
     };
     let dest = match (dest.as_deref(), form) {
-        (Some("-"), Form::OciArchive) => Destination::Stdout,
-        (Some("-"), Form::OciLayout) => {
+        (Some("-"), form) if form.is_directory() => {
             return Err(wrong(format!("{text:?}: a directory cannot go to standard output")));
         }
+        (Some("-"), _) => Destination::Stdout,
         (Some(path), _) if !path.is_empty() => Destination::Path(PathBuf::from(path)),
         _ => return Err(wrong(format!("{text:?}: dest is missing"))),
     };
@@ -73,7 +98,7 @@ pub(super) fn parse(text: &str) -> Result<Output, Failure> {
 
 fn unsupported(kind: &str) -> Failure {
     Failure::usage(format!("--output type={kind} is not supported yet"))
-        .hint("write an OCI archive (type=oci,dest=FILE.tar) or layout (type=oci-layout,dest=DIR)")
+        .hint("every image is in kiln's store under its names; write an archive with type=oci,dest=FILE.tar for others")
 }
 
 #[cfg(test)]
@@ -89,13 +114,20 @@ mod tests {
             ("type=oci,tar=false,dest=d", output(Form::OciLayout, "d")),
             ("type=oci,dest=-", Ok(Output { form: Form::OciArchive, dest: Destination::Stdout })),
             ("type=oci-layout,dest=-", Err("a directory cannot go to standard output")),
+            ("type=docker,dest=a.tar", output(Form::DockerArchive, "a.tar")),
+            ("type=docker", Err("there is no daemon to load it into")),
+            ("type=tar,dest=a.tar", output(Form::RootfsTar, "a.tar")),
+            ("type=local,dest=d", output(Form::RootfsDir, "d")),
+            ("out", output(Form::RootfsDir, "out")),
+            ("-", Ok(Output { form: Form::RootfsTar, dest: Destination::Stdout })),
+            ("type=local,dest=-", Err("a directory cannot go to standard output")),
+            ("", Err("a field is empty")),
             ("type=oci", Err("dest is missing")),
             ("type=oci,dest=", Err("dest is missing")),
             ("dest=x", Err("the type is missing")),
             ("type=zip,dest=x", Err("\"zip\" is not a type")),
-            ("type=local,dest=x", Err("type=local is not supported yet")),
-            ("out", Err("type=local is not supported yet")),
-            ("-", Err("type=tar is not supported yet")),
+            ("type=image,name=x", Err("name is not supported yet")),
+            ("type=registry", Err("type=registry is not supported yet")),
             ("type=oci,dest=x,annotation.a=b", Err("the attribute annotation.a is not supported yet")),
             ("type=oci,dest=x,tar=maybe", Err("tar is true or false")),
         ] {

@@ -5,6 +5,7 @@ mod confinement;
 mod escape;
 mod flags;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod network;
 mod rungs;

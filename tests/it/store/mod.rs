@@ -2,5 +2,6 @@
 
 mod import;
 mod mounts;
+mod outputs;
 mod prune;
 mod robust;

@@ -1,0 +1,216 @@
+//! The files in a directory of the caller's.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::{Links, Rootfs, RootfsError};
+use crate::base::fs::FsError;
+use crate::base::time::Timestamp;
+use crate::layer::{Kind, RelPath};
+
+/// What a directory of the caller's cannot have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Devices.
+    pub devices: Vec<String>,
+    /// How many files lost their setuid or setgid bit.
+    pub setuid: usize,
+}
+
+const SETUID: u32 = 0o6000;
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Rootfs {
+    /// Writes everything into `dest`, made if missing. Ok: what the image has is there; files that were there are
+    /// replaced, others stay. A link that was there is replaced, never followed.
+    pub fn write_dir(&self, dest: &Path) -> Result<Skipped, RootfsError> {
+        std::fs::create_dir_all(dest).map_err(|e| FsError::new("create directory", dest, e))?;
+        let open = rustix::fs::open(dest, DIRECTORY - OFlags::NOFOLLOW, Mode::empty());
+        let root = open.map_err(|e| FsError::new("open", dest, e))?;
+        let mut place = Place { dest, stack: vec![(RelPath::root(), root)] };
+        let mut skipped = Skipped::default();
+        let mut links = Links::default();
+        let mut dirs = Vec::new();
+        for found in self.merged.iter().filter(|found| !found.path().is_root()) {
+            let (path, meta) = (found.path(), found.meta());
+            let mode = Mode::from_raw_mode(meta.mode & 0o7777 & !SETUID);
+            if let Some(first) = links.first(&found) {
+                place.link(path, first)?;
+                continue;
+            }
+            match found.kind() {
+                Kind::Dir => {
+                    place.dir(path)?;
+                    dirs.push((path, mode, meta.mtime));
+                    continue;
+                }
+                Kind::File { .. } => {
+                    let mut from = self.content(&found)?;
+                    place.file(path, &mut from, mode)?;
+                    skipped.setuid += usize::from(meta.mode & SETUID != 0);
+                }
+                Kind::Symlink { target } => place.symlink(path, target)?,
+                Kind::Fifo => place.fifo(path, mode)?,
+                Kind::Char { .. } | Kind::Block { .. } => {
+                    skipped.devices.push(path.to_string());
+                    continue;
+                }
+                Kind::Hardlink { .. } | Kind::Whiteout | Kind::Opaque => continue,
+            }
+            place.time(path, meta.mtime)?;
+        }
+        // Writing into a directory touches it, and one without write permission could not be written into.
+        for (path, mode, mtime) in dirs.into_iter().rev() {
+            place.seal(path, mode, mtime)?;
+        }
+        Ok(skipped)
+    }
+}
+
+/// Where the walk is: the directories on the way to the last entry, open.
+struct Place<'a> {
+    dest: &'a Path,
+    stack: Vec<(RelPath, OwnedFd)>,
+}
+
+impl Place<'_> {
+    fn shown(&self, path: &RelPath) -> PathBuf {
+        self.dest.join(path.as_os_str())
+    }
+
+    fn wrap(&self, operation: &'static str, path: &RelPath) -> impl Fn(Errno) -> RootfsError + use<> {
+        let path = self.shown(path);
+        move |e| FsError::new(operation, &path, e).into()
+    }
+
+    /// The directory that `path` is in, open. Entries come in order: it is one of those on the way here.
+    fn parent(&mut self, path: &RelPath) -> Result<&OwnedFd, RootfsError> {
+        let parent = path.parent().unwrap_or_default();
+        while self.stack.len() > 1 && self.stack.last().is_some_and(|(dir, _)| !parent.is_within(dir)) {
+            self.stack.pop();
+        }
+        let mut todo = Vec::new();
+        let mut at = parent;
+        while self.stack.last().is_some_and(|(dir, _)| *dir != at) {
+            todo.push(at.clone());
+            at = at.parent().unwrap_or_default();
+        }
+        for dir in todo.into_iter().rev() {
+            let above = self.stack.last().map(|(_, fd)| fd.as_fd());
+            let above = above.unwrap_or(rustix::fs::CWD);
+            let fd = rustix::fs::openat(above, OsStr::from_bytes(dir.name()), DIRECTORY, Mode::empty());
+            let fd = fd.map_err(self.wrap("open", &dir))?;
+            self.stack.push((dir, fd));
+        }
+        Ok(&self.stack.last().expect("the root of the walk is never left").1)
+    }
+
+    fn dir(&mut self, path: &RelPath) -> Result<(), RootfsError> {
+        let (make, remove) = (self.wrap("create directory", path), self.wrap("replace", path));
+        let name = OsStr::from_bytes(path.name());
+        let above = self.parent(path)?;
+        match rustix::fs::mkdirat(above, name, Mode::RWXU) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW).map_err(&make)?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    // Closed to us from an earlier export: opened up, and sealed again at the end.
+                    let open = Mode::from_raw_mode(stat.st_mode) | Mode::RWXU;
+                    return rustix::fs::chmodat(above, name, open, AtFlags::empty()).map_err(make);
+                }
+                rustix::fs::unlinkat(above, name, AtFlags::empty()).map_err(remove)?;
+                rustix::fs::mkdirat(above, name, Mode::RWXU).map_err(make)
+            }
+            Err(e) => Err(make(e)),
+        }
+    }
+
+    /// Makes something under a name of its own with `make`, then gives it the name it is to have.
+    fn put(
+        &mut self,
+        path: &RelPath,
+        make: impl FnOnce(&OwnedFd, &OsStr) -> Result<(), io::Error>,
+    ) -> Result<(), RootfsError> {
+        let shown = self.shown(path);
+        let name = OsStr::from_bytes(path.name());
+        let temporary = OsString::from(format!(".kiln-{}", std::process::id()));
+        let above = self.parent(path)?;
+        // Left by one that was killed and had our number.
+        let _ = rustix::fs::unlinkat(above, &temporary, AtFlags::empty());
+        let made =
+            make(above, &temporary).map_err(|e| RootfsError::from(FsError::new("create", &shown, e))).and_then(|()| {
+                match rustix::fs::renameat(above, &temporary, above, name) {
+                    Ok(()) => Ok(()),
+                    Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => {
+                        Err(RootfsError::Occupied { path: shown.clone() })
+                    }
+                    Err(e) => Err(FsError::new("create", &shown, e).into()),
+                }
+            });
+        // Two names of one file: the rename did nothing and both are there.
+        let _ = rustix::fs::unlinkat(above, &temporary, AtFlags::empty());
+        made
+    }
+
+    fn file(&mut self, path: &RelPath, from: &mut File, mode: Mode) -> Result<(), RootfsError> {
+        self.put(path, |above, name| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut to = File::from(rustix::fs::openat(above, name, flags, Mode::RUSR | Mode::WUSR)?);
+            io::copy(from, &mut to)?;
+            Ok(rustix::fs::fchmod(&to, mode)?)
+        })
+    }
+
+    fn symlink(&mut self, path: &RelPath, target: &[u8]) -> Result<(), RootfsError> {
+        self.put(path, |above, name| Ok(rustix::fs::symlinkat(OsStr::from_bytes(target), above, name)?))
+    }
+
+    fn fifo(&mut self, path: &RelPath, mode: Mode) -> Result<(), RootfsError> {
+        self.put(path, |above, name| Ok(rustix::fs::mknodat(above, name, FileType::Fifo, mode, 0)?))
+    }
+
+    fn link(&mut self, path: &RelPath, first: &RelPath) -> Result<(), RootfsError> {
+        let root = self.stack[0].1.try_clone().map_err(|e| FsError::new("open", self.dest, e))?;
+        let shown = self.shown(path);
+        // Its directory was made by this walk, so nothing on the way is a link; opened name by name all the same.
+        let mut dir = root;
+        let above = first.parent().unwrap_or_default();
+        for name in above.components() {
+            let next = rustix::fs::openat(&dir, OsStr::from_bytes(name), DIRECTORY, Mode::empty());
+            dir = next.map_err(|e| FsError::new("open", &shown, e))?;
+        }
+        let source = OsStr::from_bytes(first.name());
+        self.put(path, |above, name| Ok(rustix::fs::linkat(&dir, source, above, name, AtFlags::empty())?))
+    }
+
+    fn time(&mut self, path: &RelPath, mtime: Timestamp) -> Result<(), RootfsError> {
+        let failed = self.wrap("set time of", path);
+        let above = self.parent(path)?;
+        let name = OsStr::from_bytes(path.name());
+        match rustix::fs::utimensat(above, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW) {
+            // A time that this file system cannot hold (S-43).
+            Err(Errno::INVAL | Errno::RANGE | Errno::OVERFLOW) | Ok(()) => Ok(()),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    fn seal(&mut self, path: &RelPath, mode: Mode, mtime: Timestamp) -> Result<(), RootfsError> {
+        self.stack.truncate(1);
+        self.time(path, mtime)?;
+        let failed = self.wrap("set mode of", path);
+        let above = self.parent(path)?;
+        rustix::fs::chmodat(above, OsStr::from_bytes(path.name()), mode, AtFlags::empty()).map_err(failed)
+    }
+}
+
+fn times(mtime: Timestamp) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) };
+    Timestamps { last_access: time, last_modification: time }
+}

@@ -1,0 +1,329 @@
+//! Limits of memory, CPU and processes.
+//!
+//! **Holds.** One control group a run, in whichever hierarchy (version 1 or 2) has the controller. The warden enters it,
+//! forks the command's first process, which thereby is in it, and leaves again; the group is removed when the command
+//! has ended, and one that a killed kiln left is removed by the next run.
+//! **Not here.** A limit that cannot be set is no error: it is done without, and the reason is told (R-16).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::spec::Resources;
+use super::system::Fallbacks;
+use crate::base::fs;
+
+/// What would help whoever may not make control groups.
+const DELEGATE: &str = "run kiln as root, or where systemd delegates control groups: systemd-run --user --scope -p \
+                        Delegate=yes kiln …";
+
+/// One value of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Setting {
+    controller: &'static str,
+    /// What it is called when it cannot be had.
+    what: &'static str,
+    /// File and value under version 1.
+    v1: Vec<(&'static str, String)>,
+    /// File and value under version 2.
+    v2: Vec<(&'static str, String)>,
+}
+
+/// What `resources` asks for, in both dialects.
+fn settings(resources: &Resources) -> Vec<Setting> {
+    let mut out = Vec::new();
+    let mut add = |controller, what, v1: Vec<_>, v2: Vec<_>| out.push(Setting { controller, what, v1, v2 });
+    if let Some(memory) = resources.memory {
+        add(
+            "memory",
+            "the memory limit",
+            vec![("memory.limit_in_bytes", memory.to_string())],
+            vec![("memory.max", memory.to_string()), ("memory.oom.group", "1".to_owned())],
+        );
+        // As much swap again, unless somebody says otherwise.
+        let both = resources.memory_swap.unwrap_or_else(|| i64::try_from(memory.saturating_mul(2)).unwrap_or(i64::MAX));
+        let swap = match u64::try_from(both) {
+            Ok(both) => both.saturating_sub(memory).to_string(),
+            Err(_) => "max".to_owned(),
+        };
+        add(
+            "memory",
+            "the swap limit",
+            vec![("memory.memsw.limit_in_bytes", both.to_string())],
+            vec![("memory.swap.max", swap)],
+        );
+    }
+    if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
+        let period = resources.cpu_period.unwrap_or(100_000).to_string();
+        let quota = resources.cpu_quota.map(|quota| quota.to_string());
+        let max = format!("{} {period}", quota.as_deref().unwrap_or("max"));
+        let mut v1 = vec![("cpu.cfs_period_us", period)];
+        v1.extend(quota.map(|quota| ("cpu.cfs_quota_us", quota)));
+        add("cpu", "the CPU limit", v1, vec![("cpu.max", max)]);
+    }
+    if let Some(shares) = resources.cpu_shares {
+        // 2…262144 onto 1…10000.
+        let weight = 1 + shares.clamp(2, 262_144).saturating_sub(2) * 9_999 / 262_142;
+        let v1 = vec![("cpu.shares", shares.to_string())];
+        add("cpu", "the CPU weight", v1, vec![("cpu.weight", weight.to_string())]);
+    }
+    for (file, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
+        if let Some(value) = value {
+            let one = vec![(file, value.clone())];
+            add("cpuset", "the choice of CPUs", one.clone(), one);
+        }
+    }
+    if let Some(pids) = resources.pids {
+        let one = vec![("pids.max", pids.to_string())];
+        add("pids", "the limit of processes", one.clone(), one);
+    }
+    out
+}
+
+/// A mounted hierarchy and where this process stands in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    mount: PathBuf,
+    own: PathBuf,
+    unified: bool,
+}
+
+/// The hierarchy that has `controller`, by `/proc/self/cgroup` and `/proc/self/mountinfo`.
+fn hierarchy(controller: &str, cgroup: &str, mountinfo: &str) -> Option<Hierarchy> {
+    let line = |wanted: &dyn Fn(&str) -> bool| {
+        cgroup.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            wanted(controllers).then_some(path)
+        })
+    };
+    let (own, unified) = match line(&|controllers| controllers.split(',').any(|one| one == controller)) {
+        Some(own) => (own, false),
+        None => (line(&str::is_empty)?, true),
+    };
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let left: Vec<&str> = left.split(' ').collect();
+        let right: Vec<&str> = right.split(' ').collect();
+        let (root, point) = (*left.get(3)?, *left.get(4)?);
+        let fits = match (unified, *right.first()?) {
+            (true, "cgroup2") => true,
+            (false, "cgroup") => right.get(2)?.split(',').any(|option| option == controller),
+            _ => false,
+        };
+        let below = Path::new(own).strip_prefix(root).ok()?;
+        fits.then(|| Hierarchy { mount: point.into(), own: Path::new(point).join(below), unified })
+    })
+}
+
+/// The groups of one run.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    /// Each with the group this process was in before.
+    made: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Groups {
+    /// Makes what `resources` needs and moves this process there; what cannot be had is added to `fallbacks`.
+    pub(super) fn enter(resources: &Resources, fallbacks: &mut Fallbacks) -> Self {
+        let mut groups = Self::default();
+        let text = |path: &str| {
+            fs::read(Path::new(path)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+        };
+        let (cgroup, mountinfo) = (text("/proc/self/cgroup"), text("/proc/self/mountinfo"));
+        for setting in settings(resources) {
+            let Setting { controller, what, v1, v2 } = setting;
+            let made = match hierarchy(controller, &cgroup, &mountinfo) {
+                Some(found) => groups.group(&found, controller).map(|dir| (dir, found.unified)),
+                None => Err("no control groups are mounted (/sys/fs/cgroup)".to_owned()),
+            };
+            let set = made.and_then(|(dir, unified)| {
+                let values = if unified { v2 } else { v1 };
+                values.iter().try_for_each(|(file, value)| {
+                    write(&dir.join(file), value).map_err(|e| format!("{}: {e}", dir.join(file).display()))
+                })
+            });
+            if let Err(why) = set {
+                fallbacks.push((what.to_owned(), why));
+            }
+        }
+        for (dir, _) in &groups.made {
+            // "0" is whoever writes it.
+            if let Err(e) = write(&dir.join("cgroup.procs"), "0") {
+                fallbacks.push(("limits".to_owned(), format!("{}: {e}", dir.display())));
+            }
+        }
+        groups
+    }
+
+    /// Moves this process back to where it was; those it forked stay.
+    pub(super) fn leave(&self) {
+        for (_, before) in &self.made {
+            let _ = write(&before.join("cgroup.procs"), "0");
+        }
+    }
+
+    /// This run's group in a hierarchy, made on first use.
+    fn group(&mut self, found: &Hierarchy, controller: &str) -> Result<PathBuf, String> {
+        if let Some((dir, _)) = self.made.iter().find(|(_, before)| *before == found.own) {
+            if found.unified {
+                let parent = dir.parent().unwrap_or(dir);
+                enable(parent, controller)?;
+            }
+            return Ok(dir.clone());
+        }
+        let name = format!("kiln-{}", std::process::id());
+        // Version 2 gives a group controllers only where its parent holds no process; the topmost one is exempt.
+        let ancestors = found.own.ancestors().take_while(|dir| dir.starts_with(&found.mount));
+        let parents: Vec<&Path> = if found.unified { ancestors.collect() } else { vec![&found.own] };
+        let mut why = String::new();
+        for parent in parents {
+            sweep(parent);
+            let dir = parent.join(&name);
+            let made = match rustix::fs::mkdir(&dir, Mode::from_raw_mode(0o755)) {
+                Ok(()) => Ok(()),
+                Err(e) => Err(format!("{}: {}; {DELEGATE}", parent.display(), io::Error::from(e))),
+            };
+            let usable = made.and_then(|()| match found.unified {
+                true => enable(parent, controller),
+                false => inherit_cpuset(parent, &dir, controller),
+            });
+            match usable {
+                Ok(()) => {
+                    self.made.push((dir.clone(), found.own.clone()));
+                    return Ok(dir);
+                }
+                Err(reason) => {
+                    let _ = rustix::fs::rmdir(&dir);
+                    if why.is_empty() {
+                        why = reason;
+                    }
+                }
+            }
+        }
+        Err(why)
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for (dir, _) in &self.made {
+            // Those who just died may still be counted for a moment.
+            for _ in 0..20 {
+                match rustix::fs::rmdir(dir) {
+                    Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(2)),
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+/// Lets children of a version 2 group use a controller.
+fn enable(parent: &Path, controller: &str) -> Result<(), String> {
+    let words =
+        |file: &str| fs::read(&parent.join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let has = |text: &str| text.split_whitespace().any(|word| word == controller);
+    if has(&words("cgroup.subtree_control")) {
+        return Ok(());
+    }
+    if !has(&words("cgroup.controllers")) {
+        return Err(format!("the controller {controller} is not delegated to {}; {DELEGATE}", parent.display()));
+    }
+    let file = parent.join("cgroup.subtree_control");
+    write(&file, &format!("+{controller}")).map_err(|e| format!("{}: {e}; {DELEGATE}", file.display()))
+}
+
+/// A new version 1 cpuset is empty, and nobody can enter it.
+fn inherit_cpuset(parent: &Path, dir: &Path, controller: &str) -> Result<(), String> {
+    if controller != "cpuset" {
+        return Ok(());
+    }
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let value = fs::read(&parent.join(file)).map_err(|e| e.to_string())?;
+        write(&dir.join(file), String::from_utf8_lossy(&value).trim()).map_err(|e| format!("{file}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Removes groups of wardens that are gone.
+fn sweep(parent: &Path) {
+    let Ok(names) = fs::list(parent) else { return };
+    for name in names {
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix("kiln-")) else { continue };
+        if pid.bytes().all(|b| b.is_ascii_digit()) && !Path::new("/proc").join(pid).exists() {
+            let _ = rustix::fs::rmdir(parent.join(&name));
+        }
+    }
+}
+
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, value.as_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "4:memory:/a\n3:cpuset:/\n1:cpu,cpuacct:/\n0::/u\n";
+    const MOUNTS: &str = "30 20 0:1 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+        31 30 0:2 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+        32 30 0:3 /a /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+        33 30 0:4 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn a_controller_is_found_in_the_hierarchy_that_has_it() {
+        let found = |controller| hierarchy(controller, V1, MOUNTS);
+        let here = |mount: &str, own: &str, unified| Some(Hierarchy { mount: mount.into(), own: own.into(), unified });
+        assert_eq!(found("cpu"), here("/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/", false));
+        // A container sees its own group as the top.
+        assert_eq!(found("memory"), here("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/", false));
+        assert_eq!(found("pids"), here("/sys/fs/cgroup/unified", "/sys/fs/cgroup/unified/u", true));
+        assert_eq!(found("cpuset"), None, "not mounted");
+    }
+
+    #[test]
+    fn both_dialects_say_the_same() {
+        let resources = Resources {
+            memory: Some(1 << 20),
+            cpu_quota: Some(50_000),
+            cpu_shares: Some(1024),
+            pids: Some(7),
+            ..Resources::default()
+        };
+        let settings = settings(&resources);
+        let said = |v2: bool| -> Vec<String> {
+            let values = settings.iter().flat_map(|one| if v2 { &one.v2 } else { &one.v1 });
+            values.map(|(file, value)| format!("{file}={value}")).collect()
+        };
+        assert_eq!(
+            said(false),
+            [
+                "memory.limit_in_bytes=1048576",
+                "memory.memsw.limit_in_bytes=2097152",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=50000",
+                "cpu.shares=1024",
+                "pids.max=7"
+            ]
+        );
+        assert_eq!(
+            said(true),
+            [
+                "memory.max=1048576",
+                "memory.oom.group=1",
+                "memory.swap.max=1048576",
+                "cpu.max=50000 100000",
+                "cpu.weight=39",
+                "pids.max=7"
+            ]
+        );
+        let unlimited = Resources { memory: Some(1), memory_swap: Some(-1), ..Resources::default() };
+        assert_eq!(super::settings(&unlimited)[1].v2, [("memory.swap.max", "max".to_owned())]);
+        assert!(super::settings(&Resources::default()).is_empty());
+    }
+}

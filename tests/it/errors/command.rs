@@ -1,0 +1,120 @@
+//! A command in the build fails.
+
+use super::{intact, says};
+use crate::support::TestEnv;
+
+#[test]
+fn a_failing_command_is_shown_with_its_status_and_its_last_lines() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let last: String = (6..=25).map(|i| format!("  | line {i}\n")).collect();
+    says(
+        &env,
+        "-- Dockerfile --\nFROM busybox\nRUN seq 25 | sed 's/^/line /' && \\\n    exit 7\n",
+        &[],
+        1,
+        &format!(
+            "error: the command exited with status 7
+ --> CTX/Dockerfile:2:1
+  |
+2 | RUN seq 25 | sed 's/^/line /' && \\
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+its last output:
+{last}"
+        ),
+    );
+}
+
+#[test]
+fn a_command_that_does_not_exist() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    says(
+        &env,
+        "-- Dockerfile --\nFROM busybox\nRUN frobnicate\n",
+        &[],
+        1,
+        "error: the command exited with status 127
+ --> CTX/Dockerfile:2:1
+  |
+2 | RUN frobnicate
+  | ^^^^^^^^^^^^^^
+  |
+  = help: status 127: a command was not found; look at PATH and at what the base image has
+its last output:
+  | /bin/sh: frobnicate: not found
+",
+    );
+    says(
+        &env,
+        "-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\nRUN true\n",
+        &[],
+        1,
+        "error: exec /bin/sh: No such file or directory
+ --> CTX/Dockerfile:3:1
+  |
+3 | RUN true
+  | ^^^^^^^^
+  |
+  = help: there is no such file in this root
+",
+    );
+    says(
+        &env,
+        "-- Dockerfile --\nFROM busybox\nUSER ap\nRUN true\n",
+        &[],
+        1,
+        "error: no user \"ap\" in /etc/passwd of the root
+ --> CTX/Dockerfile:3:1
+  |
+3 | RUN true
+  | ^^^^^^^^
+  |
+  = help: it has root, daemon, app, nobody; a numeric id needs no entry
+",
+    );
+}
+
+#[test]
+fn what_a_command_prints_cannot_reach_the_terminal_as_control_characters() {
+    // S-99
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(
+        "-- Dockerfile --\nFROM busybox\nRUN printf '\\033]0;title\\007\\033[31mred\\033[0m\\rover\\010 \\302\\233x\\n'; exit 1\n",
+    );
+    for progress in ["plain", "json", "quiet"] {
+        let done = env.build(&["--progress", progress], &context).fails(1);
+        assert!(!done.stderr.contains(['\x1b', '\x07', '\x08', '\u{9b}', '\r']), "{done}");
+    }
+    intact(&env);
+}
+
+#[test]
+fn a_flood_of_output_is_cut_and_does_not_fill_memory() {
+    // R-12
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN yes 0123456789abcdef | head -c 60000000; exit 3\n");
+    let done = env.build(&["--progress", "plain"], &context).fails(1);
+    assert!(done.stderr.len() < 4 << 20, "{} bytes", done.stderr.len());
+    done.says("KiB of output: the rest is not shown]").says("status 3");
+    // One line without an end.
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN head -c 60000000 /dev/zero; exit 4\n");
+    let done = env.build(&["--progress", "plain"], &context).fails(1);
+    assert!(done.stderr.len() < 16 << 20, "{} bytes", done.stderr.len());
+    done.says("status 4");
+}
+
+#[test]
+fn a_build_that_takes_too_long_is_ended() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    says(
+        &env,
+        "-- Dockerfile --\nFROM busybox\nRUN sleep 100\n",
+        &["--timeout", "300ms"],
+        1,
+        "error: the build took longer than 300ms\nhint: give it more with --timeout\n",
+    );
+}

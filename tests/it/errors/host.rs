@@ -1,0 +1,73 @@
+//! The host lacks something.
+
+use std::process::Command;
+
+use super::intact;
+use crate::support::TestEnv;
+
+/// A small file system where the store will be; gone when dropped.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn at(env: &TestEnv) -> Self {
+        std::fs::create_dir(env.store()).expect("create");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=12m,mode=700", "none"]).arg(env.store());
+        assert!(mount.status().expect("run mount").success());
+        Self(env.store())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
+    requires!(root, userns, overlay);
+    let env = TestEnv::new();
+    let _small = Small::at(&env);
+    let base = crate::support::env::fixture("busybox").join("rootfs.tar");
+    env.kiln(&["import", base.to_str().expect("UTF-8"), "busybox"]).ok();
+    let free = "free some space, or choose another place for the store with --root or KILN_ROOT";
+    // In the command, …
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=64\n");
+    env.build(&["-q", "-t", "app"], &context).fails(1).says("status 1").says(free);
+    swept(&env);
+    // … in making its layer, …
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=6\n");
+    let done = env.build(&["-q", "-t", "app"], &context).fails(3);
+    done.says("Dockerfile:2:1").says("No space left on device\n").says(free).never_says("os error");
+    swept(&env);
+    // … and in copying.
+    let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY big /\n");
+    let noise = std::fs::File::open("/dev/urandom").expect("open");
+    let mut big = std::fs::File::create(context.join("big")).expect("create");
+    std::io::copy(&mut std::io::Read::take(noise, 15 << 20), &mut big).expect("write");
+    let done = env.build(&["-q", "-t", "app"], &context).fails(3);
+    done.says("Dockerfile:2:1").says("No space left on device\n").says(free);
+    swept(&env);
+    env.kiln(&["images"]).ok().never_says("app");
+    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo small > /small\n");
+    env.build(&["-q", "-t", "app"], &context).ok();
+}
+
+#[track_caller]
+fn swept(env: &TestEnv) {
+    assert_eq!(std::fs::read_dir(env.store().join("scratch")).expect("list").count(), 0);
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named_with_what_to_do() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
+    let file = context.join("Dockerfile");
+    let root = file.to_str().expect("UTF-8");
+    let done = env.build(&["-q", "--root", root], &context).fails(3);
+    done.says("Not a directory\n").says("hint: choose another place with --root or KILN_ROOT");
+    let done = env.build(&["-q", "--root", context.to_str().expect("UTF-8")], &context).fails(3);
+    done.says("hint: choose an empty or new directory");
+    intact(&env);
+}

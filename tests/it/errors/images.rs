@@ -1,0 +1,78 @@
+//! The base image cannot be had.
+
+use super::says;
+use crate::support::{Registry, TestEnv};
+
+#[test]
+fn an_image_whose_registry_cannot_be_reached() {
+    let env = TestEnv::new();
+    says(
+        &env,
+        "-- Dockerfile --\nFROM localhost:1/team/app:1\n",
+        &[],
+        3,
+        "error: base image localhost:1/team/app:1 is not in the store; \
+         http://localhost:1/v2/team/app/manifests/1: connection refused
+ --> CTX/Dockerfile:1:6
+  |
+1 | FROM localhost:1/team/app:1
+  |      ^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: `kiln import` makes a base image of a directory or tar, `kiln images` lists what the store has
+",
+    );
+}
+
+#[test]
+fn an_image_that_nobody_has() {
+    requires!(docker_registry);
+    let env = TestEnv::new();
+    let registry = Registry::start();
+    let at = registry.host();
+    let image = format!("{at}/team/app:1");
+    let under = "^".repeat(image.len());
+    says(
+        &env,
+        &format!("-- Dockerfile --\nFROM {image}\n"),
+        &[],
+        1,
+        &format!(
+            "error: base image {image} not found: neither the store nor {at} has it
+ --> CTX/Dockerfile:1:6
+  |
+1 | FROM {image}
+  |      {under}
+  |
+  = help: `kiln import` makes a base image of a directory or tar, `kiln images` lists what the store has
+"
+        ),
+    );
+}
+
+#[test]
+fn an_image_that_may_not_be_asked_for_and_one_that_reads_much_alike() {
+    let env = TestEnv::with_busybox();
+    says(
+        &env,
+        "-- Dockerfile --\nARG TAG=1\nFROM busybox:${TAG}\n",
+        &["--pull=never"],
+        1,
+        "error: base image busybox:1 is not in the store
+hint: the store has busybox:latest; `kiln images` lists everything
+",
+    );
+    says(
+        &env,
+        "-- Dockerfile --\nFROM busybox AS b\nFROM busybx\n",
+        &["--pull=never"],
+        1,
+        "error: base image busybx:latest is not in the store
+ --> CTX/Dockerfile:2:6
+  |
+2 | FROM busybx
+  |      ^^^^^^
+  |
+  = help: the store has busybox:latest; `kiln images` lists everything
+",
+    );
+}

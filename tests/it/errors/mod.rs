@@ -1,0 +1,30 @@
+//! What people read when something is wrong: the whole message, its exit code, and what is left behind (nothing).
+
+mod command;
+mod dockerfile;
+mod host;
+mod images;
+
+use crate::support::TestEnv;
+
+/// Builds `notation` quietly with `args` and compares everything that is said with `want`, in which `CTX` is the
+/// context. Afterwards the store holds nothing half done and still builds.
+#[track_caller]
+fn says(env: &TestEnv, notation: &str, args: &[&str], code: i32, want: &str) {
+    let context = env.context(notation);
+    let name = context.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+    let args: Vec<&str> = ["build", "-q"].into_iter().chain(args.iter().copied()).chain([&*name]).collect();
+    let done = env.kiln(&args).fails(code);
+    assert_eq!(done.stdout, "", "{done}");
+    assert_eq!(done.stderr.replace(&name, "CTX"), want, "{done}");
+    intact(env);
+}
+
+/// Nothing is left behind, and what is there can be used.
+#[track_caller]
+fn intact(env: &TestEnv) {
+    env.assert_swept();
+    let next = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
+    env.build(&["-q"], &next).ok();
+    env.kiln(&["images"]).ok();
+}

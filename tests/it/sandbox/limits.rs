@@ -1,0 +1,89 @@
+//! What one command may use up.
+
+use kiln::sandbox::{Exit, Resources, Rlimit, Spec};
+
+use super::{Box, root_of_something};
+
+/// Runs it; false if this host gives no control groups, in which case the reason was told.
+fn limited(root: &Box, spec: &Spec) -> Option<super::Ran> {
+    let ran = root.run(spec).unwrap();
+    if ran.outcome.fallbacks.is_empty() {
+        return Some(ran);
+    }
+    for (what, why) in &ran.outcome.fallbacks {
+        assert!(!what.is_empty() && (why.contains("cgroup") || why.contains("control groups")), "{what}: {why}");
+        eprintln!("skipped: {what}: {why}");
+    }
+    None
+}
+
+#[test]
+fn a_command_that_wants_too_much_memory_is_killed() {
+    // S-79, R-11, R-16
+    root_of_something!();
+    let root = Box::new();
+    let mut spec = root.sh("head -c 200000000 /dev/zero | tail -c 199999999 | wc -c; echo status $?");
+    spec.resources = Resources { memory: Some(32 << 20), memory_swap: Some(32 << 20), ..Resources::default() };
+    let Some(ran) = limited(&root, &spec) else { return };
+    assert!(!ran.output.contains("199999999"), "{}", ran.output);
+    // Enough is enough.
+    let mut spec = root.sh("head -c 2000000 /dev/zero | tail -c 1999999 | wc -c");
+    spec.resources = Resources { memory: Some(64 << 20), ..Resources::default() };
+    assert_eq!(root.succeeds(&spec), "1999999\n");
+}
+
+#[test]
+fn a_fork_bomb_ends_at_the_limit() {
+    // S-79
+    root_of_something!();
+    let root = Box::new();
+    let mut spec = root.sh("i=0; while [ $i -lt 100 ]; do sleep 2 & i=$((i+1)); done; echo all");
+    spec.resources = Resources { pids: Some(20), ..Resources::default() };
+    let Some(ran) = limited(&root, &spec) else { return };
+    assert_ne!(ran.outcome.exit, Exit::Code(0));
+    assert!(ran.output.contains("fork"), "{}", ran.output);
+}
+
+#[test]
+fn groups_are_removed_when_the_command_has_ended() {
+    root_of_something!();
+    let root = Box::new();
+    let mut spec = root.sh("cat /proc/self/cgroup");
+    spec.resources = Resources { pids: Some(50), cpu_quota: Some(50_000), ..Resources::default() };
+    // The group is the top of what the command sees (cgroup namespace).
+    let Some(ran) = limited(&root, &spec) else { return };
+    let pids = ran.output.lines().find(|line| line.contains(":pids:")).map(|line| line.rsplit(':').next().unwrap());
+    assert!(pids.is_none_or(|path| path == "/"), "{}", ran.output);
+    let left = std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", "kiln-*"]).output().unwrap();
+    let left = String::from_utf8_lossy(&left.stdout).into_owned();
+    // Other tests have theirs at the same time; none may belong to a process that is gone.
+    for dir in left.lines() {
+        let pid = dir.rsplit('-').next().unwrap();
+        assert!(std::path::Path::new("/proc").join(pid).exists() || !std::path::Path::new(dir).exists(), "{dir}");
+    }
+}
+
+#[test]
+fn resource_limits_are_set_and_wrong_ones_explained() {
+    // O-24, S-73
+    root_of_something!();
+    let root = Box::new();
+    let mut spec = root.sh("ulimit -n; ulimit -Hn; ulimit -f");
+    let limit = |name: &str, soft, hard| Rlimit { name: name.to_owned(), soft: Some(soft), hard: Some(hard) };
+    spec.rlimits = vec![limit("nofile", 100, 200), limit("fsize", 1 << 20, 1 << 20)];
+    assert_eq!(root.succeeds(&spec), "100\n200\n2048\n");
+    spec.rlimits = vec![limit("nofile", 300, 200)];
+    let error = root.run(&spec).err().unwrap();
+    assert!(error.hint().unwrap().contains("soft") && !error.is_host(), "{error}");
+    spec.rlimits = vec![limit("nosuch", 1, 1)];
+    assert!(root.run(&spec).err().unwrap().hint().unwrap().contains("nofile"));
+}
+
+#[test]
+fn a_flood_of_output_is_bounded_by_who_listens() {
+    // R-12, S-79: nothing is kept; a slow listener slows the command down.
+    root_of_something!();
+    let root = Box::new();
+    let output = root.says("yes | head -c 30000000");
+    assert_eq!(output.len(), 30_000_000);
+}

@@ -1,0 +1,159 @@
+//! `-o`: a result leaves kiln as an archive for other tools, as a tar of its file system, or as files (O-62…O-66).
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Image, TestEnv, Tree};
+
+/// Two layers of which the second removes, replaces and links what the first made.
+fn context(env: &TestEnv) -> std::path::PathBuf {
+    env.context(
+        "-- Dockerfile --\nFROM busybox\n\
+         RUN mkdir /d /gone && echo one > /d/a && ln /d/a /d/b && echo x > /gone/x && echo y > /was-file && \
+         ln -s /d/a /link && mkfifo /d/pipe && chmod 4755 /d/a && chown 33:44 /was-file && touch -d @99 /d\n\
+         RUN rm -r /gone && rm /d/a && rm /was-file && mkdir -m 0500 /was-file && echo z > /was-file/z && \
+         mkdir -m 1777 /new\nLABEL a=b\n",
+    )
+}
+
+fn skopeo_copies(env: &TestEnv, from: &str) -> Image {
+    let to = env.dir().join("copied");
+    fs::remove_dir_all(&to).ok();
+    let args = ["copy", "--quiet", "--insecure-policy", from, &format!("oci:{}:x", to.display())];
+    let out = Command::new("skopeo").args(args).output().expect("run skopeo");
+    assert!(out.status.success(), "{from}: {}", String::from_utf8_lossy(&out.stderr));
+    Image::open(&to, "x")
+}
+
+#[test]
+fn archives_and_layouts_are_read_by_skopeo_o62_o63() {
+    requires!(userns, overlay, skopeo);
+    let env = TestEnv::with_busybox();
+    let context = context(&env);
+    let outputs = ["-o", "type=oci,dest=a.tar", "-o", "type=oci-layout,dest=l", "-o", "type=docker,dest=d.tar"];
+    env.build(&[&outputs[..], &["-t", "app:1", "-t", "other/app"]].concat(), &context).ok();
+    let image = env.image("app:1");
+    for from in
+        ["oci-archive:a.tar:1", "oci:l:1", "docker-archive:d.tar:app:1", "docker-archive:d.tar:other/app:latest"]
+    {
+        let (transport, rest) = from.split_once(':').expect("a transport");
+        let copied = skopeo_copies(&env, &format!("{transport}:{}/{rest}", env.dir().display()));
+        assert_eq!(copied.diff_ids(), image.diff_ids(), "{from}");
+        assert_eq!(copied.config["config"]["Labels"]["a"], "b", "{from}");
+    }
+    assert_eq!(Image::open(&env.dir().join("l"), "1:latest").digest, image.digest);
+    // The same image gives the same archive.
+    let first = fs::read(env.dir().join("a.tar")).expect("an archive");
+    env.build(&["-t", "app:1", "-t", "other/app", "-o", "type=oci,dest=again.tar"], &context).ok();
+    assert!(first == fs::read(env.dir().join("again.tar")).expect("an archive"));
+    // A layout that is there keeps its other images.
+    env.kiln(&["tag", "busybox", "second:2"]).ok();
+    let second = env.context("-- Dockerfile --\nFROM second:2\n");
+    env.build(&["-t", "second:2", "-o", "type=oci-layout,dest=l"], &second).ok();
+    assert_eq!(Image::names(&env.dir().join("l")).len(), 3);
+}
+
+#[test]
+fn a_tar_is_what_a_container_would_see_o64() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = context(&env);
+    env.build(&["-t", "app", "-o", "type=tar,dest=root.tar"], &context).ok();
+    let tar = fs::read(env.dir().join("root.tar")).expect("a tar");
+    let mut got = Tree::default();
+    // Hard links resolved as by whoever unpacks it.
+    got.lay(&Tree::of_tar(&tar[..]));
+    assert_eq!(got, env.image("app").tree());
+    assert!(!got.0.contains_key("gone") && got["d/b"].mode == 0o4755, "{got}");
+    let listed = Command::new("tar").args(["-tf", "root.tar"]).current_dir(env.dir()).output().expect("run tar");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(!listed.contains(".wh."), "{listed}");
+    // The same to standard output, from the cache.
+    let mut stdout = env.build(&["-o", "-"], &context).spawn().wait_with_output().expect("wait").stdout;
+    assert!(stdout == tar);
+    stdout.clear();
+    env.assert_swept();
+}
+
+fn files(env: &TestEnv) {
+    let context = context(env);
+    let out = env.dir().join("out");
+    let owner = fs::metadata(env.dir().join("home")).expect("home").uid();
+    env.build(&["-t", "app", "-o", "out"], &context).ok().says("1 files lost their setuid");
+    let check = |path: &str, mode: u32| {
+        let meta = fs::symlink_metadata(out.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!((meta.mode() & 0o7777, meta.uid()), (mode, owner), "{path}");
+        meta
+    };
+    check("d/b", 0o755);
+    check("was-file", 0o500);
+    assert_eq!(check("new", 0o1777).mtime(), env.image("app").tree()["new"].mtime.expect("a time"));
+    assert_eq!(fs::read_link(out.join("link")).expect("a link"), Path::new("/d/a"));
+    assert!(!out.join("gone").exists());
+    // Once more over what is there, with something in the way and something else beside it.
+    fs::write(out.join("mine"), "mine").expect("write");
+    fs::remove_dir_all(out.join("new")).expect("remove");
+    let bait = env.dir().join("bait");
+    fs::create_dir(&bait).expect("create");
+    fs::write(bait.join("b"), "bait").expect("write");
+    fs::set_permissions(&bait, fs::Permissions::from_mode(0o777)).expect("chmod");
+    symlink(&bait, out.join("new")).expect("symlink");
+    fs::remove_dir_all(out.join("d")).expect("remove");
+    symlink(&bait, out.join("d")).expect("symlink");
+    env.build(&["-o", "type=local,dest=out"], &context).ok();
+    assert_eq!(fs::read_to_string(out.join("mine")).expect("kept"), "mine");
+    assert!(!fs::symlink_metadata(out.join("new")).expect("new").is_symlink());
+    assert_eq!(fs::read_to_string(bait.join("b")).expect("the bait"), "bait", "A LINK WAS FOLLOWED");
+    assert_eq!(fs::read_dir(&bait).expect("list").count(), 1, "A LINK WAS FOLLOWED");
+    assert_eq!(fs::read_to_string(out.join("d/b")).expect("d/b"), "one\n");
+    // Somebody's directory is not removed for a file.
+    fs::remove_file(out.join("d/b")).expect("remove");
+    fs::create_dir(out.join("d/b")).expect("create");
+    env.build(&["-o", "out"], &context).fails(1).says("d/b is a directory, the image has a file there");
+    env.assert_swept();
+}
+
+#[test]
+fn files_become_the_callers_own_o65_s96() {
+    requires!(userns, overlay);
+    files(&TestEnv::with_busybox());
+}
+
+#[test]
+fn a_plain_user_gets_files_of_its_own_o65() {
+    requires!(root, kiln_test, userns, overlay);
+    let env = TestEnv::of_plain_user();
+    env.import("busybox");
+    let context = context(&env);
+    env.build(&["-t", "app", "-o", "out", "-o", "type=tar,dest=root.tar"], &context).ok();
+    let user = fs::metadata(env.dir().join("home")).expect("home").uid();
+    for path in ["out/d/b", "out/new", "root.tar", "out/bin/busybox"] {
+        assert_eq!(fs::metadata(env.dir().join(path)).expect(path).uid(), user, "{path}");
+    }
+    // The owners are in the tar, also when nothing had to be built and no namespace was entered.
+    env.build(&["-t", "app", "-o", "type=tar,dest=warm.tar"], &context).ok();
+    let read = |name: &str| fs::read(env.dir().join(name)).expect(name);
+    assert!(read("root.tar") == read("warm.tar"));
+    let mut tree = Tree::default();
+    tree.lay(&Tree::of_tar(&read("warm.tar")[..]));
+    assert_eq!(tree, env.image("app").tree());
+}
+
+#[test]
+fn outputs_that_cannot_be_are_refused_by_name_o66() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\n");
+    env.build(&["-o", "type=docker"], &context).fails(2).says("no daemon to load it into");
+    env.build(&["-o", "type=registry"], &context).fails(2).says("type=registry");
+    env.build(&["-t", "x", "-o", "type=oci,dest=missing/dir/a.tar"], &context).fails(1).says("missing/dir");
+    // One output that fails fails the build, and no name is given.
+    env.build(&["-t", "x", "-o", "a-file/below"], &context).ok();
+    fs::write(env.dir().join("plain"), "").expect("write");
+    env.build(&["-t", "y", "-o", "type=tar,dest=ok.tar", "-o", "plain/below"], &context).fails(1).says("plain/below");
+    env.kiln(&["inspect", "y"]).fails(1);
+    assert!(env.dir().join("ok.tar").exists());
+    env.assert_swept();
+}
