@@ -20,6 +20,7 @@ mod harness;
 mod images;
 mod layers;
 mod lint;
+mod registry;
 mod run;
 mod sandbox;
 mod store;

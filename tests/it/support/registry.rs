@@ -22,7 +22,18 @@ impl Registry {
 
     /// `extra` is added to the configuration file, for instance an `auth:` section.
     pub fn start_with(extra: &str) -> Registry {
-        let dir = tempfile::tempdir().expect("a directory for the registry");
+        Registry::serve(tempfile::tempdir().expect("a directory for the registry"), extra)
+    }
+
+    /// Ends it and starts another one with the same data and more configuration, on another port.
+    pub fn restart_with(mut self, extra: &str) -> Registry {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"));
+        Registry::serve(dir, extra)
+    }
+
+    fn serve(dir: TempDir, extra: &str) -> Registry {
         // Another process may take the port between our asking and the registry's binding: then try another one.
         for _ in 0..5 {
             let port =

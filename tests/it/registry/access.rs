@@ -1,0 +1,118 @@
+//! Who we are to a registry: Docker's config file, containers' auth file, credential helpers (O-76, S-58, S-114).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::canary::leaks;
+use crate::support::env::fixture;
+use crate::support::{Registry, TestEnv};
+
+/// User `kiln` with the password `secret-z9q7x-canary`, hashed once by crypt(3).
+const HTPASSWD: &str = "kiln:$2y$05$abcdefghijklmnopqrstuuSIBJ2c/OmurAGYN8PrgiBzK3QIbHsQm\n";
+const PASSWORD: &str = "secret-z9q7x-canary";
+
+/// A registry that wants a password and has one image. Gives the image's full name.
+fn guarded() -> (Registry, String) {
+    let open = Registry::start();
+    open.push_layout(&fixture("busybox").join("layout"), "latest", "private/base:1");
+    let file = open.data().with_file_name("htpasswd");
+    fs::write(&file, HTPASSWD).expect("write");
+    let guarded = open.restart_with(&format!("auth:\n  htpasswd:\n    realm: kiln\n    path: {}\n", file.display()));
+    let name = guarded.name("private/base:1");
+    (guarded, name)
+}
+
+fn config(env: &TestEnv, text: &str) {
+    let dir = env.dir().join("home/.docker");
+    fs::create_dir_all(&dir).expect("create");
+    fs::write(dir.join("config.json"), text).expect("write");
+}
+
+/// `user:password` as such files hold it.
+fn encoded(password: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(format!("kiln:{password}"))
+}
+
+#[test]
+fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114() {
+    requires!(docker_registry, skopeo);
+    let (registry, name) = guarded();
+    let env = TestEnv::new();
+    env.kiln(&["pull", &name])
+        .fails(1)
+        .says("denied access (no credentials for it)")
+        .says("log in to")
+        .never_says(PASSWORD);
+    config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded("wrong")));
+    env.kiln(&["pull", &name]).fails(1).says("denied access").says("may be wrong, expired or too weak");
+    config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded(PASSWORD)));
+    let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
+    env.build(&["-t", "app"], &context).ok().never_says(PASSWORD);
+    assert!(leaks(&env.store(), PASSWORD).is_empty());
+    assert!(leaks(&env.store(), &encoded(PASSWORD)).is_empty());
+    config(&env, "{ not json");
+    env.kiln(&["pull", &name]).fails(2).says("config.json");
+}
+
+#[test]
+fn other_files_and_places_are_read_too_o76() {
+    requires!(docker_registry, skopeo);
+    let (registry, name) = guarded();
+    let env = TestEnv::new();
+    let text = format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded(PASSWORD));
+    let elsewhere = env.dir().join("elsewhere");
+    fs::create_dir_all(elsewhere.join("containers")).expect("create");
+    fs::write(elsewhere.join("config.json"), &text).expect("write");
+    fs::write(elsewhere.join("containers/auth.json"), &text).expect("write");
+    let dir = elsewhere.to_str().expect("UTF-8");
+    let file = format!("{dir}/config.json");
+    for (variable, value) in [("DOCKER_CONFIG", dir), ("XDG_RUNTIME_DIR", dir), ("REGISTRY_AUTH_FILE", &file)] {
+        env.kiln(&["pull", &name]).env(variable, value).ok();
+        env.kiln(&["rmi", &name]).ok();
+        env.kiln(&["prune", "--all"]).ok();
+    }
+    env.kiln(&["pull", &name]).env("REGISTRY_AUTH_FILE", "/nowhere.json").fails(2).says("/nowhere.json");
+}
+
+#[test]
+fn credential_helpers_are_asked_by_name_o76() {
+    requires!(docker_registry, skopeo);
+    let (registry, name) = guarded();
+    let env = TestEnv::new();
+    let bin = env.dir().join("bin");
+    fs::create_dir(&bin).expect("create");
+    let helper = |name: &str, script: &str| {
+        let path = bin.join(format!("docker-credential-{name}"));
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    };
+    let asked = env.dir().join("asked");
+    helper(
+        "good",
+        &format!(
+            "cat >> {0}; echo \" $1\" >> {0}\necho '{{\"ServerURL\":\"x\",\"Username\":\"kiln\",\"Secret\":\"{PASSWORD}\"}}'",
+            asked.display()
+        ),
+    );
+    helper("none", "echo 'credentials not found in native keychain'; exit 1");
+    helper("broken", "echo 'the vault is sealed'; exit 3");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let pull = |text: &str| {
+        config(&env, text);
+        env.kiln(&["pull", &name]).env("PATH", &path)
+    };
+    let host = registry.host();
+    pull(&format!(r#"{{"credHelpers":{{"{host}":"none"}}}}"#)).fails(1).says("no credentials for it");
+    pull(&format!(r#"{{"credHelpers":{{"{host}":"broken"}}}}"#))
+        .fails(2)
+        .says("docker-credential-broken")
+        .says("sealed");
+    pull(&format!(r#"{{"credHelpers":{{"{host}":"missing"}}}}"#)).fails(2).says("docker-credential-missing");
+    pull(&format!(r#"{{"credHelpers":{{"{host}":"good"}}}}"#)).ok().never_says(PASSWORD);
+    assert_eq!(fs::read_to_string(&asked).expect("it was asked").trim(), format!("{host} get"));
+    env.kiln(&["rmi", &name]).ok();
+    env.kiln(&["prune", "--all"]).ok();
+    pull(r#"{"credsStore":"good"}"#).ok();
+    assert!(leaks(&env.store(), PASSWORD).is_empty());
+}

@@ -1,0 +1,132 @@
+//! Registries that break: wrong and missing bytes, connections that end early, hosts that are not there (S-50, S-61).
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::env::fixture;
+use crate::support::{Image, Registry, TestEnv};
+
+fn served() -> (Registry, String) {
+    let registry = Registry::start();
+    let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
+    (registry, name)
+}
+
+/// The file in which the registry keeps a blob.
+fn kept(registry: &Registry, digest: &str) -> PathBuf {
+    let hex = &digest["sha256:".len()..];
+    registry.data().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+}
+
+fn layer() -> String {
+    let image = Image::open(&fixture("busybox").join("layout"), "latest:latest");
+    image.manifest["layers"][0]["digest"].as_str().expect("a digest").to_owned()
+}
+
+#[test]
+fn what_a_registry_has_wrong_never_reaches_the_store_s50() {
+    requires!(docker_registry, skopeo);
+    let (registry, name) = served();
+    let env = TestEnv::new();
+    let (digest, context) = (layer(), env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n")));
+    let file = kept(&registry, &digest);
+    let good = fs::read(&file).expect("the registry's copy");
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for bad in [&good[..good.len() / 2], &[&good[..], b"more"].concat(), &flipped, b""] {
+        fs::write(&file, bad).expect("write");
+        let said = env.build(&["-t", "app"], &context).output();
+        assert!(matches!(said.code, 1 | 3), "{said}");
+        said.says(&digest[..20]);
+        assert!(!env.store().join("blobs/sha256").join(&digest[7..]).exists(), "{said}");
+        env.kiln(&["inspect", "app"]).fails(1);
+        env.assert_swept();
+    }
+    fs::remove_file(&file).expect("remove");
+    env.build(&["-t", "app"], &context).fails(1).says("not found on 127.0.0.1");
+    fs::write(&file, &good).expect("write");
+    env.build(&["-t", "app"], &context).ok();
+    env.image("app").tree();
+}
+
+/// Passes connections on to a registry, and cuts off the first `cuts` answers that reach `after` bytes.
+fn unreliable(to: &str, cuts: usize, after: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let host = listener.local_addr().expect("an address").to_string();
+    let cut = Arc::new(AtomicUsize::new(0));
+    let (to, count) = (to.to_owned(), Arc::clone(&cut));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = TcpStream::connect(&to).expect("the registry");
+            let (mut up_from, mut up_to) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
+            std::thread::spawn(move || {
+                std::io::copy(&mut up_from, &mut up_to).ok();
+                up_to.shutdown(Shutdown::Write).ok();
+            });
+            let count = Arc::clone(&count);
+            std::thread::spawn(move || passed(server, client, &count, cuts, after));
+        }
+    });
+    (host, cut)
+}
+
+fn passed(mut server: TcpStream, mut client: TcpStream, count: &AtomicUsize, cuts: usize, after: usize) {
+    let (mut buffer, mut total) = ([0; 8192], 0);
+    while let Ok(n @ 1..) = server.read(&mut buffer) {
+        total += n;
+        let over = total > after && count.load(Ordering::SeqCst) < cuts;
+        if over {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        if over || client.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    client.shutdown(Shutdown::Both).ok();
+    server.shutdown(Shutdown::Both).ok();
+}
+
+#[test]
+fn a_connection_that_breaks_is_taken_up_where_it_broke_s61() {
+    requires!(docker_registry, skopeo);
+    let (registry, name) = served();
+    let (host, cuts) = unreliable(&registry.host(), 3, 200_000);
+    let through = name.replace(&registry.host(), &host);
+    let env = TestEnv::new();
+    env.kiln(&["pull", &through]).ok();
+    assert_eq!(cuts.load(Ordering::SeqCst), 3);
+    assert_eq!(env.image(&through).digest, Image::open(&fixture("busybox").join("layout"), "latest:latest").digest);
+}
+
+#[test]
+fn a_connection_that_always_breaks_is_given_up_by_name_s61() {
+    requires!(docker_registry, skopeo);
+    let (registry, name) = served();
+    // The answer never gets beyond its headers: trying again brings nothing further.
+    let (host, _) = unreliable(&registry.host(), usize::MAX, 1);
+    let env = TestEnv::new();
+    let done = env.kiln(&["pull", &name.replace(&registry.host(), &host)]).fails(3);
+    done.says(&host).says("tried");
+    assert!(done.took.as_secs() < 90, "{done}");
+    env.assert_swept();
+}
+
+#[test]
+fn who_is_not_there_is_named_with_the_place_in_the_dockerfile() {
+    requires!(docker_registry, skopeo);
+    let (registry, _) = served();
+    let env = TestEnv::new();
+    let context = |name: &str| env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
+    let missing = registry.name("base:2");
+    env.build(&[], &context(&missing)).fails(1).says("not found on").says("Dockerfile:1:6").says(&missing);
+    env.build(&[], &context(&registry.name("nothing"))).fails(1).says("not found on");
+    let free = TcpListener::bind("127.0.0.1:0").expect("listen").local_addr().expect("an address").port();
+    env.build(&[], &context(&format!("127.0.0.1:{free}/x"))).fails(3).says(&format!("127.0.0.1:{free}"));
+    env.build(&["--pull=false"], &context("registry.invalid/x")).fails(3).says("registry.invalid");
+    env.kiln(&["pull", "base/UPPER"]).fails(2);
+    env.assert_swept();
+}
