@@ -19,6 +19,7 @@ mod build;
 mod cache;
 mod check;
 mod diff;
+mod doctor;
 mod failure;
 mod fetch;
 mod history;
@@ -96,6 +97,7 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Save(args) => save::run(&args, session),
         Command::Cache(args) => cache::run(&args, session),
         Command::Prune(args) => cache::prune(&args, cache::Scope::Store, session),
+        Command::Doctor(args) => doctor::run(&args, session),
         Command::Info(args) => info::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }

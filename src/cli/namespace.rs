@@ -20,13 +20,16 @@ impl Session<'_> {
         };
         match userns::standing().map_err(failed)? {
             Standing::Root | Standing::Namespace { .. } => Ok(None),
-            Standing::Plain => {
-                // Inside, the user is root: the place of the store must not change with that.
-                let root = self.store_root()?;
-                let env = [(OsString::from("KILN_ROOT"), root.into_os_string())];
-                userns::enter(&self.argv, &env).map(Some).map_err(failed)
-            }
+            Standing::Plain => self.enter_namespace()?.map(Some).map_err(failed),
         }
+    }
+
+    /// Runs the whole command as root of a user namespace. `Ok(Err)`: there is none for this user.
+    pub(super) fn enter_namespace(&self) -> Result<Result<u8, userns::Error>, Failure> {
+        // Inside, the user is root: the place of the store must not change with that.
+        let root = self.store_root()?;
+        let env = [(OsString::from("KILN_ROOT"), root.into_os_string())];
+        Ok(userns::enter(&self.argv, &env))
     }
 
     /// We are root of a user namespace, not of the machine.

@@ -66,6 +66,11 @@ pub fn single_id_reason() -> Option<&'static str> {
     REASON.get().map(String::as_str)
 }
 
+/// Why this user, outside any namespace, has no subordinate ids to map.
+pub fn subordinate_problem() -> Option<String> {
+    Maps::of(rustix::process::getuid(), rustix::process::getgid()).err()
+}
+
 static REASON: OnceLock<String> = OnceLock::new();
 
 /// What the two processes say while the namespace is made.

@@ -82,6 +82,8 @@ pub(super) enum Command {
     Cache(CacheArgs),
     /// Remove what no named image needs.
     Prune(PruneArgs),
+    /// Say what works on this host, and what stands in the way of the rest.
+    Doctor(DoctorArgs),
     /// Show what kiln works with here.
     Info(InfoArgs),
     /// Print kiln's version.
@@ -91,6 +93,14 @@ pub(super) enum Command {
 /// Arguments of `kiln version`.
 #[derive(Debug, Args)]
 pub(super) struct VersionArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+/// Arguments of `kiln doctor`.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,

@@ -2,6 +2,7 @@
 //! test process was started in one.
 
 mod confinement;
+mod doctor;
 mod escape;
 mod flags;
 mod lifecycle;

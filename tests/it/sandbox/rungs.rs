@@ -63,6 +63,23 @@ fn without_user_namespaces_a_command_says_what_stands_in_the_way() {
 }
 
 #[test]
+fn the_doctor_names_what_forbids_user_namespaces() {
+    requires!(plain_user, userns);
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --reuid 1000 --regid 1000 --clear-groups \
+        --inh-caps=-all env HOME=/nonexistent KILN_ROOT=/nonexistent $1 doctor";
+    let out = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--map-auto", "sh", "-c", script, "sh"])
+        .arg(binary())
+        .output()
+        .expect("run unshare");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(3), "{said}");
+    for part in ["used     files and metadata only", "sysctl -w user.max_user_namespaces=", "RUN does not work here."] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+}
+
+#[test]
 fn a_build_that_is_told_to_stop_leaves_no_process_and_no_mount_within_a_second() {
     // R-11, S-82; as whoever runs the tests, and through both processes of a plain user's build.
     requires!(userns, overlay);

@@ -1,0 +1,214 @@
+//! `kiln doctor`: what this host lets commands of builds have, and what stands in the way of the rest.
+//!
+//! **Order.** A plain user's doctor tries what a plain user's build does: it goes on inside a user namespace, and only if
+//! there is none does it report from outside. A command is really run; nothing is concluded from version numbers.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::build::Throwaway;
+use crate::sandbox::userns::{self, Standing};
+use crate::sandbox::{Cancel, Io, Launcher, Mount, Resources, Source, Spec, private_network};
+
+use super::Session;
+use super::args::{DoctorArgs, Format};
+use super::failure::{Done, Failure, Kind, SUCCESS};
+
+/// Directories of the host that its `/bin/true` needs.
+const PROGRAMS: [&str; 5] = ["/bin", "/lib", "/lib64", "/usr", "/nix"];
+
+/// How one thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// Works and is what builds use.
+    Used,
+    /// Works.
+    Works,
+    /// Not needed, hence not tried.
+    Unneeded,
+    /// Does not work.
+    Missing,
+}
+
+/// One line of the report.
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: &'static str,
+    state: State,
+    /// What stands in the way, or what it means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// What would help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+impl Finding {
+    fn new(name: &'static str, state: State) -> Self {
+        Self { name, state, why: None, help: None }
+    }
+
+    fn missing(name: &'static str, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..Self::new(name, State::Missing) }
+    }
+
+    fn of(name: &'static str, result: Result<(), String>) -> Self {
+        match result {
+            Ok(()) => Self::new(name, State::Works),
+            Err(why) => Self::missing(name, why),
+        }
+    }
+
+    fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    fn help(mut self, help: Option<&str>) -> Self {
+        self.help = help.map(str::to_owned);
+        self
+    }
+}
+
+/// Everything that is reported.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// RUN works.
+    run: bool,
+    /// The ladder, best rung first.
+    ladder: Vec<Finding>,
+    /// What commands get.
+    commands: Vec<Finding>,
+}
+
+/// Reports. The code is 0 if RUN works here, else 3.
+pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Done {
+    let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+    let refused = match standing {
+        Standing::Plain => match session.enter_namespace()? {
+            Ok(code) => return Ok(code),
+            Err(refused) => Some(refused),
+        },
+        Standing::Root | Standing::Namespace { .. } => None,
+    };
+    let mut report = Report { run: false, ladder: ladder(standing, refused.as_ref()), commands: Vec::new() };
+    if refused.is_none() {
+        report.commands = commands(session)?;
+        report.run = report.commands.first().is_some_and(|first| first.state != State::Missing);
+    }
+    match args.format {
+        Format::Json => session.console.data(format_args!("{}", serde_json::json!(report)))?,
+        Format::Text => {
+            for line in text(&report) {
+                session.console.data(format_args!("{line}"))?;
+            }
+        }
+    }
+    Ok(if report.run { SUCCESS } else { Kind::Host.code() })
+}
+
+/// The ladder, of which the highest rung that works is used.
+fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
+    let (root, many, one, none) = (
+        "root",
+        "user namespace with subordinate ids",
+        "user namespace with a single id",
+        "files and metadata only (COPY, ADD, ENV, …)",
+    );
+    let not_root = || Finding::missing(root, "kiln was started by a plain user");
+    let rungs = match (standing, refused) {
+        (Standing::Root, _) => vec![
+            Finding::new(root, State::Used),
+            Finding::new(many, State::Unneeded),
+            Finding::new(one, State::Unneeded),
+        ],
+        (Standing::Namespace { ids }, _) if ids > 1 => {
+            vec![not_root(), Finding::new(many, State::Used), Finding::new(one, State::Works)]
+        }
+        (Standing::Namespace { .. }, _) => {
+            let why = userns::single_id_reason().unwrap_or("this namespace has one id");
+            let one = Finding::new(one, State::Used).why("a chown to anybody else fails, and so does su");
+            vec![not_root(), Finding::missing(many, why), one]
+        }
+        (Standing::Plain, refused) => {
+            let said = refused.map_or_else(|| "no user namespace".to_owned(), |refused| super::failure::chain(refused));
+            let help = refused.and_then(|refused| refused.hint.as_deref());
+            let also = userns::subordinate_problem().map(|also| format!("{said}; and {also}"));
+            vec![
+                not_root(),
+                Finding::missing(many, also.unwrap_or_else(|| said.clone())).help(help),
+                Finding::missing(one, said).help(help),
+            ]
+        }
+    };
+    let last = if refused.is_some() { State::Used } else { State::Works };
+    rungs.into_iter().chain([Finding::new(none, last)]).collect()
+}
+
+/// Runs a command as a build would, and looks at what it got.
+fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
+    let (sandbox, overlay) = ("a sandbox for RUN", "layers stacked by overlayfs");
+    let store = session.store()?;
+    let root = Throwaway::new(&store, &[], session.in_user_namespace()?).map_err(|e| Failure::of_step(&e))?;
+    let mut spec = Spec::new(root.rootfs(), vec!["/bin/true".into()]);
+    for dir in PROGRAMS.into_iter().filter(|dir| Path::new(dir).exists()) {
+        let source = Source::Path(dir.into());
+        spec.mounts.push(Mount { source, target: dir.into(), readonly: true });
+    }
+    spec.resources = Resources { memory: Some(1 << 30), pids: Some(1000), ..Resources::default() };
+    let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("make an event: {e}")))?;
+    let mut findings = Vec::new();
+    let mut without = Vec::new();
+    match Launcher::new().run(&spec, Io::Captured(&mut |_| {}), &cancel) {
+        Ok(outcome) => {
+            findings.push(Finding::new(sandbox, State::Works));
+            without = outcome.fallbacks;
+        }
+        // Everything was set up; only this host's `true` is elsewhere.
+        Err(error) if error.code() == 127 => findings.push(Finding::new(sandbox, State::Works)),
+        Err(error) => {
+            findings.push(Finding::missing(sandbox, super::failure::chain(&error)).help(error.hint()));
+        }
+    }
+    findings.push(match root.fallback() {
+        None => Finding::new(overlay, State::Works),
+        Some((what, why)) => Finding::missing(overlay, format!("{why}; {what}")),
+    });
+    let lacks = |part: &str| match without.iter().find(|(what, _)| what.contains(part)) {
+        Some((_, why)) => Err(why.clone()),
+        None => Ok(()),
+    };
+    findings.push(Finding::of("a /proc of their own", lacks("/proc")));
+    findings.push(Finding::of("--memory", lacks("memory")));
+    findings.push(Finding::of("--pids-limit", lacks("processes")));
+    findings.push(Finding::of("--network private", private_network().map(drop)));
+    Ok(findings)
+}
+
+fn text(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (title, findings) in [("Ladder", &report.ladder), ("Commands get", &report.commands)] {
+        if findings.is_empty() {
+            continue;
+        }
+        lines.push(title.to_owned());
+        for Finding { name, state, why, help } in findings {
+            let state = match state {
+                State::Used => "used",
+                State::Works => "works",
+                State::Unneeded => "-",
+                State::Missing => "missing",
+            };
+            lines.push(format!("  {state:<8} {name}"));
+            lines.extend(why.iter().map(|why| format!("           {why}")));
+            lines.extend(help.iter().map(|help| format!("           help: {help}")));
+        }
+    }
+    lines.push(match report.run {
+        true => "RUN works here.".to_owned(),
+        false => "RUN does not work here.".to_owned(),
+    });
+    lines
+}
