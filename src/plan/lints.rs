@@ -66,9 +66,12 @@ pub(super) fn constant_platform(
 }
 
 /// JSONArgsRecommended.
-pub(super) fn shell_form(keyword: &str, span: Span) -> Diagnostic {
+pub(super) fn shell_form(keyword: &str, span: Span, line: &str) -> Diagnostic {
     let message = format!("{keyword} runs in a shell, which keeps signals from the program");
-    let lint = Diagnostic::warning(span, "JSONArgsRecommended", message);
+    let mut lint = Diagnostic::warning(span, "JSONArgsRecommended", message);
+    if line.strip_prefix('[').is_some_and(|inside| inside.trim_start().starts_with(['"', '\''])) {
+        lint = lint.note("this looks like a JSON list, but is none: strings stand in double quotes, `]` comes last");
+    }
     lint.hint("write a JSON list, or choose a shell with SHELL if one is wanted")
 }
 

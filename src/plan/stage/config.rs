@@ -138,7 +138,7 @@ impl Place<'_, '_> {
             && self.state.config.config.shell.as_ref().is_none_or(Vec::is_empty)
         {
             let span = if line.text.is_empty() { self.here.span } else { line.span };
-            self.report(lints::shell_form(keyword, span));
+            self.report(lints::shell_form(keyword, span, &line.text));
         }
     }
 

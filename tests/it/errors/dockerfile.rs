@@ -59,7 +59,7 @@ fn all_that_is_wrong_with_a_dockerfile_at_once() {
   | ^^^^
   |
   = help: did you mean `COPY`?
-error: ENV requires at least one argument
+error: ENV requires at least one name=value
  --> CTX/Dockerfile:3:1
   |
 3 | ENV
