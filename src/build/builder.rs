@@ -13,7 +13,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::context::Dir;
 use crate::plan::{ContextName, ImageRequest, Plan, StepId};
-use crate::sandbox::Cancel;
+use crate::sandbox::{Cancel, Spec};
 use crate::snapshot::best;
 use crate::store::Store;
 
@@ -48,6 +48,9 @@ pub struct Builder<'a> {
     pub settings: &'a Settings,
     /// Set to stop everything.
     pub cancel: &'a Cancel,
+    /// Called with the first command that failed, when nothing runs any more and before its files are discarded: what it
+    /// is given runs in the same place.
+    pub on_failure: Option<&'a (dyn Fn(StepId, &Spec) + Sync)>,
 }
 
 /// What workers tell the coordinator.
@@ -88,6 +91,9 @@ impl Builder<'_> {
             self.settle(&worker, observer);
             let executed = self.execute(&worker, &mut states, observer);
             worker.adopt()?;
+            if executed.is_err() {
+                worker.show_remains()?;
+            }
             executed?;
         }
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();

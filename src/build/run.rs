@@ -3,23 +3,31 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
 use crate::layer::Baseline;
-use crate::plan::{Network, Run, Security, Step};
+use crate::plan::{Network, Run, Security, Step, StepId};
 use crate::sandbox::{self, Rootfs, Spec};
 use crate::snapshot::{Layers, Method, Prepared};
 
-use super::StepError;
 use super::builder::Message;
 use super::chain::State;
 use super::event::Event;
+use super::mounts::Held;
 use super::worker::Worker;
+use super::{Error, StepError};
 
 /// How much of a failing command's last output its error repeats, in bytes.
 const TAIL: usize = 8 << 10;
+
+/// What a command that failed left: all it needs to run something else in its place.
+pub(super) struct Remains {
+    step: StepId,
+    spec: Spec,
+    _caches: Held,
+}
 
 /// A command that succeeded.
 pub(super) struct Ran {
@@ -41,7 +49,7 @@ impl Worker<'_> {
         let parent = &inputs[0];
         let (prepared, baseline) = prepare(parent, &self.layers, &self.scratch_dir(step, "root")?)?;
         let mut spec = self.spec(run, rootfs(&prepared));
-        let _caches = self.mount(step, run, inputs, &mut spec)?;
+        let caches = self.mount(step, run, inputs, &mut spec)?;
 
         let mut tail = Tail::default();
         let mut output = |bytes: &[u8]| {
@@ -53,7 +61,11 @@ impl Worker<'_> {
             let (what, why) = ("commands use the host's network", "--network none or private keeps them apart");
             tell(Message::Event(Event::Fallback { what: what.to_owned(), why: why.to_owned() }));
         }
-        let outcome = self.launcher.run(&spec, sandbox::Io::Captured(&mut output), self.stop)?;
+        let outcome = self.launcher.run(&spec, sandbox::Io::Captured(&mut output), self.stop);
+        if !matches!(&outcome, Ok(outcome) if outcome.exit.success()) && self.builder.on_failure.is_some() {
+            self.leave(Remains { step: step.id, spec, _caches: caches });
+        }
+        let outcome = outcome?;
         for (what, why) in outcome.fallbacks {
             tell(Message::Event(Event::Fallback { what: format!("without {what}"), why }));
         }
@@ -85,6 +97,29 @@ impl Worker<'_> {
         spec.resources = settings.resources.clone();
         spec.shm_size = settings.shm_size;
         spec
+    }
+
+    /// Keeps what the first command left that failed; what others leave is the consequence of that.
+    fn leave(&self, remains: Remains) {
+        let mut kept = self.remains.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() && !self.stop.is_cancelled() {
+            *kept = Some(remains);
+        }
+    }
+
+    /// Hands what a failed command left to whoever wants to look at it.
+    pub(super) fn show_remains(&self) -> Result<(), Error> {
+        let remains = self.remains.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(look), Some(mut remains)) = (self.builder.on_failure, remains) else { return Ok(()) };
+        if let Rootfs::Overlay { work, stub, .. } = &mut remains.spec.rootfs {
+            // A volatile overlay's work directory is good for one mount, and its stub is full of mount targets.
+            for dir in [work, stub] {
+                dir.set_file_name(format!("{}-again", dir.file_name().unwrap_or_default().display()));
+                fs::create_dir(dir, 0o755)?;
+            }
+        }
+        look(remains.step, &remains.spec);
+        Ok(())
     }
 
     /// An empty directory of this step in scratch.

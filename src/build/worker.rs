@@ -23,6 +23,7 @@ use super::builder::{Builder, Message};
 use super::chain::{Link, Sealed, State, Stopped};
 use super::event::Event;
 use super::promise::Promise;
+use super::run::Remains;
 use super::{Error, StepError, copy, keys};
 
 /// What a lookup gives.
@@ -46,6 +47,8 @@ pub(super) struct Worker<'a> {
     in_flight: Mutex<BTreeMap<StepKey, Promise<()>>>,
     /// What COPYs select of contexts, between looking up and executing.
     pub(super) selected: Mutex<BTreeMap<StepId, copy::Prepared<'a>>>,
+    /// Of the command that failed first, if somebody wants it.
+    pub(super) remains: Mutex<Option<Remains>>,
     /// Directories that RUNs filled and their layers: given to `layers/` when nobody mounts them any more.
     fresh: Mutex<Vec<(DiffId, PathBuf)>>,
 }
@@ -62,6 +65,7 @@ impl<'a> Worker<'a> {
             cache: Local::new(&builder.store.root().join("cache")),
             in_flight: Mutex::default(),
             selected: Mutex::default(),
+            remains: Mutex::default(),
             fresh: Mutex::default(),
             scratch,
         })

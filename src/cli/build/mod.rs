@@ -9,6 +9,7 @@ pub(super) mod bases;
 mod interrupt;
 mod outputs;
 mod prepare;
+mod shell;
 
 use std::collections::BTreeMap;
 
@@ -16,14 +17,15 @@ use crate::build::{Builder, Context, Error, Event, Images, Observer, Outcome, Se
 use crate::dockerfile::Diagnostic;
 use crate::plan::{ContextName, StepKind};
 use crate::registry::Client;
-use crate::sandbox::Cancel;
 use crate::sandbox::userns::{self, Standing};
+use crate::sandbox::{Cancel, Spec};
 use crate::snapshot::Method;
 use crate::store::Store;
-use crate::ui::excerpt;
+use crate::ui::console::Console;
 use crate::ui::json::Json;
 use crate::ui::plain::{DEFAULT_LOG_LIMIT, Plain};
 use crate::ui::terminal::{self, Terminal};
+use crate::ui::{excerpt, step};
 
 use super::Session;
 use super::args::{BuildArgs, Format, Progress};
@@ -163,9 +165,22 @@ impl Build<'_> {
         cancel: &Cancel,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, Error> {
-        let bases = &self.resolved.bases;
-        let builder = Builder { store: self.store, images: self.images, bases, contexts, settings, cancel };
-        builder.build(&self.resolved.plan, observer)
+        let plan = &self.resolved.plan;
+        let look = |step, spec: &Spec| {
+            let shell = self.request.shell.as_ref().expect("only called if it was asked for");
+            let name = step::title(&plan.step(step).meta.name);
+            shell::open(&name, spec, &shell.term, &mut Console::stdio(shell.colour));
+        };
+        let builder = Builder {
+            store: self.store,
+            images: self.images,
+            bases: &self.resolved.bases,
+            contexts,
+            settings,
+            cancel,
+            on_failure: self.request.shell.as_ref().map(|_| &look as _),
+        };
+        builder.build(plan, observer)
     }
 
     fn done(&self, built: Result<Outcome, Error>, contexts: &BTreeMap<ContextName, Context>) -> Result<Ended, Failure> {

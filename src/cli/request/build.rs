@@ -5,6 +5,8 @@
 //! cannot be honoured is an error too, never dropped (design §1.3).
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,6 +58,8 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) around: Around,
     /// Secrets by id.
     pub(in crate::cli) secrets: BTreeMap<String, SecretFrom>,
+    /// Where a command fails, a shell opens.
+    pub(in crate::cli) shell: Option<Shell>,
     /// Receives the image id.
     pub(in crate::cli) iidfile: Option<PathBuf>,
     /// Receives what was built, as JSON.
@@ -186,6 +190,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         },
         around: around::around(&args.around, environment)?,
         secrets: secrets(&args.secret, environment)?,
+        shell: shell(args, environment)?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
     })
@@ -193,11 +198,31 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
 
 /// Options that are parsed, so that their help and their refusal can be read, but whose effect does not exist yet.
 fn refuse_unsupported(args: &BuildArgs) -> Result<(), Failure> {
-    let refused = [(!args.ssh.is_empty(), "--ssh"), (args.on_failure == OnFailure::Shell, "--on-failure=shell")];
+    let refused = [(!args.ssh.is_empty(), "--ssh")];
     match refused.into_iter().find(|(given, _)| *given) {
         Some((_, name)) => Err(Failure::usage(format!("{name} is not supported yet"))),
         None => Ok(()),
     }
+}
+
+/// `--on-failure=shell`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Shell {
+    /// What kind of terminal there is.
+    pub(in crate::cli) term: OsString,
+    /// Messages around it may be coloured.
+    pub(in crate::cli) colour: bool,
+}
+
+fn shell(args: &BuildArgs, environment: &Environment) -> Result<Option<Shell>, Failure> {
+    if args.on_failure == OnFailure::Stop {
+        return Ok(None);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("--on-failure=shell: standard input is not a terminal"));
+    }
+    let term = environment.non_empty("TERM").map_or_else(|| "xterm".into(), ToOwned::to_owned);
+    Ok(Some(Shell { term, colour: environment.wants_colour() }))
 }
 
 /// `--compression` and its level.

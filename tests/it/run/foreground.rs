@@ -103,6 +103,39 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     (outer, inner)
 }
 
+/// What a terminal shows, read as far as it has been waited for.
+struct Screen {
+    terminal: std::fs::File,
+    said: String,
+}
+
+impl Screen {
+    fn of(outer: &OwnedFd) -> Self {
+        Self { terminal: outer.try_clone().expect("dup").into(), said: String::new() }
+    }
+
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        let mut buffer = [0; 256];
+        let end = loop {
+            if let Some(at) = self.said.find(text) {
+                break at + text.len();
+            }
+            let mut fds = [PollFd::new(&self.terminal, PollFlags::IN)];
+            let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+            let polled = poll(&mut fds, Some(&patience));
+            assert_eq!(polled, Ok(1), "waiting for {text:?}, it said only {:?}", self.said);
+            let n = self.terminal.read(&mut buffer).expect("read the screen");
+            self.said.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        };
+        self.said.drain(..end);
+    }
+
+    fn keys(&mut self, text: &str) {
+        self.terminal.write_all(text.as_bytes()).expect("type");
+    }
+}
+
 #[test]
 fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
     requires!(userns, overlay);
@@ -111,41 +144,68 @@ fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
     let size = |rows, cols| Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&outer, size(24, 101)).expect("set the size");
     let before = rustix::termios::tcgetattr(&inner).expect("its mode");
-    let script = "tty; stty size; trap 'echo caught' INT; trap 'stty size' WINCH; read x; echo got $x; until read y; do :; done; exit 5";
+    let script = "tty; stty size; trap 'echo caught' INT; trap 'stty size' WINCH; read x; echo got $x; \
+                  until read y; do :; done; exit 5";
     let stdio = || Stdio::from(inner.as_fd().try_clone_to_owned().expect("dup"));
     let line = ["run", "-it", "-e", "TERM=dumb", "busybox", "sh", "-c", script];
     let mut child = env.kiln(&line).stdio(stdio(), stdio(), stdio()).spawn();
-    let mut screen = std::fs::File::from(outer.try_clone().expect("dup"));
-    let mut said = String::new();
-    let mut until = |text: &str| {
-        let mut buffer = [0; 256];
-        while !said.contains(text) {
-            let mut fds = [PollFd::new(&screen, PollFlags::IN)];
-            let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
-            assert_eq!(poll(&mut fds, Some(&patience)), Ok(1), "waiting for {text:?}, it said only {said:?}");
-            let n = screen.read(&mut buffer).expect("read the screen");
-            said.push_str(&String::from_utf8_lossy(&buffer[..n]));
-        }
-        said.clear();
-    };
-    let mut keys = std::fs::File::from(outer.try_clone().expect("dup"));
-    until("24 101");
+    let mut screen = Screen::of(&outer);
+    screen.until("24 101");
     let raw = rustix::termios::tcgetattr(&inner).expect("its mode");
     assert!(!raw.local_modes.contains(rustix::termios::LocalModes::ICANON), "keys go inside at once");
-    keys.write_all(b"one\r").expect("type");
-    until("got one");
+    screen.keys("one\r");
+    screen.until("got one");
     // Ctrl-C is a signal inside, and nothing here.
-    keys.write_all(b"\x03").expect("type");
-    until("caught");
+    screen.keys("\x03");
+    screen.until("caught");
     rustix::termios::tcsetwinsize(&outer, size(30, 90)).expect("set the size");
     kill(Pid::from_raw(child.id() as i32), Signal::SIGWINCH).expect("signal");
-    until("30 90");
-    keys.write_all(b"\r").expect("type");
+    screen.until("30 90");
+    screen.keys("\r");
     let status = child.wait().expect("wait");
     assert_eq!(status.code(), Some(5));
     let after = rustix::termios::tcgetattr(&inner).expect("its mode");
     assert_eq!(after.local_modes, before.local_modes, "the terminal is as it was");
     env.assert_swept();
+}
+
+#[test]
+fn where_a_command_failed_a_shell_opens_with_its_files_and_its_environment() {
+    // O-73
+    requires!(userns, overlay);
+    let mut all = vec![TestEnv::with_busybox()];
+    if crate::support::requires::is_root() && crate::support::requires::have("kiln_test") {
+        let plain = TestEnv::of_plain_user();
+        plain.import("busybox");
+        all.push(plain);
+    }
+    for env in &all {
+        let context = env.context(
+            "
+-- Dockerfile --
+FROM busybox
+ENV A=b
+WORKDIR /srv
+USER app
+RUN --mount=type=tmpfs,target=/mnt echo left > /tmp/file; exit 3
+",
+        );
+        let (outer, inner) = terminal();
+        let stdio = || Stdio::from(inner.as_fd().try_clone_to_owned().expect("dup"));
+        let line = ["--progress", "plain", "--on-failure=shell"];
+        let mut child = env.build(&line, &context).stdio(stdio(), stdio(), stdio()).spawn();
+        let mut screen = Screen::of(&outer);
+        screen.until("/srv $ ");
+        screen.keys("echo $(id -un) $A $(cat /tmp/file) $(mount | grep -c ' /mnt ')\r");
+        screen.until("app b left 1\r");
+        screen.keys("exit 9\r");
+        // The build has failed, whatever the shell did.
+        screen.until("the command exited with status 3");
+        screen.until("Dockerfile:5:1");
+        assert_eq!(child.wait().expect("wait").code(), Some(1));
+        env.assert_swept();
+        env.build(&line, &context).fails(2).says("--on-failure=shell: standard input is not a terminal");
+    }
 }
 
 #[test]
