@@ -2,3 +2,6 @@
 
 #[path = "../../tests/it/dockerfile/oracle.rs"]
 pub mod oracle;
+
+#[path = "../../tests/it/layers/oracle.rs"]
+pub mod layers;

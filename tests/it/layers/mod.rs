@@ -2,6 +2,7 @@
 
 mod diff;
 mod fuzz;
+mod hostile;
 mod oracle;
 mod round_trip;
 mod same_bytes;
