@@ -4,7 +4,6 @@
 //! chains that leave a module. It therefore also forbids renaming the crate root, which would hide a name from it.
 #![expect(clippy::disallowed_methods, reason = "a test reads the sources as they are")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -282,21 +281,18 @@ fn files_stay_short() {
 
 #[test]
 fn every_integration_test_file_is_declared() {
-    let main = code(&read(Path::new("tests/it/main.rs")));
-    let support = code(&read(Path::new("tests/it/support/mod.rs")));
-    let mods = |text: &str| -> BTreeSet<String> {
-        words(text).windows(2).filter(|w| w[0].1 == "mod").map(|w| w[1].1.to_owned()).collect()
-    };
-    let (main, support) = (mods(&main), mods(&support));
     for path in sources("tests/it") {
         let (dir, name) = (path.parent().expect("in tests/it"), path.file_stem().expect("named").to_string_lossy());
-        let declared = match name.as_ref() {
-            "main" => true,
-            "mod" => main.contains(&*dir.file_name().expect("named").to_string_lossy()),
-            name if dir.ends_with("support") => support.contains(name),
-            name => main.contains(name) || !dir.ends_with("it"),
+        // `a/mod.rs` is declared by the file above `a`, and every other file by the one that leads its directory.
+        let (above, name) = match (&*name, dir.parent()) {
+            ("main", _) => continue,
+            ("mod", Some(above)) => (above, dir.file_name().expect("named").to_string_lossy()),
+            _ => (dir, name),
         };
-        assert!(declared, "{} is never compiled: declare it", path.display());
+        let leader = above.join(if above.ends_with("it") { "main.rs" } else { "mod.rs" });
+        let code = code(&read(&leader));
+        let declared = words(&code).windows(2).any(|w| w[0].1 == "mod" && w[1].1 == name);
+        assert!(declared, "{} is never compiled: declare it in {}", path.display(), leader.display());
     }
 }
 
