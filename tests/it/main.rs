@@ -12,6 +12,7 @@ mod support;
 mod apps;
 mod build;
 mod config;
+mod contexts;
 mod copy;
 mod coverage;
 mod dockerfile;

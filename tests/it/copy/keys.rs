@@ -17,7 +17,7 @@ fn content_names_modes_and_links_are_the_key_and_times_are_not() {
     let build = || {
         let (done, _) = super::build(&env, &context, "COPY d outsid[e] /n/", &[]);
         assert_eq!(done.code, 0, "{done}");
-        done.stderr.contains("CACHED [1/1] COPY d")
+        done.stderr.lines().any(|line| line.starts_with("CACHED") && line.contains("COPY d"))
     };
     let set_time = |path: &Path, time| File::open(path).and_then(|f| f.set_modified(time)).expect("set a time");
     let put = |path: &Path, text: &str| fs::write(path, text).expect("write");
@@ -82,7 +82,7 @@ fn a_rebuilt_stage_with_the_same_files_is_the_same_source() {
     let lines = |g: &str| format!("COPY f /f\nCOPY {g} /g\nFROM scratch\nCOPY --from=0 /f /x\nCOPY --from=0 /g /y");
     let (_, one) = super::build(&env, &context, &lines("g"), &[]);
     let (done, two) = super::build(&env, &context, &lines("f"), &[]);
-    done.says("CACHED [stage-1 1/2] COPY --from=0 /f /x");
+    assert!(done.stderr.lines().any(|l| l.starts_with("CACHED") && l.contains("COPY --from=0 /f /x")), "{done}");
     let (one, two) = (env.image(&one), env.image(&two));
     assert_eq!(one.diff_ids()[0], two.diff_ids()[0]);
     assert_ne!(one.diff_ids()[1], two.diff_ids()[1]);

@@ -1,0 +1,63 @@
+//! Contexts that are none, and what is said then.
+
+use std::fs;
+
+use super::sh;
+use crate::support::TestEnv;
+use crate::support::web::Web;
+
+#[test]
+fn what_is_no_context_is_explained() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\n-- text --\nnot an archive\n");
+    let at = |name: &str| context.join(name).to_str().expect("UTF-8").to_owned();
+    let web = Web::serve(&[("/Dockerfile", "", b"FROM scratch\nLABEL from=web\n")]);
+    for (line, code, says) in [
+        (vec![at("text")], 1, "is not an archive"),
+        (vec![at("gone")], 1, "does not exist"),
+        (vec!["-f".into(), "-".into(), "-".into()], 2, "standard input cannot be both"),
+        (vec![format!("{}/missing", web.url)], 1, "404"),
+        (vec!["-f".into(), "x".into(), format!("{}/Dockerfile", web.url)], 2, "is not an archive"),
+        (vec!["http://127.0.0.1:1/x".into()], 1, "connection refused"),
+        (vec!["https://me:hunter2@127.0.0.1:1/r.git#a b".into()], 2, "not a ref"),
+    ] {
+        let all: Vec<&str> = ["build"].into_iter().chain(line.iter().map(String::as_str)).collect();
+        env.kiln(&all).fails(code).says(says).never_says("hunter2");
+    }
+    // A Dockerfile by URL is one, without any files.
+    env.kiln(&["build", "-t", "web", &format!("{}/Dockerfile", web.url)]).ok();
+    assert_eq!(env.image("web").config["config"]["Labels"]["from"], "web");
+    // An archive without a Dockerfile, one that is cut, one that is empty.
+    sh(
+        &context,
+        "tar -cf none.tar text; tar -cf whole.tar Dockerfile; head -c 600 whole.tar >cut.tar; gzip -k whole.tar; head -c 50 whole.tar.gz >cut.tgz",
+    );
+    for (archive, says) in [("none.tar", "no Dockerfile"), ("cut.tar", "unpack"), ("cut.tgz", "unpack")] {
+        let bytes = fs::read(at(archive)).expect("read");
+        env.kiln(&["build", "-"]).stdin(&bytes).fails(1).says(says);
+    }
+    env.kiln(&["build", "-"]).stdin(b"").fails(1);
+    let left: Vec<_> = fs::read_dir(env.store().join("scratch")).into_iter().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn ignore_files_that_are_no_files_are_refused() {
+    // S-91
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n-- .dockerignore/ --\n");
+    env.build(&[], &context).fails(1).says(".dockerignore");
+    fs::remove_dir(context.join(".dockerignore")).expect("remove");
+    nix::unistd::mkfifo(&context.join(".dockerignore"), nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    env.build(&[], &context).fails(1).says(".dockerignore");
+    fs::remove_file(context.join(".dockerignore")).expect("remove");
+    let secret = env.dir().join("secret");
+    fs::write(&secret, "canary-in-secret[\n").expect("write");
+    std::os::unix::fs::symlink(&secret, context.join(".dockerignore")).expect("symlink");
+    let done = env.build(&[], &context).output();
+    done.never_says("canary-in-secret");
+    fs::remove_file(context.join(".dockerignore")).expect("remove");
+    let huge = fs::File::create(context.join(".dockerignore")).expect("create");
+    huge.set_len(1 << 30).expect("truncate");
+    env.build(&[], &context).fails(1).says("larger than 16 MiB");
+}

@@ -1,0 +1,149 @@
+//! Directories, archives, standard input, repositories, servers; also by name.
+
+use std::fs;
+
+use super::sh;
+use crate::support::TestEnv;
+use crate::support::web::Web;
+
+const CONTEXT: &str = "
+-- Dockerfile --
+FROM scratch
+COPY . /c
+-- other.Dockerfile --
+FROM scratch
+COPY f /o
+-- f 0640 --
+f
+-- d/ 0750 --
+-- d/g 0755 --
+g
+-- d/l -> ../f --
+-- .dockerignore --
+d/g
+";
+
+#[test]
+fn one_context_in_every_form_is_one_image() {
+    // O-1; G-2, A14: rules hold for directories only.
+    requires!(git, xz, zstd);
+    let env = TestEnv::new();
+    let context = env.context(CONTEXT);
+    sh(
+        &context,
+        "touch -d @1000000000 . d d/g f Dockerfile other.Dockerfile .dockerignore; touch -h -d @1000000000 d/l",
+    );
+    let dir = env.dir();
+    let name = context.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+    sh(
+        dir,
+        &format!(
+            "tar --owner=5 --group=6 --numeric-owner -C {name} -cf c.tar .; gzip -k c.tar; xz -k c.tar; zstd -q c.tar; bzip2 -k c.tar"
+        ),
+    );
+    let id = |args: &[&str], stdin: Option<&[u8]>| {
+        let all = [&["build", "-t", "x"], args].concat();
+        let kiln = env.kiln(&all);
+        match stdin {
+            Some(bytes) => drop(kiln.stdin(bytes).ok()),
+            None => drop(kiln.ok()),
+        }
+        env.image("x")
+    };
+    let at = |file: &str| dir.join(file).to_str().expect("UTF-8").to_owned();
+    let whole = id(&[&at("c.tar")], None);
+    let tree = whole.tree();
+    assert_eq!((tree["c/f"].mode, tree["c/f"].uid, tree["c/d"].mode, tree["c/d/g"].mode), (0o640, 0, 0o750, 0o755));
+    assert_eq!(tree["c/d/l"].link, "../f");
+    assert_eq!(tree["c/f"].mtime, Some(1_000_000_000));
+    for archive in ["c.tar.gz", "c.tar.xz", "c.tar.zst", "c.tar.bz2"] {
+        assert_eq!(id(&[&at(archive)], None).digest, whole.digest, "{archive}");
+        let bytes = fs::read(at(archive)).expect("read");
+        assert_eq!(id(&["-"], Some(&bytes)).digest, whole.digest, "{archive} on standard input");
+    }
+    let web = Web::serve(&[("/c.tgz", "ETag: \"x\"", &fs::read(at("c.tar.gz")).expect("read"))]);
+    assert_eq!(id(&[&format!("{}/c.tgz", web.url)], None).digest, whole.digest, "HTTP");
+    // A directory has rules: without them it is the same.
+    let hidden = id(&[context.to_str().expect("UTF-8")], None);
+    assert!(!hidden.tree().0.contains_key("c/d/g"));
+    fs::rename(context.join(".dockerignore"), dir.join("aside")).expect("move");
+    let bare = id(&[context.to_str().expect("UTF-8")], None);
+    let names = |image: &crate::support::Image| image.tree().0.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(&bare), names(&whole).into_iter().filter(|n| n != "c/.dockerignore").collect::<Vec<_>>());
+    // Another Dockerfile of the context; a Dockerfile from elsewhere.
+    let bytes = fs::read(at("c.tar")).expect("read");
+    let other = id(&["-f", "other.Dockerfile", "-"], Some(&bytes));
+    assert_eq!(other.tree().0.into_keys().collect::<Vec<_>>(), ["o"]);
+    let piped = id(&["-f", "-", context.to_str().expect("UTF-8")], Some(b"FROM scratch\nCOPY f /p\n"));
+    assert_eq!(piped.tree().0.into_keys().collect::<Vec<_>>(), ["p"]);
+    let alone = id(&["-"], Some(b"FROM scratch\nCOPY <<E /e\nx\nE\nCOPY . /all\n"));
+    assert_eq!(alone.tree().0.into_keys().collect::<Vec<_>>(), ["all", "e"], "no files besides the Dockerfile");
+}
+
+#[test]
+fn repositories_are_contexts() {
+    // O-1, S-8
+    requires!(git);
+    let env = TestEnv::new();
+    let web = Web::serve_dir(&env.context("-- keep --\n"));
+    let repo = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n-- sub/Dockerfile --\nFROM scratch\nCOPY . /s\n-- .dockerignore --\nDockerfile\n");
+    sh(
+        &repo,
+        "git init -q -b main; git add -A; git -c user.name=n -c user.email=e commit -qm one; git tag v1; echo new >added; git add -A; git -c user.name=n -c user.email=e commit -qm two",
+    );
+    sh(&repo, &format!("git clone -q --bare . {0}/r.git; git -C {0}/r.git update-server-info", web.dir().display()));
+    let (local, remote) = (repo.to_str().expect("UTF-8"), format!("{}/r.git", web.url));
+    let files = |context: &str| {
+        env.kiln(&["build", "-t", "x", context]).ok();
+        env.image("x").tree().0.into_keys().collect::<Vec<_>>().join(" ")
+    };
+    for from in [local, &format!("file://{local}"), &remote] {
+        let hash = |rest: &str| format!("{from}#{rest}");
+        assert_eq!(files(&hash("main")), ".dockerignore Dockerfile added sub sub/Dockerfile", "{from}");
+        assert_eq!(files(&hash("v1")), ".dockerignore Dockerfile sub sub/Dockerfile", "{from}");
+        assert_eq!(files(&hash("v1:sub")), "s s/Dockerfile", "{from}");
+        assert_eq!(files(&hash(":sub")), "s s/Dockerfile", "{from}");
+        env.kiln(&["build", &hash("gone")]).fails(1).says("gone");
+        env.kiln(&["build", &hash("main:../..")]).fails(1).says("not a directory of the repository");
+    }
+    // The working tree itself is a directory like any other.
+    assert!(files(local).contains("added"));
+    env.kiln(&["build", "ext::sh -c true"]).fails(1);
+}
+
+#[test]
+fn named_contexts_have_every_form_too() {
+    // O-5, F-11
+    requires!(git);
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY --from=src f /\n");
+    let src = env.context("-- f --\nf\n");
+    sh(
+        &src,
+        "tar -cf ../src.tar f; git init -q -b main; git add -A; git -c user.name=n -c user.email=e commit -qm one",
+    );
+    let tar = env.dir().join("src.tar");
+    let web = Web::serve(&[("/src.tar", "", &fs::read(&tar).expect("read")), ("/text", "", b"FROM scratch")]);
+    // An image of the store and a layout, which have the file too.
+    env.add(&src, "-- Dockerfile --\nFROM scratch\nCOPY f /\n");
+    let layout = env.dir().join("layout");
+    let dest = format!("type=oci-layout,dest={}", layout.display());
+    env.build(&["-t", "src:1", "-o", &dest], &src).ok();
+    let forms = [
+        src.display().to_string(),
+        tar.display().to_string(),
+        format!("{}/src.tar", web.url),
+        format!("{}#main", src.display()),
+        format!("file://{}", src.display()),
+        "docker-image://src:1".to_owned(),
+        format!("oci-layout://{}:1", layout.display()),
+    ];
+    for form in &forms {
+        env.build(&["-t", "x", "--build-context", &format!("src={form}")], &context).ok();
+        assert_eq!(env.image("x").content("f"), b"f\n", "{form}");
+    }
+    let text = format!("src={}/text", web.url);
+    env.build(&["--build-context", &text], &context).fails(1).says("is not an archive");
+    env.build(&["--build-context", "src=-"], &context).fails(2).says("standard input");
+    env.build(&["--build-context", "src=/nonexistent"], &context).fails(1).says("does not exist");
+}

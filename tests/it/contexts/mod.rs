@@ -1,0 +1,15 @@
+//! Contexts: where they come from (O-1, O-5, P-21) and which of their files a build may see (behaviour §1.8).
+
+mod bad;
+mod ignore;
+mod kinds;
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs a shell command in `dir`.
+#[track_caller]
+fn sh(dir: &Path, line: &str) {
+    let done = Command::new("sh").args(["-ec", line]).current_dir(dir).output().expect("run sh");
+    assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+}
