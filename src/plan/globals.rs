@@ -9,6 +9,7 @@ use crate::oci::platform::Platform;
 
 use super::Options;
 use super::outline::{Taken, What};
+use super::planner::too_much;
 use super::unsupported::{Feature, unsupported};
 
 /// The variable that sets image times.
@@ -81,8 +82,13 @@ impl Globals {
             // A build argument of that name wins, also without an ARG.
             globals.set(name, build_args.get(name).cloned().or(Some(value)), BTreeSet::new());
         }
+        let mut spent = 0;
         for statement in &dockerfile.global_args {
             for item in &statement.node.items {
+                if spent > options.variable_limit {
+                    problems.push(too_much(statement.span, options));
+                    return globals;
+                }
                 let name = item.name.as_str();
                 let mut used = BTreeSet::new();
                 let value = match (build_args.get(name), &item.default) {
@@ -101,6 +107,7 @@ impl Globals {
                     }
                     (None, None) => None,
                 };
+                spent += value.as_ref().map_or(0, String::len);
                 globals.set(name, value, used);
             }
         }

@@ -39,6 +39,9 @@ pub struct Options {
     pub allow_host_network: bool,
     /// `--allow security.insecure`.
     pub allow_insecure: bool,
+    /// How many bytes variables may take, in all the places where they are used: doubling one with every line must not
+    /// eat the machine.
+    pub variable_limit: usize,
 }
 
 impl Options {
@@ -59,6 +62,7 @@ impl Options {
             network: Network::Default,
             allow_host_network: false,
             allow_insecure: false,
+            variable_limit: 64 << 20,
         }
     }
 }

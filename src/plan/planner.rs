@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::Timestamp;
-use crate::dockerfile::{Diagnostic, Dockerfile, Escape, Instruction, Severity, Source, Statement, parse_trigger};
+use crate::dockerfile::{
+    Diagnostic, Dockerfile, Escape, Instruction, Severity, Source, Span, Statement, parse_trigger,
+};
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::platform::Platform;
 
@@ -54,6 +56,7 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
         inherited: BTreeSet::new(),
         assumed: BTreeSet::new(),
         triggered: BTreeSet::new(),
+        spent: 0,
     };
     planner.created = planner.globals.epoch.unwrap_or(Timestamp::EPOCH);
     planner.run(reach, target)
@@ -74,6 +77,13 @@ fn say_platform(image: &mut Platform, wanted: &Platform) {
     if !wanted.os_features.is_empty() {
         image.os_features.clone_from(&wanted.os_features);
     }
+}
+
+/// What is said when variables take more than [`Options::variable_limit`].
+pub(super) fn too_much(span: Span, options: &Options) -> Diagnostic {
+    let limit = options.variable_limit >> 20;
+    let problem = Diagnostic::error(span, format!("the variables of this file take more than {limit} MiB"));
+    problem.hint("a variable that is made of itself grows with every line")
 }
 
 fn has_errors(problems: &[Diagnostic]) -> bool {
@@ -222,6 +232,8 @@ pub(super) struct Planner<'a> {
     assumed: BTreeSet<ImageName>,
     /// Arguments that ONBUILD triggers declare.
     pub(super) triggered: BTreeSet<String>,
+    /// How much of [`Options::variable_limit`] is gone.
+    pub(super) spent: usize,
 }
 
 /// The history that a stage's own instructions made, and the stage below it.

@@ -120,6 +120,12 @@ impl Scope {
             .collect()
     }
 
+    /// How many bytes names and values have.
+    pub(super) fn size(&self) -> usize {
+        let args = self.args.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len));
+        self.env.iter().map(|(name, value)| name.len() + value.len()).chain(args).sum()
+    }
+
     /// What ENV says of a name, whoever wrote last.
     pub(super) fn env(&self, name: &str) -> Option<&str> {
         self.env_at.get(name).map(|at| self.env[*at].1.as_str())

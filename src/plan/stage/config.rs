@@ -1,7 +1,7 @@
 //! Instructions that only describe the image (behaviour §1.7), and WORKDIR.
 
 use crate::dockerfile::ast::{Arg, Command, HealthTest, Healthcheck, Pairs, Volume};
-use crate::dockerfile::expand::{expand, expand_words};
+use crate::dockerfile::expand::expand_words;
 use crate::dockerfile::{Diagnostic, Instruction, Spanned, Word, lint};
 use crate::oci::config::{self, Empty};
 
@@ -173,6 +173,9 @@ impl Place<'_, '_> {
                 }
             };
             self.report_unset(&expanded.unset);
+            if let Err(problem) = self.spend(expanded.text.len()) {
+                return self.report(*problem);
+            }
             if !word.is_plain() {
                 let lints = expanded.words.iter().flat_map(|port| lint::expose(port, word.span));
                 lints.collect::<Vec<_>>().into_iter().for_each(|lint| self.report(lint));
@@ -254,17 +257,7 @@ impl Place<'_, '_> {
 
     /// A flag's value as text, empty ones left out.
     pub(super) fn flag(&mut self, word: Option<&Word>) -> Option<String> {
-        let word = word?;
-        match expand(word, self.here.escape, &|n| self.state.scope.get(n).map(str::to_owned)) {
-            Ok(expanded) => {
-                self.report_unset(&expanded.unset);
-                Some(expanded.text).filter(|text| !text.is_empty())
-            }
-            Err(problem) => {
-                self.report(*problem);
-                None
-            }
-        }
+        self.expand(word?).filter(|text| !text.is_empty())
     }
 }
 

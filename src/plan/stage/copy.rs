@@ -100,6 +100,10 @@ impl Place<'_, '_> {
         match expand_body(&body, &|name| self.state.scope.get(name).map(str::to_owned)) {
             Ok(expanded) => {
                 self.report_unset(&expanded.unset);
+                if let Err(problem) = self.spend(expanded.text.len()) {
+                    self.report(*problem);
+                    return None;
+                }
                 Some(CopySource::Heredoc { name: heredoc.name.clone(), content: expanded.text })
             }
             Err(problem) => {

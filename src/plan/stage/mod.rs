@@ -17,7 +17,7 @@ use crate::oci::platform::Platform;
 
 use super::graph::Root;
 use super::outline::{Taken, What};
-use super::planner::{DEFAULT_PATH, Planner, Trigger};
+use super::planner::{DEFAULT_PATH, Planner, Trigger, too_much};
 use super::scope::Scope;
 use super::step::{ImageRequest, StepId, StepKind, StepMeta};
 use super::{HISTORY_COMMENT, PlannedHistory, lints, remote};
@@ -175,6 +175,9 @@ impl<'p, 'a> Place<'p, 'a> {
     }
 
     fn dispatch(&mut self, statement: &Statement<Instruction>) {
+        if self.planner.spent > self.planner.options.variable_limit {
+            return;
+        }
         match &statement.node {
             Instruction::Run(run) => self.run(run),
             Instruction::Copy(copy) => self.copy(copy, false),
@@ -204,7 +207,19 @@ impl<'p, 'a> Place<'p, 'a> {
     fn try_expand(&mut self, word: &Word) -> Result<String, Box<Diagnostic>> {
         let expanded = expand(word, self.here.escape, &|name| self.state.scope.get(name).map(str::to_owned))?;
         self.report_unset(&expanded.unset);
+        self.spend(expanded.text.len())?;
         Ok(expanded.text)
+    }
+
+    /// Counts what variables take. Err, once: it is too much.
+    fn spend(&mut self, bytes: usize) -> Result<(), Box<Diagnostic>> {
+        let Planner { spent, options, .. } = &mut *self.planner;
+        let before = *spent;
+        *spent += bytes;
+        match before <= options.variable_limit && *spent > options.variable_limit {
+            true => Err(Box::new(too_much(self.here.span, options))),
+            false => Ok(()),
+        }
     }
 
     fn report_unset(&mut self, unset: &[Spanned<String>]) {

@@ -45,6 +45,10 @@ impl Place<'_, '_> {
         }
         let network = self.network(run);
         let security = self.security(run);
+        // Every RUN holds the whole environment.
+        if let Err(problem) = self.spend(self.state.scope.size()) {
+            return self.report(*problem);
+        }
         let history = self.run_history(&argv);
         let scope = &self.state.scope;
         let args = scope.process_args();

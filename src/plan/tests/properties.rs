@@ -119,6 +119,43 @@ fn ten_thousand_stages_take_little_time() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
+/// What is wrong with a file, or that it can be planned.
+fn said(text: &str) -> Vec<String> {
+    let dockerfile = parse(&Source::new("Dockerfile", text)).expect("valid");
+    let options = Options { variable_limit: 1 << 20, ..options() };
+    match plan(&dockerfile, &options, &Configs::new()) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(|p| p.message.clone()).collect(),
+    }
+}
+
+#[test]
+fn variables_that_grow_are_stopped() {
+    const ALL: &str = "the variables of this file take more than 1 MiB";
+    let doubled = |keyword: &str| format!("{keyword} a=xxxxxxxxxxxxxxxx\n{}", format!("{keyword} a=$a$a\n").repeat(12));
+    // 64 KiB each: no word is too long, all together are too much.
+    for text in [
+        format!("FROM scratch\n{}", doubled("ENV").replace("$a$a", "$a$a$a$a")),
+        format!("FROM scratch\n{}{}", doubled("ENV"), "ENV b$a=$a\n".repeat(20)),
+        format!("FROM scratch\n{}LABEL {}\n", doubled("ARG"), "l=$a ".repeat(20)),
+        format!("FROM scratch\n{}{}", doubled("ARG"), "RUN x\n".repeat(20)),
+        format!("FROM scratch\n{}COPY {} /d/\n", doubled("ARG"), "$a ".repeat(20)),
+        format!("FROM scratch\n{}{}", doubled("ARG"), "COPY <<E /\n$a\nE\n".repeat(20)),
+        format!("FROM scratch\n{}EXPOSE {}\n", doubled("ARG"), "${a:+80} ".repeat(20) + &"${a%x}/$a ".repeat(20)),
+        format!("{}ARG {}\nFROM scratch\n", doubled("ARG"), "b=$a ".repeat(20)),
+    ] {
+        let problems = said(&text);
+        assert!(problems.iter().any(|problem| problem == ALL), "{problems:.200?}");
+    }
+}
+
+#[test]
+fn nesting_ends_in_an_error() {
+    let nested = "${a:-".repeat(1_000);
+    assert_eq!(said(&format!("FROM scratch\nENV a={nested}{}\n", "}".repeat(1_000))).len(), 1);
+    assert_eq!(said(&format!("FROM scratch\nENV a={}x{}\n", "${a:-".repeat(90), "}".repeat(90))), [""; 0]);
+}
+
 /// The processor time of this thread: a busy machine makes no test fail.
 fn worked() -> Duration {
     let text = crate::base::fs::read_opt(Path::new("/proc/thread-self/schedstat")).expect("readable").expect("there");
