@@ -136,31 +136,37 @@ pub fn check_syntax(file: &Dockerfile, instead: Option<&str>) -> Result<Option<D
             let note = format!("known are those up to {known_major}.{known_minor}, the file asks for {major}.{minor}");
             Ok(Some(Diagnostic { severity: super::Severity::Warning, ..Diagnostic::error(span, message) }.note(note)))
         }
-        Syntax::Foreign { image } => Err(Box::new(foreign(span, &image))),
+        Syntax::Foreign { image } => {
+            let hint = "set the build argument BUILDKIT_SYNTAX=docker/dockerfile:1 to read it as a Dockerfile anyway";
+            Err(Box::new(foreign(span, &image).hint(hint)))
+        }
     }
 }
 
 fn foreign(span: Span, image: &str) -> Diagnostic {
     Diagnostic::error(span, format!("the file asks for another frontend: {image}"))
         .note("only docker/dockerfile is built in; reading the file with it could build something else")
-        .hint("set the build argument BUILDKIT_SYNTAX=docker/dockerfile:1 to read it as a Dockerfile anyway")
 }
 
-/// A file that is not a Dockerfile but names its frontend in another way: `// syntax=x` or `{"syntax": "x"}`.
+/// A file that is not a Dockerfile but names another frontend its own way: `// syntax=x` or `{"syntax": "x"}`.
 pub(super) fn foreign_file(source: &Source) -> Option<Diagnostic> {
     let text = source.text();
     let first = physical(text, 0)?;
     if first.text.starts_with("//") {
         let found = directive(&first, '/').filter(|found| found.slot == 0)?;
-        return Some(foreign(found.value.span, &found.value.text));
+        return is_foreign(&found.value.text).then(|| foreign(found.value.span, &found.value.text));
     }
     if text.trim_start().starts_with('{') {
         let value: serde_json::Value = serde_json::from_str(text).ok()?;
         let image = value.get("syntax")?.as_str()?;
         let start = text.find('{').unwrap_or(0);
-        return Some(foreign(Span::new(start, start + 1), image));
+        return is_foreign(image).then(|| foreign(Span::new(start, start + 1), image));
     }
     None
+}
+
+fn is_foreign(image: &str) -> bool {
+    matches!(syntax(image), Syntax::Foreign { .. })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `RUN`, `COPY` and `ADD`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Args, needs};
 use crate::dockerfile::ast::{Command, Copy, CopySource, Network, Run, Security};
 use crate::dockerfile::diagnostic::Diagnostic;
@@ -11,6 +13,9 @@ use crate::dockerfile::words::{self, List};
 const NETWORKS: [(&str, Network); 3] =
     [("default", Network::Default), ("none", Network::None), ("host", Network::Host)];
 const SECURITIES: [(&str, Security); 2] = [("sandbox", Security::Sandbox), ("insecure", Security::Insecure)];
+
+/// How many bytes of bodies may be repeated because several mentions share a name: a small file must not fill the memory.
+const SHARED: usize = 16 << 20;
 
 impl Args<'_> {
     pub(super) fn run(&mut self, json: List) -> Option<Run> {
@@ -58,21 +63,29 @@ impl Args<'_> {
             self.report(Diagnostic::error(dest.span, message).hint("the destination comes last"));
             return None;
         }
+        // Of two bodies with one name the later serves both (P-19).
+        let bodies: BTreeMap<&str, &Heredoc> = self.heredocs.iter().map(|doc| (doc.name.as_str(), doc)).collect();
         let mut sources = Vec::new();
+        let mut mentioned: BTreeSet<String> = BTreeSet::new();
+        let mut room = SHARED + self.heredocs.iter().map(|doc| doc.raw.text.len()).sum::<usize>();
         for word in found {
-            // Of two bodies with one name the later serves both (P-19).
-            let body = |name: &str| self.heredocs.iter().rfind(|doc| doc.name == name);
-            sources.push(match heredoc(&word).and_then(|opening| Some((body(&opening.name)?.raw.clone(), opening))) {
-                Some((raw, heredoc::Opening { name, fd, chomp, expand, .. })) => {
-                    CopySource::Heredoc(Heredoc { name, span: word.span, fd, chomp, expand, raw })
-                }
-                None => CopySource::Path(word),
-            });
+            let opening = heredoc(&word).filter(|opening| bodies.contains_key(opening.name.as_str()));
+            let Some(heredoc::Opening { name, fd, chomp, expand, .. }) = opening else {
+                sources.push(CopySource::Path(word));
+                continue;
+            };
+            let raw = &bodies[name.as_str()].raw;
+            let Some(left) = room.checked_sub(raw.text.len()) else {
+                let problem = Diagnostic::error(word.span, format!("the long heredoc `{name}` is used too often"));
+                self.report(problem.hint("give every heredoc a name of its own"));
+                return None;
+            };
+            room = left;
+            mentioned.insert(name.clone());
+            let raw = raw.clone();
+            sources.push(CopySource::Heredoc(Heredoc { name, span: word.span, fd, chomp, expand, raw }));
         }
-        let is_source = |doc: &Heredoc| {
-            sources.iter().any(|source| matches!(source, CopySource::Heredoc(own) if own.name == doc.name))
-        };
-        if let Some(doc) = self.heredocs.iter().find(|doc| !is_source(doc)) {
+        if let Some(doc) = self.heredocs.iter().find(|doc| !mentioned.contains(&doc.name)) {
             let message = format!("this heredoc is no source of the {}", self.keyword);
             let problem = Diagnostic::error(doc.span, message);
             self.report(problem.hint("write <<NAME without blanks, followed by the destination"));

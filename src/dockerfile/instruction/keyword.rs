@@ -71,6 +71,9 @@ pub(super) fn unknown(line: &Line, word: &Word, text: &str, escape: char) -> Dia
     if conflict {
         return problem.hint("this is the mark of a merge conflict: resolve it");
     }
+    if word.text.starts_with("//") || word.text.starts_with("/*") {
+        return problem.hint("a comment starts with #");
+    }
     problem = problem.suggest(&word.text.to_ascii_uppercase(), KEYWORDS.map(|(name, _)| name));
     if !problem.hints.is_empty() {
         return problem;

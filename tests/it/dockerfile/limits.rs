@@ -59,10 +59,18 @@ fn one_instruction_may_hold_very_many_words() {
 #[test]
 fn many_heredocs_on_one_line_are_read() {
     let mut text = "FROM scratch\nCOPY ".to_owned();
-    (0..2_000).for_each(|i| _ = writeln!(text, "<<f{i} \\"));
+    (0..30_000).for_each(|i| _ = writeln!(text, "<<f{i} \\"));
     text.push_str("/d/\n");
-    (0..2_000).for_each(|i| _ = writeln!(text, "text {i}\nf{i}"));
+    (0..30_000).for_each(|i| _ = writeln!(text, "text {i}\nf{i}"));
     assert_eq!(said(text), [""; 0]);
+}
+
+#[test]
+fn one_long_body_does_not_serve_many_mentions() {
+    let many = format!("FROM scratch\nCOPY {}/d/\n{}", "<<f ".repeat(1_000), "f\n".repeat(999));
+    assert_eq!(said(format!("{many}short\nf\n")), [""; 0]);
+    let long = "a line of the long body\n".repeat(5_000);
+    assert_eq!(said(format!("{many}{long}f\n")), ["the long heredoc `f` is used too often"]);
 }
 
 #[test]
