@@ -305,7 +305,7 @@ fn nothing_is_silenced_or_left_for_later() {
         let code = code(&text);
         for (i, (line, code)) in text.lines().zip(code.lines()).enumerate() {
             let dense: String = code.split_whitespace().collect();
-            let allow = ["#[allow(", "#![allow(", "#[ignore"].iter().any(|a| dense.contains(a));
+            let allow = ["allow(", "ignore"].iter().any(|a| dense.contains(&format!("[{a}")) && dense.starts_with('#'));
             let macros = words(code).iter().any(|(at, w)| {
                 ["todo", "unimplemented", "dbg"].contains(w) && code[at + w.len()..].trim_start().starts_with('!')
             });

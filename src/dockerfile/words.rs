@@ -194,7 +194,7 @@ impl Json<'_> {
         })
     }
 
-    /// `\uXXXX`, perhaps half of a pair; a lone half becomes U+FFFD.
+    /// `\uHHHH`, perhaps half of a pair; a lone half becomes U+FFFD.
     fn unicode(&mut self) -> Option<char> {
         let first = self.hex()?;
         if let Some(c) = char::from_u32(first) {

@@ -22,7 +22,7 @@ fn every_layer_that_a_run_makes_has_the_same_contents() {
     let more = "
 RUN groupadd -g 900 team && useradd -m -u 901 -g team -G audio member
 USER member
-WORKDIR /home/member/work
+WORKDIR /home/member/here
 RUN id > who && umask 027 && mkdir -p a/b && echo x > a/b/c && ln a/b/c a/d
 ";
     let [(root, _root), (plain, _plain)] = both("python", |env| seen::context(env, more));
@@ -31,8 +31,8 @@ RUN id > who && umask 027 && mkdir -p a/b && echo x > a/b/c && ln a/b/c a/d
         root.layer_tree(i).without_times().assert_same(&plain.layer_tree(i).without_times());
     }
     assert_eq!(root.config["config"], plain.config["config"]);
-    assert_eq!(root.tree()["home/member/work/a/b/c"].mode, 0o640);
-    assert_eq!(root.content("home/member/work/who"), plain.content("home/member/work/who"));
+    assert_eq!(root.tree()["home/member/here/a/b/c"].mode, 0o640);
+    assert_eq!(root.content("home/member/here/who"), plain.content("home/member/here/who"));
 }
 
 #[test]
