@@ -2,6 +2,7 @@
 
 use crate::oci::platform::Platform;
 use crate::registry::Client;
+use crate::ui::sanitize;
 
 use super::Session;
 use super::args::PullArgs;
@@ -15,9 +16,11 @@ const JOBS: usize = 4;
 pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let _building = store.share()?;
-    let client = Client::new(session.environment.registry_options(&args.insecure_registry)?);
+    let client = Client::new(session.environment.registry_options(&args.insecure_registry, &args.registry_mirror)?);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let pinned = client.pull(&args.name, &platform, &store, JOBS)?;
+    let pulled = client.pull(&args.name, &platform, &store, JOBS);
+    session.announce_mirrors(&client);
+    let pinned = pulled?;
     // Only this platform is here: the name stands for its manifest, not for an index with holes.
     let target = &pinned.image.descriptor;
     store.tag(std::slice::from_ref(&args.name), target)?;
@@ -28,4 +31,13 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
         session.console.data(format_args!("{name}: {} ({}, {size})", target.digest, pinned.image.config.platform))?;
     }
     Ok(SUCCESS)
+}
+
+impl Session<'_> {
+    /// Says which mirrors did not give what they were asked for.
+    pub(super) fn announce_mirrors(&mut self, client: &Client) {
+        for text in client.fallbacks() {
+            self.console.labelled("note", &sanitize::text(&text));
+        }
+    }
 }

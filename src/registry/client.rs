@@ -32,6 +32,8 @@ pub struct Options {
     /// Registries (`host` or `host:port`) that need not prove who they are: certificates are not checked, and plain
     /// HTTP is spoken if there is no TLS. Loopback ones are insecure without being listed (S-60).
     pub insecure: Vec<String>,
+    /// Hosts that are asked first, each for the images of one registry (named as in references: `docker.io`).
+    pub mirrors: Vec<(String, String)>,
     /// Proxies.
     pub proxies: Proxies,
     /// Patience.
@@ -44,6 +46,9 @@ pub struct Client {
     auth: Auth,
     /// Insecure hosts that turned out to speak TLS, or not.
     speaks_tls: Mutex<BTreeMap<String, bool>>,
+    mirrors: Vec<(String, String)>,
+    /// What mirrors failed to give, to be said.
+    fallbacks: Mutex<Vec<String>>,
 }
 
 /// One repository on one registry.
@@ -61,7 +66,43 @@ impl Client {
             http: Http::new(options.proxies, options.insecure, options.timing),
             auth: Auth::new(options.credentials),
             speaks_tls: Mutex::new(BTreeMap::new()),
+            mirrors: options.mirrors,
+            fallbacks: Mutex::default(),
         }
+    }
+
+    /// Which mirrors did not give what they were asked for since this was last asked, in words.
+    pub fn fallbacks(&self) -> Vec<String> {
+        std::mem::take(&mut self.fallbacks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks `name`'s mirrors in order and then its own registry, until one gives an answer. What a mirror serves is
+    /// verified like anything else (S-50); that one fails is kept to be said, and costs nothing but time.
+    pub(super) fn first<'a, T>(
+        &'a self,
+        name: &Reference,
+        ask: impl Fn(&Repository<'a>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for (_, host) in self.mirrors.iter().filter(|(registry, _)| *registry == name.registry) {
+            match ask(&self.repository_at(host, name)) {
+                Ok(answer) => return Ok(answer),
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                Err(error) => {
+                    let text = format!("the mirror {host} was of no use: {error}");
+                    let mut said = self.fallbacks.lock().unwrap_or_else(PoisonError::into_inner);
+                    if !said.contains(&text) {
+                        said.push(text);
+                    }
+                }
+            }
+        }
+        ask(&self.repository(name))
+    }
+
+    /// The same repository on another host, which has credentials of its own.
+    fn repository_at(&self, host: &str, name: &Reference) -> Repository<'_> {
+        let party = Party { registry: host.to_owned(), repository: name.repository.clone(), actions: "pull" };
+        Repository { client: self, host: host.to_ascii_lowercase(), party }
     }
 
     /// Ends running requests and refuses new ones: for Ctrl-C.

@@ -29,51 +29,9 @@ impl Client {
     /// Reads a tag once and fetches manifest and config (and index) of `platform`'s image, no layer.
     ///
     /// Ok: the documents are in `store` and belong together. What the store has already is not fetched again: for an
-    /// unchanged tag that is one HEAD request. (A digest whose manifest the caller has needs no request at all: see
-    /// [`Client::image`].)
+    /// unchanged tag that is one HEAD request.
     pub fn resolve(&self, name: &Reference, platform: &Platform, store: &dyn BlobStore) -> Result<Pinned, Error> {
-        let repository = self.repository(name);
-        let target = match (&name.digest, &name.tag) {
-            (Some(digest), _) => {
-                let (target, bytes) = repository.manifest_by_digest(*digest)?;
-                store.accept(&target, &mut &bytes[..])?;
-                target
-            }
-            (None, Some(tag)) => match repository.head(tag)? {
-                Some(target) if store.has(&target)? => target,
-                _ => {
-                    let (target, bytes) = repository.manifest_by_tag(tag)?;
-                    store.accept(&target, &mut &bytes[..])?;
-                    target
-                }
-            },
-            (None, None) => {
-                let why = "the name has neither tag nor digest".to_owned();
-                return Err(Error::Protocol { url: name.to_string(), why });
-            }
-        };
-        let image = self.image(name, &target, platform, store)?;
-        let reference = Reference { digest: Some(target.digest), ..name.clone() };
-        Ok(Pinned { reference, target, image })
-    }
-
-    /// Reads the image for `platform` behind a manifest or index, fetching what `store` lacks of the documents.
-    pub fn image(
-        &self,
-        name: &Reference,
-        target: &Descriptor,
-        platform: &Platform,
-        store: &dyn BlobStore,
-    ) -> Result<Image, Error> {
-        let repository = self.repository(name);
-        let source = ReadThrough { remote: &repository, store, failure: Mutex::new(None) };
-        Image::read(&source, target, platform).map_err(|error| {
-            let failure = source.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-            match (failure, error) {
-                (Some(failure), ImageError::Blob(_)) => failure,
-                (_, source) => Error::Image { name: name.familiar(), source },
-            }
-        })
+        self.first(name, |repository| repository.resolve(name, platform, store))
     }
 
     /// Fetches the layers that `store` lacks, up to `jobs` at a time, each byte hashed once (by the store).
@@ -92,12 +50,11 @@ impl Client {
                 wanted.push(layer);
             }
         }
-        let repository = self.repository(name);
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<Error>> = Mutex::new(None);
         let work = || {
             while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = repository.fetch(layer, store) {
+                if let Err(error) = self.first(name, |repository| repository.fetch(layer, store)) {
                     // The first error is the cause; the rest follow from stopping.
                     next.store(wanted.len(), Ordering::Relaxed);
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -131,6 +88,49 @@ impl Client {
 }
 
 impl Repository<'_> {
+    fn resolve(&self, name: &Reference, platform: &Platform, store: &dyn BlobStore) -> Result<Pinned, Error> {
+        let target = match (&name.digest, &name.tag) {
+            (Some(digest), _) => {
+                let (target, bytes) = self.manifest_by_digest(*digest)?;
+                store.accept(&target, &mut &bytes[..])?;
+                target
+            }
+            (None, Some(tag)) => match self.head(tag)? {
+                Some(target) if store.has(&target)? => target,
+                _ => {
+                    let (target, bytes) = self.manifest_by_tag(tag)?;
+                    store.accept(&target, &mut &bytes[..])?;
+                    target
+                }
+            },
+            (None, None) => {
+                let why = "the name has neither tag nor digest".to_owned();
+                return Err(Error::Protocol { url: name.to_string(), why });
+            }
+        };
+        let image = self.image(name, &target, platform, store)?;
+        let reference = Reference { digest: Some(target.digest), ..name.clone() };
+        Ok(Pinned { reference, target, image })
+    }
+
+    /// Reads the image for `platform` behind a manifest or index, fetching what `store` lacks of the documents.
+    fn image(
+        &self,
+        name: &Reference,
+        target: &Descriptor,
+        platform: &Platform,
+        store: &dyn BlobStore,
+    ) -> Result<Image, Error> {
+        let source = ReadThrough { remote: self, store, failure: Mutex::new(None) };
+        Image::read(&source, target, platform).map_err(|error| {
+            let failure = source.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match (failure, error) {
+                (Some(failure), ImageError::Blob(_)) => failure,
+                (_, source) => Error::Image { name: name.familiar(), source },
+            }
+        })
+    }
+
     /// Ok: the store has the blob. It is resumed where the connection breaks, and verified by the store as a whole.
     pub fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), Error> {
         let mut download = self.download(blob)?;

@@ -81,6 +81,10 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "HOST[:PORT]", help_heading = CACHE)]
     pub(in crate::cli) insecure_registry: Vec<String>,
 
+    /// Ask this host first for images of Docker Hub, or of the registry named before it
+    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]", help_heading = CACHE)]
+    pub(in crate::cli) registry_mirror: Vec<String>,
+
     /// Name the image
     #[arg(long, short = 't', value_name = "NAME[:TAG]", help_heading = RESULT)]
     pub(in crate::cli) tag: Vec<String>,

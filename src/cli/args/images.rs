@@ -136,6 +136,10 @@ pub(in crate::cli) struct PullArgs {
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(in crate::cli) insecure_registry: Vec<String>,
 
+    /// Ask this host first for images of Docker Hub, or of the registry named before it
+    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]")]
+    pub(in crate::cli) registry_mirror: Vec<String>,
+
     /// Print only the digest
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,

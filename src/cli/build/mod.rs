@@ -63,9 +63,16 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let read = read(&request.source)?;
     let store = session.store()?;
     let _share = store.share()?;
-    let client = Client::new(session.environment.registry_options(&request.insecure_registries)?);
+    let client =
+        Client::new(session.environment.registry_options(&request.insecure_registries, &request.registry_mirrors)?);
     let images = Images { store: &store, registry: &client, pull: request.pull };
-    let resolved = bases::plan(&read, &request, &images)?;
+    let resolved = match bases::plan(&read, &request, &images) {
+        Ok(resolved) => resolved,
+        Err(failure) => {
+            session.announce_mirrors(&client);
+            return Err(failure);
+        }
+    };
     if args.print_plan {
         session.console.data(format_args!("{}", resolved.plan.to_string().trim_end()))?;
         return Ok(SUCCESS);
@@ -78,7 +85,12 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     warnings.extend(unused_arguments(&resolved.plan));
     let (images, resolved) = (&images, &resolved);
     let build = Build { read: &read, request: &request, fetched: &fetched, store: &store, images, resolved, warnings };
-    let outcome = match build.run(session)? {
+    let ended = build.run(session);
+    // What runs inside asks for itself, and says what it found.
+    if !matches!(ended, Ok(Ended::Inside(_))) {
+        session.announce_mirrors(&client);
+    }
+    let outcome = match ended? {
         Ended::Here(outcome) => outcome,
         Ended::Inside(code) => return Ok(code),
     };

@@ -50,6 +50,8 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) pull: build::Pull,
     /// Registries that may be spoken to without TLS, or with a certificate nobody vouches for.
     pub(in crate::cli) insecure_registries: Vec<String>,
+    /// Hosts to ask before the registries.
+    pub(in crate::cli) registry_mirrors: Vec<String>,
     /// How new layers are compressed.
     pub(in crate::cli) compression: Compression,
     /// What RUN without a network of its own gets.
@@ -183,6 +185,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
             Pull::Never => build::Pull::Never,
         },
         insecure_registries: args.insecure_registry.clone(),
+        registry_mirrors: args.registry_mirror.clone(),
         compression: compression(args)?,
         network: match args.network {
             NetworkArg::Private => sandbox::Network::Private,

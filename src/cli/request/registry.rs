@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs;
 use crate::cli::failure::{Failure, Kind};
+use crate::oci::reference::DEFAULT_REGISTRY;
 use crate::registry::{Credentials, Options, Proxies};
 
 use super::Environment;
 
 impl Environment {
     /// Ok: every credential file that exists was read. The one named by `$REGISTRY_AUTH_FILE` must exist.
-    pub(in crate::cli) fn registry_options(&self, insecure: &[String]) -> Result<Options, Failure> {
+    pub(in crate::cli) fn registry_options(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
+        let mirrors: Vec<(String, String)> = mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?;
         let mut credentials = Credentials::none();
         for (path, required) in self.credential_files() {
             match fs::read_opt(&path)? {
@@ -24,7 +26,7 @@ impl Environment {
                 None => {}
             }
         }
-        Ok(Options { credentials, insecure: insecure.to_vec(), proxies: self.proxies(), ..Options::default() })
+        Ok(Options { credentials, insecure: insecure.to_vec(), mirrors, proxies: self.proxies(), ..Options::default() })
     }
 
     /// How servers are reached.
@@ -61,5 +63,33 @@ impl Environment {
         let docker = dir("DOCKER_CONFIG").map(Path::to_owned).or_else(|| dir("HOME").map(|home| home.join(".docker")));
         files.extend(docker.map(|docker| (docker.join("config.json"), false)));
         files
+    }
+}
+
+/// `[REGISTRY=]HOST[:PORT]`; without a registry, a mirror of Docker Hub.
+fn mirror(text: &str) -> Result<(String, String), Failure> {
+    let (registry, host) = text.split_once('=').unwrap_or((DEFAULT_REGISTRY, text));
+    let plain =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
+    if plain(registry) && plain(host) {
+        return Ok((registry.to_owned(), host.to_owned()));
+    }
+    Err(Failure::usage(format!(
+        "--registry-mirror {text:?}: want HOST[:PORT] or REGISTRY=HOST[:PORT], without a scheme"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_is_of_docker_hub_unless_it_says_of_whom() {
+        let pair = |registry: &str, host: &str| (registry.to_owned(), host.to_owned());
+        assert_eq!(mirror("m.example:5000").ok(), Some(pair("docker.io", "m.example:5000")));
+        assert_eq!(mirror("ghcr.io=[::1]:80").ok(), Some(pair("ghcr.io", "[::1]:80")));
+        for wrong in ["", "https://m.example", "m.example/path", "=x", "x=", "a b"] {
+            assert!(mirror(wrong).is_err(), "{wrong}");
+        }
     }
 }

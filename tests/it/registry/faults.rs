@@ -116,14 +116,45 @@ fn a_connection_that_always_breaks_is_given_up_by_name_s61() {
 }
 
 #[test]
+fn a_mirror_is_asked_first_and_may_fail() {
+    requires!(docker_registry, skopeo);
+    let ((origin, name), (mirror, same)) = (served(), served());
+    let pull = |env: &TestEnv, host: &str| {
+        let done = env.kiln(&["pull", "--registry-mirror", &format!("{}={host}", origin.host()), &name]).output();
+        assert_eq!(done.code, 0, "{done}");
+        env.image(&name).tree();
+        done
+    };
+    // Nobody is there; wrong bytes are there; the image is not there: each time the registry itself helps.
+    let free = TcpListener::bind("127.0.0.1:0").expect("listen").local_addr().expect("an address").to_string();
+    pull(&TestEnv::new(), &free).says(&format!("note: the mirror {free} was of no use"));
+    let file = kept(&mirror, &layer());
+    let good = fs::read(&file).expect("the mirror's copy");
+    fs::write(&file, vec![0; good.len()]).expect("write");
+    pull(&TestEnv::new(), &mirror.host()).says("was of no use").says("digest mismatch");
+    pull(&TestEnv::new(), &Registry::start().host()).says("was of no use").says("not found on");
+    // All is well: the registry itself is not needed.
+    fs::write(&file, &good).expect("write");
+    let env = TestEnv::new();
+    let gone = origin.host();
+    drop(origin);
+    let flag = format!("{gone}={}", mirror.host());
+    let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
+    env.build(&["--registry-mirror", &flag, "-t", "app"], &context).ok().never_says("of no use");
+    assert!(env.image("app").tree().0.contains_key("bin/busybox"));
+    assert_ne!(same, name);
+    env.kiln(&["pull", "--registry-mirror", "https://x", "busybox"]).fails(2).says("without a scheme");
+}
+
+#[test]
 fn who_is_not_there_is_named_with_the_place_in_the_dockerfile() {
     requires!(docker_registry, skopeo);
     let (registry, _) = served();
     let env = TestEnv::new();
     let context = |name: &str| env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
     let missing = registry.name("base:2");
-    env.build(&[], &context(&missing)).fails(1).says("not found on").says("Dockerfile:1:6").says(&missing);
-    env.build(&[], &context(&registry.name("nothing"))).fails(1).says("not found on");
+    env.build(&[], &context(&missing)).fails(1).says("neither the store nor").says("Dockerfile:1:6").says(&missing);
+    env.build(&[], &context(&registry.name("nothing"))).fails(1).says("neither the store nor");
     let free = TcpListener::bind("127.0.0.1:0").expect("listen").local_addr().expect("an address").port();
     env.build(&[], &context(&format!("127.0.0.1:{free}/x"))).fails(3).says(&format!("127.0.0.1:{free}"));
     env.build(&["--pull=false"], &context("registry.invalid/x")).fails(3).says("registry.invalid");
