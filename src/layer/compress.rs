@@ -53,7 +53,7 @@ impl Compression {
     /// Names the compressed form exactly: equal text and equal bytes in, equal bytes out.
     pub fn method(self) -> String {
         match self {
-            Self::Gzip { level } => format!("gzip libdeflate-1 {level}"),
+            Self::Gzip { level } => format!("gzip libdeflate-1 dense-stored {level}"),
             Self::Zstd { level } => format!("zstd libzstd-{} {level}", zstd::zstd_safe::version_number()),
             Self::Uncompressed => "plain".to_owned(),
         }
@@ -280,7 +280,7 @@ struct Codec {
 }
 
 enum CodecKind {
-    Gzip(libdeflater::Compressor),
+    Gzip(Box<Gzip>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
     Plain,
 }
@@ -288,11 +288,7 @@ enum CodecKind {
 impl Codec {
     fn new(compression: Compression) -> io::Result<Self> {
         let kind = match compression {
-            Compression::Gzip { level } => {
-                let level = libdeflater::CompressionLvl::new(level)
-                    .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "gzip level must be 1 to 12"))?;
-                CodecKind::Gzip(libdeflater::Compressor::new(level))
-            }
+            Compression::Gzip { level } => CodecKind::Gzip(Box::new(Gzip::new(level)?)),
             Compression::Zstd { level } => CodecKind::Zstd(Box::new(zstd::bulk::Compressor::new(level)?)),
             Compression::Uncompressed => CodecKind::Plain,
         };
@@ -318,14 +314,95 @@ impl Codec {
 
     fn compress(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
         match &mut self.kind {
-            CodecKind::Gzip(compressor) => {
-                let mut out = vec![0; compressor.gzip_compress_bound(plain.len())];
-                let len = compressor.gzip_compress(plain, &mut out).map_err(io::Error::other)?;
-                out.truncate(len);
-                Ok(out)
-            }
+            CodecKind::Gzip(gzip) => gzip.compress(plain),
             CodecKind::Zstd(compressor) => compressor.compress(plain),
             CodecKind::Plain => Ok(plain.to_vec()),
         }
+    }
+}
+
+/// Bytes looked at to tell whether a segment is worth compressing.
+const SAMPLE: usize = 32 << 10;
+/// In pieces of so many.
+const PIECE: usize = 2 << 10;
+
+/// Makes gzip members. What is dense already (archives, pictures, packages) is stored: trying would cost the most time
+/// and save nothing.
+struct Gzip {
+    wanted: libdeflater::Compressor,
+    fast: libdeflater::Compressor,
+    none: libdeflater::Compressor,
+    sample: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Gzip {
+    fn new(level: i32) -> io::Result<Self> {
+        let compressor = |level| {
+            let level = libdeflater::CompressionLvl::new(level)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "gzip level must be 1 to 12"))?;
+            io::Result::Ok(libdeflater::Compressor::new(level))
+        };
+        let mut fast = compressor(1)?;
+        let scratch = vec![0; fast.deflate_compress_bound(SAMPLE)];
+        Ok(Self { wanted: compressor(level)?, fast, none: compressor(0)?, sample: Vec::new(), scratch })
+    }
+
+    fn compress(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
+        let compressor = if self.is_dense(plain)? { &mut self.none } else { &mut self.wanted };
+        let mut out = vec![0; compressor.gzip_compress_bound(plain.len())];
+        let len = compressor.gzip_compress(plain, &mut out).map_err(io::Error::other)?;
+        out.truncate(len);
+        Ok(out)
+    }
+
+    /// Whether a sample from all over `plain` hardly shrinks. The bytes alone decide.
+    fn is_dense(&mut self, plain: &[u8]) -> io::Result<bool> {
+        if plain.len() < 4 * SAMPLE {
+            return Ok(false);
+        }
+        self.sample.clear();
+        let stride = plain.len() / (SAMPLE / PIECE);
+        for start in (0..SAMPLE / PIECE).map(|i| i * stride) {
+            self.sample.extend_from_slice(&plain[start..start + PIECE]);
+        }
+        let len = self.fast.deflate_compress(&self.sample, &mut self.scratch).map_err(io::Error::other)?;
+        Ok(len > SAMPLE / 100 * 98)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_dense_throughout_is_stored() {
+        let mut state = 1u64;
+        let mut random = |len: usize| -> Vec<u8> {
+            (0..len)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 56) as u8
+                })
+                .collect()
+        };
+        let text = |len: usize| b"some words again and again ".iter().copied().cycle().take(len).collect::<Vec<u8>>();
+        let dense = random(1 << 20);
+        let half = [random(512 << 10), text(512 << 10)].concat();
+        let mut gzip = Gzip::new(4).unwrap();
+        for (plain, below, stored) in [
+            (dense.clone(), (1 << 20) + 2000, true),
+            (dense[..100 << 10].to_vec(), 101 << 10, false),
+            (half, 600 << 10, false),
+            (text(1 << 20), 20 << 10, false),
+        ] {
+            assert_eq!(gzip.is_dense(&plain).unwrap(), stored);
+            let packed = gzip.compress(&plain).unwrap();
+            assert!(packed.len() < below, "{} bytes", packed.len());
+            let mut back = Vec::new();
+            io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&packed[..]), &mut back).unwrap();
+            assert!(back == plain);
+        }
+        assert!(Gzip::new(13).is_err());
     }
 }
