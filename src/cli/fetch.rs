@@ -74,6 +74,9 @@ fn fetch(way: &Way<'_>, remote: &Remote, name: &str) -> Result<source::Fetched, 
     way.context(&remote.origin, name, &mut stdin).map_err(|error| {
         let failure = Failure::from_error(Kind::Build, &error);
         match error {
+            source::Error::NotAnArchive(_) => {
+                failure.hint("a context is a directory or an archive; name the Dockerfile with -f")
+            }
             source::Error::Unpack(error) => error.hint().into_iter().fold(failure, Failure::hint),
             _ => failure,
         }

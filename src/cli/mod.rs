@@ -18,6 +18,7 @@ mod args;
 mod build;
 mod cache;
 mod check;
+mod completions;
 mod diff;
 mod doctor;
 mod failure;
@@ -100,5 +101,6 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Doctor(args) => doctor::run(&args, session),
         Command::Info(args) => info::run(&args, session),
         Command::Version(args) => version::run(&args, session),
+        Command::Completions(args) => completions::run(&args, session),
     }
 }

@@ -234,7 +234,9 @@ error: unknown instruction: CPOY
             for end in 0..20 {
                 let span = Span { start, end };
                 let text = render(&source, &[Diagnostic::error(span, "x").also(Span { start: end, end: start }, "y")]);
-                assert!(text.starts_with("error: x\n") && text.contains("--> Dockerfile:"), "{text}");
+                // The empty span at the start is no place: the command line is at fault.
+                let placed = text.contains("--> Dockerfile:") || span == Span::default();
+                assert!(text.starts_with("error: x\n") && placed, "{text}");
             }
         }
     }

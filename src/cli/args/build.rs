@@ -45,7 +45,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]", help_heading = RUNNING)]
     pub(in crate::cli) ssh: Vec<String>,
 
-    /// Permit what a Dockerfile may not do by itself: network.host, security.insecure, device
+    /// Permit what a Dockerfile may not do by itself: network.host, security.insecure
     #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = RUNNING)]
     pub(in crate::cli) allow: Vec<String>,
 
@@ -93,7 +93,8 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = RESULT)]
     pub(in crate::cli) label: Vec<String>,
 
-    /// Also write the result: type=oci,dest=FILE.tar or type=oci-layout,dest=DIR
+    /// Also write the result: as an archive (type=oci or docker), a layout (type=oci-layout), or the files alone
+    /// (type=tar or local)
     #[arg(long, short = 'o', value_name = "type=TYPE,dest=PATH", help_heading = RESULT)]
     pub(in crate::cli) output: Vec<String>,
 

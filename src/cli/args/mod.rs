@@ -88,6 +88,8 @@ pub(super) enum Command {
     Info(InfoArgs),
     /// Print kiln's version.
     Version(VersionArgs),
+    /// Print a script that completes kiln's commands and options in a shell.
+    Completions(CompletionsArgs),
 }
 
 /// Arguments of `kiln version`.
@@ -104,6 +106,14 @@ pub(super) struct DoctorArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+/// Arguments of `kiln completions`.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
 }
 
 /// How a command prints its data.
@@ -139,5 +149,42 @@ mod tests {
             }
         }
         visit(&Cli::command());
+    }
+
+    #[test]
+    fn every_option_the_readme_speaks_of_exists() {
+        let readme = include_str!("../../../README.md");
+        let table = readme.split("| option | meaning |").nth(1).expect("the table of options");
+        let table = table.split("\n\n").next().expect("its end");
+        let command = Cli::command();
+        let build = command.find_subcommand("build").expect("build");
+        let known = |text: &str| {
+            let option = text.split(['=', ' ', ',', '\\']).next().unwrap_or_default();
+            let mut all = build.get_arguments().chain(command.get_arguments()).filter(|arg| !arg.is_hide_set());
+            all.any(|arg| match option.strip_prefix("--") {
+                Some(long) => arg.get_long() == Some(long),
+                None => option.chars().nth(1).is_some_and(|short| arg.get_short() == Some(short)),
+            })
+        };
+        let mut seen = 0;
+        for cell in table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()) {
+            for text in cell.split('`').filter(|text| text.starts_with('-') && *text != "---") {
+                assert!(known(text), "the README has {text}, kiln build has not");
+                seen += 1;
+            }
+        }
+        assert!(seen > 10, "the table was not found");
+    }
+
+    #[test]
+    fn help_names_no_option_twice_and_fits_a_terminal() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        for sub in command.get_subcommands_mut() {
+            let help = sub.render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 110, "{}: {line}", sub.get_name());
+            }
+        }
     }
 }
