@@ -119,13 +119,13 @@ pub struct From {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {
     /// `ADD`.
-    Add(Copy),
+    Add(Box<Copy>),
     /// `ARG`.
     Arg(Arg),
     /// `CMD`; an empty list clears it (I-11).
     Cmd(Command),
     /// `COPY`.
-    Copy(Copy),
+    Copy(Box<Copy>),
     /// `ENTRYPOINT`; an empty list clears it (I-12).
     Entrypoint(Command),
     /// `ENV`.
@@ -141,7 +141,7 @@ pub enum Instruction {
     /// `ONBUILD`.
     Onbuild(Onbuild),
     /// `RUN`.
-    Run(Run),
+    Run(Box<Run>),
     /// `SHELL`, never empty.
     Shell(Vec<Word>),
     /// `STOPSIGNAL`; expandable.

@@ -21,16 +21,11 @@ pub(super) enum Kind {
 /// A flag that an instruction knows.
 pub(super) type Known = (&'static str, Kind);
 
-/// A flag as written: quotes and escapes removed.
-#[derive(Debug)]
-struct Written {
-    word: Word,
-}
-
 /// The flags of one instruction.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
-    written: Vec<Written>,
+    /// As written: quotes and escapes removed.
+    written: Vec<Word>,
     accepted: Vec<(&'static str, Option<Word>, Span)>,
 }
 
@@ -72,14 +67,14 @@ pub(super) fn read(line: &Line, range: Range<usize>, problems: &mut Vec<Diagnost
             return (flags, at);
         }
         let word = word.finish(line.span(start..at));
-        flags.written.push(Written { word });
+        flags.written.push(word);
     }
 }
 
 impl Flags {
     /// Checks what was written against what `keyword` knows. Every problem is reported.
     pub(super) fn check(&mut self, keyword: &str, known: &[Known], problems: &mut Vec<Diagnostic>) {
-        for Written { word } in std::mem::take(&mut self.written) {
+        for word in std::mem::take(&mut self.written) {
             let (name, value) = match word.text.find('=') {
                 Some(eq) => (&word.text[2..eq], Some(word.part(eq + 1..word.text.len()))),
                 None => (&word.text[2..], None),

@@ -104,13 +104,14 @@ impl Line {
         let span = self.span(range.clone());
         let from = offset(range.start);
         let first = self.anchors.partition_point(|a| a.text <= from);
-        let mut anchors = Vec::new();
-        if self.anchors.get(first).is_some_and(|a| (a.text as usize) < range.end) {
-            anchors.push(Anchor { text: 0, source: span.start });
-            let inside = self.anchors[first..].iter().take_while(|a| (a.text as usize) < range.end);
-            anchors.extend(inside.map(|a| Anchor { text: a.text - from, source: a.source }));
+        let text = self.text[range.clone()].to_owned();
+        let mut inside = self.anchors[first..].iter().take_while(|a| (a.text as usize) < range.end).peekable();
+        if inside.peek().is_none() {
+            return Word::new(text, span);
         }
-        Word::anchored(self.text[range].to_owned(), span, anchors)
+        let head = Anchor { text: 0, source: span.start };
+        let rest = inside.map(|a| Anchor { text: a.text - from, source: a.source });
+        Word::anchored(text, span, std::iter::once(head).chain(rest).collect())
     }
 
     /// `range` without blanks at either end.

@@ -182,14 +182,16 @@ impl<'s> Reader<'s> {
         let statement = instruction::statement(&line, &mut cursor, comments, problems);
         let start = self.at;
         self.at = cursor.at;
-        // What only people read keeps its replaced bytes, as the old MAINTAINER lines of Latin-1 days do elsewhere.
-        let told = statement
-            .as_ref()
-            .is_some_and(|s| matches!(s.node, Parsed::Other(Instruction::Maintainer(_) | Instruction::Label(_))));
-        if !told && line.text.contains(char::REPLACEMENT_CHARACTER) {
-            self.refuse_invalid(line.span(0..line.text.len()), problems);
+        if !self.source.invalid().is_empty() {
+            // What only people read keeps its replaced bytes, as the old MAINTAINER lines of Latin-1 days do elsewhere.
+            let told = statement
+                .as_ref()
+                .is_some_and(|s| matches!(s.node, Parsed::Other(Instruction::Maintainer(_) | Instruction::Label(_))));
+            if !told && line.text.contains(char::REPLACEMENT_CHARACTER) {
+                self.refuse_invalid(line.span(0..line.text.len()), problems);
+            }
+            self.refuse_invalid(Span::new(start, self.at), problems);
         }
-        self.refuse_invalid(Span::new(start, self.at), problems);
         let complete = problems.len() == before;
         Some(statement.filter(|_| complete))
     }

@@ -69,7 +69,8 @@ pub(super) fn constant_platform(
 pub(super) fn shell_form(keyword: &str, span: Span, line: &str) -> Diagnostic {
     let message = format!("{keyword} runs in a shell, which keeps signals from the program");
     let mut lint = Diagnostic::warning(span, "JSONArgsRecommended", message);
-    if line.strip_prefix('[').is_some_and(|inside| inside.trim_start().starts_with(['"', '\''])) {
+    if line.strip_prefix('[').is_some_and(|inside| inside.trim_start().starts_with(['"', '\'', '\u{201c}', '\u{201e}']))
+    {
         lint = lint.note("this looks like a JSON list, but is none: strings stand in double quotes, `]` comes last");
     }
     lint.hint("write a JSON list, or choose a shell with SHELL if one is wanted")

@@ -71,6 +71,10 @@ pub(super) fn unknown(line: &Line, word: &Word, text: &str, escape: char) -> Dia
     if conflict {
         return problem.hint("this is the mark of a merge conflict: resolve it");
     }
+    if let Some(blank) = word.text.chars().find(|c| !c.is_ascii() && (c.is_whitespace() || *c == '\u{200b}')) {
+        let code = u32::from(blank);
+        return problem.hint(format!("U+{code:04X} in it looks like a blank, but separates nothing: write a blank"));
+    }
     if word.text.starts_with("//") || word.text.starts_with("/*") {
         return problem.hint("a comment starts with #");
     }

@@ -85,8 +85,7 @@ fn instruction(
     let text = &line.text[all.clone()];
     let length = text.find(words::BLANKS).unwrap_or(text.len());
     let word = line.word(all.start..all.start + length);
-    let upper = word.text.to_ascii_uppercase();
-    let Some((keyword, known)) = KEYWORDS.into_iter().find(|(known, _)| *known == upper) else {
+    let Some((keyword, known)) = KEYWORDS.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(&word.text)) else {
         problems.push(keyword::unknown(line, &word, cursor.text, cursor.escape.char()));
         return None;
     };
@@ -136,9 +135,9 @@ impl Args<'_> {
         let list = |args: &Self| words::json(args.line, args.rest.clone());
         Some(Parsed::Other(match self.keyword {
             "FROM" => return self.from().map(Parsed::From),
-            "RUN" => Instruction::Run(self.run(json)?),
-            "COPY" => Instruction::Copy(self.copy(json)?),
-            "ADD" => Instruction::Add(self.copy(json)?),
+            "RUN" => Instruction::Run(Box::new(self.run(json)?)),
+            "COPY" => Instruction::Copy(Box::new(self.copy(json)?)),
+            "ADD" => Instruction::Add(Box::new(self.copy(json)?)),
             "ARG" => Instruction::Arg(self.arg()?),
             "ENV" => Instruction::Env(self.pairs()?),
             "LABEL" => Instruction::Label(self.pairs()?),
