@@ -17,7 +17,7 @@ use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::publish;
 use crate::plan::{CopyFrom, Mount, Run, Sharing, Step};
-use crate::sandbox::{self, Source, Spec};
+use crate::sandbox::{self, AgentProxy, Source, Spec};
 
 use super::chain::State;
 use super::worker::Worker;
@@ -32,8 +32,11 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Keeps cache mounts locked.
-pub(super) struct Held(#[expect(dead_code, reason = "dropping the files unlocks them")] Vec<File>);
+/// Keeps cache mounts locked and agents within reach.
+pub(super) struct Held {
+    _locks: Vec<File>,
+    _proxies: Vec<AgentProxy>,
+}
 
 impl Worker<'_> {
     /// Adds the mounts of `run` to `spec`. The result must live until the command has ended.
@@ -45,6 +48,7 @@ impl Worker<'_> {
         spec: &mut Spec,
     ) -> Result<Held, StepError> {
         let caches = self.lock_caches(step, run, inputs)?;
+        let mut proxies = Vec::new();
         for (number, mount) in run.mounts.iter().enumerate() {
             let (source, readonly) = match mount {
                 Mount::Bind { from, source, writable, .. } => {
@@ -75,7 +79,12 @@ impl Worker<'_> {
                         absent(mount, *required, "ssh agent", id)?;
                         continue;
                     };
-                    (Source::Socket { path: path.clone(), mode: *mode, uid: *uid, gid: *gid }, false)
+                    let dir = self.scratch_dir(step, &format!("mount-{number}-ssh"))?;
+                    let started = AgentProxy::start(path, &dir);
+                    let proxy = started.map_err(|e| FsError::new("connect to the agent at", path, e))?;
+                    let source = Source::Socket { path: proxy.path().to_owned(), mode: *mode, uid: *uid, gid: *gid };
+                    proxies.push(proxy);
+                    (source, false)
                 }
             };
             if let Some(target) = mount.target() {
@@ -87,7 +96,7 @@ impl Worker<'_> {
             let source = Source::Data { bytes, mode: SCRIPT_MODE, uid: 0, gid: 0 };
             spec.mounts.push(sandbox::Mount { source, target: (&file.path).into(), readonly: true });
         }
-        Ok(Held(caches.into_iter().map(|c| c.lock).collect()))
+        Ok(Held { _locks: caches.into_iter().map(|c| c.lock).collect(), _proxies: proxies })
     }
 
     /// What each mount of `run` shows, where that is somebody's files: part of the key.

@@ -7,6 +7,7 @@
 //! **Order.** `main` calls [`reentry`] before anything else.
 //! **Not here.** Layers, images, Dockerfiles: the caller gives a root and a mount list.
 
+mod agent;
 mod cancel;
 mod cgroup;
 mod confine;
@@ -37,6 +38,7 @@ pub mod userns;
 mod warden;
 mod wire;
 
+pub use agent::AgentProxy;
 pub use cancel::Cancel;
 pub use error::Error;
 pub use launch::{Io, Launcher, Outcome, Reentry, reentry};

@@ -10,6 +10,7 @@ mod interrupt;
 mod outputs;
 mod prepare;
 mod shell;
+mod ssh;
 
 use std::collections::BTreeMap;
 
@@ -146,6 +147,8 @@ impl Build<'_> {
             return self.done(tried, &contexts);
         }
         session.announce_single_id();
+        let agents = ssh::agents(&self.request.ssh, self.store)?;
+        settings.ssh.clone_from(&agents.sockets);
         self.warn(session);
         let interrupts = Interrupts::watch(&cancel)?;
         let built = {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::fs::FsError;
@@ -62,6 +62,8 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) secrets: BTreeMap<String, SecretFrom>,
     /// Where a command fails, a shell opens.
     pub(in crate::cli) shell: Option<Shell>,
+    /// Agents by id.
+    pub(in crate::cli) ssh: BTreeMap<String, SshFrom>,
     /// Receives the image id.
     pub(in crate::cli) iidfile: Option<PathBuf>,
     /// Receives what was built, as JSON.
@@ -75,6 +77,15 @@ pub(in crate::cli) enum SecretFrom {
     File(PathBuf),
     /// A variable's value.
     Value(Vec<u8>),
+}
+
+/// Where an agent comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum SshFrom {
+    /// One that runs, by its socket.
+    Agent(PathBuf),
+    /// Files of keys, for an agent of ours.
+    Keys(Vec<PathBuf>),
 }
 
 impl std::fmt::Debug for SecretFrom {
@@ -126,7 +137,6 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 /// Ok: every option is understood and can be honoured.
 pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Result<BuildRequest, Failure> {
     docker::answer(&args.docker)?;
-    refuse_unsupported(args)?;
     let mut source = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
     let options = &mut source.options;
     for label in &args.label {
@@ -193,19 +203,11 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         },
         around: around::around(&args.around, environment)?,
         secrets: secrets(&args.secret, environment)?,
+        ssh: ssh(&args.ssh, environment)?,
         shell: shell(args, environment)?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
     })
-}
-
-/// Options that are parsed, so that their help and their refusal can be read, but whose effect does not exist yet.
-fn refuse_unsupported(args: &BuildArgs) -> Result<(), Failure> {
-    let refused = [(!args.ssh.is_empty(), "--ssh")];
-    match refused.into_iter().find(|(given, _)| *given) {
-        Some((_, name)) => Err(Failure::usage(format!("{name} is not supported yet"))),
-        None => Ok(()),
-    }
 }
 
 /// `--on-failure=shell`.
@@ -249,6 +251,46 @@ fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
         }
         CompressionArg::Uncompressed => Ok(Compression::Uncompressed),
     }
+}
+
+/// `--ssh default|ID[=SOCKET|KEY[,KEY]]` (O-34).
+fn ssh(given: &[String], environment: &Environment) -> Result<BTreeMap<String, SshFrom>, Failure> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let mut agents = BTreeMap::new();
+    for text in given {
+        let wrong = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));
+        let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+        if id.is_empty() {
+            return Err(wrong("the id is empty".to_owned()));
+        }
+        let from = if paths.is_empty() {
+            let socket = environment.non_empty("SSH_AUTH_SOCK").ok_or_else(|| {
+                let hint = format!("start an agent (eval $(ssh-agent)), or name keys: --ssh {id}=FILE");
+                wrong("SSH_AUTH_SOCK is not set: there is no agent".to_owned()).hint(hint)
+            })?;
+            SshFrom::Agent(absolute(Path::new(socket)))
+        } else {
+            let paths: Vec<PathBuf> = paths.split(',').map(|path| absolute(Path::new(path))).collect();
+            let mut sockets = 0;
+            for path in &paths {
+                let found = std::fs::metadata(path).map_err(|e| wrong(format!("{}: {e}", path.display())))?;
+                sockets += usize::from(found.file_type().is_socket());
+            }
+            match (sockets, paths.as_slice()) {
+                (0, _) => SshFrom::Keys(paths),
+                (1, [socket]) => SshFrom::Agent(socket.clone()),
+                _ => return Err(wrong("give one socket, or files of keys".to_owned())),
+            }
+        };
+        if agents.insert(id.to_owned(), from).is_some() {
+            return Err(wrong(format!("{id} is given twice")));
+        }
+    }
+    Ok(agents)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// `--secret id=ID[,src=FILE|,env=VAR]`: without a source, the variable of that name, else the file of that name

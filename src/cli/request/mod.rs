@@ -20,7 +20,7 @@ mod registry;
 mod run;
 mod value;
 
-pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, build, check};
+pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, SshFrom, build, check};
 pub(super) use output::{Destination, Form, Output};
 pub(super) use run::{RunRequest, command_line, run};
 

@@ -10,6 +10,7 @@ mod limits;
 mod mounts;
 mod network;
 mod rungs;
+mod ssh;
 
 use std::ffi::OsString;
 use std::fs;
@@ -141,6 +142,13 @@ fn busybox() -> &'static (TempDir, PathBuf, String) {
 
 /// The program that tries things from inside, put into the root as `/bin/probe`; gives its path outside.
 pub(crate) fn probe(root: &Box) -> PathBuf {
+    let inside = root.lower("bin/probe");
+    fs::hard_link(built_probe(), &inside).expect("link");
+    inside
+}
+
+/// That program, built once.
+pub(crate) fn built_probe() -> &'static Path {
     static BUILT: std::sync::OnceLock<(TempDir, PathBuf)> = std::sync::OnceLock::new();
     let (_, built) = BUILT.get_or_init(|| {
         let dir = tempfile::Builder::new().prefix("kiln-probe-").tempdir().expect("a directory");
@@ -154,9 +162,7 @@ pub(crate) fn probe(root: &Box) -> PathBuf {
         assert!(cc.expect("run cc").success(), "cc probe.c");
         (dir, program)
     });
-    let inside = root.lower("bin/probe");
-    fs::hard_link(built, &inside).expect("link");
-    inside
+    built
 }
 
 #[test]

@@ -79,6 +79,21 @@ int main(int argc, char **argv)
 		ssize_t n = read(s, line, sizeof line);
 		return n < 0 || write(s, "got ", 4) < 0 || write(s, line, n) < 0;
 	}
+	if (!strcmp(what, "agent")) { /* the types of an ssh agent's answers to messages of the types given */
+		struct sockaddr_un to = { .sun_family = AF_UNIX };
+		const char *path = getenv("SSH_AUTH_SOCK");
+		int s = socket(AF_UNIX, SOCK_STREAM, 0);
+		strncpy(to.sun_path, path ? path : "", sizeof to.sun_path - 1);
+		if (connect(s, (struct sockaddr *)&to, sizeof to))
+			return told(-1);
+		for (int i = 2; i < argc; i++) {
+			unsigned char ask[5] = { 0, 0, 0, 1, atoi(argv[i]) }, answer[4096];
+			if (write(s, ask, 5) != 5 || read(s, answer, sizeof answer) < 5)
+				return told(-1);
+			printf("%s -> %d\n", argv[i], answer[4]);
+		}
+		return 0;
+	}
 	if (!strcmp(what, "setuid")) { /* who a set-uid program of somebody else is */
 		printf("%d %d\n", getuid(), geteuid());
 		return 0;

@@ -1,0 +1,126 @@
+//! `--ssh`: agents that commands of a build may use.
+//!
+//! **Order.** An agent of the user's is only named; keys given as files are loaded into an agent of our own, which ends
+//! with the build: it runs a program that waits for our end of a pipe.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::base::fs;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::request::SshFrom;
+use crate::store::{Scratch, Store};
+
+/// How long an agent may take to start.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// All that the agent's programs find in their environment.
+const PATH: &str = "/usr/bin:/bin:/usr/local/bin";
+
+/// Agents of ours; dropping them ends them.
+pub(super) struct Agents {
+    /// Sockets by id.
+    pub(super) sockets: BTreeMap<String, PathBuf>,
+    _own: Vec<Own>,
+}
+
+struct Own {
+    child: Child,
+    _scratch: Scratch,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Ok: every id has an agent that listens, with its keys loaded.
+pub(super) fn agents(asked: &BTreeMap<String, SshFrom>, store: &Store) -> Result<Agents, Failure> {
+    let mut agents = Agents { sockets: BTreeMap::new(), _own: Vec::new() };
+    for (id, from) in asked {
+        let socket = match from {
+            SshFrom::Agent(socket) => socket.clone(),
+            SshFrom::Keys(keys) => {
+                let (own, socket) = load(id, keys, store)?;
+                agents._own.push(own);
+                socket
+            }
+        };
+        agents.sockets.insert(id.clone(), socket);
+    }
+    Ok(agents)
+}
+
+fn load(id: &str, keys: &[PathBuf], store: &Store) -> Result<(Own, PathBuf), Failure> {
+    let scratch = store.scratch()?;
+    let dir = scratch.subdir("ssh")?;
+    let missing = |e: std::io::Error| {
+        Failure::new(Kind::Host, format!("--ssh {id}: start ssh-agent: {e}"))
+            .hint("keys as files need OpenSSH's ssh-agent and ssh-add (package openssh-client)")
+    };
+    let program = |name: &str| {
+        let mut command = Command::new(name);
+        command.env_clear().env("PATH", PATH).current_dir(&dir);
+        command
+    };
+    // Our agent would outlive us; one that runs a program ends with it, and `cat` ends with our pipe.
+    let child = program("ssh-agent")
+        .args(["-a", "agent", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(missing)?;
+    let own = Own { child, _scratch: scratch };
+    let began = Instant::now();
+    while !dir.join("agent").exists() {
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::new(Kind::Host, format!("--ssh {id}: ssh-agent does not start")));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    for key in keys {
+        add(id, key, program("ssh-add")).map_err(|error| error.into_failure(missing))?;
+    }
+    Ok((own, dir.join("agent")))
+}
+
+/// Loads one key through standard input: a file that others may read is no reason to refuse it here.
+fn add(id: &str, key: &Path, mut ssh_add: Command) -> Result<(), AddError> {
+    let bytes = fs::read(key).map_err(|e| AddError::Said(Failure::usage(format!("--ssh {id}: {e}"))))?;
+    ssh_add.args(["-q", "-"]).env("SSH_AUTH_SOCK", "agent").env("SSH_ASKPASS_REQUIRE", "never");
+    ssh_add.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = ssh_add.spawn().map_err(AddError::Program)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It says itself what it did not like.
+        let _ = stdin.write_all(&bytes);
+    }
+    let out = child.wait_with_output().map_err(AddError::Program)?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&out.stderr).trim().replace('\n', "; ");
+    Err(AddError::Said(
+        Failure::usage(format!("--ssh {id}: {} cannot be used: {said}", key.display()))
+            .hint("a key with a passphrase has to be loaded by you: ssh-add KEY, and then --ssh default"),
+    ))
+}
+
+enum AddError {
+    Said(Failure),
+    Program(std::io::Error),
+}
+
+impl AddError {
+    fn into_failure(self, program: impl FnOnce(std::io::Error) -> Failure) -> Failure {
+        match self {
+            AddError::Said(failure) => failure,
+            AddError::Program(error) => program(error),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `--ssh`: an agent inside, and what it lets through.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::TestEnv;
+use crate::support::requires::find;
+
+use super::built_probe;
+
+const DOCKERFILE: &str = "
+-- Dockerfile --
+FROM busybox
+COPY probe /bin/probe
+RUN --mount=type=ssh,required=true probe agent 11 17 18 19 20 22 27; echo at $SSH_AUTH_SOCK
+RUN --mount=type=ssh,uid=1000,mode=0600 ls -ln $SSH_AUTH_SOCK
+RUN [ -z \"$SSH_AUTH_SOCK\" ] && ls -A /run/buildkit 2>/dev/null | wc -l
+";
+
+/// With a key of its own; `None` without OpenSSH.
+fn key(env: &TestEnv, passphrase: &str) -> Option<std::path::PathBuf> {
+    if !["ssh-agent", "ssh-add", "ssh-keygen"].iter().all(|tool| find(tool)) {
+        return None;
+    }
+    let path = env.dir().join(format!("key{}", passphrase.len()));
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", passphrase, "-C", "comment", "-f"])
+        .arg(&path)
+        .status()
+        .expect("run ssh-keygen");
+    assert!(made.success());
+    Some(path)
+}
+
+#[test]
+fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
+    // M-17, M-18, M-19, O-34
+    requires!(userns, overlay, cc);
+    let env = TestEnv::with_busybox();
+    let Some(key) = key(&env, "") else { return };
+    let context = env.context(DOCKERFILE);
+    fs::copy(built_probe(), context.join("probe")).unwrap();
+    let done = env.build(&["--ssh", &format!("default={}", key.display()), "-t", "app"], &context).ok();
+    // 12 is a list of keys, 5 a refusal: add, remove, remove all, lock, extensions.
+    done.says("11 -> 12");
+    for refused in [17, 18, 19, 20, 22, 27] {
+        done.says(&format!("{refused} -> 5"));
+    }
+    done.says("at /run/buildkit/ssh_agent.0").says("1000");
+    assert!(!env.image("app").tree().to_string().contains("buildkit"));
+    let text = fs::read_to_string(&key).unwrap();
+    let secret = text.lines().nth(2).unwrap();
+    let found = Command::new("grep").args(["-rlF", secret]).arg(env.store()).output().unwrap();
+    assert!(found.stdout.is_empty(), "the key is in {}", String::from_utf8_lossy(&found.stdout));
+    env.assert_swept();
+}
+
+#[test]
+fn what_is_wrong_with_an_agent_or_key_is_said_before_anything_runs() {
+    requires!(userns, overlay, cc);
+    let env = TestEnv::with_busybox();
+    let context = env.context(DOCKERFILE);
+    fs::copy(built_probe(), context.join("probe")).unwrap();
+    env.build(&["--ssh", "default"], &context).fails(2).says("SSH_AUTH_SOCK is not set");
+    env.build(&["--ssh", "default=/nonexistent"], &context).fails(2).says("/nonexistent");
+    env.build(&["--ssh", "=x"], &context).fails(2).says("the id is empty");
+    env.build(&[], &context).fails(1).says("--ssh default");
+    let Some(key) = key(&env, "secret words") else { return };
+    env.build(&["--ssh", &format!("default={}", key.display())], &context).fails(2).says("passphrase");
+    env.assert_swept();
+}
