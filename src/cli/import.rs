@@ -112,6 +112,10 @@ fn take_archive(store: &Store, from: impl Read + Send, path: &Path) -> Result<La
     let draft = store.draft_blob()?;
     let packed = layer::repack(from, draft, Compression::default(), &Limits::default());
     let (draft, packed) = packed.map_err(|e| unusable(path, &e))?;
+    if packed.holds_images {
+        return Err(Failure::build(format!("{} is an archive of images, not of a root file system", path.display()))
+            .hint("`kiln load -i FILE` takes in the images"));
+    }
     draft.finish(packed.blob, packed.size)?;
     let blob = Descriptor::new(packed.media_type, packed.blob, packed.size);
     Ok(Layer { diff_id: packed.diff_id, blob })

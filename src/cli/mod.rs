@@ -28,6 +28,7 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod load;
 mod locate;
 mod names;
 mod namespace;
@@ -95,6 +96,7 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Rmi(args) => names::rmi(&args, session),
         Command::Import(args) => import::run(&args, session),
         Command::Pull(args) => pull::run(&args, session),
+        Command::Load(args) => load::run(&args, session),
         Command::Save(args) => save::run(&args, session),
         Command::Cache(args) => cache::run(&args, session),
         Command::Prune(args) => cache::prune(&args, cache::Scope::Store, session),

@@ -33,6 +33,8 @@ pub struct Repacked {
     pub media_type: &'static str,
     /// How many files, directories and others it holds.
     pub entries: u64,
+    /// It has `oci-layout` or `manifest.json` at its top: an archive of images rather than a root file system.
+    pub holds_images: bool,
     /// Where which compressed segment lies.
     pub segments: SegmentIndex,
 }
@@ -47,9 +49,10 @@ pub fn repack<W: Write>(
     let (_, plain) = decompress(from, limits).map_err(Error::Stream)?;
     let options = WriteOptions { compression, ..WriteOptions::default() };
     let passage = Passage { dialect: Dialect::Plain, limits: limits.clone(), options: &options, expand: true };
-    let mut entries = 0;
+    let (mut entries, mut holds_images) = (0, false);
     let done = recut(plain, out, &passage, |entry| {
         entries += 1;
+        holds_images |= matches!(entry.path.as_bytes(), b"oci-layout" | b"manifest.json");
         if is_marker(&entry.path) {
             let reason = "a layer cannot hold a name that begins with .wh.".to_owned();
             return Err(Error::Entry { path: entry.path.clone(), reason });
@@ -66,6 +69,7 @@ pub fn repack<W: Write>(
         plain_size: done.plain_size,
         media_type: compression.media_type(),
         entries,
+        holds_images,
         segments: done.segments,
     };
     Ok((done.out, repacked))

@@ -15,7 +15,6 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::{Index, MAX_DOCUMENT};
 use crate::oci::reference::Reference;
 
-use super::blobs::blob_error;
 use super::{CONTAINERD_NAME, Error, REF_NAME};
 
 /// An OCI image layout directory.
@@ -87,7 +86,11 @@ impl Layout {
 impl BlobSource for Layout {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
         let path = format!("blobs/sha256/{}", blob.digest.hex());
-        let file = self.root.open_file(OsStr::new(&path)).map_err(|e| blob_error("open", blob.digest, &e))?;
+        let file = self.root.open_file(OsStr::new(&path)).map_err(|e| {
+            let missing = e.kind() == io::ErrorKind::NotFound;
+            let reason = if missing { format!("{} does not have it", self.dir.display()) } else { e.to_string() };
+            BlobError { operation: "open", digest: blob.digest, reason, missing }
+        })?;
         Ok(Box::new(Verified::new(file, blob.digest.0, blob.size)))
     }
 }

@@ -161,6 +161,18 @@ pub(in crate::cli) struct SaveArgs {
     pub(in crate::cli) format: ArchiveFormat,
 }
 
+/// Arguments of `kiln load`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LoadArgs {
+    /// An archive in any compression, or the directory of an image layout [default: standard input]
+    #[arg(short, long, value_name = "FILE|DIR|-")]
+    pub(in crate::cli) input: Option<PathBuf>,
+
+    /// Of an image for several platforms, take this one [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(in crate::cli) platform: Option<Platform>,
+}
+
 /// The two archive formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(in crate::cli) enum ArchiveFormat {

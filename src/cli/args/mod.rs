@@ -26,7 +26,8 @@ pub(super) use cache::{
 pub(super) use diff::DiffArgs;
 pub(super) use docker::DockerArgs;
 pub(super) use images::{
-    ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
+    ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs,
+    TagArgs,
 };
 pub(super) use run::RunArgs;
 
@@ -76,6 +77,8 @@ pub(super) enum Command {
     Import(ImportArgs),
     /// Fetch an image from a registry.
     Pull(PullArgs),
+    /// Take in the images of an archive or layout.
+    Load(LoadArgs),
     /// Write an image to an archive.
     Save(SaveArgs),
     /// Look at and carry around what builds keep for the next build.

@@ -34,7 +34,7 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         let alone = match store.try_exclude()? {
             Some(alone) => alone,
             None => {
-                session.console.labelled("note", "waiting for running builds");
+                session.console.labelled("note", "waiting for running builds and containers");
                 store.exclude()?
             }
         };

@@ -1,6 +1,7 @@
 //! The store and the commands that deal with what is in it.
 
 mod import;
+mod load;
 mod mounts;
 mod outputs;
 mod prune;

@@ -112,7 +112,7 @@ fn a_running_build_loses_nothing_to_prune_s131() {
         assert!(started.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(10));
     }
-    env.kiln(&["prune", "--all"]).ok().says("waiting for running builds");
+    env.kiln(&["prune", "--all"]).ok().says("waiting for running builds and containers");
     let out = child.wait_with_output().expect("wait");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     env.image("app").tree();

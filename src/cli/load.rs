@@ -1,0 +1,168 @@
+//! `kiln load`: images of an archive or layout come into the store.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::base::digest::{BlobDigest, Hashing};
+use crate::base::fs::{self, FsError};
+use crate::base::rooted::Root;
+use crate::layer::{self, Compression, Form, Limits};
+use crate::oci::blob::{BlobSink, BlobSource};
+use crate::oci::config::ImageConfig;
+use crate::oci::descriptor::{CONFIG, Descriptor, LAYER_GZIP, LAYER_TAR, MANIFEST};
+use crate::oci::image::Image;
+use crate::oci::manifest::{MAX_DOCUMENT, Manifest};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::store::{CONTAINERD_NAME, Error, Layout, REF_NAME, Store};
+
+use super::Session;
+use super::args::LoadArgs;
+use super::failure::{Done, Failure, SUCCESS};
+
+/// One line of a Docker archive's `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Line {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Takes in what `kiln save`, `docker save`, skopeo and other builders write: OCI archives and layouts, Docker archives.
+/// Ok: every image in it is in the store, verified, under the names it has there; of one for several platforms, the
+/// one asked for.
+pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
+    let store = session.store()?;
+    let _share = store.share()?;
+    let scratch = store.scratch()?;
+    let stdin = Path::new("standard input");
+    let (dir, shown) = match args.input.as_deref().filter(|path| *path != Path::new("-")) {
+        None => (unpack(io::stdin(), scratch.path(), stdin)?, stdin),
+        Some(path) if path.is_dir() => (path.to_owned(), path),
+        Some(path) => (unpack(fs::open(path)?, scratch.path(), path)?, path),
+    };
+    let lines =
+        docker_lines(&dir).map_err(|why| Failure::build(format!("{}: manifest.json: {why}", shown.display())))?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let loaded = match (dir.join("oci-layout").exists(), &lines) {
+        (true, _) => from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), &platform)?,
+        (false, Some(lines)) => from_docker(&store, &dir, lines, shown)?,
+        (false, None) => {
+            let text = format!("{} is no image archive: it has neither oci-layout nor manifest.json", shown.display());
+            return Err(Failure::build(text).hint("`kiln import` makes an image of a root file system"));
+        }
+    };
+    for (manifest, names) in loaded {
+        store.tag(&names, &manifest)?;
+        for name in &names {
+            session.console.data(format_args!("loaded {}", name.familiar()))?;
+        }
+        if names.is_empty() {
+            session.console.data(format_args!("loaded {}", manifest.digest))?;
+        }
+    }
+    Ok(scratch.remove().map(|()| SUCCESS)?)
+}
+
+/// Unpacks an archive in `scratch`, whatever it holds, without leaving that directory.
+fn unpack(from: impl Read + Send, scratch: &Path, source: &Path) -> Result<PathBuf, Failure> {
+    let wrong = |e: layer::Error| {
+        let mut failure = Failure::of_error(&e);
+        failure.message = format!("load {}: {}", source.display(), failure.message);
+        failure
+    };
+    let plain = scratch.join("load.tar");
+    let out = fs::create_new(&plain)?;
+    let packed = layer::repack(from, out, Compression::Uncompressed, &Limits::default()).map_err(wrong)?.1;
+    let made = scratch.join("made");
+    fs::create_dir(&made, 0o700)?;
+    layer::unpack(fs::open(&plain)?, &made, packed.diff_id, Form::Plain).map_err(wrong)?;
+    Ok(made)
+}
+
+/// `manifest.json`, if there is one.
+fn docker_lines(dir: &Path) -> Result<Option<Vec<Line>>, String> {
+    let root = Root::open(dir).map_err(|e| e.to_string())?;
+    let file = match root.open_file(OsStr::new("manifest.json")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| e.to_string())?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_DOCUMENT).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| e.to_string())
+}
+
+type Loaded = Vec<(Descriptor, Vec<Reference>)>;
+
+fn from_layout(store: &Store, dir: &Path, lines: &[Line], platform: &Platform) -> Result<Loaded, Failure> {
+    let layout = Layout::open(dir)?;
+    let mut loaded: Loaded = Vec::new();
+    for target in &layout.index().manifests {
+        let image = Image::read(&layout, target, platform).map_err(Error::from)?;
+        let parts = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
+        for blob in parts {
+            if !store.has(blob).map_err(Error::from)? {
+                store.accept(blob, &mut *layout.open(blob).map_err(Error::from)?).map_err(Error::from)?;
+            }
+        }
+        let config = image.manifest.config.digest.hex();
+        let tags = lines.iter().filter(|line| line.config.contains(&config)).filter_map(|line| line.repo_tags.as_ref());
+        // A bare tag in `ref.name` is no name; other tools then have the name elsewhere.
+        let own = [CONTAINERD_NAME, REF_NAME].map(|key| target.annotations.get(key));
+        let own = own.into_iter().flatten().find(|name| name.contains(['/', ':']));
+        let names: Vec<Reference> = tags.flatten().chain(own).filter_map(|name| name.parse().ok()).collect();
+        match loaded.iter_mut().find(|(manifest, _)| manifest.digest == image.descriptor.digest) {
+            Some((_, known)) => known.extend(names),
+            None => loaded.push((image.descriptor, names)),
+        }
+    }
+    for (_, names) in &mut loaded {
+        names.sort();
+        names.dedup();
+    }
+    Ok(loaded)
+}
+
+/// What `docker save` wrote before it wrote layouts: a config and the layers' tars, found by their paths.
+fn from_docker(store: &Store, dir: &Path, lines: &[Line], shown: &Path) -> Result<Loaded, Failure> {
+    let wrong = |what: &str, why: &dyn std::fmt::Display| Failure::build(format!("{}: {what}: {why}", shown.display()));
+    let root = Root::open(dir).map_err(|e| FsError::new("open", dir, e))?;
+    let mut loaded = Vec::new();
+    for line in lines {
+        let file = root.open_file(OsStr::new(&line.config)).map_err(|e| wrong(&line.config, &e))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_DOCUMENT).read_to_end(&mut bytes).map_err(|e| wrong(&line.config, &e))?;
+        let config = ImageConfig::parse(&bytes).map_err(|e| wrong(&line.config, &e))?;
+        if config.rootfs.diff_ids.len() != line.layers.len() {
+            return Err(wrong(
+                &line.config,
+                &format!("it speaks of other layers than the {} there are", line.layers.len()),
+            ));
+        }
+        let mut layers = Vec::new();
+        for (path, diff_id) in line.layers.iter().zip(&config.rootfs.diff_ids) {
+            // Equal layers are links to each other in such archives, resolved inside the directory.
+            let file = root.open_file(OsStr::new(path)).map_err(|e| wrong(path, &e))?;
+            let mut from = io::BufReader::with_capacity(1 << 18, file);
+            let gzip = io::BufRead::fill_buf(&mut from).map_err(|e| wrong(path, &e))?.starts_with(&[0x1f, 0x8b]);
+            let mut out = Hashing::new(store.draft_blob()?);
+            io::copy(&mut from, &mut out).map_err(|e| FsError::new("store", Path::new(path), e))?;
+            let (draft, digest, size) = out.finish();
+            if !gzip && digest != diff_id.0 {
+                return Err(wrong(path, &format!("digest mismatch: want {diff_id}, got {digest}")));
+            }
+            draft.finish(BlobDigest(digest), size)?;
+            layers.push(Descriptor::new(if gzip { LAYER_GZIP } else { LAYER_TAR }, BlobDigest(digest), size));
+        }
+        let config = store.put(CONFIG, &bytes)?;
+        let manifest = store.put(MANIFEST, &Manifest::new(config, layers).to_bytes())?;
+        let names = line.repo_tags.iter().flatten().map(|name| name.parse().map_err(|e| wrong(name, &e)));
+        loaded.push((manifest, names.collect::<Result<_, _>>()?));
+    }
+    Ok(loaded)
+}
