@@ -195,3 +195,25 @@ fn hidden_directories_are_not_walked() {
     let trace = fs::read_to_string(log).expect("read the trace");
     assert!(!trace.contains("inside"), "a hidden directory was entered");
 }
+
+#[test]
+fn any_rules_match_as_the_slow_definition_says() {
+    // G-4…G-6, G-8, S-11: made-up files of the characters that mean something.
+    let mut state = 7u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let marks =
+        ["a", "b", "*", "**", "?", "/", "!", "\n", ".", "..", "**/", "a/b", "[", "]", "\\", " ", "#", "é", "\u{feff}"];
+    for _ in 0..20_000 {
+        let text: String = (0..1 + next(8)).map(|_| marks[next(marks.len())]).collect();
+        let path: Vec<&str> = (0..1 + next(4)).map(|_| ["a", "b", "ab", "é"][next(4)]).collect();
+        super::oracle::ignore(format!("{text}\0{}", path.join("/")).as_bytes());
+    }
+    for bad in ["[", "[a", "a[]", "[!a]", "\\", "[a-", "[^]", "**[", "!", "!!", "!\u{feff}"] {
+        super::oracle::ignore(format!("{bad}\0a/b").as_bytes());
+    }
+    super::oracle::ignore(format!("{}\0{}", "**/".repeat(200) + "x", "a/".repeat(200)).as_bytes());
+    super::oracle::ignore(format!("{}b\0{}", "*a".repeat(200), "a".repeat(400)).as_bytes());
+}

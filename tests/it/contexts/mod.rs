@@ -3,6 +3,7 @@
 mod bad;
 mod ignore;
 mod kinds;
+mod oracle;
 
 use std::path::Path;
 use std::process::Command;
