@@ -50,8 +50,11 @@ pub struct Builder<'a> {
     pub cancel: &'a Cancel,
     /// Called with the first command that failed, when nothing runs any more and before its files are discarded: what it
     /// is given runs in the same place.
-    pub on_failure: Option<&'a (dyn Fn(StepId, &Spec) + Sync)>,
+    pub on_failure: Option<&'a OnFailure<'a>>,
 }
+
+/// Runs something in the place of the command that failed.
+pub type OnFailure<'a> = dyn Fn(StepId, &Spec) + Sync + 'a;
 
 /// What workers tell the coordinator.
 pub(super) enum Message {

@@ -28,7 +28,7 @@ pub mod source;
 mod throwaway;
 mod worker;
 
-pub use builder::{Builder, Context};
+pub use builder::{Builder, Context, OnFailure};
 pub use error::{Error, StepError};
 pub use event::{Event, Observer};
 pub use images::{BaseImage, ImageError, ImageSource, Images, Pull};
