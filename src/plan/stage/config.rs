@@ -62,12 +62,11 @@ impl Place<'_, '_> {
                 },
                 (None, None) => self.planner.globals.get(name).map(str::to_owned),
             };
-            if item.default.is_some() || self.planner.options.build_args.contains_key(name) {
-                self.take(name, What::Arg { value: value.clone(), description: item.description.clone() });
-            } else if self.planner.globals.is_declared(name) {
+            // Without a default of its own it is the one before the first FROM, which may be described there.
+            if item.default.is_none() && self.planner.globals.is_declared(name) {
                 self.planner.inherited.insert(name.to_owned());
             } else {
-                self.take(name, What::Arg { value: None, description: item.description.clone() });
+                self.take(name, What::Arg { value: value.clone(), description: item.description.clone() });
             }
             let hides = |value: &String| self.state.scope.env(name).is_some_and(|env| env != value);
             if value.as_ref().is_some_and(hides) {

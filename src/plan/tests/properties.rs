@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::sample::Index;
 
-use super::plan_text;
+use super::{cases, plan_text, read, read_options};
 use crate::dockerfile::{Source, parse};
 use crate::oci::platform::Platform;
 use crate::plan::{Configs, Options, Planned, plan};
@@ -93,6 +94,29 @@ proptest! {
     #[test]
     fn planning_any_text_never_panics(text in "(FROM |RUN |COPY |\\$|\\{|A|:|-|\\n|\"|<<E|=|/|[ -~]){0,60}") {
         plan_text(&text, &options(), &BTreeMap::new());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// The beginning of one case and the end of another, with the options of either: planned as every plan is
+    /// (`plan_text` checks that), or refused with words.
+    #[test]
+    fn spliced_cases_are_planned_or_refused(
+        (one, other) in (any::<Index>(), any::<Index>()),
+        (first, rest) in (0usize..40, 0usize..40),
+        all_stages in any::<bool>(),
+    ) {
+        let cases = cases();
+        let (one, other) = (one.get(&cases), other.get(&cases));
+        let text = |case: &Path| read(&case.join("Dockerfile")).unwrap_or_default();
+        let (head, tail) = (text(one), text(other));
+        let lines: Vec<&str> = head.lines().take(first).chain(tail.lines().skip(rest)).collect();
+        let mut options = read_options(&read(&other.join("options")).unwrap_or_default());
+        options.all_stages |= all_stages;
+        let told = plan_text(&lines.join("\n"), &options, &BTreeMap::new());
+        prop_assert!(!told.is_empty());
     }
 }
 
