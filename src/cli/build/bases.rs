@@ -7,7 +7,10 @@ use crate::build::{BaseImage, ImageError, ImageSource};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::read::Read;
 use crate::cli::request::BuildRequest;
-use crate::dockerfile::{Diagnostic, Span};
+use crate::dockerfile::mount::MountKey;
+use crate::dockerfile::suggest::nearest;
+use crate::dockerfile::{Diagnostic, Instruction, Word};
+use crate::oci::reference::Reference;
 use crate::plan::{self, Base, Configs, ImageRequest, Plan, Planned, StepKind};
 use crate::registry;
 
@@ -47,13 +50,14 @@ pub(super) fn plan(read: &Read, request: &BuildRequest, images: &dyn ImageSource
     }
 }
 
-/// A failure to find an image, at the FROM that names it where it does so literally.
+/// A failure to find an image, at the word that names it where one does so literally.
 fn not_had(error: &ImageError, wanted: &ImageRequest, read: &Read) -> Failure {
     let (kind, message, hint) = describe(error);
     match place(wanted, read) {
-        Some(span) => {
-            let mut diagnostic = Diagnostic::error(span, message);
-            if let Some(hint) = hint {
+        Some(word) => {
+            let mut diagnostic = Diagnostic::error(word.span, message);
+            let meant = stage_like(word, read).filter(|_| matches!(error, ImageError::NotFound { .. }));
+            if let Some(hint) = meant.or(hint) {
                 diagnostic = diagnostic.hint(hint);
             }
             let mut failure = Failure::diagnostics(&read.dockerfile.source, vec![diagnostic]);
@@ -96,12 +100,28 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
     }
 }
 
-/// The FROM that asks for `wanted` in so many words.
-fn place(wanted: &ImageRequest, read: &Read) -> Option<Span> {
+/// The word that asks for `wanted` literally: a FROM's, a `--from`'s or a mount's.
+fn place<'r>(wanted: &ImageRequest, read: &'r Read) -> Option<&'r Word> {
     let plan::ImageName::Reference(name) = &wanted.image else { return None };
-    let image = read.dockerfile.stages.iter().map(|stage| &stage.from.node.image);
-    image
-        .filter(|word| word.text.parse().is_ok_and(|written: crate::oci::reference::Reference| &written == name))
-        .map(|word| word.span)
-        .next()
+    let mut words: Vec<&Word> = Vec::new();
+    for stage in &read.dockerfile.stages {
+        words.push(&stage.from.node.image);
+        for statement in &stage.instructions {
+            match &statement.node {
+                Instruction::Copy(copy) => words.extend(&copy.from),
+                Instruction::Run(run) => {
+                    let options = run.mounts.iter().flat_map(|mount| &mount.options);
+                    words.extend(options.filter(|o| o.key == MountKey::From).filter_map(|o| o.value.as_ref()));
+                }
+                _ => {}
+            }
+        }
+    }
+    words.into_iter().find(|word| word.text.parse().is_ok_and(|written: Reference| &written == name))
+}
+
+/// The stage that was perhaps meant by a word which names an image that nobody has (C-18).
+fn stage_like(word: &Word, read: &Read) -> Option<String> {
+    let names = read.dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
+    nearest(&word.text, names.map(|name| name.node.as_str())).map(|name| format!("did you mean the stage `{name}`?"))
 }

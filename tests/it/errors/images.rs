@@ -76,3 +76,21 @@ hint: the store has busybox:latest; `kiln images` lists everything
 ",
     );
 }
+
+#[test]
+fn a_stage_whose_name_is_mistyped_is_an_image_that_nobody_has_c_18() {
+    says(
+        &TestEnv::new(),
+        "-- Dockerfile --\nFROM scratch AS build\nFROM scratch\nCOPY --from=biuld /a /b\n",
+        &["--pull=never"],
+        1,
+        "error: base image biuld:latest is not in the store
+ --> CTX/Dockerfile:3:13
+  |
+3 | COPY --from=biuld /a /b
+  |             ^^^^^
+  |
+  = help: did you mean the stage `build`?
+",
+    );
+}
