@@ -15,7 +15,15 @@ use super::{Box, probe, root_of_something};
 /// Swaps two names for ever while `work` runs; gives how often.
 fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
     let (done, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
+    /// Also when `work` panics: the scope waits for the other thread.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
+        let _stop = Stop(&done);
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 rustix::fs::renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE).expect("swap");
@@ -23,7 +31,6 @@ fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
             }
         });
         work();
-        done.store(true, Ordering::Relaxed);
     });
     swaps.into_inner()
 }
