@@ -118,6 +118,9 @@ impl Flags {
 
     /// The values of a flag that may repeat, in order.
     pub(super) fn list(&mut self, name: &str) -> Vec<Word> {
+        if self.accepted.is_empty() {
+            return Vec::new();
+        }
         let (own, others) = std::mem::take(&mut self.accepted).into_iter().partition(|(flag, ..)| *flag == name);
         self.accepted = others;
         let own: Vec<(_, Option<Word>, _)> = own;

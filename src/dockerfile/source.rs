@@ -40,7 +40,7 @@ impl Span {
     }
 }
 
-/// Offsets past 4 GiB saturate; [`super::parse`] refuses such a text before any span is used.
+/// Offsets past 4 GiB saturate; [`super::parse()`] refuses such a text before any span is used.
 pub(super) fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
