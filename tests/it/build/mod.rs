@@ -2,6 +2,7 @@
 
 mod cache;
 mod instructions;
+mod interrupt;
 mod parity;
 mod seen;
 mod stages;
