@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use nix::sys::signal::{SigSet, Signal as Name};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Gid, Pid, Signal, Uid};
+use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
@@ -89,11 +89,9 @@ enum Talk {
 /// process has the usual signals unblocked.
 pub fn enter(argv: &[OsString], env: &[(OsString, OsString)]) -> Result<u8, Error> {
     let signals = forwarded();
-    let mut blocked = signals;
-    blocked.add(Name::SIGCHLD);
     let before = SigSet::thread_get_mask().map_err(|e| error("read the signal mask", e))?;
-    blocked.thread_block().map_err(|e| error("block signals", e))?;
-    let code = start_and_wait(argv, env, &blocked);
+    signals.thread_block().map_err(|e| error("block signals", e))?;
+    let code = start_and_wait(argv, env, &signals);
     let _ = before.thread_set_mask();
     code
 }
@@ -325,12 +323,14 @@ pub(super) fn refusal_hint(errno: i32) -> Option<String> {
 fn stand_in(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> {
     use rustix::event::{PollFd, PollFlags};
     let pid = Pid::from_child(child);
+    // Not SIGCHLD: a thread that does not block it takes it away from the signalfd, and the end is never seen.
+    let end = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|e| error("watch kiln", e))?;
     loop {
         if let Some(status) = child.try_wait().map_err(|e| error("wait for kiln in its user namespace", e))? {
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
             return Ok(u8::try_from(code).unwrap_or(u8::MAX));
         }
-        let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN), PollFd::new(&end, PollFlags::IN)];
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(error("watch signals", e)),
@@ -339,10 +339,7 @@ fn stand_in(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> {
             let number = info.ssi_signo as i32;
             // A terminal's Ctrl-C went to the whole foreground group, the child among it: passing it on would make two.
             let from_terminal = info.ssi_code == libc::SI_KERNEL && matches!(number, libc::SIGINT | libc::SIGQUIT);
-            if number != libc::SIGCHLD
-                && !from_terminal
-                && let Some(signal) = Signal::from_named_raw(number)
-            {
+            if !from_terminal && let Some(signal) = Signal::from_named_raw(number) {
                 let _ = rustix::process::kill_process(pid, signal);
             }
         }

@@ -8,6 +8,16 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::cli::failure::{Failure, Kind};
 use crate::sandbox::Cancel;
 
+/// Starts the pool of worker threads deaf. It lives as long as the process, and a signal that one of its threads takes
+/// does its usual thing, whoever waits for it: to be called before anything is read in parallel.
+pub(super) fn deafen_pool() {
+    let deaf = |_| {
+        let _ = SigSet::all().thread_block();
+    };
+    // A pool that is there already was started by a test that runs several commands in one process.
+    let _ = rayon::ThreadPoolBuilder::new().start_handler(deaf).build_global();
+}
+
 /// Watches for SIGINT, SIGTERM and SIGHUP for the rest of the process: the first cancels the build, which then ends by
 /// itself; a second one, from somebody who cannot wait, ends the process at once. What is left then is swept by the
 /// next start, and every command dies with this process.

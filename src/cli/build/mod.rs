@@ -40,6 +40,7 @@ use interrupt::Interrupts;
 
 /// `kiln build`. Ok: the image is stored, written where `-o` says, and has its names.
 pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
+    interrupt::deafen_pool();
     let mut request = request::build(args, session.environment)?;
     if let Some(call) = &args.call {
         let (question, format) = check::parse_call(call)?;

@@ -14,10 +14,14 @@ use crate::support::{TestEnv, canary};
 /// Two stages that run for ever, each with children that left its session. `mark` is in every command line.
 fn endless(env: &TestEnv, mark: &str) -> std::path::PathBuf {
     let deaf = format!("sh -c 'trap \"\" INT TERM HUP; while :; do sleep 1; done' {mark} &");
-    let stage = |name: &str| format!("FROM busybox AS {name}\nRUN setsid {deaf} {deaf} echo running {name}; wait\n");
+    let stage = |name: &str| {
+        format!("FROM busybox AS {name}\nCOPY files /files\nRUN setsid {deaf} {deaf} echo running {name}; wait\n")
+    };
+    // Files are read in parallel, by threads that must not take the signals.
+    let files: String = (0..50).map(|i| format!("-- files/{i} --\n{mark} {i}\n")).collect();
     let (left, right) = (stage("left"), stage("right"));
     env.context(&format!(
-        "-- Dockerfile --\n{left}{right}FROM busybox\nCOPY --from=left /bin/sh /a\nCOPY --from=right /bin/sh /b\n"
+        "-- Dockerfile --\n{left}{right}FROM busybox\nCOPY --from=left /bin/sh /a\nCOPY --from=right /bin/sh /b\n{files}"
     ))
 }
 
