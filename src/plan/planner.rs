@@ -32,14 +32,17 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
     let target = graph.target().map_err(|problem| problems.push(*problem));
     let Ok(target) = target else { return Err(sorted(problems)) };
     let mut reach = Reach::default();
-    if has_errors(&problems) {
-        return Err(sorted(problems));
-    }
+    // What is wrong with stages and names does not hide what is wrong with instructions; but then nothing is looked up.
+    let assuming;
+    let options = match has_errors(&problems) {
+        true => {
+            assuming = Options { assume_bases: true, ..options.clone() };
+            &assuming
+        }
+        false => options,
+    };
     reach.walk(dockerfile, options, configs, &graph, target, &mut problems);
-    if has_errors(&problems) {
-        return Err(sorted(problems));
-    }
-    if !reach.needs.is_empty() {
+    if !reach.needs.is_empty() && !has_errors(&problems) {
         return Ok(Planned::Needs(reach.needs));
     }
     let mut planner = Planner {
@@ -92,11 +95,21 @@ fn has_errors(problems: &[Diagnostic]) -> bool {
 
 fn sorted(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     problems.sort_by_key(|p| (p.span, p.severity));
-    // A trigger that fires in several stages says everything as often.
+    // A trigger that fires in several stages says everything as often. One error at a place is enough: further ones come
+    // from looking at it again.
     let mut said = BTreeSet::new();
     problems.retain(|p| {
         let source = p.source.as_ref().map(|source| source.name().to_owned());
-        said.insert((p.span, p.severity, source, p.message.clone()))
+        let message = if p.severity == Severity::Error && !p.span.is_empty() { "" } else { &p.message };
+        said.insert((p.span, p.severity, source, message.to_owned()))
+    });
+    // An error of a FROM says all that these would say.
+    let of_from = |code: &str| matches!(code, "InvalidDefaultArgInFrom" | "UndefinedArgInFrom");
+    let wrong: Vec<Span> = problems.iter().filter(|p| p.severity == Severity::Error).map(|p| p.span).collect();
+    problems.retain(|p| {
+        let before = wrong.partition_point(|span| span.start <= p.span.start).checked_sub(1);
+        let inside = before.is_some_and(|at| p.span.start < wrong[at].end);
+        !inside || !p.code.is_some_and(of_from)
     });
     problems
 }

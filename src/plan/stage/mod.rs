@@ -11,7 +11,7 @@ mod run;
 use std::collections::BTreeMap;
 
 use crate::dockerfile::expand::expand;
-use crate::dockerfile::{Diagnostic, Escape, Instruction, Source, Span, Spanned, Statement, Word};
+use crate::dockerfile::{Diagnostic, Escape, Instruction, Severity, Source, Span, Spanned, Statement, Word};
 use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 
@@ -55,6 +55,8 @@ pub(super) struct Place<'p, 'a> {
     cmd_seen: bool,
     /// The instruction at hand.
     here: Here,
+    /// It uses a variable that only the base image, which nobody has, can tell: its errors are nobody's.
+    unknown: bool,
 }
 
 /// Where an instruction stands.
@@ -101,8 +103,18 @@ impl<'p, 'a> Place<'p, 'a> {
             Some(parent) => parent.child(),
             None => StageState::empty(planner, index),
         };
-        let mut place =
-            Self { planner, index, state, entries: Vec::new(), last, total, named: 0, cmd_seen: false, here };
+        let mut place = Self {
+            planner,
+            index,
+            state,
+            entries: Vec::new(),
+            last,
+            total,
+            named: 0,
+            cmd_seen: false,
+            here,
+            unknown: false,
+        };
         if !matches!(root, Root::Stage(_)) {
             place.start(&root);
         }
@@ -175,6 +187,7 @@ impl<'p, 'a> Place<'p, 'a> {
     }
 
     fn dispatch(&mut self, statement: &Statement<Instruction>) {
+        self.unknown = false;
         if self.planner.spent > self.planner.options.variable_limit {
             return;
         }
@@ -205,7 +218,16 @@ impl<'p, 'a> Place<'p, 'a> {
     }
 
     fn try_expand(&mut self, word: &Word) -> Result<String, Box<Diagnostic>> {
-        let expanded = expand(word, self.here.escape, &|name| self.state.scope.get(name).map(str::to_owned))?;
+        let known = |name: &str| self.state.scope.get(name).map(str::to_owned);
+        let expanded = match expand(word, self.here.escape, &known) {
+            // `${v:?…}` of a variable that the base may have.
+            Err(_) if self.state.assumed => {
+                let expanded = expand(word, self.here.escape, &|name| known(name).or_else(|| Some("?".to_owned())))?;
+                self.unknown = true;
+                expanded
+            }
+            other => other?,
+        };
         self.report_unset(&expanded.unset);
         self.spend(expanded.text.len())?;
         Ok(expanded.text)
@@ -224,6 +246,7 @@ impl<'p, 'a> Place<'p, 'a> {
 
     fn report_unset(&mut self, unset: &[Spanned<String>]) {
         if self.state.assumed {
+            self.unknown |= unset.iter().any(|name| !self.state.scope.is_declared(&name.node));
             return;
         }
         let mut found = Vec::new();
@@ -233,6 +256,9 @@ impl<'p, 'a> Place<'p, 'a> {
 
     /// Adds a problem of the instruction at hand.
     fn report(&mut self, problem: Diagnostic) {
+        if self.unknown && problem.severity == Severity::Error {
+            return;
+        }
         let problem = match &self.here.trigger {
             Some((source, origin)) => problem.in_source(source).note(format!("this is an ONBUILD trigger of {origin}")),
             None => problem,
