@@ -8,7 +8,7 @@ use crate::oci::reference::Reference;
 use crate::store::Entry;
 
 use super::args::{Format, ImagesArgs};
-use super::failure::{Done, SUCCESS, chain};
+use super::failure::{Done, Failure, SUCCESS, chain};
 use super::{Session, table};
 
 /// Prints one line per name, unnamed images last. Sizes are those of the layers as stored (compressed), each counted
@@ -16,8 +16,11 @@ use super::{Session, table};
 pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let filter = args.name.as_deref().map(Filter::parse).transpose()?;
-    let entries: Vec<Entry> =
-        store.entries()?.into_iter().filter(|e| filter.as_ref().is_none_or(|f| f.admits(e))).collect();
+    let dangling = args.filter.as_deref().map(dangling).transpose()?;
+    let wanted = |e: &Entry| {
+        filter.as_ref().is_none_or(|f| f.admits(e)) && dangling.is_none_or(|unnamed| e.name.is_none() == unnamed)
+    };
+    let entries: Vec<Entry> = store.entries()?.into_iter().filter(wanted).collect();
     if args.quiet {
         let mut seen = Vec::new();
         for entry in &entries {
@@ -54,6 +57,15 @@ pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
+/// `dangling=true`: an image without a name.
+fn dangling(text: &str) -> Result<bool, Failure> {
+    match text {
+        "dangling=true" | "dangling=1" => Ok(true),
+        "dangling=false" | "dangling=0" => Ok(false),
+        _ => Err(Failure::usage(format!("--filter {text:?}: want dangling=true or dangling=false"))),
+    }
+}
+
 /// A repository, or one tag in it.
 struct Filter {
     name: Reference,
@@ -61,7 +73,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn parse(text: &str) -> Result<Self, super::failure::Failure> {
+    fn parse(text: &str) -> Result<Self, Failure> {
         let name: Reference = text.parse().map_err(crate::store::Error::InvalidName)?;
         let last = text.rsplit('/').next().unwrap_or(text);
         Ok(Self { name, tag: last.contains(':') })

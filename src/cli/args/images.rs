@@ -16,6 +16,14 @@ pub(in crate::cli) struct ImagesArgs {
     #[arg(value_name = "NAME[:TAG]")]
     pub(in crate::cli) name: Option<String>,
 
+    /// Nothing: unnamed images are always listed. Taken because scripts written for Docker say it
+    #[arg(short, long)]
+    pub(in crate::cli) all: bool,
+
+    /// Only unnamed images, or only named ones
+    #[arg(short, long, value_name = "dangling=true|false")]
+    pub(in crate::cli) filter: Option<String>,
+
     /// Show digests
     #[arg(long)]
     pub(in crate::cli) digests: bool,

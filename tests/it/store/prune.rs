@@ -28,6 +28,10 @@ fn prune_keeps_named_images_and_their_cache() {
     let unnamed = env.image("app").digest;
     env.build(&["-t", "app"], &new).ok();
     let before = blobs(&env);
+    let only = |what: &str| env.kiln(&["images", "-a", "--quiet", "--no-trunc", "-f", what]).ok().trim().to_owned();
+    assert_eq!(only("dangling=true"), unnamed);
+    assert!(!only("dangling=false").contains(&unnamed));
+    env.kiln(&["images", "--filter", "since=x"]).fails(2).says("want dangling=true or dangling=false");
     // Only saying it changes nothing.
     env.kiln(&["prune", "--dry-run"]).ok().says("would remove 1 image, 2 cached steps");
     assert_eq!(blobs(&env), before);
