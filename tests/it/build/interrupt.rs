@@ -109,8 +109,8 @@ fn many_builds_share_a_store() {
         .map(|i| env.context(&format!("-- Dockerfile --\nFROM busybox\nRUN echo {i} > /own\nCOPY f /\n-- f --\n{i}\n")))
         .collect();
     std::thread::scope(|scope| {
-        for i in 0..3 {
-            let (env, same, own) = (&env, &same, &contexts[i]);
+        for (i, own) in contexts.iter().enumerate() {
+            let (env, same) = (&env, &same);
             scope.spawn(move || env.build(&["-t", &format!("same{i}")], same).ok());
             scope.spawn(move || env.build(&["-t", &format!("own{i}")], own).ok());
         }
