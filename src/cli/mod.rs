@@ -1,7 +1,7 @@
 //! Arguments and environment in, exit code out.
 //!
 //! **Holds.** One file per command (`build`, `check`, …), each with one `run` that takes its arguments and a
-//! [`Session`] and returns an exit code or a [`Failure`]. What was typed is `args`; what it means here, on this host
+//! `Session` and returns an exit code or a `Failure`. What was typed is `args`; what it means here, on this host
 //! and with this environment, is `request`, the one place that reads the environment; every module's error becomes
 //! words, hints and an exit code in `failure`.
 //! **Order.** argv → `args` → `request` → the floors below → `failure` → exit code. A message is printed once, here.

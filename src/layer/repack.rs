@@ -1,7 +1,7 @@
 //! Somebody's tar archive as a layer, byte for byte.
 //!
 //! **Holds.** The layer's tar is the archive's own, decompressed: every kind of entry, attribute and time stays as it
-//! is. Only sparse files are written out whole, because most readers of layers refuse them. It is read through once as [`TarReader`] reads layers, so that what is stored can be unpacked again; names that a
+//! is. Only sparse files are written out whole, because most readers of layers refuse them. It is read through once as `TarReader` reads layers, so that what is stored can be unpacked again; names that a
 //! layer would take for deletions are refused, because they would come out as something else.
 //! **Order.** Equal tars give equal blobs, however they were compressed.
 

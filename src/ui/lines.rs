@@ -1,7 +1,7 @@
 //! A command's output as lines.
 //!
 //! **Holds.** Bytes come in pieces of any size; safe lines go out, in order. Memory is bounded: a line longer than
-//! [`MAX_LINE`] is cut, and of text overwritten with carriage returns only the last version is kept.
+//! `MAX_LINE` is cut, and of text overwritten with carriage returns only the last version is kept.
 
 use super::sanitize;
 

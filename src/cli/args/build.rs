@@ -29,7 +29,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = WHAT)]
     pub(in crate::cli) platform: Option<String>,
 
-    /// Use another directory, image (docker-image://REF), layout (oci-layout://DIR[:TAG]) or stage for NAME
+    /// Use another directory, image (docker-image://REF), layout (oci-layout://DIR, with :TAG if it has several) or stage for NAME
     #[arg(long, value_name = "NAME=SOURCE", help_heading = WHAT)]
     pub(in crate::cli) build_context: Vec<String>,
 
