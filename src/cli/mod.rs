@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::Parser as _;
 
+use crate::base::fs::FsError;
 use crate::ui::console::Console;
 
 mod args;
@@ -61,7 +62,9 @@ struct Session<'a> {
 impl Session<'_> {
     /// The store's directory: `--root`, else `$KILN_ROOT`, else `/var/lib/kiln` for root, else `$XDG_DATA_HOME/kiln`.
     fn store_root(&self) -> Result<PathBuf, Failure> {
-        self.environment.store_root(self.root.as_deref())
+        let root = self.environment.store_root(self.root.as_deref())?;
+        // What runs commands stands in another directory.
+        std::path::absolute(&root).map_err(|e| FsError::new("find", &root, e).into())
     }
 }
 

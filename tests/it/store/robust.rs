@@ -236,3 +236,16 @@ fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
     env.build(&["-t", "last"], &context).ok();
 }
+
+#[test]
+fn a_store_may_be_named_from_where_one_stands() {
+    requires!(userns, overlay);
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM base\nRUN echo here > /f\n");
+    let rootfs = fixture("busybox").join("rootfs.tar").display().to_string();
+    let kiln = |args: &[&str]| env.kiln(&[&["--root", "stores/mine"], args].concat()).dir(env.dir()).ok();
+    kiln(&["import", &rootfs, "base"]);
+    kiln(&["build", "-t", "app", &context.display().to_string()]);
+    kiln(&["run", "app", "cat", "/f"]).says("here");
+    assert!(env.dir().join("stores/mine/index.json").exists());
+}
