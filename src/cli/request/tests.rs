@@ -102,7 +102,7 @@ fn what_cannot_be_is_refused_before_anything_happens_and_names_its_option_o50() 
         (&["-o", "type=zip,dest=x"], "--output"),
         (&["-q", "--progress", "plain"], "--quiet"),
         (&["-f", ""], "--file"),
-        (&["--ssh", "default"], "--ssh is not supported yet"),
+        (&["--ssh", "default"], "SSH_AUTH_SOCK is not set"),
     ] {
         let failure = request_in(&[], line).expect_err(&line.join(" "));
         assert!(failure.message.contains(want), "{line:?}: {}", failure.message);
