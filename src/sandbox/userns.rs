@@ -98,7 +98,8 @@ pub fn enter(argv: &[OsString], env: &[(OsString, OsString)]) -> Result<u8, Erro
 
 fn forwarded() -> SigSet {
     let mut set = SigSet::empty();
-    for signal in [Name::SIGINT, Name::SIGTERM, Name::SIGHUP, Name::SIGQUIT, Name::SIGUSR1, Name::SIGUSR2] {
+    let all = [Name::SIGINT, Name::SIGTERM, Name::SIGHUP, Name::SIGQUIT, Name::SIGUSR1, Name::SIGUSR2, Name::SIGWINCH];
+    for signal in all {
         set.add(signal);
     }
     set
@@ -338,7 +339,8 @@ fn stand_in(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> {
         while let Ok(Some(info)) = signals.read_signal() {
             let number = info.ssi_signo as i32;
             // A terminal's Ctrl-C went to the whole foreground group, the child among it: passing it on would make two.
-            let from_terminal = info.ssi_code == libc::SI_KERNEL && matches!(number, libc::SIGINT | libc::SIGQUIT);
+            let from_terminal =
+                info.ssi_code == libc::SI_KERNEL && matches!(number, libc::SIGINT | libc::SIGQUIT | libc::SIGWINCH);
             if !from_terminal && let Some(signal) = Signal::from_named_raw(number) {
                 let _ = rustix::process::kill_process(pid, signal);
             }
