@@ -37,7 +37,7 @@ pub fn unpacks_as_the_tree_says(tar: &[u8]) {
     let entries = tree.entries().to_vec();
     assert_eq!(&Tree::new(entries), &tree);
     // Directories that no member names belong to root, which nobody else can make true on a disk.
-    if !rustix::process::geteuid().is_root() {
+    if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) != 0 {
         return;
     }
     // What is on disk is what the tree says: nothing else changed since.
