@@ -14,8 +14,11 @@ mod ssh;
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Rootfs, Spec};
 use tempfile::TempDir;
@@ -41,8 +44,8 @@ impl Box {
         }
         fs::set_permissions(dir.path().join("lower/tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod");
         let lower = dir.path().join("lower");
-        let (_, busybox, applets) = busybox();
-        fs::hard_link(busybox, lower.join("bin/busybox")).expect("link");
+        let (busybox, applets) = busybox();
+        put(busybox, &lower.join("bin/busybox"));
         for applet in applets.lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", lower.join("bin").join(applet)).expect("link");
         }
@@ -122,47 +125,47 @@ impl Box {
 }
 
 fn launcher() -> &'static Launcher {
-    static LAUNCHER: std::sync::OnceLock<Launcher> = std::sync::OnceLock::new();
+    static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
     LAUNCHER.get_or_init(|| Launcher::of(Path::new(&crate::support::env::binary())))
 }
 
-/// One copy for all: a file just written cannot be executed while a process that another test starts in this very
-/// moment still holds it open.
-fn busybox() -> &'static (TempDir, PathBuf, String) {
-    static COPIED: std::sync::OnceLock<(TempDir, PathBuf, String)> = std::sync::OnceLock::new();
-    COPIED.get_or_init(|| {
-        let dir = tempfile::Builder::new().prefix("kiln-busybox-").tempdir().expect("a directory");
-        let program = dir.path().join("busybox");
-        let copied = std::process::Command::new("cp").arg("/bin/busybox").arg(&program).status();
-        assert!(copied.expect("run cp").success(), "busybox-static");
-        let applets = std::process::Command::new(&program).arg("--list").output().expect("busybox");
-        (dir, program, String::from_utf8_lossy(&applets.stdout).into_owned())
+/// Puts a program into a root. Another process writes it: a file cannot be executed while a process that another test
+/// starts in this very moment still holds it open for writing.
+fn put(program: &[u8], at: &Path) {
+    let mut install = Command::new("install");
+    let mut install = install.args(["-m", "755", "/dev/stdin"]).arg(at).stdin(Stdio::piped()).spawn().expect("install");
+    install.stdin.take().expect("a pipe").write_all(program).expect("write");
+    assert!(install.wait().expect("wait").success(), "install {}", at.display());
+}
+
+/// Busybox and the names of its applets.
+fn busybox() -> &'static (Vec<u8>, String) {
+    static READ: OnceLock<(Vec<u8>, String)> = OnceLock::new();
+    READ.get_or_init(|| {
+        let applets = Command::new("/bin/busybox").arg("--list").output().expect("busybox-static");
+        (fs::read("/bin/busybox").expect("read"), String::from_utf8_lossy(&applets.stdout).into_owned())
     })
 }
 
 /// The program that tries things from inside, put into the root as `/bin/probe`; gives its path outside.
 pub(crate) fn probe(root: &Box) -> PathBuf {
     let inside = root.lower("bin/probe");
-    fs::hard_link(built_probe(), &inside).expect("link");
+    put_probe(&inside);
     inside
 }
 
-/// That program, built once.
-pub(crate) fn built_probe() -> &'static Path {
-    static BUILT: std::sync::OnceLock<(TempDir, PathBuf)> = std::sync::OnceLock::new();
-    let (_, built) = BUILT.get_or_init(|| {
+/// Puts that program somewhere. It is built once.
+pub(crate) fn put_probe(at: &Path) {
+    static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
         let dir = tempfile::Builder::new().prefix("kiln-probe-").tempdir().expect("a directory");
         let (source, program) = (dir.path().join("probe.c"), dir.path().join("probe"));
         fs::write(&source, include_str!("probe.c")).expect("write");
-        let cc = std::process::Command::new("cc")
-            .args(["-static", "-O1", "-Wall", "-o"])
-            .arg(&program)
-            .arg(&source)
-            .status();
+        let cc = Command::new("cc").args(["-static", "-O1", "-Wall", "-o"]).arg(&program).arg(&source).status();
         assert!(cc.expect("run cc").success(), "cc probe.c");
-        (dir, program)
+        fs::read(program).expect("read")
     });
-    built
+    put(built, at);
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn all_of_this_holds_for_a_plain_user_too() {
     // The tests of this module need to be root of something: for a plain user, of a namespace with subordinate ids.
     requires!(plain_user, userns, overlay);
     let program = std::env::current_exe().expect("this program");
-    let out = std::process::Command::new("unshare")
+    let out = Command::new("unshare")
         .args(["--user", "--map-root-user", "--map-auto", "--mount"])
         .arg(program)
         .args(["sandbox::", "--test-threads=2"])

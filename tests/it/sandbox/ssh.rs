@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::TestEnv;
 use crate::support::requires::find;
 
-use super::built_probe;
+use super::put_probe;
 
 const DOCKERFILE: &str = "
 -- Dockerfile --
@@ -39,7 +39,7 @@ fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
     let env = TestEnv::with_busybox();
     let Some(key) = key(&env, "") else { return };
     let context = env.context(DOCKERFILE);
-    fs::copy(built_probe(), context.join("probe")).unwrap();
+    put_probe(&context.join("probe"));
     let done = env.build(&["--ssh", &format!("default={}", key.display()), "-t", "app"], &context).ok();
     // 12 is a list of keys, 5 a refusal: add, remove, remove all, lock, extensions.
     done.says("11 -> 12");
@@ -60,7 +60,7 @@ fn what_is_wrong_with_an_agent_or_key_is_said_before_anything_runs() {
     requires!(userns, overlay, cc);
     let env = TestEnv::with_busybox();
     let context = env.context(DOCKERFILE);
-    fs::copy(built_probe(), context.join("probe")).unwrap();
+    put_probe(&context.join("probe"));
     env.build(&["--ssh", "default"], &context).fails(2).says("SSH_AUTH_SOCK is not set");
     env.build(&["--ssh", "default=/nonexistent"], &context).fails(2).says("/nonexistent");
     env.build(&["--ssh", "=x"], &context).fails(2).says("the id is empty");
