@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
+use crate::base::fs::{self, FsError};
 use crate::context::Dir;
 use crate::plan::{ContextName, ImageRequest, Plan, StepId};
-use crate::sandbox::{Cancel, Spec};
+use crate::sandbox::{Cancel, Spec, usual_targets};
 use crate::snapshot::best;
 use crate::store::Store;
 
@@ -91,7 +92,7 @@ impl Builder<'_> {
             if self.settings.warm_only {
                 return Err(Error::Cold);
             }
-            self.settle(&worker, observer);
+            self.settle(&worker, observer)?;
             let executed = self.execute(&worker, &mut states, observer);
             worker.adopt()?;
             if executed.is_err() {
@@ -128,8 +129,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Chooses how roots are made, and says so if it is not the usual way.
-    fn settle(&self, worker: &Worker<'_>, observer: &mut dyn Observer) {
+    /// Chooses how roots are made, and says so if it is not the usual way. Ok: commands can have roots.
+    fn settle(&self, worker: &Worker<'_>, observer: &mut dyn Observer) -> Result<(), Error> {
         let method = self.settings.snapshot.unwrap_or_else(|| {
             let (method, why) = best(self.settings.user_namespace, worker.scratch.path());
             if let Some(why) = why {
@@ -139,6 +140,9 @@ impl Builder<'_> {
             method
         });
         worker.layers.settle(method);
+        let targets = worker.usual_targets();
+        fs::create_dir(&targets, 0o755)?;
+        Ok(usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?)
     }
 
     /// Runs what the sweep did not find.

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use crate::base::digest::{DiffId, StepKey};
+use crate::base::digest::{DiffId, Sha256, StepKey};
 use crate::layer::{MergedTree, RelPath, Tree};
 use crate::oci::descriptor::Layer;
 use crate::snapshot::Layers;
@@ -50,6 +50,11 @@ impl Link {
     pub(super) fn packing(fresh: Option<PathBuf>) -> (Self, Promise<Result<Sealed, Stopped>>) {
         let sealed = Promise::new();
         (Self { sealed: sealed.clone(), fresh }, sealed)
+    }
+
+    /// The layer is stored and changes nothing.
+    fn is_known_empty(&self) -> bool {
+        self.sealed.now().is_some_and(|sealed| sealed.is_ok_and(|sealed| sealed.layer.diff_id == empty()))
     }
 
     /// Waits until the layer is stored.
@@ -131,6 +136,9 @@ impl State {
     pub(super) fn lowers(&self, layers: &Layers<'_>) -> Result<Vec<PathBuf>, Error> {
         let mut dirs = self.directories(layers)?;
         let bottom = self.bottom();
+        // What changed nothing only makes the stack higher, and every mount dearer.
+        let mut links = self.links().into_iter().enumerate();
+        dirs.retain(|_| links.next().is_none_or(|(i, link)| i < bottom.added.len() || !link.is_known_empty()));
         if !bottom.added.is_empty() {
             let merged = bottom.merged(layers)?;
             dirs.insert(bottom.added.len(), bottom.floor(layers)?);
@@ -198,4 +206,9 @@ impl State {
     pub(super) fn diff_ids(&self) -> Result<Vec<DiffId>, Error> {
         Ok(self.layers()?.into_iter().map(|layer| layer.diff_id).collect())
     }
+}
+
+/// A layer that changes nothing: the two zero blocks every tar ends with.
+fn empty() -> DiffId {
+    DiffId(Sha256::of(&[0; 1024]))
 }

@@ -32,6 +32,11 @@ impl<T: Clone> Promise<T> {
         self.0.1.notify_all();
     }
 
+    /// The value, if it is there.
+    pub(super) fn now(&self) -> Option<T> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The value, once it is there.
     pub(super) fn wait(&self) -> T {
         let mut slot = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);

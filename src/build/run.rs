@@ -48,7 +48,7 @@ impl Worker<'_> {
     ) -> Result<Ran, StepError> {
         let parent = &inputs[0];
         let (prepared, baseline) = prepare(parent, &self.layers, &self.scratch_dir(step, "root")?)?;
-        let mut spec = self.spec(run, rootfs(&prepared));
+        let mut spec = self.spec(run, rootfs(&prepared, &self.usual_targets()));
         let caches = self.mount(step, run, inputs, &mut spec)?;
 
         let mut tail = Tail::default();
@@ -112,11 +112,11 @@ impl Worker<'_> {
         let remains = self.remains.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(look), Some(mut remains)) = (self.builder.on_failure, remains) else { return Ok(()) };
         if let Rootfs::Overlay { work, stub, .. } = &mut remains.spec.rootfs {
-            // A volatile overlay's work directory is good for one mount, and its stub is full of mount targets.
-            for dir in [work, stub] {
+            // Both are good for one mount.
+            for dir in [&mut *work, stub] {
                 dir.set_file_name(format!("{}-again", dir.file_name().unwrap_or_default().display()));
-                fs::create_dir(dir, 0o755)?;
             }
+            fs::create_dir(work, 0o755)?;
         }
         look(remains.step, &remains.spec);
         Ok(())
@@ -162,10 +162,11 @@ pub(super) fn prepare(
     Ok((prepared, baseline))
 }
 
-/// What the sandbox mounts as its root.
-pub(super) fn rootfs(prepared: &Prepared) -> Rootfs {
+/// What the sandbox mounts as its root; the directory `usual_targets` is the lowest layer of any number of them.
+pub(super) fn rootfs(prepared: &Prepared, usual_targets: &Path) -> Rootfs {
     match prepared.clone() {
-        Prepared::Overlay { lowers, upper, work, stub, userxattr } => {
+        Prepared::Overlay { mut lowers, upper, work, stub, userxattr } => {
+            lowers.push(usual_targets.to_owned());
             Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile: true }
         }
         Prepared::Dir(dir) => Rootfs::Dir(dir),

@@ -1,11 +1,13 @@
 //! A root over an image for one command that is no step: `kiln run`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::base::fs::FsError;
 use crate::cache::KeyParts;
 use crate::layer::{Baseline, LayerWriter, WriteOptions};
 use crate::oci::descriptor::{Descriptor, Layer};
-use crate::sandbox::Rootfs;
+use crate::sandbox::{Rootfs, usual_targets};
 use crate::snapshot::{Layers, Prepared, best};
 use crate::store::{Scratch, Store};
 
@@ -18,6 +20,7 @@ pub struct Throwaway<'a> {
     layers: Layers<'a>,
     base: Arc<State>,
     prepared: Prepared,
+    targets: PathBuf,
     baseline: Option<Baseline>,
     fallback: Option<(String, String)>,
     _scratch: Scratch,
@@ -32,14 +35,16 @@ impl<'a> Throwaway<'a> {
         let fallback = why.map(|why| (what, format!("overlayfs: {why}")));
         let unpacked = Layers::new(store.layers_dir(), scratch.path().to_owned(), store);
         unpacked.settle(method);
+        let targets = scratch.subdir("targets")?;
+        usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;
         let base = State::base(KeyParts::new().key(), layers.iter().cloned());
         let (prepared, baseline) = run::prepare(&base, &unpacked, &scratch.subdir("root")?)?;
-        Ok(Self { store, layers: unpacked, base, prepared, baseline, fallback, _scratch: scratch })
+        Ok(Self { store, layers: unpacked, base, prepared, targets, baseline, fallback, _scratch: scratch })
     }
 
     /// What the sandbox mounts.
     pub fn rootfs(&self) -> Rootfs {
-        run::rootfs(&self.prepared)
+        run::rootfs(&self.prepared, &self.targets)
     }
 
     /// What is done another way than usual, and why.

@@ -71,6 +71,11 @@ impl<'a> Worker<'a> {
         })
     }
 
+    /// The layer with mount targets that all commands share.
+    pub(super) fn usual_targets(&self) -> PathBuf {
+        self.scratch.path().join("targets")
+    }
+
     /// Ties a failure to the step it happened in.
     pub(super) fn located(&self, step: StepId, error: StepError) -> Error {
         match error {

@@ -102,8 +102,13 @@ impl Local {
     }
 }
 
-/// Publishes `bytes` at `path`, making its directory only when it turns out to be missing.
+/// Publishes `bytes` at `path`, making its directory only when it turns out to be missing. What says so already is left
+/// alone: reading a file is far cheaper than making one.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    if fs::read_opt(path)?.is_some_and(|there| there == bytes) {
+        fs::touch(path);
+        return Ok(());
+    }
     match publish::atomic(path, bytes, 0o600) {
         Err(e) if e.is_not_found() => {
             if let Some(dir) = path.parent() {

@@ -48,3 +48,4 @@ pub use signals::Signals;
 pub use spec::{
     DataFile, Device, Exit, Mount, Network, Publish, Resources, Rlimit, Rootfs, Scratch, Security, Source, Spec,
 };
+pub use stubs::usual_targets;

@@ -1,8 +1,9 @@
 //! The file system the command sees at `/`.
 //!
-//! **Order.** The overlay is mounted with a stub layer lowest that holds the mount targets. If a target then turns out to
-//! lead elsewhere (a link in an image whose end does not exist), the stub layer gets that end and the overlay is mounted
-//! anew: nothing we mount over is ever created through the overlay, where it would land in the upper.
+//! **Order.** Mount targets that are out of the ordinary go to a stub layer, lowest in the overlay; the usual ones are in
+//! a layer that the caller has for all runs ([`super::usual_targets`]). If a target then turns out to be missing all the
+//! same (a link in an image whose end does not exist), the stub layer gets it and the overlay is mounted anew: nothing we
+//! mount over is ever created through the overlay, where it would land in the upper.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -49,21 +50,17 @@ pub(super) struct Mounted {
 pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFlags) -> Step<Mounted> {
     match rootfs {
         Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile } => {
-            let (stub, stub_path) = (directory(stub)?, stub);
-            let mut layers = Layers {
+            let upper = directory(upper)?;
+            let at = upper.try_clone().doing(|| "copy a descriptor".to_owned())?;
+            let layers = Layers {
                 lowers: lowers.iter().map(|path| directory(path)).collect::<Step<_>>()?,
-                writable: Some((directory(upper)?, directory(work)?)),
+                writable: Some((upper, directory(work)?)),
                 userxattr: *userxattr,
                 volatile: *volatile,
             };
-            layers.lowers.push(directory(stub_path)?);
-            for target in targets {
-                let names = stubs::components(&target.path);
-                stubs::make(stub.as_fd(), &names, target.kind)
-                    .doing(|| format!("make mount target {} in the stub layer", target.path.display()))?;
-            }
-            let fd = overlay_with_targets(&layers, &stub, targets, attributes)?;
-            mountfs::attach(fd.as_fd(), stub.as_fd(), "the root overlay")?;
+            let fd = overlay_with_targets(layers, stub, targets, attributes)?;
+            // Over a directory that nobody will look at again by its name here.
+            mountfs::attach(fd.as_fd(), at.as_fd(), "the root overlay")?;
             Ok(Mounted { root: Root::from_fd(fd), made: Vec::new() })
         }
         Rootfs::Dir(path) => {
@@ -108,19 +105,22 @@ fn directory(path: &Path) -> Step<OwnedFd> {
 
 /// Mounts, looks whether all targets exist, and mounts again with what was missing until they do.
 fn overlay_with_targets(
-    layers: &Layers,
-    stub: &OwnedFd,
+    mut layers: Layers,
+    stub: &Path,
     targets: &[Target],
     attributes: MountAttrFlags,
 ) -> Step<OwnedFd> {
+    let mut stub = Stub { path: stub, made: false };
+    for target in targets.iter().filter(|target| !stubs::is_usual(&target.path)) {
+        stub.make(&mut layers, &stubs::components(&target.path), target.kind)?;
+    }
     for _ in 0..8 {
-        let root = Root::from_fd(overlay(layers, attributes)?);
+        let root = Root::from_fd(overlay(&layers, attributes)?);
         let mut complete = true;
         for target in outermost(targets) {
             if let Some(names) = stubs::missing(&root, &target.path)? {
                 complete = false;
-                stubs::make(stub.as_fd(), &names, target.kind)
-                    .doing(|| format!("make mount target {} in the stub layer", stubs::shown(&names)))?;
+                stub.make(&mut layers, &names, target.kind)?;
             }
         }
         let fd = root.as_fd().try_clone_to_owned().doing(|| "copy a descriptor".to_owned())?;
@@ -133,6 +133,24 @@ fn overlay_with_targets(
         }
     }
     Err(Problem::request("the mount targets lead through links that change as they are mounted"))
+}
+
+/// The stub layer: the lowest, from the moment it is needed.
+struct Stub<'a> {
+    path: &'a Path,
+    made: bool,
+}
+
+impl Stub<'_> {
+    fn make(&mut self, layers: &mut Layers, names: &[OsString], kind: Kind) -> Step<()> {
+        let doing = || format!("make mount target {} in the stub layer", stubs::shown(names));
+        if !self.made {
+            rustix::fs::mkdir(self.path, Mode::from_raw_mode(0o755)).doing(doing)?;
+            layers.lowers.push(directory(self.path)?);
+            self.made = true;
+        }
+        layers.lowers.last().map_or(Ok(()), |stub| stubs::make(stub.as_fd(), names, kind)).doing(doing)
+    }
 }
 
 /// Targets not inside an earlier one: those can be looked up before anything is mounted.

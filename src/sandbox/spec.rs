@@ -95,8 +95,8 @@ pub enum Rootfs {
         /// Overlay's work directory: empty, same file system as `upper`.
         #[serde(with = "raw")]
         work: PathBuf,
-        /// An empty scratch directory of this run, on the layers' file system: becomes the lowest layer and gets the
-        /// missing mount targets, so that none ever reaches `upper`.
+        /// A path in scratch of this run, on the layers' file system, where nothing is: made, as the lowest layer, if
+        /// mount targets are missing, so that none ever reaches `upper`.
         #[serde(with = "raw")]
         stub: PathBuf,
         /// Overlay's own attributes live in `user.*` (a user namespace) instead of `trusted.*`.

@@ -1,6 +1,6 @@
 //! Mount targets that do not exist in the root.
 //!
-//! **Holds.** A target is made where the mount needs it and nowhere else: in the stub layer of an overlay, or in a plain
+//! **Holds.** A target is made where the mount needs it and nowhere else: in a stub layer of an overlay, or in a plain
 //! root, from which it is taken away again afterwards if still empty. Links are followed as the command would follow
 //! them, inside the root only (S-3, S-18).
 
@@ -26,6 +26,27 @@ pub(super) enum Kind {
     Dir,
     /// A file.
     File,
+}
+
+/// What is mounted over in every run.
+const USUAL: [(&str, Kind); 5] = [
+    ("/proc", Kind::Dir),
+    ("/sys", Kind::Dir),
+    ("/dev", Kind::Dir),
+    ("/etc/resolv.conf", Kind::File),
+    ("/etc/hosts", Kind::File),
+];
+
+/// Makes the targets of what is mounted in every run in the empty directory `dir`: the lowest layer of any number of
+/// overlays ([`super::Rootfs`]), which then need none of their own.
+pub fn usual_targets(dir: &Path) -> io::Result<()> {
+    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    USUAL.iter().try_for_each(|(path, kind)| make(dir.as_fd(), &components(Path::new(path)), *kind))
+}
+
+/// Nearly every overlay has this target in a layer of the caller's.
+pub(super) fn is_usual(target: &Path) -> bool {
+    USUAL.iter().any(|(path, _)| target == Path::new(path))
 }
 
 /// Something made in a plain root, to be taken away.

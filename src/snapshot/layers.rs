@@ -1,6 +1,6 @@
 //! Unpacked layers and their trees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,13 +23,23 @@ pub struct Layers<'a> {
     blobs: &'a dyn BlobSource,
     method: OnceLock<Method>,
     trees: Mutex<BTreeMap<DiffId, Arc<Tree>>>,
+    /// Layers found unpacked: nothing removes them while we build.
+    unpacked: Mutex<BTreeSet<DiffId>>,
     next: AtomicU64,
 }
 
 impl<'a> Layers<'a> {
     /// Layers below `dir`, unpacked by way of `scratch` (on the same file system) from `blobs`.
     pub fn new(dir: PathBuf, scratch: PathBuf, blobs: &'a dyn BlobSource) -> Self {
-        Self { dir, scratch, blobs, method: OnceLock::new(), trees: Mutex::default(), next: AtomicU64::new(0) }
+        Self {
+            dir,
+            scratch,
+            blobs,
+            method: OnceLock::new(),
+            trees: Mutex::default(),
+            unpacked: Mutex::default(),
+            next: AtomicU64::new(0),
+        }
     }
 
     /// Settles how roots are made; the first call counts. Until then nothing is unpacked and no root made.
@@ -56,11 +66,18 @@ impl<'a> Layers<'a> {
     /// left alone; the others are unpacked in parallel.
     pub fn unpack<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
         let mut wanted: BTreeMap<DiffId, &Layer> = BTreeMap::new();
-        for layer in layers {
-            if self.path(layer.diff_id).exists() {
-                fs::touch(&self.dir.join(layer.diff_id.hex()));
-            } else {
-                wanted.insert(layer.diff_id, layer);
+        {
+            let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+            for layer in layers {
+                if unpacked.contains(&layer.diff_id) {
+                    continue;
+                }
+                if self.path(layer.diff_id).exists() {
+                    fs::touch(&self.dir.join(layer.diff_id.hex()));
+                    unpacked.insert(layer.diff_id);
+                } else {
+                    wanted.insert(layer.diff_id, layer);
+                }
             }
         }
         wanted.into_values().collect::<Vec<_>>().into_par_iter().try_for_each(|layer| self.unpack_one(layer))
@@ -96,8 +113,8 @@ impl<'a> Layers<'a> {
 
     /// Keeps the tree of a layer that was just made.
     pub fn keep_tree(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Result<(), Error> {
-        self.remember(diff_id, tree);
-        self.write_tree(diff_id, tree)
+        // Many a command leaves the same layer: one that changes nothing.
+        if self.remember(diff_id, tree) { self.write_tree(diff_id, tree) } else { Ok(()) }
     }
 
     /// Keeps a small file about a layer beside it, atomically.
@@ -173,8 +190,9 @@ impl<'a> Layers<'a> {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner).get(&diff_id).cloned()
     }
 
-    fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) {
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree));
+    /// Whether this is news.
+    fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) -> bool {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree)).is_none()
     }
 }
 

@@ -7,8 +7,8 @@ use crate::layer::{MergedTree, copy_tree};
 
 use super::Error;
 
-/// Overlayfs stacks at most this many lower layers (`OVL_MAX_STACK`), one of which is the sandbox's stub.
-pub(super) const MAX_LOWERS: usize = 499;
+/// Overlayfs stacks at most this many lower layers (`OVL_MAX_STACK`), two of which hold mount targets.
+pub(super) const MAX_LOWERS: usize = 498;
 
 /// A writable root in a scratch directory; whoever owns the scratch directory discards it.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub enum Prepared {
         upper: PathBuf,
         /// Overlayfs's own.
         work: PathBuf,
-        /// For the sandbox's mount targets.
+        /// Where the sandbox may put mount targets; nothing is there.
         stub: PathBuf,
         /// Overlay's attributes live in `user.*`.
         userxattr: bool,
@@ -38,7 +38,7 @@ impl Prepared {
             return Err(Error::TooMany(lowers.len()));
         }
         let [upper, work, stub] = ["upper", "work", "stub"].map(|name| scratch.join(name));
-        for dir in [&upper, &work, &stub] {
+        for dir in [&upper, &work] {
             fs::create_dir(dir, 0o755)?;
         }
         if let Some(root) = root {

@@ -39,7 +39,7 @@ impl Box {
     pub(crate) fn new() -> Box {
         let dir = tempfile::Builder::new().prefix("kiln-sandbox-").tempdir().expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        for sub in ["lower/bin", "lower/etc", "lower/tmp", "lower/root", "upper", "work", "stub"] {
+        for sub in ["lower/bin", "lower/etc", "lower/tmp", "lower/root", "upper", "work"] {
             fs::create_dir_all(dir.path().join(sub)).expect("create");
         }
         fs::set_permissions(dir.path().join("lower/tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod");
@@ -88,8 +88,9 @@ impl Box {
     }
 
     pub(crate) fn run_until(&self, spec: &Spec, cancel: &Cancel) -> Result<Ran, Error> {
-        // A volatile work directory serves once.
+        // A volatile work directory serves once, and so does the place for mount targets.
         let _ = fs::remove_dir_all(self.path("work"));
+        let _ = fs::remove_dir_all(self.path("stub"));
         fs::create_dir(self.path("work")).expect("create");
         let mut bytes = Vec::new();
         let outcome = launcher().run(spec, Io::Captured(&mut |piece| bytes.extend_from_slice(piece)), cancel)?;
