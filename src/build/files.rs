@@ -150,12 +150,13 @@ impl<'a> Worker<'a> {
         Ok(self.builder.contexts.get(name).expect("every context of a plan was opened"))
     }
 
-    /// Fills the new cache `data` with what its mount starts from (M-8).
+    /// Fills the directory `data` with what mount `number` starts from (M-8).
     pub(super) fn seed(
         &self,
         from: &CopyFrom,
         data: &Path,
         step: &Step,
+        number: usize,
         inputs: &[Arc<State>],
     ) -> Result<(), StepError> {
         match from {
@@ -165,11 +166,12 @@ impl<'a> Worker<'a> {
                 Ok(layer::copy_tree(&tree, &dirs, data)?)
             }
             CopyFrom::Context(name) => {
-                let path = self.scratch_dir(step, "seed")?.join("layer");
+                let scratch = self.scratch_dir(step, &format!("mount-{number}-seed"))?;
+                let path = scratch.join("layer");
                 let file = File::create_new(&path).map_err(|e| FsError::new("create", &path, e))?;
                 let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
                 let mut writer = LayerWriter::new(file, &options);
-                self.write_context(name, step, &mut writer)?;
+                self.write_context(name, &scratch, &mut writer)?;
                 let (_, written) = writer.finish()?;
                 let file = File::open(&path).map_err(|e| FsError::new("open", &path, e))?;
                 layer::unpack(file, data, written.diff_id, Form::Plain)?;
@@ -180,20 +182,20 @@ impl<'a> Worker<'a> {
 
     /// FROM of a context: the layer that holds all of it. Ok: it is stored.
     pub(super) fn context_layer(&self, name: &ContextName, step: &Step) -> Result<Sealed, StepError> {
-        self.write_layer(step, |writer| self.write_context(name, step, writer))
+        let scratch = self.scratch_dir(step, "context")?;
+        self.write_layer(step, |writer| self.write_context(name, &scratch, writer))
     }
 
     fn write_context<W: io::Write>(
         &self,
         name: &ContextName,
-        step: &Step,
+        scratch: &Path,
         writer: &mut LayerWriter<W>,
     ) -> Result<(), StepError> {
         let copy = copy::whole(CopyFrom::Context(name.clone()));
-        let scratch = self.scratch_dir(step, "context")?;
         let (tree, nothing) = (MergedTree::new(), LayerDirs::default());
-        let prepared = copy::prepare(&copy, &self.context(name)?.tree, &Remote::new(&scratch, &scratch))?;
-        copy::execute(&copy, &prepared, &Dest { tree: &tree, files: &nothing }, &scratch, writer)?;
+        let prepared = copy::prepare(&copy, &self.context(name)?.tree, &Remote::new(scratch, scratch))?;
+        copy::execute(&copy, &prepared, &Dest { tree: &tree, files: &nothing }, scratch, writer)?;
         Ok(())
     }
 }

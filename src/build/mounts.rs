@@ -133,8 +133,14 @@ impl Worker<'_> {
         let subpath = PathBuf::from(source.trim_start_matches('/'));
         let mut lowers = match from {
             CopyFrom::Context(name) => {
-                let hidden = self.scratch_dir(step, &format!("mount-{number}-hidden"))?;
                 let context = self.context(name)?;
+                if writable && self.builder.settings.user_namespace && copy::has_strangers(&context.dir, source)? {
+                    // Overlay would not let the command write to them.
+                    let copied = self.scratch_dir(step, &format!("mount-{number}-copy"))?;
+                    self.seed(from, &copied, step, number, inputs)?;
+                    return Ok(Source::Inside { root: copied, subpath, no_symlinks: false });
+                }
+                let hidden = self.scratch_dir(step, &format!("mount-{number}-hidden"))?;
                 if copy::hide_ignored(&context.tree, &context.dir, source, &hidden)? || writable {
                     vec![context.dir.clone(), hidden]
                 } else {
@@ -177,7 +183,7 @@ impl Worker<'_> {
                 }
                 None => {
                     let fill = |data: &Path| match mount.from() {
-                        Some(from) => self.seed(from, data, step, inputs),
+                        Some(from) => self.seed(from, data, step, number, inputs),
                         None => Ok(()),
                     };
                     locked.push(self.lock_cache(dir, number, mount, id, sharing, &fill)?);

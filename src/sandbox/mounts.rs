@@ -167,11 +167,13 @@ fn layers(
     what: &str,
 ) -> Step<(Ready, Kind)> {
     match (lowers, scratch) {
-        ([], None) => {
-            let empty = mountfs::new("tmpfs", &[("mode", "755")], attributes, what)?;
-            let fd = resolve(empty, subpath, false, what)?;
-            let kind = kind_of(&fd, what)?;
-            Ok((Ready::Mount(fd), kind))
+        // Nothing is in it, and what is written there is thrown away.
+        ([], _) => {
+            if !stubs::components(subpath).is_empty() {
+                let nothing = format!("mount {what}: source {}: nothing is there", subpath.display());
+                return Err(Problem::request(nothing));
+            }
+            Ok((Ready::Mount(mountfs::new("tmpfs", &[("mode", "755")], attributes, what)?), Kind::Dir))
         }
         ([one], None) => bound(inside(one, subpath, false, what)?, what, false),
         (_, scratch) => {
@@ -179,8 +181,7 @@ fn layers(
             let merged = rootfs::stack(lowers, dirs, userxattr, attributes)?;
             // A view of a part can only be taken of what is attached: here over one of its own directories, in a mount
             // namespace nobody else sees.
-            let at = scratch.map(|scratch| &scratch.upper).or(lowers.first());
-            let at = at.ok_or_else(|| Problem::request(format!("mount {what}: no layers")))?;
+            let at = scratch.map_or(&lowers[0], |scratch| &scratch.upper);
             let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
                 .doing(|| format!("mount {what}: open {}", at.display()))?;
             mountfs::attach(merged.as_fd(), at.as_fd(), what)?;

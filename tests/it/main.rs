@@ -21,6 +21,7 @@ mod harness;
 mod images;
 mod layers;
 mod lint;
+mod mounts;
 mod registry;
 mod run;
 mod sandbox;

@@ -37,7 +37,7 @@ use crate::plan::{Copy, CopyFrom, CopySource};
 use super::fetch::Remote;
 
 pub use error::Error;
-pub use hide::hide_ignored;
+pub use hide::{has_strangers, hide_ignored};
 pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
 pub use unpack::{Stream, sniff, unpack};
 pub use workdir::workdir;

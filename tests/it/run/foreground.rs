@@ -12,6 +12,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use crate::support::TestEnv;
+use crate::support::env::everybody;
 
 #[test]
 fn standard_input_is_passed_on_only_with_i() {
@@ -49,12 +50,7 @@ fn signalled(env: &TestEnv, script: &str, signal: Signal) -> (i32, Duration) {
 #[test]
 fn signals_are_the_commands_business() {
     requires!(userns, overlay);
-    let mut all = vec![TestEnv::with_busybox()];
-    if crate::support::requires::is_root() && crate::support::requires::have("kiln_test") {
-        let plain = TestEnv::of_plain_user();
-        plain.import("busybox");
-        all.push(plain);
-    }
+    let all = everybody();
     for env in &all {
         let traps =
             "trap 'exit 7' TERM; trap 'exit 8' INT; trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done";
@@ -173,12 +169,7 @@ fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
 fn where_a_command_failed_a_shell_opens_with_its_files_and_its_environment() {
     // O-73
     requires!(userns, overlay);
-    let mut all = vec![TestEnv::with_busybox()];
-    if crate::support::requires::is_root() && crate::support::requires::have("kiln_test") {
-        let plain = TestEnv::of_plain_user();
-        plain.import("busybox");
-        all.push(plain);
-    }
+    let all = everybody();
     for env in &all {
         let context = env.context(
             "

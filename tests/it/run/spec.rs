@@ -1,17 +1,7 @@
 //! What the command is and what it finds around it.
 
 use crate::support::TestEnv;
-
-/// Both of us, where both can be: as the user of the tests, and as a plain user.
-fn everybody() -> Vec<TestEnv> {
-    let mut all = vec![TestEnv::with_busybox()];
-    if crate::support::requires::is_root() && crate::support::requires::have("kiln_test") {
-        let plain = TestEnv::of_plain_user();
-        plain.import("busybox");
-        all.push(plain);
-    }
-    all
-}
+use crate::support::env::everybody;
 
 #[test]
 fn output_and_exit_status_are_the_commands_own() {

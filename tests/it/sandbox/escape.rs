@@ -13,7 +13,7 @@ use rustix::fs::{CWD, RenameFlags};
 use super::{Box, probe, root_of_something};
 
 /// Swaps two names for ever while `work` runs; gives how often.
-fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
+pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
     let (done, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
     /// Also when `work` panics: the scope waits for the other thread.
     struct Stop<'a>(&'a AtomicBool);
@@ -61,7 +61,7 @@ fn a_source_swapped_for_a_link_during_the_mount_never_leads_out() {
         }
         // Where links are refused altogether, the run fails or shows the real directory.
         spec.mounts = vec![Mount { source: source(true), target: "/m0".into(), readonly: true }];
-        for _ in 0..50 {
+        for _ in 0..400 {
             match root.run(&spec) {
                 Ok(ran) => assert_eq!(ran.output, "1inside\n"),
                 Err(e) => assert!(e.to_string().contains("source sub"), "{e}"),

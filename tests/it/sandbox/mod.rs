@@ -23,6 +23,8 @@ use std::sync::OnceLock;
 use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Rootfs, Spec};
 use tempfile::TempDir;
 
+pub(crate) use escape::swapping;
+
 /// A busybox root as one lower layer, with an upper of its own.
 pub(crate) struct Box {
     dir: TempDir,

@@ -79,7 +79,12 @@ int main(int argc, char **argv)
 		ssize_t n = read(s, line, sizeof line);
 		return n < 0 || write(s, "got ", 4) < 0 || write(s, line, n) < 0;
 	}
-	if (!strcmp(what, "agent")) { /* the types of an ssh agent's answers to messages of the types given */
+	if (!strcmp(what, "swap")) { /* exchanges two names until it is ended */
+		for (const char *other = argc > 3 ? argv[3] : "";;)
+			if (syscall(SYS_renameat2, AT_FDCWD, arg, AT_FDCWD, other, 2))
+				return told(-1);
+	}
+	if (!strcmp(what, "agent") || !strcmp(what, "talk")) { /* the types of an ssh agent's answers to messages of the types given */
 		struct sockaddr_un to = { .sun_family = AF_UNIX };
 		const char *path = getenv("SSH_AUTH_SOCK");
 		int s = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -92,6 +97,8 @@ int main(int argc, char **argv)
 				return told(-1);
 			printf("%s -> %d\n", argv[i], answer[4]);
 		}
+		if (!strcmp(what, "talk")) /* and keeps the line open */
+			pause();
 		return 0;
 	}
 	if (!strcmp(what, "setuid")) { /* who a set-uid program of somebody else is */

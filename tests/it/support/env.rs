@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::image::Image;
 use super::progress::Progress;
+use super::requires;
 
 /// Where binary, fixtures and test data are. `scripts/test` moves all of them for the plain user's pass, who may not
 /// read the directory of the sources; then it sets `KILN_TEST_HOME`.
@@ -48,6 +49,17 @@ pub fn fixture(name: &str) -> PathBuf {
     let dir = fixtures.join(name);
     assert!(dir.join("rootfs.tar").is_file(), "no base image {name} in {}", fixtures.display());
     dir
+}
+
+/// Both of us, where both can be, with `busybox:latest`: whoever runs the tests, and a plain user.
+pub fn everybody() -> Vec<TestEnv> {
+    let mut all = vec![TestEnv::with_busybox()];
+    if requires::is_root() && requires::have("kiln_test") {
+        let plain = TestEnv::of_plain_user();
+        plain.import("busybox");
+        all.push(plain);
+    }
+    all
 }
 
 /// The account that `scripts/test` makes for rootless tests.

@@ -1,0 +1,166 @@
+//! `type=cache`: what stays between builds, for whom, and as whose.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{built, context, last_layer, refused};
+use crate::support::TestEnv;
+use crate::support::env::everybody;
+use crate::support::image::sha256;
+
+/// Where the files of instance 0 are.
+fn data(env: &TestEnv, id: &str) -> PathBuf {
+    env.store().join("mounts").join(&sha256(id.as_bytes())[..32]).join("0/data")
+}
+
+fn ids(env: &TestEnv) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&env.kiln(&["cache", "mounts", "ls", "--format", "json"]).ok()).unwrap();
+    listed.as_array().expect("a list").iter().map(|m| m["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn what_is_written_stays_for_the_next_build_and_enters_neither_layer_nor_key_m_10() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let lines = "RUN --mount=type=cache,target=/c echo x >> /c/file && cat /c/file | wc -l > /count";
+        let dir = context(&env, lines, "");
+        env.build(&["-t", "app"], &dir).ok();
+        assert_eq!((last_layer(&env), env.image("app").content("count")), (vec!["count".to_owned()], b"1\n".to_vec()));
+        // Somebody else changes the content: the step is still known.
+        built(&env, &[], "RUN --mount=type=cache,target=/c echo y >> /c/file");
+        env.build(&["-t", "app"], &dir).ok().says("CACHED [2/2]");
+        assert_eq!(env.image("app").content("count"), b"1\n");
+        // Another build without the cache of steps still has the mount.
+        env.build(&["-t", "app", "--no-cache"], &dir).ok();
+        assert_eq!(env.image("app").content("count"), b"3\n");
+        built(&env, &[], "RUN --mount=type=cache,target=/c,ro cat /c/file && ! touch /c/new");
+        built(&env, &[], "RUN --mount=type=cache,target=/c,readonly ! touch /c/new");
+        built(&env, &[], "RUN --mount=type=cache,target=/c,rw touch /c/new");
+        assert!(data(&env, "/c").join("new").exists());
+        env.assert_swept();
+    }
+}
+
+#[test]
+fn one_id_is_one_cache_and_its_default_is_the_target_m_6() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        built(
+            &env,
+            &["--build-arg", "ARCH=arm"],
+            "ARG ARCH\nWORKDIR /w\n\
+             RUN --mount=type=cache,target=/c//x/../y/ touch /c/y/f\n\
+             RUN --mount=type=cache,id=/c/y,target=/elsewhere test -e /elsewhere/f\n\
+             RUN --mount=type=cache,target=/c test -z \"$(ls -A /c)\"\n\
+             RUN --mount=type=cache,target=rel touch rel/f\n\
+             RUN --mount=type=cache,id=apt-$ARCH,target=/apt touch /apt/f",
+        );
+        assert_eq!(ids(&env), ["/c", "/c/y", "/w/rel", "apt-arm"]);
+        let lines = "RUN --mount=type=cache,target=/c/y test -z \"$(ls -A /c/y)\" && touch /c/y/mine";
+        built(&env, &["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=team"], lines);
+        assert!(data(&env, "team//c/y").join("mine").exists());
+        // An id is no path (S-21), and one of any length is one.
+        let long = "x".repeat(4000);
+        built(&env, &[], &format!("RUN --mount=type=cache,id={long},target=/c touch /c/long"));
+        assert!(data(&env, &long).join("long").exists());
+    }
+}
+
+#[test]
+fn a_new_cache_starts_as_a_copy_and_never_again_m_8() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let stage = "
+FROM busybox AS seed
+RUN mkdir -p /data/sub && echo one > /data/sub/file && chown 5:6 /data/sub/file && ln -s file /data/sub/link
+FROM busybox";
+        let run = |mount: &str, script: &str| {
+            let text = format!("-- Dockerfile --{stage}\nRUN --mount=type=cache,{mount} {script}\n");
+            env.build(&["-t", "app"], &env.context(&text)).ok()
+        };
+        run(
+            "id=s,target=/c,from=seed,source=/data",
+            "test \"$(stat -c %u:%g /c/sub/file)\" = 5:6 && test \"$(readlink /c/sub/link)\" = file && \
+             echo two > /c/sub/file && test ! -e /c/bin",
+        );
+        run("id=s,target=/c,from=seed,source=/data", "test \"$(cat /c/sub/file)\" = two && rm -r /c/sub && touch /c/x");
+        run("id=s,target=/c,from=seed,source=/data", "test \"$(ls /c)\" = x");
+        // Of a context too, and of two at once.
+        let lines = "RUN --mount=type=cache,from=one,target=/a --mount=type=cache,from=one,target=/b cat /a/f /b/f";
+        let one = format!("one={}", env.context("-- f --\nof a context\n").display());
+        built(&env, &["--build-context", &one], lines).says("of a context");
+        // Of a cache that is there, a part.
+        built(&env, &[], "RUN --mount=type=cache,id=p,target=/c mkdir -p /c/a/b && echo deep > /c/a/b/f");
+        built(
+            &env,
+            &[],
+            "RUN --mount=type=cache,id=p,target=/c,source=a/b test \"$(cat /c/f)\" = deep && test ! -e /c/a",
+        );
+        refused(&env, 1, "RUN --mount=type=cache,id=p,target=/c,source=nothing true").says("nothing");
+    }
+}
+
+#[test]
+fn a_part_that_leads_through_a_link_fails_the_build_m_8_s_2() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let host = env.dir().join("host");
+        fs::create_dir(&host).expect("create");
+        fs::write(host.join("canary"), "of the host").expect("write");
+        let out = host.display();
+        built(
+            &env,
+            &[],
+            &format!(
+                "RUN --mount=type=cache,id=p,target=/c ln -s {out} /c/abs && ln -s ../../../../../../../../..{out} /c/up && \
+                 ln -s / /c/root && mkdir /c/real && ln -s real /c/near && ln -s /proc/self/root /c/magic"
+            ),
+        );
+        for source in ["abs", "up", "root", "near", "magic", "abs/canary", "root/etc"] {
+            let line = format!("RUN --mount=type=cache,id=p,source={source},target=/c cat /c /c/canary; true");
+            refused(&env, 1, &line).says("symbolic link").says("Dockerfile:2").never_says("of the host");
+        }
+        refused(&env, 1, "RUN --mount=type=cache,id=p,source=../../../../etc,target=/c true");
+        built(&env, &[], "RUN --mount=type=cache,id=p,source=real,target=/c true");
+    }
+}
+
+#[test]
+fn mode_and_owner_are_given_once_m_9() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let stat = |mount: &str, want: &str| {
+            built(
+                &env,
+                &[],
+                &format!("RUN --mount=type=cache,target=/c,{mount} test \"$(stat -c '%a %u %g' /c)\" = '{want}'"),
+            );
+        };
+        stat("id=plain", "755 0 0");
+        stat("id=own,mode=0700,uid=1000,gid=1500", "700 1000 1500");
+        stat("id=own,mode=0755,uid=7,gid=7", "700 1000 1500");
+        stat("id=sticky,mode=1777", "1777 0 0");
+        built(&env, &[], "USER app\nRUN --mount=type=cache,target=/c,id=own touch /c/mine");
+        built(&env, &[], "USER nobody\nRUN --mount=type=cache,target=/c,id=own ! ls /c");
+    }
+}
+
+#[test]
+fn commands_share_one_cache_at_the_same_time_m_7() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        // Each waits for the other's file: behind a lock neither would see it.
+        let stage = |name: &str, other: &str, sharing: &str| {
+            format!(
+                "FROM busybox AS {name}\nRUN --mount=type=cache,id=meet,target=/c{sharing} touch /c/{name}; \
+                 n=0; while [ ! -e /c/{other} ]; do sleep 0.05; n=$((n+1)); [ $n -lt 400 ] || exit 1; done; touch /{name}\n"
+            )
+        };
+        let stages = stage("one", "two", "") + &stage("two", "one", ",sharing=shared");
+        let text = format!("-- Dockerfile --\n{stages}FROM busybox\nCOPY --from=one /one /\nCOPY --from=two /two /\n");
+        env.build(&["--jobs", "4"], &env.context(&text)).ok();
+        assert_eq!(ids(&env), ["meet"]);
+    }
+}

@@ -1,0 +1,38 @@
+//! `RUN --mount`, every option in real builds, as root and as a plain user: each of these fails when its option is
+//! ignored. How options are written is held by `testdata`.
+
+mod bind;
+mod cache;
+mod order;
+mod secret;
+mod ssh;
+mod swapped;
+mod tmpfs;
+
+use std::path::PathBuf;
+
+use crate::support::TestEnv;
+use crate::support::env::Done;
+
+/// A context of `lines` on busybox; `files` in the notation of [`TestEnv::context`].
+fn context(env: &TestEnv, lines: &str, files: &str) -> PathBuf {
+    env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n{files}"))
+}
+
+/// Builds `lines` on busybox as `app`.
+fn built(env: &TestEnv, args: &[&str], lines: &str) -> Done {
+    let all: Vec<&str> = ["--progress", "plain", "-t", "app"].into_iter().chain(args.iter().copied()).collect();
+    env.build(&all, &context(env, lines, "")).ok()
+}
+
+/// Builds `lines`, which must fail with `code`.
+fn refused(env: &TestEnv, code: i32, lines: &str) -> Done {
+    env.build(&["--progress", "plain"], &context(env, lines, "")).fails(code)
+}
+
+/// Names of the layer that the last step of `app` made.
+fn last_layer(env: &TestEnv) -> Vec<String> {
+    let image = env.image("app");
+    let names = image.layer_tree(image.layers.len() - 1);
+    names.names().into_iter().filter(|name| *name != ".").map(str::to_owned).collect()
+}

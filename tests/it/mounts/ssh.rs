@@ -1,0 +1,132 @@
+//! `type=ssh`: an agent within reach of one command. What the agent may be asked is held by `sandbox::ssh`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::{built, context, refused};
+use crate::sandbox::put_probe;
+use crate::support::TestEnv;
+use crate::support::env::everybody;
+
+/// An agent that answers whatever it is asked with one type, and says when a conversation ended.
+struct Agent {
+    path: PathBuf,
+    ended: Receiver<Instant>,
+}
+
+impl Agent {
+    fn start(dir: &Path, name: &str, answer: u8) -> Agent {
+        let path = dir.join(name);
+        let listener = UnixListener::bind(&path).expect("bind");
+        // The plain user's kiln comes by.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("chmod");
+        let (sender, ended) = channel();
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let sender = sender.clone();
+                std::thread::spawn(move || talk(stream, answer, &sender));
+            }
+        });
+        Agent { path, ended }
+    }
+}
+
+fn talk(mut stream: UnixStream, answer: u8, ended: &Sender<Instant>) {
+    let (mut asked, mut request) = (false, [0; 64]);
+    while stream.read(&mut request).is_ok_and(|n| n > 0) {
+        asked = true;
+        if stream.write_all(&[0, 0, 0, 1, answer]).is_err() {
+            break;
+        }
+    }
+    // kiln looks whether somebody is there without asking anything.
+    if asked {
+        ended.send(Instant::now()).ok();
+    }
+}
+
+/// An image with the probe, and one or two agents to give.
+fn prepared(env: &TestEnv) {
+    let dir = context(env, "COPY probe /bin/probe", "");
+    put_probe(&dir.join("probe"));
+    env.build(&["-t", "probed"], &dir).ok();
+}
+
+fn build(env: &TestEnv, args: &[&str], lines: &str) {
+    let all: Vec<&str> = ["--progress", "plain", "-t", "app"].into_iter().chain(args.iter().copied()).collect();
+    env.build(&all, &env.context(&format!("-- Dockerfile --\nFROM probed\n{lines}\n"))).ok();
+}
+
+#[test]
+fn every_agent_has_a_socket_of_its_own_and_the_first_is_the_one_to_ask_m_17_m_18() {
+    requires!(userns, overlay, cc);
+    for env in everybody() {
+        prepared(&env);
+        let (one, two) = (Agent::start(env.dir(), "one", 12), Agent::start(env.dir(), "two", 99));
+        let (one, two) = (format!("default={}", one.path.display()), format!("id2={}", two.path.display()));
+        build(
+            &env,
+            &["--ssh", &one, "--ssh", &two],
+            "RUN --mount=type=ssh --mount=type=ssh,id=id2 --mount=type=ssh,target=/deep/third.sock \
+             test \"$(ls /run/buildkit)\" = \"$(printf 'ssh_agent.0\\nssh_agent.1')\" && test -S /deep/third.sock && \
+             test $SSH_AUTH_SOCK = /run/buildkit/ssh_agent.0 && probe agent 11 | grep -- '-> 12' && \
+             SSH_AUTH_SOCK=/run/buildkit/ssh_agent.1 probe agent 11 | grep -- '-> 99' && \
+             SSH_AUTH_SOCK=/deep/third.sock probe agent 11 | grep -- '-> 12'\n\
+             RUN --mount=type=ssh,id=id2,target=/s test $SSH_AUTH_SOCK = /s && probe agent 13 | grep -- '-> 99'\n\
+             RUN test ! -e /run/buildkit && test ! -e /s && test -z \"$SSH_AUTH_SOCK\"\n\
+             ENV SSH_AUTH_SOCK=/mine\n\
+             RUN --mount=type=ssh test $SSH_AUTH_SOCK = /mine && test -S /run/buildkit/ssh_agent.0",
+        );
+        let tree = env.image("app").tree();
+        assert!(!tree.has("run/buildkit") && !tree.has("deep") && !tree.has("s"), "{tree}");
+        env.assert_swept();
+    }
+}
+
+#[test]
+fn a_socket_belongs_to_whom_the_mount_says_m_19() {
+    requires!(userns, overlay, cc);
+    for env in everybody() {
+        prepared(&env);
+        let agent = Agent::start(env.dir(), "agent", 12);
+        build(
+            &env,
+            &["--ssh", &format!("default={}", agent.path.display())],
+            "RUN --mount=type=ssh test \"$(stat -c '%a %u %g' $SSH_AUTH_SOCK)\" = '600 0 0'\n\
+             RUN --mount=type=ssh,mode=0640,uid=1000,gid=1500 test \"$(stat -c '%a %u %g' $SSH_AUTH_SOCK)\" = '640 1000 1500'\n\
+             USER app\n\
+             RUN --mount=type=ssh probe agent 11 | grep -q EACCES\n\
+             RUN --mount=type=ssh,uid=1000 probe agent 11 | grep -- '-> 12'\n\
+             RUN --mount=type=ssh,mode=0666 probe agent 11 | grep -- '-> 12'",
+        );
+        built(&env, &[], "RUN --mount=type=ssh test ! -e /run/buildkit/ssh_agent.0");
+        built(&env, &[], "RUN --mount=type=ssh,required=false,target=/s test ! -e /s");
+        for required in ["required", "required=true"] {
+            refused(&env, 1, &format!("RUN --mount=type=ssh,{required} true")).says("--ssh default");
+            refused(&env, 1, &format!("RUN --mount=type=ssh,id=x,{required} true")).says("--ssh x");
+        }
+    }
+}
+
+#[test]
+fn conversations_end_with_the_command_and_not_with_the_build_m_18_s_115() {
+    requires!(userns, overlay, cc);
+    for env in everybody() {
+        prepared(&env);
+        let agent = Agent::start(env.dir(), "agent", 12);
+        // One conversation stays open in the background, as long as its process lives.
+        build(
+            &env,
+            &["--ssh", &format!("default={}", agent.path.display())],
+            "RUN --mount=type=ssh probe talk 11 & sleep 0.3\nRUN sleep 1",
+        );
+        let done = Instant::now();
+        let ended = agent.ended.recv_timeout(Duration::from_secs(5)).expect("the conversation ended");
+        assert!(done.duration_since(ended) > Duration::from_millis(700), "it ended only with the build");
+    }
+}

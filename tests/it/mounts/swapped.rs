@@ -1,0 +1,78 @@
+//! Sources that somebody swaps for a link to a directory of the host while they are mounted.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::context;
+use crate::sandbox::{put_probe, swapping};
+use crate::support::env::everybody;
+
+#[test]
+fn a_context_that_changes_under_the_build_leads_nowhere_else_s_23() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let host = env.dir().join("host");
+        fs::create_dir(&host).expect("create");
+        fs::write(host.join("f"), "of the host\n").expect("write");
+        let mounts: String = (0..50).map(|n| format!("--mount=target=/m{n},source=sub ")).collect();
+        let lines = format!("RUN {mounts}cat /m*/f | sort | uniq -c");
+        let dir = context(&env, &lines, "-- sub/f --\ninside\n");
+        symlink(&host, dir.join("link")).expect("link");
+        let mut seen = 0;
+        let swaps = swapping(&dir.join("sub"), &dir.join("link"), || {
+            for _ in 0..20 {
+                let done = env.build(&["--no-cache", "--progress", "plain"], &dir).output();
+                done.never_says("of the host");
+                seen += usize::from(done.code == 0);
+            }
+        });
+        assert!(swaps > 2000, "only {swaps} swaps in {seen} builds");
+        env.assert_swept();
+    }
+}
+
+#[test]
+fn a_cache_that_another_stage_changes_leads_nowhere_else_s_2_s_23_m_8() {
+    requires!(userns, overlay, cc);
+    for env in everybody() {
+        let host = env.dir().join("host");
+        fs::create_dir(&host).expect("create");
+        fs::write(host.join("f"), "of the host\n").expect("write");
+        // One stage swaps a part of the cache with a link for ever; the other mounts that part, one command after
+        // the other, until it meets the link.
+        let uses: String =
+            (0..8).map(|n| format!("RUN --mount=type=cache,id=c,source=sub,target=/m cat /m/f; : {n}\n")).collect();
+        let text = format!(
+            "-- Dockerfile --
+FROM busybox AS one
+COPY probe /bin/probe
+RUN --mount=type=cache,id=c,target=/c rm -rf /c/stop; mkdir -p /c/sub && echo inside > /c/sub/f; \
+    ln -sfn {out} /c/link; timeout 3 probe swap /c/sub /c/link; touch /one
+FROM busybox AS two
+RUN --mount=type=cache,id=c,target=/c n=0; until [ -e /c/sub ] || [ $n -gt 200 ]; do sleep 0.02; n=$((n+1)); done
+{uses}RUN touch /two
+FROM busybox
+COPY --from=two /two /
+COPY --from=one /one /
+",
+            out = host.display()
+        );
+        let (mut mounted, mut refused) = (0, 0);
+        for _ in 0..6 {
+            let dir = env.context(&text);
+            put_probe(&dir.join("probe"));
+            let done = env.build(&["--no-cache", "--progress", "plain", "--jobs", "4"], &dir).output();
+            done.never_says("of the host");
+            mounted += done.stderr.matches("| inside").count();
+            refused += usize::from(done.stderr.contains("symbolic link"));
+            built_again(&env);
+        }
+        assert!(refused > 0 && mounted + refused > 3, "{mounted} mounted, {refused} refused");
+        env.assert_swept();
+    }
+}
+
+/// Takes the cache away.
+fn built_again(env: &crate::support::TestEnv) {
+    env.kiln(&["cache", "mounts", "rm", "--all"]).ok();
+}

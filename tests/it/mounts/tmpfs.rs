@@ -1,0 +1,29 @@
+//! `type=tmpfs`: memory, bounded when asked for.
+
+use super::{built, last_layer};
+use crate::support::env::everybody;
+
+#[test]
+fn a_memory_file_system_hides_what_is_there_and_holds_no_more_than_its_size_m_11() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        built(
+            &env,
+            &[],
+            "RUN mkdir /full && echo kept > /full/file\n\
+             RUN --mount=type=tmpfs,target=/full test -z \"$(ls -A /full)\" && echo x > /full/new && \
+             grep -q ' /full tmpfs ' /proc/mounts\n\
+             RUN test \"$(ls /full)\" = file\n\
+             RUN --mount=type=tmpfs,target=/t,size=64k ! dd if=/dev/zero of=/t/x bs=1024 count=65 2>/said; \
+             grep 'No space' /said && rm /said\n\
+             RUN --mount=type=tmpfs,target=/t,size=2m test \"$(df -k /t | tail -1 | awk '{print $2}')\" = 2048\n\
+             RUN --mount=type=tmpfs,target=/t,size=1g --mount=type=tmpfs,target=/u test \
+             \"$(df -k /t | tail -1 | awk '{print $2}')\" = 1048576 && dd if=/dev/zero of=/u/x bs=1024 count=3000 && \
+             test \"$(stat -c %a /u)\" = 1777",
+        );
+        assert_eq!(last_layer(&env), [""; 0]);
+        let image = env.image("app");
+        assert_eq!(image.content("full/file"), b"kept\n");
+        assert!(!image.tree().has("full/new") && !image.tree().has("t"));
+    }
+}
