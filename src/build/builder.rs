@@ -85,7 +85,7 @@ impl Builder<'_> {
     /// Nothing of a build that fails is lost: finished steps are recorded and the next build finds them.
     pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
-        let worker = Worker::new(self, plan)?;
+        let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
         self.sweep(&worker, &mut states, observer)?;
         if states.iter().any(Option::is_none) {
@@ -131,16 +131,17 @@ impl Builder<'_> {
 
     /// Chooses how roots are made, and says so if it is not the usual way. Ok: commands can have roots.
     fn settle(&self, worker: &Worker<'_>, observer: &mut dyn Observer) -> Result<(), Error> {
+        let scratch = worker.scratch()?;
         let method = self.settings.snapshot.unwrap_or_else(|| {
-            let (method, why) = best(self.settings.user_namespace, worker.scratch.path());
+            let (method, why) = best(self.settings.user_namespace, scratch);
             if let Some(why) = why {
                 let what = "layers are copied for every RUN instead of stacked".to_owned();
                 observer.event(&Event::Fallback { what, why: format!("overlayfs: {why}") });
             }
             method
         });
-        worker.layers.settle(method);
-        let targets = worker.usual_targets();
+        worker.layers.settle(method, scratch);
+        let targets = worker.usual_targets()?;
         fs::create_dir(&targets, 0o755)?;
         Ok(usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?)
     }

@@ -5,14 +5,14 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::digest::Sha256;
 use crate::base::fs::FsError;
 use crate::context::{self, Options};
 use crate::layer::{self, Compression, Form, Found, LayerWriter, MergedTree, WriteOptions};
-use crate::plan::{ContextName, Copy, CopyFrom, Step, Workdir};
+use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Step, Workdir};
 use crate::snapshot::Layers;
 
 use super::builder::Context;
@@ -86,7 +86,11 @@ impl<'a> Worker<'a> {
         use_it: impl FnOnce(&Prepared<'_>) -> Result<R, StepError>,
     ) -> Result<R, StepError> {
         let cache = self.builder.store.fetched_dir();
-        let scratch = self.scratch.path().join(format!("{}-fetch", step.id.0));
+        let fetches = copy.sources.iter().any(|s| matches!(s, CopySource::Http(_) | CopySource::Git(_)));
+        let scratch = match fetches {
+            true => self.scratch()?.join(format!("{}-fetch", step.id.0)),
+            false => PathBuf::new(),
+        };
         let settings = self.builder.settings;
         let remote = Remote {
             proxies: settings.proxies.clone(),

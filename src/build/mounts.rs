@@ -203,6 +203,8 @@ impl Worker<'_> {
         fill: &dyn Fn(&Path) -> Result<(), StepError>,
     ) -> Result<Cache, StepError> {
         for instance in 0.. {
+            // Somebody may only be looking whether it is in use, which takes no time.
+            let mut certain = false;
             let place = dir.join(instance.to_string());
             fs::ensure_dir(&place)?;
             let path = place.join("lock");
@@ -218,11 +220,14 @@ impl Worker<'_> {
                         fs::touch(&path);
                         return Ok(Cache { number, dir, data, lock });
                     }
-                    Err(std::fs::TryLockError::WouldBlock) if sharing == Sharing::Private => break,
+                    Err(std::fs::TryLockError::WouldBlock) if sharing == Sharing::Private && certain => break,
                     Err(std::fs::TryLockError::WouldBlock) if self.stop.is_cancelled() => {
                         return Err(Error::Cancelled.into());
                     }
-                    Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(PATIENCE),
+                    Err(std::fs::TryLockError::WouldBlock) => {
+                        std::thread::sleep(PATIENCE);
+                        certain = true;
+                    }
                     Err(std::fs::TryLockError::Error(e)) => return Err(FsError::new("lock", &path, e).into()),
                 }
             }

@@ -48,7 +48,7 @@ impl Worker<'_> {
     ) -> Result<Ran, StepError> {
         let parent = &inputs[0];
         let (prepared, baseline) = prepare(parent, &self.layers, &self.scratch_dir(step, "root")?)?;
-        let mut spec = self.spec(run, rootfs(&prepared, &self.usual_targets()));
+        let mut spec = self.spec(run, rootfs(&prepared, &self.usual_targets()?));
         let caches = self.mount(step, run, inputs, &mut spec)?;
 
         let mut tail = Tail::default();
@@ -124,7 +124,7 @@ impl Worker<'_> {
 
     /// An empty directory of this step in scratch.
     pub(super) fn scratch_dir(&self, step: &Step, purpose: &str) -> Result<PathBuf, StepError> {
-        let path = self.scratch.path().join(format!("{}-{purpose}", step.id.0));
+        let path = self.scratch()?.join(format!("{}-{purpose}", step.id.0));
         fs::create_dir(&path, 0o755)?;
         Ok(path)
     }

@@ -33,8 +33,8 @@ impl<'a> Throwaway<'a> {
         let (method, why) = best(user_namespace, scratch.path());
         let what = "layers are copied instead of stacked".to_owned();
         let fallback = why.map(|why| (what, format!("overlayfs: {why}")));
-        let unpacked = Layers::new(store.layers_dir(), scratch.path().to_owned(), store);
-        unpacked.settle(method);
+        let unpacked = Layers::new(store.layers_dir(), store);
+        unpacked.settle(method, scratch.path());
         let targets = scratch.subdir("targets")?;
         usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;
         let base = State::base(KeyParts::new().key(), layers.iter().cloned());

@@ -4,8 +4,8 @@
 //! ended, and packs its layer while what depends on it already runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -39,9 +39,10 @@ pub(super) struct Worker<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) plan: &'a Plan,
     pub(super) layers: Layers<'a>,
-    pub(super) scratch: Scratch,
     pub(super) launcher: Launcher,
     pub(super) stop: &'a Cancel,
+    /// Made when first needed: a cached build needs none, nor a store that can be written to.
+    scratch: OnceLock<Scratch>,
     cache: Local,
     /// Steps being made now: another step with the same key waits instead of doing it twice.
     in_flight: Mutex<BTreeMap<StepKey, Promise<()>>>,
@@ -54,12 +55,11 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Result<Self, Error> {
-        let scratch = builder.store.scratch()?;
-        Ok(Self {
+    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
+        Self {
             builder,
             plan,
-            layers: Layers::new(builder.store.layers_dir(), scratch.path().to_owned(), builder.store),
+            layers: Layers::new(builder.store.layers_dir(), builder.store),
             launcher: Launcher::new(),
             stop: builder.cancel,
             cache: Local::new(&builder.store.root().join("cache")),
@@ -67,13 +67,23 @@ impl<'a> Worker<'a> {
             selected: Mutex::default(),
             remains: Mutex::default(),
             fresh: Mutex::default(),
-            scratch,
-        })
+            scratch: OnceLock::new(),
+        }
+    }
+
+    /// This build's own directory in scratch.
+    pub(super) fn scratch(&self) -> Result<&Path, Error> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch.path());
+        }
+        let made = self.builder.store.scratch()?;
+        // Another thread may have been faster: then this one goes away again.
+        Ok(self.scratch.get_or_init(|| made).path())
     }
 
     /// The layer with mount targets that all commands share.
-    pub(super) fn usual_targets(&self) -> PathBuf {
-        self.scratch.path().join("targets")
+    pub(super) fn usual_targets(&self) -> Result<PathBuf, Error> {
+        Ok(self.scratch()?.join("targets"))
     }
 
     /// Ties a failure to the step it happened in.

@@ -102,7 +102,7 @@ fn read_dir(path: &Path) -> Result<Thing, Failure> {
 }
 
 fn stored(store: &Store, text: &str, platform: &Platform) -> Result<Thing, Failure> {
-    let layers = Layers::new(store.layers_dir(), store.root().join("scratch"), store);
+    let layers = Layers::new(store.layers_dir(), store);
     match store.image(text, platform) {
         Ok((_, image)) => {
             let trees: Result<Vec<_>, Failure> = of(&image).map(|layer| tree(store, &layers, &layer)).collect();

@@ -19,9 +19,9 @@ use super::{Error, Method};
 /// The `layers/` directory of a store.
 pub struct Layers<'a> {
     dir: PathBuf,
-    scratch: PathBuf,
     blobs: &'a dyn BlobSource,
-    method: OnceLock<Method>,
+    /// How roots are made, and the directory in which.
+    settled: OnceLock<(Method, PathBuf)>,
     trees: Mutex<BTreeMap<DiffId, Arc<Tree>>>,
     /// Layers found unpacked: nothing removes them while we build.
     unpacked: Mutex<BTreeSet<DiffId>>,
@@ -29,32 +29,26 @@ pub struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    /// Layers below `dir`, unpacked by way of `scratch` (on the same file system) from `blobs`.
-    pub fn new(dir: PathBuf, scratch: PathBuf, blobs: &'a dyn BlobSource) -> Self {
-        Self {
-            dir,
-            scratch,
-            blobs,
-            method: OnceLock::new(),
-            trees: Mutex::default(),
-            unpacked: Mutex::default(),
-            next: AtomicU64::new(0),
-        }
+    /// Layers below `dir`, from `blobs`.
+    pub fn new(dir: PathBuf, blobs: &'a dyn BlobSource) -> Self {
+        let (trees, unpacked) = (Mutex::default(), Mutex::default());
+        Self { dir, blobs, settled: OnceLock::new(), trees, unpacked, next: AtomicU64::new(0) }
     }
 
-    /// Settles how roots are made; the first call counts. Until then nothing is unpacked and no root made.
-    pub fn settle(&self, method: Method) {
-        self.method.get_or_init(|| method);
+    /// Settles how roots are made, and that `scratch` (on the same file system) is where; the first call counts. Until
+    /// then nothing is unpacked and no root made.
+    pub fn settle(&self, method: Method, scratch: &Path) {
+        self.settled.get_or_init(|| (method, scratch.to_owned()));
     }
 
     /// It was settled how roots are made.
     pub fn is_settled(&self) -> bool {
-        self.method.get().is_some()
+        self.settled.get().is_some()
     }
 
     /// How roots are made here.
     pub fn method(&self) -> Method {
-        *self.method.get().expect("the method is settled before anything runs")
+        self.settled().0
     }
 
     /// Where the files of a layer are once [`Layers::unpack`] returned.
@@ -166,9 +160,13 @@ impl<'a> Layers<'a> {
 
     fn scratch_dir(&self, purpose: &str) -> Result<PathBuf, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let dir = self.scratch.join(format!("{purpose}-{number}"));
+        let dir = self.settled().1.join(format!("{purpose}-{number}"));
         fs::create_dir(&dir, 0o755)?;
         Ok(dir)
+    }
+
+    fn settled(&self) -> &(Method, PathBuf) {
+        self.settled.get().expect("the method is settled before anything runs")
     }
 
     fn form(&self) -> Form {

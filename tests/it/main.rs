@@ -22,6 +22,7 @@ mod images;
 mod layers;
 mod lint;
 mod mounts;
+mod packages;
 mod registry;
 mod run;
 mod sandbox;

@@ -2,6 +2,7 @@
 
 mod import;
 mod load;
+mod many;
 mod mounts;
 mod outputs;
 mod prune;

@@ -86,12 +86,18 @@ fn noise() -> Vec<u8> {
 fn a_read_only_store_is_read_and_what_writes_says_so_s134() {
     requires!(root);
     let env = TestEnv::new();
-    env.add(env.dir(), "-- context/Dockerfile --\nFROM busybox\nRUN true\n");
+    env.add(
+        env.dir(),
+        "-- context/Dockerfile --\nFROM busybox\nRUN true\n-- cached/file --\n-- cached/Dockerfile --
+FROM busybox AS one\nRUN echo x > /x\nCOPY file /\nFROM busybox\nCOPY --from=one /x /\nWORKDIR /w\nENV a=b\n",
+    );
     let said = on_own_disk(
         &env,
         "16m",
         r#"exec 2>&1
-        $K import "$ROOTFS" busybox; mount -o remount,ro "$KILN_ROOT"
+        $K import "$ROOTFS" busybox; $K build -t cached cached; mount -o remount,ro "$KILN_ROOT"
+        # Where everything is known, even a build writes nothing.
+        $K build cached && $K build -t cached -o type=oci,dest=cached.tar cached || echo "CANNOT build"
         for what in images "inspect busybox" "history busybox" "cache ls" info "save -o out.tar busybox"; do
             $K $what >/dev/null || echo "CANNOT $what"
         done
