@@ -26,6 +26,11 @@ impl Timestamp {
         Self { secs, nanos: 0 }
     }
 
+    /// Its whole seconds, those of `latest` at most: a time as layers hold it.
+    pub fn capped(self, latest: Option<Timestamp>) -> Self {
+        Self::from_secs(latest.map_or(self.secs, |latest| self.secs.min(latest.secs)))
+    }
+
     /// The current time. Never part of a key or an image.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn now() -> Self {

@@ -1,7 +1,7 @@
 //! The filesystem after a step: a stack of layers, some of which are still being packed.
 //!
 //! As soon as a RUN has ended, its upper directory can be the next step's lower (design §6); its digests come later.
-//! Whoever needs digests or the tree waits for them here, nobody else does.
+//! Whoever needs digests waits for them here, nobody else does: what a layer holds is known before it is packed.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -27,10 +27,20 @@ pub(super) struct Sealed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopped;
 
+/// What a layer that is being packed will be, for whoever packs it to say.
+#[derive(Debug)]
+pub(super) struct Packing {
+    /// What it holds, without digests: known long before its bytes.
+    pub(super) outline: Promise<Result<Arc<Tree>, Stopped>>,
+    /// All of it.
+    pub(super) sealed: Promise<Result<Sealed, Stopped>>,
+}
+
 /// One layer of a chain.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     sealed: Promise<Result<Sealed, Stopped>>,
+    outline: Promise<Result<Arc<Tree>, Stopped>>,
     /// Where its files already are, if it was just made.
     fresh: Option<PathBuf>,
 }
@@ -38,18 +48,18 @@ pub(super) struct Link {
 impl Link {
     /// A stored layer.
     pub(super) fn stored(layer: Layer) -> Self {
-        Self { sealed: Promise::kept(Ok(Sealed { layer, tree: None })), fresh: None }
+        Self::made(Sealed { layer, tree: None })
     }
 
     /// A layer that has just been made.
     pub(super) fn made(sealed: Sealed) -> Self {
-        Self { sealed: Promise::kept(Ok(sealed)), fresh: None }
+        Self { sealed: Promise::kept(Ok(sealed)), outline: Promise::new(), fresh: None }
     }
 
-    /// A layer whose digests will be given to the returned promise; its files may already be in the directory `fresh`.
-    pub(super) fn packing(fresh: Option<PathBuf>) -> (Self, Promise<Result<Sealed, Stopped>>) {
-        let sealed = Promise::new();
-        (Self { sealed: sealed.clone(), fresh }, sealed)
+    /// A layer still to be described; its files may already be in the directory `fresh`.
+    pub(super) fn packing(fresh: Option<PathBuf>) -> (Self, Packing) {
+        let packing = Packing { outline: Promise::new(), sealed: Promise::new() };
+        (Self { sealed: packing.sealed.clone(), outline: packing.outline.clone(), fresh }, packing)
     }
 
     /// The layer is stored and changes nothing.
@@ -60,6 +70,23 @@ impl Link {
     /// Waits until the layer is stored.
     pub(super) fn sealed(&self) -> Result<Sealed, Error> {
         self.sealed.wait().map_err(|Stopped| Error::Stopped)
+    }
+
+    /// Waits until the layer is stored, and tells what it holds.
+    fn tree(&self, layers: &Layers<'_>) -> Result<Arc<Tree>, Error> {
+        let sealed = self.sealed()?;
+        match sealed.tree {
+            Some(tree) => Ok(tree),
+            None => Ok(layers.tree(&sealed.layer)?),
+        }
+    }
+
+    /// What the layer holds, perhaps without digests; waits at most until that is known.
+    fn outline(&self, layers: &Layers<'_>) -> Result<Arc<Tree>, Error> {
+        match self.sealed.now() {
+            Some(_) => self.tree(layers),
+            None => self.outline.wait().map_err(|Stopped| Error::Stopped),
+        }
     }
 }
 
@@ -73,6 +100,7 @@ pub(super) struct State {
     /// The layers this step added: all of an image's for a base, else at most one.
     added: Vec<Link>,
     merged: OnceLock<Arc<MergedTree>>,
+    outline: OnceLock<Arc<MergedTree>>,
     /// At a bottom: what its layers cannot say of directories, if that was needed.
     floor: OnceLock<PathBuf>,
 }
@@ -81,18 +109,17 @@ impl State {
     /// A bottom: the layers of an image, or none.
     pub(super) fn base(key: StepKey, layers: impl IntoIterator<Item = Layer>) -> Arc<Self> {
         let added = layers.into_iter().map(Link::stored).collect();
-        Arc::new(Self { key, parent: None, added, merged: OnceLock::new(), floor: OnceLock::new() })
+        Self::new(key, None, added)
     }
 
     /// `parent` with one more layer.
     pub(super) fn over(parent: &Arc<State>, key: StepKey, link: Link) -> Arc<Self> {
-        Arc::new(Self {
-            key,
-            parent: Some(Arc::clone(parent)),
-            added: vec![link],
-            merged: OnceLock::new(),
-            floor: OnceLock::new(),
-        })
+        Self::new(key, Some(Arc::clone(parent)), vec![link])
+    }
+
+    fn new(key: StepKey, parent: Option<Arc<State>>, added: Vec<Link>) -> Arc<Self> {
+        let (merged, outline, floor) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { key, parent, added, merged, outline, floor })
     }
 
     /// The layers, bottom first.
@@ -156,13 +183,8 @@ impl State {
                     // Every upper directory was begun as a copy of the one below.
                     return Ok(Some(fresh.clone()));
                 }
-                let sealed = link.sealed()?;
-                let tree = match sealed.tree {
-                    Some(tree) => tree,
-                    None => layers.tree(&sealed.layer)?,
-                };
-                if tree.get(&RelPath::root()).is_some() {
-                    return Ok(Some(layers.path(sealed.layer.diff_id)));
+                if link.tree(layers)?.get(&RelPath::root()).is_some() {
+                    return Ok(Some(layers.path(link.sealed()?.layer.diff_id)));
                 }
             }
             state = parent;
@@ -187,19 +209,19 @@ impl State {
         if let Some(merged) = self.merged.get() {
             return Ok(Arc::clone(merged));
         }
-        let mut merged = match &self.parent {
-            Some(parent) => MergedTree::clone(&*parent.merged(layers)?),
-            None => MergedTree::new(),
-        };
-        for link in &self.added {
-            let sealed = link.sealed()?;
-            let tree = match sealed.tree {
-                Some(tree) => tree,
-                None => layers.tree(&sealed.layer)?,
-            };
-            merged.push(tree);
+        let below = self.parent.as_ref().map(|parent| parent.merged(layers)).transpose()?;
+        let merged = stack(below, self.added.iter().map(|link| link.tree(layers)))?;
+        Ok(Arc::clone(self.merged.get_or_init(|| merged)))
+    }
+
+    /// The same, but files of layers being packed may still lack their digests: waits for none of those.
+    pub(super) fn outline(&self, layers: &Layers<'_>) -> Result<Arc<MergedTree>, Error> {
+        if let Some(known) = self.merged.get().or(self.outline.get()) {
+            return Ok(Arc::clone(known));
         }
-        Ok(Arc::clone(self.merged.get_or_init(|| Arc::new(merged))))
+        let Some(parent) = &self.parent else { return self.merged(layers) };
+        let outline = stack(Some(parent.outline(layers)?), self.added.iter().map(|link| link.outline(layers)))?;
+        Ok(Arc::clone(self.outline.get_or_init(|| outline)))
     }
 
     /// The diff-ids of the whole chain, bottom first.
@@ -208,7 +230,53 @@ impl State {
     }
 }
 
+/// What `below` looks like from above with more layers on it.
+fn stack(
+    below: Option<Arc<MergedTree>>,
+    trees: impl Iterator<Item = Result<Arc<Tree>, Error>>,
+) -> Result<Arc<MergedTree>, Error> {
+    let mut merged = below.map(|below| MergedTree::clone(&below)).unwrap_or_default();
+    for tree in trees {
+        merged.push(tree?);
+    }
+    Ok(Arc::new(merged))
+}
+
 /// A layer that changes nothing: the two zero blocks every tar ends with.
 fn empty() -> DiffId {
     DiffId(Sha256::of(&[0; 1024]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{Entry, Kind, Meta};
+    use crate::oci::blob::{BlobError, BlobSource};
+    use crate::oci::descriptor::Descriptor;
+
+    struct Nothing;
+
+    impl BlobSource for Nothing {
+        fn open(&self, _: &Descriptor) -> Result<Box<dyn std::io::Read + Send>, BlobError> {
+            unreachable!("nothing is read")
+        }
+    }
+
+    #[test]
+    fn what_a_layer_holds_is_known_before_it_is_packed() {
+        let layers = Layers::new("layers".into(), &Nothing);
+        let key = StepKey(Sha256::of(b"key"));
+        let (link, packing) = Link::packing(Some("upper".into()));
+        let state = State::over(&State::base(key, []), key, link);
+        let entry = Entry::new(RelPath::root().join(b"f"), Kind::Dir, Meta::default());
+        packing.outline.keep(Ok(Arc::new(Tree::new(vec![entry.clone()]))));
+        assert!(state.outline(&layers).is_ok_and(|tree| tree.get(&entry.path).is_some()));
+        assert_eq!(state.directories(&layers).ok(), Some(vec![PathBuf::from("upper")]));
+
+        // If it never becomes known, nobody waits for it.
+        let (link, packing) = Link::packing(None);
+        let state = State::over(&state, key, link);
+        packing.outline.keep(Err(Stopped));
+        assert!(matches!(state.outline(&layers), Err(Error::Stopped)));
+    }
 }

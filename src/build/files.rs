@@ -45,7 +45,7 @@ impl<'a> Worker<'a> {
             self.remember_files(step, &prepared.listing())?;
             let parent = &inputs[0];
             // C-19: a linked layer knows nothing of what it will lie on.
-            let tree = if copy.link { Arc::new(MergedTree::new()) } else { parent.merged(&self.layers)? };
+            let tree = if copy.link { Arc::new(MergedTree::new()) } else { parent.outline(&self.layers)? };
             let files = Unpacked::new(parent, &self.layers);
             let scratch = self.scratch_dir(step, "copy")?;
             self.write_layer(step, |writer| {
@@ -65,7 +65,7 @@ impl<'a> Worker<'a> {
         parent: &Arc<State>,
         tell: &dyn Fn(Event),
     ) -> Result<Sealed, StepError> {
-        let tree = parent.merged(&self.layers)?;
+        let tree = parent.outline(&self.layers)?;
         let files = Unpacked::new(parent, &self.layers);
         self.write_layer(step, |writer| {
             let dest = Dest { tree: &tree, files: &files };

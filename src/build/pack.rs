@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::base::digest::DiffId;
 use crate::base::rooted::Root;
+use crate::base::time::Timestamp;
 use crate::layer::{
     self, Baseline, Changes, LayerWriter, LowerFiles, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex,
-    SegmentSource, WriteOptions, overlay_changes, tree_changes,
+    SegmentSource, Tree, WriteOptions, overlay_changes, tree_changes,
 };
 use crate::oci::blob::BlobSource as _;
 use crate::oci::descriptor::{Descriptor, Layer};
@@ -17,22 +18,24 @@ use crate::snapshot::{Layers, Prepared};
 use crate::store::BlobDraft;
 
 use super::StepError;
-use super::chain::{Sealed, State};
+use super::chain::{Packing, Sealed, State};
 use super::worker::Worker;
 
 /// The name under which a layer's segment index is kept beside it.
 const SEGMENTS: &str = "segments";
 
 impl Worker<'_> {
-    /// Makes a layer of what a RUN did to its root. Ok: the blob is stored.
+    /// Makes a layer of what a RUN did to its root, and says what it holds as soon as that is known. Ok: the blob is stored.
     pub(super) fn pack(
         &self,
         step: &Step,
         prepared: &Prepared,
         baseline: Option<&Baseline>,
         parent: &State,
+        packing: &Packing,
     ) -> Result<Sealed, StepError> {
-        let changes = changes(prepared, baseline, parent, &self.layers)?;
+        let changes = changes(prepared, baseline, parent, &self.layers, self.plan.clamp)?;
+        packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
         self.write_layer(step, |writer| Ok(changes.write_to(writer)?))
     }
 
@@ -82,23 +85,24 @@ impl Worker<'_> {
     }
 }
 
-/// What was done to a root that was prepared over `parent`.
+/// What was done to a root that was prepared over `parent`; times later than `latest` count as that.
 pub(super) fn changes(
     prepared: &Prepared,
     baseline: Option<&Baseline>,
     parent: &State,
     layers: &Layers<'_>,
+    latest: Option<Timestamp>,
 ) -> Result<Changes, StepError> {
-    let lower = parent.merged(layers)?;
+    let lower = parent.outline(layers)?;
     let files = Below(parent.directories(layers)?);
     let path = prepared.changed();
     let root = Root::open(path).map_err(|e| crate::base::fs::FsError::new("open", path, e))?;
     Ok(match prepared {
         Prepared::Overlay { userxattr, .. } => {
             let attributes = if *userxattr { OverlayAttributes::User } else { OverlayAttributes::Trusted };
-            overlay_changes(&root, attributes, &lower, &files)?
+            overlay_changes(&root, attributes, &lower, &files, latest)?
         }
-        Prepared::Dir(_) => tree_changes(&root, &lower, &files, baseline)?,
+        Prepared::Dir(_) => tree_changes(&root, &lower, &files, baseline, latest)?,
     })
 }
 

@@ -54,7 +54,7 @@ impl<'a> Throwaway<'a> {
 
     /// What was written, as a layer. Ok: its blob is stored.
     pub fn pack(&self) -> Result<Layer, StepError> {
-        let changes = pack::changes(&self.prepared, self.baseline.as_ref(), &self.base, &self.layers)?;
+        let changes = pack::changes(&self.prepared, self.baseline.as_ref(), &self.base, &self.layers, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
         changes.write_to(&mut writer)?;
         let (draft, written) = writer.finish()?;

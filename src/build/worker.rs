@@ -175,15 +175,17 @@ impl<'a> Worker<'a> {
             StepKind::Base(Base::Scratch) => unreachable!("nothing is always there"),
             StepKind::Run(run) => {
                 let ran = self.run(step, run, inputs, tell)?;
-                let (link, sealed) = Link::packing(ran.prepared.fresh());
+                let (link, packing) = Link::packing(ran.prepared.fresh());
                 finished(&State::over(&inputs[0], key, link));
                 let packed = self
-                    .pack(step, &ran.prepared, ran.baseline.as_ref(), &inputs[0])
+                    .pack(step, &ran.prepared, ran.baseline.as_ref(), &inputs[0], &packing)
                     .and_then(|made| self.keep(step, parts, made));
                 if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
                     self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));
                 }
-                sealed.keep(packed.as_ref().map(Clone::clone).map_err(|_| Stopped));
+                packing.sealed.keep(packed.as_ref().map(Clone::clone).map_err(|_| Stopped));
+                // Whoever waits for it and was not told learns now that nobody will.
+                packing.outline.keep(Err(Stopped));
                 packed.map(drop)
             }
             StepKind::Copy(copy) => {

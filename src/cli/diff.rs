@@ -92,7 +92,7 @@ fn directory(text: &str) -> Option<PathBuf> {
 
 fn read_dir(path: &Path) -> Result<Thing, Failure> {
     let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
-    let all = layer::tree_changes(&root, &MergedTree::new(), &(), None);
+    let all = layer::tree_changes(&root, &MergedTree::new(), &(), None, None);
     let all = all.map_err(|e| {
         let mut failure = Failure::from_error(Cause::Build, &e);
         failure.message = format!("{}: {}", path.display(), failure.message);

@@ -124,7 +124,7 @@ fn take_archive(store: &Store, from: impl Read + Send, path: &Path) -> Result<La
 fn take_dir(store: &Store, path: &Path) -> Result<Layer, Failure> {
     let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
     let nothing = MergedTree::new();
-    let changes = layer::tree_changes(&root, &nothing, &(), None).map_err(|e| unusable(path, &e))?;
+    let changes = layer::tree_changes(&root, &nothing, &(), None, None).map_err(|e| unusable(path, &e))?;
     let mut writer = LayerWriter::new(store.draft_blob()?, &WriteOptions::default());
     changes.write_to(&mut writer).map_err(|e| unusable(path, &e))?;
     let (draft, written) = writer.finish().map_err(|e| unusable(path, &e))?;

@@ -246,7 +246,7 @@ fn what_was_written_comes_back_and_is_copied_as_it_was() {
         assert!(matches!(got, Ok(2) | Err(rustix::io::Errno::NOTSUP)), "{got:?}");
     }
     let root = crate::base::rooted::Root::open(second.path()).unwrap();
-    let changes = tree_changes(&root, &merged, &(), None).unwrap();
+    let changes = tree_changes(&root, &merged, &(), None, None).unwrap();
     assert!(changes.is_empty(), "{:?}", changes.entries());
 }
 
@@ -263,6 +263,6 @@ fn directories_that_a_layer_only_implies_keep_what_lower_layers_say() {
         assert_eq!(dir.path().join(name).metadata().unwrap().mtime(), 7, "{name}");
     }
     let root = crate::base::rooted::Root::open(dir.path()).unwrap();
-    let changes = overlay_changes(&root, OverlayAttributes::User, &merged, &()).unwrap();
+    let changes = overlay_changes(&root, OverlayAttributes::User, &merged, &(), None).unwrap();
     assert!(changes.is_empty(), "{:?}", changes.entries());
 }

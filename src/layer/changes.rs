@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use crate::base::digest::{Hasher, Sha256};
 use crate::base::rooted::Root;
+use crate::base::time::Timestamp;
 
 use super::disk::{self, Identity, Node};
 use super::entry::{Entry, Kind, Meta, RelPath};
@@ -89,14 +90,16 @@ impl OverlayAttributes {
 
 /// The changes in an overlay's upper directory over `lower`.
 ///
-/// The upper's own root directory is not looked at: its metadata is whoever mounted it.
+/// The upper's own root directory is not looked at: its metadata is whoever mounted it. Times later than `latest` count
+/// as that, as they do in [`super::WriteOptions`].
 pub fn overlay_changes(
     upper: &Root,
     attributes: OverlayAttributes,
     lower: &MergedTree,
     files: &dyn LowerFiles,
+    latest: Option<Timestamp>,
 ) -> Result<Changes, Error> {
-    let mut found = Finder::new(lower, files);
+    let mut found = Finder::new(lower, files, latest);
     // Directories whose lower counterpart is not merged in, and all their subdirectories.
     let mut hidden: BTreeSet<RelPath> = BTreeSet::new();
     let mut hidden_tops: Vec<RelPath> = Vec::new();
@@ -138,14 +141,15 @@ pub fn overlay_changes(
 }
 
 /// The changes in a whole tree over `lower`: the copy fallback. With a `baseline` of the tree as it was before, only
-/// what was touched is compared.
+/// what was touched is compared. Times later than `latest` count as that.
 pub fn tree_changes(
     after: &Root,
     lower: &MergedTree,
     files: &dyn LowerFiles,
     baseline: Option<&Baseline>,
+    latest: Option<Timestamp>,
 ) -> Result<Changes, Error> {
-    let mut found = Finder::new(lower, files);
+    let mut found = Finder::new(lower, files, latest);
     walk(after, |path, node| {
         if !path.is_root() {
             let untouched =
@@ -192,6 +196,7 @@ fn walk(root: &Root, mut visit: impl FnMut(&RelPath, Node) -> Result<(), Error>)
 struct Finder<'a> {
     lower: &'a MergedTree,
     files: &'a dyn LowerFiles,
+    latest: Option<Timestamp>,
     items: Vec<Item>,
     deleted: Vec<RelPath>,
 }
@@ -206,14 +211,15 @@ struct Item {
 }
 
 impl<'a> Finder<'a> {
-    fn new(lower: &'a MergedTree, files: &'a dyn LowerFiles) -> Self {
-        Self { lower, files, items: Vec::new(), deleted: Vec::new() }
+    fn new(lower: &'a MergedTree, files: &'a dyn LowerFiles, latest: Option<Timestamp>) -> Self {
+        Self { lower, files, latest, items: Vec::new(), deleted: Vec::new() }
     }
 
     fn seen(&mut self, path: &RelPath, node: Node, untouched: bool) {
         match node.kind {
             Some(kind) => {
-                let (meta, identity) = (node.meta, node.identity);
+                let (mut meta, identity) = (node.meta, node.identity);
+                meta.mtime = meta.mtime.capped(self.latest);
                 self.items.push(Item { path: path.clone(), kind, meta, identity, untouched });
             }
             // A socket: layers have none, but what was there before is gone.
@@ -326,13 +332,10 @@ impl<'a> Finder<'a> {
     fn is_as_before(&self, root: &Root, item: &Item) -> Result<bool, Error> {
         let Some(found) = self.lower.get(&item.path) else { return Ok(false) };
         let (old, new) = (found.meta(), &item.meta);
-        let same_meta = old.mode & 0o7777 == new.mode
-            && (old.uid, old.gid, old.mtime.secs) == (new.uid, new.gid, new.mtime.secs)
-            && old.xattrs == new.xattrs;
+        let same_owner_and_time = (old.uid, old.gid, old.mtime.capped(self.latest)) == (new.uid, new.gid, new.mtime);
+        let same_meta = old.mode & 0o7777 == new.mode && same_owner_and_time && old.xattrs == new.xattrs;
         match (found.kind(), &item.kind) {
-            (Kind::Symlink { target: was }, Kind::Symlink { target: is }) => {
-                Ok(was == is && (old.uid, old.gid, old.mtime.secs) == (new.uid, new.gid, new.mtime.secs))
-            }
+            (Kind::Symlink { target: was }, Kind::Symlink { target: is }) => Ok(was == is && same_owner_and_time),
             _ if !same_meta => Ok(false),
             (Kind::File { size: was, .. }, Kind::File { size: is, .. }) => {
                 Ok(was == is && self.same_content(root, item, found)?)

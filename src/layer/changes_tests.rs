@@ -31,7 +31,7 @@ fn root(dir: &Path) -> Root {
 }
 
 fn merged(dir: &Path) -> MergedTree {
-    let all = tree_changes(&root(dir), &MergedTree::new(), &(), None).unwrap();
+    let all = tree_changes(&root(dir), &MergedTree::new(), &(), None, None).unwrap();
     MergedTree::over([Arc::new(Tree::new(all.entries().to_vec()))])
 }
 
@@ -79,8 +79,8 @@ fn both(script: &str, unshare: &str) -> Option<(Changes, Changes, tempfile::Temp
     let lower = merged(&at.join("lower"));
     let files = Below(&at.join("lower"));
     let attributes = if user { OverlayAttributes::User } else { OverlayAttributes::Trusted };
-    let overlay = overlay_changes(&root(&at.join("upper")), attributes, &lower, &files).unwrap();
-    let copy = tree_changes(&root(&at.join("copy")), &lower, &files, None).unwrap();
+    let overlay = overlay_changes(&root(&at.join("upper")), attributes, &lower, &files, None).unwrap();
+    let copy = tree_changes(&root(&at.join("copy")), &lower, &files, None, None).unwrap();
     Some((overlay, copy, dir))
 }
 
@@ -162,9 +162,9 @@ fn without_lower_content_a_copied_up_file_counts_as_changed() {
     ));
     let lower = merged(&dir.path().join("lower"));
     let after = root(&dir.path().join("after"));
-    let none = tree_changes(&after, &lower, &Below(&dir.path().join("lower")), None).unwrap();
+    let none = tree_changes(&after, &lower, &Below(&dir.path().join("lower")), None, None).unwrap();
     assert_eq!(shown(&none), [""; 0]);
-    let all = tree_changes(&after, &lower, &(), None).unwrap();
+    let all = tree_changes(&after, &lower, &(), None, None).unwrap();
     assert!(shown(&all).contains(&"/file file".to_owned()));
 }
 
@@ -177,7 +177,7 @@ fn a_baseline_spares_what_nobody_touched() {
     let baseline = Baseline::take(&tree).unwrap();
     assert!(sh(&dir.path().join("tree"), "echo more >> etc/conf.d/x; rm usr/lib/lib"));
     // No lower content is needed: untouched files are not compared.
-    let changes = tree_changes(&tree, &lower, &(), Some(&baseline)).unwrap();
+    let changes = tree_changes(&tree, &lower, &(), Some(&baseline), None).unwrap();
     assert_eq!(
         shown(&changes),
         ["/etc dir", "/etc/conf.d dir", "/etc/conf.d/x file", "/usr dir", "/usr/lib dir", "/usr/lib/lib gone"]
@@ -193,10 +193,11 @@ fn redirects_and_metacopies_are_refused() {
         if !sh(&upper, &format!("setfattr -n {attribute} -v /x d")) {
             continue; // the file system has no attributes
         }
-        let result = overlay_changes(&root(&upper), OverlayAttributes::User, &MergedTree::new(), &());
+        let result = overlay_changes(&root(&upper), OverlayAttributes::User, &MergedTree::new(), &(), None);
         assert!(matches!(result, Err(Error::Upper { .. })), "{attribute}");
         // In the other namespace it is the step's own attribute, and only left out.
-        let changes = overlay_changes(&root(&upper), OverlayAttributes::Trusted, &MergedTree::new(), &()).unwrap();
+        let changes =
+            overlay_changes(&root(&upper), OverlayAttributes::Trusted, &MergedTree::new(), &(), None).unwrap();
         assert!(changes.entries()[0].meta.xattrs.is_empty());
     }
 }
@@ -206,7 +207,7 @@ fn a_file_that_changes_between_looking_and_writing_is_an_error() {
     // S-93
     let dir = tempfile::tempdir().unwrap();
     assert!(sh(dir.path(), "echo long > log"));
-    let changes = tree_changes(&root(dir.path()), &MergedTree::new(), &(), None).unwrap();
+    let changes = tree_changes(&root(dir.path()), &MergedTree::new(), &(), None, None).unwrap();
     assert!(sh(dir.path(), "echo longer > log"));
     let result = changes.write_to(&mut LayerWriter::new(std::io::sink(), &WriteOptions::default()));
     assert!(matches!(result, Err(Error::Changed { .. })));

@@ -79,8 +79,7 @@ impl<W: Write> LayerWriter<W> {
             entry.path,
             self.entries.last().map(|e| &e.path),
         );
-        let secs = entry.meta.mtime.secs;
-        entry.meta.mtime = Timestamp::from_secs(self.latest.map_or(secs, |latest| secs.min(latest.secs)));
+        entry.meta.mtime = entry.meta.mtime.capped(self.latest);
         entry.meta.xattrs.retain(|name, _| xattrs::belongs(name));
         if let Kind::Hardlink { target } = &entry.kind {
             let found = self.entries.binary_search_by(|e| e.path.cmp(target)).ok().map(|i| &self.entries[i]);

@@ -108,7 +108,10 @@ impl<'a> Layers<'a> {
     /// Keeps the tree of a layer that was just made.
     pub fn keep_tree(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Result<(), Error> {
         // Many a command leaves the same layer: one that changes nothing.
-        if self.remember(diff_id, tree) { self.write_tree(diff_id, tree) } else { Ok(()) }
+        match self.remember(diff_id, tree) {
+            Some(known) if known == *tree => Ok(()),
+            _ => self.write_tree(diff_id, tree),
+        }
     }
 
     /// Keeps a small file about a layer beside it, atomically.
@@ -188,9 +191,9 @@ impl<'a> Layers<'a> {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner).get(&diff_id).cloned()
     }
 
-    /// Whether this is news.
-    fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) -> bool {
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree)).is_none()
+    /// Remembers `tree`; gives what was remembered before.
+    fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Option<Arc<Tree>> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree))
     }
 }
 

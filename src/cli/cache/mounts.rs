@@ -142,7 +142,7 @@ fn write_one<W: Write>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> Re
         ..Meta::default()
     };
     writer.append_empty(Entry::new(below.clone(), layer::Kind::Dir, meta))?;
-    let files = layer::tree_changes(&root, &MergedTree::new(), &(), None)?;
+    let files = layer::tree_changes(&root, &MergedTree::new(), &(), None, None)?;
     for entry in files.entries() {
         let mut moved = entry.clone();
         moved.path = below.join_path(&entry.path);

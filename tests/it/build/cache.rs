@@ -202,3 +202,37 @@ fn a_failed_build_keeps_what_it_finished() {
     assert_eq!(told.ran(), BTreeSet::from(["RUN test -e /one"]));
     assert!(told.cached().contains(&"RUN echo one > /one"), "{told:?}");
 }
+
+#[test]
+fn what_changes_nothing_is_an_empty_layer_whether_the_layer_below_is_fresh_or_stored() {
+    // R-14, A-20: with a fixed time the files below are younger on disk than in their layer.
+    let env = TestEnv::with_busybox();
+    let context = env.context(
+        "
+-- Dockerfile --
+FROM busybox
+RUN mkdir -p /d/e && ln -s d /link && head -c 3000000 /dev/urandom > /d/big
+RUN chown 0:0 /d/big /d && chmod 644 /d/big
+COPY file /link/e/
+RUN true
+-- file --
+text
+",
+    );
+    let args = ["-t", "app", "--build-arg", "SOURCE_DATE_EPOCH=86400"];
+    let fresh = {
+        env.build(&args, &context).ok();
+        env.image("app")
+    };
+    fresh.skopeo_check();
+    let names = |layer: usize| fresh.layer_tree(layer).names().iter().map(|n| n.to_string()).collect::<Vec<_>>();
+    let last = fresh.diff_ids().len() - 1;
+    assert_eq!(names(last), [""; 0]);
+    assert_eq!(names(last - 1), ["d", "d/e", "d/e/file"]);
+    assert_eq!(names(last - 2), [""; 0]);
+    // The layer below now comes from the store.
+    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
+    fs::write(context.join("Dockerfile"), text.replace("&& chmod 644", "&& chmod 0644")).unwrap();
+    env.build(&args, &context).ok();
+    assert_eq!(env.image("app").diff_ids(), fresh.diff_ids());
+}

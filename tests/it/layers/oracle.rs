@@ -42,11 +42,11 @@ pub fn unpacks_as_the_tree_says(tar: &[u8]) {
     }
     // What is on disk is what the tree says: nothing else changed since.
     let merged = MergedTree::over([Arc::new(tree)]);
-    let changes = tree_changes(&Root::open(&at("plain")).unwrap(), &merged, &(), None).unwrap();
+    let changes = tree_changes(&Root::open(&at("plain")).unwrap(), &merged, &(), None, None).unwrap();
     let unexpected: Vec<_> = changes.entries().iter().filter(|e| !is_device(&merged, e)).collect();
     assert!(unexpected.is_empty(), "{:?} over {:?}", unexpected, merged.layers());
     copy_tree(&merged, &[at("plain")], &at("copy")).unwrap();
-    let changes = tree_changes(&Root::open(&at("copy")).unwrap(), &merged, &(), None).unwrap();
+    let changes = tree_changes(&Root::open(&at("copy")).unwrap(), &merged, &(), None, None).unwrap();
     let unexpected: Vec<_> = changes.entries().iter().filter(|e| !is_device(&merged, e)).collect();
     assert!(unexpected.is_empty(), "{:?} over {:?}", unexpected, merged.layers());
     for found in merged.iter() {
