@@ -1,6 +1,7 @@
-//! Which behaviour ids the cases of `testdata` cover, and which Dockerfile a command reads.
+//! Which behaviour ids the cases of `testdata` and the tests cover, and which Dockerfile a command reads.
 //!
-//! `testdata/ids.txt` lists every id of the Dockerfile language. `testdata/lookup/<case>/` is a directory that
+//! `testdata/ids.txt` lists every id of the Dockerfile language; `testdata/ids-of-commands.txt` those of RUN, of its
+//! mounts, of the sandbox and of secrets, which are named by tests. `testdata/lookup/<case>/` is a directory that
 //! `kiln check --targets` is run in, with the arguments of `args` and the standard input of `stdin`; `want` has the names
 //! of the stages, or the words of the refusal. `BLESS=1` writes it.
 
@@ -45,6 +46,55 @@ fn every_id_of_the_language_has_a_case() {
         let family = id.split_once('-').map(|(family, _)| family).unwrap_or_default();
         assert!(wanted.contains(id.as_str()) || !families.contains(family), "{id} of {cases:?} is not in ids.txt");
     }
+}
+
+/// The ids that a test names: in its name (`_m_7`, `_s30`) or in what stands between it and the next one (`M-7`).
+fn named(file: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for test in file.split("#[test]").skip(1) {
+        let name = test.split_once("fn ").and_then(|(_, rest)| rest.split_once('(')).map_or("", |(name, _)| name);
+        let parts: Vec<&str> = name.split('_').collect();
+        for (i, part) in parts.iter().enumerate() {
+            let (letter, digits) = part.split_at(part.len().min(1));
+            let digits = if digits.is_empty() { parts.get(i + 1).copied().unwrap_or("") } else { digits };
+            found.insert(format!("{}-{digits}", letter.to_uppercase()));
+        }
+        for word in test.split(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
+            found.insert(word.to_owned());
+        }
+    }
+    found
+}
+
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let files = walkdir::WalkDir::new(dir).into_iter().map(|entry| entry.expect("walk").into_path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+#[test]
+fn every_id_of_commands_and_their_sandbox_is_named_by_a_test() {
+    // Where only what the tests need was brought along, there are no sources to read.
+    if std::env::var_os("KILN_TEST_HOME").is_some() {
+        return;
+    }
+    let base = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ids = |dir: &str| -> BTreeSet<String> {
+        sources(&base.join(dir)).iter().flat_map(|path| named(&read(path))).collect()
+    };
+    let (whole, parts) = (ids("tests/it"), ids("src"));
+    let list = read(&testdata("ids-of-commands.txt"));
+    let mut holes = Vec::new();
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let (id, why) = line.split_once(' ').unwrap_or((line, ""));
+        // An option of a mount is tried in a real build; other ids may be held by the tests of a module.
+        let covered = whole.contains(id) || !id.starts_with("M-") && parts.contains(id);
+        match why {
+            "" if !covered => holes.push(id),
+            "" => {}
+            _ => assert!(!covered, "{id} is named by a test and excepted: {why}"),
+        }
+    }
+    assert!(holes.is_empty(), "no test names {holes:?}");
 }
 
 #[test]

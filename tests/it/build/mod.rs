@@ -1,6 +1,7 @@
 //! `kiln build`, from the outside.
 
 mod cache;
+mod command;
 mod instructions;
 mod interrupt;
 mod parity;

@@ -120,6 +120,7 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
 
 #[test]
 fn a_hostile_base_image_stays_inside() {
+    // S-14, S-25, S-27
     requires!(userns, overlay);
     let env = TestEnv::new();
     let (canary, context) = (Canary::new(&env), env.context("-- x --\n"));

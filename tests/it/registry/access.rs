@@ -116,3 +116,24 @@ fn credential_helpers_are_asked_by_name_o76() {
     pull(r#"{"credsStore":"good"}"#).ok();
     assert!(leaks(&env.store(), PASSWORD).is_empty());
 }
+
+#[test]
+fn a_credential_helper_is_a_name_and_never_a_path_s_16() {
+    requires!(docker_registry, skopeo);
+    let (_registry, name) = guarded();
+    let host = name.split('/').next().expect("a host");
+    let env = TestEnv::new();
+    let dir = env.dir().join("home/.docker");
+    std::fs::create_dir_all(&dir).expect("create");
+    // What would run, were the name a part of a path.
+    let evil = env.context("-- docker-credential-x/a --\n-- evil 0755 --\n#!/bin/sh\ntouch ran\n");
+    for helper in ["x/../evil", "/../evil", "../evil", "", "a b", "-x\n"] {
+        let config = serde_json::json!({"credHelpers": {host: helper}});
+        std::fs::write(dir.join("config.json"), config.to_string()).expect("write");
+        let done = env.kiln(&["pull", &name]).dir(&evil).output();
+        assert!(done.code != 0 && !evil.join("ran").exists(), "{helper:?}: {done}");
+        if !helper.is_empty() {
+            done.says("not the name of a credential helper");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The store and the commands that deal with what is in it.
 
+mod crafted;
 mod import;
 mod load;
 mod many;
