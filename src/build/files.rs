@@ -19,7 +19,7 @@ use super::builder::Context;
 use super::chain::{Sealed, State};
 use super::copy::{self, Dest, LayerDirs, LayerFiles, LayerTree, Prepared};
 use super::event::Event;
-use super::fetch::Remote;
+use super::fetch::{Remote, Secrets};
 use super::mounts::input;
 use super::worker::Worker;
 use super::{Error, StepError};
@@ -27,7 +27,7 @@ use super::{Error, StepError};
 impl<'a> Worker<'a> {
     /// What `copy` reads: part of its key.
     pub(super) fn copy_digest(&self, copy: &Copy, step: &Step, inputs: &[Arc<State>]) -> Result<Sha256, StepError> {
-        self.with_sources(copy, step, inputs, |prepared| Ok(prepared.digest()))
+        self.with_sources(copy, step, inputs, |prepared, _| Ok(prepared.digest()))
     }
 
     /// Executes `copy`. Ok: its layer is stored.
@@ -38,7 +38,8 @@ impl<'a> Worker<'a> {
         inputs: &[Arc<State>],
         tell: &dyn Fn(Event),
     ) -> Result<Sealed, StepError> {
-        let made = self.with_sources(copy, step, inputs, |prepared| {
+        let made = self.with_sources(copy, step, inputs, |prepared, remote| {
+            prepared.complete(copy, remote)?;
             for note in prepared.notes() {
                 tell(Event::Warning(format!("{}: {note}", step.meta.name)));
             }
@@ -83,7 +84,7 @@ impl<'a> Worker<'a> {
         copy: &Copy,
         step: &Step,
         inputs: &[Arc<State>],
-        use_it: impl FnOnce(&Prepared<'_>) -> Result<R, StepError>,
+        use_it: impl FnOnce(&mut Prepared<'_>, &Remote<'_>) -> Result<R, StepError>,
     ) -> Result<R, StepError> {
         let cache = self.builder.store.fetched_dir();
         let fetches = copy.sources.iter().any(|s| matches!(s, CopySource::Http(_) | CopySource::Git(_)));
@@ -95,17 +96,19 @@ impl<'a> Worker<'a> {
         let remote = Remote {
             proxies: settings.proxies.clone(),
             env: &settings.git_environment,
+            secrets: Secrets(&settings.secrets),
+            since: Some(settings.began),
             ..Remote::new(&cache, &scratch)
         };
         match &copy.from {
             CopyFrom::Context(name) => {
                 let context: &'a Context = self.context(name)?;
                 let known = self.selected.lock().unwrap_or_else(PoisonError::into_inner).remove(&step.id);
-                let prepared = match known {
+                let mut prepared = match known {
                     Some(prepared) => prepared,
                     None => copy::prepare(copy, &context.tree, &remote)?,
                 };
-                let result = use_it(&prepared);
+                let result = use_it(&mut prepared, &remote);
                 self.selected.lock().unwrap_or_else(PoisonError::into_inner).insert(step.id, prepared);
                 result
             }
@@ -114,9 +117,9 @@ impl<'a> Worker<'a> {
                 let tree = state.merged(&self.layers)?;
                 let files = Unpacked::new(state, &self.layers);
                 let from = LayerTree::new(&tree, &files);
-                let prepared = copy::prepare(copy, &from, &remote).map_err(|e| files.explain(e))?;
+                let mut prepared = copy::prepare(copy, &from, &remote).map_err(|e| files.explain(e))?;
                 self.remember_contents(state, &tree, &from)?;
-                use_it(&prepared)
+                use_it(&mut prepared, &remote)
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::time::Timestamp;
 use crate::layer::Compression;
 use crate::registry::Proxies;
 use crate::sandbox::{Resources, Rlimit};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// What git, started by ADD, may know of the environment.
     pub git_environment: Vec<(String, String)>,
+    /// When the build began, in whichever process: servers are asked once in a build.
+    pub began: Timestamp,
     /// Names the Dockerfile across builds: where the last keys of its steps are remembered.
     pub slots: String,
     /// How long the whole build may take.

@@ -126,7 +126,10 @@ impl Remote<'_> {
     pub fn context(&self, origin: &Origin, name: &str, stdin: &mut (dyn Read + Send)) -> Result<Fetched, Error> {
         match origin {
             Origin::Directory(dir) => Ok(Fetched::Files(dir.clone())),
-            Origin::Git { url, local } => Ok(Fetched::Files(self.git(url, None, false, *local)?.dir)),
+            Origin::Git { url, local } => {
+                let commit = self.commit(url, None, *local)?;
+                Ok(Fetched::Files(self.checkout(url, &commit, false, *local)?))
+            }
             Origin::Stdin => self.stream(stdin, "standard input", name, true),
             Origin::Archive(path) => self.stream(fs::open(path)?, &path.display().to_string(), name, false),
             Origin::Http(url) => {

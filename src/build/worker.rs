@@ -261,7 +261,7 @@ impl<'a> Worker<'a> {
         match (parts.explain(&before.parts), &step.kind) {
             (Miss::Changed { part, .. }, StepKind::Copy(copy)) if part == keys::FILES => {
                 let before = self.cache.last_files(&self.slot(step))?.unwrap_or_default();
-                let detail = self.with_sources(copy, step, inputs, |now| Ok(now.listing().difference(&before)))?;
+                let detail = self.with_sources(copy, step, inputs, |now, _| Ok(now.listing().difference(&before)))?;
                 Ok(Miss::Changed { part, detail })
             }
             (why, _) => Ok(why),
@@ -292,7 +292,7 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         if let StepKind::Copy(copy) = &step.kind {
-            self.with_sources(copy, step, inputs, |now| self.remember_files(step, &now.listing()))?;
+            self.with_sources(copy, step, inputs, |now, _| self.remember_files(step, &now.listing()))?;
         }
         Ok(self.cache.remember(&slot, key)?)
     }

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
-use crate::build::fetch::Remote as Way;
+use crate::build::fetch::{Remote as Way, Secrets};
 use crate::build::source::{self, Origin};
 use crate::store::Scratch;
 
@@ -22,13 +22,15 @@ pub(super) struct Fetched {
 }
 
 impl Session<'_> {
-    /// Fetches the main context of `request`, if it is not a directory here, and `named` ones.
+    /// Fetches the main context of `request`, if it is not a directory here, and `named` ones; `secrets` may say who
+    /// asks.
     ///
     /// Ok: `request.context` is a directory, and `request.file` says where in it, or instead of it, the Dockerfile is.
     pub(super) fn fetch(
         &self,
         request: &mut SourceRequest,
         named: &BTreeMap<String, Remote>,
+        secrets: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Fetched, Failure> {
         if request.origin.is_none() && named.is_empty() {
             return Ok(Fetched::default());
@@ -37,7 +39,13 @@ impl Session<'_> {
         let scratch = store.scratch()?;
         let cache = store.fetched_dir();
         let environment = self.environment.for_git();
-        let way = Way { proxies: self.environment.proxies(), env: &environment, ..Way::new(&cache, scratch.path()) };
+        let way = Way {
+            proxies: self.environment.proxies(),
+            env: &environment,
+            secrets: Secrets(secrets),
+            since: Some(self.began),
+            ..Way::new(&cache, scratch.path())
+        };
         if let Some(remote) = request.origin.clone() {
             match fetch(&way, &remote, "main")? {
                 source::Fetched::Files(dir) => request.context = dir,
@@ -77,6 +85,7 @@ fn fetch(way: &Way<'_>, remote: &Remote, name: &str) -> Result<source::Fetched, 
             source::Error::NotAnArchive(_) => {
                 failure.hint("a context is a directory or an archive; name the Dockerfile with -f")
             }
+            source::Error::Fetch(error) => error.hint().into_iter().fold(failure, Failure::hint),
             source::Error::Unpack(error) => error.hint().into_iter().fold(failure, Failure::hint),
             _ => failure,
         }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::Parser as _;
 
 use crate::base::fs::FsError;
+use crate::base::time::Timestamp;
 use crate::ui::console::Console;
 
 mod args;
@@ -53,6 +54,8 @@ struct Session<'a> {
     environment: &'a Environment,
     /// Where data and messages go.
     console: &'a mut Console,
+    /// When the command began, also if this is the process inside that goes on with it.
+    began: Timestamp,
     /// `--root`, if given.
     root: Option<PathBuf>,
     /// The whole command line, program name first: to run it again as root of a user namespace.
@@ -79,7 +82,8 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(answer) => return console.clap_answer(&answer),
     };
-    let mut session = Session { environment: &environment, console: &mut console, root: cli.global.root, argv };
+    let began = environment.began().unwrap_or_else(Timestamp::now);
+    let mut session = Session { environment: &environment, console: &mut console, began, root: cli.global.root, argv };
     match dispatch(cli.command, &mut session) {
         Ok(code) => code,
         Err(failure) => failure.report(&mut console),

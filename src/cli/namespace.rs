@@ -6,6 +6,7 @@ use crate::sandbox::userns::{self, Standing};
 
 use super::Session;
 use super::failure::{Failure, Kind};
+use super::request::BEGAN;
 
 impl Session<'_> {
     /// Makes sure that what follows runs as root of something. `Some(code)`: the whole command has run, as root of a
@@ -28,7 +29,9 @@ impl Session<'_> {
     pub(super) fn enter_namespace(&self) -> Result<Result<u8, userns::Error>, Failure> {
         // Inside, the user is root: the place of the store must not change with that.
         let root = self.store_root()?;
-        let env = [(OsString::from("KILN_ROOT"), root.into_os_string())];
+        // What was asked of servers out here need not be asked again.
+        let began = self.began.to_string().into();
+        let env = [("KILN_ROOT".into(), root.into_os_string()), (OsString::from(BEGAN), began)];
         Ok(userns::enter(&self.argv, &env))
     }
 

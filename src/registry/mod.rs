@@ -26,7 +26,7 @@ pub use error::Error;
 pub use http::Proxies;
 pub use pull::Pinned;
 pub use retry::Timing;
-pub use web::{Page, Web};
+pub use web::{Held, Page, Web};
 
 #[cfg(test)]
 mod tests;

@@ -125,6 +125,7 @@ impl Error {
             Error::UnknownName { .. } => {
                 Some("create it in an earlier RUN, or give numbers, which need not be known".into())
             }
+            Error::Fetch(error) => error.hint(),
             Error::LinkedName { .. } => Some("use numbers with --link".into()),
             _ => None,
         }

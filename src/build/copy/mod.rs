@@ -3,7 +3,7 @@
 //! **Holds.** Everything is decided on trees: which files are meant ([`prepare`]), where they go and what they
 //! replace ([`execute`]). Nothing is written below a root, so nothing can be written outside one (S-94, S-95); the
 //! bytes go from the context straight into the layer.
-//! **Order.** `prepare` → key → lookup; only on a miss `execute`. What was digested for the key is what is read later, or
+//! **Order.** `prepare` → key → lookup; only on a miss `complete` and `execute`. What was digested for the key is what is read later, or
 //! it is an error (S-93).
 //! **Not here.** What a source means in a tree: `context`. The layer's format: `layer`.
 
@@ -34,7 +34,7 @@ use crate::context::{self, Content, Matcher, Options, Selected, SourceTree};
 use crate::layer::{self, LayerWriter, MergedTree};
 use crate::plan::{Copy, CopyFrom, CopySource};
 
-use super::fetch::Remote;
+use super::fetch::{Remote, shown};
 
 pub use error::Error;
 pub use hide::{has_strangers, hide_ignored};
@@ -45,6 +45,7 @@ pub use workdir::workdir;
 use archive::Spool;
 use inline::Inline;
 use place::Placer;
+use remote::Pinned;
 use view::{Data, View};
 
 /// Where files go.
@@ -88,6 +89,8 @@ impl fmt::Display for Note {
 enum Held<'a> {
     Borrowed(&'a dyn SourceTree),
     Owned(Box<dyn SourceTree + Send + 'a>),
+    /// A repository that is not here yet.
+    Later(Box<Pinned>),
 }
 
 /// One source of the instruction: what it means, and what is in that.
@@ -100,6 +103,8 @@ struct Item<'a> {
     contents: Vec<(Content, Vec<Content>)>,
     /// An archive is to be unpacked (C-26, C-27).
     unpack: bool,
+    /// The commit of a repository: it stands for all that is selected.
+    commit: Option<String>,
 }
 
 impl Item<'_> {
@@ -107,6 +112,7 @@ impl Item<'_> {
         match &self.tree {
             Held::Borrowed(tree) => *tree,
             Held::Owned(tree) => tree.as_ref(),
+            Held::Later(_) => unreachable!("what is executed was completed"),
         }
     }
 }
@@ -119,6 +125,22 @@ pub struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
+    /// Fetches the repositories, of which only the commits were needed so far.
+    ///
+    /// Ok: everything that is selected is here and digested.
+    pub fn complete(&mut self, copy: &Copy, remote: &Remote<'_>) -> Result<(), Error> {
+        let exclude = Matcher::patterns(&copy.exclude)?;
+        let options = Options { parents: false, exclude: (!exclude.is_empty()).then_some(&exclude) };
+        for item in &mut self.items {
+            let Held::Later(pinned) = &item.tree else { continue };
+            let dir = pinned.checkout(remote)?;
+            item.selected = context::select(&dir, b"/", options)?;
+            item.contents = context::digest(&dir, &item.selected)?.contents;
+            item.tree = Held::Owned(Box::new(dir));
+        }
+        Ok(())
+    }
+
     /// Of everything that is selected: the step's input besides its own text and the destination.
     pub fn digest(&self) -> Sha256 {
         self.digest
@@ -128,6 +150,11 @@ impl Prepared<'_> {
     pub fn listing(&self) -> Listing {
         let mut listing = Listing::default();
         for item in &self.items {
+            if let Some(commit) = &item.commit {
+                let [a, b, c, d, e, f, g, h, ..] = Sha256::of(commit.as_bytes()).0;
+                listing.add(item.name.clone().into_bytes(), u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+                continue;
+            }
             for (path, fingerprint) in context::fingerprints(&item.selected, &item.contents) {
                 listing.add(path, fingerprint);
             }
@@ -141,7 +168,8 @@ impl Prepared<'_> {
     }
 }
 
-/// Selects and digests the sources of `copy`, whose paths are in `from`. URLs and repositories are fetched by `remote`.
+/// Selects and digests the sources of `copy`, whose paths are in `from`. URLs are fetched by `remote`; of repositories
+/// it finds out the commits.
 ///
 /// Ok: every source exists. Files known to be unchanged were not read.
 pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -> Result<Prepared<'a>, Error> {
@@ -170,12 +198,16 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
                 (owned, url.clone(), Held::Owned(Box::new(file)), selected, copy.unpack.unwrap_or(false))
             }
             CopySource::Git(url) => {
-                let dir = remote::git(url, copy.checksum.as_deref(), copy.keep_git_dir, remote)?;
-                let selected = context::select(&dir, b"/", Options { parents: false, ..options })?;
-                (owned, url.clone(), Held::Owned(Box::new(dir)), selected, false)
+                let pinned = Pinned::new(url, copy.checksum.as_deref(), copy.keep_git_dir, remote)?;
+                hasher.field("commit", pinned.id().as_bytes());
+                let (name, commit) = (shown(url), Some(pinned.id().to_owned()));
+                let tree = Held::Later(Box::new(pinned));
+                let (selected, contents) = (Vec::new(), Vec::new());
+                prepared.items.push(Item { source: owned, name, tree, selected, contents, unpack: false, commit });
+                continue;
             }
         };
-        let mut item = Item { source, name, tree, selected, contents: Vec::new(), unpack };
+        let mut item = Item { source, name, tree, selected, contents: Vec::new(), unpack, commit: None };
         let digested = context::digest(item.tree(), &item.selected)?;
         hasher.field("source", &digested.digest.0.0);
         item.contents = digested.contents;
@@ -185,7 +217,7 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
     Ok(prepared)
 }
 
-/// Puts what `prepared` selected into `writer`, as `copy` says, over `dest`; archives are unpacked by way of `scratch`.
+/// Puts what `prepared`, completed, selected into `writer`, as `copy` says, over `dest`; archives are unpacked by way of `scratch`.
 ///
 /// Ok: the writer has every changed path with the directories above it, in order. An empty selection changes nothing.
 pub fn execute<W: Write>(

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::Read;
 
-use crate::build::fetch::{Fetched, GitUrl, Remote};
+use crate::base::verify::Verified;
+use crate::build::fetch::{Commit, Fetched, GitUrl, Remote};
 use crate::context::{Content, Dir, DirOptions, Error, Kind, Meta, Node, Selected, SourceTree};
 
 /// A fetched file: mode 0600, owned by root, as old as its server says (C-23).
@@ -14,11 +15,36 @@ pub(super) fn http(url: &str, checksum: Option<&str>, remote: &Remote<'_>) -> Re
     Ok(Download(remote.http(url, checksum)?))
 }
 
-/// Checks `url` out. No ignore file holds for what is fetched (G-2).
-pub(super) fn git(url: &str, checksum: Option<&str>, keep: bool, remote: &Remote<'_>) -> Result<Dir, super::Error> {
-    let url = GitUrl::parse(url)?;
-    let checkout = remote.git(&url, checksum, keep, false)?;
-    Ok(Dir::open(&checkout.dir, &DirOptions::default())?)
+/// A repository and the commit that is meant.
+pub(super) struct Pinned {
+    url: GitUrl,
+    commit: Commit,
+    keep: bool,
+}
+
+impl Pinned {
+    /// Finds out which commit `url` means; nothing is fetched.
+    pub(super) fn new(
+        url: &str,
+        checksum: Option<&str>,
+        keep: bool,
+        remote: &Remote<'_>,
+    ) -> Result<Self, super::Error> {
+        let url = GitUrl::parse(url)?;
+        let commit = remote.commit(&url, checksum, false)?;
+        Ok(Self { url, commit, keep })
+    }
+
+    /// The commit's id.
+    pub(super) fn id(&self) -> &str {
+        &self.commit.id
+    }
+
+    /// The commit's files. No ignore file holds for what is fetched (G-2).
+    pub(super) fn checkout(&self, remote: &Remote<'_>) -> Result<Dir, super::Error> {
+        let dir = remote.checkout(&self.url, &self.commit, self.keep, false)?;
+        Ok(Dir::open(&dir, &DirOptions::default())?)
+    }
 }
 
 impl Download {
@@ -50,6 +76,8 @@ impl SourceTree for Download {
     }
 
     fn open(&self, path: &[u8], _meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
-        Ok(Box::new(File::open(&self.0.path).map_err(|e| Error::io("open", path, e))?))
+        let file = File::open(&self.0.path).map_err(|e| Error::io("open", path, e))?;
+        // It may have lain in the cache for long.
+        Ok(Box::new(Verified::new(file, self.0.digest, self.0.size)))
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! **Holds.** Nothing a repository or a URL says becomes an option, a command, a hook, a filter or a path outside the
 //! checkout (S-8, S-10): no user or system configuration is read, transports are named, `--` stands before every
-//! operand, and what follows a `#` is looked at before git sees it.
+//! operand, and what follows a `#` is looked at before git sees it. Credentials go through git's environment only, to
+//! one host, and are not sent where that host redirects.
+//! **Order.** [`Remote::commit`] says which commit is meant and asks for no more than that; [`Remote::checkout`]
+//! fetches it. What is made of a commit can be found again by its id, without fetching it.
+//! **On disk.** `<hex of URL and ref>` in the cache: which commit the ref was, and when that was asked.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -10,138 +14,128 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{FetchError, Remote, shown};
+use serde::{Deserialize, Serialize};
+
+use super::auth::Address;
+use super::giturl::{is_commit, is_hex};
+use super::{FetchError, GitUrl, Remote, shown};
+use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
+use crate::base::publish;
 use crate::base::time::Timestamp;
+
+/// How git says that it was redirected and may not follow.
+const REDIRECTED: [&str; 5] = ["error: 301", "error: 302", "error: 303", "error: 307", "error: 308"];
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// A repository's URL in its parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GitUrl {
-    /// What git fetches from.
-    pub remote: String,
-    /// Branch, tag or commit; the remote's default branch if absent.
-    pub reference: Option<String>,
-    /// The part of the checkout that is meant; all of it if empty.
-    pub subdir: String,
-    /// What the commit's id must begin with.
-    pub checksum: Option<String>,
-    /// Keep `.git`.
-    pub keep_git_dir: Option<bool>,
-    /// Fetch submodules.
-    pub submodules: bool,
+/// What a repository's URL means now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its whole id.
+    pub id: String,
+    /// The remote's name for it, where the URL has one: `refs/heads/main`.
+    name: Option<String>,
+    /// A directory of scratch with a repository that has it.
+    fetched: Option<PathBuf>,
 }
 
-/// A commit's files.
-#[derive(Clone, Debug)]
-pub struct Checkout {
-    /// Where they are; modes are 0644 and 0755, times those of the commit.
-    pub dir: PathBuf,
-    /// The commit.
-    pub commit: String,
-}
-
-impl GitUrl {
-    /// Reads `URL[#ref[:subdir]]` and the query keys of BuildKit.
-    pub fn parse(text: &str) -> Result<Self, FetchError> {
-        let bad = |why: &str| FetchError::Url { url: shown(text), why: why.to_owned() };
-        let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
-        let (remote, query) = match rest.split_once('?') {
-            Some((remote, query)) if remote.contains("://") => (remote, query),
-            _ => (rest, ""),
-        };
-        let mut url = GitUrl { remote: remote.to_owned(), submodules: true, ..GitUrl::default() };
-        if !fragment.is_empty() {
-            let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
-            url.reference = Some(reference.to_owned()).filter(|r| !r.is_empty());
-            url.subdir = subdir.to_owned();
-        }
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let flag = || match value {
-                "" | "1" | "true" => Ok(true),
-                "0" | "false" => Ok(false),
-                _ => Err(bad("want true or false in the query")),
-            };
-            match key {
-                "ref" | "branch" | "tag" | "commit" => {
-                    let prefix = match key {
-                        "branch" => "refs/heads/",
-                        "tag" => "refs/tags/",
-                        _ => "",
-                    };
-                    let value = format!("{prefix}{value}");
-                    if url.reference.as_ref().is_some_and(|r| *r != value) {
-                        return Err(bad("two different refs"));
-                    }
-                    url.reference = Some(value);
-                }
-                "subdir" if url.subdir.is_empty() || url.subdir == value => value.clone_into(&mut url.subdir),
-                "subdir" => return Err(bad("two different subdirs")),
-                "checksum" => url.checksum = Some(value.to_owned()),
-                "keep-git-dir" => url.keep_git_dir = Some(flag()?),
-                "submodules" => url.submodules = flag()?,
-                _ => return Err(bad("unknown key in the query")),
-            }
-        }
-        url.check().map_err(|why| bad(&why))?;
-        Ok(url)
-    }
-
-    /// Nothing in it can be taken for an option or a transport of git's own (S-10).
-    fn check(&self) -> Result<(), String> {
-        let plain = |s: &str| !s.starts_with('-') && !s.bytes().any(|b| b.is_ascii_control());
-        if self.remote.is_empty() || !plain(&self.remote) || self.remote.contains("::") {
-            return Err("not a repository's address".into());
-        }
-        let host = self.remote.split_once("://").map_or(self.remote.as_str(), |(_, rest)| rest);
-        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-        if host.starts_with('-') {
-            return Err("not a host's name".into());
-        }
-        if let Some(reference) = &self.reference {
-            let good = reference.bytes().all(|b| b.is_ascii_graphic() && !b"~^:?*[\\".contains(&b));
-            if !plain(reference) || !good || reference.contains("..") {
-                return Err(format!("not a ref: {reference:?}"));
-            }
-        }
-        match &self.checksum {
-            Some(sum) if sum.len() < 7 || sum.len() > 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                Err("a commit's checksum has 7 to 64 hexadecimal digits".into())
-            }
-            _ => Ok(()),
-        }
-    }
+/// What a remote said of a ref.
+#[derive(Serialize, Deserialize)]
+struct Said {
+    id: String,
+    name: Option<String>,
+    at: String,
 }
 
 impl Remote<'_> {
-    /// Checks `url` out below scratch. `local` = paths and `file://` of this host are allowed: the user named them.
+    /// Finds out which commit `url` means: a whole id says so itself, of a ref the remote is asked. `local` = paths and
+    /// `file://` of this host are allowed: the user named them.
     ///
-    /// Ok: the directory holds exactly the files of one commit, which has the checksum if one is given.
-    pub fn git(&self, url: &GitUrl, checksum: Option<&str>, keep: bool, local: bool) -> Result<Checkout, FetchError> {
-        let dir = self.scratch.join(format!("git-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        fs::ensure_dir(self.scratch)?;
-        fs::create_dir(&dir, 0o755)?;
-        let git = Git { remote: self, url, dir: &dir, local };
-        git.run("init", &["init", "--quiet", "--template=", "."])?;
-        git.run("config", &["config", "remote.origin.url", &url.remote])?;
-        git.fetch()?;
-        git.run("checkout", &["checkout", "--quiet", "--force", "--detach", "FETCH_HEAD"])?;
-        let commit = git.run("rev-parse", &["rev-parse", "--verify", "HEAD"])?;
+    /// Ok: the commit has the checksum, if one is given. It was not fetched, unless only a part of its id is known.
+    pub fn commit(&self, url: &GitUrl, checksum: Option<&str>, local: bool) -> Result<Commit, FetchError> {
+        let wanted = if url.fetch_by_commit { url.checksum.as_deref() } else { url.reference.as_deref() };
+        let commit = match wanted {
+            Some(id) if is_commit(id) => Commit { id: id.to_ascii_lowercase(), name: None, fetched: None },
+            _ => self.ask(url, local)?,
+        };
         for want in [checksum, url.checksum.as_deref()].into_iter().flatten() {
-            if !commit.starts_with(&want.to_ascii_lowercase()) {
+            if !commit.id.starts_with(&want.to_ascii_lowercase()) {
                 let (url, want) = (shown(&url.remote), want.to_owned());
-                return Err(FetchError::Checksum { url, want, got: commit });
+                return Err(FetchError::Checksum { url, want, got: commit.id });
             }
         }
+        Ok(commit)
+    }
+
+    /// Which commit the remote means by the ref of `url`; asked once in a build.
+    fn ask(&self, url: &GitUrl, local: bool) -> Result<Commit, FetchError> {
+        fs::ensure_dir(self.cache)?;
+        let reference = url.reference.as_deref().unwrap_or("HEAD");
+        let path = self.cache.join(Sha256::of(format!("git\0{}\0{reference}", url.remote).as_bytes()).hex());
+        let said = fs::read_opt(&path)?.and_then(|bytes| serde_json::from_slice::<Said>(&bytes).ok());
+        if let Some(said) = said.filter(|said| is_commit(&said.id))
+            && (self.is_recent(&said.at) || said.name.is_none())
+        {
+            return Ok(Commit { id: said.id, name: said.name, fetched: None });
+        }
+        let at = Timestamp::now().to_string();
+        fs::ensure_dir(self.scratch)?;
+        let git = Git::new(self, url, self.scratch, local)?;
+        let peeled = format!("{reference}^{{}}");
+        let listed = git.run("ls-remote", &["ls-remote", "--quiet", "--", "origin", reference, &peeled])?;
+        let commit = match pick(&listed, reference) {
+            Some((id, name)) => Commit { id, name: Some(name), fetched: None },
+            None if is_hex(reference) => self.complete(url, reference, local)?,
+            None => {
+                let why = format!("the repository has no branch or tag {reference}");
+                return Err(FetchError::Git { action: "ls-remote", url: shown(&url.remote), why });
+            }
+        };
+        let said = Said { id: commit.id.clone(), name: commit.name.clone(), at };
+        publish::atomic(&path, &serde_json::to_vec(&said).expect("strings"), 0o600)?;
+        Ok(commit)
+    }
+
+    /// The commit whose id begins with `part`: no server tells without giving all it has.
+    fn complete(&self, url: &GitUrl, part: &str, local: bool) -> Result<Commit, FetchError> {
+        let dir = self.new_repository()?;
+        let git = Git::new(self, url, &dir, local)?;
+        git.init()?;
+        git.fetch_all()?;
+        let commit = format!("{part}^{{commit}}");
+        let id = git.run("rev-parse", &["rev-parse", "--verify", "--end-of-options", &commit])?;
+        Ok(Commit { id, name: None, fetched: Some(dir) })
+    }
+
+    fn new_repository(&self) -> Result<PathBuf, FsError> {
+        fs::ensure_dir(self.scratch)?;
+        let dir = self.scratch.join(format!("git-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&dir, 0o755)?;
+        Ok(dir)
+    }
+
+    /// Checks `commit` of `url` out below scratch; gives the directory. Modes are 0644 and 0755, times those of the
+    /// commit.
+    ///
+    /// Ok: the directory holds exactly the files of the commit that are meant.
+    pub fn checkout(&self, url: &GitUrl, commit: &Commit, keep: bool, local: bool) -> Result<PathBuf, FetchError> {
+        let dir = match &commit.fetched {
+            Some(dir) => dir.clone(),
+            None => self.new_repository()?,
+        };
+        let git = Git::new(self, url, &dir, local)?;
+        if commit.fetched.is_none() {
+            git.init()?;
+            git.fetch(commit)?;
+        }
+        git.run("checkout", &["checkout", "--quiet", "--force", "--detach", &commit.id])?;
         if url.submodules && dir.join(".gitmodules").symlink_metadata().is_ok_and(|m| m.is_file()) {
-            let args = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
-            git.run("submodule update", &args)?;
+            git.submodules()?;
         }
         let time = git.run("show", &["show", "--no-patch", "--format=%ct", "HEAD"])?;
         if url.keep_git_dir.unwrap_or(keep) {
-            git.run("config", &["config", "remote.origin.url", &shown(&url.remote)])?;
+            git.run("config", &["config", "remote.origin.url", &git.plain])?;
             fs::remove_file(&dir.join(".git/FETCH_HEAD"))?;
             fs::remove_tree(&dir.join(".git/logs"))?;
         } else {
@@ -150,60 +144,137 @@ impl Remote<'_> {
         let top = subdir(&dir, &url.subdir)
             .map_err(|why| FetchError::Url { url: shown(&url.remote), why: format!("{}: {why}", url.subdir) })?;
         normalise(&top, Timestamp::from_secs(time.parse().unwrap_or_default()), url.keep_git_dir.unwrap_or(keep))?;
-        Ok(Checkout { dir: top, commit })
+        Ok(top)
     }
 }
 
+/// Which of the lines of `ls-remote` is `reference`: the ref itself, else the branch, else the tag of that name. An
+/// annotated tag stands for its commit.
+fn pick(listed: &str, reference: &str) -> Option<(String, String)> {
+    let lines = || listed.lines().filter_map(|line| line.split_once('\t'));
+    ["", "refs/heads/", "refs/tags/", "refs/"].into_iter().find_map(|prefix| {
+        let name = format!("{prefix}{reference}");
+        if prefix.is_empty() && reference != "HEAD" && !reference.starts_with("refs/") {
+            return None;
+        }
+        let peeled = format!("{name}^{{}}");
+        let found = |want: &str| lines().find(|(_, name)| *name == want).map(|(id, _)| id.trim().to_owned());
+        let id = found(&peeled).or_else(|| found(&name)).filter(|id| is_commit(id))?;
+        Some((id, name))
+    })
+}
+
 struct Git<'a> {
-    remote: &'a Remote<'a>,
     url: &'a GitUrl,
     dir: &'a Path,
     local: bool,
+    env: &'a [(String, String)],
+    home: &'a Path,
+    /// The remote's URL without user name and password, if those can be sent in a header.
+    plain: String,
+    /// Configuration that no command line shows, as git gives what `-c` says to the commands it starts itself.
+    private: String,
 }
 
-impl Git<'_> {
-    fn fetch(&self) -> Result<(), FetchError> {
-        let reference = self.url.reference.as_deref().unwrap_or("HEAD");
-        let shallow = self.run("fetch", &["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", reference]);
-        let hex = reference.len() >= 7 && reference.bytes().all(|b| b.is_ascii_hexdigit());
-        match shallow {
+impl<'a> Git<'a> {
+    fn new(remote: &'a Remote<'a>, url: &'a GitUrl, dir: &'a Path, local: bool) -> Result<Self, FetchError> {
+        let mut plain = url.remote.clone();
+        let mut private = String::new();
+        if let Some(address) = Address::parse(&url.remote) {
+            plain = address.plain();
+            let header = match address.user() {
+                Some(header) => Some(header),
+                None => remote.secrets.for_git(&address)?,
+            };
+            if let Some(header) = header {
+                let key = format!("http.{}.extraheader", address.origin());
+                private = format!("{}={}", quoted(&key), quoted(&format!("Authorization: {header}")));
+                // git would send the header to wherever it is redirected.
+                private += " 'http.followredirects'='false'";
+            }
+        }
+        Ok(Self { url, dir, local, env: remote.env, home: remote.scratch, plain, private })
+    }
+
+    fn init(&self) -> Result<(), FetchError> {
+        self.run("init", &["init", "--quiet", "--template=", "."]).map(drop)
+    }
+
+    /// Ok: the repository has the commit.
+    fn fetch(&self, commit: &Commit) -> Result<(), FetchError> {
+        // Some server's ref has moved since it was asked, and not every server gives a commit by its id.
+        if let Some(name) = commit.name.as_ref().filter(|_| !self.url.fetch_by_commit) {
+            self.fetch_ref(name)?;
+            if self.has(commit) {
+                return Ok(());
+            }
+        }
+        let by_id = self.fetch_ref(&commit.id);
+        if self.has(commit) {
+            return Ok(());
+        }
+        // Why there is nothing by that id says more than why there is nothing at all.
+        self.fetch_all().map_err(|all| by_id.err().unwrap_or(all))?;
+        match self.has(commit) {
+            true => Ok(()),
+            false => Err(self.fail("fetch", format!("the repository has no commit {}", commit.id))),
+        }
+    }
+
+    fn fetch_ref(&self, name: &str) -> Result<(), FetchError> {
+        match self.run("fetch", &["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", name]) {
             // A server that only has files knows nothing of depth.
             Err(FetchError::Git { why, .. }) if why.contains("shallow") => {
-                self.run("fetch", &["fetch", "--quiet", "--no-tags", "--", "origin", reference]).map(drop)
-            }
-            // Not every server gives a commit by its id, and none by a part of it.
-            Err(_) if hex => {
-                let all = ["fetch", "--quiet", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"];
-                self.run("fetch", &all)?;
-                let commit = format!("{reference}^{{commit}}");
-                let commit = self.run("rev-parse", &["rev-parse", "--verify", "--end-of-options", &commit])?;
-                crate::base::publish::atomic(
-                    &self.dir.join(".git/FETCH_HEAD"),
-                    format!("{commit}\n").as_bytes(),
-                    0o600,
-                )?;
-                Ok(())
+                self.run("fetch", &["fetch", "--quiet", "--no-tags", "--", "origin", name]).map(drop)
             }
             other => other.map(drop),
         }
     }
 
+    fn submodules(&self) -> Result<(), FetchError> {
+        const UPDATE: [&str; 5] = ["submodule", "--quiet", "update", "--init", "--recursive"];
+        match self.run("submodule update", &[&UPDATE[..], &["--depth=1"]].concat()) {
+            Err(FetchError::Git { why, .. }) if why.contains("shallow") => {
+                self.run("submodule update", &UPDATE).map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    fn fetch_all(&self) -> Result<(), FetchError> {
+        let all = ["fetch", "--quiet", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"];
+        self.run("fetch", &all).map(drop)
+    }
+
+    fn has(&self, commit: &Commit) -> bool {
+        self.run("cat-file", &["cat-file", "-e", &format!("{}^{{commit}}", commit.id)]).is_ok()
+    }
+
+    fn fail(&self, action: &'static str, why: String) -> FetchError {
+        FetchError::Git { action, url: shown(&self.url.remote), why }
+    }
+
     /// Runs git without any configuration but this. Ok: what it wrote, trimmed.
     fn run(&self, action: &'static str, args: &[&str]) -> Result<String, FetchError> {
-        let fail = |why: String| FetchError::Git { action, url: shown(&self.url.remote), why };
+        let fail = |why: String| self.fail(action, why);
         let transports = if self.local { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
         let output = Command::new("git")
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")
-            .envs(self.remote.env.iter().map(|(name, value)| (name, value)))
-            .env("HOME", self.remote.scratch)
+            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env("HOME", self.home)
             .env("GIT_DIR", OsStr::new(".git"))
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_PARAMETERS", &self.private)
+            // Not for submodules, which have their own.
+            .env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", "remote.origin.url")
+            .env("GIT_CONFIG_VALUE_0", &self.plain)
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ALLOW_PROTOCOL", transports)
-            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
             .env("GIT_LFS_SKIP_SMUDGE", "1")
             .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never"])
             .args(["-c", "safe.directory=*", "-c", "core.autocrlf=false", "-c", "submodule.fetchJobs=1"])
@@ -224,12 +295,22 @@ impl Git<'_> {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
         let text = String::from_utf8_lossy(&output.stderr).replace(&self.url.remote, &shown(&self.url.remote));
+        if !self.private.is_empty() && REDIRECTED.iter().any(|code| text.contains(code)) {
+            return Err(fail(
+                "the server redirects, and credentials are not sent to where it does; name that URL".into(),
+            ));
+        }
         // What was wrong comes first, advice after it.
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let first = lines.iter().position(|line| line.starts_with("fatal:") || line.starts_with("error:"));
         let said = &lines[first.unwrap_or_default()..];
         Err(fail(said[..said.len().min(2)].join("; ")))
     }
+}
+
+/// As git quotes what it hands on.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The directory `path` in `top`: every component a real directory (S-8).

@@ -1,17 +1,17 @@
 //! Files by URL (C-23, C-24).
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
+use super::auth::Address;
 use super::{FetchError, Remote, shown};
 use crate::base::digest::{Hashing, Sha256};
 use crate::base::fs;
 use crate::base::publish::{self, Draft};
 use crate::base::time::Timestamp;
-use crate::registry::{Page, Web};
+use crate::registry::{Held, Page, Web};
 
 /// What a file is called whose URL ends in no name.
 const UNNAMED: &str = "__unnamed__";
@@ -36,8 +36,14 @@ pub struct Fetched {
 struct Said {
     etag: Option<String>,
     modified: Option<String>,
+    /// `modified` was long past then: what has that date now is the same.
+    #[serde(default)]
+    settled: bool,
     digest: String,
     size: u64,
+    /// When it said so.
+    #[serde(default)]
+    at: String,
 }
 
 impl Remote<'_> {
@@ -46,10 +52,12 @@ impl Remote<'_> {
     /// Ok: the file is whole, has the checksum, and stays in the cache.
     pub fn http(&self, url: &str, checksum: Option<&str>) -> Result<Fetched, FetchError> {
         let bad = |why: String| FetchError::Url { url: shown(url), why };
-        let (plain, authorization) = split_user(url);
+        let want_http = || bad("want http://HOST/… or https://HOST/…".into());
+        let address = Address::parse(url).ok_or_else(want_http)?;
+        let plain = address.plain();
         let uri: ureq::http::Uri = plain.parse().map_err(|e: ureq::http::uri::InvalidUri| bad(e.to_string()))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-            return Err(bad("want http://HOST/… or https://HOST/…".into()));
+        if uri.host().is_none_or(str::is_empty) {
+            return Err(want_http());
         }
         let want = checksum.map(str::parse::<Sha256>).transpose().map_err(|e| bad(e.to_string()))?;
         fs::ensure_dir(self.cache)?;
@@ -74,23 +82,38 @@ impl Remote<'_> {
             let (want, got) = (format!("sha256:{}", want.hex()), format!("sha256:{}", got.hex()));
             FetchError::Checksum { url: shown(url), want, got }
         };
+        if let (None, Some(known), Some(said)) = (want, &known, &said)
+            && self.is_recent(&said.at)
+        {
+            return Ok(known.clone());
+        }
+        let authorization = match address.user() {
+            Some(header) => Some(header),
+            None => self.secrets.for_http(&address)?,
+        };
+        let at = Timestamp::now().to_string();
         let web = Web::new(self.proxies.clone(), self.timing.clone());
-        let etag = known.as_ref().and_then(|_| said.as_ref()?.etag.clone());
+        let held = match (&known, &said) {
+            (Some(_), Some(Said { etag: Some(etag), .. })) => Held::Tag(etag),
+            (Some(_), Some(Said { modified: Some(date), settled: true, .. })) => Held::Since(date),
+            _ => Held::Nothing,
+        };
         let mut attempt = 1;
         let (page, draft, digest, size) = loop {
-            let page = web.get(&plain, etag.as_deref(), authorization.clone())?;
+            let page = web.get(&plain, held, authorization.clone())?;
             if page.status == 304
                 && let Some(known) = known
             {
                 // What was wanted and is known was taken above.
-                return match want {
-                    Some(want) => Err(mismatch(want, known.digest)),
-                    None => Ok(known),
-                };
+                if let Some(want) = want {
+                    return Err(mismatch(want, known.digest));
+                }
+                self.remember(&said_path, &Said { at, ..said.expect("it is known") })?;
+                return Ok(known);
             }
-            let Page { etag, modified, length, body, .. } = page;
+            let Page { etag, modified, date, length, body, .. } = page;
             match self.download(url, length, body) {
-                Ok((draft, digest, size)) => break ((etag, modified), draft, digest, size),
+                Ok((draft, digest, size)) => break ((etag, modified, date), draft, digest, size),
                 Err(Broken::Transfer(why)) => {
                     attempt += 1;
                     if !web.pause_before(attempt) {
@@ -104,12 +127,15 @@ impl Remote<'_> {
             return Err(mismatch(want, digest));
         }
         draft.publish(&self.content(digest), 0o600)?;
-        let (etag, modified) = page;
+        let (etag, modified, date) = page;
+        let settled = is_settled(modified.as_deref(), date.as_deref());
         let fetched = self.fetched(&name, digest, size, modified.as_deref());
-        let said = Said { etag, modified, digest: digest.hex(), size };
-        let bytes = serde_json::to_vec(&said).expect("strings and numbers");
-        publish::atomic(&said_path, &bytes, 0o600)?;
+        self.remember(&said_path, &Said { etag, modified, settled, digest: digest.hex(), size, at })?;
         Ok(fetched)
+    }
+
+    fn remember(&self, path: &Path, said: &Said) -> Result<(), fs::FsError> {
+        publish::atomic(path, &serde_json::to_vec(said).expect("strings and numbers"), 0o600)
     }
 
     fn content(&self, digest: Sha256) -> PathBuf {
@@ -171,18 +197,11 @@ enum Broken {
     Here(FetchError),
 }
 
-/// `url` without user name and password, and the header that says them.
-fn split_user(url: &str) -> (String, Option<String>) {
-    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((user, host)) => {
-            let user = if user.contains(':') { decode(user) } else { [decode(user), b":".to_vec()].concat() };
-            let header = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user));
-            (format!("{scheme}://{host}{}", &rest[end..]), Some(header))
-        }
-        None => (url.to_owned(), None),
-    }
+/// A date alone tells two contents apart only if it is older than what could still change within its second, by the
+/// server's own clock.
+fn is_settled(modified: Option<&str>, date: Option<&str>) -> bool {
+    let (Some(modified), Some(date)) = (modified.and_then(parse_date), date.and_then(parse_date)) else { return false };
+    date.secs.saturating_sub(modified.secs) >= 60
 }
 
 fn parse_date(text: &str) -> Option<Timestamp> {
@@ -200,7 +219,7 @@ fn name_of(path: &str) -> String {
 }
 
 /// Without percent signs, where they stand for bytes.
-fn decode(text: &str) -> Vec<u8> {
+pub(super) fn decode(text: &str) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut bytes = text.as_bytes();
     while let Some((&b, rest)) = bytes.split_first() {
@@ -247,5 +266,8 @@ mod tests {
         let at = parse_date("Wed, 21 Oct 2015 07:28:00 GMT").unwrap();
         assert_eq!(at, Timestamp::from_secs(1_445_412_480));
         assert_eq!(parse_date("yesterday"), None);
+        let (early, late) = ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:29:00 GMT");
+        assert!(is_settled(Some(early), Some(late)) && !is_settled(Some(late), Some(late)));
+        assert!(!is_settled(Some(early), None) && !is_settled(None, Some(late)));
     }
 }

@@ -6,15 +6,20 @@
 //! said of it last time.
 //! **Not here.** What is done with the files: `copy`; images: `registry`.
 
+mod auth;
 mod git;
+mod giturl;
 mod http;
 
 use std::path::Path;
 
 use crate::base::fs::FsError;
+use crate::base::time::Timestamp;
 use crate::registry::{self, Proxies, Timing};
 
-pub use git::{Checkout, GitUrl};
+pub use auth::Secrets;
+pub use git::Commit;
+pub use giturl::GitUrl;
 pub use http::Fetched;
 
 /// How to fetch.
@@ -26,6 +31,11 @@ pub struct Remote<'a> {
     pub scratch: &'a Path,
     /// What `git` and `ssh` find in their environment besides what they need: an agent's socket, proxies.
     pub env: &'a [(String, String)],
+    /// What says who asks.
+    pub secrets: Secrets<'a>,
+    /// When the build began. What a server was asked since then, by whichever process, it is not asked again: one build
+    /// sees one state of it.
+    pub since: Option<Timestamp>,
     /// No file is larger.
     pub max_bytes: u64,
     /// Ways to servers.
@@ -37,7 +47,21 @@ pub struct Remote<'a> {
 impl<'a> Remote<'a> {
     /// Nothing in the environment, files up to 64 GiB.
     pub fn new(cache: &'a Path, scratch: &'a Path) -> Self {
-        Self { cache, scratch, env: &[], proxies: Proxies::default(), timing: Timing::default(), max_bytes: 64 << 30 }
+        Self {
+            cache,
+            scratch,
+            env: &[],
+            secrets: Secrets::default(),
+            since: None,
+            proxies: Proxies::default(),
+            timing: Timing::default(),
+            max_bytes: 64 << 30,
+        }
+    }
+
+    /// `at` is in this build.
+    fn is_recent(&self, at: &str) -> bool {
+        self.since.is_some_and(|since| at.parse::<Timestamp>().is_ok_and(|at| at >= since))
     }
 }
 
@@ -73,6 +97,12 @@ pub enum FetchError {
         /// What came.
         got: String,
     },
+    /// A secret that no header can hold; its content is not told.
+    #[error("the secret {id} is empty, or no text of one line")]
+    Secret {
+        /// Its id.
+        id: String,
+    },
     /// git said no.
     #[error("git {action} {url}: {why}")]
     Git {
@@ -86,6 +116,39 @@ pub enum FetchError {
     /// A file of our own.
     #[error(transparent)]
     Fs(#[from] FsError),
+}
+
+impl FetchError {
+    /// What would help, if we know.
+    pub fn hint(&self) -> Option<String> {
+        let says = |why: &str, words: &[&str]| words.iter().any(|word| why.contains(word));
+        match self {
+            FetchError::Server(registry::Error::Status { status: 401 | 403, .. }) => {
+                Some("if it asks who you are: --secret id=HTTP_AUTH_TOKEN_<host>,env=<variable>".into())
+            }
+            FetchError::Server(registry::Error::Status { status: 404 | 410, .. }) => {
+                Some("the server has no such file: look at the URL".into())
+            }
+            FetchError::Server(registry::Error::Status { status: 500.., .. }) => {
+                Some("the server is at fault: try again later".into())
+            }
+            FetchError::Git { why, .. }
+                if says(why, &["could not read Username", "Authentication failed", ": 403"]) =>
+            {
+                Some("if it asks who you are: --secret id=GIT_AUTH_TOKEN,env=<variable>".into())
+            }
+            FetchError::Git { why, .. } if says(why, &["is not installed"]) => {
+                Some("install git, or ADD an archive of the repository instead".into())
+            }
+            FetchError::Git { why, .. } if says(why, &["Host key verification"]) => {
+                Some("ssh goes by ~/.ssh/known_hosts: ssh-keyscan <host> lists a host's keys".into())
+            }
+            FetchError::Checksum { .. } => {
+                Some("what is there is not what the checksum was made of; if it is meant, change the checksum".into())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// `url` without user name and password.

@@ -107,8 +107,19 @@ impl Scene {
 
     fn git(&self, url: &str, checksum: Option<&str>, keep: bool) -> Result<Checkout, String> {
         let url = GitUrl::parse(url).map_err(|e| e.to_string())?;
-        self.with(|remote| remote.git(&url, checksum, keep, true).map_err(|e| e.to_string()))
+        self.with(|remote| {
+            let commit = remote.commit(&url, checksum, true)?;
+            Ok(Checkout { dir: remote.checkout(&url, &commit, keep, true)?, commit: commit.id })
+        })
+        .map_err(|e: FetchError| e.to_string())
     }
+}
+
+/// A commit's files.
+#[derive(Debug)]
+struct Checkout {
+    dir: std::path::PathBuf,
+    commit: String,
 }
 
 const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
@@ -225,6 +236,15 @@ fn a_commit_is_checked_out_exactly() {
         use std::os::unix::fs::MetadataExt;
         assert_eq!((meta.mode() & 0o7777, meta.mtime()), (0o644, 981_173_106));
     }
+    for (url, want) in [
+        (format!("{url}?branch=main&mtime=commit"), Ok(())),
+        (format!("{url}?branch=refs/heads/main&commit={commit}"), Ok(())),
+        (format!("{url}?ref=gone&commit={commit}&fetch-by-commit"), Ok(())),
+        (format!("{url}?commit=0123456"), Err("checksum mismatch")),
+    ] {
+        let got = scene.git(&url, None, false).map(|_| ());
+        assert!(got == want.map_err(str::to_owned) || got.unwrap_err().contains(want.unwrap_err()), "{url}");
+    }
     for sub in ["#main:sub", "#:sub/", "?subdir=sub", "?tag=v1&subdir=./sub"] {
         let checkout = scene.git(&format!("{url}{sub}"), None, false).unwrap();
         assert_eq!(fs::list(&checkout.dir).unwrap(), ["b", "deep"], "{sub}");
@@ -234,7 +254,7 @@ fn a_commit_is_checked_out_exactly() {
     let error = scene.git(&url, Some("0123456"), false).unwrap_err();
     assert_eq!(error, format!("{url}: checksum mismatch: want 0123456, got {commit}"));
     let error = scene.git(&format!("{url}#gone"), None, false).unwrap_err();
-    assert!(error.contains("couldn't find remote ref gone"), "{error}");
+    assert!(error.ends_with("the repository has no branch or tag gone"), "{error}");
     let gone = format!("file://{}/gone", scene.dir.path().display());
     let error = scene.git(&gone, None, false).unwrap_err();
     assert!(error.contains("does not appear to be a git repository"), "{error}");
@@ -275,6 +295,11 @@ fn a_repository_cannot_leave_its_checkout_or_run_anything() {
         "file:///r?ref=-x",
         "file:///r?nonsense=1",
         "file:///r?tag=a&branch=b",
+        "file:///r?checksum=1234567&commit=7654321",
+        "file:///r?mtime=checkout",
+        "file:///r?mtime=now",
+        "file:///r?fetch-by-commit",
+        "file:///r?fetch-by-commit&checksum=1234567",
         "file:///r?checksum=xyz",
         "",
     ] {

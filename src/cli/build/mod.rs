@@ -61,7 +61,8 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         return Ok(code);
     }
     outputs::forget_old(&request)?;
-    let fetched = session.fetch(&mut request.source, &request.remotes)?;
+    let secrets = prepare::secrets(&request.secrets)?;
+    let fetched = session.fetch(&mut request.source, &request.remotes, &secrets)?;
     let read = read(&request.source)?;
     let store = session.store()?;
     let _share = store.share()?;
@@ -86,7 +87,8 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     }
     warnings.extend(unused_arguments(&resolved.plan));
     let (images, resolved) = (&images, &resolved);
-    let build = Build { read: &read, request: &request, fetched: &fetched, store: &store, images, resolved, warnings };
+    let (request, fetched, secrets) = (&request, &fetched, &secrets);
+    let build = Build { read: &read, request, fetched, secrets, store: &store, images, resolved, warnings };
     let ended = build.run(session);
     // What runs inside asks for itself, and says what it found.
     if !matches!(ended, Ok(Ended::Inside(_))) {
@@ -96,7 +98,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         Ended::Here(outcome) => outcome,
         Ended::Inside(code) => return Ok(code),
     };
-    outputs::deliver(&store, &request, &outcome, session)?;
+    outputs::deliver(&store, request, &outcome, session)?;
     Ok(SUCCESS)
 }
 
@@ -105,6 +107,7 @@ struct Build<'a> {
     read: &'a Read,
     request: &'a BuildRequest,
     fetched: &'a Fetched,
+    secrets: &'a BTreeMap<String, Vec<u8>>,
     store: &'a Store,
     images: &'a Images<'a>,
     resolved: &'a Resolved,
@@ -124,7 +127,7 @@ impl Build<'_> {
         let contexts = prepare::contexts(self.read, self.request, self.fetched, self.store)?;
         let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
         let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("eventfd: {e}")))?;
-        let mut settings = prepare::settings(self.request, self.read, session.environment, standing)?;
+        let mut settings = prepare::settings(self.request, self.read, self.secrets.clone(), session, standing)?;
         if standing == Standing::Plain {
             let mut recorded = Recorder::default();
             let mut tried = self.build(&contexts, &settings, &cancel, &mut recorded);

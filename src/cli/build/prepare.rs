@@ -8,10 +8,11 @@ use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
 use crate::build::{Context, Settings};
+use crate::cli::Session;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::fetch::Fetched;
 use crate::cli::read::Read;
-use crate::cli::request::{BuildRequest, Environment, SecretFrom};
+use crate::cli::request::{BuildRequest, SecretFrom};
 use crate::context::{Dir, DirOptions, IgnoreFile};
 use crate::plan::ContextName;
 use crate::sandbox::userns::Standing;
@@ -65,9 +66,11 @@ fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store) -> Result<Context
 pub(super) fn settings(
     request: &BuildRequest,
     read: &Read,
-    environment: &Environment,
+    secrets: BTreeMap<String, Vec<u8>>,
+    session: &Session<'_>,
     standing: Standing,
 ) -> Result<Settings, Failure> {
+    let (environment, began) = (session.environment, session.began);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let file = match (&read.path, &request.source.origin) {
         (_, Some(remote)) => Path::new(&remote.text).to_owned(),
@@ -89,8 +92,9 @@ pub(super) fn settings(
         shm_size: around.shm_size,
         rlimits: around.rlimits.clone(),
         resources: around.resources.clone(),
-        secrets: secrets(request)?,
+        secrets,
         ssh: BTreeMap::new(),
+        began,
         slots: file.to_string_lossy().into_owned(),
         timeout: request.timeout,
     })
@@ -99,10 +103,10 @@ pub(super) fn settings(
 /// A secret may be this large, in bytes (M-12).
 const LONGEST_SECRET: usize = 500 << 10;
 
-/// Reads the secrets. They are held in memory only (S-110).
-fn secrets(request: &BuildRequest) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+/// Reads the secrets, once: some can be read only once. They are held in memory only (S-110).
+pub(super) fn secrets(given: &BTreeMap<String, SecretFrom>) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut secrets = BTreeMap::new();
-    for (id, from) in &request.secrets {
+    for (id, from) in given {
         let bytes = match from {
             SecretFrom::Value(bytes) => bytes.clone(),
             SecretFrom::File(path) => secret(path).map_err(|e| Failure::usage(format!("--secret {id}: {e}")))?,

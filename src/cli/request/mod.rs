@@ -9,8 +9,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
+use crate::base::time::Timestamp;
 
 use super::failure::{Failure, Kind};
+
+/// Tells the process inside a user namespace when the command began outside.
+pub(super) const BEGAN: &str = "KILN_BEGAN";
 
 mod around;
 mod build;
@@ -63,6 +67,11 @@ impl Environment {
     /// What this host asks for names: `/etc/resolv.conf`.
     pub(super) fn resolv_conf(&self) -> Result<Vec<u8>, Failure> {
         Ok(fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default())
+    }
+
+    /// When the command began that this process goes on with, if it does.
+    pub(super) fn began(&self) -> Option<Timestamp> {
+        self.non_empty(BEGAN)?.to_str()?.parse().ok()
     }
 
     /// Where the store is (design §5).

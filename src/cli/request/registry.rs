@@ -41,13 +41,22 @@ impl Environment {
         }
     }
 
-    /// What git and ssh may know of the environment: the agent, and the way out.
+    /// What git and ssh may know of the environment: the agent, the hosts that are known, and the way out.
     pub(in crate::cli) fn for_git(&self) -> Vec<(String, String)> {
         const NAMES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
         let lower = NAMES.iter().map(|name| name.to_ascii_lowercase());
         let names = NAMES.iter().map(|name| (*name).to_owned()).chain(lower);
         let names = names.chain(["SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"].map(str::to_owned));
-        names.filter_map(|name| Some((name.clone(), self.non_empty(&name)?.to_str()?.to_owned()))).collect()
+        let value = |name: &str| Some(self.non_empty(name)?.to_str()?.to_owned());
+        let mut all: Vec<_> = names.filter_map(|name| Some((name.clone(), value(&name)?))).collect();
+        // git has its own name for it.
+        all.extend(value("SSL_CERT_FILE").map(|file| ("GIT_SSL_CAINFO".to_owned(), file)));
+        // ssh would look in the home of whom it runs as: root of a namespace.
+        if let Some(home) = value("HOME").filter(|home| !home.contains(['\'', '"', '%', '$', '\\', '\n'])) {
+            let ssh = format!("ssh -oBatchMode=yes '-oUserKnownHostsFile=\"{home}/.ssh/known_hosts\"'");
+            all.push(("GIT_SSH_COMMAND".to_owned(), ssh));
+        }
+        all
     }
 
     /// Where credentials may be, the ones that win first: podman's places, then docker's.

@@ -10,7 +10,7 @@ use crate::support::web::Web;
 
 /// Runs a shell command in `dir`.
 #[track_caller]
-fn sh(dir: &Path, line: &str) {
+pub(super) fn sh(dir: &Path, line: &str) {
     let done = Command::new("sh").args(["-ec", line]).current_dir(dir).output().expect("run sh");
     assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
 }

@@ -6,6 +6,7 @@ mod bad;
 mod destination;
 mod keys;
 mod metadata;
+mod remote;
 mod sources;
 mod times;
 

@@ -11,6 +11,7 @@ pub struct Web {
     /// `http://127.0.0.1:PORT`
     pub url: String,
     asked: Arc<Mutex<Vec<String>>>,
+    heads: Arc<Mutex<Vec<String>>>,
     dir: PathBuf,
 }
 
@@ -18,8 +19,11 @@ pub struct Web {
 type Answers = BTreeMap<String, (String, Vec<u8>)>;
 
 impl Web {
-    /// Serves `answers`: path, more headers (an `ETag` is honoured), body. Also `/loop`, `/to-file`, `/short`,
-    /// `/status-NNN`.
+    /// Serves `answers`: path, more headers (an `ETag` and a `Last-Modified` are honoured), body. Also `/loop`,
+    /// `/to-file`, `/short`, `/stall`, `/status-NNN`.
+    ///
+    /// Everything is also below `/private/`, where it takes some `Authorization`, and `/away/` redirects to the same under
+    /// another name of this host.
     pub fn serve(answers: &[(&str, &str, &[u8])]) -> Web {
         let own =
             |(path, headers, body): &(&str, &str, &[u8])| ((*path).to_owned(), ((*headers).to_owned(), body.to_vec()));
@@ -34,23 +38,28 @@ impl Web {
     fn start(answers: Answers, dir: PathBuf) -> Web {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (log, files) = (Arc::clone(&asked), dir.clone());
+        let (asked, heads) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (log, all, files) = (Arc::clone(&asked), Arc::clone(&heads), dir.clone());
         std::thread::spawn(move || {
             let answers = &answers;
             std::thread::scope(|scope| {
                 for stream in listener.incoming().flatten() {
-                    let (log, files) = (&log, &files);
-                    scope.spawn(move || answer(stream, answers, files, log));
+                    let (log, all, files) = (&log, &all, &files);
+                    scope.spawn(move || answer(stream, answers, files, log, all));
                 }
             });
         });
-        Web { url, asked, dir }
+        Web { url, asked, heads, dir }
     }
 
     /// The directory that is served.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What was sent with every request so far.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("lock").clone()
     }
 
     /// `PATH If-None-Match` of every request so far.
@@ -59,7 +68,13 @@ impl Web {
     }
 }
 
-fn answer(mut stream: TcpStream, answers: &Answers, dir: &Path, log: &Mutex<Vec<String>>) -> Option<()> {
+fn answer(
+    mut stream: TcpStream,
+    answers: &Answers,
+    dir: &Path,
+    log: &Mutex<Vec<String>>,
+    heads: &Mutex<Vec<String>>,
+) -> Option<()> {
     let mut head = String::new();
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     while reader.read_line(&mut head).ok()? > 2 {}
@@ -67,14 +82,31 @@ fn answer(mut stream: TcpStream, answers: &Answers, dir: &Path, log: &Mutex<Vec<
     let etag = head.lines().find(|l| l.to_ascii_lowercase().starts_with("if-none-match")).unwrap_or_default();
     let etag = etag.split_once(": ").map_or("", |(_, value)| value).to_owned();
     log.lock().expect("lock").push(format!("{target} {etag}"));
+    heads.lock().expect("lock").push(head.clone());
+    let header = |name: &str| {
+        let value = head.lines().filter_map(|l| l.split_once(": ")).find(|(n, _)| n.eq_ignore_ascii_case(name));
+        value.map_or("", |(_, value)| value)
+    };
+    let since = header("if-modified-since");
     let mut say = |status: &str, headers: &str, body: &[u8], length: usize| {
         let headers = if headers.is_empty() { String::new() } else { format!("{headers}\r\n") };
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()
     };
-    let path = target.split('?').next()?;
+    if let Some(rest) = target.strip_prefix("/away/") {
+        let port = header("host").rsplit_once(':').map_or("", |(_, port)| port);
+        return say("302 Found", &format!("Location: http://localhost:{port}/{rest}"), b"", 0);
+    }
+    let mut path = target.split('?').next()?;
+    if let Some(rest) = path.strip_prefix("/private") {
+        if header("authorization").is_empty() {
+            return say("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"", b"", 0);
+        }
+        path = rest;
+    }
     if let Some((headers, body)) = answers.get(path) {
-        return match !etag.is_empty() && headers.contains(&etag) {
+        let held = [etag.as_str(), since].iter().any(|held| !held.is_empty() && headers.contains(held));
+        return match held {
             true => say("304 Not Modified", headers, b"", 0),
             false => say("200 OK", headers, body, body.len()),
         };
@@ -82,6 +114,11 @@ fn answer(mut stream: TcpStream, answers: &Answers, dir: &Path, log: &Mutex<Vec<
     match path {
         "/loop" => say("302 Found", "Location: /loop", b"", 0),
         "/to-file" => say("302 Found", "Location: file:///etc/passwd", b"", 0),
+        "/stall" => {
+            let _ = say("200 OK", "", b"a part", 1000);
+            std::thread::sleep(std::time::Duration::from_secs(600));
+            None
+        }
         "/short" => say("200 OK", "", b"not all of it", 1000),
         _ => match (path.strip_prefix("/status-"), std::fs::read(dir.join(path.trim_start_matches('/')))) {
             (Some(status), _) => say(&format!("{status} Said So"), "", b"", 0),

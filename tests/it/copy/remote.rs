@@ -1,0 +1,244 @@
+//! What is asked of servers, how often, and who may know the answer: C-23…C-25.
+
+use std::path::Path;
+
+use crate::support::web::Web;
+use crate::support::{TestEnv, canary};
+
+/// A repository with a branch, a tag and an annotated tag, served as `/r.git`; gives its commit.
+fn publish(env: &TestEnv, web: &Web) -> String {
+    let work = env.context("-- f --\none\n-- sub/g --\ng\n");
+    let git = "git -c user.name=n -c user.email=e";
+    super::add::sh(
+        &work,
+        &format!(
+            "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'; git init -q -b main; git add -A; {git} commit -qm one; git tag plain; {git} tag -am x noted; git branch both; git rev-parse HEAD >../id; git clone -q --bare . {0}/r.git; git -C {0}/r.git update-server-info",
+            web.dir().display()
+        ),
+    );
+    std::fs::read_to_string(work.parent().expect("a parent").join("id")).expect("read").trim().to_owned()
+}
+
+/// Lets the branch point elsewhere.
+fn move_on(web: &Web) {
+    let dir = web.dir().join("r.git");
+    let tree = "git -c user.name=n -c user.email=e commit-tree -p main -m two main:sub";
+    super::add::sh(&dir, &format!("git update-ref refs/heads/main $({tree}); git update-server-info"));
+}
+
+fn objects(web: &Web, from: usize) -> usize {
+    web.asked()[from..].iter().filter(|line| line.contains("/objects/")).count()
+}
+
+#[test]
+fn a_repository_is_fetched_once_for_each_commit() {
+    // C-25
+    requires!(git);
+    let env = TestEnv::new();
+    let web = Web::serve_dir(&env.context("-- keep --\n"));
+    let (context, commit) = (env.context("-- x --\n"), publish(&env, &web));
+    let url = format!("{}/r.git", web.url);
+    let build = |line: &str| {
+        let from = web.asked().len();
+        let (done, name) = super::build(&env, &context, line, &[]);
+        assert_eq!(done.code, 0, "{line}\n{done}");
+        (done, name, objects(&web, from), web.asked().len() - from)
+    };
+    for reference in ["", "#main", "#noted", "#refs/tags/plain", "?branch=both&subdir=sub", "?tag=noted&mtime=commit"] {
+        let line = format!("ADD {url}{reference} /");
+        let (_, first, fetched, _) = build(&line);
+        assert!(fetched > 0, "{line}");
+        let (done, second, fetched, _) = build(&line);
+        done.says("CACHED [1/1] ADD");
+        assert_eq!(fetched, 0, "{line}: only asked where the ref is");
+        assert_eq!(env.image(&first).diff_ids(), env.image(&second).diff_ids());
+    }
+    // A whole id needs no network at all.
+    let line = format!("ADD --keep-git-dir {url}#{commit} /");
+    build(&line);
+    let (done, name, _, asked) = build(&line);
+    assert_eq!(asked, 0, "{done}");
+    assert!(env.image(&name).tree().0.contains_key(".git/HEAD"), "and is not in doubt because of what git writes");
+    let (_, _, fetched, _) = build(&format!("ADD {url}?ref=gone&commit={commit}&fetch-by-commit=1 /"));
+    assert!(fetched > 0);
+    // A part of one is completed once.
+    let line = format!("ADD {url}#{} /", &commit[..9]);
+    build(&line);
+    let (_, _, _, asked) = build(&line);
+    assert_eq!(asked, 0);
+    // The ref moves: that is what the miss says, and the commit is the key, not its files.
+    move_on(&web);
+    let (done, name, fetched, _) = build(&format!("ADD {url}#main /"));
+    assert!(fetched > 0 && env.image(&name).tree().0.contains_key("g"), "{done}");
+    let (done, _) = super::build(&env, &context, &format!("ADD --checksum={commit} {url}#main /"), &[]);
+    assert_eq!(done.code, 1);
+    done.says("checksum mismatch").says(&commit).says("change the checksum");
+    // Asked twice in one Dockerfile, a server is asked once.
+    let (_, _, _, once) = build(&format!("ADD {url}#both /a"));
+    let from = web.asked().len();
+    let (_, _, _, twice) = build(&format!("ADD {url}#plain /a\nADD {url}#plain /b"));
+    let listed = web.asked()[from..].iter().filter(|line| line.contains("service=git-upload-pack")).count();
+    assert!(listed <= 5 && twice < 2 * once, "{:?}", &web.asked()[from..]);
+    env.assert_swept();
+}
+
+#[test]
+fn what_a_plain_user_builds_is_fetched_once() {
+    // C-23, C-25: one process looks, another one inside a user namespace builds.
+    requires!(git, kiln_test, root);
+    let env = TestEnv::of_plain_user();
+    let web = Web::serve_dir(&env.context("-- keep --\n-- plain.txt --\np\n"));
+    publish(&env, &web);
+    let context = env.context("-- x --\n");
+    let line = format!("ADD {0}/r.git#main /r/\nADD {0}/plain.txt /", web.url);
+    let (done, _) = super::build(&env, &context, &line, &[]);
+    assert_eq!(done.code, 0, "{done}");
+    let asked = web.asked();
+    let mut unique: Vec<_> = asked.iter().filter(|line| line.contains("/objects/") || line.contains(".txt")).collect();
+    unique.sort();
+    let all = unique.len();
+    unique.dedup();
+    assert_eq!((unique.len(), all), (all, all), "{asked:?}");
+}
+
+#[test]
+fn files_are_not_transferred_again_while_they_are_the_same() {
+    // C-23: by ETag, else by date, if the date can tell; C-24: by checksum without asking.
+    let env = TestEnv::new();
+    let old = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nDate: Wed, 21 Oct 2020 07:28:00 GMT";
+    let fresh = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nDate: Wed, 21 Oct 2015 07:28:01 GMT";
+    let web = Web::serve(&[("/tag", "ETag: \"t\"", b"t"), ("/old", old, b"o"), ("/fresh", fresh, b"f")]);
+    let context = env.context("-- x --\n");
+    let line = format!("ADD {0}/tag {0}/old {0}/fresh /", web.url);
+    for _ in 0..2 {
+        let (done, _) = super::build(&env, &context, &line, &[]);
+        assert_eq!(done.code, 0, "{done}");
+    }
+    let heads = web.heads();
+    let asked = |path: &str| heads.iter().filter(|head| head.contains(path)).collect::<Vec<_>>();
+    assert_eq!((asked("GET /tag").len(), asked("GET /old").len(), asked("GET /fresh").len()), (2, 2, 2));
+    assert!(asked("GET /tag")[1].to_ascii_lowercase().contains("if-none-match: \"t\""));
+    assert!(asked("GET /old")[1].to_ascii_lowercase().contains("if-modified-since: wed, 21 oct 2015"));
+    assert!(!asked("GET /fresh")[1].to_ascii_lowercase().contains("if-"), "{}", asked("GET /fresh")[1]);
+    // What has lain in the cache and is damaged is not used.
+    let path = env.store().join("cache");
+    let sum = "sha256:e3b98a4da31a127d4bde6e43033f66ba274cab0eb7eb1c70ec41402bf6273dd8";
+    let file = find(&path, &sum.replace(':', "-")).or_else(|| find(&env.store(), &sum.replace(':', "-")));
+    std::fs::write(file.expect("it is kept"), "X").expect("write");
+    let (done, _) = super::build(&env, &context, &format!("ADD --checksum={sum} {}/tag /other", web.url), &[]);
+    assert_eq!(done.code, 1, "{done}");
+    done.says("digest mismatch");
+}
+
+fn find(dir: &Path, name: &str) -> Option<std::path::PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().find_map(|entry| match entry.path() {
+        path if path.file_name().is_some_and(|n| n == name) => Some(path),
+        path if path.is_dir() => find(&path, name),
+        _ => None,
+    })
+}
+
+#[test]
+fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
+    // C-23, C-25, S-110, S-114
+    requires!(git);
+    let env = TestEnv::new();
+    let web = Web::serve_dir(&env.context("-- file.txt --\nf\n"));
+    publish(&env, &web);
+    let secret = canary::text();
+    let context = env.context("-- x --\n");
+    fs_write(&env, &secret);
+    let host = web.url.strip_prefix("http://").expect("a URL").to_owned();
+    let from = format!("src={}", env.dir().join("token").display());
+    let build = |line: &str, id: &str| {
+        let (done, name) = super::build(&env, &context, line, &["--secret", &format!("id={id},{from}")]);
+        done.never_says(&secret);
+        (done, name)
+    };
+    let bearer = format!("Bearer {secret}");
+    let private = format!("ADD {}/private/file.txt /", web.url);
+    for (id, code) in [
+        ("HTTP_AUTH_TOKEN_127.0.0.1".to_owned(), 0),
+        (format!("HTTP_AUTH_TOKEN_{host}"), 0),
+        (format!("HTTP_AUTH_HEADER_{host}"), 0),
+        ("HTTP_AUTH_TOKEN_example.com".to_owned(), 1),
+        ("GIT_AUTH_TOKEN".to_owned(), 1),
+    ] {
+        let (done, _) = build(&format!("ARG X={id}\n{private}"), &id);
+        assert_eq!(done.code, code, "{id}\n{done}");
+        if code == 1 {
+            done.says("401").says("--secret id=HTTP_AUTH_TOKEN_");
+        }
+    }
+    assert!(web.heads().iter().any(|head| head.contains(&bearer)));
+    // Elsewhere it is nobody's business.
+    let from_here = web.heads().len();
+    let (done, _) = build(&format!("ADD {}/away/private/file.txt /", web.url), "HTTP_AUTH_TOKEN_127.0.0.1");
+    assert_eq!(done.code, 1, "{done}");
+    let heads = web.heads().split_off(from_here);
+    assert!(heads[0].contains(&bearer) && heads[1].contains("localhost") && !heads[1].contains(&secret), "{heads:?}");
+    // Repositories: as context too, and nothing is sent where git is redirected.
+    let repo = format!("{}/private/r.git", web.url);
+    let (done, _) = super::build(&env, &context, &format!("ADD {repo} /"), &[]);
+    assert_eq!(done.code, 1);
+    done.says("--secret id=GIT_AUTH_TOKEN");
+    for id in ["GIT_AUTH_TOKEN", "GIT_AUTH_HEADER.127.0.0.1", &format!("GIT_AUTH_TOKEN.{host}")] {
+        let (done, _) = build(&format!("ARG X={id}\nADD {repo} /"), id);
+        assert_eq!(done.code, 0, "{id}\n{done}");
+    }
+    let with_secret = ["--secret", &format!("id=GIT_AUTH_TOKEN,{from}")];
+    let named = format!("other={repo}");
+    let (done, _) = super::build(
+        &env,
+        &context,
+        "COPY --from=other f /",
+        &[&with_secret[..], &["--build-context", &named]].concat(),
+    );
+    assert_eq!(done.code, 0, "{done}");
+    let from_here = web.heads().len();
+    let (done, _) = build(&format!("ADD {}/away/r.git /", web.url), "GIT_AUTH_TOKEN");
+    assert_eq!(done.code, 1);
+    done.says("the server redirects, and credentials are not sent");
+    assert!(web.heads()[from_here..].iter().all(|head| !head.contains("localhost")));
+    // Two lines are no header.
+    std::fs::write(env.dir().join("token"), "a\nb").expect("write");
+    let (done, _) = build(&format!("ARG X=2\n{private}"), "HTTP_AUTH_TOKEN_127.0.0.1");
+    assert_eq!(done.code, 1);
+    done.says("the secret HTTP_AUTH_TOKEN_127.0.0.1 is empty, or no text of one line");
+    let leaks = canary::leaks(&env.store(), &secret);
+    assert!(leaks.is_empty(), "{leaks:?}");
+}
+
+fn fs_write(env: &TestEnv, secret: &str) {
+    std::fs::write(env.dir().join("token"), format!("{secret}\n")).expect("write");
+}
+
+#[test]
+fn submodules_come_along() {
+    // C-25
+    requires!(git);
+    let env = TestEnv::new();
+    let web = Web::serve_dir(&env.context("-- keep --\n"));
+    publish(&env, &web);
+    let work = env.context("-- top --\nt\n");
+    super::add::sh(
+        &work,
+        &format!(
+            "git init -q -b main; git add -A; git submodule --quiet add {1}/r.git part; git config -f .gitmodules submodule.part.url ../r.git; git add -A; git -c user.name=n -c user.email=e commit -qm x; git clone -q --bare . {0}/s.git; git -C {0}/s.git update-server-info",
+            web.dir().display(),
+            web.url
+        ),
+    );
+    let context = env.context("-- x --\n");
+    let secret = env.dir().join("token");
+    fs_write(&env, "tok");
+    let secret = format!("id=GIT_AUTH_TOKEN,src={}", secret.display());
+    for (query, has) in [("", true), ("?submodules=0", false)] {
+        let line = format!("ADD {}/private/s.git{query} /", web.url);
+        let (done, name) = super::build(&env, &context, &line, &["--secret", &secret]);
+        assert_eq!(done.code, 0, "{done}");
+        let tree = env.image(&name).tree();
+        assert!(tree.0.contains_key("top") && tree.0.contains_key("part/f") == has, "{query}: {tree:?}");
+        assert!(!tree.0.contains_key("part/.git"), "a file that names a directory of ours");
+    }
+}
