@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::duration;
 use super::heredoc::Heredoc;
 use super::mount::{Device, Mount};
 use super::source::{Source, Span, Spanned};
@@ -325,6 +326,20 @@ pub struct HealthTest {
     pub start_interval: Option<Spanned<Duration>>,
     /// `--retries`.
     pub retries: Option<Spanned<u32>>,
+}
+
+impl HealthTest {
+    /// The options that are there, in the order of the fields, with their values as they are written.
+    pub(super) fn options(&self) -> Vec<(&'static str, String)> {
+        let times = [
+            ("interval", self.interval),
+            ("timeout", self.timeout),
+            ("start-period", self.start_period),
+            ("start-interval", self.start_interval),
+        ];
+        let times = times.into_iter().filter_map(|(name, time)| Some((name, duration::format(time?.node))));
+        times.chain(self.retries.map(|retries| ("retries", retries.node.to_string()))).collect()
+    }
 }
 
 /// `ONBUILD`.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::ast::{Arg, Command, Copy, CopySource, Dockerfile, Healthcheck, Instruction, Run, Statement};
-use super::duration;
 use super::heredoc::Heredoc;
 use super::source::{Source, Span, Spanned};
 use super::word::Word;
@@ -241,19 +240,8 @@ fn healthcheck(out: &mut String, node: &Healthcheck) {
         }
         Healthcheck::Test(test) => test,
     };
-    let times = [
-        ("interval", test.interval),
-        ("timeout", test.timeout),
-        ("start-period", test.start_period),
-        ("start-interval", test.start_interval),
-    ];
-    for (name, time) in times {
-        if let Some(time) = time {
-            let _ = write!(out, " --{name}={}", duration::format(time.node));
-        }
-    }
-    if let Some(retries) = test.retries {
-        let _ = write!(out, " --retries={}", retries.node);
+    for (name, value) in test.options() {
+        let _ = write!(out, " --{name}={value}");
     }
     command(out, &test.command);
 }

@@ -3,7 +3,6 @@
 //! **Holds.** Parsing the text gives the same AST, but for places and for blank lines inside instructions.
 
 use super::ast::{Command, Copy, CopySource, Dockerfile, Escape, Healthcheck, Instruction, Run, Statement};
-use super::duration;
 use super::heredoc::Heredoc;
 use super::line::{MAX_LINE, continued};
 use super::source::Spanned;
@@ -266,19 +265,8 @@ fn healthcheck(line: &mut Line, node: &Healthcheck) {
         Healthcheck::None => return line.arguments(["NONE"]),
         Healthcheck::Test(test) => test,
     };
-    let times = [
-        ("interval", test.interval),
-        ("timeout", test.timeout),
-        ("start-period", test.start_period),
-        ("start-interval", test.start_interval),
-    ];
-    for (name, time) in times {
-        if let Some(time) = time {
-            line.flag_text(name, &duration::format(time.node), false);
-        }
-    }
-    if let Some(retries) = test.retries {
-        line.flag_text("retries", &retries.node.to_string(), false);
+    for (name, value) in test.options() {
+        line.flag_text(name, &value, false);
     }
     line.arguments([format!("CMD {}", command(&test.command))]);
 }

@@ -3,12 +3,13 @@
 //! arguments, `ids` the behaviour ids. `BLESS=1` writes `want`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::TestEnv;
 use crate::support::env::testdata;
+use crate::support::golden::cases;
+use crate::support::{Golden, TestEnv};
 
 /// Builds a case. The config, checked against manifest and layers, and read by skopeo.
 fn build(case: &Path) -> Value {
@@ -31,19 +32,9 @@ fn build(case: &Path) -> Value {
 #[test]
 fn configs_and_histories_are_what_buildkit_writes() {
     requires!(userns, overlay, skopeo);
-    let bless = std::env::var_os("BLESS").is_some();
-    let mut failed = Vec::new();
-    let mut cases: Vec<PathBuf> =
-        fs::read_dir(testdata("config")).expect("list").map(|e| e.expect("entry").path()).collect();
-    cases.sort();
-    for case in cases {
-        let got = format!("{:#}\n", build(&case));
-        let want = fs::read_to_string(case.join("want")).unwrap_or_default();
-        if bless {
-            fs::write(case.join("want"), &got).expect("write");
-        } else if got != want {
-            failed.push(format!("{}\n--- want\n{want}--- got\n{got}", case.display()));
-        }
+    let mut golden = Golden::new();
+    for case in cases(&testdata("config")) {
+        golden.compare(&case.join("want"), &format!("{:#}\n", build(&case)));
     }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    golden.judge();
 }

@@ -11,17 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::TestEnv;
 use crate::support::env::testdata;
+use crate::support::golden::cases;
+use crate::support::{Golden, TestEnv};
 
 /// Where cases are that have a file `ids`.
 const KINDS: [&str; 5] = ["config", "dockerfile", "dockerfile-bad", "lookup", "plan"];
-
-fn sorted(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();
-    paths.sort();
-    paths
-}
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -32,7 +27,7 @@ fn every_id_of_the_language_has_a_case() {
     let list = read(&testdata("ids.txt"));
     let wanted: BTreeSet<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
     let mut covered: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    for case in KINDS.iter().flat_map(|kind| sorted(&testdata(kind))) {
+    for case in KINDS.iter().flat_map(|kind| cases(&testdata(kind))) {
         for id in read(&case.join("ids")).split_whitespace() {
             covered.entry(id.to_owned()).or_default().push(case.clone());
         }
@@ -99,8 +94,8 @@ fn every_id_of_commands_and_their_sandbox_is_named_by_a_test() {
 
 #[test]
 fn there_are_many_cases() {
-    let count = |kind: &str| sorted(&testdata(kind)).len();
-    let refused = sorted(&testdata("plan")).iter().filter(|case| is_refused(&read(&case.join("plan")))).count();
+    let count = |kind: &str| cases(&testdata(kind)).len();
+    let refused = cases(&testdata("plan")).iter().filter(|case| is_refused(&read(&case.join("plan")))).count();
     let accepted = count("dockerfile") + count("plan") - refused;
     let refused = count("dockerfile-bad") + refused;
     assert!(accepted >= 150 && refused >= 100, "{accepted} accepted, {refused} refused");
@@ -113,9 +108,8 @@ fn is_refused(plan: &str) -> bool {
 
 #[test]
 fn the_right_dockerfile_is_read_p_21() {
-    let bless = std::env::var_os("BLESS").is_some();
-    let mut failed = Vec::new();
-    for case in sorted(&testdata("lookup")) {
+    let mut golden = Golden::new();
+    for case in cases(&testdata("lookup")) {
         let env = TestEnv::new();
         let more = fs::read_to_string(case.join("args")).unwrap_or_default();
         let args: Vec<&str> = ["check", "--targets", "--format=json"].into_iter().chain(more.lines()).collect();
@@ -124,13 +118,7 @@ fn the_right_dockerfile_is_read_p_21() {
         let answer: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
         let names = answer["targets"].as_array().into_iter().flatten().filter_map(|target| target["name"].as_str());
         let names: String = names.map(|name| format!("{name}\n")).collect();
-        let got = format!("{names}{}exit {}\n", done.stderr, done.code);
-        let want = fs::read_to_string(case.join("want")).unwrap_or_default();
-        if bless {
-            fs::write(case.join("want"), &got).expect("write");
-        } else if got != want {
-            failed.push(format!("{}\n--- want\n{want}--- got\n{got}", case.display()));
-        }
+        golden.compare(&case.join("want"), &format!("{names}{}exit {}\n", done.stderr, done.code));
     }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    golden.judge();
 }

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::TestEnv;
 use crate::support::env::testdata;
+use crate::support::golden::cases;
 use crate::support::image::sha256;
+use crate::support::{Golden, TestEnv};
 
 /// Every rule of BuildKit's that kiln has (behaviour §2.6).
 const RULES: [&str; 22] = [
@@ -92,26 +93,15 @@ fn check(case: &Path) -> String {
 #[test]
 fn each_rule_fires_where_it_should_and_nowhere_else() {
     // S-116 among them: SecretsUsedInArgOrEnv
-    let bless = std::env::var_os("BLESS").is_some();
-    let mut failed = Vec::new();
-    let sorted = |dir: &Path| {
-        let mut paths: Vec<_> = fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();
-        paths.sort();
-        paths
-    };
+    let mut golden = Golden::new();
     let mut rules = Vec::new();
-    for rule in sorted(&testdata("lint")) {
+    for rule in cases(&testdata("lint")) {
         let name = rule.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
         let mut fires = 0;
         let mut silent = 0;
-        for case in sorted(&rule) {
+        for case in cases(&rule) {
             let got = check(&case);
-            let want = fs::read_to_string(case.join("want")).unwrap_or_default();
-            if bless {
-                fs::write(case.join("want"), &got).expect("write");
-            } else if got != want {
-                failed.push(format!("{}\n--- want\n{want}--- got\n{got}", case.display()));
-            }
+            golden.compare(&case.join("want"), &got);
             match got.contains(&format!(" {name}: ")) {
                 true => fires += 1,
                 false => silent += 1,
@@ -122,7 +112,7 @@ fn each_rule_fires_where_it_should_and_nowhere_else() {
             rules.push(name);
         }
     }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    golden.judge();
     assert_eq!(rules, RULES);
 }
 

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 use kiln::dockerfile::Source;
 
+use crate::support::Golden;
 use crate::support::env::testdata;
+use crate::support::golden;
 
 /// One folder.
 struct Case {
@@ -43,34 +45,21 @@ impl Case {
 
 /// All cases below `testdata/<kind>`, in order.
 fn cases(kind: &str) -> Vec<Case> {
-    let root = testdata(kind);
-    let mut dirs: Vec<PathBuf> = fs::read_dir(&root).expect("cases").map(|e| e.expect("entry").path()).collect();
-    dirs.sort();
-    dirs.into_iter().map(|dir| Case { dir }).collect()
+    golden::cases(&testdata(kind)).into_iter().map(|dir| Case { dir }).collect()
 }
 
 /// Compares what each case gives with what its file `golden` says, or writes the file.
 fn judge(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String, String>) {
-    let bless = std::env::var_os("BLESS").is_some();
-    let mut wrong = Vec::new();
+    let mut texts = Golden::new();
     for case in cases(kind) {
-        let got = match give(&case) {
-            Ok(got) => got,
-            Err(why) => {
-                wrong.push(format!("{}\n{why}", case.dir.display()));
-                continue;
-            }
-        };
-        let want = case.read(golden).unwrap_or_default();
-        if got != want && bless {
-            fs::write(case.dir.join(golden), got).expect("write");
-        } else if got != want {
-            wrong.push(format!("{}\n--- want\n{want}\n--- got\n{got}", case.dir.display()));
+        match give(&case) {
+            Ok(got) => texts.compare(&case.dir.join(golden), &got),
+            Err(why) => texts.wrong(&case.dir, &why),
         }
         let ids = case.read("ids").unwrap_or_default();
         assert!(!ids.trim().is_empty(), "{} says which ids it covers", case.name());
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    texts.judge();
 }
 
 #[test]

@@ -2,26 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::oracle;
-
-/// A member by type and names; a sum that is right.
-fn member(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_ustar();
-    let block = header.as_mut_bytes();
-    block[..name.len()].copy_from_slice(name.as_bytes());
-    block[157..157 + link.len()].copy_from_slice(link.as_bytes());
-    block[156] = kind;
-    header.set_mode(0o755);
-    header.set_uid(u64::from(rustix::process::geteuid().as_raw()));
-    header.set_gid(u64::from(rustix::process::getegid().as_raw()));
-    header.set_mtime(9);
-    header.set_size(content.len() as u64);
-    header.set_cksum();
-    let mut out = header.as_bytes().to_vec();
-    out.extend_from_slice(content);
-    out.resize(out.len().next_multiple_of(512), 0);
-    out
-}
+use super::{member, oracle};
 
 /// Few names, so that members meet: through links, over one another, deleted and made again.
 fn name() -> impl Strategy<Value = String> {
@@ -33,10 +14,11 @@ fn name() -> impl Strategy<Value = String> {
 
 fn members() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop::sample::select(b"000555512266".to_vec());
+    let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let one = (kind, name(), name(), prop::collection::vec(any::<u8>(), 0..40));
-    let one = one.prop_map(|(kind, name, link, content)| {
+    let one = one.prop_map(move |(kind, name, link, content)| {
         let content = if kind == b'0' { &content[..] } else { &[] };
-        member(kind, &name, &link, content)
+        member(owner, kind, &name, &link, content)
     });
     prop::collection::vec(one, 1..9).prop_map(|all| all.concat())
 }

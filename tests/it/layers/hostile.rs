@@ -8,21 +8,7 @@ use crate::support::TestEnv;
 
 /// A raw member: whatever name, whatever target.
 fn member(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_ustar();
-    let block = header.as_mut_bytes();
-    block[..name.len()].copy_from_slice(name.as_bytes());
-    block[157..157 + link.len()].copy_from_slice(link.as_bytes());
-    block[156] = kind;
-    header.set_mode(0o755);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(7);
-    header.set_size(content.len() as u64);
-    header.set_cksum();
-    let mut out = header.as_bytes().to_vec();
-    out.extend_from_slice(content);
-    out.resize(out.len().next_multiple_of(512), 0);
-    out
+    super::member((0, 0), kind, name, link, content)
 }
 
 /// A directory that attacks aim at, and its contents: all of it must stay.

@@ -6,3 +6,22 @@ mod hostile;
 mod oracle;
 mod round_trip;
 mod same_bytes;
+
+/// One raw member of an archive: any type, name and target, with a sum that is right.
+fn member(owner: (u32, u32), kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    let block = header.as_mut_bytes();
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[157..157 + link.len()].copy_from_slice(link.as_bytes());
+    block[156] = kind;
+    header.set_mode(0o755);
+    header.set_uid(owner.0.into());
+    header.set_gid(owner.1.into());
+    header.set_mtime(7);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    let mut out = header.as_bytes().to_vec();
+    out.extend_from_slice(content);
+    out.resize(out.len().next_multiple_of(512), 0);
+    out
+}

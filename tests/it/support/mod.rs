@@ -34,6 +34,7 @@
 //!   with umoci (root only) for a reader that shares no code with us.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
 //! - `requires!` (`requires`): abilities of the host.
+//! - [`Golden`] (`golden`): texts that `BLESS=1` writes and everybody else is held to.
 //! - [`canary`]: a secret text that can be searched for in everything that was written.
 //!
 //! A new file beside `main.rs` must be declared there; `tests/floors.rs` checks it.
@@ -42,6 +43,7 @@
 pub mod requires;
 pub mod canary;
 pub mod env;
+pub mod golden;
 pub mod image;
 pub mod progress;
 pub mod registry;
@@ -49,6 +51,7 @@ pub mod tree;
 pub mod web;
 
 pub use env::TestEnv;
+pub use golden::Golden;
 pub use image::Image;
 pub use progress::Progress;
 pub use registry::Registry;

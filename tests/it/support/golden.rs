@@ -1,0 +1,44 @@
+//! Texts that are expected to stay: `BLESS=1` writes them, everybody else is held to them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folders below `dir` (or files), one per case, in order.
+pub fn cases(dir: &Path) -> Vec<PathBuf> {
+    let mut cases: Vec<PathBuf> = fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();
+    cases.sort();
+    cases
+}
+
+/// Compares texts with files; all differences are told at once.
+#[must_use = "nothing fails before `.judge()`"]
+pub struct Golden {
+    bless: bool,
+    wrong: Vec<String>,
+}
+
+impl Golden {
+    pub fn new() -> Golden {
+        Golden { bless: std::env::var_os("BLESS").is_some(), wrong: Vec::new() }
+    }
+
+    /// Holds `got` to what the file says, or writes the file.
+    pub fn compare(&mut self, file: &Path, got: &str) {
+        let want = fs::read_to_string(file).unwrap_or_default();
+        if got != want && self.bless {
+            fs::write(file, got).expect("write");
+        } else if got != want {
+            self.wrong(file, &format!("--- want\n{want}\n--- got\n{got}"));
+        }
+    }
+
+    /// Something else is wrong with a case.
+    pub fn wrong(&mut self, case: &Path, why: &str) {
+        self.wrong.push(format!("{}\n{why}", case.display()));
+    }
+
+    /// Fails if anything was wrong.
+    pub fn judge(self) {
+        assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n\n"));
+    }
+}
