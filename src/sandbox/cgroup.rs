@@ -15,9 +15,15 @@ use super::spec::Resources;
 use super::system::Fallbacks;
 use crate::base::fs;
 
-/// What would help whoever may not make control groups.
+/// What would help whoever may not make control groups of version 2.
 const DELEGATE: &str = "run kiln as root, or where systemd delegates control groups: systemd-run --user --scope -p \
                         Delegate=yes kiln …";
+/// The same for version 1.
+const GIVE: &str =
+    "run kiln as root, or in a control group that belongs to you (version 1 has no delegation by systemd)";
+
+const MEMORY: &str = "the memory limit";
+const SWAP: &str = "the swap limit";
 
 /// One value of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +44,7 @@ fn settings(resources: &Resources) -> Vec<Setting> {
     if let Some(memory) = resources.memory {
         add(
             "memory",
-            "the memory limit",
+            MEMORY,
             vec![("memory.limit_in_bytes", memory.to_string())],
             vec![("memory.max", memory.to_string()), ("memory.oom.group", "1".to_owned())],
         );
@@ -48,12 +54,7 @@ fn settings(resources: &Resources) -> Vec<Setting> {
             Ok(both) => both.saturating_sub(memory).to_string(),
             Err(_) => "max".to_owned(),
         };
-        add(
-            "memory",
-            "the swap limit",
-            vec![("memory.memsw.limit_in_bytes", both.to_string())],
-            vec![("memory.swap.max", swap)],
-        );
+        add("memory", SWAP, vec![("memory.memsw.limit_in_bytes", both.to_string())], vec![("memory.swap.max", swap)]);
     }
     if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
         let period = resources.cpu_period.unwrap_or(100_000).to_string();
@@ -114,7 +115,12 @@ fn hierarchy(controller: &str, cgroup: &str, mountinfo: &str) -> Option<Hierarch
             _ => false,
         };
         let below = Path::new(own).strip_prefix(root).ok()?;
-        fits.then(|| Hierarchy { mount: point.into(), own: Path::new(point).join(below), unified })
+        // Joined one by one: an empty rest adds no slash.
+        fits.then(|| Hierarchy {
+            mount: point.into(),
+            own: Path::new(point).components().chain(below.components()).collect(),
+            unified,
+        })
     })
 }
 
@@ -133,11 +139,12 @@ impl Groups {
             fs::read(Path::new(path)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
         };
         let (cgroup, mountinfo) = (text("/proc/self/cgroup"), text("/proc/self/mountinfo"));
+        let mut unlimited = Vec::new();
         for setting in settings(resources) {
             let Setting { controller, what, v1, v2 } = setting;
             let made = match hierarchy(controller, &cgroup, &mountinfo) {
                 Some(found) => groups.group(&found, controller).map(|dir| (dir, found.unified)),
-                None => Err("no control groups are mounted (/sys/fs/cgroup)".to_owned()),
+                None => Err(format!("no control groups with the controller {controller} are mounted (/sys/fs/cgroup)")),
             };
             let set = made.and_then(|(dir, unified)| {
                 let values = if unified { v2 } else { v1 };
@@ -145,8 +152,14 @@ impl Groups {
                     write(&dir.join(file), value).map_err(|e| format!("{}: {e}", dir.join(file).display()))
                 })
             });
-            if let Err(why) = set {
-                fallbacks.push((what.to_owned(), why));
+            match set {
+                // Whoever asked for memory alone has heard about it.
+                Err(_) if what == SWAP && resources.memory_swap.is_none() && unlimited == [MEMORY] => {}
+                Err(why) => {
+                    fallbacks.push((what.to_owned(), why));
+                    unlimited.push(what);
+                }
+                Ok(()) => {}
             }
         }
         for (dir, _) in &groups.made {
@@ -184,7 +197,10 @@ impl Groups {
             let dir = parent.join(&name);
             let made = match rustix::fs::mkdir(&dir, Mode::from_raw_mode(0o755)) {
                 Ok(()) => Ok(()),
-                Err(e) => Err(format!("{}: {}; {DELEGATE}", parent.display(), io::Error::from(e))),
+                Err(e) => {
+                    let help = if found.unified { DELEGATE } else { GIVE };
+                    Err(format!("{}: {}; {help}", parent.display(), io::Error::from(e)))
+                }
             };
             let usable = made.and_then(|()| match found.unified {
                 true => enable(parent, controller),

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions};
 use rustix::thread::UnshareFlags;
 
 use super::message::{Message, Order, Orders, Stage};
-use super::problem::{Doing, Step};
+use super::problem::{Doing, Problem, Step};
 use super::spec::{Exit, Spec};
 use super::sys::{self, Fork};
 use super::wire::{Inbox, Wire};
@@ -67,7 +67,7 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
         wire.send(&Message::Fallback(what, why)).doing(|| "speak to kiln".to_owned())?;
     }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned())?;
-    let pid = match sys::fork().doing(|| "fork".to_owned())? {
+    let pid = match sys::fork().doing(|| "fork".to_owned()).map_err(|e| crowded(e, orders.spec.resources.pids))? {
         Fork::Child => init::run(&orders.spec, orders.terminal, wire),
         Fork::Parent(pid) => pid,
     };
@@ -127,6 +127,16 @@ fn wait(wire: &Wire, pid: Pid) -> io::Result<Exit> {
         (None, Some(libc::SIGKILL)) => Exit::Signal(killed_by.unwrap_or(libc::SIGKILL)),
         (None, signal) => Exit::Signal(signal.unwrap_or(0)),
     })
+}
+
+/// The limit of processes is there already, and counts this one too.
+fn crowded(problem: Problem, limit: Option<u64>) -> Problem {
+    match limit {
+        Some(limit) if problem.errno() == Some(libc::EAGAIN) => problem
+            .requested()
+            .hint(format!("a limit of {limit} processes leaves no room to start the command: allow more")),
+        _ => problem,
+    }
 }
 
 /// Gives pid 1 a signal. The kernel lets none through to a pid 1 that does not handle it; what it would have done to

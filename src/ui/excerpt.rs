@@ -77,13 +77,14 @@ fn one(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String 
         title = title.id(code);
     }
     let mut group = Group::with_title(title);
+    if diagnostic.span == Span::default() && !source.text().is_empty() {
+        return about_command_line(group, diagnostic, renderer);
+    }
     let first = source.position(diagnostic.span.start).line;
     let near = |span: Span| source.position(span.start).line.abs_diff(first) <= REACH;
     let (near, far): (Vec<_>, Vec<_>) = diagnostic.labels.iter().partition(|label| near(label.span));
     let window = Window::new(source, std::iter::once(diagnostic.span).chain(near.iter().map(|label| label.span)));
-    if diagnostic.span == Span::default() && !source.text().is_empty() {
-        // It is about the command line.
-    } else if window.text.is_empty() {
+    if window.text.is_empty() {
         let column = source.position(diagnostic.span.start).column;
         group = group.element(Origin::path(sanitize::text(source.name())).line(first).char_column(column));
     } else {
@@ -107,6 +108,15 @@ fn one(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String 
         group = group.element(Level::HELP.message(sanitize::text(hint)));
     }
     renderer.render(&[group])
+}
+
+/// No line of the file is at fault: said in the form of all other errors.
+fn about_command_line(title: Group<'_>, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
+    let hint = Level::HELP.with_name("hint");
+    let notes = diagnostic.notes.iter().map(|note| Level::NOTE.primary_title(sanitize::text(note)));
+    let hints = diagnostic.hints.iter().map(|text| hint.clone().primary_title(sanitize::text(text)));
+    let more = notes.chain(hints).map(Group::with_title);
+    std::iter::once(title).chain(more).map(|group| renderer.render(&[group]) + "\n").collect()
 }
 
 /// The lines that an excerpt needs, made safe.

@@ -8,6 +8,9 @@ use crate::sandbox::{Device, Publish, Resources, Rlimit};
 
 use super::{Environment, value};
 
+/// Docker's least `--memory`.
+const LEAST_MEMORY: u64 = 6 << 20;
+
 /// As understood.
 #[derive(Debug)]
 pub(in crate::cli) struct Around {
@@ -80,6 +83,9 @@ fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
         Some("-1") => Some(-1),
         _ => size("--memory-swap", &args.memory_swap)?.map(|swap| i64::try_from(swap).unwrap_or(i64::MAX)),
     };
+    if memory.is_some_and(|memory| memory < LEAST_MEMORY) {
+        return Err(Failure::usage("--memory has to be at least 6m: with less no command starts"));
+    }
     match (memory, memory_swap.and_then(|swap| u64::try_from(swap).ok())) {
         (None, Some(_)) => return Err(Failure::usage("--memory-swap needs --memory")),
         (Some(memory), Some(swap)) if swap < memory => {
@@ -93,7 +99,8 @@ fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
             return Err(Failure::usage("--cpus and --cpu-quota or --cpu-period contradict each other"));
         }
         let cpus = text.parse::<f64>().ok().filter(|cpus| cpus.is_finite() && *cpus >= 0.01 && *cpus <= 65_536.0);
-        let cpus = cpus.ok_or_else(|| Failure::usage(format!("--cpus {text:?}: want a number, for example 1.5")))?;
+        let wrong = || Failure::usage(format!("--cpus {text:?}: want a number of at least 0.01, for example 1.5"));
+        let cpus = cpus.ok_or_else(wrong)?;
         quota = Some((cpus * 100_000.0).round() as u64);
     }
     for (option, list) in [("--cpuset-cpus", &args.cpuset_cpus), ("--cpuset-mems", &args.cpuset_mems)] {
@@ -221,6 +228,7 @@ mod tests {
         assert_eq!((resources.cpu_quota, resources.pids), (Some(150_000), Some(9)));
         for (change, want) in [
             (&(|a: &mut AroundArgs| a.memory = some("x")) as &dyn Fn(&mut AroundArgs), "--memory"),
+            (&|a| a.memory = some("5m"), "--memory has to be at least 6m"),
             (&|a| a.memory_swap = some("1g"), "--memory-swap needs"),
             (&|a| (a.memory, a.memory_swap) = (some("2g"), some("1g")), "--memory-swap is"),
             (&|a| a.cpus = some("0"), "--cpus"),
