@@ -26,8 +26,8 @@ enum State {
     Used,
     /// Works.
     Works,
-    /// Not needed, hence not tried.
-    Unneeded,
+    /// Not tried: not needed, or of no use without what is missing.
+    Untried,
     /// Does not work.
     Missing,
 }
@@ -91,7 +91,12 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Done {
             Ok(code) => return Ok(code),
             Err(refused) => Some(refused),
         },
-        Standing::Root | Standing::Namespace { .. } => None,
+        Standing::Namespace { .. } => {
+            // If it is refused, the command tried below says what is missing.
+            userns::own_mounts().ok();
+            None
+        }
+        Standing::Root => None,
     };
     let mut report = Report { run: false, ladder: ladder(standing, refused.as_ref()), commands: Vec::new() };
     if refused.is_none() {
@@ -117,13 +122,20 @@ fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
         "user namespace with a single id",
         "files and metadata only (COPY, ADD, ENV, …)",
     );
-    let not_root = || Finding::missing(root, "kiln was started by a plain user");
+    let not_root = || {
+        let user =
+            userns::entered_by().or_else(|| (standing == Standing::Plain).then(|| rustix::process::geteuid().as_raw()));
+        let why = match user {
+            None => "kiln was started inside a user namespace",
+            Some(0) => "root has no CAP_SYS_ADMIN here: a container around kiln keeps it back",
+            Some(_) => "kiln was started by a plain user",
+        };
+        Finding::missing(root, why)
+    };
     let rungs = match (standing, refused) {
-        (Standing::Root, _) => vec![
-            Finding::new(root, State::Used),
-            Finding::new(many, State::Unneeded),
-            Finding::new(one, State::Unneeded),
-        ],
+        (Standing::Root, _) => {
+            vec![Finding::new(root, State::Used), Finding::new(many, State::Untried), Finding::new(one, State::Untried)]
+        }
         (Standing::Namespace { ids }, _) if ids > 1 => {
             vec![not_root(), Finding::new(many, State::Used), Finding::new(one, State::Works)]
         }
@@ -180,9 +192,10 @@ fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
         Some((_, why)) => Err(why.clone()),
         None => Ok(()),
     };
-    findings.push(Finding::of("a /proc of their own", lacks("/proc")));
-    findings.push(Finding::of("--memory", lacks("memory")));
-    findings.push(Finding::of("--pids-limit", lacks("processes")));
+    let ran = findings[0].state == State::Works;
+    for (name, part) in [("a /proc of their own", "/proc"), ("--memory", "memory"), ("--pids-limit", "processes")] {
+        findings.push(if ran { Finding::of(name, lacks(part)) } else { Finding::new(name, State::Untried) });
+    }
     findings.push(Finding::of("--network private", private_network().map(drop)));
     Ok(findings)
 }
@@ -198,7 +211,7 @@ fn text(report: &Report) -> Vec<String> {
             let state = match state {
                 State::Used => "used",
                 State::Works => "works",
-                State::Unneeded => "-",
+                State::Untried => "-",
                 State::Missing => "missing",
             };
             lines.push(format!("  {state:<8} {name}"));

@@ -20,7 +20,8 @@ impl Session<'_> {
             }
         };
         match userns::standing().map_err(failed)? {
-            Standing::Root | Standing::Namespace { .. } => Ok(None),
+            Standing::Root => Ok(None),
+            Standing::Namespace { .. } => userns::own_mounts().map(|()| None).map_err(failed),
             Standing::Plain => self.enter_namespace()?.map(Some).map_err(failed),
         }
     }

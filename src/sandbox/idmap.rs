@@ -55,6 +55,22 @@ pub(super) fn arguments(map: &[Range]) -> Vec<OsString> {
     map.iter().flat_map(|range| [range.inside, range.outside, range.count]).map(|n| n.to_string().into()).collect()
 }
 
+/// Every id of a namespace as itself, from its `/proc/self/uid_map`.
+pub(super) fn identity(uid_map: &str) -> Vec<Range> {
+    let ranges = uid_map.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (inside, count) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse::<u64>().ok()?);
+        // One less than all there are: by that a namespace is told from the machine.
+        Some(Range { inside, outside: inside, count: count.min(u64::from(u32::MAX) - 1) })
+    });
+    ranges.collect()
+}
+
+/// As the kernel wants to read it.
+pub(super) fn lines(map: &[Range]) -> String {
+    map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
+}
+
 /// How many ids a namespace has, from its `/proc/self/uid_map`.
 pub(super) fn count(uid_map: &str) -> u64 {
     uid_map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
@@ -103,6 +119,12 @@ mod tests {
     fn a_namespace_knows_its_size() {
         assert_eq!(count("         0          0 4294967295\n"), 4_294_967_295);
         assert_eq!(count("0 1000 1\n1 100000 65536\n"), 65_537);
+    }
+
+    #[test]
+    fn all_ids_as_themselves_are_fewer_than_a_machines() {
+        assert_eq!(lines(&identity("0 0 4294967295\n")), "0 0 4294967294\n");
+        assert_eq!(lines(&identity("0 1000 1\n  1 100000 65536\n")), "0 0 1\n1 1 65536\n");
     }
 
     #[test]

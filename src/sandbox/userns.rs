@@ -18,7 +18,7 @@ use nix::sys::signal::{SigSet, Signal as Name};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CapabilitySet, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
 use super::launch::{self, Reentry};
@@ -41,24 +41,42 @@ pub struct Error {
 /// Where this process stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Root of the host.
+    /// Root of the host, with the capabilities that namespaces need.
     Root,
     /// Root of a user namespace that has this many ids.
     Namespace {
         /// 1 = nothing can belong to anybody else.
         ids: u64,
     },
-    /// A plain user, who has to [`enter`] first.
+    /// A plain user, who has to [`enter`] first; so does the root of a container that keeps `CAP_SYS_ADMIN` back.
     Plain,
 }
 
 /// Where this process stands.
 pub fn standing() -> Result<Standing, Error> {
-    if !rustix::process::geteuid().is_root() {
+    let admin = rustix::thread::capabilities(None).map_err(|e| error("read the capabilities", e))?;
+    if !rustix::process::geteuid().is_root() || !admin.effective.contains(CapabilitySet::SYS_ADMIN) {
         return Ok(Standing::Plain);
     }
     let ids = idmap::count(&read("/proc/self/uid_map")?);
     Ok(if ids == u64::from(u32::MAX) { Standing::Root } else { Standing::Namespace { ids } })
+}
+
+/// Lets this thread and what it starts mount: somebody else's user namespace (`unshare -r`) may have been left among the
+/// mounts of the host, where its root may not. To be called as root of a namespace. Ok: mounting is allowed, or would be
+/// refused in every other way too.
+pub fn own_mounts() -> Result<(), Error> {
+    match rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
+        Err(rustix::io::Errno::PERM) => {
+            sys::unshare(UnshareFlags::NEWNS).map_err(|e| error("make a mount namespace", e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Who this process was before it [`enter`]ed a user namespace, if it did.
+pub fn entered_by() -> Option<u32> {
+    FORMER.get().copied()
 }
 
 /// Why this process has a single id, if [`enter`] had to settle for that: to be announced (style: fallbacks are).
@@ -68,9 +86,11 @@ pub fn single_id_reason() -> Option<&'static str> {
 
 /// Why this user, outside any namespace, has no subordinate ids to map.
 pub fn subordinate_problem() -> Option<String> {
-    Maps::of(rustix::process::getuid(), rustix::process::getgid()).err()
+    let uid = rustix::process::getuid();
+    if uid.is_root() { None } else { Maps::of(uid, rustix::process::getgid()).err() }
 }
 
+static FORMER: OnceLock<u32> = OnceLock::new();
 static REASON: OnceLock<String> = OnceLock::new();
 
 /// What the two processes say while the namespace is made.
@@ -109,8 +129,12 @@ fn start_and_wait(argv: &[OsString], env: &[(OsString, OsString)], signals: &Sig
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(signals, flags).map_err(|e| error("watch signals", e))?;
     let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
-    let mut child = match Maps::of(uid, gid) {
-        Ok(maps) => match start(argv, env, &Ids::Ranges(maps)) {
+    let ids = match uid.is_root() {
+        true => Ok(Ids::Own),
+        false => Maps::of(uid, gid).map(Ids::Ranges),
+    };
+    let mut child = match ids {
+        Ok(ids) => match start(argv, env, &ids) {
             Ok(child) => child,
             Err(Failed::Maps(reason)) => start(argv, env, &Ids::Single(reason)).map_err(Failed::into_error)?,
             Err(Failed::Namespace(error)) => return Err(error),
@@ -124,6 +148,8 @@ fn start_and_wait(argv: &[OsString], env: &[(OsString, OsString)], signals: &Sig
 enum Ids {
     /// The user and its subordinate ids.
     Ranges(Maps),
+    /// All that this root has, each as itself.
+    Own,
     /// The user alone, because.
     Single(String),
 }
@@ -149,10 +175,12 @@ impl Maps {
                 // One range that is free in both files: the two belong together.
                 let first = idmap::first_free(&[text("/etc/subuid"), text("/etc/subgid")]);
                 let range = format!("{first}-{}", first + idmap::ENOUGH - 1);
-                return Err(format!(
-                    "{file} has no line for {shown} (as root: usermod --add-subuids {range} --add-subgids {range} \
-                     {shown})"
-                ));
+                let add = match name {
+                    Some(name) => format!("usermod --add-subuids {range} --add-subgids {range} {name}"),
+                    // usermod wants a name.
+                    None => format!("echo {shown}:{first}:{} | tee -a /etc/subuid /etc/subgid", idmap::ENOUGH),
+                };
+                return Err(format!("{file} has no line for {shown} (as root: {add})"));
             }
             Ok(ranges)
         };
@@ -252,6 +280,10 @@ fn give_ids(wire: &Wire, child: &Child, ids: &Ids) -> Result<(), Failed> {
             maps.write(child.id()).map_err(Failed::Maps)?;
             None
         }
+        Ids::Own => {
+            own(child.id()).map_err(Failed::Namespace)?;
+            None
+        }
         Ids::Single(reason) => {
             single(child.id()).map_err(Failed::Namespace)?;
             Some(reason.clone())
@@ -260,24 +292,36 @@ fn give_ids(wire: &Wire, child: &Child, ids: &Ids) -> Result<(), Failed> {
     wire.send(&Talk::Mapped(reason)).map_err(|e| Failed::Namespace(error("let kiln go on in its user namespace", e)))
 }
 
+/// Maps every id to itself, which a root without `CAP_SYS_ADMIN` may still do.
+fn own(pid: u32) -> Result<(), Error> {
+    for file in ["uid_map", "gid_map"] {
+        let map = idmap::lines(&idmap::identity(&text(&format!("/proc/self/{file}"))));
+        write_map(pid, file, &map).map_err(|e| Error {
+            what: format!("write {file} of a user namespace"),
+            source: e,
+            hint: Some("root needs CAP_SETUID, CAP_SETGID and CAP_SETFCAP for that: add what is missing".to_owned()),
+        })?;
+    }
+    Ok(())
+}
+
+fn write_map(pid: u32, file: &str, content: &str) -> io::Result<()> {
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    let file = rustix::fs::open(format!("/proc/{pid}/{file}"), flags, rustix::fs::Mode::empty())?;
+    // In one piece, or the kernel takes none of it.
+    rustix::io::write(&file, content.as_bytes())?;
+    Ok(())
+}
+
 /// Maps the user alone. Groups cannot be set in such a namespace: the kernel wants that renounced first.
 fn single(pid: u32) -> Result<(), Error> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     for (file, content) in
         [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
     {
-        let path = format!("/proc/{pid}/{file}");
-        let write = || {
-            let file = rustix::fs::open(
-                path.as_str(),
-                rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )?;
-            rustix::io::write(&file, content.as_bytes())
-        };
-        write().map_err(|e| Error {
+        write_map(pid, file, &content).map_err(|e| Error {
             what: format!("write {file} of a user namespace"),
-            source: e.into(),
+            source: e,
             hint: refusal_hint(libc::EPERM),
         })?;
     }
@@ -374,6 +418,7 @@ pub(super) fn inside(mut argv: Vec<OsString>) -> Reentry {
 }
 
 fn settle(wire: &Wire) -> io::Result<()> {
+    let former = rustix::process::getuid().as_raw();
     let namespaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNS;
     if let Err(e) = sys::unshare(namespaces) {
         return wire.send(&Talk::Refused(e.raw_os_error().unwrap_or(0))).and(Err(e));
@@ -386,6 +431,7 @@ fn settle(wire: &Wire) -> io::Result<()> {
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    let _ = FORMER.set(former);
     if let Some(reason) = reason {
         let _ = REASON.set(reason);
     }

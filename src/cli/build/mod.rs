@@ -150,6 +150,8 @@ impl Build<'_> {
             drop(observer);
             return self.done(tried, &contexts);
         }
+        // Root of something already; it may still have to get mounts of its own.
+        session.as_root()?;
         session.announce_single_id();
         let agents = ssh::agents(&self.request.ssh, self.store)?;
         settings.ssh.clone_from(&agents.sockets);

@@ -79,6 +79,92 @@ fn the_doctor_names_what_forbids_user_namespaces() {
     }
 }
 
+/// Owners, a file of nobody's that can be written to, and what the sandbox mounts: with the whole range of ids.
+const WITH_OWNERS: &str = "
+-- Dockerfile --
+FROM busybox
+RUN echo one > /file && chown 12:34 /file && chmod 4755 /file && mount | grep -c ' /proc '
+COPY --chown=56:78 Dockerfile /copied
+USER 100:101
+RUN id -u && touch /tmp/mine && ! touch /etc/passwd 2>/dev/null
+";
+
+#[test]
+fn a_containers_root_that_may_not_mount_builds_in_a_user_namespace() {
+    // What a pod gives: root with the usual capabilities, without CAP_SYS_ADMIN.
+    requires!(root, userns, overlay, setpriv);
+    let env = TestEnv::with_busybox();
+    let context = env.context(WITH_OWNERS);
+    let kiln = |capabilities: &str, args: &[&str]| {
+        let out = Command::new("setpriv")
+            .args(["--bounding-set", capabilities, "--inh-caps=-all"])
+            .arg(binary())
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", env.dir())
+            .env("KILN_ROOT", env.store())
+            .output()
+            .expect("run setpriv");
+        (out.status.code(), [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat())
+    };
+    let usual = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+sys_chroot,\
+                 +mknod,+audit_write,+setfcap";
+    let usual: String = usual.split_whitespace().collect();
+    let (code, said) = kiln(&usual, &["build", "-t", "app", context.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let tree = env.image("app").tree();
+    assert_eq!((tree["file"].mode, tree["file"].uid, tree["file"].gid), (0o4755, 12, 34));
+    assert_eq!((tree["copied"].uid, tree["tmp/mine"].uid), (56, 100));
+    // And with the doctor it learns why.
+    let (code, said) = kiln(&usual, &["doctor"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("root has no CAP_SYS_ADMIN here"), "{said}");
+    let (code, said) = kiln("-all,+chown,+setuid,+setgid", &["doctor"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("CAP_SETFCAP"), "{said}");
+}
+
+#[test]
+fn a_namespace_of_somebody_elses_making_is_enough() {
+    requires!(plain_user, userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(WITH_OWNERS);
+    // Its root is left among the mounts of the host.
+    let out = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--map-auto"])
+        .arg(binary())
+        .args(["build", "-t", "app", context.to_str().unwrap()])
+        .env("KILN_ROOT", env.store())
+        .output()
+        .expect("run unshare");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && !said.contains("overlayfs"), "{said}");
+    assert_eq!(env.image("app").tree()["copied"].uid, 56);
+}
+
+#[test]
+fn kiln_runs_inside_a_command_of_its_own() {
+    // A container around kiln: one that allows everything, and one that allows what a command usually may.
+    requires!(userns, overlay);
+    let env = TestEnv::with("debian");
+    let context = env.context(&format!(
+        "{WITH_OWNERS}-- outer/Dockerfile --
+FROM debian
+RUN --security=insecure --mount=type=bind,from=tools,target=/tools --mount=type=tmpfs,target=/store \\
+    export PATH=$PATH:/tools KILN_ROOT=/store HOME=/root && kiln import - busybox < /tools/base.tar && \\
+    kiln build -t app -f /tools/Dockerfile /tools && kiln run app stat -c 'inside %u:%g %a' /file
+RUN --mount=type=bind,from=tools,target=/tools /tools/kiln doctor; echo code $?
+"
+    ));
+    fs::copy(binary(), context.join("kiln")).unwrap();
+    fs::copy(crate::support::env::fixture("busybox").join("rootfs.tar"), context.join("base.tar")).unwrap();
+    let tools = format!("tools={}", context.display());
+    let args = ["--allow", "security.insecure", "--build-context", &tools];
+    let done = env.build(&args, &context.join("outer")).ok();
+    done.says("inside 12:34 4755").says("RUN does not work here").says("code 3").says("a container around kiln");
+}
+
 #[test]
 fn a_build_that_is_told_to_stop_leaves_no_process_and_no_mount_within_a_second() {
     // R-11, S-82; as whoever runs the tests, and through both processes of a plain user's build.
