@@ -13,7 +13,7 @@ mod times;
 use std::path::Path;
 
 use crate::support::image::Image;
-use crate::support::requires::{find, is_root};
+use crate::support::requires::{have, is_root};
 use crate::support::tree::{Node, Tree};
 use crate::support::{TestEnv, env::Done};
 
@@ -42,7 +42,7 @@ fn list(image: &Image) -> Vec<String> {
 /// What umoci unpacks is what our reader of layers says, and the image has exactly one layer per layer-making line.
 #[track_caller]
 fn umoci_agrees(image: &Image, ids: &str) {
-    if !is_root() || !find("umoci") {
+    if !is_root() || !have("umoci") {
         return;
     }
     let plain = |mut tree: Tree| {

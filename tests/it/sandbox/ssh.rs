@@ -1,10 +1,10 @@
 //! `--ssh`: an agent inside, and what it lets through.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::TestEnv;
-use crate::support::requires::find;
 
 use super::put_probe;
 
@@ -17,11 +17,8 @@ RUN --mount=type=ssh,uid=1000,mode=0600 ls -ln $SSH_AUTH_SOCK
 RUN [ -z \"$SSH_AUTH_SOCK\" ] && ls -A /run/buildkit 2>/dev/null | wc -l
 ";
 
-/// With a key of its own; `None` without OpenSSH.
-fn key(env: &TestEnv, passphrase: &str) -> Option<std::path::PathBuf> {
-    if !["ssh-agent", "ssh-add", "ssh-keygen"].iter().all(|tool| find(tool)) {
-        return None;
-    }
+/// A new key.
+fn key(env: &TestEnv, passphrase: &str) -> PathBuf {
     let path = env.dir().join(format!("key{}", passphrase.len()));
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", passphrase, "-C", "comment", "-f"])
@@ -29,15 +26,15 @@ fn key(env: &TestEnv, passphrase: &str) -> Option<std::path::PathBuf> {
         .status()
         .expect("run ssh-keygen");
     assert!(made.success());
-    Some(path)
+    path
 }
 
 #[test]
 fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
     // M-17, M-18, M-19, O-34
-    requires!(userns, overlay, cc);
+    requires!(userns, overlay, cc, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::with_busybox();
-    let Some(key) = key(&env, "") else { return };
+    let key = key(&env, "");
     let context = env.context(DOCKERFILE);
     put_probe(&context.join("probe"));
     let done = env.build(&["--ssh", &format!("default={}", key.display()), "-t", "app"], &context).ok();
@@ -57,7 +54,7 @@ fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
 
 #[test]
 fn what_is_wrong_with_an_agent_or_key_is_said_before_anything_runs() {
-    requires!(userns, overlay, cc);
+    requires!(userns, overlay, cc, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::with_busybox();
     let context = env.context(DOCKERFILE);
     put_probe(&context.join("probe"));
@@ -65,7 +62,7 @@ fn what_is_wrong_with_an_agent_or_key_is_said_before_anything_runs() {
     env.build(&["--ssh", "default=/nonexistent"], &context).fails(2).says("/nonexistent");
     env.build(&["--ssh", "=x"], &context).fails(2).says("the id is empty");
     env.build(&[], &context).fails(1).says("--ssh default");
-    let Some(key) = key(&env, "secret words") else { return };
+    let key = key(&env, "secret words");
     env.build(&["--ssh", &format!("default={}", key.display())], &context).fails(2).says("passphrase");
     env.assert_swept();
 }
