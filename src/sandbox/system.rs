@@ -45,6 +45,7 @@ pub(super) fn mount(root: &Root, spec: &Spec, fallbacks: &mut Fallbacks) -> Step
     let null = if masks { Some(Masks::new()?) } else { None };
     let proc = proc(root, fallbacks)?;
     let sys = sys(root, spec)?;
+    cgroups(&sys, spec.security)?;
     if let Some(masks) = &null {
         masks.hide(&proc, "/proc", MASKED_PROC)?;
         masks.hide(&sys, "/sys", MASKED_SYS)?;
@@ -101,6 +102,24 @@ fn sys(root: &Root, spec: &Spec) -> Step<OwnedFd> {
     mountfs::attach(fd.as_fd(), target.as_fd(), "/sys")?;
     Ok(fd)
 }
+
+/// Programs that size themselves by their limits (Java, Go) look for those in `/sys/fs/cgroup`: the part that is ours, if
+/// the host has the second version there. Without, they take the machine for theirs, as they would with the first.
+fn cgroups(sys: &OwnedFd, security: Security) -> Step<()> {
+    let host = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2);
+    let Some((at, FileType::Directory)) = find(sys, "/sys", "fs/cgroup")?.filter(|_| host) else { return Ok(()) };
+    let attributes = match security {
+        Security::Sandbox => INERT | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Security::Insecure => INERT,
+    };
+    match mountfs::new("cgroup2", &[], attributes, "/sys/fs/cgroup") {
+        Ok(fd) => mountfs::attach(fd.as_fd(), at.as_fd(), "/sys/fs/cgroup"),
+        Err(_) => Ok(()),
+    }
+}
+
+/// `CGROUP2_SUPER_MAGIC`
+const CGROUP2: rustix::fs::FsWord = 0x6367_7270;
 
 /// What goes over masked paths.
 struct Masks {

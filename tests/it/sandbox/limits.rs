@@ -1,8 +1,12 @@
 //! What one command may use up.
 
+use std::process::Command;
+
 use kiln::sandbox::{Exit, Resources, Rlimit, Spec};
 
 use super::{Box, root_of_something};
+use crate::support::TestEnv;
+use crate::support::env::binary;
 
 /// Runs it; false if this host gives no control groups, in which case the reason was told.
 fn limited(root: &Box, spec: &Spec) -> Option<super::Ran> {
@@ -86,4 +90,25 @@ fn a_flood_of_output_is_bounded_by_who_listens() {
     let root = Box::new();
     let output = root.says("yes | head -c 30000000");
     assert_eq!(output.len(), 30_000_000);
+}
+
+#[test]
+fn programs_find_their_control_group_where_they_look_for_limits() {
+    // R-16, S-71: on a host with the second version only, as most are; read-only, and with no way up.
+    requires!(root, overlay);
+    let env = TestEnv::with_busybox();
+    let found = "grep ' /sys/fs/cgroup ' /proc/mounts; cat /sys/fs/cgroup/cgroup.controllers; cat /proc/self/cgroup;
+        echo 1 > /sys/fs/cgroup/cgroup.procs";
+    let script = "mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
+    let out = Command::new("unshare")
+        .args(["--mount", "--cgroup", "sh", "-c", script, "sh"])
+        .arg(binary())
+        .args(["run", "busybox", "sh", "-c", found])
+        .env("KILN_ROOT", env.store())
+        .output()
+        .expect("run unshare");
+    let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    for part in ["none /sys/fs/cgroup cgroup2 ro,nosuid,nodev,noexec", "0::/\n", "Read-only file system"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
 }
