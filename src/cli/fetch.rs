@@ -10,7 +10,7 @@ use crate::build::source::{self, Origin};
 use crate::store::Scratch;
 
 use super::Session;
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
 use super::request::{DockerfileFrom, Remote, SourceRequest};
 
 /// What was fetched; it goes away with this.
@@ -80,7 +80,7 @@ fn fetch(way: &Way<'_>, remote: &Remote, name: &str) -> Result<source::Fetched, 
             .hint("give it an archive or a Dockerfile: kiln build - < context.tar"));
     }
     way.context(&remote.origin, name, &mut stdin).map_err(|error| {
-        let failure = Failure::from_error(Kind::Build, &error);
+        let failure = Failure::of_error(&error);
         match error {
             source::Error::NotAnArchive(_) => {
                 failure.hint("a context is a directory or an archive; name the Dockerfile with -f")

@@ -1,7 +1,8 @@
 //! Which behaviour ids the cases of `testdata` and the tests cover, and which Dockerfile a command reads.
 //!
 //! `testdata/ids.txt` lists every id of the Dockerfile language; `testdata/ids-of-commands.txt` those of RUN, of its
-//! mounts, of the sandbox and of secrets, which are named by tests. `testdata/lookup/<case>/` is a directory that
+//! mounts, of the sandbox and of secrets, `testdata/ids-of-files.txt` those of COPY, ADD, contexts and archives, which
+//! are named by tests. `testdata/lookup/<case>/` is a directory that
 //! `kiln check --targets` is run in, with the arguments of `args` and the standard input of `stdin`; `want` has the names
 //! of the stages, or the words of the refusal. `BLESS=1` writes it.
 
@@ -67,7 +68,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_id_of_commands_and_their_sandbox_is_named_by_a_test() {
+fn every_id_of_commands_files_and_their_sandbox_is_named_by_a_test() {
     // Where only what the tests need was brought along, there are no sources to read.
     if std::env::var_os("KILN_TEST_HOME").is_some() {
         return;
@@ -77,9 +78,10 @@ fn every_id_of_commands_and_their_sandbox_is_named_by_a_test() {
         sources(&base.join(dir)).iter().flat_map(|path| named(&read(path))).collect()
     };
     let (whole, parts) = (ids("tests/it"), ids("src"));
-    let list = read(&testdata("ids-of-commands.txt"));
-    let mut holes = Vec::new();
-    for line in list.lines().filter(|line| !line.starts_with('#')) {
+    let commands = read(&testdata("ids-of-commands.txt"));
+    let files = read(&testdata("ids-of-files.txt"));
+    let mut holes: Vec<&str> = files.lines().filter(|id| !id.starts_with('#') && !whole.contains(*id)).collect();
+    for line in commands.lines().filter(|line| !line.starts_with('#')) {
         let (id, why) = line.split_once(' ').unwrap_or((line, ""));
         // An option of a mount is tried in a real build; other ids may be held by the tests of a module.
         let covered = whole.contains(id) || !id.starts_with("M-") && parts.contains(id);

@@ -15,12 +15,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::base::digest::{ContentDigest, Hasher};
 use crate::base::fs::{self, FsError};
 use crate::context::Selected;
-use crate::layer::{self, Dialect, Entry, Kind, Limits, Meta, RelPath, TarReader};
+use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, Meta, RelPath, TarReader};
 
 use super::owner::Owner;
 use super::place::Placer;
 use super::view::{Data, Placed, View};
 use super::{Error, Item};
+
+/// Reads what follows an archive's end: only there does compressed data say that it is whole (S-40), and whoever writes
+/// to a pipe wants to be read.
+pub(super) fn drain(tar: TarReader<impl Read>) -> io::Result<()> {
+    io::copy(&mut tar.into_inner(), &mut io::sink()).map(drop)
+}
 
 /// A tar header's size.
 const BLOCK: usize = 512;
@@ -44,14 +50,17 @@ impl Spool {
         let limits = Limits::default();
         let fail = |source| Error::Archive { name: name.clone(), source };
         let reader = item.tree().open(&selected.path, &selected.meta)?;
-        let mut reader = match layer::decompress(reader, &limits) {
-            Ok((_, reader)) => reader,
-            Err(e) => return Err(fail(layer::Error::Stream(e))),
-        };
+        let (format, mut reader) = layer::decompress(reader, &limits).map_err(|e| fail(layer::Error::Stream(e)))?;
         let mut head = Vec::with_capacity(BLOCK);
-        // What begins like a compressed stream and is none is a file like any other.
-        if (&mut reader).take(BLOCK as u64).read_to_end(&mut head).is_err() || !is_header(&head) {
-            return Ok(None);
+        match (&mut reader).take(BLOCK as u64).read_to_end(&mut head) {
+            // What is cut short may well have been an archive: it must not become a file instead.
+            Err(e) if format != Format::Plain && e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Error::CutShort { name });
+            }
+            // What begins like a compressed stream and is none is a file like any other.
+            Err(_) => return Ok(None),
+            Ok(_) if !is_header(&head) => return Ok(None),
+            Ok(_) => {}
         }
         let mut tar = TarReader::new(io::Cursor::new(head).chain(reader), Dialect::Plain, limits);
         let file = unnamed(scratch)?;
@@ -76,6 +85,7 @@ impl Spool {
             }
             entries.push((entry, start));
         }
+        drain(tar).map_err(|e| fail(layer::Error::Stream(e)))?;
         let file = out.into_inner().map_err(|e| FsError::new("write", scratch, e.into_error()))?;
         Ok(Some(Self { name, entries, file }))
     }

@@ -39,7 +39,7 @@ pub enum Error {
     #[error(transparent)]
     Path(#[from] layer::BadPath),
     /// `--chown` or USER cannot be read.
-    #[error("owner {text}: {why}")]
+    #[error("owner {text:?}: {why}")]
     Owner {
         /// What was given.
         text: String,
@@ -75,6 +75,12 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         source: layer::Error,
+    },
+    /// A compressed file that ends before it shows whether it is an archive.
+    #[error("unpack {name}: the compressed data ends early")]
+    CutShort {
+        /// The file.
+        name: String,
     },
     /// An archive's entry leads nowhere.
     #[error("unpack {name}: {why}")]
@@ -125,7 +131,14 @@ impl Error {
             Error::UnknownName { .. } => {
                 Some("create it in an earlier RUN, or give numbers, which need not be known".into())
             }
+            Error::CutShort { .. } => Some("if it is meant to be so: --unpack=false takes it as it is".into()),
+            Error::Archive { source: layer::Error::Stream(_), .. } => {
+                Some("it is damaged or cut short: fetch it or make it again".into())
+            }
             Error::Fetch(error) => error.hint(),
+            Error::Layer(layer::Error::NotRepresentable { .. }) => {
+                Some("leave it out: a line in .dockerignore, or --exclude".into())
+            }
             Error::LinkedName { .. } => Some("use numbers with --link".into()),
             _ => None,
         }

@@ -64,6 +64,13 @@ pub enum Note {
         /// As written.
         source: String,
     },
+    /// Sockets were left out: no layer can hold one (C-11, S-92).
+    Sockets {
+        /// One of them.
+        path: String,
+        /// How many there are.
+        count: usize,
+    },
     /// The stage's user is not in the image; root owns the directory.
     OwnerUnknown {
         /// `user` or `group`.
@@ -79,6 +86,12 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::NoMatch { source } => write!(f, "nothing matches {source}; nothing was copied for it"),
+            Note::Sockets { path, count: 1 } => {
+                write!(f, "{path} is a socket, which no layer can hold; it was left out")
+            }
+            Note::Sockets { path, count } => {
+                write!(f, "{count} sockets, which no layer can hold, were left out, among them {path}")
+            }
             Note::OwnerUnknown { what, name, dir } => {
                 write!(f, "the image has no {what} {name}; {dir} belongs to root")
             }
@@ -208,6 +221,7 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
             }
         };
         let mut item = Item { source, name, tree, selected, contents: Vec::new(), unpack, commit: None };
+        prepared.notes.extend(sockets(&item.selected));
         let digested = context::digest(item.tree(), &item.selected)?;
         hasher.field("source", &digested.digest.0.0);
         item.contents = digested.contents;
@@ -215,6 +229,17 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
     }
     prepared.digest = hasher.finish();
     Ok(prepared)
+}
+
+/// The sockets among what is selected.
+fn sockets(selected: &[Selected]) -> Option<Note> {
+    let all = selected.iter().flat_map(|one| {
+        let below = one.below.iter().map(|node| (context::join(&one.path, &node.path), node.meta));
+        std::iter::once((one.path.clone(), one.meta)).chain(below)
+    });
+    let mut found = all.filter(|(_, meta)| meta.kind == context::Kind::Socket);
+    let (first, _) = found.next()?;
+    Some(Note::Sockets { path: String::from_utf8_lossy(&first).into_owned(), count: 1 + found.count() })
 }
 
 /// Puts what `prepared`, completed, selected into `writer`, as `copy` says, over `dest`; archives are unpacked by way of `scratch`.

@@ -46,9 +46,10 @@ pub(super) fn resolve(text: &str, dest: &Dest<'_>) -> Result<Owner, Error> {
     Ok(Owner { uid, gid: gid.unwrap_or(primary) })
 }
 
-/// A number of 32 bits; an error if it has too many.
+/// An id; an error if the number is too large for one.
 fn number(text: &str) -> Option<Result<u32, ()>> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().map_err(drop))
+    // The last of them is no id: to the kernel it means "leave as it is".
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok().filter(|&id| id != u32::MAX).ok_or(()))
 }
 
 /// The third and (for users) fourth field of the line that begins with `name`.

@@ -38,7 +38,8 @@ impl<'a> Placer<'a> {
         });
         let mode = copy.chmod.as_deref().map(Mode::parse);
         let (owner, mode) = (owner.transpose()?, mode.transpose()?);
-        Ok(Self { view: View::new(dest.tree), copy, owner, mode, dest: None })
+        let view = if copy.link { View::linked(dest.tree) } else { View::new(dest.tree) };
+        Ok(Self { view, copy, owner, mode, dest: None })
     }
 
     /// Who owns directories that have to be made.

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags}
 use rustix::io::Errno;
 
 use super::Error;
-use super::archive::{is_header, place};
+use super::archive::{drain, is_header, place};
 use super::view::{Data, View};
 use crate::base::fs::{self, FsError};
 use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, MergedTree, RelPath, TarReader};
@@ -68,6 +68,7 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
         }
         place(&mut view, None, &RelPath::root(), entry, data).map_err(|e| e.in_archive(name))?;
     }
+    drain(tar).map_err(|e| fail(layer::Error::Stream(e)))?;
     let mut dirs = Vec::new();
     for (entry, data) in view.finish() {
         let path = dest.join(entry.path.as_os_str());

@@ -8,6 +8,9 @@ use crate::layer::{Entry, Kind, MergedTree, Meta, RelPath, ResolveError};
 use super::Error;
 use super::owner::Owner;
 
+/// Directories that anybody may write to, with mode 1777.
+const EVERYBODYS: [&[u8]; 2] = [b"tmp", b"var/tmp"];
+
 /// As many symlinks are followed as by the kernel.
 const MAX_LINKS: usize = 40;
 
@@ -41,12 +44,19 @@ pub(super) struct View<'a> {
     /// Directories of the destination that a file took the place of, if only for a while.
     cut: BTreeSet<RelPath>,
     /// How many files got further names.
-    linked: u64,
+    names: u64,
+    /// What is there cannot be seen (C-19).
+    blind: bool,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(dest: &'a MergedTree) -> Self {
-        Self { dest, placed: BTreeMap::new(), cut: BTreeSet::new(), linked: 0 }
+        Self { dest, placed: BTreeMap::new(), cut: BTreeSet::new(), names: 0, blind: false }
+    }
+
+    /// The same for a layer that will lie on something else than `dest`.
+    pub(super) fn linked(dest: &'a MergedTree) -> Self {
+        Self { blind: true, ..Self::new(dest) }
     }
 
     /// What is at `path`: its kind and metadata. Symlinks are not followed.
@@ -121,6 +131,11 @@ impl<'a> View<'a> {
             return Err(Error::NotADirectory { path: path.clone(), is: describe(kind) });
         }
         self.ensure_dir(&path.parent().unwrap_or_default(), owner)?;
+        // Such a directory is everybody's in every image that has it, and must stay that where it is not seen.
+        let (owner, mode) = match self.blind && mode == 0o755 && EVERYBODYS.contains(&path.as_bytes()) {
+            true => (Owner::default(), 0o1777),
+            false => (owner, mode),
+        };
         let mut meta = Meta { uid: owner.uid, gid: owner.gid, ..Meta::with_mode(mode) };
         meta.mtime = Timestamp::EPOCH;
         self.put(path.clone(), Placed { kind: Kind::Dir, meta, data: Data::None, inode: None });
@@ -158,8 +173,8 @@ impl<'a> View<'a> {
         }
         let placed = self.placed.get_mut(target)?;
         if placed.inode.is_none() {
-            self.linked += 1;
-            placed.inode = Some((usize::MAX, 0, self.linked));
+            self.names += 1;
+            placed.inode = Some((usize::MAX, 0, self.names));
         }
         Some(placed.clone())
     }

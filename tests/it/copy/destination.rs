@@ -151,6 +151,18 @@ fn linked_layers_do_not_look_below() {
             ("C-19: what was there is replaced", "COPY f /x\nCOPY --link d /x", &["x/ 0755", "x/x 0644 \"x\""]),
             ("C-19", "COPY --link --chown=1:2 --chmod=600 f /n", &["n 0600 1:2 \"f\""]),
             ("C-19", "ADD --link f /n", &["n 0644 \"f\""]),
+            (
+                "C-19: what is everybody's stays so",
+                "COPY --link --chown=1:1 f /var/tmp/x/f\nCOPY --link d /tmp/",
+                &[
+                    "tmp/ 1777",
+                    "tmp/x 0644 \"x\"",
+                    "var/ 0755 1:1",
+                    "var/tmp/ 1777",
+                    "var/tmp/x/ 0755 1:1",
+                    "var/tmp/x/f 0644 1:1 \"f\"",
+                ],
+            ),
         ],
     );
     refuse(CONTEXT, &[("C-19", "COPY --link --chown=app f /n", &["--chown=app with --link", "use numbers"])]);

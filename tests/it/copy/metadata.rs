@@ -61,6 +61,7 @@ fn owners_are_given_by_name_and_number() {
             ("C-16", "COPY --chown=app f /", &["unknown user \"app\"", "no users in /etc/passwd"]),
             ("C-16", "COPY --chown=1:2:3 f /", &["1:2:3"]),
             ("C-16", "COPY --chown=4294967296 f /", &["4294967296"]),
+            ("C-16: means unchanged to the kernel", "COPY --chown=4294967295 f /", &["4294967295"]),
         ],
     );
     check(

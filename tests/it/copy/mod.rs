@@ -1,6 +1,7 @@
 //! COPY, ADD and WORKDIR (behaviour §1.6) through the binary: the whole resulting tree of each row, and umoci's of it.
 
 mod add;
+mod archives;
 mod attacks;
 mod bad;
 mod destination;

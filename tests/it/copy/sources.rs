@@ -186,6 +186,12 @@ fn hard_links_stay_and_special_files_are_not_opened() {
     assert_eq!((layer["n/b"].kind, layer["n/b"].link.as_str()), ("hard", "n/a"));
     assert_eq!((layer["n/fifo"].kind, layer["n/fifo"].mode), ("fifo", 0o640));
     assert!(!layer.0.contains_key("n/socket"), "layers cannot hold sockets");
+    done.says("d/socket is a socket, which no layer can hold; it was left out");
+    // Named itself, a fifo is copied and a socket told.
+    let (done, name) = super::build(&env, &context, "COPY d/fifo /f\nADD d/fifo /g\nCOPY d/socket /s", &[]);
+    assert_eq!(done.code, 0, "{done}");
+    done.says("d/socket is a socket");
+    assert_eq!(super::list(&env.image(&name)), ["f fifo 0640", "g fifo 0640"]);
     // Between sources of one instruction too.
     let (_, name) = super::build(&env, &context, "COPY d/a other /n/", &[]);
     assert_eq!(env.image(&name).layer_tree(0)["n/other"].link, "n/a");

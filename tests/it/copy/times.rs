@@ -12,6 +12,7 @@ fn set_time(path: &Path, time: SystemTime) {
 
 #[test]
 fn files_keep_their_times_and_made_directories_have_the_epoch() {
+    // C-6, C-13
     let env = TestEnv::new();
     let context = env.context("-- d/f --\nf\n-- d/e/ --\n-- old --\no\n-- far --\nf\n");
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_750);

@@ -54,6 +54,39 @@ fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
     env.build(&["-q", "-t", "app"], &context).ok();
 }
 
+#[test]
+fn contexts_and_downloads_that_do_not_fit_end_the_build_and_leave_nothing() {
+    // Issue 4: every way in which files come to a store.
+    requires!(root);
+    let env = TestEnv::new();
+    let context =
+        env.context("-- x --\n-- Copy --\nFROM scratch\nCOPY big /\n-- Add --\nFROM scratch\nADD big.tar /\n");
+    let mut big = Vec::new();
+    let noise = std::fs::File::open("/dev/urandom").expect("open");
+    std::io::Read::read_to_end(&mut std::io::Read::take(noise, 15 << 20), &mut big).expect("read");
+    std::fs::write(context.join("big"), &big).expect("write");
+    let tar = || Command::new("tar").args(["-cf", "big.tar", "big"]).current_dir(&context).status();
+    assert!(tar().expect("run tar").success());
+    let web = crate::support::web::Web::serve_dir(&context);
+    let url = format!("FROM scratch\nADD {}/big /\n", web.url);
+    env.add(&context, &format!("-- Url --\n{url}"));
+    let tar = std::fs::read(context.join("big.tar")).expect("read");
+    let _small = Small::at(&env);
+    let full = |done: crate::support::env::Done, place: &str| {
+        done.says("No space left on device").says("free some space").says(place).never_says("os error");
+        swept(&env);
+    };
+    for file in ["Copy", "Add", "Url"] {
+        let file = context.join(file).display().to_string();
+        full(env.build(&["-f", &file], &context).fails(3), ":2:1");
+    }
+    full(env.kiln(&["build", "-f", "Copy", "-"]).stdin(&tar).fails(3), "context");
+    full(env.kiln(&["build", "-f", "Copy", &format!("{}/big.tar", web.url)]).fails(3), "fetched");
+    full(env.kiln(&["build", "-f", "Copy", &context.join("big.tar").display().to_string()]).fails(3), "context");
+    env.add(&context, "-- Copy --\nFROM scratch\nCOPY x /\n");
+    env.build(&["-f", &context.join("Copy").display().to_string()], &context).ok();
+}
+
 #[track_caller]
 fn swept(env: &TestEnv) {
     assert_eq!(std::fs::read_dir(env.store().join("scratch")).expect("list").count(), 0);

@@ -157,3 +157,47 @@ fn outputs_that_cannot_be_are_refused_by_name_o66() {
     assert!(env.dir().join("ok.tar").exists());
     env.assert_swept();
 }
+
+#[test]
+fn archives_are_not_written_to_a_terminal_s97() {
+    // S-97
+    requires!(script);
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
+    env.build(&["-t", "x"], &context).ok();
+    let kiln = format!("{} --root {}", crate::support::env::binary().display(), env.store().display());
+    for line in ["build -o type=tar,dest=- .", "build -o type=oci,dest=- .", "build -o - .", "save x"] {
+        let done = std::process::Command::new("script")
+            .args(["-qec", &format!("{kiln} {line}"), "/dev/null"])
+            .current_dir(&context)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("run script");
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(said.contains("not for a terminal") && !said.contains("ustar"), "{line}: {said}");
+        assert_eq!(done.status.code(), Some(2), "{line}: {said}");
+    }
+}
+
+#[test]
+fn files_about_a_build_replace_links_and_are_never_half_written_s98() {
+    // S-98
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n-- bait --\nkeep\n");
+    for name in ["id", "metadata"] {
+        symlink("bait", context.join(name)).expect("symlink");
+    }
+    let path = |name: &str| context.join(name).display().to_string();
+    let args = ["--iidfile", &path("id"), "--metadata-file", &path("metadata")];
+    env.build(&args, &context).ok();
+    assert_eq!(fs::read_to_string(context.join("bait")).expect("read"), "keep\n", "A LINK WAS FOLLOWED");
+    let id = fs::read_to_string(context.join("id")).expect("read");
+    assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&fs::read(context.join("metadata")).expect("read")).expect("JSON");
+    assert!(metadata["containerimage.digest"].is_string());
+    // A build that fails leaves none that speaks of an older image.
+    env.add(&context, "-- Dockerfile --\nFROM scratch\nCOPY gone /\n");
+    env.build(&args, &context).fails(1);
+    assert!(!context.join("id").exists() && !context.join("metadata").exists());
+}
