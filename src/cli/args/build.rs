@@ -15,7 +15,8 @@ const MESSAGES: &str = "Messages";
 /// Arguments of `kiln build`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BuildArgs {
-    /// The directory of files the build may read
+    /// What the build may read: a directory, an archive, a git repository, a URL, or - for an archive or Dockerfile on
+    /// standard input
     #[arg(value_name = "CONTEXT")]
     pub(in crate::cli) context: String,
 
@@ -29,11 +30,12 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = WHAT)]
     pub(in crate::cli) platform: Option<String>,
 
-    /// Use another directory, image (docker-image://REF), layout (oci-layout://DIR, with :TAG if it has several) or stage for NAME
+    /// Use another directory, archive, git repository, URL, image (docker-image://REF), layout (oci-layout://DIR, with :TAG
+    /// if it has several) or stage for NAME
     #[arg(long, value_name = "NAME=SOURCE", help_heading = WHAT)]
     pub(in crate::cli) build_context: Vec<String>,
 
-    /// Network of commands: default (none of its own rules), host, none (loopback only) or private
+    /// Network of commands: the host's, none but loopback, or one of its own
     #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = RUNNING)]
     pub(in crate::cli) network: NetworkArg,
 
@@ -154,7 +156,8 @@ pub(in crate::cli) struct SourceArgs {
 /// Arguments of `kiln check`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CheckArgs {
-    /// The directory of files the build may read
+    /// What the build may read: a directory, an archive, a git repository, a URL, or - for an archive or Dockerfile on
+    /// standard input
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub(in crate::cli) context: String,
 

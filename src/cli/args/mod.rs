@@ -35,7 +35,7 @@ pub(super) use run::RunArgs;
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, max_term_width = 110, infer_subcommands = false)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 the build failed, 2 usage, 3 this host lacks something, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 the build failed, 2 usage, 3 this host lacks something, 101 a bug in kiln, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub(super) struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// Where images and the cache are kept [default: $KILN_ROOT, else /var/lib/kiln for root, else ~/.local/share/kiln]
+    /// Where images and the cache are kept [default: $KILN_ROOT, else /var/lib/kiln for root, else kiln below $XDG_DATA_HOME or ~/.local/share]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
 }
