@@ -171,7 +171,51 @@ fn forget_volatile(work: &OwnedFd) {
     }
 }
 
+/// How the kernel is told of the lower layers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// One option each: any number.
+    OneByOne,
+    /// All in one option, which may have 255 bytes. Kernels of before 2024 know no other.
+    Together,
+}
+
 fn overlay(layers: &Layers, attributes: MountAttrFlags) -> Step<OwnedFd> {
+    match overlay_as(layers, attributes, Told::OneByOne) {
+        // The older the kernel, the later it finds that it does not know an option.
+        Err(problem) if problem.errno() == Some(libc::EINVAL) => {
+            let together = overlay_as(layers, attributes, Told::Together);
+            // What both ways are refused for is better told by the newer.
+            together.map_err(|other| if other.errno().is_none() { other } else { problem })
+        }
+        other => other,
+    }
+}
+
+/// All lower layers as one option: names relative to the directory of our descriptors, which leaves room for some 70.
+fn set_together(fs: &OwnedFd, lowers: &[OwnedFd]) -> Step<()> {
+    let what = || "mount overlay: lowerdir".to_owned();
+    let names: Vec<String> = lowers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let names = names.join(":");
+    if names.len() > 255 {
+        return Err(Problem::lacking(format!("{} layers are too many for this kernel", lowers.len())));
+    }
+    fsconfig_set_string(fs, "lowerdir", &*names).doing(what)
+}
+
+fn overlay_as(layers: &Layers, attributes: MountAttrFlags, told: Told) -> Step<OwnedFd> {
+    if told == Told::OneByOne {
+        return configure(layers, attributes, told);
+    }
+    let what = || "mount overlay: lowerdir".to_owned();
+    let here = directory(Path::new("."))?;
+    rustix::process::chdir("/proc/self/fd").doing(what)?;
+    let mounted = configure(layers, attributes, told);
+    rustix::process::fchdir(&here).doing(what)?;
+    mounted
+}
+
+fn configure(layers: &Layers, attributes: MountAttrFlags, told: Told) -> Step<OwnedFd> {
     let what = || "mount overlay".to_owned();
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(what).map_err(|p| {
         let missing = p.errno() == Some(libc::ENODEV);
@@ -180,8 +224,13 @@ fn overlay(layers: &Layers, attributes: MountAttrFlags) -> Step<OwnedFd> {
     let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value).doing(|| format!("mount overlay: {key}"));
     // By descriptor: short whatever the paths are, and mountinfo inside shows no path of the host (S-72).
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    for lower in &layers.lowers {
-        set("lowerdir+", &path(lower)).map_err(|p| with_log(p, &fs))?;
+    match told {
+        Told::Together => set_together(&fs, &layers.lowers)?,
+        Told::OneByOne => {
+            for lower in &layers.lowers {
+                set("lowerdir+", &path(lower)).map_err(|p| with_log(p, &fs))?;
+            }
+        }
     }
     if let Some((upper, work)) = &layers.writable {
         set("upperdir", &path(upper)).map_err(|p| with_log(p, &fs))?;
@@ -201,4 +250,41 @@ fn overlay(layers: &Layers, attributes: MountAttrFlags) -> Step<OwnedFd> {
     }
     fsconfig_create(&fs).doing(what).map_err(|p| with_log(p, &fs))?;
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(what)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "what is on the disk is what these tests are about")]
+mod tests {
+    use super::*;
+
+    fn layers(dir: &Path, count: usize) -> Layers {
+        let lowers = (0..count).map(|i| {
+            let lower = dir.join(i.to_string());
+            std::fs::create_dir(&lower).unwrap();
+            std::fs::write(lower.join("all"), i.to_string()).unwrap();
+            std::fs::write(lower.join(format!("only-{i}")), "").unwrap();
+            directory(&lower).unwrap()
+        });
+        Layers { lowers: lowers.collect(), writable: None, userxattr: false, volatile: false }
+    }
+
+    #[test]
+    fn older_kernels_stack_the_same_layers_or_say_that_there_are_too_many() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        // Other tests keep their working directory.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let stacked = layers(dir.path(), 40);
+        for told in [Told::OneByOne, Told::Together] {
+            let root = overlay_as(&stacked, MountAttrFlags::empty(), told).unwrap_or_else(|p| panic!("{p:?}"));
+            let at = |name: &str| format!("/proc/self/fd/{}/{name}", root.as_raw_fd());
+            assert_eq!(std::fs::read_to_string(at("all")).unwrap(), "0");
+            assert!((0..40).all(|i| std::fs::exists(at(&format!("only-{i}"))).unwrap()));
+        }
+        let many = tempfile::tempdir().unwrap();
+        let refused = overlay_as(&layers(many.path(), 130), MountAttrFlags::empty(), Told::Together).unwrap_err();
+        assert!(format!("{refused:?}").contains("130 layers are too many for this kernel"), "{refused:?}");
+    }
 }
