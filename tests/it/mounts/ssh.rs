@@ -1,12 +1,12 @@
 //! `type=ssh`: an agent within reach of one command. What the agent may be asked is held by `sandbox::ssh`.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{built, context, refused};
 use crate::sandbox::put_probe;
@@ -16,7 +16,7 @@ use crate::support::env::everybody;
 /// An agent that answers whatever it is asked with one type, and says when a conversation ended.
 struct Agent {
     path: PathBuf,
-    ended: Receiver<Instant>,
+    ended: Receiver<()>,
 }
 
 impl Agent {
@@ -36,7 +36,7 @@ impl Agent {
     }
 }
 
-fn talk(mut stream: UnixStream, answer: u8, ended: &Sender<Instant>) {
+fn talk(mut stream: UnixStream, answer: u8, ended: &Sender<()>) {
     let (mut asked, mut request) = (false, [0; 64]);
     while stream.read(&mut request).is_ok_and(|n| n > 0) {
         asked = true;
@@ -46,7 +46,7 @@ fn talk(mut stream: UnixStream, answer: u8, ended: &Sender<Instant>) {
     }
     // kiln looks whether somebody is there without asking anything.
     if asked {
-        ended.send(Instant::now()).ok();
+        ended.send(()).ok();
     }
 }
 
@@ -114,19 +114,27 @@ fn a_socket_belongs_to_whom_the_mount_says_m_19() {
 }
 
 #[test]
-fn conversations_end_with_the_command_and_not_with_the_build_m_18_s_115() {
+fn agent_and_socket_are_there_for_one_command_and_not_for_the_build_m_18_s_115() {
     requires!(userns, overlay, cc);
     for env in everybody() {
         prepared(&env);
         let agent = Agent::start(env.dir(), "agent", 12);
-        // One conversation stays open in the background, as long as its process lives.
-        build(
-            &env,
-            &["--ssh", &format!("default={}", agent.path.display())],
-            "RUN --mount=type=ssh probe talk 11 & sleep 0.3\nRUN sleep 1",
-        );
-        let done = Instant::now();
-        let ended = agent.ended.recv_timeout(Duration::from_secs(5)).expect("the conversation ended");
-        assert!(done.duration_since(ended) > Duration::from_millis(700), "it ended only with the build");
+        // A conversation that stays open in the background as long as its process lives.
+        let lines = "RUN --mount=type=ssh probe talk 11 & sleep 0.3; echo one; sleep 0.5\nRUN echo two; sleep 1";
+        let dir = env.context(&format!("-- Dockerfile --\nFROM probed\n{lines}\n"));
+        let given = format!("default={}", agent.path.display());
+        let mut child = env.build(&["--progress", "plain", "--ssh", &given], &dir).spawn();
+        let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let sockets = || {
+            let files = walkdir::WalkDir::new(env.store().join("scratch")).into_iter().flatten();
+            files.filter(|entry| entry.file_type().is_socket()).count()
+        };
+        assert!(said.any(|line| line.contains("| one")));
+        assert_eq!(sockets(), 1);
+        assert!(said.any(|line| line.contains("| two")));
+        assert_eq!(sockets(), 0, "the socket outlived its command");
+        agent.ended.recv_timeout(Duration::from_millis(500)).expect("the conversation ended with its command");
+        assert!(said.count() > 0 && child.wait().expect("wait").success());
+        env.assert_swept();
     }
 }

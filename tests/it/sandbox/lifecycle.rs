@@ -92,6 +92,51 @@ fn cancelling_kills_the_tree_within_a_second() {
 }
 
 #[test]
+fn whoever_dies_between_kiln_and_the_command_takes_it_along() {
+    // S-82: not kiln but its own helper is killed, by a user or by a machine that is out of memory.
+    root_of_something!();
+    let root = Box::new();
+    let time = format!("3{}", std::process::id());
+    // The command, by its arguments, and who started it.
+    let command = || {
+        let pids =
+            std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+        pids.into_iter().find(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line == format!("sleep\0{time}\0").as_bytes()
+        })
+    };
+    let parent = |pid: i32| -> i32 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+    };
+    for user in ["", "app"] {
+        let mut spec = root.spec(&["sleep", &time]);
+        spec.user = user.to_owned();
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| root.run(&spec).map(|ran| ran.outcome.exit.success()));
+            let began = Instant::now();
+            let pid = loop {
+                assert!(began.elapsed() < Duration::from_secs(20), "it did not start");
+                match command() {
+                    Some(pid) => break pid,
+                    None => std::thread::sleep(Duration::from_millis(10)),
+                }
+            };
+            let warden = parent(pid);
+            assert!(std::fs::read_to_string(format!("/proc/{warden}/comm")).unwrap().starts_with("kiln:warden"));
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(warden), nix::sys::signal::Signal::SIGKILL).unwrap();
+            assert!(!matches!(run.join().unwrap(), Ok(true)), "nobody can say how it ended");
+            let began = Instant::now();
+            while command().is_some() {
+                assert!(began.elapsed() < Duration::from_secs(1), "the command outlived the warden");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+    }
+}
+
+#[test]
 fn large_output_is_passed_on_whole() {
     //
     root_of_something!();
