@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::base::digest::Sha256;
 use crate::base::fs::FsError;
 use crate::context::{self, Options};
-use crate::layer::{self, Compression, Form, Found, LayerWriter, MergedTree, WriteOptions};
+use crate::layer::{self, Compression, Form, Found, LayerWriter, MergedTree, Output, WriteOptions};
 use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Step, Workdir};
 use crate::snapshot::Layers;
 
@@ -193,7 +193,7 @@ impl<'a> Worker<'a> {
         self.write_layer(step, |writer| self.write_context(name, &scratch, writer))
     }
 
-    fn write_context<W: io::Write>(
+    fn write_context<W: Output>(
         &self,
         name: &ContextName,
         scratch: &Path,

@@ -40,10 +40,10 @@ impl Worker<'_> {
     }
 
     /// Stores the layer that `write` writes.
-    pub(super) fn write_layer<'s>(
-        &'s self,
+    pub(super) fn write_layer(
+        &self,
         step: &Step,
-        write: impl FnOnce(&mut LayerWriter<BlobDraft<'s>>) -> Result<(), StepError>,
+        write: impl FnOnce(&mut LayerWriter<BlobDraft>) -> Result<(), StepError>,
     ) -> Result<Sealed, StepError> {
         let options = WriteOptions {
             compression: self.builder.settings.compression,

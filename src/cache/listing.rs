@@ -1,31 +1,34 @@
 //! What files a step read last time, to say which of them changed.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 /// Files by path, each with a fingerprint of everything about it that is in the step's key. Explains, never decides: a
 /// fingerprint is 64 bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing(BTreeMap<Vec<u8>, u64>);
+pub struct Listing(Vec<(Vec<u8>, u64)>);
 
 impl Listing {
-    /// Adds a file; of one that is read twice, both fingerprints count.
-    pub fn add(&mut self, path: Vec<u8>, fingerprint: u64) {
-        match self.0.entry(path) {
-            Entry::Vacant(entry) => drop(entry.insert(fingerprint)),
-            Entry::Occupied(mut entry) => *entry.get_mut() = entry.get().rotate_left(1) ^ fingerprint,
-        }
+    /// Lists files in any order; of one that is read twice, both fingerprints count.
+    pub fn of(files: impl IntoIterator<Item = (Vec<u8>, u64)>) -> Self {
+        let mut files: Vec<(Vec<u8>, u64)> = files.into_iter().collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files.dedup_by(|again, first| {
+            let same = again.0 == first.0;
+            if same {
+                first.1 = first.1.rotate_left(1) ^ again.1;
+            }
+            same
+        });
+        Self(files)
     }
 
     /// The first path that differs from `before`, and how many others do: `src/main.c changed`, `a is new, and 2 more`.
     /// `None` if nothing does.
     pub fn difference(&self, before: &Self) -> Option<String> {
-        let here = self.0.iter().filter_map(|(path, print)| match before.0.get(path) {
-            Some(was) if was == print => None,
+        let here = self.0.iter().filter_map(|(path, print)| match before.get(path) {
+            Some(was) if was == *print => None,
             Some(_) => Some((path, "changed")),
             None => Some((path, "is new")),
         });
-        let gone = before.0.keys().filter(|path| !self.0.contains_key(*path)).map(|path| (path, "is gone"));
+        let gone = before.0.iter().filter(|(path, _)| self.get(path).is_none()).map(|(path, _)| (path, "is gone"));
         let mut all = here.chain(gone);
         let (path, what) = all.next()?;
         let first = format!("{} {what}", String::from_utf8_lossy(path));
@@ -35,9 +38,14 @@ impl Listing {
         })
     }
 
+    fn get(&self, path: &[u8]) -> Option<u64> {
+        let at = self.0.binary_search_by(|(there, _)| there.as_slice().cmp(path)).ok()?;
+        Some(self.0[at].1)
+    }
+
     /// For [`Listing::from_bytes`]: per file its fingerprint, its path and a zero byte.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(self.0.iter().map(|(path, _)| path.len() + 9).sum());
         for (path, fingerprint) in &self.0 {
             bytes.extend_from_slice(&fingerprint.to_le_bytes());
             bytes.extend_from_slice(path);
@@ -48,14 +56,14 @@ impl Listing {
 
     /// A listing as it was stored; as much of it as can be read.
     pub fn from_bytes(mut bytes: &[u8]) -> Self {
-        let mut listing = Self::default();
+        let mut files = Vec::new();
         while let Some((fingerprint, rest)) = bytes.split_first_chunk()
             && let Some(end) = rest.iter().position(|&b| b == 0)
         {
-            listing.0.insert(rest[..end].to_vec(), u64::from_le_bytes(*fingerprint));
+            files.push((rest[..end].to_vec(), u64::from_le_bytes(*fingerprint)));
             bytes = &rest[end + 1..];
         }
-        listing
+        Self::of(files)
     }
 }
 
@@ -64,11 +72,7 @@ mod tests {
     use super::*;
 
     fn listing(files: &[(&str, u64)]) -> Listing {
-        let mut listing = Listing::default();
-        for (path, print) in files {
-            listing.add(path.as_bytes().to_vec(), *print);
-        }
-        listing
+        Listing::of(files.iter().map(|(path, print)| (path.as_bytes().to_vec(), *print)))
     }
 
     #[test]

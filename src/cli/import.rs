@@ -7,7 +7,7 @@ use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 use crate::dockerfile::{self, Diagnostic, Instruction, Severity, Source};
-use crate::layer::{self, Compression, LayerWriter, Limits, MergedTree, WriteOptions};
+use crate::layer::{self, Compression, LayerWriter, Limits, WriteOptions};
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::descriptor::{CONFIG, Descriptor, Layer, MANIFEST};
 use crate::oci::manifest::Manifest;
@@ -123,8 +123,7 @@ fn take_archive(store: &Store, from: impl Read + Send, path: &Path) -> Result<La
 
 fn take_dir(store: &Store, path: &Path) -> Result<Layer, Failure> {
     let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
-    let nothing = MergedTree::new();
-    let changes = layer::tree_changes(&root, &nothing, &(), None, None).map_err(|e| unusable(path, &e))?;
+    let changes = layer::whole_tree(&root).map_err(|e| unusable(path, &e))?;
     let mut writer = LayerWriter::new(store.draft_blob()?, &WriteOptions::default());
     changes.write_to(&mut writer).map_err(|e| unusable(path, &e))?;
     let (draft, written) = writer.finish().map_err(|e| unusable(path, &e))?;

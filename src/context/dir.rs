@@ -91,14 +91,12 @@ impl Dir {
         meta
     }
 
-    /// Opens a regular file that must be what `meta` says.
-    fn open_same(&self, path: &[u8], meta: &Meta) -> Result<File, Error> {
-        // O_NONBLOCK: should it have become a fifo, opening it must not wait (S-92).
+    /// Opens what was a regular file. Whether it still is that file is asked with [`Dir::same`] after its last byte
+    /// was read: asking before as well would say nothing more.
+    fn open_file(&self, path: &[u8]) -> Result<File, Error> {
+        // O_NONBLOCK: should it have become a fifo, neither opening nor reading it must wait (S-92).
         let fd = walk::open(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK);
-        let fd = fd.map_err(|e| Error::io("open", path, e))?;
-        let file = File::from(fd);
-        self.same(&file, path, meta)?;
-        Ok(file)
+        fd.map(File::from).map_err(|e| Error::io("open", path, e))
     }
 
     fn same(&self, file: &File, path: &[u8], meta: &Meta) -> Result<(), Error> {
@@ -108,7 +106,7 @@ impl Dir {
     }
 
     fn hash(&self, path: &[u8], meta: &Meta) -> Result<(Sha256, Xattrs), Error> {
-        let mut file = self.open_same(path, meta)?;
+        let mut file = self.open_file(path)?;
         let xattrs = xattrs(file.as_fd(), path)?;
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; (meta.size + 1).min(256 * 1024) as usize];
@@ -183,7 +181,10 @@ impl SourceTree for Dir {
     }
 
     fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
-        let file = self.open_same(path, meta)?;
+        if meta.size == 0 {
+            return Ok(Box::new(io::empty()));
+        }
+        let file = self.open_file(path)?;
         let doubtful = self.index.doubtful(path).map(|digest| (digest, Hasher::new()));
         let (path, meta, left) = (path.to_vec(), *meta, meta.size);
         Ok(Box::new(Unchanged { dir: self, file, path, meta, left, checked: false, doubtful }))
@@ -220,7 +221,8 @@ struct Unchanged<'a> {
 
 impl Read for Unchanged<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
+        // The size was checked with the last bytes: no read is needed to see the end.
+        if buf.is_empty() || self.checked {
             return Ok(0);
         }
         let n = self.file.read(buf)?;
@@ -230,7 +232,7 @@ impl Read for Unchanged<'_> {
             hasher.update(&buf[..n]);
         }
         // Checked with the last bytes, not after them: who knows the size may not ask for the end.
-        if left == 0 && !self.checked {
+        if left == 0 {
             self.dir.same(&self.file, &self.path, &self.meta).map_err(io::Error::other)?;
             if self.doubtful.take().is_some_and(|(want, hasher)| hasher.finish() != want) {
                 return Err(io::Error::other(Error::Changed { path: self.path.clone() }));

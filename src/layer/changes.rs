@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
@@ -22,6 +22,7 @@ use super::disk::{self, Identity, Node};
 use super::entry::{Entry, Kind, Meta, RelPath};
 use super::error::Error;
 use super::merged::{Found, MergedTree};
+use super::pipeline::Output;
 use super::writer::LayerWriter;
 
 /// Where the bytes of lower files can be had, to tell a file that was copied up untouched from a changed one.
@@ -161,6 +162,15 @@ pub fn tree_changes(
     found.sort();
     found.deleted_below(&RelPath::root());
     found.finish(after)
+}
+
+/// All of a tree, the directory itself included: what it changes in nothing.
+pub fn whole_tree(root: &Root) -> Result<Changes, Error> {
+    let mut changes = tree_changes(root, &MergedTree::new(), &(), None, None)?;
+    let top = RelPath::root();
+    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| system("look at", &top, e))?;
+    changes.entries.insert(0, Entry::new(top, Kind::Dir, node.meta));
+    Ok(changes)
 }
 
 /// Visits `root` and everything below it, parents first.
@@ -383,7 +393,7 @@ impl Changes {
     }
 
     /// Ok: `writer` has every change with its content.
-    pub fn write_to<W: Write>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
+    pub fn write_to<W: Output>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
         let mut dirs = DirCache::default();
         for entry in &self.entries {
             if let Kind::File { size: 1.., .. } = entry.kind {

@@ -1,20 +1,10 @@
-//! Segments in, blob out: both digests and the compression in one pass.
+//! One segment in, its compressed form out.
 //!
-//! **Order.** The caller's thread fills segments and writes finished ones, in order. A hasher thread digests the
-//! uncompressed stream; workers compress. Queues are bounded, so memory depends on the number of threads alone, and
-//! which thread did what shows nowhere in the bytes. A layer of a single segment (most layers) starts no thread.
+//! **Holds.** The bytes depend on the segment and the [`Compression`] alone. `pipeline` decides which thread does what.
 
-use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::io;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
-use crate::base::digest::{BlobDigest, DiffId, Hasher, Sha256};
-
-use super::segment::{Segment, SegmentIndex, SegmentKey, SegmentSource};
+use super::segment::{Segment, SegmentKey, SegmentSource};
 
 /// How a layer blob is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,221 +50,16 @@ impl Compression {
     }
 }
 
-/// What a finished stream was.
-pub(super) struct Finished<W> {
-    pub(super) out: W,
-    pub(super) diff_id: DiffId,
-    pub(super) blob: BlobDigest,
-    pub(super) size: u64,
-    pub(super) plain_size: u64,
-    pub(super) segments: SegmentIndex,
-}
-
-struct Done {
-    bytes: Vec<u8>,
-    segment: Segment,
-}
-
-struct Job {
-    plain: Arc<Vec<u8>>,
-    done: Sender<io::Result<Done>>,
-}
-
-/// Everything behind the tar stream.
-pub(super) struct Pipeline<W> {
-    out: W,
-    blob: Hasher,
-    size: u64,
-    plain_size: u64,
-    segments: Vec<Segment>,
-    compression: Compression,
-    previous: Option<Arc<dyn SegmentSource>>,
-    threads: usize,
-    /// Digests the stream while there are no threads.
-    diff: Hasher,
-    inline: Option<Codec>,
-    pool: Option<Pool>,
-}
-
-struct Pool {
-    jobs: Sender<Job>,
-    hash: Sender<Arc<Vec<u8>>>,
-    hasher: JoinHandle<Sha256>,
-    workers: Vec<JoinHandle<()>>,
-    pending: VecDeque<Receiver<io::Result<Done>>>,
-    spare: Receiver<Vec<u8>>,
-}
-
-impl<W: Write> Pipeline<W> {
-    pub(super) fn new(
-        out: W,
-        compression: Compression,
-        threads: Option<NonZeroUsize>,
-        previous: Option<Arc<dyn SegmentSource>>,
-    ) -> Self {
-        let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        Self {
-            out,
-            blob: Hasher::new(),
-            size: 0,
-            plain_size: 0,
-            segments: Vec::new(),
-            compression,
-            previous,
-            threads,
-            diff: Hasher::new(),
-            inline: None,
-            pool: None,
-        }
-    }
-
-    pub(super) fn media_type(&self) -> &'static str {
-        self.compression.media_type()
-    }
-
-    /// Takes a segment that is not the last and gives an empty buffer back.
-    pub(super) fn push(&mut self, plain: Vec<u8>) -> io::Result<Vec<u8>> {
-        if self.threads == 1 && self.pool.is_none() {
-            return self.push_inline(plain);
-        }
-        self.plain_size += plain.len() as u64;
-        if self.pool.is_none() {
-            self.pool = Some(Pool::start(self.threads, self.compression, &self.diff, self.previous.as_ref())?);
-        }
-        let ready = match &mut self.pool {
-            Some(pool) => {
-                pool.submit(plain)?;
-                if pool.pending.len() > self.threads + 1 { pool.pending.pop_front() } else { None }
-            }
-            None => None,
-        };
-        if let Some(ready) = ready {
-            let done = ready.recv().map_err(|_| io::Error::other("a compression thread ended early"))?;
-            self.emit(done?)?;
-        }
-        Ok(self.pool.as_ref().and_then(|p| p.spare.try_recv().ok()).unwrap_or_default())
-    }
-
-    fn push_inline(&mut self, mut plain: Vec<u8>) -> io::Result<Vec<u8>> {
-        self.plain_size += plain.len() as u64;
-        self.diff.update(&plain);
-        let codec = match &mut self.inline {
-            Some(codec) => codec,
-            none => none.insert(Codec::new(self.compression)?),
-        };
-        let done = codec.run(&plain, self.previous.as_deref())?;
-        self.emit(done)?;
-        plain.clear();
-        Ok(plain)
-    }
-
-    fn emit(&mut self, mut done: Done) -> io::Result<()> {
-        if self.compression != Compression::Uncompressed {
-            self.blob.update(&done.bytes);
-            done.segment.offset = self.size;
-            self.segments.push(done.segment);
-        }
-        self.size += done.bytes.len() as u64;
-        self.out.write_all(&done.bytes)
-    }
-
-    /// Takes the last segment. Ok: everything is in `out`.
-    pub(super) fn finish(mut self, last: Vec<u8>) -> io::Result<Finished<W>> {
-        match self.pool.take() {
-            None => {
-                self.push_inline(last)?;
-            }
-            Some(mut pool) => {
-                self.plain_size += last.len() as u64;
-                pool.submit(last)?;
-                let ended = || io::Error::other("a compression thread ended early");
-                while let Some(ready) = pool.pending.pop_front() {
-                    let done = ready.recv().map_err(|_| ended())??;
-                    self.emit(done)?;
-                }
-                drop((pool.jobs, pool.hash));
-                for worker in pool.workers {
-                    worker.join().map_err(|_| ended())?;
-                }
-                self.diff = Hasher::new();
-                let digest = pool.hasher.join().map_err(|_| ended())?;
-                return self.finished(digest);
-            }
-        }
-        let digest = std::mem::take(&mut self.diff).finish();
-        self.finished(digest)
-    }
-
-    fn finished(mut self, diff: Sha256) -> io::Result<Finished<W>> {
-        self.out.flush()?;
-        // Uncompressed, the blob is the stream: one digest is enough.
-        let blob = if self.compression == Compression::Uncompressed { diff } else { self.blob.finish() };
-        Ok(Finished {
-            out: self.out,
-            diff_id: DiffId(diff),
-            blob: BlobDigest(blob),
-            size: self.size,
-            plain_size: self.plain_size,
-            segments: SegmentIndex(self.segments),
-        })
-    }
-}
-
-impl Pool {
-    fn start(
-        threads: usize,
-        compression: Compression,
-        diff: &Hasher,
-        previous: Option<&Arc<dyn SegmentSource>>,
-    ) -> io::Result<Self> {
-        let (jobs, job_queue) = bounded::<Job>(threads + 2);
-        let (hash, hash_queue) = bounded::<Arc<Vec<u8>>>(threads + 2);
-        // Whoever lets go of a segment last hands its memory back: fresh pages cost more than hashing them.
-        let (reuse, spare) = bounded::<Vec<u8>>(threads + 4);
-        let give_back = move |plain: Arc<Vec<u8>>| {
-            if let Some(mut buffer) = Arc::into_inner(plain) {
-                buffer.clear();
-                // Full: enough are waiting already.
-                let _ = reuse.try_send(buffer);
-            }
-        };
-        let mut workers = Vec::new();
-        for _ in 0..threads {
-            let (queue, previous, give_back) = (job_queue.clone(), previous.cloned(), give_back.clone());
-            let mut codec = Codec::new(compression)?;
-            workers.push(std::thread::Builder::new().name("kiln-compress".into()).spawn(move || {
-                for Job { plain, done } in queue {
-                    let result = codec.run(&plain, previous.as_deref());
-                    give_back(plain);
-                    // The writer gave up: nobody wants the result.
-                    let _ = done.send(result);
-                }
-            })?);
-        }
-        let mut diff = diff.clone();
-        let hasher = std::thread::Builder::new().name("kiln-diff-id".into()).spawn(move || {
-            for plain in hash_queue {
-                diff.update(&plain);
-                give_back(plain);
-            }
-            diff.finish()
-        })?;
-        Ok(Self { jobs, hash, hasher, workers, pending: VecDeque::new(), spare })
-    }
-
-    fn submit(&mut self, plain: Vec<u8>) -> io::Result<()> {
-        let plain = Arc::new(plain);
-        let (done, ready) = bounded(1);
-        let ended = |_| io::Error::other("a compression thread ended early");
-        self.jobs.send(Job { plain: Arc::clone(&plain), done }).map_err(|_| ended(()))?;
-        self.hash.send(plain).map_err(|_| ended(()))?;
-        self.pending.push_back(ready);
-        Ok(())
-    }
+/// A compressed segment.
+pub(super) struct Done {
+    pub(super) bytes: Vec<u8>,
+    pub(super) segment: Segment,
+    /// It was copied from an earlier layer.
+    pub(super) reused: bool,
 }
 
 /// Compresses segments, one at a time.
-struct Codec {
+pub(super) struct Codec {
     method: String,
     kind: CodecKind,
 }
@@ -286,7 +71,7 @@ enum CodecKind {
 }
 
 impl Codec {
-    fn new(compression: Compression) -> io::Result<Self> {
+    pub(super) fn new(compression: Compression) -> io::Result<Self> {
         let kind = match compression {
             Compression::Gzip { level } => CodecKind::Gzip(Box::new(Gzip::new(level)?)),
             Compression::Zstd { level } => CodecKind::Zstd(Box::new(zstd::bulk::Compressor::new(level)?)),
@@ -295,28 +80,42 @@ impl Codec {
         Ok(Self { method: compression.method(), kind })
     }
 
-    /// The compressed form of `plain`, copied from an earlier layer if it has it.
-    fn run(&mut self, plain: &[u8], previous: Option<&dyn SegmentSource>) -> io::Result<Done> {
+    /// The compressed form of `plain`, copied from an earlier layer if it has it; `out` is memory to use again.
+    pub(super) fn run(
+        &mut self,
+        plain: &[u8],
+        previous: Option<&dyn SegmentSource>,
+        mut out: Vec<u8>,
+    ) -> io::Result<Done> {
+        out.clear();
         let mut segment =
             Segment { key: SegmentKey([0; 32]), offset: 0, len: 0, plain_len: plain.len() as u32, check: [0; 32] };
         if matches!(self.kind, CodecKind::Plain) {
-            return Ok(Done { bytes: plain.to_vec(), segment });
+            out.extend_from_slice(plain);
+            return Ok(Done { bytes: out, segment, reused: false });
         }
         segment.key = SegmentKey::of(&self.method, plain);
-        let bytes = match previous.and_then(|p| p.get(&segment.key)) {
-            Some(bytes) => bytes,
-            None => self.compress(plain)?,
-        };
-        segment.len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        segment.check = *blake3::hash(&bytes).as_bytes();
-        Ok(Done { bytes, segment })
+        let known = previous.and_then(|p| p.get(&segment.key, &mut out));
+        if known.is_none() {
+            self.compress(plain, &mut out)?;
+        }
+        segment.len = u32::try_from(out.len()).map_err(io::Error::other)?;
+        segment.check = known.unwrap_or_else(|| *blake3::hash(&out).as_bytes());
+        Ok(Done { bytes: out, segment, reused: known.is_some() })
     }
 
-    fn compress(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
+    fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
         match &mut self.kind {
-            CodecKind::Gzip(gzip) => gzip.compress(plain),
-            CodecKind::Zstd(compressor) => compressor.compress(plain),
-            CodecKind::Plain => Ok(plain.to_vec()),
+            CodecKind::Gzip(gzip) => gzip.compress(plain, out),
+            CodecKind::Zstd(compressor) => {
+                out.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+                compressor.compress_to_buffer(plain, out).map(drop)
+            }
+            CodecKind::Plain => {
+                out.extend_from_slice(plain);
+                Ok(())
+            }
         }
     }
 }
@@ -348,12 +147,12 @@ impl Gzip {
         Ok(Self { wanted: compressor(level)?, fast, none: compressor(0)?, sample: Vec::new(), scratch })
     }
 
-    fn compress(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
+    fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         let compressor = if self.is_dense(plain)? { &mut self.none } else { &mut self.wanted };
-        let mut out = vec![0; compressor.gzip_compress_bound(plain.len())];
-        let len = compressor.gzip_compress(plain, &mut out).map_err(io::Error::other)?;
+        out.resize(compressor.gzip_compress_bound(plain.len()), 0);
+        let len = compressor.gzip_compress(plain, out).map_err(io::Error::other)?;
         out.truncate(len);
-        Ok(out)
+        Ok(())
     }
 
     /// Whether a sample from all over `plain` hardly shrinks. The bytes alone decide.
@@ -397,7 +196,8 @@ mod tests {
             (text(1 << 20), 20 << 10, false),
         ] {
             assert_eq!(gzip.is_dense(&plain).unwrap(), stored);
-            let packed = gzip.compress(&plain).unwrap();
+            let mut packed = Vec::new();
+            gzip.compress(&plain, &mut packed).unwrap();
             assert!(packed.len() < below, "{} bytes", packed.len());
             let mut back = Vec::new();
             io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&packed[..]), &mut back).unwrap();

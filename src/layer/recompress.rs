@@ -3,11 +3,12 @@
 //! **Holds.** The tar stays byte for byte as it is, and is cut where the writer would have cut it: a layer of ours comes
 //! out as if it had been written in the other compression to begin with.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use super::decompress::decompress;
 use super::error::Error;
 use super::limits::Limits;
+use super::pipeline::Output;
 use super::recut::{Passage, recut};
 use super::segment::SegmentIndex;
 use super::tar_read::Dialect;
@@ -34,7 +35,7 @@ pub struct Recompressed {
 /// Writes the layer `diff_id`, of which `blob` is one compressed form, to `out` in another.
 ///
 /// Ok: `out` has taken every byte of it, and `blob` was that layer.
-pub fn recompress<W: Write>(
+pub fn recompress<W: Output>(
     blob: impl Read + Send,
     diff_id: DiffId,
     out: W,

@@ -1,11 +1,11 @@
 //! A tar passed through byte for byte, cut into segments where [`LayerWriter`](super::LayerWriter) would cut it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
-use super::compress::{Finished, Pipeline};
 use super::entry::{Entry, Kind};
 use super::error::Error;
 use super::limits::Limits;
+use super::pipeline::{Finished, Output, Pipeline};
 use super::segment::{TARGET, cut_before};
 use super::tar_read::{Dialect, TarReader};
 use super::tar_write;
@@ -24,7 +24,7 @@ pub(super) struct Passage<'o> {
 }
 
 /// Reads `plain`, a tar, to its end and writes it to `out` as a layer blob; `visit` may refuse an entry.
-pub(super) fn recut<W: Write>(
+pub(super) fn recut<W: Output>(
     plain: impl Read,
     out: W,
     passage: &Passage<'_>,
@@ -46,7 +46,7 @@ pub(super) fn recut<W: Write>(
     tee.cutter.finish().map_err(Error::Write)
 }
 
-fn walk<R: Read, W: Write>(
+fn walk<R: Read, W: Output>(
     reader: &mut TarReader<Tee<R, W>>,
     expand: bool,
     mut visit: impl FnMut(&Entry) -> Result<(), Error>,
@@ -75,7 +75,7 @@ fn walk<R: Read, W: Write>(
 }
 
 /// The whole content of a sparse file, instead of what the archive holds of it.
-fn write_out<R: Read, W: Write>(reader: &mut TarReader<Tee<R, W>>, size: u64) -> Result<(), Error> {
+fn write_out<R: Read, W: Output>(reader: &mut TarReader<Tee<R, W>>, size: u64) -> Result<(), Error> {
     reader.input_mut().silent = true;
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -89,7 +89,7 @@ fn write_out<R: Read, W: Write>(reader: &mut TarReader<Tee<R, W>>, size: u64) ->
 }
 
 /// Cuts the stream as the writer does.
-struct Cutter<W: Write> {
+struct Cutter<W: Output> {
     pipeline: Pipeline<W>,
     segment: Vec<u8>,
     place: Place,
@@ -105,7 +105,7 @@ enum Place {
     Tail,
 }
 
-impl<W: Write> Cutter<W> {
+impl<W: Output> Cutter<W> {
     /// The headers read last are those of this entry.
     fn entry(&mut self, path: &[u8], size: u64, stored: u64) -> io::Result<()> {
         let head = match std::mem::replace(&mut self.place, Place::Content { step: TARGET, left: stored }) {
@@ -189,7 +189,7 @@ impl<W: Write> Cutter<W> {
 }
 
 /// What is read also goes into the layer.
-struct Tee<R, W: Write> {
+struct Tee<R, W: Output> {
     inner: R,
     cutter: Cutter<W>,
     /// What is read now does not go into the layer.
@@ -198,7 +198,7 @@ struct Tee<R, W: Write> {
     failed: Option<io::Error>,
 }
 
-impl<R: Read, W: Write> Read for Tee<R, W> {
+impl<R: Read, W: Output> Read for Tee<R, W> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         if self.silent {

@@ -5,13 +5,14 @@
 //! layer would take for deletions are refused, because they would come out as something else.
 //! **Order.** Equal tars give equal blobs, however they were compressed.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use super::compress::Compression;
 use super::decompress::decompress;
 use super::entry::RelPath;
 use super::error::Error;
 use super::limits::Limits;
+use super::pipeline::Output;
 use super::recut::{Passage, recut};
 use super::segment::SegmentIndex;
 use super::tar_read::Dialect;
@@ -40,7 +41,7 @@ pub struct Repacked {
 }
 
 /// Reads an archive in any compression to its end and writes it to `out` as a layer blob.
-pub fn repack<W: Write>(
+pub fn repack<W: Output>(
     from: impl Read + Send,
     out: W,
     compression: Compression,

@@ -113,8 +113,9 @@ fn record(bytes: &[u8]) -> Option<Segment> {
 
 /// Where compressed segments of earlier layers can be had.
 pub trait SegmentSource: Send + Sync {
-    /// The compressed bytes of a segment, if they are there and intact. `None` merely means compressing again.
-    fn get(&self, key: &SegmentKey) -> Option<Vec<u8>>;
+    /// Fills `out`, which is empty, with the compressed bytes of a segment and returns their BLAKE3, if they are there
+    /// and intact. `None` merely means compressing again.
+    fn get(&self, key: &SegmentKey, out: &mut Vec<u8>) -> Option<[u8; 32]>;
 }
 
 /// The segments of a blob on disk.
@@ -132,14 +133,14 @@ impl PreviousBlob {
 }
 
 impl SegmentSource for PreviousBlob {
-    fn get(&self, key: &SegmentKey) -> Option<Vec<u8>> {
+    fn get(&self, key: &SegmentKey, out: &mut Vec<u8>) -> Option<[u8; 32]> {
         let segment = self.segments.get(key)?;
         // Segments are cut at 2 MiB and compressing adds next to nothing: anything longer is damage.
         if segment.len as usize > 2 * MAX {
             return None;
         }
-        let mut bytes = vec![0; segment.len as usize];
-        self.blob.read_exact_at(&mut bytes, segment.offset).ok()?;
-        (*blake3::hash(&bytes).as_bytes() == segment.check).then_some(bytes)
+        out.resize(segment.len as usize, 0);
+        self.blob.read_exact_at(out, segment.offset).ok()?;
+        (*blake3::hash(out).as_bytes() == segment.check).then_some(segment.check)
     }
 }

@@ -1,15 +1,16 @@
 //! Entries and open files in, a finished layer out.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::base::digest::{BlobDigest, ContentDigest, DiffId, Hasher};
 use crate::base::time::Timestamp;
 
-use super::compress::{Compression, Pipeline};
+use super::compress::Compression;
 use super::entry::{Entry, Kind};
 use super::error::Error;
+use super::pipeline::{Output, Pipeline};
 use super::segment::{SegmentIndex, SegmentSource, TARGET, cut_before};
 use super::tar_write;
 use super::tree::Tree;
@@ -45,6 +46,8 @@ pub struct Written {
     pub tree: Tree,
     /// Where which compressed segment lies, for the next layer like this one.
     pub segments: SegmentIndex,
+    /// How many of the segments were copied from an earlier layer.
+    pub reused: usize,
 }
 
 /// Writes one layer as canonical tar, compressed and digested in one pass.
@@ -52,14 +55,14 @@ pub struct Written {
 /// The same entries and contents give the same bytes whatever the number of threads, the slicing of reads or the host.
 /// Attributes that belong to the host rather than the file are left out ([`xattrs::belongs`]); times lose their
 /// fraction of a second (C-13).
-pub struct LayerWriter<W: Write> {
+pub struct LayerWriter<W: Output> {
     pipeline: Pipeline<W>,
     segment: Vec<u8>,
     entries: Vec<Entry>,
     latest: Option<Timestamp>,
 }
 
-impl<W: Write> LayerWriter<W> {
+impl<W: Output> LayerWriter<W> {
     /// Begins a layer whose blob goes to `out`.
     pub fn new(out: W, options: &WriteOptions) -> Self {
         let pipeline = Pipeline::new(out, options.compression, options.threads, options.previous.clone());
@@ -165,6 +168,7 @@ impl<W: Write> LayerWriter<W> {
             media_type,
             tree: Tree::new(self.entries),
             segments: done.segments,
+            reused: done.reused,
         };
         Ok((done.out, written))
     }

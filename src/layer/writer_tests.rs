@@ -138,8 +138,8 @@ fn one_edited_file_recompresses_one_segment() {
 struct Counting(Arc<PreviousBlob>, std::sync::atomic::AtomicUsize);
 
 impl SegmentSource for Counting {
-    fn get(&self, key: &SegmentKey) -> Option<Vec<u8>> {
-        let found = self.0.get(key);
+    fn get(&self, key: &SegmentKey, out: &mut Vec<u8>) -> Option<[u8; 32]> {
+        let found = self.0.get(key, out);
         if found.is_none() {
             self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }

@@ -28,9 +28,11 @@ const COPY_BUFFER: usize = 256 * 1024;
 impl Store {
     /// Where the blob is, or would be.
     pub fn blob_path(&self, digest: BlobDigest) -> PathBuf {
-        let mut path = self.root().join("blobs/sha256");
-        path.push(digest.hex());
-        path
+        self.blobs_dir().join(digest.hex())
+    }
+
+    fn blobs_dir(&self) -> PathBuf {
+        self.root().join("blobs/sha256")
     }
 
     /// Stores a document. Ok: the descriptor's content is stored.
@@ -52,8 +54,8 @@ impl Store {
     }
 
     /// Starts a blob whose digest is not known yet.
-    pub fn draft_blob(&self) -> Result<BlobDraft<'_>, Error> {
-        Ok(BlobDraft { store: self, draft: self.draft()? })
+    pub fn draft_blob(&self) -> Result<BlobDraft, Error> {
+        Ok(BlobDraft { blobs: self.blobs_dir(), draft: self.draft()? })
     }
 
     /// The stored file as it is, for copying ranges whose digests the caller checks itself. Nothing is verified.
@@ -95,12 +97,12 @@ impl BlobSink for Store {
 
 /// A blob being written; dropping it without [`BlobDraft::finish`] leaves nothing.
 #[derive(Debug)]
-pub struct BlobDraft<'a> {
-    store: &'a Store,
+pub struct BlobDraft {
+    blobs: PathBuf,
     draft: Draft,
 }
 
-impl BlobDraft<'_> {
+impl BlobDraft {
     /// The open file, for reading back what was written.
     pub fn file(&self) -> &File {
         self.draft.file()
@@ -114,13 +116,12 @@ impl BlobDraft<'_> {
             let mismatch = Mismatch::Size { digest: digest.0, want: size, got: written };
             return Err(blob_error("store", digest, &io::Error::new(io::ErrorKind::InvalidData, mismatch)).into());
         }
-        let to = self.store.blob_path(digest);
-        self.draft.publish(&to, MODE)?;
+        self.draft.publish(&self.blobs.join(digest.hex()), MODE)?;
         Ok(())
     }
 }
 
-impl Write for BlobDraft<'_> {
+impl Write for BlobDraft {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.draft.write(buf)
     }

@@ -7,6 +7,7 @@
 //! it is an error (S-93).
 //! **Not here.** What a source means in a tree: `context`. The layer's format: `layer`.
 
+mod ahead;
 mod archive;
 mod error;
 mod hide;
@@ -24,14 +25,13 @@ mod workdir;
 mod tests;
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 
 use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
 use crate::cache::Listing;
 use crate::context::{self, Content, Matcher, Options, Selected, SourceTree};
-use crate::layer::{self, LayerWriter, MergedTree};
+use crate::layer::{self, LayerWriter, MergedTree, Output};
 use crate::plan::{Copy, CopyFrom, CopySource};
 
 use super::fetch::{Remote, shown};
@@ -46,7 +46,7 @@ use archive::Spool;
 use inline::Inline;
 use place::Placer;
 use remote::Pinned;
-use view::{Data, View};
+use view::{Data, Origin, View};
 
 /// Where files go.
 pub struct Dest<'a> {
@@ -121,6 +121,21 @@ struct Item<'a> {
 }
 
 impl Item<'_> {
+    /// Where what `origin` names is in the tree.
+    fn path(&self, origin: Origin) -> Vec<u8> {
+        let selected = &self.selected[origin.selected()];
+        match origin.inside() {
+            Some(below) => context::join(&selected.path, &selected.below[below].path),
+            None => selected.path.clone(),
+        }
+    }
+
+    /// What it is.
+    fn meta(&self, origin: Origin) -> &context::Meta {
+        let selected = &self.selected[origin.selected()];
+        origin.inside().map_or(&selected.meta, |below| &selected.below[below].meta)
+    }
+
     fn tree(&self) -> &dyn SourceTree {
         match &self.tree {
             Held::Borrowed(tree) => *tree,
@@ -161,18 +176,13 @@ impl Prepared<'_> {
 
     /// What is selected, file by file, to say which changed.
     pub fn listing(&self) -> Listing {
-        let mut listing = Listing::default();
-        for item in &self.items {
-            if let Some(commit) = &item.commit {
-                let [a, b, c, d, e, f, g, h, ..] = Sha256::of(commit.as_bytes()).0;
-                listing.add(item.name.clone().into_bytes(), u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-                continue;
-            }
-            for (path, fingerprint) in context::fingerprints(&item.selected, &item.contents) {
-                listing.add(path, fingerprint);
-            }
-        }
-        listing
+        let files = self.items.iter().filter(|item| item.commit.is_none());
+        let files = files.flat_map(|item| context::fingerprints(&item.selected, &item.contents));
+        let commits = self.items.iter().filter_map(|item| {
+            let [a, b, c, d, e, f, g, h, ..] = Sha256::of(item.commit.as_ref()?.as_bytes()).0;
+            Some((item.name.clone().into_bytes(), u64::from_le_bytes([a, b, c, d, e, f, g, h])))
+        });
+        Listing::of(files.chain(commits))
     }
 
     /// What is worth telling.
@@ -245,7 +255,7 @@ fn sockets(selected: &[Selected]) -> Option<Note> {
 /// Puts what `prepared`, completed, selected into `writer`, as `copy` says, over `dest`; archives are unpacked by way of `scratch`.
 ///
 /// Ok: the writer has every changed path with the directories above it, in order. An empty selection changes nothing.
-pub fn execute<W: Write>(
+pub fn execute<W: Output>(
     copy: &Copy,
     prepared: &Prepared<'_>,
     dest: &Dest<'_>,
@@ -271,7 +281,7 @@ pub fn execute<W: Write>(
     }
     for (number, at, spool) in todo {
         match spool {
-            None => placer.place(&prepared.items[number], at)?,
+            None => placer.place(&prepared.items[number], Origin::new(number, at))?,
             Some(mut spool) => {
                 spool.place(&mut placer, spools.len())?;
                 spools.push(spool);
@@ -300,35 +310,41 @@ pub fn whole(from: CopyFrom) -> Copy {
     }
 }
 
-fn write<W: Write>(
+fn write<W: Output>(
     view: View<'_>,
     dest: &Dest<'_>,
     items: &[Item<'_>],
     spools: &[Spool],
     writer: &mut LayerWriter<W>,
 ) -> Result<(), Error> {
-    for (entry, data) in view.finish() {
-        match data {
-            Data::None => writer.append_empty(entry)?,
-            Data::Tree { source, path, meta } => {
-                // Sources of one number are one tree.
-                let item = items.iter().find(|item| item.source == source);
-                let item = item.expect("what was placed came from an item");
-                let mut reader = item.tree().open(&path, &meta)?;
-                writer.append(entry, &mut reader)?;
-            }
-            Data::Dest(path) => {
-                let gone = || layer::Error::Read { path: path.clone(), source: std::io::ErrorKind::NotFound.into() };
-                let found = dest.tree.get(&path).ok_or_else(gone)?;
-                let file = dest.files.open(&found);
-                let mut file = file.map_err(|source| layer::Error::Read { path: path.clone(), source })?;
-                writer.append(entry, &mut file)?;
-            }
-            Data::Spool { spool, at } => {
-                let size = if let layer::Kind::File { size, .. } = entry.kind { size } else { 0 };
-                writer.append(entry, &mut spools[spool].read(at, size))?;
+    let (entries, data) = view.finish();
+    ahead::read_ahead(items, &data, |mut ahead| {
+        for (entry, data) in entries.into_iter().zip(&data) {
+            match data {
+                Data::None => writer.append_empty(entry)?,
+                Data::Tree(origin) => {
+                    let item = &items[origin.item()];
+                    if let Some(mut bytes) = ahead.take(item, *origin, &entry)? {
+                        writer.append(entry, &mut bytes)?;
+                    } else {
+                        let mut reader = item.tree().open(&item.path(*origin), item.meta(*origin))?;
+                        writer.append(entry, &mut reader)?;
+                    }
+                }
+                Data::Dest(path) => {
+                    let gone =
+                        || layer::Error::Read { path: path.clone(), source: std::io::ErrorKind::NotFound.into() };
+                    let found = dest.tree.get(path).ok_or_else(gone)?;
+                    let file = dest.files.open(&found);
+                    let mut file = file.map_err(|source| layer::Error::Read { path: path.clone(), source })?;
+                    writer.append(entry, &mut file)?;
+                }
+                Data::Spool { spool, at } => {
+                    let size = if let layer::Kind::File { size, .. } = entry.kind { size } else { 0 };
+                    writer.append(entry, &mut spools[*spool].read(*at, size))?;
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -1,13 +1,13 @@
 //! Where each selected file goes (C-5…C-9).
 
 use crate::base::digest::ContentDigest;
-use crate::context::{self, Content, Selected, join};
+use crate::context::{self, Content, Selected};
 use crate::layer::{Kind, Meta, RelPath};
 use crate::plan::Copy;
 
 use super::mode::Mode;
 use super::owner::{self, Owner};
-use super::view::{Data, Placed, View, describe};
+use super::view::{Data, Origin, Placed, View, describe};
 use super::{Dest, Error, Item};
 
 /// Files being placed for one instruction.
@@ -21,12 +21,12 @@ pub(super) struct Placer<'a> {
     dest: Option<RelPath>,
 }
 
-/// One thing to place: what it is, what is in it and where its bytes are.
+/// One thing to place: what it is, what is in it and where it comes from.
 struct Thing<'t> {
     meta: &'t context::Meta,
     content: &'t Content,
     source: usize,
-    path: Vec<u8>,
+    origin: Origin,
 }
 
 impl<'a> Placer<'a> {
@@ -70,17 +70,17 @@ impl<'a> Placer<'a> {
         Ok(self.copy.dest_is_dir || self.copy.parents || self.view.is_dir(&dest))
     }
 
-    /// Places what `selected` names.
-    pub(super) fn place(&mut self, item: &Item<'_>, at: usize) -> Result<(), Error> {
-        let selected = &item.selected[at];
-        let (content, below) = &item.contents[at];
+    /// Places what `origin` names, which is of `item`.
+    pub(super) fn place(&mut self, item: &Item<'_>, origin: Origin) -> Result<(), Error> {
+        let selected = &item.selected[origin.selected()];
+        let (content, below) = &item.contents[origin.selected()];
         match selected.meta.is_dir() {
-            true => self.place_dir(item, selected, below),
-            false => self.place_file(item, selected, content),
+            true => self.place_dir(item, origin, below),
+            false => self.place_file(selected, Thing { meta: &selected.meta, content, source: item.source, origin }),
         }
     }
 
-    fn place_file(&mut self, item: &Item<'_>, selected: &Selected, content: &Content) -> Result<(), Error> {
+    fn place_file(&mut self, selected: &Selected, thing: Thing<'_>) -> Result<(), Error> {
         let target = if self.goes_into()? {
             self.dest_dir()?.join_path(&RelPath::parse(&selected.name)?)
         } else {
@@ -88,22 +88,22 @@ impl<'a> Placer<'a> {
             self.view.ensure_dir(&dest.parent().unwrap_or_default(), self.maker())?;
             dest
         };
-        let path = selected.path.clone();
-        self.put(target, Thing { meta: &selected.meta, content, source: item.source, path })
+        self.put(target, thing)
     }
 
     /// Its content goes into the destination; the directory itself is only what makes one necessary (C-4, C-6, C-7).
-    fn place_dir(&mut self, item: &Item<'_>, selected: &Selected, contents: &[Content]) -> Result<(), Error> {
+    fn place_dir(&mut self, item: &Item<'_>, origin: Origin, contents: &[Content]) -> Result<(), Error> {
+        let selected = &item.selected[origin.selected()];
         let dest = self.dest()?;
         let mode = match &self.mode {
             Some(mode) if !self.copy.dest_is_dir => mode.for_new_dir(),
             _ => 0o755,
         };
         self.view.ensure_dir_as(&dest, self.maker(), mode)?;
-        for (node, content) in selected.below.iter().zip(contents) {
+        for (number, (node, content)) in selected.below.iter().zip(contents).enumerate() {
             let target = dest.join_path(&RelPath::parse(&node.path)?);
-            let path = join(&selected.path, &node.path);
-            self.put(target, Thing { meta: &node.meta, content, source: item.source, path })?;
+            let origin = origin.below(number);
+            self.put(target, Thing { meta: &node.meta, content, source: item.source, origin })?;
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl<'a> Placer<'a> {
         let meta = Meta { mode, uid: owner.uid, gid: owner.gid, mtime: thing.meta.mtime, xattrs };
         let inode = thing.meta.inode.filter(|inode| inode.links > 1 && thing.meta.is_file());
         let data = match thing.meta.is_file() {
-            true => Data::Tree { source: thing.source, path: thing.path, meta: *thing.meta },
+            true => Data::Tree(thing.origin),
             false => Data::None,
         };
         let inode = inode.map(|inode| (thing.source, inode.device, inode.number));

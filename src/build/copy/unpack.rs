@@ -70,7 +70,8 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
     }
     drain(tar).map_err(|e| fail(layer::Error::Stream(e)))?;
     let mut dirs = Vec::new();
-    for (entry, data) in view.finish() {
+    let (entries, contents) = view.finish();
+    for (entry, data) in entries.into_iter().zip(contents) {
         let path = dest.join(entry.path.as_os_str());
         make(&entry, &data, &path, staging, dest).map_err(|e| match e {
             Unmade::System(e) => Error::Fs(FsError::new("create", &path, e)),

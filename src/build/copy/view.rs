@@ -14,13 +14,48 @@ const EVERYBODYS: [&[u8]; 2] = [b"tmp", b"var/tmp"];
 /// As many symlinks are followed as by the kernel.
 const MAX_LINKS: usize = 40;
 
+/// Which of the things that an instruction selects: of 50,000 of them, paths and metadata are kept once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    item: u32,
+    selected: u32,
+    /// Which of those below it; [`Origin::ITSELF`] if none.
+    below: u32,
+}
+
+impl Origin {
+    const ITSELF: u32 = u32::MAX;
+
+    /// The `selected`th of item `item`.
+    pub(super) fn new(item: usize, selected: usize) -> Self {
+        Self { item: item as u32, selected: selected as u32, below: Self::ITSELF }
+    }
+
+    /// The `below`th of those below it.
+    pub(super) fn below(self, below: usize) -> Self {
+        Self { below: below as u32, ..self }
+    }
+
+    pub(super) fn item(self) -> usize {
+        self.item as usize
+    }
+
+    pub(super) fn selected(self) -> usize {
+        self.selected as usize
+    }
+
+    pub(super) fn inside(self) -> Option<usize> {
+        (self.below != Self::ITSELF).then_some(self.below as usize)
+    }
+}
+
 /// Where the bytes of a placed file come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Data {
     /// It has none.
     None,
-    /// A file of source `source`, at `path` in its tree.
-    Tree { source: usize, path: Vec<u8>, meta: crate::context::Meta },
+    /// A file of a source.
+    Tree(Origin),
     /// The file that the destination has at this path.
     Dest(RelPath),
     /// Bytes of the `spool`th archive that was unpacked.
@@ -40,7 +75,8 @@ pub(super) struct Placed {
 /// The destination's tree with what was placed on top.
 pub(super) struct View<'a> {
     dest: &'a MergedTree,
-    placed: BTreeMap<RelPath, Placed>,
+    /// Boxed: half of a map's room for its values is empty when they came in order.
+    placed: BTreeMap<RelPath, Box<Placed>>,
     /// Directories of the destination that a file took the place of, if only for a while.
     cut: BTreeSet<RelPath>,
     /// How many files got further names.
@@ -64,10 +100,22 @@ impl<'a> View<'a> {
         if let Some(placed) = self.placed.get(path) {
             return Some((&placed.kind, &placed.meta));
         }
-        if self.cut.iter().any(|cut| path.is_within(cut)) {
+        if !self.cut.is_empty() && self.is_cut(path) {
             return None;
         }
         self.dest.get(path).map(|found| (found.kind(), found.meta()))
+    }
+
+    /// Asks for every directory above, not for every one that was cut: an archive decides how many that are (S-39).
+    fn is_cut(&self, path: &RelPath) -> bool {
+        let mut at = Some(path.clone());
+        while let Some(dir) = at {
+            if self.cut.contains(&dir) {
+                return true;
+            }
+            at = dir.parent();
+        }
+        false
     }
 
     pub(super) fn is_dir(&self, path: &RelPath) -> bool {
@@ -145,13 +193,13 @@ impl<'a> View<'a> {
     /// Puts something at `path`, whose parent is a directory. A directory that is there stays if `placed` is one too;
     /// that is for the caller to check.
     pub(super) fn put(&mut self, path: RelPath, placed: Placed) {
-        self.placed.insert(path, placed);
+        self.placed.insert(path, Box::new(placed));
     }
 
     /// Takes away what is at `path` with all below, to make room (archives only, S-34).
     pub(super) fn clear(&mut self, path: &RelPath) {
-        let below: Vec<_> = self.placed.range(path.clone()..).map(|(p, _)| p.clone()).collect();
-        for placed in below.into_iter().take_while(|p| p.is_within(path)) {
+        let below = self.placed.range(path.clone()..).map(|(placed, _)| placed).take_while(|p| p.is_within(path));
+        for placed in below.cloned().collect::<Vec<_>>() {
             self.placed.remove(&placed);
         }
         if self.dest.get(path).is_some_and(|found| found.is_dir()) {
@@ -169,19 +217,19 @@ impl<'a> View<'a> {
             let (kind, meta) = self.get(target)?;
             let data = if matches!(kind, Kind::File { .. }) { Data::Dest(target.clone()) } else { Data::None };
             let placed = Placed { kind: kind.clone(), meta: meta.clone(), data, inode: None };
-            self.placed.insert(target.clone(), placed);
+            self.placed.insert(target.clone(), Box::new(placed));
         }
         let placed = self.placed.get_mut(target)?;
         if placed.inode.is_none() {
             self.names += 1;
             placed.inode = Some((usize::MAX, 0, self.names));
         }
-        Some(placed.clone())
+        Some(Placed::clone(placed))
     }
 
     /// Everything the layer must hold, in order: what was placed, the directories above it with the metadata they
     /// have, and of several names of one file the first as the file and the others as its links.
-    pub(super) fn finish(mut self) -> Vec<(Entry, Data)> {
+    pub(super) fn finish(mut self) -> (Vec<Entry>, Vec<Data>) {
         let mut parents = BTreeSet::new();
         for path in self.placed.keys() {
             let mut at = path.parent();
@@ -195,17 +243,23 @@ impl<'a> View<'a> {
         for dir in parents {
             if let Some(found) = self.dest.get(&dir) {
                 let (kind, meta) = (Kind::Dir, found.meta().clone());
-                self.placed.insert(dir, Placed { kind, meta, data: Data::None, inode: None });
+                self.put(dir, Placed { kind, meta, data: Data::None, inode: None });
             }
         }
         let mut first: BTreeMap<(usize, u64, u64), RelPath> = BTreeMap::new();
-        let mut out = Vec::with_capacity(self.placed.len());
+        let mut entries = Vec::with_capacity(self.placed.len());
+        let mut contents = Vec::with_capacity(self.placed.len());
+        let mut add = |entry, data| {
+            entries.push(entry);
+            contents.push(data);
+        };
         for (path, placed) in self.placed {
+            let placed = *placed;
             let opaque = placed.kind == Kind::Dir && self.cut.contains(&path);
             let entry = match placed.inode.map(|inode| first.entry(inode)) {
                 Some(std::collections::btree_map::Entry::Occupied(target)) => {
                     let kind = Kind::Hardlink { target: target.get().clone() };
-                    out.push((Entry::new(path, kind, placed.meta), Data::None));
+                    add(Entry::new(path, kind, placed.meta), Data::None);
                     continue;
                 }
                 Some(std::collections::btree_map::Entry::Vacant(slot)) => {
@@ -214,12 +268,12 @@ impl<'a> View<'a> {
                 }
                 None => Entry::new(path.clone(), placed.kind, placed.meta),
             };
-            out.push((entry, placed.data));
+            add(entry, placed.data);
             if opaque {
-                out.push((Entry::opaque(path), Data::None));
+                add(Entry::opaque(path), Data::None);
             }
         }
-        out
+        (entries, contents)
     }
 }
 

@@ -1,8 +1,6 @@
 //! WORKDIR makes sure that its directory exists (I-7).
 
-use std::io::Write;
-
-use crate::layer::LayerWriter;
+use crate::layer::{LayerWriter, Output};
 use crate::plan::Workdir;
 
 use super::owner;
@@ -13,7 +11,7 @@ use super::{Dest, Error, Note, write};
 /// followed inside the root. Nothing if it is a directory already, whatever its metadata.
 ///
 /// A user whom the image does not know is no error here (I-6) but told: the directories are root's then.
-pub fn workdir<W: Write>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut LayerWriter<W>) -> Result<Vec<Note>, Error> {
+pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut LayerWriter<W>) -> Result<Vec<Note>, Error> {
     let mut view = View::new(dest.tree);
     let path = view.resolve(workdir.path.as_bytes())?;
     let mut notes = Vec::new();

@@ -9,7 +9,6 @@
 mod local;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,9 @@ use rayon::prelude::*;
 
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
-use crate::layer::{self, Compression, Entry, Form, Found, Kind, LayerWriter, MergedTree, RelPath, WriteOptions};
+use crate::layer::{
+    self, Compression, Entry, Form, Found, Kind, LayerWriter, MergedTree, Output, RelPath, WriteOptions,
+};
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::{Image, ImageError};
@@ -80,7 +81,7 @@ impl Rootfs {
     }
 
     /// Writes everything as one tar. Ok: `out`, which errors call `path`, took all of it.
-    pub fn write_tar<W: Write>(&self, out: W, path: &Path) -> Result<W, RootfsError> {
+    pub fn write_tar<W: Output>(&self, out: W, path: &Path) -> Result<W, RootfsError> {
         let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
         let mut writer = LayerWriter::new(out, &options);
         let mut links = Links::default();

@@ -84,12 +84,10 @@ fn write(
         (Form::OciLayout, Destination::Path(dir)) => store.export_layout(image, &request.tags, dir)?,
         (Form::RootfsTar, Destination::Path(path)) => {
             let rootfs = Rootfs::open(store, image)?;
-            let mut target = Target::open(path)?;
-            rootfs.write_tar(std::io::BufWriter::with_capacity(1 << 18, &mut target), path)?;
-            target.finish(path, 0o644)?;
+            rootfs.write_tar(Target::open(path)?, path)?.finish(path, 0o644)?;
         }
         (Form::RootfsTar, Destination::Stdout) => {
-            drop(Rootfs::open(store, image)?.write_tar(std::io::stdout().lock(), stdout)?);
+            Rootfs::open(store, image)?.write_tar(std::io::stdout(), stdout)?;
         }
         (Form::RootfsDir, Destination::Path(dir)) => {
             let skipped = Rootfs::open(store, image)?.write_dir(dir)?;

@@ -5,7 +5,7 @@
 //! whole seconds.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -19,7 +19,9 @@ use crate::cli::args::{
 };
 use crate::cli::failure::{Done, Failure, SUCCESS};
 use crate::cli::{Session, table};
-use crate::layer::{self, Compression, Entry, Form, LayerWriter, Limits, MergedTree, Meta, RelPath, WriteOptions};
+use crate::layer::{
+    self, Compression, Entry, Form, LayerWriter, Limits, MergedTree, Meta, Output, RelPath, WriteOptions,
+};
 use crate::store::{Claimed, Instance, Store, Target, mount_name};
 
 const DATA: &[u8] = b"data";
@@ -96,20 +98,20 @@ fn export(args: &MountsExportArgs, store: &Store, session: &mut Session<'_>) -> 
     instances.sort_by_key(|i| mount_name(&i.id));
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => {
-            let mut target = Target::open(path)?;
-            let out = io::BufWriter::with_capacity(1 << 18, &mut target);
-            drop(write_all(&instances, store, out, path, session)?);
+            let target = write_all(&instances, store, Target::open(path)?, path, session)?;
             target.finish(path, 0o644)?;
         }
         None if session.console.out_is_terminal() => {
             return Err(Failure::usage("an archive is not for a terminal").hint("name a file with -o FILE"));
         }
-        None => drop(write_all(&instances, store, io::stdout().lock(), Path::new("standard output"), session)?),
+        None => {
+            write_all(&instances, store, io::stdout(), Path::new("standard output"), session)?;
+        }
     }
     Ok(SUCCESS)
 }
 
-fn write_all<W: Write>(
+fn write_all<W: Output>(
     instances: &[Instance],
     store: &Store,
     out: W,
@@ -127,7 +129,7 @@ fn write_all<W: Write>(
     Ok(out)
 }
 
-fn write_one<W: Write>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> Result<(), layer::Error> {
+fn write_one<W: Output>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> Result<(), layer::Error> {
     let refused = |source: io::Error| layer::Error::Read { path: RelPath::root(), source };
     let dir = RelPath::root().join(mount_name(id).as_bytes());
     writer.append_empty(Entry::new(dir.clone(), layer::Kind::Dir, Meta { mode: 0o700, ..Meta::default() }))?;

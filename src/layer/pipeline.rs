@@ -1,0 +1,283 @@
+//! Segments in, blob out: both digests and the compression in one pass.
+//!
+//! **Order.** The caller's thread fills segments. A hasher thread digests the uncompressed stream; workers compress; a
+//! writer thread takes what they made, in order, digests it and hands it to the output. Queues are bounded and buffers
+//! go round, so memory depends on the number of threads alone, and which thread did what shows nowhere in the bytes. A
+//! layer of a single segment (most layers) starts no thread.
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::compress::{Codec, Compression, Done};
+use super::segment::{Segment, SegmentIndex, SegmentSource};
+use crate::base::digest::{BlobDigest, DiffId, Hasher, Sha256};
+
+/// Where a layer's blob can go: a thread of its own may write it.
+pub trait Output: Write + Send + 'static {}
+
+impl<W: Write + Send + 'static> Output for W {}
+
+/// What a finished stream was.
+pub(super) struct Finished<W> {
+    pub(super) out: W,
+    pub(super) diff_id: DiffId,
+    pub(super) blob: BlobDigest,
+    pub(super) size: u64,
+    pub(super) plain_size: u64,
+    pub(super) segments: SegmentIndex,
+    pub(super) reused: usize,
+}
+
+/// The end of the line: what takes compressed segments in order.
+struct Sink<W> {
+    out: W,
+    compression: Compression,
+    blob: Hasher,
+    size: u64,
+    segments: Vec<Segment>,
+    reused: usize,
+}
+
+impl<W: Output> Sink<W> {
+    fn take(&mut self, done: &Done) -> io::Result<()> {
+        if self.compression != Compression::Uncompressed {
+            self.blob.update(&done.bytes);
+            self.segments.push(Segment { offset: self.size, ..done.segment });
+            self.reused += usize::from(done.reused);
+        }
+        self.size += done.bytes.len() as u64;
+        self.out.write_all(&done.bytes)
+    }
+
+    fn finish(mut self, diff: Sha256, plain_size: u64) -> io::Result<Finished<W>> {
+        self.out.flush()?;
+        // Uncompressed, the blob is the stream: one digest is enough.
+        let blob = if self.compression == Compression::Uncompressed { diff } else { self.blob.finish() };
+        Ok(Finished {
+            out: self.out,
+            diff_id: DiffId(diff),
+            blob: BlobDigest(blob),
+            size: self.size,
+            plain_size,
+            segments: SegmentIndex(self.segments),
+            reused: self.reused,
+        })
+    }
+}
+
+/// Everything behind the tar stream.
+pub(super) struct Pipeline<W: Output> {
+    compression: Compression,
+    previous: Option<Arc<dyn SegmentSource>>,
+    threads: usize,
+    plain_size: u64,
+    stage: Stage<W>,
+}
+
+enum Stage<W: Output> {
+    /// One thread does it all.
+    Alone(Box<Alone<W>>),
+    Shared(Pool<W>),
+    /// It failed, or ended.
+    Over,
+}
+
+struct Alone<W> {
+    sink: Sink<W>,
+    diff: Hasher,
+    codec: Option<Codec>,
+}
+
+impl<W: Output> Alone<W> {
+    fn push(&mut self, plain: &[u8], compression: Compression, previous: Option<&dyn SegmentSource>) -> io::Result<()> {
+        self.diff.update(plain);
+        let codec = match &mut self.codec {
+            Some(codec) => codec,
+            none => none.insert(Codec::new(compression)?),
+        };
+        self.sink.take(&codec.run(plain, previous, Vec::new())?)
+    }
+}
+
+impl<W: Output> Pipeline<W> {
+    pub(super) fn new(
+        out: W,
+        compression: Compression,
+        threads: Option<NonZeroUsize>,
+        previous: Option<Arc<dyn SegmentSource>>,
+    ) -> Self {
+        let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let sink = Sink { out, compression, blob: Hasher::new(), size: 0, segments: Vec::new(), reused: 0 };
+        let stage = Stage::Alone(Box::new(Alone { sink, diff: Hasher::new(), codec: None }));
+        Self { compression, previous, threads, plain_size: 0, stage }
+    }
+
+    pub(super) fn media_type(&self) -> &'static str {
+        self.compression.media_type()
+    }
+
+    /// Takes a segment that is not the last and gives an empty buffer back.
+    pub(super) fn push(&mut self, mut plain: Vec<u8>) -> io::Result<Vec<u8>> {
+        if self.threads > 1 && matches!(self.stage, Stage::Alone(_)) {
+            let Stage::Alone(alone) = std::mem::replace(&mut self.stage, Stage::Over) else { return Err(ended()) };
+            self.stage = Stage::Shared(Pool::start(self.threads, self.compression, *alone, self.previous.as_ref())?);
+        }
+        self.plain_size += plain.len() as u64;
+        match &mut self.stage {
+            Stage::Alone(alone) => {
+                alone.push(&plain, self.compression, self.previous.as_deref())?;
+                plain.clear();
+                Ok(plain)
+            }
+            Stage::Shared(pool) => match pool.submit(plain) {
+                Ok(()) => Ok(pool.spare.try_recv().unwrap_or_default()),
+                Err(()) => Err(self.failure()),
+            },
+            Stage::Over => Err(ended()),
+        }
+    }
+
+    /// Takes the last segment. Ok: everything is in `out`.
+    pub(super) fn finish(mut self, last: Vec<u8>) -> io::Result<Finished<W>> {
+        self.plain_size += last.len() as u64;
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Alone(mut alone) => {
+                alone.push(&last, self.compression, self.previous.as_deref())?;
+                alone.sink.finish(alone.diff.finish(), self.plain_size)
+            }
+            Stage::Shared(mut pool) => {
+                // If nobody takes it any more, ending says why.
+                let taken = pool.submit(last);
+                let (sink, diff) = pool.end()?;
+                taken.map_err(|()| ended())?;
+                sink.finish(diff, self.plain_size)
+            }
+            Stage::Over => Err(ended()),
+        }
+    }
+
+    /// Why nobody takes segments any more.
+    fn failure(&mut self) -> io::Error {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Shared(mut pool) => pool.end().err().unwrap_or_else(ended),
+            _ => ended(),
+        }
+    }
+}
+
+struct Job {
+    plain: Arc<Vec<u8>>,
+    done: Sender<io::Result<Done>>,
+}
+
+/// The threads behind one layer. Dropping it waits for them, so that nothing of a layer that failed is written later.
+struct Pool<W: Output> {
+    queues: Option<Queues>,
+    workers: Vec<JoinHandle<()>>,
+    hasher: Option<JoinHandle<Sha256>>,
+    writer: Option<JoinHandle<io::Result<Sink<W>>>>,
+    /// Buffers that were segments.
+    spare: Receiver<Vec<u8>>,
+}
+
+struct Queues {
+    jobs: Sender<Job>,
+    hash: Sender<Arc<Vec<u8>>>,
+    /// What comes of each job, in order. Its bound is what bounds all of them.
+    order: Sender<Receiver<io::Result<Done>>>,
+}
+
+fn ended() -> io::Error {
+    io::Error::other("a compression thread ended early")
+}
+
+fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+impl<W: Output> Pool<W> {
+    fn start(
+        threads: usize,
+        compression: Compression,
+        alone: Alone<W>,
+        previous: Option<&Arc<dyn SegmentSource>>,
+    ) -> io::Result<Self> {
+        let (jobs, job_queue) = bounded::<Job>(threads + 1);
+        let (hash, hash_queue) = bounded::<Arc<Vec<u8>>>(threads + 1);
+        let (order, order_queue) = bounded::<Receiver<io::Result<Done>>>(threads + 1);
+        // Whoever lets go of a segment last hands its memory back: fresh pages cost more than hashing them.
+        let (reuse, spare) = bounded::<Vec<u8>>(threads + 3);
+        let give_back = move |plain: Arc<Vec<u8>>| {
+            if let Some(mut buffer) = Arc::into_inner(plain) {
+                buffer.clear();
+                // Full: enough are waiting already.
+                let _ = reuse.try_send(buffer);
+            }
+        };
+        let (written, blank) = bounded::<Vec<u8>>(threads + 3);
+        let mut workers = Vec::new();
+        for _ in 0..threads {
+            let (queue, blank, previous) = (job_queue.clone(), blank.clone(), previous.cloned());
+            let (mut codec, give_back) = (Codec::new(compression)?, give_back.clone());
+            workers.push(spawn("kiln-compress", move || {
+                for Job { plain, done } in queue {
+                    let result = codec.run(&plain, previous.as_deref(), blank.try_recv().unwrap_or_default());
+                    give_back(plain);
+                    // The writer gave up: nobody wants the result.
+                    let _ = done.send(result);
+                }
+            })?);
+        }
+        let Alone { mut sink, mut diff, .. } = alone;
+        let hasher = spawn("kiln-diff-id", move || {
+            for plain in hash_queue {
+                diff.update(&plain);
+                give_back(plain);
+            }
+            diff.finish()
+        })?;
+        let writer = spawn("kiln-blob", move || {
+            for ready in order_queue {
+                let done = ready.recv().map_err(|_| ended())??;
+                sink.take(&done)?;
+                // Full: enough are waiting already.
+                let _ = written.try_send(done.bytes);
+            }
+            Ok(sink)
+        })?;
+        let queues = Some(Queues { jobs, hash, order });
+        Ok(Self { queues, workers, hasher: Some(hasher), writer: Some(writer), spare })
+    }
+
+    /// Err: somebody further down has ended.
+    fn submit(&mut self, plain: Vec<u8>) -> Result<(), ()> {
+        let queues = self.queues.as_ref().ok_or(())?;
+        let plain = Arc::new(plain);
+        let (done, ready) = bounded(1);
+        queues.order.send(ready).map_err(drop)?;
+        queues.jobs.send(Job { plain: Arc::clone(&plain), done }).map_err(drop)?;
+        queues.hash.send(plain).map_err(drop)
+    }
+
+    /// Lets the threads do what is left, and waits for that.
+    fn end(&mut self) -> io::Result<(Sink<W>, Sha256)> {
+        self.queues = None;
+        let worked = self.workers.drain(..).try_fold((), |(), worker| worker.join().map_err(|_| ended()));
+        let digest = self.hasher.take().ok_or_else(ended).and_then(|hasher| hasher.join().map_err(|_| ended()));
+        let sink = self.writer.take().ok_or_else(ended).and_then(|writer| writer.join().map_err(|_| ended())?);
+        let sink = sink?;
+        worked?;
+        Ok((sink, digest?))
+    }
+}
+
+impl<W: Output> Drop for Pool<W> {
+    fn drop(&mut self) {
+        // Ended already, or given up by whoever fills it, who knows why.
+        let _ = self.end();
+    }
+}
