@@ -37,7 +37,7 @@ impl Default for Limits {
             depth: 1024,
             header_bytes: 1 << 20,
             global_bytes: 16 << 10,
-            tree_bytes: 1 << 30,
+            tree_bytes: 1 << 29,
             total_bytes: 1 << 37,
             // Deflate cannot reach it; a zstd stream that does is made to.
             ratio: 20_000,

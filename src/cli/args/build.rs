@@ -55,6 +55,10 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "N", help_heading = RUNNING)]
     pub(in crate::cli) jobs: Option<usize>,
 
+    /// How layers become a command's files: stacked by overlayfs, or copied; the image is the same
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = RUNNING)]
+    pub(in crate::cli) snapshotter: SnapshotterArg,
+
     /// Give up after this time, for example 90s, 10m or 1h
     #[arg(long, value_name = "DURATION", help_heading = RUNNING)]
     pub(in crate::cli) timeout: Option<String>,
@@ -193,6 +197,18 @@ pub(in crate::cli) enum NetworkArg {
     None,
     /// Its own, connected through pasta or slirp4netns
     Private,
+}
+
+/// `--snapshotter`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum SnapshotterArg {
+    /// Overlayfs if it works here, else copies
+    #[default]
+    Auto,
+    /// Overlayfs, or fail
+    Overlay,
+    /// A copy of all layers for every command
+    Copy,
 }
 
 /// `--on-failure`.

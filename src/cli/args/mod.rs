@@ -18,7 +18,9 @@ mod images;
 mod run;
 
 pub(super) use around::AroundArgs;
-pub(super) use build::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
+pub(super) use build::{
+    BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg, SourceArgs,
+};
 pub(super) use cache::{
     CacheArgs, CacheCommand, CacheLsArgs, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs,
     MountsRmArgs, PruneArgs,

@@ -9,6 +9,7 @@ use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
 use crate::build::{Context, Settings};
 use crate::cli::Session;
+use crate::cli::args::SnapshotterArg;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::fetch::Fetched;
 use crate::cli::read::Read;
@@ -16,6 +17,7 @@ use crate::cli::request::{BuildRequest, SecretFrom};
 use crate::context::{Dir, DirOptions, IgnoreFile};
 use crate::plan::ContextName;
 use crate::sandbox::userns::Standing;
+use crate::snapshot::Method;
 use crate::store::Store;
 
 /// Steps at once, at the least: most of what commands do is waiting.
@@ -83,7 +85,11 @@ pub(super) fn settings(
         compression: request.compression,
         warm_only: standing == Standing::Plain,
         user_namespace: !matches!(standing, Standing::Root),
-        snapshot: None,
+        snapshot: match request.snapshotter {
+            SnapshotterArg::Auto => None,
+            SnapshotterArg::Overlay => Some(Method::Overlay { userxattr: standing != Standing::Root }),
+            SnapshotterArg::Copy => Some(Method::Copy),
+        },
         proxies: environment.proxies(),
         git_environment: environment.for_git(),
         network: request.network,

@@ -13,7 +13,9 @@ use std::time::Duration;
 use crate::base::fs::FsError;
 use crate::build;
 use crate::build::source::Origin;
-use crate::cli::args::{BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SourceArgs};
+use crate::cli::args::{
+    BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg, SourceArgs,
+};
 use crate::cli::failure::{Failure, Kind};
 use crate::layer::Compression;
 use crate::oci::platform::Platform;
@@ -46,6 +48,8 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) timeout: Option<Duration>,
     /// Steps at once.
     pub(in crate::cli) jobs: Option<usize>,
+    /// How layers become a root.
+    pub(in crate::cli) snapshotter: SnapshotterArg,
     /// When a registry is asked what a name means.
     pub(in crate::cli) pull: build::Pull,
     /// Registries that may be spoken to without TLS, or with a certificate nobody vouches for.
@@ -189,6 +193,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         progress,
         timeout,
         jobs: args.jobs,
+        snapshotter: args.snapshotter,
         pull: match args.pull {
             Pull::Always => build::Pull::Always,
             Pull::Missing => build::Pull::Missing,

@@ -1,11 +1,14 @@
 //! Layers: exact to the last attribute, the same wherever they are made, safe from what is in them.
 
+mod bombs;
 mod diff;
 mod fuzz;
 mod hostile;
 mod oracle;
 mod round_trip;
 mod same_bytes;
+mod segments;
+mod snapshotters;
 
 /// One raw member of an archive: any type, name and target, with a sum that is right.
 fn member(owner: (u32, u32), kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {

@@ -62,15 +62,19 @@ fn a_directory_is_imported_with_owners_links_and_attributes() {
     requires!(root, umoci);
     let env = TestEnv::new();
     let root = rootfs(&env);
-    sh(&root, "chown -h 7:8 etc/passwd lib; chmod 2755 bin/tool; chown 100000:65534 var; mknod -m 620 var/null c 1 3");
+    sh(
+        &root,
+        "chown -h 7:8 etc/passwd lib; chmod 2755 bin/tool; chown 100000:65534 var .; chmod 1750 .; mknod -m 620 var/null c 1 3",
+    );
     sh(&root, "setfattr -n user.note -v hello etc/passwd; setcap cap_net_raw+ep bin/tool 2>/dev/null || true");
     let (mut want, first) = (Tree::of_dir(&root), env.kiln(&["import", root.to_str().expect("UTF-8"), "tree"]).ok());
     let mut got = env.image("tree").umoci_tree();
     assert_eq!(got["etc/again"], got["etc/passwd"], "hard links stay together");
     // Writing into it touched the context's own directory.
-    want.0.remove(".");
+    let (top, imported) = (want.0.remove("."), env.image("tree").tree().0.remove("."));
     got.0.remove(".");
     assert_eq!(got, want);
+    assert_eq!(imported, top, "the directory itself");
     let again = env.kiln(&["import", root.to_str().expect("UTF-8"), "again"]).ok();
     assert_eq!(first.trim(), again.trim(), "equal trees, equal images");
 }

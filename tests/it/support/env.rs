@@ -209,7 +209,7 @@ impl TestEnv {
 
     /// `kiln ARGS`, run when judged: `.ok()`, `.fails(code)`, or `.spawn()`.
     pub fn kiln(&self, args: &[&str]) -> Kiln<'_> {
-        let mut command = match self.user {
+        let command = match self.user {
             None => Command::new(binary()),
             Some(user) => {
                 let mut command = Command::new("setpriv");
@@ -218,6 +218,18 @@ impl TestEnv {
                 command
             }
         };
+        self.cleared(command, args)
+    }
+
+    /// The same in a process that gets no more than `mib` MiB of memory: who wants more is aborted.
+    pub fn kiln_within(&self, mib: u64, args: &[&str]) -> Kiln<'_> {
+        let plain = self.kiln(&[]).command;
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--data={}", mib << 20)).arg(plain.get_program()).args(plain.get_args());
+        self.cleared(command, args)
+    }
+
+    fn cleared(&self, mut command: Command, args: &[&str]) -> Kiln<'_> {
         command
             .args(args)
             .env_clear()

@@ -1,0 +1,149 @@
+//! Archives that want all memory, time or disk (S-39): kiln says what is wrong with them, soon, within a limit of
+//! memory, and leaves nothing.
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use crate::support::TestEnv;
+
+/// What one process may have. Threads' stacks and the program's own tables are in it.
+const MIB: u64 = 320;
+/// On a machine that does other things too.
+const SOON: Duration = Duration::from_secs(120);
+
+fn header(kind: u8, name: &str, link: &str, size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    let block = header.as_mut_bytes();
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[157..157 + link.len()].copy_from_slice(link.as_bytes());
+    block[156] = kind;
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(7);
+    header.set_size(size);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+fn member(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
+    let mut out = header(kind, name, link, content.len() as u64);
+    out.extend_from_slice(content);
+    out.resize(out.len().next_multiple_of(512), 0);
+    out
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(bytes).expect("memory");
+    out.finish().expect("memory")
+}
+
+/// A zstd frame of `first` and then `blocks` times 128 KiB of zeroes, four bytes each.
+fn zstd_bomb(first: &[u8], blocks: u32) -> Vec<u8> {
+    // A window of 128 KiB, no length, no checksum.
+    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3];
+    out.extend_from_slice(&((first.len() as u32) << 3).to_le_bytes()[..3]);
+    out.extend_from_slice(first);
+    for block in 0..blocks {
+        let last = u32::from(block + 1 == blocks);
+        out.extend_from_slice(&((128 << 10 << 3) | 0b10 | last).to_le_bytes()[..3]);
+        out.push(0);
+    }
+    out
+}
+
+/// What it is, its bytes, and a word of the error.
+fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let huge = 1 << 33;
+    let attribute = |key: &str, len: usize| {
+        let body = format!("{key}={}\n", "v".repeat(len));
+        let len = (body.len()..).find(|n| *n == body.len() + 1 + n.to_string().len()).expect("a length");
+        format!("{len} {body}").into_bytes()
+    };
+    let chain = |kind: u8, n: usize| -> Vec<u8> {
+        let first = member(b'0', "l0", "", b"x");
+        let links = (1..n).map(|i| header(kind, &format!("l{i}"), &format!("l{}", i - 1), 0));
+        std::iter::once(first).chain(links).flatten().collect()
+    };
+    let through = [chain(b'2', 50_000), header(b'5', "dir", "", 0), member(b'0', "l49999/x", "", b"x")].concat();
+    vec![
+        ("an extended header of 8 GiB", zstd_bomb(&header(b'x', "h", "", huge), 65_536), "limit"),
+        ("a long name of 8 GiB", zstd_bomb(&header(b'L', "h", "", huge), 65_536), "limit"),
+        ("extended headers without end", member(b'x', "h", "", &attribute("a", 500_000)).repeat(40), "limit"),
+        ("global headers without end", member(b'g', "h", "", &attribute("a", 60_000)).repeat(40), "limit"),
+        ("8 GiB of zeroes in 256 KiB", zstd_bomb(&header(b'0', "f", "", huge), 65_536), "times its size"),
+        ("padding without end", zstd_bomb(&header(b'5', "d", "", 0), 65_536), "times its size"),
+        ("a window of 2 GiB", [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3][..], &[1, 0, 0]].concat(), "bomb"),
+        ("a path of 10,000 directories", member(b'L', "l", "", "d/".repeat(10_000).as_bytes()), "bomb"),
+        (
+            "2,000 directories deep",
+            [member(b'L', "l", "", "d/".repeat(2000).as_bytes()), header(b'5', "d", "", 0)].concat(),
+            "limit",
+        ),
+        ("a file of 8 EiB", gzip(&[header(b'0', "f", "", 0o77777777777), vec![0; 4096]].concat()), "bomb"),
+        ("through 50,000 symlinks", gzip(&through), "levels"),
+    ]
+}
+
+fn blobs(env: &TestEnv) -> usize {
+    fs::read_dir(env.store().join("blobs/sha256")).map_or(0, Iterator::count)
+}
+
+/// Every bomb by every way in: import, ADD, a context.
+fn light(env: &TestEnv) {
+    env.kiln(&["images"]).ok();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nADD bomb /x/\n");
+    for (what, bytes, why) in bombs() {
+        eprintln!("{what}");
+        // An import keeps symlinks as they are: nothing is followed before it is unpacked.
+        if why != "levels" {
+            let done = env.kiln_within(MIB, &["import", "-", "bomb"]).stdin(&bytes).fails(1);
+            assert!(done.took < SOON, "{what}\n{done}");
+            done.says(if why == "bomb" { "import" } else { why });
+            assert_eq!(blobs(env), 0, "{what}");
+        }
+        if why == "times its size" {
+            // A GiB has to come out before it is suspicious: once is enough.
+            continue;
+        }
+        let path = context.join("bomb");
+        fs::write(&path, &bytes).expect("write");
+        let built = env.kiln_within(MIB, &["build", context.to_str().expect("UTF-8")]).output();
+        // What does not look like an archive at all is a file like any other, and what follows an archive's end is not
+        // read.
+        let is_file = built.code == 0 && why != "levels" || built.code == 1;
+        assert!(is_file && built.took < SOON, "{what}\n{built}");
+        let tar = env.kiln_within(MIB, &["build", "-"]).stdin(&bytes).fails(1);
+        assert!(tar.took < SOON, "{what}\n{tar}");
+        env.assert_swept();
+        env.kiln(&["prune", "-a", "-f"]).output();
+    }
+}
+
+#[test]
+fn a_bomb_ends_soon_within_little_memory_and_leaves_nothing_s39() {
+    requires!(prlimit);
+    light(&TestEnv::new());
+}
+
+#[test]
+fn a_bomb_ends_soon_for_a_plain_user_too_s39() {
+    requires!(root, kiln_test, prlimit);
+    light(&TestEnv::of_plain_user());
+}
+
+/// Names are cheap to write and dear to remember: a layer of many is refused before it fills memory.
+#[test]
+fn many_entries_take_little_memory() {
+    requires!(prlimit);
+    let env = TestEnv::new();
+    let dirs: Vec<u8> = (0..40_000).flat_map(|i| header(b'5', &format!("d{i}"), "", 0)).collect();
+    let links: Vec<u8> = (0..40_000).flat_map(|i| header(b'1', &format!("h{i}"), "f", 0)).collect();
+    let tar = [dirs, member(b'0', "f", "", b"x"), links].concat();
+    env.kiln_within(MIB, &["import", "-", "many"]).stdin(&gzip(&tar)).ok();
+    let context = env.context("-- Dockerfile --\nFROM many\nCOPY --from=many /f /g\n");
+    let done = env.kiln_within(MIB, &["build", context.to_str().expect("UTF-8")]).ok();
+    assert!(done.took < SOON, "{done}");
+}

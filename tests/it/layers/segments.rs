@@ -1,0 +1,91 @@
+//! Compressed segments that did not change are copied from the layer before, not compressed again (design §7).
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use kiln::layer::{Segment, SegmentIndex};
+
+use crate::support::TestEnv;
+
+/// The gzip members of a blob.
+fn members(blob: &[u8]) -> Vec<&[u8]> {
+    let (mut rest, mut members) = (blob, Vec::new());
+    while !rest.is_empty() {
+        let mut decoder = flate2::bufread::GzDecoder::new(rest);
+        std::io::copy(&mut decoder, &mut std::io::sink()).expect("a gzip member");
+        let after = decoder.into_inner();
+        members.push(&rest[..rest.len() - after.len()]);
+        rest = after;
+    }
+    members
+}
+
+/// 1,000 files of 16 kB, hardly alike: about fifteen segments.
+fn fill(context: &Path) {
+    let mut state = 7u64;
+    for i in 0..1000 {
+        let dir = context.join(format!("src/d{:02}", i / 20));
+        fs::create_dir_all(&dir).expect("create");
+        let mut text = String::new();
+        while text.len() < 16_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            text += &format!("{:x} ", state >> 44);
+        }
+        fs::write(dir.join(format!("f{i:03}")), text).expect("write");
+    }
+}
+
+fn build(env: &TestEnv, context: &Path) -> (Vec<u8>, String) {
+    env.build(&["-t", "app"], context).ok();
+    let image = env.image("app");
+    (fs::read(&image.layers[0]).expect("read the blob"), image.diff_ids()[0].trim_start_matches("sha256:").to_owned())
+}
+
+#[test]
+fn an_edit_leaves_all_but_its_own_members_as_they_were() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
+    fill(&context);
+    let (before, _) = build(&env, &context);
+    fs::write(context.join("src/d11/f233"), "edited").expect("write");
+    let (after, _) = build(&env, &context);
+    let (before, after) = (members(&before), members(&after));
+    assert!(before.len() >= 10, "{} members", before.len());
+    let new = after.iter().filter(|member| !before.contains(member)).count();
+    // Where a segment had grown to its limit, the cuts agree again only after the next.
+    assert!((1..=3).contains(&new), "{new} of {} members are new", after.len());
+}
+
+/// The layer before gets members that kiln would never make: they turn up in the next.
+#[test]
+fn what_did_not_change_is_copied_and_not_compressed_again() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
+    fill(&context);
+    let (before, diff_id) = build(&env, &context);
+    let blob = env.image("app").layers[0].clone();
+    let index = env.store().join(format!("layers/sha256/{diff_id}/segments"));
+    let index = if index.exists() { index } else { env.store().join(format!("layers/{diff_id}/segments")) };
+    let segments = SegmentIndex::from_bytes(&fs::read(&index).expect("the segment index")).expect("an index");
+    let (mut marked, mut marks) = (Vec::new(), Vec::new());
+    for (segment, member) in segments.0.iter().zip(members(&before)) {
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(member).read_to_end(&mut plain).expect("gzip");
+        let mut again = flate2::GzBuilder::new().comment("marked").write(Vec::new(), flate2::Compression::none());
+        again.write_all(&plain).expect("memory");
+        let again = again.finish().expect("memory");
+        let (offset, len) = (marked.len() as u64, again.len() as u32);
+        marks.push(Segment { offset, len, check: *blake3::hash(&again).as_bytes(), ..*segment });
+        marked.extend(again);
+    }
+    // Blobs are read-only, and may be hard links.
+    fs::remove_file(&blob).expect("remove");
+    fs::write(&blob, marked).expect("write");
+    fs::write(&index, SegmentIndex(marks).to_bytes()).expect("write");
+    fs::write(context.join("src/d11/f233"), "edited").expect("write");
+    let (after, _) = build(&env, &context);
+    let after = members(&after);
+    let copied = after.iter().filter(|member| member.windows(6).take(40).any(|w| w == b"marked")).count();
+    assert!(copied + 3 >= after.len() && copied < after.len(), "{copied} of {} members were copied", after.len());
+}
