@@ -354,6 +354,11 @@ pub(super) fn refusal_hint(errno: i32) -> Option<String> {
     }
     match errno {
         libc::ENOSPC => Some("the limit of user namespaces is reached: see sysctl user.max_user_namespaces".to_owned()),
+        libc::EPERM if text("/proc/self/status").contains("\nSeccomp:\t0\n") => Some(
+            "in a chroot the kernel allows none: enter that root with pivot_root; else a security module of this host \
+             forbids it"
+                .to_owned(),
+        ),
         libc::EPERM => Some(
             "a container around kiln forbids it: run that one with seccomp and AppArmor unconfined, or give it a \
              profile that allows unshare"
