@@ -314,7 +314,8 @@ fn archives_are_known_by_content_and_confined() {
     assert!(add(&tar(&["../f"]), None).unwrap_err().contains("leaves the root"));
     assert_eq!(add(&tar(&["f"]), Some(false)).unwrap(), ["/a 644 0:0"]);
     assert_eq!(add(b"", None).unwrap(), ["/a 644 0:0"]);
-    assert_eq!(add(b"\x1f\x8bno gzip", None).unwrap(), ["/a 644 0:0"]);
+    assert_eq!(add(b"\x1f\x8bno gzip, but longer than its header", None).unwrap(), ["/a 644 0:0"]);
+    assert!(add(b"\x1f\x8bno gzip", None).unwrap_err().contains("ends early"));
     let packed = zstd::encode_all(&tar(&["f"])[..], 1).unwrap();
     assert_eq!(add(&packed, None).unwrap(), ["/f 644 3:4"]);
     let cut = &tar(&["f", "g"])[..1100];
