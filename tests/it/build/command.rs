@@ -235,7 +235,9 @@ fn databases_of_an_image_that_lead_elsewhere_are_not_read_there_r_5_s_22() {
             for file in ["passwd", "group"] {
                 let user = if file == "passwd" { "app" } else { "0:hostgroup" };
                 let lines = format!("RUN ln -sf {to} /etc/{file}\nUSER {user}\nRUN id");
-                let done = env.build(&[], &env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n"))).fails(1);
+                let done = env
+                    .build(&["--timeout", "60s"], &env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n")))
+                    .fails(1);
                 assert!(done.took < std::time::Duration::from_secs(20) && !done.stderr.contains("4242"), "{done}");
                 done.never_says("4343");
             }
@@ -248,14 +250,16 @@ fn databases_of_an_image_that_lead_elsewhere_are_not_read_there_r_5_s_22() {
             env.build(&["-t", "links"], &image).ok();
             let line = "RUN cat /etc/hosts /etc/resolv.conf | head -c 4000; (echo x >> /etc/hosts) 2>/dev/null; true";
             let context = env.context(&format!("-- Dockerfile --\nFROM links\n{line}\n"));
-            let done = env.build(&["--progress", "plain"], &context).output();
+            let done = env.build(&["--progress", "plain", "--timeout", "60s"], &context).output();
             assert!(done.code < 2 && done.took < std::time::Duration::from_secs(20), "{done}");
             done.never_says("4242");
         }
         assert!(std::fs::read_to_string(&host).expect("read").ends_with("hostgroup:x:4343:\n"));
         for file in ["passwd", "group"] {
             let lines = format!("RUN rm /etc/{file} && mkfifo /etc/{file}\nUSER app\nRUN id");
-            let done = env.build(&[], &env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n"))).fails(1);
+            let done = env
+                .build(&["--timeout", "60s"], &env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n")))
+                .fails(1);
             done.says(&format!("/etc/{file}"));
         }
         env.assert_swept();

@@ -1,5 +1,6 @@
 //! Starting, ending, stopping; what is reported.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use kiln::sandbox::{Cancel, Error, Exit, Stage};
@@ -186,7 +187,19 @@ fn hostile_user_databases_do_not_hang() {
     let mut spec = root.sh("id");
     spec.user = "app".to_owned();
     let fails = |what: &str| {
-        let error = root.run(&spec).err().unwrap_or_else(|| panic!("{what}: it ran"));
+        let cancel = Cancel::new().unwrap();
+        let error = std::thread::scope(|scope| {
+            let (done, waiting) = std::sync::mpsc::channel::<()>();
+            let watch = &cancel;
+            scope.spawn(move || {
+                if waiting.recv_timeout(Duration::from_secs(20)).is_err_and(|e| e == RecvTimeoutError::Timeout) {
+                    watch.cancel();
+                }
+            });
+            let error = root.run_until(&spec, &cancel).err().unwrap_or_else(|| panic!("{what}: it ran"));
+            drop(done);
+            error
+        });
         assert!(error.to_string().starts_with("read /etc/passwd of the root"), "{what}: {error}");
     };
     std::fs::remove_file(&passwd).unwrap();

@@ -63,6 +63,41 @@ fn without_user_namespaces_a_command_says_what_stands_in_the_way() {
 }
 
 #[test]
+fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
+    // R-7, S-71: a container that hides parts of its /proc lets nobody below it mount another.
+    requires!(userns, overlay);
+    const BELOW: &str = "KILN_TEST_BELOW_A_CONTAINER";
+    if std::env::var_os(BELOW).is_none() {
+        let script = "mount --bind /dev/null /proc/version && exec unshare --user --map-root-user --mount \"$@\"";
+        let container =
+            ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, "sh"];
+        let out = Command::new("unshare")
+            .args(container)
+            .arg(std::env::current_exe().expect("this program"))
+            .args([
+                "--exact",
+                "sandbox::rungs::where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told",
+            ])
+            .env(BELOW, "1")
+            .output()
+            .expect("run unshare");
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&out.stderr));
+        return;
+    }
+    let root = super::Box::new();
+    // Its processes are seen, but nothing can be read of what they know or done through them (S-15).
+    let script = "test -d /proc/self && wc -c < /proc/version; (echo x > /proc/sys/kernel/hostname) 2>&1; \
+                  cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c KILN_TEST; \
+                  ls /proc/1/root/ /proc/1/cwd/ 2>&1 | grep -c denied";
+    let ran = root.run(&root.sh(script)).expect("it runs");
+    let told: Vec<_> = ran.outcome.fallbacks.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+    assert!(told.len() == 1 && told[0].starts_with("a /proc of its own: the container around kiln hides"), "{told:?}");
+    assert!(ran.output.starts_with("0\n") && ran.output.contains("Read-only"), "{}", ran.output);
+    assert!(ran.output.ends_with("\n0\n2\n"), "{}", ran.output);
+}
+
+#[test]
 fn the_doctor_names_what_forbids_user_namespaces() {
     requires!(plain_user, userns);
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --reuid 1000 --regid 1000 --clear-groups \
