@@ -153,7 +153,8 @@ impl Launcher {
         let reaped = child.wait().map_err(start("wait for the sandbox process"));
         let heard = heard?;
         reaped?;
-        if let (Rootfs::Dir(path), false) = (&spec.rootfs, heard.made.is_empty()) {
+        let (Rootfs::Dir(path) | Rootfs::Overlay { upper: path, .. }) = &spec.rootfs;
+        if !heard.made.is_empty() {
             let root = Root::open(path).map_err(start("open the root again"))?;
             stubs::take_away(&root, &heard.made);
         }

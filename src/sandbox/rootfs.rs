@@ -2,9 +2,11 @@
 //!
 //! **Order.** Mount targets that are out of the ordinary go to a stub layer, lowest in the overlay; the usual ones are in
 //! a layer that the caller has for all runs ([`super::usual_targets`]). If a target then turns out to be missing all the
-//! same (a link in an image whose end does not exist), the stub layer gets it and the overlay is mounted anew: nothing we
-//! mount over is ever created through the overlay, where it would land in the upper.
+//! same (a link in an image whose end does not exist), the stub layer gets it and the overlay is mounted anew: what we
+//! mount over is not created through the overlay, where it would land in the upper. Only where an image hides what lies
+//! below (an opaque directory, a whiteout) no stub helps: that target is made in the upper and taken away afterwards.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -58,10 +60,10 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
                 userxattr: *userxattr,
                 volatile: *volatile,
             };
-            let fd = overlay_with_targets(layers, stub, targets, attributes)?;
+            let (fd, made) = overlay_with_targets(layers, stub, targets, attributes)?;
             // Over a directory that nobody will look at again by its name here.
             mountfs::attach(fd.as_fd(), at.as_fd(), "the root overlay")?;
-            Ok(Mounted { root: Root::from_fd(fd), made: Vec::new() })
+            Ok(Mounted { root: Root::from_fd(fd), made })
         }
         Rootfs::Dir(path) => {
             let dir = directory(path)?;
@@ -109,8 +111,10 @@ fn overlay_with_targets(
     stub: &Path,
     targets: &[Target],
     attributes: MountAttrFlags,
-) -> Step<OwnedFd> {
+) -> Step<(OwnedFd, Vec<Made>)> {
     let mut stub = Stub { path: stub, made: false };
+    let mut stubbed = BTreeSet::new();
+    let mut made = Vec::new();
     for target in targets.iter().filter(|target| !stubs::is_usual(&target.path)) {
         stub.make(&mut layers, &stubs::components(&target.path), target.kind)?;
     }
@@ -118,14 +122,18 @@ fn overlay_with_targets(
         let root = Root::from_fd(overlay(&layers, attributes)?);
         let mut complete = true;
         for target in outermost(targets) {
-            if let Some(names) = stubs::missing(&root, &target.path)? {
+            let Some(names) = stubs::missing(&root, &target.path)? else { continue };
+            if stubbed.insert(names.clone()) {
                 complete = false;
                 stub.make(&mut layers, &names, target.kind)?;
+            } else {
+                let new = stubs::make_in_place(&root, &names, target.kind);
+                made.extend(new.doing(|| format!("make mount target {}", stubs::shown(&names)))?);
             }
         }
         let fd = root.as_fd().try_clone_to_owned().doing(|| "copy a descriptor".to_owned())?;
         if complete {
-            return Ok(fd);
+            return Ok((fd, made));
         }
         drop((root, fd));
         if let Some((_, work)) = &layers.writable {

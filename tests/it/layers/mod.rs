@@ -4,6 +4,7 @@ mod bombs;
 mod diff;
 mod fuzz;
 mod hostile;
+mod loaded;
 mod oracle;
 mod round_trip;
 mod same_bytes;

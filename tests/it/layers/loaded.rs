@@ -1,0 +1,113 @@
+//! Layers that only a loaded or pulled image can have (S-36…S-42): deletions that mean something else, attributes that
+//! steer overlayfs, owners nobody has. Nothing beside the store is touched, and no layer rules our mounts.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::member;
+use crate::support::TestEnv;
+use crate::support::image::sha256;
+
+const ROOT: (u32, u32) = (0, 0);
+
+/// A member with one extended header before it.
+fn with_attribute(key: &str, value: &str, member: Vec<u8>) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let len = (rest..).find(|n| *n == rest + n.to_string().len()).expect("a length");
+    [super::member(ROOT, b'x', "pax", "", format!("{len} {key}={value}\n").as_bytes()), member].concat()
+}
+
+/// `docker save` of busybox with one more layer.
+fn load(env: &TestEnv, layer: &[u8]) {
+    let base = fs::read(crate::support::env::fixture("busybox").join("rootfs.tar")).expect("fixture");
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let diff_ids = [&base[..], layer].map(|tar| format!("sha256:{}", sha256(tar).trim_start_matches("sha256:")));
+    let config = json!({
+        "architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": [{"created_by": "a"}, {"created_by": "b"}],
+    });
+    let manifest = json!([{"Config": "config.json", "RepoTags": ["evil:1"], "Layers": ["base.tar", "top.tar"]}]);
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in [
+        ("base.tar", &base[..]),
+        ("top.tar", layer),
+        ("config.json", config.to_string().as_bytes()),
+        ("manifest.json", manifest.to_string().as_bytes()),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content).expect("append");
+    }
+    env.kiln(&["load"]).stdin(&archive.into_inner().expect("archive")).ok().says("evil:1");
+}
+
+fn attack(env: &TestEnv) {
+    let canary = env.dir().join("canary");
+    fs::create_dir(&canary).expect("create");
+    fs::write(canary.join("secret"), "precious").expect("write");
+    let at = canary.to_str().expect("UTF-8");
+    let file = |name: &str| member(ROOT, b'0', name, "", b"");
+    let dir = |name: &str| member(ROOT, b'5', name, "", b"");
+    let opaque = |key: &str| with_attribute(&format!("SCHILY.xattr.{key}"), "y", dir("etc"));
+    let cases: Vec<(&str, Vec<u8>, Result<&str, &str>)> = vec![
+        ("S-37", opaque("trusted.overlay.opaque"), Ok("[ -f /etc/passwd ]")),
+        ("S-37", opaque("user.overlay.opaque"), Ok("[ -f /etc/passwd ]")),
+        (
+            "S-37",
+            with_attribute("SCHILY.xattr.user.overlay.redirect", "/etc", dir("elsewhere")),
+            Ok("[ ! -e /elsewhere/passwd ]"),
+        ),
+        ("S-38", file("etc/.wh.passwd"), Ok("[ ! -e /etc/passwd -a -d /etc ]")),
+        ("S-38", [file("etc/.wh..wh..opq"), file("etc/own")].concat(), Ok("[ ! -e /etc/passwd -a -f /etc/own ]")),
+        ("S-38", file("etc/.wh.resolv.conf"), Ok("[ -f /etc/resolv.conf -a -f /etc/passwd ]")),
+        ("S-38", file("etc/.wh."), Err("not a whiteout")),
+        ("S-38", file("etc/.wh.."), Err("not a whiteout")),
+        ("S-38", file("etc/.wh..."), Err("not a whiteout")),
+        ("S-38", [member(ROOT, b'2', "a", at, b""), file("a/.wh.secret")].concat(), Ok("[ -L /a ]")),
+        ("S-38", [member(ROOT, b'2', "a", at, b""), file("a/.wh..wh..opq")].concat(), Ok("[ -L /a ]")),
+        ("S-38", file("../canary/.wh.secret"), Err("leaves the root")),
+        ("S-36", member(ROOT, b'3', "etc/passwd", "", b""), Ok("[ ! -f /etc/passwd ]")),
+        ("S-40", file("f")[..300].to_vec(), Err("archive")),
+        ("S-42", member((2_000_000, 2_000_001), b'0', "far", "", b"x"), Ok("[ -f /far ]")),
+    ];
+    for (id, members, want) in cases {
+        let what = format!("{id} {want:?}");
+        let end = if id == "S-40" { Vec::new() } else { vec![0; 1024] };
+        load(env, &[members, end].concat());
+        let context = env.context(&format!("-- Dockerfile --\nFROM evil:1\nRUN {}\n", want.unwrap_or("true")));
+        let built = env.build(&["--no-cache", "-t", "app"], &context);
+        match want {
+            Ok(_) => {
+                built.ok();
+                // What kiln mounts over is no change of the command's.
+                let left = env.image("app").layer_tree(2);
+                assert!(left.0.is_empty(), "{what}: {:?}", left.names());
+            }
+            Err(why) => drop(built.fails(1).says(why)),
+        }
+        lives(&canary, &what);
+        env.assert_swept();
+    }
+}
+
+#[track_caller]
+fn lives(canary: &Path, what: &str) {
+    let names: Vec<_> = fs::read_dir(canary).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    assert_eq!(names, ["secret"], "{what}");
+    assert_eq!(fs::read(canary.join("secret")).expect("read"), b"precious", "{what}");
+}
+
+#[test]
+fn a_hostile_layer_stays_inside_and_does_not_steer_overlayfs() {
+    requires!(userns, overlay);
+    attack(&TestEnv::new());
+}
+
+#[test]
+fn a_hostile_layer_stays_inside_for_a_plain_user_too() {
+    requires!(root, kiln_test, userns, overlay);
+    attack(&TestEnv::of_plain_user());
+}
