@@ -107,13 +107,22 @@ pub(super) fn is_made_by_warden(spec: &Spec) -> bool {
     }
 }
 
-/// Those who stay while the command runs, and the pipe whose end tells one to finish.
+/// Those who stay while the command runs.
 #[derive(Debug, Default)]
-pub(super) struct Helpers(Vec<(Pid, Option<io::PipeWriter>)>);
+pub(super) struct Helpers(Vec<Helper>);
+
+#[derive(Debug)]
+struct Helper {
+    pid: Pid,
+    /// Its end tells this one to finish.
+    go: Option<io::PipeWriter>,
+    /// What it says. Kept open: whoever says something to nobody dies of it.
+    said: Option<io::PipeReader>,
+}
 
 impl Drop for Helpers {
     fn drop(&mut self) {
-        for (pid, go) in &mut self.0 {
+        for Helper { pid, go, .. } in &mut self.0 {
             let ended = |options| rustix::process::waitid(rustix::process::WaitId::Pid(*pid), options);
             if go.take().is_some() {
                 let began = Instant::now();
@@ -145,8 +154,8 @@ pub(super) fn enter(spec: &mut Spec) -> Step<Helpers> {
     let listeners = publish::listen(&spec.publish)?;
     let carrier = match carrier {
         Some(helper) => {
-            let child = start_carrier(helper)?;
-            helpers.0.push((child.pid, None));
+            let mut child = start_carrier(helper)?;
+            helpers.0.push(Helper { pid: child.pid, go: None, said: child.said.take() });
             Some((helper, child))
         }
         None => None,
@@ -157,12 +166,12 @@ pub(super) fn enter(spec: &mut Spec) -> Step<Helpers> {
     sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;
     if let Some(mut child) = forwarder {
         let started = child.go.write_all(b"g");
-        helpers.0.push((child.pid, Some(child.go)));
+        helpers.0.push(Helper { pid: child.pid, go: Some(child.go), said: None });
         started.doing(|| "start the port forwarder".to_owned())?;
     }
     if let Some((helper, mut child)) = carrier {
         child.go.write_all(b"g").doing(|| format!("start {}", helper.name()))?;
-        wait_for_route(helper, &mut child)?;
+        wait_for_route(helper, &mut helpers.0[0])?;
         if let Some(text) = &spec.resolv_conf {
             spec.resolv_conf = Some(resolv::reachable(text, helper.resolver()));
         }
@@ -198,6 +207,8 @@ fn start_carrier(helper: NetworkHelper) -> Step<Waiting> {
     let path = program(helper.name()).unwrap_or_default();
     let real_root = matches!(userns::standing(), Ok(Standing::Root));
     let (said, says) = io::pipe().doing(|| "make a pipe".to_owned())?;
+    // What nobody reads must not hold it up.
+    rustix::io::ioctl_fionbio(&says, true).doing(|| "make a pipe".to_owned())?;
     let outer = rustix::process::getpid();
     let mut waiting = start(|mut waits| {
         if nix::unistd::dup2_stderr(&says).is_err() || waits.read_exact(&mut [0]).is_err() {
@@ -233,7 +244,7 @@ fn silence() -> io::Result<()> {
 }
 
 /// Waits until the helper has set up a way out of this network namespace.
-fn wait_for_route(helper: NetworkHelper, child: &mut Waiting) -> Step<()> {
+fn wait_for_route(helper: NetworkHelper, child: &mut Helper) -> Step<()> {
     let began = Instant::now();
     let name = helper.name();
     loop {

@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod network;
+mod private;
 mod privileges;
 mod rungs;
 mod ssh;
