@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -24,6 +25,7 @@ use super::images::{BaseImage, ImageSource};
 use super::outcome::{Outcome, assemble};
 use super::schedule::Schedule;
 use super::settings::Settings;
+use super::watch::{Ended, beside};
 use super::worker::{Look, Worker};
 use super::{Error, StepError};
 
@@ -87,13 +89,15 @@ impl Builder<'_> {
         observer.event(&Event::Planned(Arc::clone(plan)));
         let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
-        self.sweep(&worker, &mut states, observer)?;
+        self.sweep_in_time(&worker, &mut states, observer)?;
         if states.iter().any(Option::is_none) {
             if self.settings.warm_only {
                 return Err(Error::Cold);
             }
             self.settle(&worker, observer)?;
-            let executed = self.execute(&worker, &mut states, observer);
+            let executed =
+                beside(self.cancel, None, |_| self.images.cancel(), || self.execute(&worker, &mut states, observer));
+            let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
             worker.adopt()?;
             if executed.is_err() {
                 worker.show_remains()?;
@@ -102,6 +106,26 @@ impl Builder<'_> {
         }
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
         assemble(self.store, plan, &states)
+    }
+
+    /// [`Builder::sweep`], which may have to ask servers, in the time that the build is given.
+    fn sweep_in_time(
+        &self,
+        worker: &Worker<'_>,
+        states: &mut [Option<Arc<State>>],
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let Some(limit) = self.settings.timeout else { return self.sweep(worker, states, observer) };
+        let late = AtomicBool::new(false);
+        let end = |why| {
+            late.store(why == Ended::TimedOut, Ordering::Relaxed);
+            self.cancel.cancel();
+        };
+        let swept = beside(self.cancel, Some(limit), end, || self.sweep(worker, states, observer));
+        match swept.map_err(|e| FsError::new("watch", self.store.root(), e))? {
+            Err(_) if late.load(Ordering::Relaxed) => Err(Error::TimedOut(limit)),
+            swept => swept,
+        }
     }
 
     /// Looks up every step whose inputs are all there, in order.

@@ -98,6 +98,7 @@ impl<'a> Worker<'a> {
             env: &settings.git_environment,
             secrets: Secrets(&settings.secrets),
             since: Some(settings.began),
+            stop: Some(self.stop),
             ..Remote::new(&cache, &scratch)
         };
         match &copy.from {

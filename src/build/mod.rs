@@ -26,6 +26,7 @@ mod schedule;
 mod settings;
 pub mod source;
 mod throwaway;
+mod watch;
 mod worker;
 
 pub use builder::{Builder, Context, OnFailure};

@@ -74,6 +74,11 @@ impl Web {
         })
     }
 
+    /// Ends what is running: it fails, and so does everything that is asked for later.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
     /// Waits before attempt number `next`; false if there is to be none.
     pub fn pause_before(&self, next: u32) -> bool {
         self.0.timing().pause_before(next, None).is_some_and(|pause| self.0.pause(pause).is_ok())

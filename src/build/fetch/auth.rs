@@ -97,6 +97,11 @@ impl<'a> Address<'a> {
         Some(Self { scheme, user, authority, rest })
     }
 
+    /// It names no host.
+    pub(super) fn is_nowhere(&self) -> bool {
+        self.authority.is_empty() || self.authority.starts_with(':')
+    }
+
     /// The URL without user name and password.
     pub(super) fn plain(&self) -> String {
         format!("{}://{}{}", self.scheme, self.authority, self.rest)

@@ -9,11 +9,14 @@
 //! **On disk.** `<hex of URL and ref>` in the cache: which commit the ref was, and when that was asked.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use super::auth::Address;
@@ -23,6 +26,8 @@ use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::publish;
 use crate::base::time::Timestamp;
+use crate::build::watch::beside;
+use crate::sandbox::Cancel;
 
 /// How git says that it was redirected and may not follow.
 const REDIRECTED: [&str; 5] = ["error: 301", "error: 302", "error: 303", "error: 307", "error: 308"];
@@ -170,6 +175,7 @@ struct Git<'a> {
     local: bool,
     env: &'a [(String, String)],
     home: &'a Path,
+    stop: Option<&'a Cancel>,
     /// The remote's URL without user name and password, if those can be sent in a header.
     plain: String,
     /// Configuration that no command line shows, as git gives what `-c` says to the commands it starts itself.
@@ -193,7 +199,7 @@ impl<'a> Git<'a> {
                 private += " 'http.followredirects'='false'";
             }
         }
-        Ok(Self { url, dir, local, env: remote.env, home: remote.scratch, plain, private })
+        Ok(Self { url, dir, local, env: remote.env, home: remote.scratch, stop: remote.stop, plain, private })
     }
 
     fn init(&self) -> Result<(), FetchError> {
@@ -250,6 +256,18 @@ impl<'a> Git<'a> {
         self.run("cat-file", &["cat-file", "-e", &format!("{}^{{commit}}", commit.id)]).is_ok()
     }
 
+    /// Waits for `child`, which ends when the build is to.
+    fn wait(&self, child: Child) -> io::Result<Output> {
+        let Some(stop) = self.stop else { return child.wait_with_output() };
+        let group = Pid::from_child(&child);
+        let end = |_| {
+            // Its helpers too, which would go on waiting for their server; other signals are blocked here. What has
+            // ended needs no telling.
+            let _ = kill_process_group(group, Signal::KILL);
+        };
+        beside(stop, None, end, || child.wait_with_output())?
+    }
+
     fn fail(&self, action: &'static str, why: String) -> FetchError {
         FetchError::Git { action, url: shown(&self.url.remote), why }
     }
@@ -258,7 +276,7 @@ impl<'a> Git<'a> {
     fn run(&self, action: &'static str, args: &[&str]) -> Result<String, FetchError> {
         let fail = |why: String| self.fail(action, why);
         let transports = if self.local { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
-        let output = Command::new("git")
+        let child = Command::new("git")
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")
@@ -283,8 +301,12 @@ impl<'a> Git<'a> {
             .args(args)
             .current_dir(self.dir)
             .stdin(Stdio::null())
-            .output();
-        let output = match output {
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Where nobody will end it, it ends with us, by the signals of a terminal.
+            .process_group(if self.stop.is_some() { 0 } else { rustix::process::getpgrp().as_raw_nonzero().get() })
+            .spawn();
+        let output = match child.and_then(|child| self.wait(child)) {
             Ok(output) => output,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(fail("the command git is not installed".into()));
@@ -302,7 +324,11 @@ impl<'a> Git<'a> {
         }
         // What was wrong comes first, advice after it.
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let first = lines.iter().position(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+        let mut first = lines.iter().position(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+        // git only knows that ssh failed; ssh said why.
+        if first.is_some_and(|at| at > 0 && lines[at].contains("Could not read from remote repository")) {
+            first = Some(0);
+        }
         let said = &lines[first.unwrap_or_default()..];
         Err(fail(said[..said.len().min(2)].join("; ")))
     }

@@ -11,6 +11,7 @@ use crate::base::digest::{Hashing, Sha256};
 use crate::base::fs;
 use crate::base::publish::{self, Draft};
 use crate::base::time::Timestamp;
+use crate::build::watch::beside;
 use crate::registry::{Held, Page, Web};
 
 /// What a file is called whose URL ends in no name.
@@ -54,11 +55,11 @@ impl Remote<'_> {
         let bad = |why: String| FetchError::Url { url: shown(url), why };
         let want_http = || bad("want http://HOST/… or https://HOST/…".into());
         let address = Address::parse(url).ok_or_else(want_http)?;
-        let plain = address.plain();
-        let uri: ureq::http::Uri = plain.parse().map_err(|e: ureq::http::uri::InvalidUri| bad(e.to_string()))?;
-        if uri.host().is_none_or(str::is_empty) {
+        if address.is_nowhere() {
             return Err(want_http());
         }
+        let plain = address.plain();
+        let uri: ureq::http::Uri = plain.parse().map_err(|e: ureq::http::uri::InvalidUri| bad(e.to_string()))?;
         let want = checksum.map(str::parse::<Sha256>).transpose().map_err(|e| bad(e.to_string()))?;
         fs::ensure_dir(self.cache)?;
         let said_path = self.cache.join(Sha256::of(url.as_bytes()).hex());
@@ -98,12 +99,17 @@ impl Remote<'_> {
             (Some(_), Some(Said { modified: Some(date), settled: true, .. })) => Held::Since(date),
             _ => Held::Nothing,
         };
-        let mut attempt = 1;
-        let (page, draft, digest, size) = loop {
-            let page = web.get(&plain, held, authorization.clone())?;
-            if page.status == 304
-                && let Some(known) = known
-            {
+        let get = || self.get(&web, url, &plain, held, authorization.as_deref());
+        let got = match self.stop {
+            Some(stop) => {
+                beside(stop, None, |_| web.cancel(), get).map_err(|e| fs::FsError::new("watch", self.cache, e))?
+            }
+            None => get(),
+        };
+        let (page, draft, digest, size) = match got? {
+            Got::File(page, draft, digest, size) => (page, draft, digest, size),
+            Got::Same => {
+                let known = known.expect("what is held is known");
                 // What was wanted and is known was taken above.
                 if let Some(want) = want {
                     return Err(mismatch(want, known.digest));
@@ -111,23 +117,12 @@ impl Remote<'_> {
                 self.remember(&said_path, &Said { at, ..said.expect("it is known") })?;
                 return Ok(known);
             }
-            let Page { etag, modified, date, length, body, .. } = page;
-            match self.download(url, length, body) {
-                Ok((draft, digest, size)) => break ((etag, modified, date), draft, digest, size),
-                Err(Broken::Transfer(why)) => {
-                    attempt += 1;
-                    if !web.pause_before(attempt) {
-                        return Err(FetchError::Network { url: shown(url), why });
-                    }
-                }
-                Err(Broken::Here(e)) => return Err(e),
-            }
         };
         if let Some(want) = want.filter(|want| *want != digest) {
             return Err(mismatch(want, digest));
         }
         draft.publish(&self.content(digest), 0o600)?;
-        let (etag, modified, date) = page;
+        let Page { etag, modified, date, .. } = page;
         let settled = is_settled(modified.as_deref(), date.as_deref());
         let fetched = self.fetched(&name, digest, size, modified.as_deref());
         self.remember(&said_path, &Said { etag, modified, settled, digest: digest.hex(), size, at })?;
@@ -136,6 +131,28 @@ impl Remote<'_> {
 
     fn remember(&self, path: &Path, said: &Said) -> Result<(), fs::FsError> {
         publish::atomic(path, &serde_json::to_vec(said).expect("strings and numbers"), 0o600)
+    }
+
+    /// Gets `plain`, trying again while that may help.
+    fn get(&self, web: &Web, url: &str, plain: &str, held: Held<'_>, who: Option<&str>) -> Result<Got, FetchError> {
+        let mut attempt = 1;
+        loop {
+            let mut page = web.get(plain, held, who.map(str::to_owned))?;
+            if page.status == 304 {
+                return Ok(Got::Same);
+            }
+            let body = std::mem::replace(&mut page.body, Box::new(io::empty()));
+            match self.download(url, page.length, body) {
+                Ok((draft, digest, size)) => return Ok(Got::File(page, draft, digest, size)),
+                Err(Broken::Transfer(why)) => {
+                    attempt += 1;
+                    if !web.pause_before(attempt) {
+                        return Err(FetchError::Network { url: shown(url), why });
+                    }
+                }
+                Err(Broken::Here(e)) => return Err(e),
+            }
+        }
     }
 
     fn content(&self, digest: Sha256) -> PathBuf {
@@ -187,6 +204,14 @@ impl Remote<'_> {
             _ => Ok((draft, digest, size)),
         }
     }
+}
+
+/// What a server gave.
+enum Got {
+    /// A file, and what was said of it.
+    File(Page, Draft, Sha256, u64),
+    /// What is held is what it has.
+    Same,
 }
 
 /// Why there is no whole file.

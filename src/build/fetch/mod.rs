@@ -16,6 +16,7 @@ use std::path::Path;
 use crate::base::fs::FsError;
 use crate::base::time::Timestamp;
 use crate::registry::{self, Proxies, Timing};
+use crate::sandbox::Cancel;
 
 pub use auth::Secrets;
 pub use git::Commit;
@@ -36,6 +37,8 @@ pub struct Remote<'a> {
     /// When the build began. What a server was asked since then, by whichever process, it is not asked again: one build
     /// sees one state of it.
     pub since: Option<Timestamp>,
+    /// What ends a transfer early.
+    pub stop: Option<&'a Cancel>,
     /// No file is larger.
     pub max_bytes: u64,
     /// Ways to servers.
@@ -53,6 +56,7 @@ impl<'a> Remote<'a> {
             env: &[],
             secrets: Secrets::default(),
             since: None,
+            stop: None,
             proxies: Proxies::default(),
             timing: Timing::default(),
             max_bytes: 64 << 30,

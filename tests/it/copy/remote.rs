@@ -1,6 +1,10 @@
 //! What is asked of servers, how often, and who may know the answer: C-23…C-25.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::web::Web;
 use crate::support::{TestEnv, canary};
@@ -240,5 +244,37 @@ fn submodules_come_along() {
         let tree = env.image(&name).tree();
         assert!(tree.0.contains_key("top") && tree.0.contains_key("part/f") == has, "{query}: {tree:?}");
         assert!(!tree.0.contains_key("part/.git"), "a file that names a directory of ours");
+    }
+}
+
+#[test]
+fn a_server_that_stalls_ends_with_the_builds_time_and_with_an_interrupt() {
+    // C-23, C-25, S-61; issue 4
+    requires!(git);
+    let env = TestEnv::new();
+    let web = Web::serve(&[]);
+    let context = env.context("-- x --\n");
+    for (before, source) in [("", "stall"), ("COPY x /\n", "stall"), ("", "stall/r.git")] {
+        let line = format!("{before}ADD {}/{source} /", web.url);
+        let began = std::time::Instant::now();
+        let (done, _) = super::build(&env, &context, &line, &["--timeout", "1s"]);
+        assert_eq!(done.code, 1, "{done}");
+        done.says("the build took longer than 1s").says("--timeout");
+        assert!(began.elapsed().as_secs() < 20, "{done}");
+        let file = env.dir().join("Dockerfile").display().to_string();
+        let asked = web.asked().len();
+        let mut child = env.build(&["-f", &file], &context).spawn();
+        while web.asked().len() == asked {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let began = std::time::Instant::now();
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("kill");
+        let ended = child.wait().expect("wait");
+        // A plain user's build that only looks yet just ends, which shells call 130 too.
+        assert!(ended.code() == Some(130) || ended.signal() == Some(2), "{source}: {ended:?}");
+        assert!(began.elapsed().as_secs() < 20, "{source}");
+        if ended.code().is_some() {
+            env.assert_swept();
+        }
     }
 }

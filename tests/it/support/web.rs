@@ -114,7 +114,7 @@ fn answer(
     match path {
         "/loop" => say("302 Found", "Location: /loop", b"", 0),
         "/to-file" => say("302 Found", "Location: file:///etc/passwd", b"", 0),
-        "/stall" => {
+        "/stall" | "/stall/r.git/info/refs" => {
             let _ = say("200 OK", "", b"a part", 1000);
             std::thread::sleep(std::time::Duration::from_secs(600));
             None

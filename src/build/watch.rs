@@ -1,0 +1,80 @@
+//! Work that somebody may want to end early.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::sandbox::Cancel;
+
+/// Why work was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It took too long.
+    TimedOut,
+}
+
+/// Does `work`; should `stop` be set meanwhile, or `limit` pass, `end` is called once, beside it, to make it end.
+pub(super) fn beside<R>(
+    stop: &Cancel,
+    limit: Option<Duration>,
+    end: impl FnOnce(Ended) + Send,
+    work: impl FnOnce() -> R,
+) -> io::Result<R> {
+    let over = Cancel::new()?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(&over, PollFlags::IN)];
+            let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+            let ready = loop {
+                match poll(&mut fds, limit.as_ref()) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    other => break other,
+                }
+            };
+            match ready {
+                Ok(0) => end(Ended::TimedOut),
+                Ok(_) if fds[1].revents().is_empty() => end(Ended::Cancelled),
+                _ => {}
+            }
+        });
+        let _over = Over(&over);
+        Ok(work())
+    })
+}
+
+/// Whoever watches stops when the work is over, however it ends.
+struct Over<'a>(&'a Cancel);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn work_is_ended_once_and_only_while_it_lasts() {
+        let stop = Cancel::new().unwrap();
+        let ended = |stop: &Cancel, limit: Option<u64>, work: &dyn Fn(&mpsc::Receiver<Ended>) -> Option<Ended>| {
+            let (sender, receiver) = mpsc::channel();
+            beside(stop, limit.map(Duration::from_millis), |why| sender.send(why).unwrap(), || work(&receiver)).unwrap()
+        };
+        assert_eq!(ended(&stop, None, &|_| None), None);
+        let late = ended(&stop, Some(1), &|receiver| receiver.recv().ok());
+        assert_eq!(late, Some(Ended::TimedOut));
+        let told = ended(&stop, Some(60_000), &|receiver| {
+            stop.cancel();
+            receiver.recv().ok()
+        });
+        assert_eq!(told, Some(Ended::Cancelled));
+        assert_eq!(ended(&stop, None, &|receiver| receiver.recv().ok()), Some(Ended::Cancelled));
+    }
+}
