@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::TestEnv;
@@ -63,6 +65,41 @@ fn limits_that_need_control_groups_hold_or_are_told() {
             assert!(said.contains("cgroup"), "{said}");
         }
     }
+}
+
+#[test]
+fn a_plain_user_with_control_groups_of_its_own_has_limits() {
+    // R-16, S-79: where somebody delegated them, here by hand, of version 1.
+    requires!(root, kiln_test, userns, overlay);
+    let groups: Vec<_> = ["memory", "pids"]
+        .iter()
+        .map(|controller| Path::new("/sys/fs/cgroup").join(controller).join(format!("it-{}", std::process::id())))
+        .collect();
+    if groups.iter().any(|group| std::fs::create_dir(group).is_err() || !group.join("tasks").exists()) {
+        groups.iter().for_each(|group| drop(std::fs::remove_dir(group)));
+        eprintln!("skipped: no control groups of version 1 to be made here");
+        return;
+    }
+    let env = TestEnv::of_plain_user();
+    env.import("busybox");
+    let script =
+        "store=$1 kiln=$2; shift 2; for group; do chown -R kiln-test $group; echo $$ > $group/cgroup.procs; done
+        limited() {
+            setpriv --reuid kiln-test --regid kiln-test --init-groups --inh-caps=-all env HOME=/tmp KILN_ROOT=$store \
+                $kiln run --memory 32m --memory-swap 32m --pids-limit 20 busybox sh -c \"$1\"
+        }
+        limited 'head -c 200000000 /dev/zero | tail -c 199999999 | wc -c'
+        limited 'i=0; while [ $i -lt 100 ]; do sleep 2 & i=$((i+1)); done; echo all'
+        echo left: $(ls -d $1/kiln-* $2/kiln-* 2>/dev/null)";
+    let out = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .args([env.store(), env.dir().join("kiln")].iter().chain(&groups))
+        .output()
+        .unwrap();
+    let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    groups.iter().for_each(|group| drop(std::fs::remove_dir(group)));
+    assert!(!said.contains("without the") && !said.contains("199999999") && !said.contains("all\n"), "{said}");
+    assert!(said.contains("fork") && said.contains("left:\n"), "{said}");
 }
 
 #[test]
