@@ -318,6 +318,28 @@ fn nothing_is_silenced_or_left_for_later() {
 }
 
 #[test]
+fn what_tests_require_is_installed_by_setup() {
+    let setup = fs::read_to_string(root().join("scripts/setup")).expect("scripts/setup");
+    // The host itself, and a program that setup looks at more closely.
+    let others = ["root", "plain_user", "kiln_test", "userns", "overlay", "busybox"];
+    let mut wrong = Vec::new();
+    for path in sources("tests") {
+        let code = code(&read(&path));
+        for list in code.split("requires!(").skip(1).filter_map(|rest| rest.split(')').next()) {
+            for tool in list.split(',').map(str::trim).filter(|tool| !tool.is_empty() && !others.contains(tool)) {
+                let tool = tool.replace('_', "-");
+                if tool.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                    && !setup.contains(&format!("\"{tool} "))
+                {
+                    wrong.push(format!("{}: {tool}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_reader_sees_through_groups_and_not_into_text() {
     let text = r##"
         use crate::{base::digest::{A, B}, oci};

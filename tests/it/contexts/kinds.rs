@@ -26,7 +26,7 @@ d/g
 #[test]
 fn one_context_in_every_form_is_one_image() {
     // O-1; G-2, A14: rules hold for directories only.
-    requires!(git, xz, zstd);
+    requires!(git, xz, zstd, bzip2);
     let env = TestEnv::new();
     let context = env.context(CONTEXT);
     sh(

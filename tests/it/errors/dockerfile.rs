@@ -77,9 +77,8 @@ fn a_target_that_does_not_exist() {
         &["--target", "prodction"],
         1,
         "error: there is no stage `prodction`
- |
- = note: stages: base, production
- = help: did you mean `production`?
+note: stages: base, production
+hint: did you mean `production`?
 ",
     );
 }

@@ -28,17 +28,15 @@ fn rootfs(env: &TestEnv) -> std::path::PathBuf {
 
 #[test]
 fn an_imported_archive_is_the_archive_in_any_compression() {
+    requires!(xz, bzip2, zstd);
     let env = TestEnv::new();
     let root = rootfs(&env);
     sh(env.dir(), &format!("tar --numeric-owner -C {} -cf plain.tar .", root.display()));
-    sh(env.dir(), "gzip -k plain.tar; xz -k plain.tar; bzip2 -k plain.tar; zstd -q -k plain.tar 2>/dev/null || true");
+    sh(env.dir(), "gzip -k plain.tar; xz -k plain.tar; bzip2 -k plain.tar; zstd -q -k plain.tar");
     let want = Tree::of_tar(fs::File::open(env.dir().join("plain.tar")).expect("open"));
     let mut digests = std::collections::BTreeSet::new();
     for suffix in ["", ".gz", ".xz", ".bz2", ".zst"] {
-        let file = format!("plain.tar{suffix}");
-        if env.dir().join(&file).exists() {
-            digests.insert(env.kiln(&["import", &file, "root:1"]).ok().trim().to_owned());
-        }
+        digests.insert(env.kiln(&["import", &format!("plain.tar{suffix}"), "root:1"]).ok().trim().to_owned());
     }
     let plain = fs::read(env.dir().join("plain.tar")).expect("read");
     digests.insert(env.kiln(&["import", "-", "root:stdin"]).stdin(&plain).ok().trim().to_owned());
