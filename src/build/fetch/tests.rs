@@ -95,7 +95,7 @@ impl Scene {
         let timing = Timing {
             attempts: 3,
             pause: Duration::from_millis(1),
-            stall: Duration::from_millis(400),
+            stall: Duration::from_millis(1200),
             ..Timing::default()
         };
         ask(&Remote { timing, max_bytes: self.max_bytes, ..Remote::new(&cache, &scratch) })
