@@ -175,7 +175,11 @@ impl Image {
         wanted.extend(self.manifest["layers"].as_array().expect("layers").clone());
         for descriptor in wanted {
             let from = blob_path(&self.layout, &descriptor);
-            fs::copy(&from, blobs.join(from.file_name().expect("named"))).expect("copy a blob");
+            let to = blobs.join(from.file_name().expect("named"));
+            // Two layers may be one blob, which only root could write twice.
+            if !to.exists() {
+                fs::copy(&from, to).expect("copy a blob");
+            }
         }
         copy
     }
