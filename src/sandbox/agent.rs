@@ -76,6 +76,11 @@ impl Drop for AgentProxy {
     }
 }
 
+/// Whether an agent answers at `path`: its socket is there a moment before it listens.
+pub fn agent_listens(path: &Path) -> bool {
+    connect(path).is_ok()
+}
+
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let (_dir, short) = through_directory(path)?;
     UnixStream::connect(short)

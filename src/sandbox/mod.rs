@@ -38,7 +38,7 @@ pub mod userns;
 mod warden;
 mod wire;
 
-pub use agent::AgentProxy;
+pub use agent::{AgentProxy, agent_listens};
 pub use cancel::Cancel;
 pub use error::Error;
 pub use launch::{Io, Launcher, Outcome, Reentry, reentry};

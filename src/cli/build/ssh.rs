@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::base::fs;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::request::SshFrom;
+use crate::sandbox::agent_listens;
 use crate::store::{Scratch, Store};
 
 /// How long an agent may take to start.
@@ -78,7 +79,7 @@ fn load(id: &str, keys: &[PathBuf], store: &Store) -> Result<(Own, PathBuf), Fai
         .map_err(missing)?;
     let own = Own { child, _scratch: scratch };
     let began = Instant::now();
-    while !dir.join("agent").exists() {
+    while !agent_listens(&dir.join("agent")) {
         if began.elapsed() > PATIENCE {
             return Err(Failure::new(Kind::Host, format!("--ssh {id}: ssh-agent does not start")));
         }
