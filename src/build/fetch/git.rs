@@ -276,8 +276,8 @@ impl<'a> Git<'a> {
     fn run(&self, action: &'static str, args: &[&str]) -> Result<String, FetchError> {
         let fail = |why: String| self.fail(action, why);
         let transports = if self.local { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
-        let child = Command::new("git")
-            .env_clear()
+        let mut git = Command::new("git");
+        git.env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
@@ -302,11 +302,12 @@ impl<'a> Git<'a> {
             .current_dir(self.dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Where nobody will end it, it ends with us, by the signals of a terminal.
-            .process_group(if self.stop.is_some() { 0 } else { rustix::process::getpgrp().as_raw_nonzero().get() })
-            .spawn();
-        let output = match child.and_then(|child| self.wait(child)) {
+            .stderr(Stdio::piped());
+        // Where nobody will end it, it stays in our group, and ends with us by the signals of a terminal.
+        if self.stop.is_some() {
+            git.process_group(0);
+        }
+        let output = match git.spawn().and_then(|child| self.wait(child)) {
             Ok(output) => output,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(fail("the command git is not installed".into()));
