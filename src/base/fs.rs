@@ -163,9 +163,14 @@ pub fn remove_tree(path: &Path) -> Result<(), FsError> {
 /// Gives the owner all rights on every directory below `path`; what cannot be changed shows when it is removed.
 fn open_up(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    for entry in walkdir::WalkDir::new(path).follow_links(false).into_iter().flatten() {
-        if entry.file_type().is_dir() {
-            let _ = std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o700));
+    let mut todo = vec![path.to_owned()];
+    while let Some(dir) = todo.pop() {
+        // Before it is read: what lies below may deny us too.
+        let _ = std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700));
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                todo.push(entry.path());
+            }
         }
     }
 }

@@ -233,9 +233,11 @@ fn what_was_written_comes_back_and_is_copied_as_it_was() {
     copy_tree(&merged, &[first.path().to_owned()], second.path()).unwrap();
     let want = "d/\nd/file=hello\nd/link -> file\nd/second=hello\npipe special\n";
     assert_eq!(listing(second.path()), want);
+    // Where owners cannot be told apart, whoever unpacks can read and replace everything.
+    let on_disk = if rustix::process::geteuid().is_root() { 0o6555 } else { 0o6755 };
     for dir in [first.path(), second.path()] {
         let file = dir.join("d/file").symlink_metadata().unwrap();
-        assert_eq!((file.mode() & 0o7777, file.mtime(), file.nlink()), (0o6555, 1_000_000_000, 2));
+        assert_eq!((file.mode() & 0o7777, file.mtime(), file.nlink()), (on_disk, 1_000_000_000, 2));
         assert_eq!(dir.join("d").metadata().unwrap().mtime(), 1_000_000_000);
         assert_eq!(dir.join("d/link").symlink_metadata().unwrap().mtime(), 1_000_000_000);
         assert_eq!(dir.metadata().unwrap().mode() & 0o7777, 0o754);
@@ -245,9 +247,11 @@ fn what_was_written_comes_back_and_is_copied_as_it_was() {
         // Not every file system has user attributes.
         assert!(matches!(got, Ok(2) | Err(rustix::io::Errno::NOTSUP)), "{got:?}");
     }
-    let root = crate::base::rooted::Root::open(second.path()).unwrap();
-    let changes = tree_changes(&root, &merged, &(), None, None).unwrap();
-    assert!(changes.is_empty(), "{:?}", changes.entries());
+    if on_disk == 0o6555 {
+        let root = crate::base::rooted::Root::open(second.path()).unwrap();
+        let changes = tree_changes(&root, &merged, &(), None, None).unwrap();
+        assert!(changes.is_empty(), "{:?}", changes.entries());
+    }
 }
 
 #[test]
