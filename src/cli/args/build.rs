@@ -51,7 +51,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = RUNNING)]
     pub(in crate::cli) allow: Vec<String>,
 
-    /// Steps to run at the same time [default: one per processor]
+    /// Steps to run at the same time [default: one per processor, at least 4]
     #[arg(long, value_name = "N", help_heading = RUNNING)]
     pub(in crate::cli) jobs: Option<usize>,
 
