@@ -17,11 +17,11 @@ pub(in crate::cli) struct DiffArgs {
     #[arg(value_name = "B")]
     pub(in crate::cli) b: String,
 
-    /// Say nothing of these attributes
+    /// Say nothing of these attributes (mtime: nor of when an image was made)
     #[arg(long, value_name = "ATTRIBUTE", value_enum, value_delimiter = ',')]
     pub(in crate::cli) ignore: Vec<Attribute>,
 
-    /// Exit with 1 if anything differs
+    /// Exit with 1 if anything differs, with 0 if nothing does [default: 0 if both could be compared]
     #[arg(long)]
     pub(in crate::cli) exit_code: bool,
 
@@ -47,6 +47,8 @@ pub(in crate::cli) enum Attribute {
     Xattr,
     /// Which names are hard links of one another.
     Link,
+    /// How the images are run, and what made them.
+    Config,
 }
 
 impl Attribute {
@@ -58,6 +60,7 @@ impl Attribute {
             Self::Owner => matches!(name, "uid" | "gid"),
             Self::Xattr => name.starts_with("xattr "),
             Self::Link => name == "link",
+            Self::Config => false,
         }
     }
 }

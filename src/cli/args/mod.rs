@@ -25,7 +25,7 @@ pub(super) use cache::{
     CacheArgs, CacheCommand, CacheLsArgs, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs,
     MountsRmArgs, PruneArgs,
 };
-pub(super) use diff::DiffArgs;
+pub(super) use diff::{Attribute, DiffArgs};
 pub(super) use docker::DockerArgs;
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs,

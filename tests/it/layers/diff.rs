@@ -28,7 +28,7 @@ fn two(env: &TestEnv) {
 fn images_are_compared_as_their_containers_see_them() {
     let env = TestEnv::new();
     two(&env);
-    let args = ["diff", "first", "second", "--ignore", "mtime"];
+    let args = ["diff", "first", "second", "--ignore", "mtime,config"];
     let text = env.kiln(&args).ok();
     let want = ["changed /edited: content", "changed /mode: mode 0644 → 0755", "added   /new: file 0644 0:0 2 bytes"];
     assert_eq!(lines(&text), want);
@@ -41,6 +41,70 @@ fn images_are_compared_as_their_containers_see_them() {
     assert_eq!((&all[1]["a"]["mode"], &all[1]["b"]["mode"]), (&"0644".into(), &"0755".into()));
     assert_eq!(all[0]["attributes"], serde_json::json!(["content"]));
     assert_eq!(all[2]["change"], "added");
+}
+
+#[test]
+fn configs_of_images_are_compared_field_by_field() {
+    let env = TestEnv::new();
+    let build = |name: &str, lines: &str| {
+        let context = env.context(&format!("-- Dockerfile --\nFROM scratch\n{lines}COPY f /\n-- f --\nf\n"));
+        env.build(&["-t", name, "--build-arg", "SOURCE_DATE_EPOCH=1"], &context).ok();
+    };
+    build("first", "ENV A=1 B=2\nENTRYPOINT [\"e\"]\nUSER u\nEXPOSE 80\nLABEL l=x\n");
+    build("second", "ENV A=2 B=2\nCMD [\"c\"]\nVOLUME /v\nSTOPSIGNAL 9\nWORKDIR /w\nHEALTHCHECK NONE\nONBUILD RUN x\n");
+    let text = env.kiln(&["diff", "first", "second", "--ignore", "mtime"]).ok();
+    for line in [
+        "changed config Env A: 1 → 2",
+        "removed config Entrypoint: [\"e\"]",
+        "removed config User: u",
+        "removed config ExposedPorts 80/tcp: {}",
+        "removed config Label l: x",
+        "added   config Cmd: [\"c\"]",
+        "added   config Volumes /v: {}",
+        "added   config StopSignal: 9",
+        "changed config WorkingDir: / → /w",
+        "added   config Healthcheck Test: [\"NONE\"]",
+        "added   config OnBuild: [\"RUN x\"]",
+        "changed config history 1: ENV A=1 B=2 → ENV A=2 B=2",
+        "added   /w: directory 0755 0:0",
+    ] {
+        assert!(lines(&text).contains(&line), "{line}\n{text}");
+    }
+    assert!(!text.contains("Env B") && !text.contains("layers") && !text.contains("created"), "{text}");
+    let all = env.kiln(&["diff", "first", "second"]).ok();
+    assert!(all.contains("changed config layers: 1 → 2, 0 at the bottom are the same"), "{all}");
+    let json: Value =
+        serde_json::from_str(&env.kiln(&["diff", "first", "second", "--format=json"]).ok()).expect("JSON");
+    let fields = json["config"].as_array().expect("config");
+    let changed = serde_json::json!({ "field": "Env A", "a": "1", "b": "2" });
+    assert!(fields.contains(&changed), "{json}");
+    assert!(fields.contains(&serde_json::json!({ "field": "User", "a": "u", "b": null })), "{json}");
+    // A config alone is a difference, too.
+    build("third", "ENV A=1 B=2\nENTRYPOINT [\"e\"]\nUSER u\nEXPOSE 80\nLABEL l=y\n");
+    env.kiln(&["diff", "--exit-code", "first", "third"]).fails(1).says("changed config Label l: x → y");
+    env.kiln(&["diff", "--exit-code", "--ignore", "config", "first", "third"]).ok();
+    env.kiln(&["diff", "--exit-code", "first", "first"]).ok();
+}
+
+#[test]
+fn files_of_subordinate_ids_are_read_and_shown_as_import_takes_them() {
+    requires!(root, kiln_test);
+    let env = TestEnv::of_plain_user();
+    let tree = env.context("-- tree/mine --\nm\n-- tree/theirs 0600 --\nt\n");
+    let user = fs::read_to_string("/etc/subuid").expect("subuid");
+    let line = user.lines().find(|line| line.starts_with("kiln-test:")).expect("subordinate ids");
+    let first: u32 = line.split(':').nth(1).expect("a number").parse().expect("a number");
+    // Ids that a namespace has not are nobody's there: not even its root may read then.
+    std::os::unix::fs::chown(tree.join("tree/theirs"), Some(first + 6), Some(first + 6)).expect("chown");
+    let dir = tree.join("tree");
+    let dir = dir.to_str().expect("UTF-8");
+    env.kiln(&["import", dir, "imported"]).ok();
+    let same = env.kiln(&["diff", "--exit-code", "imported", dir]).ok();
+    same.never_says("/");
+    fs::write(tree.join("tree/theirs"), "T\n").expect("write");
+    env.kiln(&["diff", "--exit-code", "--ignore=mtime", "imported", dir]).fails(1).says("changed /theirs: content");
+    let json = env.kiln(&["diff", "--format=json", env.context("-- x --\n").to_str().expect("UTF-8"), dir]).ok();
+    assert!(json.contains("\"uid\":\"7\""), "{json}");
 }
 
 #[test]

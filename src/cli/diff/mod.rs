@@ -1,4 +1,7 @@
 //! `kiln diff`: what differs between two images, layers or directories.
+//!
+//! **Holds.** Files are compared by path and attribute; of two images, the configs as well. A directory is read as
+//! `kiln import` reads it: without root, in a user namespace, whose ids are the owners that are shown.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +13,11 @@ use crate::base::fs::FsError;
 use crate::base::rooted::Root;
 use crate::layer::{self, Change, Changes, Difference, Kind, MergedTree, Side, Tree};
 use crate::oci::blob::BlobSource as _;
+use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::Layer;
 use crate::oci::image::Image;
 use crate::oci::platform::Platform;
+use crate::sandbox::userns::{self, Standing};
 use crate::snapshot::Layers;
 use crate::store::{Error, Store};
 use crate::ui::sanitize;
@@ -21,12 +26,28 @@ use super::Session;
 use super::args::{DiffArgs, Format};
 use super::failure::{Done, Failure, Kind as Cause, SUCCESS};
 
+mod config;
+
 /// Fewer digits of a digest are not taken for a layer.
 const MIN_ID: usize = 4;
 
-/// Prints every path that differs, and how. The exit code says whether any did only if it was asked to.
+/// Prints every path and every field of the config that differs, and how. The exit code says whether any did only if
+/// it was asked to.
 pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let directories: Vec<_> = [&args.a, &args.b].into_iter().filter_map(|text| directory(text)).collect();
+    // What is not there is said without a namespace.
+    if !directories.is_empty() && directories.iter().all(|dir| dir.is_dir()) {
+        let standing = userns::standing().map_err(|e| Failure::from_error(Cause::Host, &e))?;
+        if standing == Standing::Plain {
+            match session.enter_namespace()? {
+                Ok(code) => return Ok(code),
+                Err(error) => session.console.labelled("note", &format!("directories are read as this user: {error}")),
+            }
+        } else {
+            session.announce_single_id();
+        }
+    }
     let mut store = None;
     let mut sides = Vec::new();
     for text in [&args.a, &args.b] {
@@ -50,19 +71,28 @@ pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
         }
         _ => true,
     });
+    let mut fields = match (&sides[0], &sides[1]) {
+        (Thing::Image(_, a), Thing::Image(_, b)) => config::diff(a, b),
+        _ => Vec::new(),
+    };
+    fields.retain(|field| !field.is_covered(&args.ignore));
     match args.format {
         Format::Json => {
             let list: Vec<Value> = found.iter().map(to_json).collect();
-            let all = json!({ "a": args.a, "b": args.b, "differences": list });
+            let fields: Vec<Value> = fields.iter().map(config::Field::json).collect();
+            let all = json!({ "a": args.a, "b": args.b, "config": fields, "differences": list });
             session.console.data(format_args!("{all}"))?;
         }
         Format::Text => {
+            for field in &fields {
+                session.console.data(format_args!("{}", field.line()))?;
+            }
             for difference in &found {
                 session.console.data(format_args!("{}", sanitize::text(&line(difference))))?;
             }
         }
     }
-    Ok(if args.exit_code && !found.is_empty() { DIFFERENT } else { SUCCESS })
+    Ok(if args.exit_code && !(found.is_empty() && fields.is_empty()) { DIFFERENT } else { SUCCESS })
 }
 
 /// What `--exit-code` answers when something differs, as other programs of the kind do.
@@ -70,7 +100,7 @@ const DIFFERENT: u8 = 1;
 
 /// One side, with what it borrows from.
 enum Thing {
-    Chain(MergedTree),
+    Image(MergedTree, Box<ImageConfig>),
     Layer(Arc<Tree>),
     Dir(Changes),
 }
@@ -78,7 +108,7 @@ enum Thing {
 impl Thing {
     fn side(&self) -> Side<'_> {
         match self {
-            Thing::Chain(merged) => Side::chain(merged),
+            Thing::Image(merged, _) => Side::chain(merged),
             Thing::Layer(tree) => Side::layer(tree),
             Thing::Dir(all) => Side::directory(all),
         }
@@ -106,7 +136,7 @@ fn stored(store: &Store, text: &str, platform: &Platform) -> Result<Thing, Failu
     match store.image(text, platform) {
         Ok((_, image)) => {
             let trees: Result<Vec<_>, Failure> = of(&image).map(|layer| tree(store, &layers, &layer)).collect();
-            Ok(Thing::Chain(MergedTree::over(trees?)))
+            Ok(Thing::Image(MergedTree::over(trees?), Box::new(image.config)))
         }
         Err(missing @ Error::NoSuchImage { .. }) => match find_layer(store, text)? {
             Some(layer) => Ok(Thing::Layer(tree(store, &layers, &layer)?)),
