@@ -19,6 +19,7 @@ use crate::sandbox::{Cancel, Spec, usual_targets};
 use crate::snapshot::best;
 use crate::store::Store;
 
+use super::cdi::Devices;
 use super::chain::State;
 use super::event::{Event, Observer};
 use super::images::{BaseImage, ImageSource};
@@ -45,6 +46,8 @@ pub struct Builder<'a> {
     pub images: &'a dyn ImageSource,
     /// The images the plan names, as resolved.
     pub bases: &'a BTreeMap<ImageRequest, BaseImage>,
+    /// The devices the plan names, as found on this host.
+    pub devices: &'a Devices,
     /// The contexts the plan names.
     pub contexts: &'a BTreeMap<ContextName, Context>,
     /// How to build.

@@ -27,10 +27,24 @@ pub(super) fn context(files: Sha256) -> KeyParts {
     parts
 }
 
-/// The parts of a RUN; `mounts[i]` is the digest of what `run.mounts[i]` shows, where it shows files.
-pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>]) -> KeyParts {
-    let Run { argv, env, args, proxy: _, user, cwd, mounts: shapes, network, security, files, hostname, platform } =
-        run;
+/// The parts of a RUN; `mounts[i]` is the digest of what `run.mounts[i]` shows, where it shows files; `devices` are those
+/// it gets.
+pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&str]) -> KeyParts {
+    let Run {
+        argv,
+        env,
+        args,
+        proxy: _,
+        user,
+        cwd,
+        mounts: shapes,
+        network,
+        security,
+        devices: _,
+        files,
+        hostname,
+        platform,
+    } = run;
     let mut parts = KeyParts::new();
     parts.add_digest("parent", parent.0);
     parts.add("platform", platform_text(platform).as_bytes());
@@ -46,6 +60,9 @@ pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>]) -> KeyP
     parts.add("the network", &canonical(network));
     parts.add("the security mode", &canonical(security));
     parts.add("the host name", hostname.as_bytes());
+    for device in devices {
+        parts.add("a device", device.as_bytes());
+    }
     for file in files {
         parts.add(format!("heredoc {}", file.path), file.content.as_bytes());
     }

@@ -1,13 +1,14 @@
 //! Runs a plan.
 //!
 //! **Holds.** [`Builder`] looks every step up, runs what missed as wide as the graph allows, and makes config and
-//! manifest of the results. [`Images`] turns names into pinned images.
+//! manifest of the results. [`Images`] turns names into pinned images, [`cdi::Devices`] into devices of the host.
 //! **Order.** Per step: key → lookup → execute → blob → tree → record. Per build: steps → config → manifest; naming the
 //! image is the caller's last act.
 //! **Not here.** What a step is: `plan`. How files become a layer: `layer`. Words for people: `ui`.
 
 mod base;
 mod builder;
+pub mod cdi;
 mod chain;
 pub mod copy;
 mod error;

@@ -50,6 +50,9 @@ impl Worker<'_> {
         let (prepared, baseline) = prepare(parent, &self.layers, &self.scratch_dir(step, "root")?)?;
         let mut spec = self.spec(run, rootfs(&prepared, &self.usual_targets()?));
         let caches = self.mount(step, run, inputs, &mut spec)?;
+        for (what, why) in self.builder.devices.add(run, &mut spec) {
+            tell(Message::Event(Event::Fallback { what, why }));
+        }
 
         let mut tail = Tail::default();
         let mut output = |bytes: &[u8]| {

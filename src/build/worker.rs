@@ -101,7 +101,10 @@ impl<'a> Worker<'a> {
             StepKind::Base(Base::Scratch) => return Ok(Look::Hit(State::base(keys::base(&[]), []))),
             StepKind::Base(Base::Image(request)) => return self.look_up_image(request),
             StepKind::Base(Base::Context(name)) => keys::context(self.context_digest(name, "/")?),
-            StepKind::Run(run) => keys::run(run, inputs[0].key, &self.mount_digests(run, step, inputs)?),
+            StepKind::Run(run) => {
+                let mounts = self.mount_digests(run, step, inputs)?;
+                keys::run(run, inputs[0].key, &mounts, &self.builder.devices.names(run))
+            }
             StepKind::Copy(copy) => {
                 let files = self.copy_digest(copy, step, inputs)?;
                 keys::copy(copy, inputs[0].key, files)

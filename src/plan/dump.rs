@@ -94,6 +94,9 @@ fn write_run(f: &mut impl Write, run: &Run) -> fmt::Result {
     if run.security == Security::Insecure {
         writeln!(f, "  security insecure")?;
     }
+    for device in &run.devices {
+        writeln!(f, "  device {}{}", device.name, if device.required { " required" } else { "" })?;
+    }
     for file in &run.files {
         writeln!(f, "  file {:?} {:?}", file.path, file.content)?;
     }

@@ -7,6 +7,7 @@
 //! looks. What a base image's config says is asked for: planning answers `Planned::Needs` until it was given.
 
 mod chmod;
+pub mod device;
 mod dump;
 mod globals;
 mod gotext;
@@ -34,6 +35,7 @@ use crate::dockerfile::Diagnostic;
 use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 
+pub use device::{Device, DeviceName};
 pub use options::{NamedContext, Options};
 pub use planner::{Configs, plan};
 pub use step::{

@@ -1,14 +1,16 @@
 //! One node of the graph: everything its execution and its key need, already expanded.
 //!
 //! What `Serialize` writes of a [`StepKind`] is what determines its result, except what only the world can tell: the
-//! digest an image name stands for, and the contents selected from a context or another step. Those are `skip`ped
-//! here and enter a key as digests. Proxy variables are skipped because they are in no key.
+//! digest an image name stands for, the contents selected from a context or another step, and which devices the host
+//! has. Those are `skip`ped here and enter a key as digests, devices as names. Proxy variables are skipped because they are in no key.
 
 use serde::Serialize;
 
 use crate::dockerfile::Span;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
+
+use super::device::Device;
 
 /// Names a step of one plan. A step's inputs have smaller ids: order is legality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,6 +157,9 @@ pub struct Run {
     pub network: Network,
     /// How much it may do.
     pub security: Security,
+    /// Devices of the host, in written order; keyed by the names of those that are found.
+    #[serde(skip)]
+    pub devices: Vec<Device>,
     /// Scripts of heredocs with a `#!` line, in order (P-17); each is executable and mounted read-only at its path.
     pub files: Vec<RunFile>,
     /// `BUILDKIT_SANDBOX_HOSTNAME`, else `buildkitsandbox`.

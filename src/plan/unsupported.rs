@@ -5,21 +5,16 @@ use crate::dockerfile::{Diagnostic, Span};
 /// Something that is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {
-    /// `RUN --device`.
-    Device,
     /// SOURCE_DATE_EPOCH taken from a context or a stage.
     EpochFromSource,
 }
 
 /// The whole list: what it is called, and what to do instead.
-const REFUSED: [(Feature, &str, &str); 2] = [
-    (Feature::Device, "RUN --device", "devices need CDI, which kiln does not read"),
-    (
-        Feature::EpochFromSource,
-        "SOURCE_DATE_EPOCH from a context or a stage",
-        "give whole seconds since 1970-01-01T00:00:00Z",
-    ),
-];
+const REFUSED: [(Feature, &str, &str); 1] = [(
+    Feature::EpochFromSource,
+    "SOURCE_DATE_EPOCH from a context or a stage",
+    "give whole seconds since 1970-01-01T00:00:00Z",
+)];
 
 /// Refuses `feature`, naming it and the place that asks for it.
 pub(super) fn unsupported(feature: Feature, span: Span) -> Diagnostic {

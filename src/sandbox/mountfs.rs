@@ -85,6 +85,13 @@ pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> Step<()> {
     sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).doing(|| format!("mount {what} nodev"))
 }
 
+/// Takes away from a mount and all below it what is true: devices, set-id bits, the right to run anything.
+pub(super) fn restrict(mount: &OwnedFd, nodev: bool, nosuid: bool, noexec: bool, what: &str) -> Step<()> {
+    let all = [(nodev, libc::MOUNT_ATTR_NODEV), (nosuid, libc::MOUNT_ATTR_NOSUID), (noexec, libc::MOUNT_ATTR_NOEXEC)];
+    let attributes = all.into_iter().filter(|(on, _)| *on).fold(0, |set, (_, attribute)| set | attribute);
+    sys::set_mount_attributes(mount.as_fd(), attributes, true).doing(|| format!("mount {what} restricted"))
+}
+
 /// Takes the right to run anything away from a mount and all below it.
 pub(super) fn no_programs(mount: &OwnedFd, what: &str) -> Step<()> {
     sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).doing(|| format!("mount {what} noexec"))

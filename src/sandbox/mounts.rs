@@ -74,11 +74,13 @@ fn one(mount: &Mount, security: Security) -> Step<Prepared> {
     }
     let devices = security == Security::Insecure;
     let (source, kind) = match &mount.source {
-        Source::Path(path) => {
-            let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .doing(|| format!("mount {what}: open {}", path.display()))
-                .map_err(Problem::requested)?;
-            bound(fd, &what, devices)?
+        Source::Path(path) => bound(of_host(path, &what)?, &what, devices)?,
+        Source::Driver { path, nosuid, noexec } => {
+            let fd = of_host(path, &what)?;
+            let kind = kind_of(&fd, &what)?;
+            let view = mountfs::view(fd.as_fd(), &what)?;
+            mountfs::restrict(&view, !devices, *nosuid, *noexec, &what)?;
+            (Ready::Mount(view), kind)
         }
         Source::Inside { root, subpath, no_symlinks } => {
             bound(inside(root, subpath, *no_symlinks, &what)?, &what, devices)?
@@ -116,6 +118,13 @@ fn one(mount: &Mount, security: Security) -> Step<Prepared> {
     };
     let target = Target { path: mount.target.clone(), kind };
     Ok(Prepared { target, what, source, readonly: mount.readonly })
+}
+
+/// A path that whoever builds chose.
+fn of_host(path: &Path, what: &str) -> Step<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("mount {what}: open {}", path.display()))
+        .map_err(Problem::requested)
 }
 
 /// A view of what `fd` refers to, without its devices.

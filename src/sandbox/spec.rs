@@ -125,6 +125,16 @@ pub struct Mount {
 pub enum Source {
     /// A file or directory of the host, named by its owner (`kiln run -v`).
     Path(#[serde(with = "raw")] PathBuf),
+    /// A file or directory of the host that a device comes with.
+    Driver {
+        /// Where it is.
+        #[serde(with = "raw")]
+        path: PathBuf,
+        /// Set-id bits mean nothing in it.
+        nosuid: bool,
+        /// Nothing in it can be run.
+        noexec: bool,
+    },
     /// `subpath` resolved inside the directory `root` by the kernel at mount time: links in it cannot lead out (S-2).
     Inside {
         /// A directory of our own.

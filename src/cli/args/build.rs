@@ -47,9 +47,14 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]", help_heading = RUNNING)]
     pub(in crate::cli) ssh: Vec<String>,
 
-    /// Permit what a Dockerfile may not do by itself: network.host, security.insecure
+    /// Permit what a Dockerfile may not do by itself: network.host, security.insecure, device or device=NAME
     #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = RUNNING)]
     pub(in crate::cli) allow: Vec<String>,
+
+    /// Look in this directory for the descriptions of devices (CDI) that RUN --device names [default: /etc/cdi and
+    /// /var/run/cdi]
+    #[arg(long, value_name = "DIR", help_heading = RUNNING)]
+    pub(in crate::cli) cdi_spec_dir: Vec<PathBuf>,
 
     /// Steps to run at the same time [default: one per processor, at least 4]
     #[arg(long, value_name = "N", help_heading = RUNNING)]

@@ -6,6 +6,7 @@
 //! **Not here.** What options mean: `request`. How progress looks: `ui`. Why a build failed, in words: `failure`.
 
 pub(super) mod bases;
+mod devices;
 mod interrupt;
 mod outputs;
 mod prepare;
@@ -14,6 +15,7 @@ mod ssh;
 
 use std::collections::BTreeMap;
 
+use crate::build::cdi::Devices;
 use crate::build::{Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
 use crate::dockerfile::Diagnostic;
 use crate::plan::{ContextName, StepKind};
@@ -80,6 +82,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         session.console.data(format_args!("{}", resolved.plan.to_string().trim_end()))?;
         return Ok(SUCCESS);
     }
+    let devices = devices::find(&resolved.plan, &read.dockerfile.source, &request)?;
     let (mut warnings, fatal) = read.warnings(&resolved.plan)?;
     if fatal {
         let failure = Failure::diagnostics(&read.dockerfile.source, warnings);
@@ -87,8 +90,8 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     }
     warnings.extend(unused_arguments(&resolved.plan));
     let (images, resolved) = (&images, &resolved);
-    let (request, fetched, secrets) = (&request, &fetched, &secrets);
-    let build = Build { read: &read, request, fetched, secrets, store: &store, images, resolved, warnings };
+    let (request, fetched, secrets, devices) = (&request, &fetched, &secrets, &devices);
+    let build = Build { read: &read, request, fetched, secrets, store: &store, images, resolved, devices, warnings };
     let ended = build.run(session);
     // What runs inside asks for itself, and says what it found.
     if !matches!(ended, Ok(Ended::Inside(_))) {
@@ -111,6 +114,7 @@ struct Build<'a> {
     store: &'a Store,
     images: &'a Images<'a>,
     resolved: &'a Resolved,
+    devices: &'a Devices,
     warnings: Vec<Diagnostic>,
 }
 
@@ -196,6 +200,7 @@ impl Build<'_> {
             store: self.store,
             images: self.images,
             bases: &self.resolved.bases,
+            devices: self.devices,
             contexts,
             settings,
             cancel,

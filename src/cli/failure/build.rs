@@ -108,7 +108,7 @@ fn missing(error: &StepError) -> Option<(&str, bool)> {
 }
 
 /// Where `text` is written in the instruction at `span`; all of it if it is not, because a variable stands for it.
-fn word(source: &Source, span: Span, text: &str) -> Span {
+pub(in crate::cli) fn word(source: &Source, span: Span, text: &str) -> Span {
     let instruction = source.text().get(span.start as usize..span.end as usize).unwrap_or_default();
     let ends = |c: Option<char>| c.is_none_or(|c| c.is_whitespace() || "\",[]".contains(c));
     let found = instruction

@@ -15,6 +15,8 @@ use crate::dockerfile::{Diagnostic, Source};
 use crate::ui::console::{Console, Lost};
 use crate::ui::{excerpt, sanitize};
 
+pub(super) use build::word;
+
 /// What helps when there is no space left.
 const FREE_SPACE: &str = "free some space, or choose another place for the store with --root or KILN_ROOT";
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::base::fs::FsError;
 use crate::build;
+use crate::build::cdi::{Grants, SPEC_DIRS};
 use crate::build::source::Origin;
 use crate::cli::args::{
     BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg, SourceArgs,
@@ -20,7 +21,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::layer::Compression;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
-use crate::plan::{NamedContext, Network, Options};
+use crate::plan::{DeviceName, NamedContext, Network, Options};
 use crate::sandbox;
 
 use super::Environment;
@@ -62,6 +63,10 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) network: sandbox::Network,
     /// Hosts, resolver, limits.
     pub(in crate::cli) around: Around,
+    /// Where devices are described.
+    pub(in crate::cli) spec_dirs: Vec<PathBuf>,
+    /// Which devices commands may have.
+    pub(in crate::cli) grants: Grants,
     /// Secrets by id.
     pub(in crate::cli) secrets: BTreeMap<String, SecretFrom>,
     /// Where a command fails, a shell opens.
@@ -158,14 +163,17 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         NetworkArg::Host => Network::Host,
         NetworkArg::None => Network::None,
     };
+    let mut grants = Grants::default();
     for what in &args.allow {
+        let wrong = |why: &str| Failure::usage(format!("--allow {what:?}: {why}"));
         match what.as_str() {
             "network.host" => options.allow_host_network = true,
             "security.insecure" => options.allow_insecure = true,
-            other => {
-                let known = "want network.host or security.insecure";
-                return Err(Failure::usage(format!("--allow {other:?}: {known}")));
-            }
+            "device" => grants.all = true,
+            other => match other.strip_prefix("device=") {
+                Some(name) => grants.names.push(DeviceName::parse(name).map_err(|why| wrong(&why))?),
+                None => return Err(wrong("want network.host, security.insecure, device or device=NAME")),
+            },
         }
     }
     let (directories, remotes) = contexts(&args.build_context, options)?;
@@ -207,12 +215,26 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
             _ => sandbox::Network::Host,
         },
         around: around::around(&args.around, environment)?,
+        spec_dirs: spec_dirs(&args.cdi_spec_dir)?,
+        grants,
         secrets: secrets(&args.secret, environment)?,
         ssh: ssh(&args.ssh, environment)?,
         shell: shell(args, environment)?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
     })
+}
+
+/// `--cdi-spec-dir`; one that was named has to be there.
+fn spec_dirs(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    if given.is_empty() {
+        return Ok(SPEC_DIRS.iter().map(PathBuf::from).collect());
+    }
+    let not_there = |dir: &&PathBuf| !dir.is_dir();
+    match given.iter().find(not_there) {
+        Some(dir) => Err(Failure::usage(format!("--cdi-spec-dir {}: there is no such directory", dir.display()))),
+        None => Ok(given.to_vec()),
+    }
 }
 
 /// `--on-failure=shell`.

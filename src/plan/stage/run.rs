@@ -3,9 +3,9 @@
 use crate::dockerfile::heredoc::RunForm;
 use crate::dockerfile::{Diagnostic, ast};
 
+use super::super::device::{Device, DeviceName};
 use super::super::globals;
 use super::super::step::{Mount, Network, Run, RunFile, Security, StepKind};
-use super::super::unsupported::{Feature, unsupported};
 use super::Place;
 
 /// Where scripts with a `#!` line of their own are mounted (P-17).
@@ -40,9 +40,7 @@ impl Place<'_, '_> {
             RunForm::Fed(text) => self.with_shell(text),
         };
         let (mounts, inputs) = self.mounts(run);
-        for device in &run.devices {
-            self.report(unsupported(Feature::Device, device.span));
-        }
+        let devices = self.devices(run);
         let network = self.network(run);
         let security = self.security(run);
         // Every RUN holds the whole environment.
@@ -73,6 +71,7 @@ impl Place<'_, '_> {
             mounts,
             network,
             security,
+            devices,
             files,
             hostname: hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned()),
             platform: self.state.platform.clone(),
@@ -94,6 +93,21 @@ impl Place<'_, '_> {
         words.extend_from_slice(argv);
         words.push("# buildkit".to_owned());
         words.join(" ")
+    }
+
+    /// Names are not expanded, as BuildKit does not. Whether the host has them, and may give them, is not asked here.
+    fn devices(&mut self, run: &ast::Run) -> Vec<Device> {
+        let mut devices = Vec::new();
+        for device in &run.devices {
+            match DeviceName::parse(&device.name.text) {
+                Ok(name) => devices.push(Device { name, required: device.required }),
+                Err(why) => {
+                    let problem = Diagnostic::error(device.name.span, why);
+                    self.report(problem.hint("write --device=VENDOR/CLASS=NAME; variables are not expanded here"));
+                }
+            }
+        }
+        devices
     }
 
     /// `default` means the build's own default; the host's network has to be allowed (A16).

@@ -2,6 +2,7 @@
 //! test process was started in one.
 
 mod confinement;
+mod devices;
 mod doctor;
 mod escape;
 mod flags;

@@ -165,7 +165,9 @@ fn whatever_starts_a_command_asks_the_same_gate_s_4_r_9() {
         let host = "FROM busybox\nRUN --network=host true";
         build(&["--network", "none"], host).fails(1).says("--allow network.host");
         build(&["--network", "none", "--allow", "network.host"], host).ok();
-        build(&["--allow", "everything"], host).fails(2).says("want network.host or security.insecure");
+        build(&["--allow", "everything"], host)
+            .fails(2)
+            .says("want network.host, security.insecure, device or device=NAME");
         // What was cached with the permission is not had without it.
         build(&["--allow", "security.insecure"], forms[0]).ok();
         build(&[], forms[0]).fails(1).says("not allowed");
