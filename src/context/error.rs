@@ -15,6 +15,8 @@ pub enum Error {
         path: Vec<u8>,
         /// The ignore rule that hides it, if one does.
         excluded: Option<Excluded>,
+        /// The path that is a link or leads through one, and where it led to.
+        led: Option<(Vec<u8>, Vec<u8>)>,
     },
     /// Not a pattern Go's `filepath.Match` accepts (C-3).
     #[error("bad pattern {}: {why}", Shown(pattern))]

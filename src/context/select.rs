@@ -116,7 +116,11 @@ pub fn select(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> Res
 fn found(tree: &dyn SourceTree, source: &[u8], path: &[u8]) -> Result<(Vec<u8>, Meta), Error> {
     match resolve(tree, path)? {
         Resolved::Found(path, meta) => Ok((path, meta)),
-        Resolved::Missing(at) => Err(Error::NotFound { path: source.to_vec(), excluded: tree.excluded_by(&at) }),
+        Resolved::Missing(at) => {
+            let mut itself = parents(path).chain([path]);
+            let led = (!itself.any(|prefix| prefix == at)).then(|| (path.to_vec(), at.clone()));
+            Err(Error::NotFound { path: source.to_vec(), excluded: tree.excluded_by(&at), led })
+        }
     }
 }
 
@@ -170,7 +174,7 @@ fn with_parents(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> R
             if tree.lookup(&wanted)?.is_none() {
                 let mut at = parents(&wanted).chain([wanted.as_slice()]);
                 let excluded = at.find_map(|at| tree.excluded_by(at));
-                return Err(Error::NotFound { path: source.to_vec(), excluded });
+                return Err(Error::NotFound { path: source.to_vec(), excluded, led: None });
             }
         }
         let below = tree.walk(&path, &rules)?;

@@ -243,7 +243,7 @@ fn a_missing_source_says_why() {
     let text = |source: &str, parents| {
         let options = Options { parents, exclude: None };
         match select(&tree, source.as_bytes(), options).unwrap_err() {
-            Error::NotFound { path, excluded } => {
+            Error::NotFound { path, excluded, .. } => {
                 format!("{} {}", Shown(&path), excluded.map(|e| e.to_string()).unwrap_or_default())
             }
             other => other.to_string(),

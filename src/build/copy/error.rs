@@ -18,6 +18,14 @@ pub enum Error {
         /// `a file`, `a symlink to /usr/bin`.
         is: String,
     },
+    /// What has to be a directory because a file goes into it is something else (C-5).
+    #[error("cannot copy into {path}/: {path} is {is}")]
+    NotInto {
+        /// In the destination.
+        path: RelPath,
+        /// `a file`, `a fifo`.
+        is: String,
+    },
     /// A file would have to replace a directory (C-9).
     #[error("cannot copy a file to {path}: it is a directory")]
     IsADirectory {
@@ -124,6 +132,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Source(context::Error::NotFound { excluded: Some(rule), .. }) => Some(rule.to_string()),
+            Error::Source(context::Error::NotFound { led: Some((path, to)), .. }) => {
+                let show = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+                Some(format!("{} leads through a symbolic link to {}, which is not there", show(path), show(to)))
+            }
+            Error::NotInto { is, .. } if is == "a file" => {
+                Some("the slash at the end asks for a directory; without it the file is replaced".into())
+            }
             Error::NotADirectory { is, .. } if is.starts_with("a symlink") => {
                 Some("a symlink inside the destination is not followed; copy to the directory it points to".into())
             }

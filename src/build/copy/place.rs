@@ -82,7 +82,11 @@ impl<'a> Placer<'a> {
 
     fn place_file(&mut self, selected: &Selected, thing: Thing<'_>) -> Result<(), Error> {
         let target = if self.goes_into()? {
-            self.dest_dir()?.join_path(&RelPath::parse(&selected.name)?)
+            let into = |error| match error {
+                Error::NotADirectory { path, is } if !is.starts_with("a symlink") => Error::NotInto { path, is },
+                other => other,
+            };
+            self.dest_dir().map_err(into)?.join_path(&RelPath::parse(&selected.name)?)
         } else {
             let dest = self.dest()?;
             self.view.ensure_dir(&dest.parent().unwrap_or_default(), self.maker())?;

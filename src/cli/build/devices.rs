@@ -20,7 +20,7 @@ pub(super) fn find(plan: &Plan, dockerfile: &Source, request: &BuildRequest) -> 
 
 fn diagnostic(refused: &Refused, plan: &Plan, dockerfile: &Source) -> Diagnostic {
     let meta = &plan.step(refused.step).meta;
-    let span = word(dockerfile, meta.span, &format!("--device={}", refused.device));
+    let span = word(dockerfile, meta.span, &format!("--device={}", refused.device), "");
     let mut problem = Diagnostic::error(span, refused.why.to_string());
     if let Some(origin) = &meta.origin {
         problem = problem.note(format!("this is an ONBUILD trigger: {origin}"));

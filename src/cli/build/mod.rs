@@ -219,7 +219,9 @@ impl Build<'_> {
             }
             Err(error) => {
                 let (read, plan) = (&self.read.dockerfile, &self.resolved.plan);
-                Err(Failure::of_build(&error, plan, read, &self.request.source.context))
+                let context = Some(self.request.source.context.as_path());
+                let alone = matches!(self.request.source.file, DockerfileFrom::Text(..));
+                Err(Failure::of_build(&error, plan, read, context.filter(|_| !alone)))
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::build::{Error, StepError, copy};
 use crate::context;
 use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span};
-use crate::plan::{ContextName, CopyFrom, Plan, StepId, StepKind};
+use crate::plan::{Base, ContextName, CopyFrom, ImageName, Mount, Plan, StepId, StepKind};
 use crate::sandbox::userns::single_id_reason;
 use crate::ui::lines::Lines;
 
@@ -20,8 +20,14 @@ use super::{Failure, Kind, chain};
 const LAST_LINES: usize = 20;
 
 impl Failure {
-    /// Why `plan`, made from `dockerfile` for the context at `context`, has no image.
-    pub(in crate::cli) fn of_build(error: &Error, plan: &Plan, dockerfile: &Dockerfile, context: &Path) -> Self {
+    /// Why `plan`, made from `dockerfile` for the context at `context`, has no image. No `context`: the Dockerfile came
+    /// without one.
+    pub(in crate::cli) fn of_build(
+        error: &Error,
+        plan: &Plan,
+        dockerfile: &Dockerfile,
+        context: Option<&Path>,
+    ) -> Self {
         let (step, source) = match error {
             Error::Step { step, source, .. } => (*step, source),
             Error::Cancelled | Error::Stopped => return Self::new(Kind::Interrupted, "interrupted"),
@@ -31,16 +37,27 @@ impl Failure {
         let meta = &plan.step(step).meta;
         let (kind, message) = describe(source);
         let mut diagnostic = Diagnostic::error(meta.span, message);
-        if let (Some((path, excluded)), StepKind::Copy(copy)) = (missing(source), &plan.step(step).kind) {
-            diagnostic.span = word(&dockerfile.source, meta.span, path);
-            let (place, here) = match &copy.from {
-                CopyFrom::Context(ContextName::Main) => ("in the context".to_owned(), true),
+        if let Some((path, excluded)) = missing(source)
+            && let Some((from, written, before)) = wanted_from(&plan.step(step).kind, path)
+        {
+            diagnostic.span = word(&dockerfile.source, meta.span, written, before);
+            let (place, here) = match from {
+                CopyFrom::Context(ContextName::Main) => ("in the context".to_owned(), context.is_some()),
                 CopyFrom::Context(ContextName::Named(name)) => (format!("in the context {name}"), false),
-                CopyFrom::Step(from) => (format!("in {}", stage_of(plan, *from)), false),
+                CopyFrom::Step(from) => (format!("in {}", place_of(plan, *from)), false),
             };
-            diagnostic.message = format!("{path} not found {place}");
-            if let Some(name) = similar(path, context).filter(|_| here && !excluded) {
-                diagnostic = diagnostic.hint(format!("did you mean {name}?"));
+            diagnostic.message = format!("{written} not found {place}");
+            match context {
+                None if matches!(from, CopyFrom::Context(ContextName::Main)) => {
+                    diagnostic =
+                        diagnostic.hint("the Dockerfile came alone, without files: kiln build -f - DIR gives it some");
+                }
+                Some(context) if here && !excluded => {
+                    if let Some(name) = similar(path, context) {
+                        diagnostic = diagnostic.hint(format!("did you mean {name}?"));
+                    }
+                }
+                _ => {}
             }
         }
         for hint in hints(source) {
@@ -100,21 +117,34 @@ fn hints(error: &StepError) -> Vec<String> {
 fn missing(error: &StepError) -> Option<(&str, bool)> {
     let StepError::Copy(error) = error else { return None };
     match &**error {
-        copy::Error::Source(context::Error::NotFound { path, excluded }) => {
+        copy::Error::Source(context::Error::NotFound { path, excluded, .. }) => {
             Some((str::from_utf8(path).ok()?, excluded.is_some()))
         }
         _ => None,
     }
 }
 
-/// Where `text` is written in the instruction at `span`; all of it if it is not, because a variable stands for it.
-pub(in crate::cli) fn word(source: &Source, span: Span, text: &str) -> Span {
+/// Where the source `path` of a step is looked for, how it is written, and what may stand before it.
+fn wanted_from<'p>(kind: &'p StepKind, path: &'p str) -> Option<(&'p CopyFrom, &'p str, &'static str)> {
+    match kind {
+        StepKind::Copy(copy) => Some((&copy.from, path, "")),
+        StepKind::Run(run) => run.mounts.iter().find_map(|mount| match mount {
+            Mount::Bind { from, source, .. } if source == path => Some((from, path.trim_start_matches('/'), "=")),
+            _ => None,
+        }),
+        _ => None,
+    }
+}
+
+/// Where `text` is written in the instruction at `span`, perhaps after one of `before`; all of it if it is not, because
+/// a variable stands for it.
+pub(in crate::cli) fn word(source: &Source, span: Span, text: &str, before: &str) -> Span {
     let instruction = source.text().get(span.start as usize..span.end as usize).unwrap_or_default();
     let ends = |c: Option<char>| c.is_none_or(|c| c.is_whitespace() || "\",[]".contains(c));
-    let found = instruction
-        .match_indices(text)
-        .map(|(at, _)| at)
-        .find(|&at| ends(instruction[..at].chars().next_back()) && ends(instruction[at + text.len()..].chars().next()));
+    let begins = |c: Option<char>| ends(c) || c.is_some_and(|c| before.contains(c) || (c == '/' && !before.is_empty()));
+    let found = instruction.match_indices(text).map(|(at, _)| at).find(|&at| {
+        begins(instruction[..at].chars().next_back()) && ends(instruction[at + text.len()..].chars().next())
+    });
     match found {
         Some(at) => {
             let start = span.start + at as u32;
@@ -134,8 +164,13 @@ fn similar(path: &str, context: &Path) -> Option<String> {
     Some(dir.join(near).display().to_string())
 }
 
-/// What the stage is called that `step` belongs to.
-fn stage_of(plan: &Plan, step: StepId) -> String {
+/// What the image or stage is called whose files `step` has.
+fn place_of(plan: &Plan, step: StepId) -> String {
+    if let StepKind::Base(Base::Image(wanted)) = &plan.step(step).kind
+        && let ImageName::Reference(name) = &wanted.image
+    {
+        return format!("the image {}", name.familiar());
+    }
     let index = plan.step(step).meta.stage;
     match plan.stages.iter().find(|stage| stage.index == index).and_then(|stage| stage.name.as_ref()) {
         Some(name) => format!("stage {name}"),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::refuse;
+use super::{refuse, refuse_in};
 use crate::support::TestEnv;
 
 #[test]
@@ -35,6 +35,27 @@ fn a_missing_source_says_what_hides_it() {
             ("C-2", "COPY readme /", &["readme not found"]),
         ],
     );
+}
+
+#[test]
+fn what_is_missing_is_named_with_where_it_was_looked_for() {
+    // C-2, C-10, C-18, O-1
+    let env = TestEnv::new();
+    let base = env.context("-- Dockerfile --\nFROM scratch\nCOPY f /f\n-- f --\n");
+    env.build(&["-t", "there"], &base).ok();
+    refuse_in(
+        &env,
+        &base,
+        &[
+            ("C-18", "COPY --from=there /g /", &["/g not found in the image there"]),
+            ("C-18", "FROM there AS x\nFROM scratch\nCOPY --from=x /g /", &["/g not found in the image there"]),
+            ("C-18", "COPY f /\nFROM scratch\nCOPY --from=0 /g /", &["/g not found in stage 0"]),
+            ("C-5", "COPY f /f\nCOPY f /f/", &["cannot copy into /f/: /f is a file", "the slash at the end"]),
+            ("M-3", "RUN --mount=target=/m,source=g true", &["g not found in the context", "did you mean f?"]),
+        ],
+    );
+    let alone = env.kiln(&["build", "-"]).stdin(b"FROM scratch\nCOPY f /\n").fails(1);
+    alone.says("f not found in the context").says("kiln build -f - DIR");
 }
 
 #[test]

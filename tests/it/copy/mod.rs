@@ -99,9 +99,14 @@ fn check_in(env: &TestEnv, context: &Path, rows: &[Row]) {
 fn refuse(context: &str, rows: &[Refused]) {
     let env = TestEnv::new();
     let context = env.context(context);
+    refuse_in(&env, &context, rows);
+}
+
+#[track_caller]
+fn refuse_in(env: &TestEnv, context: &Path, rows: &[Refused]) {
     let mut wrong = String::new();
     for (ids, dockerfile, says) in rows {
-        let (done, _) = build(&env, &context, dockerfile, &[]);
+        let (done, _) = build(env, context, dockerfile, &[]);
         let missing: Vec<_> = says.iter().filter(|text| !done.stderr.contains(**text)).collect();
         if done.code != 1 || !missing.is_empty() {
             wrong += &format!("{ids}: {dockerfile}\n  code {}, not said {missing:?}\n{}\n", done.code, done.stderr);
