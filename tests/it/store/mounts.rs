@@ -17,11 +17,11 @@ fn mounts(env: &TestEnv) -> Value {
     serde_json::from_str(&env.kiln(&["cache", "mounts", "ls", "--format", "json"]).ok()).expect("JSON")
 }
 
-/// Waits until a build that was started says `path` is there.
+/// Waits until a build that was started says `path` is there; what it says of the time is for one that never will.
 fn appears(path: &Path) {
     let started = Instant::now();
     while !path.exists() {
-        assert!(started.elapsed() < Duration::from_secs(30), "{} does not appear", path.display());
+        assert!(started.elapsed() < Duration::from_secs(300), "{} does not appear", path.display());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -210,16 +210,16 @@ fn a_private_cache_is_nobody_elses_while_it_is_in_use_m7() {
 fn a_cache_in_use_is_not_removed_and_a_killed_build_lets_go_of_it_m7_s132() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    let run = "RUN --mount=type=cache,target=/c,id=busy,sharing=locked touch /c/started; sleep 30";
+    let run = "RUN --mount=type=cache,target=/c,id=busy,sharing=locked touch /c/started; sleep 3600";
     let mut child = env.build(&[], &dockerfile(&env, run)).spawn();
     appears(&data(&env, "busy").join("started"));
     assert_eq!(mounts(&env)[0]["busy"], true);
     env.kiln(&["cache", "mounts", "rm", "busy"]).fails(1).says("in use by a running build");
     child.kill().expect("kill");
     child.wait().expect("wait");
-    let started = Instant::now();
-    env.build(&[], &dockerfile(&env, "RUN --mount=type=cache,target=/c,id=busy,sharing=locked ls /c")).ok();
-    assert!(started.elapsed() < Duration::from_secs(15), "the lock outlived its holder");
+    // However slow the machine is today, it is not an hour.
+    let next = dockerfile(&env, "RUN --mount=type=cache,target=/c,id=busy,sharing=locked ls /c");
+    env.build(&["--timeout", "5m"], &next).ok();
     env.kiln(&["cache", "mounts", "rm", "busy"]).ok();
     env.assert_swept();
 }
