@@ -61,3 +61,32 @@ fn ignore_files_that_are_no_files_are_refused() {
     huge.set_len(1 << 30).expect("truncate");
     env.build(&[], &context).fails(1).says("larger than 16 MiB");
 }
+
+#[test]
+fn dockerfiles_that_are_no_files_are_refused_s_91() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile.dockerignore/ --\n-- ok --\nFROM scratch\n");
+    let path = context.join("Dockerfile");
+    let file = path.to_str().expect("UTF-8");
+    let refused = |says: &str| {
+        env.build(&[], &context).fails(1).says(says);
+        env.build(&["-f", file], &context).fails(1).says(says);
+    };
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    refused("is not a regular file");
+    fs::remove_file(&path).expect("remove");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("symlink");
+    refused("is not a regular file");
+    fs::remove_file(&path).expect("remove");
+    fs::create_dir(&path).expect("create");
+    refused("is a directory");
+    fs::remove_dir(&path).expect("remove");
+    fs::File::create(&path).expect("create").set_len((16 << 20) + 1).expect("truncate");
+    refused("larger than 16 MiB");
+    // The file of rules beside it.
+    fs::write(&path, "FROM scratch\nCOPY ok /\n").expect("write");
+    refused("Dockerfile.dockerignore");
+    fs::remove_dir(context.join("Dockerfile.dockerignore")).expect("remove");
+    nix::unistd::mkfifo(&context.join("Dockerfile.dockerignore"), nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    refused("not a regular file");
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::attacks::{Member, file, member, tar};
 use crate::support::TestEnv;
+use crate::support::image::decompress;
 
 /// A PAX header for the member after it.
 fn pax(kind: u8, records: &[(&str, &[u8])]) -> Member {
@@ -169,6 +170,37 @@ fn formats_of_all_ages_are_read() {
         ok("S-41: long names", &[long, file("short", "x")], &[shown]),
         ok("S-41: global headers", &[pax(b'g', &[("comment", b"x")]), file("a", "x")], &["a 0644 \"x\""]),
         ok("S-41: a PAX name", &[pax(b'x', &[("path", b"p/q")]), file("a", "x")], &["p/ 0755", "p/q 0644 \"x\""]),
+        ok(
+            "S-41: a global header is for all that follow",
+            &[pax(b'g', &[("uid", b"7")]), file("a", "x"), file("b", "x")],
+            &["a 0644 7:0 \"x\"", "b 0644 7:0 \"x\""],
+        ),
+        ok(
+            "S-41: an empty one takes it back",
+            &[pax(b'g', &[("uid", b"7")]), pax(b'g', &[("uid", b"")]), file("a", "x")],
+            &["a 0644 \"x\""],
+        ),
+        ok(
+            "S-41: sparse 0.1",
+            &[pax(b'x', &[("GNU.sparse.map", b"1,1,3,1"), ("GNU.sparse.size", b"5")]), file("a", "xy")],
+            &["a 0644 \"\\0x\\0y\\0\""],
+        ),
+        bad(
+            "S-41: sparse parts out of order",
+            &[pax(b'x', &[("GNU.sparse.map", b"3,1,1,1"), ("GNU.sparse.size", b"5")]), file("a", "xy")],
+            "sparse map out of order",
+        ),
+        bad(
+            "S-41: sparse parts that are not there",
+            &[pax(b'x', &[("GNU.sparse.map", b"1,1,3,9"), ("GNU.sparse.size", b"50")]), file("a", "xy")],
+            "sparse map does not match the stored size",
+        ),
+        bad(
+            "S-41: sparse parts beyond the end",
+            &[pax(b'x', &[("GNU.sparse.map", b"1,1,3,1"), ("GNU.sparse.size", b"3")]), file("a", "xy")],
+            "sparse map reaches beyond the file",
+        ),
+        bad("S-30: a NUL", &[pax(b'x', &[("path", b"a\0b")]), file("a", "x")], "holds a NUL byte"),
         bad("S-41: PAX that lies", &[pax(b'x', &[("size", b"-1")]), file("a", "x")], "unpack a.tar"),
         bad("S-41: sparse", &[pax(b'x', &sparse), file("a", "x")], "sparse"),
         ok("S-41: old sparse", &[member("a", b'S', "")], &["a 0644 \"\""]),
@@ -225,8 +257,18 @@ fn names_are_bytes() {
     ]);
     let env = TestEnv::new();
     let context = env.context("-- x --\n");
-    fs::write(context.join("a.tar"), tar(&[odd])).expect("write");
+    let archive = tar(&[odd]);
+    fs::write(context.join("a.tar"), &archive).expect("write");
     let (done, name) = super::build(&env, &context, "ADD a.tar /", &[]);
     assert_eq!(done.code, 0, "{done}");
-    assert_eq!(env.image(&name).tree().0.len(), 1);
+    let digest = env.image(&name).manifest["layers"][0]["digest"].as_str().expect("a digest").replace(':', "/");
+    let layer = decompress(&fs::read(env.store().join("blobs").join(digest)).expect("read")).expect("a layer");
+    assert_eq!(layer[..100], archive[..100]);
+    // What looks like an archive and has a wrong sum is none; behind its first member it is damaged.
+    let mut two = tar(&[file("a", "1"), file("b", "2")]);
+    two[1024] ^= 1;
+    fs::write(context.join("a.tar"), &two).expect("write");
+    let (done, _) = super::build(&env, &context, "ADD a.tar /", &[]);
+    assert_eq!(done.code, 1, "{done}");
+    done.says("header checksum is wrong");
 }

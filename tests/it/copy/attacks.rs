@@ -164,6 +164,28 @@ fn archives_that_are_added_stay_inside() {
 }
 
 #[test]
+fn what_an_archive_replaces_below_is_gone_s_34() {
+    let env = TestEnv::new();
+    let context = env.context("-- old/deep/f --\nold\n");
+    let (dir, new) = (member("d", b'5', ""), file("d/new", "new"));
+    for (members, want) in [
+        (
+            vec![dir.clone(), new.clone()],
+            vec!["d/ 0644", "d/deep/ 0755", "d/deep/f 0644 \"old\"", "d/new 0644 \"new\""],
+        ),
+        (vec![file("d", "x"), dir.clone(), new.clone()], vec!["d/ 0644", "d/new 0644 \"new\""]),
+        (vec![member("d", b'2', "/etc"), dir, file("d/new", "new")], vec!["d/ 0644", "d/new 0644 \"new\""]),
+        (vec![file("d", "x")], vec!["d 0644 \"x\""]),
+    ] {
+        fs::write(context.join("a.tar"), tar(&members)).expect("write");
+        let (done, name) = super::build(&env, &context, "COPY old /d\nADD a.tar /", &[]);
+        assert_eq!(done.code, 0, "{done}");
+        assert_eq!(list(&env.image(&name)), want);
+        super::umoci_agrees(&env.image(&name), "S-34");
+    }
+}
+
+#[test]
 fn archives_that_are_contexts_stay_inside() {
     // S-24, S-25, S-30…S-36
     let env = TestEnv::new();
@@ -274,12 +296,28 @@ fn links_of_an_image_lead_nowhere_else_on_either_side() {
         assert_eq!(done.code, 1, "{line}\n{done}");
         done.says("not found").never_says("canary");
     }
-    // S-12, S-22: users are looked up in regular files of bounded size.
-    for (target, what) in [("/dev/zero", 2), (host.as_str(), 2), ("", 6)] {
-        let members = [member("etc", b'5', ""), member("etc/passwd", if what == 6 { b'6' } else { b'2' }, target)];
-        fs::write(context.join("links.tar"), tar(&members)).expect("write");
-        let (done, _) = super::build(&env, &context, "ADD links.tar /\nCOPY --chown=app f /", &[]);
-        assert_eq!(done.code, 1, "{target}\n{done}");
+    // S-12, S-22: users are looked up in regular files of bounded size, and in the image.
+    let passwd = |kind: u8, target: &str| member("etc/passwd", kind, target);
+    let own = fs::read_to_string("/etc/passwd").expect("read").lines().last().expect("a line").to_owned();
+    let own = own.split(':').next().expect("a name");
+    let mut huge = file("etc/passwd", "");
+    huge.set_body([b"app:x:7:7::/:/x\n".to_vec(), vec![b'#'; 11 << 20]].concat());
+    for (what, name, says) in [
+        (passwd(b'6', ""), "app", "not a regular file"),
+        (passwd(b'3', ""), "app", "not a regular file"),
+        (passwd(b'5', ""), "app", "not a regular file"),
+        (huge, "app", "larger than 10 MiB"),
+        (passwd(b'2', "/dev/zero"), "app", "no user"),
+        (passwd(b'2', "passwd"), "app", "symbolic links"),
+        (passwd(b'2', &"../".repeat(12)), "app", "not a regular file"),
+        (passwd(b'2', &format!("{}etc/../../../../etc/passwd", "../".repeat(12))), own, "symbolic links"),
+        (passwd(b'2', &format!("{host}/secret")), own, "no user"),
+    ] {
+        fs::write(context.join("links.tar"), tar(&[member("etc", b'5', ""), what])).expect("write");
+        let line = format!("ADD links.tar /\nCOPY --chown={name} f /");
+        let (done, _) = super::build(&env, &context, &line, &[]);
+        assert_eq!(done.code, 1, "{says}\n{done}");
+        done.says(says).never_says("canary");
     }
 }
 

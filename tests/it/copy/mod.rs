@@ -8,6 +8,7 @@ mod destination;
 mod keys;
 mod metadata;
 mod remote;
+mod repositories;
 mod sources;
 mod times;
 

@@ -72,6 +72,20 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
         ("S-33", vec![member(b'1', "h", &format!("{at}/secret"), b"")], Err("has not brought")),
         ("S-33", vec![member(b'2', "a", at, b""), member(b'1', "h", "a/secret", b"")], Err("has not brought")),
         (
+            "S-33",
+            vec![member(b'2', "s", &format!("{at}/secret"), b""), member(b'1', "h", "s", b"")],
+            Ok("[ -L /h ] && [ $(readlink /h) = $C/secret ]"),
+        ),
+        ("S-33", vec![member(b'5', "d", "", b""), member(b'1', "h", "d", b"")], Err("hard link to a directory")),
+        ("S-33", vec![member(b'0', "d/f", "", b""), member(b'1', "h", "d", b"")], Err("hard link to a directory")),
+        ("S-33", vec![member(b'0', "h", "", b"x"), member(b'1', "h", "h", b"")], Err("hard link to itself")),
+        ("S-33", vec![member(b'0', "d/f", "", b"x"), member(b'1', "d", "d/f", b"")], Err("inside what it replaces")),
+        (
+            "S-35",
+            vec![member(b'0', "twice", "", b"one"), member(b'0', "twice", "", b"two")],
+            Ok("[ $(cat /twice) = two ]"),
+        ),
+        (
             "S-34",
             vec![member(b'2', "s", &format!("{at}/secret"), b""), member(b'0', "s", "", b"mine")],
             Ok("[ $(cat /s) = mine ]"),

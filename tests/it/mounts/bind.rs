@@ -68,7 +68,19 @@ RUN test ! -e /m";
         let again = env.build(&["-t", "app", "--build-context", &named], &dir).ok();
         assert!(!again.progress().ran().is_empty(), "{again}");
         let later = "FROM busybox AS first\nRUN --mount=from=later,target=/m true\nFROM busybox AS later\nFROM first";
-        env.build(&[], &env.context(&format!("-- Dockerfile --\n{later}\n"))).fails(1).says("later");
+        let later = env.context(&format!("-- Dockerfile --\n{later}\n"));
+        env.build(&[], &later).fails(1).says("stage `later` must be defined before this stage");
+        // A number is an image's name, not a stage's, and nothing is expanded.
+        env.kiln(&["tag", "busybox", "0"]).ok();
+        let first = "FROM busybox\nRUN touch /of-the-stage\nFROM busybox\n";
+        let by = |from: &str| {
+            let run = format!("RUN --mount=from={from},target=/m test -x /m/bin/busybox && test ! -e /m/of-the-stage");
+            env.build(&[], &env.context(&format!("-- Dockerfile --\nARG B=0\n{first}ARG B\n{run}\n")))
+        };
+        by("0").ok();
+        for variable in ["$B", "${B}", "x$B"] {
+            by(variable).fails(1).says("is not expanded");
+        }
     }
 }
 

@@ -316,6 +316,9 @@ fn nothing_of_the_host_can_be_found() {
     fs::write(root.path("kiln-canary-file"), "canary").unwrap();
     let said = root.says("find / -xdev -name 'kiln*' 2>/dev/null; find /dev /proc/1/root/ /sys/kernel -name 'kiln-canary*' 2>/dev/null; true");
     assert_eq!(said, "");
+    // Above the root there is nothing: a tree mounted over it would be found that way.
+    let above = "[ \"$(ls -a /)\" = \"$(cd /.. && ls -a)\" ] || { echo another root; ls -a /..; }";
+    assert_eq!(root.says(above), "");
     let said =
         root.says("cat /proc/mounts /proc/self/mountinfo /proc/*/cmdline /proc/*/maps 2>/dev/null | tr '\\0' ' '");
     let outside = root.path("upper").parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();

@@ -125,6 +125,18 @@ fn documents_of_any_shape_are_an_error_or_an_image_s_5() {
             tried(&env, &layout, &format!("{which}{place} = {value}"));
         }
     }
+    // S-56: of how many layers it is, manifest and config agree.
+    for (which, place) in [("config", "/rootfs/diff_ids"), ("manifest", "/layers")] {
+        for count in [0, 2] {
+            let change = |document: &mut Value| {
+                let list = document.pointer_mut(place).and_then(Value::as_array_mut).expect("a list");
+                *list = vec![list[0].clone(); count];
+            };
+            Documents::of_base().write(&layout, which, &change);
+            let said = tried(&env, &layout, place).unwrap_or_else(|| panic!("{count} in {which}{place} was taken"));
+            assert!(said.contains("layers"), "{said}");
+        }
+    }
     env.assert_swept();
 }
 
