@@ -118,6 +118,11 @@ fn attempts(host: &Path) -> Vec<Attempt> {
         ("S-33", vec![l("d", &host), h("a", "d/secret")], Err("hard link")),
         ("S-33", vec![h("a", "later"), f("later", "x")], Err("hard link")),
         ("S-33", vec![d("d"), h("a", "d")], Err("hard link")),
+        (
+            "S-33",
+            vec![f("d/f", "x"), l("l", "d"), h("h", "l/f")],
+            Ok(vec!["d/ 0755", "d/f 0644 \"x\"", "h 0644 \"x\"", "l -> d"]),
+        ),
         ("S-33", vec![h("a", "../x")], Err("leaves the root")),
         ("S-34", vec![l("a", &host), d("a"), f("a/new", "x")], Ok(vec!["a/ 0644", "a/new 0644 \"x\""])),
         ("S-34", vec![d("a"), f("a/x", "x"), f("a", "y")], Ok(vec!["a 0644 \"y\""])),

@@ -76,6 +76,13 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
             vec![member(b'2', "s", &format!("{at}/secret"), b""), member(b'1', "h", "s", b"")],
             Ok("[ -L /h ] && [ $(readlink /h) = $C/secret ]"),
         ),
+        ("S-33", vec![member(b'1', "h", "etc/none", b"")], Err("has not brought")),
+        ("S-33", vec![member(b'1', "h", "later", b""), member(b'0', "later", "", b"x")], Err("has not brought")),
+        (
+            "S-33",
+            vec![member(b'0', "d/f", "", b"x"), member(b'2', "l", "d", b""), member(b'1', "h", "l/f", b"")],
+            Ok("[ $(stat -c %i /h) = $(stat -c %i /d/f) ]"),
+        ),
         ("S-33", vec![member(b'5', "d", "", b""), member(b'1', "h", "d", b"")], Err("hard link to a directory")),
         ("S-33", vec![member(b'0', "d/f", "", b""), member(b'1', "h", "d", b"")], Err("hard link to a directory")),
         ("S-33", vec![member(b'0', "h", "", b"x"), member(b'1', "h", "h", b"")], Err("hard link to itself")),
