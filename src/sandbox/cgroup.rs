@@ -12,8 +12,10 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use super::spec::Resources;
-use super::system::Fallbacks;
 use crate::base::fs;
+
+/// What could not be had and why: `(what, why)`.
+type Fallbacks = Vec<(String, String)>;
 
 /// What would help whoever may not make control groups of version 2.
 const DELEGATE: &str = "run kiln as root, or where systemd delegates control groups: systemd-run --user --scope -p \

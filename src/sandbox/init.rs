@@ -3,7 +3,8 @@
 //! The order is the argument:
 //! 1. *Own session, default signals, death with the parent*: from here on nothing of the caller's terminal or habits is
 //!    left (S-73).
-//! 2. *Namespaces* before any mount: what we mount is seen by nobody else and goes away with us.
+//! 2. *Namespaces* before any mount: what we mount is seen by nobody else and goes away with us. Where no `/proc` of our
+//!    own is to be had, also one of users: others see us in theirs, and may not look inside.
 //! 3. *Sources opened* before the root exists: host paths are resolved while there is nothing of the image to mislead us.
 //! 4. *Root, then system mounts, then the mounts asked for*: later ones may sit in earlier ones.
 //! 5. *Pivot*: the host's tree is gone. From here on a path means what the command would mean by it.
@@ -27,8 +28,9 @@ use super::problem::{Doing, Problem, Step};
 use super::rootfs::{self, Target};
 use super::spec::{Network, Security, Spec};
 use super::stubs::Kind;
+use super::userns::{self, Standing};
 use super::wire::Wire;
-use super::{confine, exec, launch, mounts, network, sys, system, terminal, user};
+use super::{apart, confine, exec, launch, mounts, network, sys, system, terminal, user};
 
 /// Becomes the command of `spec`, or says over `wire` why not.
 pub(super) fn run(spec: &Spec, terminal: bool, wire: &Wire) -> ! {
@@ -57,6 +59,16 @@ impl Init<'_> {
 
         self.reach(Stage::Namespaces)?;
         unshare(spec)?;
+        let proc = system::fresh_proc()?;
+        let mut fallbacks = Vec::new();
+        if proc.is_none() {
+            let apart = matches!(userns::standing(), Ok(Standing::Namespace { .. }));
+            if apart {
+                apart::own_users()?;
+                unshare(spec)?;
+            }
+            fallbacks.push(system::no_proc(apart));
+        }
 
         self.reach(Stage::Mounts)?;
         let prepared = mounts::prepare(spec)?;
@@ -74,8 +86,7 @@ impl Init<'_> {
         let root = mounted.root;
 
         self.reach(Stage::SystemMounts)?;
-        let mut fallbacks = Vec::new();
-        system::mount(&root, spec, &mut fallbacks)?;
+        system::mount(&root, spec, proc)?;
         for (what, why) in fallbacks {
             self.say(&Message::Fallback(what, why))?;
         }

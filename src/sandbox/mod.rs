@@ -8,6 +8,7 @@
 //! **Not here.** Layers, images, Dockerfiles: the caller gives a root and a mount list.
 
 mod agent;
+mod apart;
 mod cancel;
 mod cgroup;
 mod confine;

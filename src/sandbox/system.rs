@@ -36,14 +36,11 @@ const READ_ONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 /// The devices every program may expect.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
-/// What could not be had and why: `(what, why)`.
-pub(super) type Fallbacks = Vec<(String, String)>;
-
-/// Mounts all three.
-pub(super) fn mount(root: &Root, spec: &Spec, fallbacks: &mut Fallbacks) -> Step<()> {
+/// Mounts all three; `fresh` is what [`fresh_proc`] gave.
+pub(super) fn mount(root: &Root, spec: &Spec, fresh: Option<OwnedFd>) -> Step<()> {
     let masks = spec.security == Security::Sandbox;
     let null = if masks { Some(Masks::new()?) } else { None };
-    let proc = proc(root, fallbacks)?;
+    let proc = proc(root, fresh)?;
     let sys = sys(root, spec)?;
     cgroups(&sys, spec.security)?;
     if let Some(masks) = &null {
@@ -60,22 +57,34 @@ fn target(root: &Root, path: &str) -> Step<OwnedFd> {
     root.locate(OsStr::new(path)).doing(|| format!("mount {path}: look it up in the root"))
 }
 
-/// A fresh `/proc` of our pid namespace; where a container around us forbids that, its own one.
-fn proc(root: &Root, fallbacks: &mut Fallbacks) -> Step<OwnedFd> {
+/// A `/proc` of our pid namespace, mounted nowhere yet; `None` where a container around us forbids that.
+pub(super) fn fresh_proc() -> Step<Option<OwnedFd>> {
+    match mountfs::new("proc", &[], INERT, "/proc") {
+        Ok(fd) => Ok(Some(fd)),
+        Err(problem) if problem.errno() == Some(libc::EPERM) => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// What is announced then: what, and why. `apart`: the command has a user namespace of its own.
+pub(super) fn no_proc(apart: bool) -> (String, String) {
+    let seen = match apart {
+        true => "names and command lines of that container's processes are visible, nothing else of them",
+        false => "processes of that container are visible",
+    };
+    let why = "the container around kiln hides parts of its /proc, so the kernel allows no new one";
+    ("a /proc of its own".to_owned(), format!("{why}; {seen}"))
+}
+
+/// `/proc`: our own, else that of the container around us.
+fn proc(root: &Root, fresh: Option<OwnedFd>) -> Step<OwnedFd> {
     let target = target(root, "/proc")?;
-    let fd = match mountfs::new("proc", &[], INERT, "/proc") {
-        Ok(fd) => fd,
-        Err(problem) if problem.errno() == Some(libc::EPERM) => {
-            fallbacks.push((
-                "a /proc of its own".to_owned(),
-                "the container around kiln hides parts of its /proc, so the kernel allows no new one; \
-                 processes of that container are visible"
-                    .to_owned(),
-            ));
+    let fd = match fresh {
+        Some(fd) => fd,
+        None => {
             let outer = open(rustix::fs::CWD, "/proc").doing(|| "open /proc".to_owned())?;
             mountfs::view(outer.as_fd(), "/proc")?
         }
-        Err(problem) => return Err(problem),
     };
     mountfs::attach(fd.as_fd(), target.as_fd(), "/proc")?;
     Ok(fd)

@@ -296,7 +296,7 @@ fn give_ids(wire: &Wire, child: &Child, ids: &Ids) -> Result<(), Failed> {
 fn own(pid: u32) -> Result<(), Error> {
     for file in ["uid_map", "gid_map"] {
         let map = idmap::lines(&idmap::identity(&text(&format!("/proc/self/{file}"))));
-        write_map(pid, file, &map).map_err(|e| Error {
+        write_map(&pid.to_string(), file, &map).map_err(|e| Error {
             what: format!("write {file} of a user namespace"),
             source: e,
             hint: Some("root needs CAP_SETUID, CAP_SETGID and CAP_SETFCAP for that: add what is missing".to_owned()),
@@ -305,7 +305,8 @@ fn own(pid: u32) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_map(pid: u32, file: &str, content: &str) -> io::Result<()> {
+/// Writes a map of the process that `/proc` calls `pid`.
+pub(super) fn write_map(pid: &str, file: &str, content: &str) -> io::Result<()> {
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     let file = rustix::fs::open(format!("/proc/{pid}/{file}"), flags, rustix::fs::Mode::empty())?;
     // In one piece, or the kernel takes none of it.
@@ -319,7 +320,7 @@ fn single(pid: u32) -> Result<(), Error> {
     for (file, content) in
         [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
     {
-        write_map(pid, file, &content).map_err(|e| Error {
+        write_map(&pid.to_string(), file, &content).map_err(|e| Error {
             what: format!("write {file} of a user namespace"),
             source: e,
             hint: refusal_hint(libc::EPERM),

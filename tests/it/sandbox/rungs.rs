@@ -4,8 +4,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kiln::sandbox::Cancel;
+
 use crate::support::TestEnv;
 use crate::support::env::binary;
+use crate::support::requires::is_root;
 
 /// A build as a user who may make no user namespace: uid 1000 of one whose limit is 0.
 fn without_namespaces(env: &TestEnv, context: &std::path::Path) -> (bool, String) {
@@ -95,6 +98,73 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
     assert!(told.len() == 1 && told[0].starts_with("a /proc of its own: the container around kiln hides"), "{told:?}");
     assert!(ran.output.starts_with("0\n") && ran.output.contains("Read-only"), "{}", ran.output);
     assert!(ran.output.ends_with("\n0\n2\n"), "{}", ran.output);
+    // Nor of those of another command of ours that runs at the same time.
+    let other = super::Box::new();
+    let mut spec = other.spec(&["/bin/sleep", "97.25"]);
+    spec.env.push(("TOKEN".into(), "of-the-other".into()));
+    let cancel = Cancel::new().expect("a flag");
+    let look = "while :; do for p in /proc/[0-9]*; do \
+                case \"$(tr '\\0' ' ' < $p/cmdline 2>/dev/null)\" in *'sleep 97.25 ') break 2;; esac; done; sleep 0.1; done; \
+                cat $p/environ; ls $p/root/ $p/cwd/ $p/fd/; (echo x > $p/mem); cat $p/comm; \
+                kill -0 ${p#/proc/} && echo killed; true";
+    let ran = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| other.run_until(&spec, &cancel).err());
+        let ran = root.run(&root.sh(look)).expect("it runs");
+        cancel.cancel();
+        assert!(waits.join().expect("no panic").is_some(), "it ended before");
+        ran
+    });
+    let denied = ran.output.matches("Permission denied").count() + ran.output.matches("can't open").count();
+    assert!(denied >= 5 && ran.output.contains("sleep\n"), "{}", ran.output);
+    assert!(!ran.output.contains("of-the-other") && !ran.output.contains("killed"), "{}", ran.output);
+}
+
+#[test]
+fn commands_of_one_build_cannot_look_into_each_other_where_they_see_each_other() {
+    // S-15, M-14: in a pod whose /proc is partly hidden, as container runtimes do.
+    requires!(userns, overlay, setpriv);
+    let env = TestEnv::with_busybox();
+    let canary = crate::support::canary::text();
+    let secret = env.dir().join("secret");
+    fs::write(&secret, &canary).expect("write");
+    let context = env.context(
+        "
+-- Dockerfile --
+FROM busybox AS knows
+RUN --mount=type=secret,id=s,env=TOKEN --mount=type=cache,target=/c \
+    touch /c/ready; until [ -e /c/done ]; do sleep 0.1; done; echo known $TOKEN | wc -c > /known
+FROM busybox
+RUN --mount=type=cache,target=/c until [ -e /c/ready ]; do sleep 0.1; done; \
+    ps | grep -c 'c/rea[d]y' > /seen; \
+    cat /proc/*/environ /proc/*/root/run/secrets/* /proc/*/cwd/run/secrets/* 2>/dev/null | tr '\\0' '\\n' > /looked; \
+    touch /c/done; grep -c ^PATH= /looked >> /seen
+RUN echo one > /file && chown 12:34 /file && chmod 4755 /file
+COPY --from=knows /known /known
+",
+    );
+    let capabilities =
+        "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+sys_chroot,+mknod,+setfcap";
+    let script = "mount --bind /dev/null /proc/version && exec setpriv --bounding-set $0 --inh-caps=-all \"$@\"";
+    let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
+    let out = Command::new("unshare")
+        .args(users)
+        .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, capabilities])
+        .arg(binary())
+        .args(["build", "-t", "app", "--secret", &format!("id=s,src={}", secret.display()), context.to_str().unwrap()])
+        .env("KILN_ROOT", env.store())
+        .output()
+        .expect("run unshare");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("a /proc of its own"), "{said}");
+    let image = env.image("app");
+    let seen = String::from_utf8(image.content("seen")).expect("UTF-8");
+    let (others, own) = seen.trim().split_once('\n').expect("two lines");
+    assert!(others != "0" && own != "0", "it sees the other, and itself: {seen}");
+    let looked = image.content("looked");
+    assert!(!String::from_utf8_lossy(&looked).contains(&canary), "another's secret was read");
+    assert_eq!(image.content("known"), format!("{}\n", canary.len() + 7).as_bytes());
+    let tree = image.tree();
+    assert_eq!((tree["file"].mode, tree["file"].uid, tree["file"].gid), (0o4755, 12, 34));
 }
 
 #[test]
