@@ -2,6 +2,7 @@
 
 mod bad;
 mod ignore;
+mod index;
 mod kinds;
 mod oracle;
 
