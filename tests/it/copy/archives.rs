@@ -141,6 +141,7 @@ fn streams_that_end_oddly_are_told_apart() {
     try_all(vec![
         row(&whole[..2048], Ok(&both)),
         row(&[&whole[..], b"and some garbage"].concat(), Ok(&both)),
+        row(&[&zip[..], b"and some garbage"].concat(), Ok(&both)),
         row(&concatenated, Ok(&both)),
         row(&zst, Ok(&both)),
         row(&whole[..1500], Err("unpack a.tar")),

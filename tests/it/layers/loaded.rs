@@ -19,6 +19,15 @@ fn with_attribute(key: &str, value: &str, member: Vec<u8>) -> Vec<u8> {
     [super::member(ROOT, b'x', "pax", "", format!("{len} {key}={value}\n").as_bytes()), member].concat()
 }
 
+/// The same member with another mode.
+fn with_mode(mode: &[u8; 8], mut member: Vec<u8>) -> Vec<u8> {
+    member[100..108].copy_from_slice(mode);
+    member[148..156].fill(b' ');
+    let sum: u32 = member[..512].iter().map(|&b| u32::from(b)).sum();
+    member[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    member
+}
+
 /// `docker save` of busybox with one more layer.
 fn load(env: &TestEnv, layer: &[u8]) {
     let base = fs::read(crate::support::env::fixture("busybox").join("rootfs.tar")).expect("fixture");
@@ -63,6 +72,10 @@ fn attack(env: &TestEnv) {
         ("S-38", file("etc/.wh.passwd"), Ok("[ ! -e /etc/passwd -a -d /etc ]")),
         ("S-38", [file("etc/.wh..wh..opq"), file("etc/own")].concat(), Ok("[ ! -e /etc/passwd -a -f /etc/own ]")),
         ("S-38", file("etc/.wh.resolv.conf"), Ok("[ -f /etc/resolv.conf -a -f /etc/passwd ]")),
+        ("S-37", with_mode(b"0006755\0", member(ROOT, b'0', "su", "", b"x")), Ok("[ $(stat -c %a /su) = 6755 ]")),
+        ("S-37", with_mode(b"0003777\0", dir("all")), Ok("[ $(stat -c %a /all) = 3777 ]")),
+        ("S-38", file("etc/.wh.gone/x"), Err("is a whiteout and holds nothing")),
+        ("S-38", file("etc/.wh.gone/.wh.x"), Err("is a whiteout and holds nothing")),
         ("S-38", file("etc/.wh."), Err("not a whiteout")),
         ("S-38", file("etc/.wh.."), Err("not a whiteout")),
         ("S-38", file("etc/.wh..."), Err("not a whiteout")),
@@ -93,6 +106,27 @@ fn attack(env: &TestEnv) {
     }
 }
 
+/// What is deleted is gone where files are taken from, too: there no overlay looks.
+fn taken(env: &TestEnv) {
+    let file = |name: &str| member(ROOT, b'0', name, "", b"");
+    for (layer, want) in [
+        (file("etc/.wh.passwd"), &["group"][..]),
+        ([file("etc/.wh..wh..opq"), file("etc/own")].concat(), &["own"]),
+        // Whatever their order.
+        ([file("etc/own"), file("etc/.wh..wh..opq")].concat(), &["own"]),
+        ([member(ROOT, b'5', "etc", "", b""), file(".wh.etc"), file("etc/own")].concat(), &["own"]),
+        (file(".wh.etc"), &[]),
+    ] {
+        load(env, &[layer, vec![0; 1024]].concat());
+        let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY --from=evil:1 / /all/\n");
+        env.build(&["-t", "app"], &context).ok();
+        let tree = env.image("app").tree();
+        for name in ["group", "own", "passwd"] {
+            assert_eq!(tree.has(&format!("all/etc/{name}")), want.contains(&name), "{name} of {want:?}");
+        }
+    }
+}
+
 #[track_caller]
 fn lives(canary: &Path, what: &str) {
     let names: Vec<_> = fs::read_dir(canary).expect("list").map(|e| e.expect("entry").file_name()).collect();
@@ -104,10 +138,12 @@ fn lives(canary: &Path, what: &str) {
 fn a_hostile_layer_stays_inside_and_does_not_steer_overlayfs() {
     requires!(userns, overlay);
     attack(&TestEnv::new());
+    taken(&TestEnv::new());
 }
 
 #[test]
 fn a_hostile_layer_stays_inside_for_a_plain_user_too() {
     requires!(root, kiln_test, userns, overlay);
     attack(&TestEnv::of_plain_user());
+    taken(&TestEnv::of_plain_user());
 }

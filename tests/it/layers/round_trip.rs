@@ -95,7 +95,7 @@ fn what_a_run_sees_is_what_was_imported_and_what_it_leaves_is_what_is_stored() {
     let context = env.context(
         "-- Dockerfile --\nFROM busybox\nADD zoo.tar /zoo\n\
          RUN cd /zoo && stat -c '%n %F %a %u:%g %s %Y %t:%T' $(ls -A | grep -v '^new\\|^line') && \
-         [ $(stat -c %h etc/a) = 3 ] && [ \"$(readlink up)\" = ../../../etc ] && [ \"$(cat n*/n*)\" = long ]\n\
+         [ $(stat -c %h etc/a) = 3 ] && [ $(stat -c %a bin/su) = 6755 ] && [ \"$(readlink up)\" = ../../../etc ] && [ \"$(cat n*/n*)\" = long ]\n\
          RUN chmod 700 /zoo/d /zoo/bin/su /zoo/null && rm /zoo/pipe && touch -d @1000000000 /zoo /zoo/d\n",
     );
     fs::rename(env.dir().join("zoo.tar"), context.join("zoo.tar")).expect("move");
