@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::base::fs::FsError;
 use crate::base::time::Timestamp;
@@ -72,7 +73,8 @@ impl Session<'_> {
 }
 
 /// Runs the command that `argv` (program name first) asks for. The result is the process's exit code: 0 done, 1 the
-/// build failed, 2 usage, 3 this host lacks something, 130 interrupted; a command of `kiln run` passes its own on.
+/// build failed, 2 usage, 3 this host lacks something, 130 interrupted; a command of `kiln run` passes its own on, and
+/// is never mistaken for kiln: whatever keeps it from starting is 125, 126 or 127.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let environment = Environment::read();
     let mut console = Console::stdio(environment.wants_colour());
@@ -80,7 +82,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let argv: Vec<OsString> = argv.into_iter().collect();
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
-        Err(answer) => return console.clap_answer(&answer),
+        Err(answer) => return not_understood(&answer, &argv, &mut console),
     };
     let began = environment.began().unwrap_or_else(Timestamp::now);
     let mut session = Session { environment: &environment, console: &mut console, began, root: cli.global.root, argv };
@@ -88,6 +90,27 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(code) => code,
         Err(failure) => failure.report(&mut console),
     }
+}
+
+/// Help that was asked for, or what is wrong with the command line.
+fn not_understood(answer: &clap::Error, argv: &[OsString], console: &mut Console) -> u8 {
+    if answer.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(name)) = answer.get(ContextKind::InvalidSubcommand)
+        && let Some(instead) = args::instead(name)
+    {
+        return Failure::usage(format!("kiln has no command {name}")).hint(instead).report(console);
+    }
+    let code = console.clap_answer(answer);
+    let mut words = argv.iter().skip(1);
+    let mut command = words.next();
+    while let Some(option) = command.filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        if option == "--root" {
+            words.next();
+        }
+        command = words.next();
+    }
+    // 2 might be the command's own answer.
+    if code != failure::SUCCESS && command.is_some_and(|word| word == "run") { run::NOT_STARTED } else { code }
 }
 
 fn dispatch(command: Command, session: &mut Session<'_>) -> Done {

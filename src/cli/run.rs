@@ -1,7 +1,8 @@
 //! `kiln run`: a command over an image's files, in the sandbox that RUN has.
 //!
 //! **Holds.** What the command changes is discarded, or becomes one more layer with `--commit`. Its exit status is
-//! ours; if it never ran, ours is 127 (no such command), 126 (cannot be executed) or 125, as a shell has it.
+//! ours; if it never ran, ours is 127 (no such command), 126 (cannot be executed) or 125 (anything else), as `docker run`
+//! has it. What goes wrong afterwards is 125, too.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -22,8 +23,21 @@ use super::args::RunArgs;
 use super::failure::{Done, Failure, Kind};
 use super::request::{self, RunRequest};
 
-/// Runs a command of an image. Ok: it ran and every process of it is dead; the code is its exit status.
+/// The exit code for whatever is not the command's own doing.
+pub(super) const NOT_STARTED: u8 = 125;
+
+/// Runs a command of an image, as [`attempt`] does. No failure of kiln's has a code that the command may have meant.
 pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
+    attempt(args, session).map_err(|mut failure| {
+        if let Kind::Build | Kind::Usage | Kind::Host = failure.kind {
+            failure.kind = Kind::Command(NOT_STARTED);
+        }
+        failure
+    })
+}
+
+/// Ok: it ran and every process of it is dead; the code is its exit status.
+fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let request = request::run(args, session.environment)?;
     if args.tty && !std::io::stdin().is_terminal() {
         return Err(Failure::usage("--tty: standard input is not a terminal").hint("without -t it works"));

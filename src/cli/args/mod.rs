@@ -14,6 +14,7 @@ mod build;
 mod cache;
 mod diff;
 mod docker;
+mod elsewhere;
 mod images;
 mod run;
 
@@ -27,6 +28,7 @@ pub(super) use cache::{
 };
 pub(super) use diff::{Attribute, DiffArgs};
 pub(super) use docker::DockerArgs;
+pub(super) use elsewhere::instead;
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs,
     TagArgs,
@@ -37,7 +39,7 @@ pub(super) use run::RunArgs;
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, max_term_width = 110, infer_subcommands = false)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 the build failed, 2 usage, 3 this host lacks something, 101 a bug in kiln, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 the build failed, 2 usage, 3 this host lacks something, 101 a bug in kiln, 130 interrupted. kiln run: the command's own, 127 not found, 126 not executable, 125 anything that keeps it from starting."
 )]
 pub(super) struct Cli {
     #[command(flatten)]

@@ -7,6 +7,25 @@ mod images;
 
 use crate::support::TestEnv;
 
+#[test]
+fn a_command_that_another_tool_has_is_answered_with_what_to_do() {
+    let env = TestEnv::new();
+    for (command, word) in [
+        (&["push", "app:1"][..], "skopeo copy"),
+        (&["login", "-u", "me", "registry.example"], "docker login"),
+        (&["commit", "x"], "kiln run --commit"),
+        (&["ps"], "keeps no containers"),
+        (&["exec", "-it", "x", "sh"], "keeps no containers"),
+        (&["buildx", "build", "."], "kiln build"),
+    ] {
+        let done = env.kiln(command).fails(2);
+        assert!(done.stderr.starts_with(&format!("error: kiln has no command {}\nhint: ", command[0])), "{done}");
+        done.says(word);
+    }
+    env.kiln(&["biuld", "."]).fails(2).says("'build'");
+    env.kiln(&["--help"]).ok().never_says("push");
+}
+
 /// Builds `notation` quietly with `args` and compares everything that is said with `want`, in which `CTX` is the
 /// context. Afterwards the store holds nothing half done and still builds.
 #[track_caller]

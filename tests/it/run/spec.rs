@@ -100,10 +100,36 @@ fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
     env.build(&["-t", "bare"], &context).ok();
-    env.kiln(&["run", "busybos"]).fails(1).says("busybos").says("did you mean \"busybox:latest\"?");
-    env.kiln(&["run", "bare"]).fails(2).says("error: bare has no command of its own").says("kiln run bare COMMAND");
+    env.kiln(&["run", "busybos"]).fails(125).says("busybos").says("did you mean \"busybox:latest\"?");
+    env.kiln(&["run", "bare"]).fails(125).says("error: bare has no command of its own").says("kiln run bare COMMAND");
     env.kiln(&["run", "bare", "/x"]).fails(127).says("error: exec /x: No such file or directory");
     env.kiln(&["run", "-u", "nobody-here", "busybox", "true"]).fails(125).says("nobody-here");
-    env.kiln(&["run", "-t", "busybox", "true"]).fails(2).says("error: --tty: standard input is not a terminal");
+    env.kiln(&["run", "-t", "busybox", "true"]).fails(125).says("error: --tty: standard input is not a terminal");
     env.assert_swept();
+}
+
+#[test]
+fn what_keeps_a_command_from_starting_has_the_exit_codes_of_docker_run() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        for (code, args) in [
+            (125, &["nope"][..]),
+            (125, &["--bogus", "busybox", "true"]),
+            (125, &["--memory", "lots", "busybox", "true"]),
+            (125, &["-v", "/nonexistent-here:/mnt:ro", "busybox", "true"]),
+            (125, &["-w", "/etc/passwd", "busybox", "true"]),
+            (126, &["busybox", "/etc"]),
+            (126, &["busybox", "/etc/passwd"]),
+            (127, &["busybox", "nosuch"]),
+            (127, &["busybox", "/nosuch"]),
+            (0, &["--help"]),
+            (2, &["busybox", "sh", "-c", "exit 2"]),
+        ] {
+            env.kiln(&[&["run"], args].concat()).fails(code);
+        }
+        let root = env.store();
+        env.kiln(&["--root", root.to_str().expect("UTF-8"), "run", "--bogus"]).fails(125);
+        env.kiln(&["images", "--bogus"]).fails(2);
+        env.assert_swept();
+    }
 }

@@ -135,6 +135,6 @@ fn a_device_appears_when_it_is_asked_for() {
     let look = ["busybox", "sh", "-c", "ls /dev | grep -c mem0; head -c 3 /dev/mem0 | wc -c"];
     let out = env.kiln(&[&["run", "--device", "/dev/zero:/dev/mem0"][..], &look[..]].concat()).ok();
     assert_eq!(out.stdout, "1\n3\n");
-    env.kiln(&["run", "--device", "/dev/nosuch", "busybox", "true"]).fails(3).says("/dev/nosuch");
+    env.kiln(&["run", "--device", "/dev/nosuch", "busybox", "true"]).fails(125).says("/dev/nosuch");
     env.kiln(&["run", "--device", "/etc/passwd:/dev/x", "busybox", "true"]).fails(125).says("is not a device");
 }

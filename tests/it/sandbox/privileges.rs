@@ -171,8 +171,8 @@ fn whatever_starts_a_command_asks_the_same_gate_s_4_r_9() {
         // What was cached with the permission is not had without it.
         build(&["--allow", "security.insecure"], forms[0]).ok();
         build(&[], forms[0]).fails(1).says("not allowed");
-        env.kiln(&["run", "--privileged", "busybox", "true"]).fails(2);
-        env.kiln(&["run", "--security", "insecure", "busybox", "true"]).fails(2);
+        env.kiln(&["run", "--privileged", "busybox", "true"]).fails(125);
+        env.kiln(&["run", "--security", "insecure", "busybox", "true"]).fails(125);
     }
 }
 
