@@ -54,6 +54,36 @@ fn zstd_bomb(first: &[u8], blocks: u32) -> Vec<u8> {
     out
 }
 
+/// `first` and then `blocks` times 32 MiB of zeroes, each in a stream of its own.
+fn concatenated(first: &[u8], blocks: usize, pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    [pack(first), pack(&vec![0; 32 << 20]).repeat(blocks)].concat()
+}
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut out = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+    out.write_all(bytes).expect("memory");
+    out.finish().expect("memory")
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut out = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    out.write_all(bytes).expect("memory");
+    out.finish().expect("memory")
+}
+
+/// The beginning of an xz stream that wants a dictionary of nearly 4 GiB to be read.
+fn xz_window() -> Vec<u8> {
+    let summed = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        [bytes, &crc.sum().to_le_bytes()].concat()
+    };
+    let flags = summed(&[0, 0]);
+    // Its own length in words, no sizes, LZMA2 with one property: 40 stands for the largest dictionary.
+    let block = summed(&[2, 0, 0x21, 1, 40, 0, 0, 0]);
+    [&b"\xfd7zXZ\0"[..], &flags, &block, &[0]].concat()
+}
+
 /// What it is, its bytes, and a word of the error.
 fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let huge = 1 << 33;
@@ -74,6 +104,10 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("extended headers without end", member(b'x', "h", "", &attribute("a", 500_000)).repeat(40), "limit"),
         ("global headers without end", member(b'g', "h", "", &attribute("a", 60_000)).repeat(40), "limit"),
         ("8 GiB of zeroes in 256 KiB", zstd_bomb(&header(b'0', "f", "", huge), 65_536), "times its size"),
+        ("8 GiB of zeroes by bzip2", concatenated(&header(b'0', "f", "", huge), 256, bzip2), "times its size"),
+        // What xz is able to is below the suspicious; what a tar may ask for is not.
+        ("a long name of 8 GiB by xz", concatenated(&header(b'L', "h", "", huge), 1, xz), "limit"),
+        ("a dictionary of 4 GiB", xz_window(), "emory"),
         ("padding without end", zstd_bomb(&header(b'5', "d", "", 0), 65_536), "times its size"),
         ("a window of 2 GiB", [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3][..], &[1, 0, 0]].concat(), "bomb"),
         ("a path of 10,000 directories", member(b'L', "l", "", "d/".repeat(10_000).as_bytes()), "bomb"),
