@@ -99,6 +99,7 @@ impl<'a> Worker<'a> {
             secrets: Secrets(&settings.secrets),
             since: Some(settings.began),
             stop: Some(self.stop),
+            max_bytes: settings.max_download,
             ..Remote::new(&cache, &scratch)
         };
         match &copy.from {

@@ -41,6 +41,8 @@ pub struct Settings {
     pub ssh: BTreeMap<String, PathBuf>,
     /// How ADD reaches servers.
     pub proxies: Proxies,
+    /// No file that ADD fetches has more bytes.
+    pub max_download: u64,
     /// What git, started by ADD, may know of the environment.
     pub git_environment: Vec<(String, String)>,
     /// When the build began, in whichever process: servers are asked once in a build.

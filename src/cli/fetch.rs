@@ -5,13 +5,13 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
-use crate::build::fetch::{Remote as Way, Secrets};
+use crate::build::fetch::{FetchError, Remote as Way, Secrets, shown};
 use crate::build::source::{self, Origin};
 use crate::store::Scratch;
 
-use super::Session;
 use super::failure::Failure;
 use super::request::{DockerfileFrom, Remote, SourceRequest};
+use super::{Session, locate};
 
 /// What was fetched; it goes away with this.
 #[derive(Default)]
@@ -22,8 +22,8 @@ pub(super) struct Fetched {
 }
 
 impl Session<'_> {
-    /// Fetches the main context of `request`, if it is not a directory here, and `named` ones; `secrets` may say who
-    /// asks.
+    /// Fetches the main context of `request`, if it is not a directory here, and `named` ones; `secrets` and the SSH
+    /// agent may say who asks.
     ///
     /// Ok: `request.context` is a directory, and `request.file` says where in it, or instead of it, the Dockerfile is.
     pub(super) fn fetch(
@@ -31,26 +31,32 @@ impl Session<'_> {
         request: &mut SourceRequest,
         named: &BTreeMap<String, Remote>,
         secrets: &BTreeMap<String, Vec<u8>>,
+        agent: Option<&Path>,
     ) -> Result<Fetched, Failure> {
-        if request.origin.is_none() && named.is_empty() {
+        let dockerfile = match &request.file {
+            DockerfileFrom::Url(url) => Some(url.clone()),
+            _ => None,
+        };
+        if request.origin.is_none() && named.is_empty() && dockerfile.is_none() {
             return Ok(Fetched::default());
         }
         let store = self.store()?;
         let scratch = store.scratch()?;
         let cache = store.fetched_dir();
-        let environment = self.environment.for_git();
+        let environment = self.environment.for_git(agent);
         let way = Way {
             proxies: self.environment.proxies(),
             env: &environment,
             secrets: Secrets(secrets),
             since: Some(self.began),
+            max_bytes: self.environment.max_download()?,
             ..Way::new(&cache, scratch.path())
         };
         if let Some(remote) = request.origin.clone() {
             match fetch(&way, &remote, "main")? {
                 source::Fetched::Files(dir) => request.context = dir,
                 source::Fetched::Dockerfile(text) => {
-                    if let DockerfileFrom::Fetched(Some(_)) | DockerfileFrom::Stdin = request.file {
+                    if !matches!(request.file, DockerfileFrom::Fetched(None)) {
                         let message = format!("context {}: it is not an archive", remote.text);
                         return Err(Failure::usage(message).hint("without --file, it is taken for a Dockerfile"));
                     }
@@ -59,6 +65,14 @@ impl Session<'_> {
                     request.context = empty(scratch.path())?;
                 }
             }
+        }
+        if let Some(url) = dockerfile {
+            let unfetched = |error: FetchError| {
+                let failure = Failure::of_error(&error).prefixed("read Dockerfile: ");
+                error.hint().into_iter().fold(failure, Failure::hint)
+            };
+            let file = way.http(&url, None).map_err(unfetched)?;
+            request.file = DockerfileFrom::Text(shown(&url), locate::downloaded(&file.path, &shown(&url))?);
         }
         let mut directories = BTreeMap::new();
         for (number, (name, remote)) in named.iter().enumerate() {

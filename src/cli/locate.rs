@@ -43,6 +43,7 @@ pub(super) fn read(from: &DockerfileFrom, context: &Path, stdin: &mut dyn Read) 
         },
         DockerfileFrom::Fetched(name) => fetched(name.as_deref(), context),
         DockerfileFrom::Text(name, text) => Ok(Located { source: Source::new(name, text.clone()), path: None }),
+        DockerfileFrom::Url(url) => Err(Failure::build(format!("no such Dockerfile: {url}"))),
         DockerfileFrom::Context => {
             for name in NAMES {
                 let path = if context == Path::new(".") { PathBuf::from(name) } else { context.join(name) };
@@ -55,6 +56,11 @@ pub(super) fn read(from: &DockerfileFrom, context: &Path, stdin: &mut dyn Read) 
             Err(nothing_in(context))
         }
     }
+}
+
+/// The text of what was fetched as a Dockerfile into a file of ours.
+pub(super) fn downloaded(path: &Path, url: &str) -> Result<Vec<u8>, Failure> {
+    bounded(&mut fs::open(path)?, "it").map_err(|why| Failure::build(format!("read Dockerfile {url}: {why}")))
 }
 
 /// In somebody else's files: links are followed inside them only.

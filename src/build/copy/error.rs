@@ -4,6 +4,10 @@ use crate::base::fs::FsError;
 use crate::context;
 use crate::layer::{self, RelPath};
 
+/// What can be fetched.
+pub const SCHEMES: &str =
+    "what can be fetched begins with http://, https://, git:// or ssh://, or is a repository as USER@HOST:PATH";
+
 /// A COPY, ADD or WORKDIR that could not be carried out. Nothing of it is in any layer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -138,6 +142,9 @@ impl Error {
             }
             Error::NotInto { is, .. } if is == "a file" => {
                 Some("the slash at the end asks for a directory; without it the file is replaced".into())
+            }
+            Error::Source(context::Error::NotFound { path, .. }) if path.windows(3).any(|w| w == b"://") => {
+                Some(SCHEMES.to_owned())
             }
             Error::NotADirectory { is, .. } if is.starts_with("a symlink") => {
                 Some("a symlink inside the destination is not followed; copy to the directory it points to".into())

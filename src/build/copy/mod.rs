@@ -36,7 +36,7 @@ use crate::plan::{Copy, CopyFrom, CopySource};
 
 use super::fetch::{Remote, shown};
 
-pub use error::Error;
+pub use error::{Error, SCHEMES};
 pub use hide::{has_strangers, hide_ignored};
 pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
 pub use unpack::{Stream, sniff, unpack};

@@ -75,6 +75,11 @@ impl GitUrl {
         Ok(url)
     }
 
+    /// It is reached through ssh, which asks an agent who one is.
+    pub fn is_ssh(&self) -> bool {
+        self.remote.starts_with("ssh://") || !self.remote.contains("://") && !self.remote.starts_with('/')
+    }
+
     /// Nothing in it can be taken for an option or a transport of git's own (S-10).
     fn check(&self) -> Result<(), String> {
         let plain = |s: &str| !s.starts_with('-') && !s.bytes().any(|b| b.is_ascii_control());

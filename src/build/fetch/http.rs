@@ -170,10 +170,7 @@ impl Remote<'_> {
 
     fn download(&self, url: &str, length: Option<u64>, body: impl Read) -> Result<(Draft, Sha256, u64), Broken> {
         let here = |e: fs::FsError| Broken::Here(e.into());
-        let too_large = || {
-            let why = format!("larger than the {} bytes that are allowed", self.max_bytes);
-            Broken::Here(FetchError::Network { url: shown(url), why })
-        };
+        let too_large = || Broken::Here(FetchError::TooLarge { url: shown(url), max: self.max_bytes });
         // Refused before it is transferred, where the server is honest.
         if length.is_some_and(|length| length > self.max_bytes) {
             return Err(too_large());

@@ -23,6 +23,9 @@ pub use git::Commit;
 pub use giturl::GitUrl;
 pub use http::Fetched;
 
+/// No file is larger, unless it is said otherwise.
+pub const MAX_BYTES: u64 = 64 << 30;
+
 /// How to fetch.
 #[derive(Clone, Debug)]
 pub struct Remote<'a> {
@@ -48,7 +51,7 @@ pub struct Remote<'a> {
 }
 
 impl<'a> Remote<'a> {
-    /// Nothing in the environment, files up to 64 GiB.
+    /// Nothing in the environment, files up to [`MAX_BYTES`].
     pub fn new(cache: &'a Path, scratch: &'a Path) -> Self {
         Self {
             cache,
@@ -59,7 +62,7 @@ impl<'a> Remote<'a> {
             stop: None,
             proxies: Proxies::default(),
             timing: Timing::default(),
-            max_bytes: 64 << 30,
+            max_bytes: MAX_BYTES,
         }
     }
 
@@ -90,6 +93,14 @@ pub enum FetchError {
         url: String,
         /// What happened.
         why: String,
+    },
+    /// More bytes than are allowed; what came of them is gone.
+    #[error("fetch {url}: larger than the {max} bytes that are allowed")]
+    TooLarge {
+        /// Without its password.
+        url: String,
+        /// The limit.
+        max: u64,
     },
     /// Other bytes than `--checksum` promises (C-24).
     #[error("{url}: checksum mismatch: want {want}, got {got}")]
@@ -141,12 +152,16 @@ impl FetchError {
             {
                 Some("if it asks who you are: --secret id=GIT_AUTH_TOKEN,env=<variable>".into())
             }
+            FetchError::Git { why, .. } if says(why, &["Permission denied (publickey"]) => {
+                Some("if it asks who you are: --ssh default for your agent, or --ssh default=<key>".into())
+            }
             FetchError::Git { why, .. } if says(why, &["is not installed"]) => {
                 Some("install git, or ADD an archive of the repository instead".into())
             }
             FetchError::Git { why, .. } if says(why, &["Host key verification"]) => {
                 Some("ssh goes by ~/.ssh/known_hosts: ssh-keyscan <host> lists a host's keys".into())
             }
+            FetchError::TooLarge { .. } => Some("KILN_MAX_DOWNLOAD=<size> allows more, or less".into()),
             FetchError::Checksum { .. } => {
                 Some("what is there is not what the checksum was made of; if it is meant, change the checksum".into())
             }

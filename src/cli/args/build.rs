@@ -149,7 +149,7 @@ pub(in crate::cli) struct BuildArgs {
 /// Which Dockerfile, and with what arguments: common to `build` and `check`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SourceArgs {
-    /// The Dockerfile; - is standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, also by URL; - is standard input [default: CONTEXT/Dockerfile]
     #[arg(long, short = 'f', value_name = "FILE", help_heading = WHAT)]
     pub(in crate::cli) file: Option<String>,
 

@@ -14,11 +14,14 @@ mod shell;
 mod ssh;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::build::cdi::Devices;
+use crate::build::fetch::GitUrl;
+use crate::build::source::Origin;
 use crate::build::{Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
 use crate::dockerfile::Diagnostic;
-use crate::plan::{ContextName, StepKind};
+use crate::plan::{ContextName, CopySource, Plan, StepKind};
 use crate::registry::Client;
 use crate::sandbox::userns::{self, Standing};
 use crate::sandbox::{Cancel, Spec};
@@ -39,6 +42,7 @@ use super::read::{Read, read, unused_arguments};
 use super::request::{self, BuildRequest, DockerfileFrom};
 use bases::Resolved;
 use interrupt::Interrupts;
+use ssh::ForGit;
 
 /// `kiln build`. Ok: the image is stored, written where `-o` says, and has its names.
 pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
@@ -64,7 +68,16 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     }
     outputs::forget_old(&request)?;
     let secrets = prepare::secrets(&request.secrets)?;
-    let fetched = session.fetch(&mut request.source, &request.remotes, &secrets)?;
+    let by_ssh = |origin: &Origin| matches!(origin, Origin::Git { url, .. } if url.is_ssh());
+    let mut remotes = request.source.origin.iter().chain(request.remotes.values());
+    let context_by_ssh = remotes.any(|remote| by_ssh(&remote.origin));
+    let users_agent = session.environment.agent();
+    let for_git = match context_by_ssh {
+        true => Some(ForGit::new(&request.ssh, users_agent, true, || session.store())?),
+        false => None,
+    };
+    let agent = for_git.as_ref().and_then(ForGit::socket);
+    let fetched = session.fetch(&mut request.source, &request.remotes, &secrets, agent)?;
     let read = read(&request.source)?;
     let store = session.store()?;
     let _share = store.share()?;
@@ -89,9 +102,15 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         return Err(failure.note("this Dockerfile asks for warnings to be errors (# check=error=true)"));
     }
     warnings.extend(unused_arguments(&resolved.plan));
+    let for_git = match for_git {
+        None if adds_by_ssh(&resolved.plan) => Some(ForGit::new(&request.ssh, users_agent, false, || session.store())?),
+        started => started,
+    };
+    let agent = for_git.as_ref().and_then(ForGit::socket);
     let (images, resolved) = (&images, &resolved);
     let (request, fetched, secrets, devices) = (&request, &fetched, &secrets, &devices);
-    let build = Build { read: &read, request, fetched, secrets, store: &store, images, resolved, devices, warnings };
+    let (read, store) = (&read, &store);
+    let build = Build { read, request, fetched, secrets, agent, store, images, resolved, devices, warnings };
     let ended = build.run(session);
     // What runs inside asks for itself, and says what it found.
     if !matches!(ended, Ok(Ended::Inside(_))) {
@@ -101,8 +120,19 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         Ended::Here(outcome) => outcome,
         Ended::Inside(code) => return Ok(code),
     };
-    outputs::deliver(&store, request, &outcome, session)?;
+    outputs::deliver(store, request, &outcome, session)?;
     Ok(SUCCESS)
+}
+
+/// Some ADD takes a repository through ssh.
+fn adds_by_ssh(plan: &Plan) -> bool {
+    let sources = plan.steps.iter().flat_map(|step| match &step.kind {
+        StepKind::Copy(copy) => copy.sources.as_slice(),
+        _ => &[],
+    });
+    let mut urls = sources.filter_map(|source| if let CopySource::Git(url) = source { Some(url) } else { None });
+    // What is no URL is said by whoever fetches it.
+    urls.any(|url| GitUrl::parse(url).is_ok_and(|url| url.is_ssh()))
 }
 
 /// Everything that is known before the first step.
@@ -111,6 +141,8 @@ struct Build<'a> {
     request: &'a BuildRequest,
     fetched: &'a Fetched,
     secrets: &'a BTreeMap<String, Vec<u8>>,
+    /// The one that git may ask.
+    agent: Option<&'a Path>,
     store: &'a Store,
     images: &'a Images<'a>,
     resolved: &'a Resolved,
@@ -131,7 +163,8 @@ impl Build<'_> {
         let contexts = prepare::contexts(self.read, self.request, self.fetched, self.store)?;
         let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
         let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("eventfd: {e}")))?;
-        let mut settings = prepare::settings(self.request, self.read, self.secrets.clone(), session, standing)?;
+        let mut settings =
+            prepare::settings(self.request, self.read, self.secrets.clone(), session, standing, self.agent)?;
         if standing == Standing::Plain {
             let mut recorded = Recorder::default();
             let mut tried = self.build(&contexts, &settings, &cancel, &mut recorded);

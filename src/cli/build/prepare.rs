@@ -71,6 +71,7 @@ pub(super) fn settings(
     secrets: BTreeMap<String, Vec<u8>>,
     session: &Session<'_>,
     standing: Standing,
+    agent: Option<&Path>,
 ) -> Result<Settings, Failure> {
     let (environment, began) = (session.environment, session.began);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -91,7 +92,8 @@ pub(super) fn settings(
             SnapshotterArg::Copy => Some(Method::Copy),
         },
         proxies: environment.proxies(),
-        git_environment: environment.for_git(),
+        max_download: environment.max_download()?,
+        git_environment: environment.for_git(agent),
         network: request.network,
         resolv_conf: around.resolv_conf.clone(),
         hosts: around.hosts.clone(),

@@ -15,6 +15,8 @@ use crate::cli::request::SshFrom;
 use crate::sandbox::agent_listens;
 use crate::store::{Scratch, Store};
 
+/// The id that git's own agent has.
+const DEFAULT: &str = "default";
 /// How long an agent may take to start.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// All that the agent's programs find in their environment.
@@ -37,6 +39,35 @@ impl Drop for Own {
         drop(self.child.stdin.take());
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Those that git asks, which has to know before the steps begin. `context`: a context comes through ssh, and then the
+/// user's own agent is asked without being named; a Dockerfile alone may ask none that was not (C-25).
+pub(super) struct ForGit {
+    own: Option<Agents>,
+    given: Option<PathBuf>,
+}
+
+impl ForGit {
+    /// Ok: what git may ask listens. Keys are only loaded if something is to be fetched with them.
+    pub(super) fn new(
+        asked: &BTreeMap<String, SshFrom>,
+        users: Option<&Path>,
+        context: bool,
+        store: impl FnOnce() -> Result<Store, Failure>,
+    ) -> Result<Self, Failure> {
+        Ok(match asked.get(DEFAULT) {
+            None => Self { own: None, given: users.filter(|_| context).map(Path::to_owned) },
+            Some(SshFrom::Agent(socket)) => Self { own: None, given: Some(socket.clone()) },
+            Some(SshFrom::Keys(_)) => Self { own: Some(agents(asked, &store()?)?), given: None },
+        })
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> Option<&Path> {
+        let own = self.own.as_ref().and_then(|own| own.sockets.get(DEFAULT));
+        own.or(self.given.as_ref()).map(PathBuf::as_path)
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::base::fs::FsError;
 use crate::build;
 use crate::build::cdi::{Grants, SPEC_DIRS};
+use crate::build::copy::SCHEMES;
 use crate::build::source::Origin;
 use crate::cli::args::{
     BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg, SourceArgs,
@@ -123,6 +124,8 @@ pub(in crate::cli) enum DockerfileFrom {
     Context,
     /// `-f FILE`, relative to the working directory.
     Path(PathBuf),
+    /// `-f URL`.
+    Url(String),
     /// `-f -`.
     Stdin,
     /// In a fetched context, under this or one of the usual names; no link leads out of it (S-24, S-91).
@@ -375,6 +378,7 @@ fn source(
         None => DockerfileFrom::Context,
         Some("-") => DockerfileFrom::Stdin,
         Some("") => return Err(Failure::usage("--file: the path is empty")),
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => DockerfileFrom::Url(url.to_owned()),
         Some(path) => DockerfileFrom::Path(PathBuf::from(path)),
     };
     let (context, origin) = match context_of(context)? {
@@ -413,7 +417,10 @@ fn context_of(text: &str) -> Result<Result<PathBuf, Remote>, Failure> {
         Ok(found) if found.is_dir() => Ok(Ok(path)),
         Ok(_) => Err(Failure::build(format!("context {text:?} is neither a directory nor a file"))
             .hint("the context is the directory that COPY reads from; name the Dockerfile with -f")),
-        Err(e) if e.is_not_found() => Err(Failure::build(format!("context {text:?} does not exist"))),
+        Err(e) if e.is_not_found() => {
+            let failure = Failure::build(format!("context {text:?} does not exist"));
+            Err(if text.contains("://") { failure.hint(SCHEMES) } else { failure })
+        }
         Err(e) => Err(Failure::from_error(Kind::Build, &e)),
     }
 }

@@ -69,6 +69,11 @@ impl Environment {
         Ok(fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default())
     }
 
+    /// The user's SSH agent.
+    pub(super) fn agent(&self) -> Option<&Path> {
+        self.non_empty("SSH_AUTH_SOCK").map(Path::new)
+    }
+
     /// When the command began that this process goes on with, if it does.
     pub(super) fn began(&self) -> Option<Timestamp> {
         self.non_empty(BEGAN)?.to_str()?.parse().ok()

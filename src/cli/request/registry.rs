@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
+use crate::build::fetch::MAX_BYTES;
 use crate::cli::failure::{Failure, Kind};
 use crate::oci::reference::DEFAULT_REGISTRY;
 use crate::registry::{Credentials, Options, Proxies};
 
-use super::Environment;
+use super::{Environment, size};
 
 impl Environment {
     /// Ok: every credential file that exists was read. The one named by `$REGISTRY_AUTH_FILE` must exist.
@@ -41,14 +42,21 @@ impl Environment {
         }
     }
 
-    /// What git and ssh may know of the environment: the agent, the hosts that are known, and the way out.
-    pub(in crate::cli) fn for_git(&self) -> Vec<(String, String)> {
+    /// How large a file may be that is fetched from a URL (S-64).
+    pub(in crate::cli) fn max_download(&self) -> Result<u64, Failure> {
+        let Some(text) = self.non_empty("KILN_MAX_DOWNLOAD") else { return Ok(MAX_BYTES) };
+        size(&text.to_string_lossy()).map_err(|why| Failure::usage(format!("KILN_MAX_DOWNLOAD: {why}")))
+    }
+
+    /// What git and ssh may know of the environment: the hosts that are known, and the way out; and `agent`.
+    pub(in crate::cli) fn for_git(&self, agent: Option<&Path>) -> Vec<(String, String)> {
         const NAMES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
         let lower = NAMES.iter().map(|name| name.to_ascii_lowercase());
         let names = NAMES.iter().map(|name| (*name).to_owned()).chain(lower);
-        let names = names.chain(["SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"].map(str::to_owned));
+        let names = names.chain(["SSL_CERT_FILE", "SSL_CERT_DIR"].map(str::to_owned));
         let value = |name: &str| Some(self.non_empty(name)?.to_str()?.to_owned());
         let mut all: Vec<_> = names.filter_map(|name| Some((name.clone(), value(&name)?))).collect();
+        all.extend(agent.and_then(Path::to_str).map(|socket| ("SSH_AUTH_SOCK".to_owned(), socket.to_owned())));
         // git has its own name for it.
         all.extend(value("SSL_CERT_FILE").map(|file| ("GIT_SSL_CAINFO".to_owned(), file)));
         // ssh would look in the home of whom it runs as: root of a namespace.

@@ -5,6 +5,7 @@ mod ignore;
 mod index;
 mod kinds;
 mod oracle;
+mod ssh;
 
 use std::path::Path;
 use std::process::Command;

@@ -134,6 +134,83 @@ fn files_are_not_transferred_again_while_they_are_the_same() {
     done.says("digest mismatch");
 }
 
+#[test]
+fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
+    // C-23, S-64
+    for env in crate::support::env::everybody() {
+        let web = Web::serve(&[("/small", "", b"small")]);
+        let context = env.context("-- x --\n");
+        env.build(&["-t", "warm"], &env.context("-- Dockerfile --\nFROM scratch\nCOPY x /\n-- x --\nx\n")).ok();
+        let kept =
+            || walkdir::WalkDir::new(env.store()).into_iter().flatten().filter(|e| e.file_type().is_file()).count();
+        let before = kept();
+        for path in ["vast", "chunks", "flood"] {
+            let url = format!("{}/{path}", web.url);
+            let file = context.join("Dockerfile.remote");
+            std::fs::write(&file, format!("FROM scratch\nADD {url} /\n")).expect("write");
+            let file = file.to_str().expect("UTF-8");
+            let said = format!("error: fetch {url}: larger than the 1048576 bytes that are allowed");
+            for args in
+                [vec!["-f", file, "."], vec![url.as_str()], vec!["--build-context", "a=", "."], vec!["-f", &url, "."]]
+            {
+                let named = format!("a={url}");
+                let args: Vec<&str> = args.iter().map(|arg| if *arg == "a=" { named.as_str() } else { arg }).collect();
+                let all = [&["build"], &args[..]].concat();
+                let done = env.kiln(&all).dir(&context).env("KILN_MAX_DOWNLOAD", "1m").fails(1);
+                done.says(said.trim_start_matches("error: ")).says("KILN_MAX_DOWNLOAD");
+                assert!(done.took.as_secs() < 20, "{done}");
+                assert_eq!(kept(), before, "{done}");
+            }
+        }
+        env.assert_swept();
+        // As large as is allowed is allowed.
+        let (done, _) = super::build(&env, &context, &format!("ADD {}/small /", web.url), &[]);
+        assert_eq!(done.code, 0, "{done}");
+        let done = env.kiln(&["build", &format!("{}/small", web.url)]).env("KILN_MAX_DOWNLOAD", "4").fails(1);
+        done.says("larger than the 4 bytes");
+        let with_file = ["build", "-f", "Dockerfile.remote", "."];
+        let wrong = env.kiln(&with_file).env("KILN_MAX_DOWNLOAD", "many").dir(&context).fails(2);
+        wrong.says("KILN_MAX_DOWNLOAD");
+        // Without being told, nobody fetches a TiB either.
+        env.kiln(&["build", &format!("{}/vast", web.url)]).fails(1).says("larger than the 68719476736 bytes");
+    }
+}
+
+#[test]
+fn what_can_be_fetched_is_said_of_what_cannot() {
+    // C-22, C-23, S-64
+    let env = TestEnv::new();
+    let context = env.context("-- x --\n");
+    for source in ["ftp://127.0.0.1/x", "file:///etc/passwd", "s3://bucket/x", "HTTP://127.0.0.1/x"] {
+        let (done, _) = super::build(&env, &context, &format!("ADD {source} /x"), &[]);
+        assert_eq!(done.code, 1, "{done}");
+        done.says(&format!("{source} not found in the context"))
+            .says("what can be fetched begins with http://, https://");
+    }
+    env.build(&["-f", "-"], &context).stdin(b"FROM scratch\nCOPY http://127.0.0.1/x /\n").fails(1).says("replace COPY");
+    let done = env.kiln(&["build", "ftp://127.0.0.1/x"]).fails(1);
+    done.says("does not exist").says("what can be fetched begins with");
+}
+
+#[test]
+fn a_dockerfile_may_be_somewhere_else_p21() {
+    for env in crate::support::env::everybody() {
+        let web =
+            Web::serve(&[("/d/Dockerfile", "", b"FROM busybox\nCOPY x /\nRUN test -s /x\n"), ("/bad", "", b"RUN x\n")]);
+        let context = env.context("-- x --\nx\n-- Dockerfile --\nFROM nowhere\n");
+        env.build(&["-f", &format!("{}/d/Dockerfile", web.url), "-t", "app"], &context).ok();
+        assert!(env.image("app").tree().0.contains_key("x"));
+        let transferred = web.asked().len();
+        assert_eq!(transferred, 1, "once, also if another process goes on: {:?}", web.asked());
+        env.build(&["-f", &format!("{}/bad", web.url)], &context).fails(1).says(&format!("{}/bad:1", web.url));
+        env.kiln(&["check", "-f", &format!("{}/d/Dockerfile", web.url), "."]).dir(&context).ok();
+        let gone = env.build(&["-f", &format!("{}/none", web.url)], &context).fails(1);
+        gone.says("read Dockerfile: fetch").says("404");
+        let text = format!("{}/d/Dockerfile", web.url);
+        env.kiln(&["build", "-f", &text, &text]).fails(2).says("is not an archive");
+    }
+}
+
 fn find(dir: &Path, name: &str) -> Option<std::path::PathBuf> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().find_map(|entry| match entry.path() {
         path if path.file_name().is_some_and(|n| n == name) => Some(path),

@@ -20,7 +20,8 @@ type Answers = BTreeMap<String, (String, Vec<u8>)>;
 
 impl Web {
     /// Serves `answers`: path, more headers (an `ETag` and a `Last-Modified` are honoured), body. Also `/loop`,
-    /// `/to-file`, `/short`, `/stall`, `/status-NNN`.
+    /// `/to-file`, `/short`, `/stall`, `/status-NNN`, and answers that do not end: `/vast` says how long it would be,
+    /// `/chunks` and `/flood` do not.
     ///
     /// Everything is also below `/private/`, where it takes some `Authorization`, and `/away/` redirects to the same under
     /// another name of this host.
@@ -118,6 +119,23 @@ fn answer(
             let _ = say("200 OK", "", b"a part", 1000);
             std::thread::sleep(std::time::Duration::from_secs(600));
             None
+        }
+        "/vast" => say("200 OK", "", b"the first of it", 1 << 40),
+        "/chunks" | "/flood" => {
+            let chunked = path == "/chunks";
+            let coding = if chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
+            write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n{coding}\r\n").ok()?;
+            let block = [0; 65536];
+            loop {
+                // Until nobody takes it any more.
+                if chunked {
+                    stream.write_all(b"10000\r\n").ok()?;
+                }
+                stream.write_all(&block).ok()?;
+                if chunked {
+                    stream.write_all(b"\r\n").ok()?;
+                }
+            }
         }
         "/short" => say("200 OK", "", b"not all of it", 1000),
         _ => match (path.strip_prefix("/status-"), std::fs::read(dir.join(path.trim_start_matches('/')))) {
