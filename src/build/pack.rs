@@ -107,7 +107,7 @@ pub(super) fn changes(
 }
 
 /// The files of a chain of layers, each layer in its directory, bottom first.
-struct Below(Vec<PathBuf>);
+pub(super) struct Below(pub(super) Vec<PathBuf>);
 
 impl LowerFiles for Below {
     fn open(&self, layer: usize, path: &RelPath) -> Option<File> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
-use crate::layer::Baseline;
+use crate::layer::{Apart, Baseline, RelPath};
 use crate::plan::{Network, Run, Security, Step, StepId};
 use crate::sandbox::{self, Rootfs, Spec};
 use crate::snapshot::{Layers, Method, Prepared};
@@ -16,6 +16,7 @@ use super::builder::Message;
 use super::chain::State;
 use super::event::Event;
 use super::mounts::Held;
+use super::pack::Below;
 use super::worker::Worker;
 use super::{Error, StepError};
 
@@ -37,8 +38,18 @@ pub(super) struct Ran {
     pub(super) baseline: Option<Baseline>,
 }
 
+/// A command that ended, however.
+struct Ended {
+    exit: Result<sandbox::Exit, sandbox::Error>,
+    tail: Tail,
+    remains: Remains,
+}
+
 impl Worker<'_> {
-    /// Runs the command. Ok: it exited with 0, every process it started is dead, and `upper` holds its changes.
+    /// Runs the command. Ok: it exited with 0, every process it started is dead, and what was prepared holds its changes.
+    ///
+    /// On a copy of the layers it may have to run more than once to leave what it would leave on overlayfs ([`Apart`]);
+    /// what it left before is thrown away.
     pub(super) fn run(
         &self,
         step: &Step,
@@ -47,8 +58,37 @@ impl Worker<'_> {
         tell: &dyn Fn(Message),
     ) -> Result<Ran, StepError> {
         let parent = &inputs[0];
-        let (prepared, baseline) = prepare(parent, &self.layers, &self.scratch_dir(step, "root")?)?;
-        let mut spec = self.spec(run, rootfs(&prepared, &self.usual_targets()?));
+        let mut apart = Apart::default();
+        loop {
+            let scratch = self.scratch_dir(step, "root")?;
+            let (prepared, baseline) = prepare(parent, &self.layers, &scratch, &apart)?;
+            let ended = self.run_on(step, run, inputs, &prepared, tell)?;
+            let again = match &ended.exit {
+                Ok(_) => self.again(&apart, parent, &prepared, baseline.as_ref())?,
+                Err(_) => None,
+            };
+            let Some((next, name)) = again else {
+                return self.settle(ended).map(|()| Ran { prepared, baseline });
+            };
+            // Its caches are locked no more.
+            drop(ended);
+            apart = next;
+            fs::remove_tree(&scratch)?;
+            let what = format!("{} is run again", step.meta.name);
+            let why = format!("in its copy of the layers {name} changed together with other names of that file");
+            tell(Message::Event(Event::Fallback { what, why }));
+        }
+    }
+
+    fn run_on(
+        &self,
+        step: &Step,
+        run: &Run,
+        inputs: &[Arc<State>],
+        prepared: &Prepared,
+        tell: &dyn Fn(Message),
+    ) -> Result<Ended, StepError> {
+        let mut spec = self.spec(run, rootfs(prepared, &self.usual_targets()?));
         let caches = self.mount(step, run, inputs, &mut spec)?;
         for (what, why) in self.builder.devices.add(run, &mut spec) {
             tell(Message::Event(Event::Fallback { what, why }));
@@ -65,17 +105,36 @@ impl Worker<'_> {
             tell(Message::Event(Event::Fallback { what: what.to_owned(), why: why.to_owned() }));
         }
         let outcome = self.launcher.run(&spec, sandbox::Io::Captured(&mut output), self.stop);
-        if !matches!(&outcome, Ok(outcome) if outcome.exit.success()) && self.builder.on_failure.is_some() {
-            self.leave(Remains { step: step.id, spec, _caches: caches });
-        }
-        let outcome = outcome?;
-        for (what, why) in outcome.fallbacks {
+        for (what, why) in outcome.iter().flat_map(|outcome| outcome.fallbacks.clone()) {
             tell(Message::Event(Event::Fallback { what: format!("without {what}"), why }));
         }
-        if !outcome.exit.success() {
-            return Err(StepError::Exit { exit: outcome.exit, tail: tail.into_bytes() });
+        let exit = outcome.map(|outcome| outcome.exit);
+        Ok(Ended { exit, tail, remains: Remains { step: step.id, spec, _caches: caches } })
+    }
+
+    /// What the result of a command is: it will not run again.
+    fn settle(&self, ended: Ended) -> Result<(), StepError> {
+        if !matches!(&ended.exit, Ok(exit) if exit.success()) && self.builder.on_failure.is_some() {
+            self.leave(ended.remains);
         }
-        Ok(Ran { prepared, baseline })
+        match ended.exit? {
+            exit if exit.success() => Ok(()),
+            exit => Err(StepError::Exit { exit, tail: ended.tail.into_bytes() }),
+        }
+    }
+
+    /// With which names apart the command must run once more, and because of which name.
+    fn again(
+        &self,
+        apart: &Apart,
+        parent: &State,
+        prepared: &Prepared,
+        baseline: Option<&Baseline>,
+    ) -> Result<Option<(Apart, RelPath)>, StepError> {
+        let (Prepared::Dir(dir), Some(before)) = (prepared, baseline) else { return Ok(None) };
+        let root = Root::open(dir).map_err(|e| FsError::new("open", dir, e))?;
+        let files = Below(parent.directories(&self.layers)?);
+        Ok(apart.again(&root, &*parent.merged(&self.layers)?, &files, before)?)
     }
 
     fn spec(&self, run: &Run, rootfs: Rootfs) -> Spec {
@@ -127,9 +186,16 @@ impl Worker<'_> {
 
     /// An empty directory of this step in scratch.
     pub(super) fn scratch_dir(&self, step: &Step, purpose: &str) -> Result<PathBuf, StepError> {
-        let path = self.scratch()?.join(format!("{}-{purpose}", step.id.0));
-        fs::create_dir(&path, 0o755)?;
-        Ok(path)
+        // A command that runs again needs its directories once more.
+        for number in 0.. {
+            let again = if number == 0 { String::new() } else { format!("-{number}") };
+            let path = self.scratch()?.join(format!("{}-{purpose}{again}", step.id.0));
+            match fs::create_dir(&path, 0o755) {
+                Err(e) if e.source.kind() == std::io::ErrorKind::AlreadyExists => {}
+                other => return other.map(|()| path).map_err(StepError::from),
+            }
+        }
+        unreachable!("there is always another number")
     }
 }
 
@@ -142,11 +208,13 @@ pub fn hosts(hostname: &str, others: &[(String, String)]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// A writable root over what `parent` left, in the empty directory `scratch`; and how it looks, if it is a copy.
+/// A writable root over what `parent` left, in the empty directory `scratch`; and how it looks, if it is a copy, which has
+/// the names `apart` as files of their own.
 pub(super) fn prepare(
     parent: &State,
     layers: &Layers<'_>,
     scratch: &Path,
+    apart: &Apart,
 ) -> Result<(Prepared, Option<Baseline>), StepError> {
     let prepared = match layers.method() {
         Method::Overlay { userxattr } => {
@@ -155,7 +223,7 @@ pub(super) fn prepare(
         }
         Method::Copy => {
             let dirs = parent.directories(layers)?;
-            Prepared::copy(&*parent.merged(layers)?, &dirs, scratch)?
+            Prepared::copy(&*parent.merged(layers)?, &dirs, scratch, apart)?
         }
     };
     let baseline = match &prepared {

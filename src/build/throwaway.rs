@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::fs::FsError;
 use crate::cache::KeyParts;
-use crate::layer::{Baseline, LayerWriter, WriteOptions};
+use crate::layer::{Apart, Baseline, LayerWriter, WriteOptions};
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::sandbox::{Rootfs, usual_targets};
 use crate::snapshot::{Layers, Prepared, best};
@@ -38,7 +38,7 @@ impl<'a> Throwaway<'a> {
         let targets = scratch.subdir("targets")?;
         usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;
         let base = State::base(KeyParts::new().key(), layers.iter().cloned());
-        let (prepared, baseline) = run::prepare(&base, &unpacked, &scratch.subdir("root")?)?;
+        let (prepared, baseline) = run::prepare(&base, &unpacked, &scratch.subdir("root")?, &Apart::default())?;
         Ok(Self { store, layers: unpacked, base, prepared, targets, baseline, fallback, _scratch: scratch })
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
-use crate::layer::{MergedTree, copy_tree};
+use crate::layer::{Apart, MergedTree, copy_tree, keep_counts};
 
 use super::Error;
 
@@ -47,11 +47,14 @@ impl Prepared {
         Ok(Self::Overlay { lowers: lowers.iter().rev().cloned().collect(), upper, work, stub, userxattr })
     }
 
-    /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first.
-    pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
-        let dir = scratch.join("root");
+    /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first. Names of one
+    /// file are linked, but for those that are to be `apart`.
+    pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path, apart: &Apart) -> Result<Self, Error> {
+        let [dir, beside] = ["root", "hidden"].map(|name| scratch.join(name));
         fs::create_dir(&dir, 0o755)?;
-        copy_tree(merged, lowers, &dir).map_err(Error::Copy)?;
+        fs::create_dir(&beside, 0o700)?;
+        copy_tree(merged, lowers, &dir, apart).map_err(Error::Copy)?;
+        keep_counts(merged, &dir, &beside, apart).map_err(Error::Copy)?;
         Ok(Self::Dir(dir))
     }
 

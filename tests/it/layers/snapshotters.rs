@@ -5,9 +5,7 @@ use std::path::Path;
 
 use crate::support::{TestEnv, Tree};
 
-/// Everything a command can do to files that layers below have: with the clock taken out. But for one thing: if a file of
-/// a layer below has several names and is changed under one, overlayfs leaves the others as they were, and a copy does
-/// not.
+/// Everything a command can do to files that layers below have: with the clock taken out.
 const DOCKERFILE: &str = r#"-- Dockerfile --
 FROM busybox
 ADD base.tar /b
@@ -98,6 +96,139 @@ fn stacked_or_copied_as_root_or_not_the_layers_are_the_same() {
         }
         user.assert_swept();
     }
+}
+
+/// What is done in a directory with the directory `d`, where `a`, `b`, `c` and `sub/d` are one file, and what must have
+/// come of it; overlayfs takes the name that is changed apart from the others.
+const LINKS: &[(&str, &[&str])] = &[
+    ("echo x > d/a", &["d", "d/a"]),
+    ("echo x >> d/b", &["d", "d/b"]),
+    ("echo x >> d/a; echo y >> d/b", &["d", "d/a", "d/b"]),
+    ("truncate -s 0 d/a", &["d", "d/a"]),
+    ("printf y | dd of=d/c conv=notrunc; touch -d @500 d/c", &["d", "d/c"]),
+    ("chmod 600 d/b", &["d", "d/b"]),
+    ("chown 5:6 d/b", &["d", "d/b"]),
+    ("touch -d @700 d/a d/c", &["d", "d/a", "d/c"]),
+    ("chmod 600 d/a; chmod 644 d/a", &[]),
+    ("sed -i s/a/b/ d/a; touch -d @500 d", &["d", "d/a"]),
+    ("cp -a d e", &["e", "e/a", "e/b", "e/c", "e/sub", "e/sub/d"]),
+    ("chmod 600 d/a; cp -a d e", &["d", "d/a", "e", "e/a", "e/b", "e/c", "e/sub", "e/sub/d"]),
+    ("ln d/a new", &["d", "d/a", "new"]),
+    ("ln d/b new; ln d/c again", &["again", "d", "d/b", "d/c", "new"]),
+    ("ln d/b new; rm d/b", &["d", "d/b", "new"]),
+    ("ln d/b new; rm new", &[]),
+    ("mv d/a d/z", &["d", "d/a", "d/z"]),
+    ("mv d/a d/z; echo >> d/b", &["d", "d/a", "d/b", "d/z"]),
+    ("mv d e", &["d", "e", "e/a", "e/b", "e/c", "e/sub", "e/sub/d"]),
+    ("mv d/sub e", &["d", "d/sub", "e", "e/d"]),
+    ("rm d/a", &["d", "d/a"]),
+    ("rm d/a d/b; echo x > d/c", &["d", "d/a", "d/b", "d/c"]),
+    ("rm d/a; cp -a d e", &["d", "d/a", "e", "e/b", "e/c", "e/sub", "e/sub/d"]),
+    ("echo n > n; mv n d/a", &["d", "d/a"]),
+    ("rm -r d; mkdir d; echo x > d/a", &["d", "d/a", "d/b", "d/c", "d/sub"]),
+    ("tar -cf t d/a d/b d/c", &["t"]),
+    ("ls -l d/a d/c > l", &["l"]),
+    ("test $(stat -c %h d/a) = 4 || exit 1; echo x > d/b; grep -q x d/c && exit 1; true", &["d", "d/b"]),
+];
+
+fn linked(path: &Path) {
+    let mut tar = tar::Builder::new(fs::File::create(path).expect("create"));
+    for (name, link) in [("d/", ""), ("d/a", ""), ("d/b", "d/a"), ("d/c", "d/a"), ("d/sub/", ""), ("d/sub/d", "d/b")] {
+        let mut header = tar::Header::new_ustar();
+        header.set_mtime(500);
+        header.set_mode(if name.ends_with('/') { 0o755 } else { 0o644 });
+        match (name.ends_with('/'), link) {
+            (true, _) => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_size(0);
+                tar.append_data(&mut header, name, &b""[..]).expect("append");
+            }
+            (false, "") => {
+                header.set_size(5);
+                tar.append_data(&mut header, name, &b"plain"[..]).expect("append");
+            }
+            (false, link) => {
+                header.set_entry_type(tar::EntryType::Link);
+                header.set_size(0);
+                tar.append_link(&mut header, name, link).expect("append");
+            }
+        }
+    }
+    tar.finish().expect("archive");
+}
+
+fn links_of(env: &TestEnv, how: &str) -> (Vec<String>, Vec<Tree>, String) {
+    let mut dockerfile = "-- Dockerfile --\nFROM busybox\n".to_owned();
+    for (number, (command, _)) in LINKS.iter().enumerate() {
+        dockerfile.push_str(&format!("ADD base.tar /l{number}\nRUN cd /l{number}; {command}\n"));
+    }
+    // What layers above hid still counts among a file's names.
+    dockerfile.push_str("RUN ls -l /l20/d/b > /hidden\n");
+    let context = env.context(&dockerfile);
+    linked(&context.join("base.tar"));
+    let args = ["-t", "app", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1000", "--snapshotter", how];
+    let said = env.build(&args, &context).ok().stderr.clone();
+    let image = env.image("app");
+    let ids = image.diff_ids().iter().map(|id| (*id).to_owned()).collect();
+    (ids, (0..image.layers.len()).map(|i| image.layer_tree(i)).collect(), said)
+}
+
+#[test]
+fn stacked_or_copied_files_of_layers_below_with_several_names_come_out_the_same() {
+    // issue 4: same bytes, overlay or copy
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let (ids, trees, said) = links_of(&env, "overlay");
+    assert!(!said.contains("run again"), "{said}");
+    let (copied_ids, copied, said) = links_of(&env, "copy");
+    for (number, (command, want)) in LINKS.iter().enumerate() {
+        // The base, then an ADD and a RUN each.
+        let at = 2 + number * 2;
+        let top = format!("l{number}/");
+        let names: Vec<&str> = trees[at].names().into_iter().filter_map(|name| name.strip_prefix(&*top)).collect();
+        assert_eq!(names, *want, "{command}");
+        copied[at].assert_same(&trees[at]);
+    }
+    assert_eq!(copied_ids, ids);
+    for (command, again) in [("l0; echo x > d/a", true), ("l12; ln d/a new", true), ("l20; rm d/a", false)] {
+        assert_eq!(said.contains(&format!("RUN cd /{command} is run again")), again, "{command}: {said}");
+    }
+    env.assert_swept();
+    if crate::support::requires::is_root() && crate::support::requires::have("kiln_test") {
+        let user = TestEnv::of_plain_user();
+        user.import("busybox");
+        for how in ["overlay", "copy"] {
+            let (theirs, _, _) = links_of(&user, how);
+            assert_eq!(theirs, ids, "{how}");
+        }
+        user.assert_swept();
+    }
+}
+
+#[test]
+fn a_command_that_runs_again_finds_its_mounts_as_new_but_for_caches() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context(
+        "-- Dockerfile --
+FROM busybox
+ADD base.tar /
+RUN --mount=type=tmpfs,target=/t --mount=type=secret,id=s --mount=type=cache,target=/c \\
+    --mount=type=bind,rw,target=/context \\
+    test ! -e /t/x && touch /t/x && test ! -e /context/x && touch /context/x && test ! -e /left && touch /left \\
+    && grep -q hidden /run/secrets/s && echo ran >> /c/runs && echo x > /d/b
+RUN --mount=type=cache,target=/c cat /c/runs > /runs
+-- key --
+hidden
+",
+    );
+    linked(&context.join("base.tar"));
+    let secret = format!("id=s,src={}", context.join("key").display());
+    env.build(&["-t", "app", "--snapshotter", "copy", "--secret", &secret], &context).ok().says("is run again");
+    let image = env.image("app");
+    assert_eq!(image.layer_tree(2).names(), ["d", "d/b", "left"]);
+    assert_eq!(image.content("runs"), b"ran\n".repeat(3));
+    env.assert_swept();
 }
 
 #[test]
