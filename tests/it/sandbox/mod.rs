@@ -6,6 +6,7 @@ mod devices;
 mod doctor;
 mod escape;
 mod flags;
+mod groups;
 mod lifecycle;
 mod limits;
 mod mounts;

@@ -1,0 +1,65 @@
+//! Whether limits can be kept here, found without kiln: by making a control group and moving a process into it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+const MOUNTED: &str = "/sys/fs/cgroup";
+
+/// A controller, and a file that a group with it has under version 1 and version 2.
+pub(super) type Limit = (&'static str, &'static str, &'static str);
+
+pub(super) const MEMORY: Limit = ("memory", "memory.limit_in_bytes", "memory.max");
+pub(super) const SWAP: Limit = ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+pub(super) const CPU: Limit = ("cpu", "cpu.cfs_quota_us", "cpu.max");
+pub(super) const PIDS: Limit = ("pids", "pids.max", "pids.max");
+
+/// Whether who runs the tests can have a group in which this limit is set.
+pub(super) fn can_limit((controller, v1, v2): Limit) -> bool {
+    let own = fs::read_to_string("/proc/self/cgroup").expect("read");
+    let lines = own.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        Some((controllers, path.trim_start_matches('/')))
+    });
+    let mut unified = None;
+    for (controllers, path) in lines {
+        if controllers.split(',').any(|one| one == controller) {
+            let top = Path::new(MOUNTED).join(controllers);
+            // Where a container shows its own group as the top, its path means nothing.
+            let own = Some(top.join(path)).filter(|own| own.exists()).unwrap_or(top);
+            return takes_processes(&own, v1, None);
+        }
+        if controllers.is_empty() {
+            unified = Some(PathBuf::from(MOUNTED).join(path));
+        }
+    }
+    let own = unified.unwrap_or_default();
+    let mut parents = own.ancestors().take_while(|parent| parent.starts_with(MOUNTED));
+    parents.any(|parent| parent.join("cgroup.controllers").exists() && takes_processes(parent, v2, Some(controller)))
+}
+
+/// A group made in `parent` has `file` and lets a process in. What has to be switched on for it stays on.
+fn takes_processes(parent: &Path, file: &str, enable: Option<&str>) -> bool {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("it-probe-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let dir = parent.join(name);
+    if fs::create_dir(&dir).is_err() {
+        return false;
+    }
+    if let Some(controller) = enable {
+        fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}")).ok();
+    }
+    let enter = "[ -w \"$1/$2\" ] && echo $$ > \"$1/cgroup.procs\"";
+    let entered = Command::new("sh").args(["-c", enter, "sh"]).args([dir.as_os_str(), file.as_ref()]).status();
+    // Who has just ended may still be counted for a moment.
+    for _ in 0..50 {
+        if fs::remove_dir(&dir).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    entered.expect("sh").success()
+}
