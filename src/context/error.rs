@@ -16,7 +16,7 @@ pub enum Error {
         /// The ignore rule that hides it, if one does.
         excluded: Option<Excluded>,
         /// The path that is a link or leads through one, and where it led to.
-        led: Option<(Vec<u8>, Vec<u8>)>,
+        led: Option<Box<(Vec<u8>, Vec<u8>)>>,
     },
     /// Not a pattern Go's `filepath.Match` accepts (C-3).
     #[error("bad pattern {}: {why}", Shown(pattern))]

@@ -118,7 +118,7 @@ fn found(tree: &dyn SourceTree, source: &[u8], path: &[u8]) -> Result<(Vec<u8>, 
         Resolved::Found(path, meta) => Ok((path, meta)),
         Resolved::Missing(at) => {
             let mut itself = parents(path).chain([path]);
-            let led = (!itself.any(|prefix| prefix == at)).then(|| (path.to_vec(), at.clone()));
+            let led = (!itself.any(|prefix| prefix == at)).then(|| Box::new((path.to_vec(), at.clone())));
             Err(Error::NotFound { path: source.to_vec(), excluded: tree.excluded_by(&at), led })
         }
     }

@@ -136,7 +136,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Source(context::Error::NotFound { excluded: Some(rule), .. }) => Some(rule.to_string()),
-            Error::Source(context::Error::NotFound { led: Some((path, to)), .. }) => {
+            Error::Source(context::Error::NotFound { led: Some(led), .. }) => {
+                let (path, to) = &**led;
                 let show = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
                 Some(format!("{} leads through a symbolic link to {}, which is not there", show(path), show(to)))
             }
