@@ -90,7 +90,7 @@ impl Worker<'_> {
     ) -> Result<Ended, StepError> {
         let mut spec = self.spec(run, rootfs(prepared, &self.usual_targets()?));
         let caches = self.mount(step, run, inputs, &mut spec)?;
-        for (what, why) in self.builder.devices.add(run, &mut spec) {
+        for (what, why) in self.builder.devices.add(&run.devices, &mut spec) {
             tell(Message::Event(Event::Fallback { what, why }));
         }
 

@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
             StepKind::Base(Base::Context(name)) => keys::context(self.context_digest(name, "/")?),
             StepKind::Run(run) => {
                 let mounts = self.mount_digests(run, step, inputs)?;
-                keys::run(run, inputs[0].key, &mounts, &self.builder.devices.names(run))
+                keys::run(run, inputs[0].key, &mounts, &self.builder.devices.names(&run.devices))
             }
             StepKind::Copy(copy) => {
                 let files = self.copy_digest(copy, step, inputs)?;

@@ -3,11 +3,11 @@
 //! **Order.** A plain user's doctor tries what a plain user's build does: it goes on inside a user namespace, and only if
 //! there is none does it report from outside. A command is really run; nothing is concluded from version numbers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::build::Throwaway;
+use crate::build::{Throwaway, cdi};
 use crate::sandbox::userns::{self, Standing};
 use crate::sandbox::{Cancel, Io, Launcher, Mount, Resources, Source, Spec, private_network};
 
@@ -197,7 +197,18 @@ fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
         findings.push(if ran { Finding::of(name, lacks(part)) } else { Finding::new(name, State::Untried) });
     }
     findings.push(Finding::of("--network private", private_network().map(drop)));
+    findings.extend(devices());
     Ok(findings)
+}
+
+/// What `RUN --device` may name here; nothing is said where nobody described a device.
+fn devices() -> Option<Finding> {
+    let (devices, unread) = cdi::described(&cdi::SPEC_DIRS.map(PathBuf::from));
+    let (names, wrong): (Vec<_>, Vec<_>) = devices.into_iter().partition(Result::is_ok);
+    let said: Vec<String> = names.iter().chain(&wrong).map(|either| either.clone().unwrap_or_else(|why| why)).collect();
+    let why = said.into_iter().chain(unread).collect::<Vec<_>>().join("; ");
+    let state = if names.is_empty() { State::Missing } else { State::Works };
+    (!why.is_empty()).then(|| Finding::new("RUN --device", state).why(why))
 }
 
 fn text(report: &Report) -> Vec<String> {

@@ -8,6 +8,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use crate::base::time::Timestamp;
+use crate::build::cdi::{Devices, Refusal};
 use crate::build::{BaseImage, Throwaway, hosts};
 use crate::oci::config::History;
 use crate::oci::descriptor::{CONFIG, Layer};
@@ -15,6 +16,7 @@ use crate::oci::image::Image;
 use crate::oci::manifest::Manifest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
+use crate::plan::Device;
 use crate::sandbox::{Cancel, Error, Io, Launcher, Network, Signals, Spec};
 use crate::store::Store;
 
@@ -67,6 +69,9 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     }
     let mut spec = Spec::new(root.rootfs(), argv);
     fill(&mut spec, args, &request, &image);
+    for (what, why) in devices(&mut spec, &request)? {
+        session.console.labelled("note", &format!("{what}: {why}"));
+    }
     let io = match (args.tty, args.interactive) {
         (true, input) => Io::Terminal { input, signals: &signals },
         (false, input) => Io::Inherit { input, signals: &signals },
@@ -106,6 +111,22 @@ fn fill(spec: &mut Spec, args: &RunArgs, request: &RunRequest, image: &Image) {
     spec.shm_size = around.shm_size;
     spec.rlimits.clone_from(&around.rlimits);
     spec.resources.clone_from(&around.resources);
+}
+
+/// Gives it the devices that are named. The result is what is not quite as their descriptions say.
+fn devices(spec: &mut Spec, request: &RunRequest) -> Result<Vec<(String, String)>, Failure> {
+    let found = Devices::named(&request.named_devices, &request.spec_dirs).map_err(|refused| {
+        let failure = Failure::from_error(Kind::Host, &refused);
+        match refused {
+            Refusal::Missing { unread, .. } => {
+                unread.iter().fold(failure, |failure, file| failure.note(format!("not read: {file}")))
+            }
+            _ => failure,
+        }
+    })?;
+    let asked: Vec<Device> =
+        request.named_devices.iter().map(|name| Device { name: name.clone(), required: true }).collect();
+    Ok(found.add(&asked, spec))
 }
 
 fn never_ran(error: Error) -> Failure {

@@ -98,8 +98,13 @@ fn become_user(identity: &Identity, extra_groups: &[u32]) -> Step<()> {
     match rustix::thread::set_thread_groups(&groups) {
         Ok(()) => {}
         // With a single mapped id the call is denied whatever it says; for root the groups are what they are.
-        Err(Errno::PERM) if identity.uid == 0 && identity.gid == 0 => {}
-        Err(e) => return Err(unmapped(Problem::host(format!("set groups {:?}", identity.groups), &e.into()))),
+        Err(Errno::PERM) if identity.uid == 0 && identity.gid == 0 && extra_groups.is_empty() => {}
+        Err(e) => {
+            return Err(unmapped(Problem::host(
+                format!("set groups {:?}", [&identity.groups, extra_groups].concat()),
+                &e.into(),
+            )));
+        }
     }
     let gid = Gid::from_raw(identity.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)

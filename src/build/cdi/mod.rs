@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::base::fs;
 use crate::plan::device::Pick;
-use crate::plan::{Device, DeviceName, Plan, Run, StepId, StepKind};
+use crate::plan::{Device, DeviceName, Plan, StepId, StepKind};
 use crate::sandbox::Spec;
 
 use spec::{Edits, SpecError};
@@ -151,22 +151,37 @@ impl Devices {
         }
     }
 
-    /// The names of the devices that `run` gets, in order, each once.
-    pub(super) fn names<'d>(&'d self, run: &Run) -> Vec<&'d str> {
-        self.of(run).map(|device| device.name.as_str()).collect()
+    /// Looks for the devices `names`, asked for by whoever may have them. Ok: all are there.
+    pub fn named(names: &[DeviceName], dirs: &[PathBuf]) -> Result<Self, Refusal> {
+        if names.is_empty() {
+            return Ok(Self::default());
+        }
+        let host = Host::read(dirs);
+        let mut found = BTreeMap::new();
+        for name in names {
+            let devices = host.find(name);
+            host.judge(name, &devices, true, |_| true)?;
+            found.insert(name.clone(), devices.into_iter().cloned().collect());
+        }
+        Ok(Self { found, without: host.nothing() })
     }
 
-    /// Gives `spec` the devices of `run`. The result is what it does not get as asked for: what, and why.
-    pub(super) fn add(&self, run: &Run, spec: &mut Spec) -> Vec<(String, String)> {
+    /// The names of the devices that `asked` stands for, in order, each once.
+    pub(super) fn names<'d>(&'d self, asked: &[Device]) -> Vec<&'d str> {
+        self.of(asked).map(|device| device.name.as_str()).collect()
+    }
+
+    /// Gives `spec` the devices `asked`. The result is what it does not get as asked for: what, and why.
+    pub fn add(&self, asked: &[Device], spec: &mut Spec) -> Vec<(String, String)> {
         let mut notes = Vec::new();
-        for device in &run.devices {
+        for device in asked {
             if self.found.get(&device.name).is_none_or(Vec::is_empty) {
                 notes.push((format!("without device {}", device.name), self.without.clone()));
             }
         }
         // What a file says of all its devices holds once, however many of them a command gets.
         let mut applied: Vec<&Arc<Edits>> = Vec::new();
-        for device in self.of(run) {
+        for device in self.of(asked) {
             for edits in device.edits.iter().flatten() {
                 if !applied.iter().any(|before| Arc::ptr_eq(before, edits)) {
                     applied.push(edits);
@@ -178,11 +193,21 @@ impl Devices {
         notes
     }
 
-    fn of(&self, run: &Run) -> impl Iterator<Item = &Arc<Found>> {
+    fn of(&self, asked: &[Device]) -> impl Iterator<Item = &Arc<Found>> {
         let mut seen = BTreeSet::new();
-        let all = run.devices.iter().filter_map(|device| self.found.get(&device.name)).flatten();
+        let all = asked.iter().filter_map(|device| self.found.get(&device.name)).flatten();
         all.filter(move |device| seen.insert(device.name.as_str()))
     }
+}
+
+/// What the files of `dirs` describe: the name of each device, or why it cannot be had; and files that cannot be read.
+pub fn described(dirs: &[PathBuf]) -> (Vec<Result<String, String>>, Vec<String>) {
+    let host = Host::read(dirs);
+    let of = |device: &Arc<Found>| {
+        let name = DeviceName::parse(&device.name)?;
+        host.judge(&name, &[device], true, |_| true).map(|()| device.name.clone()).map_err(|why| why.to_string())
+    };
+    (host.devices.values().map(of).collect(), host.unread.iter().map(ToString::to_string).collect())
 }
 
 /// What all files say.

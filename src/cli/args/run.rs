@@ -80,9 +80,13 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, short = 'p', value_name = "[IP:]HOST:INSIDE", help_heading = AROUND)]
     pub(in crate::cli) publish: Vec<String>,
 
-    /// Show a device of the host inside
-    #[arg(long, value_name = "HOST[:INSIDE]", help_heading = AROUND)]
+    /// Show a device of the host inside: by its path, or as VENDOR/CLASS=NAME with what its description (CDI) adds
+    #[arg(long, value_name = "HOST[:INSIDE]|NAME", help_heading = AROUND)]
     pub(in crate::cli) device: Vec<String>,
+
+    /// Look in this directory for the descriptions of devices [default: /etc/cdi and /var/run/cdi]
+    #[arg(long, value_name = "DIR", help_heading = AROUND)]
+    pub(in crate::cli) cdi_spec_dir: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(in crate::cli) around: AroundArgs,

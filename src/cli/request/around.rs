@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::cli::args::AroundArgs;
 use crate::cli::failure::Failure;
-use crate::sandbox::{Device, Publish, Resources, Rlimit};
+use crate::sandbox::{Publish, Resources, Rlimit};
 
 use super::{Environment, value};
 
@@ -160,26 +160,6 @@ pub(super) fn publish(text: &str) -> Result<Publish, Failure> {
     Ok(Publish { host: SocketAddr::new(address, outside), port: inside })
 }
 
-/// `HOST[:INSIDE[:rwm]]`, both below `/dev`.
-pub(super) fn device(text: &str) -> Result<Device, Failure> {
-    let wrong = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
-    let mut fields = text.split(':');
-    let host = fields.next().unwrap_or_default();
-    let inside = fields.next().unwrap_or(host);
-    if !matches!(fields.next(), None | Some("rwm")) || fields.next().is_some() {
-        return Err(wrong("want HOST[:INSIDE]; what may be done with it is what its mode says"));
-    }
-    if !host.starts_with('/') {
-        return Err(wrong("want a path that begins with /"));
-    }
-    match inside.strip_prefix("/dev/") {
-        Some(name) if !name.is_empty() && !name.split('/').any(|part| matches!(part, "" | "." | "..")) => {
-            Ok(Device { host: host.into(), name: name.into(), required: true })
-        }
-        _ => Err(wrong("inside it must lie below /dev")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,16 +176,6 @@ mod tests {
             assert!(read(wrong).unwrap_err().starts_with("--publish"), "{wrong}");
         }
         assert!(read("8000-8010:80").unwrap_err().contains("ranges"));
-    }
-
-    #[test]
-    fn devices_stay_below_dev() {
-        let read = |text: &str| device(text).map(|d| (d.host.display().to_string(), d.name.display().to_string()));
-        assert_eq!(read("/dev/fuse").unwrap(), ("/dev/fuse".to_owned(), "fuse".to_owned()));
-        assert_eq!(read("/dev/a/b:/dev/c:rwm").unwrap(), ("/dev/a/b".to_owned(), "c".to_owned()));
-        for wrong in ["fuse", "/dev/x:/etc/x", "/dev/x:/dev/../etc/x", "/dev/x:/dev/", "/dev/x:/dev/y:r", ""] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::base::fs::FsError;
 use crate::build;
-use crate::build::cdi::{Grants, SPEC_DIRS};
+use crate::build::cdi::Grants;
 use crate::build::copy::SCHEMES;
 use crate::build::source::Origin;
 use crate::cli::args::{
@@ -22,11 +22,12 @@ use crate::cli::failure::{Failure, Kind};
 use crate::layer::Compression;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
-use crate::plan::{DeviceName, NamedContext, Network, Options};
+use crate::plan::{NamedContext, Network, Options};
 use crate::sandbox;
 
 use super::Environment;
 use super::around::{self, Around};
+use super::devices;
 use super::docker;
 use super::output::{self, Output};
 use super::value;
@@ -172,9 +173,8 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         match what.as_str() {
             "network.host" => options.allow_host_network = true,
             "security.insecure" => options.allow_insecure = true,
-            "device" => grants.all = true,
-            other => match other.strip_prefix("device=") {
-                Some(name) => grants.names.push(DeviceName::parse(name).map_err(|why| wrong(&why))?),
+            other => match devices::grant(other, &mut grants) {
+                Some(read) => read.map_err(|why| wrong(&why))?,
                 None => return Err(wrong("want network.host, security.insecure, device or device=NAME")),
             },
         }
@@ -218,7 +218,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
             _ => sandbox::Network::Host,
         },
         around: around::around(&args.around, environment)?,
-        spec_dirs: spec_dirs(&args.cdi_spec_dir)?,
+        spec_dirs: devices::spec_dirs(&args.cdi_spec_dir)?,
         grants,
         secrets: secrets(&args.secret, environment)?,
         ssh: ssh(&args.ssh, environment)?,
@@ -226,18 +226,6 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
     })
-}
-
-/// `--cdi-spec-dir`; one that was named has to be there.
-fn spec_dirs(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    if given.is_empty() {
-        return Ok(SPEC_DIRS.iter().map(PathBuf::from).collect());
-    }
-    let not_there = |dir: &&PathBuf| !dir.is_dir();
-    match given.iter().find(not_there) {
-        Some(dir) => Err(Failure::usage(format!("--cdi-spec-dir {}: there is no such directory", dir.display()))),
-        None => Ok(given.to_vec()),
-    }
 }
 
 /// `--on-failure=shell`.

@@ -18,6 +18,7 @@ pub(super) const BEGAN: &str = "KILN_BEGAN";
 
 mod around;
 mod build;
+mod devices;
 mod docker;
 mod output;
 mod registry;

@@ -7,9 +7,11 @@ use crate::base::fs;
 use crate::cli::args::{NetworkArg, RunArgs};
 use crate::cli::failure::Failure;
 use crate::oci::config::RuntimeConfig;
+use crate::plan::DeviceName;
 use crate::sandbox::{Device, Mount, Network, Publish, Source, private_network};
 
 use super::around::{self, Around};
+use super::devices::{self, Asked};
 use super::{Environment, value};
 
 /// Where programs are looked for if neither the image nor the command line says.
@@ -28,8 +30,12 @@ pub(in crate::cli) struct RunRequest {
     pub(in crate::cli) no_network: Option<String>,
     /// Ports of the host that lead inside.
     pub(in crate::cli) publish: Vec<Publish>,
-    /// Devices of the host.
+    /// Nodes of the host.
     pub(in crate::cli) devices: Vec<Device>,
+    /// Devices that files of `spec_dirs` describe.
+    pub(in crate::cli) named_devices: Vec<DeviceName>,
+    /// Where devices are described.
+    pub(in crate::cli) spec_dirs: Vec<PathBuf>,
     /// Hosts, resolver, limits.
     pub(in crate::cli) around: Around,
 }
@@ -63,6 +69,13 @@ pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<R
         return Err(Failure::usage(format!("--workdir {dir:?}: want a path that begins with /")));
     }
     let publish = args.publish.iter().map(|p| around::publish(p)).collect::<Result<Vec<_>, _>>()?;
+    let (mut devices, mut named_devices) = (Vec::new(), Vec::new());
+    for text in &args.device {
+        match devices::device(text)? {
+            Asked::Node(node) => devices.push(node),
+            Asked::Named(name) => named_devices.push(name),
+        }
+    }
     let (network, no_network) = network(args.network, !publish.is_empty())?;
     Ok(RunRequest {
         env,
@@ -70,7 +83,9 @@ pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<R
         network,
         no_network,
         publish,
-        devices: args.device.iter().map(|d| around::device(d)).collect::<Result<_, _>>()?,
+        devices,
+        named_devices,
+        spec_dirs: devices::spec_dirs(&args.cdi_spec_dir)?,
         around: around::around(&args.around, environment)?,
     })
 }

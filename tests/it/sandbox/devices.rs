@@ -69,6 +69,26 @@ fn a_command_gets_the_device_and_what_belongs_to_it_and_no_other_does_r_10() {
 }
 
 #[test]
+fn a_run_takes_a_device_by_its_name_too() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let dir = specs(&env).display().to_string();
+        env.add(Path::new(&dir), "-- broken.json --\n{\n");
+        let run = |device: &str, look: &str| {
+            env.kiln(&["run", "--cdi-spec-dir", &dir, "--device", device, "busybox", "sh", "-c", look])
+        };
+        let look = "echo $KILN_DEVICE $OF_ALL; head -c 3 /dev/kilntest | wc -c; cat /acme/driver/lib.so";
+        assert_eq!(run("test.example/dev=zero", look).ok().stdout, "zero yes\n3\nlibrary\n");
+        run("test.example/dev=none", "true")
+            .fails(125)
+            .says("this host has no device")
+            .says("not read: ")
+            .says("broken.json");
+        run("zero", "true").fails(125).says("--device \"zero\": want a path that begins with /, or a name");
+    }
+}
+
+#[test]
 fn an_onbuild_trigger_gets_its_device_too_and_is_named_where_it_may_not() {
     requires!(userns, overlay);
     for env in everybody() {

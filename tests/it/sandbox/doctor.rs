@@ -18,3 +18,26 @@ fn the_doctor_says_that_commands_work_where_they_do() {
         assert!(finding["state"] != "missing" || finding["why"].as_str().is_some_and(|why| why.len() > 5), "{finding}");
     }
 }
+
+#[test]
+fn the_doctor_lists_the_devices_that_the_host_describes_r_10() {
+    requires!(root, userns);
+    let env = TestEnv::new();
+    let script = r#"mount -t tmpfs none /var/run && mkdir /var/run/cdi && cd /var/run/cdi && exec > test.json && echo '
+        {"cdiVersion": "0.6.0", "kind": "test.example/dev", "devices": [{"name": "one", "containerEdits": {}},
+        {"name": "two", "containerEdits": {"netDevices": [{}]}}]}' && exec > broken.json && echo [ && exec >&2 && exec "$@""#;
+    let out = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(crate::support::env::binary())
+        .arg("doctor")
+        .env("KILN_ROOT", env.store())
+        .output()
+        .expect("run unshare");
+    let said = String::from_utf8_lossy(&out.stderr);
+    let line = said.lines().skip_while(|line| !line.contains("RUN --device")).nth(1).unwrap_or_default();
+    for part in
+        ["test.example/dev=one; ", "test.example/dev=two, described by /var/run/cdi/test.json: ", "broken.json: EOF"]
+    {
+        assert!(line.contains(part), "no {part:?} in {said}");
+    }
+}

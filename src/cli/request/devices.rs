@@ -1,0 +1,94 @@
+//! Devices of the host: which are asked for, which are allowed, and where they are described.
+
+use std::path::PathBuf;
+
+use crate::build::cdi::{Grants, SPEC_DIRS};
+use crate::cli::failure::Failure;
+use crate::plan::DeviceName;
+use crate::sandbox::Device;
+
+/// `--device` of a run: a node of the host, or what a description names.
+pub(super) enum Asked {
+    Node(Device),
+    Named(DeviceName),
+}
+
+/// `HOST[:INSIDE[:rwm]]`, both below `/dev`, or `VENDOR/CLASS=NAME`.
+pub(super) fn device(text: &str) -> Result<Asked, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
+    if !text.starts_with('/') {
+        let named = DeviceName::parse(text).map(Asked::Named);
+        return named
+            .map_err(|why| wrong(&format!("want a path that begins with /, or a name that files describe: {why}")));
+    }
+    let mut fields = text.split(':');
+    let host = fields.next().unwrap_or_default();
+    let inside = fields.next().unwrap_or(host);
+    if !matches!(fields.next(), None | Some("rwm")) || fields.next().is_some() {
+        return Err(wrong("want HOST[:INSIDE]; what may be done with it is what its mode says"));
+    }
+    match inside.strip_prefix("/dev/") {
+        Some(name) if !name.is_empty() && !name.split('/').any(|part| matches!(part, "" | "." | "..")) => {
+            Ok(Asked::Node(Device { host: host.into(), name: name.into(), required: true }))
+        }
+        _ => Err(wrong("inside it must lie below /dev")),
+    }
+}
+
+/// `--allow` as far as it is about devices: `device`, `device=NAME` (O-22). None: it is not.
+pub(super) fn grant(what: &str, grants: &mut Grants) -> Option<Result<(), String>> {
+    match what.strip_prefix("device")? {
+        "" => grants.all = true,
+        rest => match DeviceName::parse(rest.strip_prefix('=')?) {
+            Ok(name) => grants.names.push(name),
+            Err(why) => return Some(Err(why)),
+        },
+    }
+    Some(Ok(()))
+}
+
+/// `--cdi-spec-dir`; one that was named has to be there.
+pub(super) fn spec_dirs(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    if given.is_empty() {
+        return Ok(SPEC_DIRS.iter().map(PathBuf::from).collect());
+    }
+    match given.iter().find(|dir| !dir.is_dir()) {
+        Some(dir) => Err(Failure::usage(format!("--cdi-spec-dir {}: there is no such directory", dir.display()))),
+        None => Ok(given.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_stay_below_dev() {
+        let read = |text: &str| match device(text) {
+            Ok(Asked::Node(d)) => Some((d.host.display().to_string(), d.name.display().to_string())),
+            _ => None,
+        };
+        assert_eq!(read("/dev/fuse").unwrap(), ("/dev/fuse".to_owned(), "fuse".to_owned()));
+        assert_eq!(read("/dev/a/b:/dev/c:rwm").unwrap(), ("/dev/a/b".to_owned(), "c".to_owned()));
+        for wrong in ["fuse", "/dev/x:/etc/x", "/dev/x:/dev/../etc/x", "/dev/x:/dev/", "/dev/x:/dev/y:r", ""] {
+            assert!(device(wrong).is_err(), "{wrong}");
+        }
+        assert!(matches!(device("vendor.com/gpu=0"), Ok(Asked::Named(_))));
+    }
+
+    #[test]
+    fn permissions_of_devices_are_told_from_others_o_22() {
+        let mut grants = Grants::default();
+        for (what, want) in [
+            ("device", Some(true)),
+            ("device=a/b=c", Some(true)),
+            ("device=c", Some(false)),
+            ("device=", Some(false)),
+            ("devices", None),
+            ("network.host", None),
+        ] {
+            assert_eq!(grant(what, &mut grants).map(|read| read.is_ok()), want, "{what}");
+        }
+        assert!(grants.all && grants.names.len() == 1);
+    }
+}
