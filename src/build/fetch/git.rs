@@ -7,6 +7,8 @@
 //! **Order.** [`Remote::commit`] says which commit is meant and asks for no more than that; [`Remote::checkout`]
 //! fetches it. What is made of a commit can be found again by its id, without fetching it.
 //! **On disk.** `<hex of URL and ref>` in the cache: which commit the ref was, and when that was asked.
+//! `git-<hex of URL and commit>` there: the `.git` of a repository with that commit, its submodules' commits and little
+//! else; the next checkout begins with that instead of a transfer.
 
 use std::ffi::OsStr;
 use std::io;
@@ -120,25 +122,20 @@ impl Remote<'_> {
         Ok(dir)
     }
 
-    /// Checks `commit` of `url` out below scratch; gives the directory. Modes are 0644 and 0755, times those of the
-    /// commit.
+    /// Checks `commit` of `url` out below scratch; gives the directory. Modes are 0644 and 0755, the time is that
+    /// of the commit, or now.
     ///
     /// Ok: the directory holds exactly the files of the commit that are meant.
     pub fn checkout(&self, url: &GitUrl, commit: &Commit, keep: bool, local: bool) -> Result<PathBuf, FetchError> {
-        let dir = match &commit.fetched {
-            Some(dir) => dir.clone(),
-            None => self.new_repository()?,
-        };
+        let dir = self.working_tree(url, commit, local)?;
         let git = Git::new(self, url, &dir, local)?;
-        if commit.fetched.is_none() {
-            git.init()?;
-            git.fetch(commit)?;
-        }
-        git.run("checkout", &["checkout", "--quiet", "--force", "--detach", &commit.id])?;
-        if url.submodules && dir.join(".gitmodules").symlink_metadata().is_ok_and(|m| m.is_file()) {
-            git.submodules()?;
-        }
-        let time = git.run("show", &["show", "--no-patch", "--format=%ct", "HEAD"])?;
+        let time = match url.new_files {
+            true => Timestamp::from_secs(Timestamp::now().secs),
+            false => {
+                let time = git.run("show", &["show", "--no-patch", "--format=%ct", "HEAD"])?;
+                Timestamp::from_secs(time.parse().unwrap_or_default())
+            }
+        };
         if url.keep_git_dir.unwrap_or(keep) {
             git.run("config", &["config", "remote.origin.url", &git.plain])?;
             fs::remove_file(&dir.join(".git/FETCH_HEAD"))?;
@@ -148,9 +145,68 @@ impl Remote<'_> {
         }
         let top = subdir(&dir, &url.subdir)
             .map_err(|why| FetchError::Url { url: shown(&url.remote), why: format!("{}: {why}", url.subdir) })?;
-        normalise(&top, Timestamp::from_secs(time.parse().unwrap_or_default()), url.keep_git_dir.unwrap_or(keep))?;
+        normalise(&top, time, url.keep_git_dir.unwrap_or(keep))?;
         Ok(top)
     }
+}
+
+impl Remote<'_> {
+    /// A repository in scratch with the files of `commit` and of its submodules, from the cache if that has them.
+    fn working_tree(&self, url: &GitUrl, commit: &Commit, local: bool) -> Result<PathBuf, FetchError> {
+        let name = format!(
+            "git\0{}\0{}\0{}",
+            Address::parse(&url.remote).map_or_else(|| url.remote.clone(), |a| a.plain()),
+            commit.id,
+            url.submodules
+        );
+        let kept = self.cache.join(format!("git-{}", Sha256::of(name.as_bytes()).hex()));
+        if kept.is_dir() {
+            let dir = self.new_repository()?;
+            fs::touch(&kept);
+            let again = copy_repository(&kept, &dir.join(".git"))
+                .map_err(FetchError::from)
+                .and_then(|()| Git::new(self, url, &dir, local)?.files(commit));
+            match again {
+                Ok(()) => return Ok(dir),
+                Err(e) if self.stop.is_some_and(Cancel::is_cancelled) => return Err(e),
+                // It is damaged, or somebody just removed it.
+                Err(_) => fs::remove_tree(&kept)?,
+            }
+        }
+        let dir = match &commit.fetched {
+            Some(dir) => dir.clone(),
+            None => self.new_repository()?,
+        };
+        let git = Git::new(self, url, &dir, local)?;
+        if commit.fetched.is_none() {
+            git.init()?;
+            git.fetch(commit)?;
+        }
+        git.files(commit)?;
+        let draft = self.new_repository()?;
+        copy_repository(&dir.join(".git"), &draft)?;
+        fs::ensure_dir(self.cache)?;
+        if !fs::rename_new(&draft, &kept)? {
+            fs::remove_tree(&draft)?;
+        }
+        Ok(dir)
+    }
+}
+
+/// Copies a repository's own files to `to`. What belongs to one working tree is left out.
+fn copy_repository(from: &Path, to: &Path) -> Result<(), FsError> {
+    let own = |entry: &walkdir::DirEntry| !matches!(entry.file_name().as_encoded_bytes(), b"index" | b"logs");
+    for entry in walkdir::WalkDir::new(from).follow_links(false).into_iter().filter_entry(own) {
+        let entry = entry.map_err(|e| FsError::new("list", from, e))?;
+        let Ok(inside) = entry.path().strip_prefix(from) else { continue };
+        let to = to.join(inside);
+        if entry.file_type().is_dir() {
+            fs::ensure_dir(&to)?;
+        } else if entry.file_type().is_file() {
+            std::fs::copy(entry.path(), &to).map_err(|e| FsError::new("copy", entry.path(), e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Which of the lines of `ls-remote` is `reference`: the ref itself, else the branch, else the tag of that name. An
@@ -225,6 +281,15 @@ impl<'a> Git<'a> {
             true => Ok(()),
             false => Err(self.fail("fetch", format!("the repository has no commit {}", commit.id))),
         }
+    }
+
+    /// Puts the files of `commit`, which the repository has, and of its submodules into the working tree.
+    fn files(&self, commit: &Commit) -> Result<(), FetchError> {
+        self.run("checkout", &["checkout", "--quiet", "--force", "--detach", &commit.id])?;
+        if self.url.submodules && self.dir.join(".gitmodules").symlink_metadata().is_ok_and(|m| m.is_file()) {
+            self.submodules()?;
+        }
+        Ok(())
     }
 
     fn fetch_ref(&self, name: &str) -> Result<(), FetchError> {

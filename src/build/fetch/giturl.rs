@@ -19,6 +19,8 @@ pub struct GitUrl {
     pub submodules: bool,
     /// Ask the remote for the commit that `checksum` names, wherever the ref points.
     pub fetch_by_commit: bool,
+    /// Files are as old as their checkout, not as their commit.
+    pub new_files: bool,
 }
 
 impl GitUrl {
@@ -65,9 +67,8 @@ impl GitUrl {
                 "keep-git-dir" => url.keep_git_dir = Some(flag()?),
                 "submodules" => url.submodules = flag()?,
                 "fetch-by-commit" => url.fetch_by_commit = flag()?,
-                // Files are as old as their commit: that of the checkout would make every build another.
-                "mtime" if value == "commit" => {}
-                "mtime" => return Err(bad("mtime can only be commit: files are as old as their commit")),
+                "mtime" if matches!(value, "commit" | "checkout") => url.new_files = value == "checkout",
+                "mtime" => return Err(bad("mtime is commit or checkout")),
                 _ => return Err(bad("unknown key in the query")),
             }
         }

@@ -112,6 +112,64 @@ fn repositories_are_contexts() {
 }
 
 #[test]
+fn a_repository_that_has_not_changed_is_not_fetched_again() {
+    // O-1, O-5, C-25
+    requires!(git);
+    let env = TestEnv::new();
+    let web = Web::serve_dir(&env.context("-- keep --\n"));
+    let git = "git -c user.name=n -c user.email=e";
+    let dir = web.dir().display().to_string();
+    let part = env.context("-- p --\npart\n");
+    sh(&part, &format!("git init -q -b main; git add -A; {git} commit -qm part"));
+    sh(&part, &format!("git clone -q --bare . {dir}/part.git; git -C {dir}/part.git update-server-info"));
+    let whole = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n-- f --\none\n");
+    sh(
+        &whole,
+        &format!(
+            "git init -q -b main; git -c protocol.file.allow=always submodule --quiet add {dir}/part.git part; git config -f .gitmodules submodule.part.url ../part.git; git add -A; {git} commit -qm one; git clone -q --bare . {dir}/whole.git; git -C {dir}/whole.git update-server-info"
+        ),
+    );
+    let (url, local) =
+        (format!("{}/whole.git", web.url), env.context("-- Dockerfile --\nFROM scratch\nCOPY --from=r . /\n"));
+    let build = |args: &[&str]| {
+        let from = web.asked().len();
+        env.kiln(&[&["build", "-t", "x"], args].concat()).ok();
+        let asked = web.asked();
+        let fetched = asked[from..].iter().filter(|line| line.contains("/objects/")).count();
+        (fetched, env.image("x").tree().0.into_keys().collect::<Vec<_>>().join(" "))
+    };
+    let all = ".gitmodules Dockerfile f part part/p";
+    let (fetched, files) = build(&[&url]);
+    assert!(fetched > 0);
+    assert_eq!(files, all);
+    assert_eq!(build(&[&url]), (0, all.to_owned()));
+    // By every way to it, in every part.
+    let named = format!("r={url}#main:part");
+    assert_eq!(build(&["--build-context", &named, local.to_str().expect("UTF-8")]), (0, "p".to_owned()));
+    let add = env.context(&format!("-- Dockerfile --\nFROM scratch\nADD {url} /\n"));
+    assert_eq!(build(&[add.to_str().expect("UTF-8")]), (0, all.to_owned()));
+    // What is damaged is fetched again.
+    let kept = fs::read_dir(env.store().join("fetched")).expect("list").flatten();
+    let kept = kept.map(|e| e.path()).find(|path| path.is_dir()).expect("it is kept");
+    sh(&kept, "find . -path '*/objects/*' -type f -exec sh -c 'chmod 600 {}; echo damaged > {}' ';'");
+    let (fetched, files) = build(&[&url]);
+    assert!(fetched > 0);
+    assert_eq!(files, all);
+    assert_eq!(build(&[&url]).0, 0);
+    // The branch moves.
+    sh(
+        &whole,
+        &format!(
+            "echo >g; git add -A; {git} commit -qm two; git push -q {dir}/whole.git main; git -C {dir}/whole.git update-server-info"
+        ),
+    );
+    let (fetched, files) = build(&[&url]);
+    assert!(fetched > 0);
+    assert_eq!(files, ".gitmodules Dockerfile f g part part/p");
+    env.assert_swept();
+}
+
+#[test]
 fn named_contexts_have_every_form_too() {
     // O-5, F-11
     requires!(git);
