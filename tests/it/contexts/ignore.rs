@@ -24,6 +24,7 @@ COPY . /
 -- docs/other/q --
 -- node_modules/m/index.js --
 -- [odd] --
+-- #indented --
 ";
 
 /// Files of the image, sorted, directories only where they are empty.
@@ -43,6 +44,7 @@ fn kept(env: &TestEnv, context: &Path, args: &[&str]) -> Vec<String> {
 fn rules_hide_what_they_hide_elsewhere() {
     // Each row: ids, the ignore file, what of TREE is left besides the Dockerfile and the ignore file themselves.
     let all = [
+        "#indented",
         "[odd]",
         "a",
         "a.md",
@@ -73,6 +75,7 @@ fn rules_hide_what_they_hide_elsewhere() {
         ("G-3: none", "", without(&[])),
         ("G-3: comments, blanks, white space, BOM", "\u{feff}# foo\n\n  a  \n#a.md\n\t\n", without(&["a"])),
         ("G-3: a # that is not first is a name", " #\nfoo#\n", without(&[])),
+        ("G-3: an indented one too", "  #indented\n", without(&["#indented"])),
         ("G-3: one and the same", "/foo\n", without(&["foo"])),
         ("G-3", "foo/\n", without(&["foo"])),
         ("G-3", "./foo\n", without(&["foo"])),

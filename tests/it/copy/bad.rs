@@ -74,6 +74,17 @@ fn bad_patterns_are_named_with_their_line() {
         assert_eq!(done.code, 1, "{text:?}\n{done}");
         done.says(says);
     }
+    // G-3: a line has less than 64 KiB.
+    let env = TestEnv::new();
+    let context = env.context("-- a --\n");
+    for (length, code) in [((64 << 10) - 1, 0), (64 << 10, 1)] {
+        fs::write(context.join(".dockerignore"), format!("x\n{}\n", "l".repeat(length))).expect("write");
+        let (done, _) = super::build(&env, &context, "COPY . /", &[]);
+        assert_eq!(done.code, code, "{done}");
+        if code == 1 {
+            done.says(".dockerignore:2").says("longer than 64 KiB");
+        }
+    }
 }
 
 #[test]

@@ -89,3 +89,27 @@ fn what_did_not_change_is_copied_and_not_compressed_again() {
     let copied = after.iter().filter(|member| member.windows(6).take(40).any(|w| w == b"marked")).count();
     assert!(copied + 3 >= after.len() && copied < after.len(), "{copied} of {} members were copied", after.len());
 }
+
+/// What lies in a store may have been damaged since, and a member is only what it is at one level.
+#[test]
+fn what_is_damaged_or_was_compressed_otherwise_is_compressed_again() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
+    fill(&context);
+    let (before, _) = build(&env, &context);
+    let blob = env.image("app").layers[0].clone();
+    let mut damaged = before.clone();
+    let first = members(&before)[0].len();
+    damaged[first / 2] ^= 1;
+    fs::remove_file(&blob).expect("remove");
+    fs::write(&blob, &damaged).expect("write");
+    fs::write(context.join("src/d49/f999"), "edited").expect("write");
+    let (after, _) = build(&env, &context);
+    assert_eq!(members(&after)[0], members(&before)[0], "the damage was copied");
+    let with_level = |env: &TestEnv, level: &str| {
+        env.build(&["-t", "app", "--no-cache", "--compression-level", level], &context).ok();
+        fs::read(&env.image("app").layers[0]).expect("read the blob")
+    };
+    let fresh = with_level(&TestEnv::new(), "9");
+    assert!(with_level(&env, "9") == fresh, "members of another level were copied");
+}
