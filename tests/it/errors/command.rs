@@ -91,6 +91,51 @@ fn what_a_command_prints_cannot_reach_the_terminal_as_control_characters() {
 }
 
 #[test]
+fn what_files_images_and_instructions_say_is_spelled_out_and_does_not_reach_the_terminal_s_99() {
+    let env = TestEnv::new();
+    let evil = "\u{1b}]0;owned\u{7}\u{1b}c\u{202e}";
+    let context = env.context("-- f --\n");
+    let write = |text: &str| std::fs::write(context.join("Dockerfile"), text).expect("write");
+    let clean = |text: &str| assert!(!text.contains(['\x1b', '\x07', '\u{202e}']), "{text:?}");
+    // In JSON a letter that turns the text around is one like any other: whoever shows it has to know.
+    let data = |text: &str| clean(&text.replace('\u{202e}', ""));
+    for (dockerfile, code) in [
+        (format!("FROM scratch\nCOPY \"gone{evil}\" /\n"), 1),
+        (format!("FROM scratch AS x{evil}\n"), 1),
+        (format!("FROM scratch\nNONSENSE{evil} x\n"), 1),
+        (format!("FROM scratch\nCOPY f \"/{evil}\"\n"), 0),
+        (format!("FROM scratch\nCOPY f /\nLABEL a=\"{evil}\"\nCMD [\"{}\"]\n", "\\u001b[2J"), 0),
+    ] {
+        write(&dockerfile);
+        for progress in ["plain", "json"] {
+            let done = env.build(&["--progress", progress, "-t", "named", "--no-cache"], &context).output();
+            assert_eq!(done.code, code, "{done}");
+            match progress {
+                "json" => data(&done.stderr),
+                _ => clean(&done.stderr),
+            }
+        }
+    }
+    for line in [
+        &["history", "named"][..],
+        &["history", "--no-trunc", "named"],
+        &["inspect", "named"],
+        &["images"],
+        &["diff", "named", "named"],
+    ] {
+        let done = env.kiln(line).output();
+        match line[0] {
+            "inspect" => data(&done.stdout),
+            _ => clean(&done.stdout),
+        }
+        clean(&done.stderr);
+    }
+    let done = env.kiln(&["inspect", &format!("gone{evil}")]).output();
+    assert_ne!(done.code, 0, "{done}");
+    clean(&done.stderr);
+}
+
+#[test]
 fn a_flood_of_output_is_cut_and_does_not_fill_memory() {
     //
     requires!(userns, overlay);

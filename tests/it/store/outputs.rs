@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::image::sha256;
 use crate::support::{Image, TestEnv, Tree};
 
 /// Two layers of which the second removes, replaces and links what the first made.
@@ -200,4 +201,55 @@ fn files_about_a_build_replace_links_and_are_never_half_written_s98() {
     env.add(&context, "-- Dockerfile --\nFROM scratch\nCOPY gone /\n");
     env.build(&args, &context).fails(1);
     assert!(!context.join("id").exists() && !context.join("metadata").exists());
+}
+
+#[test]
+fn a_link_planted_while_the_build_runs_is_replaced_too_s_98() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let run = "RUN --mount=type=cache,target=/c,id=wait touch /c/mark && while [ -e /c/mark ]; do sleep 0.05; done";
+    let context = env.context(&format!("-- Dockerfile --\nFROM busybox\n{run}\n-- bait --\nkeep\n"));
+    let path = |name: &str| context.join(name).display().to_string();
+    let args = ["--iidfile", &path("id"), "--metadata-file", &path("metadata")];
+    let child = env.build(&args, &context).spawn();
+    let mark = env.store().join("mounts").join(&sha256(b"wait")[..32]).join("0/data/mark");
+    let began = std::time::Instant::now();
+    while !mark.exists() {
+        assert!(began.elapsed().as_secs() < 300, "the command does not start");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    for name in ["id", "metadata"] {
+        symlink("bait", context.join(name)).expect("symlink");
+    }
+    fs::remove_file(mark).expect("remove");
+    let done = child.wait_with_output().expect("wait");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(fs::read_to_string(context.join("bait")).expect("read"), "keep\n", "A LINK WAS FOLLOWED");
+    assert!(fs::read_to_string(context.join("id")).expect("read").starts_with("sha256:"));
+}
+
+#[test]
+fn devices_are_left_out_and_named_s_96() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nADD a.tar /\n");
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, kind) in
+        [("dev/null", tar::EntryType::Char), ("dev/disk", tar::EntryType::Block), ("file", tar::EntryType::Regular)]
+    {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o6755);
+        header.set_size(0);
+        header.set_device_major(1).expect("major");
+        header.set_device_minor(3).expect("minor");
+        archive.append_data(&mut header, name, std::io::empty()).expect("append");
+    }
+    fs::write(context.join("a.tar"), archive.into_inner().expect("archive")).expect("write");
+    env.build(&["-o", "out"], &context).ok().says("2 devices were left out of out");
+    let names = |dir: &str| {
+        fs::read_dir(env.dir().join(dir)).expect("list").map(|e| e.expect("entry").file_name()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("out/dev"), Vec::<std::ffi::OsString>::new());
+    let mode = fs::metadata(env.dir().join("out/file")).expect("file").mode();
+    assert_eq!(mode & 0o7777, 0o755, "no set-uid bit leaves an image");
 }
