@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
@@ -19,7 +19,9 @@ use crate::base::publish;
 use crate::plan::{CopyFrom, Mount, Run, Sharing, Step};
 use crate::sandbox::{self, AgentProxy, Source, Spec};
 
+use super::builder::Message;
 use super::chain::State;
+use super::event::Event;
 use super::worker::Worker;
 use super::{Error, StepError, copy};
 
@@ -29,6 +31,8 @@ const SCRIPT_MODE: u32 = 0o755;
 const TMPFS_MODE: u32 = 0o1777;
 /// How often somebody who waits for a cache looks whether the build was cancelled.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Who waits longer for a cache is told what for.
+const NOTICEABLE: Duration = Duration::from_secs(1);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -46,8 +50,9 @@ impl Worker<'_> {
         run: &Run,
         inputs: &[Arc<State>],
         spec: &mut Spec,
+        tell: &dyn Fn(Message),
     ) -> Result<Held, StepError> {
-        let caches = self.lock_caches(step, run, inputs)?;
+        let caches = self.lock_caches(step, run, inputs, tell)?;
         let mut proxies = Vec::new();
         for (number, mount) in run.mounts.iter().enumerate() {
             let (source, readonly) = match mount {
@@ -161,7 +166,13 @@ impl Worker<'_> {
     }
 
     /// Locks the caches that `run` mounts.
-    fn lock_caches(&self, step: &Step, run: &Run, inputs: &[Arc<State>]) -> Result<Vec<Cache>, StepError> {
+    fn lock_caches(
+        &self,
+        step: &Step,
+        run: &Run,
+        inputs: &[Arc<State>],
+        tell: &dyn Fn(Message),
+    ) -> Result<Vec<Cache>, StepError> {
         let mut wanted: Vec<(PathBuf, usize, &Mount, &str, Sharing)> = run
             .mounts
             .iter()
@@ -186,7 +197,7 @@ impl Worker<'_> {
                         Some(from) => self.seed(from, data, step, number, inputs),
                         None => Ok(()),
                     };
-                    locked.push(self.lock_cache(dir, number, mount, id, sharing, &fill)?);
+                    locked.push(self.lock_cache(dir, number, (mount, id, sharing), &fill, tell)?);
                 }
             }
         }
@@ -197,11 +208,11 @@ impl Worker<'_> {
         &self,
         dir: PathBuf,
         number: usize,
-        mount: &Mount,
-        id: &str,
-        sharing: Sharing,
+        (mount, id, sharing): (&Mount, &str, Sharing),
         fill: &dyn Fn(&Path) -> Result<(), StepError>,
+        tell: &dyn Fn(Message),
     ) -> Result<Cache, StepError> {
+        let (began, mut told) = (Instant::now(), false);
         for instance in 0.. {
             // Somebody may only be looking whether it is in use, which takes no time.
             let mut certain = false;
@@ -225,6 +236,12 @@ impl Worker<'_> {
                         return Err(Error::Cancelled.into());
                     }
                     Err(std::fs::TryLockError::WouldBlock) => {
+                        if !told && began.elapsed() >= NOTICEABLE {
+                            told = true;
+                            let what = format!("waiting for the cache mount {id}");
+                            let why = "another command has it, and it is locked".to_owned();
+                            tell(Message::Event(Event::Fallback { what, why }));
+                        }
                         std::thread::sleep(PATIENCE);
                         certain = true;
                     }

@@ -89,7 +89,7 @@ impl Worker<'_> {
         tell: &dyn Fn(Message),
     ) -> Result<Ended, StepError> {
         let mut spec = self.spec(run, rootfs(prepared, &self.usual_targets()?));
-        let caches = self.mount(step, run, inputs, &mut spec)?;
+        let caches = self.mount(step, run, inputs, &mut spec, tell)?;
         for (what, why) in self.builder.devices.add(&run.devices, &mut spec) {
             tell(Message::Event(Event::Fallback { what, why }));
         }

@@ -60,6 +60,15 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let _using = store.share()?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (_, image) = store.image(&args.image(), &platform)?;
+    if let Some(asked) = &args.platform
+        && let is = image.config.platform.clone().normalized()
+        && asked.distance(&is).is_none()
+    {
+        return Err(Failure::new(
+            Kind::Command(125),
+            format!("{} is an image for {is}, not for {asked}", args.image()),
+        ));
+    }
     let argv = request::command_line(args, &image.config.config)?;
     let line = argv.join(" ".as_ref()).to_string_lossy().into_owned();
     let layers = BaseImage::from(image.clone()).layers;

@@ -137,10 +137,9 @@ impl Groups {
     /// Makes what `resources` needs and moves this process there; what cannot be had is added to `fallbacks`.
     pub(super) fn enter(resources: &Resources, fallbacks: &mut Fallbacks) -> Self {
         let mut groups = Self::default();
-        let text = |path: &str| {
-            fs::read(Path::new(path)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
-        };
-        let (cgroup, mountinfo) = (text("/proc/self/cgroup"), text("/proc/self/mountinfo"));
+        let text =
+            |path: PathBuf| fs::read(&path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+        let (cgroup, mountinfo) = (text("/proc/self/cgroup".into()), text("/proc/self/mountinfo".into()));
         let mut unlimited = Vec::new();
         for setting in settings(resources) {
             let Setting { controller, what, v1, v2 } = setting;
@@ -151,7 +150,13 @@ impl Groups {
             let set = made.and_then(|(dir, unified)| {
                 let values = if unified { v2 } else { v1 };
                 values.iter().try_for_each(|(file, value)| {
-                    write(&dir.join(file), value).map_err(|e| format!("{}: {e}", dir.join(file).display()))
+                    write(&dir.join(file), value).map_err(|e| {
+                        let why = format!("{}: {e}", dir.join(file).display());
+                        match dir.parent().filter(|_| controller == "cpuset").map(|parent| text(parent.join(file))) {
+                            Some(all) => format!("{why}; there are {}, not {value}", all.trim()),
+                            None => why,
+                        }
+                    })
                 })
             });
             match set {

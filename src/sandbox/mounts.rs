@@ -162,7 +162,12 @@ fn resolve(root: OwnedFd, subpath: &Path, no_symlinks: bool, what: &str) -> Step
     let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(&root, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags).map_err(|e| {
         let problem = Problem::host(doing(), &e.into()).requested();
-        if e == rustix::io::Errno::LOOP { problem.hint("it leads through a symbolic link") } else { problem }
+        match e {
+            rustix::io::Errno::LOOP => problem.hint("it leads through a symbolic link"),
+            rustix::io::Errno::NOENT => problem
+                .hint("a cache begins empty: an earlier command that mounts all of it has to make what source names"),
+            _ => problem,
+        }
     })
 }
 

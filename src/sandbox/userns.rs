@@ -205,11 +205,28 @@ impl Maps {
             let out = child.wait_with_output().map_err(|e| format!("{}: {e}", program.display()))?;
             if !out.status.success() {
                 let said = String::from_utf8_lossy(&out.stderr);
-                return Err(format!("{} refused: {}", program.display(), said.trim()));
+                let also = powerless(program).map(|why| format!("; {why}")).unwrap_or_default();
+                return Err(format!("{} refused: {}{also}", program.display(), said.trim()));
             }
         }
         Ok(())
     }
+}
+
+/// Why a helper has none of the rights that the ids of a namespace need.
+fn powerless(program: &Path) -> Option<String> {
+    if rustix::thread::no_new_privs().unwrap_or(false) {
+        return Some(
+            "no_new_privs is set, with which it has no rights of its own: leave out NoNewPrivileges= of systemd, \
+             no-new-privileges of docker, or set allowPrivilegeEscalation: true in a pod"
+                .to_owned(),
+        );
+    }
+    use std::os::unix::fs::MetadataExt as _;
+    let setuid = std::fs::metadata(program).is_ok_and(|found| found.mode() & 0o4000 != 0);
+    let capable = rustix::fs::getxattr(program, c"security.capability", &mut [0u8; 64][..]).is_ok();
+    (!setuid && !capable)
+        .then(|| format!("it is not setuid and has no capabilities (as root: chmod u+s {})", program.display()))
 }
 
 /// Set-uid helpers live in one of these; a search path of the user's making would be the wrong place to look.

@@ -63,7 +63,7 @@ pub(in crate::cli) struct AroundArgs {
     #[arg(long, value_name = "LIST", help_heading = AROUND)]
     pub(in crate::cli) cpuset_mems: Option<String>,
 
-    /// Processes and threads that one command may have at a time
-    #[arg(long, value_name = "N", help_heading = AROUND)]
-    pub(in crate::cli) pids_limit: Option<u64>,
+    /// Processes and threads that one command may have at a time, -1 for any number
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = AROUND)]
+    pub(in crate::cli) pids_limit: Option<i64>,
 }

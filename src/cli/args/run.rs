@@ -76,8 +76,8 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, alias = "net", value_name = "MODE", value_enum, default_value_t, help_heading = AROUND)]
     pub(in crate::cli) network: NetworkArg,
 
-    /// Give the command a network of its own, and lead a port of the host into it
-    #[arg(long, short = 'p', value_name = "[IP:]HOST:INSIDE", help_heading = AROUND)]
+    /// Give the command a network of its own, and lead a port of the host into it; INSIDE alone is both ports
+    #[arg(long, short = 'p', value_name = "[[IP:]HOST:]INSIDE", help_heading = AROUND)]
     pub(in crate::cli) publish: Vec<String>,
 
     /// Show a device of the host inside: by its path, or as VENDOR/CLASS=NAME with what its description (CDI) adds

@@ -66,6 +66,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     {
         return Ok(code);
     }
+    outputs::check_places(&request)?;
     outputs::forget_old(&request)?;
     let secrets = prepare::secrets(&request.secrets)?;
     let by_ssh = |origin: &Origin| matches!(origin, Origin::Git { url, .. } if url.is_ssh());

@@ -23,6 +23,35 @@ pub(super) fn forget_old(request: &BuildRequest) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Finds out before the build whether there is a place for what is to be written after it. What changes meanwhile is
+/// found then.
+pub(super) fn check_places(request: &BuildRequest) -> Result<(), Failure> {
+    let files = [("--iidfile", &request.iidfile), ("--metadata-file", &request.metadata_file)];
+    let files = files.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?, false)));
+    let outputs = request.outputs.iter().filter_map(|output| match &output.dest {
+        Destination::Path(path) => Some(("--output", path.as_path(), output.form.is_directory())),
+        Destination::Stdout => None,
+    });
+    for (option, path, wants_dir) in files.chain(outputs) {
+        let wrong = |why: String| Err(Failure::build(format!("{option}: {why}")));
+        match std::fs::metadata(path) {
+            Ok(found) if wants_dir && !found.is_dir() => {
+                return wrong(format!("{} is not a directory", path.display()));
+            }
+            Ok(found) if !wants_dir && found.is_dir() => return wrong(format!("{} is a directory", path.display())),
+            Ok(_) => {}
+            Err(_) if wants_dir => {}
+            Err(_) => {
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+                    return wrong(format!("there is no directory {}", parent.display()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Writes outputs, then names, then the files that say so. Ok: all of it is done.
 pub(super) fn deliver(
     store: &Store,

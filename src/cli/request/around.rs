@@ -11,6 +11,9 @@ use super::{Environment, value};
 /// Docker's least `--memory`.
 const LEAST_MEMORY: u64 = 6 << 20;
 
+/// The kernel's most microseconds of `--cpu-period`.
+const LONGEST_PERIOD: u64 = 1_000_000;
+
 /// As understood.
 #[derive(Debug)]
 pub(in crate::cli) struct Around {
@@ -104,8 +107,17 @@ fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
         quota = Some((cpus * 100_000.0).round() as u64);
     }
     for (option, list) in [("--cpuset-cpus", &args.cpuset_cpus), ("--cpuset-mems", &args.cpuset_mems)] {
-        if list.as_ref().is_some_and(|list| !is_list(list)) {
+        if let Some(list) = list.as_ref().filter(|list| !is_list(list)) {
             return Err(Failure::usage(format!("{option} {list:?}: want numbers and ranges, for example 0-3,5")));
+        }
+    }
+    // The kernel's own bounds, and Docker's: less than a millisecond is no time.
+    for (option, time, most) in
+        [("--cpu-quota", args.cpu_quota, u64::MAX), ("--cpu-period", args.cpu_period, LONGEST_PERIOD)]
+    {
+        if time.is_some_and(|time| !(1_000..=most).contains(&time)) {
+            let bounds = if most == u64::MAX { "at least 1000".to_owned() } else { format!("1000 to {most}") };
+            return Err(Failure::usage(format!("{option} {}: want {bounds} microseconds", time.unwrap_or(0))));
         }
     }
     Ok(Resources {
@@ -116,7 +128,8 @@ fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
         cpu_shares: args.cpu_shares,
         cpuset_cpus: args.cpuset_cpus.clone(),
         cpuset_mems: args.cpuset_mems.clone(),
-        pids: args.pids_limit,
+        // Docker's -1 and 0 are no limit.
+        pids: args.pids_limit.and_then(|pids| u64::try_from(pids).ok()).filter(|&pids| pids > 0),
     })
 }
 
@@ -196,6 +209,9 @@ mod tests {
         let resources = all.unwrap().resources;
         assert_eq!((resources.memory, resources.memory_swap), (Some(1 << 30), Some(-1)));
         assert_eq!((resources.cpu_quota, resources.pids), (Some(150_000), Some(9)));
+        for none in [0, -1] {
+            assert_eq!(read(&|a| a.pids_limit = Some(none)).unwrap().resources.pids, None, "{none} is no limit");
+        }
         for (change, want) in [
             (&(|a: &mut AroundArgs| a.memory = some("x")) as &dyn Fn(&mut AroundArgs), "--memory"),
             (&|a| a.memory = some("5m"), "--memory has to be at least 6m"),
@@ -203,7 +219,9 @@ mod tests {
             (&|a| (a.memory, a.memory_swap) = (some("2g"), some("1g")), "--memory-swap is"),
             (&|a| a.cpus = some("0"), "--cpus"),
             (&|a| (a.cpus, a.cpu_quota) = (some("1"), Some(1)), "--cpus and"),
-            (&|a| a.cpuset_cpus = some("0;1"), "--cpuset-cpus"),
+            (&|a| a.cpuset_cpus = some("0;1"), "--cpuset-cpus \"0;1\": want numbers"),
+            (&|a| a.cpu_quota = Some(1), "--cpu-quota 1: want at least 1000"),
+            (&|a| a.cpu_period = Some(2_000_000), "--cpu-period 2000000: want 1000 to 1000000"),
             (&|a| a.dns = vec!["example.org".to_owned()], "--dns"),
             (&|a| a.dns_search = vec!["a b".to_owned()], "--dns-search"),
             (&|a| a.add_host = vec!["x".to_owned()], "--add-host"),

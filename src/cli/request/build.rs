@@ -292,6 +292,9 @@ fn ssh(given: &[String], environment: &Environment) -> Result<BTreeMap<String, S
             let mut sockets = 0;
             for path in &paths {
                 let found = std::fs::metadata(path).map_err(|e| wrong(format!("{}: {e}", path.display())))?;
+                if found.is_dir() {
+                    return Err(wrong(format!("{} is a directory", path.display())));
+                }
                 sockets += usize::from(found.file_type().is_socket());
             }
             match (sockets, paths.as_slice()) {
@@ -319,7 +322,7 @@ fn secrets(given: &[String], environment: &Environment) -> Result<BTreeMap<Strin
         let wrong = |why: &str| Failure::usage(format!("--secret {text:?}: {why}"));
         let (mut id, mut file, mut variable) = (None, None, None);
         for (key, value) in value::fields(text).map_err(|why| Failure::usage(format!("--secret {why}")))? {
-            let value = value.ok_or_else(|| wrong(&format!("{key} needs a value")))?;
+            let value = value.ok_or_else(|| wrong("want id=ID,src=FILE or id=ID,env=VARIABLE"))?;
             match key.as_str() {
                 "id" => id = Some(value),
                 "src" | "source" => file = Some(value),
@@ -336,9 +339,20 @@ fn secrets(given: &[String], environment: &Environment) -> Result<BTreeMap<Strin
             |name: &str| environment.get(name).map(|value| SecretFrom::Value(value.as_encoded_bytes().to_vec()));
         let from = match (file, variable) {
             (Some(_), Some(_)) => return Err(wrong("src and env contradict each other")),
+            (Some(file), None) if file.starts_with("~/") && !Path::new(&file).exists() => {
+                let shell = "the shell expands ~ at the beginning of a word only";
+                return Err(wrong(&format!("there is no file {file}")).hint(format!("{shell}: write $HOME instead")));
+            }
             (Some(file), None) => SecretFrom::File(PathBuf::from(file)),
             (None, Some(name)) => value(&name).ok_or_else(|| wrong(&format!("the variable {name} is not set")))?,
-            (None, None) => value(&id).unwrap_or_else(|| SecretFrom::File(PathBuf::from(&id))),
+            (None, None) => match value(&id) {
+                Some(value) => value,
+                None if Path::new(&id).exists() => SecretFrom::File(PathBuf::from(&id)),
+                None => {
+                    return Err(wrong(&format!("there is neither a variable nor a file {id}"))
+                        .hint(format!("say where it is: --secret id={id},src=FILE or id={id},env=VARIABLE")));
+                }
+            },
         };
         if secrets.insert(id, from).is_some() {
             return Err(wrong("this id was given before"));
@@ -456,6 +470,10 @@ fn contexts(given: &[String], options: &mut Options) -> Result<Contexts, Failure
         let wrong = |why: String| Failure::usage(format!("--build-context {why}"));
         let (name, source) = value::pair(text).map_err(wrong)?;
         let name = name.to_ascii_lowercase();
+        let stage = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !stage && name.parse::<Reference>().is_err() {
+            return Err(wrong(format!("{name:?}: FROM and --from name a stage or an image, and this can be neither")));
+        }
         let context = if let Some(image) = source.strip_prefix("docker-image://") {
             NamedContext::Image(image.parse().map_err(|e| wrong(format!("{name}: {e}")))?)
         } else if let Some(layout) = source.strip_prefix("oci-layout://") {

@@ -31,7 +31,8 @@ pub(in crate::cli) enum Form {
 }
 
 impl Form {
-    fn is_directory(self) -> bool {
+    /// A directory, not one file.
+    pub(in crate::cli) fn is_directory(self) -> bool {
         matches!(self, Form::OciLayout | Form::RootfsDir)
     }
 }
@@ -64,7 +65,15 @@ pub(super) fn parse(text: &str) -> Result<Output, Failure> {
             "tar" => {
                 tar = value.parse().map_err(|_| wrong(format!("{text:?}: tar is true or false")))?;
             }
-            _ => return Err(wrong(format!("{text:?}: the attribute {key} is not supported yet"))),
+            _ => {
+                let failure = wrong(format!("{text:?}: the attribute {key} is not supported"));
+                return Err(match key.as_str() {
+                    "name" => failure.hint("-t names the image"),
+                    "compression" | "compression-level" => failure.hint(format!("--{key} holds for every output")),
+                    "push" => failure.hint("skopeo copies images from kiln's store, or from an archive"),
+                    _ => failure.hint("known are type, dest and tar"),
+                });
+            }
         }
     }
     let form = match kind.as_deref() {
@@ -126,9 +135,9 @@ mod tests {
             ("type=oci,dest=", Err("dest is missing")),
             ("dest=x", Err("the type is missing")),
             ("type=zip,dest=x", Err("\"zip\" is not a type")),
-            ("type=image,name=x", Err("name is not supported yet")),
+            ("type=image,name=x", Err("name is not supported")),
             ("type=registry", Err("type=registry is not supported yet")),
-            ("type=oci,dest=x,annotation.a=b", Err("the attribute annotation.a is not supported yet")),
+            ("type=oci,dest=x,annotation.a=b", Err("the attribute annotation.a is not supported")),
             ("type=oci,dest=x,tar=maybe", Err("tar is true or false")),
         ] {
             match (parse(text), want) {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::sandbox::Rlimit;
 
-/// `512`, `64k`, `64m`, `1g`, also with `b` or `ib` after the letter; powers of 1024, as Docker has them.
+/// `512`, `64k`, `64m`, `1.5g`, also with `b` or `ib` after the letter; powers of 1024, as Docker has them.
 pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size: want a number with k, m, g or t after it, for example 64m");
     let lower = text.to_ascii_lowercase();
-    let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
     let (number, unit) = lower.split_at(digits);
     let shift = match unit {
         "" | "b" => 0,
@@ -21,8 +21,17 @@ pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
         "t" | "tb" | "tib" => 40,
         _ => return Err(wrong()),
     };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large"))
+    let large = || format!("{text:?} is too large");
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let parts: u128 = fraction.parse().map_err(|_| wrong())?;
+    // At most 10^9 × 2^40: it fits, and is less than one whole unit.
+    let part = (parts << shift) / 10u128.pow(fraction.len() as u32);
+    let whole = whole.checked_mul(1 << shift).ok_or_else(large)?;
+    whole.checked_add(u64::try_from(part).map_err(|_| large())?).ok_or_else(large)
 }
 
 /// `90`, `90s`, `10m`, `1h30m`, `500ms`; never zero.
@@ -167,7 +176,12 @@ mod tests {
             ("2t", Some(2 << 40)),
             ("", None),
             ("m", None),
-            ("1.5g", None),
+            ("1.5g", Some(3 << 29)),
+            ("0.5", Some(0)),
+            ("1.", None),
+            (".5g", None),
+            ("1.2.3g", None),
+            ("16777215.999999999t", Some(18_446_744_073_709_550_516)),
             ("-1", None),
             ("1x", None),
             ("99999999999t", None),

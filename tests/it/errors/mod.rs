@@ -4,6 +4,7 @@ mod command;
 mod dockerfile;
 mod host;
 mod images;
+mod options;
 
 use crate::support::TestEnv;
 

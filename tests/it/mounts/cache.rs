@@ -1,6 +1,7 @@
 //! `type=cache`: what stays between builds, for whom, and as whose.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -98,7 +99,9 @@ FROM busybox";
             &[],
             "RUN --mount=type=cache,id=p,target=/c,source=a/b test \"$(cat /c/f)\" = deep && test ! -e /c/a",
         );
-        refused(&env, 1, "RUN --mount=type=cache,id=p,target=/c,source=nothing true").says("nothing");
+        refused(&env, 1, "RUN --mount=type=cache,id=p,target=/c,source=nothing true")
+            .says("nothing")
+            .says("a cache begins empty");
     }
 }
 
@@ -145,6 +148,23 @@ fn mode_and_owner_are_given_once_m_9() {
         built(&env, &[], "USER app\nRUN --mount=type=cache,target=/c,id=own touch /c/mine");
         built(&env, &[], "USER nobody\nRUN --mount=type=cache,target=/c,id=own ! ls /c");
     }
+}
+
+#[test]
+fn who_waits_for_a_locked_cache_says_so_m_7() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let lines = "RUN --mount=type=cache,id=one,target=/c,sharing=locked true";
+    let dir = context(&env, lines, "");
+    env.build(&[], &dir).ok().never_says("waiting");
+    let held = fs::File::open(data(&env, "one").with_file_name("lock")).expect("the lock");
+    held.lock().expect("lock");
+    let mut waiting = env.build(&["--no-cache", "--timeout", "60s"], &dir).spawn();
+    let said = BufReader::new(waiting.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let note = said.into_iter().find(|line| line.contains("waiting for the cache mount one"));
+    // It is released only now: a build that says nothing comes to its end by --timeout.
+    drop(held);
+    assert!(waiting.wait().expect("wait").success() && note.is_some());
 }
 
 #[test]

@@ -3,6 +3,22 @@
 use crate::support::TestEnv;
 
 #[test]
+fn the_doctor_names_no_new_privs_where_it_takes_the_subordinate_ids() {
+    // Behaviour 3.3: pods that forbid privilege escalation, services with NoNewPrivileges=.
+    requires!(kiln_test, root);
+    let env = TestEnv::of_plain_user();
+    let doctor = ["--no-new-privs", "--reuid", "kiln-test", "--regid", "kiln-test", "--init-groups", "--reset-env"];
+    let done = std::process::Command::new("setpriv")
+        .args(doctor)
+        .arg(crate::support::env::binary())
+        .args(["--root", env.store().to_str().expect("UTF-8"), "doctor"])
+        .output()
+        .expect("run setpriv");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(said.contains("no_new_privs is set") && said.contains("allowPrivilegeEscalation"), "{said}");
+}
+
+#[test]
 fn the_doctor_says_that_commands_work_where_they_do() {
     requires!(userns, overlay);
     let env = TestEnv::new();

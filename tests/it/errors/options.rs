@@ -1,0 +1,56 @@
+//! Options whose values cannot be: one message each, before anything is built.
+
+use std::fs;
+
+use super::intact;
+use crate::support::TestEnv;
+
+const NOTHING: &str = "-- Dockerfile --\nFROM scratch\nLABEL a=b\n-- file --\nf\n";
+
+#[test]
+fn an_output_without_a_place_is_refused_before_the_build_o_54_o_66() {
+    let env = TestEnv::new();
+    let context = env.context(NOTHING);
+    fs::create_dir(env.dir().join("dir")).expect("mkdir");
+    fs::write(env.dir().join("file"), "").expect("write");
+    for (args, says) in [
+        (["-o", "type=oci,dest=no/where/a.tar"], "error: --output: there is no directory no/where\n"),
+        (["-o", "type=tar,dest=dir"], "error: --output: dir is a directory\n"),
+        (["-o", "type=local,dest=file"], "error: --output: file is not a directory\n"),
+        (["--iidfile", "no/where/id"], "error: --iidfile: there is no directory no/where\n"),
+        (["--metadata-file", "dir"], "error: --metadata-file: dir is a directory\n"),
+    ] {
+        let done = env.build(&[&["-t", "x"], &args[..]].concat(), &context).fails(1);
+        assert_eq!(done.stderr, says, "{args:?}");
+        env.kiln(&["inspect", "x"]).fails(1);
+    }
+    intact(&env);
+}
+
+#[test]
+fn secrets_and_keys_that_are_not_there_say_where_they_were_looked_for_o_33_o_34() {
+    requires!(ssh);
+    let env = TestEnv::new();
+    let context = env.context(NOTHING);
+    fs::write(env.dir().join("key.pub"), "ssh-ed25519 AAAA x\n").expect("write");
+    for (option, value, says) in [
+        ("--secret", "token", "want id=ID,src=FILE or id=ID,env=VARIABLE"),
+        ("--secret", "id=token", "there is neither a variable nor a file token"),
+        ("--secret", "id=token,src=~/none", "write $HOME instead"),
+        ("--ssh", "default=/", "/ is a directory"),
+        ("--ssh", "default=key.pub", "it is the public half"),
+        ("--build-context", "a b=.", "can be neither"),
+    ] {
+        env.build(&[option, value], &context).fails(2).says(option).says(says);
+    }
+    intact(&env);
+}
+
+#[test]
+fn an_image_for_another_platform_is_not_run_in_its_place() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    env.kiln(&["run", "--platform", "linux/s390x", "busybox", "true"]).fails(125).says("not for linux/s390x");
+    let here = if cfg!(target_arch = "aarch64") { "linux/aarch64" } else { "linux/x86_64" };
+    env.kiln(&["run", "--platform", here, "busybox", "true"]).ok();
+}
