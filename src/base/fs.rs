@@ -126,6 +126,23 @@ pub fn modified(path: &Path) -> Result<Timestamp, FsError> {
     Ok(Timestamp { secs: meta.mtime(), nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0) })
 }
 
+/// When `path` was last renamed, or anything about it changed; `None`: it is not there.
+pub fn changed(path: &Path) -> Result<Option<Timestamp>, FsError> {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(Timestamp { secs: meta.ctime(), nanos: u32::try_from(meta.ctime_nsec()).unwrap_or(0) })),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(FsError::new("stat", path, e)),
+    }
+}
+
+/// Sets what [`changed`] answers to now, and nothing else. Best effort.
+pub fn mark(path: &Path) {
+    if let Ok(meta) = std::fs::symlink_metadata(path) {
+        let _ = std::fs::set_permissions(path, meta.permissions());
+    }
+}
+
 /// Notes that `path` is of use now, for gc. Best effort: where nothing can be noted (a read-only store), nothing can be
 /// removed either.
 pub fn touch(path: &Path) {

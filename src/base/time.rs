@@ -39,6 +39,11 @@ impl Timestamp {
             Err(before) => Self::from_secs(-(before.duration().as_secs() as i64)),
         }
     }
+
+    /// When this machine started, a second too early at most.
+    pub fn boot() -> Self {
+        Self::from_secs(Self::now().secs - rustix::system::sysinfo().uptime)
+    }
 }
 
 impl fmt::Display for Timestamp {

@@ -22,6 +22,7 @@ pub mod recompress;
 pub mod segment;
 pub mod tar_read;
 pub mod tree;
+pub mod whole;
 pub mod writer;
 pub mod xattrs;
 
@@ -65,4 +66,5 @@ pub use repack::{Repacked, repack};
 pub use segment::{PreviousBlob, Segment, SegmentIndex, SegmentKey, SegmentSource};
 pub use tar_read::{Dialect, TarReader};
 pub use tree::{BadTree, Tree};
+pub use whole::is_whole;
 pub use writer::{LayerWriter, WriteOptions, Written};

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rayon::prelude::*;
 
 use crate::base::digest::DiffId;
+use crate::base::lock::Exclusive;
+use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
 use crate::layer::{self, Form, MergedTree, Tree};
 use crate::oci::blob::{BlobError, BlobSource};
@@ -25,6 +27,8 @@ pub struct Layers<'a> {
     trees: Mutex<BTreeMap<DiffId, Arc<Tree>>>,
     /// Layers found unpacked: nothing removes them while we build.
     unpacked: Mutex<BTreeSet<DiffId>>,
+    /// When this machine started.
+    booted: Timestamp,
     next: AtomicU64,
 }
 
@@ -32,7 +36,15 @@ impl<'a> Layers<'a> {
     /// Layers below `dir`, from `blobs`.
     pub fn new(dir: PathBuf, blobs: &'a dyn BlobSource) -> Self {
         let (trees, unpacked) = (Mutex::default(), Mutex::default());
-        Self { dir, blobs, settled: OnceLock::new(), trees, unpacked, next: AtomicU64::new(0) }
+        Self {
+            dir,
+            blobs,
+            settled: OnceLock::new(),
+            trees,
+            unpacked,
+            booted: Timestamp::boot(),
+            next: AtomicU64::new(0),
+        }
     }
 
     /// Settles how roots are made, and that `scratch` (on the same file system) is where; the first call counts. Until
@@ -66,7 +78,7 @@ impl<'a> Layers<'a> {
                 if unpacked.contains(&layer.diff_id) {
                     continue;
                 }
-                if self.path(layer.diff_id).exists() {
+                if self.is_unpacked(layer)? {
                     fs::touch(&self.dir.join(layer.diff_id.hex()));
                     unpacked.insert(layer.diff_id);
                 } else {
@@ -135,6 +147,34 @@ impl<'a> Layers<'a> {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Whether the layer's files are there. Nothing of them is synced when they are unpacked or made, which would cost
+    /// more than that: what was there before this machine started may have lost what was not on the disk then, and is
+    /// looked at once. What is not whole is not there any more afterwards.
+    fn is_unpacked(&self, layer: &Layer) -> Result<bool, Error> {
+        let path = self.path(layer.diff_id);
+        match fs::changed(&path)? {
+            None => return Ok(false),
+            Some(changed) if changed >= self.booted => return Ok(true),
+            Some(_) => {}
+        }
+        let _alone = Exclusive::wait(&self.beside(layer.diff_id, "lock"))?;
+        match fs::changed(&path)? {
+            None => return Ok(false),
+            // Somebody else looked.
+            Some(changed) if changed >= self.booted => return Ok(true),
+            Some(_) => {}
+        }
+        if layer::is_whole(&path, &*self.tree(layer)?) {
+            fs::mark(&path);
+            return Ok(true);
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let away = self.settled().1.join(format!("short-{number}"));
+        fs::rename(&path, &away)?;
+        fs::remove_tree(&away)?;
+        Ok(false)
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {

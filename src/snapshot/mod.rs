@@ -5,7 +5,8 @@
 //! **On disk.** `layers/<diff-id>/{fs,tree,segments}` (`fs-user` where overlayfs keeps its attributes in `user.*`,
 //! `fs-plain` where there is no overlayfs); everything there can be derived from blobs and may be removed
 //! while nobody builds.
-//! **Order.** Unpack in scratch → verify the diff-id → rename. A directory that exists is whole.
+//! **Order.** Unpack in scratch → verify the diff-id → rename. A directory that exists is whole, unless the machine went
+//! down before its files were on the disk: what is older than the machine's start is looked at before it is used.
 //! **Not here.** Mounting: the sandbox mounts in a namespace of its own. What changed in a root: `layer`.
 
 mod layers;

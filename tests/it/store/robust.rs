@@ -243,6 +243,54 @@ fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
     env.build(&["-t", "last"], &context).ok();
 }
 
+/// Regular files of unpacked layers, and the directories that hold a layer. An empty one may be replaced any time.
+fn unpacked(env: &TestEnv) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let layers = fs::read_dir(env.store().join("layers")).expect("layers").flatten();
+    let beside = layers.flat_map(|layer| fs::read_dir(layer.path()).expect("a layer").flatten());
+    let holds = |path: &PathBuf| path.is_dir() && fs::read_dir(path).expect("a directory").next().is_some();
+    let forms: Vec<_> = beside.map(|entry| entry.path()).filter(holds).collect();
+    let files = forms.iter().flat_map(|form| walk(form));
+    (files.filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() > 0)).collect(), forms)
+}
+
+#[test]
+fn what_a_power_cut_left_of_an_unpacked_layer_is_unpacked_again_s130() {
+    use std::os::unix::fs::MetadataExt as _;
+    requires!(root, userns, overlay, unshare);
+    for env in crate::support::env::everybody() {
+        let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo made >/made\nRUN cat /made\n");
+        let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1"];
+        let args = ["build", "--no-cache", epoch[0], epoch[1], "-t", "app", context.to_str().expect("UTF-8")];
+        env.kiln(&args).ok();
+        let first = env.image("app");
+        // Later than what counts as the start of the machine.
+        std::thread::sleep(Duration::from_secs(4));
+        let (files, forms) = unpacked(&env);
+        assert!(files.len() >= 2 && forms.len() >= 2, "{files:?} {forms:?}");
+        for file in &files {
+            fs::OpenOptions::new().write(true).open(file).and_then(|f| f.set_len(1)).expect("shorten");
+        }
+        // Nobody looks as long as the machine runs: that would cost every build.
+        env.kiln(&args).output().says("error");
+        env.kiln_restarted(&args).ok();
+        assert_eq!(env.image("app").diff_ids(), first.diff_ids());
+        // What is whole stays, and is looked at once.
+        std::thread::sleep(Duration::from_secs(4));
+        let seen = |forms: &[PathBuf]| -> Vec<(u64, i64)> {
+            let all = forms.iter().map(|form| form.symlink_metadata().expect("there"));
+            all.map(|meta| (meta.ino(), meta.ctime())).collect()
+        };
+        let (_, forms) = unpacked(&env);
+        let before = seen(&forms);
+        env.kiln_restarted(&args).ok();
+        let after = seen(&forms);
+        assert!(before.iter().zip(&after).all(|(b, a)| b.0 == a.0), "{before:?} {after:?}");
+        assert!(before.iter().zip(&after).any(|(b, a)| b.1 < a.1), "{before:?} {after:?}");
+        env.kiln(&args).ok();
+        env.assert_swept();
+    }
+}
+
 #[test]
 fn a_store_may_be_named_from_where_one_stands() {
     requires!(userns, overlay);

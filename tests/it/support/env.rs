@@ -229,6 +229,17 @@ impl TestEnv {
         self.cleared(command, args)
     }
 
+    /// The same as if the machine had been started a moment ago: its clock since then says so. For root.
+    pub fn kiln_restarted(&self, args: &[&str]) -> Kiln<'_> {
+        let plain = self.kiln(&[]).command;
+        let uptime = fs::read_to_string("/proc/uptime").expect("read uptime");
+        let seconds: u64 = uptime.split('.').next().and_then(|s| s.parse().ok()).expect("seconds");
+        let mut command = Command::new("unshare");
+        command.args(["--fork", "--time", &format!("--boottime=-{}", seconds.saturating_sub(1))]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        self.cleared(command, args)
+    }
+
     fn cleared(&self, mut command: Command, args: &[&str]) -> Kiln<'_> {
         command
             .args(args)

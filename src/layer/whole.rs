@@ -1,0 +1,29 @@
+//! Whether an unpacked layer still has everything that was unpacked.
+
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::entry::{Entry, Kind};
+use super::tree::Tree;
+
+/// Whether `dir`, where the layer of `tree` was unpacked, has every file of it, as long as it was. The bytes are not
+/// read: a file system that lost what was not written yet shows it by missing and short files.
+pub fn is_whole(dir: &Path, tree: &Tree) -> bool {
+    tree.entries().par_iter().all(|entry| has(dir, entry))
+}
+
+fn has(dir: &Path, entry: &Entry) -> bool {
+    let path = dir.join(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
+    let is = |right: &dyn Fn(&Metadata) -> bool| std::fs::symlink_metadata(&path).is_ok_and(|found| right(&found));
+    match &entry.kind {
+        Kind::File { size, .. } => is(&|found| found.is_file() && found.len() == *size),
+        Kind::Dir => is(&Metadata::is_dir),
+        Kind::Symlink { .. } => is(&Metadata::is_symlink),
+        Kind::Hardlink { .. } => is(&|found| !found.is_dir()),
+        // Not every form and every user can have those.
+        Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo | Kind::Whiteout | Kind::Opaque => true,
+    }
+}
