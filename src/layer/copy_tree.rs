@@ -13,7 +13,8 @@ use super::entry::{Kind, Meta, RelPath};
 use super::error::Error;
 use super::fill::{Filler, system};
 use super::links::{self, Apart};
-use super::merged::MergedTree;
+use super::merged::{Found, MergedTree};
+use super::tree::Tree;
 
 /// Copies what `merged` shows into the empty directory `dest`. `layer_dirs` are the unpacked layers, bottom first.
 /// Names of one file are linked, but for those that are to be `apart`.
@@ -98,6 +99,42 @@ fn copy(from: &mut File, to: &mut File, size: u64, path: &RelPath) -> Result<(),
     if got == size { Ok(()) } else { Err(Error::Changed { path: path.clone(), promised: size, got }) }
 }
 
+/// Notes what `merged` says of `dir`, if it is one there, and of those above it.
+fn describe<'a>(merged: &'a MergedTree, dir: RelPath, dirs: &mut BTreeMap<RelPath, &'a Meta>) {
+    let mut up = Some(dir);
+    while let Some(dir) = up.filter(|d| !d.is_root()) {
+        up = dir.parent();
+        if let Some(found) = merged.get(&dir).filter(Found::is_dir) {
+            dirs.insert(dir, found.meta());
+        }
+    }
+}
+
+/// Directories with deletions in them that have nothing to delete from: no layer below has the directory, or it hides
+/// what they have. overlayfs looks for deletions only where it merges, and would list them as names of nothing (§4.4);
+/// the same directory in one more layer makes it merge.
+fn idle_whiteouts(merged: &MergedTree) -> Vec<RelPath> {
+    let mut idle = Vec::new();
+    for (number, layer) in merged.layers().iter().enumerate() {
+        let opaque = |dir: &RelPath| layer.entries().iter().any(|e| e.kind == Kind::Opaque && e.path == *dir);
+        let mut last = None;
+        for entry in layer.entries().iter().filter(|e| e.kind == Kind::Whiteout) {
+            let Some(dir) = entry.path.parent().filter(|dir| last.as_ref() != Some(dir)) else { continue };
+            let below = &merged.layers()[..number];
+            // Some layers name a directory only by what is in it.
+            let has = |tree: &Tree| match tree.get(&dir) {
+                Some(entry) => entry.kind == Kind::Dir,
+                None => !tree.subtree_range(dir.as_bytes()).is_empty(),
+            };
+            if !below.iter().any(|tree| has(tree)) || opaque(&dir) {
+                idle.push(dir.clone());
+            }
+            last = Some(dir);
+        }
+    }
+    idle
+}
+
 /// Gives the empty upper directory of an overlay over all of `merged` what the lower directories cannot say: the
 /// metadata of `/`, and of directories that a layer names only by what is in them. Unpacked, such a layer has them with
 /// mode 0755, which would hide what the layers below say.
@@ -115,17 +152,14 @@ pub fn prepare_upper(merged: &MergedTree, upper: &Path) -> Result<(), Error> {
             while let Some(dir) = up.filter(|d| !d.is_root() && layer.get(d).is_none()) {
                 up = dir.parent();
                 let described = merged.get(&dir).filter(|f| f.is_dir() && f.layer.is_some_and(|l| l < number));
-                let Some(found) = described else { continue };
-                let mut above = dir.parent();
-                while let Some(path) = above.filter(|p| !p.is_root()) {
-                    above = path.parent();
-                    if let Some(found) = merged.get(&path) {
-                        dirs.insert(path, found.meta());
-                    }
+                if described.is_some() {
+                    describe(merged, dir, &mut dirs);
                 }
-                dirs.insert(dir, found.meta());
             }
         }
+    }
+    for dir in idle_whiteouts(merged) {
+        describe(merged, dir, &mut dirs);
     }
     let root = merged.get(&RelPath::root()).filter(|f| f.layer.is_some());
     dirs.extend(root.map(|found| (RelPath::root(), found.meta())));

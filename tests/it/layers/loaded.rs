@@ -72,6 +72,14 @@ fn attack(env: &TestEnv) {
         ("S-38", file("etc/.wh.passwd"), Ok("[ ! -e /etc/passwd -a -d /etc ]")),
         ("S-38", [file("etc/.wh..wh..opq"), file("etc/own")].concat(), Ok("[ ! -e /etc/passwd -a -f /etc/own ]")),
         ("S-38", file("etc/.wh.resolv.conf"), Ok("[ -f /etc/resolv.conf -a -f /etc/passwd ]")),
+        // §4.4: overlayfs would list what it cannot look up, where it has nothing to merge.
+        ("S-38", file("new/.wh.passwd"), Ok("[ -d /new ] && ! echo /new/* | grep -q passwd")),
+        ("S-38", file("etc/shadow/.wh.x"), Ok("[ -d /etc/shadow ] && ! echo /etc/shadow/* | grep -q x$")),
+        (
+            "S-38",
+            [file("etc/.wh..wh..opq"), file("etc/.wh.passwd"), file("etc/own")].concat(),
+            Ok("! echo /etc/* | grep -q passwd && [ -f /etc/own ]"),
+        ),
         ("S-37", with_mode(b"0006755\0", member(ROOT, b'0', "su", "", b"x")), Ok("[ $(stat -c %a /su) = 6755 ]")),
         ("S-37", with_mode(b"0003777\0", dir("all")), Ok("[ $(stat -c %a /all) = 3777 ]")),
         ("S-38", file("etc/.wh.gone/x"), Err("is a whiteout and holds nothing")),
