@@ -30,7 +30,8 @@ impl Draft {
             match fs::create_new(&path) {
                 Ok(file) => return Ok(Self { file, path, kept: false }),
                 Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
+                // The name is ours and says nothing to anybody; what is wrong is the directory.
+                Err(e) => return Err(FsError::new("create a file in", dir, e.source)),
             }
         }
     }

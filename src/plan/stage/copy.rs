@@ -24,7 +24,7 @@ impl Place<'_, '_> {
         let mut texts = Vec::new();
         for source in &copy.sources {
             if let ast::CopySource::Path(word) = source
-                && let Some(text) = self.expand(word)
+                && let Some(text) = self.path(word)
             {
                 texts.push(remote::redact(&text));
                 sources.extend(self.source(text, word, add));
@@ -36,7 +36,7 @@ impl Place<'_, '_> {
                 sources.extend(self.heredoc(heredoc));
             }
         }
-        let dest = self.expand(&copy.dest);
+        let dest = self.path(&copy.dest);
         let (Some((from, input)), Some(dest)) = (from, dest) else { return };
         self.check_checksum(copy, checksum.as_ref(), &sources);
         let step = Copy {
@@ -89,6 +89,23 @@ impl Place<'_, '_> {
             Diagnostic::error(word.span, format!("COPY cannot take {what}")).hint("ADD can: replace COPY by ADD"),
         );
         None
+    }
+
+    /// A source or the destination: a word, and blanks end words also between quotes.
+    fn path(&mut self, word: &Word) -> Option<String> {
+        match self.try_expand(word) {
+            Ok(text) => Some(text),
+            Err(problem) if word.text.starts_with(['"', '\'']) => {
+                self.report(
+                    problem.hint("names with blanks need the JSON form: [\"the source\", \"the destination\"]"),
+                );
+                None
+            }
+            Err(problem) => {
+                self.report(*problem);
+                None
+            }
+        }
     }
 
     /// The file that a heredoc makes. The escape in its body is always `\`, quotes are data (P-19).
