@@ -7,14 +7,56 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
-use rustix::process::WaitIdOptions;
+use rustix::process::{Pid, WaitIdOptions};
 use rustix::thread::UnshareFlags;
 
 use crate::base::fs;
 
 use super::problem::{Doing, Problem, Step};
 use super::sys::{self, Fork};
-use super::{idmap, userns};
+use super::userns::{self, Standing};
+use super::{idmap, system};
+
+/// Whether a pid namespace made by this process would get a `/proc` of its own. It is tried: what the kernel looks at
+/// are mounts that cannot all be seen from here.
+fn proc_is_given() -> Step<bool> {
+    let answer = forked(|| {
+        let tried = sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned());
+        tried
+            .and_then(|()| forked(|| system::fresh_proc().map_or(FAILED, |proc| i32::from(proc.is_none()))))
+            .ok()
+            .flatten()
+            .unwrap_or(FAILED)
+    })?;
+    // What else went wrong will again, where it can be told.
+    Ok(answer != Some(1))
+}
+
+const FAILED: i32 = 2;
+
+/// The exit code of a copy of this process that ends with what `work` gives; none if a signal ended it.
+fn forked(work: impl FnOnce() -> i32) -> Step<Option<i32>> {
+    match sys::fork().doing(|| "fork".to_owned())? {
+        Fork::Child => std::process::exit(work()),
+        Fork::Parent(pid) => ended(pid),
+    }
+}
+
+fn ended(pid: Pid) -> Step<Option<i32>> {
+    let ended = rustix::process::waitid(rustix::process::WaitId::Pid(pid), WaitIdOptions::EXITED);
+    Ok(ended.doing(|| "wait for a helper".to_owned())?.and_then(|status| status.exit_status()))
+}
+
+/// Before anything is made that the command needs rights over, a network for one: does what init would find necessary.
+/// Ok(true): it was, and is done.
+pub(super) fn ahead() -> Step<bool> {
+    let below = matches!(userns::standing(), Ok(Standing::Namespace { .. }));
+    if !below || proc_is_given()? {
+        return Ok(false);
+    }
+    own_users()?;
+    Ok(true)
+}
 
 /// Ok: this process has a user namespace of its own, with the ids it had. Namespaces it had before belong to the one
 /// around: what it needs rights over has to be made again.
@@ -42,12 +84,12 @@ pub(super) fn own_users() -> Step<()> {
         go.write_all(b"g").doing(|| "let the ids be given".to_owned())?;
     }
     drop(go);
-    let ended = rustix::process::waitid(rustix::process::WaitId::Pid(pid), WaitIdOptions::EXITED);
+    let given = ended(pid);
     unshared.doing(|| "make a user namespace".to_owned()).map_err(|problem| {
         let hint = userns::refusal_hint(problem.errno().unwrap_or(libc::EPERM));
         hint.into_iter().fold(problem, Problem::hint)
     })?;
-    match ended.doing(|| "wait for the ids".to_owned())?.and_then(|status| status.exit_status()) {
+    match given? {
         Some(0) => Ok(()),
         errno => {
             let error = io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO));

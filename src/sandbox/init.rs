@@ -32,9 +32,9 @@ use super::userns::{self, Standing};
 use super::wire::Wire;
 use super::{apart, confine, exec, launch, mounts, network, sys, system, terminal, user};
 
-/// Becomes the command of `spec`, or says over `wire` why not.
-pub(super) fn run(spec: &Spec, terminal: bool, wire: &Wire) -> ! {
-    let mut init = Init { spec, terminal, wire, stage: Stage::Start };
+/// Becomes the command of `spec`, or says over `wire` why not. `apart`: the warden saw to [`apart`] already.
+pub(super) fn run(spec: &Spec, terminal: bool, apart: bool, wire: &Wire) -> ! {
+    let mut init = Init { spec, terminal, apart, wire, stage: Stage::Start };
     let problem = match init.procedure() {
         Err(problem) => problem,
         Ok(never) => match never {},
@@ -48,6 +48,7 @@ pub(super) fn run(spec: &Spec, terminal: bool, wire: &Wire) -> ! {
 struct Init<'a> {
     spec: &'a Spec,
     terminal: bool,
+    apart: bool,
     wire: &'a Wire,
     stage: Stage,
 }
@@ -63,7 +64,7 @@ impl Init<'_> {
         let mut fallbacks = Vec::new();
         if proc.is_none() {
             let apart = matches!(userns::standing(), Ok(Standing::Namespace { .. }));
-            if apart {
+            if apart && !self.apart {
                 apart::own_users()?;
                 unshare(spec)?;
             }

@@ -19,7 +19,7 @@ use super::problem::{Doing, Problem, Step};
 use super::spec::{Exit, Spec};
 use super::sys::{self, Fork};
 use super::wire::{Inbox, Wire};
-use super::{cgroup, init, launch, network};
+use super::{apart, cgroup, init, launch, network};
 use crate::base::fs;
 
 /// Runs one command as [`Spec`] says; the exit code matters to nobody.
@@ -54,9 +54,11 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     };
     nix::unistd::dup2_stdin(&stdin).doing(|| "set standard input".to_owned())?;
     drop(stdin);
+    let mut apart = false;
     // Before the pid namespace: the next process forked after that is the command's first.
     let _helpers = if network::is_made_by_warden(&orders.spec) {
         *stage = Stage::Network;
+        apart = apart::ahead()?;
         Some(network::enter(&mut orders.spec)?)
     } else {
         None
@@ -68,7 +70,7 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned())?;
     let pid = match sys::fork().doing(|| "fork".to_owned()).map_err(|e| crowded(e, orders.spec.resources.pids))? {
-        Fork::Child => init::run(&orders.spec, orders.terminal, wire),
+        Fork::Child => init::run(&orders.spec, orders.terminal, apart, wire),
         Fork::Parent(pid) => pid,
     };
     groups.leave();

@@ -119,9 +119,39 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
     assert!(!ran.output.contains("of-the-other") && !ran.output.contains("killed"), "{}", ran.output);
 }
 
+/// What kiln says, as root of a pod whose /proc is partly hidden, as container runtimes do.
+fn in_a_pod(env: &TestEnv, args: &[&str]) -> String {
+    let capabilities = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+sys_chroot,+mknod,\
+                        +setfcap";
+    let script = "mount --bind /dev/null /proc/version && exec setpriv --bounding-set $0 --inh-caps=-all \"$@\"";
+    let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
+    let out = Command::new("unshare")
+        .args(users)
+        .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, capabilities])
+        .arg(binary())
+        .args(args)
+        .env("KILN_ROOT", env.store())
+        .output()
+        .expect("run unshare");
+    let said = [&out.stdout[..], &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    assert!(out.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn a_network_of_ones_own_is_ones_own_where_commands_are_kept_apart() {
+    requires!(userns, overlay, setpriv);
+    let env = TestEnv::with_busybox();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = "nc -l -p 80 < /dev/null & sleep 0.5; kill -0 $! && echo heard on 80; kill $!";
+    let publish = format!("127.0.0.1:{port}:80");
+    let said = in_a_pod(&env, &["run", "--network", "none", "-p", &publish, "busybox", "sh", "-c", listen]);
+    assert!(said.contains("a /proc of its own") && said.contains("heard on 80"), "{said}");
+}
+
 #[test]
 fn commands_of_one_build_cannot_look_into_each_other_where_they_see_each_other() {
-    // S-15, M-14: in a pod whose /proc is partly hidden, as container runtimes do.
+    // S-15, M-14
     requires!(userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
     let canary = crate::support::canary::text();
@@ -142,20 +172,9 @@ RUN echo one > /file && chown 12:34 /file && chmod 4755 /file
 COPY --from=knows /known /known
 ",
     );
-    let capabilities =
-        "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+sys_chroot,+mknod,+setfcap";
-    let script = "mount --bind /dev/null /proc/version && exec setpriv --bounding-set $0 --inh-caps=-all \"$@\"";
-    let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
-    let out = Command::new("unshare")
-        .args(users)
-        .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, capabilities])
-        .arg(binary())
-        .args(["build", "-t", "app", "--secret", &format!("id=s,src={}", secret.display()), context.to_str().unwrap()])
-        .env("KILN_ROOT", env.store())
-        .output()
-        .expect("run unshare");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && said.contains("a /proc of its own"), "{said}");
+    let secret = format!("id=s,src={}", secret.display());
+    let said = in_a_pod(&env, &["build", "-t", "app", "--secret", &secret, context.to_str().unwrap()]);
+    assert!(said.contains("a /proc of its own"), "{said}");
     let image = env.image("app");
     let seen = String::from_utf8(image.content("seen")).expect("UTF-8");
     let (others, own) = seen.trim().split_once('\n').expect("two lines");
