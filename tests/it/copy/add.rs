@@ -136,6 +136,10 @@ fn files_come_by_url() {
     let (done, _) = super::build(&env, &empty, &format!("ADD --checksum={wrong} {url}/dir/file.txt /"), &[]);
     assert_eq!(done.code, 1);
     done.says("checksum mismatch").says(&wrong).says(sum);
+    // Of what was never here, too.
+    let (done, _) = super::build(&env, &empty, &format!("ADD --checksum={wrong} {url}/dir/file.txt?new /"), &[]);
+    assert_eq!(done.code, 1, "{done}");
+    done.says("checksum mismatch").says(&wrong).says(sum);
     // S-6, C-31: a password is in no message, image or file of the store but that of its own URL's answer.
     let secret = url.replace("http://", "http://me:hunter2@");
     let (done, name) = super::build(&env, &empty, &format!("ADD {secret}/dir/file.txt /\nADD {secret}/gone /"), &[]);

@@ -96,6 +96,10 @@ fn modes_are_octal_or_changes() {
             ("C-17", "COPY --chmod=u-s set /n", &["n 0755 \"s\""]),
         ],
     );
+    let env = TestEnv::new();
+    let (done, name) = super::build(&env, &env.context(CONTEXT), "COPY --chmod=700 d /n", &[]);
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(env.image(&name).tree()["n/l"].mode, 0o777, "C-17: a link has no mode to change");
     refuse(CONTEXT, &[("C-17", "COPY --chmod=999 f /", &["999"]), ("C-17", "COPY --chmod=u+z f /", &["u+z"])]);
 }
 
