@@ -49,7 +49,7 @@ pub enum Event {
     },
     /// The step ran and did not succeed; the error itself is the build's result.
     Failed(StepId),
-    /// Something is done another way than usual, and why. Said once each.
+    /// Something is done another way than usual, or waited for, and why. Said once each.
     Fallback {
         /// What is different: `layers are copied, not mounted`.
         what: String,

@@ -50,13 +50,17 @@ pub(super) fn plan(read: &Read, request: &BuildRequest, images: &dyn ImageSource
     }
 }
 
+/// What helps where a number stands for an image (M-4).
+const NO_NUMBERS: &str = "only COPY --from takes a stage's number: name the stage, FROM … AS NAME, and write that";
+
 /// A failure to find an image, at the word that names it where one does so literally.
 fn not_had(error: &ImageError, wanted: &ImageRequest, read: &Read) -> Failure {
     let (kind, message, hint) = describe(error);
     match place(wanted, read) {
         Some(word) => {
             let mut diagnostic = Diagnostic::error(word.span, message);
-            let meant = stage_like(word, read).filter(|_| matches!(error, ImageError::NotFound { .. }));
+            let number = || word.text.parse::<usize>().is_ok().then(|| NO_NUMBERS.to_owned());
+            let meant = stage_like(word, read).or_else(number).filter(|_| matches!(error, ImageError::NotFound { .. }));
             if let Some(hint) = meant.or(hint) {
                 diagnostic = diagnostic.hint(hint);
             }

@@ -94,3 +94,12 @@ fn a_stage_whose_name_is_mistyped_is_an_image_that_nobody_has_c_18() {
 ",
     );
 }
+
+#[test]
+fn a_mount_takes_no_number_of_a_stage_m_4() {
+    let env = TestEnv::new();
+    let lines = "FROM scratch\nCOPY f /\nFROM scratch\nRUN --mount=from=0,target=/m true\n";
+    let context = env.context(&format!("-- Dockerfile --\n{lines}-- f --\n"));
+    let done = env.build(&["--pull=never"], &context).fails(1);
+    done.says("Dockerfile:4:18").says("only COPY --from takes a stage's number");
+}
