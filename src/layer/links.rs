@@ -111,10 +111,10 @@ impl Apart {
     ) -> Result<Option<(Vec<usize>, Stage)>, Error> {
         let here = |name: &RelPath| before.identity(name).and_then(|i| seen.names.get(&on_disk(&i)));
         if self.stages.contains_key(names[0]) {
-            // Unlinking a name copies nothing up.
+            // Unlinking a name copies nothing up, but it may have been changed before.
             let mut touched = Vec::new();
             for name in names {
-                touched.push(here(name).is_some() && now(after, name)? != before.identity(name));
+                touched.push(now(after, name)? != before.identity(name));
             }
             let rest = touched.iter().filter(|t| !**t).count();
             let blocks = touched.iter().enumerate().map(|(i, touched)| if *touched { i + 1 } else { 0 }).collect();

@@ -123,6 +123,7 @@ const LINKS: &[(&str, &[&str])] = &[
     ("mv d/sub e", &["d", "d/sub", "e", "e/d"]),
     ("rm d/a", &["d", "d/a"]),
     ("rm d/a d/b; echo x > d/c", &["d", "d/a", "d/b", "d/c"]),
+    ("echo x > d/a; rm d/a", &["d", "d/a"]),
     ("rm d/a; cp -a d e", &["d", "d/a", "e", "e/b", "e/c", "e/sub", "e/sub/d"]),
     ("echo n > n; mv n d/a", &["d", "d/a"]),
     ("rm -r d; mkdir d; echo x > d/a", &["d", "d/a", "d/b", "d/c", "d/sub"]),
