@@ -2,6 +2,7 @@
 
 use super::{check, refuse};
 use crate::support::TestEnv;
+use crate::support::image::decompress;
 
 const CONTEXT: &str = "
 -- base/etc/passwd --
@@ -74,6 +75,42 @@ fn owners_are_given_by_name_and_number() {
 }
 
 #[test]
+fn attributes_of_a_plain_users_files_survive_c_14() {
+    requires!(setfattr);
+    let env = TestEnv::new();
+    let context = env.context("-- d/f --\nf\n");
+    let mut command = std::process::Command::new("setfattr");
+    if !command
+        .args(["-n", "user.mime", "-v", "text", "d/f"])
+        .current_dir(&context)
+        .status()
+        .expect("setfattr")
+        .success()
+    {
+        return eprintln!("skipped: this file system has no attributes");
+    }
+    let (done, name) = super::build(&env, &context, "COPY d /n\nFROM scratch\nCOPY --from=0 /n /m", &[]);
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(env.image(&name).tree()["m/f"].xattrs.keys().collect::<Vec<_>>(), ["user.mime"]);
+}
+
+#[test]
+fn the_hosts_owners_stay_on_the_host_c_15() {
+    requires!(root);
+    let env = TestEnv::new();
+    let context = env.context("-- d/f --\nf\n");
+    for path in ["d", "d/f"] {
+        std::os::unix::fs::chown(context.join(path), Some(1234), Some(2345)).expect("chown");
+    }
+    for line in ["COPY d /n", "COPY d/f /n/", "COPY --parents d/f /"] {
+        let (done, name) = super::build(&env, &context, line, &[]);
+        assert_eq!(done.code, 0, "{done}");
+        let tree = env.image(&name).tree();
+        assert!(tree.0.values().all(|node| (node.uid, node.gid) == (0, 0)), "{line}: {tree}");
+    }
+}
+
+#[test]
 fn modes_are_octal_or_changes() {
     // C-17
     check(
@@ -99,7 +136,14 @@ fn modes_are_octal_or_changes() {
     let env = TestEnv::new();
     let (done, name) = super::build(&env, &env.context(CONTEXT), "COPY --chmod=700 d /n", &[]);
     assert_eq!(done.code, 0, "{done}");
-    assert_eq!(env.image(&name).tree()["n/l"].mode, 0o777, "C-17: a link has no mode to change");
+    // A link has no mode to change; readers of layers pass it over, the layer's digest does not.
+    let layer = decompress(&std::fs::read(&env.image(&name).layers[0]).expect("read")).expect("a layer");
+    let link = tar::Archive::new(&layer[..])
+        .entries()
+        .expect("a tar")
+        .map(|entry| entry.expect("a member").header().clone())
+        .find(|header| header.entry_type().is_symlink());
+    assert_eq!(link.expect("the link").mode().expect("a mode"), 0o777, "C-17");
     refuse(CONTEXT, &[("C-17", "COPY --chmod=999 f /", &["999"]), ("C-17", "COPY --chmod=u+z f /", &["u+z"])]);
 }
 

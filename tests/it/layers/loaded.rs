@@ -92,6 +92,10 @@ fn attack(env: &TestEnv) {
         ("S-38", file("../canary/.wh.secret"), Err("leaves the root")),
         ("S-36", member(ROOT, b'3', "etc/passwd", "", b""), Ok("[ ! -f /etc/passwd ]")),
         ("S-40", file("f")[..300].to_vec(), Err("archive")),
+        // Zeros are holes on disk, and no byte less.
+        ("S-39", member(ROOT, b'0', "zeros", "", &vec![0; 1 << 20]), Ok("[ $(stat -c %s /zeros) = 1048576 ]")),
+        ("S-39", member(ROOT, b'0', "holes", "", &vec![0; 1 << 20]), Ok("[ $(stat -c %b /holes) -lt 64 ]")),
+        ("S-42", member((33, 44), b'0', "own", "", b"x"), Ok("[ $(stat -c %u:%g /own) = 33:44 ]")),
         ("S-42", member((2_000_000, 2_000_001), b'0', "far", "", b"x"), Ok("[ -f /far ]")),
     ];
     for (id, members, want) in cases {
