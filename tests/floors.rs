@@ -321,7 +321,7 @@ fn nothing_is_silenced_or_left_for_later() {
 fn what_tests_require_is_installed_by_setup() {
     let setup = fs::read_to_string(root().join("scripts/setup")).expect("scripts/setup");
     // The host itself, and a program that setup looks at more closely.
-    let others = ["root", "plain_user", "kiln_test", "userns", "overlay", "busybox"];
+    let others = ["root", "plain_user", "kiln_test", "userns", "overlay", "tun", "attributes", "busybox"];
     let mut wrong = Vec::new();
     for path in sources("tests") {
         let code = code(&read(&path));

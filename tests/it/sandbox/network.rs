@@ -4,15 +4,11 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use kiln::sandbox::{Cancel, Error, Network, NetworkHelper, Publish};
+use kiln::sandbox::{Cancel, Error, Network, Publish};
 
 use super::{Box, probe, root_of_something};
 
 /// A private network can be made here: a helper and the device it needs.
-fn private_networks() -> bool {
-    NetworkHelper::find().is_some() && std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok()
-}
-
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -21,10 +17,7 @@ fn free_port() -> u16 {
 fn a_private_network_leads_out_and_shows_nothing_of_the_host() {
     // R-8, S-76
     root_of_something!();
-    requires!(cc);
-    if !private_networks() {
-        return;
-    }
+    requires!(cc, pasta, tun);
     let root = Box::new();
     probe(&root);
     let host = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -81,11 +81,7 @@ fn carried(hide: &str, env: &TestEnv, user: Option<&str>) {
 #[test]
 fn each_helper_leads_out_and_in_and_shows_nothing_of_the_hosts_loopback() {
     // R-8, S-76
-    requires!(root, userns, overlay, pasta, slirp4netns, busybox);
-    if std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_err() {
-        eprintln!("skipped: no /dev/net/tun");
-        return;
-    }
+    requires!(root, userns, overlay, pasta, slirp4netns, busybox, tun);
     let env = TestEnv::with_busybox();
     carried("slirp4netns", &env, None);
     carried("pasta", &env, None);

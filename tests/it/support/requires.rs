@@ -25,9 +25,13 @@ pub fn have(ability: &str) -> bool {
         }
         "userns" => userns(),
         "overlay" => overlay(),
+        "tun" => std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
+        "attributes" => attributes(),
         tool => find(&tool.replace('_', "-")),
     };
+    // Nor is the tunnel device one of a plain user: of most hosts it is root's alone.
     let demanded = !matches!(ability, "plain_user" | "root")
+        && (ability != "tun" || is_root())
         && std::env::var("MUST").is_ok_and(|m| m.split(',').any(|m| m == "all" || m == ability));
     assert!(able || !demanded, "this host lacks `{ability}`, and MUST demands it");
     if !able {
@@ -66,6 +70,13 @@ fn userns() -> bool {
         }
         find("newuidmap") && succeeds(&["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "true"])
     })
+}
+
+/// Whether files for tests can have extended attributes.
+fn attributes() -> bool {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    succeeds(&["setfattr", "-n", "user.a", "-v", "b", path])
 }
 
 fn overlay() -> bool {
