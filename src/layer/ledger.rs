@@ -7,6 +7,7 @@
 //! **Not here.** The disk: `fill` puts there what this module admits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::entry::{Entry, Kind, Meta, RelPath};
 use super::error::Error;
@@ -31,7 +32,9 @@ pub(super) struct Admitted {
 /// Entries of the layer being applied, at their real paths.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    entries: BTreeMap<RelPath, (Kind, Meta)>,
+    entries: BTreeMap<RelPath, (Kind, Arc<Meta>)>,
+    /// Of the last entry: those of a layer's files are mostly the same.
+    meta: Arc<Meta>,
     /// Other names of a file, by its first name.
     links: BTreeMap<RelPath, BTreeSet<RelPath>>,
     whiteouts: BTreeSet<RelPath>,
@@ -61,7 +64,8 @@ impl Ledger {
             if entry.kind != Kind::Dir {
                 return Err(refuse(&entry.path, "only a directory can be the root"));
             }
-            self.entries.insert(entry.path.clone(), (Kind::Dir, entry.meta.clone()));
+            let meta = self.share(&entry.meta);
+            self.entries.insert(entry.path.clone(), (Kind::Dir, meta));
             return Ok(Some(Admitted { entry, replaces: false }));
         };
         let parent = self.walk(&parent, true)?.unwrap_or_default();
@@ -75,13 +79,13 @@ impl Ledger {
             let named = self.link_target(&entry.path, target)?;
             let replaces = self.replace(&entry.path, &entry.kind);
             let file = self.file_of(&named);
-            entry.meta = self.entries.get(&file).map(|(_, meta)| meta.clone()).unwrap_or_default();
-            self.put(entry.path.clone(), Kind::Hardlink { target: file }, entry.meta.clone())?;
+            entry.meta = self.entries.get(&file).map(|(_, meta)| Meta::clone(meta)).unwrap_or_default();
+            self.put(entry.path.clone(), Kind::Hardlink { target: file }, &entry.meta)?;
             entry.kind = Kind::Hardlink { target: named };
             return Ok(Some(Admitted { entry, replaces }));
         }
         let replaces = self.replace(&entry.path, &entry.kind);
-        self.put(entry.path.clone(), entry.kind.clone(), entry.meta.clone())?;
+        self.put(entry.path.clone(), entry.kind.clone(), &entry.meta)?;
         Ok(Some(Admitted { entry, replaces }))
     }
 
@@ -123,7 +127,14 @@ impl Ledger {
         true
     }
 
-    fn put(&mut self, path: RelPath, kind: Kind, meta: Meta) -> Result<(), Error> {
+    fn share(&mut self, meta: &Meta) -> Arc<Meta> {
+        if *self.meta != *meta {
+            self.meta = Arc::new(meta.clone());
+        }
+        Arc::clone(&self.meta)
+    }
+
+    fn put(&mut self, path: RelPath, kind: Kind, meta: &Meta) -> Result<(), Error> {
         self.implied.remove(&path);
         if let Kind::Hardlink { target } = &kind {
             self.links.entry(target.clone()).or_default().insert(path.clone());
@@ -139,6 +150,7 @@ impl Ledger {
             // Another way may lead through it from now on.
             self.last = None;
         }
+        let meta = self.share(meta);
         self.entries.insert(path, (kind, meta));
         Ok(())
     }
@@ -264,7 +276,8 @@ impl Ledger {
     /// Every directory with its metadata, deepest first; those that nobody described have none of their own.
     pub(super) fn dirs_deepest_first(&self) -> Vec<(&RelPath, Option<&Meta>)> {
         let described = self.entries.iter().filter(|(_, (kind, _))| *kind == Kind::Dir);
-        let mut dirs: Vec<(&RelPath, Option<&Meta>)> = described.map(|(path, (_, meta))| (path, Some(meta))).collect();
+        let mut dirs: Vec<(&RelPath, Option<&Meta>)> =
+            described.map(|(path, (_, meta))| (path, Some(&**meta))).collect();
         dirs.extend(self.implied.iter().map(|path| (path, None)));
         dirs.sort_by(|a, b| b.0.cmp(a.0));
         dirs
@@ -306,8 +319,10 @@ impl Ledger {
             }
             self.entries.insert(first.clone(), (kind, meta));
         }
-        let mut all: Vec<Entry> =
-            self.entries.into_iter().map(|(path, (kind, meta))| Entry::new(path, kind, meta)).collect();
+        let mut all = Vec::with_capacity(self.entries.len() + markers.len());
+        all.extend(
+            self.entries.into_iter().map(|(path, (kind, meta))| Entry::new(path, kind, Arc::unwrap_or_clone(meta))),
+        );
         all.extend(markers);
         Tree::new(all)
     }

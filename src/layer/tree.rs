@@ -34,6 +34,10 @@ impl Tree {
         if !entries.is_sorted_by(|a, b| a.order(b).is_lt()) {
             entries.sort_by(Entry::order);
         }
+        if entries.is_sorted_by(|a, b| a.path != b.path) {
+            // As mostly: a second list of millions would be the largest thing in memory.
+            return Self { entries };
+        }
         let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
         for entry in entries {
             if let Some(last) = kept.last()
