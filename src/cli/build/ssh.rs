@@ -140,8 +140,6 @@ fn add(id: &str, key: &Path, mut ssh_add: Command) -> Result<(), AddError> {
     let failure = |why: &str| Failure::usage(format!("--ssh {id}: {} cannot be used: {why}", key.display()));
     Err(AddError::Said(if said.contains("passphrase") {
         failure("it has a passphrase").hint("load it into an agent yourself: ssh-add KEY, and then --ssh default")
-    } else if key.extension().is_some_and(|extension| extension == "pub") {
-        failure("it is the public half").hint(format!("give the private one: {}", key.with_extension("").display()))
     } else {
         failure(&said).hint("want a private key, or the socket of an agent")
     }))

@@ -295,6 +295,10 @@ fn ssh(given: &[String], environment: &Environment) -> Result<BTreeMap<String, S
                 if found.is_dir() {
                     return Err(wrong(format!("{} is a directory", path.display())));
                 }
+                if path.extension().is_some_and(|extension| extension == "pub") {
+                    let why = format!("{} cannot be used: it is the public half", path.display());
+                    return Err(wrong(why).hint(format!("give the private one: {}", path.with_extension("").display())));
+                }
                 sockets += usize::from(found.file_type().is_socket());
             }
             match (sockets, paths.as_slice()) {

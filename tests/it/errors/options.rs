@@ -29,7 +29,6 @@ fn an_output_without_a_place_is_refused_before_the_build_o_54_o_66() {
 
 #[test]
 fn secrets_and_keys_that_are_not_there_say_where_they_were_looked_for_o_33_o_34() {
-    requires!(ssh_agent, ssh_add);
     let env = TestEnv::new();
     let context = env.context(NOTHING);
     fs::write(env.dir().join("key.pub"), "ssh-ed25519 AAAA x\n").expect("write");
