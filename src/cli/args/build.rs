@@ -60,7 +60,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "N", help_heading = RUNNING)]
     pub(in crate::cli) jobs: Option<usize>,
 
-    /// How layers become a command's files: stacked by overlayfs, or copied; the image is the same, but on a copy a command may have to run again
+    /// How layers become a command's files: stacked by overlayfs, or copied, where a command that changes a hard-linked file has to run again; the image is the same, but for rare cases that the README names
     #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = RUNNING)]
     pub(in crate::cli) snapshotter: SnapshotterArg,
 
