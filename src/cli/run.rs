@@ -4,6 +4,7 @@
 //! ours; if it never ran, ours is 127 (no such command), 126 (cannot be executed) or 125 (anything else), as `docker run`
 //! has it. What goes wrong afterwards is 125, too.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ use crate::oci::manifest::Manifest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::Device;
-use crate::sandbox::{Cancel, Error, Io, Launcher, Network, Signals, Spec};
+use crate::sandbox::{Cancel, Error, Io, Launcher, Mount, Network, Ports, Publish, Signals, Source, Spec};
 use crate::store::Store;
 
 use super::Session;
@@ -81,12 +82,14 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     for (what, why) in devices(&mut spec, &request)? {
         session.console.labelled("note", &format!("{what}: {why}"));
     }
+    let ports = Ports::listen(&request.publish).map_err(never_ran)?;
+    announce(&ports, &request.publish, session);
     let io = match (args.tty, args.interactive) {
         (true, input) => Io::Terminal { input, signals: &signals },
         (false, input) => Io::Inherit { input, signals: &signals },
     };
     let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("make an event: {e}")))?;
-    let outcome = Launcher::new().run(&spec, io, &cancel).map_err(never_ran)?;
+    let outcome = Launcher::new().run_with_ports(&spec, ports, io, &cancel).map_err(never_ran)?;
     for (what, why) in &outcome.fallbacks {
         session.console.labelled("note", &format!("without {what}: {why}"));
     }
@@ -113,9 +116,12 @@ fn fill(spec: &mut Spec, args: &RunArgs, request: &RunRequest, image: &Image) {
     let around = &request.around;
     spec.hosts = Some(hosts(&args.hostname, &around.hosts));
     spec.resolv_conf = Some(around.resolv_conf.clone()).filter(|_| request.network != Network::None);
-    spec.mounts.clone_from(&request.mounts);
+    // As docker has it: the image's own would be of another machine. What is asked for may lie over it.
+    let name = format!("{}\n", args.hostname).into_bytes();
+    let source = Source::Data { bytes: name, mode: 0o644, uid: 0, gid: 0 };
+    spec.mounts = vec![Mount { source, target: PathBuf::from("/etc/hostname"), readonly: false }];
+    spec.mounts.extend_from_slice(&request.mounts);
     spec.network = request.network;
-    spec.publish.clone_from(&request.publish);
     spec.devices.clone_from(&request.devices);
     spec.shm_size = around.shm_size;
     spec.rlimits.clone_from(&around.rlimits);
@@ -136,6 +142,18 @@ fn devices(spec: &mut Spec, request: &RunRequest) -> Result<Vec<(String, String)
     let asked: Vec<Device> =
         request.named_devices.iter().map(|name| Device { name: name.clone(), required: true }).collect();
     Ok(found.add(&asked, spec))
+}
+
+/// Says which ports of the host were free, if it was left to us.
+fn announce(ports: &Ports, publish: &[Publish], session: &mut Session<'_>) {
+    let wanted: BTreeSet<u16> = publish.iter().filter_map(|one| one.host).collect();
+    let mut chosen: BTreeMap<(u16, u16), Vec<String>> = BTreeMap::new();
+    for (address, inside) in ports.addresses().filter(|(address, _)| !wanted.contains(&address.port())) {
+        chosen.entry((inside, address.port())).or_default().push(address.to_string());
+    }
+    for ((inside, _), addresses) in chosen {
+        session.console.labelled("note", &format!("port {inside} inside is {} here", addresses.join(" and ")));
+    }
 }
 
 fn never_ran(error: Error) -> Failure {

@@ -30,11 +30,20 @@ use super::spec::{Network, Security, Spec};
 use super::stubs::Kind;
 use super::userns::{self, Standing};
 use super::wire::Wire;
-use super::{apart, confine, exec, launch, mounts, network, sys, system, terminal, user};
+use super::{apart, confine, exec, launch, mounts, sys, system, terminal, user};
 
-/// Becomes the command of `spec`, or says over `wire` why not. `apart`: the warden saw to [`apart`] already.
-pub(super) fn run(spec: &Spec, terminal: bool, apart: bool, wire: &Wire) -> ! {
-    let mut init = Init { spec, terminal, apart, wire, stage: Stage::Start };
+/// What the warden has seen to already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ahead {
+    /// To [`apart`].
+    pub(super) apart: bool,
+    /// To the network.
+    pub(super) network: bool,
+}
+
+/// Becomes the command of `spec`, or says over `wire` why not.
+pub(super) fn run(spec: &Spec, terminal: bool, ahead: Ahead, wire: &Wire) -> ! {
+    let mut init = Init { spec, terminal, ahead, wire, stage: Stage::Start };
     let problem = match init.procedure() {
         Err(problem) => problem,
         Ok(never) => match never {},
@@ -48,7 +57,7 @@ pub(super) fn run(spec: &Spec, terminal: bool, apart: bool, wire: &Wire) -> ! {
 struct Init<'a> {
     spec: &'a Spec,
     terminal: bool,
-    apart: bool,
+    ahead: Ahead,
     wire: &'a Wire,
     stage: Stage,
 }
@@ -59,14 +68,15 @@ impl Init<'_> {
         own_life()?;
 
         self.reach(Stage::Namespaces)?;
-        unshare(spec)?;
+        let own_network = spec.network != Network::Host && !self.ahead.network;
+        unshare(spec, own_network)?;
         let proc = system::fresh_proc()?;
         let mut fallbacks = Vec::new();
         if proc.is_none() {
             let apart = matches!(userns::standing(), Ok(Standing::Namespace { .. }));
-            if apart && !self.apart {
+            if apart && !self.ahead.apart {
                 apart::own_users()?;
-                unshare(spec)?;
+                unshare(spec, own_network)?;
             }
             fallbacks.push(system::no_proc(apart));
         }
@@ -99,7 +109,7 @@ impl Init<'_> {
         pivot(&root)?;
 
         self.reach(Stage::Network)?;
-        if spec.network != Network::Host && !network::is_made_by_warden(spec) {
+        if own_network {
             sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;
         }
 
@@ -150,9 +160,9 @@ fn die_with_parent() -> Step<()> {
         .doing(|| "ask to die with the parent".to_owned())
 }
 
-fn unshare(spec: &Spec) -> Step<()> {
+fn unshare(spec: &Spec, network: bool) -> Step<()> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if spec.network != Network::Host && !network::is_made_by_warden(spec) {
+    if network {
         flags |= UnshareFlags::NEWNET;
     }
     sys::unshare(flags).doing(|| "make namespaces".to_owned())?;

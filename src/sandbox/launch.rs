@@ -14,6 +14,7 @@ use super::cancel::Cancel;
 use super::error::Error;
 use super::listen::{Listener, Streams};
 use super::message::Orders;
+use super::publish::Ports;
 use super::signals::Signals;
 use super::spec::{Exit, Rootfs, Spec};
 use super::stubs;
@@ -105,6 +106,11 @@ impl Launcher {
     /// Runs `spec` to its end. Ok: the command ran and ended, and every process it started is dead; a non-zero exit is
     /// Ok too. Err: it never ran, or `cancel` was set; then too nothing of it is left.
     pub fn run(&self, spec: &Spec, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
+        self.run_with_ports(spec, Ports::default(), io, cancel)
+    }
+
+    /// The same with a network of its own (not the host's), which `ports` lead into. They are given back at its end.
+    pub fn run_with_ports(&self, spec: &Spec, ports: Ports, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -140,8 +146,8 @@ impl Launcher {
         let mut child = command.spawn().map_err(start("start the sandbox process"))?;
         drop(command);
         let wire = Wire::new(ours);
-        let orders = Orders { stdin: stdin.is_some(), terminal, spec };
-        let talk = hand_over(&wire, &orders, stdin).map_err(start("hand the command to the sandbox process"));
+        let orders = Orders { stdin: stdin.is_some(), ports: ports.inside(), terminal, spec };
+        let talk = hand_over(&wire, &orders, stdin, ports).map_err(start("hand the command to the sandbox process"));
         let heard = match talk {
             Ok(()) => {
                 let listener = Listener::new(&wire, &mut child, streams, signals, cancel);
@@ -174,13 +180,13 @@ fn socketpair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// The orders, and our standard input if the command is to have it.
-fn hand_over(wire: &Wire, orders: &Orders<&Spec>, stdin: Option<OwnedFd>) -> io::Result<()> {
+/// The orders, our standard input if the command is to have it, and the ports.
+fn hand_over(wire: &Wire, orders: &Orders<&Spec>, stdin: Option<OwnedFd>, ports: Ports) -> io::Result<()> {
     wire.send(orders)?;
-    match stdin {
-        Some(fd) => wire.send_fd(fd.as_fd()),
-        None => Ok(()),
+    if let Some(fd) = stdin {
+        wire.send_fd(fd.as_fd())?;
     }
+    ports.send(wire)
 }
 
 use std::os::unix::process::CommandExt as _;

@@ -96,6 +96,8 @@ impl fmt::Display for Failure {
 pub(super) struct Orders<S> {
     /// Standard input follows as a descriptor.
     pub(super) stdin: bool,
+    /// Then as many listening sockets, which lead to these ports inside.
+    pub(super) ports: Vec<u16>,
     /// The command gets a terminal of its own.
     pub(super) terminal: bool,
     /// The command.

@@ -45,6 +45,7 @@ pub use error::Error;
 pub use launch::{Io, Launcher, Outcome, Reentry, reentry};
 pub use message::{Blame, Failure, Stage};
 pub use network::{NetworkHelper, private_network};
+pub use publish::Ports;
 pub use signals::Signals;
 pub use spec::{
     DataFile, Device, Exit, Mount, Network, Publish, Resources, Rlimit, Rootfs, Scratch, Security, Source, Spec,

@@ -17,10 +17,11 @@ use rustix::process::{Pid, Signal, WaitIdOptions};
 use rustix::thread::UnshareFlags;
 
 use super::problem::{Doing, Problem, Step};
+use super::publish::{self, Ports};
+use super::resolv;
 use super::spec::{Network, Spec};
 use super::sys::{self, Fork};
 use super::userns::{self, Standing};
-use super::{publish, resolv};
 use crate::base::fs;
 
 /// How long a helper may take to set the network up.
@@ -99,10 +100,10 @@ fn program(name: &str) -> Option<String> {
 }
 
 /// The warden makes the namespace, not init.
-pub(super) fn is_made_by_warden(spec: &Spec) -> bool {
+pub(super) fn is_made_by_warden(spec: &Spec, ports: &Ports) -> bool {
     match spec.network {
         Network::Host => false,
-        Network::None => !spec.publish.is_empty(),
+        Network::None => !ports.is_empty(),
         Network::Private => true,
     }
 }
@@ -139,9 +140,9 @@ impl Drop for Helpers {
     }
 }
 
-/// Ok: this process is in a network namespace of its own, connected as `spec` wants, and `spec` names a resolver that can
-/// be reached from there.
-pub(super) fn enter(spec: &mut Spec) -> Step<Helpers> {
+/// Ok: this process is in a network namespace of its own, connected as `spec` wants, `ports` lead into it, and `spec` names
+/// a resolver that can be reached from there.
+pub(super) fn enter(spec: &mut Spec, ports: Ports) -> Step<Helpers> {
     let mut helpers = Helpers::default();
     let carrier = match spec.network {
         Network::Private => Some(NetworkHelper::find().ok_or_else(|| {
@@ -151,7 +152,6 @@ pub(super) fn enter(spec: &mut Spec) -> Step<Helpers> {
         })?),
         _ => None,
     };
-    let listeners = publish::listen(&spec.publish)?;
     let carrier = match carrier {
         Some(helper) => {
             let mut child = start_carrier(helper)?;
@@ -160,7 +160,7 @@ pub(super) fn enter(spec: &mut Spec) -> Step<Helpers> {
         }
         None => None,
     };
-    let forwarder = if listeners.is_empty() { None } else { Some(start(|go| publish::forward(listeners, go))?) };
+    let forwarder = if ports.is_empty() { None } else { Some(start(|go| publish::forward(ports, go))?) };
 
     sys::unshare(UnshareFlags::NEWNET).doing(|| "make a network namespace".to_owned())?;
     sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;

@@ -1,60 +1,157 @@
 //! Published ports: connections to the host that continue inside a command's own network.
 //!
-//! **Order.** Listening begins before the namespace exists, in the host's network; the forwarder then moves into the
-//! command's network, where it connects to what listens there.
+//! **Order.** Listening begins in kiln itself, in the host's network, so that it can be said which port is whose before the
+//! command starts. The sockets travel to the warden; its forwarder moves into the command's network, where it connects to
+//! what listens there.
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::thread::LinkNameSpaceType;
 
+use super::error::Error;
+use super::message::Stage;
 use super::problem::{Doing, Problem, Step};
 use super::spec::Publish;
+use super::wire::Wire;
 
 /// Connections that are carried at once; more wait.
 const LIMIT: usize = 256;
 /// How long the last bytes of a command that has ended may take to arrive.
 pub(super) const GRACE: Duration = Duration::from_millis(200);
 
-/// Takes every port of the host that is asked for. Ok: what connects to them waits for [`forward`].
-pub(super) fn listen(publish: &[Publish]) -> Step<Vec<(TcpListener, u16)>> {
-    publish
-        .iter()
-        .map(|one| {
-            let listener = TcpListener::bind(one.host).map_err(|e| {
-                let problem = Problem::host(format!("listen on {} of the host", one.host), &e).requested();
-                match e.kind() {
-                    io::ErrorKind::AddrInUse => problem.hint("something else listens there; choose another port"),
-                    io::ErrorKind::PermissionDenied => problem
-                        .hint("ports below net.ipv4.ip_unprivileged_port_start are for root; choose a higher one"),
-                    _ => problem,
+/// How often another free port is tried, if somebody has it for the other kind of address.
+const TRIES: usize = 16;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Ports of the host, taken.
+#[derive(Debug, Default)]
+pub struct Ports(Vec<Port>);
+
+/// One address of the host that leads to a port inside.
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    inside: u16,
+}
+
+impl Ports {
+    /// Ok: everything that is asked for is taken, and what connects to it waits.
+    pub fn listen(publish: &[Publish]) -> Result<Self, Error> {
+        let mut ports = Self::default();
+        // What is free is chosen last: it must not be what another asks for by number.
+        for chosen in [true, false] {
+            for one in publish.iter().filter(|one| one.host.is_some() == chosen) {
+                let listeners = listen(one).map_err(|problem| Error::Setup(problem.at(Stage::Network)))?;
+                ports.0.extend(listeners.into_iter().map(|listener| Port { listener, inside: one.inside }));
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Where the host listens, and for which port inside.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, u16)> {
+        self.0.iter().filter_map(|port| Some((port.listener.local_addr().ok()?, port.inside)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The ports inside.
+    pub(super) fn inside(&self) -> Vec<u16> {
+        self.0.iter().map(|port| port.inside).collect()
+    }
+
+    /// Hands them to whoever [receives](Self::receive) them at the other end.
+    pub(super) fn send(self, wire: &Wire) -> io::Result<()> {
+        self.0.iter().try_for_each(|port| wire.send_fd(port.listener.as_fd()))
+    }
+
+    pub(super) fn receive(wire: &Wire, inside: &[u16]) -> io::Result<Self> {
+        let port = |&inside| Ok(Port { listener: TcpListener::from(wire.receive_fd()?), inside });
+        inside.iter().map(port).collect::<io::Result<_>>().map(Self)
+    }
+}
+
+/// Listens on every address that is meant.
+fn listen(publish: &Publish) -> Step<Vec<TcpListener>> {
+    let refused = |address: IpAddr| {
+        move |e: io::Error| {
+            let at = SocketAddr::new(address, publish.host.unwrap_or(0));
+            let problem = Problem::host(format!("listen on {at} of the host"), &e).requested();
+            match e.kind() {
+                io::ErrorKind::AddrInUse => problem.hint("something else listens there; choose another port"),
+                io::ErrorKind::AddrNotAvailable => problem.hint("the host has no such address"),
+                io::ErrorKind::PermissionDenied => {
+                    problem.hint("ports below net.ipv4.ip_unprivileged_port_start are for root; choose a higher one")
                 }
-            })?;
-            Ok((listener, one.port))
-        })
-        .collect()
+                _ => problem,
+            }
+        }
+    };
+    if let Some(address) = publish.address {
+        let at = SocketAddr::new(address, publish.host.unwrap_or(0));
+        return Ok(vec![TcpListener::bind(at).map_err(refused(address))?]);
+    }
+    let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+    for left in (0..TRIES).rev() {
+        let first = TcpListener::bind((v4, publish.host.unwrap_or(0))).map_err(refused(v4.into()))?;
+        let port = first.local_addr().doing(|| "ask which port is free".to_owned())?.port();
+        match listen_v6(port) {
+            Ok(second) => return Ok(std::iter::once(first).chain(second).collect()),
+            Err(e) if publish.host.is_none() && left > 0 && e.kind() == io::ErrorKind::AddrInUse => {}
+            Err(e) => return Err(refused(v6.into())(e)),
+        }
+    }
+    Err(Problem::request("no port of the host is free"))
+}
+
+/// Listens on every IPv6 address, and on none of IPv4. None: there is no IPv6 here.
+fn listen_v6(port: u16) -> io::Result<Option<TcpListener>> {
+    use rustix::io::Errno;
+    let absent = |e: Errno| match e {
+        Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL => Ok(None),
+        e => Err(e.into()),
+    };
+    let made = rustix::net::socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let socket: OwnedFd = match made {
+        Ok(socket) => socket,
+        Err(e) => return absent(e),
+    };
+    sockopt::set_ipv6_v6only(&socket, true)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    match rustix::net::bind(&socket, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)) {
+        Ok(()) => {}
+        Err(e) => return absent(e),
+    }
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(Some(TcpListener::from(socket)))
 }
 
 /// The forwarder's whole life: waits for the word, moves into the parent's network, carries connections until the
 /// parent closes its end, and what is still under way for a moment longer.
-pub(super) fn forward(listeners: Vec<(TcpListener, u16)>, mut go: io::PipeReader) -> i32 {
+pub(super) fn forward(ports: Ports, mut go: io::PipeReader) -> i32 {
     if go.read_exact(&mut [0]).is_err() || move_into_parents_network().is_err() {
         return 1;
     }
     let open = Arc::new(());
-    for (listener, port) in listeners {
+    // Everybody who may hold it while nothing is open: each port's thread, and this one.
+    let idle = ports.0.len() + 1;
+    for Port { listener, inside } in ports.0 {
         let open = open.clone();
-        std::thread::spawn(move || carry(&listener, port, &open));
+        std::thread::spawn(move || carry(&listener, inside, &open, idle));
     }
-    let ports = Arc::strong_count(&open);
     let _ = go.read(&mut [0]);
     let began = Instant::now();
-    while Arc::strong_count(&open) > ports && began.elapsed() < GRACE {
+    while Arc::strong_count(&open) > idle && began.elapsed() < GRACE {
         std::thread::sleep(Duration::from_millis(1));
     }
     0
@@ -70,14 +167,14 @@ fn move_into_parents_network() -> Step<()> {
 }
 
 /// Every connection to one port.
-fn carry(listener: &TcpListener, port: u16, open: &Arc<()>) {
+fn carry(listener: &TcpListener, port: u16, open: &Arc<()>, idle: usize) {
     loop {
         let Ok((outer, _)) = listener.accept() else {
             // Out of descriptors, most likely: others must end first.
             std::thread::sleep(Duration::from_millis(20));
             continue;
         };
-        while Arc::strong_count(open) > LIMIT {
+        while Arc::strong_count(open) >= idle + LIMIT {
             std::thread::sleep(Duration::from_millis(5));
         }
         let held = open.clone();

@@ -5,7 +5,7 @@
 //! **Order.** [`Spec::mounts`] are mounted in the order written; a later one may sit inside or over an earlier one (M-21).
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -42,8 +42,6 @@ pub struct Spec {
     pub hosts: Option<Vec<u8>>,
     /// Which network the command sees.
     pub network: Network,
-    /// Ports of the host that lead into a network of its own.
-    pub publish: Vec<Publish>,
     /// What the command may do.
     pub security: Security,
     /// Limits set before the command starts; others are inherited.
@@ -71,7 +69,6 @@ impl Spec {
             resolv_conf: None,
             hosts: None,
             network: Network::Host,
-            publish: Vec::new(),
             security: Security::Sandbox,
             rlimits: Vec::new(),
             shm_size: 64 << 20,
@@ -231,12 +228,14 @@ pub enum Network {
 }
 
 /// A port of the host that leads to one inside (TCP).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish {
-    /// Where the host listens.
-    pub host: SocketAddr,
+    /// Where the host listens; `None` = every address it has, IPv6 included where there is any.
+    pub address: Option<IpAddr>,
+    /// The port there; `None` = one that is free.
+    pub host: Option<u16>,
     /// The port inside, on the loopback address there.
-    pub port: u16,
+    pub inside: u16,
 }
 
 /// What the command may do.

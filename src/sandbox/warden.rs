@@ -14,8 +14,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions};
 use rustix::thread::UnshareFlags;
 
+use super::init::Ahead;
 use super::message::{Message, Order, Orders, Stage};
 use super::problem::{Doing, Problem, Step};
+use super::publish::Ports;
 use super::spec::{Exit, Spec};
 use super::sys::{self, Fork};
 use super::wire::{Inbox, Wire};
@@ -54,12 +56,13 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     };
     nix::unistd::dup2_stdin(&stdin).doing(|| "set standard input".to_owned())?;
     drop(stdin);
-    let mut apart = false;
+    let ports = Ports::receive(wire, &orders.ports).doing(|| "take the ports from kiln".to_owned())?;
+    let mut ahead = Ahead::default();
     // Before the pid namespace: the next process forked after that is the command's first.
-    let _helpers = if network::is_made_by_warden(&orders.spec) {
+    let _helpers = if network::is_made_by_warden(&orders.spec, &ports) {
         *stage = Stage::Network;
-        apart = apart::ahead()?;
-        Some(network::enter(&mut orders.spec)?)
+        ahead = Ahead { apart: apart::ahead()?, network: true };
+        Some(network::enter(&mut orders.spec, ports)?)
     } else {
         None
     };
@@ -70,7 +73,7 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned())?;
     let pid = match sys::fork().doing(|| "fork".to_owned()).map_err(|e| crowded(e, orders.spec.resources.pids))? {
-        Fork::Child => init::run(&orders.spec, orders.terminal, apart, wire),
+        Fork::Child => init::run(&orders.spec, orders.terminal, ahead, wire),
         Fork::Parent(pid) => pid,
     };
     groups.leave();

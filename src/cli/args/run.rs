@@ -76,7 +76,8 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, alias = "net", value_name = "MODE", value_enum, default_value_t, help_heading = AROUND)]
     pub(in crate::cli) network: NetworkArg,
 
-    /// Give the command a network of its own, and lead a port of the host into it; INSIDE alone is both ports
+    /// Give the command a network of its own, and lead a port of the host into it: TCP, over IPv4 and IPv6 unless IP says
+    /// otherwise. Without HOST one that is free, which is said. FIRST-LAST on both sides is several
     #[arg(long, short = 'p', value_name = "[[IP:]HOST:]INSIDE", help_heading = AROUND)]
     pub(in crate::cli) publish: Vec<String>,
 

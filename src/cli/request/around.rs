@@ -1,10 +1,10 @@
-//! What is around a command: hosts, resolver, limits, published ports.
+//! What is around a command: hosts, resolver, limits.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::cli::args::AroundArgs;
 use crate::cli::failure::Failure;
-use crate::sandbox::{Publish, Resources, Rlimit};
+use crate::sandbox::{Resources, Rlimit};
 
 use super::{Environment, value};
 
@@ -138,58 +138,9 @@ fn is_list(text: &str) -> bool {
     text.split(',').all(|part| part.split_once('-').map_or(number(part), |(a, b)| number(a) && number(b)))
 }
 
-/// `[IP:][HOST:]INSIDE[/tcp]`; without a host port, the same one.
-pub(super) fn publish(text: &str) -> Result<Publish, Failure> {
-    let wrong = |why: &str| Failure::usage(format!("--publish {text:?}: {why}"));
-    let form = "want [IP:][HOST:]INSIDE, for example 8080:80";
-    let bare = match text.rsplit_once('/') {
-        None | Some((_, "tcp")) => text.strip_suffix("/tcp").unwrap_or(text),
-        Some(_) => return Err(wrong("only TCP can be published")),
-    };
-    let port = |text: &str| match text.parse::<u16>() {
-        Ok(0) | Err(_) if text.contains('-') => Err(wrong("ranges are not supported: give each port by itself")),
-        Ok(0) | Err(_) => Err(wrong(form)),
-        Ok(port) => Ok(port),
-    };
-    let (rest, inside) = match bare.rsplit_once(':') {
-        Some((rest, inside)) => (Some(rest), port(inside)?),
-        None => (None, port(bare)?),
-    };
-    let (address, outside) = match rest {
-        None => (None, inside),
-        Some(rest) => match rest.rsplit_once(':') {
-            Some((address, "")) => (Some(address), inside),
-            Some((address, outside)) => (Some(address), port(outside)?),
-            None => (None, port(rest)?),
-        },
-    };
-    let address = match address {
-        None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Some(text) => {
-            let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-            bare.parse().map_err(|_| wrong(form))?
-        }
-    };
-    Ok(Publish { host: SocketAddr::new(address, outside), port: inside })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn published_ports_are_read_as_docker_reads_them() {
-        let read = |text: &str| publish(text).map(|p| format!("{} {}", p.host, p.port)).map_err(|f| f.message);
-        assert_eq!(read("8080:80").unwrap(), "0.0.0.0:8080 80");
-        assert_eq!(read("80").unwrap(), "0.0.0.0:80 80");
-        assert_eq!(read("127.0.0.1:8080:80/tcp").unwrap(), "127.0.0.1:8080 80");
-        assert_eq!(read("[::1]:8080:80").unwrap(), "[::1]:8080 80");
-        assert_eq!(read("127.0.0.1::80").unwrap(), "127.0.0.1:80 80");
-        for wrong in ["", "x", "0:80", "80:0", "1:2:3:4", "80:80/udp", "8000-8010:80", "99999:1"] {
-            assert!(read(wrong).unwrap_err().starts_with("--publish"), "{wrong}");
-        }
-        assert!(read("8000-8010:80").unwrap_err().contains("ranges"));
-    }
 
     #[test]
     fn limits_are_checked_before_anything_happens_o24_o25() {

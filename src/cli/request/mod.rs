@@ -21,6 +21,7 @@ mod build;
 mod devices;
 mod docker;
 mod output;
+mod publish;
 mod registry;
 mod run;
 mod value;

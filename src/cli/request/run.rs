@@ -12,7 +12,7 @@ use crate::sandbox::{Device, Mount, Network, Publish, Source, private_network};
 
 use super::around::{self, Around};
 use super::devices::{self, Asked};
-use super::{Environment, value};
+use super::{Environment, publish, value};
 
 /// Where programs are looked for if neither the image nor the command line says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -68,7 +68,11 @@ pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<R
     if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
         return Err(Failure::usage(format!("--workdir {dir:?}: want a path that begins with /")));
     }
-    let publish = args.publish.iter().map(|p| around::publish(p)).collect::<Result<Vec<_>, _>>()?;
+    if !is_host_name(&args.hostname) {
+        let want = format!("want at most {LONGEST_NAME} letters, digits, dots, - and _");
+        return Err(Failure::usage(format!("--hostname {:?}: {want}", args.hostname)));
+    }
+    let publish = publish::all(&args.publish)?;
     let (mut devices, mut named_devices) = (Vec::new(), Vec::new());
     for text in &args.device {
         match devices::device(text)? {
@@ -88,6 +92,15 @@ pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<R
         spec_dirs: devices::spec_dirs(&args.cdi_spec_dir)?,
         around: around::around(&args.around, environment)?,
     })
+}
+
+/// The kernel keeps no longer host name.
+const LONGEST_NAME: usize = 64;
+
+/// It can be set, and is one word in `/etc/hosts`.
+fn is_host_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    (1..=LONGEST_NAME).contains(&text.len()) && text.chars().all(fits)
 }
 
 /// Which network; and what is missing for the one that would have been chosen.
@@ -411,6 +424,10 @@ mod tests {
             (&["--ulimit", "x=1"], "--ulimit"),
             (&["--add-host", "x"], "--add-host"),
             (&["--shm-size", "x"], "--shm-size"),
+            (&["--hostname", ""], "--hostname"),
+            (&["--hostname", "a b"], "--hostname"),
+            (&["--hostname", "a\n1.2.3.4"], "--hostname"),
+            (&["--hostname", &"x".repeat(65)], "--hostname"),
         ] {
             let line: Vec<&str> = line.iter().copied().chain(["i"]).collect();
             let failure = run(&args(&line), &Environment::of(0, &[])).expect_err("refused");

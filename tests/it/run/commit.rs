@@ -6,8 +6,23 @@ use crate::support::TestEnv;
 fn what_a_successful_command_changed_becomes_an_image() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    let script = "echo v2 > /etc/version; rm /etc/group; mkdir -m 700 /new; chown 33:34 /new";
-    env.kiln(&["run", "-e", "X=1", "-u", "0", "--commit", "changed:1", "busybox", "sh", "-c", script]).ok();
+    let script = "grep -q other /etc/hostname || exit; echo v2 > /etc/version; rm /etc/group; mkdir -m 700 /new; chown 33:34 /new";
+    env.kiln(&[
+        "run",
+        "-e",
+        "X=1",
+        "-u",
+        "0",
+        "--hostname",
+        "other",
+        "--commit",
+        "changed:1",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
     let (base, image) = (env.image("busybox"), env.image("changed:1"));
     assert_eq!(image.layers.len(), base.layers.len() + 1);
     // A run's own environment and user are its own.
@@ -19,7 +34,7 @@ fn what_a_successful_command_changed_becomes_an_image() {
     assert_eq!((layer["new"].mode, layer["new"].uid, layer["new"].gid), (0o700, 33, 34));
     let done = env.kiln(&["run", "changed:1", "cat", "/etc/version"]).ok();
     assert_eq!(&*done, "v2");
-    env.kiln(&["history", "changed:1"]).ok().says("sh -c echo v2");
+    env.kiln(&["history", "changed:1"]).ok().says("sh -c grep -q");
     env.assert_swept();
 }
 

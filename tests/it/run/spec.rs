@@ -61,6 +61,7 @@ B=file
     says(&["--entrypoint", "echo", "app"], "");
     says(&["--entrypoint", "echo", "app", "-n", "x"], "x");
     says(&["--hostname", "box", "--add-host", "db:10.1.2.3", "app", "hostname; grep -c box /etc/hosts"], "box\n1");
+    says(&["--hostname", "box", "app", "cat /etc/hostname; stat -c '%a %u:%g' /etc/hostname"], "box\n644 0:0");
     says(&["--add-host", "db:10.1.2.3", "app", "grep db /etc/hosts"], "10.1.2.3\tdb");
     says(&["--ulimit", "nofile=100", "app", "ulimit -n"], "100");
     says(&["--shm-size", "1m", "app", "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"], "1024");

@@ -1,13 +1,14 @@
 //! What options of `kiln build` and `kiln run` put around a command.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use super::groups::{CPU, MEMORY, PIDS, can_limit};
 use crate::support::TestEnv;
+use crate::support::env::everybody;
 
 #[test]
 fn hosts_resolver_and_limits_reach_every_command_and_no_layer() {
@@ -106,30 +107,61 @@ fn a_plain_user_with_control_groups_of_its_own_has_limits() {
     assert!(said.contains("fork") && said.contains("left:\n"), "{said}");
 }
 
+const SERVE: &str = "mkdir -p /w && echo served > /w/index.html && exec httpd -f -p 8080 -h /w";
+
+/// What a web server there says, once there is one.
+fn answer(at: impl ToSocketAddrs) -> String {
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody answers");
+        std::thread::sleep(Duration::from_millis(20));
+        let Ok(mut stream) = TcpStream::connect(&at) else { continue };
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+        let mut answer = String::new();
+        if stream.read_to_string(&mut answer).is_ok() && !answer.is_empty() {
+            return answer;
+        }
+    }
+}
+
+fn end(mut run: Child) {
+    let told = Command::new("kill").arg(run.id().to_string()).status();
+    assert!(told.expect("run kill").success());
+    run.wait().expect("wait");
+}
+
 #[test]
 fn a_published_port_reaches_a_server_in_a_network_of_its_own() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let publish = format!("127.0.0.1:{port}:8080");
-    let serve = "mkdir -p /w && echo served > /w/index.html && exec httpd -f -p 8080 -h /w";
-    let mut run = env.kiln(&["run", "--network", "none", "-p", &publish, "busybox", "sh", "-c", serve]).spawn();
-    let began = Instant::now();
-    let answer = loop {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody answers");
-        std::thread::sleep(Duration::from_millis(20));
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
-        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
-        let mut answer = String::new();
-        if stream.read_to_string(&mut answer).is_ok() && !answer.is_empty() {
-            break answer;
-        }
-    };
-    assert!(answer.contains("served"), "{answer}");
-    let told = std::process::Command::new("kill").arg(run.id().to_string()).status();
-    assert!(told.unwrap().success());
-    run.wait().unwrap();
+    let run = env.kiln(&["run", "--network", "none", "-p", &publish, "busybox", "sh", "-c", SERVE]).spawn();
+    assert!(answer(("127.0.0.1", port)).contains("served"));
+    assert!(TcpStream::connect(("127.0.0.2", port)).is_err(), "another address than the one asked for");
+    end(run);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
+}
+
+#[test]
+fn a_port_inside_alone_gets_a_free_one_that_is_said_over_both_kinds_of_address() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let mut run = env.kiln(&["run", "--network", "none", "-p", "8080", "busybox", "sh", "-c", SERVE]).spawn();
+        let mut said = BufReader::new(run.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let note = said.find(|line| line.starts_with("note: port 8080 inside is 0.0.0.0:")).expect("says which");
+        let port = note.split_whitespace().find_map(|word| word.strip_prefix("0.0.0.0:")).expect("a port");
+        let port: u16 = port.parse().expect("a number");
+        assert_ne!(port, 8080);
+        assert!(answer(("127.0.0.1", port)).contains("served"));
+        let ipv6 = TcpListener::bind("[::1]:0").is_ok();
+        assert_eq!(note.contains(&format!("[::]:{port}")), ipv6, "{note}");
+        if ipv6 {
+            assert!(answer(("::1", port)).contains("served"));
+        }
+        end(run);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
+    }
 }
 
 #[test]

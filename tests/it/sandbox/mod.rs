@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Rootfs, Spec};
+use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Ports, Rootfs, Spec};
 use tempfile::TempDir;
 
 pub(crate) use escape::swapping;
@@ -94,12 +94,21 @@ impl Box {
     }
 
     pub(crate) fn run_until(&self, spec: &Spec, cancel: &Cancel) -> Result<Ran, Error> {
+        self.run_with_ports(spec, Ports::default(), cancel)
+    }
+
+    pub(crate) fn run_with_ports(&self, spec: &Spec, ports: Ports, cancel: &Cancel) -> Result<Ran, Error> {
         // A volatile work directory serves once, and so does the place for mount targets.
         let _ = fs::remove_dir_all(self.path("work"));
         let _ = fs::remove_dir_all(self.path("stub"));
         fs::create_dir(self.path("work")).expect("create");
         let mut bytes = Vec::new();
-        let outcome = launcher().run(spec, Io::Captured(&mut |piece| bytes.extend_from_slice(piece)), cancel)?;
+        let outcome = launcher().run_with_ports(
+            spec,
+            ports,
+            Io::Captured(&mut |piece| bytes.extend_from_slice(piece)),
+            cancel,
+        )?;
         Ok(Ran { outcome, output: String::from_utf8_lossy(&bytes).into_owned() })
     }
 

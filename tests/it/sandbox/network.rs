@@ -4,13 +4,17 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use kiln::sandbox::{Cancel, Error, Network, Publish};
+use kiln::sandbox::{Cancel, Error, Network, Ports, Publish};
 
 use super::{Box, probe, root_of_something};
 
-/// A private network can be made here: a helper and the device it needs.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// From this port of the host's loopback.
+fn to_8000(port: u16) -> Publish {
+    Publish { address: Some([127, 0, 0, 1].into()), host: Some(port), inside: 8000 }
 }
 
 #[test]
@@ -57,9 +61,10 @@ fn published_ports_lead_inside_and_close_with_the_command() {
     probe(&root);
     let mut spec = root.spec(&["/bin/probe", "serve", "8000"]);
     spec.network = Network::None;
-    spec.publish = vec![Publish { host: ([127, 0, 0, 1], port).into(), port: 8000 }];
+    let ports = Ports::listen(&[to_8000(port)]).unwrap();
     std::thread::scope(|scope| {
-        let command = scope.spawn(|| root.run(&spec).unwrap().outcome.exit.code());
+        let never = Cancel::new().unwrap();
+        let command = scope.spawn(move || root.run_with_ports(&spec, ports, &never).unwrap().outcome.exit.code());
         let began = Instant::now();
         let answer = loop {
             assert!(began.elapsed() < Duration::from_secs(10), "nobody answers");
@@ -80,13 +85,17 @@ fn published_ports_lead_inside_and_close_with_the_command() {
 
 #[test]
 fn a_port_that_is_taken_is_said_before_the_command_runs() {
-    root_of_something!();
-    let root = Box::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut spec = root.sh("echo ran");
-    spec.network = Network::None;
-    spec.publish = vec![Publish { host: taken.local_addr().unwrap(), port: 8000 }];
-    let error = root.run(&spec).err().unwrap();
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(taken) = TcpListener::bind(address) else { continue };
+        let taken = taken.local_addr().unwrap();
+        for address in [None, Some(taken.ip())] {
+            refused(Publish { address, host: Some(taken.port()), inside: 8000 });
+        }
+    }
+}
+
+fn refused(publish: Publish) {
+    let error = Ports::listen(&[publish]).expect_err("it is taken");
     assert!(error.to_string().contains("Address already in use"), "{error}");
     assert!(!error.is_host() && error.hint().unwrap().contains("another port"));
 }
@@ -98,10 +107,10 @@ fn a_cancelled_command_takes_its_forwarder_along() {
     let port = free_port();
     let mut spec = root.sh("sleep 60");
     spec.network = Network::None;
-    spec.publish = vec![Publish { host: ([127, 0, 0, 1], port).into(), port: 8000 }];
+    let ports = Ports::listen(&[to_8000(port)]).unwrap();
     let cancel = Cancel::new().unwrap();
     std::thread::scope(|scope| {
-        let command = scope.spawn(|| matches!(root.run_until(&spec, &cancel), Err(Error::Cancelled)));
+        let command = scope.spawn(|| matches!(root.run_with_ports(&spec, ports, &cancel), Err(Error::Cancelled)));
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(began.elapsed() < Duration::from_secs(10), "it does not listen");
