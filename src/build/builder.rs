@@ -92,11 +92,12 @@ impl Builder<'_> {
         observer.event(&Event::Planned(Arc::clone(plan)));
         let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
-        self.sweep_in_time(&worker, &mut states, observer)?;
+        let missed = self.sweep_in_time(&worker, &mut states, observer)?;
         if states.iter().any(Option::is_none) {
             if self.settings.warm_only {
                 return Err(Error::Cold);
             }
+            worker.require(&states, &missed)?;
             self.settle(&worker, observer)?;
             let executed =
                 beside(self.cancel, None, |_| self.images.cancel(), || self.execute(&worker, &mut states, observer));
@@ -117,7 +118,7 @@ impl Builder<'_> {
         worker: &Worker<'_>,
         states: &mut [Option<Arc<State>>],
         observer: &mut dyn Observer,
-    ) -> Result<(), Error> {
+    ) -> Result<BTreeSet<StepId>, Error> {
         let Some(limit) = self.settings.timeout else { return self.sweep(worker, states, observer) };
         let late = AtomicBool::new(false);
         let end = |why| {
@@ -131,13 +132,14 @@ impl Builder<'_> {
         }
     }
 
-    /// Looks up every step whose inputs are all there, in order.
+    /// Looks up every step whose inputs are all there, in order; gives those that are not there.
     fn sweep(
         &self,
         worker: &Worker<'_>,
         states: &mut [Option<Arc<State>>],
         observer: &mut dyn Observer,
-    ) -> Result<(), Error> {
+    ) -> Result<BTreeSet<StepId>, Error> {
+        let mut missed = BTreeSet::new();
         for step in &worker.plan.steps {
             let inputs: Option<Vec<Arc<State>>> = step.inputs.iter().map(|i| states[i.index()].clone()).collect();
             let Some(inputs) = inputs else { continue };
@@ -151,9 +153,11 @@ impl Builder<'_> {
                 observer.event(&Event::Cached(step.id));
             } else if self.settings.warm_only {
                 return Err(Error::Cold);
+            } else {
+                missed.insert(step.id);
             }
         }
-        Ok(())
+        Ok(missed)
     }
 
     /// Chooses how roots are made, and says so if it is not the usual way. Ok: commands can have roots.

@@ -21,6 +21,7 @@ mod mounts;
 mod outcome;
 mod pack;
 mod promise;
+mod required;
 mod rootfs;
 mod run;
 mod schedule;

@@ -52,6 +52,7 @@ impl Worker<'_> {
         spec: &mut Spec,
         tell: &dyn Fn(Message),
     ) -> Result<Held, StepError> {
+        run.mounts.iter().try_for_each(|mount| self.given(mount))?;
         let caches = self.lock_caches(step, run, inputs, tell)?;
         let mut proxies = Vec::new();
         for (number, mount) in run.mounts.iter().enumerate() {
@@ -66,9 +67,8 @@ impl Worker<'_> {
                     (Source::Inside { root: data, subpath, no_symlinks: true }, *read_only)
                 }
                 Mount::Tmpfs { size, .. } => (Source::Tmpfs { size: *size, mode: TMPFS_MODE }, false),
-                Mount::Secret { id, env, required, mode, uid, gid, .. } => {
+                Mount::Secret { id, env, mode, uid, gid, .. } => {
                     let Some(bytes) = self.builder.settings.secrets.get(id) else {
-                        absent(mount, *required, "secret", id)?;
                         continue;
                     };
                     if let Some(name) = env {
@@ -79,9 +79,8 @@ impl Worker<'_> {
                     }
                     (Source::Data { bytes: bytes.clone(), mode: *mode, uid: *uid, gid: *gid }, true)
                 }
-                Mount::Ssh { id, required, mode, uid, gid, .. } => {
+                Mount::Ssh { id, mode, uid, gid, .. } => {
                     let Some(path) = self.builder.settings.ssh.get(id) else {
-                        absent(mount, *required, "ssh agent", id)?;
                         continue;
                     };
                     let dir = self.scratch_dir(step, &format!("mount-{number}-ssh"))?;
@@ -290,19 +289,6 @@ fn create_cache(
         fs::remove_tree(&draft)?;
     }
     Ok(data)
-}
-
-/// A required secret or agent that was not given is an error; another is not mounted (M-15, M-19).
-fn absent(mount: &Mount, required: bool, what: &str, id: &str) -> Result<(), StepError> {
-    if !required {
-        return Ok(());
-    }
-    let flag = if what == "secret" { format!("--secret id={id},src=FILE") } else { format!("--ssh {id}") };
-    Err(StepError::Mount {
-        target: mount.target().unwrap_or(id).to_owned(),
-        why: format!("{what} {id:?} is required and was not given"),
-        hint: Some(format!("give it with {flag}")),
-    })
 }
 
 /// The state of input `id` of `step`.

@@ -68,6 +68,43 @@ fn a_missing_secret_is_an_error_only_where_it_is_required_m_15() {
 }
 
 #[test]
+fn a_required_secret_that_is_missing_is_told_before_anything_runs_m_15() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let needs = "RUN --mount=type=secret,id=tok,required echo with";
+        let text = |first: &str| {
+            format!(
+                "-- Dockerfile --
+FROM busybox AS unused
+RUN --mount=type=secret,id=other,required true
+FROM busybox AS made
+RUN {first}
+FROM busybox
+RUN echo made here
+COPY --from=made /made /
+{needs}
+"
+            )
+        };
+        let dir = env.context(&text("echo made first; echo same > /made"));
+        let done = env.build(&["-t", "app"], &dir).fails(1);
+        done.says("secret \"tok\" is required").says("Dockerfile:8").never_says("made first").never_says("made here");
+        let given = ["-t", "app", "--secret", "id=tok,env=T"];
+        env.build(&given, &dir).env("T", "hush").ok();
+        // What is cached needs nothing, also if that shows only when what it is made of is there.
+        env.build(&["-t", "app"], &dir).ok();
+        env.add(&dir, &text("echo made second; echo same > /made; touch -d @1 /made"));
+        env.build(&given, &dir).env("T", "hush").ok();
+        env.add(&dir, &text("echo made third; echo same > /made; touch -d @1 /made"));
+        let done = env.build(&["-t", "app"], &dir).ok();
+        assert_eq!(done.progress().ran().len(), 1, "{done}");
+        let cold = env.build(&["-t", "app", "--no-cache"], &dir).fails(1);
+        cold.never_says("made third").says("give it with --secret id=tok,src=FILE");
+        env.assert_swept();
+    }
+}
+
+#[test]
 fn every_byte_arrives_and_too_many_are_refused_s_118_m_12() {
     requires!(userns, overlay);
     for env in everybody() {
