@@ -77,8 +77,8 @@ impl Drop for AgentProxy {
 }
 
 /// Whether an agent answers at `path`: its socket is there a moment before it listens.
-pub fn agent_listens(path: &Path) -> bool {
-    connect(path).is_ok()
+pub fn agent_listens(path: &Path) -> io::Result<()> {
+    connect(path).map(drop)
 }
 
 fn connect(path: &Path) -> io::Result<UnixStream> {

@@ -8,7 +8,7 @@
 //! 3. *Sources opened* before the root exists: host paths are resolved while there is nothing of the image to mislead us.
 //! 4. *Root, then system mounts, then the mounts asked for*: later ones may sit in earlier ones.
 //! 5. *Pivot*: the host's tree is gone. From here on a path means what the command would mean by it.
-//! 6. *User looked up, working directory entered, network, limits* while still root.
+//! 6. *Network, user looked up, working directory entered, limits* while still root.
 //! 7. *Confinement* last: everything above may use any system call. Then exec.
 
 use std::ffi::OsString;
@@ -113,9 +113,6 @@ impl Init<'_> {
             sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;
         }
 
-        self.reach(Stage::Limits)?;
-        confine::limit(&spec.rlimits)?;
-
         self.reach(Stage::User)?;
         let identity = user::resolve(&root, &spec.user)?;
         enter(&root, &spec.cwd)?;
@@ -126,6 +123,10 @@ impl Init<'_> {
             told.doing(|| "hand the terminal over".to_owned())?;
         }
         drop(root);
+
+        // From here on no file is opened: that of open files may be as low as one likes.
+        self.reach(Stage::Limits)?;
+        confine::limit(&spec.rlimits)?;
 
         self.reach(Stage::Confine)?;
         confine::confine(&identity, &spec.extra_groups, spec.security)?;

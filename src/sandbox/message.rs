@@ -24,10 +24,10 @@ pub enum Stage {
     Pivot,
     /// The network.
     Network,
-    /// Resource limits.
-    Limits,
     /// User and groups, working directory.
     User,
+    /// Resource limits.
+    Limits,
     /// Capabilities and the system call filter.
     Confine,
     /// Handing over to the command.
@@ -44,8 +44,8 @@ impl fmt::Display for Stage {
             Stage::Mounts => "mounts",
             Stage::Pivot => "pivot",
             Stage::Network => "network",
-            Stage::Limits => "limits",
             Stage::User => "user",
+            Stage::Limits => "limits",
             Stage::Confine => "confinement",
             Stage::Exec => "exec",
         })

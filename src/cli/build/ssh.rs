@@ -110,7 +110,7 @@ fn load(id: &str, keys: &[PathBuf], store: &Store) -> Result<(Own, PathBuf), Fai
         .map_err(missing)?;
     let own = Own { child, _scratch: scratch };
     let began = Instant::now();
-    while !agent_listens(&dir.join("agent")) {
+    while agent_listens(&dir.join("agent")).is_err() {
         if began.elapsed() > PATIENCE {
             return Err(Failure::new(Kind::Host, format!("--ssh {id}: ssh-agent does not start")));
         }

@@ -1,5 +1,6 @@
 //! What is around a command: hosts, resolver, limits.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::cli::args::AroundArgs;
@@ -38,7 +39,7 @@ pub(super) fn around(args: &AroundArgs, environment: &Environment) -> Result<Aro
         resolv_conf: resolv_conf(args, environment)?,
         shm_size: value::size(&args.shm_size).map_err(usage("--shm-size"))?,
         rlimits: args.ulimit.iter().map(|l| value::ulimit(l)).collect::<Result<_, _>>().map_err(usage("--ulimit"))?,
-        resources: resources(args)?,
+        resources: resources(args, environment)?,
     })
 }
 
@@ -76,7 +77,7 @@ fn resolv_conf(args: &AroundArgs, environment: &Environment) -> Result<Vec<u8>, 
     Ok(lines.join("\n").into_bytes())
 }
 
-fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
+fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, Failure> {
     let size = |option: &str, text: &Option<String>| match text {
         Some(text) => value::size(text).map(Some).map_err(|why| Failure::usage(format!("{option} {why}"))),
         None => Ok(None),
@@ -106,9 +107,17 @@ fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
         let cpus = cpus.ok_or_else(wrong)?;
         quota = Some((cpus * 100_000.0).round() as u64);
     }
-    for (option, list) in [("--cpuset-cpus", &args.cpuset_cpus), ("--cpuset-mems", &args.cpuset_mems)] {
-        if let Some(list) = list.as_ref().filter(|list| !is_list(list)) {
-            return Err(Failure::usage(format!("{option} {list:?}: want numbers and ranges, for example 0-3,5")));
+    for (option, list, kind) in
+        [("--cpuset-cpus", &args.cpuset_cpus, "cpu"), ("--cpuset-mems", &args.cpuset_mems, "node")]
+    {
+        let Some(list) = list else { continue };
+        let wrong = |why: &str| Failure::usage(format!("{option} {list:?}: {why}"));
+        let asked = number_list(list).ok_or_else(|| wrong("want numbers and ranges, for example 0-3,5"))?;
+        // A kernel that tells nothing will refuse what is not there itself.
+        let online = environment.online(kind)?;
+        let Some(there) = online.as_deref().map(str::trim).and_then(number_list) else { continue };
+        if !asked.iter().all(|number| there.contains(number)) {
+            return Err(wrong(&format!("this host has {}", online.unwrap_or_default().trim())));
         }
     }
     // The kernel's own bounds, and Docker's: less than a millisecond is no time.
@@ -133,9 +142,19 @@ fn resources(args: &AroundArgs) -> Result<Resources, Failure> {
     })
 }
 
-fn is_list(text: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.len() < 6 && text.bytes().all(|b| b.is_ascii_digit());
-    text.split(',').all(|part| part.split_once('-').map_or(number(part), |(a, b)| number(a) && number(b)))
+/// `0-3,5`, as the kernel writes CPUs and memory nodes.
+fn number_list(text: &str) -> Option<BTreeSet<u16>> {
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
+    let mut all = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range = number(first)?..=number(last)?;
+        if range.is_empty() {
+            return None;
+        }
+        all.extend(range);
+    }
+    Some(all)
 }
 
 #[cfg(test)]
@@ -154,7 +173,8 @@ mod tests {
             a.memory = some("1g");
             a.memory_swap = some("-1");
             a.cpus = some("1.5");
-            a.cpuset_cpus = some("0-1,3");
+            a.cpuset_cpus = some("0");
+            a.cpuset_mems = some("0");
             a.pids_limit = Some(9);
         });
         let resources = all.unwrap().resources;
@@ -171,6 +191,9 @@ mod tests {
             (&|a| a.cpus = some("0"), "--cpus"),
             (&|a| (a.cpus, a.cpu_quota) = (some("1"), Some(1)), "--cpus and"),
             (&|a| a.cpuset_cpus = some("0;1"), "--cpuset-cpus \"0;1\": want numbers"),
+            (&|a| a.cpuset_cpus = some("1-0"), "--cpuset-cpus \"1-0\": want numbers"),
+            (&|a| a.cpuset_cpus = some("0,60000"), "--cpuset-cpus \"0,60000\": this host has 0"),
+            (&|a| a.cpuset_mems = some("0-60000"), "--cpuset-mems \"0-60000\": this host has 0"),
             (&|a| a.cpu_quota = Some(1), "--cpu-quota 1: want at least 1000"),
             (&|a| a.cpu_period = Some(2_000_000), "--cpu-period 2000000: want 1000 to 1000000"),
             (&|a| a.dns = vec!["example.org".to_owned()], "--dns"),

@@ -24,11 +24,17 @@ mod output;
 mod publish;
 mod registry;
 mod run;
+mod secret;
+mod source;
+mod ssh;
 mod value;
 
-pub(super) use build::{BuildRequest, DockerfileFrom, Remote, SecretFrom, SourceRequest, SshFrom, build, check};
+pub(super) use build::{BuildRequest, build};
 pub(super) use output::{Destination, Form, Output};
 pub(super) use run::{RunRequest, command_line, run};
+pub(super) use secret::SecretFrom;
+pub(super) use source::{DockerfileFrom, Remote, SourceRequest, check};
+pub(super) use ssh::SshFrom;
 
 pub(super) use value::size;
 
@@ -69,6 +75,12 @@ impl Environment {
     /// What this host asks for names: `/etc/resolv.conf`.
     pub(super) fn resolv_conf(&self) -> Result<Vec<u8>, Failure> {
         Ok(fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default())
+    }
+
+    /// What this host has of a kind of thing (`cpu`, or `node` for memory), as the kernel lists it; none if it does not.
+    pub(super) fn online(&self, kind: &str) -> Result<Option<String>, Failure> {
+        let list = fs::read_opt(&Path::new("/sys/devices/system").join(kind).join("online"))?;
+        Ok(list.map(|list| String::from_utf8_lossy(&list).into_owned()))
     }
 
     /// The user's SSH agent.

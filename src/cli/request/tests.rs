@@ -103,6 +103,7 @@ fn what_cannot_be_is_refused_before_anything_happens_and_names_its_option_o50() 
         (&["-q", "--progress", "plain"], "--quiet"),
         (&["-f", ""], "--file"),
         (&["--ssh", "default"], "SSH_AUTH_SOCK is not set"),
+        (&["--cpuset-cpus", "60000"], "--cpuset-cpus"),
     ] {
         let failure = request_in(&[], line).expect_err(&line.join(" "));
         assert!(failure.message.contains(want), "{line:?}: {}", failure.message);

@@ -79,6 +79,10 @@ fn resource_limits_are_set_and_wrong_ones_explained() {
     let limit = |name: &str, soft, hard| Rlimit { name: name.to_owned(), soft: Some(soft), hard: Some(hard) };
     spec.rlimits = vec![limit("nofile", 100, 200), limit("fsize", 1 << 20, 1 << 20)];
     assert_eq!(root.succeeds(&spec), "100\n200\n2048\n");
+    // Even one that leaves none of our own to be opened.
+    spec.rlimits = vec![limit("nofile", 1, 2)];
+    spec.user = "app".to_owned();
+    assert_eq!(root.succeeds(&spec), "1\n2\nunlimited\n");
     spec.rlimits = vec![limit("nofile", 300, 200)];
     let error = root.run(&spec).err().unwrap();
     assert!(error.hint().unwrap().contains("soft") && !error.is_host(), "{error}");

@@ -59,6 +59,16 @@ fn what_is_wrong_with_an_agent_or_key_is_said_before_anything_runs() {
     let context = env.context(DOCKERFILE);
     put_probe(&context.join("probe"));
     env.build(&["--ssh", "default"], &context).fails(2).says("SSH_AUTH_SOCK is not set");
+    let dead = env.dir().join("dead");
+    drop(std::os::unix::net::UnixListener::bind(&dead).expect("bind"));
+    let dead = dead.to_str().expect("UTF-8");
+    let done = env.build(&["--ssh", "default"], &context).env("SSH_AUTH_SOCK", dead).fails(2);
+    done.says("no agent answers at").says(dead).says("Connection refused").says("--ssh default=FILE");
+    env.build(&["--ssh", &format!("id={dead}")], &context).fails(2).says("no agent answers at").says("--ssh id=FILE");
+    env.build(&["--ssh", "default"], &context)
+        .env("SSH_AUTH_SOCK", "/nonexistent")
+        .fails(2)
+        .says("no agent answers at");
     env.build(&["--ssh", "default=/nonexistent"], &context).fails(2).says("/nonexistent");
     env.build(&["--ssh", "=x"], &context).fails(2).says("the id is empty");
     env.build(&[], &context).fails(1).says("--ssh default");

@@ -1,0 +1,74 @@
+//! `--secret`: what commands may read and nothing may keep.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::cli::failure::Failure;
+
+use super::{Environment, value};
+
+/// Where a secret comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::cli) enum SecretFrom {
+    /// A file, read when the build starts.
+    File(PathBuf),
+    /// A variable's value.
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for SecretFrom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretFrom")
+    }
+}
+
+/// `--secret id=ID[,src=FILE|,env=VAR]`: without a source, the variable of that name, else the file of that name
+/// (M-12).
+pub(super) fn secrets(given: &[String], environment: &Environment) -> Result<BTreeMap<String, SecretFrom>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for text in given {
+        let wrong = |why: &str| Failure::usage(format!("--secret {text:?}: {why}"));
+        let (mut id, mut file, mut variable) = (None, None, None);
+        for (key, value) in value::fields(text).map_err(|why| Failure::usage(format!("--secret {why}")))? {
+            let value = value.ok_or_else(|| wrong("want id=ID,src=FILE or id=ID,env=VARIABLE"))?;
+            match key.as_str() {
+                "id" => id = Some(value),
+                "src" | "source" => file = Some(value),
+                "env" => variable = Some(value),
+                "type" if value == "file" => {}
+                "type" if value == "env" => variable = variable.or(id.clone()),
+                "type" => return Err(wrong("type is file or env")),
+                _ => return Err(wrong(&format!("{key} is no attribute of a secret: want id, src or env"))),
+            }
+        }
+        let id = id.filter(|id| !id.is_empty()).or_else(|| file.as_ref().map(|path| base_name(path)));
+        let id = id.ok_or_else(|| wrong("the id is missing"))?;
+        let value =
+            |name: &str| environment.get(name).map(|value| SecretFrom::Value(value.as_encoded_bytes().to_vec()));
+        let from = match (file, variable) {
+            (Some(_), Some(_)) => return Err(wrong("src and env contradict each other")),
+            (Some(file), None) if file.starts_with("~/") && !Path::new(&file).exists() => {
+                let shell = "the shell expands ~ at the beginning of a word only";
+                return Err(wrong(&format!("there is no file {file}")).hint(format!("{shell}: write $HOME instead")));
+            }
+            (Some(file), None) => SecretFrom::File(PathBuf::from(file)),
+            (None, Some(name)) => value(&name).ok_or_else(|| wrong(&format!("the variable {name} is not set")))?,
+            (None, None) => match value(&id) {
+                Some(value) => value,
+                None if Path::new(&id).exists() => SecretFrom::File(PathBuf::from(&id)),
+                None => {
+                    return Err(wrong(&format!("there is neither a variable nor a file {id}"))
+                        .hint(format!("say where it is: --secret id={id},src=FILE or id={id},env=VARIABLE")));
+                }
+            },
+        };
+        if secrets.insert(id, from).is_some() {
+            return Err(wrong("this id was given before"));
+        }
+    }
+    Ok(secrets)
+}
+
+fn base_name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
+}

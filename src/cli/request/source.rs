@@ -1,0 +1,188 @@
+//! Which Dockerfile, which contexts, and what planning is told: `kiln build` and `kiln check` have this in common.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::base::fs::FsError;
+use crate::build;
+use crate::build::copy::SCHEMES;
+use crate::build::source::Origin;
+use crate::cli::args::{CheckArgs, SourceArgs};
+use crate::cli::failure::{Failure, Kind};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::plan::{NamedContext, Options};
+
+use super::{Environment, value};
+
+/// Which Dockerfile, read with which options: all that planning needs.
+#[derive(Debug)]
+pub(in crate::cli) struct SourceRequest {
+    /// Where the Dockerfile is.
+    pub(in crate::cli) file: DockerfileFrom,
+    /// The context directory; of one that is not a directory here, once it is.
+    pub(in crate::cli) context: PathBuf,
+    /// Where the context has to be fetched from, if it is not a directory here.
+    pub(in crate::cli) origin: Option<Remote>,
+    /// What planning is told.
+    pub(in crate::cli) options: Options,
+}
+
+/// Where the Dockerfile is (P-21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum DockerfileFrom {
+    /// In the context under one of the usual names.
+    Context,
+    /// `-f FILE`, relative to the working directory.
+    Path(PathBuf),
+    /// `-f URL`.
+    Url(String),
+    /// `-f -`.
+    Stdin,
+    /// In a fetched context, under this or one of the usual names; no link leads out of it (S-24, S-91).
+    Fetched(Option<PathBuf>),
+    /// It came in place of a context: what messages call it, and its text.
+    Text(String, Vec<u8>),
+}
+
+/// A context that is no directory here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Remote {
+    /// As typed, without a password.
+    pub(in crate::cli) text: String,
+    /// Where it is.
+    pub(in crate::cli) origin: Origin,
+}
+
+/// Build arguments that are taken from the environment, under these names and in lower case.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Ok: every option is understood.
+pub(in crate::cli) fn check(args: &CheckArgs, environment: &Environment) -> Result<SourceRequest, Failure> {
+    source(&args.source, &args.context, args.platform.as_deref(), environment)
+}
+
+pub(super) fn source(
+    args: &SourceArgs,
+    context: &str,
+    platform: Option<&str>,
+    environment: &Environment,
+) -> Result<SourceRequest, Failure> {
+    let file = match args.file.as_deref() {
+        None => DockerfileFrom::Context,
+        Some("-") => DockerfileFrom::Stdin,
+        Some("") => return Err(Failure::usage("--file: the path is empty")),
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => DockerfileFrom::Url(url.to_owned()),
+        Some(path) => DockerfileFrom::Path(PathBuf::from(path)),
+    };
+    let (context, origin) = match context_of(context)? {
+        Ok(dir) => (dir, None),
+        Err(remote) => (PathBuf::new(), Some(remote)),
+    };
+    let file = match (file, &origin) {
+        (DockerfileFrom::Stdin, Some(Remote { origin: Origin::Stdin, .. })) => {
+            return Err(Failure::usage("--file - and context -: standard input cannot be both"));
+        }
+        (DockerfileFrom::Context, Some(_)) => DockerfileFrom::Fetched(None),
+        (DockerfileFrom::Path(path), Some(_)) => DockerfileFrom::Fetched(Some(path)),
+        (file, _) => file,
+    };
+    let platform = match platform {
+        None => Platform::host(),
+        Some(text) if text.contains(',') => {
+            return Err(Failure::usage("--platform: more than one platform is not supported yet"));
+        }
+        Some(text) => text.parse().map_err(|e| Failure::usage(format!("--platform: {e}")))?,
+    };
+    let mut options = Options::new(platform);
+    options.build_platform = Platform::host();
+    options.target = args.target.clone();
+    options.build_args = build_args(&args.build_arg, environment)?;
+    Ok(SourceRequest { file, context, origin, options })
+}
+
+/// A context (O-1): a directory that is there, or what has to be fetched.
+fn context_of(text: &str) -> Result<Result<PathBuf, Remote>, Failure> {
+    let path = match Origin::parse(text).map_err(|e| Failure::usage(format!("context {e}")))? {
+        Origin::Directory(path) => path,
+        origin => return Ok(Err(Remote { text: build::fetch::shown(text), origin })),
+    };
+    match path.metadata().map_err(|e| FsError::new("open context", &path, e)) {
+        Ok(found) if found.is_dir() => Ok(Ok(path)),
+        Ok(_) => Err(Failure::build(format!("context {text:?} is neither a directory nor a file"))
+            .hint("the context is the directory that COPY reads from; name the Dockerfile with -f")),
+        Err(e) if e.is_not_found() => {
+            let failure = Failure::build(format!("context {text:?} does not exist"));
+            Err(if text.contains("://") { failure.hint(SCHEMES) } else { failure })
+        }
+        Err(e) => Err(Failure::from_error(Kind::Build, &e)),
+    }
+}
+
+/// `--build-arg`, over what the environment gives: proxies (O-32) and SOURCE_DATE_EPOCH (O-57).
+fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    let utf8 = |name: &str| match environment.get(name).map(|value| value.to_str()) {
+        Some(None) => Err(Failure::usage(format!("the environment variable {name} is not UTF-8"))),
+        Some(Some(value)) => Ok(Some(value.to_owned())),
+        None => Ok(None),
+    };
+    for name in PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]) {
+        if let Some(value) = utf8(&name)?.filter(|value| !value.is_empty()) {
+            all.insert(name, value);
+        }
+    }
+    if let Some(epoch) = utf8("SOURCE_DATE_EPOCH")?.filter(|value| !value.is_empty()) {
+        all.insert("SOURCE_DATE_EPOCH".to_owned(), epoch);
+    }
+    for text in given {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text.as_str(), None),
+        };
+        if key.is_empty() {
+            return Err(Failure::usage(format!("--build-arg {text:?}: the name is empty")));
+        }
+        // without a value, that of the environment; if there is none, as if it was not given.
+        match value.map_or_else(|| utf8(key), |value| Ok(Some(value)))? {
+            Some(value) => all.insert(key.to_owned(), value),
+            None => all.remove(key),
+        };
+    }
+    Ok(all)
+}
+
+/// Contexts by name: directories, and what has to be fetched.
+pub(super) type Contexts = (BTreeMap<String, PathBuf>, BTreeMap<String, Remote>);
+
+/// `--build-context`: what planning is told, and the directories to open.
+pub(super) fn contexts(given: &[String], options: &mut Options) -> Result<Contexts, Failure> {
+    let (mut directories, mut remotes) = Contexts::default();
+    for text in given {
+        let wrong = |why: String| Failure::usage(format!("--build-context {why}"));
+        let (name, source) = value::pair(text).map_err(wrong)?;
+        let name = name.to_ascii_lowercase();
+        let stage = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !stage && name.parse::<Reference>().is_err() {
+            return Err(wrong(format!("{name:?}: FROM and --from name a stage or an image, and this can be neither")));
+        }
+        let context = if let Some(image) = source.strip_prefix("docker-image://") {
+            NamedContext::Image(image.parse().map_err(|e| wrong(format!("{name}: {e}")))?)
+        } else if let Some(layout) = source.strip_prefix("oci-layout://") {
+            NamedContext::Layout(layout.to_owned())
+        } else {
+            match context_of(source)? {
+                Ok(dir) => drop(directories.insert(name.clone(), dir)),
+                Err(Remote { origin: Origin::Stdin, .. }) => {
+                    return Err(wrong(format!("{name}: standard input can only be the main context")));
+                }
+                Err(remote) => drop(remotes.insert(name.clone(), remote)),
+            }
+            NamedContext::Local
+        };
+        if options.contexts.insert(name.clone(), context).is_some() {
+            return Err(wrong(format!("{name}: given twice")));
+        }
+    }
+    Ok((directories, remotes))
+}
