@@ -2,9 +2,11 @@
 //!
 //! **Holds.** Digests with names that cannot be swapped (`digest`), framed hashing (`stable`), readers that
 //! verify (`verify`), paths that stay inside a directory (`rooted`), files that appear whole (`publish`),
-//! locks (`lock`), the only clock (`time`).
+//! what must not outlive the process (`unfinished`), locks (`lock`), the only clock (`time`), the flag that stops work
+//! (`cancel`).
 //! **Not here.** Anything that knows what a layer, an image or a Dockerfile is.
 
+pub mod cancel;
 pub mod digest;
 pub mod fs;
 pub mod lock;
@@ -12,4 +14,5 @@ pub mod publish;
 pub mod rooted;
 pub mod stable;
 pub mod time;
+pub mod unfinished;
 pub mod verify;

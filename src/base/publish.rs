@@ -6,10 +6,11 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fs::{self, FsError};
+use super::unfinished::Unfinished;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -17,7 +18,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Draft {
     file: File,
-    path: PathBuf,
+    path: Unfinished,
     kept: bool,
 }
 
@@ -27,7 +28,8 @@ impl Draft {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = dir.join(format!(".draft-{}-{number}", std::process::id()));
-            match fs::create_new(&path) {
+            let path = Unfinished::new(&path);
+            match fs::create_new(path.path()) {
                 Ok(file) => return Ok(Self { file, path, kept: false }),
                 Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
                 // The name is ours and says nothing to anybody; what is wrong is the directory.
@@ -43,7 +45,7 @@ impl Draft {
 
     /// Where the draft is until it is published.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.path.path()
     }
 
     /// Ok: `to` names exactly what was written, atomically; a file that was there is replaced.
@@ -51,8 +53,8 @@ impl Draft {
         use std::os::unix::fs::PermissionsExt;
         self.file
             .set_permissions(std::fs::Permissions::from_mode(mode))
-            .map_err(|e| FsError::new("set mode of", &self.path, e))?;
-        fs::rename(&self.path, to)?;
+            .map_err(|e| FsError::new("set mode of", self.path.path(), e))?;
+        fs::rename(self.path.path(), to)?;
         self.kept = true;
         Ok(())
     }
@@ -72,7 +74,7 @@ impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
             // Already failing, or scratch that the next sweep takes: nothing better to do with the error.
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(self.path.path());
         }
     }
 }

@@ -26,6 +26,7 @@ use super::images::{BaseImage, ImageSource};
 use super::outcome::{Outcome, assemble};
 use super::schedule::Schedule;
 use super::settings::Settings;
+use super::until::Until;
 use super::watch::{Ended, beside};
 use super::worker::{Look, Worker};
 use super::{Error, StepError};
@@ -90,7 +91,8 @@ impl Builder<'_> {
     /// Nothing of a build that fails is lost: finished steps are recorded and the next build finds them.
     pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
-        let worker = Worker::new(self, plan);
+        let blobs = Until { from: self.store, stop: self.cancel };
+        let worker = Worker::new(self, plan, &blobs);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
         let missed = self.sweep_in_time(&worker, &mut states, observer)?;
         if states.iter().any(Option::is_none) {
@@ -127,7 +129,8 @@ impl Builder<'_> {
         };
         let swept = beside(self.cancel, Some(limit), end, || self.sweep(worker, states, observer));
         match swept.map_err(|e| FsError::new("watch", self.store.root(), e))? {
-            Err(_) if late.load(Ordering::Relaxed) => Err(Error::TimedOut(limit)),
+            // What it did not find cannot be made any more.
+            _ if late.load(Ordering::Relaxed) => Err(Error::TimedOut(limit)),
             swept => swept,
         }
     }

@@ -28,6 +28,7 @@ mod schedule;
 mod settings;
 pub mod source;
 mod throwaway;
+mod until;
 mod watch;
 mod worker;
 

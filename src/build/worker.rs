@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 
 use crate::base::digest::{DiffId, StepKey};
 use crate::cache::{KeyParts, Listing, Local, Miss, Record, Slot};
-use crate::oci::blob::BlobSink as _;
+use crate::oci::blob::{BlobSink as _, BlobSource};
 use crate::oci::descriptor::Layer;
 use crate::plan::{Base, Plan, Step, StepId, StepKind};
 use crate::sandbox::{Cancel, Launcher};
@@ -55,11 +55,12 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
+    /// The layers below are read from `blobs`.
+    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan, blobs: &'a dyn BlobSource) -> Self {
         Self {
             builder,
             plan,
-            layers: Layers::new(builder.store.layers_dir(), builder.store),
+            layers: Layers::new(builder.store.layers_dir(), blobs),
             launcher: Launcher::new(),
             stop: builder.cancel,
             cache: Local::new(&builder.store.root().join("cache")),
@@ -88,6 +89,10 @@ impl<'a> Worker<'a> {
 
     /// Ties a failure to the step it happened in.
     pub(super) fn located(&self, step: StepId, error: StepError) -> Error {
+        // Whatever fails now does because of that; why it was set is known to who did.
+        if self.stop.is_cancelled() {
+            return Error::Cancelled;
+        }
         match error {
             StepError::Build(e @ (Error::Stopped | Error::Cancelled | Error::Cold)) => e,
             StepError::Sandbox(crate::sandbox::Error::Cancelled) => Error::Cancelled,

@@ -70,7 +70,9 @@ pub(super) fn answer(
     mut request: SourceRequest,
     session: &mut Session<'_>,
 ) -> Done {
-    let _fetched = session.fetch(&mut request, &BTreeMap::new(), &BTreeMap::new(), session.environment.agent())?;
+    let stop = session.interruptible()?;
+    let _fetched =
+        session.fetch(&mut request, &BTreeMap::new(), &BTreeMap::new(), session.environment.agent(), &stop)?;
     request.options.all_stages = question == Question::Check && request.options.target.is_none();
     let read = match read(&request) {
         Ok(read) => read,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::base::fs;
 use crate::build::fetch::{FetchError, Remote as Way, Secrets, shown};
 use crate::build::source::{self, Origin};
+use crate::sandbox::Cancel;
 use crate::store::Scratch;
 
 use super::failure::Failure;
@@ -23,7 +24,7 @@ pub(super) struct Fetched {
 
 impl Session<'_> {
     /// Fetches the main context of `request`, if it is not a directory here, and `named` ones; `secrets` and the SSH
-    /// agent may say who asks.
+    /// agent may say who asks, `stop` when to give up.
     ///
     /// Ok: `request.context` is a directory, and `request.file` says where in it, or instead of it, the Dockerfile is.
     pub(super) fn fetch(
@@ -32,6 +33,7 @@ impl Session<'_> {
         named: &BTreeMap<String, Remote>,
         secrets: &BTreeMap<String, Vec<u8>>,
         agent: Option<&Path>,
+        stop: &Cancel,
     ) -> Result<Fetched, Failure> {
         let dockerfile = match &request.file {
             DockerfileFrom::Url(url) => Some(url.clone()),
@@ -50,6 +52,7 @@ impl Session<'_> {
             secrets: Secrets(secrets),
             since: Some(self.began),
             max_bytes: self.environment.max_download()?,
+            stop: Some(stop),
             ..Way::new(&cache, scratch.path())
         };
         if let Some(remote) = request.origin.clone() {

@@ -33,6 +33,7 @@ pub(super) fn run(args: &ImportArgs, session: &mut Session<'_>) -> Done {
     if dir && let Some(code) = session.as_root()? {
         return Ok(code);
     }
+    session.interruptible()?;
     let store = session.store()?;
     let _building = store.share()?;
     let layer = if dir {

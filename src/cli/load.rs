@@ -37,6 +37,7 @@ struct Line {
 /// Ok: every image in it is in the store, verified, under the names it has there; of one for several platforms, the
 /// one asked for.
 pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
+    session.interruptible()?;
     let store = session.store()?;
     let _share = store.share()?;
     let scratch = store.scratch()?;

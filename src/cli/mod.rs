@@ -7,12 +7,14 @@
 //! **Order.** argv → `args` → `request` → the floors below → `failure` → exit code. A message is printed once, here.
 //! **Not here.** How events and diagnostics look: `ui`.
 
+use std::cell::{OnceCell, RefCell};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::base::cancel::Cancel;
 use crate::base::fs::FsError;
 use crate::base::time::Timestamp;
 use crate::ui::console::Console;
@@ -31,6 +33,7 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod interrupt;
 mod load;
 mod locate;
 mod names;
@@ -47,6 +50,7 @@ mod version;
 
 use args::{Cli, Command};
 use failure::{Done, Failure};
+use interrupt::Interrupts;
 use request::Environment;
 
 /// What every command is given besides its own arguments.
@@ -61,6 +65,10 @@ struct Session<'a> {
     root: Option<PathBuf>,
     /// The whole command line, program name first: to run it again as root of a user namespace.
     argv: Vec<OsString>,
+    /// Who watches for signals, once somebody does.
+    interrupts: RefCell<Option<Interrupts>>,
+    /// What the first signal sets.
+    stop: OnceCell<Cancel>,
 }
 
 impl Session<'_> {
@@ -85,9 +93,15 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Err(answer) => return not_understood(&answer, &argv, &mut console),
     };
     let began = environment.began().unwrap_or_else(Timestamp::now);
-    let mut session = Session { environment: &environment, console: &mut console, began, root: cli.global.root, argv };
-    match dispatch(cli.command, &mut session) {
+    let (root, interrupts, stop) = (cli.global.root, RefCell::default(), OnceCell::new());
+    let mut session = Session { environment: &environment, console: &mut console, began, root, argv, interrupts, stop };
+    let done = dispatch(cli.command, &mut session);
+    let interrupted = session.was_interrupted();
+    // Should it be ending the process already, this waits for it.
+    drop(session);
+    match done {
         Ok(code) => code,
+        Err(_) if interrupted => interrupt::interrupted().report(&mut console),
         Err(failure) => failure.report(&mut console),
     }
 }

@@ -28,6 +28,8 @@ impl Session<'_> {
 
     /// Runs the whole command as root of a user namespace. `Ok(Err)`: there is none for this user.
     pub(super) fn enter_namespace(&self) -> Result<Result<u8, userns::Error>, Failure> {
+        // The process inside watches for itself, and is passed what arrives here.
+        drop(self.interrupts.borrow_mut().take());
         // Inside, the user is root: the place of the store must not change with that.
         let root = self.store_root()?;
         // What was asked of servers out here need not be asked again.

@@ -14,6 +14,7 @@ const JOBS: usize = 4;
 
 /// Fetches what the store lacks of an image. Ok: it is whole and has the name it was asked for by.
 pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
+    session.interruptible()?;
     let store = session.store()?;
     let _building = store.share()?;
     let client = Client::new(session.environment.registry_options(&args.insecure_registry, &args.registry_mirror)?);

@@ -12,6 +12,7 @@ use super::failure::{Done, Failure, SUCCESS};
 /// Writes an image with all its names (or the one it was asked for by) to a file or standard output. Ok: the archive
 /// is whole; a file appears under its name only then. A terminal is refused (O-64).
 pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
+    session.interruptible()?;
     let store = session.store()?;
     let _share = store.share()?;
     let found = store.find(&args.image)?;

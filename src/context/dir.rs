@@ -13,6 +13,7 @@ use super::ignore::{IgnoreFile, Matcher};
 use super::statindex::StatIndex;
 use super::walk::{self, Walk};
 use super::{Content, Meta, Node, SourceTree, Xattrs};
+use crate::base::cancel::Cancel;
 use crate::base::digest::{Hasher, Sha256};
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
@@ -30,6 +31,8 @@ pub struct DirOptions {
     pub index: Option<PathBuf>,
     /// Report the files' owners instead of 0:0 (C-15).
     pub owners: bool,
+    /// Files are read only as long as it is not set.
+    pub stop: Option<Cancel>,
 }
 
 /// A directory after its ignore rules.
@@ -39,6 +42,7 @@ pub struct Dir {
     index: StatIndex,
     index_path: Option<PathBuf>,
     owners: bool,
+    stop: Option<Cancel>,
 }
 
 impl Dir {
@@ -52,7 +56,8 @@ impl Dir {
     pub fn from_root(root: Root, options: &DirOptions) -> Result<Self, Error> {
         let ignore = options.ignore.as_ref().map(Matcher::parse).transpose()?.unwrap_or_default();
         let index = options.index.as_deref().map(StatIndex::load).transpose()?.unwrap_or_default();
-        Ok(Self { root, ignore, index, index_path: options.index.clone(), owners: options.owners })
+        let (index_path, stop) = (options.index.clone(), options.stop.clone());
+        Ok(Self { root, ignore, index, index_path, owners: options.owners, stop })
     }
 
     /// Ok: what this build read is remembered for the next, if there is a place for that.
@@ -112,6 +117,7 @@ impl Dir {
         let mut buffer = vec![0; (meta.size + 1).min(256 * 1024) as usize];
         let mut left = meta.size;
         loop {
+            self.go_on().map_err(|e| Error::io("read", path, e))?;
             let n = match file.read(&mut buffer) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -132,6 +138,12 @@ impl Dir {
             0 => Ok((hasher.finish(), xattrs)),
             _ => Err(Error::Changed { path: path.to_vec() }),
         }
+    }
+
+    /// Ok: nobody said that this is to end.
+    fn go_on(&self) -> Result<(), Errno> {
+        let ended = self.stop.as_ref().is_some_and(Cancel::is_cancelled);
+        if ended { Err(Errno::CANCELED) } else { Ok(()) }
     }
 
     fn read(&self, path: &[u8], meta: &Meta) -> Result<Content, Error> {
@@ -225,6 +237,7 @@ impl Read for Unchanged<'_> {
         if buf.is_empty() || self.checked {
             return Ok(0);
         }
+        self.dir.go_on()?;
         let n = self.file.read(buf)?;
         let changed = || io::Error::other(Error::Changed { path: self.path.clone() });
         let left = self.left.checked_sub(n as u64).filter(|&left| n > 0 || left == 0).ok_or_else(changed)?;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::cancel::Cancel;
 use super::error::Error;
 use super::listen::{Listener, Streams};
 use super::message::Orders;
@@ -20,6 +19,7 @@ use super::spec::{Exit, Rootfs, Spec};
 use super::stubs;
 use super::wire::Wire;
 use super::{sys, userns, warden};
+use crate::base::cancel::Cancel;
 use crate::base::rooted::Root;
 
 /// First argument of the process that owns one run.

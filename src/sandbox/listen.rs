@@ -8,7 +8,6 @@ use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::Shutdown;
 
-use super::cancel::Cancel;
 use super::error::Error;
 use super::launch::Outcome;
 use super::message::{Failure, Message, Order, Stage};
@@ -17,6 +16,7 @@ use super::spec::Exit;
 use super::stubs::Made;
 use super::terminal::Relay;
 use super::wire::{Inbox, Wire};
+use crate::base::cancel::Cancel;
 
 /// What the sandbox process said.
 #[derive(Debug)]

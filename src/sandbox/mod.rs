@@ -9,7 +9,6 @@
 
 mod agent;
 mod apart;
-mod cancel;
 mod cgroup;
 mod confine;
 mod error;
@@ -39,8 +38,8 @@ pub mod userns;
 mod warden;
 mod wire;
 
+pub use crate::base::cancel::Cancel;
 pub use agent::{AgentProxy, agent_listens};
-pub use cancel::Cancel;
 pub use error::Error;
 pub use launch::{Io, Launcher, Outcome, Reentry, reentry};
 pub use message::{Blame, Failure, Stage};

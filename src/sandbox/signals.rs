@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::base::unfinished;
+
 /// The signals that ask a process to do something, as opposed to those that say what became of it.
 const PASSED_ON: [Signal; 7] = [
     Signal::SIGINT,
@@ -18,7 +20,8 @@ const PASSED_ON: [Signal; 7] = [
     Signal::SIGWINCH,
 ];
 
-/// Keeps this process's signals for a command: while one runs they go there, before that they do what they always do.
+/// Keeps this process's signals for a command: while one runs they go there, otherwise they do what they always do,
+/// after what is unfinished was removed.
 #[derive(Debug)]
 pub struct Signals {
     arrived: io::PipeReader,
@@ -37,6 +40,9 @@ impl Signals {
             while let Ok(signal) = set.wait() {
                 let passed = seen.load(Ordering::Acquire) && into.write_all(&[signal as u8]).is_ok();
                 if !passed && signal != Signal::SIGWINCH {
+                    if signal != Signal::SIGQUIT {
+                        unfinished::sweep();
+                    }
                     // Unblocked here, it does its usual thing to the whole process.
                     let only = SigSet::from(signal);
                     let _ = only.thread_unblock();

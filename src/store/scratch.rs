@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::fs::{self, FsError};
+use crate::base::unfinished::Unfinished;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A directory for work in progress, removed on drop.
 #[derive(Debug)]
 pub struct Scratch {
-    path: PathBuf,
+    path: Unfinished,
     /// Holds the flock.
     _dir: File,
 }
@@ -36,40 +37,41 @@ impl Scratch {
         let path = loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{}-{number}", std::process::id()));
-            match fs::create_dir(&path, 0o700) {
+            let path = Unfinished::new(&path);
+            match fs::create_dir(path.path(), 0o700) {
                 Ok(()) => break path,
                 // Another pid namespace, or a dead process that had our number.
                 Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
         };
-        let dir = fs::open(&path)?;
-        dir.lock().map_err(|e| FsError::new("lock", &path, e))?;
+        let dir = fs::open(path.path())?;
+        dir.lock().map_err(|e| FsError::new("lock", path.path(), e))?;
         Ok(Self { path, _dir: dir })
     }
 
     /// The directory, mode 0700.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.path.path()
     }
 
     /// Makes an empty directory in it.
     pub fn subdir(&self, name: &str) -> Result<PathBuf, FsError> {
-        let path = self.path.join(name);
+        let path = self.path().join(name);
         fs::create_dir(&path, 0o755)?;
         Ok(path)
     }
 
     /// Removes it now. Ok: nothing of it is left.
     pub fn remove(self) -> Result<(), FsError> {
-        fs::remove_tree(&self.path)
+        fs::remove_tree(self.path())
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // Whatever denies us removal here is swept by the next open that may.
-        let _ = fs::remove_tree(&self.path);
+        let _ = fs::remove_tree(self.path());
     }
 }
 

@@ -43,7 +43,8 @@ impl Pinned {
     /// The commit's files. No ignore file holds for what is fetched (G-2).
     pub(super) fn checkout(&self, remote: &Remote<'_>) -> Result<Dir, super::Error> {
         let dir = remote.checkout(&self.url, &self.commit, self.keep, false)?;
-        Ok(Dir::open(&dir, &DirOptions::default())?)
+        let options = DirOptions { stop: remote.stop.cloned(), ..DirOptions::default() };
+        Ok(Dir::open(&dir, &options)?)
     }
 }
 

@@ -7,7 +7,6 @@
 
 pub(super) mod bases;
 mod devices;
-mod interrupt;
 mod outputs;
 mod prepare;
 mod shell;
@@ -38,10 +37,10 @@ use super::args::{BuildArgs, Format, Progress};
 use super::check::{self, Question};
 use super::failure::{Done, Failure, Kind, SUCCESS};
 use super::fetch::Fetched;
+use super::interrupt;
 use super::read::{Read, read, unused_arguments};
 use super::request::{self, BuildRequest, DockerfileFrom};
 use bases::Resolved;
-use interrupt::Interrupts;
 use ssh::ForGit;
 
 /// `kiln build`. Ok: the image is stored, written where `-o` says, and has its names.
@@ -66,6 +65,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     {
         return Ok(code);
     }
+    let cancel = session.interruptible()?;
     outputs::check_places(&request)?;
     outputs::forget_old(&request)?;
     let secrets = prepare::secrets(&request.secrets)?;
@@ -78,7 +78,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         false => None,
     };
     let agent = for_git.as_ref().and_then(ForGit::socket);
-    let fetched = session.fetch(&mut request.source, &request.remotes, &secrets, agent)?;
+    let fetched = session.fetch(&mut request.source, &request.remotes, &secrets, agent, &cancel)?;
     let read = read(&request.source)?;
     let store = session.store()?;
     let _share = store.share()?;
@@ -161,9 +161,9 @@ enum Ended {
 
 impl Build<'_> {
     fn run(&self, session: &mut Session<'_>) -> Result<Ended, Failure> {
-        let contexts = prepare::contexts(self.read, self.request, self.fetched, self.store)?;
         let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
-        let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("eventfd: {e}")))?;
+        let cancel = session.interruptible()?;
+        let contexts = prepare::contexts(self.read, self.request, self.fetched, self.store, &cancel)?;
         let mut settings =
             prepare::settings(self.request, self.read, self.secrets.clone(), session, standing, self.agent)?;
         if standing == Standing::Plain {
@@ -176,6 +176,7 @@ impl Build<'_> {
                     Ok(code) => return Ok(Ended::Inside(code.unwrap_or(SUCCESS))),
                     Err(refused) => self.without_commands(refused)?,
                 }
+                session.interruptible()?;
                 settings.warm_only = false;
                 // No command: nothing needs a root file system, however it would be made.
                 settings.snapshot = Some(Method::Copy);
@@ -194,14 +195,10 @@ impl Build<'_> {
         let agents = ssh::agents(&self.request.ssh, self.store)?;
         settings.ssh.clone_from(&agents.sockets);
         self.warn(session);
-        let interrupts = Interrupts::watch(&cancel)?;
         let built = {
             let mut observer = observer(self.request.progress, session);
             self.build(&contexts, &settings, &cancel, observer.as_mut())
         };
-        if interrupts.came() && built.is_err() {
-            return Err(Failure::new(Kind::Interrupted, "interrupted"));
-        }
         self.done(built, &contexts)
     }
 

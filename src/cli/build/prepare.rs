@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 
+use crate::base::cancel::Cancel;
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
@@ -23,43 +24,46 @@ use crate::store::Store;
 /// Steps at once, at the least: most of what commands do is waiting.
 const MIN_JOBS: usize = 4;
 
-/// Opens the contexts. Ok: each is a directory, and its ignore file is understood.
+/// Opens the contexts. Ok: each is a directory, and its ignore file is understood. Their files are read until `stop` is
+/// set.
 pub(super) fn contexts(
     read: &Read,
     request: &BuildRequest,
     fetched: &Fetched,
     store: &Store,
+    stop: &Cancel,
 ) -> Result<BTreeMap<ContextName, Context>, Failure> {
     let mut contexts = BTreeMap::new();
     let main = match request.source.origin {
-        None => open(&request.source.context, read.ignore.clone(), store)?,
-        Some(_) => plain(&request.source.context)?,
+        None => open(&request.source.context, read.ignore.clone(), store, stop)?,
+        Some(_) => plain(&request.source.context, stop)?,
     };
     contexts.insert(ContextName::Main, main);
     for (name, dir) in &fetched.directories {
-        contexts.insert(ContextName::Named(name.clone()), plain(dir)?);
+        contexts.insert(ContextName::Named(name.clone()), plain(dir, stop)?);
     }
     for (name, dir) in &request.directories {
         // G-2: each local context has its own rules.
         let root = Root::open(dir).map_err(|e| FsError::new("open context", dir, e))?;
         let ignore = IgnoreFile::find(&root, None).map_err(|e| Failure::from_error(Kind::Build, &e))?;
-        contexts.insert(ContextName::Named(name.clone()), open(dir, ignore, store)?);
+        contexts.insert(ContextName::Named(name.clone()), open(dir, ignore, store, stop)?);
     }
     Ok(contexts)
 }
 
 /// What was fetched: no rules, and nothing to remember of files that are gone after the build.
-fn plain(dir: &Path) -> Result<Context, Failure> {
-    let tree = Dir::open(dir, &DirOptions::default()).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+fn plain(dir: &Path, stop: &Cancel) -> Result<Context, Failure> {
+    let options = DirOptions { stop: Some(stop.clone()), ..DirOptions::default() };
+    let tree = Dir::open(dir, &options).map_err(|e| Failure::from_error(Kind::Build, &e))?;
     Ok(Context { tree, dir: dir.to_owned() })
 }
 
-fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store) -> Result<Context, Failure> {
+fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store, stop: &Cancel) -> Result<Context, Failure> {
     let dir = std::fs::canonicalize(dir).map_err(|e| FsError::new("open context", dir, e))?;
     fs::ensure_dir(&store.contexts_dir())?;
     // One index per directory, whatever Dockerfiles are built from it.
     let index = store.contexts_dir().join(&Sha256::of(dir.as_os_str().as_encoded_bytes()).hex()[..32]);
-    let options = DirOptions { ignore, index: Some(index), owners: false };
+    let options = DirOptions { ignore, index: Some(index), owners: false, stop: Some(stop.clone()) };
     let tree = Dir::open(&dir, &options).map_err(|e| Failure::from_error(Kind::Build, &e))?;
     Ok(Context { tree, dir })
 }

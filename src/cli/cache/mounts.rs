@@ -38,6 +38,7 @@ pub(super) fn run(args: &MountsArgs, session: &mut Session<'_>) -> Done {
         }
         session.announce_single_id();
     }
+    session.interruptible()?;
     match &args.command {
         MountsCommand::Ls(args) => ls(args, &store, session),
         MountsCommand::Export(args) => export(args, &store, session),

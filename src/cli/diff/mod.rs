@@ -48,6 +48,7 @@ pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
             session.announce_single_id();
         }
     }
+    session.interruptible()?;
     let mut store = None;
     let mut sides = Vec::new();
     for text in [&args.a, &args.b] {

@@ -1,0 +1,143 @@
+//! Work on huge files that somebody ends in the middle: it ends soon, with 130, and nothing of it is left.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::TestEnv;
+use crate::support::env::everybody;
+
+/// It takes at most half a second; a busy machine is given more. To the end, each of these takes much longer.
+const SOON: Duration = Duration::from_secs(5);
+const HUGE: u64 = 24 << 30;
+
+fn header(kind: u8, name: &str, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_mut_bytes()[156] = kind;
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(7);
+    header.set_size(size);
+    header.set_cksum();
+    header
+}
+
+/// An archive of one file of zeroes, itself a hole.
+fn huge(path: &Path) {
+    let mut file = File::create(path).expect("create");
+    file.write_all(header(b'0', "f", HUGE).as_bytes()).expect("write");
+    file.set_len(HUGE + 2048).expect("a file system with holes");
+}
+
+/// Waits until the store's scratch holds something below a name that begins so.
+fn until_there_is(env: &TestEnv, purpose: &str, child: &mut Child) {
+    let since = Instant::now();
+    let listed = |dir: &Path| -> Vec<PathBuf> {
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    loop {
+        let found = listed(&env.store().join("scratch")).iter().any(|scratch| {
+            let begun = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(purpose));
+            listed(scratch).iter().any(|path| begun(path) && (path.is_file() || !listed(path).is_empty()))
+        });
+        if found {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "nothing was begun");
+        assert!(child.try_wait().expect("its status").is_none(), "it ended before");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Interrupts it and expects what the module says.
+#[track_caller]
+fn interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("signal");
+    let since = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("its status") {
+            break status;
+        }
+        if since.elapsed() > SOON {
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+            panic!("{what} goes on after {signal}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    assert_eq!(status.code(), Some(130), "{what} after {signal}: {said}");
+    assert!(said.ends_with("error: interrupted\n"), "{what}: {said}");
+    env.assert_swept();
+}
+
+fn files_end_in_the_middle(env: &TestEnv) {
+    let context = env.context("-- Dockerfile --\nFROM scratch\n");
+    let archive = context.join("huge.tar");
+    huge(&archive);
+    let (path, dir) = (archive.to_str().expect("UTF-8"), context.to_str().expect("UTF-8"));
+    let start = |args: &[&str], stdin: Option<Stdio>| {
+        let stdin = stdin.unwrap_or_else(Stdio::null);
+        env.kiln(args).stdio(stdin, Stdio::piped(), Stdio::piped()).spawn()
+    };
+    let open = || Stdio::from(File::open(&archive).expect("open"));
+    for (what, args, stdin, begins) in [
+        ("import", vec!["import", path, "x"], None, ".draft"),
+        ("import from a pipe that says nothing", vec!["import", "-", "x"], Some(Stdio::piped()), ".draft"),
+        ("import of standard input", vec!["import", "-", "x"], Some(open()), ".draft"),
+        ("load", vec!["load", "-i", path], None, "load"),
+        ("a context on standard input", vec!["build", "-"], Some(open()), "context-main-files"),
+    ] {
+        let mut child = start(&args, stdin);
+        let _open = child.stdin.take();
+        until_there_is(env, begins, &mut child);
+        interrupted(env, what, child, Signal::SIGINT);
+    }
+    for (what, instruction) in [("COPY", "COPY huge.tar /"), ("ADD", "ADD huge.tar /")] {
+        fs::write(context.join("Dockerfile"), format!("FROM scratch\n{instruction}\n")).expect("write");
+        let child = start(&["build", dir], None);
+        std::thread::sleep(Duration::from_millis(400));
+        interrupted(env, what, child, Signal::SIGTERM);
+        let late = env.kiln(&["build", "--timeout", "1s", dir]).fails(1);
+        late.says("the build took longer than 1s");
+        assert!(late.took < SOON, "{late}");
+        env.assert_swept();
+    }
+    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").expect("write");
+    env.build(&[], &context).ok();
+}
+
+#[test]
+fn reading_of_huge_files_ends_in_the_middle() {
+    for env in everybody() {
+        files_end_in_the_middle(&env);
+    }
+}
+
+#[test]
+fn unpacking_of_a_base_image_ends_in_the_middle_and_starts_anew() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let mut tar = Vec::new();
+        for i in 0..20_000 {
+            tar.extend_from_slice(header(b'0', &format!("f{i}"), 0).as_bytes());
+        }
+        env.kiln(&["import", "-", "many"]).stdin(&tar).ok();
+        let context = env
+            .context("-- Dockerfile --\nFROM many AS many\nCOPY --from=busybox / /\nRUN [\"/bin/touch\", \"/new\"]\n");
+        let mut child = env.build(&["-t", "more"], &context).spawn();
+        until_there_is(&env, "unpack", &mut child);
+        interrupted(&env, "unpacking", child, Signal::SIGINT);
+        env.build(&["-t", "more"], &context).ok();
+        assert_eq!(env.image("more").content("new"), b"");
+        env.assert_swept();
+    }
+}
