@@ -18,6 +18,8 @@ use super::tar_write::{BLOCK, OPAQUE, WHITEOUT, padding};
 use super::xattrs;
 use crate::base::time::Timestamp;
 
+const NO_TAR: &str = "not a tar archive";
+
 /// What names beginning with `.wh.` mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -312,18 +314,22 @@ impl<R: Read> TarReader<R> {
         match read_full(&mut self.input, &mut block).map_err(Error::Stream)? {
             0 => return Ok(None),
             BLOCK => {}
+            _ if self.entry == 0 => return self.bad(NO_TAR),
             _ => return Err(Error::Stream(io::ErrorKind::UnexpectedEof.into())),
         }
         if block.iter().all(|&b| b == 0) {
             return Ok(None);
         }
-        let stated = self.number(&block[148..156], "checksum")?;
+        let stated = match self.number(&block[148..156], "checksum") {
+            Err(_) if self.entry == 0 => return self.bad(NO_TAR),
+            stated => stated?,
+        };
         let sum = |byte: fn(u8) -> i64| {
             block.iter().enumerate().map(|(i, &b)| byte(if (148..156).contains(&i) { b' ' } else { b })).sum::<i64>()
         };
         // Old writers summed signed bytes.
         if sum(i64::from) != stated as i64 && sum(|b| i64::from(b as i8)) != stated as i64 {
-            return self.bad(if self.entry == 0 { "not a tar archive" } else { "header checksum is wrong" });
+            return self.bad(if self.entry == 0 { NO_TAR } else { "header checksum is wrong" });
         }
         Ok(Some(block))
     }

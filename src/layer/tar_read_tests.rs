@@ -203,12 +203,15 @@ fn damage_and_hostility_are_errors() {
         tar(&[pax(b'x', records), raw(b'0', b"f").with(body)])
     };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("S-40 not a tar", b"PK\x03\x04".repeat(300), "not a number"),
+        ("S-40 not a tar", b"PK\x03\x04".repeat(300), "not a tar archive"),
         ("S-40 checksum", with_sum(tar(&alone)), "not a tar archive"),
+        ("text", b"hello".to_vec(), "not a tar archive"),
+        ("long text", b"hello ".repeat(200), "not a tar archive"),
         ("S-40 later checksum", [file.to_bytes(), with_sum(tar(&alone))].concat(), "checksum is wrong"),
         ("S-40 cut in content", tar(&alone)[..900].to_vec(), "end of file"),
         ("S-40 cut in padding", file.to_bytes()[..512 + 701].to_vec(), "end of file"),
-        ("S-40 cut in header", tar(&alone)[..100].to_vec(), "end of file"),
+        ("S-40 cut in the first header", tar(&alone)[..100].to_vec(), "not a tar archive"),
+        ("S-40 cut in header", [file.to_bytes(), tar(&alone)[..100].to_vec()].concat(), "end of file"),
         ("S-40 extended header only", tar(&[pax(b'x', &[("path", b"a")])]), "ends after an extended header"),
         ("S-39 size larger than the rest", tar(&[raw(b'0', b"f").claiming(1 << 30)]), "end of file"),
         (

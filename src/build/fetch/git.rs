@@ -148,9 +148,7 @@ impl Remote<'_> {
         normalise(&top, time, url.keep_git_dir.unwrap_or(keep))?;
         Ok(top)
     }
-}
 
-impl Remote<'_> {
     /// A repository in scratch with the files of `commit` and of its submodules, from the cache if that has them.
     fn working_tree(&self, url: &GitUrl, commit: &Commit, local: bool) -> Result<PathBuf, FetchError> {
         let name = format!(

@@ -175,7 +175,8 @@ fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> 
     } else {
         unpack(fs::open(source)?, scratch.path(), source)?
     };
-    let foreign = |what: &str| Failure::build(format!("{}: {what}: no export of cache mounts", source.display()));
+    let foreign =
+        |what: &str| Failure::build(format!("{}: {what}: no export of cache mounts", source.display())).hint(EXPORT);
     let mut found = Vec::new();
     for name in fs::list(&made)? {
         let dir = made.join(&name);
@@ -197,8 +198,8 @@ fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> 
 fn unpack(from: impl Read + Send, scratch: &Path, source: &Path) -> Result<std::path::PathBuf, Failure> {
     let plain = scratch.join("import.tar");
     let out = fs::create_new(&plain)?;
-    let (out, packed) =
-        layer::repack(from, out, Compression::Uncompressed, &Limits::default()).map_err(|e| wrong(source, &e))?;
+    let (out, packed) = layer::repack(from, out, Compression::Uncompressed, &Limits::default())
+        .map_err(|e| wrong(source, &e).hint(EXPORT))?;
     drop::<File>(out);
     let made = scratch.join("made");
     fs::create_dir(&made, 0o700)?;
@@ -237,6 +238,9 @@ fn rm(args: &MountsRmArgs, store: &Store, session: &mut Session<'_>) -> Done {
         Some(id) => Err(Failure::build(format!("the cache mount {id:?} is in use by a running build"))),
     }
 }
+
+/// What can be imported.
+const EXPORT: &str = "`kiln cache mounts export -o FILE` writes archives for this";
 
 fn named(id: &str, error: &layer::Error) -> Failure {
     let mut failure = Failure::of_error(error);

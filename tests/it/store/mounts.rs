@@ -155,7 +155,8 @@ fn an_archive_that_is_no_export_changes_nothing_s30() {
     tar("climb", &["-P", "--transform", "s,a$,../../a,"]);
     refused("leaves the root");
     fs::write(env.dir().join("bad.tar"), "no archive").expect("write");
-    refused("bad.tar");
+    refused("bad.tar: archive entry 1: not a tar archive");
+    refused("kiln cache mounts export -o FILE");
     env.kiln(&["cache", "mounts", "import", "missing.tar"]).fails(1).says("missing.tar");
 }
 
