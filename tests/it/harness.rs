@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::support::dir::{Dir, sweep};
 use crate::support::env::fixture;
 use crate::support::{Image, Registry, TestEnv, Tree, canary, image};
 
@@ -53,7 +54,7 @@ fn layers_lie_over_each_other_as_the_image_spec_says() {
 
 #[test]
 fn a_canary_is_found_in_plain_and_in_compressed_files() {
-    let dir = tempfile::tempdir().expect("tempdir");
+    let dir = Dir::new();
     let secret = canary::text();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, format!("..{secret}..").as_bytes()).expect("compress");
@@ -61,6 +62,28 @@ fn a_canary_is_found_in_plain_and_in_compressed_files() {
     std::fs::write(dir.path().join("packed"), gzip.finish().expect("finish")).expect("write");
     std::fs::write(dir.path().join("clean"), "nothing").expect("write");
     assert_eq!(canary::leaks(dir.path(), &secret).len(), 2);
+}
+
+#[test]
+fn what_a_killed_run_left_is_swept_by_the_next_and_nothing_else() {
+    let parent = Dir::new();
+    let make = |name: &str, touched: &str| {
+        let path = parent.path().join(name);
+        std::fs::create_dir_all(path.join("store/layers")).expect("create");
+        let status = Command::new("touch").args(["-d", touched]).arg(&path).status().expect("run touch");
+        assert!(status.success());
+        path
+    };
+    let dead = make("kiln-it-dead", "2 hours ago");
+    let (young, other) = (make("kiln-it-young", "now"), make("others", "2 hours ago"));
+    let alive = Dir::below(parent.path());
+    Command::new("touch").args(["-d", "2 hours ago"]).arg(alive.path()).status().expect("run touch");
+    sweep(parent.path());
+    assert!(!dead.exists());
+    assert!(young.exists() && other.exists() && alive.path().exists());
+    let path = alive.path().to_owned();
+    drop(alive);
+    assert!(!path.exists());
 }
 
 #[test]

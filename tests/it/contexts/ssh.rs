@@ -7,16 +7,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use super::sh;
 use crate::support::TestEnv;
+use crate::support::dir::Dir;
 use crate::support::env::everybody;
 
 /// Debian's `sshd` on a port of its own, as whoever runs the tests, with a key and a repository.
 struct Server {
     child: Child,
-    dir: TempDir,
+    dir: Dir,
     /// `ssh://USER@127.0.0.1:PORT/…/r.git`
     url: String,
     port: u16,
@@ -31,7 +30,7 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Server {
-        let dir = tempfile::Builder::new().prefix("kiln-sshd-").tempdir().expect("a directory");
+        let dir = Dir::new();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         let user = Command::new("id").arg("-un").output().expect("run id");
         let user = String::from_utf8(user.stdout).expect("UTF-8").trim().to_owned();

@@ -25,13 +25,14 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Ports, Rootfs, Spec};
-use tempfile::TempDir;
 
 pub(crate) use escape::swapping;
 
+use crate::support::dir::Dir;
+
 /// A busybox root as one lower layer, with an upper of its own.
 pub(crate) struct Box {
-    dir: TempDir,
+    dir: Dir,
     userxattr: bool,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct Ran {
 
 impl Box {
     pub(crate) fn new() -> Box {
-        let dir = tempfile::Builder::new().prefix("kiln-sandbox-").tempdir().expect("a directory");
+        let dir = Dir::new();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         for sub in ["lower/bin", "lower/etc", "lower/tmp", "lower/root", "upper", "work"] {
             fs::create_dir_all(dir.path().join(sub)).expect("create");
@@ -174,7 +175,7 @@ pub(crate) fn probe(root: &Box) -> PathBuf {
 pub(crate) fn put_probe(at: &Path) {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
-        let dir = tempfile::Builder::new().prefix("kiln-probe-").tempdir().expect("a directory");
+        let dir = Dir::new();
         let (source, program) = (dir.path().join("probe.c"), dir.path().join("probe"));
         fs::write(&source, include_str!("probe.c")).expect("write");
         let cc = Command::new("cc").args(["-static", "-O1", "-Wall", "-o"]).arg(&program).arg(&source).status();

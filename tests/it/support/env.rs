@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
+use super::dir::Dir;
 use super::image::Image;
 use super::progress::Progress;
 use super::requires;
@@ -70,7 +69,7 @@ pub const PLAIN_USER: &str = "kiln-test";
 
 /// A store of its own, a HOME of its own, and nothing else from outside.
 pub struct TestEnv {
-    dir: TempDir,
+    dir: Dir,
     /// The store that this one's base image was copied from: alive as long as somebody may copy from it.
     base: Mutex<Option<Arc<TestEnv>>>,
     /// Commands run as this user instead of the one who runs the tests.
@@ -80,7 +79,7 @@ pub struct TestEnv {
 impl TestEnv {
     /// With an empty store.
     pub fn new() -> TestEnv {
-        let dir = tempfile::Builder::new().prefix("kiln-it-").tempdir().expect("a directory for the test");
+        let dir = Dir::new();
         // Subordinate ids must be able to reach what lies below.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         for sub in ["home", "tmp"] {
@@ -270,20 +269,6 @@ impl TestEnv {
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
         let left: Vec<_> = mounts.lines().filter(|l| l.contains(&*self.dir.path().to_string_lossy())).collect();
         assert!(left.is_empty(), "mounts were left: {left:?}");
-    }
-}
-
-impl Drop for TestEnv {
-    /// A rootless store holds files of subordinate ids, which only a user namespace may remove.
-    fn drop(&mut self) {
-        if fs::remove_dir_all(self.store()).is_err() && self.store().exists() {
-            let sweep = format!("chmod -R u+rwX {0} 2>/dev/null; rm -rf {0}", self.store().display());
-            Command::new("unshare")
-                .args(["--user", "--map-root-user", "--map-auto", "sh", "-c", &sweep])
-                .stderr(Stdio::null())
-                .status()
-                .ok();
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::dir::Dir;
 use super::tree::{Node, Tree};
 
 /// A manifest with all it names.
@@ -126,7 +127,7 @@ impl Image {
 
     /// The tree as umoci unpacks it: an independent reader of layers. Root only, for the owners.
     pub fn umoci_tree(&self) -> Tree {
-        let dir = tempfile::tempdir().expect("a directory for umoci");
+        let dir = Dir::new();
         let copy = self.with_tag(dir.path());
         let out = Command::new("umoci")
             .args(["raw", "unpack", "--image", &format!("{}:x", copy.display())])
@@ -139,7 +140,7 @@ impl Image {
 
     /// Panics unless skopeo can read the image and copy it.
     pub fn skopeo_check(&self) {
-        let dir = tempfile::tempdir().expect("a directory for skopeo");
+        let dir = Dir::new();
         let source = format!("oci:{}:x", self.with_tag(dir.path()).display());
         let copy = format!("oci:{}:y", dir.path().join("copy").display());
         for args in [vec!["inspect", &source], vec!["copy", "--quiet", "--insecure-policy", &source, &copy]] {
@@ -150,7 +151,7 @@ impl Image {
 
     /// The config as skopeo reads it.
     pub fn skopeo_config(&self) -> Value {
-        let dir = tempfile::tempdir().expect("a directory for skopeo");
+        let dir = Dir::new();
         let source = format!("oci:{}:x", self.with_tag(dir.path()).display());
         let out = Command::new("skopeo").args(["inspect", "--config", "--raw", &source]).output().expect("run skopeo");
         assert!(out.status.success(), "skopeo inspect: {}", String::from_utf8_lossy(&out.stderr));

@@ -33,6 +33,7 @@
 //! - [`Image`] (`image`): manifest, config, layers of an image in a store or any OCI layout; `umoci_tree()` unpacks it
 //!   with umoci (root only) for a reader that shares no code with us.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
+//! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
 //! - `requires!` (`requires`): abilities of the host.
 //! - [`Golden`] (`golden`): texts that `BLESS=1` writes and everybody else is held to.
 //! - [`canary`]: a secret text that can be searched for in everything that was written.
@@ -42,6 +43,7 @@
 #[macro_use]
 pub mod requires;
 pub mod canary;
+pub mod dir;
 pub mod env;
 pub mod golden;
 pub mod image;

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use super::dir::Dir;
 
 /// Debian's `docker-registry`, plain HTTP, on a random port; ended by its pid when dropped.
 pub struct Registry {
     child: Child,
     port: u16,
-    dir: TempDir,
+    dir: Dir,
 }
 
 impl Registry {
@@ -22,18 +22,18 @@ impl Registry {
 
     /// `extra` is added to the configuration file, for instance an `auth:` section.
     pub fn start_with(extra: &str) -> Registry {
-        Registry::serve(tempfile::tempdir().expect("a directory for the registry"), extra)
+        Registry::serve(Dir::new(), extra)
     }
 
     /// Ends it and starts another one with the same data and more configuration, on another port.
     pub fn restart_with(mut self, extra: &str) -> Registry {
         self.child.kill().ok();
         self.child.wait().ok();
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"));
+        let dir = std::mem::replace(&mut self.dir, Dir::new());
         Registry::serve(dir, extra)
     }
 
-    fn serve(dir: TempDir, extra: &str) -> Registry {
+    fn serve(dir: Dir, extra: &str) -> Registry {
         // Another process may take the port between our asking and the registry's binding: then try another one.
         for _ in 0..5 {
             let port =

@@ -1,0 +1,77 @@
+//! Directories of tests, which go away also if the tests are killed: the next run takes them along.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Once;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// What all their names begin with.
+const PREFIX: &str = "kiln-it-";
+/// A directory may be this old before it is locked.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// An empty directory, removed when dropped.
+pub struct Dir {
+    dir: TempDir,
+    /// Of the directory itself, as long as this process lives: it is somebody's.
+    _lock: File,
+}
+
+impl Dir {
+    pub fn new() -> Dir {
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| sweep(&std::env::temp_dir()));
+        Dir::below(&std::env::temp_dir())
+    }
+
+    pub fn below(parent: &Path) -> Dir {
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).expect("a directory for the test");
+        let lock = File::open(dir.path()).expect("open the directory");
+        lock.lock().expect("lock the directory");
+        Dir { dir, _lock: lock }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        remove(self.dir.path());
+    }
+}
+
+/// Removes what tests left below `parent` that were killed. What cannot be removed is another user's.
+pub fn sweep(parent: &Path) {
+    for item in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let ours = item.file_name().to_string_lossy().starts_with(PREFIX);
+        let old = item.metadata().and_then(|found| found.modified()).is_ok_and(|time| {
+            // Somebody's clock may have been set back meanwhile.
+            time.elapsed().map_or(true, |age| age > YOUNG)
+        });
+        let Some(dir) = (ours && old).then(|| File::open(item.path()).ok()).flatten() else { continue };
+        let uid = rustix::process::geteuid().as_raw();
+        let mine = uid == 0 || dir.metadata().is_ok_and(|found| found.uid() == uid);
+        if mine && dir.try_lock().is_ok() {
+            remove(&item.path());
+        }
+    }
+}
+
+/// A rootless store holds files of subordinate ids, which only a user namespace may remove.
+fn remove(path: &Path) {
+    if fs::remove_dir_all(path).is_err() && path.exists() {
+        let script = "chmod -R u+rwX \"$1\" 2>/dev/null; rm -rf \"$1\"";
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "--map-auto", "sh", "-c", script, "sh"])
+            .arg(path)
+            .stderr(Stdio::null())
+            .status()
+            .ok();
+    }
+}
