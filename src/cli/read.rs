@@ -7,7 +7,7 @@ use crate::base::rooted::Root;
 use crate::context::{IgnoreFile, Matcher};
 use crate::dockerfile::lint::{self, Controls};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Instruction, Severity, Span, ast};
-use crate::plan::{ContextName, CopyFrom, CopySource, Plan, Step, StepKind};
+use crate::plan::{ContextName, CopyFrom, CopySource, Options, Plan, Step, StepKind};
 
 use super::failure::{Failure, Kind};
 use super::locate;
@@ -117,17 +117,29 @@ impl Read {
     }
 }
 
-/// Build arguments that no ARG takes: whoever gave them expects an effect.
-pub(super) fn unused_arguments(plan: &Plan) -> Vec<Diagnostic> {
+/// Build arguments that no ARG takes, and filters that hold for no stage: whoever gave them expects an effect.
+pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, options: &Options) -> Vec<Diagnostic> {
+    let warning = |message| Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
     let unused = plan.unused_args.iter().map(|(name, meant)| {
         let message = format!("--build-arg {name} has no effect: no ARG of the Dockerfile takes it");
-        let problem = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
+        let problem = warning(message);
         match meant {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
             None => problem,
         }
     });
-    unused.collect()
+    let names: Vec<&str> =
+        dockerfile.stages.iter().filter_map(|stage| Some(stage.name.as_ref()?.node.as_str())).collect();
+    let is_stage = |filter: &str| {
+        names.iter().any(|name| name.eq_ignore_ascii_case(filter))
+            || filter.parse().is_ok_and(|number: usize| number < dockerfile.stages.len())
+    };
+    let filters = options.no_cache_filter.iter().filter(|filter| !is_stage(filter));
+    let filters = filters.map(|filter| {
+        let message = format!("--no-cache-filter {filter} has no effect: there is no such stage");
+        warning(message).suggest(filter, names.iter().copied())
+    });
+    unused.chain(filters).collect()
 }
 
 /// A path without `.`, `..` and slashes that change nothing; one that leads out of the context stays inside.

@@ -174,6 +174,9 @@ impl Target {
             let file = std::fs::OpenOptions::new().write(true).open(path);
             return file.map(Self::Special).map_err(|e| FsError::new("open", path, e));
         }
+        if path.is_dir() {
+            return Err(FsError::new("write", path, io::ErrorKind::IsADirectory));
+        }
         let dir = match path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),

@@ -11,7 +11,8 @@ pub(in crate::cli) fn instead(name: &str) -> Option<&'static str> {
         }
         "commit" => "kiln run --commit NAME IMAGE COMMAND makes an image of what a command changed",
         "buildx" | "bud" | "builder" | "bake" => "kiln build takes the options of docker build",
-        "image" | "container" => "the commands for images are kiln images, inspect, history, tag, rmi, save and load",
+        "container" => "kiln keeps no containers: kiln run runs a command and forgets what it changed",
+        "image" => "the commands for images are kiln images, inspect, history, tag, rmi, save and load",
         "rm" => "kiln keeps no containers; kiln rmi removes images, kiln prune what none of them needs",
         "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "create" | "restart" | "wait" | "cp"
         | "top" => "kiln keeps no containers: kiln run runs a command and forgets what it changed",

@@ -72,7 +72,7 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, value_name = "NAME[:TAG]", help_heading = FILES)]
     pub(in crate::cli) commit: Option<Reference>,
 
-    /// The network: host, none (loopback only) or private
+    /// The network. With --publish, the default is private, or none where that is not to be had
     #[arg(long, alias = "net", value_name = "MODE", value_enum, default_value_t, help_heading = AROUND)]
     pub(in crate::cli) network: NetworkArg,
 

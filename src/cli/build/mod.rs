@@ -38,7 +38,7 @@ use super::check::{self, Question};
 use super::failure::{Done, Failure, Kind, SUCCESS};
 use super::fetch::Fetched;
 use super::interrupt;
-use super::read::{Read, read, unused_arguments};
+use super::read::{Read, read, without_effect};
 use super::request::{self, BuildRequest, DockerfileFrom};
 use bases::Resolved;
 use ssh::ForGit;
@@ -102,7 +102,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         let failure = Failure::diagnostics(&read.dockerfile.source, warnings);
         return Err(failure.note("this Dockerfile asks for warnings to be errors (# check=error=true)"));
     }
-    warnings.extend(unused_arguments(&resolved.plan));
+    warnings.extend(without_effect(&resolved.plan, &read.dockerfile, &request.source.options));
     let for_git = match for_git {
         None if adds_by_ssh(&resolved.plan) => Some(ForGit::new(&request.ssh, users_agent, false, || session.store())?),
         started => started,

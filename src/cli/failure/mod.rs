@@ -81,7 +81,7 @@ impl Failure {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: plain(&message.into()),
             places: vec![],
             output: Box::default(),
             notes: vec![],

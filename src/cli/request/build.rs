@@ -181,20 +181,20 @@ fn shell(args: &BuildArgs, environment: &Environment) -> Result<Option<Shell>, F
 
 /// `--compression` and its level.
 fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
-    let level = |range: std::ops::RangeInclusive<u32>, usual: i32| match args.compression_level {
+    let level = |name: &str, range: std::ops::RangeInclusive<u32>, usual: i32| match args.compression_level {
         None => Ok(usual),
         Some(level) if range.contains(&level) => Ok(level.cast_signed()),
         Some(level) => {
             let (min, max) = (range.start(), range.end());
-            Err(Failure::usage(format!("--compression-level {level}: want {min} to {max}")))
+            Err(Failure::usage(format!("--compression-level {level}: want {min} to {max} for {name}")))
         }
     };
     match args.compression {
         CompressionArg::Gzip => {
             let Compression::Gzip { level: usual } = Compression::default() else { return Ok(Compression::default()) };
-            Ok(Compression::Gzip { level: level(1..=12, usual)? })
+            Ok(Compression::Gzip { level: level("gzip", 1..=12, usual)? })
         }
-        CompressionArg::Zstd => Ok(Compression::Zstd { level: level(1..=22, 3)? }),
+        CompressionArg::Zstd => Ok(Compression::Zstd { level: level("zstd", 1..=22, 3)? }),
         CompressionArg::Uncompressed if args.compression_level.is_some() => {
             Err(Failure::usage("--compression-level has no meaning with --compression uncompressed"))
         }

@@ -15,6 +15,9 @@ impl Environment {
     /// Ok: every credential file that exists was read. The one named by `$REGISTRY_AUTH_FILE` must exist.
     pub(in crate::cli) fn registry_options(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
         let mirrors: Vec<(String, String)> = mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?;
+        if let Some(wrong) = insecure.iter().find(|host| !is_host(host)) {
+            return Err(Failure::usage(format!("--insecure-registry {wrong:?}: want HOST[:PORT], without a scheme")));
+        }
         let mut credentials = Credentials::none();
         for (path, required) in self.credential_files() {
             match fs::read_opt(&path)? {
@@ -83,12 +86,15 @@ impl Environment {
     }
 }
 
+/// It may be `HOST[:PORT]`, and is no more than that.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]_".contains(&b))
+}
+
 /// `[REGISTRY=]HOST[:PORT]`; without a registry, a mirror of Docker Hub.
 fn mirror(text: &str) -> Result<(String, String), Failure> {
     let (registry, host) = text.split_once('=').unwrap_or((DEFAULT_REGISTRY, text));
-    let plain =
-        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
-    if plain(registry) && plain(host) {
+    if is_host(registry) && is_host(host) {
         return Ok((registry.to_owned(), host.to_owned()));
     }
     Err(Failure::usage(format!(
@@ -107,6 +113,10 @@ mod tests {
         assert_eq!(mirror("ghcr.io=[::1]:80").ok(), Some(pair("ghcr.io", "[::1]:80")));
         for wrong in ["", "https://m.example", "m.example/path", "=x", "x=", "a b"] {
             assert!(mirror(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "http://r.example"] {
+            let failure = Environment::of(0, &[]).registry_options(&[wrong.to_owned()], &[]).expect_err(wrong);
+            assert!(failure.message.starts_with(&format!("--insecure-registry {wrong:?}: want HOST")), "{wrong}");
         }
     }
 }

@@ -43,6 +43,13 @@ pub(in crate::cli) struct RunRequest {
 /// Ok: every option is understood and can be honoured; files of the host that are to be mounted exist.
 pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<RunRequest, Failure> {
     refuse(args)?;
+    // Whatever is not known may be the image, or so it looks to the parser.
+    let image = args.image();
+    if let Some(option) = image.strip_prefix('-') {
+        let option = format!("-{}", option.split('=').next().unwrap_or_default());
+        return Err(Failure::usage(format!("kiln run has no option {option}"))
+            .hint("kiln run --help lists those it has; they stand before the image"));
+    }
     let usage = |option: &'static str| move |why: String| Failure::usage(format!("{option} {why}"));
     let mut env = Vec::new();
     if args.tty {
@@ -257,17 +264,20 @@ fn mount(text: &str) -> Result<Mount, Failure> {
             (key, _) => return Err(wrong(&format!("{key:?} is not an attribute, or needs a value"))),
         }
     }
+    let kind = match kind.as_deref() {
+        Some(kind @ ("bind" | "tmpfs")) => kind,
+        Some(other) => return Err(wrong(&format!("the type {other:?} does not exist here: want bind or tmpfs"))),
+        None => return Err(wrong("the type is missing: want type=bind or type=tmpfs")),
+    };
     let target = target.ok_or_else(|| wrong("dst is missing"))?;
-    match kind.as_deref() {
-        Some("bind") if size.is_some() || mode.is_some() => Err(wrong("size and mode are for type=tmpfs")),
-        Some("bind") => bind(&source.ok_or_else(|| wrong("src is missing"))?, &target, readonly),
-        Some("tmpfs") if source.is_some() => Err(wrong("src is for type=bind")),
-        Some("tmpfs") => {
+    match kind {
+        "bind" if size.is_some() || mode.is_some() => Err(wrong("size and mode are for type=tmpfs")),
+        "bind" => bind(&source.ok_or_else(|| wrong("src is missing"))?, &target, readonly),
+        _ if source.is_some() => Err(wrong("src is for type=bind")),
+        _ => {
             let source = Source::Tmpfs { size, mode: mode.unwrap_or(0o1777) };
             Ok(Mount { source, target: inside(&target).map_err(Failure::usage)?, readonly })
         }
-        Some(other) => Err(wrong(&format!("the type {other:?} does not exist here: want bind or tmpfs"))),
-        None => Err(wrong("the type is missing: want type=bind or type=tmpfs")),
     }
 }
 
@@ -393,6 +403,7 @@ mod tests {
             (&["-v", "/:/x:z"], Err("\"z\" is not an option")),
             (&["-v", "/nonexistent:/x"], Err("there is no such file or directory here")),
             (&["--mount", "type=volume,dst=/x"], Err("the type \"volume\" does not exist here")),
+            (&["--mount", "type=volume"], Err("the type \"volume\" does not exist here")),
             (&["--mount", "type=bind,dst=/x"], Err("src is missing")),
             (&["--mount", "type=bind,src=/"], Err("dst is missing")),
             (&["--mount", "type=bind,src=/,dst=/x,bind-propagation=shared"], Err("\"bind-propagation\"")),
@@ -418,6 +429,9 @@ mod tests {
             (&["-p", "80:80", "--network", "host"], "--publish"),
             (&["--name", "x"], "--name"),
             (&["--privileged"], "--privileged"),
+            (&["--read-only"], "kiln run has no option --read-only"),
+            (&["--cap-add=ALL"], "kiln run has no option --cap-add"),
+            (&["-P"], "kiln run has no option -P"),
             (&["-w", "rel"], "--workdir"),
             (&["-e", "=x"], "--env"),
             (&["--env-file", "/nonexistent"], "--env-file"),

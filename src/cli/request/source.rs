@@ -171,7 +171,7 @@ pub(super) fn contexts(given: &[String], options: &mut Options) -> Result<Contex
         } else if let Some(layout) = source.strip_prefix("oci-layout://") {
             NamedContext::Layout(layout.to_owned())
         } else {
-            match context_of(source)? {
+            match context_of(source).map_err(|f| f.prefixed(&format!("--build-context {name}: ")))? {
                 Ok(dir) => drop(directories.insert(name.clone(), dir)),
                 Err(Remote { origin: Origin::Stdin, .. }) => {
                     return Err(wrong(format!("{name}: standard input can only be the main context")));

@@ -267,7 +267,11 @@ impl<'a> Graph<'a> {
         }
         let problem = Diagnostic::error(Span::default(), format!("there is no stage `{target}`"));
         let known: Vec<&str> = self.names.keys().map(String::as_str).collect();
-        let problem = problem.suggest(target, known.iter().copied());
+        // A number is no typo of a name.
+        let problem = match target.parse::<u64>() {
+            Ok(_) => problem,
+            Err(_) => problem.suggest(target, known.iter().copied()),
+        };
         Err(Box::new(match known.is_empty() {
             true => problem.note("no stage has a name; they are numbered from 0"),
             false => problem.note(format!("stages: {}", known.join(", "))),

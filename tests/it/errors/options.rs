@@ -53,3 +53,21 @@ fn an_image_for_another_platform_is_not_run_in_its_place() {
     let here = if cfg!(target_arch = "aarch64") { "linux/aarch64" } else { "linux/x86_64" };
     env.kiln(&["run", "--platform", here, "busybox", "true"]).ok();
 }
+
+#[test]
+fn what_has_no_effect_or_names_nothing_is_said() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch AS base\nFROM base\nLABEL a=b\n");
+    let done = env.build(&["-t", "x", "--no-cache-filter", "bas", "--no-cache-filter", "BASE"], &context).ok();
+    done.says("--no-cache-filter bas has no effect").says("did you mean `base`?").never_says("filter BASE");
+    // A number is no typo of a name.
+    env.build(&["--target", "9"], &context).fails(1).says("there is no stage `9`").never_says("did you mean");
+    let done = env.build(&["--build-context", "lib=./none"], &context).fails(1);
+    done.says("error: --build-context lib: context \"./none\" does not exist");
+    let done = env.build(&["--secret", "id=a,src=none"], &context).fails(2);
+    done.says("error: --secret a: open none: No such file or directory\n");
+    env.kiln(&["save", "-o", ".", "x"]).fails(1).says("error: write .: is a directory").never_says("rename");
+    env.kiln(&["cache", "mounts", "export", "-o", "."]).fails(1).says("error: write .: is a directory");
+    env.kiln(&["run", "--read-only", "x", "true"]).fails(125).says("kiln run has no option --read-only");
+    env.kiln(&["container", "ls"]).fails(2).says("kiln keeps no containers");
+}
