@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState as _;
 
 /// Thirty-two bytes of SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +172,37 @@ impl Hasher {
     pub fn finish(self) -> Sha256 {
         Sha256(self.0.finalize().into())
     }
+
+    /// Where it is now.
+    pub fn state(&self) -> HashState {
+        HashState(self.0.serialize().into())
+    }
+
+    /// Goes on from where another hasher was; `None` if none can have been there.
+    pub fn resume(state: &HashState) -> Option<Self> {
+        sha2::Sha256::deserialize(&state.0.into()).ok().map(Self)
+    }
+}
+
+/// A [`Hasher`] at rest. Wrong bytes make a wrong digest: whoever keeps it must see that it comes back as it was.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HashState(pub [u8; Self::LEN]);
+
+impl HashState {
+    /// How long it is.
+    pub const LEN: usize = 104;
+
+    /// How many bytes were taken so far, for comparing.
+    pub fn taken(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, more, ..] = self.0[32..] else { return 0 };
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]).wrapping_mul(64).wrapping_add(u64::from(more))
+    }
+}
+
+impl fmt::Debug for HashState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HashState(after {})", self.taken())
+    }
 }
 
 /// Hashes and counts what passes through to an inner writer or from an inner reader.
@@ -235,6 +267,28 @@ mod tests {
         ] {
             assert!(bad.parse::<Sha256>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn hashing_goes_on_from_where_it_was() {
+        let bytes: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+        for at in [0, 1, 63, 64, 65, 512, 999, 1000] {
+            let mut hasher = Hasher::new();
+            hasher.update(&bytes[..at]);
+            let state = hasher.state();
+            assert_eq!(state.taken(), at as u64);
+            let mut again = Hasher::resume(&state).unwrap();
+            again.update(&bytes[at..]);
+            assert_eq!(again.finish(), Sha256::of(&bytes));
+        }
+        // States are stored: another form of them needs another version of `layer::resume`'s file.
+        let mut hasher = Hasher::new();
+        hasher.update(&bytes);
+        let form = "b6963a321efb727096e189881463c5d5c693e0a2c10a1de02571fdf4e1063d76";
+        assert_eq!(Sha256::of(&hasher.state().0).hex(), form);
+        let mut broken = hasher.state();
+        broken.0[40] = 64;
+        assert!(Hasher::resume(&broken).is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cache::{KeyParts, Miss};
+use crate::cache::KeyParts;
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Descriptor;
 use crate::plan::{ImageRequest, Step};
@@ -23,7 +23,7 @@ impl Worker<'_> {
         }
         let mut parts = KeyParts::new();
         parts.add("base image", image.manifest.digest.to_string().as_bytes());
-        Ok(Look::Miss(parts, Miss::NoRecord))
+        Ok(Look::Miss(parts))
     }
 
     /// Fetches what is missing of an image. Ok: every layer's blob is stored.

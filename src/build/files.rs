@@ -43,7 +43,7 @@ impl<'a> Worker<'a> {
             for note in prepared.notes() {
                 tell(Event::Warning(format!("{}: {note}", step.meta.name)));
             }
-            self.remember_files(step, &prepared.listing())?;
+            self.remember_files(step, prepared.listing())?;
             let parent = &inputs[0];
             // C-19: a linked layer knows nothing of what it will lie on.
             let tree = if copy.link { Arc::new(MergedTree::new()) } else { parent.outline(&self.layers)? };

@@ -8,8 +8,8 @@ use crate::base::digest::DiffId;
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 use crate::layer::{
-    self, Baseline, Changes, LayerWriter, LowerFiles, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex,
-    SegmentSource, Tree, WriteOptions, overlay_changes, tree_changes,
+    self, Baseline, Before, Changes, LayerWriter, LowerFiles, Marks, OverlayAttributes, PreviousBlob, RelPath,
+    SegmentIndex, Tree, WriteOptions, overlay_changes, tree_changes,
 };
 use crate::oci::blob::BlobSource as _;
 use crate::oci::descriptor::{Descriptor, Layer};
@@ -23,6 +23,8 @@ use super::worker::Worker;
 
 /// The name under which a layer's segment index is kept beside it.
 const SEGMENTS: &str = "segments";
+/// The name of the places where the next layer can go on from.
+const MARKS: &str = "marks";
 
 impl Worker<'_> {
     /// Makes a layer of what a RUN did to its root, and says what it holds as soon as that is known. Ok: the blob is stored.
@@ -45,18 +47,19 @@ impl Worker<'_> {
         step: &Step,
         write: impl FnOnce(&mut LayerWriter<BlobDraft>) -> Result<(), StepError>,
     ) -> Result<Sealed, StepError> {
-        let options = WriteOptions {
+        let mut options = WriteOptions {
             compression: self.builder.settings.compression,
-            threads: None,
-            previous: self.previous(step)?,
             latest: self.plan.clamp,
+            ..WriteOptions::default()
         };
+        self.use_previous(step, &mut options)?;
         let mut writer = LayerWriter::new(self.builder.store.draft_blob()?, &options);
         write(&mut writer)?;
         let (draft, written) = writer.finish()?;
         draft.finish(written.blob, written.size)?;
         if written.segments.0.len() > 1 {
             self.layers.keep(written.diff_id, SEGMENTS, &written.segments.to_bytes())?;
+            self.layers.keep(written.diff_id, MARKS, &written.marks.to_bytes(written.blob))?;
         }
         let blob = Descriptor::new(written.media_type, written.blob, written.size);
         let tree = Some(Arc::new(written.tree));
@@ -72,16 +75,23 @@ impl Worker<'_> {
         Ok(Descriptor::new(written.media_type, written.blob, written.size))
     }
 
-    /// The compressed segments of the layer that this place made last time.
-    fn previous(&self, step: &Step) -> Result<Option<Arc<dyn SegmentSource>>, StepError> {
-        let Some(record) = self.last_record(step)? else { return Ok(None) };
-        let Some(blob) = record.blobs.get(&self.builder.settings.compression.method()) else { return Ok(None) };
-        let index = self.layers.kept(record.diff_id, SEGMENTS)?.and_then(|bytes| SegmentIndex::from_bytes(&bytes));
+    /// Offers what the layer that this place made last time has in common with the next: its compressed segments and,
+    /// unless everything is to be done again, its beginning.
+    fn use_previous(&self, step: &Step, options: &mut WriteOptions) -> Result<(), StepError> {
+        let Some(record) = self.last_record(step)? else { return Ok(()) };
+        let Some(blob) = record.blobs.get(&self.builder.settings.compression.method()) else { return Ok(()) };
         // Whatever of it is gone is compressed again.
-        match (index, self.builder.store.blob_file(blob.digest)) {
-            (Some(index), Ok(file)) => Ok(Some(PreviousBlob::new(file, &index))),
-            _ => Ok(None),
+        let index = self.layers.kept(record.diff_id, SEGMENTS)?.and_then(|bytes| SegmentIndex::from_bytes(&bytes));
+        let (Some(index), Ok(file)) = (index, self.builder.store.blob_file(blob.digest)) else { return Ok(()) };
+        if !step.meta.no_cache
+            && let Ok(file) = file.try_clone()
+            && let Some(bytes) = self.layers.kept(record.diff_id, MARKS)?
+        {
+            let marks = Marks::from_bytes(&bytes, blob.digest);
+            options.before = marks.map(|marks| Before::new(file, index.clone(), marks));
         }
+        options.previous = Some(PreviousBlob::new(file, &index));
+        Ok(())
     }
 }
 

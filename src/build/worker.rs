@@ -31,7 +31,7 @@ pub(super) enum Look {
     /// The result is there.
     Hit(Arc<State>),
     /// It must be made.
-    Miss(KeyParts, Miss),
+    Miss(KeyParts),
 }
 
 /// What the threads of one build share.
@@ -120,7 +120,7 @@ impl<'a> Worker<'a> {
             parts.add("SOURCE_DATE_EPOCH", latest.secs.to_string().as_bytes());
         }
         if step.meta.no_cache {
-            return Ok(Look::Miss(parts, Miss::Disabled));
+            return Ok(Look::Miss(parts));
         }
         match self.recorded(&parts)? {
             Some(layer) => {
@@ -130,10 +130,7 @@ impl<'a> Worker<'a> {
                     None => context_state(layer),
                 }))
             }
-            None => {
-                let why = self.explain(step, inputs, &parts)?;
-                Ok(Look::Miss(parts, why))
-            }
+            None => Ok(Look::Miss(parts)),
         }
     }
 
@@ -148,12 +145,12 @@ impl<'a> Worker<'a> {
     }
 
     fn perform(&self, step: &Step, inputs: &[Arc<State>], tell: &dyn Fn(Message)) -> Result<(), StepError> {
-        let (parts, why) = match self.look_up(step, inputs)? {
+        let parts = match self.look_up(step, inputs)? {
             Look::Hit(state) => {
                 self.found(step, state, tell);
                 return Ok(());
             }
-            Look::Miss(parts, why) => (parts, why),
+            Look::Miss(parts) => parts,
         };
         let key = parts.key();
         let Some(claim) = self.claim(key) else {
@@ -164,6 +161,7 @@ impl<'a> Worker<'a> {
         if self.stop.is_cancelled() {
             return Err(Error::Cancelled.into());
         }
+        let why = self.explain(step, inputs, &parts)?;
         tell(Message::Event(Event::Started { step: step.id, why }));
         let began = Instant::now();
         let finished = |state: &Arc<State>| {
@@ -265,6 +263,11 @@ impl<'a> Worker<'a> {
 
     /// Why `step` missed, from what its place had last time.
     fn explain(&self, step: &Step, inputs: &[Arc<State>], parts: &KeyParts) -> Result<Miss, StepError> {
+        match step.kind {
+            StepKind::Base(Base::Image(_)) => return Ok(Miss::NoRecord),
+            _ if step.meta.no_cache => return Ok(Miss::Disabled),
+            _ => {}
+        }
         let Some(before) = self.last_record(step)? else { return Ok(Miss::NoRecord) };
         match (parts.explain(&before.parts), &step.kind) {
             (Miss::Changed { part, .. }, StepKind::Copy(copy)) if part == keys::FILES => {
@@ -300,7 +303,7 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         if let StepKind::Copy(copy) = &step.kind {
-            self.with_sources(copy, step, inputs, |now, _| self.remember_files(step, &now.listing()))?;
+            self.with_sources(copy, step, inputs, |now, _| self.remember_files(step, now.listing()))?;
         }
         Ok(self.cache.remember(&slot, key)?)
     }

@@ -23,24 +23,25 @@ impl Listing {
     /// The first path that differs from `before`, and how many others do: `src/main.c changed`, `a is new, and 2 more`.
     /// `None` if nothing does.
     pub fn difference(&self, before: &Self) -> Option<String> {
-        let here = self.0.iter().filter_map(|(path, print)| match before.get(path) {
-            Some(was) if was == *print => None,
-            Some(_) => Some((path, "changed")),
-            None => Some((path, "is new")),
-        });
-        let gone = before.0.iter().filter(|(path, _)| self.get(path).is_none()).map(|(path, _)| (path, "is gone"));
-        let mut all = here.chain(gone);
+        // Both are sorted, and mostly alike.
+        let mut old = before.0.iter().peekable();
+        let (mut here, mut gone) = (Vec::new(), Vec::new());
+        for (path, print) in &self.0 {
+            gone.extend(std::iter::from_fn(|| old.next_if(|(was, _)| was < path)).map(|(path, _)| (path, "is gone")));
+            match old.next_if(|(was, _)| was == path) {
+                Some((_, was)) if was == print => {}
+                Some(_) => here.push((path, "changed")),
+                None => here.push((path, "is new")),
+            }
+        }
+        gone.extend(old.map(|(path, _)| (path, "is gone")));
+        let mut all = here.into_iter().chain(gone);
         let (path, what) = all.next()?;
         let first = format!("{} {what}", String::from_utf8_lossy(path));
         Some(match all.count() {
             0 => first,
             more => format!("{first}, and {more} more"),
         })
-    }
-
-    fn get(&self, path: &[u8]) -> Option<u64> {
-        let at = self.0.binary_search_by(|(there, _)| there.as_slice().cmp(path)).ok()?;
-        Some(self.0[at].1)
     }
 
     /// For [`Listing::from_bytes`]: per file its fingerprint, its path and a zero byte.

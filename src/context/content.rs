@@ -60,22 +60,22 @@ pub fn digest(tree: &dyn SourceTree, selected: &[Selected]) -> Result<Digested, 
 }
 
 /// A fingerprint of each file of a selection: of everything that [`digest`] digests of it, but for hard links.
-pub fn fingerprints<'s>(
-    selected: &'s [Selected],
-    contents: &'s [(Content, Vec<Content>)],
-) -> impl Iterator<Item = (Vec<u8>, u64)> + use<'s> {
+pub fn fingerprints(selected: &[Selected], contents: &[(Content, Vec<Content>)]) -> Vec<(Vec<u8>, u64)> {
     let print = |path: Vec<u8>, meta: &Meta, content: &Content| {
         let mut hasher = StableHasher::new(DOMAIN);
         hasher.bytes(&record(&path, meta, content, None));
         let [a, b, c, d, e, f, g, h, ..] = hasher.finish().0;
         (path, u64::from_le_bytes([a, b, c, d, e, f, g, h]))
     };
-    selected.iter().zip(contents).flat_map(move |(one, (content, below))| {
-        let top = (!one.meta.is_dir()).then(|| print(one.path.clone(), &one.meta, content));
-        let inside = one.below.iter().zip(below);
-        top.into_iter()
-            .chain(inside.map(move |(node, content)| print(join(&one.path, &node.path), &node.meta, content)))
-    })
+    let mut all = Vec::new();
+    for (one, (content, below)) in selected.iter().zip(contents) {
+        if !one.meta.is_dir() {
+            all.push(print(one.path.clone(), &one.meta, content));
+        }
+        let inside = one.below.par_iter().zip(below).with_min_len(CHUNK);
+        all.par_extend(inside.map(|(node, content)| print(join(&one.path, &node.path), &node.meta, content)));
+    }
+    all
 }
 
 fn below(tree: &dyn SourceTree, one: &Selected) -> Result<Vec<Content>, Error> {

@@ -92,6 +92,8 @@ impl Codec {
             Segment { key: SegmentKey([0; 32]), offset: 0, len: 0, plain_len: plain.len() as u32, check: [0; 32] };
         if matches!(self.kind, CodecKind::Plain) {
             out.extend_from_slice(plain);
+            segment.len = segment.plain_len;
+            segment.check = *blake3::hash(plain).as_bytes();
             return Ok(Done { bytes: out, segment, reused: false });
         }
         segment.key = SegmentKey::of(&self.method, plain);

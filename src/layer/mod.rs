@@ -36,6 +36,7 @@ mod pipeline;
 mod place;
 mod recut;
 mod repack;
+mod resume;
 mod sparse;
 mod tar_write;
 mod tree_bytes;
@@ -44,6 +45,8 @@ mod tree_bytes;
 mod apply_tests;
 #[cfg(test)]
 mod changes_tests;
+#[cfg(test)]
+mod resume_tests;
 #[cfg(test)]
 mod tar_read_tests;
 #[cfg(test)]
@@ -63,6 +66,7 @@ pub use merged::{Found, MergedTree, ResolveError};
 pub use pipeline::Output;
 pub use recompress::{Recompressed, recompress};
 pub use repack::{Repacked, repack};
+pub use resume::{Before, Marks};
 pub use segment::{PreviousBlob, Segment, SegmentIndex, SegmentKey, SegmentSource};
 pub use tar_read::{Dialect, TarReader};
 pub use tree::{BadTree, Tree};

@@ -5,6 +5,7 @@
 //! go round, so memory depends on the number of threads alone, and which thread did what shows nowhere in the bytes. A
 //! layer of a single segment (most layers) starts no thread.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::compress::{Codec, Compression, Done};
+use super::resume::{Beginning, copy_first};
 use super::segment::{Segment, SegmentIndex, SegmentSource};
-use crate::base::digest::{BlobDigest, DiffId, Hasher, Sha256};
+use crate::base::digest::{BlobDigest, DiffId, HashState, Hasher};
 
 /// Where a layer's blob can go: a thread of its own may write it.
 pub trait Output: Write + Send + 'static {}
@@ -30,6 +32,24 @@ pub(super) struct Finished<W> {
     pub(super) plain_size: u64,
     pub(super) segments: SegmentIndex,
     pub(super) reused: usize,
+    /// Where the digests of tar and blob were after each marked segment, and how many segments that were.
+    pub(super) states: Vec<(HashState, HashState, u32)>,
+}
+
+/// What takes the uncompressed stream.
+#[derive(Default)]
+struct Plain {
+    hasher: Hasher,
+    states: Vec<HashState>,
+}
+
+impl Plain {
+    fn take(&mut self, plain: &[u8], mark: bool) {
+        self.hasher.update(plain);
+        if mark {
+            self.states.push(self.hasher.state());
+        }
+    }
 }
 
 /// The end of the line: what takes compressed segments in order.
@@ -40,23 +60,36 @@ struct Sink<W> {
     size: u64,
     segments: Vec<Segment>,
     reused: usize,
+    states: Vec<(HashState, u32)>,
+    /// The first bytes of a file, as many as said, that are to be the blob's first.
+    beginning: Option<(Arc<File>, u64)>,
 }
 
 impl<W: Output> Sink<W> {
-    fn take(&mut self, done: &Done) -> io::Result<()> {
+    fn take(&mut self, done: &Done, mark: bool) -> io::Result<()> {
+        if let Some((blob, len)) = self.beginning.take() {
+            copy_first(&blob, len, &mut self.out)?;
+        }
+        // Uncompressed, the blob is the stream: one digest is enough.
         if self.compression != Compression::Uncompressed {
             self.blob.update(&done.bytes);
-            self.segments.push(Segment { offset: self.size, ..done.segment });
-            self.reused += usize::from(done.reused);
+        }
+        self.segments.push(Segment { offset: self.size, ..done.segment });
+        self.reused += usize::from(done.reused);
+        if mark {
+            self.states.push((self.blob.state(), self.segments.len() as u32));
         }
         self.size += done.bytes.len() as u64;
         self.out.write_all(&done.bytes)
     }
 
-    fn finish(mut self, diff: Sha256, plain_size: u64) -> io::Result<Finished<W>> {
+    fn finish(mut self, plain: Plain, plain_size: u64) -> io::Result<Finished<W>> {
         self.out.flush()?;
-        // Uncompressed, the blob is the stream: one digest is enough.
-        let blob = if self.compression == Compression::Uncompressed { diff } else { self.blob.finish() };
+        let diff = plain.hasher.finish();
+        let same = self.compression == Compression::Uncompressed;
+        let blob = if same { diff } else { self.blob.finish() };
+        let states = plain.states.into_iter().zip(self.states);
+        let states = states.map(|(plain, (blob, count))| (plain.clone(), if same { plain } else { blob }, count));
         Ok(Finished {
             out: self.out,
             diff_id: DiffId(diff),
@@ -65,6 +98,7 @@ impl<W: Output> Sink<W> {
             plain_size,
             segments: SegmentIndex(self.segments),
             reused: self.reused,
+            states: states.collect(),
         })
     }
 }
@@ -88,18 +122,24 @@ enum Stage<W: Output> {
 
 struct Alone<W> {
     sink: Sink<W>,
-    diff: Hasher,
+    plain: Plain,
     codec: Option<Codec>,
 }
 
 impl<W: Output> Alone<W> {
-    fn push(&mut self, plain: &[u8], compression: Compression, previous: Option<&dyn SegmentSource>) -> io::Result<()> {
-        self.diff.update(plain);
+    fn push(
+        &mut self,
+        plain: &[u8],
+        mark: bool,
+        compression: Compression,
+        previous: Option<&dyn SegmentSource>,
+    ) -> io::Result<()> {
+        self.plain.take(plain, mark);
         let codec = match &mut self.codec {
             Some(codec) => codec,
             none => none.insert(Codec::new(compression)?),
         };
-        self.sink.take(&codec.run(plain, previous, Vec::new())?)
+        self.sink.take(&codec.run(plain, previous, Vec::new())?, mark)
     }
 }
 
@@ -111,8 +151,9 @@ impl<W: Output> Pipeline<W> {
         previous: Option<Arc<dyn SegmentSource>>,
     ) -> Self {
         let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let sink = Sink { out, compression, blob: Hasher::new(), size: 0, segments: Vec::new(), reused: 0 };
-        let stage = Stage::Alone(Box::new(Alone { sink, diff: Hasher::new(), codec: None }));
+        let (blob, segments, states) = (Hasher::new(), Vec::new(), Vec::new());
+        let sink = Sink { out, compression, blob, size: 0, segments, reused: 0, states, beginning: None };
+        let stage = Stage::Alone(Box::new(Alone { sink, plain: Plain::default(), codec: None }));
         Self { compression, previous, threads, plain_size: 0, stage }
     }
 
@@ -120,8 +161,20 @@ impl<W: Output> Pipeline<W> {
         self.compression.media_type()
     }
 
-    /// Takes a segment that is not the last and gives an empty buffer back.
-    pub(super) fn push(&mut self, mut plain: Vec<u8>) -> io::Result<Vec<u8>> {
+    /// Goes on from the beginning of another layer. Nothing was pushed yet.
+    pub(super) fn resume(&mut self, beginning: Beginning) {
+        let Stage::Alone(alone) = &mut self.stage else { return };
+        self.plain_size = beginning.plain_len;
+        alone.plain.hasher = beginning.plain_hash;
+        alone.sink.blob = beginning.blob_hash;
+        alone.sink.size = beginning.len;
+        alone.sink.reused = beginning.segments.len();
+        alone.sink.segments = beginning.segments;
+        alone.sink.beginning = Some((beginning.blob, beginning.len));
+    }
+
+    /// Takes a segment that is not the last and gives an empty buffer back; `mark`: where it ends is worth remembering.
+    pub(super) fn push(&mut self, mut plain: Vec<u8>, mark: bool) -> io::Result<Vec<u8>> {
         if self.threads > 1 && matches!(self.stage, Stage::Alone(_)) {
             let Stage::Alone(alone) = std::mem::replace(&mut self.stage, Stage::Over) else { return Err(ended()) };
             self.stage = Stage::Shared(Pool::start(self.threads, self.compression, *alone, self.previous.as_ref())?);
@@ -129,11 +182,11 @@ impl<W: Output> Pipeline<W> {
         self.plain_size += plain.len() as u64;
         match &mut self.stage {
             Stage::Alone(alone) => {
-                alone.push(&plain, self.compression, self.previous.as_deref())?;
+                alone.push(&plain, mark, self.compression, self.previous.as_deref())?;
                 plain.clear();
                 Ok(plain)
             }
-            Stage::Shared(pool) => match pool.submit(plain) {
+            Stage::Shared(pool) => match pool.submit(plain, mark) {
                 Ok(()) => Ok(pool.spare.try_recv().unwrap_or_default()),
                 Err(()) => Err(self.failure()),
             },
@@ -146,15 +199,15 @@ impl<W: Output> Pipeline<W> {
         self.plain_size += last.len() as u64;
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Alone(mut alone) => {
-                alone.push(&last, self.compression, self.previous.as_deref())?;
-                alone.sink.finish(alone.diff.finish(), self.plain_size)
+                alone.push(&last, false, self.compression, self.previous.as_deref())?;
+                alone.sink.finish(alone.plain, self.plain_size)
             }
             Stage::Shared(mut pool) => {
                 // If nobody takes it any more, ending says why.
-                let taken = pool.submit(last);
-                let (sink, diff) = pool.end()?;
+                let taken = pool.submit(last, false);
+                let (sink, plain) = pool.end()?;
                 taken.map_err(|()| ended())?;
-                sink.finish(diff, self.plain_size)
+                sink.finish(plain, self.plain_size)
             }
             Stage::Over => Err(ended()),
         }
@@ -178,7 +231,7 @@ struct Job {
 struct Pool<W: Output> {
     queues: Option<Queues>,
     workers: Vec<JoinHandle<()>>,
-    hasher: Option<JoinHandle<Sha256>>,
+    hasher: Option<JoinHandle<Plain>>,
     writer: Option<JoinHandle<io::Result<Sink<W>>>>,
     /// Buffers that were segments.
     spare: Receiver<Vec<u8>>,
@@ -186,9 +239,10 @@ struct Pool<W: Output> {
 
 struct Queues {
     jobs: Sender<Job>,
-    hash: Sender<Arc<Vec<u8>>>,
+    /// Segments, and whether to mark where each ends.
+    hash: Sender<(Arc<Vec<u8>>, bool)>,
     /// What comes of each job, in order. Its bound is what bounds all of them.
-    order: Sender<Receiver<io::Result<Done>>>,
+    order: Sender<(Receiver<io::Result<Done>>, bool)>,
 }
 
 fn ended() -> io::Error {
@@ -207,8 +261,8 @@ impl<W: Output> Pool<W> {
         previous: Option<&Arc<dyn SegmentSource>>,
     ) -> io::Result<Self> {
         let (jobs, job_queue) = bounded::<Job>(threads + 1);
-        let (hash, hash_queue) = bounded::<Arc<Vec<u8>>>(threads + 1);
-        let (order, order_queue) = bounded::<Receiver<io::Result<Done>>>(threads + 1);
+        let (hash, hash_queue) = bounded::<(Arc<Vec<u8>>, bool)>(threads + 1);
+        let (order, order_queue) = bounded::<(Receiver<io::Result<Done>>, bool)>(threads + 1);
         // Whoever lets go of a segment last hands its memory back: fresh pages cost more than hashing them.
         let (reuse, spare) = bounded::<Vec<u8>>(threads + 3);
         let give_back = move |plain: Arc<Vec<u8>>| {
@@ -232,18 +286,18 @@ impl<W: Output> Pool<W> {
                 }
             })?);
         }
-        let Alone { mut sink, mut diff, .. } = alone;
+        let Alone { mut sink, plain: mut stream, .. } = alone;
         let hasher = spawn("kiln-diff-id", move || {
-            for plain in hash_queue {
-                diff.update(&plain);
+            for (plain, mark) in hash_queue {
+                stream.take(&plain, mark);
                 give_back(plain);
             }
-            diff.finish()
+            stream
         })?;
         let writer = spawn("kiln-blob", move || {
-            for ready in order_queue {
+            for (ready, mark) in order_queue {
                 let done = ready.recv().map_err(|_| ended())??;
-                sink.take(&done)?;
+                sink.take(&done, mark)?;
                 // Full: enough are waiting already.
                 let _ = written.try_send(done.bytes);
             }
@@ -254,24 +308,24 @@ impl<W: Output> Pool<W> {
     }
 
     /// Err: somebody further down has ended.
-    fn submit(&mut self, plain: Vec<u8>) -> Result<(), ()> {
+    fn submit(&mut self, plain: Vec<u8>, mark: bool) -> Result<(), ()> {
         let queues = self.queues.as_ref().ok_or(())?;
         let plain = Arc::new(plain);
         let (done, ready) = bounded(1);
-        queues.order.send(ready).map_err(drop)?;
+        queues.order.send((ready, mark)).map_err(drop)?;
         queues.jobs.send(Job { plain: Arc::clone(&plain), done }).map_err(drop)?;
-        queues.hash.send(plain).map_err(drop)
+        queues.hash.send((plain, mark)).map_err(drop)
     }
 
     /// Lets the threads do what is left, and waits for that.
-    fn end(&mut self) -> io::Result<(Sink<W>, Sha256)> {
+    fn end(&mut self) -> io::Result<(Sink<W>, Plain)> {
         self.queues = None;
         let worked = self.workers.drain(..).try_fold((), |(), worker| worker.join().map_err(|_| ended()));
-        let digest = self.hasher.take().ok_or_else(ended).and_then(|hasher| hasher.join().map_err(|_| ended()));
+        let plain = self.hasher.take().ok_or_else(ended).and_then(|hasher| hasher.join().map_err(|_| ended()));
         let sink = self.writer.take().ok_or_else(ended).and_then(|writer| writer.join().map_err(|_| ended())?);
         let sink = sink?;
         worked?;
-        Ok((sink, digest?))
+        Ok((sink, plain?))
     }
 }
 

@@ -179,7 +179,7 @@ impl<W: Output> Cutter<W> {
 
     fn cut(&mut self) -> io::Result<()> {
         let full = std::mem::take(&mut self.segment);
-        self.segment = self.pipeline.push(full)?;
+        self.segment = self.pipeline.push(full, false)?;
         Ok(())
     }
 

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+
+use super::resume::read_segment;
 
 /// Segments are this long on average, and exactly this long inside a large file.
 pub(super) const TARGET: usize = 1 << 20;
 const MIN: usize = TARGET / 8;
-const MAX: usize = TARGET * 2;
+pub(super) const MAX: usize = TARGET * 2;
 
 /// Whether a segment that is `len` bytes long ends before the entry at `path` with `size` bytes of content.
 ///
@@ -135,12 +136,7 @@ impl PreviousBlob {
 impl SegmentSource for PreviousBlob {
     fn get(&self, key: &SegmentKey, out: &mut Vec<u8>) -> Option<[u8; 32]> {
         let segment = self.segments.get(key)?;
-        // Segments are cut at 2 MiB and compressing adds next to nothing: anything longer is damage.
-        if segment.len as usize > 2 * MAX {
-            return None;
-        }
-        out.resize(segment.len as usize, 0);
-        self.blob.read_exact_at(out, segment.offset).ok()?;
-        (*blake3::hash(out).as_bytes() == segment.check).then_some(segment.check)
+        read_segment(&self.blob, segment, out)?;
+        Some(segment.check)
     }
 }

@@ -11,6 +11,7 @@ use super::compress::Compression;
 use super::entry::{Entry, Kind};
 use super::error::Error;
 use super::pipeline::{Output, Pipeline};
+use super::resume::{Before, Mark, Marks, Seen};
 use super::segment::{SegmentIndex, SegmentSource, TARGET, cut_before};
 use super::tar_write;
 use super::tree::Tree;
@@ -25,6 +26,8 @@ pub struct WriteOptions {
     pub threads: Option<NonZeroUsize>,
     /// Compressed segments of earlier layers, to be copied where nothing changed.
     pub previous: Option<Arc<dyn SegmentSource>>,
+    /// The layer before, compressed alike, for [`LayerWriter::take_over`].
+    pub before: Option<Before>,
     /// Later times become this one (O-57).
     pub latest: Option<Timestamp>,
 }
@@ -46,6 +49,8 @@ pub struct Written {
     pub tree: Tree,
     /// Where which compressed segment lies, for the next layer like this one.
     pub segments: SegmentIndex,
+    /// Where the next layer can go on from, if it begins like this one.
+    pub marks: Marks,
     /// How many of the segments were copied from an earlier layer.
     pub reused: usize,
 }
@@ -60,13 +65,29 @@ pub struct LayerWriter<W: Output> {
     segment: Vec<u8>,
     entries: Vec<Entry>,
     latest: Option<Timestamp>,
+    before: Option<Before>,
+    /// All entries so far.
+    seen: Seen,
+    /// Taken over from the layer before.
+    marks: Vec<Mark>,
+    /// How many entries were before each further mark, and their digest.
+    marked: Vec<(u32, [u8; 32])>,
 }
 
 impl<W: Output> LayerWriter<W> {
     /// Begins a layer whose blob goes to `out`.
     pub fn new(out: W, options: &WriteOptions) -> Self {
         let pipeline = Pipeline::new(out, options.compression, options.threads, options.previous.clone());
-        Self { pipeline, segment: Vec::new(), entries: Vec::new(), latest: options.latest }
+        Self {
+            pipeline,
+            segment: Vec::new(),
+            entries: Vec::new(),
+            latest: options.latest,
+            before: options.before.clone(),
+            seen: Seen::default(),
+            marks: Vec::new(),
+            marked: Vec::new(),
+        }
     }
 
     /// Adds an entry; `content` is read only for a file. Entries come in [`Entry::order`], hard links after the file
@@ -75,7 +96,72 @@ impl<W: Output> LayerWriter<W> {
     /// A file must yield exactly the promised number of bytes: one that is shorter or longer has changed since it was
     /// looked at, and the layer is lost (S-93). A content digest in the entry is taken on trust; where there is none it
     /// is computed.
-    pub fn append(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<(), Error> {
+    pub fn append(&mut self, entry: Entry, content: &mut dyn Read) -> Result<(), Error> {
+        let mut entry = self.as_written(entry)?;
+        let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+        if cut_before(self.segment.len(), entry.path.as_bytes(), size) {
+            self.marked.push((self.entries.len() as u32, self.seen.digest()));
+            self.cut(true)?;
+        }
+        let head = self.segment.len();
+        tar_write::head(&entry, &mut self.segment)?;
+        self.seen.head(&self.segment[head..]);
+        if let Kind::File { size, content: known } = entry.kind {
+            let digest = self.content(&entry, size, known, content)?;
+            self.seen.content(&digest.0);
+            entry.kind = Kind::File { size, content: Some(digest) };
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Takes over as much of the layer before as begins with the `coming` entries, of which nothing was appended yet.
+    /// Ok: that many of them must not be appended any more. Their contents are those that their digests name.
+    pub fn take_over(&mut self, coming: &[Entry]) -> usize {
+        let Some(before) = self.before.take() else { return 0 };
+        // The best mark so far, and everything seen until there.
+        let mut best = None;
+        let mut marks = before.marks().iter().enumerate().peekable();
+        let (mut seen, mut head) = (Seen::default(), Vec::new());
+        for entry in coming {
+            if let Some((at, mark)) = marks.next_if(|(_, mark)| mark.entries as usize == self.entries.len()) {
+                if mark.seen != seen.digest() {
+                    break;
+                }
+                // Whoever writes all of it decides by the entry that comes now.
+                let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+                if before.last_segment(mark).is_some_and(|len| cut_before(len, entry.path.as_bytes(), size)) {
+                    best = Some((at, self.entries.len(), seen.clone()));
+                }
+            }
+            // What cannot be written is for `append` to say.
+            let Ok(entry) = self.as_written(entry.clone()) else { break };
+            head.clear();
+            if marks.peek().is_none() || tar_write::head(&entry, &mut head).is_err() {
+                break;
+            }
+            seen.head(&head);
+            match entry.kind {
+                Kind::File { content: Some(digest), .. } => seen.content(&digest.0),
+                Kind::File { content: None, .. } => break,
+                _ => {}
+            }
+            self.entries.push(entry);
+        }
+        let found = best.and_then(|(at, count, seen)| Some((before.until(at)?, count, seen)));
+        let Some((mut beginning, count, seen)) = found else {
+            self.entries.clear();
+            return 0;
+        };
+        self.entries.truncate(count);
+        self.seen = seen;
+        self.marks = std::mem::take(&mut beginning.marks);
+        self.pipeline.resume(beginning);
+        count
+    }
+
+    /// `entry`, which comes next, with what the layer will say of it.
+    fn as_written(&self, mut entry: Entry) -> Result<Entry, Error> {
         assert!(
             self.entries.last().is_none_or(|last| last.order(&entry).is_lt()),
             "layer entries come in order, each path once: {} after {:?}",
@@ -96,17 +182,7 @@ impl<W: Output> LayerWriter<W> {
                 }
             }
         }
-        let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
-        if cut_before(self.segment.len(), entry.path.as_bytes(), size) {
-            self.cut()?;
-        }
-        tar_write::head(&entry, &mut self.segment)?;
-        if let Kind::File { size, content: known } = entry.kind {
-            let digest = self.content(&entry, size, known, content)?;
-            entry.kind = Kind::File { size, content: Some(digest) };
-        }
-        self.entries.push(entry);
-        Ok(())
+        Ok(entry)
     }
 
     /// Adds an entry that has no content.
@@ -128,7 +204,7 @@ impl<W: Output> LayerWriter<W> {
         while left > 0 {
             if left < size {
                 // Inside a large file: a full step is behind us.
-                self.cut()?;
+                self.cut(false)?;
             }
             let step = left.min(TARGET as u64) as usize;
             let start = self.segment.len();
@@ -149,9 +225,9 @@ impl<W: Output> LayerWriter<W> {
         Ok(known.unwrap_or_else(|| ContentDigest(hasher.finish())))
     }
 
-    fn cut(&mut self) -> Result<(), Error> {
+    fn cut(&mut self, mark: bool) -> Result<(), Error> {
         let full = std::mem::take(&mut self.segment);
-        self.segment = self.pipeline.push(full).map_err(Error::Write)?;
+        self.segment = self.pipeline.push(full, mark).map_err(Error::Write)?;
         Ok(())
     }
 
@@ -160,6 +236,14 @@ impl<W: Output> LayerWriter<W> {
         self.segment.extend_from_slice(&tar_write::END);
         let media_type = self.pipeline.media_type();
         let done = self.pipeline.finish(self.segment).map_err(Error::Write)?;
+        let states = self.marked.into_iter().zip(done.states);
+        self.marks.extend(states.map(|((entries, seen), (plain, blob, segments))| Mark {
+            segments,
+            entries,
+            seen,
+            plain,
+            blob,
+        }));
         let written = Written {
             diff_id: done.diff_id,
             blob: done.blob,
@@ -168,6 +252,7 @@ impl<W: Output> LayerWriter<W> {
             media_type,
             tree: Tree::new(self.entries),
             segments: done.segments,
+            marks: Marks(self.marks),
             reused: done.reused,
         };
         Ok((done.out, written))

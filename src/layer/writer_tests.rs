@@ -84,8 +84,7 @@ fn bytes_do_not_depend_on_threads_or_read_slicing() {
     for compression in [Compression::Gzip { level: 4 }, Compression::Zstd { level: 3 }] {
         let mut blobs = Vec::new();
         for threads in [1, 2, 7] {
-            let options =
-                WriteOptions { compression, threads: NonZeroUsize::new(threads), previous: None, latest: None };
+            let options = WriteOptions { compression, threads: NonZeroUsize::new(threads), ..WriteOptions::default() };
             let mut writer = LayerWriter::new(Vec::new(), &options);
             for (entry, content) in &entries {
                 writer.append(entry.clone(), &mut Dribble(content, threads * 511)).unwrap();

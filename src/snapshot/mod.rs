@@ -2,7 +2,7 @@
 //!
 //! **Holds.** [`Layers`] keeps each layer unpacked in a directory of its own, in the form overlayfs wants for a lower
 //! layer, and its [`Tree`](crate::layer::Tree) beside it. [`Prepared`] is a writable root over a stack of them.
-//! **On disk.** `layers/<diff-id>/{fs,tree,segments}` (`fs-user` where overlayfs keeps its attributes in `user.*`,
+//! **On disk.** `layers/<diff-id>/{fs,tree,segments,marks}` (`fs-user` where overlayfs keeps its attributes in `user.*`,
 //! `fs-plain` where there is no overlayfs); everything there can be derived from blobs and may be removed
 //! while nobody builds.
 //! **Order.** Unpack in scratch → verify the diff-id → rename. A directory that exists is whole, unless the machine went

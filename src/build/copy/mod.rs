@@ -26,6 +26,7 @@ mod tests;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
@@ -149,6 +150,7 @@ impl Item<'_> {
 pub struct Prepared<'a> {
     items: Vec<Item<'a>>,
     digest: Sha256,
+    listing: OnceLock<Listing>,
     notes: Vec<Note>,
 }
 
@@ -161,6 +163,7 @@ impl Prepared<'_> {
         let options = Options { parents: false, exclude: (!exclude.is_empty()).then_some(&exclude) };
         for item in &mut self.items {
             let Held::Later(pinned) = &item.tree else { continue };
+            self.listing = OnceLock::new();
             let dir = pinned.checkout(remote)?;
             item.selected = context::select(&dir, b"/", options)?;
             item.contents = context::digest(&dir, &item.selected)?.contents;
@@ -175,7 +178,11 @@ impl Prepared<'_> {
     }
 
     /// What is selected, file by file, to say which changed.
-    pub fn listing(&self) -> Listing {
+    pub fn listing(&self) -> &Listing {
+        self.listing.get_or_init(|| self.list())
+    }
+
+    fn list(&self) -> Listing {
         let files = self.items.iter().filter(|item| item.commit.is_none());
         let files = files.flat_map(|item| context::fingerprints(&item.selected, &item.contents));
         let commits = self.items.iter().filter_map(|item| {
@@ -198,7 +205,8 @@ impl Prepared<'_> {
 pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -> Result<Prepared<'a>, Error> {
     let exclude = Matcher::patterns(&copy.exclude)?;
     let options = Options { parents: copy.parents, exclude: (!exclude.is_empty()).then_some(&exclude) };
-    let mut prepared = Prepared { items: Vec::new(), digest: Sha256([0; 32]), notes: Vec::new() };
+    let mut prepared =
+        Prepared { items: Vec::new(), digest: Sha256([0; 32]), listing: OnceLock::new(), notes: Vec::new() };
     let mut hasher = StableHasher::new("kiln.copy.v1");
     for (index, source) in copy.sources.iter().enumerate() {
         let owned = index + 1;
@@ -318,8 +326,11 @@ fn write<W: Output>(
     writer: &mut LayerWriter<W>,
 ) -> Result<(), Error> {
     let (entries, data) = view.finish();
-    ahead::read_ahead(items, &data, |mut ahead| {
-        for (entry, data) in entries.into_iter().zip(&data) {
+    // The layer begins like the one before it: what has the same digests need not be read.
+    let taken = writer.take_over(&entries);
+    let data = &data[taken..];
+    ahead::read_ahead(items, data, |mut ahead| {
+        for (entry, data) in entries.into_iter().skip(taken).zip(data) {
             match data {
                 Data::None => writer.append_empty(entry)?,
                 Data::Tree(origin) => {

@@ -113,3 +113,65 @@ fn what_is_damaged_or_was_compressed_otherwise_is_compressed_again() {
     let fresh = with_level(&TestEnv::new(), "9");
     assert!(with_level(&env, "9") == fresh, "members of another level were copied");
 }
+
+/// The layer of the first image in `env` as it is stored, and its diff-id.
+fn layer(env: &TestEnv, context: &Path, compression: &str) -> (Vec<u8>, String) {
+    env.build(&["-t", "app", "--compression", compression], context).ok();
+    let image = env.image("app");
+    (fs::read(&image.layers[0]).expect("read the blob"), image.diff_ids()[0].to_owned())
+}
+
+/// A layer that goes on from where it parts with the last one is the layer that an empty store gets (S-93).
+#[test]
+fn an_edit_anywhere_gives_the_layer_that_a_fresh_store_builds() {
+    for compression in ["gzip", "zstd", "uncompressed"] {
+        let env = TestEnv::new();
+        let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
+        fill(&context);
+        layer(&env, &context, compression);
+        let edits: [&dyn Fn(&Path); 6] = [
+            &|src| fs::write(src.join("d49/f999"), "edited").expect("write"),
+            &|src| fs::write(src.join("d30/f615-new"), "more").expect("write"),
+            &|src| fs::remove_file(src.join("d30/f610")).expect("remove"),
+            &|src| fs::write(src.join("d49/f999-large"), vec![b'x'; 3 << 20]).expect("write"),
+            &|src| fs::write(src.join("d00/f000"), "edited").expect("write"),
+            &|src| fs::remove_dir_all(src.join("d00")).expect("remove"),
+        ];
+        for (number, edit) in edits.iter().enumerate() {
+            edit(&context.join("src"));
+            let (went_on, diff_id) = layer(&env, &context, compression);
+            let (fresh, whole) = layer(&TestEnv::new(), &context, compression);
+            assert_eq!(diff_id, whole, "edit {number}, {compression}");
+            assert!(went_on == fresh, "edit {number}, {compression}");
+        }
+    }
+}
+
+/// What is kept of the last layer may be lost, damaged or from another version: that costs time, not bytes.
+#[test]
+fn damaged_marks_of_the_layer_before_change_nothing() {
+    let damages: [&dyn Fn(&Path); 4] = [
+        &|marks| fs::remove_file(marks).expect("remove"),
+        &|marks| {
+            let mut bytes = fs::read(marks).expect("read");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(marks, bytes).expect("write");
+        },
+        &|marks| fs::write(marks, &fs::read(marks).expect("read")[..500]).expect("write"),
+        &|marks| fs::write(marks, "kilnmarks\x02 of later days").expect("write"),
+    ];
+    for damage in damages {
+        let env = TestEnv::new();
+        let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
+        fill(&context);
+        let (_, diff_id) = build(&env, &context);
+        let marks = env.store().join(format!("layers/{diff_id}/marks"));
+        assert!(marks.exists(), "nothing was kept");
+        damage(&marks);
+        fs::write(context.join("src/d49/f999"), "edited").expect("write");
+        let (after, _) = build(&env, &context);
+        let (fresh, _) = build(&TestEnv::new(), &context);
+        assert!(after == fresh);
+    }
+}

@@ -1,0 +1,211 @@
+//! A layer that begins like the one before it, written from where they part.
+//!
+//! **Holds.** A layer's [`Marks`] say, for places between two entries, what came before and where both digests were
+//! then. If the next layer begins with the same entries, that beginning is taken over: its compressed bytes are copied
+//! and its files are not read.
+//! **Order.** "The same entries" are headers as the tar has them and digests of contents (S-93: what is taken over is
+//! what the digests name, whatever the files have become meanwhile). Taken over is only what compressed to whole
+//! segments that the new layer would cut alike, and whose bytes are still what they were.
+//! **On disk.** Bytes for the caller to keep beside what they describe; losing them costs time only. A wrong state would
+//! make a wrong digest, so damage is always noticed: the BLAKE3 of everything ends the file, and lengths must agree.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::segment::{Segment, SegmentIndex};
+use crate::base::digest::{BlobDigest, HashState, Hasher, Sha256};
+
+/// A place before an entry, where a segment ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// As many segments are before it.
+    pub(super) segments: u32,
+    /// As many entries are before it.
+    pub(super) entries: u32,
+    /// BLAKE3 of those: see [`Seen`].
+    pub(super) seen: [u8; 32],
+    /// SHA-256 of the tar so far.
+    pub(super) plain: HashState,
+    /// SHA-256 of the blob so far.
+    pub(super) blob: HashState,
+}
+
+/// The entries so far, as one digest.
+#[derive(Clone, Default)]
+pub(super) struct Seen {
+    hasher: blake3::Hasher,
+    /// Not hashed yet: much at once is many times faster.
+    waiting: Vec<u8>,
+}
+
+impl Seen {
+    /// Takes the next entry's header; it says itself how long it is.
+    pub(super) fn head(&mut self, bytes: &[u8]) {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= 64 << 10 {
+            self.hash();
+        }
+    }
+
+    /// Takes the digest of the content, if the entry is a file.
+    pub(super) fn content(&mut self, digest: &Sha256) {
+        self.waiting.extend_from_slice(&digest.0);
+    }
+
+    /// Of everything taken so far.
+    pub(super) fn digest(&mut self) -> [u8; 32] {
+        self.hash();
+        *self.hasher.finalize().as_bytes()
+    }
+
+    fn hash(&mut self) {
+        self.hasher.update(&self.waiting);
+        self.waiting.clear();
+    }
+}
+
+/// Where writing a layer can go on from, if the next one begins alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks(pub(super) Vec<Mark>);
+
+const MAGIC: &[u8; 10] = b"kilnmarks\x01";
+const RECORD: usize = 4 + 4 + 32 + 2 * HashState::LEN;
+
+impl Marks {
+    /// The marks of `blob` as bytes, for [`Marks::from_bytes`].
+    pub fn to_bytes(&self, blob: BlobDigest) -> Vec<u8> {
+        let mut out = Vec::with_capacity(MAGIC.len() + 32 + self.0.len() * RECORD + 32);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&blob.0.0);
+        for mark in &self.0 {
+            out.extend_from_slice(&mark.segments.to_le_bytes());
+            out.extend_from_slice(&mark.entries.to_le_bytes());
+            out.extend_from_slice(&mark.seen);
+            out.extend_from_slice(&mark.plain.0);
+            out.extend_from_slice(&mark.blob.0);
+        }
+        let check = blake3::hash(&out);
+        out.extend_from_slice(check.as_bytes());
+        out
+    }
+
+    /// Reads marks back; `None` if these bytes are damaged, another version's or another blob's.
+    pub fn from_bytes(bytes: &[u8], blob: BlobDigest) -> Option<Self> {
+        let (body, check) = bytes.split_last_chunk::<32>()?;
+        let records = body.strip_prefix(MAGIC)?.strip_prefix(&blob.0.0)?;
+        if *blake3::hash(body).as_bytes() != *check || records.len() % RECORD != 0 {
+            return None;
+        }
+        records.chunks_exact(RECORD).map(record).collect::<Option<_>>().map(Self)
+    }
+}
+
+fn record(bytes: &[u8]) -> Option<Mark> {
+    let (segments, rest) = bytes.split_first_chunk()?;
+    let (entries, rest) = rest.split_first_chunk()?;
+    let (seen, rest) = rest.split_first_chunk()?;
+    let (plain, rest) = rest.split_first_chunk()?;
+    Some(Mark {
+        segments: u32::from_le_bytes(*segments),
+        entries: u32::from_le_bytes(*entries),
+        seen: *seen,
+        plain: HashState(*plain),
+        blob: HashState(*rest.first_chunk()?),
+    })
+}
+
+/// The layer before: its blob and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Before {
+    blob: Arc<File>,
+    index: SegmentIndex,
+    marks: Marks,
+}
+
+/// The beginning of a layer, ready to be gone on from.
+pub(super) struct Beginning {
+    /// Its compressed bytes are the first of this file,
+    pub(super) blob: Arc<File>,
+    /// as many as this.
+    pub(super) len: u64,
+    pub(super) plain_len: u64,
+    pub(super) segments: Vec<Segment>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) plain_hash: Hasher,
+    pub(super) blob_hash: Hasher,
+}
+
+impl Before {
+    /// A blob with its index and its marks; if they do not belong together nothing is taken from it.
+    pub fn new(blob: File, index: SegmentIndex, marks: Marks) -> Self {
+        Self { blob: Arc::new(blob), index, marks }
+    }
+
+    pub(super) fn marks(&self) -> &[Mark] {
+        &self.marks.0
+    }
+
+    /// How long the segment that ends at `mark` is.
+    pub(super) fn last_segment(&self, mark: &Mark) -> Option<usize> {
+        Some(self.index.0.get((mark.segments as usize).checked_sub(1)?)?.plain_len as usize)
+    }
+
+    /// Everything before the mark at `at`, if it is still there and whole.
+    pub(super) fn until(&self, at: usize) -> Option<Beginning> {
+        let mark = self.marks.0.get(at)?;
+        let segments = self.index.0.get(..mark.segments as usize)?;
+        let (mut len, mut plain_len) = (0, 0);
+        for segment in segments {
+            if segment.offset != len {
+                return None;
+            }
+            len += u64::from(segment.len);
+            plain_len += u64::from(segment.plain_len);
+        }
+        if mark.blob.taken() != len || mark.plain.taken() != plain_len {
+            return None;
+        }
+        let (plain_hash, blob_hash) = (Hasher::resume(&mark.plain)?, Hasher::resume(&mark.blob)?);
+        let whole = |buffer: &mut Vec<u8>, segment| {
+            buffer.clear();
+            read_segment(&self.blob, segment, buffer).is_some()
+        };
+        segments.par_iter().map_init(Vec::new, whole).all(|whole| whole).then(|| Beginning {
+            blob: Arc::clone(&self.blob),
+            len,
+            plain_len,
+            segments: segments.to_vec(),
+            marks: self.marks.0[..=at].to_vec(),
+            plain_hash,
+            blob_hash,
+        })
+    }
+}
+
+/// Writes the first `len` bytes of `blob` to `out`.
+pub(super) fn copy_first(blob: &File, len: u64, out: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < len {
+        let step = (len - at).min(buffer.len() as u64) as usize;
+        blob.read_exact_at(&mut buffer[..step], at)?;
+        out.write_all(&buffer[..step])?;
+        at += step as u64;
+    }
+    Ok(())
+}
+
+/// Fills `out`, which is empty, with a segment of `blob`, if it is there and intact.
+pub(super) fn read_segment(blob: &File, segment: &Segment, out: &mut Vec<u8>) -> Option<()> {
+    // Segments are cut at 2 MiB and compressing adds next to nothing: anything longer is damage.
+    if segment.len as usize > 2 * super::segment::MAX {
+        return None;
+    }
+    out.resize(segment.len as usize, 0);
+    blob.read_exact_at(out, segment.offset).ok()?;
+    (*blake3::hash(out).as_bytes() == segment.check).then_some(())
+}
