@@ -172,7 +172,7 @@ impl<'a> Worker<'a> {
             CopyFrom::Step(id) => {
                 let state = input(step, inputs, *id);
                 let (tree, dirs) = (state.merged(&self.layers)?, state.directories(&self.layers)?);
-                Ok(layer::copy_tree(&tree, &dirs, data, &layer::Apart::default())?)
+                Ok(layer::copy_tree(&tree, &dirs, data)?)
             }
             CopyFrom::Context(name) => {
                 let scratch = self.scratch_dir(step, &format!("mount-{number}-seed"))?;

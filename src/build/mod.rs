@@ -10,6 +10,7 @@ mod base;
 mod builder;
 pub mod cdi;
 mod chain;
+mod copied;
 pub mod copy;
 mod error;
 mod event;

@@ -18,6 +18,7 @@ use crate::base::fs::{self, FsError};
 use crate::base::publish;
 use crate::plan::{CopyFrom, Mount, Run, Sharing, Step};
 use crate::sandbox::{self, AgentProxy, Source, Spec};
+use crate::snapshot::Method;
 
 use super::builder::Message;
 use super::chain::State;
@@ -135,22 +136,29 @@ impl Worker<'_> {
         inputs: &[Arc<State>],
     ) -> Result<Source, StepError> {
         let subpath = PathBuf::from(source.trim_start_matches('/'));
+        let inside = |root: PathBuf| Source::Inside { root, subpath: subpath.clone(), no_symlinks: false };
+        // Of layers that are not to be stacked, and of files that a command could not write to in a stack.
+        let copied = || {
+            let copied = self.scratch_dir(step, &format!("mount-{number}-copy"))?;
+            self.seed(from, &copied, step, number, inputs)?;
+            Ok(inside(copied))
+        };
+        let stacks = self.layers.method() != Method::Copy;
         let mut lowers = match from {
             CopyFrom::Context(name) => {
                 let context = self.context(name)?;
-                if writable && self.builder.settings.user_namespace && copy::has_strangers(&context.dir, source)? {
-                    // Overlay would not let the command write to them.
-                    let copied = self.scratch_dir(step, &format!("mount-{number}-copy"))?;
-                    self.seed(from, &copied, step, number, inputs)?;
-                    return Ok(Source::Inside { root: copied, subpath, no_symlinks: false });
+                let strange = || copy::has_strangers(&context.dir, source);
+                if writable && (!stacks || self.builder.settings.user_namespace && strange()?) {
+                    return copied();
                 }
                 let hidden = self.scratch_dir(step, &format!("mount-{number}-hidden"))?;
-                if copy::hide_ignored(&context.tree, &context.dir, source, &hidden)? || writable {
-                    vec![context.dir.clone(), hidden]
-                } else {
-                    return Ok(Source::Inside { root: context.dir.clone(), subpath, no_symlinks: false });
+                match copy::hide_ignored(&context.tree, &context.dir, source, &hidden)? || writable {
+                    false => return Ok(inside(context.dir.clone())),
+                    true if !stacks => return copied(),
+                    true => vec![context.dir.clone(), hidden],
                 }
             }
+            CopyFrom::Step(_) if !stacks => return copied(),
             CopyFrom::Step(id) => input(step, inputs, *id).lowers(&self.layers)?,
         };
         lowers.reverse();

@@ -8,8 +8,8 @@ use crate::base::digest::DiffId;
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 use crate::layer::{
-    self, Baseline, Before, Changes, LayerWriter, LowerFiles, Marks, OverlayAttributes, PreviousBlob, RelPath,
-    SegmentIndex, Tree, WriteOptions, overlay_changes, tree_changes,
+    self, Before, Changes, LayerWriter, LowerFiles, Marks, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex,
+    Tree, WriteOptions, overlay_changes, tree_changes,
 };
 use crate::oci::blob::BlobSource as _;
 use crate::oci::descriptor::{Descriptor, Layer};
@@ -19,6 +19,7 @@ use crate::store::BlobDraft;
 
 use super::StepError;
 use super::chain::{Packing, Sealed, State};
+use super::copied::Original;
 use super::worker::Worker;
 
 /// The name under which a layer's segment index is kept beside it.
@@ -32,11 +33,11 @@ impl Worker<'_> {
         &self,
         step: &Step,
         prepared: &Prepared,
-        baseline: Option<&Baseline>,
+        original: Option<&Original>,
         parent: &State,
         packing: &Packing,
     ) -> Result<Sealed, StepError> {
-        let changes = changes(prepared, baseline, parent, &self.layers, self.plan.clamp)?;
+        let changes = changes(prepared, original, parent, &self.layers, self.plan.clamp)?;
         packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
         self.write_layer(step, |writer| Ok(changes.write_to(writer)?))
     }
@@ -98,7 +99,7 @@ impl Worker<'_> {
 /// What was done to a root that was prepared over `parent`; times later than `latest` count as that.
 pub(super) fn changes(
     prepared: &Prepared,
-    baseline: Option<&Baseline>,
+    original: Option<&Original>,
     parent: &State,
     layers: &Layers<'_>,
     latest: Option<Timestamp>,
@@ -112,7 +113,7 @@ pub(super) fn changes(
             let attributes = if *userxattr { OverlayAttributes::User } else { OverlayAttributes::Trusted };
             overlay_changes(&root, attributes, &lower, &files, latest)?
         }
-        Prepared::Dir(_) => tree_changes(&root, &lower, &files, baseline, latest)?,
+        Prepared::Copy { .. } => tree_changes(&root, &lower, &files, original.map(|o| &o.baseline), latest)?,
     })
 }
 

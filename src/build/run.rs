@@ -7,16 +7,16 @@ use std::sync::{Arc, PoisonError};
 
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
-use crate::layer::{Apart, Baseline, RelPath};
+use crate::layer::Baseline;
 use crate::plan::{Network, Run, Security, Step, StepId};
 use crate::sandbox::{self, Rootfs, Spec};
 use crate::snapshot::{Layers, Method, Prepared};
 
 use super::builder::Message;
 use super::chain::State;
+use super::copied::{Copied, Original};
 use super::event::Event;
 use super::mounts::Held;
-use super::pack::Below;
 use super::worker::Worker;
 use super::{Error, StepError};
 
@@ -34,22 +34,12 @@ pub(super) struct Remains {
 pub(super) struct Ran {
     /// Where its changes are.
     pub(super) prepared: Prepared,
-    /// How the root looked before, if it is a copy.
-    pub(super) baseline: Option<Baseline>,
-}
-
-/// A command that ended, however.
-struct Ended {
-    exit: Result<sandbox::Exit, sandbox::Error>,
-    tail: Tail,
-    remains: Remains,
+    /// The root before, if it is a copy.
+    pub(super) original: Option<Original>,
 }
 
 impl Worker<'_> {
     /// Runs the command. Ok: it exited with 0, every process it started is dead, and what was prepared holds its changes.
-    ///
-    /// On a copy of the layers it may have to run more than once to leave what it would leave on overlayfs ([`Apart`]);
-    /// what it left before is thrown away.
     pub(super) fn run(
         &self,
         step: &Step,
@@ -58,37 +48,9 @@ impl Worker<'_> {
         tell: &dyn Fn(Message),
     ) -> Result<Ran, StepError> {
         let parent = &inputs[0];
-        let mut apart = Apart::default();
-        loop {
-            let scratch = self.scratch_dir(step, "root")?;
-            let (prepared, baseline) = prepare(parent, &self.layers, &scratch, &apart)?;
-            let ended = self.run_on(step, run, inputs, &prepared, tell)?;
-            let again = match &ended.exit {
-                Ok(_) => self.again(&apart, parent, &prepared, baseline.as_ref())?,
-                Err(_) => None,
-            };
-            let Some((next, name)) = again else {
-                return self.settle(ended).map(|()| Ran { prepared, baseline });
-            };
-            // Its caches are locked no more.
-            drop(ended);
-            apart = next;
-            fs::remove_tree(&scratch)?;
-            let what = format!("{} is run again", step.meta.name);
-            let why = format!("in its copy of the layers {name} changed together with other names of that file");
-            tell(Message::Event(Event::Fallback { what, why }));
-        }
-    }
-
-    fn run_on(
-        &self,
-        step: &Step,
-        run: &Run,
-        inputs: &[Arc<State>],
-        prepared: &Prepared,
-        tell: &dyn Fn(Message),
-    ) -> Result<Ended, StepError> {
-        let mut spec = self.spec(run, rootfs(prepared, &self.usual_targets()?));
+        let scratch = self.scratch_dir(step, "root")?;
+        let (prepared, original) = prepare(parent, &self.layers, &scratch)?;
+        let mut spec = self.spec(run, rootfs(&prepared, &self.usual_targets()?));
         let caches = self.mount(step, run, inputs, &mut spec, tell)?;
         for (what, why) in self.builder.devices.add(&run.devices, &mut spec) {
             tell(Message::Event(Event::Fallback { what, why }));
@@ -104,37 +66,22 @@ impl Worker<'_> {
             let (what, why) = ("commands use the host's network", "--network none or private keeps them apart");
             tell(Message::Event(Event::Fallback { what: what.to_owned(), why: why.to_owned() }));
         }
-        let outcome = self.launcher.run(&spec, sandbox::Io::Captured(&mut output), self.stop);
+        let copied = Copied::new(&prepared, original.as_ref())?;
+        let watch = copied.as_ref().map(|copied| copied as &dyn sandbox::Watch);
+        let beside = sandbox::Beside { watch, ..Default::default() };
+        let outcome = self.launcher.run_with(&spec, beside, sandbox::Io::Captured(&mut output), self.stop);
         for (what, why) in outcome.iter().flat_map(|outcome| outcome.fallbacks.clone()) {
             tell(Message::Event(Event::Fallback { what: format!("without {what}"), why }));
         }
+        drop(copied);
         let exit = outcome.map(|outcome| outcome.exit);
-        Ok(Ended { exit, tail, remains: Remains { step: step.id, spec, _caches: caches } })
-    }
-
-    /// What the result of a command is: it will not run again.
-    fn settle(&self, ended: Ended) -> Result<(), StepError> {
-        if !matches!(&ended.exit, Ok(exit) if exit.success()) && self.builder.on_failure.is_some() {
-            self.leave(ended.remains);
+        if !matches!(exit, Ok(exit) if exit.success()) && self.builder.on_failure.is_some() {
+            self.leave(Remains { step: step.id, spec, _caches: caches });
         }
-        match ended.exit? {
-            exit if exit.success() => Ok(()),
-            exit => Err(StepError::Exit { exit, tail: ended.tail.into_bytes() }),
+        match exit? {
+            exit if exit.success() => Ok(Ran { prepared, original }),
+            exit => Err(StepError::Exit { exit, tail: tail.into_bytes() }),
         }
-    }
-
-    /// With which names apart the command must run once more, and because of which name.
-    fn again(
-        &self,
-        apart: &Apart,
-        parent: &State,
-        prepared: &Prepared,
-        baseline: Option<&Baseline>,
-    ) -> Result<Option<(Apart, RelPath)>, StepError> {
-        let (Prepared::Dir(dir), Some(before)) = (prepared, baseline) else { return Ok(None) };
-        let root = Root::open(dir).map_err(|e| FsError::new("open", dir, e))?;
-        let files = Below(parent.directories(&self.layers)?);
-        Ok(apart.again(&root, &*parent.merged(&self.layers)?, &files, before)?)
     }
 
     fn spec(&self, run: &Run, rootfs: Rootfs) -> Spec {
@@ -186,16 +133,9 @@ impl Worker<'_> {
 
     /// An empty directory of this step in scratch.
     pub(super) fn scratch_dir(&self, step: &Step, purpose: &str) -> Result<PathBuf, StepError> {
-        // A command that runs again needs its directories once more.
-        for number in 0.. {
-            let again = if number == 0 { String::new() } else { format!("-{number}") };
-            let path = self.scratch()?.join(format!("{}-{purpose}{again}", step.id.0));
-            match fs::create_dir(&path, 0o755) {
-                Err(e) if e.source.kind() == std::io::ErrorKind::AlreadyExists => {}
-                other => return other.map(|()| path).map_err(StepError::from),
-            }
-        }
-        unreachable!("there is always another number")
+        let path = self.scratch()?.join(format!("{}-{purpose}", step.id.0));
+        fs::create_dir(&path, 0o755)?;
+        Ok(path)
     }
 }
 
@@ -208,29 +148,26 @@ pub fn hosts(hostname: &str, others: &[(String, String)]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// A writable root over what `parent` left, in the empty directory `scratch`; and how it looks, if it is a copy, which has
-/// the names `apart` as files of their own.
+/// A writable root over what `parent` left, in the empty directory `scratch`; and how it looks, if it is a copy.
 pub(super) fn prepare(
     parent: &State,
     layers: &Layers<'_>,
     scratch: &Path,
-    apart: &Apart,
-) -> Result<(Prepared, Option<Baseline>), StepError> {
-    let prepared = match layers.method() {
+) -> Result<(Prepared, Option<Original>), StepError> {
+    match layers.method() {
         Method::Overlay { userxattr } => {
             let lowers = parent.lowers(layers)?;
-            Prepared::overlay(&lowers, parent.root(layers)?.as_deref(), scratch, userxattr)?
+            Ok((Prepared::overlay(&lowers, parent.root(layers)?.as_deref(), scratch, userxattr)?, None))
         }
         Method::Copy => {
             let dirs = parent.directories(layers)?;
-            Prepared::copy(&*parent.merged(layers)?, &dirs, scratch, apart)?
+            let merged = parent.merged(layers)?;
+            let prepared = Prepared::copy(&merged, &dirs, scratch)?;
+            let root = prepared.changed();
+            let baseline = Baseline::take(&Root::open(root).map_err(|e| FsError::new("open", root, e))?)?;
+            Ok((prepared, Some(Original { layers: merged, baseline })))
         }
-    };
-    let baseline = match &prepared {
-        Prepared::Overlay { .. } => None,
-        Prepared::Dir(dir) => Some(Baseline::take(&Root::open(dir).map_err(|e| FsError::new("open", dir, e))?)?),
-    };
-    Ok((prepared, baseline))
+    }
 }
 
 /// What the sandbox mounts as its root; the directory `usual_targets` is the lowest layer of any number of them.
@@ -240,7 +177,7 @@ pub(super) fn rootfs(prepared: &Prepared, usual_targets: &Path) -> Rootfs {
             lowers.push(usual_targets.to_owned());
             Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile: true }
         }
-        Prepared::Dir(dir) => Rootfs::Dir(dir),
+        Prepared::Copy { root, .. } => Rootfs::Dir(root),
     }
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::base::fs::FsError;
 use crate::cache::KeyParts;
-use crate::layer::{Apart, Baseline, LayerWriter, WriteOptions};
+use crate::layer::{LayerWriter, WriteOptions};
 use crate::oci::descriptor::{Descriptor, Layer};
-use crate::sandbox::{Rootfs, usual_targets};
-use crate::snapshot::{Layers, Prepared, best};
+use crate::sandbox::{Rootfs, Watch, usual_targets};
+use crate::snapshot::{Layers, Method, Prepared, best};
 use crate::store::{Scratch, Store};
 
 use super::chain::State;
+use super::copied::{Copied, Original};
 use super::{StepError, pack, run};
 
 /// Layers of an image with an empty, writable one on top. Dropping it discards what was written.
@@ -21,16 +22,22 @@ pub struct Throwaway<'a> {
     base: Arc<State>,
     prepared: Prepared,
     targets: PathBuf,
-    baseline: Option<Baseline>,
+    original: Option<Original>,
     fallback: Option<(String, String)>,
     _scratch: Scratch,
 }
 
 impl<'a> Throwaway<'a> {
     /// Ok: `layers` (bottom first, their blobs stored) are unpacked, and a command may write over them.
-    pub fn new(store: &'a Store, layers: &[Layer], user_namespace: bool) -> Result<Self, StepError> {
+    /// Without `method`, they are stacked where that can be done.
+    pub fn new(
+        store: &'a Store,
+        layers: &[Layer],
+        user_namespace: bool,
+        method: Option<Method>,
+    ) -> Result<Self, StepError> {
         let scratch = store.scratch()?;
-        let (method, why) = best(user_namespace, scratch.path());
+        let (method, why) = method.map_or_else(|| best(user_namespace, scratch.path()), |method| (method, None));
         let what = "layers are copied instead of stacked".to_owned();
         let fallback = why.map(|why| (what, format!("overlayfs: {why}")));
         let unpacked = Layers::new(store.layers_dir(), store);
@@ -38,13 +45,19 @@ impl<'a> Throwaway<'a> {
         let targets = scratch.subdir("targets")?;
         usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;
         let base = State::base(KeyParts::new().key(), layers.iter().cloned());
-        let (prepared, baseline) = run::prepare(&base, &unpacked, &scratch.subdir("root")?, &Apart::default())?;
-        Ok(Self { store, layers: unpacked, base, prepared, targets, baseline, fallback, _scratch: scratch })
+        let (prepared, original) = run::prepare(&base, &unpacked, &scratch.subdir("root")?)?;
+        Ok(Self { store, layers: unpacked, base, prepared, targets, original, fallback, _scratch: scratch })
     }
 
     /// What the sandbox mounts.
     pub fn rootfs(&self) -> Rootfs {
         run::rootfs(&self.prepared, &self.targets)
+    }
+
+    /// What must know what the command is about to do, if anything must.
+    pub fn watch(&self) -> Result<Option<Box<dyn Watch + '_>>, StepError> {
+        let copied = Copied::new(&self.prepared, self.original.as_ref())?;
+        Ok(copied.map(|copied| Box::new(copied) as Box<dyn Watch>))
     }
 
     /// What is done another way than usual, and why.
@@ -54,7 +67,7 @@ impl<'a> Throwaway<'a> {
 
     /// What was written, as a layer. Ok: its blob is stored.
     pub fn pack(&self) -> Result<Layer, StepError> {
-        let changes = pack::changes(&self.prepared, self.baseline.as_ref(), &self.base, &self.layers, None)?;
+        let changes = pack::changes(&self.prepared, self.original.as_ref(), &self.base, &self.layers, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
         changes.write_to(&mut writer)?;
         let (draft, written) = writer.finish()?;

@@ -184,7 +184,7 @@ impl<'a> Worker<'a> {
                 let (link, packing) = Link::packing(ran.prepared.fresh());
                 finished(&State::over(&inputs[0], key, link));
                 let packed = self
-                    .pack(step, &ran.prepared, ran.baseline.as_ref(), &inputs[0], &packing)
+                    .pack(step, &ran.prepared, ran.original.as_ref(), &inputs[0], &packing)
                     .and_then(|made| self.keep(step, parts, made));
                 if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
                     self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));

@@ -18,7 +18,7 @@ use crate::oci::manifest::Manifest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::Device;
-use crate::sandbox::{Cancel, Error, Io, Launcher, Mount, Network, Ports, Publish, Signals, Source, Spec};
+use crate::sandbox::{Beside, Cancel, Error, Io, Launcher, Mount, Network, Ports, Publish, Signals, Source, Spec};
 use crate::store::Store;
 
 use super::Session;
@@ -73,7 +73,9 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let argv = request::command_line(args, &image.config.config)?;
     let line = argv.join(" ".as_ref()).to_string_lossy().into_owned();
     let layers = BaseImage::from(image.clone()).layers;
-    let root = Throwaway::new(&store, &layers, session.in_user_namespace()?).map_err(|e| Failure::of_step(&e))?;
+    let user_namespace = session.in_user_namespace()?;
+    let method = args.snapshotter.method(user_namespace);
+    let root = Throwaway::new(&store, &layers, user_namespace, method).map_err(|e| Failure::of_step(&e))?;
     if let Some((what, why)) = root.fallback() {
         session.console.labelled("note", &format!("{what} ({why})"));
     }
@@ -89,7 +91,9 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
         (false, input) => Io::Inherit { input, signals: &signals },
     };
     let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("make an event: {e}")))?;
-    let outcome = Launcher::new().run_with_ports(&spec, ports, io, &cancel).map_err(never_ran)?;
+    let watch = root.watch().map_err(|e| Failure::of_step(&e))?;
+    let beside = Beside { ports, watch: watch.as_deref() };
+    let outcome = Launcher::new().run_with(&spec, beside, io, &cancel).map_err(never_ran)?;
     for (what, why) in &outcome.fallbacks {
         session.console.labelled("note", &format!("without {what}: {why}"));
     }

@@ -177,21 +177,8 @@ pub fn whole_tree(root: &Root) -> Result<Changes, Error> {
     Ok(changes)
 }
 
-/// Whether the layers below have exactly `node` at `path`.
-pub(super) fn is_unchanged(
-    root: &Root,
-    lower: &MergedTree,
-    files: &dyn LowerFiles,
-    path: &RelPath,
-    node: &Node,
-) -> Result<bool, Error> {
-    let Some(kind) = node.kind.clone() else { return Ok(false) };
-    let item = Item { path: path.clone(), kind, meta: node.meta.clone(), identity: node.identity, untouched: false };
-    Finder::new(lower, files, None).is_as_before(root, &item)
-}
-
 /// Visits `root` and everything below it, parents first.
-pub(super) fn walk(root: &Root, mut visit: impl FnMut(&RelPath, Node) -> Result<(), Error>) -> Result<(), Error> {
+fn walk(root: &Root, mut visit: impl FnMut(&RelPath, Node) -> Result<(), Error>) -> Result<(), Error> {
     let top = RelPath::root();
     let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| system("look at", &top, e))?;
     visit(&top, node)?;

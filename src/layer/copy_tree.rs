@@ -12,24 +12,23 @@ use super::disk;
 use super::entry::{Kind, Meta, RelPath};
 use super::error::Error;
 use super::fill::{Filler, system};
-use super::links::{self, Apart};
+use super::links;
 use super::merged::{Found, MergedTree};
 use super::tree::Tree;
 
 /// Copies what `merged` shows into the empty directory `dest`. `layer_dirs` are the unpacked layers, bottom first.
-/// Names of one file are linked, but for those that are to be `apart`.
 ///
 /// Ok: `dest` looks as the chain does, as far as this host has owners, devices and attributes for it. Files share
 /// their blocks with the layers where the file system can do that.
-pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path, apart: &Apart) -> Result<(), Error> {
+pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path) -> Result<(), Error> {
     let roots = layer_dirs.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
     let mut filler = Filler::new(dest, None)?;
-    // Files by layer, first name and block, with the name they have here.
-    let mut copied: BTreeMap<(usize, &RelPath, usize), &RelPath> = BTreeMap::new();
+    // Files by layer and first name, with the name they have here.
+    let mut copied: BTreeMap<(usize, &RelPath), &RelPath> = BTreeMap::new();
     let mut dirs: Vec<(&RelPath, &Meta)> = Vec::new();
     for found in merged.iter() {
         let (path, meta) = (found.path(), found.meta());
-        let inode = found.layer.map(|layer| (layer, &found.inode().path, apart.block(path)));
+        let inode = found.layer.map(|layer| (layer, &found.inode().path));
         if let Some(first) = inode.and_then(|inode| copied.get(&inode)) {
             filler.put(path, &Kind::Hardlink { target: (*first).clone() }, meta, false)?;
             continue;
@@ -41,7 +40,7 @@ pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path, apart
                 continue;
             }
             Kind::File { size, .. } => {
-                let source = inode.and_then(|(layer, name, _)| Some((roots.get(layer)?, name)));
+                let source = inode.and_then(|(layer, name)| Some((roots.get(layer)?, name)));
                 let from = match source {
                     Some((root, name)) => disk::open_file(root.as_fd(), name),
                     None => Err(io::ErrorKind::NotFound.into()),
@@ -61,24 +60,27 @@ pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path, apart
     Ok(())
 }
 
-/// Gives files of `dest`, which [`copy_tree`] filled, as many more names in the empty directory `beside` as are apart or
+/// Gives files of `dest`, which [`copy_tree`] filled, as many more names in the empty directory `beside` as are
 /// hidden by layers above: overlayfs counts those too.
-pub fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path, apart: &Apart) -> Result<(), Error> {
+pub fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path) -> Result<(), Error> {
     let counts = links::counts(merged);
     if counts.is_empty() {
         return Ok(());
     }
     let root = Root::open(dest).map_err(|e| system("open", &RelPath::root(), e))?;
-    let mut visible: BTreeMap<(usize, &RelPath, usize), (&RelPath, usize)> = BTreeMap::new();
+    let outside = Root::open(beside).map_err(|e| system("open", &RelPath::root(), e))?;
+    let mut visible: BTreeMap<(usize, &RelPath), (&RelPath, usize)> = BTreeMap::new();
     for found in merged.iter() {
         if let Some(layer) = found.layer {
-            visible.entry((layer, &found.inode().path, apart.block(found.path()))).or_insert((found.path(), 0)).1 += 1;
+            visible.entry((layer, &found.inode().path)).or_insert((found.path(), 0)).1 += 1;
         }
     }
     let mut number = 0;
-    for ((layer, first, _), (name, shown)) in visible {
-        for _ in shown..counts.get(&(layer, first)).copied().unwrap_or(0) {
-            links::hold(&root, name, beside, number)?;
+    for (inode, (name, shown)) in visible {
+        for _ in shown..counts.get(&inode).copied().unwrap_or(0) {
+            let parent = name.parent().unwrap_or_default();
+            let dir = disk::open_dir_at(root.as_fd(), &parent).map_err(|e| system("open", name, e))?;
+            links::hold(dir.as_fd(), name, &outside, &number.to_string())?;
             number += 1;
         }
     }
@@ -91,7 +93,7 @@ fn open(dir: &Path) -> Result<OwnedFd, Error> {
 }
 
 /// Shared blocks if the file system has them, else a copy inside the kernel.
-fn copy(from: &mut File, to: &mut File, size: u64, path: &RelPath) -> Result<(), Error> {
+pub(super) fn copy(from: &mut File, to: &mut File, size: u64, path: &RelPath) -> Result<(), Error> {
     if size == 0 || rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
         return Ok(());
     }

@@ -122,7 +122,7 @@ fn identity(stat: &Statx) -> Identity {
     }
 }
 
-fn time(secs: i64, nanos: u32) -> Timestamp {
+pub(super) fn time(secs: i64, nanos: u32) -> Timestamp {
     Timestamp { secs, nanos }
 }
 

@@ -61,7 +61,7 @@ pub use diff::{Change, Changed, Difference, Side, diff};
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
 pub use error::Error;
 pub use limits::Limits;
-pub use links::Apart;
+pub use links::{Links, OnDisk};
 pub use merged::{Found, MergedTree, ResolveError};
 pub use pipeline::Output;
 pub use recompress::{Recompressed, recompress};

@@ -22,7 +22,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::base::rooted::Root;
 
-use super::message::{Message, Stage};
+use super::message::{Message, Orders, Stage};
 use super::mountfs::NODEV;
 use super::problem::{Doing, Problem, Step};
 use super::rootfs::{self, Target};
@@ -30,7 +30,7 @@ use super::spec::{Network, Security, Spec};
 use super::stubs::Kind;
 use super::userns::{self, Standing};
 use super::wire::Wire;
-use super::{apart, confine, exec, launch, mounts, sys, system, terminal, user};
+use super::{apart, confine, exec, launch, message, mounts, sys, system, terminal, user, watch};
 
 /// What the warden has seen to already.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,9 +41,9 @@ pub(super) struct Ahead {
     pub(super) network: bool,
 }
 
-/// Becomes the command of `spec`, or says over `wire` why not.
-pub(super) fn run(spec: &Spec, terminal: bool, ahead: Ahead, wire: &Wire) -> ! {
-    let mut init = Init { spec, terminal, ahead, wire, stage: Stage::Start };
+/// Becomes the command of these orders, or says over `wire` why not.
+pub(super) fn run(orders: &Orders<Spec>, ahead: Ahead, wire: &Wire) -> ! {
+    let mut init = Init { spec: &orders.spec, orders, ahead, wire, stage: Stage::Start };
     let problem = match init.procedure() {
         Err(problem) => problem,
         Ok(never) => match never {},
@@ -56,7 +56,7 @@ pub(super) fn run(spec: &Spec, terminal: bool, ahead: Ahead, wire: &Wire) -> ! {
 
 struct Init<'a> {
     spec: &'a Spec,
-    terminal: bool,
+    orders: &'a Orders<Spec>,
     ahead: Ahead,
     wire: &'a Wire,
     stage: Stage,
@@ -117,13 +117,14 @@ impl Init<'_> {
         let identity = user::resolve(&root, &spec.user)?;
         enter(&root, &spec.cwd)?;
         let env = environment(spec, &identity.home);
-        if self.terminal {
+        if self.orders.terminal {
             let outer = terminal::become_foreground(&identity)?;
             let told = self.wire.send_with(&Message::Terminal, outer.as_fd());
             told.doing(|| "hand the terminal over".to_owned())?;
         }
         drop(root);
 
+        self.be_watched()?;
         // From here on no file is opened: that of open files may be as low as one likes.
         self.reach(Stage::Limits)?;
         confine::limit(&spec.rlimits)?;
@@ -135,6 +136,21 @@ impl Init<'_> {
 
         self.reach(Stage::Exec)?;
         Err(exec::exec(&spec.argv, &env))
+    }
+
+    /// From here on kiln is asked about calls that change files.
+    fn be_watched(&self) -> Step<()> {
+        let Some(files) = self.orders.watched else { return Ok(()) };
+        match watch::install(files) {
+            Ok(listener) => {
+                let told = self.wire.send_with(&Message::Watched, listener.as_fd());
+                told.doing(|| "hand the listener over".to_owned())
+            }
+            Err(e) => {
+                let (what, why) = message::unwatched(&e.to_string());
+                self.say(&Message::Fallback(what, why))
+            }
+        }
     }
 
     fn reach(&mut self, stage: Stage) -> Step<()> {

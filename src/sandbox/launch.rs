@@ -11,14 +11,15 @@ use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::error::Error;
-use super::listen::{Listener, Streams};
+use super::listen::{Heard, Listener, Streams};
 use super::message::Orders;
 use super::publish::Ports;
 use super::signals::Signals;
 use super::spec::{Exit, Rootfs, Spec};
 use super::stubs;
+use super::watch::{self, Watch};
 use super::wire::Wire;
-use super::{sys, userns, warden};
+use super::{message, sys, userns, warden};
 use crate::base::cancel::Cancel;
 use crate::base::rooted::Root;
 
@@ -65,6 +66,15 @@ pub enum Io<'a> {
     },
 }
 
+/// What accompanies a command.
+#[derive(Default)]
+pub struct Beside<'a> {
+    /// These lead into its network, which must be its own. They are given back at its end.
+    pub ports: Ports,
+    /// Is asked before the command changes files.
+    pub watch: Option<&'a dyn Watch>,
+}
+
 /// A command that ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -106,11 +116,12 @@ impl Launcher {
     /// Runs `spec` to its end. Ok: the command ran and ended, and every process it started is dead; a non-zero exit is
     /// Ok too. Err: it never ran, or `cancel` was set; then too nothing of it is left.
     pub fn run(&self, spec: &Spec, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
-        self.run_with_ports(spec, Ports::default(), io, cancel)
+        self.run_with(spec, Beside::default(), io, cancel)
     }
 
-    /// The same with a network of its own (not the host's), which `ports` lead into. They are given back at its end.
-    pub fn run_with_ports(&self, spec: &Spec, ports: Ports, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
+    /// The same, with something `beside` it.
+    pub fn run_with(&self, spec: &Spec, beside: Beside<'_>, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
+        let Beside { ports, watch } = beside;
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -146,13 +157,15 @@ impl Launcher {
         let mut child = command.spawn().map_err(start("start the sandbox process"))?;
         drop(command);
         let wire = Wire::new(ours);
-        let orders = Orders { stdin: stdin.is_some(), ports: ports.inside(), terminal, spec };
+        let watched = watch.map(Watch::files);
+        let orders = Orders { stdin: stdin.is_some(), ports: ports.inside(), terminal, watched, spec };
         let talk = hand_over(&wire, &orders, stdin, ports).map_err(start("hand the command to the sandbox process"));
         let heard = match talk {
-            Ok(()) => {
-                let listener = Listener::new(&wire, &mut child, streams, signals, cancel);
-                listener.listen().map_err(start("read from the sandbox process"))
-            }
+            Ok(()) => attended(watch, |watched| {
+                let listener = Listener::new(&wire, &mut child, streams, signals, cancel, watched);
+                listener.listen()
+            })
+            .map_err(start("read from the sandbox process")),
             Err(e) => Err(e),
         };
         drop(wire);
@@ -166,6 +179,27 @@ impl Launcher {
         }
         heard.outcome(cancel)
     }
+}
+
+/// Listens to the command's end, while a thread answers the calls that are stopped for `watch`.
+fn attended(
+    watch: Option<&dyn Watch>,
+    listen: impl FnOnce(&mut dyn FnMut(OwnedFd)) -> io::Result<Heard>,
+) -> io::Result<Heard> {
+    let Some(watch) = watch else { return listen(&mut |_| {}) };
+    let (stopped, stop) = io::pipe()?;
+    std::thread::scope(|scope| {
+        let mut thread = None;
+        let stopped = &stopped;
+        let heard = listen(&mut |listener| {
+            thread = Some(scope.spawn(move || watch::serve(&listener, stopped, watch)));
+        });
+        drop(stop);
+        let blind = thread.and_then(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let mut heard = heard?;
+        heard.fallbacks.extend(blind.map(|why| message::unwatched(&why)));
+        Ok(heard)
+    })
 }
 
 impl Default for Launcher {

@@ -24,7 +24,7 @@ pub(super) struct Heard {
     stage: Stage,
     failure: Option<Failure>,
     exit: Option<Exit>,
-    fallbacks: Vec<(String, String)>,
+    pub(super) fallbacks: Vec<(String, String)>,
     /// Made in a plain root; to be taken away.
     pub(super) made: Vec<Made>,
 }
@@ -77,6 +77,8 @@ pub(super) struct Listener<'a, 'b> {
     inbox: Inbox,
     /// A descriptor that arrived; the message about it may still be on its way.
     received: Option<OwnedFd>,
+    /// Takes the listener of stopped calls.
+    watched: &'a mut dyn FnMut(OwnedFd),
     heard: Heard,
     buffer: Vec<u8>,
 }
@@ -88,10 +90,11 @@ impl<'a, 'b> Listener<'a, 'b> {
         streams: Streams<'b>,
         signals: Option<&'a Signals>,
         cancel: &'a Cancel,
+        watched: &'a mut dyn FnMut(OwnedFd),
     ) -> Self {
         let heard = Heard { stage: Stage::Start, failure: None, exit: None, fallbacks: Vec::new(), made: Vec::new() };
         let (inbox, buffer) = (Inbox::default(), vec![0; 64 << 10]);
-        Self { wire, child, streams, signals, cancel, cancelled: false, inbox, received: None, heard, buffer }
+        Self { wire, child, streams, signals, cancel, cancelled: false, inbox, received: None, watched, heard, buffer }
     }
 
     pub(super) fn listen(mut self) -> io::Result<Heard> {
@@ -240,6 +243,11 @@ impl<'a, 'b> Listener<'a, 'b> {
                 Message::Fallback(what, why) => self.heard.fallbacks.push((what, why)),
                 Message::Ended(exit) => self.heard.exit = Some(exit),
                 Message::Made(made) => self.heard.made.extend(made),
+                Message::Watched => {
+                    if let Some(listener) = self.received.take() {
+                        (self.watched)(listener);
+                    }
+                }
                 Message::Terminal => {
                     if let (Streams::Terminal { input, relay }, Some(outer)) = (&mut self.streams, self.received.take())
                     {

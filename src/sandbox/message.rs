@@ -100,6 +100,8 @@ pub(super) struct Orders<S> {
     pub(super) ports: Vec<u16>,
     /// The command gets a terminal of its own.
     pub(super) terminal: bool,
+    /// Its changes of files are watched: all of them, or only names that move.
+    pub(super) watched: Option<bool>,
     /// The command.
     pub(super) spec: S,
 }
@@ -124,6 +126,14 @@ pub(super) enum Message {
     Made(Vec<super::stubs::Made>),
     /// The init process of a terminal run hands over the terminal's other end with this message.
     Terminal,
+    /// Init hands over the listener of calls that are stopped, with this message.
+    Watched,
     /// Pid 1 has ended, and with it everything in its namespace.
     Ended(super::spec::Exit),
+}
+
+/// What is announced where nobody looks at a command's changes of files, and why.
+pub(super) fn unwatched(why: &str) -> (String, String) {
+    let what = "watching the command change files: what it does to one name of a file shows under the file's others";
+    (what.to_owned(), why.to_owned())
 }

@@ -36,17 +36,20 @@ mod terminal;
 mod user;
 pub mod userns;
 mod warden;
+mod watch;
 mod wire;
 
 pub use crate::base::cancel::Cancel;
 pub use agent::{AgentProxy, agent_listens};
 pub use error::Error;
-pub use launch::{Io, Launcher, Outcome, Reentry, reentry};
+pub use launch::{Beside, Io, Launcher, Outcome, Reentry, reentry};
 pub use message::{Blame, Failure, Stage};
 pub use network::{NetworkHelper, private_network};
 pub use publish::Ports;
+pub use seccomp::Deed;
 pub use signals::Signals;
 pub use spec::{
     DataFile, Device, Exit, Mount, Network, Publish, Resources, Rlimit, Rootfs, Scratch, Security, Source, Spec,
 };
 pub use stubs::usual_targets;
+pub use watch::{Answer, Watch, Watched};

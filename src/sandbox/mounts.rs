@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::mount::UnmountFlags;
 
 use crate::base::rooted::Root;
 
@@ -199,9 +200,14 @@ fn layers(
             let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
                 .doing(|| format!("mount {what}: open {}", at.display()))?;
             mountfs::attach(merged.as_fd(), at.as_fd(), what)?;
-            let fd = resolve(merged, subpath, false, what)?;
+            let attached = format!("/proc/self/fd/{}", merged.as_raw_fd());
+            let copy = merged.try_clone().doing(|| format!("mount {what}: copy a descriptor"))?;
+            let fd = resolve(copy, subpath, false, what)?;
             let kind = kind_of(&fd, what)?;
-            Ok((Ready::Mount(mountfs::view(fd.as_fd(), what)?), kind))
+            let view = mountfs::view(fd.as_fd(), what)?;
+            // Whoever stacks that directory too must find the directory.
+            rustix::mount::unmount(attached, UnmountFlags::DETACH).doing(|| format!("mount {what}: take it down"))?;
+            Ok((Ready::Mount(view), kind))
         }
     }
 }

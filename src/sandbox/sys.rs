@@ -153,24 +153,110 @@ pub(super) struct Instruction {
 
 /// Installs a system call filter for good. Needs `CAP_SYS_ADMIN` or no-new-privs.
 pub(super) fn install_filter(program: &[Instruction]) -> io::Result<()> {
+    const SPEC_ALLOW: c_ulong = 1 << 2;
+    match seccomp(program, SPEC_ALLOW) {
+        // Kernels before 4.17 know no such flag; it only spares a mitigation the program could ask for itself.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => seccomp(program, 0).map(drop),
+        other => other.map(drop),
+    }
+}
+
+/// Installs a filter that may stop calls until the holder of the listener returned here has answered.
+pub(super) fn install_watching_filter(program: &[Instruction]) -> io::Result<OwnedFd> {
+    const NEW_LISTENER: c_ulong = 1 << 3;
+    let fd = seccomp(program, NEW_LISTENER)?;
+    // SAFETY: the call succeeded with this flag, so it made this descriptor (close-on-exec), and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+}
+
+fn seccomp(program: &[Instruction], flags: c_ulong) -> io::Result<c_long> {
     #[repr(C)]
     struct Program {
         len: u16,
         filter: *const Instruction,
     }
     const SECCOMP_SET_MODE_FILTER: c_long = 1;
-    const SPEC_ALLOW: c_ulong = 1 << 2;
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = Program { len, filter: program.as_ptr() };
     // SAFETY: `program` points at `len` instructions that live until the call returns; the kernel verifies them.
-    let install = |flags: c_ulong| unsafe {
-        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    };
-    match check(install(SPEC_ALLOW)) {
-        // Kernels before 4.17 know no such flag; it only spares a mitigation the program could ask for itself.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => check(install(0)).map(drop),
-        other => other.map(drop),
+    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
+}
+
+/// A stopped call, as `struct seccomp_notif`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Notification {
+    /// Which stop this is.
+    pub(super) id: u64,
+    /// The thread, as this process numbers it.
+    pub(super) thread: u32,
+    flags: u32,
+    /// The call.
+    pub(super) number: u32,
+    /// Of which architecture (`AUDIT_ARCH_*`).
+    pub(super) arch: u32,
+    instruction: u64,
+    /// Its arguments.
+    pub(super) args: [u64; 6],
+}
+
+/// Takes the next stopped call.
+pub(super) fn next_stopped(listener: BorrowedFd<'_>) -> io::Result<Notification> {
+    const RECEIVE: c_ulong = 0xC050_2100;
+    let mut call = Notification::default();
+    // SAFETY: `call` is laid out as the kernel's struct, whose size is part of the request, and all zeroes as demanded.
+    check(c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE as _, &raw mut call) }))?;
+    Ok(call)
+}
+
+/// Whether the thread still waits: what was read of it before this says so is its own, and not its successor's.
+pub(super) fn still_stopped(listener: BorrowedFd<'_>, id: u64) -> bool {
+    const VALID: c_ulong = 0x4008_2102;
+    // SAFETY: the kernel reads eight bytes.
+    unsafe { libc::ioctl(listener.as_raw_fd(), VALID as _, &raw const id) == 0 }
+}
+
+/// Lets a stopped call go on, or fail with `refuse`.
+pub(super) fn answer_stopped(listener: BorrowedFd<'_>, id: u64, refuse: Option<i32>) -> io::Result<()> {
+    #[repr(C)]
+    struct Response {
+        id: u64,
+        value: i64,
+        error: i32,
+        flags: u32,
     }
+    const SEND: c_ulong = 0xC018_2101;
+    const CONTINUE: u32 = 1;
+    let (error, flags) = refuse.map_or((0, CONTINUE), |errno| (-errno, 0));
+    let response = Response { id, value: 0, error, flags };
+    // SAFETY: `response` is laid out as the kernel's struct, whose size is part of the request.
+    check(c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, &raw const response) })).map(drop)
+}
+
+/// Gives the process of a stopped call `fd` in place of its descriptor `number`.
+pub(super) fn replace_fd(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    fd: BorrowedFd<'_>,
+    number: i32,
+    close_on_exec: bool,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Added {
+        id: u64,
+        flags: u32,
+        source: u32,
+        number: u32,
+        fd_flags: u32,
+    }
+    const ADD: c_ulong = 0x4018_2103;
+    const AT_NUMBER: u32 = 1;
+    let (source, number) = (fd.as_raw_fd() as u32, number as u32);
+    let fd_flags = if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 };
+    let added = Added { id, flags: AT_NUMBER, source, number, fd_flags };
+    // SAFETY: `added` is laid out as the kernel's struct, whose size is part of the request; only the other process's
+    // descriptors change.
+    check(c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), ADD as _, &raw const added) })).map(drop)
 }
 
 /// Brings the loopback interface of this network namespace up.

@@ -73,7 +73,7 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned())?;
     let pid = match sys::fork().doing(|| "fork".to_owned()).map_err(|e| crowded(e, orders.spec.resources.pids))? {
-        Fork::Child => init::run(&orders.spec, orders.terminal, ahead, wire),
+        Fork::Child => init::run(&orders, ahead, wire),
         Fork::Parent(pid) => pid,
     };
     groups.leave();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
-use crate::layer::{Apart, MergedTree, copy_tree, keep_counts};
+use crate::layer::{MergedTree, copy_tree, keep_counts};
 
 use super::Error;
 
@@ -27,7 +27,12 @@ pub enum Prepared {
         userxattr: bool,
     },
     /// A directory that holds everything.
-    Dir(PathBuf),
+    Copy {
+        /// The directory.
+        root: PathBuf,
+        /// For more names of files in it, out of sight.
+        beside: PathBuf,
+    },
 }
 
 impl Prepared {
@@ -47,22 +52,21 @@ impl Prepared {
         Ok(Self::Overlay { lowers: lowers.iter().rev().cloned().collect(), upper, work, stub, userxattr })
     }
 
-    /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first. Names of one
-    /// file are linked, but for those that are to be `apart`.
-    pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path, apart: &Apart) -> Result<Self, Error> {
-        let [dir, beside] = ["root", "hidden"].map(|name| scratch.join(name));
-        fs::create_dir(&dir, 0o755)?;
+    /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first.
+    pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
+        let [root, beside] = ["root", "beside"].map(|name| scratch.join(name));
+        fs::create_dir(&root, 0o755)?;
         fs::create_dir(&beside, 0o700)?;
-        copy_tree(merged, lowers, &dir, apart).map_err(Error::Copy)?;
-        keep_counts(merged, &dir, &beside, apart).map_err(Error::Copy)?;
-        Ok(Self::Dir(dir))
+        copy_tree(merged, lowers, &root).map_err(Error::Copy)?;
+        keep_counts(merged, &root, &beside).map_err(Error::Copy)?;
+        Ok(Self::Copy { root, beside })
     }
 
     /// A directory that can be a layer of the next step's overlay, if there is one.
     pub fn fresh(&self) -> Option<PathBuf> {
         match self {
             Prepared::Overlay { upper, .. } => Some(upper.clone()),
-            Prepared::Dir(_) => None,
+            Prepared::Copy { .. } => None,
         }
     }
 
@@ -70,7 +74,7 @@ impl Prepared {
     pub fn changed(&self) -> &Path {
         match self {
             Prepared::Overlay { upper, .. } => upper,
-            Prepared::Dir(dir) => dir,
+            Prepared::Copy { root, .. } => root,
         }
     }
 }

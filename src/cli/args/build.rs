@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::snapshot::Method;
+
 use super::{AroundArgs, DockerArgs, Format};
 
 const WHAT: &str = "What to build";
@@ -60,7 +62,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "N", help_heading = RUNNING)]
     pub(in crate::cli) jobs: Option<usize>,
 
-    /// How layers become a command's files: stacked by overlayfs, or copied, where a command that changes a hard-linked file has to run again; the image is the same, but for rare cases that the README names
+    /// How layers become a command's files: stacked by overlayfs, or copied; the image is the same
     #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = RUNNING)]
     pub(in crate::cli) snapshotter: SnapshotterArg,
 
@@ -214,6 +216,17 @@ pub(in crate::cli) enum SnapshotterArg {
     Overlay,
     /// A copy of all layers for every command
     Copy,
+}
+
+impl SnapshotterArg {
+    /// How roots are to be made; none: as it can be done here.
+    pub(in crate::cli) fn method(self, user_namespace: bool) -> Option<Method> {
+        match self {
+            SnapshotterArg::Auto => None,
+            SnapshotterArg::Overlay => Some(Method::Overlay { userxattr: user_namespace }),
+            SnapshotterArg::Copy => Some(Method::Copy),
+        }
+    }
 }
 
 /// `--on-failure`.

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::{AroundArgs, NetworkArg};
+use super::{AroundArgs, NetworkArg, SnapshotterArg};
 
 const COMMAND: &str = "The command";
 const FILES: &str = "Its files";
@@ -51,6 +51,10 @@ pub(in crate::cli) struct RunArgs {
     /// Give the command a terminal
     #[arg(long, short = 't', help_heading = COMMAND)]
     pub(in crate::cli) tty: bool,
+
+    /// How layers become the command's files: stacked by overlayfs, or copied
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = FILES)]
+    pub(in crate::cli) snapshotter: SnapshotterArg,
 
     /// Keep nothing of the run: always so, and accepted for those who are used to it
     #[arg(long, help_heading = FILES)]

@@ -10,7 +10,6 @@ use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
 use crate::build::{Context, Settings};
 use crate::cli::Session;
-use crate::cli::args::SnapshotterArg;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::fetch::Fetched;
 use crate::cli::read::Read;
@@ -18,7 +17,6 @@ use crate::cli::request::{BuildRequest, SecretFrom};
 use crate::context::{Dir, DirOptions, IgnoreFile};
 use crate::plan::ContextName;
 use crate::sandbox::userns::Standing;
-use crate::snapshot::Method;
 use crate::store::Store;
 
 /// Steps at once, at the least: most of what commands do is waiting.
@@ -90,11 +88,7 @@ pub(super) fn settings(
         compression: request.compression,
         warm_only: standing == Standing::Plain,
         user_namespace: !matches!(standing, Standing::Root),
-        snapshot: match request.snapshotter {
-            SnapshotterArg::Auto => None,
-            SnapshotterArg::Overlay => Some(Method::Overlay { userxattr: standing != Standing::Root }),
-            SnapshotterArg::Copy => Some(Method::Copy),
-        },
+        snapshot: request.snapshotter.method(standing != Standing::Root),
         proxies: environment.proxies(),
         max_download: environment.max_download()?,
         git_environment: environment.for_git(agent),

@@ -4,16 +4,20 @@
 //! tables refuse is EPERM; `clone` may not make namespaces; `clone3`, whose flags a filter cannot see, does not exist
 //! (libc falls back to `clone`); calls newer than the tables do not exist; the x32 interface does not exist; a program of
 //! the kernel's 32-bit interface meets the same rules with its own numbers.
+//! Beside it the tables of a second filter, which stops calls that change files until somebody has looked at them.
 //! **Not here.** What capabilities, namespaces and read-only mounts already forbid is not forbidden twice, except where
 //! the call itself is the danger.
 
 mod table;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::sync::OnceLock;
 
 use table::{Arch, NEWEST};
+pub use watched::Deed;
+pub(super) use watched::{Operand, decode, program as watching};
 
 use super::sys::Instruction;
 
@@ -31,8 +35,7 @@ const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
-/// The low half of the first argument (both supported families are little-endian).
-const FIRST: u32 = 16;
+const ARGUMENTS: u32 = 16;
 
 /// The bit that marks calls of the x32 interface.
 const X32: u32 = 0x4000_0000;
@@ -50,6 +53,14 @@ pub(super) fn filter() -> &'static [Instruction] {
 
 /// The program for a kernel that runs `archs`.
 fn program(archs: &[Arch]) -> Vec<Instruction> {
+    let mut out = per_arch(archs, body);
+    // An interface the tables do not know.
+    out.push(answer(ENOSYS));
+    out
+}
+
+/// To each architecture its rules; others go past the end.
+fn per_arch(archs: &[Arch], body: impl Fn(Arch) -> Vec<Instruction>) -> Vec<Instruction> {
     let mut out = vec![load(ARCH)];
     for &arch in archs {
         let body = body(arch);
@@ -58,8 +69,6 @@ fn program(archs: &[Arch]) -> Vec<Instruction> {
         out.push(Instruction { code: JUMP, jt: 0, jf: 0, k: body.len() as u32 });
         out.extend(body);
     }
-    // An interface the tables do not know.
-    out.push(answer(ENOSYS));
     out
 }
 
@@ -74,15 +83,15 @@ fn body(arch: Arch) -> Vec<Instruction> {
     let newest = if arch == Arch::Arm { 0x000F_0005 } else { NEWEST };
     out.extend([jump(GREATER, newest, 0, 1), answer(ENOSYS)]);
     out.extend([jump(EQUAL, clone3, 0, 1), answer(ENOSYS)]);
-    out.extend([jump(EQUAL, clone, 0, 4), load(FIRST), jump(ANY_BIT, NAMESPACES, 0, 1), answer(EPERM), answer(ALLOW)]);
+    out.extend([jump(EQUAL, clone, 0, 4), argument(0), jump(ANY_BIT, NAMESPACES, 0, 1), answer(EPERM), answer(ALLOW)]);
     let count = PERSONALITIES.len() as u8;
-    out.extend([jump(EQUAL, personality, 0, count + 3), load(FIRST)]);
+    out.extend([jump(EQUAL, personality, 0, count + 3), argument(0)]);
     for (i, allowed) in PERSONALITIES.into_iter().enumerate() {
         // To ALLOW, just behind the refusal.
         out.push(jump(EQUAL, allowed, count - i as u8, 0));
     }
     out.extend([answer(EPERM), answer(ALLOW)]);
-    out.extend([jump(EQUAL, socket, 0, 4), load(FIRST), jump(EQUAL, AF_VSOCK, 0, 1), answer(EPERM), answer(ALLOW)]);
+    out.extend([jump(EQUAL, socket, 0, 4), argument(0), jump(EQUAL, AF_VSOCK, 0, 1), answer(EPERM), answer(ALLOW)]);
     for (_, number) in arch.refused() {
         out.extend([jump(EQUAL, number, 0, 1), answer(EPERM)]);
     }
@@ -92,6 +101,11 @@ fn body(arch: Arch) -> Vec<Instruction> {
 
 fn load(offset: u32) -> Instruction {
     Instruction { code: LOAD, jt: 0, jf: 0, k: offset }
+}
+
+/// The low half of an argument (both supported families are little-endian).
+fn argument(number: u32) -> Instruction {
+    load(ARGUMENTS + 8 * number)
 }
 
 fn answer(value: u32) -> Instruction {

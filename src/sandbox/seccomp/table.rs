@@ -17,7 +17,7 @@ pub(super) enum Arch {
 }
 
 /// No such call on this architecture.
-const NO: u32 = u32::MAX;
+pub(super) const NO: u32 = u32::MAX;
 
 /// Refused with EPERM: name, then numbers for x86-64, i386, aarch64, arm.
 #[rustfmt::skip]
@@ -105,7 +105,7 @@ const SPECIAL: [[u32; 4]; 4] = [
 pub(super) const NEWEST: u32 = 469;
 
 impl Arch {
-    fn column(self) -> usize {
+    pub(super) fn column(self) -> usize {
         match self {
             Arch::X86_64 => 0,
             Arch::I386 => 1,

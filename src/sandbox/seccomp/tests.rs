@@ -12,7 +12,7 @@ fn run(program: &[Instruction], arch: u32, number: u32, first: u32) -> u32 {
                 a = match k {
                     NUMBER => number,
                     ARCH => arch,
-                    FIRST => first,
+                    ARGUMENTS => first,
                     other => panic!("loads offset {other}"),
                 }
             }

@@ -45,7 +45,7 @@ pub fn unpacks_as_the_tree_says(tar: &[u8]) {
     let changes = tree_changes(&Root::open(&at("plain")).unwrap(), &merged, &(), None, None).unwrap();
     let unexpected: Vec<_> = changes.entries().iter().filter(|e| !is_device(&merged, e)).collect();
     assert!(unexpected.is_empty(), "{:?} over {:?}", unexpected, merged.layers());
-    copy_tree(&merged, &[at("plain")], &at("copy"), &kiln::layer::Apart::default()).unwrap();
+    copy_tree(&merged, &[at("plain")], &at("copy")).unwrap();
     let changes = tree_changes(&Root::open(&at("copy")).unwrap(), &merged, &(), None, None).unwrap();
     let unexpected: Vec<_> = changes.entries().iter().filter(|e| !is_device(&merged, e)).collect();
     assert!(unexpected.is_empty(), "{:?} over {:?}", unexpected, merged.layers());

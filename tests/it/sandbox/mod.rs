@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Ports, Rootfs, Spec};
+use kiln::sandbox::{Beside, Cancel, Error, Exit, Io, Launcher, Outcome, Ports, Rootfs, Spec};
 
 pub(crate) use escape::swapping;
 
@@ -104,12 +104,9 @@ impl Box {
         let _ = fs::remove_dir_all(self.path("stub"));
         fs::create_dir(self.path("work")).expect("create");
         let mut bytes = Vec::new();
-        let outcome = launcher().run_with_ports(
-            spec,
-            ports,
-            Io::Captured(&mut |piece| bytes.extend_from_slice(piece)),
-            cancel,
-        )?;
+        let beside = Beside { ports, watch: None };
+        let io = Io::Captured(&mut |piece| bytes.extend_from_slice(piece));
+        let outcome = launcher().run_with(spec, beside, io, cancel)?;
         Ok(Ran { outcome, output: String::from_utf8_lossy(&bytes).into_owned() })
     }
 

@@ -1,0 +1,71 @@
+//! A command on a copy of its layers, which is to leave what it would leave on a stack of them.
+
+use std::error::Error as _;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use crate::layer::{self, Baseline, Links, MergedTree, OnDisk, RelPath};
+use crate::sandbox::{Answer, Deed, Watch, Watched};
+use crate::snapshot::Prepared;
+
+use super::StepError;
+
+/// A copy before its command runs.
+pub(super) struct Original {
+    /// What it is a copy of.
+    pub(super) layers: Arc<MergedTree>,
+    /// How it looks.
+    pub(super) baseline: Baseline,
+}
+
+/// Does to the copy what overlayfs would do before the command changes something of it.
+pub(super) struct Copied<'a>(Links<'a>);
+
+impl<'a> Copied<'a> {
+    /// None if `prepared` is no copy.
+    pub(super) fn new(prepared: &Prepared, original: Option<&'a Original>) -> Result<Option<Self>, StepError> {
+        match (prepared, original) {
+            (Prepared::Copy { root, beside }, Some(original)) => {
+                Ok(Some(Self(Links::new(root, beside, &original.layers, &original.baseline)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Watch for Copied<'_> {
+    fn files(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn before(&self, deed: Deed, file: &Watched) -> io::Result<Answer> {
+        // A name that no layer can hold is none of theirs.
+        let Ok(path) = RelPath::parse(file.path.as_os_str().as_bytes()) else { return Ok(Answer::GoOn) };
+        let on_disk = OnDisk { device: file.device, inode: file.inode, born: file.born };
+        let parted = match deed {
+            Deed::Move if file.is_dir && self.0.is_below(&path, &on_disk) => {
+                return Err(rustix::io::Errno::XDEV.into());
+            }
+            Deed::Leave => self.0.keep(&path, &on_disk).map(|()| false),
+            Deed::Change | Deed::Move => self.0.part(&path, &on_disk),
+        };
+        match parted {
+            Ok(true) => Ok(Answer::Renewed),
+            Ok(false) => Ok(Answer::GoOn),
+            Err(error) => Err(cause(&error)),
+        }
+    }
+}
+
+/// What the system said.
+fn cause(error: &layer::Error) -> io::Error {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return io::Error::from_raw_os_error(code);
+        }
+        source = error.source();
+    }
+    io::Error::other(error.to_string())
+}
