@@ -7,8 +7,8 @@ use super::table::{Arch, NO};
 use super::{ALLOW, ANY_BIT, EQUAL, answer, argument, jump, per_arch};
 use crate::sandbox::sys::{Instruction, Notification};
 
-const NOTIFY: u32 = 0x7FC0_0000;
-const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+pub(super) const NOTIFY: u32 = 0x7FC0_0000;
+pub(super) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 
 /// What is about to be done to a name, or to the file behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,4 +215,10 @@ pub(in crate::sandbox) fn decode(
         Shape::Unlink => vec![(Deed::Leave, path(here, 0, false))],
         Shape::UnlinkAt => vec![(Deed::Leave, path(fd(0), 1, false))],
     }
+}
+
+/// A call's number.
+#[cfg(test)]
+pub(super) fn number(name: &str, arch: Arch) -> Option<u32> {
+    CALLS.iter().find(|(known, ..)| *known == name).map(|(_, numbers, _)| numbers[arch.column()])
 }
