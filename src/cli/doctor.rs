@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::build::{Throwaway, cdi};
 use crate::sandbox::userns::{self, Standing};
 use crate::sandbox::{Cancel, Io, Launcher, Mount, Resources, Source, Spec, private_network};
+use crate::ui::sanitize;
 
 use super::Session;
 use super::args::{DoctorArgs, Format};
@@ -51,7 +52,7 @@ impl Finding {
     }
 
     fn missing(name: &'static str, why: impl Into<String>) -> Self {
-        Self { why: Some(why.into()), ..Self::new(name, State::Missing) }
+        Self::new(name, State::Missing).why(why)
     }
 
     fn of(name: &'static str, result: Result<(), String>) -> Self {
@@ -62,7 +63,7 @@ impl Finding {
     }
 
     fn why(mut self, why: impl Into<String>) -> Self {
-        self.why = Some(why.into());
+        self.why = Some(sanitize::plain(&why.into()));
         self
     }
 

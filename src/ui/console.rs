@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use super::sanitize;
+
 /// Standard output went away or is full.
 #[derive(Debug)]
 pub struct Lost(pub io::Error);
@@ -129,6 +131,7 @@ impl Console {
 
     /// `label: text` on standard error; `error`, `warning`, `note` and `hint` have a colour.
     pub fn labelled(&mut self, label: &str, text: &str) {
+        let text = sanitize::plain(text);
         if self.json {
             self.message(&serde_json::json!({ "event": label, "message": text }).to_string());
             return;

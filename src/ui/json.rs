@@ -10,6 +10,7 @@ use crate::cache::Miss;
 use crate::plan::{Plan, StepId};
 
 use super::lines::Lines;
+use super::sanitize;
 
 /// Writes progress as JSON lines.
 pub struct Json<W> {
@@ -67,7 +68,9 @@ impl<W: Write> Observer for Json<W> {
                 self.end_of_output(*step);
                 self.line(&json!({ "event": "failed", "step": step.0 }));
             }
-            Event::Fallback { what, why } => self.line(&json!({ "event": "fallback", "what": what, "why": why })),
+            Event::Fallback { what, why } => {
+                self.line(&json!({ "event": "fallback", "what": what, "why": sanitize::plain(why) }))
+            }
             Event::Warning(message) => self.line(&json!({ "event": "warning", "message": message })),
         }
     }

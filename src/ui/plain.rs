@@ -116,7 +116,7 @@ impl<W: Write> Observer for Plain<W> {
                 self.line(&format!("{} FAILED", step::tag(self.name(*id))));
             }
             Event::Fallback { what, why } => {
-                self.line(&format!("note: {} ({})", sanitize::text(what), sanitize::text(why)));
+                self.line(&format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why))));
             }
             Event::Warning(text) => self.line(&format!("warning: {}", sanitize::text(text))),
         }

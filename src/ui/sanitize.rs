@@ -1,11 +1,22 @@
 //! Bytes from files, registries, image configs and commands, made safe for a terminal (S-99).
 //!
-//! **Holds.** Both functions are total: any bytes in, text out that holds no control character except line feed and
+//! **Holds.** The functions are total: any bytes in, text out that holds no control character except line feed and
 //! tab, so nothing can move the cursor, change the title, paint over a line or write to the clipboard. Directional
 //! overrides, which can make text read as something else, count as control characters.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+/// Without the numbers that the standard library adds to the system's answers.
+pub fn plain(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        plain.push_str(rest.strip_prefix(')').unwrap_or(rest));
+    }
+    plain
+}
 
 /// Text for one of our own messages: control characters appear as `\x1b`, invalid UTF-8 is the caller's to replace.
 /// Line feeds and tabs stay.

@@ -185,7 +185,7 @@ impl View {
                 return vec![format!("{} {}", self.painted("31", "FAILED"), self.title(*step))];
             }
             Event::Fallback { what, why } => {
-                return vec![format!("note: {} ({})", sanitize::text(what), sanitize::text(why))];
+                return vec![format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why)))];
             }
             Event::Warning(text) => return vec![format!("warning: {}", sanitize::text(text))],
         }

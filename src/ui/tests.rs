@@ -33,7 +33,10 @@ fn events() -> Vec<Event> {
         Event::Planned(plan()),
         Event::Fetching { step: BASE, bytes: 2_200_000 },
         Event::Cached(BASE),
-        Event::Fallback { what: "layers are copied, not mounted".into(), why: "overlay: not permitted".into() },
+        Event::Fallback {
+            what: "layers are copied, not mounted".into(),
+            why: "overlay: not permitted (os error 1)".into(),
+        },
         Event::Started { step: MAKE, why: changed },
         output(MAKE, "cc -o \x1b[32mapp"),
         output(MAKE, "\x1b[0m app.c\nno newline"),

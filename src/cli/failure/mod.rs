@@ -81,7 +81,7 @@ impl Failure {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: plain(&message.into()),
+            message: sanitize::plain(&message.into()),
             places: vec![],
             output: Box::default(),
             notes: vec![],
@@ -192,10 +192,10 @@ impl Failure {
 
 /// `error: its source: the source's source`; a source that the message above already quotes is not repeated.
 pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = plain(&error.to_string());
+    let mut text = sanitize::plain(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = plain(&cause.to_string());
+        let cause_text = sanitize::plain(&cause.to_string());
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
@@ -203,17 +203,6 @@ pub(super) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Without the numbers that the standard library adds to the system's answers.
-fn plain(text: &str) -> String {
-    let mut parts = text.split(" (os error ");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        plain.push_str(rest.strip_prefix(')').unwrap_or(rest));
-    }
-    plain
 }
 
 impl From<Lost> for Failure {
@@ -275,7 +264,7 @@ mod tests {
     fn a_message_has_words_and_no_numbers_of_the_system() {
         let error = std::io::Error::from_raw_os_error(28);
         assert_eq!(chain(&error), "No space left on device");
-        assert_eq!(plain("a (os error 2): b (os error 13)"), "a: b");
+        assert_eq!(sanitize::plain("a (os error 2): b (os error 13)"), "a: b");
     }
 
     #[test]
