@@ -134,7 +134,5 @@ fn take_dir(store: &Store, path: &Path) -> Result<Layer, Failure> {
 }
 
 fn unusable(path: &Path, error: &layer::Error) -> Failure {
-    let mut failure = Failure::of_error(error);
-    failure.message = format!("import {}: {}", path.display(), failure.message);
-    failure
+    Failure::of_archive(&format!("import {}", path.display()), error)
 }

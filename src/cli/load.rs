@@ -72,11 +72,7 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
 
 /// Unpacks an archive in `scratch`, whatever it holds, without leaving that directory.
 fn unpack(from: impl Read + Send, scratch: &Path, source: &Path) -> Result<PathBuf, Failure> {
-    let wrong = |e: layer::Error| {
-        let mut failure = Failure::of_error(&e);
-        failure.message = format!("load {}: {}", source.display(), failure.message);
-        failure
-    };
+    let wrong = |e: layer::Error| Failure::of_archive(&format!("load {}", source.display()), &e);
     let plain = scratch.join("load.tar");
     let out = fs::create_new(&plain)?;
     let packed = layer::repack(from, out, Compression::Uncompressed, &Limits::default()).map_err(wrong)?.1;

@@ -60,7 +60,9 @@ pub fn decompress<'a>(from: impl Read + Send + 'a, limits: &Limits) -> io::Resul
             Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
         }
     };
-    Ok((format, Box::new(Bounded { inner, taken, given: 0, total: limits.total_bytes, ratio: limits.ratio })))
+    let ratio = if format == Format::Xz { limits.xz_ratio } else { limits.ratio };
+    let (total, floor) = (limits.total_bytes, limits.ratio_floor);
+    Ok((format, Box::new(Bounded { inner, taken, given: 0, total, ratio, floor })))
 }
 
 struct Counted<R> {
@@ -90,6 +92,7 @@ struct Bounded<R> {
     given: u64,
     total: u64,
     ratio: u64,
+    floor: u64,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -101,7 +104,7 @@ impl<R: Read> Read for Bounded<R> {
             return too_much("bytes", self.total);
         }
         let taken = self.taken.load(Ordering::Relaxed);
-        if self.given > Limits::RATIO_FLOOR && self.given / taken.max(1) > self.ratio {
+        if self.given > self.floor && self.given / taken.max(1) > self.ratio {
             return too_much("times its size", self.ratio);
         }
         Ok(n)
@@ -209,6 +212,15 @@ mod tests {
         for (format, bytes) in packed(&vec![0; 8 << 20]) {
             let error = all(&bytes, &limits).unwrap_err();
             assert_eq!(error.to_string(), "decompresses to more than 1048576 bytes", "{format:?}");
+        }
+        let limits = Limits { ratio: 500, ratio_floor: 4 << 20, ..Limits::default() };
+        for (format, bytes) in packed(&vec![0; 32 << 20]) {
+            let want = if format == Format::Xz { 5000 } else { 500 };
+            let error = all(&bytes, &limits).unwrap_err();
+            assert_eq!(error.to_string(), format!("decompresses to more than {want} times its size"), "{format:?}");
+        }
+        for (format, bytes) in packed(&vec![0; 4 << 20]) {
+            assert!(all(&bytes, &limits).is_ok(), "{format:?}: as much as that may be anything");
         }
     }
 }

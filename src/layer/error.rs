@@ -4,6 +4,9 @@ use std::io;
 
 use super::entry::{BadPath, RelPath};
 
+/// What helps against an archive that cannot be read to its end.
+pub const DAMAGED: &str = "it is damaged or cut short: fetch it or make it again";
+
 /// Everything that can go wrong with layers; variants by what a caller can do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

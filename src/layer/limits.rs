@@ -18,15 +18,14 @@ pub struct Limits {
     pub tree_bytes: u64,
     /// Bytes of the archive once decompressed, holes of sparse files included.
     pub total_bytes: u64,
-    /// Decompressed bytes per compressed byte, looked at once [`Limits::RATIO_FLOOR`] bytes came out.
+    /// Decompressed bytes per compressed byte, looked at once [`Limits::ratio_floor`] bytes came out.
     pub ratio: u64,
+    /// The same for xz, which cannot reach that: of nothing but zeroes it makes some 6,900th.
+    pub xz_ratio: u64,
+    /// Below this many bytes no ratio is suspicious: an empty disk image compresses as well as a bomb.
+    pub ratio_floor: u64,
     /// Base-2 logarithm of the largest zstd window, and of the memory xz may take.
     pub window_log: u32,
-}
-
-impl Limits {
-    /// Below this many bytes no ratio is suspicious: an empty disk image compresses as well as a bomb.
-    pub const RATIO_FLOOR: u64 = 1 << 30;
 }
 
 impl Default for Limits {
@@ -41,6 +40,8 @@ impl Default for Limits {
             total_bytes: 1 << 37,
             // Deflate cannot reach it; a zstd stream that does is made to.
             ratio: 20_000,
+            xz_ratio: 5_000,
+            ratio_floor: 1 << 30,
             window_log: 27,
         }
     }

@@ -59,7 +59,7 @@ pub use copy_tree::{copy_tree, keep_counts, prepare_upper};
 pub use decompress::{Format, decompress};
 pub use diff::{Change, Changed, Difference, Side, diff};
 pub use entry::{BadPath, Entry, Kind, Meta, RelPath};
-pub use error::Error;
+pub use error::{DAMAGED, Error};
 pub use limits::Limits;
 pub use links::{Links, OnDisk};
 pub use merged::{Found, MergedTree, ResolveError};

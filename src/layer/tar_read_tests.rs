@@ -292,6 +292,11 @@ fn limits_hold_whatever_the_archive_claims() {
     assert!(read(&tar(&vec![file.clone(); 4]), &few).unwrap_err().is_limit());
     let small = Limits { total_bytes: 1000, ..Limits::default() };
     assert!(read(&tar(&[file.clone().with(&[1; 600]), file.clone().with(&[1; 600])]), &small).unwrap_err().is_limit());
+    // The map of an old sparse file goes on for as long as it says.
+    let block = [&b"00000000001\0".repeat(42)[..], &[1; 8]].concat();
+    let map = raw(b'S', b"f").bytes(482, &[1]).number(483, 12, 8).with(&block.repeat(100)).claiming(0);
+    let short = Limits { header_bytes: 4096, ..Limits::default() };
+    assert!(read(&tar(&[map]), &short).unwrap_err().is_limit());
     // A few bytes of archive imply a thousand directories each.
     let light = Limits { tree_bytes: 1 << 20, ..Limits::default() };
     let deep: Vec<Raw> = (0..50)

@@ -94,6 +94,9 @@ impl Spool {
     pub(super) fn place(&mut self, placer: &mut Placer<'_>, spool: usize) -> Result<(), Error> {
         let dest = placer.dest_dir()?;
         for (entry, at) in std::mem::take(&mut self.entries) {
+            if entry.path.components().any(|name| name.starts_with(b".wh.")) {
+                return Err(Error::ArchiveMarker { name: self.name.clone(), path: entry.path });
+            }
             let data = Data::Spool { spool, at };
             place(&mut placer.view, placer.owner, &dest, entry, data).map_err(|e| e.in_archive(&self.name))?;
         }

@@ -1,5 +1,7 @@
 //! Why files could not be copied.
 
+use std::io::ErrorKind;
+
 use crate::base::fs::FsError;
 use crate::context;
 use crate::layer::{self, RelPath};
@@ -102,6 +104,14 @@ pub enum Error {
         /// The entry, and what is wrong with it.
         why: String,
     },
+    /// An archive's entry would be a deletion in a layer.
+    #[error("unpack {name}: {path}: a name that begins with .wh. means a deletion in a layer")]
+    ArchiveMarker {
+        /// The archive.
+        name: String,
+        /// The entry.
+        path: RelPath,
+    },
     /// An archive links to something that is not there, or to a directory (S-33).
     #[error("unpack: {path} is a hard link to {target}, which is no file of the image")]
     LinkTarget {
@@ -154,9 +164,15 @@ impl Error {
             Error::UnknownName { .. } => {
                 Some("create it in an earlier RUN, or give numbers, which need not be known".into())
             }
+            Error::ArchiveMarker { .. } => {
+                Some("make the archive without it, or take the archive as it is with --unpack=false".into())
+            }
             Error::CutShort { .. } => Some("if it is meant to be so: --unpack=false takes it as it is".into()),
-            Error::Archive { source: layer::Error::Stream(_), .. } => {
-                Some("it is damaged or cut short: fetch it or make it again".into())
+            Error::Archive { source: source @ layer::Error::Stream(_), .. } if !source.is_limit() => {
+                Some(layer::DAMAGED.into())
+            }
+            Error::Source(context::Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+                Some("make it readable for yourself, or leave it out: a line in .dockerignore".into())
             }
             Error::Fetch(error) => error.hint(),
             Error::Layer(layer::Error::NotRepresentable { .. }) => {

@@ -305,7 +305,7 @@ fn archives_are_known_by_content_and_confined() {
         (&["/abs"], Ok(&["/abs 644 3:4"])),
         (&["f/", "f/../g"], Ok(&["/f/ 644 3:4", "/g 644 3:4"])),
         // S-38: no deletion here, and a layer cannot hold the name.
-        (&[".wh.etc"], Err("/.wh.etc: a name that begins with .wh. means a deletion in a layer")),
+        (&[".wh.etc"], Err("unpack a: /.wh.etc: a name that begins with .wh. means a deletion in a layer")),
     ] {
         let want = want.map(|w| w.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).map_err(str::to_owned);
         let got = add(&tar(lines), None);

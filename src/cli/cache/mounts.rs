@@ -249,7 +249,5 @@ fn named(id: &str, error: &layer::Error) -> Failure {
 }
 
 fn wrong(path: &Path, error: &layer::Error) -> Failure {
-    let mut failure = Failure::of_error(error);
-    failure.message = format!("{}: {}", path.display(), failure.message);
-    failure
+    Failure::of_archive(&path.display().to_string(), error)
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::base::fs::FsError;
 use crate::dockerfile::{Diagnostic, Source};
+use crate::layer;
 use crate::ui::console::{Console, Lost};
 use crate::ui::{excerpt, sanitize};
 
@@ -111,6 +112,15 @@ impl Failure {
         match build::host_fault(error) {
             Some(hint) => Self::from_error(Kind::Host, error).hint(hint),
             None => Self::from_error(Kind::Build, error),
+        }
+    }
+
+    /// An archive that was given is not what it should be; `what` names it.
+    pub(super) fn of_archive(what: &str, error: &layer::Error) -> Self {
+        let failure = Self::of_error(error).prefixed(&format!("{what}: "));
+        match error {
+            layer::Error::Stream(_) if failure.kind == Kind::Build && !error.is_limit() => failure.hint(layer::DAMAGED),
+            _ => failure,
         }
     }
 
