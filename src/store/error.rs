@@ -52,6 +52,14 @@ pub enum Error {
         /// What is missing or wrong.
         why: String,
     },
+    /// An OCI layout does not have what was asked for.
+    #[error("the OCI image layout {} {why}", root.display())]
+    NotInLayout {
+        /// The directory.
+        root: PathBuf,
+        /// What it has instead.
+        why: String,
+    },
     /// Nothing has this name or id.
     #[error("no image named {name:?}{}", did_you_mean(.similar.as_deref()))]
     NoSuchImage {

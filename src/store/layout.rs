@@ -75,10 +75,11 @@ impl Layout {
             let names: Vec<&str> = all.iter().filter_map(|d| d.annotations.get(REF_NAME)).map(String::as_str).collect();
             let have = if names.is_empty() { "nothing with a name".to_owned() } else { names.join(", ") };
             let why = match wanted {
-                Some(wanted) => format!("it holds no image {wanted}; it holds {have}"),
-                None => format!("it holds {} images, say which: {have}", all.len()),
+                _ if all.is_empty() => "holds no image".to_owned(),
+                Some(wanted) => format!("holds no image {wanted}; it holds {have}"),
+                None => format!("holds {} images, say which: {have}", all.len()),
             };
-            Error::NotALayout { root: self.dir.clone(), why }
+            Error::NotInLayout { root: self.dir.clone(), why }
         })
     }
 }

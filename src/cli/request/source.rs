@@ -13,7 +13,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{NamedContext, Options};
 
-use super::{Environment, value};
+use super::Environment;
 
 /// Which Dockerfile, read with which options: all that planning needs.
 #[derive(Debug)]
@@ -160,7 +160,8 @@ pub(super) fn contexts(given: &[String], options: &mut Options) -> Result<Contex
     let (mut directories, mut remotes) = Contexts::default();
     for text in given {
         let wrong = |why: String| Failure::usage(format!("--build-context {why}"));
-        let (name, source) = value::pair(text).map_err(wrong)?;
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, source) = pair.ok_or_else(|| wrong(format!("{text:?}: want NAME=SOURCE")))?;
         let name = name.to_ascii_lowercase();
         let stage = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !stage && name.parse::<Reference>().is_err() {

@@ -57,14 +57,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if total.is_zero() { Err(wrong()) } else { Ok(total) }
 }
 
-/// `key=value`; the key must not be empty.
-pub(super) fn pair(text: &str) -> Result<(&str, &str), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key, value)),
-        _ => Err(format!("{text:?}: want KEY=VALUE")),
-    }
-}
-
 /// `a=1,"b=2,3",c`: comma-separated fields of which each may be quoted as in CSV; `(key, value)`, no value without `=`.
 pub(super) fn fields(text: &str) -> Result<Vec<(String, Option<String>)>, String> {
     let mut out = Vec::new();

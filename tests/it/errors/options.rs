@@ -64,6 +64,12 @@ fn what_has_no_effect_or_names_nothing_is_said() {
     env.build(&["--target", "9"], &context).fails(1).says("there is no stage `9`").never_says("did you mean");
     let done = env.build(&["--build-context", "lib=./none"], &context).fails(1);
     done.says("error: --build-context lib: context \"./none\" does not exist");
+    env.build(&["--build-context", "=x"], &context).fails(2).says("--build-context \"=x\": want NAME=SOURCE");
+    let layout = crate::support::env::fixture("busybox").join("layout");
+    let using = env.context("-- Dockerfile --\nFROM lib\n");
+    let asked = format!("lib=oci-layout://{}:nope", layout.display());
+    let done = env.build(&["--build-context", &asked], &using).fails(1);
+    done.says("holds no image nope; it holds latest").never_says("is not an OCI image layout");
     let done = env.build(&["--secret", "id=a,src=none"], &context).fails(2);
     done.says("error: --secret a: open none: No such file or directory\n");
     env.kiln(&["save", "-o", ".", "x"]).fails(1).says("error: write .: is a directory").never_says("rename");
