@@ -91,8 +91,13 @@ pub fn durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
 
 /// Ok: `path` holds exactly `bytes`, atomically; a power cut may lose it.
 pub fn atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+    atomic_by(path, mode, |draft| draft.write_all(bytes))
+}
+
+/// The same for what `write` writes.
+pub fn atomic_by(path: &Path, mode: u32, write: impl FnOnce(&mut Draft) -> io::Result<()>) -> Result<(), FsError> {
     let mut draft = Draft::new(parent(path))?;
-    draft.write_all(bytes).map_err(|e| FsError::new("write", path, e))?;
+    write(&mut draft).map_err(|e| FsError::new("write", path, e))?;
     draft.publish(path, mode)
 }
 

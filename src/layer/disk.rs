@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::base::time::Timestamp;
 
+use super::attributes::Attributes;
 use super::entry::{Kind, Meta, RelPath};
 use super::xattrs;
 
@@ -93,7 +94,7 @@ pub(super) fn look(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Node> {
         uid: stat.stx_uid,
         gid: stat.stx_gid,
         mtime: time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-        xattrs: BTreeMap::new(),
+        xattrs: Attributes::default(),
     };
     let mut overlay = BTreeMap::new();
     for (key, value) in read_xattrs(dir, name)? {

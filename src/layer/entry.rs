@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
+use super::attributes::Attributes;
 use crate::base::digest::ContentDigest;
 use crate::base::time::Timestamp;
 
@@ -197,8 +197,8 @@ pub struct Meta {
     pub gid: u32,
     /// Modification time; layers keep whole seconds (C-13).
     pub mtime: Timestamp,
-    /// Extended attributes by full name (`user.x`, `security.capability`).
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Extended attributes.
+    pub xattrs: Attributes,
 }
 
 impl Meta {

@@ -32,7 +32,8 @@ pub(super) struct Admitted {
 /// Entries of the layer being applied, at their real paths.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    entries: BTreeMap<RelPath, (Kind, Arc<Meta>)>,
+    /// Boxed: a map that was filled in order is half empty.
+    entries: BTreeMap<RelPath, Box<(Kind, Arc<Meta>)>>,
     /// Of the last entry: those of a layer's files are mostly the same.
     meta: Arc<Meta>,
     /// Other names of a file, by its first name.
@@ -65,7 +66,7 @@ impl Ledger {
                 return Err(refuse(&entry.path, "only a directory can be the root"));
             }
             let meta = self.share(&entry.meta);
-            self.entries.insert(entry.path.clone(), (Kind::Dir, meta));
+            self.entries.insert(entry.path.clone(), Box::new((Kind::Dir, meta)));
             return Ok(Some(Admitted { entry, replaces: false }));
         };
         let parent = self.walk(&parent, true)?.unwrap_or_default();
@@ -79,7 +80,7 @@ impl Ledger {
             let named = self.link_target(&entry.path, target)?;
             let replaces = self.replace(&entry.path, &entry.kind);
             let file = self.file_of(&named);
-            entry.meta = self.entries.get(&file).map(|(_, meta)| Meta::clone(meta)).unwrap_or_default();
+            entry.meta = self.at(&file).map(|(_, meta)| Meta::clone(meta)).unwrap_or_default();
             self.put(entry.path.clone(), Kind::Hardlink { target: file }, &entry.meta)?;
             entry.kind = Kind::Hardlink { target: named };
             return Ok(Some(Admitted { entry, replaces }));
@@ -100,7 +101,7 @@ impl Ledger {
         if real.is_within(path) {
             return Err(refuse(path, "hard link to something inside what it replaces"));
         }
-        match self.entries.get(&real) {
+        match self.at(&real) {
             None if self.implied.contains(&real) => Err(refuse(path, "hard link to a directory")),
             None => Err(missing()),
             Some((Kind::Dir, _)) => Err(refuse(path, "hard link to a directory")),
@@ -108,9 +109,13 @@ impl Ledger {
         }
     }
 
+    fn at(&self, path: &RelPath) -> Option<&(Kind, Arc<Meta>)> {
+        self.entries.get(path).map(|entry| &**entry)
+    }
+
     /// The first name of the file at `path`.
     fn file_of(&self, path: &RelPath) -> RelPath {
-        match self.entries.get(path) {
+        match self.at(path) {
             Some((Kind::Hardlink { target }, _)) => target.clone(),
             _ => path.clone(),
         }
@@ -118,7 +123,7 @@ impl Ledger {
 
     /// Makes room for `kind` at `path`: true if the layer had put something there that cannot stay.
     fn replace(&mut self, path: &RelPath, kind: &Kind) -> bool {
-        let there = self.entries.get(path).map(|(kind, _)| kind);
+        let there = self.at(path).map(|(kind, _)| kind);
         let is_dir = self.implied.contains(path) || there == Some(&Kind::Dir);
         if (there.is_none() && !is_dir) || (is_dir && *kind == Kind::Dir) {
             return false;
@@ -151,7 +156,7 @@ impl Ledger {
             self.last = None;
         }
         let meta = self.share(meta);
-        self.entries.insert(path, (kind, meta));
+        self.entries.insert(path, Box::new((kind, meta)));
         Ok(())
     }
 
@@ -187,8 +192,8 @@ impl Ledger {
                 continue;
             }
             let next = at.join(&name);
-            let there = match self.entries.get(&next) {
-                Some((Kind::Hardlink { target }, _)) => self.entries.get(target),
+            let there = match self.at(&next) {
+                Some((Kind::Hardlink { target }, _)) => self.at(target),
                 other => other,
             };
             match there {
@@ -254,8 +259,8 @@ impl Ledger {
     }
 
     fn remove(&mut self, path: &RelPath) {
-        let Some((kind, meta)) = self.entries.remove(path) else { return };
-        if let Kind::Hardlink { target } = &kind {
+        let Some(entry) = self.entries.remove(path) else { return };
+        if let Kind::Hardlink { target } = &entry.0 {
             if let Some(links) = self.links.get_mut(target) {
                 links.remove(path);
             }
@@ -269,15 +274,14 @@ impl Ledger {
                 entry.0 = Kind::Hardlink { target: heir.clone() };
             }
         }
-        self.entries.insert(heir.clone(), (kind, meta));
+        self.entries.insert(heir.clone(), entry);
         self.links.insert(heir, links);
     }
 
     /// Every directory with its metadata, deepest first; those that nobody described have none of their own.
     pub(super) fn dirs_deepest_first(&self) -> Vec<(&RelPath, Option<&Meta>)> {
-        let described = self.entries.iter().filter(|(_, (kind, _))| *kind == Kind::Dir);
-        let mut dirs: Vec<(&RelPath, Option<&Meta>)> =
-            described.map(|(path, (_, meta))| (path, Some(&**meta))).collect();
+        let described = self.entries.iter().filter(|(_, entry)| entry.0 == Kind::Dir);
+        let mut dirs: Vec<(&RelPath, Option<&Meta>)> = described.map(|(path, entry)| (path, Some(&*entry.1))).collect();
         dirs.extend(self.implied.iter().map(|path| (path, None)));
         dirs.sort_by(|a, b| b.0.cmp(a.0));
         dirs
@@ -291,16 +295,14 @@ impl Ledger {
     /// Directories that show nothing of lower layers: marked so, or deleted and made again.
     pub(super) fn opaque(&self) -> BTreeSet<&RelPath> {
         let is_dir = |path: &&RelPath| {
-            path.is_root()
-                || self.implied.contains(path)
-                || self.entries.get(path).is_some_and(|(kind, _)| *kind == Kind::Dir)
+            path.is_root() || self.implied.contains(path) || self.at(path).is_some_and(|(kind, _)| *kind == Kind::Dir)
         };
         self.opaque.union(&self.whiteouts).filter(is_dir).collect()
     }
 
     /// Notes what a file holds.
     pub(super) fn set_content(&mut self, path: &RelPath, digest: ContentDigest) {
-        if let Some((Kind::File { content, .. }, _)) = self.entries.get_mut(path) {
+        if let Some(Kind::File { content, .. }) = self.entries.get_mut(path).map(|entry| &mut entry.0) {
             *content = Some(digest);
         }
     }
@@ -312,17 +314,19 @@ impl Ledger {
         let groups = std::mem::take(&mut self.links);
         for (file, links) in groups {
             let Some(first) = links.first().filter(|first| **first < file) else { continue };
-            let Some((kind, meta)) = self.entries.remove(&file) else { continue };
-            self.entries.insert(file.clone(), (Kind::Hardlink { target: first.clone() }, meta.clone()));
-            for link in links.iter().skip(1) {
-                self.entries.insert(link.clone(), (Kind::Hardlink { target: first.clone() }, meta.clone()));
+            let Some(entry) = self.entries.remove(&file) else { continue };
+            let link = || Box::new((Kind::Hardlink { target: first.clone() }, Arc::clone(&entry.1)));
+            self.entries.insert(file.clone(), link());
+            for path in links.iter().skip(1) {
+                self.entries.insert(path.clone(), link());
             }
-            self.entries.insert(first.clone(), (kind, meta));
+            self.entries.insert(first.clone(), entry);
         }
         let mut all = Vec::with_capacity(self.entries.len() + markers.len());
-        all.extend(
-            self.entries.into_iter().map(|(path, (kind, meta))| Entry::new(path, kind, Arc::unwrap_or_clone(meta))),
-        );
+        all.extend(self.entries.into_iter().map(|(path, entry)| {
+            let (kind, meta) = *entry;
+            Entry::new(path, kind, Arc::unwrap_or_clone(meta))
+        }));
         all.extend(markers);
         Tree::new(all)
     }

@@ -27,6 +27,7 @@ pub mod writer;
 pub mod xattrs;
 
 mod ahead;
+mod attributes;
 mod disk;
 mod fill;
 mod ledger;
@@ -53,6 +54,7 @@ mod tar_read_tests;
 mod writer_tests;
 
 pub use apply::{Form, read_tree, read_tree_within, unpack, unpack_within};
+pub use attributes::Attributes;
 pub use changes::{Baseline, Changes, LowerFiles, OverlayAttributes, overlay_changes, tree_changes, whole_tree};
 pub use compress::Compression;
 pub use copy_tree::{copy_tree, keep_counts, prepare_upper};

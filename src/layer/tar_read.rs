@@ -6,9 +6,9 @@
 //! at.
 //! **Not here.** Links and replaced paths: `apply`.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use super::attributes::Attributes;
 use super::entry::{Entry, Kind, Meta, RelPath};
 use super::error::Error;
 use super::limits::Limits;
@@ -235,7 +235,7 @@ impl<R: Read> TarReader<R> {
             Some(text) => pax::time(text).ok_or_else(|| self.malformed("mtime in an extended header"))?,
             None => Timestamp::from_secs(self.signed(&block[136..148], "mtime")?),
         };
-        let mut attributes = BTreeMap::new();
+        let mut attributes = Attributes::default();
         for (key, value) in records {
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|n| xattrs::belongs(n)) {
                 attributes.insert(name.to_vec(), value.clone());

@@ -1,5 +1,6 @@
 //! One layer as a sorted list of entries.
 
+use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
 use crate::base::digest::ContentDigest;
@@ -123,12 +124,25 @@ impl Tree {
 
     /// The tree as bytes, for [`Tree::from_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
-        tree_bytes::encode(&self.entries)
+        let mut bytes = Vec::new();
+        tree_bytes::encode(&self.entries, &mut bytes).expect("memory takes everything");
+        bytes
+    }
+
+    /// Writes [`Tree::to_bytes`] to `to`, for [`Tree::read`].
+    pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        tree_bytes::encode(&self.entries, to)
     }
 
     /// Reads a tree back. Damage is an error, never a smaller tree.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadTree> {
-        Ok(Self { entries: tree_bytes::decode(bytes)? })
+        Self::read(bytes, bytes.len() as u64).map_err(|e| e.downcast().unwrap_or(BadTree::Damaged))
+    }
+
+    /// Reads a tree of `len` bytes back; those of millions of entries are not worth having in memory too. Bytes that are
+    /// no tree are [`InvalidData`](io::ErrorKind::InvalidData).
+    pub fn read(from: impl BufRead, len: u64) -> io::Result<Self> {
+        Ok(Self { entries: tree_bytes::decode(from, len)? })
     }
 
     pub(super) fn index_of(&self, path: &[u8]) -> Option<usize> {

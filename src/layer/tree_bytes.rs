@@ -4,11 +4,12 @@
 //! length it shares with the one before and the rest. Changing anything here needs a new [`VERSION`]; old files are
 //! then derived again from their blobs.
 
-use std::collections::BTreeMap;
+use std::io::{self, BufRead, Read as _, Write};
 
 use crate::base::digest::{ContentDigest, Sha256};
 use crate::base::time::Timestamp;
 
+use super::attributes::Attributes;
 use super::entry::{Entry, Kind, Meta, RelPath};
 use super::tree::BadTree;
 
@@ -27,8 +28,11 @@ const FIFO: u8 = 7;
 const WHITEOUT: u8 = 8;
 const OPAQUE: u8 = 9;
 
-pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(16 + entries.len() * 48);
+/// As many bytes are written at a time.
+const PIECE: usize = 64 << 10;
+
+pub(super) fn encode(entries: &[Entry], to: &mut dyn Write) -> io::Result<()> {
+    let mut out = Vec::new();
     out.extend_from_slice(MAGIC);
     out.push(VERSION);
     number(&mut out, entries.len() as u64);
@@ -43,8 +47,12 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
         if !entry.kind.is_marker() {
             meta(&mut out, &entry.meta);
         }
+        if out.len() >= PIECE {
+            to.write_all(&out)?;
+            out.clear();
+        }
     }
-    out
+    to.write_all(&out)
 }
 
 fn kind(out: &mut Vec<u8>, kind: &Kind) {
@@ -103,53 +111,71 @@ fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-pub(super) fn decode(input: &[u8]) -> Result<Vec<Entry>, BadTree> {
-    let mut input = Input(input);
-    if input.take(MAGIC.len())? != MAGIC {
-        return Err(BadTree::Damaged);
+/// Reads `len` bytes back.
+pub(super) fn decode(from: impl BufRead, len: u64) -> io::Result<Vec<Entry>> {
+    let mut input = Input { from, bytes: Vec::new() };
+    if input.take(MAGIC.len() as u64)? != MAGIC {
+        return Err(damaged());
     }
     match input.byte()? {
         VERSION => {}
-        other => return Err(BadTree::Version(other)),
+        other => return Err(bad(BadTree::Version(other))),
     }
-    let count = input.number()? as usize;
+    let count = input.number()?;
     // An entry takes at least three bytes: a damaged count must not reserve memory.
-    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(input.0.len() / 3));
+    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(len / 3) as usize);
     let mut path = Vec::new();
     for _ in 0..count {
         let shared = input.number()? as usize;
         let rest = input.bytes()?;
         if shared > path.len() {
-            return Err(BadTree::Damaged);
+            return Err(damaged());
         }
         path.truncate(shared);
         path.extend_from_slice(rest);
-        let name = RelPath::parse(&path).map_err(|_| BadTree::Damaged)?;
+        let name = RelPath::parse(&path).map_err(|_| damaged())?;
         let kind = input.kind()?;
         let meta = if kind.is_marker() { Meta::default() } else { input.meta()? };
         let entry = Entry::new(name, kind, meta);
         if entries.last().is_some_and(|last| last.order(&entry).is_ge()) {
-            return Err(BadTree::Damaged);
+            return Err(damaged());
         }
         entries.push(entry);
     }
-    if input.0.is_empty() { Ok(entries) } else { Err(BadTree::Damaged) }
+    if input.from.fill_buf()?.is_empty() { Ok(entries) } else { Err(damaged()) }
 }
 
-struct Input<'a>(&'a [u8]);
+fn bad(tree: BadTree) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, tree)
+}
 
-impl<'a> Input<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], BadTree> {
-        let (head, rest) = self.0.split_at_checked(n).ok_or(BadTree::Damaged)?;
-        self.0 = rest;
-        Ok(head)
+fn damaged() -> io::Error {
+    bad(BadTree::Damaged)
+}
+
+struct Input<R> {
+    from: R,
+    /// What was taken last.
+    bytes: Vec<u8>,
+}
+
+impl<R: BufRead> Input<R> {
+    fn take(&mut self, n: u64) -> io::Result<&[u8]> {
+        self.bytes.clear();
+        // A damaged length must not reserve memory either.
+        match self.from.by_ref().take(n).read_to_end(&mut self.bytes)? as u64 == n {
+            true => Ok(&self.bytes),
+            false => Err(damaged()),
+        }
     }
 
-    fn byte(&mut self) -> Result<u8, BadTree> {
-        Ok(self.take(1)?[0])
+    fn byte(&mut self) -> io::Result<u8> {
+        let byte = *self.from.fill_buf()?.first().ok_or_else(damaged)?;
+        self.from.consume(1);
+        Ok(byte)
     }
 
-    fn number(&mut self) -> Result<u64, BadTree> {
+    fn number(&mut self) -> io::Result<u64> {
         let mut n = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -158,47 +184,48 @@ impl<'a> Input<'a> {
                 return Ok(n);
             }
         }
-        Err(BadTree::Damaged)
+        Err(damaged())
     }
 
-    fn small(&mut self) -> Result<u32, BadTree> {
-        u32::try_from(self.number()?).map_err(|_| BadTree::Damaged)
+    fn small(&mut self) -> io::Result<u32> {
+        u32::try_from(self.number()?).map_err(|_| damaged())
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], BadTree> {
+    fn bytes(&mut self) -> io::Result<&[u8]> {
         let len = self.number()?;
-        self.take(usize::try_from(len).map_err(|_| BadTree::Damaged)?)
+        self.take(len)
     }
 
-    fn kind(&mut self) -> Result<Kind, BadTree> {
+    fn kind(&mut self) -> io::Result<Kind> {
         Ok(match self.byte()? {
             FILE => Kind::File { size: self.number()?, content: None },
             FILE_DIGEST => {
                 let size = self.number()?;
-                let digest = self.take(32)?.try_into().map_err(|_| BadTree::Damaged)?;
+                let digest = self.take(32)?.try_into().map_err(|_| damaged())?;
                 Kind::File { size, content: Some(ContentDigest(Sha256(digest))) }
             }
             DIR => Kind::Dir,
             SYMLINK => Kind::Symlink { target: self.bytes()?.to_vec() },
-            HARDLINK => Kind::Hardlink { target: RelPath::parse(self.bytes()?).map_err(|_| BadTree::Damaged)? },
+            HARDLINK => Kind::Hardlink { target: RelPath::parse(self.bytes()?).map_err(|_| damaged())? },
             CHAR => Kind::Char { major: self.small()?, minor: self.small()? },
             BLOCK => Kind::Block { major: self.small()?, minor: self.small()? },
             FIFO => Kind::Fifo,
             WHITEOUT => Kind::Whiteout,
             OPAQUE => Kind::Opaque,
-            _ => return Err(BadTree::Damaged),
+            _ => return Err(damaged()),
         })
     }
 
-    fn meta(&mut self) -> Result<Meta, BadTree> {
+    fn meta(&mut self) -> io::Result<Meta> {
         let (mode, uid, gid) = (self.small()?, self.small()?, self.small()?);
         let zigzag = self.number()?;
         let secs = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
         let nanos = self.small()?;
-        let mut xattrs = BTreeMap::new();
+        let mut xattrs = Attributes::default();
         for _ in 0..self.number()? {
             let name = self.bytes()?.to_vec();
-            xattrs.insert(name, self.bytes()?.to_vec());
+            let value = self.bytes()?.to_vec();
+            xattrs.insert(name, value);
         }
         Ok(Meta { mode, uid, gid, mtime: Timestamp { secs, nanos }, xattrs })
     }

@@ -169,7 +169,7 @@ impl<W: Output> LayerWriter<W> {
             self.entries.last().map(|e| &e.path),
         );
         entry.meta.mtime = entry.meta.mtime.capped(self.latest);
-        entry.meta.xattrs.retain(|name, _| xattrs::belongs(name));
+        entry.meta.xattrs.retain(xattrs::belongs);
         if let Kind::Hardlink { target } = &entry.kind {
             let found = self.entries.binary_search_by(|e| e.path.cmp(target)).ok().map(|i| &self.entries[i]);
             match found {

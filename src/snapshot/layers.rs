@@ -1,7 +1,7 @@
 //! Unpacked layers and their trees.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rayon::prelude::*;
 
 use crate::base::digest::DiffId;
+use crate::base::fs::FsError;
 use crate::base::lock::Exclusive;
 use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
@@ -102,9 +103,7 @@ impl<'a> Layers<'a> {
             return Ok(tree);
         }
         let path = self.beside(layer.diff_id, "tree");
-        // A tree of another format is derived again.
-        let stored = fs::read_opt(&path)?.and_then(|bytes| Tree::from_bytes(&bytes).ok());
-        let tree = match stored {
+        let tree = match stored_tree(&path)? {
             Some(tree) => Arc::new(tree),
             None => {
                 let blob = self.blobs.open(&layer.blob)?;
@@ -220,7 +219,8 @@ impl<'a> Layers<'a> {
     }
 
     fn write_tree(&self, diff_id: DiffId, tree: &Tree) -> Result<(), Error> {
-        self.keep(diff_id, "tree", &tree.to_bytes())
+        fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
+        Ok(publish::atomic_by(&self.beside(diff_id, "tree"), 0o600, |out| tree.write(out))?)
     }
 
     fn beside(&self, diff_id: DiffId, name: &str) -> PathBuf {
@@ -238,6 +238,19 @@ impl<'a> Layers<'a> {
 }
 
 /// What the directory is called that has a layer's files in this form.
+/// The tree at `path`. `None`: there is none, or one of another format, which is derived again.
+fn stored_tree(path: &Path) -> Result<Option<Tree>, FsError> {
+    let file = match fs::open(path) {
+        Err(e) if e.is_not_found() => return Ok(None),
+        other => other?,
+    };
+    let len = file.metadata().map_err(|e| FsError::new("stat", path, e))?.len();
+    match Tree::read(BufReader::with_capacity(256 << 10, file), len) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok(None),
+        other => Ok(Some(other.map_err(|e| FsError::new("read", path, e))?)),
+    }
+}
+
 fn name(form: Form) -> &'static str {
     match form {
         Form::Overlay { userxattr: false } => "fs",

@@ -2,9 +2,9 @@
 //!
 //! **Holds.** [`Layers`] keeps each layer unpacked in a directory of its own, in the form overlayfs wants for a lower
 //! layer, and its [`Tree`](crate::layer::Tree) beside it. [`Prepared`] is a writable root over a stack of them.
-//! **On disk.** `layers/<diff-id>/{fs,tree,segments,marks}` (`fs-user` where overlayfs keeps its attributes in `user.*`,
-//! `fs-plain` where there is no overlayfs); everything there can be derived from blobs and may be removed
-//! while nobody builds.
+//! **On disk.** `layers/<diff-id>/{fs,tree,segments,marks}` (`fs-user` where overlayfs keeps its attributes in
+//! `user.*`, `fs-plain` where there is no overlayfs); everything there can be derived from blobs, or only saves work, and
+//! may be removed while nobody builds.
 //! **Order.** Unpack in scratch → verify the diff-id → rename. A directory that exists is whole, unless the machine went
 //! down before its files were on the disk: what is older than the machine's start is looked at before it is used.
 //! **Not here.** Mounting: the sandbox mounts in a namespace of its own. What changed in a root: `layer`.

@@ -126,7 +126,7 @@ impl SourceTree for LayerTree<'_> {
     fn content(&self, path: &[u8], _meta: &Meta) -> Result<Content, Error> {
         let gone = || Error::io("look up", path, io::ErrorKind::NotFound);
         let found = self.find(path).ok_or_else(gone)?;
-        let mut content = Content { xattrs: found.meta().xattrs.clone(), ..Content::default() };
+        let mut content = Content { xattrs: (*found.meta().xattrs).clone(), ..Content::default() };
         match found.kind() {
             layer::Kind::File { content: Some(digest), .. } => content.digest = Some(digest.0),
             layer::Kind::File { content: None, .. } => {

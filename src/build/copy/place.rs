@@ -142,7 +142,7 @@ impl<'a> Placer<'a> {
             Some(mode) if kind_has_mode(&kind) => mode.apply(thing.meta.mode, kind == Kind::Dir),
             _ => thing.meta.mode,
         };
-        let meta = Meta { mode, uid: owner.uid, gid: owner.gid, mtime: thing.meta.mtime, xattrs };
+        let meta = Meta { mode, uid: owner.uid, gid: owner.gid, mtime: thing.meta.mtime, xattrs: xattrs.into() };
         let inode = thing.meta.inode.filter(|inode| inode.links > 1 && thing.meta.is_file());
         let data = match thing.meta.is_file() {
             true => Data::Tree(thing.origin),
