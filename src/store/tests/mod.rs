@@ -322,7 +322,7 @@ fn a_layout_is_read_by_tag_digest_or_as_the_only_image_o5() {
     assert_eq!(layout.find(Some("2"), None).expect("tag of a full name").digest, b.digest);
     assert_eq!(layout.find(None, Some(a.digest)).expect("digest").digest, a.digest);
     let message = layout.find(Some("nope"), None).expect_err("missing").to_string();
-    assert!(message.contains("it holds no image nope; it holds app:1"), "{message}");
+    assert!(message.contains(" holds no image nope; it holds app:1"), "{message}");
     let image = Image::read(&layout, layout.find(Some("app:1"), None).expect("name"), &Platform::host());
     assert_eq!(image.expect("image").config.author.as_deref(), Some("a"));
     assert!(matches!(Layout::open(&store.root().join("blobs")), Err(Error::NotALayout { .. })));
