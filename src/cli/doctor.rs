@@ -214,7 +214,8 @@ fn devices() -> Option<Finding> {
 
 fn text(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
-    for (title, findings) in [("Ways for kiln to work, best first", &report.ladder), ("Commands get", &report.commands)] {
+    for (title, findings) in [("Ways for kiln to work, best first", &report.ladder), ("Commands get", &report.commands)]
+    {
         if findings.is_empty() {
             continue;
         }
