@@ -20,7 +20,7 @@ impl Environment {
         }
         let mut credentials = Credentials::none();
         for (path, required) in self.credential_files() {
-            match fs::read_opt(&path)? {
+            match fs::read_opt(&path).map_err(|e| Failure::from(e).prefixed("credentials: "))? {
                 Some(bytes) => credentials
                     .add(&path.display().to_string(), &bytes)
                     .map_err(|e| Failure::from_error(Kind::Usage, &e))?,

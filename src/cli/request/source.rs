@@ -88,7 +88,8 @@ pub(super) fn source(
         (file, _) => file,
     };
     let platform = match platform {
-        None => Platform::host(),
+        // Scripts give empty values for what they leave open, as docker takes them.
+        None | Some("") => Platform::host(),
         Some(text) if text.contains(',') => {
             return Err(Failure::usage("--platform: more than one platform is not supported yet"));
         }
@@ -96,7 +97,7 @@ pub(super) fn source(
     };
     let mut options = Options::new(platform);
     options.build_platform = Platform::host();
-    options.target = args.target.clone();
+    options.target = args.target.clone().filter(|target| !target.is_empty());
     options.build_args = build_args(&args.build_arg, environment)?;
     Ok(SourceRequest { file, context, origin, options })
 }

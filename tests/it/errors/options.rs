@@ -60,6 +60,7 @@ fn what_has_no_effect_or_names_nothing_is_said() {
     let context = env.context("-- Dockerfile --\nFROM scratch AS base\nFROM base\nLABEL a=b\n");
     let done = env.build(&["-t", "x", "--no-cache-filter", "bas", "--no-cache-filter", "BASE"], &context).ok();
     done.says("--no-cache-filter bas has no effect").says("did you mean `base`?").never_says("filter BASE");
+    env.build(&["-t", "x", "--target", "", "--platform", ""], &context).ok();
     // A number is no typo of a name.
     env.build(&["--target", "9"], &context).fails(1).says("there is no stage `9`").never_says("did you mean");
     let done = env.build(&["--build-context", "lib=./none"], &context).fails(1);
