@@ -82,7 +82,8 @@ impl Session<'_> {
             match fetch(&way, remote, &number.to_string())? {
                 source::Fetched::Files(dir) => drop(directories.insert(name.clone(), dir)),
                 source::Fetched::Dockerfile(_) => {
-                    return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text)));
+                    return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text))
+                        .hint("a named context is a directory, an archive, a repository or an image"));
                 }
             }
         }

@@ -147,6 +147,12 @@ impl FetchError {
             FetchError::Server(registry::Error::Status { status: 500.., .. }) => {
                 Some("the server is at fault: try again later".into())
             }
+            FetchError::Server(registry::Error::Protocol { why, .. }) if says(why, &["redirects"]) => {
+                Some("name the URL that has the file itself".into())
+            }
+            FetchError::Server(registry::Error::Network { .. }) | FetchError::Network { .. } => {
+                Some("look at the URL and the network, or try again".into())
+            }
             FetchError::Git { why, .. }
                 if says(why, &["could not read Username", "Authentication failed", ": 403"]) =>
             {

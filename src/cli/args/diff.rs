@@ -21,7 +21,8 @@ pub(in crate::cli) struct DiffArgs {
     #[arg(long, value_name = "ATTRIBUTE", value_enum, value_delimiter = ',')]
     pub(in crate::cli) ignore: Vec<Attribute>,
 
-    /// Exit with 1 if anything differs, with 0 if nothing does [default: 0 if both could be compared]
+    /// Exit with 1 if anything differs, with 0 if nothing does, with 2 or more if they cannot be compared [default: 0
+    /// if both could be compared]
     #[arg(long)]
     pub(in crate::cli) exit_code: bool,
 

@@ -34,6 +34,16 @@ const MIN_ID: usize = 4;
 /// Prints every path and every field of the config that differs, and how. The exit code says whether any did only if
 /// it was asked to.
 pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
+    compare(args, session).map_err(|mut failure| {
+        // 1 is an answer then.
+        if args.exit_code && failure.kind == Cause::Build {
+            failure.kind = Cause::Usage;
+        }
+        failure
+    })
+}
+
+fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let directories: Vec<_> = [&args.a, &args.b].into_iter().filter_map(|text| directory(text)).collect();
     // What is not there is said without a namespace.

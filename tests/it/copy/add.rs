@@ -164,20 +164,20 @@ fn servers_that_fail_end_the_build_with_their_words() {
     let env = TestEnv::new();
     let web = Web::serve(&[]);
     let context = env.context("-- x --\n");
-    for (path, says) in [
-        ("missing", "404"),
-        ("status-403", "403"),
-        ("loop", "more than 10 redirects"),
-        ("to-file", "not an http or https URL"),
-        ("short", "the transfer"),
+    for (path, says, helps) in [
+        ("missing", "404", "look at the URL"),
+        ("status-403", "403", "HTTP_AUTH_TOKEN"),
+        ("loop", "more than 10 redirects", "name the URL that has the file itself"),
+        ("to-file", "not an http or https URL", "name the URL that has the file itself"),
+        ("short", "the transfer", "or try again"),
     ] {
         let (done, _) = super::build(&env, &context, &format!("COPY x /\nADD {}/{path} /", web.url), &[]);
         assert_eq!(done.code, 1, "{path}\n{done}");
-        done.says(says).says("ADD");
+        done.says(says).says(helps).says("ADD");
     }
     let (done, _) = super::build(&env, &context, "ADD http://127.0.0.1:1/x /", &[]);
     assert_ne!(done.code, 0);
-    done.says("connection refused");
+    done.says("connection refused").says("look at the URL and the network");
 }
 
 #[test]

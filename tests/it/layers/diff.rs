@@ -84,6 +84,9 @@ fn configs_of_images_are_compared_field_by_field() {
     env.kiln(&["diff", "--exit-code", "first", "third"]).fails(1).says("changed config Label l: x → y");
     env.kiln(&["diff", "--exit-code", "--ignore", "config", "first", "third"]).ok();
     env.kiln(&["diff", "--exit-code", "first", "first"]).ok();
+    // That they differ is not what a wrong name says.
+    env.kiln(&["diff", "--exit-code", "first", "nothing"]).fails(2).says("no image named \"nothing\"");
+    env.kiln(&["diff", "first", "nothing"]).fails(1);
 }
 
 #[test]
