@@ -40,16 +40,16 @@ pub(in crate::cli) struct AroundArgs {
     pub(in crate::cli) memory_swap: Option<String>,
 
     /// CPUs that one command may keep busy, for example 1.5
-    #[arg(long, value_name = "N", help_heading = AROUND)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = AROUND)]
     pub(in crate::cli) cpus: Option<String>,
 
     /// Weight among those who want CPU time [1024 is one share]
     #[arg(long, short = 'c', value_name = "SHARES", help_heading = AROUND)]
     pub(in crate::cli) cpu_shares: Option<u64>,
 
-    /// Microseconds of CPU time in a period
-    #[arg(long, value_name = "MICROSECONDS", help_heading = AROUND)]
-    pub(in crate::cli) cpu_quota: Option<u64>,
+    /// Microseconds of CPU time in a period, -1 for no limit
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true, help_heading = AROUND)]
+    pub(in crate::cli) cpu_quota: Option<i64>,
 
     /// Microseconds in a period
     #[arg(long, value_name = "MICROSECONDS", help_heading = AROUND)]

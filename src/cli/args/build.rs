@@ -59,7 +59,7 @@ pub(in crate::cli) struct BuildArgs {
     pub(in crate::cli) cdi_spec_dir: Vec<PathBuf>,
 
     /// Steps to run at the same time [default: one per processor, at least 4]
-    #[arg(long, value_name = "N", help_heading = RUNNING)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = RUNNING)]
     pub(in crate::cli) jobs: Option<usize>,
 
     /// How layers become a command's files: stacked by overlayfs, or copied; the image is the same

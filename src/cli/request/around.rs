@@ -77,11 +77,16 @@ fn resolv_conf(args: &AroundArgs, environment: &Environment) -> Result<Vec<u8>, 
     Ok(lines.join("\n").into_bytes())
 }
 
+/// What control groups are asked for. Zero is no limit, as with Docker, and so is less where that can be said.
 fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, Failure> {
     let size = |option: &str, text: &Option<String>| match text {
-        Some(text) => value::size(text).map(Some).map_err(|why| Failure::usage(format!("{option} {why}"))),
-        None => Ok(None),
+        Some(text) => {
+            let size = value::size(text).map_err(|why| Failure::usage(format!("{option} {why}")))?;
+            Ok(Some(size).filter(|&size| size > 0))
+        }
+        None => Ok::<_, Failure>(None),
     };
+    let positive = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|&n| n > 0);
     let memory = size("--memory", &args.memory)?;
     let memory_swap = match args.memory_swap.as_deref() {
         Some("-1") => Some(-1),
@@ -97,9 +102,9 @@ fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, 
         }
         _ => {}
     }
-    let mut quota = args.cpu_quota;
-    if let Some(text) = &args.cpus {
-        if quota.is_some() || args.cpu_period.is_some() {
+    let (mut quota, period) = (positive(args.cpu_quota), args.cpu_period.filter(|&period| period > 0));
+    if let Some(text) = args.cpus.as_ref().filter(|text| text.parse() != Ok(0.0)) {
+        if quota.is_some() || period.is_some() {
             return Err(Failure::usage("--cpus and --cpu-quota or --cpu-period contradict each other"));
         }
         let cpus = text.parse::<f64>().ok().filter(|cpus| cpus.is_finite() && *cpus >= 0.01 && *cpus <= 65_536.0);
@@ -121,9 +126,8 @@ fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, 
         }
     }
     // The kernel's own bounds, and Docker's: less than a millisecond is no time.
-    for (option, time, most) in
-        [("--cpu-quota", args.cpu_quota, u64::MAX), ("--cpu-period", args.cpu_period, LONGEST_PERIOD)]
-    {
+    let given = positive(args.cpu_quota);
+    for (option, time, most) in [("--cpu-quota", given, u64::MAX), ("--cpu-period", period, LONGEST_PERIOD)] {
         if time.is_some_and(|time| !(1_000..=most).contains(&time)) {
             let bounds = if most == u64::MAX { "at least 1000".to_owned() } else { format!("1000 to {most}") };
             return Err(Failure::usage(format!("{option} {}: want {bounds} microseconds", time.unwrap_or(0))));
@@ -133,12 +137,11 @@ fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, 
         memory,
         memory_swap,
         cpu_quota: quota,
-        cpu_period: args.cpu_period,
-        cpu_shares: args.cpu_shares,
+        cpu_period: period,
+        cpu_shares: args.cpu_shares.filter(|&shares| shares > 0),
         cpuset_cpus: args.cpuset_cpus.clone(),
         cpuset_mems: args.cpuset_mems.clone(),
-        // Docker's -1 and 0 are no limit.
-        pids: args.pids_limit.and_then(|pids| u64::try_from(pids).ok()).filter(|&pids| pids > 0),
+        pids: positive(args.pids_limit),
     })
 }
 
@@ -181,14 +184,19 @@ mod tests {
         assert_eq!((resources.memory, resources.memory_swap), (Some(1 << 30), Some(-1)));
         assert_eq!((resources.cpu_quota, resources.pids), (Some(150_000), Some(9)));
         for none in [0, -1] {
-            assert_eq!(read(&|a| a.pids_limit = Some(none)).unwrap().resources.pids, None, "{none} is no limit");
+            let unlimited = read(&|a| {
+                (a.pids_limit, a.cpu_quota) = (Some(none), Some(none));
+                (a.cpus, a.cpu_period, a.cpu_shares) = (some("0"), Some(0), Some(0));
+                (a.memory, a.memory_swap) = (some("0"), some("0"));
+            });
+            assert_eq!(unlimited.unwrap().resources, Resources::default(), "{none} is no limit");
         }
         for (change, want) in [
             (&(|a: &mut AroundArgs| a.memory = some("x")) as &dyn Fn(&mut AroundArgs), "--memory"),
             (&|a| a.memory = some("5m"), "--memory has to be at least 6m"),
             (&|a| a.memory_swap = some("1g"), "--memory-swap needs"),
             (&|a| (a.memory, a.memory_swap) = (some("2g"), some("1g")), "--memory-swap is"),
-            (&|a| a.cpus = some("0"), "--cpus"),
+            (&|a| a.cpus = some("0.001"), "--cpus"),
             (&|a| (a.cpus, a.cpu_quota) = (some("1"), Some(1)), "--cpus and"),
             (&|a| a.cpuset_cpus = some("0;1"), "--cpuset-cpus \"0;1\": want numbers"),
             (&|a| a.cpuset_cpus = some("1-0"), "--cpuset-cpus \"1-0\": want numbers"),
