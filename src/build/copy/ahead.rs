@@ -20,7 +20,7 @@ const SMALL: u64 = 128 << 10;
 const BATCH: u64 = 256 << 10;
 /// Fewer small files are not worth a thread.
 const FEW: usize = 16;
-/// Storage that has to seek, or is far away, answers several at once.
+/// Also on fewer cores: storage that has to seek, or is far away, answers several at once.
 const THREADS: usize = 4;
 
 /// What came of reading one file.
@@ -66,7 +66,7 @@ pub(super) fn read_ahead<R>(items: &[Item<'_>], data: &[Data], body: impl FnOnce
         return body(Ahead { queue: None });
     }
     std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(batches.len());
+        let threads = THREADS.min(batches.len());
         let room = threads + 2;
         let (jobs, queue) = bounded::<Job>(room);
         for _ in 0..threads {
