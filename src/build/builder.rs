@@ -26,7 +26,6 @@ use super::images::{BaseImage, ImageSource};
 use super::outcome::{Outcome, assemble};
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::until::Until;
 use super::watch::{Ended, beside};
 use super::worker::{Look, Worker};
 use super::{Error, StepError};
@@ -91,8 +90,7 @@ impl Builder<'_> {
     /// Nothing of a build that fails is lost: finished steps are recorded and the next build finds them.
     pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
-        let blobs = Until { from: self.store, stop: self.cancel };
-        let worker = Worker::new(self, plan, &blobs);
+        let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
         let missed = self.sweep_in_time(&worker, &mut states, observer)?;
         if states.iter().any(Option::is_none) {

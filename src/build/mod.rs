@@ -29,7 +29,6 @@ mod schedule;
 mod settings;
 pub mod source;
 mod throwaway;
-mod until;
 mod watch;
 mod worker;
 

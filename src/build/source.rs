@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::base::fs::{self, FsError};
+use crate::layer::Limits;
 
 use super::copy::{self, Stream};
 use super::fetch::{FetchError, GitUrl, Remote};
@@ -146,7 +147,8 @@ impl Remote<'_> {
             Stream::Archive(archive) => {
                 let (staging, dest) = (format!("context-{name}-files"), format!("context-{name}"));
                 let dest = self.scratch.join(dest);
-                copy::unpack(archive, what, &self.scratch.join(staging), &dest)?;
+                let limits = self.stop.map_or_else(Limits::default, Limits::until);
+                copy::unpack(archive, what, &self.scratch.join(staging), &dest, limits)?;
                 Ok(Fetched::Files(dest))
             }
             Stream::Other(_) if !text => Err(Error::NotAnArchive(what.to_owned())),

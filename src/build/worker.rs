@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 
 use crate::base::digest::{DiffId, StepKey};
 use crate::cache::{KeyParts, Listing, Local, Miss, Record, Slot};
-use crate::oci::blob::{BlobSink as _, BlobSource};
+use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Layer;
 use crate::plan::{Base, Plan, Step, StepId, StepKind};
 use crate::sandbox::{Cancel, Launcher};
@@ -55,12 +55,11 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// The layers below are read from `blobs`.
-    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan, blobs: &'a dyn BlobSource) -> Self {
+    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
         Self {
             builder,
             plan,
-            layers: Layers::new(builder.store.layers_dir(), blobs),
+            layers: Layers::new(builder.store.layers_dir(), builder.store).until(builder.cancel),
             launcher: Launcher::new(),
             stop: builder.cancel,
             cache: Local::new(&builder.store.root().join("cache")),

@@ -33,16 +33,16 @@ pub(super) fn run(args: &ImportArgs, session: &mut Session<'_>) -> Done {
     if dir && let Some(code) = session.as_root()? {
         return Ok(code);
     }
-    session.interruptible()?;
+    let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
     let _building = store.share()?;
     let layer = if dir {
         session.announce_single_id();
         take_dir(&store, &args.source)?
     } else if from_stdin {
-        take_archive(&store, std::io::stdin(), Path::new("standard input"))?
+        take_archive(&store, std::io::stdin(), Path::new("standard input"), &limits)?
     } else {
-        take_archive(&store, fs::open(&args.source)?, &args.source)?
+        take_archive(&store, fs::open(&args.source)?, &args.source, &limits)?
     };
     config.rootfs.diff_ids = vec![layer.diff_id];
     let config = store.put(CONFIG, &config.to_bytes())?;
@@ -109,9 +109,9 @@ fn is_dir(path: &Path) -> Result<bool, Failure> {
     Ok(metadata.is_dir())
 }
 
-fn take_archive(store: &Store, from: impl Read + Send, path: &Path) -> Result<Layer, Failure> {
+fn take_archive(store: &Store, from: impl Read + Send, path: &Path, limits: &Limits) -> Result<Layer, Failure> {
     let draft = store.draft_blob()?;
-    let packed = layer::repack(from, draft, Compression::default(), &Limits::default());
+    let packed = layer::repack(from, draft, Compression::default(), limits);
     let (draft, packed) = packed.map_err(|e| unusable(path, &e))?;
     if packed.holds_images {
         return Err(Failure::build(format!("{} is an archive of images, not of a root file system", path.display()))

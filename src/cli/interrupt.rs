@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -23,6 +23,9 @@ use crate::ui::console::Console;
 
 /// How long an interrupted command may take to end by itself.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// Signals that come sooner after the first are the same one again.
+const TWICE: Duration = Duration::from_millis(150);
 
 /// Starts the pool of worker threads deaf. It lives as long as the process, and a signal that one of its threads takes
 /// does its usual thing, whoever waits for it: to be called before anything is read in parallel.
@@ -79,6 +82,7 @@ struct Watcher {
 
 impl Watcher {
     fn watch(self, last_words: impl FnOnce()) {
+        let mut first: Option<Instant> = None;
         let grace = Timespec::try_from(GRACE).ok();
         loop {
             let patience = grace.as_ref().filter(|_| self.came.load(Ordering::Relaxed));
@@ -97,9 +101,11 @@ impl Watcher {
                 _ => return,
             }
             while let Ok(Some(_)) = self.arriving.read_signal() {
-                if self.came.swap(true, Ordering::Relaxed) {
+                // One that is sent to a whole group comes twice, from the process that stands in for this one as well.
+                if first.get_or_insert_with(Instant::now).elapsed() > TWICE {
                     std::process::exit(i32::from(Kind::Interrupted.code()));
                 }
+                self.came.store(true, Ordering::Relaxed);
                 self.cancel.cancel();
             }
         }

@@ -37,15 +37,15 @@ struct Line {
 /// Ok: every image in it is in the store, verified, under the names it has there; of one for several platforms, the
 /// one asked for.
 pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
-    session.interruptible()?;
+    let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
     let _share = store.share()?;
     let scratch = store.scratch()?;
     let stdin = Path::new("standard input");
     let (dir, shown) = match args.input.as_deref().filter(|path| *path != Path::new("-")) {
-        None => (unpack(io::stdin(), scratch.path(), stdin)?, stdin),
+        None => (unpack(io::stdin(), scratch.path(), stdin, &limits)?, stdin),
         Some(path) if path.is_dir() => (path.to_owned(), path),
-        Some(path) => (unpack(fs::open(path)?, scratch.path(), path)?, path),
+        Some(path) => (unpack(fs::open(path)?, scratch.path(), path, &limits)?, path),
     };
     let lines =
         docker_lines(&dir).map_err(|why| Failure::build(format!("{}: manifest.json: {why}", shown.display())))?;
@@ -71,14 +71,14 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
 }
 
 /// Unpacks an archive in `scratch`, whatever it holds, without leaving that directory.
-fn unpack(from: impl Read + Send, scratch: &Path, source: &Path) -> Result<PathBuf, Failure> {
+fn unpack(from: impl Read + Send, scratch: &Path, source: &Path, limits: &Limits) -> Result<PathBuf, Failure> {
     let wrong = |e: layer::Error| Failure::of_archive(&format!("load {}", source.display()), &e);
     let plain = scratch.join("load.tar");
     let out = fs::create_new(&plain)?;
-    let packed = layer::repack(from, out, Compression::Uncompressed, &Limits::default()).map_err(wrong)?.1;
+    let packed = layer::repack(from, out, Compression::Uncompressed, limits).map_err(wrong)?.1;
     let made = scratch.join("made");
     fs::create_dir(&made, 0o700)?;
-    layer::unpack(fs::open(&plain)?, &made, packed.diff_id, Form::Plain).map_err(wrong)?;
+    layer::unpack_within(fs::open(&plain)?, &made, packed.diff_id, Form::Plain, limits).map_err(wrong)?;
     Ok(made)
 }
 

@@ -61,8 +61,7 @@ pub fn decompress<'a>(from: impl Read + Send + 'a, limits: &Limits) -> io::Resul
         }
     };
     let ratio = if format == Format::Xz { limits.xz_ratio } else { limits.ratio };
-    let (total, floor) = (limits.total_bytes, limits.ratio_floor);
-    Ok((format, Box::new(Bounded { inner, taken, given: 0, total, ratio, floor })))
+    Ok((format, Box::new(Bounded { inner, taken, given: 0, ratio, limits: limits.clone() })))
 }
 
 struct Counted<R> {
@@ -90,21 +89,21 @@ struct Bounded<R> {
     inner: R,
     taken: Arc<AtomicU64>,
     given: u64,
-    total: u64,
     ratio: u64,
-    floor: u64,
+    limits: Limits,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.limits.go_on()?;
         let n = self.inner.read(buf)?;
         self.given += n as u64;
         let too_much = |what, limit| Err(io::Error::new(io::ErrorKind::InvalidData, TooMuch { what, limit }));
-        if self.given > self.total {
-            return too_much("bytes", self.total);
+        if self.given > self.limits.total_bytes {
+            return too_much("bytes", self.limits.total_bytes);
         }
         let taken = self.taken.load(Ordering::Relaxed);
-        if self.given > self.floor && self.given / taken.max(1) > self.ratio {
+        if self.given > self.limits.ratio_floor && self.given / taken.max(1) > self.ratio {
             return too_much("times its size", self.ratio);
         }
         Ok(n)

@@ -1,5 +1,9 @@
 //! How much an archive may ask for before it is refused (S-39).
 
+use std::io;
+
+use crate::base::cancel::Cancel;
+
 /// Bounds on a hostile archive. Memory stays far below them: they bound time, disk and inodes.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -26,6 +30,20 @@ pub struct Limits {
     pub ratio_floor: u64,
     /// Base-2 logarithm of the largest zstd window, and of the memory xz may take.
     pub window_log: u32,
+    /// Until when it may be read: `ECANCELED` once this is set.
+    pub stop: Option<Cancel>,
+}
+
+impl Limits {
+    /// The usual ones, until `stop` is set.
+    pub fn until(stop: &Cancel) -> Self {
+        Self { stop: Some(stop.clone()), ..Self::default() }
+    }
+
+    /// Ok: nobody said that this is to end.
+    pub(super) fn go_on(&self) -> io::Result<()> {
+        self.stop.as_ref().map_or(Ok(()), Cancel::check)
+    }
 }
 
 impl Default for Limits {
@@ -43,6 +61,7 @@ impl Default for Limits {
             xz_ratio: 5_000,
             ratio_floor: 1 << 30,
             window_log: 27,
+            stop: None,
         }
     }
 }

@@ -92,6 +92,7 @@ impl<R: Read> TarReader<R> {
     /// A hard link has no metadata of its own. Sockets and the like are errors; volume labels are skipped.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         loop {
+            self.limits.go_on().map_err(Error::Stream)?;
             match self.next_or_skipped()? {
                 Next::Entry(entry) => return Ok(Some(entry)),
                 Next::Skipped => {}

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::base::cancel::Cancel;
 use crate::base::digest::DiffId;
 use crate::base::fs::FsError;
 use crate::base::lock::Exclusive;
 use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
-use crate::layer::{self, Form, MergedTree, Tree};
+use crate::layer::{self, Form, Limits, MergedTree, Tree};
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::Layer;
 
@@ -31,6 +32,8 @@ pub struct Layers<'a> {
     /// When this machine started.
     booted: Timestamp,
     next: AtomicU64,
+    /// How layers are read, and until when.
+    limits: Limits,
 }
 
 impl<'a> Layers<'a> {
@@ -45,7 +48,13 @@ impl<'a> Layers<'a> {
             unpacked,
             booted: Timestamp::boot(),
             next: AtomicU64::new(0),
+            limits: Limits::default(),
         }
+    }
+
+    /// Reads layers only until `stop` is set.
+    pub fn until(self, stop: &Cancel) -> Self {
+        Self { limits: Limits::until(stop), ..self }
     }
 
     /// Settles how roots are made, and that `scratch` (on the same file system) is where; the first call counts. Until
@@ -107,7 +116,9 @@ impl<'a> Layers<'a> {
             Some(tree) => Arc::new(tree),
             None => {
                 let blob = self.blobs.open(&layer.blob)?;
-                let tree = Arc::new(layer::read_tree(blob, layer.diff_id).map_err(|e| self.explain(layer, e))?);
+                let tree = Arc::new(
+                    layer::read_tree_within(blob, layer.diff_id, &self.limits).map_err(|e| self.explain(layer, e))?,
+                );
                 self.write_tree(layer.diff_id, &tree)?;
                 tree
             }
@@ -179,7 +190,8 @@ impl<'a> Layers<'a> {
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
         let to = self.scratch_dir("unpack")?;
         let blob = self.blobs.open(&layer.blob)?;
-        let tree = layer::unpack(blob, &to, layer.diff_id, self.form()).map_err(|e| self.explain(layer, e))?;
+        let tree = layer::unpack_within(blob, &to, layer.diff_id, self.form(), &self.limits);
+        let tree = tree.map_err(|e| self.explain(layer, e))?;
         let tree = Arc::new(tree);
         self.keep_tree(layer.diff_id, &tree)?;
         self.adopt(layer.diff_id, &to)
@@ -188,6 +200,9 @@ impl<'a> Layers<'a> {
     /// Why a layer could not be read. A damaged blob mostly breaks its decompression before its digest can be compared:
     /// then the damage is what there is to say, and reading the blob to its end makes the store drop it.
     fn explain(&self, layer: &Layer, source: layer::Error) -> Error {
+        if self.limits.stop.as_ref().is_some_and(Cancel::is_cancelled) {
+            return Error::Layer { diff_id: layer.diff_id, source };
+        }
         let damage = match self.blobs.open(&layer.blob) {
             Err(e) => Some(e),
             Ok(mut blob) => io::copy(&mut blob, &mut io::sink()).err().map(|e| BlobError {

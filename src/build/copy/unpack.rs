@@ -44,11 +44,10 @@ pub fn sniff<R: Read>(mut from: R) -> io::Result<Stream<impl Read + use<R>>> {
 /// being.
 ///
 /// Ok: `dest` holds what the archive does, as far as a context can: owners are not kept (C-15).
-pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path) -> Result<(), Error> {
+pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path, limits: Limits) -> Result<(), Error> {
     let fail = |source| Error::Archive { name: name.to_owned(), source };
     fs::create_dir(staging, 0o700)?;
     fs::create_dir(dest, 0o755)?;
-    let limits = Limits::default();
     let (_, reader) = layer::decompress(archive, &limits).map_err(|e| fail(layer::Error::Stream(e)))?;
     let mut tar = TarReader::new(reader, Dialect::Plain, limits);
     let below = MergedTree::new();
