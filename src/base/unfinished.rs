@@ -6,10 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fs;
 
+/// Somebody sweeps, and will end the process.
+static ENDING: AtomicBool = AtomicBool::new(false);
 static ALL: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn all() -> MutexGuard<'static, BTreeSet<PathBuf>> {
@@ -42,7 +45,18 @@ impl Drop for Unfinished {
 /// Removes everything unfinished; the process has to end after it, for what its threads still write goes nowhere. Best
 /// effort: what stays is swept by the next one, as after a kill.
 pub fn sweep() {
-    let paths: Vec<PathBuf> = all().iter().cloned().collect();
+    ENDING.store(true, Ordering::Release);
+    remove(all().iter().cloned().collect());
+}
+
+/// Does not return while somebody sweeps: what went wrong since is no reason to end otherwise.
+pub fn settle() {
+    while ENDING.load(Ordering::Acquire) {
+        std::thread::park();
+    }
+}
+
+fn remove(paths: Vec<PathBuf>) {
     let mut dirs = Vec::new();
     for path in paths {
         let mut away = path.clone().into_os_string();
@@ -65,14 +79,14 @@ pub fn sweep() {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "what others write is written plainly")]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use super::*;
 
     #[test]
     fn what_is_swept_is_never_given_a_name_and_what_is_finished_stays() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
+        // Other tests of this process have something unfinished too.
+        let ours = || all().iter().filter(|path| path.starts_with(dir.path())).cloned().collect();
         std::fs::write(at("kept"), "x").unwrap();
         drop(Unfinished::new(&at("kept")));
         std::fs::create_dir(at("made")).unwrap();
@@ -96,11 +110,11 @@ mod tests {
             while std::fs::read_dir(at("made")).unwrap().count() < 50 {
                 std::thread::yield_now();
             }
-            sweep();
+            remove(ours());
             assert!(std::fs::rename(at("made"), at("layer")).is_err(), "its name is gone");
             over.store(true, Ordering::Relaxed);
         });
-        sweep();
+        remove(ours());
         assert!(at("kept").exists() && !at("draft").exists() && !at("draft.ended").exists() && !at("made").exists());
     }
 }

@@ -17,6 +17,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::base::cancel::Cancel;
 use crate::base::fs::FsError;
 use crate::base::time::Timestamp;
+use crate::base::unfinished;
 use crate::ui::console::Console;
 
 mod args;
@@ -99,6 +100,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let interrupted = session.was_interrupted();
     // Should it be ending the process already, this waits for it.
     drop(session);
+    unfinished::settle();
     match done {
         Ok(code) => code,
         Err(_) if interrupted => interrupt::interrupted().report(&mut console),

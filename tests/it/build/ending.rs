@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -139,6 +140,13 @@ fn unpacking_of_a_base_image_ends_in_the_middle_and_starts_anew() {
         let mut child = env.build(&["-t", "more"], &context).spawn();
         until_there_is(&env, "unpack", &mut child);
         interrupted(&env, "unpacking", child, Signal::SIGINT);
+        // Before its command there is nobody but kiln to end.
+        let mut child = env.kiln(&["run", "many", "/bin/true"]).spawn();
+        until_there_is(&env, "unpack", &mut child);
+        kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("signal");
+        let ended = child.wait().expect("its status");
+        assert!(ended.signal() == Some(15) || ended.code() == Some(128 + 15), "{ended}");
+        env.assert_swept();
         env.build(&["-t", "more"], &context).ok();
         assert_eq!(env.image("more").content("new"), b"");
         env.assert_swept();
