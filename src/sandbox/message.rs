@@ -134,6 +134,6 @@ pub(super) enum Message {
 
 /// What is announced where nobody looks at a command's changes of files, and why.
 pub(super) fn unwatched(why: &str) -> (String, String) {
-    let what = "watching the command change files: what it does to one name of a file shows under the file's others";
+    let what = "being asked before a command changes files: what changes one name of a hard-linked file changes all";
     (what.to_owned(), why.to_owned())
 }

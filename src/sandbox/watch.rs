@@ -59,7 +59,7 @@ pub enum Answer {
 pub(super) fn install(files: bool) -> io::Result<OwnedFd> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     if !lets_calls_go_on(&release) {
-        return Err(Errno::NOSYS.into());
+        return Err(io::Error::other("that takes Linux 5.5"));
     }
     sys::install_watching_filter(&seccomp::watching(files))
 }
@@ -176,9 +176,10 @@ impl Stopped<'_> {
         for (deed, operand) in seccomp::decode(&self.call, how) {
             let (fd, number) = match self.resolve(&operand) {
                 // `rename` to a name that is not there yet.
-                Err(Trouble::Theirs) if deed != Deed::Change => continue,
+                Err(Trouble::Theirs) if deed != Some(Deed::Change) => continue,
                 other => other?,
             };
+            let Some(deed) = deed else { return Ok(()) };
             let file = self.describe(&fd)?;
             if !sys::still_stopped(self.listener, self.call.id) {
                 return Err(Trouble::Theirs);

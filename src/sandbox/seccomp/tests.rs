@@ -215,31 +215,44 @@ fn operands_are_found_where_the_calls_have_them() {
     let (nofollow, empty, here) = (libc::AT_SYMLINK_NOFOLLOW as u64, libc::AT_EMPTY_PATH as u64, libc::AT_FDCWD);
     let cwd = here as u32 as u64;
     for (name, args, want) in [
-        ("fchmod", [7, 0, 0, 0, 0, 0], vec![(Deed::Change, Operand::Fd(7))]),
-        ("fchownat", [7, 100, 0, 0, nofollow, 0], vec![(Deed::Change, path(7, 100, false, false))]),
-        ("fchownat", [7, 100, 0, 0, empty, 0], vec![(Deed::Change, path(7, 100, true, true))]),
-        ("utimensat", [7, 0, 0, 0, 0, 0], vec![(Deed::Change, Operand::Fd(7))]),
-        ("openat", [cwd, 100, libc::O_WRONLY as u64, 0, 0, 0], vec![(Deed::Change, path(here, 100, true, false))]),
+        ("fchmod", [7, 0, 0, 0, 0, 0], vec![(Some(Deed::Change), Operand::Fd(7))]),
+        ("fchownat", [7, 100, 0, 0, nofollow, 0], vec![(Some(Deed::Change), path(7, 100, false, false))]),
+        ("fchownat", [7, 100, 0, 0, empty, 0], vec![(Some(Deed::Change), path(7, 100, true, true))]),
+        ("utimensat", [7, 0, 0, 0, 0, 0], vec![(Some(Deed::Change), Operand::Fd(7))]),
+        (
+            "openat",
+            [cwd, 100, libc::O_WRONLY as u64, 0, 0, 0],
+            vec![(Some(Deed::Change), path(here, 100, true, false))],
+        ),
         ("openat", [cwd, 100, libc::O_PATH as u64 | 1, 0, 0, 0], vec![]),
-        ("linkat", [3, 100, 4, 200, 0, 0], vec![(Deed::Change, path(3, 100, false, false))]),
+        (
+            "linkat",
+            [3, 100, 4, 200, 0, 0],
+            vec![(None, path(4, 200, false, false)), (Some(Deed::Change), path(3, 100, false, false))],
+        ),
+        (
+            "renameat2",
+            [3, 100, 4, 200, 1, 0],
+            vec![(None, path(4, 200, false, false)), (Some(Deed::Move), path(3, 100, false, false))],
+        ),
         (
             "renameat2",
             [3, 100, 4, 200, 0, 0],
-            vec![(Deed::Move, path(3, 100, false, false)), (Deed::Leave, path(4, 200, false, false))],
+            vec![(Some(Deed::Move), path(3, 100, false, false)), (Some(Deed::Leave), path(4, 200, false, false))],
         ),
         (
             "renameat2",
             [3, 100, 4, 200, 2, 0],
-            vec![(Deed::Move, path(3, 100, false, false)), (Deed::Move, path(4, 200, false, false))],
+            vec![(Some(Deed::Move), path(3, 100, false, false)), (Some(Deed::Move), path(4, 200, false, false))],
         ),
-        ("unlinkat", [3, 100, 0, 0, 0, 0], vec![(Deed::Leave, path(3, 100, false, false))]),
+        ("unlinkat", [3, 100, 0, 0, 0, 0], vec![(Some(Deed::Leave), path(3, 100, false, false))]),
     ] {
         assert_eq!(decode(&call(name, args), |_| None), want, "{name}");
     }
     let opened = decode(&call("openat2", [3, 100, 50, 24, 0, 0]), |how| (how == 50).then_some((1, 8)));
     assert_eq!(
         opened,
-        [(Deed::Change, Operand::Path { dir: 3, address: 100, follow: true, empty: false, resolve: 8 })]
+        [(Some(Deed::Change), Operand::Path { dir: 3, address: 100, follow: true, empty: false, resolve: 8 })]
     );
     assert_eq!(decode(&Notification::default(), |_| None), []);
 }

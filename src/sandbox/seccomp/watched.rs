@@ -160,11 +160,11 @@ fn opening(flags: u32) -> [Instruction; 7] {
     ]
 }
 
-/// What a stopped call is about to do, in order. `how` reads the `struct open_how` at an address: flags and resolve.
+/// What a stopped call is about to do, in order; with nothing to be done to a name, the call fails if anything has it. `how` reads the `struct open_how` at an address: flags and resolve.
 pub(in crate::sandbox) fn decode(
     call: &Notification,
     how: impl FnOnce(u64) -> Option<(u64, u64)>,
-) -> Vec<(Deed, Operand)> {
+) -> Vec<(Option<Deed>, Operand)> {
     let args = call.args;
     let arch = Arch::native().iter().find(|arch| arch.audit() == call.arch);
     let known = |arch: &Arch| CALLS.iter().find(|(_, numbers, _)| numbers[arch.column()] == call.number);
@@ -172,7 +172,7 @@ pub(in crate::sandbox) fn decode(
     let fd = |at: usize| args[at] as i32;
     let path =
         |dir: i32, at: usize, follow: bool| Operand::Path { dir, address: args[at], follow, empty: false, resolve: 0 };
-    let change = |operand: Operand| vec![(Deed::Change, operand)];
+    let change = |operand: Operand| vec![(Some(Deed::Change), operand)];
     // A path that is none, where the call takes that for the descriptor.
     let at = |dir: usize, flags: i32, follow: bool| match args[dir + 1] {
         0 => Operand::Fd(fd(dir)),
@@ -191,12 +191,16 @@ pub(in crate::sandbox) fn decode(
     };
     let rename = |old: Operand, new: Operand, flags: u64| {
         let exchange = flags as u32 & libc::RENAME_EXCHANGE != 0;
-        vec![(Deed::Move, old), (if exchange { Deed::Move } else { Deed::Leave }, new)]
+        if flags as u32 & libc::RENAME_NOREPLACE != 0 {
+            return vec![(None, new), (Some(Deed::Move), old)];
+        }
+        vec![(Some(Deed::Move), old), (Some(if exchange { Deed::Move } else { Deed::Leave }), new)]
     };
+    let link = |old: Operand, new: Operand| vec![(None, new), (Some(Deed::Change), old)];
     let here = libc::AT_FDCWD;
     match shape {
         Shape::Path => change(path(here, 0, true)),
-        Shape::Itself | Shape::Link => change(path(here, 0, false)),
+        Shape::Itself => change(path(here, 0, false)),
         Shape::Fd => change(Operand::Fd(fd(0))),
         Shape::At(flags) => {
             let flags = flags.map_or(0, |flags| args[flags] as i32);
@@ -205,15 +209,16 @@ pub(in crate::sandbox) fn decode(
         Shape::Open => open(here, 0, args[1], 0),
         Shape::OpenAt => open(fd(0), 1, args[2], 0),
         Shape::OpenAt2 => how(args[2]).map_or_else(Vec::new, |(flags, resolve)| open(fd(0), 1, flags, resolve)),
+        Shape::Link => link(path(here, 0, false), path(here, 1, false)),
         Shape::LinkAt => {
             let flags = args[4] as i32;
-            change(at(0, flags, flags & libc::AT_SYMLINK_FOLLOW != 0))
+            link(at(0, flags, flags & libc::AT_SYMLINK_FOLLOW != 0), path(fd(2), 3, false))
         }
         Shape::Rename => rename(path(here, 0, false), path(here, 1, false), 0),
         Shape::RenameAt => rename(path(fd(0), 1, false), path(fd(2), 3, false), 0),
         Shape::RenameAt2 => rename(path(fd(0), 1, false), path(fd(2), 3, false), args[4]),
-        Shape::Unlink => vec![(Deed::Leave, path(here, 0, false))],
-        Shape::UnlinkAt => vec![(Deed::Leave, path(fd(0), 1, false))],
+        Shape::Unlink => vec![(Some(Deed::Leave), path(here, 0, false))],
+        Shape::UnlinkAt => vec![(Some(Deed::Leave), path(fd(0), 1, false))],
     }
 }
 

@@ -239,6 +239,14 @@ impl TestEnv {
         self.cleared(command, args)
     }
 
+    /// The same where the kernel says that it is Linux 2.6.
+    pub fn kiln_on_old_kernel(&self, args: &[&str]) -> Kiln<'_> {
+        let plain = self.kiln(&[]).command;
+        let mut command = Command::new("setarch");
+        command.arg("--uname-2.6").arg(plain.get_program()).args(plain.get_args());
+        self.cleared(command, args)
+    }
+
     fn cleared(&self, mut command: Command, args: &[&str]) -> Kiln<'_> {
         command
             .args(args)
