@@ -372,3 +372,21 @@ fn nothing_outside_is_found() {
     assert!(tree.open(b"dir/canary", &tree.lookup(b"abs").unwrap().unwrap()).is_err());
     assert!(tree.children(b"dir").is_err());
 }
+
+#[test]
+fn a_file_that_became_a_fifo_is_not_waited_for() {
+    // S-92, S-93
+    let scene = Scene::new(&["f"]);
+    let tree = scene.open("");
+    let meta = tree.lookup(b"f").unwrap().unwrap();
+    crate::base::fs::remove_file(&scene.path("f")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, scene.path("f"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let (sender, answers) = std::sync::mpsc::channel();
+    // Not joined: without O_NONBLOCK it would never end.
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = tree.open(b"f", &meta).unwrap().read_to_end(&mut bytes).is_err();
+        sender.send((read, tree.content(b"f", &meta).is_err())).unwrap();
+    });
+    assert_eq!(answers.recv_timeout(std::time::Duration::from_secs(20)), Ok((true, true)));
+}
