@@ -3,13 +3,14 @@
 //! As soon as a RUN has ended, its upper directory can be the next step's lower (design §6); its digests come later.
 //! Whoever needs digests waits for them here, nobody else does: what a layer holds is known before it is packed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::base::digest::{DiffId, Sha256, StepKey};
 use crate::layer::{MergedTree, RelPath, Tree};
 use crate::oci::descriptor::Layer;
-use crate::snapshot::Layers;
+use crate::snapshot::{self, Layers, Stack};
 
 use super::Error;
 use super::promise::Promise;
@@ -62,9 +63,9 @@ impl Link {
         (Self { sealed: packing.sealed.clone(), outline: packing.outline.clone(), fresh }, packing)
     }
 
-    /// The layer is stored and changes nothing.
-    fn is_known_empty(&self) -> bool {
-        self.sealed.now().is_some_and(|sealed| sealed.is_ok_and(|sealed| sealed.layer.diff_id == empty()))
+    /// The digest of the layer, if it is stored already.
+    fn known(&self) -> Option<DiffId> {
+        self.sealed.now().and_then(Result::ok).map(|sealed| sealed.layer.diff_id)
     }
 
     /// Waits until the layer is stored.
@@ -156,22 +157,41 @@ impl State {
             .collect())
     }
 
-    /// What to stack for an overlay that looks as the chain does, bottom first.
+    /// What to stack for an overlay that looks as the chain does.
     ///
     /// Layers of images may name directories only by what is in them and hide what layers below say of those. A layer of
     /// our own that lies over them sets that right; layers that we make name every directory.
-    pub(super) fn lowers(&self, layers: &Layers<'_>) -> Result<Vec<PathBuf>, Error> {
+    pub(super) fn lowers(&self, layers: &Layers<'_>) -> Result<Stack, Error> {
+        match self.stack(layers) {
+            // Layers that are still being packed may turn out to be empty, or equal to others.
+            Err(Error::Snapshot(snapshot::Error::TooMany(_))) => {
+                self.layers()?;
+                self.stack(layers)
+            }
+            other => other,
+        }
+    }
+
+    /// [`State::lowers`], as far as layers are known now.
+    fn stack(&self, layers: &Layers<'_>) -> Result<Stack, Error> {
+        let (bottom, links) = (self.bottom(), self.links());
         let mut dirs = self.directories(layers)?;
-        let bottom = self.bottom();
+        // Equal layers made by this build are in directories of their own: they are one layer all the same.
+        let mut topmost: BTreeMap<DiffId, PathBuf> = BTreeMap::new();
+        for (link, dir) in links.iter().zip(&mut dirs).rev() {
+            if let Some(diff_id) = link.known() {
+                *dir = topmost.entry(diff_id).or_insert_with(|| dir.clone()).clone();
+            }
+        }
         // What changed nothing only makes the stack higher, and every mount dearer.
-        let mut links = self.links().into_iter().enumerate();
-        dirs.retain(|_| links.next().is_none_or(|(i, link)| i < bottom.added.len() || !link.is_known_empty()));
+        let mut above = links.iter().enumerate();
+        dirs.retain(|_| above.next().is_none_or(|(i, link)| i < bottom.added.len() || link.known() != Some(empty())));
         if !bottom.added.is_empty() {
             let merged = bottom.merged(layers)?;
             dirs.insert(bottom.added.len(), bottom.floor(layers)?);
             dirs.drain(..merged.bottom());
         }
-        Ok(dirs)
+        Ok(Stack::new(&dirs)?)
     }
 
     /// A directory whose mode, owner and times `/` has: the topmost layer's that says something of it.
@@ -210,7 +230,7 @@ impl State {
             return Ok(Arc::clone(merged));
         }
         let below = self.parent.as_ref().map(|parent| parent.merged(layers)).transpose()?;
-        let merged = stack(below, self.added.iter().map(|link| link.tree(layers)))?;
+        let merged = union(below, self.added.iter().map(|link| link.tree(layers)))?;
         Ok(Arc::clone(self.merged.get_or_init(|| merged)))
     }
 
@@ -220,7 +240,7 @@ impl State {
             return Ok(Arc::clone(known));
         }
         let Some(parent) = &self.parent else { return self.merged(layers) };
-        let outline = stack(Some(parent.outline(layers)?), self.added.iter().map(|link| link.outline(layers)))?;
+        let outline = union(Some(parent.outline(layers)?), self.added.iter().map(|link| link.outline(layers)))?;
         Ok(Arc::clone(self.outline.get_or_init(|| outline)))
     }
 
@@ -231,7 +251,7 @@ impl State {
 }
 
 /// What `below` looks like from above with more layers on it.
-fn stack(
+fn union(
     below: Option<Arc<MergedTree>>,
     trees: impl Iterator<Item = Result<Arc<Tree>, Error>>,
 ) -> Result<Arc<MergedTree>, Error> {

@@ -18,7 +18,7 @@ use crate::base::fs::{self, FsError};
 use crate::base::publish;
 use crate::plan::{CopyFrom, Mount, Run, Sharing, Step};
 use crate::sandbox::{self, AgentProxy, Source, Spec};
-use crate::snapshot::Method;
+use crate::snapshot::{Method, Stack};
 
 use super::builder::Message;
 use super::chain::State;
@@ -144,7 +144,7 @@ impl Worker<'_> {
             Ok(inside(copied))
         };
         let stacks = self.layers.method() != Method::Copy;
-        let mut lowers = match from {
+        let lowers = match from {
             CopyFrom::Context(name) => {
                 let context = self.context(name)?;
                 let strange = || copy::has_strangers(&context.dir, source);
@@ -155,13 +155,12 @@ impl Worker<'_> {
                 match copy::hide_ignored(&context.tree, &context.dir, source, &hidden)? || writable {
                     false => return Ok(inside(context.dir.clone())),
                     true if !stacks => return copied(),
-                    true => vec![context.dir.clone(), hidden],
+                    true => Stack::new(&[context.dir.clone(), hidden])?,
                 }
             }
             CopyFrom::Step(_) if !stacks => return copied(),
             CopyFrom::Step(id) => input(step, inputs, *id).lowers(&self.layers)?,
         };
-        lowers.reverse();
         let scratch = if writable {
             let upper = self.scratch_dir(step, &format!("mount-{number}-upper"))?;
             let work = self.scratch_dir(step, &format!("mount-{number}-work"))?;
@@ -169,7 +168,12 @@ impl Worker<'_> {
         } else {
             None
         };
-        Ok(Source::Layers { lowers, scratch, userxattr: self.builder.settings.user_namespace, subpath })
+        Ok(Source::Layers {
+            lowers: lowers.into_lowers(),
+            scratch,
+            userxattr: self.builder.settings.user_namespace,
+            subpath,
+        })
     }
 
     /// Locks the caches that `run` mounts.

@@ -157,7 +157,7 @@ pub(super) fn prepare(
     match layers.method() {
         Method::Overlay { userxattr } => {
             let lowers = parent.lowers(layers)?;
-            Ok((Prepared::overlay(&lowers, parent.root(layers)?.as_deref(), scratch, userxattr)?, None))
+            Ok((Prepared::overlay(lowers, parent.root(layers)?.as_deref(), scratch, userxattr)?, None))
         }
         Method::Copy => {
             let dirs = parent.directories(layers)?;

@@ -1,7 +1,8 @@
 //! Layers → roots.
 //!
 //! **Holds.** [`Layers`] keeps each layer unpacked in a directory of its own, in the form overlayfs wants for a lower
-//! layer, and its [`Tree`](crate::layer::Tree) beside it. [`Prepared`] is a writable root over a stack of them.
+//! layer, and its [`Tree`](crate::layer::Tree) beside it. [`Stack`] has the lower directories of an overlay, [`Prepared`]
+//! is a writable root over them.
 //! **On disk.** `layers/<diff-id>/{fs,tree,segments,marks}` (`fs-user` where overlayfs keeps its attributes in
 //! `user.*`, `fs-plain` where there is no overlayfs); everything there can be derived from blobs, or only saves work, and
 //! may be removed while nobody builds.
@@ -12,10 +13,12 @@
 mod layers;
 mod prepare;
 mod probe;
+mod stack;
 
 pub use layers::Layers;
 pub use prepare::Prepared;
 pub use probe::{Method, best, probe};
+pub use stack::Stack;
 
 /// Why layers could not become a root.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +38,7 @@ pub enum Error {
     #[error("copy layers into a root: {0}")]
     Copy(#[source] crate::layer::Error),
     /// More layers than the kernel stacks.
-    #[error("{0} layers are more than the {max} that overlayfs stacks", max = prepare::MAX_LOWERS)]
+    #[error("{0} layers are more than the {max} that overlayfs stacks", max = stack::MAX_LOWERS)]
     TooMany(usize),
     /// The file system said no.
     #[error(transparent)]

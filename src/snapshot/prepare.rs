@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::base::fs;
 use crate::layer::{MergedTree, copy_tree, keep_counts};
 
-use super::Error;
-
-/// Overlayfs stacks at most this many lower layers (`OVL_MAX_STACK`), two of which hold mount targets.
-pub(super) const MAX_LOWERS: usize = 498;
+use super::{Error, Stack};
 
 /// A writable root in a scratch directory; whoever owns the scratch directory discards it.
 #[derive(Clone, Debug)]
@@ -36,12 +33,9 @@ pub enum Prepared {
 }
 
 impl Prepared {
-    /// An overlay in the empty directory `scratch` over `lowers`, given bottom first. `/` shows mode, owner and times
-    /// of the directory `root`.
-    pub fn overlay(lowers: &[PathBuf], root: Option<&Path>, scratch: &Path, userxattr: bool) -> Result<Self, Error> {
-        if lowers.len() > MAX_LOWERS {
-            return Err(Error::TooMany(lowers.len()));
-        }
+    /// An overlay in the empty directory `scratch` over `lowers`. `/` shows mode, owner and times of the directory
+    /// `root`.
+    pub fn overlay(lowers: Stack, root: Option<&Path>, scratch: &Path, userxattr: bool) -> Result<Self, Error> {
         let [upper, work, stub] = ["upper", "work", "stub"].map(|name| scratch.join(name));
         for dir in [&upper, &work] {
             fs::create_dir(dir, 0o755)?;
@@ -49,7 +43,7 @@ impl Prepared {
         if let Some(root) = root {
             fs::copy_metadata(root, &upper)?;
         }
-        Ok(Self::Overlay { lowers: lowers.iter().rev().cloned().collect(), upper, work, stub, userxattr })
+        Ok(Self::Overlay { lowers: lowers.into_lowers(), upper, work, stub, userxattr })
     }
 
     /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first.

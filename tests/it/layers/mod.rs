@@ -6,6 +6,7 @@ mod fuzz;
 mod hostile;
 mod loaded;
 mod oracle;
+mod repeats;
 mod round_trip;
 mod same_bytes;
 mod segments;

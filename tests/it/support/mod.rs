@@ -32,6 +32,7 @@
 //!   (`Tree::of_dir`), of a tar (`Tree::of_tar`). `without_times()` for comparisons across builds.
 //! - [`Image`] (`image`): manifest, config, layers of an image in a store or any OCI layout; `umoci_tree()` unpacks it
 //!   with umoci (root only) for a reader that shares no code with us.
+//! - [`layout`]: images that kiln would not make, written layer by layer.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
 //! - `requires!` (`requires`): abilities of the host.
@@ -47,6 +48,7 @@ pub mod dir;
 pub mod env;
 pub mod golden;
 pub mod image;
+pub mod layout;
 pub mod progress;
 pub mod registry;
 pub mod tree;
