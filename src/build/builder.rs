@@ -102,10 +102,11 @@ impl Builder<'_> {
             let executed =
                 beside(self.cancel, None, |_| self.images.cancel(), || self.execute(&worker, &mut states, observer));
             let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
-            worker.adopt()?;
             if executed.is_err() {
+                // Its root may stand on directories that are to be adopted.
                 worker.show_remains()?;
             }
+            worker.adopt()?;
             executed?;
         }
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();

@@ -175,6 +175,7 @@ fn where_a_command_failed_a_shell_opens_with_its_files_and_its_environment() {
             "
 -- Dockerfile --
 FROM busybox
+RUN echo of this build > /fresh
 ENV A=b
 WORKDIR /srv
 USER app
@@ -187,12 +188,12 @@ RUN --mount=type=tmpfs,target=/mnt echo left > /tmp/file; exit 3
         let mut child = env.build(&line, &context).stdio(stdio(), stdio(), stdio()).spawn();
         let mut screen = Screen::of(&outer);
         screen.until("/srv $ ");
-        screen.keys("echo $(id -un) $A $(cat /tmp/file) $(mount | grep -c ' /mnt ')\r");
-        screen.until("app b left 1\r");
+        screen.keys("echo $(id -un) $A $(cat /fresh /tmp/file) $(mount | grep -c ' /mnt ')\r");
+        screen.until("app b of this build left 1\r");
         screen.keys("exit 9\r");
         // The build has failed, whatever the shell did.
         screen.until("the command exited with status 3");
-        screen.until("Dockerfile:5:1");
+        screen.until("Dockerfile:6:1");
         assert_eq!(child.wait().expect("wait").code(), Some(1));
         env.assert_swept();
         env.build(&line, &context).fails(2).says("--on-failure=shell: standard input is not a terminal");
