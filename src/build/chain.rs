@@ -102,8 +102,8 @@ pub(super) struct State {
     added: Vec<Link>,
     merged: OnceLock<Arc<MergedTree>>,
     outline: OnceLock<Arc<MergedTree>>,
-    /// At a bottom: what its layers cannot say of directories, if that was needed.
-    floor: OnceLock<PathBuf>,
+    /// What its layers cannot say of directories, if that was needed: [`State::floor`].
+    floor: OnceLock<Option<PathBuf>>,
 }
 
 impl State {
@@ -159,8 +159,8 @@ impl State {
 
     /// What to stack for an overlay that looks as the chain does.
     ///
-    /// Layers of images may name directories only by what is in them and hide what layers below say of those. A layer of
-    /// our own that lies over them sets that right; layers that we make name every directory.
+    /// Layers may name directories only by what is in them, or that they are opaque, and hide what layers below say of
+    /// those. A directory of our own over them, the floor, sets that right (N-4).
     pub(super) fn lowers(&self, layers: &Layers<'_>) -> Result<Stack, Error> {
         match self.stack(layers) {
             // Layers that are still being packed may turn out to be empty, or equal to others.
@@ -174,7 +174,7 @@ impl State {
 
     /// [`State::lowers`], as far as layers are known now.
     fn stack(&self, layers: &Layers<'_>) -> Result<Stack, Error> {
-        let (bottom, links) = (self.bottom(), self.links());
+        let links = self.links();
         let mut dirs = self.directories(layers)?;
         // Equal layers made by this build are in directories of their own: they are one layer all the same.
         let mut topmost: BTreeMap<DiffId, PathBuf> = BTreeMap::new();
@@ -183,15 +183,16 @@ impl State {
                 *dir = topmost.entry(diff_id).or_insert_with(|| dir.clone()).clone();
             }
         }
-        // What changed nothing only makes the stack higher, and every mount dearer.
-        let mut above = links.iter().enumerate();
-        dirs.retain(|_| above.next().is_none_or(|(i, link)| i < bottom.added.len() || link.known() != Some(empty())));
-        if !bottom.added.is_empty() {
-            let merged = bottom.merged(layers)?;
-            dirs.insert(bottom.added.len(), bottom.floor(layers)?);
-            dirs.drain(..merged.bottom());
+        let (mut stacked, mut dirs) = (Vec::with_capacity(dirs.len()), dirs.into_iter());
+        for state in self.bottom_up() {
+            let hidden = if state.parent.is_none() { state.merged(layers)?.bottom() } else { 0 };
+            // What changed nothing only makes the stack higher, and every mount dearer.
+            let added =
+                state.added.iter().zip(&mut dirs).skip(hidden).filter(|(link, _)| link.known() != Some(empty()));
+            stacked.extend(added.map(|(_, dir)| dir));
+            stacked.extend(state.floor(layers)?);
         }
-        Ok(Stack::new(&dirs)?)
+        Ok(Stack::new(&stacked)?)
     }
 
     /// A directory whose mode, owner and times `/` has: the topmost layer's that says something of it.
@@ -209,18 +210,27 @@ impl State {
             }
             state = parent;
         }
-        if state.added.is_empty() { Ok(None) } else { state.floor(layers).map(Some) }
+        state.floor(layers)
     }
 
-    fn bottom(&self) -> &State {
-        self.parent.as_deref().map_or(self, State::bottom)
+    /// This state and those below it, lowest first.
+    fn bottom_up(&self) -> Vec<&State> {
+        let mut states = self.parent.as_ref().map(|parent| parent.bottom_up()).unwrap_or_default();
+        states.push(self);
+        states
     }
 
-    fn floor(&self, layers: &Layers<'_>) -> Result<PathBuf, Error> {
+    /// What lies over the directories of this state's layers for the sake of directories they have no entry for.
+    fn floor(&self, layers: &Layers<'_>) -> Result<Option<PathBuf>, Error> {
         if let Some(made) = self.floor.get() {
             return Ok(made.clone());
         }
-        let made = layers.floor(&*self.merged(layers)?)?;
+        // The bottom's has the metadata of `/`, too. What a RUN wrote is in a copy of what was below.
+        let mut needed = self.parent.is_none() && !self.added.is_empty();
+        for link in self.added.iter().filter(|link| self.parent.is_some() && link.fresh.is_none()) {
+            needed |= !link.tree(layers)?.implied_dirs().is_empty();
+        }
+        let made = if needed { Some(layers.floor(&*self.outline(layers)?)?) } else { None };
         Ok(self.floor.get_or_init(|| made).clone())
     }
 
@@ -269,10 +279,14 @@ fn empty() -> DiffId {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+    use crate::base::digest::BlobDigest;
     use crate::layer::{Entry, Kind, Meta};
     use crate::oci::blob::{BlobError, BlobSource};
-    use crate::oci::descriptor::Descriptor;
+    use crate::oci::descriptor::{Descriptor, LAYER_TAR};
+    use crate::snapshot::Method;
 
     struct Nothing;
 
@@ -298,5 +312,38 @@ mod tests {
         let state = State::over(&state, key, link);
         packing.outline.keep(Err(Stopped));
         assert!(matches!(state.outline(&layers), Err(Error::Stopped)));
+    }
+
+    /// A layer that has been made, of these entries.
+    fn made(name: &[u8], entries: Vec<Entry>) -> Link {
+        let blob = Descriptor::new(LAYER_TAR, BlobDigest(Sha256::of(name)), 1);
+        let layer = Layer { diff_id: DiffId(Sha256::of(name)), blob };
+        Link::made(Sealed { layer, tree: Some(Arc::new(Tree::new(entries))) })
+    }
+
+    #[test]
+    fn floor_lies_over_each_layer_that_only_implies_directories() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let layers = Layers::new("layers".into(), &Nothing);
+        layers.settle(Method::Overlay { userxattr: true }, scratch.path());
+        let key = StepKey(Sha256::of(b"key"));
+        let dir = RelPath::root().join(b"d");
+        let own = Meta {
+            mode: 0o700,
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            ..Meta::default()
+        };
+        let named = made(b"named", vec![Entry::new(dir.clone(), Kind::Dir, own)]);
+        let file = Entry::new(dir.join(b"f"), Kind::Fifo, Meta::default());
+        let below = State::over(&State::base(key, []), key, named);
+        let above = State::over(&below, key, made(b"implied", vec![file]));
+        let opaque = State::over(&below, key, made(b"opaque", vec![Entry::opaque(dir)]));
+        assert_eq!(below.floor(&layers).expect("no floor"), None);
+        for state in [above, opaque] {
+            let floor = state.floor(&layers).expect("a floor").expect("is needed");
+            let mode = floor.join("d").metadata().expect("d is there").mode();
+            assert_eq!(mode & 0o7777, 0o700);
+        }
     }
 }

@@ -166,7 +166,10 @@ fn deletions_concern_lower_layers_only_in_whatever_order() {
         (&["f:a=1", "f:.wh.a="], Ok("f:a\n"), "a=1\n"),
         (&["f:.wh.a=", "d:a", "f:a/x=1"], Ok("d:a\no:a\nf:a/x\n"), "a/ opaque\na/x=1\n"),
         (&["d:a", "f:a/x=1", "f:.wh.a="], Ok("d:a\no:a\nf:a/x\n"), "a/ opaque\na/x=1\n"),
-        (&["f:.wh.a=", "f:a/x=1"], Ok("o:a\nf:a/x\n"), "a/ opaque\na/x=1\n"),
+        (&["f:.wh.a=", "f:a/x=1"], Ok("d:a\no:a\nf:a/x\n"), "a/ opaque\na/x=1\n"),
+        (&["f:a/x=1", "f:.wh.a="], Ok("d:a\no:a\nf:a/x\n"), "a/ opaque\na/x=1\n"),
+        (&["f:a/.wh..wh..opq=", "f:a/x=1"], Ok("o:a\nf:a/x\n"), "a/ opaque\na/x=1\n"),
+        (&["f:a/.wh..wh..opq=", "f:.wh.a="], Ok("d:a\no:a\n"), "a/ opaque\n"),
         (&["f:.wh.a=", "f:a=1", "d:a"], Ok("d:a\no:a\n"), "a/ opaque\n"),
         (
             &["d:a", "f:a/x=1", "f:a/.wh..wh..opq=", "f:a/y=2"],
@@ -256,15 +259,15 @@ fn what_was_written_comes_back_and_is_copied_as_it_was() {
 
 #[test]
 fn directories_that_a_layer_only_implies_keep_what_lower_layers_say() {
-    let lower = archive(&["d:a", "d:a/b", "d:a/b/c"]);
-    let upper = archive(&["f:a/b/new=1", "f:z/.wh.gone="]);
+    let lower = archive(&["d:a", "d:a/b", "d:a/b/c", "d:o", "d:o/p", "d:gone"]);
+    let upper = archive(&["f:a/b/new=1", "f:z/.wh.gone=", "f:o/p/.wh..wh..opq=", "f:.wh.gone=", "f:gone/x=1"]);
     let trees = [lower, upper].map(|tar| Arc::new(unpacked(&tar, Form::Plain).unwrap().1));
     let merged = MergedTree::over(trees);
     let dir = tempfile::tempdir().unwrap();
     prepare_upper(&merged, dir.path()).unwrap();
     // And where a deletion has nothing to delete from, overlayfs has to be made to look (§4.4).
-    assert_eq!(listing(dir.path()), "a/\na/b/\nz/\n");
-    for name in ["a", "a/b"] {
+    assert_eq!(listing(dir.path()), "a/\na/b/\no/\no/p/\nz/\n");
+    for name in ["a", "a/b", "o", "o/p"] {
         assert_eq!(dir.path().join(name).metadata().unwrap().mtime(), 7, "{name}");
     }
     let root = crate::base::rooted::Root::open(dir.path()).unwrap();

@@ -1,6 +1,6 @@
 //! What a chain of layers shows, copied into one directory: the root of a step where overlayfs cannot be had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,6 @@ use super::error::Error;
 use super::fill::{Filler, system};
 use super::links;
 use super::merged::{Found, MergedTree};
-use super::tree::Tree;
 
 /// Copies what `merged` shows into the empty directory `dest`. `layer_dirs` are the unpacked layers, bottom first.
 ///
@@ -112,55 +111,30 @@ fn describe<'a>(merged: &'a MergedTree, dir: RelPath, dirs: &mut BTreeMap<RelPat
     }
 }
 
-/// Directories with deletions in them that have nothing to delete from: no layer below has the directory, or it hides
-/// what they have. overlayfs looks for deletions only where it merges, and would list them as names of nothing (§4.4);
-/// the same directory in one more layer makes it merge.
-fn idle_whiteouts(merged: &MergedTree) -> Vec<RelPath> {
-    let mut idle = Vec::new();
-    for (number, layer) in merged.layers().iter().enumerate() {
-        let opaque = |dir: &RelPath| layer.entries().iter().any(|e| e.kind == Kind::Opaque && e.path == *dir);
-        let mut last = None;
-        for entry in layer.entries().iter().filter(|e| e.kind == Kind::Whiteout) {
-            let Some(dir) = entry.path.parent().filter(|dir| last.as_ref() != Some(dir)) else { continue };
-            let below = &merged.layers()[..number];
-            // Some layers name a directory only by what is in it.
-            let has = |tree: &Tree| match tree.get(&dir) {
-                Some(entry) => entry.kind == Kind::Dir,
-                None => !tree.subtree_range(dir.as_bytes()).is_empty(),
-            };
-            if !below.iter().any(|tree| has(tree)) || opaque(&dir) {
-                idle.push(dir.clone());
-            }
-            last = Some(dir);
-        }
-    }
-    idle
+/// Directories that a layer deletes from. overlayfs looks for deletions only where it merges directories, and would list
+/// others as names of nothing (§4.4): below may be no such directory, or it may be hidden in between. The same directory
+/// in one more layer makes it merge.
+fn deleted_from(merged: &MergedTree) -> BTreeSet<RelPath> {
+    let entries = merged.layers().iter().flat_map(|layer| layer.entries());
+    entries.filter(|entry| entry.kind == Kind::Whiteout).filter_map(|entry| entry.path.parent()).collect()
 }
 
 /// Gives the empty upper directory of an overlay over all of `merged` what the lower directories cannot say: the
-/// metadata of `/`, and of directories that a layer names only by what is in them. Unpacked, such a layer has them with
-/// mode 0755, which would hide what the layers below say.
+/// metadata of `/`, and of directories that a layer has no entry for ([`Tree::implied_dirs`]). Unpacked, such a layer has
+/// them with mode 0755, which would hide what the layers below say.
 ///
 /// Ok: an overlay with this upper looks as `merged` does, and has no changes.
 pub fn prepare_upper(merged: &MergedTree, upper: &Path) -> Result<(), Error> {
     let mut filler = Filler::new(upper, None)?;
     let mut dirs: BTreeMap<RelPath, &Meta> = BTreeMap::new();
     for (number, layer) in merged.layers().iter().enumerate().skip(1) {
-        let mut last = RelPath::root();
-        for entry in layer.entries() {
-            let Some(parent) = entry.path.parent().filter(|p| *p != last) else { continue };
-            last = parent;
-            let mut up = Some(last.clone());
-            while let Some(dir) = up.filter(|d| !d.is_root() && layer.get(d).is_none()) {
-                up = dir.parent();
-                let described = merged.get(&dir).filter(|f| f.is_dir() && f.layer.is_some_and(|l| l < number));
-                if described.is_some() {
-                    describe(merged, dir, &mut dirs);
-                }
+        for dir in layer.implied_dirs() {
+            if merged.get(&dir).is_some_and(|found| found.is_dir() && found.layer.is_some_and(|below| below < number)) {
+                describe(merged, dir, &mut dirs);
             }
         }
     }
-    for dir in idle_whiteouts(merged) {
+    for dir in deleted_from(merged) {
         describe(merged, dir, &mut dirs);
     }
     let root = merged.get(&RelPath::root()).filter(|f| f.layer.is_some());

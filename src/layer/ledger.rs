@@ -311,6 +311,9 @@ impl Ledger {
     pub(super) fn into_tree(mut self) -> Tree {
         let mut markers: Vec<Entry> = self.whiteouts().cloned().map(Entry::whiteout).collect();
         markers.extend(self.opaque().into_iter().cloned().map(Entry::opaque));
+        // Deleted and made again by what is in it: nothing of the directory below is left, its metadata neither (N-4).
+        let remade = self.implied.intersection(&self.whiteouts).cloned();
+        markers.extend(remade.map(|path| Entry::new(path, Kind::Dir, Meta::with_mode(0o755))));
         let groups = std::mem::take(&mut self.links);
         for (file, links) in groups {
             let Some(first) = links.first().filter(|first| **first < file) else { continue };

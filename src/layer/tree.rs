@@ -1,5 +1,6 @@
 //! One layer as a sorted list of entries.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
@@ -95,6 +96,24 @@ impl Tree {
     pub fn is_opaque(&self, dir: &RelPath) -> bool {
         let start = self.entries.partition_point(|e| e.path < *dir);
         self.entries[start..].iter().take_while(|e| e.path == *dir).any(|e| e.kind == Kind::Opaque)
+    }
+
+    /// Directories that the layer has no entry for, only for what is in them or that they are opaque; in order. Such a
+    /// directory has the metadata that lower layers give it, if they have one there; else mode 0755 and root (N-4).
+    pub fn implied_dirs(&self) -> BTreeSet<RelPath> {
+        let mut implied = BTreeSet::new();
+        let mut last = RelPath::root();
+        for entry in &self.entries {
+            let dir = if entry.kind == Kind::Opaque { Some(entry.path.clone()) } else { entry.path.parent() };
+            let Some(dir) = dir.filter(|dir| *dir != last) else { continue };
+            let mut up = Some(dir.clone());
+            last = dir;
+            while let Some(dir) = up.filter(|dir| !dir.is_root() && self.get(dir).is_none()) {
+                up = dir.parent();
+                implied.insert(dir);
+            }
+        }
+        implied
     }
 
     /// `dir` and everything below it.
@@ -204,6 +223,23 @@ mod tests {
         );
         assert!(tree.is_opaque(&path("d")) && !tree.is_opaque(&path("f")));
         assert_eq!(tree.subtree(&path("d")).len(), 3);
+    }
+
+    #[test]
+    fn directories_without_an_entry_are_implied() {
+        let file = || Kind::File { size: 1, content: None };
+        for (entries, want) in [
+            (vec![at("a/b/c", file())], &["/a", "/a/b"][..]),
+            (vec![at("a/b", Kind::Dir), at("a/b/c", file())], &["/a"]),
+            (vec![at("a", Kind::Opaque)], &["/a"]),
+            (vec![at("a", Kind::Dir), at("a", Kind::Opaque), at("a/x", file())], &[]),
+            (vec![at("a/b", Kind::Opaque), at("a/b/c", file()), at("a/d/e", Kind::Whiteout)], &["/a", "/a/b", "/a/d"]),
+            (vec![at("", Kind::Opaque), at("a", file()), at("b", Kind::Whiteout)], &[]),
+        ] {
+            let tree = Tree::new(entries);
+            let implied: Vec<String> = tree.implied_dirs().iter().map(ToString::to_string).collect();
+            assert_eq!(implied, want, "{:?}", tree.entries());
+        }
     }
 
     #[test]

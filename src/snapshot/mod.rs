@@ -3,6 +3,10 @@
 //! **Holds.** [`Layers`] keeps each layer unpacked in a directory of its own, in the form overlayfs wants for a lower
 //! layer, and its [`Tree`](crate::layer::Tree) beside it. [`Stack`] has the lower directories of an overlay, [`Prepared`]
 //! is a writable root over them.
+//! **One file system.** What a step sees, what its layer says and what the next build finds are the same: whatever is
+//! cached, whoever builds, overlay or copy. A layer's tree has all of the truth; a directory has the bytes, and of the rest
+//! what this host can express. So what a root looks like and what changed in it is asked of the merged tree. Random
+//! histories are held to this: `tests/it/layers/histories.rs`, `scripts/soak histories COUNT`.
 //! **On disk.** `layers/<diff-id>/{fs,tree,segments,marks}` (`fs-user` where overlayfs keeps its attributes in
 //! `user.*`, `fs-plain` where there is no overlayfs); everything there can be derived from blobs, or only saves work, and
 //! may be removed while nobody builds.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::member;
+use super::{member, with_mode};
 use crate::support::TestEnv;
 use crate::support::image::sha256;
 
@@ -17,15 +17,6 @@ fn with_attribute(key: &str, value: &str, member: Vec<u8>) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let len = (rest..).find(|n| *n == rest + n.to_string().len()).expect("a length");
     [super::member(ROOT, b'x', "pax", "", format!("{len} {key}={value}\n").as_bytes()), member].concat()
-}
-
-/// The same member with another mode.
-fn with_mode(mode: &[u8; 8], mut member: Vec<u8>) -> Vec<u8> {
-    member[100..108].copy_from_slice(mode);
-    member[148..156].fill(b' ');
-    let sum: u32 = member[..512].iter().map(|&b| u32::from(b)).sum();
-    member[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    member
 }
 
 /// `docker save` of busybox with one more layer.

@@ -3,6 +3,7 @@
 mod bombs;
 mod diff;
 mod fuzz;
+mod histories;
 mod hostile;
 mod loaded;
 mod oracle;
@@ -11,6 +12,7 @@ mod round_trip;
 mod same_bytes;
 mod segments;
 mod snapshotters;
+mod stacks;
 
 /// One raw member of an archive: any type, name and target, with a sum that is right.
 fn member(owner: (u32, u32), kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
@@ -29,4 +31,13 @@ fn member(owner: (u32, u32), kind: u8, name: &str, link: &str, content: &[u8]) -
     out.extend_from_slice(content);
     out.resize(out.len().next_multiple_of(512), 0);
     out
+}
+
+/// The same member with another mode.
+fn with_mode(mode: &[u8; 8], mut member: Vec<u8>) -> Vec<u8> {
+    member[100..108].copy_from_slice(mode);
+    member[148..156].fill(b' ');
+    let sum: u32 = member[..512].iter().map(|&b| u32::from(b)).sum();
+    member[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    member
 }

@@ -127,6 +127,11 @@ impl Image {
 
     /// The tree as umoci unpacks it: an independent reader of layers. Root only, for the owners.
     pub fn umoci_tree(&self) -> Tree {
+        Tree::of_dir(&self.umoci_dir().path().join("tree"))
+    }
+
+    /// The directory of that tree is `tree` in this one.
+    pub fn umoci_dir(&self) -> Dir {
         let dir = Dir::new();
         let copy = self.with_tag(dir.path());
         let out = Command::new("umoci")
@@ -135,7 +140,7 @@ impl Image {
             .output()
             .expect("run umoci");
         assert!(out.status.success(), "umoci raw unpack: {}", String::from_utf8_lossy(&out.stderr));
-        Tree::of_dir(&dir.path().join("tree"))
+        dir
     }
 
     /// Panics unless skopeo can read the image and copy it.

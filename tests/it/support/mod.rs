@@ -33,6 +33,7 @@
 //! - [`Image`] (`image`): manifest, config, layers of an image in a store or any OCI layout; `umoci_tree()` unpacks it
 //!   with umoci (root only) for a reader that shares no code with us.
 //! - [`layout`]: images that kiln would not make, written layer by layer.
+//! - [`random`]: inputs from a seed; `scripts/soak` tries more of them.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
 //! - `requires!` (`requires`): abilities of the host.
@@ -50,6 +51,7 @@ pub mod golden;
 pub mod image;
 pub mod layout;
 pub mod progress;
+pub mod random;
 pub mod registry;
 pub mod tree;
 pub mod web;
