@@ -9,8 +9,10 @@ stamp() {
         touch -d "@$((1000 + time))" "$(dirname "$path")"
     done
 }
-write() { plain "$1" || absent "$1" && echo "$2" > "$1" && stamp "$1"; }
-append() { plain "$1" && echo "$2" >> "$1" && stamp "$1"; }
+# In a user namespace the kernel takes set-id bits from a file that is written to; as root it does not.
+no_ids() { absent "$1" || chmod ug-s "$1"; }
+write() { plain "$1" || absent "$1" && no_ids "$1" && echo "$2" > "$1" && stamp "$1"; }
+append() { plain "$1" && no_ids "$1" && echo "$2" >> "$1" && stamp "$1"; }
 open_only() { plain "$1" && true >> "$1"; }
 remove() { absent "$1" || { rm -rf "$1" && stamp "$1"; }; }
 make() { absent "$1" && mkdir -m "$2" "$1" && stamp "$1"; }
@@ -23,6 +25,6 @@ link() { plain "$1" && absent "$2" && ln "$1" "$2" && stamp "$1" "$2"; }
 symlink() { absent "$2" && ln -s "$1" "$2" && stamp "$2"; }
 rename() { plain "$1" && { plain "$2" || absent "$2"; } && mv "$1" "$2" && stamp "$1" "$2"; }
 fifo() { absent "$1" && mkfifo -m "$2" "$1" && stamp "$1"; }
-hole() { plain "$1" && truncate -s "$2" "$1" && printf middle | dd of="$1" bs=1 seek=$(($2 / 2)) conv=notrunc && stamp "$1"; }
+hole() { plain "$1" && no_ids "$1" && truncate -s "$2" "$1" && printf middle | dd of="$1" bs=1 seek=$(($2 / 2)) conv=notrunc && stamp "$1"; }
 attribute() { [ -L "$1" ] || /history set "$1" "$2" "$3"; }
 no_attribute() { [ -L "$1" ] || /history unset "$1" "$2"; }
