@@ -23,7 +23,7 @@ use super::cdi::Devices;
 use super::chain::State;
 use super::event::{Event, Observer};
 use super::images::{BaseImage, ImageSource};
-use super::outcome::{Outcome, assemble};
+use super::outcome::{self, Outcome, assemble};
 use super::schedule::Schedule;
 use super::settings::Settings;
 use super::watch::{Ended, beside};
@@ -90,6 +90,7 @@ impl Builder<'_> {
     /// Nothing of a build that fails is lost: finished steps are recorded and the next build finds them.
     pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
+        outcome::check(plan)?;
         let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
         let missed = self.sweep_in_time(&worker, &mut states, observer)?;

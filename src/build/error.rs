@@ -32,6 +32,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+    /// The image's config cannot be what the Dockerfile says.
+    #[error(transparent)]
+    Config(#[from] crate::oci::manifest::InvalidDocument),
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] crate::cache::Error),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::digest::BlobDigest;
+use crate::base::digest::{BlobDigest, DiffId, Sha256};
 use crate::oci::config::{History, ImageConfig, RootFs};
 use crate::oci::descriptor::{CONFIG, Descriptor};
 use crate::oci::manifest::Manifest;
@@ -21,20 +21,37 @@ pub struct Outcome {
     pub config: BlobDigest,
 }
 
+/// Ok: a config such as `plan` makes can be read again. Its layers are not known yet; their digests are counted.
+pub(super) fn check(plan: &Plan) -> Result<(), Error> {
+    let stage = plan.target_stage();
+    let none = DiffId(Sha256([0; 32]));
+    let mut config = ImageConfig { history: history(plan), ..stage.config.clone() };
+    let layers = config.history.iter().filter(|entry| !entry.empty_layer).count();
+    config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: vec![none; layers] };
+    config.checked_bytes()?;
+    Ok(())
+}
+
+fn history(plan: &Plan) -> Vec<History> {
+    let stage = plan.target_stage();
+    let new = stage.history.iter().map(|entry| History {
+        created: Some(plan.created),
+        created_by: Some(entry.created_by.clone()),
+        author: entry.author.clone(),
+        comment: Some(entry.comment.clone()),
+        empty_layer: entry.layer.is_none(),
+    });
+    stage.config.history.iter().cloned().chain(new).collect()
+}
+
 /// Writes config and manifest of the target. Equal results give equal bytes: times come from the plan.
 pub(super) fn assemble(store: &Store, plan: &Plan, states: &[Arc<State>]) -> Result<Outcome, Error> {
     let stage = plan.target_stage();
     let layers = states[stage.last.index()].layers()?;
     let mut config: ImageConfig = stage.config.clone();
     config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|layer| layer.diff_id).collect() };
-    config.history.extend(stage.history.iter().map(|entry| History {
-        created: Some(plan.created),
-        created_by: Some(entry.created_by.clone()),
-        author: entry.author.clone(),
-        comment: Some(entry.comment.clone()),
-        empty_layer: entry.layer.is_none(),
-    }));
-    let config = store.put(CONFIG, &config.to_bytes())?;
+    config.history = history(plan);
+    let config = store.put(CONFIG, &config.checked_bytes()?)?;
     let manifest = Manifest::new(config.clone(), layers.into_iter().map(|layer| layer.blob).collect());
     let media_type = manifest.media_type.clone().unwrap_or_default();
     let manifest = store.put(&media_type, &manifest.to_bytes())?;

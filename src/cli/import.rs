@@ -45,7 +45,8 @@ pub(super) fn run(args: &ImportArgs, session: &mut Session<'_>) -> Done {
         take_archive(&store, fs::open(&args.source)?, &args.source, &limits)?
     };
     config.rootfs.diff_ids = vec![layer.diff_id];
-    let config = store.put(CONFIG, &config.to_bytes())?;
+    let config = config.checked_bytes().map_err(|e| Failure::usage(format!("--change: {e}")))?;
+    let config = store.put(CONFIG, &config)?;
     let manifest = store.put(MANIFEST, &Manifest::new(config, vec![layer.blob]).to_bytes())?;
     store.tag(std::slice::from_ref(&args.name), &manifest)?;
     session.console.data(format_args!("{}", manifest.digest))?;

@@ -180,7 +180,7 @@ fn commit(store: &Store, name: &Reference, base: &Image, layer: Layer, line: &st
         comment: Some("kiln run --commit".to_owned()),
         ..History::default()
     });
-    let config = store.put(CONFIG, &config.to_bytes())?;
+    let config = store.put(CONFIG, &config.checked_bytes().map_err(|e| Failure::build(e.to_string()))?)?;
     let layers = base.manifest.layers.iter().cloned().chain([layer.blob]).collect();
     let manifest = Manifest::new(config, layers);
     let media_type = manifest.media_type.clone().unwrap_or_default();

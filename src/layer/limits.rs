@@ -4,6 +4,9 @@ use std::io;
 
 use crate::base::cancel::Cancel;
 
+use super::entry::{Entry, Kind};
+use super::error::Error;
+
 /// Bounds on a hostile archive. Memory stays far below them: they bound time, disk and inodes.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -64,4 +67,37 @@ impl Default for Limits {
             stop: None,
         }
     }
+}
+
+/// The longest name that file systems take.
+const NAME: usize = 255;
+/// The longest target of a symbolic link that the kernel takes.
+const LINK: usize = 4095;
+/// The longest name and value of an attribute that the kernel takes.
+const XATTR: (usize, usize) = (255, 64 << 10);
+
+/// Ok: an entry of a layer can be read back, and unpacked on this kernel. What writes layers asks this, so that nothing
+/// is stored that fails only later (N-10).
+pub(super) fn check_entry(entry: &Entry) -> Result<(), Error> {
+    let (limits, path) = (Limits::default(), &entry.path);
+    let components = || path.components();
+    let xattrs = &entry.meta.xattrs;
+    let attributes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let link = match &entry.kind {
+        Kind::Symlink { target } => target.len(),
+        _ => 0,
+    };
+    let reason = match () {
+        () if components().count() > limits.depth => "it is more than 1024 directories deep",
+        () if path.as_bytes().len() > limits.path_bytes => "its path is longer than 4096 bytes",
+        () if components().any(|name| name.len() > NAME) => "a name in it is longer than 255 bytes",
+        () if link > LINK => "its target is longer than 4095 bytes",
+        () if xattrs.iter().any(|(name, value)| name.len() > XATTR.0 || value.len() > XATTR.1) => {
+            "it has an attribute that is longer than the kernel allows"
+        }
+        // Names, lengths and quotes in the header come on top.
+        () if attributes as u64 > limits.header_bytes / 2 => "its attributes are longer than 512 KiB",
+        () => return Ok(()),
+    };
+    Err(Error::NotRepresentable { path: path.clone(), reason })
 }

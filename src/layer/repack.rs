@@ -11,7 +11,8 @@ use super::compress::Compression;
 use super::decompress::decompress;
 use super::entry::RelPath;
 use super::error::Error;
-use super::limits::Limits;
+use super::ledger::Ledger;
+use super::limits::{Limits, check_entry};
 use super::pipeline::Output;
 use super::recut::{Passage, recut};
 use super::segment::SegmentIndex;
@@ -50,6 +51,8 @@ pub fn repack<W: Output>(
     let (_, plain) = decompress(from, limits).map_err(Error::Stream)?;
     let options = WriteOptions { compression, ..WriteOptions::default() };
     let passage = Passage { dialect: Dialect::Plain, limits: limits.clone(), options: &options, expand: true };
+    // What reading the layer refuses is refused here.
+    let mut ledger = Ledger::new(limits.clone());
     let (mut entries, mut holds_images) = (0, false);
     let done = recut(plain, out, &passage, |entry| {
         entries += 1;
@@ -58,7 +61,8 @@ pub fn repack<W: Output>(
             let reason = "a layer cannot hold a name that begins with .wh.".to_owned();
             return Err(Error::Entry { path: entry.path.clone(), reason });
         }
-        Ok(())
+        check_entry(entry)?;
+        ledger.admit(entry.clone()).map(drop)
     })?;
     if entries == 0 {
         return Err(Error::Malformed { entry: 0, reason: "there is nothing in it".to_owned() });
@@ -114,6 +118,40 @@ mod tests {
             results.push(blob);
         }
         assert!(results[0] == results[1]);
+    }
+
+    #[test]
+    fn repack_refuses_what_reading_the_layer_refuses() {
+        // N-10
+        let entry = |name: &str, kind, link: &str| {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            builder.append_link(&mut header, name, link).expect("append");
+            builder.into_inner().expect("archive")
+        };
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..2].copy_from_slice(b"./");
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_link_name("etc").expect("link");
+        header.set_size(0);
+        header.set_cksum();
+        let root = [&header.as_bytes()[..], &[0; 1024]].concat();
+        let deep = "d/".repeat(1100);
+        let long = "n".repeat(256);
+        for (bad, why) in [
+            (root, "only a directory can be the root"),
+            (entry("h", tar::EntryType::Link, "gone"), "hard link to gone"),
+            (entry("h", tar::EntryType::Link, "h"), "hard link"),
+            (entry("l", tar::EntryType::Symlink, &"x/".repeat(2048)), "longer than 4095 bytes"),
+            (tar(&[&deep], 0), "1024 directories"),
+            (tar(&[&long], 1), "longer than 255 bytes"),
+            (tar(&[&format!("a/{long}/b")], 1), "longer than 255 bytes"),
+        ] {
+            let error = repack(&bad[..], Vec::new(), Compression::default(), &Limits::default()).expect_err(why);
+            assert!(error.to_string().contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::base::time::Timestamp;
 use super::compress::Compression;
 use super::entry::{Entry, Kind};
 use super::error::Error;
+use super::limits::check_entry;
 use super::pipeline::{Output, Pipeline};
 use super::resume::{Before, Mark, Marks, Seen};
 use super::segment::{SegmentIndex, SegmentSource, TARGET, cut_before};
@@ -170,6 +171,7 @@ impl<W: Output> LayerWriter<W> {
         );
         entry.meta.mtime = entry.meta.mtime.capped(self.latest);
         entry.meta.xattrs.retain(xattrs::belongs);
+        check_entry(&entry)?;
         if let Kind::Hardlink { target } = &entry.kind {
             let found = self.entries.binary_search_by(|e| e.path.cmp(target)).ok().map(|i| &self.entries[i]);
             match found {

@@ -324,3 +324,42 @@ fn a_foreign_archive_is_recompressed_byte_for_byte_in_bounded_segments() {
     }
     assert!(blobs[0] == blobs[1]);
 }
+
+#[test]
+fn layer_writer_refuses_what_cannot_be_read_back() {
+    // N-10
+    let dir = |path: &str| Entry::new(RelPath::parse(path.as_bytes()).unwrap(), Kind::Dir, Meta::default());
+    let link = |len| Entry::new(RelPath::root().join(b"l"), Kind::Symlink { target: vec![b'x'; len] }, Meta::default());
+    let attribute = |name: usize, value: usize| {
+        let name = [b"user.".to_vec(), vec![b'a'; name - 5]].concat();
+        let xattrs = [(name, vec![b'v'; value])].into_iter().collect::<std::collections::BTreeMap<_, _>>();
+        Entry::new(RelPath::root().join(b"x"), Kind::Dir, Meta { xattrs: xattrs.into(), ..Meta::default() })
+    };
+    let longest = ["x".repeat(255).as_str(); 15].join("/") + &"/y".repeat(128) + "z";
+    for (entry, why) in [
+        (dir(&"d/".repeat(1024)), None),
+        (dir(&"d/".repeat(1025)), Some("1024 directories")),
+        (dir(&"n".repeat(255)), None),
+        (dir(&"n".repeat(256)), Some("255 bytes")),
+        (dir(&format!("a/{}/b", "n".repeat(256))), Some("255 bytes")),
+        (dir(&longest), None),
+        (dir(&format!("{longest}z")), Some("4096 bytes")),
+        (link(4095), None),
+        (link(4096), Some("4095 bytes")),
+        (attribute(255, 64 << 10), None),
+        (attribute(256, 1), Some("attribute")),
+        (attribute(10, (64 << 10) + 1), Some("attribute")),
+    ] {
+        let mut writer = LayerWriter::new(Vec::new(), &WriteOptions::default());
+        let appended = writer.append_empty(entry.clone()).map_err(|e| e.to_string());
+        match why {
+            Some(why) => assert!(appended.is_err_and(|e| e.contains(why)), "{why}"),
+            None => {
+                appended.unwrap();
+                let (blob, written) = writer.finish().unwrap();
+                let tree = crate::layer::read_tree(&blob[..], written.diff_id).unwrap();
+                assert_eq!(tree.entries().last().map(|e| &e.path), Some(&entry.path));
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::base::digest::DiffId;
 use crate::base::time::Timestamp;
 
-use super::manifest::{InvalidDocument, parse, serialize, shape};
+use super::manifest::{InvalidDocument, MAX_DOCUMENT, parse, serialize, shape};
 use super::platform::Platform;
 
 /// A whole image config document.
@@ -164,12 +164,52 @@ impl ImageConfig {
             let why = format!("history speaks of {claimed} layers, rootfs of {}", config.rootfs.diff_ids.len());
             return Err(shape("image config", why));
         }
+        config.config.check()?;
         Ok(config)
     }
 
     /// The bytes to store; equal configs give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         serialize(self)
+    }
+
+    /// The bytes to store. Ok: [`ImageConfig::parse`] takes them, and no reader finds them too long (N-10).
+    pub fn checked_bytes(&self) -> Result<Vec<u8>, InvalidDocument> {
+        self.config.check()?;
+        let bytes = self.to_bytes();
+        match bytes.len() as u64 {
+            size if size > MAX_DOCUMENT => Err(shape(
+                "image config",
+                format!("it has {size} bytes, more than the {MAX_DOCUMENT} that readers take"),
+            )),
+            _ => Ok(bytes),
+        }
+    }
+}
+
+impl RuntimeConfig {
+    /// Ok: everything that reaches a command or the kernel can do so: nothing of it holds a NUL byte.
+    fn check(&self) -> Result<(), InvalidDocument> {
+        let list = |list: &Option<Vec<String>>| list.iter().flatten().any(|text| text.contains('\0'));
+        let has = |text: &str| text.contains('\0');
+        let found = [
+            ("Env", self.env.iter().any(|text| has(text))),
+            ("User", has(&self.user)),
+            ("WorkingDir", has(&self.working_dir)),
+            ("Entrypoint", list(&self.entrypoint)),
+            ("Cmd", list(&self.cmd)),
+            ("Shell", list(&self.shell)),
+            ("OnBuild", list(&self.on_build)),
+            ("StopSignal", has(&self.stop_signal)),
+            ("Volumes", self.volumes.keys().any(|text| has(text))),
+            ("ExposedPorts", self.exposed_ports.keys().any(|text| has(text))),
+            ("Labels", self.labels.iter().any(|(name, value)| has(name) || has(value))),
+            ("Healthcheck", self.healthcheck.as_ref().is_some_and(|check| check.test.iter().any(|text| has(text)))),
+        ];
+        match found.iter().find(|(_, found)| *found) {
+            Some((name, _)) => Err(shape("image config", format!("{name} holds a NUL byte"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -189,6 +229,43 @@ fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn config_with_nul_byte_or_too_long_is_refused_both_ways() {
+        // N-10
+        let plain = ImageConfig::scratch(Platform::host());
+        type Change = fn(&mut RuntimeConfig, String);
+        let changes: [(&str, Change); 12] = [
+            ("Env", |c, t| c.env.push(format!("A={t}"))),
+            ("User", |c, t| c.user = t),
+            ("WorkingDir", |c, t| c.working_dir = t),
+            ("Entrypoint", |c, t| c.entrypoint = Some(vec![t])),
+            ("Cmd", |c, t| c.cmd = Some(vec!["a".to_owned(), t])),
+            ("Shell", |c, t| c.shell = Some(vec![t])),
+            ("OnBuild", |c, t| c.on_build = Some(vec![t])),
+            ("StopSignal", |c, t| c.stop_signal = t),
+            ("Volumes", |c, t| drop(c.volumes.insert(t, Empty {}))),
+            ("ExposedPorts", |c, t| drop(c.exposed_ports.insert(t, Empty {}))),
+            ("Labels", |c, t| drop(c.labels.insert("l".to_owned(), t))),
+            ("Healthcheck", |c, t| c.healthcheck = Some(Healthcheck { test: vec![t], ..Healthcheck::default() })),
+        ];
+        for (name, change) in changes {
+            let with = |text: &str| {
+                let mut config = plain.clone();
+                change(&mut config.config, text.to_owned());
+                config
+            };
+            let good = with("x").checked_bytes().expect(name);
+            assert!(ImageConfig::parse(&good).is_ok(), "{name}");
+            let bad = with("x\0y");
+            assert!(bad.checked_bytes().expect_err(name).to_string().contains(name));
+            assert!(ImageConfig::parse(&bad.to_bytes()).expect_err(name).to_string().contains(name));
+            assert!(
+                with(&"x".repeat(4 << 20)).checked_bytes().expect_err(name).to_string().contains("bytes"),
+                "{name}"
+            );
+        }
+    }
 
     #[test]
     fn docker_fields_and_unknown_ones_survive_f12() {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::{Links, Rootfs, RootfsError};
 use crate::base::fs::FsError;
 use crate::base::time::Timestamp;
-use crate::layer::{Kind, RelPath};
+use crate::layer::{Kind, MergedTree, RelPath};
 
 /// What a directory of the caller's cannot have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Rootfs {
         std::fs::create_dir_all(dest).map_err(|e| FsError::new("create directory", dest, e))?;
         let open = rustix::fs::open(dest, DIRECTORY - OFlags::NOFOLLOW, Mode::empty());
         let root = open.map_err(|e| FsError::new("open", dest, e))?;
-        let mut place = Place { dest, stack: vec![(RelPath::root(), root)] };
+        let mut place = Place { dest, merged: &self.merged, stack: vec![(RelPath::root(), root)], number: 0 };
         let mut skipped = Skipped::default();
         let mut links = Links::default();
         let mut dirs = Vec::new();
@@ -77,6 +77,10 @@ impl Rootfs {
 /// Where the walk is: the directories on the way to the last entry, open.
 struct Place<'a> {
     dest: &'a Path,
+    /// What is being written.
+    merged: &'a MergedTree,
+    /// Of the next name that is tried for something unfinished.
+    number: u32,
     stack: Vec<(RelPath, OwnedFd)>,
 }
 
@@ -132,28 +136,34 @@ impl Place<'_> {
         }
     }
 
-    /// Makes something under a name of its own with `make`, then gives it the name it is to have.
+    /// Makes something under a name of its own with `make`, which touches nothing that is there, then gives it the name
+    /// it is to have.
     fn put(
         &mut self,
         path: &RelPath,
-        make: impl FnOnce(&OwnedFd, &OsStr) -> Result<(), io::Error>,
+        mut make: impl FnMut(&OwnedFd, &OsStr) -> Result<(), io::Error>,
     ) -> Result<(), RootfsError> {
         let shown = self.shown(path);
-        let name = OsStr::from_bytes(path.name());
-        let temporary = OsString::from(format!(".kiln-{}", std::process::id()));
-        let above = self.parent(path)?;
-        // Left by one that was killed and had our number.
-        let _ = rustix::fs::unlinkat(above, &temporary, AtFlags::empty());
-        let made =
-            make(above, &temporary).map_err(|e| RootfsError::from(FsError::new("create", &shown, e))).and_then(|()| {
-                match rustix::fs::renameat(above, &temporary, above, name) {
-                    Ok(()) => Ok(()),
-                    Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => {
-                        Err(RootfsError::Occupied { path: shown.clone() })
-                    }
-                    Err(e) => Err(FsError::new("create", &shown, e).into()),
+        let failed = |e| RootfsError::from(FsError::new("create", &shown, e));
+        let temporary = loop {
+            let temporary = OsString::from(format!(".kiln-{}-{}", std::process::id(), self.number));
+            // Neither the image's nor anybody else's file may have this name (N-10).
+            let beside = path.parent().unwrap_or_default().join(temporary.as_bytes());
+            if self.merged.get(&beside).is_none() {
+                match make(self.parent(path)?, &temporary) {
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => break made.map(|()| temporary).map_err(failed)?,
                 }
-            });
+            }
+            self.number += 1;
+        };
+        let name = OsStr::from_bytes(path.name());
+        let above = self.parent(path)?;
+        let made = match rustix::fs::renameat(above, &temporary, above, name) {
+            Ok(()) => Ok(()),
+            Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => Err(RootfsError::Occupied { path: shown.clone() }),
+            Err(e) => Err(failed(e.into())),
+        };
         // Two names of one file: the rename did nothing and both are there.
         let _ = rustix::fs::unlinkat(above, &temporary, AtFlags::empty());
         made
