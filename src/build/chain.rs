@@ -12,8 +12,8 @@ use crate::layer::{MergedTree, RelPath, Tree};
 use crate::oci::descriptor::Layer;
 use crate::snapshot::{self, Layers, Stack};
 
-use super::Error;
 use super::promise::Promise;
+use super::{Error, keys};
 
 /// A layer that is whole: its blob is stored.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub(super) struct Link {
     outline: Promise<Result<Arc<Tree>, Stopped>>,
     /// Where its files already are, if it was just made.
     fresh: Option<PathBuf>,
+    /// The layer that the same place made last time.
+    before: Option<DiffId>,
 }
 
 impl Link {
@@ -54,16 +56,16 @@ impl Link {
 
     /// A layer that has just been made.
     pub(super) fn made(sealed: Sealed) -> Self {
-        Self { sealed: Promise::kept(Ok(sealed)), outline: Promise::new(), fresh: None }
+        Self { sealed: Promise::kept(Ok(sealed)), outline: Promise::new(), fresh: None, before: None }
     }
 
-    /// A layer still to be described; its files may already be in the directory `fresh`.
-    pub(super) fn packing(fresh: Option<PathBuf>) -> (Self, Packing) {
+    /// A layer still to be described; its files may already be in the directory `fresh`. Last time it was `before`.
+    pub(super) fn packing(fresh: Option<PathBuf>, before: Option<DiffId>) -> (Self, Packing) {
         let packing = Packing { outline: Promise::new(), sealed: Promise::new() };
-        (Self { sealed: packing.sealed.clone(), outline: packing.outline.clone(), fresh }, packing)
+        (Self { sealed: packing.sealed.clone(), outline: packing.outline.clone(), fresh, before }, packing)
     }
 
-    /// The digest of the layer, if it is stored already.
+    /// The layer's digest, if it is packed.
     fn known(&self) -> Option<DiffId> {
         self.sealed.now().and_then(Result::ok).map(|sealed| sealed.layer.diff_id)
     }
@@ -254,6 +256,26 @@ impl State {
         Ok(Arc::clone(self.outline.get_or_init(|| outline)))
     }
 
+    /// The key of the state by what it looks like: that of an image with the same layers. None while one is being packed.
+    pub(super) fn content_key(&self) -> Option<StepKey> {
+        let chain: Option<Vec<DiffId>> = self.links().iter().map(Link::known).collect();
+        Some(keys::base(&chain?))
+    }
+
+    /// Whether every layer that is being packed may turn out to be what its place made last time; waits until it is known
+    /// what those hold.
+    pub(super) fn may_be_as_before(&self, layers: &Layers<'_>) -> Result<bool, Error> {
+        for link in self.links().iter().filter(|link| link.sealed.now().is_none()) {
+            let Some(before) = link.before.map(|before| layers.known_tree(before)).transpose()?.flatten() else {
+                return Ok(false);
+            };
+            if !link.outline(layers)?.resembles(&before) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The diff-ids of the whole chain, bottom first.
     pub(super) fn diff_ids(&self) -> Result<Vec<DiffId>, Error> {
         Ok(self.layers()?.into_iter().map(|layer| layer.diff_id).collect())
@@ -300,7 +322,7 @@ mod tests {
     fn what_a_layer_holds_is_known_before_it_is_packed() {
         let layers = Layers::new("layers".into(), &Nothing);
         let key = StepKey(Sha256::of(b"key"));
-        let (link, packing) = Link::packing(Some("upper".into()));
+        let (link, packing) = Link::packing(Some("upper".into()), None);
         let state = State::over(&State::base(key, []), key, link);
         let entry = Entry::new(RelPath::root().join(b"f"), Kind::Dir, Meta::default());
         packing.outline.keep(Ok(Arc::new(Tree::new(vec![entry.clone()]))));
@@ -308,7 +330,7 @@ mod tests {
         assert_eq!(state.directories(&layers).ok(), Some(vec![PathBuf::from("upper")]));
 
         // If it never becomes known, nobody waits for it.
-        let (link, packing) = Link::packing(None);
+        let (link, packing) = Link::packing(None, None);
         let state = State::over(&state, key, link);
         packing.outline.keep(Err(Stopped));
         assert!(matches!(state.outline(&layers), Err(Error::Stopped)));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::digest::Sha256;
 use crate::base::fs::FsError;
-use crate::context::{self, Options};
+use crate::context::{self, Given, Options};
 use crate::layer::{self, Compression, Form, Found, LayerWriter, MergedTree, Output, WriteOptions};
 use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Step, Workdir};
 use crate::snapshot::Layers;
@@ -22,7 +22,7 @@ use super::event::Event;
 use super::fetch::{Remote, Secrets};
 use super::mounts::input;
 use super::worker::Worker;
-use super::{Error, StepError};
+use super::{Error, StepError, reuse};
 
 impl<'a> Worker<'a> {
     /// What `copy` reads: part of its key.
@@ -45,12 +45,17 @@ impl<'a> Worker<'a> {
             }
             self.remember_files(step, prepared.listing())?;
             let parent = &inputs[0];
-            // C-19: a linked layer knows nothing of what it will lie on.
-            let tree = if copy.link { Arc::new(MergedTree::new()) } else { parent.outline(&self.layers)? };
+            // C-19: a linked layer knows nothing of what it will lie on but which directories it passes through.
+            let mut tree = parent.outline(&self.layers)?;
+            let mut passed = Vec::new();
+            if copy.link {
+                passed = reuse::passed(copy, &tree);
+                tree = Arc::new(MergedTree::new());
+            }
             let files = Unpacked::new(parent, &self.layers);
             let scratch = self.scratch_dir(step, "copy")?;
             self.write_layer(step, |writer| {
-                let dest = Dest { tree: &tree, files: &files };
+                let dest = Dest { tree: &tree, files: &files, passed: &passed };
                 copy::execute(copy, prepared, &dest, &scratch, writer).map_err(|e| files.explain(e))
             })
         });
@@ -69,7 +74,7 @@ impl<'a> Worker<'a> {
         let tree = parent.outline(&self.layers)?;
         let files = Unpacked::new(parent, &self.layers);
         self.write_layer(step, |writer| {
-            let dest = Dest { tree: &tree, files: &files };
+            let dest = Dest { tree: &tree, files: &files, passed: &[] };
             let notes = copy::workdir(workdir, &dest, writer).map_err(|e| files.explain(e))?;
             for note in notes {
                 tell(Event::Warning(format!("{}: {note}", step.meta.name)));
@@ -150,7 +155,7 @@ impl<'a> Worker<'a> {
     pub(super) fn context_digest(&self, name: &ContextName, source: &str) -> Result<Sha256, StepError> {
         let context = self.context(name)?;
         let selected = context::select(&context.tree, source.as_bytes(), Options { parents: false, exclude: None });
-        let digested = selected.and_then(|selected| context::digest(&context.tree, &selected));
+        let digested = selected.and_then(|selected| context::digest(&context.tree, &selected, Given::default()));
         Ok(digested.map_err(copy::Error::from)?.digest.0)
     }
 
@@ -204,7 +209,7 @@ impl<'a> Worker<'a> {
         let copy = copy::whole(CopyFrom::Context(name.clone()));
         let (tree, nothing) = (MergedTree::new(), LayerDirs::default());
         let prepared = copy::prepare(&copy, &self.context(name)?.tree, &Remote::new(scratch, scratch))?;
-        copy::execute(&copy, &prepared, &Dest { tree: &tree, files: &nothing }, scratch, writer)?;
+        copy::execute(&copy, &prepared, &Dest { tree: &tree, files: &nothing, passed: &[] }, scratch, writer)?;
         Ok(())
     }
 }

@@ -13,7 +13,10 @@ use crate::plan::{Copy, Mount, Run, Workdir};
 /// The part of a COPY or ADD that stands for what it reads.
 pub(super) const FILES: &str = "files";
 
-/// The key of a filesystem that no step of ours made: the layers of an image, or nothing.
+/// The part that stands for what is below.
+pub(super) const PARENT: &str = "parent";
+
+/// The key of a filesystem by its layers, whoever made them.
 pub(super) fn base(chain: &[crate::base::digest::DiffId]) -> StepKey {
     let mut parts = KeyParts::new();
     parts.add("base image", chain.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").as_bytes());
@@ -46,7 +49,7 @@ pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices
         platform,
     } = run;
     let mut parts = KeyParts::new();
-    parts.add_digest("parent", parent.0);
+    parts.add_digest(PARENT, parent.0);
     parts.add("platform", platform_text(platform).as_bytes());
     parts.add("the command", &canonical(argv));
     for (name, value) in env {
@@ -80,10 +83,7 @@ pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices
 /// The parts of a COPY or ADD that selects `files`.
 pub(super) fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
     let mut parts = KeyParts::new();
-    // An independent layer does not care what is below it (C-19).
-    if !copy.link {
-        parts.add_digest("parent", parent.0);
-    }
+    parts.add_digest(PARENT, parent.0);
     parts.add("the instruction", &canonical(copy));
     parts.add_digest(FILES, files);
     parts
@@ -92,7 +92,7 @@ pub(super) fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
 /// The parts of a WORKDIR.
 pub(super) fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
     let mut parts = KeyParts::new();
-    parts.add_digest("parent", parent.0);
+    parts.add_digest(PARENT, parent.0);
     parts.add("the directory", workdir.path.as_bytes());
     parts.add("the user", workdir.user.as_bytes());
     parts

@@ -23,6 +23,7 @@ mod outcome;
 mod pack;
 mod promise;
 mod required;
+mod reuse;
 mod rootfs;
 mod run;
 mod schedule;

@@ -23,6 +23,7 @@ use super::builder::{Builder, Message};
 use super::chain::{Link, Sealed, State, Stopped};
 use super::event::Event;
 use super::promise::Promise;
+use super::reuse::Later;
 use super::run::Remains;
 use super::{Error, StepError, copy, keys};
 
@@ -43,13 +44,15 @@ pub(super) struct Worker<'a> {
     pub(super) stop: &'a Cancel,
     /// Made when first needed: a cached build needs none, nor a store that can be written to.
     scratch: OnceLock<Scratch>,
-    cache: Local,
+    pub(super) cache: Local,
     /// Steps being made now: another step with the same key waits instead of doing it twice.
     in_flight: Mutex<BTreeMap<StepKey, Promise<()>>>,
     /// What COPYs select of contexts, between looking up and executing.
     pub(super) selected: Mutex<BTreeMap<StepId, copy::Prepared<'a>>>,
     /// Of the command that failed first, if somebody wants it.
     pub(super) remains: Mutex<Option<Remains>>,
+    /// What is recorded once more when no layer is being packed any more.
+    pub(super) later: Mutex<Vec<Later>>,
     /// Directories that RUNs filled and their layers: given to `layers/` when nobody mounts them any more.
     fresh: Mutex<Vec<(DiffId, PathBuf)>>,
 }
@@ -66,6 +69,7 @@ impl<'a> Worker<'a> {
             in_flight: Mutex::default(),
             selected: Mutex::default(),
             remains: Mutex::default(),
+            later: Mutex::default(),
             fresh: Mutex::default(),
             scratch: OnceLock::new(),
         }
@@ -121,7 +125,11 @@ impl<'a> Worker<'a> {
         if step.meta.no_cache {
             return Ok(Look::Miss(parts));
         }
-        match self.recorded(&parts)? {
+        let found = match self.recorded(&parts)? {
+            Some(layer) => Some(layer),
+            None => self.recorded_alike(step, inputs, &parts)?,
+        };
+        match found {
             Some(layer) => {
                 self.remember(step, inputs, parts.key())?;
                 Ok(Look::Hit(match inputs.first() {
@@ -160,7 +168,8 @@ impl<'a> Worker<'a> {
         if self.stop.is_cancelled() {
             return Err(Error::Cancelled.into());
         }
-        let why = self.explain(step, inputs, &parts)?;
+        let before = self.last_record(step)?;
+        let why = self.explain(step, inputs, &parts, before.as_ref())?;
         tell(Message::Event(Event::Started { step: step.id, why }));
         let began = Instant::now();
         let finished = |state: &Arc<State>| {
@@ -174,17 +183,17 @@ impl<'a> Worker<'a> {
             }
             StepKind::Base(Base::Context(name)) => {
                 let made = self.context_layer(name, step)?;
-                finished(&context_state(self.keep(step, parts, made)?.layer));
+                finished(&context_state(self.keep(step, inputs, parts, made)?.layer));
                 Ok(())
             }
             StepKind::Base(Base::Scratch) => unreachable!("nothing is always there"),
             StepKind::Run(run) => {
                 let ran = self.run(step, run, inputs, tell)?;
-                let (link, packing) = Link::packing(ran.prepared.fresh());
+                let (link, packing) = Link::packing(ran.prepared.fresh(), before.map(|before| before.diff_id));
                 finished(&State::over(&inputs[0], key, link));
                 let packed = self
                     .pack(step, &ran.prepared, ran.original.as_ref(), &inputs[0], &packing)
-                    .and_then(|made| self.keep(step, parts, made));
+                    .and_then(|made| self.keep(step, inputs, parts, made));
                 if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
                     self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));
                 }
@@ -195,13 +204,13 @@ impl<'a> Worker<'a> {
             }
             StepKind::Copy(copy) => {
                 let made = self.copy(copy, step, inputs, &|event| tell(Message::Event(event)))?;
-                let sealed = self.keep(step, parts, made)?;
+                let sealed = self.keep(step, inputs, parts, made)?;
                 finished(&State::over(&inputs[0], key, Link::made(sealed)));
                 Ok(())
             }
             StepKind::Workdir(workdir) => {
                 let made = self.workdir(step, workdir, &inputs[0], &|event| tell(Message::Event(event)))?;
-                let sealed = self.keep(step, parts, made)?;
+                let sealed = self.keep(step, inputs, parts, made)?;
                 finished(&State::over(&inputs[0], key, Link::made(sealed)));
                 Ok(())
             }
@@ -210,6 +219,7 @@ impl<'a> Worker<'a> {
 
     /// Keeps unpacked what RUNs made, when no step runs any more. What cannot be kept is unpacked again when needed.
     pub(super) fn adopt(&self) -> Result<(), Error> {
+        self.record_later()?;
         for (diff_id, made) in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             self.layers.adopt(diff_id, &made)?;
         }
@@ -239,7 +249,7 @@ impl<'a> Worker<'a> {
     }
 
     /// The layer recorded under these parts, if its blob is still there.
-    fn recorded(&self, parts: &KeyParts) -> Result<Option<Layer>, StepError> {
+    pub(super) fn recorded(&self, parts: &KeyParts) -> Result<Option<Layer>, StepError> {
         let Some(record) = self.cache.lookup(parts.key())? else { return Ok(None) };
         let name = self.builder.settings.compression.method();
         if let Some(blob) = record.blobs.get(&name)
@@ -261,13 +271,19 @@ impl<'a> Worker<'a> {
     }
 
     /// Why `step` missed, from what its place had last time.
-    fn explain(&self, step: &Step, inputs: &[Arc<State>], parts: &KeyParts) -> Result<Miss, StepError> {
+    fn explain(
+        &self,
+        step: &Step,
+        inputs: &[Arc<State>],
+        parts: &KeyParts,
+        before: Option<&Record>,
+    ) -> Result<Miss, StepError> {
         match step.kind {
             StepKind::Base(Base::Image(_)) => return Ok(Miss::NoRecord),
             _ if step.meta.no_cache => return Ok(Miss::Disabled),
             _ => {}
         }
-        let Some(before) = self.last_record(step)? else { return Ok(Miss::NoRecord) };
+        let Some(before) = before else { return Ok(Miss::NoRecord) };
         match (parts.explain(&before.parts), &step.kind) {
             (Miss::Changed { part, .. }, StepKind::Copy(copy)) if part == keys::FILES => {
                 let before = self.cache.last_files(&self.slot(step))?.unwrap_or_default();
@@ -308,15 +324,14 @@ impl<'a> Worker<'a> {
     }
 
     /// Records a layer whose blob is stored.
-    fn keep(&self, step: &Step, parts: KeyParts, made: Sealed) -> Result<Sealed, StepError> {
+    fn keep(&self, step: &Step, inputs: &[Arc<State>], parts: KeyParts, made: Sealed) -> Result<Sealed, StepError> {
         if let Some(tree) = &made.tree {
             self.layers.keep_tree(made.layer.diff_id, tree)?;
         }
         let key = parts.key();
-        let name = self.builder.settings.compression.method();
-        let blobs = BTreeMap::from([(name, made.layer.blob.clone())]);
-        self.cache.record(&Record { parts, diff_id: made.layer.diff_id, blobs })?;
+        self.record(parts.clone(), &made.layer)?;
         self.cache.remember(&self.slot(step), key)?;
+        self.record_alike(step, inputs, parts, &made.layer)?;
         Ok(made)
     }
 }

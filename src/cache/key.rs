@@ -5,7 +5,7 @@
 //! | key format, kiln's semantics | the hash domain |
 //! | what the step is, its canonical expanded text | `instruction` |
 //! | platform | `platform` |
-//! | what came before | `parent` (the parent's key; a base image's key is its chain of diff-ids) |
+//! | what came before | `parent`: the parent's key, or the digest of its chain of diff-ids |
 //! | each variable a RUN can see | `variable NAME`, `build argument NAME` |
 //! | user, directory, network, security, mounts | one part each |
 //! | files it reads | `files …`: a digest over path, kind, mode, ids, link, xattrs, content |
@@ -74,6 +74,15 @@ impl KeyParts {
     pub fn add_digest(&mut self, name: impl Into<String>, digest: Sha256) -> &mut Self {
         self.0.push(Part { name: name.into(), digest: digest.hex() });
         self
+    }
+
+    /// The same parts with the part `name` replaced, if there is one.
+    pub fn replace(&self, name: &str, with: &str, digest: Sha256) -> KeyParts {
+        let replaced = |part: &Part| match part.name == name {
+            true => Part { name: with.to_owned(), digest: digest.hex() },
+            false => part.clone(),
+        };
+        KeyParts(self.0.iter().map(replaced).collect())
     }
 
     /// The key of a step with these parts.

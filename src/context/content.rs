@@ -3,7 +3,7 @@
 //! | of a selected file or directory | in the digest |
 //! | --- | --- |
 //! | path relative to its source, or a file's name | yes |
-//! | kind, mode, ids as the tree reports them (0:0 in a context), device numbers | yes |
+//! | kind, mode, ids as the tree reports them (0:0 in a context), device numbers | yes, unless the instruction gives them |
 //! | link text, extended attributes, SHA-256 of the content | yes |
 //! | which names are hard links of each other | yes |
 //! | times, inode numbers, absolute paths, the order of a listing | never (C-29) |
@@ -25,6 +25,28 @@ const DOMAIN: &str = "kiln.selection.v1";
 /// As many nodes are looked at by one thread at a time.
 const CHUNK: usize = 256;
 
+/// What an instruction says of its files' metadata, whatever they have: only the outcome is in a digest (N-9).
+#[derive(Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// The mode that something of this mode gets, and whether it is a directory.
+    pub mode: Option<&'a (dyn Fn(u32, bool) -> u32 + Sync)>,
+    /// Owners are given too.
+    pub owner: bool,
+}
+
+impl Given<'_> {
+    fn apply(&self, meta: &Meta) -> Meta {
+        let mut meta = *meta;
+        if let Some(mode) = self.mode.filter(|_| !meta.is_symlink()) {
+            meta.mode = mode(meta.mode, meta.is_dir());
+        }
+        if self.owner {
+            (meta.uid, meta.gid) = (0, 0);
+        }
+        meta
+    }
+}
+
 /// A selection's digest, and what was found on the way to it.
 #[derive(Clone, Debug)]
 pub struct Digested {
@@ -35,7 +57,7 @@ pub struct Digested {
 }
 
 /// Digests what was selected from `tree`. Ok: every file was read now, or was known and its times say it did not change.
-pub fn digest(tree: &dyn SourceTree, selected: &[Selected]) -> Result<Digested, Error> {
+pub fn digest(tree: &dyn SourceTree, selected: &[Selected], given: Given<'_>) -> Result<Digested, Error> {
     let mut hasher = StableHasher::new(DOMAIN);
     hasher.number("sources", selected.len() as u64);
     let mut contents = Vec::with_capacity(selected.len());
@@ -46,13 +68,13 @@ pub fn digest(tree: &dyn SourceTree, selected: &[Selected]) -> Result<Digested, 
             hasher.number("directory", below.len() as u64);
             for (node, content) in one.below.iter().zip(&below) {
                 let path = join(&one.path, &node.path);
-                hasher.bytes(&record(&node.path, &node.meta, content, links.first(&path, &node.meta)));
+                hasher.bytes(&record(&node.path, &given.apply(&node.meta), content, links.first(&path, &node.meta)));
             }
             contents.push((Content::default(), below));
         } else {
             let content = tree.content(&one.path, &one.meta)?;
             let first = links.first(&one.path, &one.meta);
-            hasher.field("file", &record(&one.name, &one.meta, &content, first));
+            hasher.field("file", &record(&one.name, &given.apply(&one.meta), &content, first));
             contents.push((content, Vec::new()));
         }
     }
@@ -60,10 +82,14 @@ pub fn digest(tree: &dyn SourceTree, selected: &[Selected]) -> Result<Digested, 
 }
 
 /// A fingerprint of each file of a selection: of everything that [`digest`] digests of it, but for hard links.
-pub fn fingerprints(selected: &[Selected], contents: &[(Content, Vec<Content>)]) -> Vec<(Vec<u8>, u64)> {
+pub fn fingerprints(
+    selected: &[Selected],
+    contents: &[(Content, Vec<Content>)],
+    given: Given<'_>,
+) -> Vec<(Vec<u8>, u64)> {
     let print = |path: Vec<u8>, meta: &Meta, content: &Content| {
         let mut hasher = StableHasher::new(DOMAIN);
-        hasher.bytes(&record(&path, meta, content, None));
+        hasher.bytes(&record(&path, &given.apply(meta), content, None));
         let [a, b, c, d, e, f, g, h, ..] = hasher.finish().0;
         (path, u64::from_le_bytes([a, b, c, d, e, f, g, h]))
     };

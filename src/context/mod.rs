@@ -21,7 +21,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-pub use content::{Digested, digest, fingerprints};
+pub use content::{Digested, Given, digest, fingerprints};
 pub use dir::{Dir, DirOptions};
 pub use error::{Error, Excluded, Shown};
 pub use ignore::{IgnoreFile, Matcher};

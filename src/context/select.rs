@@ -177,10 +177,9 @@ fn with_parents(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> R
                 return Err(Error::NotFound { path: source.to_vec(), excluded, led: None });
             }
         }
+        // Also of nothing: the destination is made all the same (N-25).
         let below = tree.walk(&path, &rules)?;
-        if !below.is_empty() {
-            selected.push(Selected { name: Vec::new(), path, meta, below });
-        }
+        selected.push(Selected { name: Vec::new(), path, meta, below });
     }
     Ok(selected)
 }

@@ -227,7 +227,9 @@ fn excluded_and_parented_sources() {
         ("a/b", true, &[], "@|  a|  a/b|  a/b/x.go|  a/b/y.md"),
         ("a/**/*.go", true, &[], "@|  a|  a/b|  a/b/x.go|  a/c|  a/c/z.go"),
         ("**/*.go", true, &["a/b"], "@|  a|  a/c|  a/c/z.go|  top.go"),
-        ("a/*/*.none", true, &[], ""),
+        ("a/*/*.none", true, &[], "@"),
+        ("a/./*/*.none", true, &[], "@a"),
+        ("n*/./x", true, &[], ""),
         ("./a/./c", true, &[], "@a|  c|  c/z.go"),
     ] {
         let exclude = Matcher::patterns(exclude).unwrap();
@@ -265,7 +267,7 @@ fn a_missing_source_says_why() {
 
 fn digest_of(tree: &dyn SourceTree, source: &str) -> String {
     let selected = select(tree, source.as_bytes(), Options::default()).unwrap();
-    digest(tree, &selected).unwrap().digest.hex()
+    digest(tree, &selected, Given::default()).unwrap().digest.hex()
 }
 
 #[test]

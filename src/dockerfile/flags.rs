@@ -95,7 +95,8 @@ impl Flags {
                     let got = if empty { "nothing" } else { &v.text };
                     Some(format!("flag --{name} takes true or false, not {got}"))
                 }
-                (Kind::Text | Kind::List, _) if empty => Some(format!("flag --{name} needs a value")),
+                // An empty value is one: what it means is up to the flag (N-23).
+                (Kind::Text | Kind::List, None) => Some(format!("flag --{name} needs a value")),
                 _ => None,
             };
             match message {

@@ -89,7 +89,8 @@ pub(super) fn check_entry(entry: &Entry) -> Result<(), Error> {
     };
     let reason = match () {
         () if components().count() > limits.depth => "it is more than 1024 directories deep",
-        () if path.as_bytes().len() > limits.path_bytes => "its path is longer than 4096 bytes",
+        // A directory has a slash at its end.
+        () if path.as_bytes().len() >= limits.path_bytes => "its path is longer than 4095 bytes",
         () if components().any(|name| name.len() > NAME) => "a name in it is longer than 255 bytes",
         () if link > LINK => "its target is longer than 4095 bytes",
         () if xattrs.iter().any(|(name, value)| name.len() > XATTR.0 || value.len() > XATTR.1) => {

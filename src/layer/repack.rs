@@ -142,7 +142,7 @@ mod tests {
         let long = "n".repeat(256);
         for (bad, why) in [
             (root, "only a directory can be the root"),
-            (entry("h", tar::EntryType::Link, "gone"), "hard link to gone"),
+            (entry("h", tar::EntryType::Link, "gone"), "hard link to /gone"),
             (entry("h", tar::EntryType::Link, "h"), "hard link"),
             (entry("l", tar::EntryType::Symlink, &"x/".repeat(2048)), "longer than 4095 bytes"),
             (tar(&[&deep], 0), "1024 directories"),

@@ -129,6 +129,20 @@ impl Tree {
         }
     }
 
+    /// Whether the entries are those of `other`, digests and parts of a second aside: a layer that is not packed yet may
+    /// turn out to be `other`.
+    pub fn resembles(&self, other: &Self) -> bool {
+        let same = |a: &Entry, b: &Entry| {
+            let kind = match (&a.kind, &b.kind) {
+                (Kind::File { size: a, .. }, Kind::File { size: b, .. }) => a == b,
+                (a, b) => a == b,
+            };
+            let meta = |e: &Entry| (e.meta.mode, e.meta.uid, e.meta.gid, e.meta.mtime.secs);
+            kind && a.path == b.path && meta(a) == meta(b)
+        };
+        self.len() == other.len() && self.entries().iter().zip(other.entries()).all(|(a, b)| same(a, b))
+    }
+
     /// Notes the digest of the file at `path`, computed later than the tree. False if there is no file.
     pub fn set_content(&mut self, path: &RelPath, digest: ContentDigest) -> bool {
         let Some(index) = self.index_of(path.as_bytes()) else { return false };

@@ -244,9 +244,9 @@ mod tests {
             ("Shell", |c, t| c.shell = Some(vec![t])),
             ("OnBuild", |c, t| c.on_build = Some(vec![t])),
             ("StopSignal", |c, t| c.stop_signal = t),
-            ("Volumes", |c, t| drop(c.volumes.insert(t, Empty {}))),
-            ("ExposedPorts", |c, t| drop(c.exposed_ports.insert(t, Empty {}))),
-            ("Labels", |c, t| drop(c.labels.insert("l".to_owned(), t))),
+            ("Volumes", |c, t| c.volumes.extend([(t, Empty {})])),
+            ("ExposedPorts", |c, t| c.exposed_ports.extend([(t, Empty {})])),
+            ("Labels", |c, t| c.labels.extend([("l".to_owned(), t)])),
             ("Healthcheck", |c, t| c.healthcheck = Some(Healthcheck { test: vec![t], ..Healthcheck::default() })),
         ];
         for (name, change) in changes {

@@ -35,6 +35,7 @@ use crate::dockerfile::Diagnostic;
 use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 
+pub use chmod::{BadMode, Mode};
 pub use device::{Device, DeviceName};
 pub use options::{NamedContext, Options};
 pub use planner::{Configs, plan};

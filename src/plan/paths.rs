@@ -16,6 +16,16 @@ pub(super) fn join(base: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// The working directory after `WORKDIR path` in `current`. An absolute path stays as it is written, as in BuildKit's
+/// config: `/a/`, `/a/.`, `//` (N-24).
+pub(super) fn workdir(current: &str, path: &str) -> String {
+    match path {
+        "" if !current.is_empty() => current.to_owned(),
+        _ if path.starts_with('/') => path.to_owned(),
+        _ => join(current, path),
+    }
+}
+
 /// Whether a destination was written as a directory: empty or `.` (the working directory), with a slash or a dot
 /// component at its end (C-5).
 pub(super) fn is_written_as_directory(path: &str) -> bool {
@@ -38,6 +48,25 @@ mod tests {
             ("/a", "x y", "/a/x y"),
         ] {
             assert_eq!(join(base, path), want, "{base:?} {path:?}");
+        }
+    }
+
+    #[test]
+    fn workdir_keeps_absolute_paths_as_written() {
+        // N-24
+        for (current, path, want) in [
+            ("/", "/a/", "/a/"),
+            ("/x", "/a/.", "/a/."),
+            ("/x", "//", "//"),
+            ("/x", "/a//b/../c", "/a//b/../c"),
+            ("/a/", "b/", "/a/b"),
+            ("/a/.", ".", "/a"),
+            ("//", "..", "/"),
+            ("/a/", "", "/a/"),
+            ("", "", "/"),
+            ("", "a", "/a"),
+        ] {
+            assert_eq!(workdir(current, path), want, "{current:?} {path:?}");
         }
     }
 

@@ -377,7 +377,7 @@ pub enum CopySource {
 /// WORKDIR.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Workdir {
-    /// Absolute and clean; never `/`.
+    /// Absolute and clean.
     pub path: String,
     /// Who owns what has to be made: the stage's user here.
     pub user: String,

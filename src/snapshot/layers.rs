@@ -127,6 +127,14 @@ impl<'a> Layers<'a> {
         Ok(tree)
     }
 
+    /// What a layer holds, if that is remembered or stored beside it: its blob is not read.
+    pub fn known_tree(&self, diff_id: DiffId) -> Result<Option<Arc<Tree>>, Error> {
+        match self.remembered(diff_id) {
+            Some(tree) => Ok(Some(tree)),
+            None => Ok(stored_tree(&self.beside(diff_id, "tree"))?.map(Arc::new)),
+        }
+    }
+
     /// Keeps the tree of a layer that was just made.
     pub fn keep_tree(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Result<(), Error> {
         // Many a command leaves the same layer: one that changes nothing.

@@ -14,13 +14,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::digest::{ContentDigest, Hasher};
 use crate::base::fs::{self, FsError};
-use crate::context::Selected;
-use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, Meta, RelPath, TarReader};
+use crate::context::{Matcher, Selected};
+use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, RelPath, TarReader};
 
 use super::owner::Owner;
-use super::place::Placer;
+use super::place::{Placer, has_mode};
 use super::view::{Data, Placed, View};
 use super::{Error, Item};
+use crate::plan::Mode;
 
 /// Reads what follows an archive's end: only there does compressed data say that it is whole (S-40), and whoever writes
 /// to a pipe wants to be read.
@@ -41,8 +42,14 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Unpacks `selected` of `item` if it is an archive. `None`: it is a file like any other.
-    pub(super) fn fill(item: &Item<'_>, selected: &Selected, scratch: &Path) -> Result<Option<Self>, Error> {
+    /// Unpacks `selected` of `item` if it is an archive, without what `exclude` leaves out. `None`: it is a file like any
+    /// other.
+    pub(super) fn fill(
+        item: &Item<'_>,
+        selected: &Selected,
+        exclude: &Matcher,
+        scratch: &Path,
+    ) -> Result<Option<Self>, Error> {
         let name = match item.source {
             0 => String::from_utf8_lossy(&selected.path).into_owned(),
             _ => item.name.clone(),
@@ -69,6 +76,9 @@ impl Spool {
         let mut entries = Vec::new();
         let mut buffer = vec![0; 128 * 1024];
         while let Some(mut entry) = tar.next_entry().map_err(fail)? {
+            if exclude.excludes(entry.path.as_bytes()) {
+                continue;
+            }
             let start = at;
             if let Kind::File { content, .. } = &mut entry.kind {
                 let mut hasher = Hasher::new();
@@ -98,7 +108,8 @@ impl Spool {
                 return Err(Error::ArchiveMarker { name: self.name.clone(), path: entry.path });
             }
             let data = Data::Spool { spool, at };
-            place(&mut placer.view, placer.owner, &dest, entry, data).map_err(|e| e.in_archive(&self.name))?;
+            place(&mut placer.view, placer.owner, placer.mode.as_ref(), &dest, entry, data)
+                .map_err(|e| e.in_archive(&self.name))?;
         }
         Ok(())
     }
@@ -113,22 +124,23 @@ impl Spool {
 pub(super) fn place(
     view: &mut View<'_>,
     owner: Option<Owner>,
+    mode: Option<&Mode>,
     dest: &RelPath,
     entry: Entry,
     data: Data,
 ) -> Result<(), Error> {
-    let Some(parent) = entry.path.parent() else {
-        // The archive's own top says what the destination is to be like.
-        let meta = owned(entry.meta, owner);
-        if entry.kind == Kind::Dir {
-            view.put(dest.clone(), Placed { kind: Kind::Dir, meta, data: Data::None, inode: None });
-        }
-        return Ok(());
-    };
+    // The archive's own top says nothing of the destination, which is there.
+    let Some(parent) = entry.path.parent() else { return Ok(()) };
     let parent = view.resolve_below(dest, parent.as_bytes())?;
-    view.ensure_dir(&parent, owner.unwrap_or_default())?;
+    view.imply_dir(&parent)?;
     let path = parent.join(entry.path.name());
-    let meta = owned(entry.meta, owner);
+    let mut meta = entry.meta;
+    if let Some(owner) = owner {
+        (meta.uid, meta.gid) = (owner.uid, owner.gid);
+    }
+    if let Some(mode) = mode.filter(|_| has_mode(&entry.kind)) {
+        meta.mode = mode.apply(meta.mode, entry.kind == Kind::Dir);
+    }
     let placed = match entry.kind {
         Kind::Hardlink { target } => {
             let dir = view.resolve_below(dest, target.parent().unwrap_or_default().as_bytes())?;
@@ -149,13 +161,6 @@ pub(super) fn place(
     }
     view.put(path, placed);
     Ok(())
-}
-
-fn owned(mut meta: Meta, owner: Option<Owner>) -> Meta {
-    if let Some(owner) = owner {
-        (meta.uid, meta.gid) = (owner.uid, owner.gid);
-    }
-    meta
 }
 
 /// `block` begins a tar archive: its checksum is right, or it is the end of an empty one.

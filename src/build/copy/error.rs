@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use crate::base::fs::FsError;
 use crate::context;
 use crate::layer::{self, RelPath};
+use crate::plan::BadMode;
 
 /// What can be fetched.
 pub const SCHEMES: &str =
@@ -77,11 +78,8 @@ pub enum Error {
         text: String,
     },
     /// `--chmod` cannot be read.
-    #[error("mode {mode:?}: want an octal number up to 7777 or changes such as u=rwX,go=rX")]
-    Chmod {
-        /// What was given.
-        mode: String,
-    },
+    #[error("{0}")]
+    Chmod(BadMode),
     /// An archive could not be unpacked.
     #[error("unpack {name}: {source}")]
     Archive {
@@ -129,6 +127,12 @@ pub enum Error {
     /// A file of our own.
     #[error(transparent)]
     Fs(#[from] FsError),
+}
+
+impl From<BadMode> for Error {
+    fn from(bad: BadMode) -> Self {
+        Error::Chmod(bad)
+    }
 }
 
 impl Error {

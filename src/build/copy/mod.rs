@@ -13,7 +13,6 @@ mod error;
 mod hide;
 mod inline;
 mod layers;
-mod mode;
 mod owner;
 mod place;
 mod remote;
@@ -31,9 +30,9 @@ use std::sync::OnceLock;
 use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
 use crate::cache::Listing;
-use crate::context::{self, Content, Matcher, Options, Selected, SourceTree};
-use crate::layer::{self, LayerWriter, MergedTree, Output};
-use crate::plan::{Copy, CopyFrom, CopySource};
+use crate::context::{self, Content, Given, Matcher, Options, Selected, SourceTree};
+use crate::layer::{self, LayerWriter, MergedTree, Output, RelPath};
+use crate::plan::{Copy, CopyFrom, CopySource, Mode};
 
 use super::fetch::{Remote, shown};
 
@@ -53,6 +52,8 @@ use view::{Data, Origin, View};
 pub struct Dest<'a> {
     /// What is there; an empty tree for `--link` (C-19).
     pub tree: &'a MergedTree,
+    /// For `--link`: which of the directories that the destination names are there. The layer says nothing of them.
+    pub passed: &'a [RelPath],
     /// Opens what is there, to look names up.
     pub files: &'a dyn LayerFiles,
 }
@@ -65,7 +66,7 @@ pub enum Note {
         /// As written.
         source: String,
     },
-    /// Sockets were left out: no layer can hold one (C-11, S-92).
+    /// Sockets became empty files: no layer can hold one (C-11, N-26).
     Sockets {
         /// One of them.
         path: String,
@@ -88,10 +89,10 @@ impl fmt::Display for Note {
         match self {
             Note::NoMatch { source } => write!(f, "nothing matches {source}; nothing was copied for it"),
             Note::Sockets { path, count: 1 } => {
-                write!(f, "{path} is a socket, which no layer can hold; it was left out")
+                write!(f, "{path} is a socket, which no layer can hold; it becomes an empty file")
             }
             Note::Sockets { path, count } => {
-                write!(f, "{count} sockets, which no layer can hold, were left out, among them {path}")
+                write!(f, "{count} sockets, which no layer can hold, become empty files, among them {path}")
             }
             Note::OwnerUnknown { what, name, dir } => {
                 write!(f, "the image has no {what} {name}; {dir} belongs to root")
@@ -149,6 +150,8 @@ impl Item<'_> {
 /// The sources of a COPY or ADD, selected and digested.
 pub struct Prepared<'a> {
     items: Vec<Item<'a>>,
+    mode: Option<Mode>,
+    owned: bool,
     digest: Sha256,
     listing: OnceLock<Listing>,
     notes: Vec<Note>,
@@ -166,7 +169,7 @@ impl Prepared<'_> {
             self.listing = OnceLock::new();
             let dir = pinned.checkout(remote)?;
             item.selected = context::select(&dir, b"/", options)?;
-            item.contents = context::digest(&dir, &item.selected)?.contents;
+            item.contents = context::digest(&dir, &item.selected, Given::default())?.contents;
             item.tree = Held::Owned(Box::new(dir));
         }
         Ok(())
@@ -183,8 +186,10 @@ impl Prepared<'_> {
     }
 
     fn list(&self) -> Listing {
+        let mode = self.mode.as_ref().map(|mode| |before, is_dir| mode.apply(before, is_dir));
+        let given = Given { mode: mode.as_ref().map(|mode| mode as _), owner: self.owned };
         let files = self.items.iter().filter(|item| item.commit.is_none());
-        let files = files.flat_map(|item| context::fingerprints(&item.selected, &item.contents));
+        let files = files.flat_map(|item| context::fingerprints(&item.selected, &item.contents, given));
         let commits = self.items.iter().filter_map(|item| {
             let [a, b, c, d, e, f, g, h, ..] = Sha256::of(item.commit.as_ref()?.as_bytes()).0;
             Some((item.name.clone().into_bytes(), u64::from_le_bytes([a, b, c, d, e, f, g, h])))
@@ -205,27 +210,36 @@ impl Prepared<'_> {
 pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -> Result<Prepared<'a>, Error> {
     let exclude = Matcher::patterns(&copy.exclude)?;
     let options = Options { parents: copy.parents, exclude: (!exclude.is_empty()).then_some(&exclude) };
-    let mut prepared =
-        Prepared { items: Vec::new(), digest: Sha256([0; 32]), listing: OnceLock::new(), notes: Vec::new() };
-    let mut hasher = StableHasher::new("kiln.copy.v1");
+    let mode = copy.chmod.as_deref().map(Mode::parse).transpose()?;
+    let mut prepared = Prepared {
+        items: Vec::new(),
+        mode: mode.clone(),
+        owned: copy.chown.is_some(),
+        digest: Sha256([0; 32]),
+        listing: OnceLock::new(),
+        notes: Vec::new(),
+    };
+    let mode = mode.as_ref().map(|mode| |before, is_dir| mode.apply(before, is_dir));
+    let given = Given { mode: mode.as_ref().map(|mode| mode as _), owner: prepared.owned };
+    let mut hasher = StableHasher::new("kiln.copy.v2");
     for (index, source) in copy.sources.iter().enumerate() {
         let owned = index + 1;
         let (source, name, tree, selected, unpack) = match source {
             CopySource::Path(path) => {
                 let selected = context::select(from, path.as_bytes(), options)?;
-                if selected.is_empty() {
+                if selected.iter().all(|one| copy.parents && one.below.is_empty()) {
                     prepared.notes.push(Note::NoMatch { source: path.clone() });
                 }
                 (0, path.clone(), Held::Borrowed(from), selected, copy.unpack.unwrap_or(copy.add))
             }
             CopySource::Heredoc { name, content } => {
                 let file = Inline::new(name, content);
-                let selected = vec![file.selected()];
+                let selected = unless_excluded(file.selected(), &exclude);
                 (owned, name.clone(), Held::Owned(Box::new(file)), selected, false)
             }
             CopySource::Http(url) => {
                 let file = remote::http(url, copy.checksum.as_deref(), remote)?;
-                let selected = vec![file.selected()];
+                let selected = unless_excluded(file.selected(), &exclude);
                 (owned, url.clone(), Held::Owned(Box::new(file)), selected, copy.unpack.unwrap_or(false))
             }
             CopySource::Git(url) => {
@@ -240,13 +254,18 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
         };
         let mut item = Item { source, name, tree, selected, contents: Vec::new(), unpack, commit: None };
         prepared.notes.extend(sockets(&item.selected));
-        let digested = context::digest(item.tree(), &item.selected)?;
+        let digested = context::digest(item.tree(), &item.selected, given)?;
         hasher.field("source", &digested.digest.0.0);
         item.contents = digested.contents;
         prepared.items.push(item);
     }
     prepared.digest = hasher.finish();
     Ok(prepared)
+}
+
+/// A file that is a source by itself, unless `exclude` names it (C-21).
+fn unless_excluded(file: Selected, exclude: &Matcher) -> Vec<Selected> {
+    if exclude.excludes(&file.name) { Vec::new() } else { vec![file] }
 }
 
 /// The sockets among what is selected.
@@ -271,13 +290,14 @@ pub fn execute<W: Output>(
     writer: &mut LayerWriter<W>,
 ) -> Result<(), Error> {
     let mut placer = Placer::new(copy, dest)?;
+    let exclude = Matcher::patterns(&copy.exclude)?;
     let mut spools: Vec<Spool> = Vec::new();
     let mut todo = Vec::new();
     let mut files = 0;
     for (number, item) in prepared.items.iter().enumerate() {
         for (at, selected) in item.selected.iter().enumerate() {
             let spool = match item.unpack && selected.meta.is_file() {
-                true => Spool::fill(item, selected, scratch)?,
+                true => Spool::fill(item, selected, &exclude, scratch)?,
                 false => None,
             };
             files += usize::from(spool.is_none() && !selected.meta.is_dir());
@@ -332,7 +352,7 @@ fn write<W: Output>(
     ahead::read_ahead(items, data, |mut ahead| {
         for (entry, data) in entries.into_iter().skip(taken).zip(data) {
             match data {
-                Data::None => writer.append_empty(entry)?,
+                Data::None | Data::Passed => writer.append_empty(entry)?,
                 Data::Tree(origin) => {
                     let item = &items[origin.item()];
                     if let Some(mut bytes) = ahead.take(item, *origin, &entry)? {

@@ -16,17 +16,17 @@ pub(super) struct Owner {
     pub(super) gid: u32,
 }
 
-/// Reads `user`, `user:group`, `uid:gid`, `user:` and `uid`. Names are looked up where the files go.
+/// Reads `user`, `user:group`, `uid:gid`, `user:`, `:group` and `uid`. Names are looked up where the files go.
 ///
-/// A user's name alone stands for its primary group too, also with a colon after it (A3); a number alone is also the group.
-/// A name that is not there is an error (A2).
+/// A user's name alone stands for its primary group too, a number alone is also the group; beside a colon, what is empty
+/// is 0, and `root` is 0 wherever it stands (N-23). A name that is not there is an error (A2).
 pub(super) fn resolve(text: &str, dest: &Dest<'_>) -> Result<Owner, Error> {
-    let bad = || Error::Owner { text: text.to_owned(), why: "want USER, USER:GROUP or numbers".into() };
+    let bad = || Error::Owner { text: text.to_owned(), why: "want USER, USER:GROUP, :GROUP or numbers".into() };
     let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
+        Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    if user.is_empty() || group.is_some_and(|g| g.contains(':')) {
+    if group.is_some_and(|g| g.contains(':')) {
         return Err(bad());
     }
     let gid = match group {
@@ -48,6 +48,9 @@ pub(super) fn resolve(text: &str, dest: &Dest<'_>) -> Result<Owner, Error> {
 
 /// An id; an error if the number is too large for one.
 fn number(text: &str) -> Option<Result<u32, ()>> {
+    if matches!(text, "" | "root") {
+        return Some(Ok(0));
+    }
     // The last of them is no id: to the kernel it means "leave as it is".
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok().filter(|&id| id != u32::MAX).ok_or(()))
 }

@@ -1,13 +1,12 @@
 //! Where each selected file goes (C-5…C-9).
 
-use crate::base::digest::ContentDigest;
+use crate::base::digest::{ContentDigest, Sha256};
 use crate::context::{self, Content, Selected};
 use crate::layer::{Kind, Meta, RelPath};
-use crate::plan::Copy;
+use crate::plan::{Copy, Mode};
 
-use super::mode::Mode;
 use super::owner::{self, Owner};
-use super::view::{Data, Origin, Placed, View, describe};
+use super::view::{Data, NewDir, Origin, Placed, View, describe};
 use super::{Dest, Error, Item};
 
 /// Files being placed for one instruction.
@@ -16,7 +15,7 @@ pub(super) struct Placer<'a> {
     copy: &'a Copy,
     /// What `--chown` says.
     pub(super) owner: Option<Owner>,
-    mode: Option<Mode>,
+    pub(super) mode: Option<Mode>,
     /// The destination with links followed, once something goes there.
     dest: Option<RelPath>,
 }
@@ -38,13 +37,14 @@ impl<'a> Placer<'a> {
         });
         let mode = copy.chmod.as_deref().map(Mode::parse);
         let (owner, mode) = (owner.transpose()?, mode.transpose()?);
-        let view = if copy.link { View::linked(dest.tree) } else { View::new(dest.tree) };
+        let view = if copy.link { View::linked(dest.tree, dest.passed) } else { View::new(dest.tree) };
         Ok(Self { view, copy, owner, mode, dest: None })
     }
 
-    /// Who owns directories that have to be made.
-    fn maker(&self) -> Owner {
-        self.owner.unwrap_or_default()
+    /// What directories are like that have to be made (C-6).
+    fn new_dir(&self) -> NewDir {
+        let mode = self.mode.as_ref().map_or(0o755, Mode::for_new_dir);
+        NewDir { mode, owner: self.owner.unwrap_or_default() }
     }
 
     /// The destination with its links followed (C-8); the same for every source of the instruction.
@@ -60,14 +60,14 @@ impl<'a> Placer<'a> {
     /// The destination, made a directory if there is nothing.
     pub(super) fn dest_dir(&mut self) -> Result<RelPath, Error> {
         let dest = self.dest()?;
-        self.view.ensure_dir(&dest, self.maker())?;
+        self.view.ensure_dir(&dest, self.new_dir())?;
         Ok(dest)
     }
 
     /// A file's name is not the destination's: it goes into it.
     pub(super) fn goes_into(&mut self) -> Result<bool, Error> {
         let dest = self.dest()?;
-        Ok(self.copy.dest_is_dir || self.copy.parents || self.view.is_dir(&dest))
+        Ok(self.copy.dest_is_dir || self.view.is_dir(&dest))
     }
 
     /// Places what `origin` names, which is of `item`.
@@ -89,7 +89,7 @@ impl<'a> Placer<'a> {
             self.dest_dir().map_err(into)?.join_path(&RelPath::parse(&selected.name)?)
         } else {
             let dest = self.dest()?;
-            self.view.ensure_dir(&dest.parent().unwrap_or_default(), self.maker())?;
+            self.view.ensure_dir(&dest.parent().unwrap_or_default(), self.new_dir())?;
             dest
         };
         self.put(target, thing)
@@ -99,11 +99,16 @@ impl<'a> Placer<'a> {
     fn place_dir(&mut self, item: &Item<'_>, origin: Origin, contents: &[Content]) -> Result<(), Error> {
         let selected = &item.selected[origin.selected()];
         let dest = self.dest()?;
+        let new = self.new_dir();
+        self.view.ensure_dir(&dest.parent().unwrap_or_default(), new)?;
         let mode = match &self.mode {
-            Some(mode) if !self.copy.dest_is_dir => mode.for_new_dir(),
-            _ => 0o755,
+            // A sticky or setgid bit that is asked for is not lost.
+            Some(Mode::Octal(octal)) => *octal,
+            // A checkout itself becomes the destination, a directory of a context never does.
+            Some(mode) if item.commit.is_some() && !self.copy.dest_is_dir => mode.apply(new.mode, true),
+            _ => new.mode,
         };
-        self.view.ensure_dir_as(&dest, self.maker(), mode)?;
+        self.view.ensure_dir(&dest, NewDir { mode, ..new })?;
         for (number, (node, content)) in selected.below.iter().zip(contents).enumerate() {
             let target = dest.join_path(&RelPath::parse(&node.path)?);
             let origin = origin.below(number);
@@ -122,8 +127,8 @@ impl<'a> Placer<'a> {
             context::Kind::Fifo => Kind::Fifo,
             context::Kind::Char { major, minor } => Kind::Char { major, minor },
             context::Kind::Block { major, minor } => Kind::Block { major, minor },
-            // Layers cannot hold one (C-11).
-            context::Kind::Socket => return Ok(()),
+            // Layers cannot hold one: like BuildKit's, the file is empty (C-11, N-26).
+            context::Kind::Socket => Kind::File { size: 0, content: Some(ContentDigest(Sha256::of(b""))) },
         };
         let mut xattrs = thing.content.xattrs.clone();
         match self.view.get(&target) {
@@ -139,7 +144,7 @@ impl<'a> Placer<'a> {
         }
         let owner = self.owner.unwrap_or(Owner { uid: thing.meta.uid, gid: thing.meta.gid });
         let mode = match &self.mode {
-            Some(mode) if kind_has_mode(&kind) => mode.apply(thing.meta.mode, kind == Kind::Dir),
+            Some(mode) if has_mode(&kind) => mode.apply(thing.meta.mode, kind == Kind::Dir),
             _ => thing.meta.mode,
         };
         let meta = Meta { mode, uid: owner.uid, gid: owner.gid, mtime: thing.meta.mtime, xattrs: xattrs.into() };
@@ -155,6 +160,6 @@ impl<'a> Placer<'a> {
 }
 
 /// Symlinks are not changed by `--chmod` (C-17).
-fn kind_has_mode(kind: &Kind) -> bool {
+pub(super) fn has_mode(kind: &Kind) -> bool {
     !matches!(kind, Kind::Symlink { .. })
 }

@@ -77,7 +77,7 @@ fn run_with(etc: &'static str, context: &Dir, copy: &Copy, dest: &MergedTree) ->
     let prepared = prepare(copy, context, &Remote::new(&cache, &scratch))?;
     let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
     let mut writer = LayerWriter::new(Vec::new(), &options);
-    execute(copy, &prepared, &Dest { tree: dest, files: &Text(etc) }, dir.path(), &mut writer)?;
+    execute(copy, &prepared, &Dest { tree: dest, files: &Text(etc), passed: &[] }, dir.path(), &mut writer)?;
     Ok(writer.finish().unwrap().1.tree)
 }
 
@@ -172,19 +172,64 @@ fn owners_and_modes_are_given() {
     let base = dest_tree(&["d:etc", "f:etc/passwd=.", "f:etc/group=."]);
     for (chown, chmod, want) in [
         (Some("app"), None, Ok(["/n/ 755 100:200", "/n/l -> x", "/n/x 640 100:200"])),
-        (Some("app:"), None, Ok(["/n/ 755 100:200", "/n/l -> x", "/n/x 640 100:200"])),
+        (Some("app:"), None, Ok(["/n/ 755 100:0", "/n/l -> x", "/n/x 640 100:0"])),
+        (Some(":33"), None, Ok(["/n/ 755 0:33", "/n/l -> x", "/n/x 640 0:33"])),
+        (Some("5:"), None, Ok(["/n/ 755 5:0", "/n/l -> x", "/n/x 640 5:0"])),
+        (Some(":"), None, Ok(["/n/ 755 0:0", "/n/l -> x", "/n/x 640 0:0"])),
+        (Some(":app"), None, Ok(["/n/ 755 0:100", "/n/l -> x", "/n/x 640 0:100"])),
         (Some("app:root"), None, Ok(["/n/ 755 100:0", "/n/l -> x", "/n/x 640 100:0"])),
         (Some("5"), None, Ok(["/n/ 755 5:5", "/n/l -> x", "/n/x 640 5:5"])),
         (Some("5:6"), Some("0600"), Ok(["/n/ 600 5:6", "/n/l -> x", "/n/x 600 5:6"])),
+        (None, Some("1777"), Ok(["/n/ 1777 0:0", "/n/l -> x", "/n/x 1777 0:0"])),
+        (None, Some("u=rwx,go=rX"), Ok(["/n/ 755 0:0", "/n/l -> x", "/n/x 744 0:0"])),
         (None, Some("u=rwX,go=rX"), Ok(["/n/ 755 0:0", "/n/l -> x", "/n/x 644 0:0"])),
         (Some("nobody"), None, Err("unknown user \"nobody\": /etc/passwd has root, app")),
         (Some("0:staff"), None, Err("unknown group \"staff\": /etc/group has root, app")),
+        (Some("5:6:7"), None, Err("owner \"5:6:7\": want USER, USER:GROUP, :GROUP or numbers")),
         (Some("-1"), None, Err("unknown user \"-1\": /etc/passwd has root, app")),
     ] {
         let copy = Copy { chown: chown.map(str::to_owned), chmod: chmod.map(str::to_owned), ..plan(&["d"], "/n") };
         let got = run(&context, &copy, &base).map(|tree| shown(&tree)).map_err(|e| e.to_string());
         assert_eq!(got, want.map(|w| w.map(str::to_owned).to_vec()).map_err(str::to_owned), "{chown:?} {chmod:?}");
     }
+}
+
+/// What GNU chmod makes of `text`, where both readings agree: no `X` after another change, no set-id or sticky
+/// bits, no copied class beside other letters.
+fn gnu(text: &str, mode: u32, dir: &Path) -> u32 {
+    let file = dir.join("f");
+    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    let done = std::process::Command::new("chmod").arg("--").arg(text).arg(&file).status().unwrap();
+    assert!(done.success(), "{text}");
+    fs::metadata(&file).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn chmod_agrees_with_gnu_where_the_languages_do() {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+    let dir = tempfile::tempdir().unwrap();
+    fs::File::create_new(dir.path().join("f")).unwrap();
+    let permissions = prop_oneof!["[rwx]{0,3}", "[ugo]"];
+    let clause = ("[ugoa]{1,2}", prop::collection::vec(("[-+=]", permissions), 1..3));
+    let text = prop::collection::vec(clause, 1..4).prop_map(|clauses| {
+        let clause = |(who, ops): (String, Vec<(String, String)>)| {
+            who + &ops.into_iter().map(|(op, letters)| op + &letters).collect::<String>()
+        };
+        clauses.into_iter().map(clause).collect::<Vec<_>>().join(",")
+    });
+    let mut runner = TestRunner::new(Config { cases: 150, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&(text, 0u32..0o1000), |(text, mode)| {
+            prop_assert_eq!(
+                crate::plan::Mode::parse(&text).unwrap().apply(mode, false),
+                gnu(&text, mode, dir.path()),
+                "{}",
+                text
+            );
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]
@@ -231,10 +276,133 @@ fn working_directories_are_made_once() {
     ] {
         let step = Workdir { path: path.to_owned(), user: user.to_owned() };
         let mut writer = LayerWriter::new(Vec::new(), &WriteOptions::default());
-        let told = workdir(&step, &Dest { tree: &base, files: &Text(ETC) }, &mut writer).unwrap();
+        let told = workdir(&step, &Dest { tree: &base, files: &Text(ETC), passed: &[] }, &mut writer).unwrap();
         assert_eq!(shown(&writer.finish().unwrap().1.tree), want, "{path}");
         assert_eq!(told.len(), notes, "{path}");
     }
+}
+
+#[test]
+fn created_directories_get_octal_mode_and_owner() {
+    // C-6, N-6
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["f", "d/", "d/s/", "d/s/x"]);
+    let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+    for (source, dest, chmod, want) in [
+        ("f", "/p/q/f", "750", &["/p/ 750 5:5", "/p/q/ 750 5:5", "/p/q/f 750 5:5"][..]),
+        ("f", "/p/q/", "750", &["/p/ 750 5:5", "/p/q/ 750 5:5", "/p/q/f 750 5:5"]),
+        ("f", "/p/q/f", "4711", &["/p/ 711 5:5", "/p/q/ 711 5:5", "/p/q/f 4711 5:5"]),
+        ("f", "/p/q/f", "u+x", &["/p/ 755 5:5", "/p/q/ 755 5:5", "/p/q/f 740 5:5"]),
+        ("d", "/p/q", "700", &["/p/ 700 5:5", "/p/q/ 700 5:5", "/p/q/s/ 700 5:5", "/p/q/s/x 700 5:5"]),
+        ("d", "/p/q/", "700", &["/p/ 700 5:5", "/p/q/ 700 5:5", "/p/q/s/ 700 5:5", "/p/q/s/x 700 5:5"]),
+        ("d", "/p/q", "2750", &["/p/ 750 5:5", "/p/q/ 2750 5:5", "/p/q/s/ 2750 5:5", "/p/q/s/x 2750 5:5"]),
+        ("d", "/p", "go=", &["/p/ 755 5:5", "/p/s/ 700 5:5", "/p/s/x 600 5:5"]),
+        ("f", "/there/n/f", "700", &["/there/ 1777 7:8", "/there/n/ 700 5:5", "/there/n/f 700 5:5"]),
+    ] {
+        for link in [false, true] {
+            if link && dest.starts_with("/there") {
+                continue;
+            }
+            let (chown, chmod) = (Some("5".to_owned()), Some(chmod.to_owned()));
+            let copy = Copy { chown, chmod, link, ..plan(&[source], dest) };
+            let base = if link { MergedTree::new() } else { dest_tree(&["d:there"]) };
+            assert_eq!(shown(&run(&context, &copy, &base).unwrap()), want, "{copy:?}");
+        }
+    }
+}
+
+#[test]
+fn linked_layer_has_no_entry_for_passed_directories() {
+    // N-7
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["f", "d/", "d/x"]);
+    let path = dir.path().join("a.tar");
+    crate::base::publish::atomic(&path, &tar(&["i/m/p"]), 0o644).unwrap();
+    let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+    for (source, dest, passed, want) in [
+        ("f", "/etc/app/f", &["etc"][..], &["/etc/app/ 755 5:5", "/etc/app/f 640 5:5"][..]),
+        ("f", "/etc/app/f", &["etc", "etc/app"], &["/etc/app/f 640 5:5"]),
+        ("f", "/etc/app/", &["etc", "etc/app"], &["/etc/app/f 640 5:5"]),
+        ("f", "/etc/app/f", &[], &["/etc/ 755 5:5", "/etc/app/ 755 5:5", "/etc/app/f 640 5:5"]),
+        ("d", "/etc", &["etc"], &["/etc/x 640 5:5"]),
+        ("d", "/etc/app", &["etc"], &["/etc/app/ 755 5:5", "/etc/app/x 640 5:5"]),
+        ("d", "/tmp/a", &["tmp"], &["/tmp/a/ 755 5:5", "/tmp/a/x 640 5:5"]),
+        ("d", "/tmp/a", &[], &["/tmp/ 1777 0:0", "/tmp/a/ 755 5:5", "/tmp/a/x 640 5:5"]),
+        ("f", "/etc", &["etc"], &["/etc 640 5:5"]),
+        ("a.tar", "/etc", &["etc"], &["/etc/i/m/p 644 5:5"]),
+        ("a.tar", "/opt", &[], &["/opt/ 755 5:5", "/opt/i/m/p 644 5:5"]),
+    ] {
+        let add = source == "a.tar";
+        let copy = Copy { add, link: true, chown: Some("5".to_owned()), ..plan(&[source], dest) };
+        let passed: Vec<RelPath> = passed.iter().map(|dir| RelPath::parse(dir.as_bytes()).unwrap()).collect();
+        let (cache, scratch) = (dir.path().join("cache"), tempfile::tempdir().unwrap());
+        let prepared = prepare(&copy, &context, &Remote::new(&cache, scratch.path())).unwrap();
+        let mut writer = LayerWriter::new(Vec::new(), &WriteOptions::default());
+        let dest = Dest { tree: &MergedTree::new(), files: &Text(ETC), passed: &passed };
+        execute(&copy, &prepared, &dest, scratch.path(), &mut writer).unwrap();
+        assert_eq!(shown(&writer.finish().unwrap().1.tree), want, "{copy:?}");
+    }
+}
+
+#[test]
+fn archive_links_do_not_lead_out_of_the_destination() {
+    // S-31, S-32
+    let dir = tempfile::tempdir().unwrap();
+    let base = dest_tree(&["d:etc", "d:a", "l:a/out=/etc", "l:a/up=.."]);
+    for (lines, want) in [
+        (&["dir -> ..", "dir/f"][..], &["/a/dir -> ..", "/a/f 644 3:4"][..]),
+        (&["dir -> ../..", "dir/f"], &["/a/dir -> ../..", "/a/f 644 3:4"]),
+        (&["dir -> /", "dir/f"], &["/a/dir -> /", "/a/f 644 3:4"]),
+        (&["dir -> /etc", "dir/f"], &["/a/dir -> /etc", "/a/etc/ 755 0:0", "/a/etc/f 644 3:4"]),
+        (
+            &["x/dir -> ../../../b", "x/dir/f"],
+            &["/a/b/ 755 0:0", "/a/b/f 644 3:4", "/a/x/ 755 0:0", "/a/x/dir -> ../../../b"],
+        ),
+        (&["one -> two", "two -> ../..", "one/f"], &["/a/f 644 3:4", "/a/one -> two", "/a/two -> ../.."]),
+        (&["f", "dir -> ..", "h = dir/f"], &["/a/dir -> ..", "/a/f 644 3:4", "/a/h = /a/f"]),
+    ] {
+        crate::base::publish::atomic(&dir.path().join("a"), &tar(lines), 0o644).unwrap();
+        let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+        let got = run(&context, &Copy { add: true, ..plan(&["a"], "/a") }, &base).unwrap();
+        let got: Vec<String> = shown(&got).into_iter().filter(|line| !line.starts_with("/a/ ")).collect();
+        assert_eq!(got, want, "{lines:?}");
+    }
+    // Links that the image has lead where they say, inside the root.
+    for (lines, want) in [(&["out/f"][..], "/etc/f 644 3:4"), (&["up/f"], "/f 644 3:4")] {
+        crate::base::publish::atomic(&dir.path().join("a"), &tar(lines), 0o644).unwrap();
+        let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+        let got = run(&context, &Copy { add: true, ..plan(&["a"], "/a") }, &base).unwrap();
+        assert!(shown(&got).iter().any(|line| line == want), "{:?}", shown(&got));
+    }
+}
+
+#[test]
+fn metadata_that_the_instruction_gives_is_not_digested() {
+    // N-9, C-29
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), &["d/", "d/f", "d/s/", "d/l -> f"]);
+    let digest = |chmod: Option<&str>| {
+        let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
+        let copy = Copy { chmod: chmod.map(str::to_owned), ..plan(&["d"], "/n") };
+        let prepared = prepare(&copy, &context, &Remote::new(dir.path(), dir.path())).unwrap();
+        (prepared.digest(), prepared.listing().clone())
+    };
+    let chmods = [None, Some("644"), Some("u=rw,go=r"), Some("+x"), Some("go=rX"), Some("a=rX")];
+    let before = chmods.map(digest);
+    let mode = |path: &str, mode| fs::set_permissions(dir.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    mode("d/f", 0o600);
+    assert_eq!(
+        chmods.map(|c| digest(c) == before[chmods.iter().position(|x| *x == c).unwrap()]),
+        [false, true, true, false, true, true]
+    );
+    mode("d/f", 0o755);
+    assert_eq!(digest(chmods[1]), before[1]);
+    assert_ne!(digest(chmods[5]), before[5], "X asks whether somebody can execute it");
+    mode("d/f", 0o640);
+    mode("d/s", 0o700);
+    assert_eq!(digest(chmods[1]), before[1]);
+    mode("d/s", 0o750);
+    assert_eq!(chmods.map(digest), before);
 }
 
 /// A tar of what `lines` say, as [`fill`] reads them; `a = b` is a hard link.
@@ -284,6 +452,7 @@ fn archives_are_known_by_content_and_confined() {
     for (lines, want) in [
         (&["d/", "d/f"][..], Ok(&["/d/ 644 3:4", "/d/f 644 3:4"][..])),
         (&["i/m/p"], Ok(&["/i/ 755 0:0", "/i/m/ 755 0:0", "/i/m/p 644 3:4"])),
+        (&["./", "./f"], Ok(&["/f 644 3:4"])),
         // S-31: through a link of the archive, of the image.
         (&["l -> /etc", "l/f"], Ok(&[etc, "/etc/f 644 3:4", "/l -> /etc"])),
         (&["l -> ../../../etc", "l/f"], Ok(&[etc, "/etc/f 644 3:4", "/l -> ../../../etc"])),

@@ -65,7 +65,7 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
             data = Data::Spool { spool: 0, at: number };
             number += 1;
         }
-        place(&mut view, None, &RelPath::root(), entry, data).map_err(|e| e.in_archive(name))?;
+        place(&mut view, None, None, &RelPath::root(), entry, data).map_err(|e| e.in_archive(name))?;
     }
     drain(tar).map_err(|e| fail(layer::Error::Stream(e)))?;
     let mut dirs = Vec::new();

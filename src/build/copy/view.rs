@@ -54,6 +54,8 @@ impl Origin {
 pub(super) enum Data {
     /// It has none.
     None,
+    /// A directory that is only passed through and that no layer of ours says anything of.
+    Passed,
     /// A file of a source.
     Tree(Origin),
     /// The file that the destination has at this path.
@@ -81,18 +83,32 @@ pub(super) struct View<'a> {
     cut: BTreeSet<RelPath>,
     /// How many files got further names.
     names: u64,
-    /// What is there cannot be seen (C-19).
-    blind: bool,
+    /// What is there cannot be seen (C-19), except for directories that are only passed through.
+    blind: Option<&'a [RelPath]>,
+}
+
+/// What directories are like that are made because something goes into them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewDir {
+    pub(super) owner: Owner,
+    pub(super) mode: u32,
+}
+
+impl NewDir {
+    /// Mode 0755 and owned by `owner`.
+    pub(super) fn of(owner: Owner) -> Self {
+        Self { owner, mode: 0o755 }
+    }
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(dest: &'a MergedTree) -> Self {
-        Self { dest, placed: BTreeMap::new(), cut: BTreeSet::new(), names: 0, blind: false }
+        Self { dest, placed: BTreeMap::new(), cut: BTreeSet::new(), names: 0, blind: None }
     }
 
-    /// The same for a layer that will lie on something else than `dest`.
-    pub(super) fn linked(dest: &'a MergedTree) -> Self {
-        Self { blind: true, ..Self::new(dest) }
+    /// The same for a layer that will lie on something else than `dest`, where `passed` are directories.
+    pub(super) fn linked(dest: &'a MergedTree, passed: &'a [RelPath]) -> Self {
+        Self { blind: Some(passed), ..Self::new(dest) }
     }
 
     /// What is at `path`: its kind and metadata. Symlinks are not followed.
@@ -128,18 +144,22 @@ impl<'a> View<'a> {
         self.resolve_below(&RelPath::root(), path)
     }
 
-    /// The same for a path seen from directory `top`; absolute links and `..` still mean the root.
+    /// The same for a path in an archive that is unpacked to directory `top`. The archive's own links stay below it, as
+    /// after a chroot: for them `/` is `top`, and `..` does not lead out of it. Links that were there before mean the root.
     pub(super) fn resolve_below(&self, top: &RelPath, path: &[u8]) -> Result<RelPath, Error> {
         let text = || String::from_utf8_lossy(path).into_owned();
-        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-            path.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".").rev().map(<[u8]>::to_vec).collect()
+        let parts = |path: &[u8], confined: bool| -> Vec<(Vec<u8>, bool)> {
+            let parts = path.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".");
+            parts.rev().map(|part| (part.to_vec(), confined)).collect()
         };
-        let mut todo = parts(path);
+        let mut todo = parts(path, false);
         let mut at = top.clone();
         let mut links = 0;
-        while let Some(part) = todo.pop() {
+        while let Some((part, confined)) = todo.pop() {
             if part == b".." {
-                at = at.parent().unwrap_or_default();
+                if !(confined && at == *top) {
+                    at = at.parent().unwrap_or_default();
+                }
                 continue;
             }
             if part.contains(&0) {
@@ -152,10 +172,11 @@ impl<'a> View<'a> {
                     if links > MAX_LINKS {
                         return Err(ResolveError::Loop(text()).into());
                     }
+                    let own = self.placed.contains_key(&next);
                     if target.starts_with(b"/") {
-                        at = RelPath::root();
+                        at = if own { top.clone() } else { RelPath::root() };
                     }
-                    todo.extend(parts(target));
+                    todo.extend(parts(target, own));
                 }
                 None | Some((Kind::Dir, _)) => at = next,
                 Some(_) if todo.is_empty() => at = next,
@@ -165,29 +186,51 @@ impl<'a> View<'a> {
         Ok(at)
     }
 
-    /// Makes `path` and its parents where they are missing: mode 0755, owned by `owner`, at the epoch (C-6).
-    pub(super) fn ensure_dir(&mut self, path: &RelPath, owner: Owner) -> Result<(), Error> {
-        self.ensure_dir_as(path, owner, 0o755)
-    }
-
-    /// The same, with another mode for the last directory.
-    pub(super) fn ensure_dir_as(&mut self, path: &RelPath, owner: Owner, mode: u32) -> Result<(), Error> {
+    /// Makes `path` and its parents where they are missing, at the epoch (C-6).
+    pub(super) fn ensure_dir(&mut self, path: &RelPath, new: NewDir) -> Result<(), Error> {
         if path.is_root() || self.is_dir(path) {
             return Ok(());
         }
         if let Some((kind, _)) = self.get(path) {
             return Err(Error::NotADirectory { path: path.clone(), is: describe(kind) });
         }
-        self.ensure_dir(&path.parent().unwrap_or_default(), owner)?;
+        self.ensure_dir(&path.parent().unwrap_or_default(), new)?;
+        if self.blind.is_some_and(|passed| passed.contains(path)) {
+            self.pass(path.clone());
+            return Ok(());
+        }
         // Such a directory is everybody's in every image that has it, and must stay that where it is not seen.
-        let (owner, mode) = match self.blind && mode == 0o755 && EVERYBODYS.contains(&path.as_bytes()) {
-            true => (Owner::default(), 0o1777),
-            false => (owner, mode),
+        let NewDir { owner, mode } = match self.blind.is_some() && EVERYBODYS.contains(&path.as_bytes()) {
+            true => NewDir { owner: Owner::default(), mode: 0o1777 },
+            false => new,
         };
         let mut meta = Meta { uid: owner.uid, gid: owner.gid, ..Meta::with_mode(mode) };
         meta.mtime = Timestamp::EPOCH;
         self.put(path.clone(), Placed { kind: Kind::Dir, meta, data: Data::None, inode: None });
         Ok(())
+    }
+
+    /// Makes directories that an archive names only by what is in them: root's, whoever owns the rest (N-29). Where it
+    /// is not seen what is there, nothing is said of them: unpacking makes what is missing the same way.
+    pub(super) fn imply_dir(&mut self, path: &RelPath) -> Result<(), Error> {
+        if self.blind.is_none() {
+            return self.ensure_dir(path, NewDir::of(Owner::default()));
+        }
+        let mut at = Some(path.clone());
+        while let Some(dir) = at.filter(|dir| !dir.is_root()) {
+            match self.get(&dir) {
+                Some((Kind::Dir, _)) => break,
+                Some((kind, _)) => return Err(Error::NotADirectory { is: describe(kind), path: dir }),
+                None => self.pass(dir.clone()),
+            }
+            at = dir.parent();
+        }
+        Ok(())
+    }
+
+    /// Counts `path` as a directory without an entry.
+    fn pass(&mut self, path: RelPath) {
+        self.put(path, Placed { kind: Kind::Dir, meta: Meta::with_mode(0o755), data: Data::Passed, inode: None });
     }
 
     /// Puts something at `path`, whose parent is a directory. A directory that is there stays if `placed` is one too;
@@ -230,6 +273,7 @@ impl<'a> View<'a> {
     /// Everything the layer must hold, in order: what was placed, the directories above it with the metadata they
     /// have, and of several names of one file the first as the file and the others as its links.
     pub(super) fn finish(mut self) -> (Vec<Entry>, Vec<Data>) {
+        self.placed.retain(|_, placed| placed.data != Data::Passed);
         let mut parents = BTreeSet::new();
         for path in self.placed.keys() {
             let mut at = path.parent();

@@ -4,7 +4,7 @@ use crate::layer::{LayerWriter, Output};
 use crate::plan::Workdir;
 
 use super::owner;
-use super::view::View;
+use super::view::{NewDir, View};
 use super::{Dest, Error, Note, write};
 
 /// Puts into `writer` the directories that `workdir` lacks in `dest`: mode 0755, owned by its user, at the epoch, links
@@ -26,7 +26,7 @@ pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut Layer
                 other => Err(other),
             })?,
         };
-        view.ensure_dir(&path, owner)?;
+        view.ensure_dir(&path, NewDir::of(owner))?;
     }
     write(view, dest, &[], &[], writer)?;
     Ok(notes)

@@ -237,21 +237,21 @@ impl Place<'_, '_> {
         self.state.config.config.volumes.extend(paths.into_iter().map(|path| (path, Empty {})));
     }
 
-    /// Always a layer, except for `/`, which is always there (I-7).
+    /// Always a layer, except for what is written as `/`, which is always there (I-7).
     fn workdir(&mut self, word: &Word) {
         let Some(text) = self.expand(word) else { return };
         if !self.state.workdir_seen && !text.starts_with('/') {
             self.report(lints::relative_workdir(&text, word.span));
         }
         self.state.workdir_seen = true;
-        let path = paths::join(&self.state.config.config.working_dir, &text);
-        self.state.config.config.working_dir.clone_from(&path);
+        let dir = paths::workdir(&self.state.config.config.working_dir, &text);
+        self.state.config.config.working_dir.clone_from(&dir);
         let name = self.next_name();
-        let layer = (path != "/").then(|| {
-            let user = self.state.config.config.user.clone();
-            self.push(StepKind::Workdir(Workdir { path: path.clone(), user }), [], name)
+        let layer = (dir != "/").then(|| {
+            let (path, user) = (paths::join("/", &dir), self.state.config.config.user.clone());
+            self.push(StepKind::Workdir(Workdir { path, user }), [], name)
         });
-        self.history(format!("WORKDIR {path}"), layer);
+        self.history(format!("WORKDIR {dir}"), layer);
     }
 
     /// A flag's value as text, empty ones left out.

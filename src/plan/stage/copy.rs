@@ -6,7 +6,7 @@ use crate::dockerfile::{Diagnostic, Word, ast};
 
 use super::super::remote::{self, Kind};
 use super::super::step::{ContextName, Copy, CopyFrom, CopySource, StepId, StepKind};
-use super::super::{chmod, paths};
+use super::super::{Mode, paths};
 use super::Place;
 
 impl Place<'_, '_> {
@@ -16,9 +16,9 @@ impl Place<'_, '_> {
         let chmod = self.flag(copy.chmod.as_ref());
         let checksum = self.flag(copy.checksum.as_ref());
         if let (Some(mode), Some(word)) = (&chmod, &copy.chmod)
-            && let Err(why) = chmod::check(mode)
+            && let Err(why) = Mode::parse(mode)
         {
-            self.error(word.span, why);
+            self.error(word.span, why.to_string());
         }
         let mut sources = Vec::new();
         let mut texts = Vec::new();
@@ -39,6 +39,7 @@ impl Place<'_, '_> {
         let dest = self.path(&copy.dest);
         let (Some((from, input)), Some(dest)) = (from, dest) else { return };
         self.check_checksum(copy, checksum.as_ref(), &sources);
+        self.check_idle(copy, &sources);
         let step = Copy {
             add,
             from,
@@ -62,7 +63,9 @@ impl Place<'_, '_> {
 
     /// Whose files, and the step to wait for. Nothing: it was reported.
     fn copy_from(&mut self, copy: &ast::Copy) -> Option<(CopyFrom, Option<StepId>)> {
-        let Some(word) = &copy.from else { return Some((CopyFrom::Context(ContextName::Main), None)) };
+        let Some(word) = copy.from.as_ref().filter(|word| !word.text.is_empty()) else {
+            return Some((CopyFrom::Context(ContextName::Main), None));
+        };
         match self.planner.graph.from(word, self.index, true) {
             Ok(root) => {
                 let mut meta = self.meta(format!("FROM {word}"));
@@ -127,6 +130,20 @@ impl Place<'_, '_> {
                 self.report(*problem);
                 None
             }
+        }
+    }
+
+    /// A flag that none of the sources has a use for does nothing: better to say so (N-8).
+    fn check_idle(&mut self, copy: &ast::Copy, sources: &[CopySource]) {
+        if let Some(keep) = copy.keep_git_dir.filter(|keep| keep.node)
+            && !sources.iter().any(|source| matches!(source, CopySource::Git(_)))
+        {
+            self.error(keep.span, "--keep-git-dir is for git repositories");
+        }
+        if let Some(from) = copy.from.as_ref().filter(|from| !from.text.is_empty())
+            && sources.iter().all(|source| matches!(source, CopySource::Heredoc { .. }))
+        {
+            self.error(from.span, "--from is for paths, and every source is a heredoc");
         }
     }
 

@@ -153,7 +153,7 @@ impl<'p, 'a> Place<'p, 'a> {
         }
         let dir = &mut self.state.config.config.working_dir;
         if !dir.is_empty() {
-            *dir = super::paths::join("/", dir);
+            *dir = super::paths::workdir("", dir);
         }
     }
 

@@ -4,8 +4,8 @@ use crate::dockerfile::heredoc::RunForm;
 use crate::dockerfile::{Diagnostic, ast};
 
 use super::super::device::{Device, DeviceName};
-use super::super::globals;
 use super::super::step::{Mount, Network, Run, RunFile, Security, StepKind};
+use super::super::{globals, paths};
 use super::Place;
 
 /// Where scripts with a `#!` line of their own are mounted (P-17).
@@ -67,7 +67,7 @@ impl Place<'_, '_> {
             args,
             proxy,
             user: config.user.clone(),
-            cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
+            cwd: paths::join("/", &config.working_dir),
             mounts,
             network,
             security,

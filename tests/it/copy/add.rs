@@ -51,16 +51,21 @@ fn local_archives_are_unpacked_whatever_their_name() {
                 ],
             ),
             (
-                "C-26: --chown is for entries, --chmod is not",
-                "ADD --chown=1:2 --chmod=700 plain.tar /n",
+                "C-26 N-8: --chown and --chmod are for entries too",
+                "ADD --chown=1:2 --chmod=710 plain.tar /n",
                 &[
-                    "n/ 0755 1:2",
-                    "n/d/ 0755 1:2",
-                    "n/d/f 0640 1:2 \"f\"",
-                    "n/h 4755 1:2 \"r\"",
+                    "n/ 0710 1:2",
+                    "n/d/ 0710 1:2",
+                    "n/d/f 0710 1:2 \"f\"",
+                    "n/h 0710 1:2 \"r\"",
                     "n/l -> d/f 1:2",
-                    "n/run 4755 1:2 \"r\"",
+                    "n/run 0710 1:2 \"r\"",
                 ],
+            ),
+            (
+                "C-26 N-8: so is --exclude",
+                "ADD --exclude=d/* --exclude=l --chmod=go= plain.tar /n/",
+                &["n/ 0755", "n/d/ 0700 11:12", "n/h 4700 11:12 \"r\"", "n/run 4700 11:12 \"r\""],
             ),
             (
                 "C-26: each match by itself",
@@ -113,7 +118,7 @@ fn files_come_by_url() {
     let (done, name) = super::build(&env, &empty, &line, &[]);
     assert_eq!(done.code, 0, "{done}");
     let image = env.image(&name);
-    let want = ["file.txt 0600 \"hello\"", "n/ 0755 3:4", "n/__unnamed__ 0600 \"index\"", "n/m 0644 3:4 \"hello\""];
+    let want = ["file.txt 0600 \"hello\"", "n/ 0644 3:4", "n/__unnamed__ 0600 \"index\"", "n/m 0644 3:4 \"hello\""];
     assert_eq!(super::list(&image), want);
     assert_eq!(image.tree()["file.txt"].mtime, Some(1_445_412_480));
     // The server is asked whether it changed; it did not, so nothing is transferred and nothing done.

@@ -166,6 +166,22 @@ fn linked_layers_do_not_look_below() {
         ],
     );
     refuse(CONTEXT, &[("C-19", "COPY --link --chown=app f /n", &["--chown=app with --link", "use numbers"])]);
+    // What is there keeps mode and owner, and the layer says nothing of it (N-7).
+    check(
+        CONTEXT,
+        &[
+            (
+                "N-7",
+                "COPY --chown=7:8 tmp /\nCOPY --link --chown=1:2 --chmod=700 f /there/app/f",
+                &["there/ 0750 7:8", "there/app/ 0700 1:2", "there/app/f 0700 1:2 \"f\"", "there/deep 0644 7:8 \"d\""],
+            ),
+            (
+                "N-7",
+                "COPY --chown=7:8 tmp /\nCOPY --link --chown=1:2 d /there",
+                &["there/ 0750 7:8", "there/deep 0644 7:8 \"d\"", "there/x 0644 1:2 \"x\""],
+            ),
+        ],
+    );
     // The layer is the same over another base, so it is not made again.
     let env = TestEnv::new();
     let context = env.context(CONTEXT);

@@ -87,3 +87,60 @@ fn a_rebuilt_stage_with_the_same_files_is_the_same_source() {
     assert_eq!(one.diff_ids()[0], two.diff_ids()[0]);
     assert_ne!(one.diff_ids()[1], two.diff_ids()[1]);
 }
+
+/// Builds `dockerfile` on busybox: which of its lines were cached.
+fn cached(env: &TestEnv, context: &Path, dockerfile: &str) -> Vec<bool> {
+    fs::write(context.join("Dockerfile"), format!("FROM busybox\n{dockerfile}")).expect("write");
+    let progress = env.build(&["-t", "x"], context).ok().progress();
+    let ran = progress.ran();
+    dockerfile.lines().map(|line| !ran.contains(line)).collect()
+}
+
+#[test]
+fn unchanged_layer_of_a_step_stops_the_chain() {
+    // N-9
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- f 0644 --\nf\n-- g 0644 --\nf\n-- d/f 0644 --\nf\n");
+    let set_time = |path: &str| {
+        let file = File::open(context.join(path)).expect("open");
+        file.set_modified(SystemTime::UNIX_EPOCH).expect("set a time");
+    };
+    set_time("g");
+    set_time("d/f");
+    let mode = |mode| fs::set_permissions(context.join("f"), Permissions::from_mode(mode)).expect("chmod");
+    let lines = "COPY --chmod=644 f /f\nRUN echo 1\nCOPY g /g\nRUN cat /f /g > /all";
+    assert_eq!(cached(&env, &context, lines), [false; 4]);
+    // Only what reaches the layer is in the key.
+    mode(0o600);
+    assert_eq!(cached(&env, &context, lines), [true; 4]);
+    // A command that leaves the same layer, none; what follows it is found, now and the next time.
+    let other = lines.replace("echo 1", "echo 2");
+    assert_eq!(cached(&env, &context, &other), [true, false, true, true]);
+    assert_eq!(cached(&env, &context, &other), [true; 4]);
+    // A source of another name that is the same file in the layer.
+    assert_eq!(cached(&env, &context, &other.replace("COPY g", "COPY d/f")), [true, true, false, true]);
+    // What is not the same does not stop it.
+    fs::write(context.join("g"), "other").expect("write");
+    assert_eq!(cached(&env, &context, lines), [true, true, false, false]);
+    env.assert_swept();
+}
+
+#[test]
+fn equal_layers_stop_the_chain_of_several_commands() {
+    // N-9: what follows a command waits for its layer, which is still being packed.
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- f --\nf\n");
+    let lines = "RUN echo 1\nRUN echo one\nRUN mkdir -p /d && touch -d @7 /d/f /d / && echo\nRUN ls -l /d > /out";
+    assert_eq!(cached(&env, &context, lines), [false; 4]);
+    let other = lines.replace("echo 1", "echo 2");
+    assert_eq!(cached(&env, &context, &other), [false, true, true, true]);
+    // The same directory, made by another command.
+    let other = other.replace("&& echo", "&& :");
+    assert_eq!(cached(&env, &context, &other), [true, true, false, true]);
+    // Another directory.
+    let other = other.replace("@7", "@8");
+    assert_eq!(cached(&env, &context, &other), [true, true, false, false]);
+    env.assert_swept();
+}

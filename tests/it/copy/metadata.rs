@@ -40,7 +40,11 @@ fn owners_are_given_by_name_and_number() {
     let context = env.context(CONTEXT);
     for (chown, owner) in [
         ("app", "100:200"),
-        ("app:", "100:200"),
+        ("app:", "100:0"),
+        ("5:", "5:0"),
+        (":33", "0:33"),
+        (":staff", "0:50"),
+        ("root:staff", "0:50"),
         ("app:staff", "100:50"),
         ("app:7", "100:7"),
         ("7:staff", "7:50"),
@@ -69,6 +73,10 @@ fn owners_are_given_by_name_and_number() {
         CONTEXT,
         &[
             ("C-15 A15", "COPY set f /", &["f 0640 \"f\"", "set 4755 \"s\""]),
+            ("N-23", "COPY --chown= --chmod= --exclude= --from= f /", &["f 0640 \"f\""]),
+            ("N-23", "ADD --chown= --chmod= --exclude= --checksum= f /", &["f 0640 \"f\""]),
+            ("N-23", "COPY --chown=root f /", &["f 0640 \"f\""]),
+            ("N-23", "COPY --link --chown=root:root f /", &["f 0640 \"f\""]),
             ("C-16", "ARG who=3:4\nCOPY --chown=$who f /", &["f 0640 3:4 \"f\""]),
         ],
     );

@@ -5,6 +5,7 @@ mod archives;
 mod attacks;
 mod bad;
 mod destination;
+mod flags;
 mod keys;
 mod metadata;
 mod remote;
