@@ -9,6 +9,7 @@
 pub mod cancel;
 pub mod digest;
 pub mod fs;
+pub mod json;
 pub mod lock;
 pub mod publish;
 pub mod rooted;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::publish;
-use crate::plan::{CopyFrom, Mount, Run, Sharing, Step};
+use crate::plan::{ContextName, CopyFrom, Mount, Run, Sharing, Step};
 use crate::sandbox::{self, AgentProxy, Source, Spec};
 use crate::snapshot::{Method, Stack};
 
@@ -69,15 +69,17 @@ impl Worker<'_> {
                 }
                 Mount::Tmpfs { size, .. } => (Source::Tmpfs { size: *size, mode: TMPFS_MODE }, false),
                 Mount::Secret { id, env, mode, uid, gid, .. } => {
-                    let Some(bytes) = self.builder.settings.secrets.get(id) else {
-                        continue;
-                    };
+                    let bytes = self.builder.settings.secrets.get(id);
+                    // One that may be missing and is leaves an empty variable, not that of the image (N-32).
                     if let Some(name) = env {
                         use std::os::unix::ffi::OsStrExt as _;
-                        let value = std::ffi::OsStr::from_bytes(bytes).to_owned();
+                        let value = std::ffi::OsStr::from_bytes(bytes.map_or(&[], Vec::as_slice)).to_owned();
                         spec.env.retain(|(n, _)| n.as_os_str() != name.as_str());
                         spec.env.push((name.into(), value));
                     }
+                    let Some(bytes) = bytes else {
+                        continue;
+                    };
                     (Source::Data { bytes: bytes.clone(), mode: *mode, uid: *uid, gid: *gid }, true)
                 }
                 Mount::Ssh { id, mode, uid, gid, .. } => {
@@ -184,15 +186,13 @@ impl Worker<'_> {
         inputs: &[Arc<State>],
         tell: &dyn Fn(Message),
     ) -> Result<Vec<Cache>, StepError> {
-        let mut wanted: Vec<(PathBuf, usize, &Mount, &str, Sharing)> = run
-            .mounts
-            .iter()
-            .enumerate()
-            .filter_map(|(number, mount)| match mount {
-                Mount::Cache { id, sharing, .. } => Some((self.cache_dir(id), number, mount, id.as_str(), *sharing)),
-                _ => None,
-            })
-            .collect();
+        let mut wanted: Vec<(PathBuf, usize, &Mount, String, Sharing)> = Vec::new();
+        for (number, mount) in run.mounts.iter().enumerate() {
+            if let Mount::Cache { sharing, .. } = mount {
+                let id = cache_id(mount, step, inputs)?;
+                wanted.push((self.builder.store.mount_dir(&id), number, mount, id, *sharing));
+            }
+        }
         wanted.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         let mut locked: Vec<Cache> = Vec::new();
         for (dir, number, mount, id, sharing) in wanted {
@@ -208,7 +208,7 @@ impl Worker<'_> {
                         Some(from) => self.seed(from, data, step, number, inputs),
                         None => Ok(()),
                     };
-                    locked.push(self.lock_cache(dir, number, (mount, id, sharing), &fill, tell)?);
+                    locked.push(self.lock_cache(dir, number, (mount, &id, sharing), &fill, tell)?);
                 }
             }
         }
@@ -262,10 +262,44 @@ impl Worker<'_> {
         }
         unreachable!("there is always another instance")
     }
+}
 
-    /// An id is any text; its hash is the directory's name (M-6, S-21).
-    fn cache_dir(&self, id: &str) -> PathBuf {
-        self.builder.store.mounts_dir().join(&Sha256::of(id.as_bytes()).hex()[..32])
+/// What tells one cache from another (N-21): its id and what it is made of, which is an owner, a mode and a first content.
+/// Two mounts with one id that differ in those are two caches, as in BuildKit.
+fn cache_id(mount: &Mount, step: &Step, inputs: &[Arc<State>]) -> Result<String, StepError> {
+    let Mount::Cache { id, from, .. } = mount else { return Ok(String::new()) };
+    let mut made_of = Vec::new();
+    let root = cache_root(mount);
+    if root != PLAIN_CACHE {
+        let (mode, uid, gid) = root;
+        made_of.push(format!("uid={uid}, gid={gid}, mode={mode:04o}"));
+    }
+    match from {
+        Some(CopyFrom::Step(from)) => {
+            let digest = super::keys::base(&input(step, inputs, *from).diff_ids()?).0;
+            made_of.push(format!("from={}", &digest.hex()[..SHOWN_DIGEST]));
+        }
+        Some(CopyFrom::Context(ContextName::Main)) => made_of.push("from=context".to_owned()),
+        Some(CopyFrom::Context(ContextName::Named(name))) => made_of.push(format!("from={name}")),
+        None => {}
+    }
+    Ok(match made_of.is_empty() {
+        true => id.clone(),
+        false => format!("{id} ({})", made_of.join(", ")),
+    })
+}
+
+/// Mode and owner of a cache that says neither.
+const PLAIN_CACHE: (u32, u32, u32) = (0o755, 0, 0);
+
+/// So much of a digest stands for it in an id.
+const SHOWN_DIGEST: usize = 16;
+
+/// Mode and owner of a cache's root. A mount of a part of a cache says nothing about the root.
+fn cache_root(mount: &Mount) -> (u32, u32, u32) {
+    match mount {
+        Mount::Cache { source, mode, uid, gid, .. } if source == "/" => (*mode, *uid, *gid),
+        _ => PLAIN_CACHE,
     }
 }
 
@@ -288,14 +322,14 @@ fn create_cache(
     if data.exists() {
         return Ok(data);
     }
-    let Mount::Cache { mode, uid, gid, .. } = mount else { return Ok(data) };
+    let (mode, uid, gid) = cache_root(mount);
     publish::atomic(&place.join("id"), id.as_bytes(), 0o600)?;
     // Two shared holders may both find it missing: whoever renames first makes it.
     let draft = place.join(format!("data-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir(&draft, 0o700)?;
     fill(&draft)?;
-    let owned = std::os::unix::fs::chown(&draft, Some(*uid), Some(*gid))
-        .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(*mode)));
+    let owned = std::os::unix::fs::chown(&draft, Some(uid), Some(gid))
+        .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(mode)));
     owned.map_err(|e| FsError::new("set mode and owner of", &draft, e))?;
     if !fs::rename_new(&draft, &data)? {
         fs::remove_tree(&draft)?;

@@ -5,9 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs::{self, FsError};
+use crate::base::time::Timestamp;
 use crate::layer::Limits;
 
 use super::copy::{self, Stream};
@@ -40,7 +42,13 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// A directory that is the build's own.
-    Files(PathBuf),
+    Files {
+        /// Where.
+        dir: PathBuf,
+        /// When they changed last, as far as their origin says: a commit's time, a server's `Last-Modified`, else the
+        /// latest file of an archive.
+        time: Option<Timestamp>,
+    },
     /// The text of a Dockerfile, without any files.
     Dockerfile(Vec<u8>),
 }
@@ -121,22 +129,40 @@ fn is_repository(dir: &Path) -> bool {
 }
 
 impl Remote<'_> {
-    /// Fetches and unpacks what `origin` names into new directories of scratch that are called `name`.
+    /// Fetches and unpacks what `origin` names into new directories of scratch that are called `name`. `keep_git_dir`
+    /// keeps the `.git` of a repository, also if its URL does not ask for it.
     ///
     /// Ok: it was read to its end, and what a checksum or a commit's id promised is true.
-    pub fn context(&self, origin: &Origin, name: &str, stdin: &mut (dyn Read + Send)) -> Result<Fetched, Error> {
+    pub fn context(
+        &self,
+        origin: &Origin,
+        name: &str,
+        keep_git_dir: bool,
+        stdin: &mut (dyn Read + Send),
+    ) -> Result<Fetched, Error> {
         match origin {
-            Origin::Directory(dir) => Ok(Fetched::Files(dir.clone())),
+            Origin::Directory(dir) => Ok(Fetched::Files { dir: dir.clone(), time: None }),
             Origin::Git { url, local } => {
                 let commit = self.commit(url, None, *local)?;
-                Ok(Fetched::Files(self.checkout(url, &commit, false, *local)?))
+                let keep = keep_git_dir || url.keep_git_dir == Some(true);
+                let url = GitUrl { keep_git_dir: Some(keep), ..url.clone() };
+                let dir = self.checkout(&url, &commit, keep, *local)?;
+                // All that a checkout makes is as old as its commit.
+                let time = if url.new_files { None } else { Some(changed(&dir)?) };
+                Ok(Fetched::Files { dir, time })
             }
             Origin::Stdin => self.stream(stdin, "standard input", name, true),
             Origin::Archive(path) => self.stream(fs::open(path)?, &path.display().to_string(), name, false),
             Origin::Http(url) => {
                 let file = self.http(url, None)?;
                 let open = File::open(&file.path).map_err(|e| FsError::new("open", &file.path, e))?;
-                self.stream(open, &super::fetch::shown(url), name, true)
+                let mut fetched = self.stream(open, &super::fetch::shown(url), name, true)?;
+                if let Fetched::Files { time, .. } = &mut fetched
+                    && file.mtime != Timestamp::EPOCH
+                {
+                    *time = Some(file.mtime);
+                }
+                Ok(fetched)
             }
         }
     }
@@ -149,7 +175,8 @@ impl Remote<'_> {
                 let dest = self.scratch.join(dest);
                 let limits = self.stop.map_or_else(Limits::default, Limits::until);
                 copy::unpack(archive, what, &self.scratch.join(staging), &dest, limits)?;
-                Ok(Fetched::Files(dest))
+                let time = latest(&dest)?;
+                Ok(Fetched::Files { dir: dest, time })
             }
             Stream::Other(_) if !text => Err(Error::NotAnArchive(what.to_owned())),
             Stream::Other(from) => {
@@ -162,4 +189,22 @@ impl Remote<'_> {
             }
         }
     }
+}
+
+/// When `path` changed.
+fn changed(path: &Path) -> Result<Timestamp, FsError> {
+    let meta = path.symlink_metadata().map_err(|e| FsError::new("stat", path, e))?;
+    Ok(Timestamp::from_secs(meta.mtime()))
+}
+
+/// When the latest file below `dir` changed.
+fn latest(dir: &Path) -> Result<Option<Timestamp>, FsError> {
+    let mut latest = None;
+    for entry in walkdir::WalkDir::new(dir).follow_links(false) {
+        let entry = entry.map_err(|e| FsError::new("list", dir, e))?;
+        if entry.file_type().is_file() {
+            latest = latest.max(Some(changed(entry.path())?));
+        }
+    }
+    Ok(latest)
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::base::fs;
 use crate::build::fetch::{FetchError, Remote as Way, Secrets, shown};
 use crate::build::source::{self, Origin};
+use crate::dockerfile::mount::parse_bool;
+use crate::plan::KEEP_GIT_DIR;
 use crate::sandbox::Cancel;
 use crate::store::Scratch;
 
@@ -56,8 +58,12 @@ impl Session<'_> {
             ..Way::new(&cache, scratch.path())
         };
         if let Some(remote) = request.origin.clone() {
-            match fetch(&way, &remote, "main")? {
-                source::Fetched::Files(dir) => request.context = dir,
+            let keep_git_dir = request.options.build_args.get(KEEP_GIT_DIR).and_then(|text| parse_bool(text));
+            match fetch(&way, &remote, "main", keep_git_dir == Some(true))? {
+                source::Fetched::Files { dir, time } => {
+                    request.context = dir;
+                    request.options.context_time = time;
+                }
                 source::Fetched::Dockerfile(text) => {
                     if !matches!(request.file, DockerfileFrom::Fetched(None)) {
                         let message = format!("context {}: it is not an archive", remote.text);
@@ -79,8 +85,11 @@ impl Session<'_> {
         }
         let mut directories = BTreeMap::new();
         for (number, (name, remote)) in named.iter().enumerate() {
-            match fetch(&way, remote, &number.to_string())? {
-                source::Fetched::Files(dir) => drop(directories.insert(name.clone(), dir)),
+            match fetch(&way, remote, &number.to_string(), false)? {
+                source::Fetched::Files { dir, time } => {
+                    directories.insert(name.clone(), dir);
+                    request.options.context_times.extend(time.map(|time| (name.clone(), time)));
+                }
                 source::Fetched::Dockerfile(_) => {
                     return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text))
                         .hint("a named context is a directory, an archive, a repository or an image"));
@@ -91,13 +100,13 @@ impl Session<'_> {
     }
 }
 
-fn fetch(way: &Way<'_>, remote: &Remote, name: &str) -> Result<source::Fetched, Failure> {
+fn fetch(way: &Way<'_>, remote: &Remote, name: &str, keep_git_dir: bool) -> Result<source::Fetched, Failure> {
     let mut stdin = std::io::stdin();
     if remote.origin == Origin::Stdin && stdin.is_terminal() {
         return Err(Failure::usage("context -: standard input is a terminal")
             .hint("give it an archive or a Dockerfile: kiln build - < context.tar"));
     }
-    way.context(&remote.origin, name, &mut stdin).map_err(|error| {
+    way.context(&remote.origin, name, keep_git_dir, &mut stdin).map_err(|error| {
         let failure = Failure::of_error(&error);
         match error {
             source::Error::NotAnArchive(_) => {

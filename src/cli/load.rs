@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::base::digest::{BlobDigest, Hashing};
 use crate::base::fs::{self, FsError};
+use crate::base::json::null_default;
 use crate::base::rooted::Root;
 use crate::layer::{self, Compression, Form, Limits};
 use crate::oci::blob::{BlobSink, BlobSource};
@@ -30,6 +31,7 @@ struct Line {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "null_default")]
     layers: Vec<String>,
 }
 

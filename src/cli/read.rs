@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
+use crate::build::source::Origin;
 use crate::context::{IgnoreFile, Matcher};
 use crate::dockerfile::lint::{self, Controls};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Instruction, Severity, Span, ast};
-use crate::plan::{ContextName, CopyFrom, CopySource, Options, Plan, Step, StepKind};
+use crate::plan::{ContextName, CopyFrom, CopySource, KEEP_GIT_DIR, Plan, Step, StepKind, WITHOUT_EFFECT};
 
 use super::failure::{Failure, Kind};
 use super::locate;
-use super::request::SourceRequest;
+use super::request::{Remote, SourceRequest};
 
 /// A Dockerfile that parses.
 pub(super) struct Read {
@@ -83,15 +84,19 @@ impl Read {
         let matcher = Matcher::parse(ignore).map_err(|e| Failure::from_error(Kind::Build, &e))?;
         for step in &plan.steps {
             let StepKind::Copy(copy) = &step.kind else { continue };
-            if copy.from != CopyFrom::Context(ContextName::Main) || step.meta.origin.is_some() {
+            if copy.from != CopyFrom::Context(ContextName::Main) {
                 continue;
             }
             let paths = copy.sources.iter().filter(|source| matches!(source, CopySource::Path(_)));
             for (at, source) in paths.enumerate() {
                 let CopySource::Path(path) = source else { continue };
                 let clean = clean(path);
-                // The whole context is meant as what is left of it.
-                if !clean.is_empty() && matcher.excludes(clean.as_bytes()) {
+                let hidden = match clean.as_str() {
+                    // The whole context is meant as what is left of it.
+                    "." | "/" => nothing_left(ignore) && (clean == "." || !has_line(ignore, b"*")),
+                    path => matcher.excludes(path.as_bytes()),
+                };
+                if hidden {
                     let keyword = if copy.add { "ADD" } else { "COPY" };
                     let message = format!("{keyword} of `{path}`, which {} excludes", ignore.name);
                     found.push(Diagnostic::warning(self.source_span(step, at), "CopyIgnoredFile", message));
@@ -118,7 +123,8 @@ impl Read {
 }
 
 /// Build arguments that no ARG takes (A-2), and filters that hold for no stage: whoever gave them expects an effect.
-pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, options: &Options) -> Vec<Diagnostic> {
+pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, request: &SourceRequest) -> Vec<Diagnostic> {
+    let options = &request.options;
     let warning = |message| Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
     let unused = plan.unused_args.iter().map(|(name, meant)| {
         let message = format!("--build-arg {name} has no effect: no ARG of the Dockerfile takes it");
@@ -139,18 +145,41 @@ pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, options: &Opt
         let message = format!("--no-cache-filter {filter} has no effect: there is no such stage");
         warning(message).suggest(filter, names.iter().copied())
     });
-    unused.chain(filters).collect()
+    let on = |name: &str| options.build_args.get(name).is_some_and(|v| !matches!(v.as_str(), "" | "0" | "false"));
+    let nobody = WITHOUT_EFFECT.into_iter().filter(|name| on(name));
+    let nobody = nobody
+        .map(|name| warning(format!("--build-arg {name} has no effect: neither SBOMs nor records of builds are made")));
+    let is_git = matches!(&request.origin, Some(Remote { origin: Origin::Git { .. }, .. }));
+    let git = Some(KEEP_GIT_DIR).filter(|name| on(name) && !is_git);
+    let git = git.map(|name| warning(format!("--build-arg {name} has no effect: the context is no git repository")));
+    unused.chain(filters).chain(nobody).chain(git).collect()
 }
 
-/// A path without `.`, `..` and slashes that change nothing; one that leads out of the context stays inside.
+/// Some rule of an ignore file is exactly `pattern`.
+fn has_line(ignore: &IgnoreFile, pattern: &[u8]) -> bool {
+    ignore.text.split(|&b| b == b'\n').any(|line| line.trim_ascii() == pattern)
+}
+
+/// The ignore file leaves out everything.
+fn nothing_left(ignore: &IgnoreFile) -> bool {
+    [&b"*"[..], b"**", b"**/*", b"/*", b"/**"].iter().any(|all| has_line(ignore, all))
+}
+
+/// A path as Go's `path.Clean` gives it: rules are held against that, with a slash that it begins with.
 fn clean(path: &str) -> String {
-    let mut parts = Vec::new();
+    let mut parts: Vec<&str> = Vec::new();
+    let rooted = path.starts_with('/');
     for part in path.split('/') {
         match part {
             "" | "." => {}
-            ".." => _ = parts.pop(),
+            ".." if parts.last().is_some_and(|last| *last != "..") => _ = parts.pop(),
+            ".." if rooted => {}
             part => parts.push(part),
         }
     }
-    parts.join("/")
+    match (rooted, parts.join("/")) {
+        (true, inside) => format!("/{inside}"),
+        (false, inside) if inside.is_empty() => ".".to_owned(),
+        (false, inside) => inside,
+    }
 }

@@ -147,6 +147,30 @@ fn parse(pattern: &[u8], stars: bool) -> Result<Vec<Token>, &'static str> {
     Ok(tokens)
 }
 
+/// moby makes a regular expression of a pattern, and some that `filepath.Match` accepts make none (N-28).
+fn refused_by_regexp(pattern: &[u8], tokens: &[Token]) -> Result<(), &'static str> {
+    let backwards = |token: &Token| match token {
+        Token::Class { ranges, .. } => ranges.iter().any(|(low, high)| low > high),
+        _ => false,
+    };
+    if tokens.iter().any(backwards) {
+        return Err("a range in `[…]` ends before it begins");
+    }
+    let mut at = 0;
+    while let Some(escape) = pattern[at..].iter().position(|&b| b == b'\\') {
+        let escaped = pattern.get(at + escape + 1).copied().unwrap_or_default();
+        // These mean something in a regular expression; other letters and digits after a backslash do not.
+        if escaped.is_ascii_alphanumeric() && !b"01234567abdfnprstvxzABDPQSW".contains(&escaped) {
+            return Err("a backslash takes the meaning of what follows it, and this has none; separate names with /");
+        }
+        at += escape + 2;
+        if at >= pattern.len() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// The plain text that `tokens` begin (or, from the back, end) with.
 fn text<'a>(tokens: impl Iterator<Item = &'a Token>) -> Vec<u32> {
     tokens.map_while(|t| if let Token::Char(c) = t { Some(*c) } else { None }).collect()
@@ -161,6 +185,7 @@ impl Glob {
     /// A pattern of an ignore file, cleaned.
     pub(super) fn moby(pattern: &[u8]) -> Result<Self, &'static str> {
         let tokens = parse(pattern, true)?;
+        refused_by_regexp(pattern, &tokens)?;
         let plain = |text: &[u8]| !text.iter().any(|b| b"*?[]\\".contains(b));
         let shape = match pattern {
             _ if plain(pattern) => Shape::Exact(pattern.to_vec()),
@@ -335,6 +360,19 @@ mod tests {
         {
             assert!(Glob::go(bad.as_bytes()).is_err(), "{bad}");
             assert!(Glob::moby(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ignore_patterns_must_be_regular_expressions_too_n_28() {
+        for bad in
+            ["[Local-Only]", "[z-a]", "a/[b-a]/c", "**/[9-0]", "[^Z-A]", "src\\lib", "obj\\gen", "a/\\k", "[a\\y]"]
+        {
+            assert!(Glob::moby(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Glob::go(bad.as_bytes()).is_ok(), "{bad}");
+        }
+        for good in ["[a-z]", "[a-a]", "[L-o]", "[\\]a]", "a\\*", "a\\[b", "\\#", "\\ä", "\\\\k"] {
+            assert!(Glob::moby(good.as_bytes()).is_ok(), "{good}");
         }
     }
 

@@ -37,7 +37,8 @@ pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> (Directiv
                 other => problems
                     .push(Diagnostic::error(value.span, format!("invalid escape character `{other}`, want \\ or `"))),
             },
-            _ => directives.check = Some(value),
+            // What follows a blank is a reason (`# check=skip=X // because`).
+            _ => directives.check = Some(value.part(0..value.text.find(' ').unwrap_or(value.text.len()))),
         }
     }
     if let Some(check) = &directives.check {
@@ -58,17 +59,27 @@ fn directive(line: &Physical<'_>, mark: char) -> Option<Found> {
     let indent = if mark == '#' { line.indent() } else { 0 };
     let rest = line.text[indent..].strip_prefix(mark)?;
     let rest = if mark == '/' { rest.strip_prefix('/')? } else { rest };
-    let rest = rest.trim_start();
-    let (name, value) = rest.split_once('=')?;
+    let (slot, value) = named_value(rest)?;
+    let start = line.start + line.text.len() - value.len();
+    let value = value.trim_end();
+    Some(Found { slot, value: Word::new(value, Span::new(start, start + value.len())) })
+}
+
+/// `name = value` of a directive: which one, and the value up to the end of `text`.
+fn named_value(text: &str) -> Option<(usize, &str)> {
+    let (name, value) = text.trim_start().split_once('=')?;
     let name = name.trim_end();
     let slot = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
     let value = value.trim_start();
-    let start = line.start + line.text.len() - value.len();
-    let value = value.trim_end();
-    if value.is_empty() {
-        return None;
-    }
-    Some(Found { slot, value: Word::new(value, Span::new(start, start + value.len())) })
+    (!value.is_empty()).then_some((slot, value))
+}
+
+/// The value of a comment `check=…`, up to its first blank.
+pub(super) fn check_comment(comment: &Word) -> Option<Word> {
+    let (slot, value) = named_value(&comment.text)?;
+    let start = comment.text.len() - value.len();
+    let length = value.find(' ').unwrap_or(value.trim_end().len());
+    (NAMES[slot] == "check").then(|| comment.part(start..start + length))
 }
 
 /// Which frontend a file asks for.
@@ -101,12 +112,14 @@ pub fn syntax(image: &str) -> Syntax {
     }
     let foreign = Syntax::Foreign { image: image.to_owned() };
     let name = image.split_once('@').map_or(image, |(name, _)| name);
-    let name = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"]
-        .iter()
-        .find_map(|registry| name.strip_prefix(registry))
-        .unwrap_or(name);
-    let (name, tag) = name.split_once(':').unwrap_or((name, "1"));
-    if name != "docker/dockerfile" && name != "docker/dockerfile-upstream" {
+    // A port is followed by a slash, a tag is not.
+    let (name, tag) = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (name, "1"),
+    };
+    // Mirrors keep the path: mirror.gcr.io/docker/dockerfile, proxy.example:5000/hub/docker/dockerfile (N-39).
+    let is_ours = |ours: &str| name.strip_suffix(ours).is_some_and(|host| host.is_empty() || host.ends_with('/'));
+    if !is_ours("docker/dockerfile") && !is_ours("docker/dockerfile-upstream") {
         return foreign;
     }
     let tag = tag.split('-').next().unwrap_or(tag);
@@ -186,12 +199,26 @@ mod tests {
             "docker/dockerfile-upstream:master",
             "dockerfile.v0",
             "docker/dockerfile:1 with words",
+            "mirror.gcr.io/docker/dockerfile:1",
+            "mirror.gcr.io/docker/dockerfile",
+            "ghcr.io/docker/dockerfile:1",
+            "registry.example:5000/docker/dockerfile:1.7-labs@sha256:0000",
+            "registry.example:5000/docker/dockerfile",
+            "localhost:5000/hub/docker/dockerfile-upstream:master",
+            "public.ecr.aws/docker/dockerfile:1.4",
         ] {
             assert_eq!(syntax(known), Syntax::Known, "{known}");
         }
         assert!(matches!(syntax("docker/dockerfile:1.99"), Syntax::Newer { version: (1, 99), .. }));
         assert!(matches!(syntax("docker/dockerfile:2"), Syntax::Newer { .. }));
-        for other in ["tonistiigi/foo", "ghcr.io/docker/dockerfile:1", "docker/dockerfiles:1"] {
+        assert!(matches!(syntax("mirror.example:1/docker/dockerfile:1.99-labs"), Syntax::Newer { .. }));
+        for other in [
+            "tonistiigi/foo",
+            "ghcr.io/mydocker/dockerfile:1",
+            "docker/dockerfiles:1",
+            "a/dockerfile",
+            "xdocker/dockerfile",
+        ] {
             assert!(matches!(syntax(other), Syntax::Foreign { .. }), "{other}");
         }
     }

@@ -112,9 +112,24 @@ impl Flags {
         }
     }
 
+    /// Checks only names. `HEALTHCHECK NONE` ignores the values of its flags, whatever they are, as BuildKit does.
+    pub(super) fn check_names(&mut self, keyword: &str, known: &[Known], problems: &mut Vec<Diagnostic>) {
+        for word in std::mem::take(&mut self.written) {
+            let name = word.text[2..].split('=').next().unwrap_or_default();
+            if !known.iter().any(|(flag, _)| *flag == name) {
+                problems.push(unknown(keyword, name, known, word.span));
+            }
+        }
+    }
+
     /// The value of a flag that takes one.
     pub(super) fn text(&mut self, name: &str) -> Option<Word> {
         self.list(name).into_iter().next()
+    }
+
+    /// The same for a flag whose empty value means that it is not given.
+    pub(super) fn filled(&mut self, name: &str) -> Option<Word> {
+        self.text(name).filter(|value| !value.text.is_empty())
     }
 
     /// The values of a flag that may repeat, in order.

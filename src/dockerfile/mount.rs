@@ -396,7 +396,8 @@ fn invalid(option: &MountOption, text: &str, want: &str) -> Box<Diagnostic> {
 }
 
 /// The spellings that count as yes and no.
-pub(super) fn parse_bool(text: &str) -> Option<bool> {
+/// A truth value in one of the spellings that Go's `strconv.ParseBool` takes.
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -121,7 +121,8 @@ fn binary(source: &Source) -> Option<Diagnostic> {
     let text = source.text();
     let invalid = source.invalid();
     let nul = text.find('\0').map(|at| Span::new(at, at + 1));
-    if nul.is_none() && invalid.len() < 16.max(text.len() / 64) {
+    let many = invalid.len() >= 16.max(text.len() / 64);
+    if nul.is_none() && (!many || starts_as_a_dockerfile(text)) {
         return None;
     }
     let first = nul.into_iter().chain(invalid.first().copied()).min().unwrap_or_default();
@@ -138,6 +139,20 @@ fn binary(source: &Source) -> Option<Diagnostic> {
         Diagnostic::error(first, "this is not a text file")
             .note("it holds bytes that no Dockerfile has; is it an image, an archive or a program?"),
     )
+}
+
+/// The first line that is neither blank nor a comment begins with an instruction: whatever bytes comments hold (N-35),
+/// each line is judged by itself.
+fn starts_as_a_dockerfile(text: &str) -> bool {
+    let mut at = 0;
+    while let Some(line) = physical(text, at) {
+        at = line.next;
+        if !line.is_blank() && !line.is_comment() {
+            let word = line.text.split_whitespace().next().unwrap_or_default();
+            return instruction::is_keyword(word);
+        }
+    }
+    false
 }
 
 /// Reads statement after statement.
@@ -167,9 +182,7 @@ impl<'s> Reader<'s> {
             }
             if first.is_comment() {
                 self.comment(&first, &mut comments);
-            } else if first.is_blank() {
-                comments.clear();
-            } else {
+            } else if !first.is_blank() {
                 break self.logical(problems);
             }
             self.at = first.next;
@@ -196,12 +209,18 @@ impl<'s> Reader<'s> {
         Some(statement.filter(|_| complete))
     }
 
+    /// Comments belong to the instruction that follows, also behind blank lines; an empty one ends what came before. As in
+    /// BuildKit, the mark of an indented comment is part of its text, so that it neither describes nor controls anything.
     fn comment(&self, line: &super::line::Physical<'_>, comments: &mut Vec<Word>) {
-        let start = line.start + line.indent() + 1;
+        let mark = line.text.chars().next().map_or(0, char::len_utf8);
+        let start = line.start + mark;
         let body = &self.source.text()[start..line.start + line.text.len()];
         let start = start + body.len() - body.trim_start().len();
         let body = body.trim();
-        comments.push(Word::new(body, Span::new(start, start + body.len())));
+        match body.is_empty() {
+            true => comments.clear(),
+            false => comments.push(Word::new(body, Span::new(start, start + body.len()))),
+        }
     }
 
     /// Joins the physical lines of one instruction, the first of which is neither blank nor a comment.

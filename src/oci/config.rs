@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::digest::DiffId;
+use crate::base::json::{null_default, null_values};
 use crate::base::time::Timestamp;
 
 use super::manifest::{InvalidDocument, MAX_DOCUMENT, parse, serialize, shape};
@@ -27,24 +28,37 @@ pub struct ImageConfig {
     #[serde(flatten)]
     pub platform: Platform,
     /// How to run it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub config: RuntimeConfig,
     /// The layers, bottom first.
+    #[serde(default, deserialize_with = "null_default")]
     pub rootfs: RootFs,
     /// One entry per instruction, oldest first; entries that are not `empty_layer` match `rootfs.diff_ids` in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
 
 /// The layers of an image by the digests of their uncompressed tars.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RootFs {
     /// Always `layers`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "layers")]
     pub kind: String,
     /// Bottom first.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_default")]
     pub diff_ids: Vec<DiffId>,
+}
+
+impl Default for RootFs {
+    fn default() -> Self {
+        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+    }
+}
+
+/// `null` is the only type there is.
+fn layers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or_else(|| RootFs::default().kind))
 }
 
 /// How to run an image: the `config` object.
@@ -52,10 +66,10 @@ pub struct RootFs {
 #[serde(rename_all = "PascalCase", default)]
 pub struct RuntimeConfig {
     /// `name`, `uid`, `name:group`, `uid:gid`; empty = root.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `80/tcp`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// `K=V`, in order of first definition.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
@@ -67,16 +81,16 @@ pub struct RuntimeConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Paths kept out of the image's writable layer at run time.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Empty>,
     /// Absolute path.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Free-form facts.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Name or number.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
     /// Docker: how to tell whether a container works.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +102,7 @@ pub struct RuntimeConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_build: Option<Vec<String>>,
     /// Docker: `cmd` is one shell string; BuildKit writes it for shell-form CMD and ENTRYPOINT.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_false")]
     pub args_escaped: bool,
     /// Whatever else the base had.
     #[serde(flatten)]
@@ -104,22 +118,22 @@ pub struct Empty {}
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
     /// Time between checks.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
     pub interval: i64,
     /// Time a check may take.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
     pub timeout: i64,
     /// Time before failures count.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
     pub start_period: i64,
     /// Time between checks in the start period.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
     pub start_interval: i64,
     /// Failures in a row that make it unhealthy.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
     pub retries: i64,
 }
 
@@ -139,7 +153,7 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// It made no layer.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "is_false")]
     pub empty_layer: bool,
 }
 
@@ -151,7 +165,7 @@ impl ImageConfig {
             author: None,
             platform,
             config: RuntimeConfig::default(),
-            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() },
+            rootfs: RootFs::default(),
             history: Vec::new(),
         }
     }
@@ -221,13 +235,11 @@ fn is_zero(n: &i64) -> bool {
     *n == 0
 }
 
-/// Go writes `null` for an empty map or list.
-fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::manifest::null_is_absent;
     use super::*;
 
     #[test]
@@ -278,5 +290,39 @@ mod tests {
             assert!(again.contains(kept), "{kept} lost in {again}");
         }
         assert_eq!(ImageConfig::parse(again.as_bytes()).expect("valid"), config);
+    }
+
+    #[test]
+    fn null_means_absent_in_every_field_of_a_config_n_20() {
+        let all = json!({
+            "created": "2024-01-01T00:00:00Z", "author": "a", "architecture": "amd64", "os": "linux",
+            "os.version": "1", "os.features": ["f"], "variant": "v2",
+            "config": {
+                "User": "u", "ExposedPorts": {"80/tcp": {}}, "Env": ["A=b"], "Entrypoint": ["e"], "Cmd": ["c"],
+                "Volumes": {"/v": {}}, "WorkingDir": "/w", "Labels": {"l": "m"}, "StopSignal": "TERM",
+                "Healthcheck": {
+                    "Test": ["NONE"], "Interval": 1, "Timeout": 1, "StartPeriod": 1, "StartInterval": 1, "Retries": 1,
+                },
+                "Shell": ["s"], "OnBuild": ["RUN x"], "ArgsEscaped": true,
+            },
+            "rootfs": {"type": "layers", "diff_ids": []},
+            "history": [
+                {"created": "2024-01-01T00:00:00Z", "created_by": "x", "author": "a", "comment": "c", "empty_layer": true},
+            ],
+        });
+        let read = |value: &Value| ImageConfig::parse(value.to_string().as_bytes());
+        let empty_layer = "/history/0/empty_layer";
+        let required = ["/architecture", "/os", empty_layer];
+        null_is_absent(&all, &required, &|value| read(value).map_err(|e| e.to_string()));
+        let mut one = all.clone();
+        one["rootfs"]["diff_ids"] = json!([format!("sha256:{}", "0".repeat(64))]);
+        one["history"][0]["empty_layer"] = Value::Null;
+        assert!(!read(&one).expect("valid").history[0].empty_layer);
+        for (map, value) in [("ExposedPorts", "80/tcp"), ("Volumes", "/v"), ("Labels", "l")] {
+            let mut with = all.clone();
+            with["config"][map][value] = Value::Null;
+            let config = read(&with).expect("valid").config;
+            assert_eq!(config.exposed_ports.len() + config.volumes.len() + config.labels.len(), 3);
+        }
     }
 }

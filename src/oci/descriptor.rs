@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::json::{null_default, null_values};
 
 use super::platform::Platform;
 
@@ -42,10 +43,10 @@ pub struct Descriptor {
     /// Their number.
     pub size: u64,
     /// Where else they may be found; never fetched by default (S-57).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Free-form facts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// In an index: the platform of the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]

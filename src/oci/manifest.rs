@@ -1,8 +1,10 @@
 //! Manifests and indexes (image-spec `manifest.md`, `image-index.md`), OCI and Docker spellings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use crate::base::json::{null_default, null_values};
 
 use super::descriptor::{Descriptor, INDEX, MANIFEST};
 use super::platform::Platform;
@@ -46,9 +48,10 @@ pub struct Manifest {
     /// The image config.
     pub config: Descriptor,
     /// Layer blobs, bottom first.
+    #[serde(default, deserialize_with = "null_default")]
     pub layers: Vec<Descriptor>,
     /// Free-form facts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -62,9 +65,10 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests.
+    #[serde(default, deserialize_with = "null_default")]
     pub manifests: Vec<Descriptor>,
     /// Free-form facts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -83,11 +87,11 @@ impl Manifest {
 
     /// Reads a manifest; a document that could also be an index, or schema 1, is refused (S-54, CVE-2021-41190).
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
-        let fields: BTreeMap<String, &serde_json::value::RawValue> = parse("manifest", bytes)?;
-        if fields.contains_key("manifests") {
+        let fields = fields("manifest", bytes)?;
+        if fields.contains("manifests") {
             return Err(shape("manifest", "it has both a manifest's and an index's fields".to_owned()));
         }
-        if fields.contains_key("fsLayers") || fields.contains_key("signatures") {
+        if fields.contains("fsLayers") || fields.contains("signatures") {
             return Err(shape(
                 "manifest",
                 "Docker schema 1 is not supported; push the image again with a current tool".to_owned(),
@@ -114,8 +118,8 @@ impl Index {
 
     /// Reads an index; a document that could also be a manifest is refused (S-54).
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
-        let fields: BTreeMap<String, &serde_json::value::RawValue> = parse("index", bytes)?;
-        if fields.contains_key("layers") || fields.contains_key("config") {
+        let fields = fields("index", bytes)?;
+        if fields.contains("layers") || fields.contains("config") {
             return Err(shape("index", "it has both a manifest's and an index's fields".to_owned()));
         }
         let index: Index = parse("index", bytes)?;
@@ -143,6 +147,12 @@ impl Index {
     }
 }
 
+/// The fields that a document has. One that is `null` is none (N-20).
+fn fields(what: &'static str, bytes: &[u8]) -> Result<BTreeSet<String>, InvalidDocument> {
+    let fields: BTreeMap<String, Option<serde::de::IgnoredAny>> = parse(what, bytes)?;
+    Ok(fields.into_iter().filter_map(|(name, value)| value.map(|_| name)).collect())
+}
+
 pub(super) fn shape(what: &'static str, why: String) -> InvalidDocument {
     InvalidDocument::Shape { what, why }
 }
@@ -155,4 +165,90 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8])
 #[expect(clippy::expect_used, reason = "an invariant of our own types, not of input")]
 pub(super) fn serialize<T: Serialize>(document: &T) -> Vec<u8> {
     serde_json::to_vec(document).expect("our own documents serialise")
+}
+
+/// Holds a reader to it that every member of `all` except `required` may be `null`, and then is as if it was not there.
+#[cfg(test)]
+pub(super) fn null_is_absent<T: PartialEq + std::fmt::Debug>(
+    all: &serde_json::Value,
+    required: &[&str],
+    read: &dyn Fn(&serde_json::Value) -> Result<T, String>,
+) {
+    fn members(value: &serde_json::Value, at: &str, out: &mut Vec<(String, String)>) {
+        let inside: Vec<(String, &serde_json::Value)> = match value {
+            serde_json::Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), value)).collect(),
+            serde_json::Value::Array(list) => list.iter().enumerate().map(|(at, v)| (at.to_string(), v)).collect(),
+            _ => Vec::new(),
+        };
+        for (name, inner) in inside {
+            if value.is_object() {
+                out.push((at.to_owned(), name.clone()));
+            }
+            members(inner, &format!("{at}/{}", name.replace('/', "~1")), out);
+        }
+    }
+    let mut paths = Vec::new();
+    members(all, "", &mut paths);
+    assert!(paths.len() > 10, "{paths:?}");
+    for (parent, name) in paths {
+        let whole = format!("{parent}/{name}");
+        // What a free map holds is no field.
+        let free = ["annotations", "Labels", "ExposedPorts", "Volumes"].iter().any(|map| parent.ends_with(map));
+        if free || required.iter().any(|required| whole.ends_with(required)) {
+            continue;
+        }
+        let (mut null, mut absent) = (all.clone(), all.clone());
+        let object = |value: &mut serde_json::Value| {
+            value.pointer_mut(&parent).and_then(|v| v.as_object_mut().cloned()).expect("an object")
+        };
+        let (mut with, mut without) = (object(&mut null), object(&mut absent));
+        with.insert(name.clone(), serde_json::Value::Null);
+        without.remove(&name);
+        *null.pointer_mut(&parent).expect("there") = with.into();
+        *absent.pointer_mut(&parent).expect("there") = without.into();
+        let (null, absent) = (read(&null), read(&absent));
+        assert!(null.is_ok(), "{whole}: {null:?}");
+        assert_eq!(null, absent, "{whole}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn null_means_absent_in_every_field_of_a_manifest_n_20() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let descriptor = json!({
+            "mediaType": MANIFEST, "digest": digest, "size": 1, "urls": ["u"], "annotations": {"a": "b"},
+            "platform": {
+                "architecture": "arm64", "os": "linux", "os.version": "1", "os.features": ["f"], "variant": "v8",
+            },
+            "artifactType": "t", "data": "e30=",
+        });
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "t", "config": descriptor, "layers": [descriptor],
+            "annotations": {"a": "b"}, "subject": descriptor,
+        });
+        let index = json!({
+            "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor], "annotations": {"a": "b"},
+        });
+        let words = |e: InvalidDocument| e.to_string();
+        let bytes = |value: &Value| value.to_string().into_bytes();
+        let required =
+            ["schemaVersion", "/config", "0/mediaType", "config/mediaType", "digest", "size", "/architecture", "/os"];
+        null_is_absent(&manifest, &required, &|value| Manifest::parse(&bytes(value)).map_err(words));
+        null_is_absent(&index, &required, &|value| Index::parse(&bytes(value)).map_err(words));
+        let mut odd = manifest.clone();
+        odd["manifests"] = Value::Null;
+        odd["annotations"]["a"] = Value::Null;
+        assert_eq!(Manifest::parse(&bytes(&odd)).expect("valid").annotations["a"], "");
+        odd["manifests"] = json!([]);
+        assert!(Manifest::parse(&bytes(&odd)).is_err(), "it could be an index too");
+        let mut odd = index.clone();
+        (odd["layers"], odd["config"]) = (Value::Null, Value::Null);
+        assert!(Index::parse(&bytes(&odd)).is_ok());
+    }
 }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::Timestamp;
+use crate::dockerfile::ast::Stage;
 use crate::dockerfile::expand::expand;
-use crate::dockerfile::{Diagnostic, Dockerfile, Span};
+use crate::dockerfile::mount::parse_bool;
+use crate::dockerfile::{Diagnostic, Dockerfile, Severity, Span};
 use crate::oci::platform::Platform;
 
 use super::Options;
@@ -15,6 +17,15 @@ use super::unsupported::{Feature, unsupported};
 /// The variable that sets image times.
 pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
+const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
+
+/// The build argument that keeps the `.git` of a context (O-2).
+pub const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// Build arguments whose effect is on what nobody makes here: records of builds and SBOMs.
+pub const WITHOUT_EFFECT: [&str; 3] = ["BUILDKIT_BUILD_NAME", "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
 /// The proxy variables, upper case; the lower-case twins go with them.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
@@ -22,10 +33,10 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 const PREDEFINED: [&str; 11] = [
     "BUILDKIT_BUILD_NAME",
     "BUILDKIT_CACHE_MOUNT_NS",
-    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    KEEP_GIT_DIR,
     "BUILDKIT_DOCKERFILE_CHECK",
-    "BUILDKIT_INLINE_CACHE",
-    "BUILDKIT_MULTI_PLATFORM",
+    INLINE_CACHE,
+    MULTI_PLATFORM,
     "BUILDKIT_SANDBOX_HOSTNAME",
     "BUILDKIT_SBOM_SCAN_CONTEXT",
     "BUILDKIT_SBOM_SCAN_STAGE",
@@ -50,20 +61,29 @@ impl Globals {
     pub(super) fn new(dockerfile: &Dockerfile, options: &Options, problems: &mut Vec<Diagnostic>) -> Self {
         let mut globals = Self::with(dockerfile, options, &options.build_args, problems);
         let at = globals.place_of_epoch(dockerfile, options);
-        let value = options.build_args.get(EPOCH).or_else(|| globals.values.get(EPOCH));
+        let value = options.build_args.get(EPOCH).or_else(|| globals.values.get(EPOCH)).cloned();
         if let Some(value) = value.filter(|v| !v.is_empty()) {
-            match value.parse::<i64>() {
-                Ok(secs) => globals.epoch = Some(Timestamp::from_secs(secs)),
-                Err(_) if names_a_source(value, dockerfile, options) => {
-                    problems.push(unsupported(Feature::EpochFromSource, at));
-                }
-                Err(_) => problems.push(
-                    Diagnostic::error(at, format!("invalid {EPOCH} `{value}`"))
-                        .hint("give whole seconds since 1970-01-01T00:00:00Z"),
-                ),
+            match epoch(&value, at, dockerfile, options) {
+                Ok(epoch) => globals.epoch = epoch,
+                Err(problem) => problems.push(*problem),
+            }
+            if globals.epoch.is_none() && names_a_context(&value, options) {
+                problems.push(timeless(&value, at));
             }
         }
+        // From here on it is a number, or nothing.
+        if globals.values.contains_key(EPOCH) {
+            globals.values.remove(EPOCH);
+            globals.values.extend(globals.epoch.map(|epoch| (EPOCH.to_owned(), epoch.secs.to_string())));
+        }
+        refuse(options, problems);
         globals
+    }
+
+    /// What `--build-arg` says of a name.
+    pub(super) fn given(&self, name: &str, options: &Options) -> Option<String> {
+        let given = options.build_args.get(name)?;
+        if name == EPOCH { self.epoch.map(|epoch| epoch.secs.to_string()) } else { Some(given.clone()) }
     }
 
     /// The same as if no build argument had been given (lint `InvalidDefaultArgInFrom`).
@@ -167,11 +187,58 @@ impl Globals {
     }
 }
 
-/// `context`, a stage or a named context: BuildKit takes the time from there.
-fn names_a_source(value: &str, dockerfile: &Dockerfile, options: &Options) -> bool {
-    value == "context"
-        || options.contexts.contains_key(value)
-        || dockerfile.stages.iter().any(|s| s.name.as_ref().is_some_and(|n| n.node.eq_ignore_ascii_case(value)))
+/// The time that SOURCE_DATE_EPOCH means: seconds, or when a context changed last, if that is known.
+fn epoch(
+    value: &str,
+    at: Span,
+    dockerfile: &Dockerfile,
+    options: &Options,
+) -> Result<Option<Timestamp>, Box<Diagnostic>> {
+    if let Ok(secs) = value.parse::<i64>() {
+        return Ok(Some(Timestamp::from_secs(secs)));
+    }
+    if value == "context" {
+        return Ok(options.context_time);
+    }
+    if options.contexts.contains_key(value) {
+        return Ok(options.context_times.get(value).copied());
+    }
+    let is_stage = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.node.eq_ignore_ascii_case(value));
+    Err(Box::new(match dockerfile.stages.iter().any(is_stage) {
+        true => unsupported(Feature::EpochFromStage, at),
+        false => Diagnostic::error(at, format!("invalid {EPOCH} `{value}`"))
+            .hint("give whole seconds since 1970-01-01T00:00:00Z"),
+    }))
+}
+
+fn names_a_context(value: &str, options: &Options) -> bool {
+    value == "context" || options.contexts.contains_key(value)
+}
+
+/// As BuildKit has it, a directory or an image has no time, and then there is no SOURCE_DATE_EPOCH.
+fn timeless(value: &str, at: Span) -> Diagnostic {
+    let message = format!("{EPOCH}={value} has no effect: a directory or an image has no time of its own");
+    let problem = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(at, message) };
+    problem.hint("give whole seconds, or a context that is a git repository, an archive or a URL")
+}
+
+/// Refuses build arguments that would have no effect here (N-8).
+fn refuse(options: &Options, problems: &mut Vec<Diagnostic>) {
+    for (name, feature) in [
+        (INLINE_CACHE, Some(Feature::InlineCache)),
+        (MULTI_PLATFORM, Some(Feature::SinglePlatformIndex)),
+        (KEEP_GIT_DIR, None),
+    ] {
+        let Some(text) = options.build_args.get(name).filter(|text| !text.is_empty()) else { continue };
+        match (parse_bool(text), feature) {
+            (Some(true), Some(feature)) => problems.push(unsupported(feature, Span::default())),
+            (Some(_), _) => {}
+            (None, _) => {
+                let message = format!("invalid build argument {name}={text}: want true or false");
+                problems.push(Diagnostic::error(Span::default(), message));
+            }
+        }
+    }
 }
 
 /// Platform arguments and TARGETSTAGE (A-7, F-14).

@@ -37,6 +37,7 @@ use crate::oci::platform::Platform;
 
 pub use chmod::{BadMode, Mode};
 pub use device::{Device, DeviceName};
+pub use globals::{KEEP_GIT_DIR, WITHOUT_EFFECT};
 pub use options::{NamedContext, Options};
 pub use planner::{Configs, plan};
 pub use step::{

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::time::Timestamp;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
@@ -27,6 +28,11 @@ pub struct Options {
     pub build_platform: Platform,
     /// `--build-context`, by name (F-11); `name::os/arch` for one platform only.
     pub contexts: BTreeMap<String, NamedContext>,
+    /// When what was fetched for the main context changed last: a commit's time, a server's `Last-Modified`, the latest
+    /// file of an archive. What SOURCE_DATE_EPOCH=context means.
+    pub context_time: Option<Timestamp>,
+    /// The same of named contexts.
+    pub context_times: BTreeMap<String, Timestamp>,
     /// `--label`: wins over LABEL (O-51).
     pub labels: BTreeMap<String, String>,
     /// `--no-cache`.
@@ -56,6 +62,8 @@ impl Options {
             platform,
             platform_given: false,
             contexts: BTreeMap::new(),
+            context_time: None,
+            context_times: BTreeMap::new(),
             labels: BTreeMap::new(),
             no_cache: false,
             no_cache_filter: BTreeSet::new(),
@@ -76,4 +84,6 @@ pub enum NamedContext {
     Image(Reference),
     /// `oci-layout://…`: the text after `//`.
     Layout(String),
+    /// `docker-image://scratch`: nothing.
+    Scratch,
 }

@@ -5,16 +5,32 @@ use crate::dockerfile::{Diagnostic, Span};
 /// Something that is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {
-    /// SOURCE_DATE_EPOCH taken from a context or a stage.
-    EpochFromSource,
+    /// SOURCE_DATE_EPOCH taken from a stage.
+    EpochFromStage,
+    /// BUILDKIT_INLINE_CACHE.
+    InlineCache,
+    /// BUILDKIT_MULTI_PLATFORM.
+    SinglePlatformIndex,
 }
 
 /// The whole list: what it is called, and what to do instead.
-const REFUSED: [(Feature, &str, &str); 1] = [(
-    Feature::EpochFromSource,
-    "SOURCE_DATE_EPOCH from a context or a stage",
-    "give whole seconds since 1970-01-01T00:00:00Z",
-)];
+const REFUSED: [(Feature, &str, &str); 3] = [
+    (
+        Feature::EpochFromStage,
+        "SOURCE_DATE_EPOCH from a stage",
+        "give whole seconds since 1970-01-01T00:00:00Z, or `context` for a context that is fetched",
+    ),
+    (
+        Feature::InlineCache,
+        "the build argument BUILDKIT_INLINE_CACHE",
+        "remove it: the build cache is kept in the store, and nothing of it is written into the image",
+    ),
+    (
+        Feature::SinglePlatformIndex,
+        "the build argument BUILDKIT_MULTI_PLATFORM",
+        "remove it: an image for one platform is written as a manifest, without an index",
+    ),
+];
 
 /// Refuses `feature`, naming it and the place that asks for it.
 pub(super) fn unsupported(feature: Feature, span: Span) -> Diagnostic {

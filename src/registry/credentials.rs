@@ -11,6 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde::Deserialize;
 
+use crate::base::json::{null_default, null_values};
 use crate::oci::reference::DEFAULT_REGISTRY;
 
 use super::Error;
@@ -56,18 +57,26 @@ pub struct Credentials {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct File {
+    #[serde(deserialize_with = "null_values")]
     auths: BTreeMap<String, Auth>,
+    #[serde(deserialize_with = "null_values")]
     cred_helpers: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_default")]
     creds_store: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Auth {
+    #[serde(deserialize_with = "null_default")]
     auth: String,
+    #[serde(deserialize_with = "null_default")]
     username: String,
+    #[serde(deserialize_with = "null_default")]
     password: String,
+    #[serde(deserialize_with = "null_default")]
     identitytoken: String,
+    #[serde(deserialize_with = "null_default")]
     registrytoken: String,
 }
 

@@ -1,6 +1,7 @@
 //! What a manifest answer is: three places may say so, and they must agree (S-54).
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 
 use crate::oci::descriptor::{DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST};
@@ -10,38 +11,31 @@ pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shape<'a> {
-    #[serde(default)]
-    media_type: Option<String>,
-    #[serde(borrow, default)]
-    manifests: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    layers: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    config: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    fs_layers: Option<&'a RawValue>,
-}
-
 /// The media type of a manifest or index, from its own `mediaType`, else from `Content-Type`, else from its shape.
 /// A document that is both, or is labelled as what it is not, is refused (CVE-2021-41190).
 pub(super) fn media_type(content_type: Option<&str>, body: &[u8]) -> Result<&'static str, String> {
-    let shape: Shape<'_> = serde_json::from_slice(body).map_err(|e| format!("not a manifest: {e}"))?;
-    if shape.fs_layers.is_some() {
+    let not_a_manifest = |e: serde_json::Error| format!("not a manifest: {e}");
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(body).map_err(not_a_manifest)?;
+    // Go writes `null` for an empty list; beside another's fields such a list says nothing (N-20).
+    let has = |name: &str| fields.get(name).is_some_and(|value| value.get() != "null");
+    if has("fsLayers") {
         return Err(
             "a Docker schema 1 manifest, which is not supported; push the image again with a current tool".into()
         );
     }
-    let is_index = match (shape.manifests.is_some(), shape.layers.is_some() || shape.config.is_some()) {
+    let is_index = match (has("manifests"), has("layers") || has("config")) {
         (true, false) => true,
         (false, true) => false,
+        (false, false) if fields.contains_key("manifests") => true,
         (true, true) => return Err("has both a manifest's and an index's fields".to_owned()),
         (false, false) => return Err("neither a manifest nor an index".to_owned()),
     };
     let header = content_type.map(|t| t.split(';').next().unwrap_or_default().trim()).and_then(known);
-    let declared = match shape.media_type.as_deref() {
+    let declared = match fields.get("mediaType") {
+        Some(value) => serde_json::from_str::<Option<String>>(value.get()).map_err(not_a_manifest)?,
+        None => None,
+    };
+    let declared = match declared.as_deref() {
         Some(text) => Some(known(text).ok_or_else(|| format!("has media type {text:?}, which is no image's"))?),
         None => None,
     };
@@ -74,6 +68,14 @@ mod tests {
         assert_eq!(media_type(Some(&docker), m("").as_bytes()), Ok(DOCKER_MANIFEST));
         let declared = m(&format!(r#","mediaType":"{MANIFEST}""#));
         assert_eq!(media_type(Some(DOCKER_MANIFEST), declared.as_bytes()), Ok(MANIFEST));
+        for (is, null) in [
+            (MANIFEST, r#"{"config":{},"layers":null}"#),
+            (MANIFEST, r#"{"config":{},"layers":null,"manifests":null,"mediaType":null}"#),
+            (INDEX, r#"{"manifests":null}"#),
+            (INDEX, r#"{"manifests":[],"layers":null,"config":null,"fsLayers":null}"#),
+        ] {
+            assert_eq!(media_type(None, null.as_bytes()), Ok(is), "{null}");
+        }
         for (header, body) in [
             (Some(INDEX), m("")),
             (Some(MANIFEST), i.to_owned()),

@@ -29,6 +29,8 @@ pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 /// A new file system, mounted nowhere yet. `what` names it in an error.
 pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, what: &str) -> Step<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).doing(|| format!("mount {what}"))?;
+    // What /proc/mounts calls it; by default that is `none`.
+    fsconfig_set_string(&fs, "source", kind).doing(|| format!("mount {what}: name it"))?;
     for (key, value) in options {
         fsconfig_set_string(&fs, *key, *value)
             .doing(|| format!("mount {what}: option {key}={value}"))

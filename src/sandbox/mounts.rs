@@ -48,8 +48,11 @@ struct File {
 /// Opens every source of `spec`, `resolv.conf` and `hosts` first.
 pub(super) fn prepare(spec: &Spec) -> Step<Vec<Prepared>> {
     let mut out = Vec::new();
+    // Of several mounts at one place only the last can be seen: only that is made (N-27).
+    let same = |a: &Path, b: &Path| stubs::components(a) == stubs::components(b);
+    let last = |path: &Path| spec.mounts.iter().rposition(|mount| same(&mount.target, path));
     for (path, bytes) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
-        if let Some(bytes) = bytes {
+        if let Some(bytes) = bytes.as_ref().filter(|_| last(Path::new(path)).is_none()) {
             out.push(Prepared {
                 target: Target { path: PathBuf::from(path), kind: Kind::File },
                 what: path.to_owned(),
@@ -58,8 +61,10 @@ pub(super) fn prepare(spec: &Spec) -> Step<Vec<Prepared>> {
             });
         }
     }
-    for mount in &spec.mounts {
-        out.push(one(mount, spec.security)?);
+    for (at, mount) in spec.mounts.iter().enumerate() {
+        if last(&mount.target) == Some(at) {
+            out.push(one(mount, spec.security)?);
+        }
     }
     Ok(out)
 }

@@ -16,6 +16,7 @@ use crate::base::rooted::Root;
 use super::mountfs::{self, INERT, NODEV};
 use super::problem::{Doing, Problem, Step};
 use super::spec::{Device, Security, Spec};
+use super::stubs;
 
 /// Hidden: kernel memory, keys, and what tells one tenant about another (S-71).
 const MASKED_PROC: &[&str] = &[
@@ -233,6 +234,11 @@ fn dev(root: &Root, spec: &Spec) -> Step<()> {
     let mqueue = mountfs::new("mqueue", &[], INERT, "/dev/mqueue")?;
     for (name, mount) in [("pts", pts), ("shm", shm), ("mqueue", mqueue)] {
         rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).doing(|| format!("make /dev/{name}"))?;
+        // Whoever asks for a mount there gets that one and no other below it (N-27).
+        let place = Path::new("/dev").join(name);
+        if spec.mounts.iter().any(|mount| stubs::components(&mount.target) == stubs::components(&place)) {
+            continue;
+        }
         let at = open(dev.as_fd(), name).doing(|| format!("open /dev/{name}"))?;
         mountfs::attach(mount.as_fd(), at.as_fd(), &format!("/dev/{name}"))?;
     }

@@ -133,6 +133,14 @@ fn warnings_fail_a_check_and_a_strict_build() {
     env.build(&["--check"], &context).fails(1).says("StageNameCasing");
     env.build(&["-t", "x"], &context).fails(1).says("StageNameCasing");
     env.kiln(&["inspect", "x"]).fails(1);
+    // A plan that would not be built is printed, and the exit status says so.
+    let printed = env.build(&["--print-plan"], &context).fails(1);
+    printed.says("StageNameCasing");
+    assert!(printed.stdout.contains("created "), "{printed}");
+    let json = env.kiln(&["check", "--format=json", context.to_str().expect("UTF-8")]).fails(1);
+    let answer: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(answer["buildError"], json!({ "message": "lint violation found for rules: StageNameCasing" }));
+    assert_eq!(answer["warnings"].as_array().map(Vec::len), Some(1));
     let lax = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=false", "-t", "x"];
     env.build(&lax, &context).ok().says("StageNameCasing");
 }
@@ -157,4 +165,40 @@ fn a_plan_is_printed_and_nothing_is_built() {
     let want = fs::read_to_string(&want).expect("the case of this Dockerfile");
     assert_eq!(told.trim(), want.trim());
     env.kiln(&["inspect", "x"]).fails(1);
+}
+
+#[test]
+fn check_accepts_allow_and_refuses_unknown_entitlements() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nRUN --security=insecure [\"/x\"]\n");
+    let dir = context.to_str().expect("UTF-8");
+    env.kiln(&["check", dir]).ok().says("no warnings");
+    env.kiln(&["check", "--allow", "security.insecure", dir]).ok();
+    env.build(&["--check"], &context).ok();
+    env.kiln(&["check", "--allow", "everything", dir]).fails(2).says("--allow \"everything\"");
+    env.build(&["--print-plan"], &context).fails(1).says("--allow security.insecure");
+}
+
+#[test]
+fn build_arguments_of_buildkit_work_or_are_named_n_8() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
+    for (argument, code, says) in [
+        ("BUILDKIT_INLINE_CACHE=1", 1, "BUILDKIT_INLINE_CACHE is not supported"),
+        ("BUILDKIT_INLINE_CACHE=0", 0, ""),
+        ("BUILDKIT_MULTI_PLATFORM=true", 1, "BUILDKIT_MULTI_PLATFORM is not supported"),
+        ("BUILDKIT_MULTI_PLATFORM=maybe", 1, "want true or false"),
+        ("BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", 0, "no effect: the context is no git repository"),
+        ("BUILDKIT_BUILD_NAME=x", 0, "BUILDKIT_BUILD_NAME has no effect"),
+        ("BUILDKIT_SBOM_SCAN_CONTEXT=true", 0, "BUILDKIT_SBOM_SCAN_CONTEXT has no effect"),
+        ("BUILDKIT_SBOM_SCAN_STAGE=false", 0, ""),
+        ("BUILDKIT_NEW=1", 0, "--build-arg BUILDKIT_NEW has no effect"),
+        ("BUILDKIT_SYNTAX=example.com/frontend", 1, "another frontend"),
+        ("BUILDKIT_DOCKERFILE_CHECK=nonsense", 1, "nonsense"),
+    ] {
+        let done = env.build(&["--build-arg", argument], &context).output();
+        assert_eq!(done.code, code, "{argument}: {done}");
+        done.says(says);
+        assert_eq!(done.stderr.contains("no effect"), says.contains("no effect"), "{argument}: {done}");
+    }
 }

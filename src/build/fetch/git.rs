@@ -145,7 +145,7 @@ impl Remote<'_> {
         }
         let top = subdir(&dir, &url.subdir)
             .map_err(|why| FetchError::Url { url: shown(&url.remote), why: format!("{}: {why}", url.subdir) })?;
-        normalise(&top, time, url.keep_git_dir.unwrap_or(keep))?;
+        normalise(&top, time)?;
         Ok(top)
     }
 
@@ -417,7 +417,7 @@ pub(super) fn subdir(top: &Path, path: &str) -> Result<PathBuf, String> {
 }
 
 /// Gives everything below `top` the mode git means and one time, so that two checkouts are equal.
-fn normalise(top: &Path, time: Timestamp, git_dir: bool) -> Result<(), FsError> {
+fn normalise(top: &Path, time: Timestamp) -> Result<(), FsError> {
     let stamp = rustix::fs::Timespec { tv_sec: time.secs, tv_nsec: 0 };
     let times = rustix::fs::Timestamps { last_access: stamp, last_modification: stamp };
     for entry in walkdir::WalkDir::new(top).contents_first(true).follow_links(false) {
@@ -427,11 +427,6 @@ fn normalise(top: &Path, time: Timestamp, git_dir: bool) -> Result<(), FsError> 
         })?;
         let path = entry.path();
         let kind = entry.file_type();
-        // A submodule's `.git` is a file that names a directory of ours.
-        if !git_dir && kind.is_file() && entry.file_name() == ".git" {
-            fs::remove_file(path)?;
-            continue;
-        }
         if !kind.is_symlink() {
             let meta = entry.metadata().map_err(|e| FsError::new("stat", path, e))?;
             let mode = if kind.is_dir() || meta.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };

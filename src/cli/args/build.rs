@@ -179,6 +179,11 @@ pub(in crate::cli) struct CheckArgs {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = WHAT)]
     pub(in crate::cli) platform: Option<String>,
 
+    /// Permit what a Dockerfile may not do by itself; no effect: a check does not run anything (accepted for scripts that
+    /// share options with kiln build)
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = WHAT, hide_short_help = true)]
+    pub(in crate::cli) allow: Vec<String>,
+
     /// List the target's arguments, secrets and mounts instead
     #[arg(long, conflicts_with = "targets")]
     pub(in crate::cli) outline: bool,

@@ -92,17 +92,19 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
             return Err(failure);
         }
     };
+    let (mut warnings, fatal) = read.warnings(&resolved.plan)?;
     if args.print_plan {
         session.console.data(format_args!("{}", resolved.plan.to_string().trim_end()))?;
-        return Ok(SUCCESS);
     }
-    let devices = devices::find(&resolved.plan, &read.dockerfile.source, &request)?;
-    let (mut warnings, fatal) = read.warnings(&resolved.plan)?;
     if fatal {
         let failure = Failure::diagnostics(&read.dockerfile.source, warnings);
         return Err(failure.note("this Dockerfile asks for warnings to be errors (# check=error=true)"));
     }
-    warnings.extend(without_effect(&resolved.plan, &read.dockerfile, &request.source.options));
+    if args.print_plan {
+        return Ok(SUCCESS);
+    }
+    let devices = devices::find(&resolved.plan, &read.dockerfile.source, &request)?;
+    warnings.extend(without_effect(&resolved.plan, &read.dockerfile, &request.source));
     let for_git = match for_git {
         None if adds_by_ssh(&resolved.plan) => Some(ForGit::new(&request.ssh, users_agent, false, || session.store())?),
         started => started,

@@ -31,9 +31,11 @@ pub(in crate::cli) struct Around {
 }
 
 /// Ok: every option is understood.
-pub(super) fn around(args: &AroundArgs, environment: &Environment) -> Result<Around, Failure> {
+/// `shares_host` = commands have the host's network.
+pub(super) fn around(args: &AroundArgs, shares_host: bool, environment: &Environment) -> Result<Around, Failure> {
     let usage = |option: &'static str| move |why: String| Failure::usage(format!("{option} {why}"));
-    let hosts = args.add_host.iter().map(|text| value::host(text).map(|(name, ip)| (name, ip.to_string())));
+    let hosts =
+        args.add_host.iter().map(|text| value::host(text, shares_host).map(|(name, ip)| (name, ip.to_string())));
     Ok(Around {
         hosts: hosts.collect::<Result<_, _>>().map_err(usage("--add-host"))?,
         resolv_conf: resolv_conf(args, environment)?,
@@ -169,7 +171,7 @@ mod tests {
         let read = |change: &dyn Fn(&mut AroundArgs)| {
             let mut args = AroundArgs { shm_size: "64m".to_owned(), ..AroundArgs::default() };
             change(&mut args);
-            around(&args, &Environment::of(0, &[])).map_err(|f| f.message)
+            around(&args, true, &Environment::of(0, &[])).map_err(|f| f.message)
         };
         let some = |text: &str| Some(text.to_owned());
         let all = read(&|a| {

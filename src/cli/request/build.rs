@@ -25,7 +25,7 @@ use super::devices;
 use super::docker;
 use super::output::{self, Output};
 use super::secret::{SecretFrom, secrets};
-use super::source::{Remote, SourceRequest, contexts, source};
+use super::source::{Remote, SourceRequest, allow, contexts, source};
 use super::ssh::{SshFrom, ssh};
 use super::value;
 
@@ -99,17 +99,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         NetworkArg::None => Network::None,
     };
     let mut grants = Grants::default();
-    for what in &args.allow {
-        let wrong = |why: &str| Failure::usage(format!("--allow {what:?}: {why}"));
-        match what.as_str() {
-            "network.host" => options.allow_host_network = true,
-            "security.insecure" => options.allow_insecure = true,
-            other => match devices::grant(other, &mut grants) {
-                Some(read) => read.map_err(|why| wrong(&why))?,
-                None => return Err(wrong("want network.host, security.insecure, device or device=NAME")),
-            },
-        }
-    }
+    allow(&args.allow, options, &mut grants)?;
     let (directories, remotes) = contexts(&args.build_context, options)?;
     let tags = args.tag.iter().map(|tag| name(tag)).collect::<Result<_, _>>()?;
     let outputs = args.output.iter().map(|text| output::parse(text)).collect::<Result<_, _>>()?;
@@ -119,6 +109,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         (false, Some(progress)) => progress,
         (false, None) => environment.progress()?,
     };
+    let shares_host = matches!(args.network, NetworkArg::Default | NetworkArg::Host);
     let timeout = match &args.timeout {
         Some(text) => Some(value::duration(text).map_err(|why| Failure::usage(format!("--timeout {why}")))?),
         None => None,
@@ -148,7 +139,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
             NetworkArg::Private => sandbox::Network::Private,
             _ => sandbox::Network::Host,
         },
-        around: around::around(&args.around, environment)?,
+        around: around::around(&args.around, shares_host, environment)?,
         spec_dirs: devices::spec_dirs(&args.cdi_spec_dir)?,
         grants,
         secrets: secrets(&args.secret, environment)?,

@@ -97,7 +97,7 @@ pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<R
         devices,
         named_devices,
         spec_dirs: devices::spec_dirs(&args.cdi_spec_dir)?,
-        around: around::around(&args.around, environment)?,
+        around: around::around(&args.around, network == Network::Host, environment)?,
     })
 }
 

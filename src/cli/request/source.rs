@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::base::fs::FsError;
 use crate::build;
+use crate::build::cdi::Grants;
 use crate::build::copy::SCHEMES;
 use crate::build::source::Origin;
 use crate::cli::args::{CheckArgs, SourceArgs};
@@ -13,7 +14,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{NamedContext, Options};
 
-use super::Environment;
+use super::{Environment, devices};
 
 /// Which Dockerfile, read with which options: all that planning needs.
 #[derive(Debug)]
@@ -59,7 +60,25 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 
 /// Ok: every option is understood.
 pub(in crate::cli) fn check(args: &CheckArgs, environment: &Environment) -> Result<SourceRequest, Failure> {
-    source(&args.source, &args.context, args.platform.as_deref(), environment)
+    let mut request = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
+    allow(&args.allow, &mut request.options, &mut Grants::default())?;
+    Ok(request)
+}
+
+/// `--allow`.
+pub(super) fn allow(given: &[String], options: &mut Options, grants: &mut Grants) -> Result<(), Failure> {
+    for what in given {
+        let wrong = |why: &str| Failure::usage(format!("--allow {what:?}: {why}"));
+        match what.as_str() {
+            "network.host" => options.allow_host_network = true,
+            "security.insecure" => options.allow_insecure = true,
+            other => match devices::grant(other, grants) {
+                Some(read) => read.map_err(|why| wrong(&why))?,
+                None => return Err(wrong("want network.host, security.insecure, device or device=NAME")),
+            },
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn source(
@@ -87,15 +106,17 @@ pub(super) fn source(
         (DockerfileFrom::Path(path), Some(_)) => DockerfileFrom::Fetched(Some(path)),
         (file, _) => file,
     };
-    let platform = match platform {
-        // Scripts give empty values for what they leave open, as docker takes them.
-        None | Some("") => Platform::host(),
+    // Scripts give empty values for what they leave open, as docker takes them.
+    let asked = platform.filter(|text| !text.is_empty());
+    let platform = match asked {
+        None => Platform::host(),
         Some(text) if text.contains(',') => {
             return Err(Failure::usage("--platform: more than one platform is not supported yet"));
         }
         Some(text) => text.parse().map_err(|e| Failure::usage(format!("--platform: {e}")))?,
     };
     let mut options = Options::new(platform);
+    options.platform_given = asked.is_some();
     options.build_platform = Platform::host();
     options.target = args.target.clone().filter(|target| !target.is_empty());
     options.build_args = build_args(&args.build_arg, environment)?;
@@ -163,12 +184,10 @@ pub(super) fn contexts(given: &[String], options: &mut Options) -> Result<Contex
         let wrong = |why: String| Failure::usage(format!("--build-context {why}"));
         let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
         let (name, source) = pair.ok_or_else(|| wrong(format!("{text:?}: want NAME=SOURCE")))?;
-        let name = name.to_ascii_lowercase();
-        let stage = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !stage && name.parse::<Reference>().is_err() {
-            return Err(wrong(format!("{name:?}: FROM and --from name a stage or an image, and this can be neither")));
-        }
-        let context = if let Some(image) = source.strip_prefix("docker-image://") {
+        let name = context_name(name).map_err(wrong)?;
+        let context = if source == "docker-image://scratch" {
+            NamedContext::Scratch
+        } else if let Some(image) = source.strip_prefix("docker-image://") {
             NamedContext::Image(image.parse().map_err(|e| wrong(format!("{name}: {e}")))?)
         } else if let Some(layout) = source.strip_prefix("oci-layout://") {
             NamedContext::Layout(layout.to_owned())
@@ -187,4 +206,18 @@ pub(super) fn contexts(given: &[String], options: &mut Options) -> Result<Contex
         }
     }
     Ok((directories, remotes))
+}
+
+/// `NAME` or `NAME::PLATFORM`, each in its usual spelling (F-11).
+fn context_name(text: &str) -> Result<String, String> {
+    let (name, platform) = match text.split_once("::") {
+        Some((name, platform)) => (name, Some(platform.parse::<Platform>().map_err(|e| format!("{text:?}: {e}"))?)),
+        None => (text, None),
+    };
+    let name = name.to_ascii_lowercase();
+    let stage = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if !stage && name.parse::<Reference>().is_err() {
+        return Err(format!("{name:?}: FROM and --from name a stage or an image, and this can be neither"));
+    }
+    Ok(platform.map_or(name.clone(), |platform| format!("{name}::{platform}")))
 }

@@ -64,11 +64,17 @@ fn named_contexts_are_directories_images_or_layouts_o5() {
         "--build-context=Src=/",
         "--build-context=alpine=docker-image://busybox:1",
         "--build-context=base=oci-layout:///x:tag",
+        "--build-context=nothing=docker-image://scratch",
+        "--build-context=Debian:12::linux/arm64/v8=docker-image://busybox:1",
+        "--build-context=src::arm64=docker-image://busybox:2",
     ]);
     let contexts = request.source.options.contexts;
     assert_eq!(contexts["src"], NamedContext::Local);
     assert_eq!(contexts["alpine"], NamedContext::Image("busybox:1".parse().expect("reference")));
     assert_eq!(contexts["base"], NamedContext::Layout("/x:tag".to_owned()));
+    assert_eq!(contexts["nothing"], NamedContext::Scratch);
+    assert_eq!(contexts["debian:12::linux/arm64"], NamedContext::Image("busybox:1".parse().expect("reference")));
+    assert_eq!(contexts["src::linux/arm64"], NamedContext::Image("busybox:2".parse().expect("reference")));
     assert_eq!(request.directories["src"].to_str(), Some("/"));
 }
 
@@ -92,6 +98,8 @@ fn what_cannot_be_is_refused_before_anything_happens_and_names_its_option_o50() 
         (&["--label", "=x"], "--label"),
         (&["--build-arg", "=x"], "--build-arg"),
         (&["--build-context", "x"], "--build-context"),
+        (&["--build-context", "x::nowhere=/"], "invalid platform"),
+        (&["--build-context", "::linux/arm64=/"], "--build-context"),
         (&["--build-context", "x=/", "--build-context", "X=/"], "--build-context"),
         (&["--build-context", "x=docker-image://Q"], "--build-context"),
         (&["--platform", "nonsense"], "--platform"),

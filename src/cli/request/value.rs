@@ -100,14 +100,20 @@ pub(super) fn fields(text: &str) -> Result<Vec<(String, Option<String>)>, String
 }
 
 /// `name:address` or `name=address`; IPv6 addresses may be in brackets (O-20).
-pub(super) fn host(text: &str) -> Result<(String, IpAddr), String> {
+pub(super) fn host(text: &str, shares_host: bool) -> Result<(String, IpAddr), String> {
     let wrong = || format!("{text:?}: want HOST:IP");
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
     if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
         return Err(wrong());
     }
     if address == "host-gateway" {
-        return Err(format!("{text:?}: commands share the host's network: the host is 127.0.0.1"));
+        // Commands that share the host's network reach it like any program there does.
+        return match shares_host {
+            true => Ok((name.to_owned(), IpAddr::from([127, 0, 0, 1]))),
+            false => {
+                Err(format!("{text:?}: a network apart from the host's has no way to the host; use --network host"))
+            }
+        };
     }
     let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
     let address = bare.parse().map_err(|_| format!("{text:?}: {address:?} is not an IP address"))?;
@@ -231,14 +237,21 @@ mod tests {
             ("a b:10.0.0.1", Err("want HOST:IP")),
             ("a\n1.1.1.1 b:10.0.0.1", Err("want HOST:IP")),
             ("db:10.0.0", Err("is not an IP address")),
-            ("db:host-gateway", Err("the host is 127.0.0.1")),
+            ("db:host-gateway", Ok("db 127.0.0.1")),
+            ("db=host-gateway", Ok("db 127.0.0.1")),
         ] {
-            match (host(text).map(|(name, ip)| format!("{name} {ip}")), want) {
+            match (host(text, true).map(|(name, ip)| format!("{name} {ip}")), want) {
                 (Ok(got), Ok(want)) => assert_eq!(got, want),
                 (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
                 (got, want) => panic!("{text}: {got:?}, want {want:?}"),
             }
         }
+    }
+
+    #[test]
+    fn host_gateway_needs_the_network_of_the_host_n_38() {
+        assert!(host("db:host-gateway", false).is_err_and(|why| why.contains("--network host")));
+        assert!(host("db:10.0.0.1", false).is_ok());
     }
 
     #[test]

@@ -28,11 +28,8 @@ impl Args<'_> {
         let security = self.flags.text("security");
         let security = security.and_then(|value| keyword("security", &value, &SECURITIES, self.problems));
         let command = self.command(json, self.rest.clone())?;
-        let empty = match &command {
-            Command::Exec(words) => words.is_empty(),
-            Command::Shell(line) => line.text.is_empty(),
-        };
-        if empty {
+        // Without any command the shell runs the empty one, which succeeds (N-34).
+        if matches!(&command, Command::Exec(words) if words.is_empty()) {
             self.report(needs(self.args_span(), "RUN", "a command"));
             return None;
         }
@@ -92,13 +89,13 @@ impl Args<'_> {
             return None;
         }
         Some(Copy {
-            from: self.flags.text("from"),
-            chown: self.flags.text("chown"),
-            chmod: self.flags.text("chmod"),
+            from: self.flags.filled("from"),
+            chown: self.flags.filled("chown"),
+            chmod: self.flags.filled("chmod"),
             link: self.flags.bool("link"),
             parents: self.flags.bool("parents"),
             exclude: self.flags.list("exclude"),
-            checksum: self.flags.text("checksum"),
+            checksum: self.flags.filled("checksum"),
             keep_git_dir: self.flags.bool("keep-git-dir"),
             unpack: self.flags.bool("unpack"),
             sources,

@@ -10,6 +10,10 @@ use crate::dockerfile::source::Spanned;
 use crate::dockerfile::words;
 
 impl Args<'_> {
+    pub(super) fn is_health_none(&self) -> bool {
+        self.keyword == "HEALTHCHECK" && self.line.text[self.rest.clone()].eq_ignore_ascii_case("NONE")
+    }
+
     pub(super) fn healthcheck(&mut self) -> Option<Healthcheck> {
         let text = &self.line.text[self.rest.clone()];
         let length = text.find(char::is_whitespace).unwrap_or(text.len());
@@ -62,7 +66,7 @@ impl Args<'_> {
     /// A duration of zero or at least a millisecond.
     fn interval(&mut self, name: &str) -> Option<Spanned<Duration>> {
         const LEAST: i128 = 1_000_000;
-        let value = self.flags.text(name)?;
+        let value = self.flags.filled(name)?;
         let Some(nanos) = duration::parse(&value.text) else {
             let message = format!("flag --{name} is `{}`, want a duration", value.text);
             self.report(Diagnostic::error(value.span, message).hint("for example 30s, 1m30s or 500ms"));
@@ -77,7 +81,7 @@ impl Args<'_> {
     }
 
     fn retries(&mut self) -> Option<Spanned<u32>> {
-        let value = self.flags.text("retries")?;
+        let value = self.flags.filled("retries")?;
         match value.text.parse::<i32>().ok().and_then(|n| u32::try_from(n).ok()) {
             Some(n) => Some(Spanned::new(n, value.span)),
             None => {

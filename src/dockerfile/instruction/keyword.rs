@@ -57,6 +57,11 @@ pub(super) const KEYWORDS: [Keyword; 18] = [
     ("WORKDIR", &[]),
 ];
 
+/// `word` is an instruction, in any case.
+pub(in crate::dockerfile) fn is_keyword(word: &str) -> bool {
+    KEYWORDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(word))
+}
+
 /// The instruction that knows a flag which `not` does not know.
 pub(in crate::dockerfile) fn owner(flag: &str, not: &str) -> Option<&'static str> {
     let knows = |(name, flags): &&Keyword| *name != not && flags.iter().any(|(known, _)| *known == flag);

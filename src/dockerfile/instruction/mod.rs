@@ -23,7 +23,7 @@ use super::source::{Span, offset};
 use super::word::Word;
 use super::words::{self, List};
 
-pub(super) use keyword::owner;
+pub(super) use keyword::{is_keyword, owner};
 
 use keyword::KEYWORDS;
 
@@ -107,7 +107,10 @@ fn instruction(
     let keyword_span = word.span;
     let escape = cursor.escape.char();
     let mut args = Args { keyword, keyword_span, line, rest, flags, heredocs, comments, escape, problems };
-    args.flags.check(keyword, known, args.problems);
+    match args.is_health_none() {
+        true => args.flags.check_names(keyword, known, args.problems),
+        false => args.flags.check(keyword, known, args.problems),
+    }
     let parsed = args.parse(json);
     if problems.len() > before {
         return None;

@@ -27,6 +27,12 @@ impl Args<'_> {
                 self.nameless(range);
                 continue;
             }
+            if name.text.contains('$') {
+                // Nobody could ask for it: names of ARG are not expanded (V-12, N-8).
+                let problem = Diagnostic::error(name.span, "cannot expand a variable in the name of an ARG");
+                self.report(problem.hint("write the name itself; only the default value is expanded"));
+                continue;
+            }
             let description = description(self.comments, &name.text);
             items.push(ArgItem { name, default, description });
         }

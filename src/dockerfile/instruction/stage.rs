@@ -10,7 +10,7 @@ impl Args<'_> {
     pub(super) fn from(&mut self) -> Option<From> {
         let ranges = words::split(self.line, self.rest.clone());
         let found: Vec<Word> = ranges.iter().map(|range| self.line.word(range.clone())).collect();
-        let platform = self.flags.text("platform");
+        let platform = self.flags.filled("platform");
         let is_as = |word: &Word| word.text.eq_ignore_ascii_case("as");
         match found.as_slice() {
             [] => {

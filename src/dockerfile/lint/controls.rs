@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::rule::{RULES, find};
 use crate::dockerfile::ast::{Dockerfile, Statement};
 use crate::dockerfile::diagnostic::Diagnostic;
+use crate::dockerfile::directives::check_comment;
 use crate::dockerfile::mount::parse_bool;
 use crate::dockerfile::source::Span;
 use crate::dockerfile::word::Word;
@@ -30,7 +31,8 @@ impl Controls {
         let mut controls = Self::default();
         let mut problems = Vec::new();
         let mut at = 0;
-        for part in value.text.split(';') {
+        // BuildKit splits twice: the third part is all the rest.
+        for part in value.text.splitn(3, ';') {
             let span = value.locate(at..at + part.len());
             at += part.len() + 1;
             if part.trim().is_empty() && value.text.trim().is_empty() {
@@ -45,9 +47,9 @@ impl Controls {
             let names = || text.split(',').map(|name| name.trim().to_owned());
             match key.trim() {
                 "skip" if text == "all" => controls.skip_all = true,
-                "skip" => controls.skip.extend(names()),
+                "skip" => controls.skip = names().collect(),
                 "experimental" if text == "all" => controls.experimental_all = true,
-                "experimental" => controls.experimental.extend(names()),
+                "experimental" => controls.experimental = names().collect(),
                 "error" => match parse_bool(text) {
                     Some(on) => controls.error = on,
                     None => {
@@ -74,30 +76,50 @@ impl Controls {
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
+    /// `name` is reported where `own` controls an instruction too.
+    fn wants(&self, name: &str, own: Option<&Self>) -> bool {
+        let any = |holds: fn(&Self, &str) -> bool| holds(self, name) || own.is_some_and(|own| holds(own, name));
         match find(name) {
-            Some(rule) if rule.experimental => self.experimental_all || self.experimental.contains(name),
-            Some(_) => !self.skip_all && !self.skip.contains(name),
+            Some(rule) if rule.experimental => any(|c, name| c.experimental_all || c.experimental.contains(name)),
+            Some(_) => !any(|c, name| c.skip_all || c.skip.contains(name)),
             None => true,
         }
     }
 }
 
+/// Rules about the file as a whole, or about an image: no comment above an instruction controls them, as in BuildKit.
+const OF_THE_FILE: [&str; 6] = [
+    "NoEmptyContinuation",
+    "ConsistentInstructionCasing",
+    "DuplicateStageName",
+    "ReservedStageName",
+    "InvalidDefaultArgInFrom",
+    "InvalidBaseImagePlatform",
+];
+
+/// Rules that point at something else than the instruction whose comment controls them: at an earlier one, which is
+/// without effect, or at the comment itself. Their first label is at the instruction.
+const ELSEWHERE: [&str; 2] = ["MultipleInstructionsDisallowed", "InvalidDefinitionDescription"];
+
+/// Where the instruction stands whose comment controls `warning`.
+fn controlled_at(warning: &Diagnostic, code: &str) -> Option<u32> {
+    let label = warning.labels.first().filter(|_| ELSEWHERE.contains(&code));
+    let reached = warning.source.is_none() && !OF_THE_FILE.contains(&code);
+    reached.then(|| label.map_or(warning.span, |label| label.span).start)
+}
+
 /// Takes out the warnings that the author does not want, and those said twice; the rest in the order of the file.
 /// Diagnostics that belong to no rule stay.
 pub fn filter(file: &Dockerfile, warnings: Vec<Diagnostic>, controls: &Controls) -> Vec<Diagnostic> {
-    let skips = skips(file);
-    let skipped = |at: u32, code: &str| {
-        let (span, names) = skips.get(skips.partition_point(|(span, _)| span.start <= at).checked_sub(1)?)?;
-        Some(at <= span.end && (names.contains(code) || names.contains("all")))
+    let owns = owns(file);
+    let own = |at: u32| {
+        let (span, own) = owns.get(owns.partition_point(|(span, _)| span.start <= at).checked_sub(1)?)?;
+        (at <= span.end).then_some(own)
     };
     let mut seen = BTreeSet::new();
     let mut kept: Vec<Diagnostic> = Vec::new();
     for warning in warnings {
-        let wanted = warning.code.is_none_or(|code| {
-            let skipped = warning.source.is_none() && skipped(warning.span.start, code) == Some(true);
-            controls.wants(code) && !skipped
-        });
+        let wanted = warning.code.is_none_or(|code| controls.wants(code, controlled_at(&warning, code).and_then(own)));
         let source = warning.source.as_ref().map(|source| (source.name().to_owned(), source.text().to_owned()));
         if wanted && seen.insert((warning.code, warning.span, warning.message.clone(), source)) {
             kept.push(warning);
@@ -108,15 +130,12 @@ pub fn filter(file: &Dockerfile, warnings: Vec<Diagnostic>, controls: &Controls)
     kept
 }
 
-/// The rules that a comment right above an instruction skips for that instruction.
-fn skips(file: &Dockerfile) -> Vec<(Span, BTreeSet<&str>)> {
-    fn add<'f, T>(out: &mut Vec<(Span, BTreeSet<&'f str>)>, statement: &'f Statement<T>) {
-        let names =
-            statement.comments.iter().filter_map(skip_comment).flat_map(|names| names.split(',').map(str::trim));
-        let names: BTreeSet<&str> = names.collect();
-        if !names.is_empty() {
-            out.push((statement.span, names));
-        }
+/// What the comments above instructions say of them: the first `check=` that can be read.
+fn owns(file: &Dockerfile) -> Vec<(Span, Controls)> {
+    fn add<T>(out: &mut Vec<(Span, Controls)>, statement: &Statement<T>) {
+        let first = statement.comments.iter().find_map(check_comment);
+        // BuildKit ignores one that is wrong.
+        out.extend(first.and_then(|value| Some((statement.span, Controls::parse(&value).ok()?))));
     }
     let mut out = Vec::new();
     file.global_args.iter().for_each(|statement| add(&mut out, statement));
@@ -125,10 +144,4 @@ fn skips(file: &Dockerfile) -> Vec<(Span, BTreeSet<&str>)> {
         stage.instructions.iter().for_each(|statement| add(&mut out, statement));
     }
     out
-}
-
-/// The names in a comment `check=skip=A,B`.
-pub(super) fn skip_comment(comment: &Word) -> Option<&str> {
-    let rest = comment.text.strip_prefix("check")?.trim_start().strip_prefix('=')?;
-    rest.split(';').find_map(|part| Some(part.trim().strip_prefix("skip")?.trim_start().strip_prefix('=')?.trim()))
 }

@@ -93,10 +93,7 @@ pub const RULES: [Rule; 22] = [
         "from-platform-flag-const-disallowed",
         "FROM --platform is a variable, so that the image can be built for any platform",
     ),
-    Rule {
-        experimental: true,
-        ..rule("CopyIgnoredFile", "copy-ignored-file", "COPY and ADD do not name what the ignore file excludes")
-    },
+    rule("CopyIgnoredFile", "copy-ignored-file", "COPY and ADD do not name what the ignore file excludes"),
     Rule {
         experimental: true,
         ..rule(

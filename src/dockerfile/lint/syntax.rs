@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::controls::skip_comment;
 use crate::dockerfile::ast::{Dockerfile, From, Instruction, Stage, Statement};
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::source::Span;
@@ -76,7 +75,7 @@ fn blank_line<T>(statement: &Statement<T>, out: &mut Vec<Diagnostic>) {
 }
 
 fn description(comments: &[Word], at: Span, keyword: &str, names: &[&str], out: &mut Vec<Diagnostic>) {
-    let Some(last) = comments.iter().rfind(|comment| skip_comment(comment).is_none()) else { return };
+    let Some(last) = comments.last() else { return };
     let first = last.text.split(' ').next().unwrap_or("");
     if names.is_empty() || names.contains(&first) {
         return;
@@ -97,8 +96,13 @@ fn from(statement: &Statement<From>, out: &mut Vec<Diagnostic>) {
     }
     let keyword = &statement.keyword;
     if let Some(word) = as_keyword {
-        let same = |f: fn(&str) -> bool| f(&word.text) && f(&keyword.text);
-        if !same(is_lower) && !same(is_upper) {
+        // A FROM in mixed case is told about by itself.
+        let fits = match (is_lower(&keyword.text), is_upper(&keyword.text)) {
+            (true, _) => is_lower(&word.text),
+            (_, true) => is_upper(&word.text),
+            _ => true,
+        };
+        if !fits {
             let message = format!("`{}` and `{}` are not in the same case", keyword.text, word.text);
             out.push(warn(word.span, "FromAsCasing", message).also(keyword.span, "this one"));
         }
@@ -173,7 +177,8 @@ pub fn expose(text: &str, span: Span) -> Vec<Diagnostic> {
         let hint = format!("write {port}/{}", proto.to_lowercase());
         out.push(warn(span, "ExposeProtoCasing", format!("protocol `{proto}` is not in lower case")).hint(hint));
     }
-    if port.contains(':') {
+    // `:80` names nothing of the host.
+    if port.rsplit_once(':').is_some_and(|(host, _)| !matches!(host, "" | ":")) {
         let message = format!("`{text}` names an address or a port of the host");
         out.push(warn(span, "ExposeInvalidFormat", message).hint("EXPOSE only names the container's port"));
     }

@@ -38,6 +38,10 @@ fn each_rule_fires_and_is_silent() {
         ("FROM a as build", &["FromAsCasing"]),
         ("from a AS build", &["FromAsCasing"]),
         ("from a as build", &[]),
+        ("from a As build", &["FromAsCasing"]),
+        ("FROM a As build", &["FromAsCasing"]),
+        ("From a as build", &["ConsistentInstructionCasing"]),
+        ("From a AS build", &["ConsistentInstructionCasing"]),
         ("FROM a\nRUN x \\\n\n y", &["NoEmptyContinuation"]),
         ("FROM a\nRUN x \\\n # y\n y", &[]),
         ("FROM a\nrun x\nRUN y", &["ConsistentInstructionCasing"]),
@@ -62,6 +66,8 @@ fn each_rule_fires_and_is_silent() {
         ("FROM a\nEXPOSE 80/TCP", &["ExposeProtoCasing"]),
         ("FROM a\nEXPOSE 127.0.0.1:80:80 8080:80", &["ExposeInvalidFormat", "ExposeInvalidFormat"]),
         ("FROM a\nEXPOSE 80/tcp 53/udp 1-2", &[]),
+        ("FROM a\nEXPOSE :3388 ::3389", &[]),
+        ("FROM a\nEXPOSE 1::80", &["ExposeInvalidFormat"]),
         ("# x is y\nARG z\nFROM a", &[]),
     ];
     for (text, want) in table {
@@ -84,6 +90,8 @@ fn the_file_controls_its_warnings_p_14() {
     let text = "# check=skip=all;experimental=InvalidDefinitionDescription\n\n# nothing\nARG x\nFROM a AS B";
     assert_eq!(rules(text), ["InvalidDefinitionDescription"]);
     assert_eq!(rules("# check=experimental=all\n\n# x it is\nARG x\nFROM a"), [""; 0]);
+    assert_eq!(rules("# check=skip=all // not now\nFROM a AS B\nCMD x"), [""; 0]);
+    assert_eq!(rules("# CHECK=skip=StageNameCasing because\nFROM a AS B\nENV x y"), ["LegacyKeyValueFormat"]);
     let controls = |text: &str| Controls::parse(&Word::new(text, Span::default()));
     assert!(controls("error=true").unwrap().error);
     assert_eq!(controls("").unwrap(), Controls::default());
@@ -96,7 +104,66 @@ fn the_file_controls_its_warnings_p_14() {
 fn a_comment_controls_the_instruction_below_it() {
     let text = "FROM a\n# check=skip=LegacyKeyValueFormat\nENV x x\nFROM b\nENV y y";
     assert_eq!(lints(text), [("LegacyKeyValueFormat", "y y".to_owned())]);
-    let apart = "FROM a\n# check=skip=LegacyKeyValueFormat\n\nENV x x";
-    assert_eq!(rules(apart), ["LegacyKeyValueFormat"]);
     assert_eq!(rules("FROM a\n# why\n# check = skip=all\nENV x x"), [""; 0]);
+    for (above, skipped) in [
+        ("# check=skip=LegacyKeyValueFormat // old", true),
+        ("# check=skip=LegacyKeyValueFormat old", true),
+        ("# check=skip=A,LegacyKeyValueFormat", true),
+        ("# CHECK=skip=LegacyKeyValueFormat", true),
+        ("#Check\t= skip=LegacyKeyValueFormat", true),
+        ("# check=skip=LegacyKeyValueFormat\n\n\n", true),
+        ("# check=skip=LegacyKeyValueFormat\n# and a comment", true),
+        ("# check=error=true;skip=all", true),
+        ("# check=skip=legacykeyvalueformat", false),
+        ("# check=skip=LegacyKeyValueFormat, but why", true),
+        ("# check=skip=A, LegacyKeyValueFormat", false),
+        ("# check=skip=LegacyKeyValueFormat\n#", false),
+        ("# check=skip=LegacyKeyValueFormat;what=ever", false),
+        ("# check=skip=A\n# check=skip=LegacyKeyValueFormat", false),
+        (" # check=skip=LegacyKeyValueFormat", false),
+        ("# see check=skip=LegacyKeyValueFormat", false),
+    ] {
+        let text = format!("FROM a\n{above}\nENV x x");
+        assert_eq!(rules(&text).is_empty(), skipped, "{text}");
+    }
+}
+
+#[test]
+fn a_comment_reaches_the_rules_of_its_instruction_only() {
+    let skip = |rule: &str| format!("# check=skip={rule}\n");
+    for (before, rule, after) in [
+        ("", "StageNameCasing", "FROM a AS B"),
+        ("", "FromAsCasing", "FROM a as b"),
+        ("FROM a\n", "MaintainerDeprecated", "MAINTAINER b"),
+        ("FROM a\n", "LegacyKeyValueFormat", "LABEL b c"),
+        ("FROM a\n", "SecretsUsedInArgOrEnv", "ENV TOKEN=b"),
+        ("FROM a\n", "ExposeProtoCasing", "EXPOSE 1/TCP"),
+        ("FROM a\n", "ExposeInvalidFormat", "EXPOSE 1:1"),
+        ("FROM a\nCMD [\"b\"]\n", "MultipleInstructionsDisallowed", "CMD [\"c\"]"),
+    ] {
+        // The first line is no directive, so that the comment is the instruction's.
+        let text = format!("#\n{before}{after}");
+        assert_eq!(rules(&text), [rule], "{text}");
+        assert_eq!(rules(&format!("#\n{before}{}{after}", skip(rule))), [""; 0], "{text}");
+    }
+    for (before, rule, after) in [
+        ("FROM a\n", "NoEmptyContinuation", "RUN b \\\n\n c"),
+        ("FROM a\nRUN b\n", "ConsistentInstructionCasing", "run c"),
+        ("FROM a AS b\n", "DuplicateStageName", "FROM a AS b"),
+        ("", "ReservedStageName", "FROM a AS scratch"),
+    ] {
+        let text = format!("#\n{before}{}{after}", skip(rule));
+        assert_eq!(rules(&text), [rule], "{text}");
+    }
+    // The instruction without effect is told about where the later one stands.
+    let earlier = "FROM a\n# check=skip=all\nCMD [\"b\"]\nCMD [\"c\"]";
+    assert_eq!(rules(earlier), ["MultipleInstructionsDisallowed"]);
+}
+
+#[test]
+fn a_comment_asks_for_experimental_rules_too() {
+    let text = "#\n# check=experimental=InvalidDefinitionDescription\n# nothing\nARG x\n# nothing\nARG y\nFROM a";
+    assert_eq!(lints(text), [("InvalidDefinitionDescription", "nothing".to_owned())]);
+    assert_eq!(rules("# check=experimental=all\n\n# nothing\n#\nARG x\nFROM a"), [""; 0]);
+    assert_eq!(rules("# check=experimental=all\n\n# nothing\n\nARG x\nFROM a"), ["InvalidDefinitionDescription"]);
 }

@@ -129,25 +129,39 @@ impl<'a> Graph<'a> {
             problems.push(suggest_unset(problem, &image, globals));
             return node;
         }
-        match self.root(&image.text, index, &node.platform) {
+        // Names of stages are in lower case, and FROM, unlike --from, takes them as they are (N-36).
+        if let Some(stage) = self.stage_before(&image.text, index) {
+            node.root = Root::Stage(stage);
+            return node;
+        }
+        match self.root(&image.text, &node.platform) {
             Ok(root) => node.root = root,
-            Err(why) => problems.push(suggest_unset(Diagnostic::error(from.image.span, why), &image, globals)),
+            Err(why) => {
+                let problem = suggest_unset(Diagnostic::error(from.image.span, why), &image, globals);
+                let lower = image.text.to_ascii_lowercase();
+                problems.push(match self.stage_before(&lower, index) {
+                    Some(_) => problem.hint(format!("write FROM {lower}: names of stages are in lower case")),
+                    None => problem,
+                });
+            }
+        }
+        if image.text == "scratch" && node.root == Root::Scratch {
+            // Nothing is for no platform: what is put into it is for the build's.
+            node.platform.clone_from(target);
         }
         node
     }
 
-    /// What `name` means in stage `index`: a stage before it, a named context, `scratch` or an image.
-    fn root(&self, name: &str, index: usize, platform: &Platform) -> Result<Root, String> {
-        if let Some(stage) = self.stage_before(name, index) {
-            return Ok(Root::Stage(stage));
-        }
+    /// What `name` means if it is no stage: a named context, `scratch` or an image.
+    fn root(&self, name: &str, platform: &Platform) -> Result<Root, String> {
+        // A name in upper case is none, whatever contexts there are.
+        let reference: Reference = name.parse().map_err(|e: crate::oci::reference::InvalidReference| e.to_string())?;
         if let Some(root) = self.named_context(name, platform) {
             return Ok(root);
         }
         if name == "scratch" {
             return Ok(Root::Scratch);
         }
-        let reference: Reference = name.parse().map_err(|e: crate::oci::reference::InvalidReference| e.to_string())?;
         let request = ImageRequest { image: ImageName::Reference(reference), platform: platform.clone() };
         Ok(Root::Image(Box::new(request)))
     }
@@ -164,20 +178,24 @@ impl<'a> Graph<'a> {
             return out;
         }
         for (word, number) in stage.instructions.iter().flat_map(|statement| froms(&statement.node)) {
-            let by_name = || self.names.get(&word.text.to_ascii_lowercase()).and_then(|all| all.first()).copied();
             let found = match (number, word.as_str().parse::<usize>()) {
                 (true, Ok(number)) => Some(number).filter(|number| *number < self.nodes.len()),
-                _ => self.stage_before(word.as_str(), index).or_else(by_name),
+                _ => self.last_called(word.as_str()),
             };
             out.extend(found.map(|found| (found, word.span)));
         }
         out
     }
 
-    /// The nearest stage called `name` before stage `index`.
+    /// The nearest stage called `name`, which is in lower case, before stage `index`: what FROM means.
     fn stage_before(&self, name: &str, index: usize) -> Option<usize> {
-        let all = self.names.get(&name.to_ascii_lowercase())?;
+        let all = self.names.get(name)?;
         all[..all.partition_point(|at| *at < index)].last().copied()
+    }
+
+    /// The last stage of the file called `name`, in any case: what `--from` and `from=` mean, wherever they are.
+    fn last_called(&self, name: &str) -> Option<usize> {
+        self.names.get(&name.to_ascii_lowercase())?.last().copied()
     }
 
     /// The named context that stands for `name` (F-11): `name::os/arch` before `name`, `image:latest` equal to `image`.
@@ -195,6 +213,7 @@ impl<'a> Graph<'a> {
         };
         let (given, context) = matching(&special).or_else(|| matching(&plain))?;
         let image = match context {
+            NamedContext::Scratch => return Some(Root::Scratch),
             NamedContext::Local => return Some(Root::Context(ContextName::Named(given.clone()))),
             NamedContext::Image(reference) => ImageName::Reference(reference.clone()),
             NamedContext::Layout(at) => ImageName::Layout(at.clone()),
@@ -219,12 +238,13 @@ impl<'a> Graph<'a> {
                 _ => Err(error(format!("there is no stage {number}: the file has {}", self.nodes.len()))),
             };
         }
-        if self.stage_before(name, index).is_none()
-            && let Some(later) = self.names.get(&name.to_ascii_lowercase()).and_then(|all| all.first())
-        {
-            return Err(self.too_late(word, index, *later));
+        match self.last_called(name) {
+            Some(stage) if stage < index => Ok(Root::Stage(stage)),
+            // A named context in a stage's place is there from the start.
+            Some(stage) if self.nodes[stage].replaced => Ok(self.nodes[stage].root.clone()),
+            Some(later) => Err(self.too_late(word, index, later)),
+            None => self.root(name, &self.options.platform).map_err(error),
         }
-        self.root(name, index, &self.options.platform).map_err(error)
     }
 
     fn too_late(&self, word: &Word, index: usize, later: usize) -> Box<Diagnostic> {
@@ -232,6 +252,10 @@ impl<'a> Graph<'a> {
             true => Diagnostic::error(word.span, format!("stage `{word}` cannot copy from itself")),
             false => Diagnostic::error(word.span, format!("stage `{word}` must be defined before this stage"))
                 .also(self.dockerfile.stages[later].from.span, "it is defined here"),
+        };
+        let problem = match self.names.get(&word.text.to_ascii_lowercase()).map_or(0, Vec::len) {
+            0 | 1 => problem,
+            _ => problem.note("of several stages with one name, the last is meant"),
         };
         Box::new(problem.hint("a stage can use only the stages above it"))
     }

@@ -50,7 +50,7 @@ impl Place<'_, '_> {
         let mut texts = Vec::new();
         for item in &arg.items {
             let name = item.name.as_str();
-            let given = self.planner.options.build_args.get(name).cloned();
+            let given = self.planner.globals.given(name, self.planner.options);
             let value = match (given, &item.default) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => match self.try_expand(default) {
@@ -171,7 +171,8 @@ impl Place<'_, '_> {
                     continue;
                 }
             };
-            self.report_unset(&expanded.unset);
+            // BuildKit's UndefinedVar does not look at ports.
+            self.note_unset(&expanded.unset);
             if let Err(problem) = self.spend(expanded.text.len()) {
                 return self.report(*problem);
             }
@@ -216,10 +217,8 @@ impl Place<'_, '_> {
     }
 
     fn user(&mut self, word: &Word) {
+        // An empty user is root (N-22).
         let Some(user) = self.expand(word) else { return };
-        if user.is_empty() {
-            self.error(word.span, format!("the user is empty: `{word}` has no value"));
-        }
         self.history(format!("USER {user}"), None);
         self.state.config.config.user = user;
     }

@@ -244,9 +244,14 @@ impl<'p, 'a> Place<'p, 'a> {
         }
     }
 
+    /// Remembers that the instruction at hand uses a variable which only the base, that nobody has, can tell.
+    fn note_unset(&mut self, unset: &[Spanned<String>]) {
+        self.unknown |= self.state.assumed && unset.iter().any(|name| !self.state.scope.is_declared(&name.node));
+    }
+
     fn report_unset(&mut self, unset: &[Spanned<String>]) {
+        self.note_unset(unset);
         if self.state.assumed {
-            self.unknown |= unset.iter().any(|name| !self.state.scope.is_declared(&name.node));
             return;
         }
         let mut found = Vec::new();

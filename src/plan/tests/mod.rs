@@ -26,7 +26,7 @@ fn read(path: &Path) -> Option<String> {
     bytes.map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
 }
 
-/// `arg K=V`, `target T`, `platform P`, `build-platform P`, `context N=local|image REF|layout AT`, `label K=V`,
+/// `arg K=V`, `target T`, `platform P`, `build-platform P`, `context N=local|image REF|layout AT|scratch`, `time N=SECS`, `label K=V`,
 /// `no-cache`, `no-cache-filter S`, `network default|none|host`, `allow network.host|security.insecure`,
 /// `all-stages`, `assume-bases`.
 fn read_options(text: &str) -> Options {
@@ -45,10 +45,19 @@ fn read_options(text: &str) -> Options {
                 let (name, value) = pair();
                 let context = match value.split_once(' ') {
                     Some(("image", image)) => NamedContext::Image(image.parse().expect("image")),
+                    None if value == "scratch" => NamedContext::Scratch,
                     Some(("layout", at)) => NamedContext::Layout(at.to_owned()),
                     _ => NamedContext::Local,
                 };
                 options.contexts.insert(name, context);
+            }
+            "time" => {
+                let (name, secs) = pair();
+                let time = crate::base::time::Timestamp::from_secs(secs.parse().expect("seconds"));
+                match name.as_str() {
+                    "context" => options.context_time = Some(time),
+                    _ => _ = options.context_times.insert(name, time),
+                }
             }
             "no-cache" => options.no_cache = true,
             "no-cache-filter" => options.no_cache_filter.extend([rest.to_owned()]),

@@ -79,7 +79,7 @@ impl Held {
             return Reply::new(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown"}]}"#);
         };
         let kind = if request.target.contains("/manifests/") { MANIFEST } else { "application/octet-stream" };
-        let kind = if serde_json::from_slice::<Index>(bytes).is_ok() { INDEX } else { kind };
+        let kind = if Index::parse(bytes).is_ok() { INDEX } else { kind };
         let whole = Reply::new(200, bytes.clone()).with("content-type", kind).with("docker-content-digest", key);
         match request.from() {
             Some(from) => Reply { status: 206, body: bytes[from..].to_vec(), ..whole }

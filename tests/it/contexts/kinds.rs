@@ -138,14 +138,15 @@ fn a_repository_that_has_not_changed_is_not_fetched_again() {
         let fetched = asked[from..].iter().filter(|line| line.contains("/objects/")).count();
         (fetched, env.image("x").tree().0.into_keys().collect::<Vec<_>>().join(" "))
     };
-    let all = ".gitmodules Dockerfile f part part/p";
+    // The link of a submodule to its repository stays, as in BuildKit (N-33).
+    let all = ".gitmodules Dockerfile f part part/.git part/p";
     let (fetched, files) = build(&[&url]);
     assert!(fetched > 0);
     assert_eq!(files, all);
     assert_eq!(build(&[&url]), (0, all.to_owned()));
     // By every way to it, in every part.
     let named = format!("r={url}#main:part");
-    assert_eq!(build(&["--build-context", &named, local.to_str().expect("UTF-8")]), (0, "p".to_owned()));
+    assert_eq!(build(&["--build-context", &named, local.to_str().expect("UTF-8")]), (0, ".git p".to_owned()));
     let add = env.context(&format!("-- Dockerfile --\nFROM scratch\nADD {url} /\n"));
     assert_eq!(build(&[add.to_str().expect("UTF-8")]), (0, all.to_owned()));
     // What is damaged is fetched again.
@@ -165,7 +166,7 @@ fn a_repository_that_has_not_changed_is_not_fetched_again() {
     );
     let (fetched, files) = build(&[&url]);
     assert!(fetched > 0);
-    assert_eq!(files, ".gitmodules Dockerfile f g part part/p");
+    assert_eq!(files, ".gitmodules Dockerfile f g part part/.git part/p");
     env.assert_swept();
 }
 
@@ -204,4 +205,60 @@ fn named_contexts_have_every_form_too() {
     env.build(&["--build-context", &text], &context).fails(1).says("is not an archive");
     env.build(&["--build-context", "src=-"], &context).fails(2).says("standard input");
     env.build(&["--build-context", "src=/nonexistent"], &context).fails(1).says("does not exist");
+}
+
+#[test]
+fn build_argument_keeps_git_dir_of_context_n_8() {
+    requires!(git);
+    let env = TestEnv::new();
+    let src = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n");
+    sh(&src, "git init -q -b main; git add -A; git -c user.name=n -c user.email=e commit -qm one");
+    let url = format!("file://{}#main", src.display());
+    let keeps = |args: &[&str], url: &str| {
+        env.kiln(&[&["build", "-t", "x"], args, &[url]].concat()).ok();
+        env.image("x").tree().has(".git/HEAD")
+    };
+    let argument = |value: &str| format!("BUILDKIT_CONTEXT_KEEP_GIT_DIR={value}");
+    assert!(!keeps(&[], &url));
+    for on in ["1", "true", "T"] {
+        assert!(keeps(&["--build-arg", &argument(on)], &url), "{on}");
+    }
+    for off in ["0", "false", ""] {
+        assert!(!keeps(&["--build-arg", &argument(off)], &url), "{off}");
+    }
+    env.kiln(&["build", "--build-arg", &argument("maybe"), &url]).fails(1).says("BUILDKIT_CONTEXT_KEEP_GIT_DIR=maybe");
+    env.build(&["--build-arg", &argument("1")], &src).ok().says("no effect: the context is no git repository");
+}
+
+#[test]
+fn source_date_epoch_is_the_time_of_a_fetched_context_n_37() {
+    requires!(git);
+    let env = TestEnv::new();
+    let lines =
+        "-- Dockerfile --\nARG SOURCE_DATE_EPOCH\nFROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL e=$SOURCE_DATE_EPOCH\n";
+    let src = env.context(lines);
+    sh(
+        &src,
+        "git init -q -b main; git add -A; GIT_COMMITTER_DATE='@1500000000 +0000' git -c user.name=n -c user.email=e commit -qm one; touch -d @1400000000 Dockerfile; tar -cf ../src.tar Dockerfile",
+    );
+    let tar = env.dir().join("src.tar");
+    let web =
+        Web::serve(&[("/src.tar", "Last-Modified: Tue, 15 Nov 1994 12:45:26 GMT", &fs::read(&tar).expect("read"))]);
+    let repository = format!("file://{}#main", src.display());
+    let epoch = |args: &[&str]| {
+        env.kiln(&[&["build", "-t", "x"], args].concat()).ok();
+        let config = env.image("x").config;
+        (config["created"].as_str().expect("a time").to_owned(), config["config"]["Labels"]["e"].clone())
+    };
+    let asked = ["--build-arg", "SOURCE_DATE_EPOCH=context"];
+    let of = |context: &str| epoch(&[&asked[..], &[context]].concat());
+    assert_eq!(of(&repository), ("2017-07-14T02:40:00Z".to_owned(), "1500000000".into()));
+    assert_eq!(of(tar.to_str().expect("UTF-8")), ("2014-05-13T16:53:20Z".to_owned(), "1400000000".into()));
+    assert_eq!(of(&format!("{}/src.tar", web.url)), ("1994-11-15T12:45:26Z".to_owned(), "784903526".into()));
+    let named = format!("r={repository}");
+    let by_name = ["--build-arg", "SOURCE_DATE_EPOCH=r", "--build-context", &named, src.to_str().expect("UTF-8")];
+    assert_eq!(epoch(&by_name).1, "1500000000");
+    // A directory has no time: there is none then, and that is said.
+    env.build(&asked, &src).ok().says("SOURCE_DATE_EPOCH=context has no effect");
+    env.build(&["--build-arg", "SOURCE_DATE_EPOCH=contxt"], &src).fails(1).says("invalid SOURCE_DATE_EPOCH");
 }

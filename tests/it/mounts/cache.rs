@@ -143,10 +143,14 @@ fn mode_and_owner_are_given_once_m_9() {
         };
         stat("id=plain", "755 0 0");
         stat("id=own,mode=0700,uid=1000,gid=1500", "700 1000 1500");
-        stat("id=own,mode=0755,uid=7,gid=7", "700 1000 1500");
+        // Another owner, another cache (N-21).
+        stat("id=own,mode=0755,uid=7,gid=7", "755 7 7");
         stat("id=sticky,mode=1777", "1777 0 0");
-        built(&env, &[], "USER app\nRUN --mount=type=cache,target=/c,id=own touch /c/mine");
-        built(&env, &[], "USER nobody\nRUN --mount=type=cache,target=/c,id=own ! ls /c");
+        let own = "RUN --mount=type=cache,target=/c,id=own,mode=0700,uid=1000,gid=1500";
+        built(&env, &[], &format!("USER app\n{own} touch /c/mine"));
+        built(&env, &[], &format!("USER nobody\n{own} ! ls /c"));
+        built(&env, &[], &format!("{own} chmod 711 /c"));
+        stat("id=own,mode=0700,uid=1000,gid=1500", "711 1000 1500");
     }
 }
 
@@ -182,5 +186,31 @@ fn commands_share_one_cache_at_the_same_time_m_7() {
         let text = format!("-- Dockerfile --\n{stages}FROM busybox\nCOPY --from=one /one /\nCOPY --from=two /two /\n");
         env.build(&["--jobs", "4"], &env.context(&text)).ok();
         assert_eq!(ids(&env), ["meet"]);
+    }
+}
+
+#[test]
+fn caches_with_other_owner_mode_or_content_are_others_n_21() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let made = ["", ",uid=7", ",gid=7", ",mode=0700", ",uid=7,gid=7,mode=0700", ",from=seed", ",from=seed,uid=7"];
+        let run = |options: &str, command: &str| format!("RUN --mount=type=cache,id=c,target=/c{options} {command}\n");
+        let mut lines: String =
+            made.iter().enumerate().map(|(at, made)| run(made, &format!("echo {at} > /c/which"))).collect();
+        lines = format!("COPY Dockerfile /f\nFROM busybox AS seed\nRUN echo seed > /first\nFROM busybox\n{lines}");
+        for (at, made) in made.iter().enumerate() {
+            let seeded = if made.contains("from") { "test -e /c/first" } else { "test ! -e /c/first" };
+            lines += &run(made, &format!("test \"$(cat /c/which)\" = {at} && {seeded}"));
+        }
+        // The defaults, written out, are those of a mount that says nothing; a part of a cache has no owner of its own.
+        lines += &run(",uid=0,gid=0,mode=755", "test \"$(cat /c/which)\" = 0 && mkdir /c/part");
+        lines += &run(",source=part,uid=9", "touch /c/in-part");
+        lines += &run("", "test -e /c/part/in-part");
+        built(&env, &[], &lines);
+        let all = ids(&env);
+        assert_eq!(all.len(), made.len(), "{all:?}");
+        assert!(all.contains(&"c".to_owned()) && all.contains(&"c (uid=7, gid=0, mode=0755)".to_owned()), "{all:?}");
+        env.kiln(&["cache", "mounts", "rm", "c (uid=7, gid=0, mode=0755)"]).ok();
+        assert_eq!(ids(&env).len(), made.len() - 1);
     }
 }

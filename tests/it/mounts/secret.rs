@@ -261,3 +261,20 @@ COPY --from=two /seen /seen
         assert!(!seen.contains(&secret) && seen.contains("PATH="), "{seen}");
     }
 }
+
+#[test]
+fn missing_optional_secret_leaves_an_empty_variable_n_32() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let empty = "test \"${TOKEN+set}\" = set && test -z \"$TOKEN\"";
+        let lines = [
+            format!("RUN --mount=type=secret,id=t,env=TOKEN {empty}"),
+            format!("RUN --mount=type=secret,id=t,env=TOKEN,required=false {empty}"),
+            format!("RUN --mount=type=secret,id=t,env=TOKEN,target=/t {empty} && test ! -e /t"),
+            format!("ENV TOKEN=image\nRUN --mount=type=secret,id=t,env=TOKEN {empty}"),
+            "RUN test \"$TOKEN\" = image".to_owned(),
+        ];
+        built(&env, &[], &lines.join("\n"));
+        refused(&env, 1, "RUN --mount=type=secret,id=t,env=TOKEN,required true").says("secret");
+    }
+}

@@ -27,3 +27,24 @@ fn a_memory_file_system_hides_what_is_there_and_holds_no_more_than_its_size_m_11
         assert!(!image.tree().has("full/new") && !image.tree().has("t"));
     }
 }
+
+#[test]
+fn mounts_at_one_place_are_one_mount_n_27() {
+    requires!(userns, overlay);
+    for env in everybody() {
+        let mount = |target: &str, size: &str| format!("--mount=type=tmpfs,target={target}{size}");
+        let once = |at: &str, size: &str| {
+            let (mount, test) = (mount(at, size), format!("test \"$(grep -c ' {at} ' /proc/mounts)\" = 1"));
+            format!("RUN {mount} {test} && grep -q '^tmpfs {at} tmpfs ' /proc/mounts\n")
+        };
+        let mut lines: String = ["/dev/shm", "/dev/mqueue", "/t", "/w/t"].iter().map(|at| once(at, "")).collect();
+        lines += &once("/dev/shm", ",size=2m");
+        lines += &format!(
+            "RUN {} {} test \"$(grep -c ' /t ' /proc/mounts)\" = 1 && test \"$(df -k /t | tail -1 | awk '{{print $2}}')\" = 2048\n",
+            mount("/t", ",size=1m"),
+            mount("/t", ",size=2m")
+        );
+        lines += "RUN test \"$(grep -c ' /dev/shm ' /proc/mounts)\" = 1 && touch /dev/shm/x && grep -q '^tmpfs /dev/shm tmpfs ' /proc/mounts";
+        built(&env, &[], &lines);
+    }
+}

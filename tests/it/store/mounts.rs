@@ -31,7 +31,7 @@ fn data(env: &TestEnv, id: &str) -> std::path::PathBuf {
 }
 
 fn filled(env: &TestEnv) {
-    let fill = "RUN --mount=type=cache,target=/c,id=pip,uid=7,mode=0750 echo kept > /c/file; chown 33:44 /c/file; \
+    let fill = "RUN --mount=type=cache,target=/c,id=pip chown 7:0 /c; chmod 750 /c; echo kept > /c/file; chown 33:44 /c/file; \
                 ln /c/file /c/again; ln -s /nowhere /c/link; mkdir -m 0700 /c/dir; mkfifo /c/dir/pipe";
     env.build(&[], &dockerfile(env, fill)).ok();
 }
