@@ -193,6 +193,7 @@ impl Builder<'_> {
             Progress { schedule: Schedule::new(&inputs), running: 0, failed: None, fallbacks: BTreeSet::new(), states };
         // Bounded: a command that writes faster than the observer reads is slowed down, not buffered.
         let (sender, messages) = bounded(64);
+        let _ = worker.coordinator.set(sender.clone());
         let deadline = self.settings.timeout.map(|limit| (Instant::now() + limit, limit));
         std::thread::scope(|scope| {
             while !run.schedule.finished() || run.running > 0 {

@@ -1,5 +1,9 @@
 //! Base images: from names to pinned digests, and their layers into the store.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::oci::blob::{BlobError, BlobSink, BlobSource};
 use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::{Descriptor, Layer};
@@ -11,7 +15,7 @@ use crate::registry::Client;
 use crate::store::{Layout, Store};
 
 /// An image whose name has been looked up: from here on only digests count.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BaseImage {
     /// Its manifest.
     pub manifest: Descriptor,
@@ -99,6 +103,8 @@ pub struct Images<'a> {
     pub registry: &'a Client,
     /// When to ask a registry.
     pub pull: Pull,
+    /// Names that were looked up before, by a process that handed over what it found: they are not looked up again.
+    pub pinned: &'a BTreeMap<ImageRequest, BaseImage>,
 }
 
 /// When a registry is asked what a name means (`--pull`).
@@ -117,6 +123,9 @@ const CONNECTIONS: usize = 4;
 
 impl ImageSource for Images<'_> {
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError> {
+        if let Some(image) = self.pinned.get(request) {
+            return Ok(image.clone());
+        }
         match &request.image {
             ImageName::Layout(at) => self.layout(at, &request.platform),
             ImageName::Reference(name) => self.reference(name, &request.platform),

@@ -29,18 +29,19 @@ pub struct Throwaway<'a> {
 
 impl<'a> Throwaway<'a> {
     /// Ok: `layers` (bottom first, their blobs stored) are unpacked, and a command may write over them.
-    /// Without `method`, they are stacked where that can be done.
+    /// Without `method`, they are stacked where that can be done. `tell` is told whom a wait is for, and why.
     pub fn new(
         store: &'a Store,
         layers: &[Layer],
         user_namespace: bool,
         method: Option<Method>,
+        tell: impl Fn(&str, &str) + Send + Sync + 'a,
     ) -> Result<Self, StepError> {
         let scratch = store.scratch()?;
         let (method, why) = method.map_or_else(|| best(user_namespace, scratch.path()), |method| (method, None));
         let what = "layers are copied instead of stacked".to_owned();
         let fallback = why.map(|why| (what, format!("overlayfs: {why}")));
-        let unpacked = Layers::new(store.layers_dir(), store);
+        let unpacked = Layers::new(store.layers_dir(), store).telling(tell);
         unpacked.settle(method, scratch.path());
         let targets = scratch.subdir("targets")?;
         usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;

@@ -11,13 +11,14 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::base::digest::{DiffId, StepKey};
+use crate::base::lock::Patience;
 use crate::cache::{KeyParts, Listing, Local, Miss, Record, Slot};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Layer;
 use crate::plan::{Base, Plan, Step, StepId, StepKind};
 use crate::sandbox::{Cancel, Launcher};
 use crate::snapshot::Layers;
-use crate::store::Scratch;
+use crate::store::{Claim, Claiming, Scratch};
 
 use super::builder::{Builder, Message};
 use super::chain::{Link, Sealed, State, Stopped};
@@ -39,6 +40,8 @@ pub(super) enum Look {
 pub(super) struct Worker<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) plan: &'a Plan,
+    /// Who reads messages, once steps run.
+    pub(super) coordinator: Arc<OnceLock<Sender<Message>>>,
     pub(super) layers: Layers<'a>,
     pub(super) launcher: Launcher,
     pub(super) stop: &'a Cancel,
@@ -59,10 +62,18 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
+        let coordinator: Arc<OnceLock<Sender<Message>>> = Arc::default();
+        let told = Arc::clone(&coordinator);
+        let tell = move |who: &str, why: &str| {
+            if let Some(coordinator) = told.get() {
+                let _ = coordinator.send(waiting(who, why));
+            }
+        };
         Self {
             builder,
             plan,
-            layers: Layers::new(builder.store.layers_dir(), builder.store).until(builder.cancel),
+            coordinator,
+            layers: Layers::new(builder.store.layers_dir(), builder.store).until(builder.cancel).telling(tell),
             launcher: Launcher::new(),
             stop: builder.cancel,
             cache: Local::new(&builder.store.root().join("cache")),
@@ -164,10 +175,37 @@ impl<'a> Worker<'a> {
             // The step that held the claim may have failed, or run with another cache setting: look again.
             return self.perform(step, inputs, tell);
         };
-        let _claim = Claim { worker: self, key, promise: claim };
+        let mine = InFlight { worker: self, key, promise: claim };
         if self.stop.is_cancelled() {
             return Err(Error::Cancelled.into());
         }
+        // Who wants it done whatever is there waits for nobody.
+        if step.meta.no_cache {
+            return self.make(step, inputs, parts, tell);
+        }
+        let claim = self.claim_among_processes(key, tell)?;
+        if self.is_there(step, &parts)? {
+            drop((claim, mine));
+            return self.perform(step, inputs, tell);
+        }
+        let made = self.make(step, inputs, parts, tell);
+        if let (Err(_), Some(claim)) = (&made, claim)
+            && !self.stop.is_cancelled()
+        {
+            claim.failed();
+        }
+        made
+    }
+
+    /// Makes the result of `step`, and records it.
+    fn make(
+        &self,
+        step: &Step,
+        inputs: &[Arc<State>],
+        parts: KeyParts,
+        tell: &dyn Fn(Message),
+    ) -> Result<(), StepError> {
+        let key = parts.key();
         let before = self.last_record(step)?;
         let why = self.explain(step, inputs, &parts, before.as_ref())?;
         tell(Message::Event(Event::Started { step: step.id, why }));
@@ -245,6 +283,25 @@ impl<'a> Worker<'a> {
                 in_flight.insert(key, promise.clone());
                 Some(promise)
             }
+        }
+    }
+
+    /// Waits until no other process makes the result with this key; `None`: it was tried, and nobody need be kept from
+    /// failing too.
+    fn claim_among_processes(&self, key: StepKey, tell: &dyn Fn(Message)) -> Result<Option<Claim>, StepError> {
+        let mut told = |who: &str| tell(waiting(who, "it runs a step of this build"));
+        let mut patience = Patience::new(&mut told).until(self.stop);
+        match self.builder.store.claim(&key.hex(), &mut patience)? {
+            Claiming::Ours(claim) => Ok(Some(claim)),
+            Claiming::Failed => Ok(None),
+        }
+    }
+
+    /// The result of `step` has been made meanwhile.
+    fn is_there(&self, step: &Step, parts: &KeyParts) -> Result<bool, StepError> {
+        match &step.kind {
+            StepKind::Base(Base::Image(request)) => Ok(matches!(self.look_up_image(request)?, Look::Hit(_))),
+            _ => Ok(self.recorded(parts)?.is_some()),
         }
     }
 
@@ -336,19 +393,24 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// Says whom a step waits for, and why.
+fn waiting(who: &str, why: &str) -> Message {
+    Message::Event(Event::Fallback { what: format!("waiting for {who}"), why: why.to_owned() })
+}
+
 /// A bottom of one layer.
 fn context_state(layer: Layer) -> Arc<State> {
     State::base(keys::base(&[layer.diff_id]), [layer])
 }
 
-/// Ends a claim when its holder is done, however.
-struct Claim<'w, 'a> {
+/// Ends what is in flight when its maker is done, however.
+struct InFlight<'w, 'a> {
     worker: &'w Worker<'a>,
     key: StepKey,
     promise: Promise<()>,
 }
 
-impl Drop for Claim<'_, '_> {
+impl Drop for InFlight<'_, '_> {
     fn drop(&mut self) {
         self.worker.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
         self.promise.keep(());

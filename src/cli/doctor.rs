@@ -164,7 +164,8 @@ fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
 fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
     let (sandbox, overlay) = ("a sandbox for RUN", "layers stacked by overlayfs");
     let store = session.store()?;
-    let root = Throwaway::new(&store, &[], session.in_user_namespace()?, None).map_err(|e| Failure::of_step(&e))?;
+    let root = Throwaway::new(&store, &[], session.in_user_namespace()?, None, |_, _| ());
+    let root = root.map_err(|e| Failure::of_step(&e))?;
     let mut spec = Spec::new(root.rootfs(), vec!["/bin/true".into()]);
     for dir in PROGRAMS.into_iter().filter(|dir| Path::new(dir).exists()) {
         let source = Source::Path(dir.into());

@@ -66,6 +66,8 @@ struct Session<'a> {
     root: Option<PathBuf>,
     /// The whole command line, program name first: to run it again as root of a user namespace.
     argv: Vec<OsString>,
+    /// What a process inside need not or cannot read again, as JSON.
+    handed: OnceCell<String>,
     /// Who watches for signals, once somebody does.
     interrupts: RefCell<Option<Interrupts>>,
     /// What the first signal sets.
@@ -94,8 +96,16 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Err(answer) => return not_understood(&answer, &argv, &mut console),
     };
     let began = environment.began().unwrap_or_else(Timestamp::now);
-    let (root, interrupts, stop) = (cli.global.root, RefCell::default(), OnceCell::new());
-    let mut session = Session { environment: &environment, console: &mut console, began, root, argv, interrupts, stop };
+    let mut session = Session {
+        environment: &environment,
+        console: &mut console,
+        began,
+        root: cli.global.root,
+        argv,
+        handed: OnceCell::new(),
+        interrupts: RefCell::default(),
+        stop: OnceCell::new(),
+    };
     let done = dispatch(cli.command, &mut session);
     let interrupted = session.was_interrupted();
     // Should it be ending the process already, this waits for it.

@@ -2,6 +2,9 @@
 
 use std::ffi::OsString;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::sandbox::userns::{self, Standing};
 
 use super::Session;
@@ -9,6 +12,18 @@ use super::failure::{Failure, Kind};
 use super::request::BEGAN;
 
 impl Session<'_> {
+    /// Keeps `what` for the process inside, should one be started: what this one has read, and need not or cannot be
+    /// read again. It goes from memory to memory.
+    pub(super) fn hand_over<T: Serialize>(&self, what: &T) {
+        // It was asked for twice: then both say the same.
+        let _ = self.handed.set(serde_json::to_string(what).expect("what is handed over has only string keys"));
+    }
+
+    /// What the process outside kept for this one.
+    pub(super) fn handed_over<T: DeserializeOwned>() -> Option<T> {
+        serde_json::from_str(userns::handed_over()?).ok()
+    }
+
     /// Makes sure that what follows runs as root of something. `Some(code)`: the whole command has run, as root of a
     /// user namespace, and this is its exit code. `None`: go on here.
     pub(super) fn as_root(&self) -> Result<Option<u8>, Failure> {
@@ -35,7 +50,7 @@ impl Session<'_> {
         // What was asked of servers out here need not be asked again.
         let began = self.began.to_string().into();
         let env = [("KILN_ROOT".into(), root.into_os_string()), (OsString::from(BEGAN), began)];
-        Ok(userns::enter(&self.argv, &env))
+        Ok(userns::enter(&self.argv, &env, self.handed.get().map_or("", String::as_str)))
     }
 
     /// We are root of a user namespace, not of the machine.

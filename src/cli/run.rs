@@ -58,7 +58,7 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
         session.console.labelled("note", &format!("published ports lead in, but nothing leads out: {why}"));
     }
     let store = session.store()?;
-    let _using = store.share()?;
+    let _using = session.share(&store)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (_, image) = store.image(&args.image(), &platform)?;
     if let Some(asked) = &args.platform
@@ -75,7 +75,8 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let layers = BaseImage::from(image.clone()).layers;
     let user_namespace = session.in_user_namespace()?;
     let method = args.snapshotter.method(user_namespace);
-    let root = Throwaway::new(&store, &layers, user_namespace, method).map_err(|e| Failure::of_step(&e))?;
+    let root = Throwaway::new(&store, &layers, user_namespace, method, session.teller());
+    let root = root.map_err(|e| Failure::of_step(&e))?;
     if let Some((what, why)) = root.fallback() {
         session.console.labelled("note", &format!("{what} ({why})"));
     }

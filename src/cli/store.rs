@@ -1,7 +1,9 @@
 //! Opening the store, and its errors as words.
 
+use crate::base::lock::{Patience, Shared};
 use crate::registry;
 use crate::store::{Error, Store};
+use crate::ui::console::Console;
 
 use super::Session;
 use super::failure::{ELSEWHERE, Failure, Kind};
@@ -10,6 +12,30 @@ impl Session<'_> {
     /// Opens the store, making it if it is not there.
     pub(super) fn store(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.store_root()?)?)
+    }
+
+    /// Keeps what is in `store` from being removed, as long as the guard lives.
+    pub(super) fn share(&self, store: &Store) -> Result<Shared, Failure> {
+        let (stop, tell) = (self.stop.get().cloned(), self.teller());
+        let mut told = |who: &str| tell(who, "it prunes the store");
+        let patience = Patience::new(&mut told);
+        let mut patience = match &stop {
+            Some(stop) => patience.until(stop),
+            None => patience,
+        };
+        Ok(store.share(&mut patience)?)
+    }
+
+    /// Says whom a wait is for, and why, from whatever thread waits.
+    pub(super) fn teller(&self) -> impl Fn(&str, &str) + Send + Sync + use<> {
+        let (colour, json) = (self.console.colour(), self.console.is_json());
+        move |who, why| {
+            let mut console = Console::stdio(colour);
+            if json {
+                console.speak_json();
+            }
+            console.labelled("note", &format!("waiting for {who}: {why}"));
+        }
     }
 }
 

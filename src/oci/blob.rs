@@ -35,7 +35,22 @@ pub trait BlobSink: Sync {
     /// Ok: the content is stored under its digest, not that this call stored it. `content` is verified on the way in;
     /// on any error nothing becomes visible.
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError>;
+
+    /// Waits until nobody else brings the blob, as long as `go_on` says so. Ok: what is returned keeps others waiting;
+    /// somebody may have brought the blob meanwhile.
+    fn bring(&self, _blob: &Descriptor, _go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
+        Ok(Box::new(()))
+    }
 }
+
+/// Held by whoever brings a blob.
+pub trait Bringing {
+    /// It cannot be had: those who wait need not try one after the other.
+    fn failed(self: Box<Self>) {}
+}
+
+/// Nobody is kept waiting.
+impl Bringing for () {}
 
 /// Somewhere blobs can be read from and put: a store.
 pub trait BlobStore: BlobSource + BlobSink {}

@@ -4,7 +4,7 @@
 //! digest an image name stands for, the contents selected from a context or another step, and which devices the host
 //! has. Those are `skip`ped here and enter a key as digests, devices as names. Proxy variables are skipped because they are in no key.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dockerfile::Span;
 use crate::oci::platform::Platform;
@@ -88,7 +88,7 @@ pub enum Base {
 }
 
 /// An image wanted for one platform.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ImageRequest {
     /// Which image.
     pub image: ImageName,
@@ -97,7 +97,7 @@ pub struct ImageRequest {
 }
 
 /// How an image is named.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageName {
     /// In the store or a registry.

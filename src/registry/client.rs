@@ -110,6 +110,10 @@ impl Client {
         self.http.cancel();
     }
 
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.http.check_cancelled().is_err()
+    }
+
     /// The repository a reference names.
     pub fn repository(&self, reference: &Reference) -> Repository<'_> {
         let host = match reference.registry.as_str() {

@@ -54,7 +54,7 @@ impl Client {
         let failure: Mutex<Option<Error>> = Mutex::new(None);
         let work = || {
             while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.first(name, |repository| repository.fetch(layer, store)) {
+                if let Err(error) = self.fetch_one(name, layer, store) {
                     // The first error is the cause; the rest follow from stopping.
                     next.store(wanted.len(), Ordering::Relaxed);
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -71,6 +71,21 @@ impl Client {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Fetches a layer, unless somebody else does, who is waited for (N-67).
+    fn fetch_one(&self, name: &Reference, layer: &Descriptor, store: &dyn BlobStore) -> Result<(), Error> {
+        let bringing = store.bring(layer, &|| !self.is_cancelled());
+        // Whatever went wrong with waiting is the consequence of that.
+        let bringing = if self.is_cancelled() { return Err(Error::Cancelled) } else { bringing? };
+        if store.has(layer)? {
+            return Ok(());
+        }
+        let fetched = self.first(name, |repository| repository.fetch(layer, store));
+        if fetched.is_err() && !self.is_cancelled() {
+            bringing.failed();
+        }
+        fetched
     }
 
     /// [`Client::resolve`], then [`Client::fetch`] of all layers. Ok: the image is in `store` whole.

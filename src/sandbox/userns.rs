@@ -92,6 +92,7 @@ pub fn subordinate_problem() -> Option<String> {
 
 static FORMER: OnceLock<u32> = OnceLock::new();
 static REASON: OnceLock<String> = OnceLock::new();
+static HANDED: OnceLock<String> = OnceLock::new();
 
 /// What the two processes say while the namespace is made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,18 +101,24 @@ enum Talk {
     Ready,
     /// Inside: it could not be made.
     Refused(i32),
-    /// Outside: its ids are written; the reason if there is only one.
-    Mapped(Option<String>),
+    /// Outside: its ids are written; the reason if there is only one; what the process outside hands over.
+    Mapped(Option<String>, String),
 }
 
-/// Runs `argv` (program name first) as kiln again, as root of a user namespace, with `env` added to the environment.
+/// What the process outside handed over to this one, if it [`enter`]ed a user namespace.
+pub fn handed_over() -> Option<&'static str> {
+    HANDED.get().map(String::as_str)
+}
+
+/// Runs `argv` (program name first) as kiln again, as root of a user namespace, with `env` added to the environment and
+/// `handed` [`handed_over`] to it, which stays in memory.
 /// Returns its exit code (128+n if a signal ended it) when it has ended. To be called while no other thread of this
 /// process has the usual signals unblocked.
-pub fn enter(argv: &[OsString], env: &[(OsString, OsString)]) -> Result<u8, Error> {
+pub fn enter(argv: &[OsString], env: &[(OsString, OsString)], handed: &str) -> Result<u8, Error> {
     let signals = forwarded();
     let before = SigSet::thread_get_mask().map_err(|e| error("read the signal mask", e))?;
     signals.thread_block().map_err(|e| error("block signals", e))?;
-    let code = start_and_wait(argv, env, &signals);
+    let code = start_and_wait(Again { argv, env, handed }, &signals);
     let _ = before.thread_set_mask();
     code
 }
@@ -125,7 +132,15 @@ fn forwarded() -> SigSet {
     set
 }
 
-fn start_and_wait(argv: &[OsString], env: &[(OsString, OsString)], signals: &SigSet) -> Result<u8, Error> {
+/// What kiln is started again with.
+#[derive(Clone, Copy)]
+struct Again<'a> {
+    argv: &'a [OsString],
+    env: &'a [(OsString, OsString)],
+    handed: &'a str,
+}
+
+fn start_and_wait(again: Again<'_>, signals: &SigSet) -> Result<u8, Error> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(signals, flags).map_err(|e| error("watch signals", e))?;
     let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
@@ -134,12 +149,12 @@ fn start_and_wait(argv: &[OsString], env: &[(OsString, OsString)], signals: &Sig
         false => Maps::of(uid, gid).map(Ids::Ranges),
     };
     let mut child = match ids {
-        Ok(ids) => match start(argv, env, &ids) {
+        Ok(ids) => match start(again, &ids) {
             Ok(child) => child,
-            Err(Failed::Maps(reason)) => start(argv, env, &Ids::Single(reason)).map_err(Failed::into_error)?,
+            Err(Failed::Maps(reason)) => start(again, &Ids::Single(reason)).map_err(Failed::into_error)?,
             Err(Failed::Namespace(error)) => return Err(error),
         },
-        Err(reason) => start(argv, env, &Ids::Single(reason)).map_err(Failed::into_error)?,
+        Err(reason) => start(again, &Ids::Single(reason)).map_err(Failed::into_error)?,
     };
     stand_in(&mut child, &signals)
 }
@@ -258,7 +273,7 @@ impl Failed {
 }
 
 /// Starts the process, gives its namespace ids, and lets it go on.
-fn start(argv: &[OsString], env: &[(OsString, OsString)], ids: &Ids) -> Result<Child, Failed> {
+fn start(again: Again<'_>, ids: &Ids) -> Result<Child, Failed> {
     let fail = |what: &str| {
         let what = what.to_owned();
         move |e: io::Error| Failed::Namespace(Error { what, source: e, hint: None })
@@ -272,12 +287,12 @@ fn start(argv: &[OsString], env: &[(OsString, OsString)], ids: &Ids) -> Result<C
         .map_err(io::Error::from)
         .map_err(fail("pass a socket on"))?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("kiln").arg(launch::USERNS).arg(theirs.as_raw_fd().to_string()).args(argv);
-    command.envs(env.iter().map(|(k, v)| (k, v)));
+    command.arg0("kiln").arg(launch::USERNS).arg(theirs.as_raw_fd().to_string()).args(again.argv);
+    command.envs(again.env.iter().map(|(k, v)| (k, v)));
     let mut child = command.spawn().map_err(fail("start kiln again"))?;
     drop(theirs);
     let wire = Wire::new(ours);
-    let outcome = give_ids(&wire, &child, ids);
+    let outcome = give_ids(&wire, &child, ids, again.handed);
     if outcome.is_err() {
         let _ = child.kill();
         let _ = child.wait();
@@ -285,7 +300,7 @@ fn start(argv: &[OsString], env: &[(OsString, OsString)], ids: &Ids) -> Result<C
     outcome.map(|()| child)
 }
 
-fn give_ids(wire: &Wire, child: &Child, ids: &Ids) -> Result<(), Failed> {
+fn give_ids(wire: &Wire, child: &Child, ids: &Ids, handed: &str) -> Result<(), Failed> {
     let said = wire.receive().map_err(|e| {
         Failed::Namespace(Error { what: "start kiln in a user namespace".to_owned(), source: e, hint: None })
     })?;
@@ -306,7 +321,8 @@ fn give_ids(wire: &Wire, child: &Child, ids: &Ids) -> Result<(), Failed> {
             Some(reason.clone())
         }
     };
-    wire.send(&Talk::Mapped(reason)).map_err(|e| Failed::Namespace(error("let kiln go on in its user namespace", e)))
+    wire.send(&Talk::Mapped(reason, handed.to_owned()))
+        .map_err(|e| Failed::Namespace(error("let kiln go on in its user namespace", e)))
 }
 
 /// Maps every id to itself, which a root without `CAP_SYS_ADMIN` may still do.
@@ -447,7 +463,7 @@ fn settle(wire: &Wire) -> io::Result<()> {
         return wire.send(&Talk::Refused(e.raw_os_error().unwrap_or(0))).and(Err(e));
     }
     wire.send(&Talk::Ready)?;
-    let Talk::Mapped(reason) = wire.receive()? else { return Err(io::ErrorKind::InvalidData.into()) };
+    let Talk::Mapped(reason, handed) = wire.receive()? else { return Err(io::ErrorKind::InvalidData.into()) };
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
     if reason.is_none() {
         rustix::thread::set_thread_groups(&[gid])?;
@@ -455,6 +471,7 @@ fn settle(wire: &Wire) -> io::Result<()> {
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     let _ = FORMER.set(former);
+    let _ = HANDED.set(handed);
     if let Some(reason) = reason {
         let _ = REASON.set(reason);
     }

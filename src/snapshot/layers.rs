@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::base::cancel::Cancel;
 use crate::base::digest::DiffId;
 use crate::base::fs::FsError;
-use crate::base::lock::Exclusive;
+use crate::base::lock::{Exclusive, Patience};
 use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
 use crate::layer::{self, Form, Limits, MergedTree, Tree};
@@ -34,7 +34,15 @@ pub struct Layers<'a> {
     next: AtomicU64,
     /// How layers are read, and until when.
     limits: Limits,
+    /// Told whom a wait is for, and why.
+    tell: Option<Box<Tell<'a>>>,
 }
+
+/// Takes who is waited for, and why.
+type Tell<'a> = dyn Fn(&str, &str) + Send + Sync + 'a;
+
+/// Held by whoever unpacks a layer.
+const LOCK: &str = "lock";
 
 impl<'a> Layers<'a> {
     /// Layers below `dir`, from `blobs`.
@@ -49,7 +57,13 @@ impl<'a> Layers<'a> {
             booted: Timestamp::boot(),
             next: AtomicU64::new(0),
             limits: Limits::default(),
+            tell: None,
         }
+    }
+
+    /// Tells `tell` of noticeable waits for other processes: for whom, and why.
+    pub fn telling(self, tell: impl Fn(&str, &str) + Send + Sync + 'a) -> Self {
+        Self { tell: Some(Box::new(tell)), ..self }
     }
 
     /// Reads layers only until `stop` is set.
@@ -79,24 +93,45 @@ impl<'a> Layers<'a> {
     }
 
     /// Ok: the files of every layer are at [`Layers::path`], verified against the diff-id. Layers that are there are
-    /// left alone; the others are unpacked in parallel.
+    /// left alone; the others are unpacked in parallel, each by one thread of one process: others wait for it.
     pub fn unpack<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
-        let mut wanted: BTreeMap<DiffId, &Layer> = BTreeMap::new();
-        {
-            let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-            for layer in layers {
-                if unpacked.contains(&layer.diff_id) {
+        let mut wanted: BTreeMap<DiffId, &Layer> = layers.into_iter().map(|layer| (layer.diff_id, layer)).collect();
+        loop {
+            let (mut ours, mut theirs) = (Vec::new(), BTreeMap::new());
+            for (diff_id, layer) in wanted {
+                if self.is_at_hand(diff_id)? {
                     continue;
                 }
-                if self.is_unpacked(layer)? {
-                    fs::touch(&self.dir.join(layer.diff_id.hex()));
-                    unpacked.insert(layer.diff_id);
-                } else {
-                    wanted.insert(layer.diff_id, layer);
+                fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
+                match Exclusive::try_now(&self.beside(diff_id, LOCK))? {
+                    Some(lock) if !self.is_whole(layer)? => ours.push((layer, lock)),
+                    Some(_) => {}
+                    None => drop(theirs.insert(diff_id, layer)),
                 }
             }
+            // Nobody waits with a lock in hand, least of all in the pool, whose threads others may need to go on.
+            ours.par_iter().try_for_each(|(layer, _)| self.unpack_one(layer))?;
+            let Some(first) = theirs.keys().next() else { return Ok(()) };
+            if ours.is_empty() {
+                self.wait_for(*first)?;
+            }
+            wanted = theirs;
         }
-        wanted.into_values().collect::<Vec<_>>().into_par_iter().try_for_each(|layer| self.unpack_one(layer))
+    }
+
+    /// Waits until nobody unpacks the layer.
+    fn wait_for(&self, diff_id: DiffId) -> Result<(), Error> {
+        let mut told = |who: &str| {
+            if let Some(tell) = &self.tell {
+                tell(who, "it unpacks a layer that is needed here");
+            }
+        };
+        let mut patience = Patience::new(&mut told);
+        if let Some(stop) = &self.limits.stop {
+            patience = patience.until(stop);
+        }
+        Exclusive::wait(&self.beside(diff_id, LOCK), &mut patience)?;
+        Ok(())
     }
 
     /// A directory in scratch that, over the layers of `merged`, says what they cannot: see [`layer::prepare_upper`].
@@ -167,32 +202,43 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Whether the layer's files are there. Nothing of them is synced when they are unpacked or made, which would cost
-    /// more than that: what was there before this machine started may have lost what was not on the disk then, and is
-    /// looked at once. What is not whole is not there any more afterwards.
-    fn is_unpacked(&self, layer: &Layer) -> Result<bool, Error> {
+    /// The layer's files are there and need not be looked at: they were made since this machine started.
+    fn is_at_hand(&self, diff_id: DiffId) -> Result<bool, Error> {
+        if self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).contains(&diff_id) {
+            return Ok(true);
+        }
+        let recent = fs::changed(&self.path(diff_id))?.is_some_and(|changed| changed >= self.booted);
+        if recent {
+            self.note(diff_id);
+        }
+        Ok(recent)
+    }
+
+    /// Whether the layer's files are there, for whoever has the layer's lock. Nothing of them is synced when they are
+    /// unpacked or made, which would cost more than that: what was there before this machine started may have lost what
+    /// was not on the disk then, and is looked at once. What is not whole is not there any more afterwards.
+    fn is_whole(&self, layer: &Layer) -> Result<bool, Error> {
         let path = self.path(layer.diff_id);
         match fs::changed(&path)? {
             None => return Ok(false),
-            Some(changed) if changed >= self.booted => return Ok(true),
-            Some(_) => {}
+            Some(changed) if changed >= self.booted => {}
+            Some(_) if layer::is_whole(&path, &*self.tree(layer)?) => fs::mark(&path),
+            Some(_) => {
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                let away = self.settled().1.join(format!("short-{number}"));
+                fs::rename(&path, &away)?;
+                fs::remove_tree(&away)?;
+                return Ok(false);
+            }
         }
-        let _alone = Exclusive::wait(&self.beside(layer.diff_id, "lock"))?;
-        match fs::changed(&path)? {
-            None => return Ok(false),
-            // Somebody else looked.
-            Some(changed) if changed >= self.booted => return Ok(true),
-            Some(_) => {}
-        }
-        if layer::is_whole(&path, &*self.tree(layer)?) {
-            fs::mark(&path);
-            return Ok(true);
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let away = self.settled().1.join(format!("short-{number}"));
-        fs::rename(&path, &away)?;
-        fs::remove_tree(&away)?;
-        Ok(false)
+        self.note(layer.diff_id);
+        Ok(true)
+    }
+
+    /// Remembers that the layer is unpacked, and notes that it is used.
+    fn note(&self, diff_id: DiffId) {
+        fs::touch(&self.dir.join(diff_id.hex()));
+        self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id);
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {

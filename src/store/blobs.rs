@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::BlobDigest;
 use crate::base::fs::{self, FsError};
+use crate::base::lock::Patience;
 use crate::base::publish::Draft;
 use crate::base::verify::{Mismatch, Verified};
-use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource, Bringing};
 use crate::oci::descriptor::Descriptor;
 
-use super::{Error, Store};
+use super::{Claim, Claiming, Error, Store};
 
 const MODE: u32 = 0o444;
 /// What makes a lost blob come back.
@@ -92,6 +93,24 @@ impl BlobSink for Store {
         let mut verified = Verified::new(content, blob.digest.0, blob.size);
         copy(&mut verified, &mut draft).map_err(|e| fail(&e))?;
         draft.publish(&self.blob_path(blob.digest), MODE).map_err(|e| fail(&e.source))
+    }
+
+    fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
+        let check = || if go_on() { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) };
+        // The command that waits shows what it waits for: bytes to be fetched.
+        let mut tell = |_: &str| ();
+        let mut patience = Patience::new(&mut tell).as_long_as(check);
+        match self.claim(&format!("blob-{}", blob.digest.hex()), &mut patience) {
+            Ok(Claiming::Ours(claim)) => Ok(Box::new(claim)),
+            Ok(Claiming::Failed) => Ok(Box::new(())),
+            Err(e) => Err(blob_error("claim", blob.digest, &io::Error::other(e))),
+        }
+    }
+}
+
+impl Bringing for Claim {
+    fn failed(self: Box<Self>) {
+        Claim::failed(*self);
     }
 }
 

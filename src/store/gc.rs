@@ -269,6 +269,6 @@ impl Store {
         for blob in &sweep.blobs {
             fs::remove_file(&self.blob_path(*blob))?;
         }
-        Ok(())
+        self.sweep_claims()
     }
 }

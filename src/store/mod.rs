@@ -16,6 +16,7 @@
 //! ├── context/<id>                stat index per context directory
 //! ├── fetched/                    what ADD and remote contexts downloaded
 //! ├── mounts/<hash>/<n>/          cache mounts
+//! ├── claims/<name>               who makes what now
 //! ├── lock                        shared while building, exclusive for gc
 //! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
 //! ```
@@ -26,6 +27,7 @@
 
 mod archive;
 mod blobs;
+mod claims;
 mod error;
 mod gc;
 mod images;
@@ -38,6 +40,7 @@ mod tags;
 
 pub use archive::{Archive, Target};
 pub use blobs::BlobDraft;
+pub use claims::{Claim, Claiming};
 pub use error::Error;
 pub use gc::{Policy, Sweep, plan};
 pub use images::Found;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::digest::DiffId;
 use crate::base::fs::{self, FsError};
-use crate::base::lock::{Exclusive, Shared};
+use crate::base::lock::{Exclusive, Patience, Shared};
 use crate::base::publish;
 
 use super::Error;
@@ -23,6 +23,7 @@ const EMPTY_INDEX: &[u8] =
 const OUR_NAMES: &[&str] = &[
     "blobs",
     "cache",
+    "claims",
     "context",
     "fetched",
     "index.json",
@@ -65,13 +66,13 @@ impl Store {
     }
 
     /// Held shared by everyone who adds to the store or relies on what is in it; gc takes it exclusively (S-131).
-    pub fn share(&self) -> Result<Shared, Error> {
-        Ok(Shared::wait(&self.root.join("lock"))?)
+    pub fn share(&self, patience: &mut Patience<'_>) -> Result<Shared, Error> {
+        Ok(Shared::wait(&self.root.join("lock"), patience)?)
     }
 
     /// Held by whoever removes blobs, records or layers. Waits for all builds to end.
-    pub fn exclude(&self) -> Result<Exclusive, Error> {
-        Ok(Exclusive::wait(&self.root.join("lock"))?)
+    pub fn exclude(&self, patience: &mut Patience<'_>) -> Result<Exclusive, Error> {
+        Ok(Exclusive::wait(&self.root.join("lock"), patience)?)
     }
 
     /// [`Store::exclude`] without waiting: `None` = somebody builds.
@@ -130,6 +131,10 @@ impl Store {
     /// `mounts`: cache mounts.
     pub fn mounts_dir(&self) -> PathBuf {
         self.root.join("mounts")
+    }
+
+    pub(super) fn claims_dir(&self) -> PathBuf {
+        self.root.join("claims")
     }
 
     pub(super) fn scratch_dir(&self) -> PathBuf {

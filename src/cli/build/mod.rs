@@ -15,12 +15,14 @@ mod ssh;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::build::cdi::Devices;
 use crate::build::fetch::GitUrl;
 use crate::build::source::Origin;
-use crate::build::{Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
+use crate::build::{BaseImage, Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
 use crate::dockerfile::Diagnostic;
-use crate::plan::{ContextName, CopySource, Plan, StepKind};
+use crate::plan::{ContextName, CopySource, ImageRequest, Plan, StepKind};
 use crate::registry::Client;
 use crate::sandbox::userns::{self, Standing};
 use crate::sandbox::{Cancel, Spec};
@@ -68,7 +70,11 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let cancel = session.interruptible()?;
     outputs::check_places(&request)?;
     outputs::forget_old(&request)?;
-    let secrets = prepare::secrets(&request.secrets)?;
+    let handed = Session::handed_over::<Handed>().unwrap_or_default();
+    let secrets = match handed.secrets {
+        Some(secrets) => secrets,
+        None => prepare::secrets(&request.secrets)?,
+    };
     let by_ssh = |origin: &Origin| matches!(origin, Origin::Git { url, .. } if url.is_ssh());
     let mut remotes = request.source.origin.iter().chain(request.remotes.values());
     let context_by_ssh = remotes.any(|remote| by_ssh(&remote.origin));
@@ -81,17 +87,14 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let fetched = session.fetch(&mut request.source, &request.remotes, &secrets, agent, &cancel)?;
     let read = read(&request.source)?;
     let store = session.store()?;
-    let _share = store.share()?;
+    let _share = session.share(&store)?;
     let client =
         Client::new(session.environment.registry_options(&request.insecure_registries, &request.registry_mirrors)?);
-    let images = Images { store: &store, registry: &client, pull: request.pull };
-    let resolved = match bases::plan(&read, &request, &images) {
-        Ok(resolved) => resolved,
-        Err(failure) => {
-            session.announce_mirrors(&client);
-            return Err(failure);
-        }
-    };
+    let pinned = handed.images.into_iter().collect();
+    let images = Images { store: &store, registry: &client, pull: request.pull, pinned: &pinned };
+    let resolved = bases::plan(&read, &request, &images);
+    session.announce_mirrors(&client);
+    let resolved = resolved?;
     let (mut warnings, fatal) = read.warnings(&resolved.plan)?;
     if args.print_plan {
         session.console.data(format_args!("{}", resolved.plan.to_string().trim_end()))?;
@@ -115,10 +118,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let (read, store) = (&read, &store);
     let build = Build { read, request, fetched, secrets, agent, store, images, resolved, devices, warnings };
     let ended = build.run(session);
-    // What runs inside asks for itself, and says what it found.
-    if !matches!(ended, Ok(Ended::Inside(_))) {
-        session.announce_mirrors(&client);
-    }
+    session.announce_mirrors(&client);
     let outcome = match ended? {
         Ended::Here(outcome) => outcome,
         Ended::Inside(code) => return Ok(code),
@@ -136,6 +136,13 @@ fn adds_by_ssh(plan: &Plan) -> bool {
     let mut urls = sources.filter_map(|source| if let CopySource::Git(url) = source { Some(url) } else { None });
     // What is no URL is said by whoever fetches it.
     urls.any(|url| GitUrl::parse(url).is_ok_and(|url| url.is_ssh()))
+}
+
+/// What the process inside is handed: names are looked up once in a build (N-66), and a secret may be a pipe.
+#[derive(Default, Serialize, Deserialize)]
+struct Handed {
+    images: Vec<(ImageRequest, BaseImage)>,
+    secrets: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 /// Everything that is known before the first step.
@@ -174,6 +181,10 @@ impl Build<'_> {
             if matches!(tried, Err(Error::Cold)) {
                 // What was read to look must not be read again inside.
                 save(&contexts)?;
+                session.hand_over(&Handed {
+                    images: self.resolved.bases.clone().into_iter().collect(),
+                    secrets: Some(self.secrets.clone()),
+                });
                 match session.as_root() {
                     Ok(code) => return Ok(Ended::Inside(code.unwrap_or(SUCCESS))),
                     Err(refused) => self.without_commands(refused)?,

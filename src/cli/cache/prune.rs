@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::base::lock::Patience;
 use crate::cli::Session;
 use crate::cli::args::{Format, PruneArgs};
 use crate::cli::failure::{Done, Failure, SUCCESS};
@@ -31,13 +32,9 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         let (survey, _) = super::survey(&store)?;
         (plan(&survey, &policy), survey.total(), survey.named())
     } else {
-        let alone = match store.try_exclude()? {
-            Some(alone) => alone,
-            None => {
-                session.console.labelled("note", "waiting for running builds and containers");
-                store.exclude()?
-            }
-        };
+        let tell = session.teller();
+        let mut told = |who: &str| tell(who, "it uses the store");
+        let alone = store.exclude(&mut Patience::new(&mut told))?;
         let (survey, broken) = super::survey(&store)?;
         let mut sweep = plan(&survey, &policy);
         sweep.records.extend(broken);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::digest::{BlobDigest, DiffId, Sha256};
+use crate::base::lock::Patience;
 use crate::base::time::Timestamp;
 use crate::store::survey::{Held, Kept, Step, Survey, Unpacked};
 use crate::store::{Policy, Sweep, plan};
@@ -133,6 +134,6 @@ fn a_sweep_removes_what_was_decided_and_nothing_else_s131() {
     assert!(crate::base::fs::list(&store.layers_dir()).expect("layers").is_empty());
     drop(alone);
     // Somebody builds: nobody sweeps.
-    let _share = store.share().expect("share");
+    let _share = store.share(&mut Patience::new(&mut |_| ())).expect("share");
     assert!(store.try_exclude().expect("lock").is_none());
 }

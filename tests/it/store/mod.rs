@@ -8,3 +8,4 @@ mod mounts;
 mod outputs;
 mod prune;
 mod robust;
+mod sharing;

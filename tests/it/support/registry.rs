@@ -39,16 +39,17 @@ impl Registry {
             let port =
                 TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free loopback port").port();
             let config = format!(
-                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    \
+                "version: 0.1\nlog:\n  level: error\nstorage:\n  delete:\n    \
                  enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{extra}",
                 dir.path().join("data").display()
             );
             std::fs::write(dir.path().join("config.yml"), config).expect("write the registry's configuration");
+            let requests = std::fs::File::create(dir.path().join("requests")).expect("make the access log");
             let mut child = Command::new("docker-registry")
                 .arg("serve")
                 .arg(dir.path().join("config.yml"))
                 .stdin(Stdio::null())
-                .stdout(Stdio::null())
+                .stdout(requests)
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("start docker-registry");
@@ -76,6 +77,12 @@ impl Registry {
     /// `127.0.0.1:PORT/NAME`.
     pub fn name(&self, name: &str) -> String {
         format!("{}/{name}", self.host())
+    }
+
+    /// How many requests so far had a line with all of `words`: `GET /v2/app/manifests/latest`.
+    pub fn requests(&self, words: &str) -> usize {
+        let log = std::fs::read_to_string(self.dir.path().join("requests")).expect("read the access log");
+        log.lines().filter(|line| line.contains(words)).count()
     }
 
     /// Where the registry keeps its data, to break it on purpose or to search it.
