@@ -98,6 +98,7 @@ impl Builder<'_> {
             if self.settings.warm_only {
                 return Err(Error::Cold);
             }
+            worker.lease(&states)?;
             worker.require(&states, &missed)?;
             self.settle(&worker, observer)?;
             let executed =

@@ -169,7 +169,12 @@ impl Images<'_> {
         }
         let answer = match self.pull {
             Pull::Never => None,
-            Pull::Always | Pull::Missing => Some(self.registry.resolve(name, platform, self.store)),
+            Pull::Always | Pull::Missing => {
+                // A registry may take its time: others need not wait.
+                let failed = |e| ImageError::Store { name: name.familiar(), source: Box::new(e) };
+                drop(self.store.lease().map_err(failed)?);
+                Some(self.registry.resolve(name, platform, self.store))
+            }
         };
         use crate::registry::Error as E;
         let name = name.familiar();

@@ -73,7 +73,10 @@ impl<'a> Worker<'a> {
             builder,
             plan,
             coordinator,
-            layers: Layers::new(builder.store.layers_dir(), builder.store).until(builder.cancel).telling(tell),
+            layers: Layers::new(builder.store.layers_dir(), builder.store)
+                .until(builder.cancel)
+                .telling(tell)
+                .kept_by(|dir| builder.store.keep_dir(dir)),
             launcher: Launcher::new(),
             stop: builder.cancel,
             cache: Local::new(&builder.store.root().join("cache")),
@@ -84,6 +87,18 @@ impl<'a> Worker<'a> {
             fresh: Mutex::default(),
             scratch: OnceLock::new(),
         }
+    }
+
+    /// From here on others may remove what this build does not use, for it may take long. `found` is used.
+    pub(super) fn lease(&self, found: &[Option<Arc<State>>]) -> Result<(), Error> {
+        let moment = self.builder.store.lease()?;
+        for state in found.iter().flatten() {
+            for layer in state.layers()? {
+                self.builder.store.has(&layer.blob).map_err(crate::store::Error::from)?;
+            }
+        }
+        drop(moment);
+        Ok(())
     }
 
     /// This build's own directory in scratch.

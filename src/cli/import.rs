@@ -35,7 +35,7 @@ pub(super) fn run(args: &ImportArgs, session: &mut Session<'_>) -> Done {
     }
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
-    let _building = session.share(&store)?;
+    drop(session.lease(&store)?);
     let layer = if dir {
         session.announce_single_id();
         take_dir(&store, &args.source)?

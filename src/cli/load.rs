@@ -41,7 +41,7 @@ struct Line {
 pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
-    let _share = session.share(&store)?;
+    drop(session.lease(&store)?);
     let scratch = store.scratch()?;
     let stdin = Path::new("standard input");
     let (dir, shown) = match args.input.as_deref().filter(|path| *path != Path::new("-")) {

@@ -14,7 +14,7 @@ pub(super) fn tag(args: &TagArgs, session: &mut Session<'_>) -> Done {
     }
     let store = session.store()?;
     // What is named now must not be swept as unnamed meanwhile.
-    let _share = session.share(&store)?;
+    session.share(&store)?;
     let found = store.find(&args.image)?;
     store.tag(&args.names, &found.target)?;
     Ok(SUCCESS)

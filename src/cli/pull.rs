@@ -16,7 +16,7 @@ const JOBS: usize = 4;
 pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     session.interruptible()?;
     let store = session.store()?;
-    let _building = session.share(&store)?;
+    drop(session.lease(&store)?);
     let client = Client::new(session.environment.registry_options(&args.insecure_registry, &args.registry_mirror)?);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let pulled = client.pull(&args.name, &platform, &store, JOBS);

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use crate::base::time::Timestamp;
 use crate::build::cdi::{Devices, Refusal};
 use crate::build::{BaseImage, Throwaway, hosts};
+use crate::oci::blob::BlobSink as _;
 use crate::oci::config::History;
 use crate::oci::descriptor::{CONFIG, Layer};
 use crate::oci::image::Image;
@@ -58,9 +59,13 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
         session.console.labelled("note", &format!("published ports lead in, but nothing leads out: {why}"));
     }
     let store = session.store()?;
-    let _using = session.share(&store)?;
+    let moment = session.lease(&store)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (_, image) = store.image(&args.image(), &platform)?;
+    for layer in &image.manifest.layers {
+        store.has(layer).map_err(crate::store::Error::from)?;
+    }
+    drop(moment);
     if let Some(asked) = &args.platform
         && let is = image.config.platform.clone().normalized()
         && asked.distance(&is).is_none()

@@ -14,7 +14,7 @@ use super::failure::{Done, Failure, SUCCESS};
 pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
     session.interruptible()?;
     let store = session.store()?;
-    let _share = session.share(&store)?;
+    session.share(&store)?;
     let found = store.find(&args.image)?;
     let names: Vec<Reference> = match found.name {
         Some(name) => vec![name],

@@ -1,8 +1,8 @@
 //! Opening the store, and its errors as words.
 
-use crate::base::lock::{Patience, Shared};
+use crate::base::lock::Patience;
 use crate::registry;
-use crate::store::{Error, Store};
+use crate::store::{Error, Moment, Store};
 use crate::ui::console::Console;
 
 use super::Session;
@@ -14,8 +14,8 @@ impl Session<'_> {
         Ok(Store::open(&self.store_root()?)?)
     }
 
-    /// Keeps what is in `store` from being removed, as long as the guard lives.
-    pub(super) fn share(&self, store: &Store) -> Result<Shared, Failure> {
+    /// Keeps what is in `store` from being removed, for a command that is done soon.
+    pub(super) fn share(&self, store: &Store) -> Result<(), Failure> {
         let (stop, tell) = (self.stop.get().cloned(), self.teller());
         let mut told = |who: &str| tell(who, "it prunes the store");
         let patience = Patience::new(&mut told);
@@ -24,6 +24,12 @@ impl Session<'_> {
             None => patience,
         };
         Ok(store.share(&mut patience)?)
+    }
+
+    /// Keeps what the command makes or looks at from being removed. Others may remove the rest meanwhile.
+    pub(super) fn lease(&self, store: &Store) -> Result<Moment, Failure> {
+        self.share(store)?;
+        Ok(store.lease()?)
     }
 
     /// Says whom a wait is for, and why, from whatever thread waits.

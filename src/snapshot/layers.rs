@@ -36,7 +36,14 @@ pub struct Layers<'a> {
     limits: Limits,
     /// Told whom a wait is for, and why.
     tell: Option<Box<Tell<'a>>>,
+    /// Makes a layer's directory, if it is not there, and keeps it from being removed.
+    keep: Option<Box<Keep<'a>>>,
+    /// What it was called for: once is enough.
+    kept: Mutex<BTreeSet<DiffId>>,
 }
+
+/// Makes a directory and keeps it.
+type Keep<'a> = dyn Fn(&Path) -> Result<(), FsError> + Send + Sync + 'a;
 
 /// Takes who is waited for, and why.
 type Tell<'a> = dyn Fn(&str, &str) + Send + Sync + 'a;
@@ -58,7 +65,14 @@ impl<'a> Layers<'a> {
             next: AtomicU64::new(0),
             limits: Limits::default(),
             tell: None,
+            keep: None,
+            kept: Mutex::default(),
         }
+    }
+
+    /// Keeps layers that are used from being removed: `keep` makes a directory, if it is not there, and sees to that.
+    pub fn kept_by(self, keep: impl Fn(&Path) -> Result<(), FsError> + Send + Sync + 'a) -> Self {
+        Self { keep: Some(Box::new(keep)), ..self }
     }
 
     /// Tells `tell` of noticeable waits for other processes: for whom, and why.
@@ -75,6 +89,8 @@ impl<'a> Layers<'a> {
     /// then nothing is unpacked and no root made.
     pub fn settle(&self, method: Method, scratch: &Path) {
         self.settled.get_or_init(|| (method, scratch.to_owned()));
+        // What was looked at before may not be kept any more.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// It was settled how roots are made.
@@ -99,10 +115,10 @@ impl<'a> Layers<'a> {
         loop {
             let (mut ours, mut theirs) = (Vec::new(), BTreeMap::new());
             for (diff_id, layer) in wanted {
+                self.keep_dir(diff_id)?;
                 if self.is_at_hand(diff_id)? {
                     continue;
                 }
-                fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
                 match Exclusive::try_now(&self.beside(diff_id, LOCK))? {
                     Some(lock) if !self.is_whole(layer)? => ours.push((layer, lock)),
                     Some(_) => {}
@@ -181,7 +197,7 @@ impl<'a> Layers<'a> {
 
     /// Keeps a small file about a layer beside it, atomically.
     pub fn keep(&self, diff_id: DiffId, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
+        self.keep_dir(diff_id)?;
         Ok(publish::atomic(&self.beside(diff_id, name), bytes, 0o600)?)
     }
 
@@ -193,7 +209,7 @@ impl<'a> Layers<'a> {
     /// Gives the files in `made`, a directory in scratch that nobody uses any more, to the layer.
     /// Ok: the layer is unpacked, by this call or before; in the latter case `made` stays where it is.
     pub fn adopt(&self, diff_id: DiffId, made: &Path) -> Result<(), Error> {
-        fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
+        self.keep_dir(diff_id)?;
         match fs::rename(made, &self.path(diff_id)) {
             Err(e) if matches!(e.source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 Ok(())
@@ -235,9 +251,22 @@ impl<'a> Layers<'a> {
         Ok(true)
     }
 
-    /// Remembers that the layer is unpacked, and notes that it is used.
+    /// Makes the layer's directory, if it is not there. Ok: it stays, and what is in it.
+    fn keep_dir(&self, diff_id: DiffId) -> Result<(), Error> {
+        let dir = self.dir.join(diff_id.hex());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kept.contains(&diff_id) {
+            match &self.keep {
+                Some(keep) => keep(&dir)?,
+                None => fs::ensure_dir(&dir)?,
+            }
+            kept.insert(diff_id);
+        }
+        Ok(())
+    }
+
+    /// Remembers that the layer is unpacked.
     fn note(&self, diff_id: DiffId) {
-        fs::touch(&self.dir.join(diff_id.hex()));
         self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id);
     }
 
@@ -288,7 +317,7 @@ impl<'a> Layers<'a> {
     }
 
     fn write_tree(&self, diff_id: DiffId, tree: &Tree) -> Result<(), Error> {
-        fs::ensure_dir(&self.dir.join(diff_id.hex()))?;
+        self.keep_dir(diff_id)?;
         Ok(publish::atomic_by(&self.beside(diff_id, "tree"), 0o600, |out| tree.write(out))?)
     }
 

@@ -74,6 +74,7 @@ impl Store {
 impl BlobSource for Store {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
         let path = self.blob_path(blob.digest);
+        self.keep(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
         let file = fs::open(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
         let metadata = file.metadata().map_err(|e| blob_error("open", blob.digest, &e))?;
         let stored = Stored { path, inode: metadata.ino(), inner: Verified::new(file, blob.digest.0, blob.size) };
@@ -83,7 +84,9 @@ impl BlobSource for Store {
 
 impl BlobSink for Store {
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
-        let size = size_of(&self.blob_path(blob.digest)).map_err(|e| blob_error("stat", blob.digest, &e))?;
+        let path = self.blob_path(blob.digest);
+        self.keep(&path).map_err(|e| blob_error("look at", blob.digest, &e.source))?;
+        let size = size_of(&path).map_err(|e| blob_error("stat", blob.digest, &e))?;
         Ok(size == Some(blob.size))
     }
 

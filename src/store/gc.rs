@@ -15,7 +15,7 @@ use crate::base::time::Timestamp;
 
 use super::mounts::Instance;
 use super::survey::Survey;
-use super::{Error, Store};
+use super::{Error, Scratch, Store};
 
 /// How much may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,8 @@ enum Candidate<'s> {
 pub fn plan(survey: &Survey, policy: &Policy) -> Sweep {
     let mut needs = Needs::of(survey);
     let mut sweep = Sweep::default();
-    for (blob, bytes) in survey.blobs.iter().filter(|(b, _)| !needs.blobs.contains_key(b)) {
+    let stray = |blob: &BlobDigest| !needs.blobs.contains_key(blob) && !survey.busy.blobs.contains(blob);
+    for (blob, bytes) in survey.blobs.iter().filter(|(b, _)| stray(b)) {
         sweep.blobs.push(*blob);
         sweep.freed += bytes;
     }
@@ -135,24 +136,27 @@ fn candidates<'s>(survey: &'s Survey, policy: &Policy, needs: &Needs) -> Vec<(Ti
     // A bound is a bound: with one, the cache of named images goes too when it is the oldest.
     let named = policy.named_cache || policy.keep.is_some();
     let used_by_steps = |layer: &DiffId| needs.steps.get(layer).map(|(used, _)| *used).unwrap_or_default();
-    for (layer, unpacked) in survey.unpacked.iter().filter(|(layer, _)| needs.layers.contains_key(layer)) {
+    let idle = |layer: &DiffId| needs.layers.contains_key(layer) && !survey.busy.layers.contains(layer);
+    for (layer, unpacked) in survey.unpacked.iter().filter(|(layer, _)| idle(layer)) {
         if named || !needs.named.contains(layer) {
             list.push((unpacked.used.max(used_by_steps(layer)), Candidate::Unpacked(layer)));
         }
     }
-    for (layer, (used, _)) in &needs.steps {
+    for (layer, (used, _)) in needs.steps.iter().filter(|(layer, _)| !survey.busy.layers.contains(layer)) {
         if named || !needs.named.contains(layer) {
             list.push((*used, Candidate::Steps(*layer)));
         }
     }
     if policy.unnamed {
-        for (digest, image) in survey.images.iter().filter(|(_, i)| i.names.is_empty()) {
+        let idle = |digest: &BlobDigest| !survey.busy.blobs.contains(digest);
+        for (digest, image) in survey.images.iter().filter(|(d, i)| i.names.is_empty() && idle(d)) {
             let used = image.layers.iter().map(used_by_steps).max().unwrap_or_default();
             list.push((used, Candidate::Image(digest)));
         }
     }
     if named {
-        list.extend(survey.notes.iter().enumerate().map(|(at, note)| (note.used, Candidate::Note(at))));
+        let idle = survey.notes.iter().enumerate().filter(|(at, _)| !survey.busy.notes.contains(at));
+        list.extend(idle.map(|(at, note)| (note.used, Candidate::Note(at))));
     }
     if policy.mounts {
         let idle = survey.mounts.iter().enumerate().filter(|(_, m)| !m.busy);
@@ -163,7 +167,7 @@ fn candidates<'s>(survey: &'s Survey, policy: &Policy, needs: &Needs) -> Vec<(Ti
 
 /// What giving a candidate up would free now.
 fn gain(survey: &Survey, needs: &Needs, candidate: &Candidate<'_>) -> u64 {
-    let last = |blob: &&BlobDigest| needs.blobs.get(blob) == Some(&1);
+    let last = |blob: &&BlobDigest| needs.blobs.get(blob) == Some(&1) && !survey.busy.blobs.contains(blob);
     let sum = |blobs: &BTreeSet<BlobDigest>| blobs.iter().filter(last).filter_map(|b| survey.blobs.get(b)).sum();
     match candidate {
         Candidate::Image(digest) => survey.images.get(digest).map(|i| sum(&i.blobs)).unwrap_or(0),
@@ -221,7 +225,9 @@ impl Needs {
             *users == 0
         };
         for blob in blobs {
-            if let (true, Some(bytes)) = (self.blobs.get_mut(blob).is_some_and(last), survey.blobs.get(blob)) {
+            if let (true, Some(bytes)) = (self.blobs.get_mut(blob).is_some_and(last), survey.blobs.get(blob))
+                && !survey.busy.blobs.contains(blob)
+            {
                 sweep.blobs.push(*blob);
                 sweep.freed += bytes;
             }
@@ -236,34 +242,40 @@ impl Needs {
 
 /// A layer's directory goes whole, whatever is still in it.
 fn drop_layer(survey: &Survey, gone: &mut BTreeSet<DiffId>, layer: &DiffId, sweep: &mut Sweep) {
-    let Some(unpacked) = survey.unpacked.get(layer).filter(|u| !sweep.unpacked.contains(&u.path)) else { return };
+    let idle = !survey.busy.layers.contains(layer);
+    let found = survey.unpacked.get(layer).filter(|u| idle && !sweep.unpacked.contains(&u.path));
+    let Some(unpacked) = found else { return };
     sweep.unpacked.push(unpacked.path.clone());
     sweep.freed += unpacked.about + if gone.insert(*layer) { unpacked.files } else { 0 };
 }
 
 impl Store {
-    /// Removes what was decided. `_alone` proves that nobody builds meanwhile (S-131).
-    /// Ok: it is gone. Repeating is harmless.
-    pub fn sweep(&self, sweep: &Sweep, _alone: &Exclusive) -> Result<(), Error> {
+    /// Takes what was decided out of the store; what is large goes to `trash`, and is gone with it. `alone` proves that
+    /// nobody relies on it (S-131). Ok: nobody finds it any more. Repeating is harmless.
+    pub fn sweep(&self, sweep: &Sweep, trash: &Scratch, alone: &Exclusive) -> Result<(), Error> {
         for image in &sweep.images {
             self.forget(*image)?;
         }
         for file in &sweep.records {
             fs::remove_file(file)?;
         }
-        let scratch = self.scratch()?;
-        let directories = sweep.unpacked.iter().chain(&sweep.notes).chain(sweep.mounts.iter().map(|mount| &mount.path));
-        for (number, dir) in directories.enumerate() {
-            match fs::rename(dir, &scratch.path().join(number.to_string())) {
+        for (number, dir) in sweep.unpacked.iter().chain(&sweep.notes).enumerate() {
+            match fs::rename(dir, &trash.path().join(number.to_string())) {
                 Err(e) if !e.is_not_found() => return Err(e.into()),
                 _ => {}
             }
         }
-        scratch.remove()?;
-        for mount in &sweep.mounts {
-            // Other instances may still be there.
-            if let Some(dir) = mount.path.parent() {
-                let _ = std::fs::remove_dir(dir);
+        let nobody = self.leases(alone)?.is_empty();
+        for (number, mount) in sweep.mounts.iter().enumerate() {
+            // Somebody may have mounted it since it was looked at.
+            let Some(claimed) = self.try_claim_mount(mount)? else { continue };
+            claimed.take(&trash.path().join(format!("mount-{number}")))?;
+            if nobody {
+                // Nobody waits for its lock. Other instances may still be there.
+                fs::remove_tree(&mount.path)?;
+                if let Some(dir) = mount.path.parent() {
+                    let _ = std::fs::remove_dir(dir);
+                }
             }
         }
         for blob in &sweep.blobs {

@@ -17,7 +17,7 @@
 //! ├── fetched/                    what ADD and remote contexts downloaded
 //! ├── mounts/<hash>/<n>/          cache mounts
 //! ├── claims/<name>               who makes what now
-//! ├── lock                        shared while building, exclusive for gc
+//! ├── lock                        shared while looking, exclusive while removing
 //! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
 //! ```
 //!
@@ -37,6 +37,7 @@ mod open;
 mod scratch;
 mod survey;
 mod tags;
+mod using;
 
 pub use archive::{Archive, Target};
 pub use blobs::BlobDraft;
@@ -48,8 +49,9 @@ pub use layout::Layout;
 pub use mounts::{Claimed, Instance, mount_name};
 pub use open::{FORMAT, Store};
 pub use scratch::Scratch;
-pub use survey::{Held, Kept, Step, Survey, Unpacked};
+pub use survey::{Busy, Held, Kept, Step, Survey, Unpacked};
 pub use tags::{CONTAINERD_NAME, Entry, REF_NAME};
+pub use using::Moment;
 
 #[cfg(test)]
 mod tests;

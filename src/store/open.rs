@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::digest::DiffId;
 use crate::base::fs::{self, FsError};
-use crate::base::lock::{Exclusive, Patience, Shared};
 use crate::base::publish;
 
 use super::Error;
 use super::scratch::{self, Scratch};
+use super::tags::Known;
+use super::using::Using;
 
 /// The format this code reads and writes.
 pub const FORMAT: u64 = 1;
@@ -42,6 +44,14 @@ pub struct Store {
     root: PathBuf,
     /// Where drafts are written until they are published; made when first needed.
     drafts: Mutex<Option<Arc<Scratch>>>,
+    /// How this process uses it.
+    pub(super) using: Mutex<Using>,
+    /// It has a lease.
+    pub(super) leased: AtomicBool,
+    /// Somebody who wanted to remove something when the store was opened.
+    pub(super) pruner: Option<PathBuf>,
+    /// `index.json` as last read.
+    pub(super) index: Mutex<Option<Known>>,
 }
 
 impl Store {
@@ -51,33 +61,25 @@ impl Store {
     /// removed as far as we may (S-132). Refuses stores of a later format (S-133) and directories that hold something
     /// else.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        let store = Self { root: root.to_owned(), drafts: Mutex::new(None) };
+        let mut store = Self {
+            root: root.to_owned(),
+            drafts: Mutex::default(),
+            using: Mutex::default(),
+            leased: AtomicBool::new(false),
+            pruner: None,
+            index: Mutex::default(),
+        };
         if !store.check_version()? {
             store.create()?;
         }
         // What cannot be removed now (files of subordinate ids, a read-only store) waits for a process that may.
-        scratch::sweep(&store.scratch_dir());
+        store.pruner = scratch::sweep(&store.scratch_dir());
         Ok(store)
     }
 
     /// The store's directory.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Held shared by everyone who adds to the store or relies on what is in it; gc takes it exclusively (S-131).
-    pub fn share(&self, patience: &mut Patience<'_>) -> Result<Shared, Error> {
-        Ok(Shared::wait(&self.root.join("lock"), patience)?)
-    }
-
-    /// Held by whoever removes blobs, records or layers. Waits for all builds to end.
-    pub fn exclude(&self, patience: &mut Patience<'_>) -> Result<Exclusive, Error> {
-        Ok(Exclusive::wait(&self.root.join("lock"), patience)?)
-    }
-
-    /// [`Store::exclude`] without waiting: `None` = somebody builds.
-    pub fn try_exclude(&self) -> Result<Option<Exclusive>, Error> {
-        Ok(Exclusive::try_now(&self.root.join("lock"))?)
     }
 
     /// A directory of our own that disappears with its guard, or, should we be killed, at somebody's next open.
@@ -131,6 +133,10 @@ impl Store {
     /// `mounts`: cache mounts.
     pub fn mounts_dir(&self) -> PathBuf {
         self.root.join("mounts")
+    }
+
+    pub(super) fn lock_path(&self) -> PathBuf {
+        self.root.join("lock")
     }
 
     pub(super) fn claims_dir(&self) -> PathBuf {

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::base::fs::{self, FsError};
 use crate::base::unfinished::Unfinished;
 
+use super::using::PRUNER;
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A directory for work in progress, removed on drop.
@@ -26,6 +28,11 @@ pub struct Scratch {
 impl Scratch {
     /// Makes an empty directory in `parent` and locks it.
     pub(super) fn new(parent: &Path) -> Result<Self, FsError> {
+        Self::named(parent, "")
+    }
+
+    /// The same, with a name that begins with `prefix`.
+    pub(super) fn named(parent: &Path, prefix: &str) -> Result<Self, FsError> {
         let guard = match fs::open(parent) {
             Err(e) if e.is_not_found() => {
                 fs::ensure_dir(parent)?;
@@ -36,7 +43,7 @@ impl Scratch {
         guard.lock_shared().map_err(|e| FsError::new("lock", parent, e))?;
         let path = loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("{}-{number}", std::process::id()));
+            let path = parent.join(format!("{prefix}{}-{number}", std::process::id()));
             let path = Unfinished::new(&path);
             match fs::create_dir(path.path(), 0o700) {
                 Ok(()) => break path,
@@ -77,22 +84,20 @@ impl Drop for Scratch {
 
 /// Removes what dead processes left, as far as we may. Best effort by design: scratch that stays (another user's ids, a
 /// read-only file system) costs space, never correctness, and must not keep anybody from building.
-pub(super) fn sweep(parent: &Path) {
-    let Ok(names) = fs::list(parent) else { return };
-    if names.is_empty() {
-        return;
-    }
-    let dead = {
-        let Ok(guard) = fs::open(parent) else { return };
-        if guard.try_lock().is_err() {
-            return;
-        }
-        unlocked(parent, &names)
+/// Gives the directory of somebody who wants to prune, if there is one.
+pub(super) fn sweep(parent: &Path) -> Option<PathBuf> {
+    let names = fs::list(parent).ok().filter(|names| !names.is_empty())?;
+    let pruner = names.iter().find(|name| name.as_encoded_bytes().starts_with(PRUNER.as_bytes()));
+    let pruner = pruner.map(|name| parent.join(name));
+    let dead = match fs::open(parent) {
+        Ok(guard) if guard.try_lock().is_ok() => unlocked(parent, &names),
+        _ => return pruner,
     };
     // The lock on `scratch/` is gone, those on the dead directories are ours: others neither wait nor sweep with us.
     for (path, _lock) in dead {
         let _ = fs::remove_tree(&path);
     }
+    pruner
 }
 
 /// The directories nobody holds, each with the lock we now have on it.

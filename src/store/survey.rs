@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::fs::{self, FsError};
+use crate::base::lock::Exclusive;
 use crate::base::time::Timestamp;
 use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::Descriptor;
@@ -17,7 +18,7 @@ use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::reference::Reference;
 
 use super::mounts::Instance;
-use super::{Error, Store};
+use super::{Entry, Error, Store};
 
 /// How the directories are called that hold a layer's files: `fs`, `fs-user`, `fs-plain`.
 const FORMS: &[u8] = b"fs";
@@ -87,6 +88,23 @@ pub struct Survey {
     pub notes: Vec<Kept>,
     /// Cache mounts.
     pub mounts: Vec<Instance>,
+    /// `index.json` when the images were looked at.
+    pub(super) listed: Vec<Entry>,
+    /// What somebody uses who goes on beside a removal.
+    pub busy: Busy,
+}
+
+/// What has been made or marked since whoever uses the store began: it stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// Blobs.
+    pub blobs: BTreeSet<BlobDigest>,
+    /// Layers whose files or records are used.
+    pub layers: BTreeSet<DiffId>,
+    /// Numbers of notes.
+    pub notes: BTreeSet<usize>,
+    /// Somebody goes on.
+    pub anybody: bool,
 }
 
 impl Survey {
@@ -107,7 +125,7 @@ impl Survey {
 
 impl Store {
     /// Looks at everything. `steps` are all records of the cache. Ok: the survey was true while it was made; it stays
-    /// true as long as the caller holds [`Store::exclude`].
+    /// true as long as the caller holds [`Store::exclude`]; [`Store::renew`] makes it true later.
     pub fn survey(&self, steps: Vec<Step>) -> Result<Survey, Error> {
         let mut survey = Survey { steps, mounts: self.mount_instances()?, ..Survey::default() };
         let blobs = self.root().join("blobs/sha256");
@@ -117,13 +135,7 @@ impl Store {
                 survey.blobs.insert(digest, kept.bytes);
             }
         }
-        for entry in self.entries()? {
-            let held = survey.images.entry(entry.target.digest).or_default();
-            held.names.extend(entry.name);
-            if held.blobs.is_empty() {
-                self.gather(entry.target, held);
-            }
-        }
+        self.look_at_images(&mut survey)?;
         for name in fs::list(&self.layers_dir())? {
             let path = self.layers_dir().join(&name);
             let Ok(layer) = format!("sha256:{}", name.to_string_lossy()).parse() else { continue };
@@ -145,6 +157,59 @@ impl Store {
             }
         }
         Ok(survey)
+    }
+
+    fn look_at_images(&self, survey: &mut Survey) -> Result<(), Error> {
+        survey.listed = self.entries()?;
+        survey.images.clear();
+        for entry in survey.listed.iter().cloned() {
+            let held = survey.images.entry(entry.target.digest).or_default();
+            held.names.extend(entry.name);
+            if held.blobs.is_empty() {
+                self.gather(entry.target, held);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a survey that was begun at `began` true again: names anew if they changed, and what was used since, or is by
+    /// somebody who goes on. `_alone` keeps it true.
+    pub fn renew(&self, survey: &mut Survey, began: Timestamp, alone: &Exclusive) -> Result<(), Error> {
+        let leases = self.leases(alone)?;
+        let is_busy = |path: &Path| -> Result<bool, FsError> {
+            // A survey takes time: what was used meanwhile by somebody who is done is in an image or a record.
+            let used = look(path)?.map(|kept| kept.used);
+            Ok(used.is_some_and(|used| used > began || leases.iter().any(|lease| used >= *lease)))
+        };
+        let mut busy = Busy { anybody: !leases.is_empty(), ..Busy::default() };
+        for step in &survey.steps {
+            if is_busy(&step.record)? {
+                busy.layers.insert(step.layer);
+                busy.blobs.extend(&step.blobs);
+            }
+        }
+        for blob in survey.blobs.keys() {
+            if is_busy(&self.blob_path(*blob))? {
+                busy.blobs.insert(*blob);
+            }
+        }
+        for (layer, unpacked) in &survey.unpacked {
+            if is_busy(&unpacked.path)? {
+                busy.layers.insert(*layer);
+            }
+        }
+        let downloads = self.fetched_dir();
+        for (number, note) in survey.notes.iter().enumerate() {
+            // Whoever copies from a download does not mark it.
+            if is_busy(&note.path)? || busy.anybody && note.path.starts_with(&downloads) {
+                busy.notes.insert(number);
+            }
+        }
+        survey.busy = busy;
+        if self.entries()? != survey.listed {
+            self.look_at_images(survey)?;
+        }
+        Ok(())
     }
 
     /// Adds what can be read of an image.
@@ -193,7 +258,11 @@ pub(super) fn usage(dir: &Path) -> Result<u64, FsError> {
             let path = e.path().unwrap_or(dir).to_owned();
             FsError::new("look at", &path, e.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into()))
         };
-        let meta = entry.and_then(|e| e.metadata()).map_err(failed)?;
+        let meta = match entry.and_then(|e| e.metadata()) {
+            // Builds go on meanwhile.
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => continue,
+            other => other.map_err(failed)?,
+        };
         if meta.is_dir() || meta.nlink() == 1 || seen.insert((meta.dev(), meta.ino())) {
             bytes += meta.blocks() * 512;
         }

@@ -8,7 +8,10 @@
 //! and after the rename. A change that changes nothing writes nothing.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::fs::{File, Metadata};
+use std::io::{Read as _, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, PoisonError};
 
 use crate::base::digest::BlobDigest;
 use crate::base::fs::{self, FsError};
@@ -39,20 +42,50 @@ impl Entry {
     }
 }
 
+/// What `index.json` says.
+#[derive(Debug)]
+pub(super) struct Names {
+    index: Index,
+    entries: Vec<Entry>,
+}
+
+impl Names {
+    fn of(index: Index) -> Self {
+        let entries = index.manifests.iter().cloned().map(entry_of).collect();
+        Self { index, entries }
+    }
+}
+
+/// What a file said.
+#[derive(Debug)]
+pub(super) struct Known {
+    _file: File,
+    facts: Facts,
+    names: Arc<Names>,
+}
+
+/// Device, inode, size and time of change: equal for a file that is still the same one.
+type Facts = (u64, u64, u64, i64, i64);
+
+fn facts_of(meta: &Metadata) -> Facts {
+    (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec())
+}
+
 impl Store {
     /// All named and unnamed images, in the order of `index.json`: by name, unnamed ones last.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        Ok(self.read_index()?.manifests.into_iter().map(entry_of).collect())
+        Ok(self.read_index()?.entries.clone())
     }
 
     /// What a name stands for; `None` = nothing has it.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
-        let found = self.entries()?.into_iter().find(|entry| match (&entry.name, &name.digest) {
+        let names = self.read_index()?;
+        let found = names.entries.iter().find(|entry| match (&entry.name, &name.digest) {
             (Some(n), None) => n == name,
             (Some(n), Some(digest)) => entry.target.digest == *digest && n.name() == name.name(),
             (None, _) => false,
         });
-        Ok(found.map(|entry| entry.target))
+        Ok(found.map(|entry| entry.target.clone()))
     }
 
     /// Makes `names` stand for `target`, which must be stored; without names, keeps it as an unnamed image.
@@ -103,12 +136,27 @@ impl Store {
         Ok(names)
     }
 
-    pub(super) fn read_index(&self) -> Result<Index, Error> {
+    /// `index.json`, which is read again only if it is another file than last time: one is never written twice.
+    pub(super) fn read_index(&self) -> Result<Arc<Names>, Error> {
         let path = self.index_path();
-        match fs::read_opt(&path)? {
-            None => Ok(Index::new(Vec::new())),
-            Some(bytes) => Index::parse(&bytes).map_err(|e| Error::Damaged { path, why: e.to_string() }),
+        let mut known = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Known { facts, names, .. }) = &*known
+            && std::fs::symlink_metadata(&path).is_ok_and(|meta| facts_of(&meta) == *facts)
+        {
+            return Ok(Arc::clone(names));
         }
+        let mut file = match fs::open(&path) {
+            Err(e) if e.is_not_found() => return Ok(Arc::new(Names::of(Index::new(Vec::new())))),
+            other => other?,
+        };
+        let facts = facts_of(&file.metadata().map_err(|e| FsError::new("stat", &path, e))?);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|e| FsError::new("read", &path, e))?;
+        let index = Index::parse(&bytes).map_err(|e| Error::Damaged { path, why: e.to_string() })?;
+        let names = Arc::new(Names::of(index));
+        // Kept open, its inode is nobody else's.
+        *known = Some(Known { _file: file, facts, names: Arc::clone(&names) });
+        Ok(names)
     }
 
     fn change(&self, edit: impl FnOnce(&mut Vec<Entry>)) -> Result<(), Error> {
@@ -118,16 +166,13 @@ impl Store {
     /// Edits the entries under the lock. With `keep_orphans`, an image that loses its last entry gets an unnamed one.
     fn change_keeping(&self, keep_orphans: bool, edit: impl FnOnce(&mut Vec<Entry>)) -> Result<(), Error> {
         let lock = self.names_lock()?;
-        let mut index = self.read_index()?;
-        let before: Vec<Entry> = index.manifests.iter().cloned().map(entry_of).collect();
-        let mut after = before.clone();
+        let names = self.read_index()?;
+        let mut after = names.entries.clone();
         edit(&mut after);
         if keep_orphans {
-            for lost in &before {
-                if !after.iter().any(|e| e.target.digest == lost.target.digest) {
-                    after.push(Entry { name: None, target: lost.target.clone() });
-                }
-            }
+            let mut listed: BTreeSet<BlobDigest> = after.iter().map(|e| e.target.digest).collect();
+            let lost = names.entries.iter().filter(|e| listed.insert(e.target.digest));
+            after.extend(lost.map(|lost| Entry { name: None, target: lost.target.clone() }));
         }
         // An unnamed entry only matters while the image has no name.
         let named: BTreeSet<BlobDigest> = after.iter().filter(|e| e.name.is_some()).map(|e| e.target.digest).collect();
@@ -135,10 +180,10 @@ impl Store {
         after.sort_by(|a, b| order(a).cmp(&order(b)));
         after.dedup();
         let manifests: Vec<Descriptor> = after.into_iter().map(descriptor_of).collect();
-        if manifests == index.manifests {
+        if manifests == names.index.manifests {
             return Ok(());
         }
-        index.manifests = manifests;
+        let index = Index { manifests, ..names.index.clone() };
         let path = self.index_path();
         let mut draft = self.draft()?;
         draft.write_all(&index.to_bytes()).map_err(|e| FsError::new("write", &path, e))?;

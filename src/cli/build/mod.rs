@@ -87,7 +87,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let fetched = session.fetch(&mut request.source, &request.remotes, &secrets, agent, &cancel)?;
     let read = read(&request.source)?;
     let store = session.store()?;
-    let _share = session.share(&store)?;
+    session.share(&store)?;
     let client =
         Client::new(session.environment.registry_options(&request.insecure_registries, &request.registry_mirrors)?);
     let pinned = handed.images.into_iter().collect();
@@ -185,6 +185,8 @@ impl Build<'_> {
                     images: self.resolved.bases.clone().into_iter().collect(),
                     secrets: Some(self.secrets.clone()),
                 });
+                // The process inside relies on what was looked up here.
+                drop(self.store.lease()?);
                 match session.as_root() {
                     Ok(code) => return Ok(Ended::Inside(code.unwrap_or(SUCCESS))),
                     Err(refused) => self.without_commands(refused)?,

@@ -1,7 +1,7 @@
 //! `kiln cache` and `kiln prune`: what the store keeps to be faster, and getting rid of it.
 //!
-//! **Holds.** What belongs to named images stays whatever is asked for. A running build keeps everything it may use: who
-//! removes waits for it. Without root, files of a rootless build belong to subordinate ids: then the whole command runs
+//! **Holds.** What belongs to named images stays whatever is asked for. A running build keeps everything it uses; the
+//! rest goes beside it. Without root, files of a rootless build belong to subordinate ids: then the whole command runs
 //! in a user namespace.
 
 mod ls;

@@ -89,7 +89,7 @@ fn claim(store: &Store, id: &str, session: &mut Session<'_>) -> Result<Claimed, 
 
 /// Writes first instances to an archive. Ok: it holds each as it was at one moment; a file appears only when whole.
 fn export(args: &MountsExportArgs, store: &Store, session: &mut Session<'_>) -> Done {
-    let _share = session.share(&store)?;
+    drop(session.lease(store)?);
     let mut instances = chosen(store, &args.ids)?;
     for further in instances.iter().filter(|i| i.number > 0) {
         let text = format!("cache mount {:?} has a further private instance, which stays here", further.id);
@@ -167,7 +167,7 @@ fn write_one<W: Output>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> R
 
 /// Takes first instances from an archive. Ok: each cache mount in it holds what the archive says and nothing else.
 fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> Done {
-    let _share = session.share(&store)?;
+    drop(session.lease(store)?);
     let scratch = store.scratch()?;
     let source = args.source.as_path();
     let made = if source == Path::new("-") {
@@ -219,7 +219,7 @@ fn read_id(dir: &Path) -> Result<String, &'static str> {
 
 /// Removes cache mounts with all their instances. One that a build uses stays, and is an error.
 fn rm(args: &MountsRmArgs, store: &Store, session: &mut Session<'_>) -> Done {
-    let _share = session.share(&store)?;
+    drop(session.lease(store)?);
     let scratch = store.scratch()?;
     let mut busy = Vec::new();
     for (number, instance) in chosen(store, &args.ids)?.into_iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::base::fs;
 use crate::base::lock::Patience;
 use crate::cli::Session;
 use crate::cli::args::{Format, PruneArgs};
@@ -19,7 +20,7 @@ pub(in crate::cli) enum Scope {
 }
 
 /// Removes what nobody needs. By default that is what belongs to no named image; with `--all` everything but the images
-/// themselves; with a bound, the longest unused until the store is within it. Waits for running builds (S-131).
+/// themselves; with a bound, the longest unused until the store is within it. What running builds use stays (S-131).
 pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<'_>) -> Done {
     let keep = args.keep_storage.as_deref().map(request::size).transpose();
     let keep = keep.map_err(|e| Failure::usage(format!("--keep-storage {e}")))?;
@@ -34,11 +35,20 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
     } else {
         let tell = session.teller();
         let mut told = |who: &str| tell(who, "it uses the store");
+        // Its time is when the survey began, on the clock of the store's files.
+        let trash = store.scratch()?;
+        let began = fs::modified(trash.path())?;
+        let (mut survey, broken) = super::survey(&store)?;
         let alone = store.exclude(&mut Patience::new(&mut told))?;
-        let (survey, broken) = super::survey(&store)?;
+        store.renew(&mut survey, began, &alone)?;
         let mut sweep = plan(&survey, &policy);
         sweep.records.extend(broken);
-        store.sweep(&sweep, &alone)?;
+        store.sweep(&sweep, &trash, &alone)?;
+        drop(alone);
+        trash.remove()?;
+        if survey.busy.anybody {
+            session.console.labelled("note", "what running builds and containers use stays");
+        }
         (sweep, survey.total(), survey.named())
     };
     let left = before.saturating_sub(sweep.freed);

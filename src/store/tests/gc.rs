@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::base::digest::{BlobDigest, DiffId, Sha256};
 use crate::base::lock::Patience;
 use crate::base::time::Timestamp;
+use crate::oci::blob::BlobSink as _;
 use crate::store::survey::{Held, Kept, Step, Survey, Unpacked};
 use crate::store::{Policy, Sweep, plan};
 
@@ -124,16 +125,76 @@ fn a_sweep_removes_what_was_decided_and_nothing_else_s131() {
     let stray = store.put("x", b"stray").expect("put");
     crate::base::fs::ensure_dir(&store.layers_dir().join(layer(7).hex()).join("fs")).expect("a layer of nobody");
     let sweep = plan(&store.survey(Vec::new()).expect("survey"), &DEFAULT);
-    let alone = store.try_exclude().expect("lock").expect("nobody builds");
-    store.sweep(&sweep, &alone).expect("swept");
-    store.sweep(&sweep, &alone).expect("swept again");
+    let alone = store.exclude(&mut Patience::new(&mut |_| ())).expect("nobody builds");
+    let trash = store.scratch().expect("scratch");
+    store.sweep(&sweep, &trash, &alone).expect("swept");
+    store.sweep(&sweep, &trash, &alone).expect("swept again");
     assert_eq!(store.entries().expect("entries").len(), 1);
     assert_eq!(store.blob_size(stray.digest).expect("stat"), None);
     assert_eq!(store.blob_size(b.digest).expect("stat"), None);
     store.find("a").expect("the named image is whole");
     assert!(crate::base::fs::list(&store.layers_dir()).expect("layers").is_empty());
     drop(alone);
-    // Somebody builds: nobody sweeps.
-    let _share = store.share(&mut Patience::new(&mut |_| ())).expect("share");
-    assert!(store.try_exclude().expect("lock").is_none());
+    // Somebody looks: nobody sweeps.
+    let lock = || crate::base::lock::Exclusive::try_now(&store.root().join("lock")).expect("lock");
+    store.share(&mut Patience::new(&mut |_| ())).expect("share");
+    assert!(lock().is_none());
+    drop(store.lease().expect("a lease"));
+    assert!(lock().is_some());
+}
+
+#[test]
+fn sweep_beside_lease_takes_only_what_nobody_used_since() {
+    // N-63
+    let (dir, store) = store();
+    let put = |text: &str| store.put("x", text.as_bytes()).expect("put");
+    let old = ["unused", "found", "looked at", "opened"].map(put);
+    for blob in &old {
+        let past = std::fs::File::open(store.blob_path(blob.digest)).expect("open");
+        past.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).expect("age it");
+    }
+    let builder = crate::store::Store::open(dir.path()).expect("open");
+    let moment = builder.lease().expect("a lease");
+    assert!(builder.has(&old[1]).expect("stat"));
+    drop(moment);
+    builder.put("x", b"looked at").expect("put again");
+    builder.get(&old[3]).expect("get");
+    let new = builder.put("x", b"made").expect("put");
+    let gone = |store: &crate::store::Store| {
+        let trash = store.scratch().expect("scratch");
+        let began = crate::base::fs::modified(trash.path()).expect("its time");
+        let mut survey = store.survey(Vec::new()).expect("survey");
+        let alone = store.exclude(&mut Patience::new(&mut |_| ())).expect("nobody only looks");
+        store.renew(&mut survey, began, &alone).expect("renewed");
+        let sweep = plan(&survey, &ALL);
+        store.sweep(&sweep, &trash, &alone).expect("swept");
+        sweep.blobs
+    };
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(gone(&store), [old[0].digest]);
+    for blob in old[1..].iter().chain([&new]) {
+        assert!(builder.has(blob).expect("stat"));
+    }
+    // A lease ends with its holder.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    drop(builder);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(gone(&store).len(), 4);
+}
+
+#[test]
+fn index_is_read_again_only_when_it_changed() {
+    // N-64
+    let (dir, store) = store();
+    let a = image(&store, "a");
+    store.tag(&[name("a")], &a).expect("tag");
+    let first = store.read_index().expect("read");
+    for _ in 0..3 {
+        store.resolve(&name("a")).expect("resolve");
+    }
+    assert!(std::sync::Arc::ptr_eq(&first, &store.read_index().expect("read")));
+    let other = crate::store::Store::open(dir.path()).expect("open");
+    other.tag(&[name("b")], &a).expect("tag");
+    assert!(store.resolve(&name("b")).expect("resolve").is_some());
+    assert_eq!(store.entries().expect("entries").len(), 2);
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::TestEnv;
+use crate::support::env::everybody;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -102,28 +103,43 @@ fn a_bound_is_kept_by_what_was_unused_longest() {
 }
 
 #[test]
-fn a_running_build_loses_nothing_to_prune_s131() {
+fn prune_beside_running_build_takes_only_what_it_does_not_use() {
+    // N-63, S-131
     requires!(userns, overlay);
-    let env = TestEnv::with_busybox();
-    let context = env.context(
-        "-- Dockerfile --\nFROM busybox\nRUN echo 1 > /1\nRUN --mount=type=cache,target=/c touch /c/on; sleep 1.5\n\
-         RUN cat /1 && echo 3 > /3\n",
-    );
-    let child = env.build(&["-t", "app"], &context).spawn();
-    let started = Instant::now();
-    let on = || fs::read_dir(env.store().join("mounts")).is_ok_and(|mut d| d.next().is_some());
-    while !on() {
-        assert!(started.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(10));
+    for env in everybody() {
+        // Cached: the running build finds the first step, and nobody needs the others.
+        let first = "FROM busybox\nRUN echo 1 > /1\n";
+        let before = env.context(&format!("-- Dockerfile --\n{first}RUN echo stray > /stray\n"));
+        let stray = env.build(&["-q"], &before).ok().trim().to_owned();
+        let context = env.context(&format!(
+            "-- Dockerfile --\n{first}RUN --mount=type=cache,target=/c touch /c/on && until [ -e /c/go ]; do sleep 0.05; \
+             done\nRUN cat /1 && echo 3 > /3\n"
+        ));
+        let child = env.build(&["-t", "app"], &context).spawn();
+        let mounts = env.store().join("mounts");
+        let data = || Some(fs::read_dir(&mounts).ok()?.next()?.ok()?.path().join("0/data"));
+        let started = Instant::now();
+        while !data().is_some_and(|data| data.join("on").exists()) {
+            assert!(started.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        env.kiln(&["prune", "--all"]).ok().says("what running builds and containers use stays").never_says("waiting");
+        env.kiln(&["inspect", &stray]).fails(1);
+        env.kiln(&["rmi", "busybox"]).ok();
+        env.kiln(&["prune", "--all"]).ok();
+        fs::write(data().expect("a busy mount stays").join("go"), "").expect("let it go on");
+        let out = child.wait_with_output().expect("wait");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        env.image("app").tree();
+        // It is over: nothing of it is used any more.
+        env.kiln(&["prune", "--all"]).ok().never_says("stays");
+        assert_eq!(fs::read_dir(env.store().join("layers")).map_or(0, Iterator::count), 0);
+        env.assert_swept();
     }
-    env.kiln(&["prune", "--all"]).ok().says("waiting for running builds and containers");
-    let out = child.wait_with_output().expect("wait");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    env.image("app").tree();
 }
 
 #[test]
-fn builds_and_prunes_in_eight_processes_do_not_disturb_each_other_s131() {
+fn builds_prunes_and_removals_at_once_leave_named_images_whole_s131() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     std::thread::scope(|scope| {
@@ -132,23 +148,47 @@ fn builds_and_prunes_in_eight_processes_do_not_disturb_each_other_s131() {
             scope.spawn(move || {
                 for round in 0..3 {
                     let context = context(env, &format!("{}", (n + round) % 4));
-                    env.build(&["-t", &format!("app:{n}")], &context).ok();
+                    env.build(&["-t", &format!("app:{n}"), "-t", &format!("gone:{n}")], &context).ok();
                 }
             });
         }
         for all in [&["prune"][..], &["prune", "--all"]] {
             let env = &env;
             scope.spawn(move || {
-                for _ in 0..5 {
+                for n in 0..5 {
                     env.kiln(all).ok();
+                    env.kiln(&["rmi", "--force", &format!("gone:{n}")]).ok();
                 }
             });
         }
     });
     for n in 0..6 {
-        env.image(&format!("app:{n}")).tree();
+        env.image(&format!("app:{n}")).umoci_tree();
     }
     env.assert_swept();
+}
+
+#[test]
+fn prune_takes_what_killed_build_used() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context =
+        env.context("-- Dockerfile --\nFROM busybox\nRUN echo 1 > /1\nRUN --mount=type=cache,target=/c sleep 1000\n");
+    let mut child = env.build(&[], &context).spawn();
+    let started = Instant::now();
+    while !env.store().join("mounts").exists()
+        || fs::read_dir(env.store().join("mounts")).is_ok_and(|mut d| d.next().is_none())
+    {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    // Its command dies with it, but nobody waits for that.
+    std::thread::sleep(Duration::from_millis(500));
+    env.kiln(&["prune", "--all"]).ok().says("cached step").never_says("stays");
+    assert_eq!(fs::read_dir(env.store().join("layers")).map_or(0, Iterator::count), 0);
+    assert_eq!(fs::read_dir(env.store().join("claims")).map_or(0, Iterator::count), 0);
 }
 
 #[test]
