@@ -146,14 +146,14 @@ fn a_sweep_removes_what_was_decided_and_nothing_else_s131() {
 #[test]
 fn sweep_beside_lease_takes_only_what_nobody_used_since() {
     // N-63
-    let (dir, store) = store();
+    let (_dir, store) = store();
     let put = |text: &str| store.put("x", text.as_bytes()).expect("put");
     let old = ["unused", "found", "looked at", "opened"].map(put);
     for blob in &old {
         let past = std::fs::File::open(store.blob_path(blob.digest)).expect("open");
         past.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).expect("age it");
     }
-    let builder = crate::store::Store::open(dir.path()).expect("open");
+    let builder = crate::store::Store::open(store.root()).expect("open");
     let moment = builder.lease().expect("a lease");
     assert!(builder.has(&old[1]).expect("stat"));
     drop(moment);
@@ -185,7 +185,7 @@ fn sweep_beside_lease_takes_only_what_nobody_used_since() {
 #[test]
 fn index_is_read_again_only_when_it_changed() {
     // N-64
-    let (dir, store) = store();
+    let (_dir, store) = store();
     let a = image(&store, "a");
     store.tag(&[name("a")], &a).expect("tag");
     let first = store.read_index().expect("read");
@@ -193,7 +193,7 @@ fn index_is_read_again_only_when_it_changed() {
         store.resolve(&name("a")).expect("resolve");
     }
     assert!(std::sync::Arc::ptr_eq(&first, &store.read_index().expect("read")));
-    let other = crate::store::Store::open(dir.path()).expect("open");
+    let other = crate::store::Store::open(store.root()).expect("open");
     other.tag(&[name("b")], &a).expect("tag");
     assert!(store.resolve(&name("b")).expect("resolve").is_some());
     assert_eq!(store.entries().expect("entries").len(), 2);
