@@ -9,7 +9,7 @@ use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 use crate::layer::{
     self, Before, Changes, LayerWriter, LowerFiles, Marks, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex,
-    Tree, WriteOptions, overlay_changes, tree_changes,
+    Tree, Walked, WriteOptions,
 };
 use crate::oci::blob::BlobSource as _;
 use crate::oci::descriptor::{Descriptor, Layer};
@@ -32,12 +32,12 @@ impl Worker<'_> {
     pub(super) fn pack(
         &self,
         step: &Step,
-        prepared: &Prepared,
+        left: Left,
         original: Option<&Original>,
         parent: &State,
         packing: &Packing,
     ) -> Result<Sealed, StepError> {
-        let changes = changes(prepared, original, parent, &self.layers, self.plan.clamp)?;
+        let changes = left.changes(original, parent, &self.layers, self.plan.clamp)?;
         packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
         self.write_layer(step, |writer| Ok(changes.write_to(writer)?))
     }
@@ -96,25 +96,43 @@ impl Worker<'_> {
     }
 }
 
-/// What was done to a root that was prepared over `parent`; times later than `latest` count as that.
-pub(super) fn changes(
-    prepared: &Prepared,
-    original: Option<&Original>,
-    parent: &State,
-    layers: &Layers<'_>,
-    latest: Option<Timestamp>,
-) -> Result<Changes, StepError> {
-    let lower = parent.outline(layers)?;
-    let files = Below(parent.directories(layers)?);
-    let path = prepared.changed();
-    let root = Root::open(path).map_err(|e| crate::base::fs::FsError::new("open", path, e))?;
-    Ok(match prepared {
-        Prepared::Overlay { userxattr, .. } => {
-            let attributes = if *userxattr { OverlayAttributes::User } else { OverlayAttributes::Trusted };
-            overlay_changes(&root, attributes, &lower, &files, latest)?
-        }
-        Prepared::Copy { .. } => tree_changes(&root, &lower, &files, original.map(|o| &o.baseline), latest)?,
-    })
+/// What a command left in its root.
+pub(super) struct Left {
+    root: Root,
+    walked: Walked,
+}
+
+impl Left {
+    /// Looks at what was prepared over `parent`. Ok: if the next step stacks it, it sees what the layer will say.
+    pub(super) fn look(prepared: &Prepared, parent: &State, layers: &Layers<'_>) -> Result<Self, StepError> {
+        let path = prepared.changed();
+        let root = Root::open(path).map_err(|e| crate::base::fs::FsError::new("open", path, e))?;
+        let walked = match prepared {
+            Prepared::Overlay { userxattr, .. } => {
+                let attributes = if *userxattr { OverlayAttributes::User } else { OverlayAttributes::Trusted };
+                let mut walked = Walked::upper(&root, attributes)?;
+                if walked.has_sockets() {
+                    walked.remove_sockets(&root, &*parent.outline(layers)?)?;
+                }
+                walked
+            }
+            Prepared::Copy { .. } => Walked::tree(&root)?,
+        };
+        Ok(Self { root, walked })
+    }
+
+    /// What of it is new over `parent`; times later than `latest` count as that.
+    pub(super) fn changes(
+        self,
+        original: Option<&Original>,
+        parent: &State,
+        layers: &Layers<'_>,
+        latest: Option<Timestamp>,
+    ) -> Result<Changes, StepError> {
+        let lower = parent.outline(layers)?;
+        let files = Below(parent.directories(layers)?);
+        Ok(self.walked.changes(&self.root, &lower, &files, original.map(|o| &o.baseline), latest)?)
+    }
 }
 
 /// The files of a chain of layers, each layer in its directory, bottom first.

@@ -68,7 +68,8 @@ impl<'a> Throwaway<'a> {
 
     /// What was written, as a layer. Ok: its blob is stored.
     pub fn pack(&self) -> Result<Layer, StepError> {
-        let changes = pack::changes(&self.prepared, self.original.as_ref(), &self.base, &self.layers, None)?;
+        let left = pack::Left::look(&self.prepared, &self.base, &self.layers)?;
+        let changes = left.changes(self.original.as_ref(), &self.base, &self.layers, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
         changes.write_to(&mut writer)?;
         let (draft, written) = writer.finish()?;

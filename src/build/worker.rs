@@ -23,6 +23,7 @@ use crate::store::{Claim, Claiming, Scratch};
 use super::builder::{Builder, Message};
 use super::chain::{Link, Sealed, State, Stopped};
 use super::event::Event;
+use super::pack::Left;
 use super::promise::Promise;
 use super::reuse::Later;
 use super::run::Remains;
@@ -242,10 +243,11 @@ impl<'a> Worker<'a> {
             StepKind::Base(Base::Scratch) => unreachable!("nothing is always there"),
             StepKind::Run(run) => {
                 let ran = self.run(step, run, inputs, tell)?;
+                let left = Left::look(&ran.prepared, &inputs[0], &self.layers)?;
                 let (link, packing) = Link::packing(ran.prepared.fresh(), before.map(|before| before.diff_id));
                 finished(&State::over(&inputs[0], key, link));
                 let packed = self
-                    .pack(step, &ran.prepared, ran.original.as_ref(), &inputs[0], &packing)
+                    .pack(step, left, ran.original.as_ref(), &inputs[0], &packing)
                     .and_then(|made| self.keep(step, inputs, parts, made));
                 if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
                     self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));

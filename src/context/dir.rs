@@ -288,5 +288,6 @@ fn xattrs(fd: BorrowedFd<'_>, path: &[u8]) -> Result<Xattrs, Error> {
 }
 
 fn belongs(name: &[u8]) -> bool {
-    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    let ours = |name: &[u8]| name.starts_with(b"user.overlay.") || name == b"user.kiln.owner";
+    name == b"security.capability" || (name.starts_with(b"user.") && !ours(name))
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use crate::base::digest::{ContentDigest, DiffId, Hasher};
 
 use super::ahead;
-use super::changes::OverlayAttributes;
 use super::decompress::{TooMuch, decompress};
 use super::entry::Kind;
 use super::error::Error;
@@ -16,6 +15,7 @@ use super::ledger::{Admitted, Ledger};
 use super::limits::Limits;
 use super::tar_read::{Dialect, TarReader};
 use super::tree::Tree;
+use super::walk::OverlayAttributes;
 
 /// What an unpacked layer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

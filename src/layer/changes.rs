@@ -1,28 +1,27 @@
 //! What a step did to a root: an overlay's upper directory, or a whole tree, against the layers below.
 //!
-//! **Holds.** Both ways of looking end in one comparison with the merged tree below, so a layer has the same bytes
-//! with overlayfs and with the copy fallback. Deletions are always explicit whiteouts, also where overlayfs made a
+//! **Holds.** Both ways of looking ([`super::walk`]) end in one comparison with the merged tree below, so a layer has the
+//! same bytes with overlayfs and with the copy fallback. Deletions are always explicit whiteouts, also where overlayfs made a
 //! directory opaque; what was copied up and is as it was is left out; parents of changes are included with their true
 //! metadata (behaviour §4.2). Sockets are left out, and the host's own attributes.
 //! **Order.** Nothing may write to the directory any more; files are opened only when the layer is written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::rc::Rc;
 
 use crate::base::digest::{Hasher, Sha256};
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 
-use super::disk::{self, Identity, Node};
-use super::entry::{Entry, Kind, Meta, RelPath};
+use super::disk;
+use super::entry::{Entry, Kind, RelPath};
 use super::error::Error;
 use super::merged::{Found, MergedTree};
 use super::pipeline::Output;
+use super::walk::{Baseline, Item, OverlayAttributes, Walked, system};
 use super::writer::LayerWriter;
 
 /// Where the bytes of lower files can be had, to tell a file that was copied up untouched from a changed one.
@@ -45,54 +44,6 @@ pub struct Changes {
     entries: Vec<Entry>,
 }
 
-/// How a whole tree looked before a step, for the copy fallback: what has not been touched since need not be read.
-#[derive(Debug, Default)]
-pub struct Baseline(BTreeMap<RelPath, Identity>);
-
-impl Baseline {
-    /// Looks at everything below `root`.
-    pub fn take(root: &Root) -> Result<Self, Error> {
-        let mut seen = BTreeMap::new();
-        walk(root, |path, node| {
-            seen.insert(path.clone(), node.identity);
-            Ok(())
-        })?;
-        Ok(Self(seen))
-    }
-
-    pub(super) fn identity(&self, path: &RelPath) -> Option<Identity> {
-        self.0.get(path).copied()
-    }
-}
-
-/// The attribute namespace an overlay was mounted with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OverlayAttributes {
-    /// `trusted.overlay.*`: as root.
-    Trusted,
-    /// `user.overlay.*`: in a user namespace (`userxattr`).
-    User,
-}
-
-impl OverlayAttributes {
-    fn get<'n>(self, node: &'n Node, name: &str) -> Option<&'n [u8]> {
-        let namespace = match self {
-            Self::Trusted => "trusted",
-            Self::User => "user",
-        };
-        node.overlay.get(format!("{namespace}.overlay.{name}").as_bytes()).map(Vec::as_slice)
-    }
-
-    /// A 0:0 character device, or an empty file marked as one.
-    fn is_whiteout(self, node: &Node) -> bool {
-        match node.kind {
-            Some(Kind::Char { major: 0, minor: 0 }) => true,
-            Some(Kind::File { size: 0, .. }) => self.get(node, "whiteout").is_some(),
-            _ => false,
-        }
-    }
-}
-
 /// The changes in an overlay's upper directory over `lower`.
 ///
 /// The upper's own root directory is not looked at: its metadata is whoever mounted it. Times later than `latest` count
@@ -104,45 +55,7 @@ pub fn overlay_changes(
     files: &dyn LowerFiles,
     latest: Option<Timestamp>,
 ) -> Result<Changes, Error> {
-    let mut found = Finder::new(lower, files, latest);
-    // Directories whose lower counterpart is not merged in, and all their subdirectories.
-    let mut hidden: BTreeSet<RelPath> = BTreeSet::new();
-    let mut hidden_tops: Vec<RelPath> = Vec::new();
-    walk(upper, |path, node| {
-        if path.is_root() {
-            return Ok(());
-        }
-        for (attribute, reason) in [
-            ("redirect", "overlayfs redirected a directory; redirect_dir must be off"),
-            ("metacopy", "overlayfs copied only metadata; metacopy must be off"),
-        ] {
-            if attributes.get(&node, attribute).is_some() {
-                return Err(Error::Upper { path: path.clone(), reason });
-            }
-        }
-        let in_hidden = !hidden.is_empty() && path.parent().is_some_and(|p| hidden.contains(&p));
-        if attributes.is_whiteout(&node) {
-            if !in_hidden {
-                found.deleted(path);
-            }
-            return Ok(());
-        }
-        if node.kind == Some(Kind::Dir) {
-            if in_hidden {
-                hidden.insert(path.clone());
-            } else if attributes.get(&node, "opaque") == Some(b"y") {
-                hidden.insert(path.clone());
-                hidden_tops.push(path.clone());
-            }
-        }
-        found.seen(path, node, false);
-        Ok(())
-    })?;
-    found.sort();
-    for dir in &hidden_tops {
-        found.deleted_below(dir);
-    }
-    found.finish(upper)
+    Walked::upper(upper, attributes)?.changes(upper, lower, files, None, latest)
 }
 
 /// The changes in a whole tree over `lower`: the copy fallback. With a `baseline` of the tree as it was before, only
@@ -154,18 +67,35 @@ pub fn tree_changes(
     baseline: Option<&Baseline>,
     latest: Option<Timestamp>,
 ) -> Result<Changes, Error> {
-    let mut found = Finder::new(lower, files, latest);
-    walk(after, |path, node| {
-        if !path.is_root() {
-            let untouched =
-                baseline.is_some_and(|b| b.0.get(path) == Some(&node.identity)) && lower.get(path).is_some();
-            found.seen(path, node, untouched);
+    Walked::tree(after)?.changes(after, lower, files, baseline, latest)
+}
+
+impl Walked {
+    /// What was found in `root`, compared with `lower`. With a `baseline`, only what was touched since is compared.
+    /// Times later than `latest` count as that.
+    pub fn changes(
+        self,
+        root: &Root,
+        lower: &MergedTree,
+        files: &dyn LowerFiles,
+        baseline: Option<&Baseline>,
+        latest: Option<Timestamp>,
+    ) -> Result<Changes, Error> {
+        let Walked { mut items, gone, replaced, .. } = self;
+        items.sort_by(|a, b| a.path.cmp(&b.path));
+        super::origin::complete(&mut items, lower)?;
+        for item in &mut items {
+            item.meta.mtime = item.meta.mtime.capped(latest);
+            item.untouched = baseline.is_some_and(|b| b.identity(&item.path) == Some(item.identity))
+                && lower.get(&item.path).is_some();
         }
-        Ok(())
-    })?;
-    found.sort();
-    found.deleted_below(&RelPath::root());
-    found.finish(after)
+        let deleted = gone.into_iter().filter(|path| lower.get(path).is_some()).collect();
+        let mut found = Finder { lower, files, latest, items, deleted };
+        for dir in &replaced {
+            found.deleted_below(dir, baseline);
+        }
+        found.finish(root)
+    }
 }
 
 /// All of a tree, the directory itself included: what it changes in nothing.
@@ -177,36 +107,6 @@ pub fn whole_tree(root: &Root) -> Result<Changes, Error> {
     Ok(changes)
 }
 
-/// Visits `root` and everything below it, parents first.
-fn walk(root: &Root, mut visit: impl FnMut(&RelPath, Node) -> Result<(), Error>) -> Result<(), Error> {
-    let top = RelPath::root();
-    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| system("look at", &top, e))?;
-    visit(&top, node)?;
-    // A directory is opened from its parent's fd, so depth is not limited by the length of a path, and a parent is
-    // closed as soon as its last subdirectory has been entered.
-    let mut todo: Vec<(Rc<OwnedFd>, OsString, RelPath)> = Vec::new();
-    let fd = disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| system("open", &top, e))?;
-    let mut next = Some((Rc::new(fd), top));
-    while let Some((dir, path)) = next.take() {
-        let names = disk::names(dir.as_fd()).map_err(|e| system("list", &path, e))?;
-        for name in names {
-            let here = path.join(name.as_bytes());
-            let node = disk::look(dir.as_fd(), &name).map_err(|e| system("look at", &here, e))?;
-            let is_dir = node.kind == Some(Kind::Dir);
-            visit(&here, node)?;
-            if is_dir {
-                todo.push((Rc::clone(&dir), name, here));
-            }
-        }
-        drop(dir);
-        if let Some((parent, name, here)) = todo.pop() {
-            let fd = disk::open_dir(parent.as_fd(), &name).map_err(|e| system("open", &here, e))?;
-            next = Some((Rc::new(fd), here));
-        }
-    }
-    Ok(())
-}
-
 struct Finder<'a> {
     lower: &'a MergedTree,
     files: &'a dyn LowerFiles,
@@ -215,48 +115,16 @@ struct Finder<'a> {
     deleted: Vec<RelPath>,
 }
 
-struct Item {
-    path: RelPath,
-    kind: Kind,
-    meta: Meta,
-    identity: Identity,
-    /// Nobody can have changed it.
-    untouched: bool,
-}
-
-impl<'a> Finder<'a> {
-    fn new(lower: &'a MergedTree, files: &'a dyn LowerFiles, latest: Option<Timestamp>) -> Self {
-        Self { lower, files, latest, items: Vec::new(), deleted: Vec::new() }
-    }
-
-    fn seen(&mut self, path: &RelPath, node: Node, untouched: bool) {
-        match node.kind {
-            Some(kind) => {
-                let (mut meta, identity) = (node.meta, node.identity);
-                meta.mtime = meta.mtime.capped(self.latest);
-                self.items.push(Item { path: path.clone(), kind, meta, identity, untouched });
-            }
-            // A socket: layers have none, but what was there before is gone.
-            None => self.deleted(path),
-        }
-    }
-
-    fn deleted(&mut self, path: &RelPath) {
-        if self.lower.get(path).is_some() {
-            self.deleted.push(path.clone());
-        }
-    }
-
-    fn sort(&mut self) {
-        self.items.sort_by(|a, b| a.path.cmp(&b.path));
-    }
-
+impl Finder<'_> {
     /// `dir` shows nothing of the layers below: what they have and it has not is gone.
-    fn deleted_below(&mut self, dir: &RelPath) {
+    fn deleted_below(&mut self, dir: &RelPath, baseline: Option<&Baseline>) {
+        // A device that could neither be made nor stood in for.
+        let was_there = |path: &RelPath| baseline.is_none_or(|before| before.identity(path).is_some());
         let mut todo = vec![dir.clone()];
         while let Some(dir) = todo.pop() {
             for child in self.lower.children(&dir) {
                 match self.items.binary_search_by(|i| i.path.cmp(child.path())) {
+                    Err(_) if !was_there(child.path()) => {}
                     Err(_) => self.deleted.push(child.path().clone()),
                     Ok(at) if child.is_dir() && self.items[at].kind == Kind::Dir => todo.push(child.path().clone()),
                     Ok(_) => {}
@@ -391,11 +259,6 @@ impl Changes {
         self.entries.is_empty()
     }
 
-    /// Replaces the metadata of entries whose true owner, mode or device the host could not express.
-    pub fn correct(&mut self, mut fix: impl FnMut(&mut Entry)) {
-        self.entries.iter_mut().for_each(&mut fix);
-    }
-
     /// Ok: `writer` has every change with its content.
     pub fn write_to<W: Output>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
         let mut dirs = DirCache::default();
@@ -427,10 +290,6 @@ impl DirCache {
             None => disk::open_file(root.as_fd(), path),
         }
     }
-}
-
-fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {
-    Error::System { operation, path: path.clone(), source }
 }
 
 pub(super) fn hash(mut file: File) -> io::Result<Sha256> {

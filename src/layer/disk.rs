@@ -13,13 +13,21 @@ use crate::base::time::Timestamp;
 
 use super::attributes::Attributes;
 use super::entry::{Kind, Meta, RelPath};
+use super::owners::{self, Mark, Unknown};
 use super::xattrs;
 
 /// What a name in a directory turned out to be.
 pub(super) struct Node {
     /// `None` for what no layer can hold: a socket.
     pub(super) kind: Option<Kind>,
+    /// With the true owner, where it or its mark tells that.
     pub(super) meta: Meta,
+    /// What of its owner nothing tells.
+    pub(super) unknown: Unknown,
+    /// It stands for this device, if what it says is true.
+    pub(super) device: Option<Kind>,
+    /// Names of attributes that no layer keeps, its mark among them.
+    pub(super) others: Vec<Vec<u8>>,
     /// `trusted.overlay.*` and `user.overlay.*`: which of them steer overlayfs depends on how it was mounted, the
     /// others were set by the step and mean nothing.
     pub(super) overlay: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -96,7 +104,7 @@ pub(super) fn look(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Node> {
         mtime: time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         xattrs: Attributes::default(),
     };
-    let mut overlay = BTreeMap::new();
+    let (mut overlay, mut others, mut mark) = (BTreeMap::new(), Vec::new(), None);
     for (key, value) in read_xattrs(dir, name)? {
         if key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.") {
             overlay.insert(key, value);
@@ -104,9 +112,16 @@ pub(super) fn look(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Node> {
             meta.xattrs.insert(key, xattrs::portable_capability(&value));
         } else if xattrs::belongs(&key) {
             meta.xattrs.insert(key, value);
+        } else {
+            if key == owners::MARK {
+                mark = Mark::parse(&value);
+            }
+            others.push(key);
         }
     }
-    Ok(Node { kind, meta, overlay, identity: identity(&stat) })
+    let unknown = owners::truth(&mut meta, mark.as_ref());
+    let device = mark.and_then(|mark| mark.device);
+    Ok(Node { kind, meta, unknown, device, others, overlay, identity: identity(&stat) })
 }
 
 /// What [`look`] says of it, as far as one call tells.

@@ -1,6 +1,7 @@
 //! A directory being filled with entries at real paths.
 //!
 //! **Holds.** Parents are opened without following any link; the last component is never followed either.
+//! An owner or device that this host does not have is stood in for ([`super::owners`]).
 //! **Order.** Owner, then mode (chown clears setuid bits), then attributes (chown clears capabilities), then time;
 //! directory modes and times last, deepest first.
 
@@ -12,16 +13,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{FileType, Gid, OFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::base::time::Timestamp;
 
-use super::changes::OverlayAttributes;
 use super::disk;
 use super::entry::{Kind, Meta, RelPath};
 use super::error::Error;
+use super::owners::{self, Mark, Owners};
 use super::place;
+use super::walk::OverlayAttributes;
 
 /// What overlayfs makes of a directory that nobody describes.
 fn implied_meta() -> Meta {
@@ -32,8 +34,6 @@ pub(super) struct Filler {
     root: Rc<OwnedFd>,
     /// How overlayfs is told; `None` if the directory is no layer of an overlay.
     overlay: Option<OverlayAttributes>,
-    /// We can give files to others.
-    owners: bool,
     last: (RelPath, Rc<OwnedFd>),
 }
 
@@ -44,7 +44,7 @@ impl Filler {
         let root = rustix::fs::open(dest, flags, rustix::fs::Mode::empty())
             .map_err(|e| system("open", &RelPath::root(), e.into()))?;
         let root = Rc::new(root);
-        Ok(Self { last: (RelPath::root(), Rc::clone(&root)), root, overlay, owners: can_give_away() })
+        Ok(Self { last: (RelPath::root(), Rc::clone(&root)), root, overlay })
     }
 
     /// Puts anything but a regular file with content at `path`. `replaces`: something of ours is there and goes first.
@@ -61,11 +61,13 @@ impl Filler {
         match kind {
             Kind::Dir => {
                 match place::make_dir(dir, name) {
+                    Ok(()) => {}
                     // The same directory again, or one made for something inside.
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(Errno::EXIST) => place::drop_xattr(dir, name, owners::MARK),
                     Err(e) => return Err(system("create directory", path, e.into())),
                 }
-                self.own(path, dir, name, meta)
+                self.own(path, dir, name, meta)?;
+                mark(path, dir, name, meta)
             }
             Kind::Symlink { target } => {
                 rustix::fs::symlinkat(OsStr::from_bytes(target), dir, name)
@@ -101,14 +103,12 @@ impl Filler {
         let mut file = File::from(fd);
         let made = fill(&mut file)?;
         let fd = file.as_fd();
-        if self.owners {
-            let set = rustix::fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
-            owner(path, set.map_err(io::Error::from))?;
-        }
-        let mode = rustix::fs::Mode::from_raw_mode(self.mode_on_disk(meta, false));
-        rustix::fs::fchmod(fd, mode).map_err(|e| system("set mode of", path, e.into()))?;
+        describe(path, fd, meta)?;
         for (key, value) in &meta.xattrs {
             attribute(path, rustix::fs::fsetxattr(fd, &key[..], value, XattrFlags::empty()))?;
+        }
+        if let Some(mark) = owners::mark(meta) {
+            attribute(path, rustix::fs::fsetxattr(fd, owners::MARK, &mark, XattrFlags::empty()))?;
         }
         place::set_file_mtime(fd, meta.mtime).map_err(|e| system("set time of", path, e))?;
         Ok(made)
@@ -139,7 +139,7 @@ impl Filler {
         let fd = self.dir(path)?;
         let plain = implied_meta();
         let meta = meta.unwrap_or(&plain);
-        let mode = rustix::fs::Mode::from_raw_mode(self.mode_on_disk(meta, true));
+        let mode = rustix::fs::Mode::from_raw_mode(mode_on_disk(meta, true));
         rustix::fs::fchmod(&*fd, mode).map_err(|e| system("set mode of", path, e.into()))?;
         place::set_file_mtime(fd.as_fd(), meta.mtime).map_err(|e| system("set time of", path, e))
     }
@@ -173,6 +173,9 @@ impl Filler {
         match made {
             Ok(()) => {}
             Err(Errno::PERM | Errno::ACCESS | Errno::INVAL) => {
+                if stand_in(path, dir, name, (kind, major, minor), meta)? {
+                    return Ok(());
+                }
                 // In the tree only. What lower layers have there must not show through.
                 return match self.overlay {
                     Some(_) => hide(dir, name).map_err(|e| system("create whiteout", path, e.into())),
@@ -182,25 +185,21 @@ impl Filler {
             Err(e) => return Err(system("create device", path, e.into())),
         }
         self.own(path, dir, name, meta)?;
-        place::chmod(dir, name, self.mode_on_disk(meta, false)).map_err(|e| system("set mode of", path, e))?;
+        place::chmod(dir, name, mode_on_disk(meta, false)).map_err(|e| system("set mode of", path, e))?;
         place::set_mtime(dir, name, meta.mtime).map_err(|e| system("set time of", path, e))
     }
 
     /// Owner and attributes of anything but a regular file.
     fn own(&self, path: &RelPath, dir: BorrowedFd<'_>, name: &OsStr, meta: &Meta) -> Result<(), Error> {
-        if self.owners {
-            owner(path, place::chown(dir, name, meta.uid, meta.gid))?;
+        let here = Owners::here();
+        if here.gives {
+            let (uid, gid) = (here.uids.on_disk(meta.uid), here.gids.on_disk(meta.gid));
+            place::chown(dir, name, uid, gid).map_err(|e| system("set owner of", path, e))?;
         }
         for (key, value) in &meta.xattrs {
             attribute(path, place::set_xattr(dir, name, key, value))?;
         }
         Ok(())
-    }
-
-    fn mode_on_disk(&self, meta: &Meta, dir: bool) -> u32 {
-        // Without owners everything is ours, and we must be able to read it.
-        let needed = if dir { 0o700 } else { 0o600 };
-        meta.mode & 0o7777 | if self.owners { 0 } else { needed }
     }
 
     /// Ok: nothing is at `path`.
@@ -244,32 +243,62 @@ fn hide(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     place::make_node(dir, name, FileType::CharacterDevice, 0, 0)
 }
 
-/// An owner that this user namespace does not map is in the tree only (S-42).
-fn owner(path: &RelPath, set: io::Result<()>) -> Result<(), Error> {
-    match set {
-        Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
-        other => other.map_err(|e| system("set owner of", path, e)),
+/// Owner and mode of an open file.
+fn describe(path: &RelPath, fd: BorrowedFd<'_>, meta: &Meta) -> Result<(), Error> {
+    owners::give(fd, meta).map_err(|e| system("set owner of", path, e))?;
+    let mode = rustix::fs::Mode::from_raw_mode(mode_on_disk(meta, false));
+    rustix::fs::fchmod(fd, mode).map_err(|e| system("set mode of", path, e.into()))
+}
+
+fn mode_on_disk(meta: &Meta, dir: bool) -> u32 {
+    // Without root everything is ours, and we must be able to read it.
+    let needed = if dir { 0o700 } else { 0o600 };
+    meta.mode & 0o7777 | if Owners::here().root { 0 } else { needed }
+}
+
+/// Notes the true owner of a directory that cannot have it (S-42).
+fn mark(path: &RelPath, dir: BorrowedFd<'_>, name: &OsStr, meta: &Meta) -> Result<(), Error> {
+    match owners::mark(meta) {
+        Some(mark) => attribute(path, place::set_xattr(dir, name, owners::MARK, &mark)),
+        None => Ok(()),
     }
+}
+
+/// An empty file in place of a device that cannot be made. False: it could not be marked as one, and is not there.
+fn stand_in(
+    path: &RelPath,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    (kind, major, minor): (FileType, u32, u32),
+    meta: &Meta,
+) -> Result<bool, Error> {
+    let device = match kind {
+        FileType::CharacterDevice => Kind::Char { major, minor },
+        FileType::BlockDevice => Kind::Block { major, minor },
+        _ => return Ok(false),
+    };
+    let mark = Mark { uid: meta.uid, gid: meta.gid, device: Some(device) };
+    let fd = place::create_file(dir, name).map_err(|e| system("create", path, e.into()))?;
+    match rustix::fs::fsetxattr(&fd, owners::MARK, &mark.to_bytes(), XattrFlags::empty()) {
+        Ok(()) => {}
+        Err(e) if owners::is_refusal(e) => {
+            let gone = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+            return gone.map(|()| false).map_err(|e| system("remove", path, e.into()));
+        }
+        Err(e) => return Err(system("set attribute of", path, e.into())),
+    }
+    describe(path, fd.as_fd(), meta)?;
+    place::set_file_mtime(fd.as_fd(), meta.mtime).map_err(|e| system("set time of", path, e))?;
+    Ok(true)
 }
 
 /// An attribute that this host or file system refuses is in the tree only (C-14).
 fn attribute(path: &RelPath, set: Result<(), Errno>) -> Result<(), Error> {
     match set {
-        Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::ACCESS) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(e) if owners::is_refusal(e) => Ok(()),
         Err(e) => Err(system("set attribute of", path, e.into())),
     }
-}
-
-/// Whether files can be given to anybody else here: as root, with more than one id.
-fn can_give_away() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        return false;
-    }
-    // Unreadable means no user namespaces, so no map that could be too small.
-    let Ok(map) = crate::base::fs::read(Path::new("/proc/self/uid_map")) else { return true };
-    let text = String::from_utf8_lossy(&map);
-    let ids = text.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
-    ids.sum::<u64>() != 1
 }
 
 pub(super) fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {

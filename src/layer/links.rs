@@ -20,7 +20,6 @@ use rustix::io::Errno;
 
 use crate::base::rooted::Root;
 
-use super::changes::Baseline;
 use super::copy_tree::copy;
 use super::disk;
 use super::entry::{Kind, RelPath};
@@ -28,6 +27,7 @@ use super::error::Error;
 use super::fill::{Filler, system};
 use super::merged::{Found, MergedTree};
 use super::place;
+use super::walk::Baseline;
 
 /// A file of one layer: the layer's number and the file's first name there.
 type Inode<'a> = (usize, &'a RelPath);

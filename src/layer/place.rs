@@ -68,6 +68,11 @@ pub(super) fn set_xattr(dir: BorrowedFd<'_>, name: &OsStr, key: &[u8], value: &[
     rustix::fs::lsetxattr(&path[..], key, value, XattrFlags::empty())
 }
 
+/// Ok or not: `name` has no attribute `key` that could be removed.
+pub(super) fn drop_xattr(dir: BorrowedFd<'_>, name: &OsStr, key: &[u8]) {
+    let _ = rustix::fs::lremovexattr(&proc_path(dir, name)[..], key);
+}
+
 pub(super) fn set_mtime(dir: BorrowedFd<'_>, name: &OsStr, mtime: Timestamp) -> io::Result<()> {
     let times = times(mtime);
     match rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW) {

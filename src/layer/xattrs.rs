@@ -3,10 +3,11 @@
 /// Whether an attribute may enter a layer or be taken from one (C-14, S-37).
 ///
 /// Out stay what controls overlayfs (a layer must not steer our mounts, and a step's root is one), the host's SELinux
-/// and integrity labels, ACLs (their ids are the host's), and `trusted.*`, which no image can set portably.
+/// and integrity labels, ACLs (their ids are the host's), `trusted.*`, which no image can set portably, and the mark of
+/// files whose owner this host cannot express.
 pub fn belongs(name: &[u8]) -> bool {
     match name.split(|&b| b == b'.').next() {
-        Some(b"user") => !name.starts_with(b"user.overlay."),
+        Some(b"user") => !name.starts_with(b"user.overlay.") && name != super::owners::MARK,
         Some(b"security") => name == b"security.capability",
         _ => false,
     }
@@ -40,6 +41,8 @@ mod tests {
             ("user.mime_type", true),
             ("security.capability", true),
             ("user.overlay.opaque", false),
+            ("user.kiln.owner", false),
+            ("user.kiln.owner.mine", true),
             ("trusted.overlay.redirect", false),
             ("trusted.md5", false),
             ("security.selinux", false),

@@ -105,7 +105,7 @@ impl<'a> Layers<'a> {
 
     /// Where the files of a layer are once [`Layers::unpack`] returned.
     pub fn path(&self, diff_id: DiffId) -> PathBuf {
-        self.beside(diff_id, name(self.form()))
+        self.beside(diff_id, &name(self.form()))
     }
 
     /// Ok: the files of every layer are at [`Layers::path`], verified against the diff-id. Layers that are there are
@@ -335,7 +335,6 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// What the directory is called that has a layer's files in this form.
 /// The tree at `path`. `None`: there is none, or one of another format, which is derived again.
 fn stored_tree(path: &Path) -> Result<Option<Tree>, FsError> {
     let file = match fs::open(path) {
@@ -349,10 +348,13 @@ fn stored_tree(path: &Path) -> Result<Option<Tree>, FsError> {
     }
 }
 
-fn name(form: Form) -> &'static str {
-    match form {
-        Form::Overlay { userxattr: false } => "fs",
-        Form::Overlay { userxattr: true } => "fs-user",
-        Form::Plain => "fs-plain",
-    }
+/// What the directory is called that has a layer's files in this form. Where files cannot have every owner, which they
+/// can have is part of it: with more ids, others stand for those that are left. The number changes with what is unpacked.
+fn name(form: Form) -> String {
+    let form = match form {
+        Form::Overlay { userxattr: false } => "fs2",
+        Form::Overlay { userxattr: true } => "fs2-user",
+        Form::Plain => "fs2-plain",
+    };
+    format!("{form}{}", layer::id_map_name())
 }

@@ -20,7 +20,7 @@ use crate::oci::reference::Reference;
 use super::mounts::Instance;
 use super::{Entry, Error, Store};
 
-/// How the directories are called that hold a layer's files: `fs`, `fs-user`, `fs-plain`.
+/// How the directories are called that hold a layer's files: `fs2`, `fs2-user-…`, `fs2-plain`.
 const FORMS: &[u8] = b"fs";
 
 /// One cached step, as the cache describes it.

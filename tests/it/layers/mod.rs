@@ -7,6 +7,7 @@ mod histories;
 mod hostile;
 mod loaded;
 mod oracle;
+mod owners;
 mod repeats;
 mod round_trip;
 mod same_bytes;

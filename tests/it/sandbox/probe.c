@@ -116,6 +116,37 @@ int main(int argc, char **argv)
 		unsigned char value[20] = { 1, 0, 0, 2, 0, 0x20 };
 		return told(setxattr(arg, "security.capability", value, sizeof value, 0));
 	}
+	if (!strcmp(what, "setattr") && argc == 5) { /* gives a file an attribute, its value in hexadecimal */
+		unsigned char value[256];
+		size_t size = strlen(argv[4]) / 2;
+		for (size_t i = 0; i < size && i < sizeof value; i++)
+			sscanf(argv[4] + 2 * i, "%2hhx", &value[i]);
+		return told(lsetxattr(arg, argv[3], value, size, 0));
+	}
+	if (!strcmp(what, "attrs")) { /* modes and attributes of files, but for the host's labels */
+		for (int i = 2; i < argc; i++) {
+			struct stat stat;
+			char names[4096];
+			unsigned char value[256];
+			ssize_t length = llistxattr(argv[i], names, sizeof names);
+			printf("%s %o", argv[i], lstat(argv[i], &stat) ? 0 : stat.st_mode);
+			for (char *name = names; length > 0 && name < names + length; name += strlen(name) + 1) {
+				if (!strncmp(name, "security.", 9))
+					continue;
+				printf(" %s=", name);
+				ssize_t size = lgetxattr(argv[i], name, value, sizeof value);
+				for (ssize_t at = 0; at < size; at++)
+					printf("%02x", value[at]);
+			}
+			printf("\n");
+		}
+		return 0;
+	}
+	if (!strcmp(what, "socket")) { /* leaves a socket */
+		struct sockaddr_un address = { AF_UNIX, "" };
+		strncpy(address.sun_path, arg, sizeof address.sun_path - 1);
+		return told(bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address));
+	}
 	fprintf(stderr, "unknown probe %s\n", what);
 	return 2;
 }

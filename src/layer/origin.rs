@@ -1,0 +1,163 @@
+//! Owners and devices that a file on disk does not tell, told by the layers below.
+//!
+//! **Holds.** What cannot carry a mark ([`super::owners`]): symbolic links, pipes, and copies that a command made without
+//! attributes (`cp -p`, tar). Such a file belongs to the stand-in. Whom that stands for is known from the file that the
+//! layers have at its path; from a directory that gives new files its group; from a file that looks the same and has the
+//! same time, which is the one it was moved or copied from; or from there being only one possible owner.
+//! **One id.** Where a single id is mapped, the stand-in is root, to whom new files belong: only the same link or pipe at
+//! its path counts, or one with the same time.
+
+use std::collections::BTreeMap;
+
+use super::entry::{Entry, Kind, Meta, RelPath};
+use super::error::Error;
+use super::merged::{Found, MergedTree};
+use super::owners::{Ids, Owners};
+use super::walk::Item;
+
+/// Everything that the layers have whose owner is beyond the map, also what is hidden by now, by time.
+type Beyond<'l> = BTreeMap<i64, Vec<&'l Entry>>;
+
+/// Puts the true owners, devices and refused attributes into `items`, which are sorted. `Err`: one cannot be known.
+pub(super) fn complete(items: &mut [Item], lower: &MergedTree) -> Result<(), Error> {
+    let mut candidates: Option<Beyond<'_>> = None;
+    // Directories that give their group to what is made in them.
+    let mut giving: BTreeMap<RelPath, u32> = BTreeMap::new();
+    let owners = Owners::here();
+    for item in items {
+        if let Some(device) = item.device.take().filter(|device| has_device(lower, device)) {
+            item.kind = device;
+        }
+        if item.unknown.any() {
+            let candidates = candidates.get_or_insert_with(|| beyond(lower, owners));
+            if !candidates.is_empty() {
+                find(item, lower, candidates, &giving)?;
+            }
+        }
+        if item.kind == Kind::Dir && item.meta.mode & 0o2000 != 0 && !owners.gids.has(item.meta.gid) {
+            giving.insert(item.path.clone(), item.meta.gid);
+        }
+        refused(item, lower);
+    }
+    Ok(())
+}
+
+fn beyond<'l>(lower: &'l MergedTree, owners: &Owners) -> Beyond<'l> {
+    let mut beyond = Beyond::new();
+    let all = lower.layers().iter().flat_map(|layer| layer.entries()).filter(|entry| !entry.kind.is_marker());
+    for entry in all.filter(|entry| !owners.uids.has(entry.meta.uid) || !owners.gids.has(entry.meta.gid)) {
+        beyond.entry(entry.meta.mtime.secs).or_default().push(entry);
+    }
+    beyond
+}
+
+fn has_device(lower: &MergedTree, device: &Kind) -> bool {
+    lower.layers().iter().flat_map(|layer| layer.entries()).any(|entry| entry.kind == *device)
+}
+
+fn find(
+    item: &mut Item,
+    lower: &MergedTree,
+    candidates: &Beyond<'_>,
+    giving: &BTreeMap<RelPath, u32>,
+) -> Result<(), Error> {
+    let owners = Owners::here();
+    let below = lower.get(&item.path).filter(|found| same_kind(found.kind(), &item.kind));
+    let gives = item.path.parent().and_then(|dir| {
+        let at_rest = || lower.get(&dir).filter(|f| f.is_dir() && f.meta().mode & 0o2000 != 0).map(|f| f.meta().gid);
+        giving.get(&dir).copied().or_else(at_rest)
+    });
+    let same_time = candidates.get(&item.meta.mtime.secs).into_iter().flatten();
+    let marks = matches!(item.kind, Kind::File { .. } | Kind::Dir);
+    // The same link, its time changed: what made it anew would hardly make the same.
+    let same = |found: &Found<'_>| is_twin(found.kind(), found.meta(), item) || !marks && *found.kind() == item.kind;
+    let asked = Asked {
+        before: below.map(|found| (found.meta(), same(&found))),
+        gives: gives.filter(|gid| !owners.gids.has(*gid)),
+        twins: same_time.copied().filter(|entry| is_twin(&entry.kind, &entry.meta, item)).collect(),
+        candidates,
+        marks,
+    };
+    if item.unknown.uid {
+        item.meta.uid = asked.answer(&owners.uids, |meta| meta.uid, None, &item.path)?;
+    }
+    if item.unknown.gid {
+        item.meta.gid = asked.answer(&owners.gids, |meta| meta.gid, asked.gives, &item.path)?;
+    }
+    Ok(())
+}
+
+/// What may tell the owners of a file.
+struct Asked<'a> {
+    /// What the layers below have at its path, and whether it looks as if that had only been copied up.
+    before: Option<(&'a Meta, bool)>,
+    /// The group of its directory, if that gives it to new files.
+    gives: Option<u32>,
+    /// What it may have been moved from, or be a copy of.
+    twins: Vec<&'a Entry>,
+    candidates: &'a Beyond<'a>,
+    /// It could carry a mark.
+    marks: bool,
+}
+
+impl Asked<'_> {
+    fn answer(&self, ids: &Ids, of: fn(&Meta) -> u32, gives: Option<u32>, path: &RelPath) -> Result<u32, Error> {
+        if ids.stand_in() == 0 {
+            // What is new is root's, who stands for all others.
+            return Ok(self.with_one_id(of, gives).unwrap_or(0));
+        }
+        self.with_many(ids, of, gives).ok_or_else(|| Error::NotRepresentable {
+            path: path.clone(),
+            reason: "its owner is beyond the ids that are mapped here, and nothing tells which one it is",
+        })
+    }
+
+    fn with_many(&self, ids: &Ids, of: fn(&Meta) -> u32, gives: Option<u32>) -> Option<u32> {
+        let only = |entries: &mut dyn Iterator<Item = &Entry>| {
+            let mut found = entries.map(|entry| of(&entry.meta)).filter(|id| !ids.has(*id));
+            let first = found.next()?;
+            found.all(|id| id == first).then_some(first)
+        };
+        let stood_for = |(meta, _): (&Meta, bool)| Some(of(meta)).filter(|id| ids.on_disk(*id) == ids.stand_in());
+        let all = || self.candidates.values().flatten().copied();
+        // Nobody is beyond the map: then it is the id that stands in for the others, and mapped like any.
+        let itself = || all().all(|entry| ids.has(of(&entry.meta))).then(|| ids.stand_in());
+        let unchanged = self.before.filter(|(_, twin)| *twin).and_then(stood_for);
+        unchanged
+            .or_else(|| only(&mut self.twins.iter().copied()))
+            .or_else(|| self.before.and_then(stood_for))
+            .or(gives)
+            .or_else(|| only(&mut all()))
+            .or_else(itself)
+    }
+
+    fn with_one_id(&self, of: fn(&Meta) -> u32, gives: Option<u32>) -> Option<u32> {
+        let unchanged = self.before.filter(|(_, twin)| *twin).map(|(meta, _)| of(meta));
+        let moved = || self.twins.first().filter(|_| !self.marks).map(|twin| of(&twin.meta));
+        unchanged.or(gives).or_else(moved)
+    }
+}
+
+fn same_kind(a: &Kind, b: &Kind) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b)
+}
+
+/// Whether `item` may be what was at another path, or a copy of it.
+fn is_twin(kind: &Kind, meta: &Meta, item: &Item) -> bool {
+    let looks = match (kind, &item.kind) {
+        (Kind::File { size: a, .. }, Kind::File { size: b, .. }) => a == b,
+        (a, b) => a == b,
+    };
+    looks && meta.mtime.secs == item.meta.mtime.secs
+}
+
+/// Attributes of what no file system gives any: a command cannot have removed them.
+fn refused(item: &mut Item, lower: &MergedTree) {
+    if matches!(item.kind, Kind::File { .. } | Kind::Dir) {
+        return;
+    }
+    let Some(found) = lower.get(&item.path).filter(|found| *found.kind() == item.kind) else { return };
+    for (name, value) in found.meta().xattrs.iter().filter(|(name, _)| name.starts_with(b"user.")) {
+        item.meta.xattrs.insert(name.clone(), value.clone());
+    }
+}

@@ -1,0 +1,276 @@
+//! Everything that is in a directory, as a step left it.
+//!
+//! **Holds.** [`Walked`] is what an overlay's upper directory or a whole tree has, not compared with anything yet.
+//! **In place.** What no layer keeps goes from an upper directory too (attributes, ACLs, sockets): the next step may see it
+//! as a lower one, and has to see what the layer says. As in every layer, the mode that an ACL was part of stays.
+//! **Order.** Before the directory is given to the next step; the comparison can wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
+
+use crate::base::rooted::Root;
+
+use super::disk::{self, Identity, Node};
+use super::entry::{Kind, Meta, RelPath};
+use super::error::Error;
+use super::merged::MergedTree;
+use super::owners::{self, Unknown};
+use super::place;
+
+/// How a whole tree looked before a step, for the copy fallback: what has not been touched since need not be read.
+#[derive(Debug, Default)]
+pub struct Baseline(BTreeMap<RelPath, Identity>);
+
+impl Baseline {
+    /// Looks at everything below `root`.
+    pub fn take(root: &Root) -> Result<Self, Error> {
+        let mut seen = BTreeMap::new();
+        walk(root, |path, _, node| {
+            seen.insert(path.clone(), node.identity);
+            Ok(())
+        })?;
+        Ok(Self(seen))
+    }
+
+    pub(super) fn identity(&self, path: &RelPath) -> Option<Identity> {
+        self.0.get(path).copied()
+    }
+}
+
+/// The attribute namespace an overlay was mounted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverlayAttributes {
+    /// `trusted.overlay.*`: as root.
+    Trusted,
+    /// `user.overlay.*`: in a user namespace (`userxattr`).
+    User,
+}
+
+impl OverlayAttributes {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.",
+            Self::User => "user.overlay.",
+        }
+    }
+
+    fn get<'n>(self, node: &'n Node, name: &str) -> Option<&'n [u8]> {
+        node.overlay.get(format!("{}{name}", self.prefix()).as_bytes()).map(Vec::as_slice)
+    }
+
+    /// Overlayfs keeps this attribute for itself. Another one that is called like it was set by a command: the kernel
+    /// shows such a one without the second `overlay.`.
+    fn steers(self, name: &[u8]) -> bool {
+        name.strip_prefix(self.prefix().as_bytes()).is_some_and(|rest| !rest.starts_with(b"overlay."))
+    }
+
+    /// A 0:0 character device, or an empty file marked as one.
+    fn is_whiteout(self, node: &Node) -> bool {
+        match node.kind {
+            Some(Kind::Char { major: 0, minor: 0 }) => true,
+            Some(Kind::File { size: 0, .. }) => self.get(node, "whiteout").is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// What a directory has.
+#[derive(Debug)]
+pub struct Walked {
+    pub(super) items: Vec<Item>,
+    /// Paths that are said to be deleted, whether or not anything was there.
+    pub(super) gone: Vec<RelPath>,
+    /// Directories that show nothing of the layers below.
+    pub(super) replaced: Vec<RelPath>,
+    /// In an upper directory, and whether the layers below show there.
+    sockets: Vec<(RelPath, bool)>,
+}
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) path: RelPath,
+    pub(super) kind: Kind,
+    pub(super) meta: Meta,
+    pub(super) identity: Identity,
+    /// What of its owner only the layers below can tell.
+    pub(super) unknown: Unknown,
+    /// It stands for this device, if the layers below have one like it.
+    pub(super) device: Option<Kind>,
+    /// Nobody can have changed it.
+    pub(super) untouched: bool,
+}
+
+impl Walked {
+    fn new() -> Self {
+        Self { items: Vec::new(), gone: Vec::new(), replaced: Vec::new(), sockets: Vec::new() }
+    }
+
+    /// Looks at an overlay's upper directory, and removes what no layer keeps. Its own root is not looked at: its
+    /// metadata is whoever mounted it.
+    ///
+    /// Ok: as a lower directory it shows what the layer will say, once [`Walked::remove_sockets`] was called.
+    pub fn upper(upper: &Root, attributes: OverlayAttributes) -> Result<Self, Error> {
+        let mut found = Self::new();
+        let mut strip = Strip { attributes, refused: BTreeSet::new() };
+        // Directories whose lower counterpart is not merged in, and all their subdirectories.
+        let mut hidden: BTreeSet<RelPath> = BTreeSet::new();
+        walk(upper, |path, dir, node| {
+            if path.is_root() {
+                return Ok(());
+            }
+            for (attribute, reason) in [
+                ("redirect", "overlayfs redirected a directory; redirect_dir must be off"),
+                ("metacopy", "overlayfs copied only metadata; metacopy must be off"),
+            ] {
+                if attributes.get(&node, attribute).is_some() {
+                    return Err(Error::Upper { path: path.clone(), reason });
+                }
+            }
+            let in_hidden = !hidden.is_empty() && path.parent().is_some_and(|p| hidden.contains(&p));
+            if attributes.is_whiteout(&node) {
+                if !in_hidden {
+                    found.gone.push(path.clone());
+                }
+                return Ok(());
+            }
+            if node.kind == Some(Kind::Dir) {
+                if in_hidden {
+                    hidden.insert(path.clone());
+                } else if attributes.get(&node, "opaque") == Some(b"y") {
+                    hidden.insert(path.clone());
+                    found.replaced.push(path.clone());
+                }
+            }
+            strip.strip(path, dir, &node)?;
+            if node.kind.is_none() {
+                found.sockets.push((path.clone(), !in_hidden));
+            }
+            found.seen(path, node);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Looks at a whole tree.
+    pub fn tree(root: &Root) -> Result<Self, Error> {
+        let mut found = Self::new();
+        walk(root, |path, _, node| {
+            if !path.is_root() {
+                found.seen(path, node);
+            }
+            Ok(())
+        })?;
+        found.replaced.push(RelPath::root());
+        Ok(found)
+    }
+
+    fn seen(&mut self, path: &RelPath, node: Node) {
+        let Node { kind, meta, unknown, device, identity, .. } = node;
+        match kind {
+            Some(kind) => {
+                self.items.push(Item { path: path.clone(), kind, meta, identity, unknown, device, untouched: false });
+            }
+            // A socket: layers have none, but what was there before is gone.
+            None => self.gone.push(path.clone()),
+        }
+    }
+
+    /// Sockets were found in an upper directory.
+    pub fn has_sockets(&self) -> bool {
+        !self.sockets.is_empty()
+    }
+
+    /// Removes them from `upper`, where the walk was. Ok: in their place is what the layer over `lower` will say.
+    pub fn remove_sockets(&mut self, upper: &Root, lower: &MergedTree) -> Result<(), Error> {
+        for (path, shows) in self.sockets.drain(..) {
+            let fail = |e: io::Error| system("remove", &path, e);
+            let parent = path.parent().unwrap_or_default();
+            let dir = disk::open_dir_at(upper.as_fd(), &parent).map_err(fail)?;
+            let before = disk::look(dir.as_fd(), OsStr::new(".")).map_err(fail)?;
+            let name = OsStr::from_bytes(path.name());
+            rustix::fs::unlinkat(&dir, name, AtFlags::empty()).map_err(|e| fail(e.into()))?;
+            if shows && lower.get(&path).is_some() {
+                place::make_node(dir.as_fd(), name, FileType::CharacterDevice, 0, 0).map_err(|e| fail(e.into()))?;
+            }
+            place::set_file_mtime(dir.as_fd(), before.meta.mtime).map_err(fail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes attributes that no layer keeps.
+struct Strip {
+    attributes: OverlayAttributes,
+    /// Labels that this host gives every file, and lets nobody remove.
+    refused: BTreeSet<Vec<u8>>,
+}
+
+impl Strip {
+    fn strip(&mut self, path: &RelPath, dir: BorrowedFd<'_>, node: &Node) -> Result<(), Error> {
+        if node.others.is_empty() && node.overlay.is_empty() {
+            return Ok(());
+        }
+        let marked = node.device.is_some() || owners::mark(&node.meta).is_some();
+        let others = node.others.iter().filter(|name| !(marked && *name == owners::MARK));
+        let overlay = node.overlay.keys().filter(|name| !self.attributes.steers(name));
+        for name in others.chain(overlay) {
+            if self.refused.contains(name) {
+                continue;
+            }
+            let file = disk::proc_path(dir, OsStr::from_bytes(path.name()));
+            match rustix::fs::lremovexattr(&file[..], &name[..]) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                Err(e) if owners::is_refusal(e) && is_the_hosts(name) => drop(self.refused.insert(name.clone())),
+                Err(e) => return Err(system("remove an attribute of", path, e.into())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the host may have given a file this attribute, which nobody else sees as a command's.
+fn is_the_hosts(name: &[u8]) -> bool {
+    !name.starts_with(b"user.") && !name.starts_with(b"system.posix_acl_")
+}
+
+/// Visits `root` and everything below it, parents first, with the directory that each is in.
+fn walk(root: &Root, mut visit: impl FnMut(&RelPath, BorrowedFd<'_>, Node) -> Result<(), Error>) -> Result<(), Error> {
+    let top = RelPath::root();
+    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| system("look at", &top, e))?;
+    visit(&top, root.as_fd(), node)?;
+    // A directory is opened from its parent's fd, so depth is not limited by the length of a path, and a parent is
+    // closed as soon as its last subdirectory has been entered.
+    let mut todo: Vec<(Rc<OwnedFd>, OsString, RelPath)> = Vec::new();
+    let fd = disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| system("open", &top, e))?;
+    let mut next = Some((Rc::new(fd), top));
+    while let Some((dir, path)) = next.take() {
+        let names = disk::names(dir.as_fd()).map_err(|e| system("list", &path, e))?;
+        for name in names {
+            let here = path.join(name.as_bytes());
+            let node = disk::look(dir.as_fd(), &name).map_err(|e| system("look at", &here, e))?;
+            let is_dir = node.kind == Some(Kind::Dir);
+            visit(&here, dir.as_fd(), node)?;
+            if is_dir {
+                todo.push((Rc::clone(&dir), name, here));
+            }
+        }
+        drop(dir);
+        if let Some((parent, name, here)) = todo.pop() {
+            let fd = disk::open_dir(parent.as_fd(), &name).map_err(|e| system("open", &here, e))?;
+            next = Some((Rc::new(fd), here));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {
+    Error::System { operation, path: path.clone(), source }
+}
