@@ -76,6 +76,7 @@ fn find(
         gives: gives.filter(|gid| !owners.gids.has(*gid)),
         twins: same_time.copied().filter(|entry| is_twin(&entry.kind, &entry.meta, item)).collect(),
         candidates,
+        kind: &item.kind,
         marks,
     };
     if item.unknown.uid {
@@ -96,6 +97,8 @@ struct Asked<'a> {
     /// What it may have been moved from, or be a copy of.
     twins: Vec<&'a Entry>,
     candidates: &'a Beyond<'a>,
+    /// What it is, as links say more of themselves than of their time, which copying changes.
+    kind: &'a Kind,
     /// It could carry a mark.
     marks: bool,
 }
@@ -127,6 +130,7 @@ impl Asked<'_> {
             .or_else(|| only(&mut self.twins.iter().copied()))
             .or_else(|| self.before.and_then(stood_for))
             .or(gives)
+            .or_else(|| only(&mut all().filter(|entry| entry.kind == *self.kind)))
             .or_else(|| only(&mut all()))
             .or_else(itself)
     }

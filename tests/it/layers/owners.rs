@@ -73,9 +73,10 @@ fn zoo(context: &Path, deeds: &[(&str, &str)]) {
             for (kind, mode) in KINDS.iter().filter(|(kind, _)| kinds.split(' ').any(|k| k == *kind)) {
                 let name = format!("zoo/{kind}-{number}-{owner}");
                 mtime += 1;
+                let target = format!("to-{number}-{owner}");
                 let (entry, link) = match *kind {
                     "dir" | "setgid" | "closed" => (Type::Directory, ""),
-                    "symlink" => (Type::Symlink, "nowhere"),
+                    "symlink" => (Type::Symlink, &*target),
                     "pipe" => (Type::Fifo, ""),
                     "char" => (Type::Char, ""),
                     "block" => (Type::Block, ""),
