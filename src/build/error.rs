@@ -56,6 +56,8 @@ pub enum StepError {
         exit: crate::sandbox::Exit,
         /// The last of what it wrote, untrusted bytes.
         tail: Vec<u8>,
+        /// What it tried that cannot work here; `None` where nobody could take note.
+        noticed: Option<Vec<crate::sandbox::Notice>>,
     },
     /// The command never ran.
     #[error(transparent)]

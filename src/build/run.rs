@@ -74,13 +74,13 @@ impl Worker<'_> {
             tell(Message::Event(Event::Fallback { what: format!("without {what}"), why }));
         }
         drop(copied);
-        let exit = outcome.map(|outcome| outcome.exit);
+        let (exit, noticed) = outcome.map_or_else(|e| (Err(e), None), |outcome| (Ok(outcome.exit), outcome.noticed));
         if !matches!(exit, Ok(exit) if exit.success()) && self.builder.on_failure.is_some() {
             self.leave(Remains { step: step.id, spec, _caches: caches });
         }
         match exit? {
             exit if exit.success() => Ok(Ran { prepared, original }),
-            exit => Err(StepError::Exit { exit, tail: tail.into_bytes() }),
+            exit => Err(StepError::Exit { exit, tail: tail.into_bytes(), noticed }),
         }
     }
 

@@ -141,7 +141,7 @@ fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
             vec![not_root(), Finding::new(many, State::Used), Finding::new(one, State::Works)]
         }
         (Standing::Namespace { .. }, _) => {
-            let why = userns::single_id_reason().unwrap_or("this namespace has one id");
+            let why = userns::single_id_reason().unwrap_or_default();
             let one = Finding::new(one, State::Used).why("a chown to anybody else fails, and so does su");
             vec![not_root(), Finding::missing(many, why), one]
         }

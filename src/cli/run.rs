@@ -5,8 +5,9 @@
 //! has it. What goes wrong afterwards is 125, too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::time::Timestamp;
 use crate::build::cdi::{Devices, Refusal};
@@ -24,7 +25,7 @@ use crate::store::Store;
 
 use super::Session;
 use super::args::RunArgs;
-use super::failure::{Done, Failure, Kind};
+use super::failure::{Done, Failure, Kind, of_notices};
 use super::request::{self, RunRequest};
 
 /// The exit code for whatever is not the command's own doing.
@@ -104,6 +105,11 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
         session.console.labelled("note", &format!("without {what}: {why}"));
     }
     let code = u8::try_from(outcome.exit.code()).unwrap_or(u8::MAX);
+    if let (1.., Some(noticed)) = (code, &outcome.noticed) {
+        for hint in of_notices(Some(noticed)) {
+            session.console.labelled("hint", &hint);
+        }
+    }
     if let Some(name) = &args.commit {
         if !outcome.exit.success() {
             session.console.labelled("note", &format!("{} is not made: the command did not succeed", name.familiar()));
@@ -119,6 +125,7 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
 fn fill(spec: &mut Spec, args: &RunArgs, request: &RunRequest, image: &Image) {
     let config = &image.config.config;
     spec.env = request.environment(config);
+    spec.pid_one = !args.init.unwrap_or_else(|| !is_init(spec.argv.first()));
     let dir = args.workdir.as_deref().unwrap_or(&config.working_dir);
     spec.cwd = PathBuf::from(if dir.is_empty() { "/" } else { dir });
     spec.user = args.user.clone().unwrap_or_else(|| config.user.clone());
@@ -136,6 +143,12 @@ fn fill(spec: &mut Spec, args: &RunArgs, request: &RunRequest, image: &Image) {
     spec.shm_size = around.shm_size;
     spec.rlimits.clone_from(&around.rlimits);
     spec.resources.clone_from(&around.resources);
+}
+
+/// Whether a program is one that wants to be process 1, by its name.
+fn is_init(program: Option<&OsString>) -> bool {
+    let name = program.and_then(|program| Path::new(program).file_name());
+    name.is_some_and(|name| name == "init" || name == "systemd")
 }
 
 /// Gives it the devices that are named. The result is what is not quite as their descriptions say.

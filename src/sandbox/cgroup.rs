@@ -79,18 +79,28 @@ fn settings(resources: &Resources) -> Vec<Setting> {
         }
     }
     if let Some(pids) = resources.pids {
-        let one = vec![("pids.max", pids.to_string())];
+        // Kiln's init is not the command's.
+        let one = vec![("pids.max", pids.saturating_add(1).to_string())];
         add("pids", "the limit of processes", one.clone(), one);
     }
     out
 }
 
+fn text(path: PathBuf) -> String {
+    fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// The hierarchy of this process that has `controller`.
+pub(super) fn own_hierarchy(controller: &str) -> Option<Hierarchy> {
+    hierarchy(controller, &text("/proc/self/cgroup".into()), &text("/proc/self/mountinfo".into()))
+}
+
 /// A mounted hierarchy and where this process stands in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hierarchy {
+pub(super) struct Hierarchy {
     mount: PathBuf,
     own: PathBuf,
-    unified: bool,
+    pub(super) unified: bool,
 }
 
 /// The hierarchy that has `controller`, by `/proc/self/cgroup` and `/proc/self/mountinfo`.
@@ -137,8 +147,6 @@ impl Groups {
     /// Makes what `resources` needs and moves this process there; what cannot be had is added to `fallbacks`.
     pub(super) fn enter(resources: &Resources, fallbacks: &mut Fallbacks) -> Self {
         let mut groups = Self::default();
-        let text =
-            |path: PathBuf| fs::read(&path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
         let (cgroup, mountinfo) = (text("/proc/self/cgroup".into()), text("/proc/self/mountinfo".into()));
         let mut unlimited = Vec::new();
         for setting in settings(resources) {
@@ -186,7 +194,7 @@ impl Groups {
     }
 
     /// This run's group in a hierarchy, made on first use.
-    fn group(&mut self, found: &Hierarchy, controller: &str) -> Result<PathBuf, String> {
+    pub(super) fn group(&mut self, found: &Hierarchy, controller: &str) -> Result<PathBuf, String> {
         if let Some((dir, _)) = self.made.iter().find(|(_, before)| *before == found.own) {
             if found.unified {
                 let parent = dir.parent().unwrap_or(dir);
@@ -282,7 +290,7 @@ fn sweep(parent: &Path) {
     }
 }
 
-fn write(path: &Path, value: &str) -> io::Result<()> {
+pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, value.as_bytes())?;
     Ok(())

@@ -3,16 +3,20 @@
 //! **Order.** The bounding set shrinks while we still may; then the user changes, keeping what the filter's installation
 //! needs; then the filter; then the last capabilities go. Only exec follows.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit as Limit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::problem::{Doing, Problem, Step};
-use super::seccomp;
+use super::seccomp::{self, Limits};
 use super::spec::{Rlimit, Security};
 use super::sys;
 use super::user::Identity;
+use super::watch;
 
 /// Docker's default set: enough for package managers, nothing that reaches beyond the container.
 pub(super) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -32,7 +36,14 @@ pub(super) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 
 /// Becomes `identity` with the capabilities `security` leaves. no-new-privs stays off, as in the builders this one
 /// stands in for: `RUN sudo …` works, and what it gains is bounded by the bounding set.
-pub(super) fn confine(identity: &Identity, extra_groups: &[u32], security: Security) -> Step<()> {
+///
+/// Some: what reports calls that kiln's `limits` matter to; somebody has to answer it.
+pub(super) fn confine(
+    identity: &Identity,
+    extra_groups: &[u32],
+    security: Security,
+    limits: Limits,
+) -> Step<Option<OwnedFd>> {
     let now = rustix::thread::capabilities(None).doing(|| "read capabilities".to_owned())?;
     let keep = match security {
         Security::Sandbox => DEFAULT_CAPABILITIES & now.permitted,
@@ -52,13 +63,25 @@ pub(super) fn confine(identity: &Identity, extra_groups: &[u32], security: Secur
     let all =
         CapabilitySets { effective: now.permitted, permitted: now.permitted, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, all).doing(|| "raise capabilities".to_owned())?;
-    if security == Security::Sandbox {
-        sys::install_filter(seccomp::filter()).doing(|| "install the system call filter".to_owned())?;
-    }
+    let listener = match security {
+        Security::Sandbox => install_filter(keep, limits).doing(|| "install the system call filter".to_owned())?,
+        Security::Insecure => None,
+    };
     rustix::thread::set_keep_capabilities(false).doing(|| "stop keeping capabilities".to_owned())?;
     let keep = if identity.uid == 0 { keep } else { CapabilitySet::empty() };
     let last = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, last).doing(|| "drop capabilities".to_owned())
+    rustix::thread::set_capabilities(None, last).doing(|| "drop capabilities".to_owned())?;
+    Ok(listener)
+}
+
+/// With a listener where this kernel lets reported calls go on, and nobody listens already.
+fn install_filter(capabilities: CapabilitySet, limits: Limits) -> io::Result<Option<OwnedFd>> {
+    if watch::lets_calls_go_on()
+        && let Ok(listener) = sys::install_watching_filter(&seccomp::filter(capabilities, Some(limits)))
+    {
+        return Ok(Some(listener));
+    }
+    sys::install_filter(&seccomp::filter(capabilities, None)).map(|()| None)
 }
 
 fn shrink_bounding_set(keep: CapabilitySet) -> Step<()> {
@@ -82,17 +105,6 @@ fn shrink_bounding_set(keep: CapabilitySet) -> Step<()> {
 }
 
 fn become_user(identity: &Identity, extra_groups: &[u32]) -> Step<()> {
-    let unmapped = |p: Problem| match p.errno() {
-        Some(libc::EINVAL) => p.hint(
-            "this id is not mapped in kiln's user namespace: give the user a range of at least 65536 ids in \
-             /etc/subuid and /etc/subgid",
-        ),
-        Some(libc::EPERM) => p.hint(
-            "kiln runs with a single mapped id, where groups cannot be set: give the user ranges in /etc/subuid and \
-             /etc/subgid, and install newuidmap (package uidmap)",
-        ),
-        _ => p,
-    };
     let mut groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     groups.extend(extra_groups.iter().map(|gid| Gid::from_raw(*gid)));
     match rustix::thread::set_thread_groups(&groups) {
@@ -100,31 +112,41 @@ fn become_user(identity: &Identity, extra_groups: &[u32]) -> Step<()> {
         // With a single mapped id the call is denied whatever it says; for root the groups are what they are.
         Err(Errno::PERM) if identity.uid == 0 && identity.gid == 0 && extra_groups.is_empty() => {}
         Err(e) => {
-            return Err(unmapped(Problem::host(
+            return Err(Problem::host(
                 format!("set groups {:?}", [&identity.groups, extra_groups].concat()),
                 &e.into(),
-            )));
+            )
+            .about_ids());
         }
     }
     let gid = Gid::from_raw(identity.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .doing(|| format!("set group {}", identity.gid))
-        .map_err(unmapped)?;
+        .map_err(Problem::about_ids)?;
     let uid = Uid::from_raw(identity.uid);
-    rustix::thread::set_thread_res_uid(uid, uid, uid).doing(|| format!("set user {}", identity.uid)).map_err(unmapped)
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .doing(|| format!("set user {}", identity.uid))
+        .map_err(Problem::about_ids)
 }
 
-/// Sets the limits asked for; no core files unless asked, for they would end up in the layer.
+/// Sets the limits asked for; no core files unless asked, for they would end up in the layer. That of processes is only
+/// made possible: [`limit_processes`] sets it once the command is forked, which it might forbid.
 pub(super) fn limit(limits: &[Rlimit]) -> Step<()> {
     if !limits.iter().any(|limit| limit.name == "core") {
         let hard = rustix::process::getrlimit(Resource::Core).maximum;
         let none = Limit { current: Some(0), maximum: hard };
-        rustix::process::setrlimit(Resource::Core, none).doing(|| "set limit core".to_owned())?;
+        // A filter around kiln may refuse it; then they are written.
+        let _ = rustix::process::setrlimit(Resource::Core, none);
     }
     for Rlimit { name, soft, hard } in limits {
         let resource =
             resource(name).ok_or_else(|| Problem::request(format!("unknown limit {name:?}")).hint(LIMITS))?;
-        rustix::process::setrlimit(resource, Limit { current: *soft, maximum: *hard }).map_err(|e| {
+        let mut wanted = Limit { current: *soft, maximum: *hard };
+        if resource == Resource::Nproc {
+            let now = rustix::process::getrlimit(resource);
+            wanted = Limit { current: more(now.current, *soft), maximum: more(now.maximum, *hard) };
+        }
+        rustix::process::setrlimit(resource, wanted).map_err(|e| {
             let problem = Problem::host(format!("set limit {name}"), &e.into());
             match e {
                 Errno::PERM => problem.hint("only root of the host may raise a limit above its hard value"),
@@ -132,6 +154,20 @@ pub(super) fn limit(limits: &[Rlimit]) -> Step<()> {
                 _ => problem,
             }
         })?;
+    }
+    Ok(())
+}
+
+/// The larger of two limits; none is the largest.
+fn more(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    Some(one?.max(other?))
+}
+
+/// Sets the limit of processes, if one is asked for.
+pub(super) fn limit_processes(limits: &[Rlimit]) -> Step<()> {
+    for limit in limits.iter().filter(|limit| limit.name == "nproc") {
+        let wanted = Limit { current: limit.soft, maximum: limit.hard };
+        rustix::process::setrlimit(Resource::Nproc, wanted).doing(|| "set limit nproc".to_owned())?;
     }
     Ok(())
 }

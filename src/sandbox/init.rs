@@ -9,7 +9,8 @@
 //! 4. *Root, then system mounts, then the mounts asked for*: later ones may sit in earlier ones.
 //! 5. *Pivot*: the host's tree is gone. From here on a path means what the command would mean by it.
 //! 6. *Network, user looked up, working directory entered, limits* while still root.
-//! 7. *Confinement* last: everything above may use any system call. Then exec.
+//! 7. *Confinement* last: everything above may use any system call. Then the command is forked off (see [`first`]), and
+//!    executed.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -28,9 +29,10 @@ use super::problem::{Doing, Problem, Step};
 use super::rootfs::{self, Target};
 use super::spec::{Network, Security, Spec};
 use super::stubs::Kind;
+use super::user::Identity;
 use super::userns::{self, Standing};
 use super::wire::Wire;
-use super::{apart, confine, exec, launch, message, mounts, sys, system, terminal, user, watch};
+use super::{apart, confine, exec, first, launch, message, mounts, sys, system, terminal, user, watch};
 
 /// What the warden has seen to already.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,8 +44,8 @@ pub(super) struct Ahead {
 }
 
 /// Becomes the command of these orders, or says over `wire` why not.
-pub(super) fn run(orders: &Orders<Spec>, ahead: Ahead, wire: &Wire) -> ! {
-    let mut init = Init { spec: &orders.spec, orders, ahead, wire, stage: Stage::Start };
+pub(super) fn run(orders: &Orders<Spec>, ahead: Ahead, wire: &Wire, status: &Wire) -> ! {
+    let mut init = Init { spec: &orders.spec, orders, ahead, wire, status, stage: Stage::Start };
     let problem = match init.procedure() {
         Err(problem) => problem,
         Ok(never) => match never {},
@@ -59,6 +61,8 @@ struct Init<'a> {
     orders: &'a Orders<Spec>,
     ahead: Ahead,
     wire: &'a Wire,
+    /// To the warden.
+    status: &'a Wire,
     stage: Stage,
 }
 
@@ -66,17 +70,19 @@ impl Init<'_> {
     fn procedure(&mut self) -> Step<std::convert::Infallible> {
         let spec = self.spec;
         own_life()?;
+        let limits = userns::limits();
 
         self.reach(Stage::Namespaces)?;
         let own_network = spec.network != Network::Host && !self.ahead.network;
-        unshare(spec, own_network)?;
-        let proc = system::fresh_proc()?;
         let mut fallbacks = Vec::new();
+        unshare(spec, own_network, &mut fallbacks)?;
+        let proc = system::fresh_proc()?;
         if proc.is_none() {
             let apart = matches!(userns::standing(), Ok(Standing::Namespace { .. }));
             if apart && !self.ahead.apart {
                 apart::own_users()?;
-                unshare(spec, own_network)?;
+                fallbacks.clear();
+                unshare(spec, own_network, &mut fallbacks)?;
             }
             fallbacks.push(system::no_proc(apart));
         }
@@ -97,10 +103,7 @@ impl Init<'_> {
         let root = mounted.root;
 
         self.reach(Stage::SystemMounts)?;
-        system::mount(&root, spec, proc)?;
-        for (what, why) in fallbacks {
-            self.say(&Message::Fallback(what, why))?;
-        }
+        system::mount(&root, spec, proc, self.orders.terminal, &mut fallbacks)?;
 
         self.reach(Stage::Mounts)?;
         mounts::attach(&root, prepared)?;
@@ -109,8 +112,11 @@ impl Init<'_> {
         pivot(&root)?;
 
         self.reach(Stage::Network)?;
-        if own_network {
-            sys::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;
+        if own_network && let Err(e) = sys::loopback_up() {
+            fallbacks.push(("a loopback interface that is up".to_owned(), e.to_string()));
+        }
+        for (what, why) in fallbacks {
+            self.say(&Message::Fallback(what, why))?;
         }
 
         self.reach(Stage::User)?;
@@ -118,10 +124,11 @@ impl Init<'_> {
         enter(&root, &spec.cwd)?;
         let env = environment(spec, &identity.home);
         if self.orders.terminal {
-            let outer = terminal::become_foreground(&identity)?;
+            let outer = terminal::make(&identity)?;
             let told = self.wire.send_with(&Message::Terminal, outer.as_fd());
             told.doing(|| "hand the terminal over".to_owned())?;
         }
+        own_streams(&identity)?;
         drop(root);
 
         self.be_watched()?;
@@ -130,11 +137,22 @@ impl Init<'_> {
         confine::limit(&spec.rlimits)?;
 
         self.reach(Stage::Confine)?;
-        confine::confine(&identity, &spec.extra_groups, spec.security)?;
+        let listener = confine::confine(&identity, &spec.extra_groups, spec.security, limits)?;
+        if let Some(listener) = listener {
+            self.status.send_fd(listener.as_fd()).doing(|| "hand the listener over".to_owned())?;
+        }
         // Changing the user cleared it.
         die_with_parent()?;
 
         self.reach(Stage::Exec)?;
+        if !spec.pid_one {
+            first::fork_command(self.status.as_fd())?;
+        }
+        confine::limit_processes(&spec.rlimits)?;
+        if self.orders.terminal {
+            terminal::control()?;
+        }
+        sys::unblock_signals();
         Err(exec::exec(&spec.argv, &env))
     }
 
@@ -172,22 +190,71 @@ fn own_life() -> Step<()> {
     Ok(())
 }
 
+/// Gives the pipes among the standard streams to the command's user: through `/dev/stdout` they are opened anew (N-50).
+/// They are all kiln's own. What else there is, `/dev/null` or a terminal, everybody may open or has its owner.
+fn own_streams(identity: &Identity) -> Step<()> {
+    if identity.uid == 0 {
+        return Ok(());
+    }
+    let owner = rustix::fs::Uid::from_raw(identity.uid);
+    let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for stream in [input.as_fd(), output.as_fd(), errors.as_fd()] {
+        let stat = rustix::fs::fstat(stream).doing(|| "look at the standard streams".to_owned())?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo {
+            match rustix::fs::fchown(stream, Some(owner), None) {
+                // The id is not mapped, which is said when the user is set.
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(e) => return Err(Problem::host("give the standard streams to the user", &e.into())),
+            }
+        }
+    }
+    Ok(())
+}
+
 fn die_with_parent() -> Step<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "ask to die with the parent".to_owned())
 }
 
-fn unshare(spec: &Spec, network: bool) -> Step<()> {
-    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
+/// What isolates is demanded; a host name and the view of control groups of one's own are done without where the
+/// surroundings refuse them (N-51).
+fn unshare(spec: &Spec, network: bool, fallbacks: &mut Vec<(String, String)>) -> Step<()> {
+    let mut needed = UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
     if network {
-        flags |= UnshareFlags::NEWNET;
+        needed |= UnshareFlags::NEWNET;
     }
-    sys::unshare(flags).doing(|| "make namespaces".to_owned())?;
+    // With every capability a command could rename the host.
+    let (mut named, mut spared) = (true, UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP);
+    if spec.security == Security::Insecure {
+        (needed, spared) = (needed | UnshareFlags::NEWUTS, UnshareFlags::NEWCGROUP);
+    }
+    if sys::unshare(needed | spared).is_err() {
+        sys::unshare(needed).doing(|| "make namespaces".to_owned())?;
+        for (flag, what) in [
+            (UnshareFlags::NEWUTS, "a host name of its own"),
+            (UnshareFlags::NEWCGROUP, "a view of control groups of its own"),
+        ] {
+            if spared.contains(flag)
+                && let Err(e) = sys::unshare(flag)
+            {
+                fallbacks.push((what.to_owned(), format!("make a namespace: {e}")));
+                named &= flag != UnshareFlags::NEWUTS;
+            }
+        }
+    }
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", flags).doing(|| "make all mounts private".to_owned())?;
-    rustix::system::sethostname(spec.hostname.as_bytes())
-        .doing(|| format!("set the host name {:?}", spec.hostname))
-        .map_err(Problem::requested)
+    if !named {
+        return Ok(());
+    }
+    match rustix::system::sethostname(spec.hostname.as_bytes()) {
+        Err(e @ (rustix::io::Errno::PERM | rustix::io::Errno::NOSYS)) => {
+            let why = format!("set it: {}", std::io::Error::from(e));
+            fallbacks.push((format!("the host name {:?}", spec.hostname), why));
+            Ok(())
+        }
+        set => set.doing(|| format!("set the host name {:?}", spec.hostname)).map_err(Problem::requested),
+    }
 }
 
 /// Everything that gets mounted over, in order.

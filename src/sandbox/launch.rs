@@ -13,7 +13,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::error::Error;
 use super::listen::{Heard, Listener, Streams};
 use super::message::Orders;
+use super::pipes::Pipes;
 use super::publish::Ports;
+use super::seccomp::Notice;
 use super::signals::Signals;
 use super::spec::{Exit, Rootfs, Spec};
 use super::stubs;
@@ -50,7 +52,8 @@ pub fn reentry(argv: Vec<OsString>) -> Reentry {
 pub enum Io<'a> {
     /// Input is empty; output and errors come through one pipe, in order, to this function.
     Captured(&'a mut dyn FnMut(&[u8])),
-    /// The caller's own output and, with `input`, its input, else an empty one. Signals go to the command.
+    /// Pipes that lead to the caller's own output and, with `input`, from its input, else an empty one. Signals go to the
+    /// command.
     Inherit {
         /// The command reads what the caller would.
         input: bool,
@@ -82,6 +85,8 @@ pub struct Outcome {
     pub exit: Exit,
     /// What was done without, and why: `(what, why)`. To be announced.
     pub fallbacks: Vec<(String, String)>,
+    /// What it tried that cannot work here; `None` where nobody could take note.
+    pub noticed: Option<Vec<Notice>>,
 }
 
 /// Starts commands. One per process: it holds a view of kiln's own program that nothing inside can write (S-28).
@@ -132,7 +137,7 @@ impl Launcher {
         let (ours, theirs) = socketpair().map_err(start("make a socket for the sandbox"))?;
         let mut command = Command::new(&self.program);
         command.arg0("kiln").arg(WARDEN).env_clear().current_dir("/").stdin(Stdio::from(theirs));
-        let mut stdin = None;
+        let (mut stdin, mut pipes) = (None, None);
         let (streams, signals) = match io {
             Io::Captured(sink) => {
                 let (read, write) = io::pipe().map_err(start("make a pipe for the command's output"))?;
@@ -141,10 +146,9 @@ impl Launcher {
                 (Streams::Pipe { from: Some(read), to: sink }, None)
             }
             Io::Inherit { input, signals } => {
-                if input {
-                    let own = io::stdin().as_fd().try_clone_to_owned();
-                    stdin = Some(own.map_err(start("copy standard input"))?);
-                }
+                let connected = Pipes::connect(&mut command, input);
+                let (connected, read) = connected.map_err(start("make pipes for the command's streams"))?;
+                (pipes, stdin) = (Some(connected), read);
                 (Streams::Own, Some(signals))
             }
             Io::Terminal { input, signals } => {
@@ -169,6 +173,9 @@ impl Launcher {
             Err(e) => Err(e),
         };
         drop(wire);
+        if let Some(pipes) = pipes {
+            pipes.finish();
+        }
         let reaped = child.wait().map_err(start("wait for the sandbox process"));
         let heard = heard?;
         reaped?;

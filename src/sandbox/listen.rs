@@ -11,10 +11,12 @@ use rustix::net::Shutdown;
 use super::error::Error;
 use super::launch::Outcome;
 use super::message::{Failure, Message, Order, Stage};
+use super::seccomp::Notice;
 use super::signals::Signals;
 use super::spec::Exit;
 use super::stubs::Made;
 use super::terminal::Relay;
+use super::userns;
 use super::wire::{Inbox, Wire};
 use crate::base::cancel::Cancel;
 
@@ -24,6 +26,7 @@ pub(super) struct Heard {
     stage: Stage,
     failure: Option<Failure>,
     exit: Option<Exit>,
+    noticed: Option<Vec<Notice>>,
     pub(super) fallbacks: Vec<(String, String)>,
     /// Made in a plain root; to be taken away.
     pub(super) made: Vec<Made>,
@@ -36,10 +39,12 @@ impl Heard {
             return Err(Error::Cancelled);
         }
         if let Some(failure) = self.failure {
-            return Err(Error::Setup(failure));
+            return Err(Error::Setup(userns::explain(failure)));
         }
         match self.exit {
-            Some(exit) if self.stage == Stage::Exec => Ok(Outcome { exit, fallbacks: self.fallbacks }),
+            Some(exit) if self.stage == Stage::Exec => {
+                Ok(Outcome { exit, fallbacks: self.fallbacks, noticed: self.noticed })
+            }
             _ => Err(Error::Died { stage: self.stage }),
         }
     }
@@ -47,7 +52,7 @@ impl Heard {
 
 /// Where the command's output comes out.
 pub(super) enum Streams<'a> {
-    /// It writes to the caller's streams itself.
+    /// Pipes that others attend to.
     Own,
     /// A pipe, until it is closed.
     Pipe { from: Option<io::PipeReader>, to: &'a mut dyn FnMut(&[u8]) },
@@ -92,7 +97,14 @@ impl<'a, 'b> Listener<'a, 'b> {
         cancel: &'a Cancel,
         watched: &'a mut dyn FnMut(OwnedFd),
     ) -> Self {
-        let heard = Heard { stage: Stage::Start, failure: None, exit: None, fallbacks: Vec::new(), made: Vec::new() };
+        let heard = Heard {
+            stage: Stage::Start,
+            failure: None,
+            exit: None,
+            noticed: None,
+            fallbacks: Vec::new(),
+            made: Vec::new(),
+        };
         let (inbox, buffer) = (Inbox::default(), vec![0; 64 << 10]);
         Self { wire, child, streams, signals, cancel, cancelled: false, inbox, received: None, watched, heard, buffer }
     }
@@ -241,6 +253,7 @@ impl<'a, 'b> Listener<'a, 'b> {
                 Message::Reached(stage) => self.heard.stage = stage,
                 Message::Failed(failure) => self.heard.failure = Some(failure),
                 Message::Fallback(what, why) => self.heard.fallbacks.push((what, why)),
+                Message::Noticed(calls) => self.heard.noticed = Some(calls),
                 Message::Ended(exit) => self.heard.exit = Some(exit),
                 Message::Made(made) => self.heard.made.extend(made),
                 Message::Watched => {

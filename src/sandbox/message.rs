@@ -76,6 +76,8 @@ pub struct Failure {
     pub blame: Blame,
     /// What a shell would report: 127 = no such command, 126 = cannot be executed, 125 otherwise.
     pub code: u8,
+    /// A user or group id was wanted that kiln's user namespace does not have.
+    pub ids: bool,
 }
 
 impl fmt::Display for Failure {
@@ -128,6 +130,8 @@ pub(super) enum Message {
     Terminal,
     /// Init hands over the listener of calls that are stopped, with this message.
     Watched,
+    /// Calls of the command that failed, or will be of no use, because of what kiln itself has not.
+    Noticed(Vec<super::seccomp::Notice>),
     /// Pid 1 has ended, and with it everything in its namespace.
     Ended(super::spec::Exit),
 }

@@ -116,7 +116,8 @@ fn one(mount: &Mount, security: Security) -> Step<Prepared> {
             // The socket is one of ours, made for this run, so its own mode and owner may change.
             let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
             rustix::fs::chown(own.as_str(), Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-                .doing(|| format!("mount {what}: give the socket to {uid}:{gid}"))?;
+                .doing(|| format!("mount {what}: give the socket to {uid}:{gid}"))
+                .map_err(Problem::about_ids)?;
             rustix::fs::chmod(own.as_str(), Mode::from_raw_mode(*mode))
                 .doing(|| format!("mount {what}: set the socket's mode"))?;
             bound(fd, &what, false)?
@@ -294,7 +295,8 @@ impl Memory {
             }
             // Owner before mode: a change of owner clears set-id bits.
             rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .doing(|| format!("mount {what}: give it to {uid}:{gid}"))?;
+                .doing(|| format!("mount {what}: give it to {uid}:{gid}"))
+                .map_err(Problem::about_ids)?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing(doing)?;
             last = Some(fd);
         }

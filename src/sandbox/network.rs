@@ -194,6 +194,7 @@ fn start(work: impl FnOnce(io::PipeReader) -> i32) -> Step<Waiting> {
         Fork::Child => {
             drop(go);
             sys::default_signals();
+            sys::unblock_signals();
             let code = match die_with_parent().and_then(|()| silence()) {
                 Ok(()) => work(waits),
                 Err(_) => 1,

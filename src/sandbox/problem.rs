@@ -15,27 +15,34 @@ pub(super) struct Problem {
     hint: Option<String>,
     blame: Blame,
     code: u8,
+    ids: bool,
 }
 
 impl Problem {
     /// The request cannot be met on any host.
     pub(super) fn request(what: impl Into<String>) -> Self {
-        Self { what: what.into(), errno: None, hint: None, blame: Blame::Request, code: 125 }
+        Self { what: what.into(), errno: None, hint: None, blame: Blame::Request, code: 125, ids: false }
     }
 
     /// This host lacks something, and no system call said so.
     pub(super) fn lacking(what: impl Into<String>) -> Self {
-        Self { what: what.into(), errno: None, hint: None, blame: Blame::Host, code: 125 }
+        Self { what: what.into(), errno: None, hint: None, blame: Blame::Host, code: 125, ids: false }
     }
 
     /// This host does not allow it.
     pub(super) fn host(what: impl Into<String>, error: &io::Error) -> Self {
-        Self { what: what.into(), errno: error.raw_os_error(), hint: None, blame: Blame::Host, code: 125 }
+        Self { what: what.into(), errno: error.raw_os_error(), hint: None, blame: Blame::Host, code: 125, ids: false }
     }
 
     /// Adds what would help.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// An id was wanted that may not be mapped: the system's answer says whether.
+    pub(super) fn about_ids(mut self) -> Self {
+        self.ids = matches!(self.errno, Some(libc::EINVAL | libc::EPERM | libc::EOVERFLOW));
         self
     }
 
@@ -63,8 +70,8 @@ impl Problem {
 
     /// Complete, now that the stage is known.
     pub(super) fn at(self, stage: Stage) -> Failure {
-        let Self { what, errno, hint, blame, code } = self;
-        Failure { stage, what, errno, hint, blame, code }
+        let Self { what, errno, hint, blame, code, ids } = self;
+        Failure { stage, what, errno, hint, blame, code, ids }
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Spec {
     pub devices: Vec<Device>,
     /// Memory, CPU and process limits.
     pub resources: Resources,
+    /// The command is pid 1 of its pid namespace, as an init system wants to be; otherwise kiln's own init is, and the
+    /// command ends by signals as any other process does.
+    pub pid_one: bool,
 }
 
 impl Spec {
@@ -74,6 +77,7 @@ impl Spec {
             shm_size: 64 << 20,
             devices: Vec::new(),
             resources: Resources::default(),
+            pid_one: false,
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn inherited_socket(number: i32) -> Option<OwnedFd> {
     (rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Socket).then_some(fd)
 }
 
-/// Gives every signal its default action and unblocks all.
+/// Gives every signal its default action.
 pub(super) fn default_signals() {
     // The kernel's `struct sigaction`, at its largest; all zeroes is SIG_DFL without flags. The C library's call would
     // refuse the two signals it keeps for itself, which a caller may have left ignored as well.
@@ -64,6 +64,10 @@ pub(super) fn default_signals() {
         // SAFETY: no handler is installed; KILL and STOP refuse, which is as it should be. The set is 8 bytes.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal as c_long, default.as_ptr(), 0 as c_long, 8 as c_ulong) };
     }
+}
+
+/// Lets every signal through that arrives or has arrived.
+pub(super) fn unblock_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
@@ -91,7 +95,7 @@ pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
     match check(answer) {
         Ok(_) => Ok(()),
         // Before Linux 5.11 there is no such flag (5.9: no such call): one by one.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
             for fd in first..1024 {
                 // SAFETY: as above; a number that is not open answers EBADF.
                 unsafe { libc::fcntl(fd as c_int, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -102,8 +106,35 @@ pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
     }
 }
 
+/// Closes every descriptor from `first` on. For a process that uses none of them any more.
+pub(super) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: whoever owns one of these descriptors in this process never gets to use or close it again: the caller goes
+    // on to its exit without them.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, c_ulong::from(first), c_ulong::from(u32::MAX), 0) };
+    match check(answer) {
+        Ok(_) => Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            for fd in first..1024 {
+                // SAFETY: as above; a number that is not open answers EBADF.
+                unsafe { libc::close(fd as c_int) };
+            }
+            Ok(())
+        }
+        Err(e) => Err(e),
+    }
+}
+
 /// Adds mount attributes (`MOUNT_ATTR_*`) to a mount, or to its whole tree.
 pub(super) fn set_mount_attributes(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    change_mount_attributes(mount, attributes, 0, recursive)
+}
+
+/// Takes mount attributes from a mount.
+pub(super) fn clear_mount_attributes(mount: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    change_mount_attributes(mount, 0, attributes, false)
+}
+
+fn change_mount_attributes(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> io::Result<()> {
     #[repr(C)]
     struct MountAttr {
         set: u64,
@@ -111,7 +142,7 @@ pub(super) fn set_mount_attributes(mount: BorrowedFd<'_>, attributes: u64, recur
         propagation: u64,
         userns_fd: u64,
     }
-    let attr = MountAttr { set: attributes, clear: 0, propagation: 0, userns_fd: 0 };
+    let attr = MountAttr { set, clear, propagation: 0, userns_fd: 0 };
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -151,9 +182,11 @@ pub(super) struct Instruction {
     pub(super) k: u32,
 }
 
+/// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: without a mitigation that the program could ask for itself.
+const SPEC_ALLOW: c_ulong = 1 << 2;
+
 /// Installs a system call filter for good. Needs `CAP_SYS_ADMIN` or no-new-privs.
 pub(super) fn install_filter(program: &[Instruction]) -> io::Result<()> {
-    const SPEC_ALLOW: c_ulong = 1 << 2;
     match seccomp(program, SPEC_ALLOW) {
         // Kernels before 4.17 know no such flag; it only spares a mitigation the program could ask for itself.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => seccomp(program, 0).map(drop),
@@ -164,7 +197,7 @@ pub(super) fn install_filter(program: &[Instruction]) -> io::Result<()> {
 /// Installs a filter that may stop calls until the holder of the listener returned here has answered.
 pub(super) fn install_watching_filter(program: &[Instruction]) -> io::Result<OwnedFd> {
     const NEW_LISTENER: c_ulong = 1 << 3;
-    let fd = seccomp(program, NEW_LISTENER)?;
+    let fd = seccomp(program, NEW_LISTENER | SPEC_ALLOW)?;
     // SAFETY: the call succeeded with this flag, so it made this descriptor (close-on-exec), and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }

@@ -13,6 +13,7 @@ use rustix::mount::MountAttrFlags;
 
 use crate::base::rooted::Root;
 
+use super::message::Stage;
 use super::mountfs::{self, INERT, NODEV};
 use super::problem::{Doing, Problem, Step};
 use super::spec::{Device, Security, Spec};
@@ -38,21 +39,36 @@ const READ_ONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Mounts all three; `fresh` is what [`fresh_proc`] gave.
-pub(super) fn mount(root: &Root, spec: &Spec, fresh: Option<OwnedFd>) -> Step<()> {
+/// What is no protection and cannot be had is
+/// added to `fallbacks` (N-51).
+pub(super) fn mount(
+    root: &Root,
+    spec: &Spec,
+    fresh: Option<OwnedFd>,
+    terminal: bool,
+    fallbacks: &mut Fallbacks,
+) -> Step<()> {
     let masks = spec.security == Security::Sandbox;
     let null = if masks { Some(Masks::new()?) } else { None };
     let proc = proc(root, fresh)?;
-    let sys = sys(root, spec)?;
-    cgroups(&sys, spec.security)?;
+    let sys = sys(root, spec, fallbacks)?;
+    if let Some(sys) = &sys {
+        cgroups(sys, spec.security)?;
+    }
     if let Some(masks) = &null {
         masks.hide(&proc, "/proc", MASKED_PROC)?;
-        masks.hide(&sys, "/sys", MASKED_SYS)?;
+        if let Some(sys) = &sys {
+            masks.hide(sys, "/sys", MASKED_SYS)?;
+        }
         for path in READ_ONLY_PROC {
             freeze(&proc, "/proc", path)?;
         }
     }
-    dev(root, spec)
+    dev(root, spec, terminal, fallbacks)
 }
+
+/// What was done without, and why.
+type Fallbacks = Vec<(String, String)>;
 
 fn target(root: &Root, path: &str) -> Step<OwnedFd> {
     root.locate(OsStr::new(path)).doing(|| format!("mount {path}: look it up in the root"))
@@ -91,8 +107,8 @@ fn proc(root: &Root, fresh: Option<OwnedFd>) -> Step<OwnedFd> {
     Ok(fd)
 }
 
-/// `/sys`, read-only: our own if the network namespace is ours, else the host's.
-fn sys(root: &Root, spec: &Spec) -> Step<OwnedFd> {
+/// `/sys`, read-only: our own if the network namespace is ours, else the host's, else none.
+fn sys(root: &Root, spec: &Spec, fallbacks: &mut Fallbacks) -> Step<Option<OwnedFd>> {
     let target = target(root, "/sys")?;
     let attributes = match spec.security {
         Security::Sandbox => INERT | MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -101,16 +117,22 @@ fn sys(root: &Root, spec: &Spec) -> Step<OwnedFd> {
     let fd = match mountfs::new("sysfs", &[], attributes, "/sys") {
         Ok(fd) => fd,
         // A user namespace that shares the host's network may not mount one.
-        Err(problem) if problem.errno() == Some(libc::EPERM) => {
-            let outer = open(rustix::fs::CWD, "/sys").doing(|| "open /sys".to_owned())?;
-            let fd = mountfs::view(outer.as_fd(), "/sys")?;
-            mountfs::read_only(&fd, "/sys")?;
-            fd
+        Err(_) => {
+            let outer = open(rustix::fs::CWD, "/sys").doing(|| "open /sys".to_owned());
+            match outer.and_then(|outer| mountfs::view(outer.as_fd(), "/sys")) {
+                Ok(fd) => {
+                    mountfs::read_only(&fd, "/sys")?;
+                    fd
+                }
+                Err(problem) => {
+                    fallbacks.push(("/sys".to_owned(), problem.at(Stage::SystemMounts).to_string()));
+                    return Ok(None);
+                }
+            }
         }
-        Err(problem) => return Err(problem),
     };
     mountfs::attach(fd.as_fd(), target.as_fd(), "/sys")?;
-    Ok(fd)
+    Ok(Some(fd))
 }
 
 /// Programs that size themselves by their limits (Java, Go) look for those in `/sys/fs/cgroup`: the part that is ours, if
@@ -198,7 +220,7 @@ fn device(path: &str) -> Step<OwnedFd> {
 
 /// A small `/dev` of our own. The file system itself is `nodev`: a node made in it does not open; the devices are
 /// views of the host's.
-fn dev(root: &Root, spec: &Spec) -> Step<()> {
+fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Fallbacks) -> Step<()> {
     let at = target(root, "/dev")?;
     let dev = mountfs::new(
         "tmpfs",
@@ -229,10 +251,17 @@ fn dev(root: &Root, spec: &Spec) -> Step<()> {
         rustix::fs::symlinkat(to, &dev, name).doing(|| format!("make /dev/{name}"))?;
     }
     let shm_size = spec.shm_size.to_string();
-    let pts = pts()?;
-    let shm = mountfs::new("tmpfs", &[("mode", "1777"), ("size", &shm_size)], INERT, "/dev/shm")?;
-    let mqueue = mountfs::new("mqueue", &[], INERT, "/dev/mqueue")?;
-    for (name, mount) in [("pts", pts), ("shm", shm), ("mqueue", mqueue)] {
+    let shm = mountfs::new("tmpfs", &[("mode", "1777"), ("size", &shm_size)], INERT, "/dev/shm");
+    let mqueue = mountfs::new("mqueue", &[], INERT, "/dev/mqueue");
+    // A terminal that was asked for is made there, and so many bytes are shared memory.
+    for (name, mount, needed) in [("pts", pts(), terminal), ("shm", shm, true), ("mqueue", mqueue, false)] {
+        let mount = match mount {
+            Err(problem) if !needed => {
+                fallbacks.push((format!("/dev/{name}"), problem.at(Stage::SystemMounts).to_string()));
+                continue;
+            }
+            other => other?,
+        };
         rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).doing(|| format!("make /dev/{name}"))?;
         // Whoever asks for a mount there gets that one and no other below it (N-27).
         let place = Path::new("/dev").join(name);

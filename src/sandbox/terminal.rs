@@ -11,12 +11,12 @@ use rustix::event::PollFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios};
 
+use super::pipes;
 use super::problem::{Doing, Step};
 use super::user::Identity;
 
-/// Makes a terminal, makes it this session's and the standard streams, and gives the other end.
-/// To be called in the final root, as root.
-pub(super) fn become_foreground(identity: &Identity) -> Step<OwnedFd> {
+/// Makes a terminal, makes it the standard streams, and gives the other end. To be called in the final root, as root.
+pub(super) fn make(identity: &Identity) -> Step<OwnedFd> {
     let what = || "make a terminal".to_owned();
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let outer = rustix::pty::openpt(flags).doing(what)?;
@@ -24,12 +24,16 @@ pub(super) fn become_foreground(identity: &Identity) -> Step<OwnedFd> {
     let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).doing(what)?;
     let owner = rustix::fs::Uid::from_raw(identity.uid);
     rustix::fs::fchown(&inner, Some(owner), None).doing(|| "give the terminal to the user".to_owned())?;
-    rustix::process::ioctl_tiocsctty(&inner).doing(|| "make the terminal this session's".to_owned())?;
     nix::unistd::dup2_stdin(&inner)
         .and_then(|()| nix::unistd::dup2_stdout(&inner))
         .and_then(|()| nix::unistd::dup2_stderr(&inner))
         .doing(|| "make the terminal the standard streams".to_owned())?;
     Ok(outer)
+}
+
+/// Makes the terminal on standard input that of this session, which has none yet.
+pub(super) fn control() -> Step<()> {
+    rustix::process::ioctl_tiocsctty(io::stdin()).doing(|| "make the terminal this session's".to_owned())
 }
 
 /// Standard input in raw mode; as it was when dropped.
@@ -133,19 +137,6 @@ impl Relay {
     }
 }
 
-fn show(mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(io::stdout(), bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(rustix::io::Errno::INTR) => {}
-            // A terminal shared with a program that made it so.
-            Err(rustix::io::Errno::AGAIN) => {
-                let out = io::stdout();
-                let mut fds = [rustix::event::PollFd::from_borrowed_fd(out.as_fd(), PollFlags::OUT)];
-                rustix::event::poll(&mut fds, None)?;
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
+fn show(bytes: &[u8]) -> io::Result<()> {
+    pipes::write_whole(io::stdout().as_fd(), bytes)
 }

@@ -22,6 +22,8 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
 use super::launch::{self, Reentry};
+use super::message::{Blame, Failure};
+use super::seccomp::Limits;
 use super::wire::Wire;
 use super::{idmap, sys};
 use crate::base::fs;
@@ -79,10 +81,56 @@ pub fn entered_by() -> Option<u32> {
     FORMER.get().copied()
 }
 
-/// Why this process has a single id, if [`enter`] had to settle for that: to be announced (style: fallbacks are).
-pub fn single_id_reason() -> Option<&'static str> {
-    REASON.get().map(String::as_str)
+/// Why this process has a single id, and what would help: to be announced (style: fallbacks are).
+pub fn single_id_reason() -> Option<String> {
+    if let Some(reason) = REASON.get() {
+        return Some(reason.clone());
+    }
+    match standing() {
+        Ok(Standing::Namespace { ids: 1 }) => Some(
+            "the user namespace that kiln was started in has one (start kiln outside of it, or make it with unshare \
+             --map-root-user --map-auto)"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
+
+/// What the user namespace of this process has.
+pub(super) fn limits() -> Limits {
+    let first_unmapped = |file: &str| u32::try_from(idmap::count(&text(file))).unwrap_or(u32::MAX);
+    Limits {
+        ids: first_unmapped("/proc/self/uid_map").min(first_unmapped("/proc/self/gid_map")),
+        groups: text("/proc/self/setgroups").trim() != "deny",
+    }
+}
+
+/// Adds to a failure what only this process knows: why ids are missing, and that a filter around kiln refuses calls.
+pub(super) fn explain(mut failure: Failure) -> Failure {
+    if failure.ids {
+        failure.hint = Some(match single_id_reason() {
+            Some(reason) => format!("an id is not available here: {reason}"),
+            None => {
+                "an id is not mapped in kiln's user namespace: give the user a range that covers it in /etc/subuid \
+                     and /etc/subgid"
+                    .to_owned()
+            }
+        });
+    }
+    let refused = matches!(failure.errno, Some(libc::EPERM | libc::ENOSYS));
+    if failure.hint.is_none() && refused && failure.blame == Blame::Host && is_filtered() {
+        failure.hint = Some(FILTERED.to_owned());
+    }
+    failure
+}
+
+/// A system call filter around this process is in force.
+fn is_filtered() -> bool {
+    !text("/proc/self/status").contains("\nSeccomp:\t0\n")
+}
+
+const FILTERED: &str = "a container around kiln refuses this system call: run that one with seccomp and AppArmor \
+                        unconfined, or give it a profile that allows the call";
 
 /// Why this user, outside any namespace, has no subordinate ids to map.
 pub fn subordinate_problem() -> Option<String> {
@@ -388,14 +436,15 @@ pub(super) fn refusal_hint(errno: i32) -> Option<String> {
     }
     match errno {
         libc::ENOSPC => Some("the limit of user namespaces is reached: see sysctl user.max_user_namespaces".to_owned()),
-        libc::EPERM if text("/proc/self/status").contains("\nSeccomp:\t0\n") => Some(
-            "in a chroot the kernel allows none: enter that root with pivot_root; else a security module of this host \
-             forbids it"
+        // A filter may answer so, whatever the kernel has.
+        libc::EPERM | libc::ENOSYS if is_filtered() => Some(
+            "a container around kiln forbids it: run that one with seccomp and AppArmor unconfined, or give it a \
+             profile that allows unshare"
                 .to_owned(),
         ),
         libc::EPERM => Some(
-            "a container around kiln forbids it: run that one with seccomp and AppArmor unconfined, or give it a \
-             profile that allows unshare"
+            "in a chroot the kernel allows none: enter that root with pivot_root; else a security module of this host \
+             forbids it"
                 .to_owned(),
         ),
         libc::EINVAL | libc::ENOSYS => Some("this kernel is built without user namespaces".to_owned()),

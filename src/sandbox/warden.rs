@@ -6,23 +6,21 @@
 //! **Order.** Every descriptor is marked close-on-exec before anything else: the command gets 0, 1 and 2 (S-1).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::UnshareFlags;
 
 use super::init::Ahead;
-use super::message::{Message, Order, Orders, Stage};
+use super::message::{Message, Orders, Stage};
 use super::problem::{Doing, Problem, Step};
 use super::publish::Ports;
-use super::spec::{Exit, Spec};
+use super::spec::{Security, Spec};
 use super::sys::{self, Fork};
-use super::wire::{Inbox, Wire};
+use super::wait::Waiting;
+use super::wire::Wire;
 use super::{apart, cgroup, init, launch, network};
-use crate::base::fs;
 
 /// Runs one command as [`Spec`] says; the exit code matters to nobody.
 pub(super) fn main() -> u8 {
@@ -71,67 +69,39 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> Step<()> {
     for (what, why) in fallbacks {
         wire.send(&Message::Fallback(what, why)).doing(|| "speak to kiln".to_owned())?;
     }
+    let (status, theirs) = socketpair().doing(|| "make a socket".to_owned())?;
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".to_owned())?;
     let pid = match sys::fork().doing(|| "fork".to_owned()).map_err(|e| crowded(e, orders.spec.resources.pids))? {
-        Fork::Child => init::run(&orders, ahead, wire),
+        Fork::Child => init::run(&orders, ahead, wire, &theirs),
         Fork::Parent(pid) => pid,
     };
     groups.leave();
-    drop(orders);
+    drop(theirs);
+    let Spec { pid_one, devices, security, .. } = orders.spec;
     // Only the command and its children may hold the output open.
     let null = null().doing(|| "open /dev/null".to_owned())?;
     nix::unistd::dup2_stdin(&null)
         .and_then(|()| nix::unistd::dup2_stdout(&null))
         .and_then(|()| nix::unistd::dup2_stderr(&null))
         .doing(|| "let go of the output".to_owned())?;
-    let exit = wait(wire, pid).doing(|| "wait for the command".to_owned())?;
+    let waiting = Waiting::new(wire, status, pid, pid_one, devices).doing(|| "watch the command".to_owned())?;
+    let (exit, noticed) = waiting.wait().doing(|| "wait for the command".to_owned())?;
+    if security == Security::Sandbox
+        && let Some(noticed) = noticed
+    {
+        let _ = wire.send(&Message::Noticed(noticed));
+    }
     let _ = wire.send(&Message::Ended(exit));
     Ok(())
 }
 
-fn null() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+fn socketpair() -> io::Result<(Wire, Wire)> {
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    Ok((Wire::new(ours), Wire::new(theirs)))
 }
 
-/// Waits for pid 1; gives it the signals kiln passes on; kills it when kiln's end of the socket closes.
-fn wait(wire: &Wire, pid: Pid) -> io::Result<Exit> {
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    let (mut inbox, mut buffer) = (Inbox::default(), [0; 256]);
-    let (mut killed, mut killed_by) = (false, None);
-    loop {
-        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
-        if !killed {
-            fds.push(PollFd::new(wire, PollFlags::IN | PollFlags::RDHUP));
-        }
-        match rustix::event::poll(&mut fds, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            other => other?,
-        };
-        if !fds[0].revents().is_empty() {
-            break;
-        }
-        let Some(heard) = fds.get(1).map(PollFd::revents).filter(|heard| !heard.is_empty()) else { continue };
-        match wire.read(&mut buffer) {
-            Ok((n, _)) if n > 0 && !heard.contains(PollFlags::RDHUP) => {
-                inbox.push(&buffer[..n]);
-                while let Some(Order::Signal(signal)) = inbox.next()? {
-                    killed_by = give(&pidfd, pid, signal).or(killed_by);
-                }
-            }
-            _ => {
-                killed = true;
-                // Gone already is as good.
-                let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-            }
-        }
-    }
-    let status = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
-    let status = status.ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok(match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(libc::SIGKILL)) => Exit::Signal(killed_by.unwrap_or(libc::SIGKILL)),
-        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
-    })
+fn null() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// The limit of processes is there already, and counts this one too.
@@ -141,40 +111,5 @@ fn crowded(problem: Problem, limit: Option<u64>) -> Problem {
             .requested()
             .hint(format!("a limit of {limit} processes leaves no room to start the command: allow more")),
         _ => problem,
-    }
-}
-
-/// Gives pid 1 a signal. The kernel lets none through to a pid 1 that does not handle it; what it would have done to
-/// any other process is done here. Some: it was killed for this signal.
-fn give(pidfd: &OwnedFd, pid: Pid, number: i32) -> Option<i32> {
-    let signal = Signal::from_named_raw(number)?;
-    let status = fs::read(Path::new(&format!("/proc/{}/status", pid.as_raw_nonzero()))).unwrap_or_default();
-    let kills = !handles(&String::from_utf8_lossy(&status), number);
-    let sent = if kills { Signal::KILL } else { signal };
-    // Gone already is as good.
-    let _ = rustix::process::pidfd_send_signal(pidfd, sent);
-    kills.then_some(number)
-}
-
-/// The process of this `/proc/<pid>/status` catches or ignores the signal. Without a word about it, it is taken to.
-fn handles(status: &str, signal: i32) -> bool {
-    let sets: Vec<u64> = status
-        .lines()
-        .filter_map(|line| line.strip_prefix("SigIgn:").or_else(|| line.strip_prefix("SigCgt:")))
-        .filter_map(|set| u64::from_str_radix(set.trim(), 16).ok())
-        .collect();
-    sets.is_empty() || sets.iter().any(|set| set >> (signal - 1) & 1 == 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_is_handled_if_it_is_caught_or_ignored() {
-        let status = "Name:\tsh\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000000004\nSigCgt:\t0000000000004000\n";
-        let handled: Vec<i32> = (1..=31).filter(|n| handles(status, *n)).collect();
-        assert_eq!(handled, [libc::SIGQUIT, libc::SIGTERM]);
-        assert!(handles("", libc::SIGTERM));
     }
 }

@@ -52,6 +52,12 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, short = 't', help_heading = COMMAND)]
     pub(in crate::cli) tty: bool,
 
+    /// Keep kiln's init as process 1, which forwards signals and reaps orphans; with false the command is process 1
+    ///
+    /// An init system insists on being process 1; a command named init or systemd is so by default.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = COMMAND)]
+    pub(in crate::cli) init: Option<bool>,
+
     /// How layers become the command's files: stacked by overlayfs, or copied
     #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = FILES)]
     pub(in crate::cli) snapshotter: SnapshotterArg,

@@ -9,7 +9,7 @@ use crate::context;
 use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span};
 use crate::plan::{Base, ContextName, CopyFrom, ImageName, Mount, Plan, StepId, StepKind};
-use crate::sandbox::userns::single_id_reason;
+use crate::sandbox::{Notice, userns};
 use crate::ui::lines::Lines;
 
 use crate::cli::build::bases;
@@ -93,7 +93,7 @@ fn hints(error: &StepError) -> Vec<String> {
         StepError::Image(e) => bases::describe(e).2,
         StepError::Mount { hint, .. } => hint.clone(),
         StepError::Copy(e) => e.hint(),
-        StepError::Exit { exit, tail } => {
+        StepError::Exit { exit, tail, .. } => {
             let full = b"No space left on device";
             match tail.windows(full.len()).any(|bytes| bytes == full) {
                 true => Some(format!("what a command writes is kept in the store; {}", super::FREE_SPACE)),
@@ -104,11 +104,37 @@ fn hints(error: &StepError) -> Vec<String> {
     };
     let host = || host_fault(error).map(str::to_owned);
     let mut hints: Vec<String> = hint.or_else(host).into_iter().collect();
-    // A chown or setgroups in the command may be what failed: nothing can belong to anybody else here.
-    if matches!(error, StepError::Exit { .. })
-        && let Some(reason) = single_id_reason()
-    {
-        hints.push(format!("if it changes owners or groups: only one user id is available here: {reason}"));
+    if let StepError::Exit { noticed, .. } = error {
+        hints.extend(of_notices(noticed.as_deref()));
+    }
+    hints
+}
+
+/// What a command that failed could not know: which of its calls cannot work here, and why.
+pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
+    let mut hints = Vec::new();
+    match (noticed, userns::single_id_reason()) {
+        (Some(noticed), reason) if noticed.contains(&Notice::ForeignId) => {
+            let reason = reason.unwrap_or_else(|| "give the user a range that covers it in /etc/subuid".to_owned());
+            hints.push(format!("the command used a user or group id that is not available here: {reason}"));
+        }
+        // A chown or setgroups in the command may be what failed.
+        (None, Some(reason)) => {
+            hints.push(format!("if it changes owners or groups: only one user id is available here: {reason}"));
+        }
+        _ => {}
+    }
+    if noticed.is_some_and(|noticed| noticed.contains(&Notice::Device)) {
+        let root = matches!(userns::standing(), Ok(userns::Standing::Root));
+        hints.push(
+            match root {
+                true => {
+                    "the command made a device node, which cannot be opened here; --device gives it one of the host's"
+                }
+                false => "the command tried to make a device node, which only root of the host may: run kiln as root",
+            }
+            .to_owned(),
+        );
     }
     hints
 }

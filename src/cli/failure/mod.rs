@@ -6,6 +6,8 @@
 
 mod build;
 
+pub(super) use build::of_notices;
+
 use std::error::Error;
 
 use serde_json::json;

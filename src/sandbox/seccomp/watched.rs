@@ -4,11 +4,8 @@
 //! a descriptor: it was opened for writing before.
 
 use super::table::{Arch, NO};
-use super::{ALLOW, ANY_BIT, EQUAL, answer, argument, jump, per_arch};
+use super::{ALLOW, AND, ANY_BIT, EQUAL, NOTIFY, answer, argument, jump, per_arch};
 use crate::sandbox::sys::{Instruction, Notification};
-
-pub(super) const NOTIFY: u32 = 0x7FC0_0000;
-pub(super) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 
 /// What is about to be done to a name, or to the file behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

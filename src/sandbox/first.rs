@@ -1,0 +1,67 @@
+//! Pid 1 while the command runs as its child.
+//!
+//! **Holds.** A command is not pid 1 of its namespace: the kernel drops every signal to pid 1 that it does not handle, so
+//! a program that restores a default action and raises the signal again, or calls `abort`, would not end. This process
+//! forwards signals to the command, reaps orphans, and ends with the command, which ends everything else.
+//! **Order.** The fork comes after confinement: there is nothing here that the command does not have itself. This process
+//! is not dumpable, holds no descriptor but the one it reports through, and executes nothing.
+
+use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
+
+use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{DumpableBehavior, Pid, WaitOptions};
+
+use super::problem::{Doing, Step};
+use super::sys::{self, Fork};
+
+/// Forks the command. Returns in the command's process only, which has a session of its own and no signal blocked; the
+/// caller stays pid 1 and writes the number of the signal that ended the command, if one did, to `status`.
+pub(super) fn fork_command(status: BorrowedFd<'_>) -> Step<()> {
+    let undumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    undumpable.doing(|| "protect the init process".to_owned())?;
+    match sys::fork().doing(|| "fork the command".to_owned())? {
+        Fork::Parent(pid) => attend(pid, status),
+        Fork::Child => rustix::process::setsid().map(drop).doing(|| "start a session".to_owned()),
+    }
+}
+
+fn attend(command: Pid, status: BorrowedFd<'_>) -> ! {
+    // Whoever waits for the end of the command's output waits for the command, not for this process.
+    let kept = nix::unistd::dup2_stdin(status)
+        .and_then(|()| nix::unistd::dup2_stdout(status))
+        .and_then(|()| nix::unistd::dup2_stderr(status))
+        .map_err(io::Error::from)
+        .and_then(|()| sys::close_from(3));
+    if kept.is_err() {
+        std::process::exit(125);
+    }
+    let signals: SigSet = Signal::iterator().collect();
+    loop {
+        match signals.wait() {
+            Ok(Signal::SIGCHLD) => reap(command),
+            Ok(signal) => {
+                if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
+                    // Gone already is as good.
+                    let _ = rustix::process::kill_process(command, signal);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Takes every process that has ended; ends with the command.
+fn reap(command: Pid) {
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        if pid != command {
+            continue;
+        }
+        if let Some(signal) = status.terminating_signal() {
+            let _ = io::stdout().write_all(&[u8::try_from(signal).unwrap_or(0)]);
+            let _ = io::stdout().flush();
+            std::process::exit(128 + signal);
+        }
+        std::process::exit(status.exit_status().unwrap_or(125));
+    }
+}

@@ -1,0 +1,90 @@
+//! Calls that fail, or have no use, because of what kiln itself has not: ids beyond its own, devices.
+//!
+//! **Holds.** The filter reports them to the warden, which lets them go on and remembers that they were made. A command
+//! that fails afterwards can be told why, without a guess from its output (N-53, N-55).
+
+use super::table::Arch;
+use super::{AND, AT_LEAST, EQUAL, Instruction, NOTIFY, answer, argument, jump};
+use crate::sandbox::sys::Notification;
+
+use serde::{Deserialize, Serialize};
+
+/// What a command tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Notice {
+    /// To use a user or group id that kiln's user namespace does not have, or to set groups where that is denied.
+    ForeignId,
+    /// To make a device node.
+    Device,
+}
+
+/// What kiln's own user namespace has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) struct Limits {
+    /// Ids from this one on are not mapped.
+    pub(in crate::sandbox) ids: u32,
+    /// Groups can be set.
+    pub(in crate::sandbox) groups: bool,
+}
+
+/// Which arguments are ids.
+const IDS: &[(&str, &[u32])] = &[
+    ("chown", &[1, 2]),
+    ("chown32", &[1, 2]),
+    ("fchown", &[1, 2]),
+    ("fchown32", &[1, 2]),
+    ("fchownat", &[2, 3]),
+    ("lchown", &[1, 2]),
+    ("lchown32", &[1, 2]),
+    ("setgid", &[0]),
+    ("setgid32", &[0]),
+    ("setregid", &[0, 1]),
+    ("setregid32", &[0, 1]),
+    ("setresgid", &[0, 1, 2]),
+    ("setresgid32", &[0, 1, 2]),
+    ("setresuid", &[0, 1, 2]),
+    ("setresuid32", &[0, 1, 2]),
+    ("setreuid", &[0, 1]),
+    ("setreuid32", &[0, 1]),
+    ("setuid", &[0]),
+    ("setuid32", &[0]),
+];
+/// Which argument is the mode.
+const DEVICES: &[(&str, u32)] = &[("mknod", 1), ("mknodat", 2)];
+const GROUPS: &[&str] = &["setgroups", "setgroups32"];
+
+/// What the filter does with an allowed call.
+pub(super) fn noticed(name: &str, limits: Limits) -> Vec<Instruction> {
+    let mut out = Vec::new();
+    if let Some((_, ids)) = IDS.iter().find(|(known, _)| *known == name)
+        && limits.ids < u32::MAX
+    {
+        for id in *ids {
+            // The last id there is means "as it was".
+            out.extend([argument(*id), jump(AT_LEAST, limits.ids, 0, 2), jump(EQUAL, u32::MAX, 1, 0), answer(NOTIFY)]);
+        }
+    }
+    if let Some((_, mode)) = DEVICES.iter().find(|(known, _)| *known == name) {
+        out.extend([
+            argument(*mode),
+            Instruction { code: AND, jt: 0, jf: 0, k: libc::S_IFMT },
+            jump(EQUAL, libc::S_IFCHR, 1, 0),
+            jump(EQUAL, libc::S_IFBLK, 0, 1),
+            answer(NOTIFY),
+        ]);
+    }
+    if !limits.groups && GROUPS.contains(&name) {
+        return vec![answer(NOTIFY)];
+    }
+    out.push(answer(super::ALLOW));
+    out
+}
+
+/// What a reported call is about.
+pub(in crate::sandbox) fn notice(call: &Notification) -> Notice {
+    let arch = Arch::native().iter().find(|arch| arch.audit() == call.arch);
+    let device = arch.is_some_and(|arch| {
+        arch.calls().any(|(name, number, _)| number == call.number && DEVICES.iter().any(|(known, _)| *known == name))
+    });
+    if device { Notice::Device } else { Notice::ForeignId }
+}
