@@ -3,3 +3,4 @@
 mod commit;
 mod foreground;
 mod spec;
+mod streams;

@@ -124,7 +124,7 @@ fn whoever_dies_between_kiln_and_the_command_takes_it_along() {
                     None => std::thread::sleep(Duration::from_millis(10)),
                 }
             };
-            let warden = parent(pid);
+            let warden = parent(parent(pid));
             assert!(std::fs::read_to_string(format!("/proc/{warden}/comm")).unwrap().starts_with("kiln:warden"));
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(warden), nix::sys::signal::Signal::SIGKILL).unwrap();
             assert!(!matches!(run.join().unwrap(), Ok(true)), "nobody can say how it ended");

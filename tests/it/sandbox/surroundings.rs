@@ -1,0 +1,126 @@
+//! kiln behind a filter that refuses system calls, as in a container: what is no protection is done without, and said;
+//! what isolates ends the step with a reason (N-51).
+
+use std::process::{Command, Output};
+
+use nix::libc;
+
+use crate::support::TestEnv;
+use crate::support::env::{binary, fixture};
+use crate::support::requires::is_root;
+
+const SCRIPT: &str = include_str!("filtered.py");
+
+/// Runs `kiln args` behind a filter, as root of something that may mount.
+fn filtered(env: &TestEnv, filter: &[&str], args: &[&str]) -> (Option<i32>, String) {
+    let mut command = match is_root() {
+        true => Command::new("python3"),
+        false => {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--map-auto", "python3"]);
+            command
+        }
+    };
+    command.args(["-c", SCRIPT]).args(filter).arg(binary()).args(args);
+    said(command.env("KILN_ROOT", env.store()).env("HOME", env.dir()).output().expect("run python3"))
+}
+
+fn said(out: Output) -> (Option<i32>, String) {
+    let said = [&out.stdout[..], &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    (out.status.code(), said)
+}
+
+#[test]
+fn run_works_without_calls_that_only_decorate() {
+    requires!(userns, overlay, python3);
+    let env = TestEnv::with_busybox();
+    let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN echo x > /file\nRUN cat /file && echo it ran\n");
+    let context = context.to_str().expect("UTF-8");
+    // Calls, and what is announced where they are refused.
+    let cases = [
+        (libc::SYS_sethostname, Some("without the host name \"buildkitsandbox\"")),
+        (libc::SYS_setdomainname, None),
+        (libc::SYS_keyctl, None),
+        (libc::SYS_close_range, None),
+        (libc::SYS_clone3, None),
+        (libc::SYS_setns, None),
+        (libc::SYS_prlimit64, None),
+        (libc::SYS_process_vm_readv, None),
+        (libc::SYS_syslog, None),
+    ];
+    for (call, note) in cases {
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let filter = ["deny", &errno.to_string(), &call.to_string()];
+            let (code, said) = filtered(&env, &filter, &["build", "--no-cache", context]);
+            assert!(code == Some(0) && said.contains("it ran"), "{call} {errno}: {said}");
+            let notes = note.map_or(0, |note| said.matches(note).count());
+            assert_eq!(notes, usize::from(note.is_some()), "once a build: {said}");
+        }
+    }
+}
+
+#[test]
+fn run_names_the_call_that_a_container_refuses() {
+    requires!(userns, overlay, python3);
+    let env = TestEnv::with_busybox();
+    let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN true\n");
+    let context = context.to_str().expect("UTF-8");
+    for call in [
+        libc::SYS_mount,
+        libc::SYS_umount2,
+        libc::SYS_pivot_root,
+        libc::SYS_fsopen,
+        libc::SYS_fsmount,
+        libc::SYS_move_mount,
+        libc::SYS_open_tree,
+        libc::SYS_mount_setattr,
+        libc::SYS_unshare,
+        libc::SYS_setresuid,
+        libc::SYS_capset,
+        libc::SYS_setsid,
+    ] {
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let filter = ["deny", &errno.to_string(), &call.to_string()];
+            let (code, said) = filtered(&env, &filter, &["build", "--no-cache", context]);
+            assert_eq!(code, Some(3), "{call} {errno}: {said}");
+            assert!(
+                said.contains("Dockerfile:2") && said.contains("a container around kiln"),
+                "{call} {errno}: {said}"
+            );
+            assert!(!said.contains("built without"), "{call} {errno}: {said}");
+        }
+    }
+}
+
+/// What podman's default profile refuses, around a root without `CAP_SYS_ADMIN`, or a plain user.
+const POD: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+net_bind_service,+setfcap,+setgid,+setpcap,+setuid,\
+                   +sys_chroot";
+
+#[test]
+fn build_works_under_podmans_default_profile() {
+    requires!(userns, overlay, python3, setpriv);
+    let env = TestEnv::new();
+    let context = env.context(
+        "\n-- Dockerfile --\nFROM busybox\nRUN echo one > /file && id -u > /dev/stderr\nRUN cat /file && echo it ran\n",
+    );
+    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/seccomp/podman-default.txt");
+    let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
+    let tar = fixture("busybox").join("rootfs.tar");
+    // Parts of /proc are hidden, the capabilities are those of a container, and files lie in memory.
+    let script = "mount --bind /dev/null /proc/version && mount -t tmpfs -o mode=1777 none /mnt && \
+                  exec python3 -c \"$0\" profile \"$1\" setpriv --bounding-set \"$2\" --inh-caps=-all $3 sh -c \
+                  '\"$1\" import \"$2\" busybox && exec \"$1\" build \"$3\"' sh \"$4\" \"$5\" \"$6\"";
+    for user in ["", "--reuid 1000 --regid 1000 --clear-groups"] {
+        let out = Command::new("unshare")
+            .args(users)
+            .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, SCRIPT, profile, POD, user])
+            .args([binary().as_ref(), tar.as_path(), context.as_path()])
+            .env("KILN_ROOT", "/mnt/store")
+            .env("HOME", "/mnt")
+            .output()
+            .expect("run unshare");
+        let (code, said) = said(out);
+        assert!(code == Some(0) && said.contains("it ran"), "{user}: {said}");
+        assert_eq!(said.matches("without the host name").count(), 1, "{user}: {said}");
+    }
+}
