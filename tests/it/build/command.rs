@@ -121,8 +121,8 @@ fn system_directories_are_those_of_the_command_r_7() {
             "RUN grep -q ' /proc proc ' /proc/mounts && grep -q ' /sys sysfs ro' /proc/mounts && \
              for m in pts:devpts shm:tmpfs mqueue:mqueue; do grep -q \" /dev/${m%:*} ${m#*:} \" /proc/mounts || exit 1; done && \
              test -c /dev/null && test ! -e /dev/console && test ! -e /dev/kmsg && test ! -e /dev/mem && \
-             echo x > /dev/shm/x && echo x > /dev/null && ls -A /proc/1/ns > /dev/null && ! touch /sys/x && \
-             test \"$(cat /proc/1/comm)\" = sh",
+             echo x > /dev/shm/x && echo x > /dev/null && ls -A /proc/self/ns > /dev/null && ! touch /sys/x && \
+             test \"$(cat /proc/1/comm)\" = kiln:init",
         );
         let image = env.image("app");
         assert_eq!(image.layer_tree(image.layers.len() - 1).names().len(), 0);
