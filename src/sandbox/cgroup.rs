@@ -339,7 +339,7 @@ mod tests {
                 "cpu.cfs_period_us=100000",
                 "cpu.cfs_quota_us=50000",
                 "cpu.shares=1024",
-                "pids.max=7"
+                "pids.max=8"
             ]
         );
         assert_eq!(
@@ -350,7 +350,7 @@ mod tests {
                 "memory.swap.max=1048576",
                 "cpu.max=50000 100000",
                 "cpu.weight=39",
-                "pids.max=7"
+                "pids.max=8"
             ]
         );
         let unlimited = Resources { memory: Some(1), memory_swap: Some(-1), ..Resources::default() };

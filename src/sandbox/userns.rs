@@ -107,15 +107,16 @@ pub(super) fn limits() -> Limits {
 
 /// Adds to a failure what only this process knows: why ids are missing, and that a filter around kiln refuses calls.
 pub(super) fn explain(mut failure: Failure) -> Failure {
-    if failure.ids {
-        failure.hint = Some(match single_id_reason() {
-            Some(reason) => format!("an id is not available here: {reason}"),
-            None => {
-                "an id is not mapped in kiln's user namespace: give the user a range that covers it in /etc/subuid \
-                     and /etc/subgid"
-                    .to_owned()
-            }
-        });
+    if failure.ids
+        && let Some(reason) = single_id_reason()
+    {
+        failure.hint = Some(format!("an id is not available here: {reason}"));
+    } else if failure.ids && failure.errno != Some(libc::EPERM) {
+        failure.hint = Some(
+            "an id is not mapped in kiln's user namespace: give the user a range that covers it in /etc/subuid and \
+             /etc/subgid"
+                .to_owned(),
+        );
     }
     let refused = matches!(failure.errno, Some(libc::EPERM | libc::ENOSYS));
     if failure.hint.is_none() && refused && failure.blame == Blame::Host && is_filtered() {

@@ -42,9 +42,7 @@ fn run_works_without_calls_that_only_decorate() {
         (libc::SYS_setdomainname, None),
         (libc::SYS_keyctl, None),
         (libc::SYS_close_range, None),
-        (libc::SYS_clone3, None),
         (libc::SYS_setns, None),
-        (libc::SYS_prlimit64, None),
         (libc::SYS_process_vm_readv, None),
         (libc::SYS_syslog, None),
     ];
