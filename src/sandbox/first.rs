@@ -6,7 +6,6 @@
 //! **Order.** The fork comes after confinement: there is nothing here that the command does not have itself. This process
 //! is not dumpable, holds no descriptor but the one it reports through, and executes nothing.
 
-use std::io::{self, Write as _};
 use std::os::fd::BorrowedFd;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -27,19 +26,15 @@ pub(super) fn fork_command(status: BorrowedFd<'_>) -> Step<()> {
 }
 
 fn attend(command: Pid, status: BorrowedFd<'_>) -> ! {
-    // Whoever waits for the end of the command's output waits for the command, not for this process.
-    let kept = nix::unistd::dup2_stdin(status)
-        .and_then(|()| nix::unistd::dup2_stdout(status))
-        .and_then(|()| nix::unistd::dup2_stderr(status))
-        .map_err(io::Error::from)
-        .and_then(|()| sys::close_from(3));
-    if kept.is_err() {
+    // Whoever waits for the end of the command's output waits for the command, not for this process. No descriptor is
+    // made: the command's limit of them is in force.
+    if sys::close_all_but(status).is_err() {
         std::process::exit(125);
     }
     let signals: SigSet = Signal::iterator().collect();
     loop {
         match signals.wait() {
-            Ok(Signal::SIGCHLD) => reap(command),
+            Ok(Signal::SIGCHLD) => reap(command, status),
             Ok(signal) => {
                 if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
                     // Gone already is as good.
@@ -52,14 +47,14 @@ fn attend(command: Pid, status: BorrowedFd<'_>) -> ! {
 }
 
 /// Takes every process that has ended; ends with the command.
-fn reap(command: Pid) {
+fn reap(command: Pid, to: BorrowedFd<'_>) {
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         if pid != command {
             continue;
         }
         if let Some(signal) = status.terminating_signal() {
-            let _ = io::stdout().write_all(&[u8::try_from(signal).unwrap_or(0)]);
-            let _ = io::stdout().flush();
+            // Without the warden nobody wants to know.
+            let _ = rustix::io::write(to, &[u8::try_from(signal).unwrap_or(0)]);
             std::process::exit(128 + signal);
         }
         std::process::exit(status.exit_status().unwrap_or(125));

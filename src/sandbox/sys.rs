@@ -106,22 +106,26 @@ pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
     }
 }
 
-/// Closes every descriptor from `first` on. For a process that uses none of them any more.
-pub(super) fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: whoever owns one of these descriptors in this process never gets to use or close it again: the caller goes
-    // on to its exit without them.
-    let answer = unsafe { libc::syscall(libc::SYS_close_range, c_ulong::from(first), c_ulong::from(u32::MAX), 0) };
-    match check(answer) {
-        Ok(_) => Ok(()),
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-            for fd in first..1024 {
-                // SAFETY: as above; a number that is not open answers EBADF.
-                unsafe { libc::close(fd as c_int) };
+/// Closes every descriptor but one. For a process that uses no other any more.
+pub(super) fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = kept.as_raw_fd() as u32;
+    for (first, last) in [(0, kept.checked_sub(1)), (kept + 1, Some(u32::MAX))] {
+        let Some(last) = last else { continue };
+        // SAFETY: whoever owns one of these descriptors in this process never gets to use or close it again: the caller
+        // goes on to its exit without them.
+        let answer = unsafe { libc::syscall(libc::SYS_close_range, c_ulong::from(first), c_ulong::from(last), 0) };
+        match check(answer) {
+            Ok(_) => {}
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                for fd in first..=last.min(1023) {
+                    // SAFETY: as above; a number that is not open answers EBADF.
+                    unsafe { libc::close(fd as c_int) };
+                }
             }
-            Ok(())
+            Err(e) => return Err(e),
         }
-        Err(e) => Err(e),
     }
+    Ok(())
 }
 
 /// Adds mount attributes (`MOUNT_ATTR_*`) to a mount, or to its whole tree.
