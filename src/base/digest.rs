@@ -14,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 use sha2::digest::common::hazmat::SerializableState as _;
 
+use super::sparse::ZEROS;
+
 /// Thirty-two bytes of SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256(pub [u8; 32]);
@@ -166,6 +168,15 @@ impl Hasher {
     /// Takes more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
+    }
+
+    /// Takes `count` zeros.
+    pub fn zeros(&mut self, mut count: u64) {
+        while count > 0 {
+            let step = count.min(ZEROS.len() as u64);
+            self.0.update(&ZEROS[..step as usize]);
+            count -= step;
+        }
     }
 
     /// The digest of all bytes taken.

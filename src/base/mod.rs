@@ -3,7 +3,7 @@
 //! **Holds.** Digests with names that cannot be swapped (`digest`), framed hashing (`stable`), readers that
 //! verify (`verify`), paths that stay inside a directory (`rooted`), files that appear whole (`publish`),
 //! what must not outlive the process (`unfinished`), locks (`lock`), the only clock (`time`), the flag that stops work
-//! (`cancel`).
+//! (`cancel`), runs of zeros that are neither read nor stored (`sparse`).
 //! **Not here.** Anything that knows what a layer, an image or a Dockerfile is.
 
 pub mod cancel;
@@ -13,6 +13,7 @@ pub mod json;
 pub mod lock;
 pub mod publish;
 pub mod rooted;
+pub mod sparse;
 pub mod stable;
 pub mod time;
 pub mod unfinished;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fs::{self, FsError};
+use super::sparse::SparseWriter;
 use super::unfinished::Unfinished;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -17,7 +18,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// A file being written; dropping it without [`Draft::publish`] removes it.
 #[derive(Debug)]
 pub struct Draft {
-    file: File,
+    file: SparseWriter<File>,
     path: Unfinished,
     kept: bool,
 }
@@ -30,7 +31,7 @@ impl Draft {
             let path = dir.join(format!(".draft-{}-{number}", std::process::id()));
             let path = Unfinished::new(&path);
             match fs::create_new(path.path()) {
-                Ok(file) => return Ok(Self { file, path, kept: false }),
+                Ok(file) => return Ok(Self { file: SparseWriter::new(file), path, kept: false }),
                 Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
                 // The name is ours and says nothing to anybody; what is wrong is the directory.
                 Err(e) => return Err(FsError::new("create a file in", dir, e.source)),
@@ -38,9 +39,14 @@ impl Draft {
         }
     }
 
-    /// The open file, for reading back what was written.
+    /// The open file, for reading back what was written before [`Draft::settle`].
     pub fn file(&self) -> &File {
-        &self.file
+        self.file.inner()
+    }
+
+    /// Ok: the file is as long as what was written, also where that ended in zeros, which take no space.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.file.settle()
     }
 
     /// Where the draft is until it is published.
@@ -51,7 +57,8 @@ impl Draft {
     /// Ok: `to` names exactly what was written, atomically; a file that was there is replaced.
     pub fn publish(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
         use std::os::unix::fs::PermissionsExt;
-        self.file
+        self.settle().map_err(|e| FsError::new("write", self.path.path(), e))?;
+        self.file()
             .set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(|e| FsError::new("set mode of", self.path.path(), e))?;
         fs::rename(self.path.path(), to)?;
@@ -84,7 +91,8 @@ pub fn durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     let dir = parent(path);
     let mut draft = Draft::new(dir)?;
     draft.write_all(bytes).map_err(|e| FsError::new("write", path, e))?;
-    draft.file.sync_all().map_err(|e| FsError::new("sync", path, e))?;
+    draft.settle().map_err(|e| FsError::new("write", path, e))?;
+    draft.file().sync_all().map_err(|e| FsError::new("sync", path, e))?;
     draft.publish(path, mode)?;
     fs::open(dir)?.sync_all().map_err(|e| FsError::new("sync", dir, e))
 }

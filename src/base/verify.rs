@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 
 use super::digest::{Hasher, Sha256};
+use super::sparse::SparseRead;
 
 /// What was promised and what came instead; the source of the `io::Error` a [`Verified`] reader ends with.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -42,6 +43,18 @@ impl<R: Read> Verified<R> {
     /// Promises that `inner` holds exactly `size` bytes hashing to `digest`.
     pub fn new(inner: R, digest: Sha256, size: u64) -> Self {
         Self { inner, hasher: Some(Hasher::new()), digest, size, seen: 0 }
+    }
+}
+
+impl<R: SparseRead> SparseRead for Verified<R> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        // One more than promised is an error, which reading tells.
+        let n = self.inner.zeros(max.min(self.size.saturating_sub(self.seen)))?;
+        self.seen += n;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.zeros(n);
+        }
+        Ok(n)
     }
 }
 

@@ -305,6 +305,7 @@ mod tests {
 
     use super::*;
     use crate::base::digest::BlobDigest;
+    use crate::base::sparse::SparseRead;
     use crate::layer::{Entry, Kind, Meta};
     use crate::oci::blob::{BlobError, BlobSource};
     use crate::oci::descriptor::{Descriptor, LAYER_TAR};
@@ -313,7 +314,7 @@ mod tests {
     struct Nothing;
 
     impl BlobSource for Nothing {
-        fn open(&self, _: &Descriptor) -> Result<Box<dyn std::io::Read + Send>, BlobError> {
+        fn open(&self, _: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
             unreachable!("nothing is read")
         }
     }

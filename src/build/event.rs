@@ -31,6 +31,20 @@ pub enum Event {
         /// Why.
         why: Miss,
     },
+    /// The step's layer is long and being packed; said every few seconds, also after `Finished`.
+    Packing {
+        /// Which.
+        step: StepId,
+        /// How long its tar is so far.
+        bytes: u64,
+    },
+    /// The layer of which `Packing` told is packed.
+    Packed {
+        /// Which.
+        step: StepId,
+        /// How long its tar is.
+        bytes: u64,
+    },
     /// The step's result was already there.
     Cached(StepId),
     /// The command of a RUN wrote something.

@@ -8,14 +8,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crossbeam_channel::Sender;
+
 use crate::base::digest::Sha256;
 use crate::base::fs::FsError;
+use crate::base::sparse::{SparseFile, SparseWriter};
 use crate::context::{self, Given, Options};
 use crate::layer::{self, Compression, Form, Found, LayerWriter, MergedTree, Output, WriteOptions};
 use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Step, Workdir};
 use crate::snapshot::Layers;
 
-use super::builder::Context;
+use super::builder::{Context, Message};
 use super::chain::{Sealed, State};
 use super::copy::{self, Dest, LayerDirs, LayerFiles, LayerTree, Prepared};
 use super::event::Event;
@@ -23,6 +26,12 @@ use super::fetch::{Remote, Secrets};
 use super::mounts::input;
 use super::worker::Worker;
 use super::{Error, StepError, reuse};
+
+/// Says something that is no error.
+fn warn(sender: &Sender<Message>, step: &Step, note: &copy::Note) {
+    // The coordinator outlives its workers; if it is gone, nobody is interested.
+    let _ = sender.send(Message::Event(Event::Warning(format!("{}: {note}", step.meta.name))));
+}
 
 impl<'a> Worker<'a> {
     /// What `copy` reads: part of its key.
@@ -36,12 +45,12 @@ impl<'a> Worker<'a> {
         copy: &Copy,
         step: &Step,
         inputs: &[Arc<State>],
-        tell: &dyn Fn(Event),
+        sender: &Sender<Message>,
     ) -> Result<Sealed, StepError> {
         let made = self.with_sources(copy, step, inputs, |prepared, remote| {
             prepared.complete(copy, remote)?;
             for note in prepared.notes() {
-                tell(Event::Warning(format!("{}: {note}", step.meta.name)));
+                warn(sender, step, &note);
             }
             self.remember_files(step, prepared.listing())?;
             let parent = &inputs[0];
@@ -54,7 +63,7 @@ impl<'a> Worker<'a> {
             }
             let files = Unpacked::new(parent, &self.layers);
             let scratch = self.scratch_dir(step, "copy")?;
-            self.write_layer(step, |writer| {
+            self.write_layer(step, sender, |writer| {
                 let dest = Dest { tree: &tree, files: &files, passed: &passed };
                 copy::execute(copy, prepared, &dest, &scratch, writer).map_err(|e| files.explain(e))
             })
@@ -69,15 +78,15 @@ impl<'a> Worker<'a> {
         step: &Step,
         workdir: &Workdir,
         parent: &Arc<State>,
-        tell: &dyn Fn(Event),
+        sender: &Sender<Message>,
     ) -> Result<Sealed, StepError> {
         let tree = parent.outline(&self.layers)?;
         let files = Unpacked::new(parent, &self.layers);
-        self.write_layer(step, |writer| {
+        self.write_layer(step, sender, |writer| {
             let dest = Dest { tree: &tree, files: &files, passed: &[] };
             let notes = copy::workdir(workdir, &dest, writer).map_err(|e| files.explain(e))?;
             for note in notes {
-                tell(Event::Warning(format!("{}: {note}", step.meta.name)));
+                warn(sender, step, &note);
             }
             Ok(())
         })
@@ -184,20 +193,26 @@ impl<'a> Worker<'a> {
                 let path = scratch.join("layer");
                 let file = File::create_new(&path).map_err(|e| FsError::new("create", &path, e))?;
                 let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
-                let mut writer = LayerWriter::new(file, &options);
+                let mut writer = LayerWriter::new(SparseWriter::new(file), &options);
                 self.write_context(name, &scratch, &mut writer)?;
-                let (_, written) = writer.finish()?;
+                let (file, written) = writer.finish()?;
+                file.finish().map_err(|e| FsError::new("write", &path, e))?;
                 let file = File::open(&path).map_err(|e| FsError::new("open", &path, e))?;
-                layer::unpack(file, data, written.diff_id, Form::Plain)?;
+                layer::unpack(SparseFile::new(file, written.size), data, written.diff_id, Form::Plain)?;
                 Ok(())
             }
         }
     }
 
     /// FROM of a context: the layer that holds all of it. Ok: it is stored.
-    pub(super) fn context_layer(&self, name: &ContextName, step: &Step) -> Result<Sealed, StepError> {
+    pub(super) fn context_layer(
+        &self,
+        name: &ContextName,
+        step: &Step,
+        sender: &Sender<Message>,
+    ) -> Result<Sealed, StepError> {
         let scratch = self.scratch_dir(step, "context")?;
-        self.write_layer(step, |writer| self.write_context(name, &scratch, writer))
+        self.write_layer(step, sender, |writer| self.write_context(name, &scratch, writer))
     }
 
     fn write_context<W: Output>(

@@ -21,6 +21,7 @@ mod keys;
 mod mounts;
 mod outcome;
 mod pack;
+mod progress;
 mod promise;
 mod required;
 mod reuse;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
+
 use crate::base::digest::DiffId;
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
@@ -18,8 +20,10 @@ use crate::snapshot::{Layers, Prepared};
 use crate::store::BlobDraft;
 
 use super::StepError;
+use super::builder::Message;
 use super::chain::{Packing, Sealed, State};
 use super::copied::Original;
+use super::progress::Progress;
 use super::worker::Worker;
 
 /// The name under which a layer's segment index is kept beside it.
@@ -36,21 +40,25 @@ impl Worker<'_> {
         original: Option<&Original>,
         parent: &State,
         packing: &Packing,
+        sender: &Sender<Message>,
     ) -> Result<Sealed, StepError> {
         let changes = left.changes(original, parent, &self.layers, self.plan.clamp)?;
         packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
-        self.write_layer(step, |writer| Ok(changes.write_to(writer)?))
+        self.write_layer(step, sender, |writer| Ok(changes.write_to(writer)?))
     }
 
-    /// Stores the layer that `write` writes.
+    /// Stores the layer that `write` writes, and tells `sender` if that takes long.
     pub(super) fn write_layer(
         &self,
         step: &Step,
+        sender: &Sender<Message>,
         write: impl FnOnce(&mut LayerWriter<BlobDraft>) -> Result<(), StepError>,
     ) -> Result<Sealed, StepError> {
+        let progress = Progress::new(step.id, self.stop, sender);
         let mut options = WriteOptions {
             compression: self.builder.settings.compression,
             latest: self.plan.clamp,
+            watch: Some(progress.watch()),
             ..WriteOptions::default()
         };
         self.use_previous(step, &mut options)?;
@@ -58,6 +66,7 @@ impl Worker<'_> {
         write(&mut writer)?;
         let (draft, written) = writer.finish()?;
         draft.finish(written.blob, written.size)?;
+        progress.finish(written.plain_size);
         if written.segments.0.len() > 1 {
             self.layers.keep(written.diff_id, SEGMENTS, &written.segments.to_bytes())?;
             self.layers.keep(written.diff_id, MARKS, &written.marks.to_bytes(written.blob))?;

@@ -170,15 +170,12 @@ impl<'a> Worker<'a> {
 
     /// Does what `step` says, telling the coordinator as it goes. Always ends with [`Message::Done`].
     pub(super) fn work(&self, step: &Step, inputs: &[Arc<State>], sender: &Sender<Message>) {
-        let tell = |message| {
-            // The coordinator outlives its workers; if it is gone, nobody is interested.
-            let _ = sender.send(message);
-        };
-        let result = self.perform(step, inputs, &tell);
-        tell(Message::Done(result.map_err(|e| (step.id, e))));
+        let result = self.perform(step, inputs, sender);
+        to(sender)(Message::Done(result.map_err(|e| (step.id, e))));
     }
 
-    fn perform(&self, step: &Step, inputs: &[Arc<State>], tell: &dyn Fn(Message)) -> Result<(), StepError> {
+    fn perform(&self, step: &Step, inputs: &[Arc<State>], sender: &Sender<Message>) -> Result<(), StepError> {
+        let tell = &to(sender);
         let parts = match self.look_up(step, inputs)? {
             Look::Hit(state) => {
                 self.found(step, state, tell);
@@ -189,7 +186,7 @@ impl<'a> Worker<'a> {
         let key = parts.key();
         let Some(claim) = self.claim(key) else {
             // The step that held the claim may have failed, or run with another cache setting: look again.
-            return self.perform(step, inputs, tell);
+            return self.perform(step, inputs, sender);
         };
         let mine = InFlight { worker: self, key, promise: claim };
         if self.stop.is_cancelled() {
@@ -197,14 +194,14 @@ impl<'a> Worker<'a> {
         }
         // Who wants it done whatever is there waits for nobody.
         if step.meta.no_cache {
-            return self.make(step, inputs, parts, tell);
+            return self.make(step, inputs, parts, sender);
         }
         let claim = self.claim_among_processes(key, tell)?;
         if self.is_there(step, &parts)? {
             drop((claim, mine));
-            return self.perform(step, inputs, tell);
+            return self.perform(step, inputs, sender);
         }
-        let made = self.make(step, inputs, parts, tell);
+        let made = self.make(step, inputs, parts, sender);
         if let (Err(_), Some(claim)) = (&made, claim)
             && !self.stop.is_cancelled()
         {
@@ -219,8 +216,9 @@ impl<'a> Worker<'a> {
         step: &Step,
         inputs: &[Arc<State>],
         parts: KeyParts,
-        tell: &dyn Fn(Message),
+        sender: &Sender<Message>,
     ) -> Result<(), StepError> {
+        let tell = &to(sender);
         let key = parts.key();
         let before = self.last_record(step)?;
         let why = self.explain(step, inputs, &parts, before.as_ref())?;
@@ -236,7 +234,7 @@ impl<'a> Worker<'a> {
                 Ok(())
             }
             StepKind::Base(Base::Context(name)) => {
-                let made = self.context_layer(name, step)?;
+                let made = self.context_layer(name, step, sender)?;
                 finished(&context_state(self.keep(step, inputs, parts, made)?.layer));
                 Ok(())
             }
@@ -247,7 +245,7 @@ impl<'a> Worker<'a> {
                 let (link, packing) = Link::packing(ran.prepared.fresh(), before.map(|before| before.diff_id));
                 finished(&State::over(&inputs[0], key, link));
                 let packed = self
-                    .pack(step, left, ran.original.as_ref(), &inputs[0], &packing)
+                    .pack(step, left, ran.original.as_ref(), &inputs[0], &packing, sender)
                     .and_then(|made| self.keep(step, inputs, parts, made));
                 if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
                     self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));
@@ -258,13 +256,13 @@ impl<'a> Worker<'a> {
                 packed.map(drop)
             }
             StepKind::Copy(copy) => {
-                let made = self.copy(copy, step, inputs, &|event| tell(Message::Event(event)))?;
+                let made = self.copy(copy, step, inputs, sender)?;
                 let sealed = self.keep(step, inputs, parts, made)?;
                 finished(&State::over(&inputs[0], key, Link::made(sealed)));
                 Ok(())
             }
             StepKind::Workdir(workdir) => {
-                let made = self.workdir(step, workdir, &inputs[0], &|event| tell(Message::Event(event)))?;
+                let made = self.workdir(step, workdir, &inputs[0], sender)?;
                 let sealed = self.keep(step, inputs, parts, made)?;
                 finished(&State::over(&inputs[0], key, Link::made(sealed)));
                 Ok(())
@@ -413,6 +411,14 @@ impl<'a> Worker<'a> {
 /// Says whom a step waits for, and why.
 fn waiting(who: &str, why: &str) -> Message {
     Message::Event(Event::Fallback { what: format!("waiting for {who}"), why: why.to_owned() })
+}
+
+/// Tells the coordinator.
+fn to(sender: &Sender<Message>) -> impl Fn(Message) {
+    |message| {
+        // The coordinator outlives its workers; if it is gone, nobody is interested.
+        let _ = sender.send(message);
+    }
 }
 
 /// A bottom of one layer.

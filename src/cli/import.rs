@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
+use crate::base::sparse::Dense;
 use crate::base::time::Timestamp;
 use crate::dockerfile::{self, Diagnostic, Instruction, Severity, Source};
 use crate::layer::{self, Compression, LayerWriter, Limits, WriteOptions};
@@ -112,7 +113,7 @@ fn is_dir(path: &Path) -> Result<bool, Failure> {
 
 fn take_archive(store: &Store, from: impl Read + Send, path: &Path, limits: &Limits) -> Result<Layer, Failure> {
     let draft = store.draft_blob()?;
-    let packed = layer::repack(from, draft, Compression::default(), limits);
+    let packed = layer::repack(Dense(from), draft, Compression::default(), limits);
     let (draft, packed) = packed.map_err(|e| unusable(path, &e))?;
     if packed.holds_images {
         return Err(Failure::build(format!("{} is an archive of images, not of a root file system", path.display()))

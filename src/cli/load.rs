@@ -10,6 +10,7 @@ use crate::base::digest::{BlobDigest, Hashing};
 use crate::base::fs::{self, FsError};
 use crate::base::json::null_default;
 use crate::base::rooted::Root;
+use crate::base::sparse::{Dense, SparseFile, SparseWriter};
 use crate::layer::{self, Compression, Form, Limits};
 use crate::oci::blob::{BlobSink, BlobSource};
 use crate::oci::config::ImageConfig;
@@ -76,11 +77,13 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
 fn unpack(from: impl Read + Send, scratch: &Path, source: &Path, limits: &Limits) -> Result<PathBuf, Failure> {
     let wrong = |e: layer::Error| Failure::of_archive(&format!("load {}", source.display()), &e);
     let plain = scratch.join("load.tar");
-    let out = fs::create_new(&plain)?;
-    let packed = layer::repack(from, out, Compression::Uncompressed, limits).map_err(wrong)?.1;
+    let out = SparseWriter::new(fs::create_new(&plain)?);
+    let (out, packed) = layer::repack(Dense(from), out, Compression::Uncompressed, limits).map_err(wrong)?;
+    out.finish().map_err(|e| FsError::new("write", &plain, e))?;
     let made = scratch.join("made");
     fs::create_dir(&made, 0o700)?;
-    layer::unpack_within(fs::open(&plain)?, &made, packed.diff_id, Form::Plain, limits).map_err(wrong)?;
+    let plain = SparseFile::new(fs::open(&plain)?, packed.size);
+    layer::unpack_within(plain, &made, packed.diff_id, Form::Plain, limits).map_err(wrong)?;
     Ok(made)
 }
 
@@ -147,7 +150,8 @@ fn from_docker(store: &Store, dir: &Path, lines: &[Line], shown: &Path) -> Resul
         for (path, diff_id) in line.layers.iter().zip(&config.rootfs.diff_ids) {
             // Equal layers are links to each other in such archives, resolved inside the directory.
             let file = root.open_file(OsStr::new(path)).map_err(|e| wrong(path, &e))?;
-            let mut from = io::BufReader::with_capacity(1 << 18, file);
+            let long = file.metadata().map_err(|e| wrong(path, &e))?.len();
+            let mut from = io::BufReader::with_capacity(1 << 18, SparseFile::new(file, long));
             let gzip = io::BufRead::fill_buf(&mut from).map_err(|e| wrong(path, &e))?.starts_with(&[0x1f, 0x8b]);
             let mut out = Hashing::new(store.draft_blob()?);
             io::copy(&mut from, &mut out).map_err(|e| FsError::new("store", Path::new(path), e))?;

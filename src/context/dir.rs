@@ -17,6 +17,7 @@ use crate::base::cancel::Cancel;
 use crate::base::digest::{Hasher, Sha256};
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
+use crate::base::sparse::{MOST, SparseFile, SparseRead};
 use crate::base::time::Timestamp;
 
 /// No attribute and no list of their names is longer (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
@@ -111,13 +112,23 @@ impl Dir {
     }
 
     fn hash(&self, path: &[u8], meta: &Meta) -> Result<(Sha256, Xattrs), Error> {
-        let mut file = self.open_file(path)?;
+        let file = self.open_file(path)?;
         let xattrs = xattrs(file.as_fd(), path)?;
+        let mut file = SparseFile::new(file, meta.size);
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; (meta.size + 1).min(256 * 1024) as usize];
         let mut left = meta.size;
         loop {
             self.go_on().map_err(|e| Error::io("read", path, e))?;
+            let zeros = file.zeros(left.min(MOST)).map_err(|e| Error::io("read", path, e))?;
+            if zeros > 0 {
+                hasher.zeros(zeros);
+                left -= zeros;
+                if left == 0 {
+                    break;
+                }
+                continue;
+            }
             let n = match file.read(&mut buffer) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -133,7 +144,7 @@ impl Dir {
                 break;
             }
         }
-        self.same(&file, path, meta)?;
+        self.same(file.inner(), path, meta)?;
         match left {
             0 => Ok((hasher.finish(), xattrs)),
             _ => Err(Error::Changed { path: path.to_vec() }),
@@ -192,13 +203,14 @@ impl SourceTree for Dir {
         Ok(content)
     }
 
-    fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
+    fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn SparseRead + Send + '_>, Error> {
         if meta.size == 0 {
             return Ok(Box::new(io::empty()));
         }
         let file = self.open_file(path)?;
         let doubtful = self.index.doubtful(path).map(|digest| (digest, Hasher::new()));
         let (path, meta, left) = (path.to_vec(), *meta, meta.size);
+        let file = SparseFile::new(file, left);
         Ok(Box::new(Unchanged { dir: self, file, path, meta, left, checked: false, doubtful }))
     }
 
@@ -222,7 +234,7 @@ impl SourceTree for Dir {
 /// Reads a file and fails unless it is to the end what it was at the start (S-93).
 struct Unchanged<'a> {
     dir: &'a Dir,
-    file: File,
+    file: SparseFile<File>,
     path: Vec<u8>,
     meta: Meta,
     left: u64,
@@ -244,16 +256,39 @@ impl Read for Unchanged<'_> {
         if let Some((_, hasher)) = &mut self.doubtful {
             hasher.update(&buf[..n]);
         }
-        // Checked with the last bytes, not after them: who knows the size may not ask for the end.
-        if left == 0 {
-            self.dir.same(&self.file, &self.path, &self.meta).map_err(io::Error::other)?;
-            if self.doubtful.take().is_some_and(|(want, hasher)| hasher.finish() != want) {
-                return Err(io::Error::other(Error::Changed { path: self.path.clone() }));
-            }
-            self.checked = true;
-        }
         self.left = left;
-        Ok(n)
+        self.check().map(|()| n)
+    }
+}
+
+impl SparseRead for Unchanged<'_> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        if self.checked {
+            return Ok(0);
+        }
+        self.dir.go_on()?;
+        // What there is beyond the size is for reading to find.
+        let n = self.file.zeros(max.min(self.left))?;
+        if let Some((_, hasher)) = &mut self.doubtful {
+            hasher.zeros(n);
+        }
+        self.left -= n;
+        if n > 0 { self.check().map(|()| n) } else { Ok(0) }
+    }
+}
+
+impl Unchanged<'_> {
+    /// Checked with the last bytes, not after them: who knows the size may not ask for the end.
+    fn check(&mut self) -> io::Result<()> {
+        if self.left > 0 {
+            return Ok(());
+        }
+        self.dir.same(self.file.inner(), &self.path, &self.meta).map_err(io::Error::other)?;
+        if self.doubtful.take().is_some_and(|(want, hasher)| hasher.finish() != want) {
+            return Err(io::Error::other(Error::Changed { path: self.path.clone() }));
+        }
+        self.checked = true;
+        Ok(())
     }
 }
 

@@ -18,17 +18,16 @@ mod select;
 mod statindex;
 mod walk;
 
-use std::collections::BTreeMap;
-use std::io::Read;
-
 pub use content::{Digested, Given, digest, fingerprints};
 pub use dir::{Dir, DirOptions};
 pub use error::{Error, Excluded, Shown};
 pub use ignore::{IgnoreFile, Matcher};
 pub use path::{anchor, clean, join, split};
 pub use select::{Options, Resolved, Selected, has_wildcards, resolve, select};
+use std::collections::BTreeMap;
 
 use crate::base::digest::Sha256;
+use crate::base::sparse::SparseRead;
 use crate::base::time::Timestamp;
 
 /// Extended attributes by name.
@@ -146,7 +145,7 @@ pub trait SourceTree: Sync {
 
     /// Opens the regular file `path`. The reader fails with [`Error::Changed`] inside its `io::Error` rather than
     /// end short or end having handed out other bytes than [`SourceTree::content`] was about (S-93).
-    fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error>;
+    fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn SparseRead + Send + '_>, Error>;
 
     /// Everything below directory `top` that none of `exclude` (patterns relative to `top`) hides; a directory comes
     /// before what it holds, siblings in order of name bytes. `top` itself is not listed.

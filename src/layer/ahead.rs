@@ -1,7 +1,8 @@
 //! Decompressing and digesting ahead of whoever reads the stream.
 //!
 //! **Order.** A stream that fits in one chunk costs no thread. A longer one has a thread that decompresses and one
-//! that digests; queues are bounded, so memory does not grow with the stream.
+//! that digests; queues are bounded, so memory does not grow with the stream. Zeros that are known go through as a
+//! number (N-5).
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -9,15 +10,24 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::base::digest::{Hasher, Sha256};
+use crate::base::sparse::{MOST, SparseRead, drain};
 
 const CHUNK: usize = 512 << 10;
 const QUEUE: usize = 6;
 
+/// A piece of the stream.
+#[derive(Clone)]
+enum Piece {
+    /// Shorter than [`CHUNK`]: the stream is over.
+    Chunk(Arc<Vec<u8>>),
+    Zeros(u64),
+}
+
 /// Hands `from` to `body` as a reader and returns what `body` made of it with the digest and length of the whole
 /// stream, also of what `body` left unread. A read error surfaces in `body`, or after it.
 pub(super) fn digested<T, E: From<io::Error>>(
-    mut from: impl Read + Send,
-    body: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+    mut from: impl SparseRead + Send,
+    body: impl FnOnce(&mut dyn SparseRead) -> Result<T, E>,
 ) -> Result<(T, Sha256, u64), E> {
     let first = chunk(&mut from)?;
     if first.len() < CHUNK {
@@ -25,63 +35,103 @@ pub(super) fn digested<T, E: From<io::Error>>(
         return Ok((made, Sha256::of(&first), first.len() as u64));
     }
     std::thread::scope(|scope| {
-        let (to_body, chunks) = bounded::<io::Result<Arc<Vec<u8>>>>(QUEUE);
-        let (to_hash, hash_queue) = bounded::<Arc<Vec<u8>>>(QUEUE);
+        let (to_body, pieces) = bounded::<io::Result<Piece>>(QUEUE);
+        let (to_hash, hash_queue) = bounded::<Piece>(QUEUE);
         scope.spawn(move || {
-            let mut next = Ok(first);
+            let mut next = Ok(Piece::Chunk(Arc::new(first)));
             loop {
                 let ended = match &next {
-                    Ok(chunk) => chunk.len() < CHUNK,
+                    Ok(Piece::Chunk(chunk)) => chunk.len() < CHUNK,
+                    Ok(Piece::Zeros(_)) => false,
                     Err(_) => true,
                 };
-                let chunk = next.map(Arc::new);
-                if let Ok(chunk) = &chunk {
+                if let Ok(piece) = &next {
                     // Fails only when the digest is no longer wanted.
-                    let _ = to_hash.send(Arc::clone(chunk));
+                    let _ = to_hash.send(piece.clone());
                 }
                 // Nobody reads any more: the reader failed.
-                if to_body.send(chunk).is_err() || ended {
+                if to_body.send(next).is_err() || ended {
                     return;
                 }
-                next = self::chunk(&mut from);
+                next = piece(&mut from);
             }
         });
         let hasher = scope.spawn(move || {
             let (mut hasher, mut length) = (Hasher::new(), 0);
-            for chunk in hash_queue {
-                hasher.update(&chunk);
-                length += chunk.len() as u64;
+            for piece in hash_queue {
+                match piece {
+                    Piece::Chunk(chunk) => {
+                        hasher.update(&chunk);
+                        length += chunk.len() as u64;
+                    }
+                    Piece::Zeros(count) => {
+                        hasher.zeros(count);
+                        length += count;
+                    }
+                }
             }
             (hasher.finish(), length)
         });
-        let mut reader = Chunks { queue: chunks, chunk: Arc::default(), at: 0 };
+        let mut reader = Pieces { queue: pieces, chunk: Arc::default(), at: 0, zeros: 0 };
         let made = body(&mut reader)?;
-        io::copy(&mut reader, &mut io::sink())?;
+        drain::<io::Error>(&mut reader, &mut vec![0; 64 << 10], |_| Ok(()))?;
         drop(reader);
         let (digest, length) = hasher.join().map_err(|_| io::Error::other("the digest thread ended early"))?;
         Ok((made, digest, length))
     })
 }
 
-fn chunk(from: &mut impl Read) -> io::Result<Vec<u8>> {
+fn piece(from: &mut impl SparseRead) -> io::Result<Piece> {
+    Ok(match from.zeros(MOST)? {
+        0 => Piece::Chunk(Arc::new(chunk(from)?)),
+        zeros => Piece::Zeros(zeros),
+    })
+}
+
+fn chunk(from: &mut impl SparseRead) -> io::Result<Vec<u8>> {
     let mut chunk = Vec::with_capacity(CHUNK);
     from.take(CHUNK as u64).read_to_end(&mut chunk)?;
     Ok(chunk)
 }
 
-struct Chunks {
-    queue: Receiver<io::Result<Arc<Vec<u8>>>>,
+struct Pieces {
+    queue: Receiver<io::Result<Piece>>,
     chunk: Arc<Vec<u8>>,
     at: usize,
+    zeros: u64,
 }
 
-impl Read for Chunks {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.chunk.len() {
+impl Pieces {
+    /// Ok: there is something to give out, unless the stream is over.
+    fn next(&mut self) -> io::Result<()> {
+        if self.zeros == 0 && self.at == self.chunk.len() {
             match self.queue.recv() {
-                Ok(next) => (self.chunk, self.at) = (next?, 0),
-                Err(_) => return Ok(0),
+                Ok(Ok(Piece::Chunk(chunk))) => (self.chunk, self.at) = (chunk, 0),
+                Ok(Ok(Piece::Zeros(count))) => self.zeros = count,
+                Ok(Err(error)) => return Err(error),
+                // Nothing comes any more.
+                Err(_) => {}
             }
+        }
+        Ok(())
+    }
+}
+
+impl SparseRead for Pieces {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        self.next()?;
+        let n = self.zeros.min(max);
+        self.zeros -= n;
+        Ok(n)
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let zeros = self.zeros(buf.len() as u64)? as usize;
+        if zeros > 0 {
+            buf[..zeros].fill(0);
+            return Ok(zeros);
         }
         let n = buf.len().min(self.chunk.len() - self.at);
         buf[..n].copy_from_slice(&self.chunk[self.at..self.at + n]);
@@ -126,7 +176,8 @@ mod tests {
                 Ok(buf.len())
             }
         }
-        let torn = digested::<_, io::Error>(Breaks(9), |reader| io::copy(reader, &mut io::sink()));
+        let torn =
+            digested::<_, io::Error>(crate::base::sparse::Dense(Breaks(9)), |reader| io::copy(reader, &mut io::sink()));
         assert_eq!(torn.unwrap_err().to_string(), "torn");
     }
 }

@@ -1,10 +1,11 @@
 //! A layer's blob unpacked into a directory of its own, or only read (S-30…S-44).
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::base::digest::{ContentDigest, DiffId, Hasher};
+use crate::base::sparse::{Run, SparseRead, SparseWriter, drain};
 
 use super::ahead;
 use super::decompress::{TooMuch, decompress};
@@ -44,13 +45,13 @@ impl Form {
 /// Ok: the blob, which has been read to its end, was the layer `diff_id`, and `dest` holds its files as far as this
 /// host has owners, devices and attributes for them; the tree has the true ones, and every file's digest. `Err`: `dest`
 /// holds an unknown part.
-pub fn unpack(blob: impl Read + Send, dest: &Path, diff_id: DiffId, form: Form) -> Result<Tree, Error> {
+pub fn unpack(blob: impl SparseRead + Send, dest: &Path, diff_id: DiffId, form: Form) -> Result<Tree, Error> {
     unpack_within(blob, dest, diff_id, form, &Limits::default())
 }
 
 /// [`unpack`] with other limits.
 pub fn unpack_within(
-    blob: impl Read + Send,
+    blob: impl SparseRead + Send,
     dest: &Path,
     diff_id: DiffId,
     form: Form,
@@ -64,9 +65,17 @@ pub fn unpack_within(
             return Ok(None);
         }
         let write = |file: &mut File| {
-            let mut file = Holes { file, hole: 0 };
-            let digest = hash_to(content, |bytes| file.write(bytes).map_err(|e| system("write", &entry.path, e)))?;
-            file.finish().map_err(|e| system("write", &entry.path, e))?;
+            let failed = |e| system("write", &entry.path, e);
+            // An archive can promise any number of zeros: they become holes (S-39).
+            let mut file = SparseWriter::new(file);
+            let digest = hash_to(content, |run| match run {
+                Run::Bytes(bytes) => file.write_all(bytes).map_err(failed),
+                Run::Zeros(count) => {
+                    file.zeros(count);
+                    Ok(())
+                }
+            })?;
+            file.settle().map_err(failed)?;
             Ok(digest)
         };
         filler.file(&entry.path, &entry.meta, *replaces, write).map(Some)
@@ -86,12 +95,12 @@ pub fn unpack_within(
 /// What `blob`, compressed or not, holds: the tree that [`unpack`] returns, with every file's digest.
 ///
 /// Ok: the blob, which has been read to its end, was the layer `diff_id`.
-pub fn read_tree(blob: impl Read + Send, diff_id: DiffId) -> Result<Tree, Error> {
+pub fn read_tree(blob: impl SparseRead + Send, diff_id: DiffId) -> Result<Tree, Error> {
     read_tree_within(blob, diff_id, &Limits::default())
 }
 
 /// [`read_tree`] with other limits.
-pub fn read_tree_within(blob: impl Read + Send, diff_id: DiffId, limits: &Limits) -> Result<Tree, Error> {
+pub fn read_tree_within(blob: impl SparseRead + Send, diff_id: DiffId, limits: &Limits) -> Result<Tree, Error> {
     let ledger = read(blob, diff_id, limits, |admitted, content| match admitted.entry.kind {
         Kind::File { .. } => hash_to(content, |_| Ok(())).map(Some),
         _ => Ok(None),
@@ -101,13 +110,13 @@ pub fn read_tree_within(blob: impl Read + Send, diff_id: DiffId, limits: &Limits
 
 /// Reads a layer through; `take` is given each entry with its content and returns the digest of a file's.
 fn read(
-    blob: impl Read + Send,
+    blob: impl SparseRead + Send,
     want: DiffId,
     limits: &Limits,
-    mut take: impl FnMut(&Admitted, &mut dyn Read) -> Result<Option<ContentDigest>, Error>,
+    mut take: impl FnMut(&Admitted, &mut dyn SparseRead) -> Result<Option<ContentDigest>, Error>,
 ) -> Result<Ledger, Error> {
     let (_, plain) = decompress(blob, limits).map_err(Error::Stream)?;
-    let body = |plain: &mut dyn Read| -> Result<Ledger, Error> {
+    let body = |plain: &mut dyn SparseRead| -> Result<Ledger, Error> {
         let mut ledger = Ledger::new(limits.clone());
         let mut reader = TarReader::new(plain, Dialect::Layer, limits.clone());
         while let Some(entry) = reader.next_entry()? {
@@ -123,48 +132,20 @@ fn read(
     if got == want { Ok(ledger) } else { Err(Error::DiffId { want, got }) }
 }
 
-/// A file that gets holes where there is nothing but zeros: an archive can promise any number of them (S-39).
-struct Holes<'a> {
-    file: &'a mut File,
-    /// Zeros not written yet.
-    hole: u64,
-}
-
-impl Holes<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() >= 4096 && bytes.iter().all(|&b| b == 0) {
-            self.hole += bytes.len() as u64;
-            return Ok(());
-        }
-        if self.hole > 0 {
-            self.file.seek_relative(std::mem::take(&mut self.hole) as i64)?;
-        }
-        self.file.write_all(bytes)
-    }
-
-    fn finish(self) -> io::Result<()> {
-        if self.hole == 0 {
-            return Ok(());
-        }
-        let end = self.file.stream_position()? + self.hole;
-        self.file.set_len(end)
-    }
-}
-
-fn hash_to(content: &mut dyn Read, mut write: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<ContentDigest, Error> {
+/// Gives the content to `take` piece by piece; returns its digest.
+fn hash_to(
+    content: &mut dyn SparseRead,
+    mut take: impl FnMut(Run<'_>) -> Result<(), Error>,
+) -> Result<ContentDigest, Error> {
     let mut hasher = Hasher::new();
-    let mut buffer = [0; 64 << 10];
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => return Ok(ContentDigest(hasher.finish())),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                write(&buffer[..n])?;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::Stream(e)),
+    drain::<Error>(content, &mut [0; 64 << 10], |run| {
+        match run {
+            Run::Bytes(bytes) => hasher.update(bytes),
+            Run::Zeros(count) => hasher.zeros(count),
         }
-    }
+        take(run)
+    })?;
+    Ok(ContentDigest(hasher.finish()))
 }
 
 impl From<io::Error> for Error {

@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::base::digest::{Hasher, Sha256};
 use crate::base::rooted::Root;
+use crate::base::sparse::{Run, SparseFile, drain, read_full};
 use crate::base::time::Timestamp;
 
 use super::disk;
@@ -234,10 +235,10 @@ impl Finder<'_> {
         let read = |source| Error::Read { path: item.path.clone(), source };
         let open = || disk::open_file(root.as_fd(), &item.path).map(File::from).map_err(read);
         if let Some(digest) = content {
-            return Ok(hash(open()?).map_err(read)? == digest.0);
+            return Ok(hash(open()?, size).map_err(read)? == digest.0);
         }
         match found.layer.and_then(|layer| self.files.open(layer, &found.inode().path)) {
-            Some(below) => equal(open()?, below).map_err(read),
+            Some(below) => equal(open()?, below, size).map_err(read),
             None => Ok(false),
         }
     }
@@ -263,9 +264,9 @@ impl Changes {
     pub fn write_to<W: Output>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
         let mut dirs = DirCache::default();
         for entry in &self.entries {
-            if let Kind::File { size: 1.., .. } = entry.kind {
+            if let Kind::File { size: size @ 1.., .. } = entry.kind {
                 let file = dirs.open(&self.root, &entry.path).map_err(|e| system("open", &entry.path, e))?;
-                writer.append(entry.clone(), &mut File::from(file))?;
+                writer.append(entry.clone(), &mut SparseFile::new(file, size))?;
             } else {
                 writer.append_empty(entry.clone())?;
             }
@@ -292,29 +293,30 @@ impl DirCache {
     }
 }
 
-pub(super) fn hash(mut file: File) -> io::Result<Sha256> {
+/// The digest of a file, which is said to be `size` bytes long.
+pub(super) fn hash(file: File, size: u64) -> io::Result<Sha256> {
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(&buffer[..n]),
+    drain::<io::Error>(&mut SparseFile::new(file, size), &mut vec![0; 64 << 10], |run| {
+        match run {
+            Run::Bytes(bytes) => hasher.update(bytes),
+            Run::Zeros(count) => hasher.zeros(count),
         }
-    }
+        Ok(())
+    })?;
+    Ok(hasher.finish())
 }
 
-fn equal(a: File, b: File) -> io::Result<bool> {
-    let (mut a, mut b) = (io::BufReader::with_capacity(64 << 10, a), io::BufReader::with_capacity(64 << 10, b));
+/// Whether two files, the first of which is said to be `size` bytes long, have the same bytes.
+fn equal(a: File, b: File, size: u64) -> io::Result<bool> {
+    let (mut a, mut b) = (SparseFile::new(a, size), SparseFile::new(b, size));
+    let (mut left, mut right) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
-        let (x, y) = (io::BufRead::fill_buf(&mut a)?, io::BufRead::fill_buf(&mut b)?);
-        let n = x.len().min(y.len());
-        if x[..n] != y[..n] || (n == 0 && x.len() != y.len()) {
+        let got = (read_full(&mut a, &mut left)?, read_full(&mut b, &mut right)?);
+        if got.0 != got.1 || left[..got.0] != right[..got.1] {
             return Ok(false);
         }
-        if n == 0 {
+        if got.0 < left.len() {
             return Ok(true);
         }
-        io::BufRead::consume(&mut a, n);
-        io::BufRead::consume(&mut b, n);
     }
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::base::rooted::Root;
+use crate::base::sparse;
 
 use super::disk;
 use super::entry::{Kind, Meta, RelPath};
@@ -44,8 +45,8 @@ pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path) -> Re
                     Some((root, name)) => disk::open_file(root.as_fd(), name),
                     None => Err(io::ErrorKind::NotFound.into()),
                 };
-                let mut from = File::from(from.map_err(|source| Error::Read { path: path.clone(), source })?);
-                filler.file(path, meta, false, |to| copy(&mut from, to, *size, path))?;
+                let from = File::from(from.map_err(|source| Error::Read { path: path.clone(), source })?);
+                filler.file(path, meta, false, |to| copy(&from, to, *size, path))?;
             }
             other => filler.put(path, other, meta, false)?,
         }
@@ -91,12 +92,12 @@ fn open(dir: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::open(dir, flags, rustix::fs::Mode::empty()).map_err(|e| system("open", &RelPath::root(), e.into()))
 }
 
-/// Shared blocks if the file system has them, else a copy inside the kernel.
-pub(super) fn copy(from: &mut File, to: &mut File, size: u64, path: &RelPath) -> Result<(), Error> {
-    if size == 0 || rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
+/// Shared blocks if the file system has them, else a copy inside the kernel, without the holes.
+pub(super) fn copy(from: &File, to: &File, size: u64, path: &RelPath) -> Result<(), Error> {
+    if size == 0 || rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
-    let got = io::copy(from, to).map_err(|e| system("copy", path, e))?;
+    let got = sparse::copy(from, to, size).map_err(|e| system("copy", path, e))?;
     if got == size { Ok(()) } else { Err(Error::Changed { path: path.clone(), promised: size, got }) }
 }
 

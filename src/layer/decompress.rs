@@ -1,10 +1,12 @@
 //! Compressed streams, recognised by their first bytes.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::limits::Limits;
+use super::members::{Members, Window};
+use crate::base::sparse::{Dense, SparseRead};
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,27 +39,26 @@ impl Format {
 /// Reads `from` decompressed, whatever the compression. A stream that ends early is an error, never a shorter stream;
 /// what follows a gzip stream and is none itself is skipped, but read to its end, so that a digest over the
 /// compressed bytes is complete (S-40). More bytes than `limits` allow are an error when they come.
-pub fn decompress<'a>(from: impl Read + Send + 'a, limits: &Limits) -> io::Result<(Format, Box<dyn Read + Send + 'a>)> {
+///
+/// A gzip member or zstd frame of nothing but zeros is decompressed once: one that is equal to it, byte for byte, is as
+/// many zeros again, and [`SparseRead::zeros`] says so (N-5).
+pub fn decompress<'a>(
+    from: impl SparseRead + Send + 'a,
+    limits: &Limits,
+) -> io::Result<(Format, Box<dyn SparseRead + Send + 'a>)> {
     let taken = Arc::new(AtomicU64::new(0));
-    let mut from = BufReader::with_capacity(128 << 10, Counted { inner: from, taken: Arc::clone(&taken) });
-    let mut head = Vec::with_capacity(6);
+    let mut from = Window::new(Counted { inner: from, taken: Arc::clone(&taken) });
     // A short read would hide the magic; a pipe may well give one byte.
-    (&mut from).take(6).read_to_end(&mut head)?;
-    let format = Format::of(&head);
-    let from = BufReader::with_capacity(128 << 10, io::Cursor::new(head).chain(from));
-    let inner: Box<dyn Read + Send + 'a> = match format {
+    let format = Format::of(from.peek(6)?);
+    let inner: Box<dyn SparseRead + Send + 'a> = match format {
         Format::Plain => Box::new(from),
-        Format::Gzip => Box::new(Members { state: State::Between(from), first: true }),
-        Format::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
-            decoder.window_log_max(limits.window_log)?;
-            Box::new(decoder)
-        }
-        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(from)),
+        Format::Gzip => Box::new(Members::gzip(from)),
+        Format::Zstd => Box::new(Members::zstd(from, limits.window_log)?),
+        Format::Bzip2 => Box::new(Dense(bzip2::bufread::MultiBzDecoder::new(from))),
         Format::Xz => {
             let memory = 1u64 << limits.window_log;
             let stream = liblzma::stream::Stream::new_stream_decoder(memory, liblzma::stream::CONCATENATED)?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
+            Box::new(Dense(liblzma::bufread::XzDecoder::new_stream(from, stream)))
         }
     };
     let ratio = if format == Format::Xz { limits.xz_ratio } else { limits.ratio };
@@ -73,6 +74,14 @@ impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.taken.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+impl<R: SparseRead> SparseRead for Counted<R> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        let n = self.inner.zeros(max)?;
+        self.taken.fetch_add(n, Ordering::Relaxed);
         Ok(n)
     }
 }
@@ -93,11 +102,9 @@ struct Bounded<R> {
     limits: Limits,
 }
 
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.limits.go_on()?;
-        let n = self.inner.read(buf)?;
-        self.given += n as u64;
+impl<R> Bounded<R> {
+    fn count(&mut self, n: u64) -> io::Result<()> {
+        self.given += n;
         let too_much = |what, limit| Err(io::Error::new(io::ErrorKind::InvalidData, TooMuch { what, limit }));
         if self.given > self.limits.total_bytes {
             return too_much("bytes", self.limits.total_bytes);
@@ -106,49 +113,23 @@ impl<R: Read> Read for Bounded<R> {
         if self.given > self.limits.ratio_floor && self.given / taken.max(1) > self.ratio {
             return too_much("times its size", self.ratio);
         }
-        Ok(n)
+        Ok(())
     }
 }
 
-/// gzip members one after the other; flate2's own reader for them refuses what may follow.
-struct Members<R> {
-    state: State<R>,
-    first: bool,
-}
-
-enum State<R> {
-    Between(R),
-    Inside(Box<flate2::bufread::GzDecoder<R>>),
-    Over,
-}
-
-impl<R: BufRead> Read for Members<R> {
+impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            match std::mem::replace(&mut self.state, State::Over) {
-                State::Over => return Ok(0),
-                State::Between(mut from) => {
-                    // A buffer may end after the first magic byte: such a member is only known by both.
-                    let next = from.fill_buf()?;
-                    if !self.first && next.first() != Some(&0x1f) {
-                        io::copy(&mut from, &mut io::sink())?;
-                        return Ok(0);
-                    }
-                    self.first = false;
-                    self.state = State::Inside(Box::new(flate2::bufread::GzDecoder::new(from)));
-                }
-                State::Inside(mut decoder) => match decoder.read(buf)? {
-                    0 => self.state = State::Between(decoder.into_inner()),
-                    n => {
-                        self.state = State::Inside(decoder);
-                        return Ok(n);
-                    }
-                },
-            }
-        }
+        self.limits.go_on()?;
+        let n = self.inner.read(buf)?;
+        self.count(n as u64).map(|()| n)
+    }
+}
+
+impl<R: SparseRead> SparseRead for Bounded<R> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        self.limits.go_on()?;
+        let n = self.inner.zeros(max)?;
+        self.count(n).map(|()| n)
     }
 }
 

@@ -36,6 +36,14 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// The layer would be longer than one that can be read again (S-39).
+    #[error("{path} makes the layer larger than {} GiB, the most that one layer can hold", limit >> 30)]
+    TooLong {
+        /// Which entry.
+        path: RelPath,
+        /// How many bytes a layer may have.
+        limit: u64,
+    },
     /// The layer's bytes could not be written out.
     #[error("write layer: {0}")]
     Write(#[source] io::Error),

@@ -31,6 +31,11 @@ pub struct Limits {
     pub xz_ratio: u64,
     /// Below this many bytes no ratio is suspicious: an empty disk image compresses as well as a bomb.
     pub ratio_floor: u64,
+    /// Bytes of files, holes included, per byte that the archive holds of them, looked at once
+    /// [`Limits::hole_floor`] bytes came together: a hole costs no disk, but hashing.
+    pub hole_ratio: u64,
+    /// Below this many bytes holes are as large as they like: an empty disk image is nothing else.
+    pub hole_floor: u64,
     /// Base-2 logarithm of the largest zstd window, and of the memory xz may take.
     pub window_log: u32,
     /// Until when it may be read: `ECANCELED` once this is set.
@@ -59,10 +64,13 @@ impl Default for Limits {
             global_bytes: 16 << 10,
             tree_bytes: 1 << 29,
             total_bytes: 1 << 37,
-            // Deflate cannot reach it; a zstd stream that does is made to.
-            ratio: 20_000,
+            // Deflate cannot reach it. Zstd frames of 1 MiB, as layers of ours have them, reach 25,600; what reaches more
+            // is made to: a stream of nothing but zeros reaches 32,768.
+            ratio: 28_000,
             xz_ratio: 5_000,
             ratio_floor: 1 << 30,
+            hole_ratio: 10_000,
+            hole_floor: 1 << 35,
             window_log: 27,
             stop: None,
         }

@@ -99,8 +99,8 @@ impl<'a> Links<'a> {
         match found.kind() {
             Kind::File { size, .. } => {
                 let from = disk::open_file(self.root.as_fd(), path);
-                let mut from = File::from(from.map_err(|source| Error::Read { path: path.clone(), source })?);
-                filler.file(&draft, found.meta(), false, |to| copy(&mut from, to, *size, path))?;
+                let from = File::from(from.map_err(|source| Error::Read { path: path.clone(), source })?);
+                filler.file(&draft, found.meta(), false, |to| copy(&from, to, *size, path))?;
             }
             other => filler.put(&draft, other, found.meta(), false)?,
         }

@@ -32,6 +32,7 @@ mod disk;
 mod fill;
 mod ledger;
 mod links;
+mod members;
 mod origin;
 mod owners;
 mod pax;
@@ -51,6 +52,8 @@ mod apply_tests;
 mod changes_tests;
 #[cfg(test)]
 mod resume_tests;
+#[cfg(test)]
+mod sparse_tests;
 #[cfg(test)]
 mod tar_read_tests;
 #[cfg(test)]
@@ -78,4 +81,4 @@ pub use tar_read::{Dialect, TarReader};
 pub use tree::{BadTree, Tree};
 pub use walk::{Baseline, OverlayAttributes, Walked};
 pub use whole::is_whole;
-pub use writer::{LayerWriter, WriteOptions, Written};
+pub use writer::{LayerWriter, Watch, WriteOptions, Written};

@@ -4,6 +4,9 @@
 //! writer thread takes what they made, in order, digests it and hands it to the output. Queues are bounded and buffers
 //! go round, so memory depends on the number of threads alone, and which thread did what shows nowhere in the bytes. A
 //! layer of a single segment (most layers) starts no thread.
+//!
+//! Segments of nothing but zeros are passed on as a number: their compressed form is made once, and only the digest of
+//! the tar has to see every one of them (N-5).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,8 +18,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::compress::{Codec, Compression, Done};
 use super::resume::{Beginning, copy_first};
-use super::segment::{Segment, SegmentIndex, SegmentSource};
+use super::segment::{Segment, SegmentIndex, SegmentSource, TARGET};
 use crate::base::digest::{BlobDigest, DiffId, HashState, Hasher};
+use crate::base::sparse::is_zero;
 
 /// Where a layer's blob can go: a thread of its own may write it.
 pub trait Output: Write + Send + 'static {}
@@ -50,6 +54,10 @@ impl Plain {
             self.states.push(self.hasher.state());
         }
     }
+
+    fn take_zeros(&mut self, segments: u64) {
+        self.hasher.zeros(segments * TARGET as u64);
+    }
 }
 
 /// The end of the line: what takes compressed segments in order.
@@ -63,6 +71,8 @@ struct Sink<W> {
     states: Vec<(HashState, u32)>,
     /// The first bytes of a file, as many as said, that are to be the blob's first.
     beginning: Option<(Arc<File>, u64)>,
+    /// A segment of zeros, once there was one.
+    zeros: Option<Done>,
 }
 
 impl<W: Output> Sink<W> {
@@ -81,6 +91,19 @@ impl<W: Output> Sink<W> {
         }
         self.size += done.bytes.len() as u64;
         self.out.write_all(&done.bytes)
+    }
+
+    /// Takes `segments` times [`TARGET`] zeros.
+    fn take_zeros(&mut self, segments: u64) -> io::Result<()> {
+        let done = match self.zeros.take() {
+            Some(done) => done,
+            None => Codec::new(self.compression)?.run(&vec![0; TARGET], None, Vec::new())?,
+        };
+        for _ in 0..segments {
+            self.take(&done, false)?;
+        }
+        self.zeros = Some(done);
+        Ok(())
     }
 
     fn finish(mut self, plain: Plain, plain_size: u64) -> io::Result<Finished<W>> {
@@ -152,7 +175,7 @@ impl<W: Output> Pipeline<W> {
     ) -> Self {
         let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let (blob, segments, states) = (Hasher::new(), Vec::new(), Vec::new());
-        let sink = Sink { out, compression, blob, size: 0, segments, reused: 0, states, beginning: None };
+        let sink = Sink { out, compression, blob, size: 0, segments, reused: 0, states, beginning: None, zeros: None };
         let stage = Stage::Alone(Box::new(Alone { sink, plain: Plain::default(), codec: None }));
         Self { compression, previous, threads, plain_size: 0, stage }
     }
@@ -173,12 +196,42 @@ impl<W: Output> Pipeline<W> {
         alone.sink.beginning = Some((beginning.blob, beginning.len));
     }
 
-    /// Takes a segment that is not the last and gives an empty buffer back; `mark`: where it ends is worth remembering.
-    pub(super) fn push(&mut self, mut plain: Vec<u8>, mark: bool) -> io::Result<Vec<u8>> {
+    /// From the second segment on there is work for several threads.
+    fn share(&mut self) -> io::Result<()> {
         if self.threads > 1 && matches!(self.stage, Stage::Alone(_)) {
             let Stage::Alone(alone) = std::mem::replace(&mut self.stage, Stage::Over) else { return Err(ended()) };
             self.stage = Stage::Shared(Pool::start(self.threads, self.compression, *alone, self.previous.as_ref())?);
         }
+        Ok(())
+    }
+
+    /// How long the stream is so far.
+    pub(super) fn plain_size(&self) -> u64 {
+        self.plain_size
+    }
+
+    /// Takes `segments` times [`TARGET`] zeros, each of them a segment that is not the last.
+    pub(super) fn push_zeros(&mut self, segments: u64) -> io::Result<()> {
+        self.share()?;
+        self.plain_size += segments * TARGET as u64;
+        match &mut self.stage {
+            Stage::Alone(alone) => {
+                alone.plain.take_zeros(segments);
+                alone.sink.take_zeros(segments)
+            }
+            Stage::Shared(pool) => pool.submit_zeros(segments).map_err(|()| self.failure()),
+            Stage::Over => Err(ended()),
+        }
+    }
+
+    /// Takes a segment that is not the last and gives an empty buffer back; `mark`: where it ends is worth remembering.
+    pub(super) fn push(&mut self, mut plain: Vec<u8>, mark: bool) -> io::Result<Vec<u8>> {
+        if plain.len() == TARGET && !mark && is_zero(&plain) {
+            self.push_zeros(1)?;
+            plain.clear();
+            return Ok(plain);
+        }
+        self.share()?;
         self.plain_size += plain.len() as u64;
         match &mut self.stage {
             Stage::Alone(alone) => {
@@ -239,10 +292,17 @@ struct Pool<W: Output> {
 
 struct Queues {
     jobs: Sender<Job>,
-    /// Segments, and whether to mark where each ends.
-    hash: Sender<(Arc<Vec<u8>>, bool)>,
+    hash: Sender<Piece<Arc<Vec<u8>>>>,
     /// What comes of each job, in order. Its bound is what bounds all of them.
-    order: Sender<(Receiver<io::Result<Done>>, bool)>,
+    order: Sender<Piece<Receiver<io::Result<Done>>>>,
+}
+
+/// What goes through a queue in the order of the stream.
+enum Piece<T> {
+    /// A segment, and whether to mark where it ends.
+    Segment(T, bool),
+    /// So many segments of zeros.
+    Zeros(u64),
 }
 
 fn ended() -> io::Error {
@@ -261,8 +321,8 @@ impl<W: Output> Pool<W> {
         previous: Option<&Arc<dyn SegmentSource>>,
     ) -> io::Result<Self> {
         let (jobs, job_queue) = bounded::<Job>(threads + 1);
-        let (hash, hash_queue) = bounded::<(Arc<Vec<u8>>, bool)>(threads + 1);
-        let (order, order_queue) = bounded::<(Receiver<io::Result<Done>>, bool)>(threads + 1);
+        let (hash, hash_queue) = bounded::<Piece<Arc<Vec<u8>>>>(threads + 1);
+        let (order, order_queue) = bounded::<Piece<Receiver<io::Result<Done>>>>(threads + 1);
         // Whoever lets go of a segment last hands its memory back: fresh pages cost more than hashing them.
         let (reuse, spare) = bounded::<Vec<u8>>(threads + 3);
         let give_back = move |plain: Arc<Vec<u8>>| {
@@ -288,14 +348,26 @@ impl<W: Output> Pool<W> {
         }
         let Alone { mut sink, plain: mut stream, .. } = alone;
         let hasher = spawn("kiln-diff-id", move || {
-            for (plain, mark) in hash_queue {
-                stream.take(&plain, mark);
-                give_back(plain);
+            for piece in hash_queue {
+                match piece {
+                    Piece::Zeros(segments) => stream.take_zeros(segments),
+                    Piece::Segment(plain, mark) => {
+                        stream.take(&plain, mark);
+                        give_back(plain);
+                    }
+                }
             }
             stream
         })?;
         let writer = spawn("kiln-blob", move || {
-            for (ready, mark) in order_queue {
+            for piece in order_queue {
+                let (ready, mark) = match piece {
+                    Piece::Segment(ready, mark) => (ready, mark),
+                    Piece::Zeros(segments) => {
+                        sink.take_zeros(segments)?;
+                        continue;
+                    }
+                };
                 let done = ready.recv().map_err(|_| ended())??;
                 sink.take(&done, mark)?;
                 // Full: enough are waiting already.
@@ -312,9 +384,16 @@ impl<W: Output> Pool<W> {
         let queues = self.queues.as_ref().ok_or(())?;
         let plain = Arc::new(plain);
         let (done, ready) = bounded(1);
-        queues.order.send((ready, mark)).map_err(drop)?;
+        queues.order.send(Piece::Segment(ready, mark)).map_err(drop)?;
         queues.jobs.send(Job { plain: Arc::clone(&plain), done }).map_err(drop)?;
-        queues.hash.send((plain, mark)).map_err(drop)
+        queues.hash.send(Piece::Segment(plain, mark)).map_err(drop)
+    }
+
+    /// The same for segments of zeros.
+    fn submit_zeros(&mut self, segments: u64) -> Result<(), ()> {
+        let queues = self.queues.as_ref().ok_or(())?;
+        queues.order.send(Piece::Zeros(segments)).map_err(drop)?;
+        queues.hash.send(Piece::Zeros(segments)).map_err(drop)
     }
 
     /// Lets the threads do what is left, and waits for that.

@@ -3,8 +3,6 @@
 //! **Holds.** The tar stays byte for byte as it is, and is cut where the writer would have cut it: a layer of ours comes
 //! out as if it had been written in the other compression to begin with.
 
-use std::io::Read;
-
 use super::decompress::decompress;
 use super::error::Error;
 use super::limits::Limits;
@@ -14,6 +12,7 @@ use super::segment::SegmentIndex;
 use super::tar_read::Dialect;
 use super::writer::WriteOptions;
 use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::sparse::SparseRead;
 
 /// A layer that was compressed again.
 #[derive(Clone, Debug)]
@@ -36,7 +35,7 @@ pub struct Recompressed {
 ///
 /// Ok: `out` has taken every byte of it, and `blob` was that layer.
 pub fn recompress<W: Output>(
-    blob: impl Read + Send,
+    blob: impl SparseRead + Send,
     diff_id: DiffId,
     out: W,
     options: &WriteOptions,

@@ -10,6 +10,7 @@ use super::segment::{TARGET, cut_before};
 use super::tar_read::{Dialect, TarReader};
 use super::tar_write;
 use super::writer::WriteOptions;
+use crate::base::sparse::{MOST, Run, SparseRead, ZEROS, drain};
 
 /// No segment of a layer of ours is longer; a foreign archive is cut there.
 const LONG: usize = 4 * TARGET;
@@ -25,7 +26,7 @@ pub(super) struct Passage<'o> {
 
 /// Reads `plain`, a tar, to its end and writes it to `out` as a layer blob; `visit` may refuse an entry.
 pub(super) fn recut<W: Output>(
-    plain: impl Read,
+    plain: impl SparseRead,
     out: W,
     passage: &Passage<'_>,
     visit: impl FnMut(&Entry) -> Result<(), Error>,
@@ -38,7 +39,8 @@ pub(super) fn recut<W: Output>(
     let walked = walk(&mut reader, passage.expand, visit);
     let mut tee = reader.into_inner();
     // Padding after the end mark; and a compressed stream shows only at its end whether it was whole.
-    let drained = walked.and_then(|()| io::copy(&mut tee, &mut io::sink()).map_err(Error::Stream));
+    let mut buffer = vec![0; 64 << 10];
+    let drained = walked.and_then(|()| drain::<io::Error>(&mut tee, &mut buffer, |_| Ok(())).map_err(Error::Stream));
     if let Some(error) = tee.failed {
         return Err(Error::Write(error));
     }
@@ -46,7 +48,7 @@ pub(super) fn recut<W: Output>(
     tee.cutter.finish().map_err(Error::Write)
 }
 
-fn walk<R: Read, W: Output>(
+fn walk<R: SparseRead, W: Output>(
     reader: &mut TarReader<Tee<R, W>>,
     expand: bool,
     mut visit: impl FnMut(&Entry) -> Result<(), Error>,
@@ -75,10 +77,15 @@ fn walk<R: Read, W: Output>(
 }
 
 /// The whole content of a sparse file, instead of what the archive holds of it.
-fn write_out<R: Read, W: Output>(reader: &mut TarReader<Tee<R, W>>, size: u64) -> Result<(), Error> {
+fn write_out<R: SparseRead, W: Output>(reader: &mut TarReader<Tee<R, W>>, size: u64) -> Result<(), Error> {
     reader.input_mut().silent = true;
     let mut buffer = vec![0; 64 << 10];
     loop {
+        let zeros = reader.zeros(MOST).map_err(Error::Stream)?;
+        if zeros > 0 {
+            reader.input_mut().cutter.zeros(zeros).map_err(Error::Write)?;
+            continue;
+        }
         let n = reader.read(&mut buffer).map_err(Error::Stream)?;
         let cutter = &mut reader.input_mut().cutter;
         if n == 0 {
@@ -177,6 +184,35 @@ impl<W: Output> Cutter<W> {
         Ok(())
     }
 
+    /// Adds zeros; whole steps of a file's content go on as a number.
+    fn zeros(&mut self, mut count: u64) -> io::Result<()> {
+        let target = TARGET as u64;
+        while count > 0 {
+            if let Place::Content { step, left } = &mut self.place {
+                let whole = count.min(left.saturating_sub(1)) / target;
+                if *step == 0 && whole > 0 {
+                    *step = TARGET;
+                    self.cut()?;
+                    continue;
+                }
+                if *step == TARGET && whole > 0 && self.segment.is_empty() {
+                    *left -= whole * target;
+                    self.pipeline.push_zeros(whole)?;
+                    count -= whole * target;
+                    continue;
+                }
+            }
+            let mut now = count.min(ZEROS.len() as u64);
+            if let Place::Content { step: step @ 1.., left: 1.. } = self.place {
+                // Not beyond the step: the next may be a whole one.
+                now = now.min(step as u64);
+            }
+            self.add(&ZEROS[..now as usize])?;
+            count -= now;
+        }
+        Ok(())
+    }
+
     fn cut(&mut self) -> io::Result<()> {
         let full = std::mem::take(&mut self.segment);
         self.segment = self.pipeline.push(full, false)?;
@@ -198,18 +234,35 @@ struct Tee<R, W: Output> {
     failed: Option<io::Error>,
 }
 
-impl<R: Read, W: Output> Read for Tee<R, W> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
+impl<R, W: Output> Tee<R, W> {
+    fn pass(&mut self, run: Run<'_>) -> io::Result<()> {
         if self.silent {
-            return Ok(n);
+            return Ok(());
         }
-        match self.cutter.add(&buf[..n]) {
-            Ok(()) => Ok(n),
+        let passed = match run {
+            Run::Bytes(bytes) => self.cutter.add(bytes),
+            Run::Zeros(count) => self.cutter.zeros(count),
+        };
+        match passed {
+            Ok(()) => Ok(()),
             Err(error) => {
                 self.failed = Some(error);
                 Err(io::Error::other("the layer cannot be written"))
             }
         }
+    }
+}
+
+impl<R: Read, W: Output> Read for Tee<R, W> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.pass(Run::Bytes(&buf[..n])).map(|()| n)
+    }
+}
+
+impl<R: SparseRead, W: Output> SparseRead for Tee<R, W> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        let n = self.inner.zeros(max)?;
+        self.pass(Run::Zeros(n)).map(|()| n)
     }
 }

@@ -5,8 +5,6 @@
 //! layer would take for deletions are refused, because they would come out as something else.
 //! **Order.** Equal tars give equal blobs, however they were compressed.
 
-use std::io::Read;
-
 use super::compress::Compression;
 use super::decompress::decompress;
 use super::entry::RelPath;
@@ -19,6 +17,7 @@ use super::segment::SegmentIndex;
 use super::tar_read::Dialect;
 use super::writer::WriteOptions;
 use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::sparse::SparseRead;
 
 /// An archive that was taken in to the end.
 #[derive(Clone, Debug)]
@@ -43,7 +42,7 @@ pub struct Repacked {
 
 /// Reads an archive in any compression to its end and writes it to `out` as a layer blob.
 pub fn repack<W: Output>(
-    from: impl Read + Send,
+    from: impl SparseRead + Send,
     out: W,
     compression: Compression,
     limits: &Limits,
@@ -86,6 +85,8 @@ fn is_marker(path: &RelPath) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
     use crate::base::digest::Sha256;
 

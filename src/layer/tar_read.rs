@@ -16,7 +16,11 @@ use super::pax::{self, Records};
 use super::sparse::{self, PaxSparse, SparseMap};
 use super::tar_write::{BLOCK, OPAQUE, WHITEOUT, padding};
 use super::xattrs;
+use crate::base::sparse::{MOST, SparseRead, read_full};
 use crate::base::time::Timestamp;
+
+/// As much is skipped before it is asked again whether only zeros follow.
+const SKIP: u64 = 64 << 10;
 
 const NO_TAR: &str = "not a tar archive";
 
@@ -37,6 +41,8 @@ pub struct TarReader<R> {
     globals: Records,
     entry: u64,
     total: u64,
+    /// Bytes that the archive holds of all contents and their headers.
+    held: u64,
     content: Content,
     over: bool,
 }
@@ -57,6 +63,35 @@ struct SparseCursor {
     at: u64,
 }
 
+/// Where in a sparse file one is, and how far that goes.
+enum Here {
+    Part(u64),
+    Hole(u64),
+}
+
+impl SparseCursor {
+    fn here(&self) -> Here {
+        match self.map.parts.get(self.part) {
+            Some(&(offset, len)) if offset <= self.at => Here::Part(offset + len - self.at),
+            // Up to the next part, or to the end.
+            next => Here::Hole(next.map_or(self.map.size, |part| part.0) - self.at),
+        }
+    }
+}
+
+impl Content {
+    /// So many stored bytes were read.
+    fn took(&mut self, count: u64) {
+        self.stored -= count;
+        if let Some(cursor) = &mut self.sparse {
+            cursor.at += count;
+            if cursor.map.parts.get(cursor.part).is_some_and(|p| p.0 + p.1 == cursor.at) {
+                cursor.part += 1;
+            }
+        }
+    }
+}
+
 enum Next {
     Entry(Entry),
     Skipped,
@@ -72,7 +107,7 @@ struct Extra {
     bytes: u64,
 }
 
-impl<R: Read> TarReader<R> {
+impl<R: SparseRead> TarReader<R> {
     /// Reads `input`, which must be decompressed already.
     pub fn new(input: R, dialect: Dialect, limits: Limits) -> Self {
         Self {
@@ -82,6 +117,7 @@ impl<R: Read> TarReader<R> {
             globals: Records::new(),
             entry: 0,
             total: 0,
+            held: 0,
             content: Content::default(),
             over: false,
         }
@@ -251,6 +287,7 @@ impl<R: Read> TarReader<R> {
     /// Sets up the content of a file with `stored` bytes in the archive; returns its true size.
     fn begin_content(&mut self, block: &[u8; BLOCK], kind: u8, stored: u64, records: &Records) -> Result<u64, Error> {
         self.content = Content { stored, padding: padding(stored), sparse: None };
+        self.held = self.held.saturating_add(stored).saturating_add(BLOCK as u64);
         let (parts, size) = if kind == b'S' {
             self.old_sparse(block)?
         } else {
@@ -265,6 +302,10 @@ impl<R: Read> TarReader<R> {
         };
         let map = SparseMap::new(parts, size, self.content.stored).or_else(|reason| self.bad(reason))?;
         self.count(size)?;
+        let limit = self.limits.hole_ratio;
+        if self.total > self.limits.hole_floor && self.total / self.held > limit {
+            return Err(Error::Limit { what: "bytes of files per byte of the archive", limit });
+        }
         self.content.sparse = Some(SparseCursor { map, part: 0, at: 0 });
         Ok(size)
     }
@@ -397,8 +438,23 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip(&mut self, count: u64) -> Result<(), Error> {
-        let skipped = io::copy(&mut (&mut self.input).take(count), &mut io::sink()).map_err(Error::Stream)?;
-        if skipped == count { Ok(()) } else { Err(Error::Stream(io::ErrorKind::UnexpectedEof.into())) }
+        let mut left = count;
+        while left > 0 {
+            match self.input.zeros(left.min(MOST)).map_err(Error::Stream)? {
+                // As far as zeros are told of: that is at most a member of the compressed stream.
+                0 => {
+                    let step = left.min(SKIP);
+                    let skipped =
+                        io::copy(&mut (&mut self.input).take(step), &mut io::sink()).map_err(Error::Stream)?;
+                    if skipped < step {
+                        return Err(Error::Stream(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    left -= skipped;
+                }
+                zeros => left -= zeros,
+            }
+        }
+        Ok(())
     }
 
     fn exactly(&mut self, buf: &mut [u8]) -> Result<(), Error> {
@@ -433,18 +489,34 @@ impl<R: Read> TarReader<R> {
     }
 }
 
+/// The holes of the current file, and what the input knows of its zeros.
+impl<R: SparseRead> SparseRead for TarReader<R> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        let mut want = max;
+        if let Some(cursor) = &mut self.content.sparse {
+            match cursor.here() {
+                Here::Hole(len) => {
+                    cursor.at += len.min(max);
+                    return Ok(len.min(max));
+                }
+                Here::Part(len) => want = want.min(len),
+            }
+        }
+        let n = self.input.zeros(want.min(self.content.stored))?;
+        self.content.took(n);
+        Ok(n)
+    }
+}
+
 /// The content of the current file, holes filled. Ends early only with an error.
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut want = buf.len() as u64;
         if let Some(cursor) = &mut self.content.sparse {
-            want = want.min(cursor.map.size - cursor.at);
-            match cursor.map.parts.get(cursor.part) {
-                Some(&(offset, len)) if offset <= cursor.at => want = want.min(offset + len - cursor.at),
-                hole => {
-                    // Zeros up to the next part, or to the end.
-                    let end = hole.map_or(cursor.map.size, |part| part.0);
-                    let n = want.min(end - cursor.at) as usize;
+            match cursor.here() {
+                Here::Part(len) => want = want.min(len),
+                Here::Hole(len) => {
+                    let n = want.min(len) as usize;
                     buf[..n].fill(0);
                     cursor.at += n as u64;
                     return Ok(n);
@@ -459,13 +531,7 @@ impl<R: Read> Read for TarReader<R> {
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.content.stored -= n as u64;
-        if let Some(cursor) = &mut self.content.sparse {
-            cursor.at += n as u64;
-            if cursor.map.parts.get(cursor.part).is_some_and(|p| p.0 + p.1 == cursor.at) {
-                cursor.part += 1;
-            }
-        }
+        self.content.took(n as u64);
         Ok(n)
     }
 }
@@ -484,17 +550,4 @@ fn name_of(block: &[u8; BLOCK]) -> Vec<u8> {
         _ => b"",
     };
     if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
-}
-
-fn read_full(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buf.len() {
-        match input.read(&mut buf[got..]) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(got)
 }

@@ -1,16 +1,17 @@
 //! Entries and open files in, a finished layer out.
 
-use std::io::{self, Read};
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::base::digest::{BlobDigest, ContentDigest, DiffId, Hasher};
+use crate::base::sparse::{SparseRead, read_full};
 use crate::base::time::Timestamp;
 
 use super::compress::Compression;
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, Kind, RelPath};
 use super::error::Error;
-use super::limits::check_entry;
+use super::limits::{Limits, check_entry};
 use super::pipeline::{Output, Pipeline};
 use super::resume::{Before, Mark, Marks, Seen};
 use super::segment::{SegmentIndex, SegmentSource, TARGET, cut_before};
@@ -31,7 +32,18 @@ pub struct WriteOptions {
     pub before: Option<Before>,
     /// Later times become this one (O-57).
     pub latest: Option<Timestamp>,
+    /// Called as the layer grows.
+    pub watch: Option<Watch>,
 }
+
+/// Is told how long the tar is so far, at least every few 100 ms; an error ends the layer.
+pub type Watch = Arc<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
+
+/// No header is longer than [`Limits`] let it be read.
+const HEADERS: u64 = 2 << 20;
+
+/// At most so many segments of zeros are passed on at once.
+const MOST: u64 = 16;
 
 /// A layer that was written to the end.
 #[derive(Clone, Debug)]
@@ -66,6 +78,7 @@ pub struct LayerWriter<W: Output> {
     segment: Vec<u8>,
     entries: Vec<Entry>,
     latest: Option<Timestamp>,
+    watch: Option<Watch>,
     before: Option<Before>,
     /// All entries so far.
     seen: Seen,
@@ -84,6 +97,7 @@ impl<W: Output> LayerWriter<W> {
             segment: Vec::new(),
             entries: Vec::new(),
             latest: options.latest,
+            watch: options.watch.clone(),
             before: options.before.clone(),
             seen: Seen::default(),
             marks: Vec::new(),
@@ -95,15 +109,17 @@ impl<W: Output> LayerWriter<W> {
     /// they name.
     ///
     /// A file must yield exactly the promised number of bytes: one that is shorter or longer has changed since it was
-    /// looked at, and the layer is lost (S-93). A content digest in the entry is taken on trust; where there is none it
+    /// looked at, and the layer is lost (S-93). Where it knows of zeros they are not read; the bytes are the same
+    /// (N-5). A layer longer than [`Limits`] let it be read again is refused before its content is read. A content digest in the entry is taken on trust; where there is none it
     /// is computed.
-    pub fn append(&mut self, entry: Entry, content: &mut dyn Read) -> Result<(), Error> {
+    pub fn append(&mut self, entry: Entry, content: &mut dyn SparseRead) -> Result<(), Error> {
         let mut entry = self.as_written(entry)?;
         let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
         if cut_before(self.segment.len(), entry.path.as_bytes(), size) {
             self.marked.push((self.entries.len() as u32, self.seen.digest()));
             self.cut(true)?;
         }
+        self.fits(&entry, size)?;
         let head = self.segment.len();
         tar_write::head(&entry, &mut self.segment)?;
         self.seen.head(&self.segment[head..]);
@@ -197,25 +213,27 @@ impl<W: Output> LayerWriter<W> {
         entry: &Entry,
         size: u64,
         known: Option<ContentDigest>,
-        content: &mut dyn Read,
+        content: &mut dyn SparseRead,
     ) -> Result<ContentDigest, Error> {
-        let mut hasher = Hasher::new();
+        let mut hasher = known.is_none().then(Hasher::new);
         let fail = |source| Error::Read { path: entry.path.clone(), source };
         let changed = |got| Error::Changed { path: entry.path.clone(), promised: size, got };
         let mut left = size;
         while left > 0 {
+            let mut zeros = 0;
             if left < size {
                 // Inside a large file: a full step is behind us.
                 self.cut(false)?;
+                (left, zeros) = self.zeros(&entry.path, left, content, hasher.as_mut())?;
             }
             let step = left.min(TARGET as u64) as usize;
             let start = self.segment.len();
             self.segment.resize(start + step, 0);
-            let got = read_full(content, &mut self.segment[start..]).map_err(fail)?;
+            let got = zeros + read_full(content, &mut self.segment[start + zeros..]).map_err(fail)?;
             if got < step {
                 return Err(changed(size - left + got as u64));
             }
-            if known.is_none() {
+            if let Some(hasher) = &mut hasher {
                 hasher.update(&self.segment[start..]);
             }
             left -= step as u64;
@@ -224,13 +242,62 @@ impl<W: Output> LayerWriter<W> {
             return Err(changed(size + 1));
         }
         self.segment.resize(self.segment.len() + tar_write::padding(size), 0);
-        Ok(known.unwrap_or_else(|| ContentDigest(hasher.finish())))
+        Ok(known.unwrap_or_else(|| ContentDigest(hasher.unwrap_or_default().finish())))
+    }
+
+    /// Takes whole steps of known zeros from `content`, of which `left` bytes are to come, the first of them at the
+    /// beginning of a segment. The last step is never taken: what follows the file may belong to its segment.
+    ///
+    /// Ok: how many bytes are left, and how many zeros were taken that still have to be written.
+    fn zeros(
+        &mut self,
+        path: &RelPath,
+        mut left: u64,
+        content: &mut dyn SparseRead,
+        mut hasher: Option<&mut Hasher>,
+    ) -> Result<(u64, usize), Error> {
+        let target = TARGET as u64;
+        let mut ahead = 0;
+        loop {
+            let most = ((left - 1) / target).min(MOST) * target;
+            while ahead < most {
+                match content.zeros(most - ahead).map_err(|source| Error::Read { path: path.clone(), source })? {
+                    0 => break,
+                    n => ahead += n,
+                }
+            }
+            let steps = ahead / target;
+            if steps == 0 {
+                return Ok((left, ahead as usize));
+            }
+            self.pipeline.push_zeros(steps).map_err(Error::Write)?;
+            if let Some(hasher) = &mut hasher {
+                hasher.zeros(steps * target);
+            }
+            ahead -= steps * target;
+            left -= steps * target;
+            self.watch()?;
+        }
     }
 
     fn cut(&mut self, mark: bool) -> Result<(), Error> {
         let full = std::mem::take(&mut self.segment);
         self.segment = self.pipeline.push(full, mark).map_err(Error::Write)?;
-        Ok(())
+        self.watch()
+    }
+
+    fn watch(&self) -> Result<(), Error> {
+        let length = self.pipeline.plain_size();
+        self.watch.as_ref().map_or(Ok(()), |watch| watch(length).map_err(Error::Write))
+    }
+
+    /// Ok: with `size` bytes more the layer can still be read.
+    fn fits(&self, entry: &Entry, size: u64) -> Result<(), Error> {
+        let limit = Limits::default().total_bytes;
+        let so_far = self.pipeline.plain_size() + self.segment.len() as u64;
+        // With room for this header, padding and the end of the archive.
+        let full = so_far.saturating_add(size).saturating_add(HEADERS) > limit;
+        if full { Err(Error::TooLong { path: entry.path.clone(), limit }) } else { Ok(()) }
     }
 
     /// Ends the layer. Ok: `W` has taken every byte of a blob with the digest and size stated.
@@ -259,17 +326,4 @@ impl<W: Output> LayerWriter<W> {
         };
         Ok((done.out, written))
     }
-}
-
-fn read_full(from: &mut dyn Read, buf: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buf.len() {
-        match from.read(&mut buf[got..]) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(got)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::base::digest::{BlobDigest, Sha256};
+use crate::base::sparse::SparseRead;
 use crate::base::time::Timestamp;
 
 fn path(p: &[u8]) -> RelPath {
@@ -106,6 +107,8 @@ fn bytes_do_not_depend_on_threads_or_read_slicing() {
 
 /// Hands out a few bytes at a time.
 struct Dribble<'a>(&'a [u8], usize);
+
+impl SparseRead for Dribble<'_> {}
 
 impl Read for Dribble<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {

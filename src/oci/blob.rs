@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use crate::base::digest::BlobDigest;
+use crate::base::sparse::SparseRead;
 
 use super::descriptor::Descriptor;
 
@@ -24,7 +25,7 @@ pub struct BlobError {
 pub trait BlobSource: Sync {
     /// Ok: a reader that yields exactly the descriptor's bytes, or fails: size and digest are verified by the time it
     /// returns `Ok(0)`. Read to the end before trusting any of it.
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError>;
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError>;
 }
 
 /// Somewhere blobs can be put.

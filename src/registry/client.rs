@@ -1,12 +1,12 @@
 //! Requests to one repository.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use ureq::http::Method;
 
 use crate::base::digest::{BlobDigest, Sha256};
+use crate::base::sparse::SparseRead;
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::MAX_DOCUMENT;
@@ -290,7 +290,7 @@ impl Repository<'_> {
 impl BlobSource for Repository<'_> {
     /// Manifests and indexes come from `manifests/`, everything else from `blobs/`, into memory: for documents.
     /// Layers go through [`Client::fetch`].
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         let fail = |error: Error| match error {
             Error::Blob(error) => error,
             other => {

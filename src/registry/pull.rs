@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::base::sparse::SparseRead;
 use crate::oci::blob::{BlobError, BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::{Image, ImageError};
@@ -166,7 +167,7 @@ struct ReadThrough<'a> {
 }
 
 impl BlobSource for ReadThrough<'_> {
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         if self.store.has(blob)?
             && let Some(bytes) = self.stored(blob)
         {

@@ -15,6 +15,7 @@ use crate::base::digest::BlobDigest;
 use crate::base::fs::{self, FsError};
 use crate::base::lock::Patience;
 use crate::base::publish::Draft;
+use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::{Mismatch, Verified};
 use crate::oci::blob::{BlobError, BlobSink, BlobSource, Bringing};
 use crate::oci::descriptor::Descriptor;
@@ -72,12 +73,13 @@ impl Store {
 }
 
 impl BlobSource for Store {
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         let path = self.blob_path(blob.digest);
         self.keep(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
         let file = fs::open(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
         let metadata = file.metadata().map_err(|e| blob_error("open", blob.digest, &e))?;
-        let stored = Stored { path, inode: metadata.ino(), inner: Verified::new(file, blob.digest.0, blob.size) };
+        let inner = Verified::new(SparseFile::new(file, blob.size), blob.digest.0, blob.size);
+        let stored = Stored { path, inode: metadata.ino(), inner };
         Ok(Box::new(stored))
     }
 }
@@ -132,7 +134,8 @@ impl BlobDraft {
 
     /// Names the blob by the digest its writer computed over the very bytes written here.
     /// Ok: the content is stored under its digest, atomically. A file of another size is an error: bytes were lost.
-    pub fn finish(self, digest: BlobDigest, size: u64) -> Result<(), Error> {
+    pub fn finish(mut self, digest: BlobDigest, size: u64) -> Result<(), Error> {
+        self.draft.settle().map_err(|e| FsError::new("write", self.draft.path(), e))?;
         let written = self.draft.file().metadata().map_err(|e| FsError::new("stat", self.draft.path(), e))?.len();
         if written != size {
             let mismatch = Mismatch::Size { digest: digest.0, want: size, got: written };
@@ -157,7 +160,13 @@ impl Write for BlobDraft {
 struct Stored {
     path: PathBuf,
     inode: u64,
-    inner: Verified<File>,
+    inner: Verified<SparseFile<File>>,
+}
+
+impl SparseRead for Stored {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        self.inner.zeros(max)
+    }
 }
 
 impl Read for Stored {

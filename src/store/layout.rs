@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::BlobDigest;
 use crate::base::rooted::Root;
+use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::Verified;
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::Descriptor;
@@ -85,14 +86,14 @@ impl Layout {
 }
 
 impl BlobSource for Layout {
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         let path = format!("blobs/sha256/{}", blob.digest.hex());
         let file = self.root.open_file(OsStr::new(&path)).map_err(|e| {
             let missing = e.kind() == io::ErrorKind::NotFound;
             let reason = if missing { format!("{} does not have it", self.dir.display()) } else { e.to_string() };
             BlobError { operation: "open", digest: blob.digest, reason, missing }
         })?;
-        Ok(Box::new(Verified::new(file, blob.digest.0, blob.size)))
+        Ok(Box::new(Verified::new(SparseFile::new(file, blob.size), blob.digest.0, blob.size)))
     }
 }
 

@@ -48,6 +48,12 @@ impl<W: Write> Observer for Json<W> {
             Event::Fetching { step, bytes } => {
                 self.line(&json!({ "event": "fetching", "step": step.0, "bytes": bytes }));
             }
+            Event::Packing { step, bytes } => {
+                self.line(&json!({ "event": "packing", "step": step.0, "bytes": bytes }));
+            }
+            Event::Packed { step, bytes } => {
+                self.line(&json!({ "event": "packed", "step": step.0, "bytes": bytes }));
+            }
             Event::Started { step, why } => {
                 let text = why.to_string();
                 self.line(&json!({ "event": "started", "step": step.0, "why": text, "miss": miss(why) }));

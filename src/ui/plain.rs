@@ -90,6 +90,14 @@ impl<W: Write> Observer for Plain<W> {
                 let tag = step::tag(self.name(*id));
                 self.line(&format!("{tag} fetching {}", step::size(*bytes)));
             }
+            Event::Packing { step: id, bytes } => {
+                let tag = step::tag(self.name(*id));
+                self.line(&format!("{tag} packing: {} so far", step::size(*bytes)));
+            }
+            Event::Packed { step: id, bytes } => {
+                let tag = step::tag(self.name(*id));
+                self.line(&format!("{tag} packed {}", step::size(*bytes)));
+            }
             Event::Started { step: id, why } => {
                 self.started.insert(*id);
                 let name = self.name(*id);

@@ -52,7 +52,7 @@ impl Terminal {
         let ticker = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
             while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let mut screen = locked(&shared);
-                if !screen.view.running.is_empty() {
+                if screen.view.is_busy() {
                     screen.draw(&[]);
                 }
             }
@@ -79,6 +79,7 @@ impl Drop for Terminal {
         }
         let mut screen = locked(&self.screen);
         screen.view.running.clear();
+        screen.view.packing.clear();
         screen.view.plan = None;
         screen.draw(&[]);
     }
@@ -121,6 +122,8 @@ struct View {
     began: Instant,
     done: usize,
     running: BTreeMap<StepId, Running>,
+    /// Layers that are packed after their commands ended: how far that is.
+    packing: BTreeMap<StepId, u64>,
 }
 
 struct Running {
@@ -132,7 +135,12 @@ struct Running {
 
 impl View {
     fn new(colour: bool) -> Self {
-        Self { colour, plan: None, began: Instant::now(), done: 0, running: BTreeMap::new() }
+        Self { colour, plan: None, began: Instant::now(), done: 0, running: BTreeMap::new(), packing: BTreeMap::new() }
+    }
+
+    /// Something is going on.
+    fn is_busy(&self) -> bool {
+        !self.running.is_empty() || !self.packing.is_empty()
     }
 
     fn title(&self, id: StepId) -> String {
@@ -156,6 +164,11 @@ impl View {
                     running.why = format!("fetching {}", step::size(*bytes));
                 }
             }
+            Event::Packing { step, bytes } => match self.running.get_mut(step) {
+                Some(running) => running.why = format!("packing {}", step::size(*bytes)),
+                None => drop(self.packing.insert(*step, *bytes)),
+            },
+            Event::Packed { step, .. } => drop(self.packing.remove(step)),
             Event::Started { step, why } => {
                 let why = sanitize::text(&why.to_string()).into_owned();
                 let (lines, last) = (Lines::default(), VecDeque::new());
@@ -182,6 +195,7 @@ impl View {
             }
             Event::Failed(step) => {
                 self.running.remove(step);
+                self.packing.remove(step);
                 return vec![format!("{} {}", self.painted("31", "FAILED"), self.title(*step))];
             }
             Event::Fallback { what, why } => {
@@ -195,7 +209,7 @@ impl View {
     /// What is running, in lines that fit.
     fn frame(&self, columns: usize, rows: usize, now: Instant) -> Vec<String> {
         let Some(plan) = &self.plan else { return Vec::new() };
-        if self.running.is_empty() {
+        if !self.is_busy() {
             return Vec::new();
         }
         let total = step::duration(now.saturating_duration_since(self.began));
@@ -207,6 +221,11 @@ impl View {
             lines.push(self.painted("36", &format!("{title} {took}")));
             lines.push(self.painted("2", &fit(&format!("  why: {}", running.why), columns)));
             lines.extend(running.last.iter().map(|line| self.painted("2", &fit(&format!("  | {line}"), columns))));
+        }
+        for (id, bytes) in &self.packing {
+            let size = format!("packing {}", step::size(*bytes));
+            let title = fit(&self.title(*id), columns.saturating_sub(size.len() + 1));
+            lines.push(self.painted("2", &format!("{title} {size}")));
         }
         // The last row stays free for the cursor.
         lines.truncate(rows.saturating_sub(1).max(1));

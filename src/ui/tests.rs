@@ -41,8 +41,10 @@ fn events() -> Vec<Event> {
         output(MAKE, "cc -o \x1b[32mapp"),
         output(MAKE, "\x1b[0m app.c\nno newline"),
         Event::Finished { step: MAKE, took: Duration::from_millis(1204) },
+        Event::Packing { step: MAKE, bytes: 12_300_000_000 },
         Event::Started { step: TEST, why: Miss::Parent },
         output(TEST, "1 of 2 \r2 of 2 \nFAIL: x\n"),
+        Event::Packed { step: MAKE, bytes: 20_500_000_000 },
         Event::Failed(TEST),
         Event::Warning("build argument X was not used".into()),
     ]
@@ -68,10 +70,12 @@ note: layers are copied, not mounted (overlay: not permitted)
 [1/2] | cc -o app app.c
 [1/2] | no newline
 [1/2] done in 1.20s
+[1/2] packing: 12.3 GB so far
 [2/2] RUN test \\x1b[31m
 [2/2] why: what it builds on changed
 [2/2] | 2 of 2
 [2/2] | FAIL: x
+[1/2] packed 20.5 GB
 [2/2] FAILED
 warning: build argument X was not used
 ";
@@ -113,9 +117,11 @@ fn json_has_the_same_facts_one_object_a_line_o70() {
             "output",
             "output",
             "finished",
+            "packing",
             "started",
             "output",
             "output",
+            "packed",
             "failed",
             "warning"
         ]

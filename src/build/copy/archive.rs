@@ -8,12 +8,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::digest::{ContentDigest, Hasher};
 use crate::base::fs::{self, FsError};
+use crate::base::sparse::{self, Run, SparseFile, SparseRead, SparseWriter};
 use crate::context::{Matcher, Selected};
 use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, RelPath, TarReader};
 
@@ -25,8 +25,8 @@ use crate::plan::Mode;
 
 /// Reads what follows an archive's end: only there does compressed data say that it is whole (S-40), and whoever writes
 /// to a pipe wants to be read.
-pub(super) fn drain(tar: TarReader<impl Read>) -> io::Result<()> {
-    io::copy(&mut tar.into_inner(), &mut io::sink()).map(drop)
+pub(super) fn drain(tar: TarReader<impl SparseRead>) -> io::Result<()> {
+    sparse::drain(&mut tar.into_inner(), &mut vec![0; 64 << 10], |_| Ok(()))
 }
 
 /// A tar header's size.
@@ -69,9 +69,9 @@ impl Spool {
             Ok(_) if !is_header(&head) => return Ok(None),
             Ok(_) => {}
         }
-        let mut tar = TarReader::new(io::Cursor::new(head).chain(reader), Dialect::Plain, limits);
+        let mut tar = TarReader::new(After { head: io::Cursor::new(head), rest: reader }, Dialect::Plain, limits);
         let file = unnamed(scratch)?;
-        let mut out = io::BufWriter::with_capacity(256 * 1024, file);
+        let mut out = io::BufWriter::with_capacity(256 * 1024, SparseWriter::new(file));
         let mut at = 0;
         let mut entries = Vec::new();
         let mut buffer = vec![0; 128 * 1024];
@@ -82,21 +82,32 @@ impl Spool {
             let start = at;
             if let Kind::File { content, .. } = &mut entry.kind {
                 let mut hasher = Hasher::new();
-                loop {
-                    let n = tar.read(&mut buffer).map_err(|e| fail(layer::Error::Stream(e)))?;
-                    if n == 0 {
-                        break;
+                sparse::drain::<Trouble>(&mut tar, &mut buffer, |run| {
+                    match run {
+                        Run::Bytes(bytes) => {
+                            hasher.update(bytes);
+                            at += bytes.len() as u64;
+                            out.write_all(bytes)
+                        }
+                        Run::Zeros(count) => {
+                            hasher.zeros(count);
+                            at += count;
+                            out.flush().map(|()| out.get_mut().zeros(count))
+                        }
                     }
-                    hasher.update(&buffer[..n]);
-                    out.write_all(&buffer[..n]).map_err(|e| FsError::new("write", scratch, e))?;
-                    at += n as u64;
-                }
+                    .map_err(Trouble::Write)
+                })
+                .map_err(|trouble| match trouble {
+                    Trouble::Read(e) => fail(layer::Error::Stream(e)),
+                    Trouble::Write(e) => FsError::new("write", scratch, e).into(),
+                })?;
                 *content = Some(ContentDigest(hasher.finish()));
             }
             entries.push((entry, start));
         }
         drain(tar).map_err(|e| fail(layer::Error::Stream(e)))?;
-        let file = out.into_inner().map_err(|e| FsError::new("write", scratch, e.into_error()))?;
+        let out = out.into_inner().map_err(|e| FsError::new("write", scratch, e.into_error()))?;
+        let file = out.finish().map_err(|e| FsError::new("write", scratch, e))?;
         Ok(Some(Self { name, entries, file }))
     }
 
@@ -115,8 +126,8 @@ impl Spool {
     }
 
     /// `size` bytes from `at` on.
-    pub(super) fn read(&self, at: u64, size: u64) -> impl Read {
-        Part { file: &self.file, at }.take(size)
+    pub(super) fn read(&self, at: u64, size: u64) -> SparseFile<&File> {
+        SparseFile::part(&self.file, at, size)
     }
 }
 
@@ -187,16 +198,35 @@ fn unnamed(dir: &Path) -> Result<File, FsError> {
     Ok(file)
 }
 
-/// Reads a spool from somewhere on.
-struct Part<'a> {
-    file: &'a File,
-    at: u64,
+/// A stream of which the beginning was looked at.
+struct After<R> {
+    head: io::Cursor<Vec<u8>>,
+    rest: R,
 }
 
-impl Read for Part<'_> {
+impl<R: Read> Read for After<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buf, self.at)?;
-        self.at += n as u64;
-        Ok(n)
+        match self.head.read(buf)? {
+            0 => self.rest.read(buf),
+            n => Ok(n),
+        }
+    }
+}
+
+impl<R: SparseRead> SparseRead for After<R> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        if self.head.position() < self.head.get_ref().len() as u64 { Ok(0) } else { self.rest.zeros(max) }
+    }
+}
+
+/// Which side of a copy failed.
+enum Trouble {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::Read(error)
     }
 }

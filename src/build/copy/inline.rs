@@ -1,8 +1,7 @@
 //! A file that is given in the Dockerfile (P-19), as a tree.
 
-use std::io::Read;
-
 use crate::base::digest::Sha256;
+use crate::base::sparse::SparseRead;
 use crate::base::time::Timestamp;
 use crate::context::{Content, Error, Kind, Meta, Node, Selected, SourceTree};
 
@@ -44,7 +43,7 @@ impl SourceTree for Inline {
         Ok(Content { digest: Some(Sha256::of(&self.content)), ..Content::default() })
     }
 
-    fn open(&self, _path: &[u8], _meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
+    fn open(&self, _path: &[u8], _meta: &Meta) -> Result<Box<dyn SparseRead + Send + '_>, Error> {
         Ok(Box::new(self.content.as_slice()))
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::digest::{ContentDigest, Hasher, Sha256};
 use crate::base::rooted::Root;
+use crate::base::sparse::{Run, SparseFile, SparseRead, drain};
 use crate::context::{Content, Error, Inode, Kind, Meta, Node, SourceTree};
 use crate::layer::{self, Found, MergedTree, RelPath};
 
@@ -94,17 +95,16 @@ impl<'a> LayerTree<'a> {
     }
 
     fn hash(&self, found: &Found<'_>) -> io::Result<Sha256> {
-        let mut file = self.files.open(found)?;
+        let size = if let layer::Kind::File { size, .. } = found.kind() { *size } else { 0 };
         let mut hasher = Hasher::new();
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(hasher.finish()),
-                Ok(n) => hasher.update(&buffer[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+        drain::<io::Error>(&mut SparseFile::new(self.files.open(found)?, size), &mut vec![0; 256 * 1024], |run| {
+            match run {
+                Run::Bytes(bytes) => hasher.update(bytes),
+                Run::Zeros(count) => hasher.zeros(count),
             }
-        }
+            Ok(())
+        })?;
+        Ok(hasher.finish())
     }
 }
 
@@ -143,8 +143,9 @@ impl SourceTree for LayerTree<'_> {
         Ok(content)
     }
 
-    fn open(&self, path: &[u8], _meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
+    fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn SparseRead + Send + '_>, Error> {
         let found = self.find(path).ok_or_else(|| Error::io("open", path, io::ErrorKind::NotFound))?;
-        Ok(Box::new(self.files.open(&found).map_err(|e| Error::io("open", path, e))?))
+        let file = self.files.open(&found).map_err(|e| Error::io("open", path, e))?;
+        Ok(Box::new(SparseFile::new(file, meta.size)))
     }
 }

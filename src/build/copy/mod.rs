@@ -28,6 +28,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::base::digest::Sha256;
+use crate::base::sparse::SparseFile;
 use crate::base::stable::StableHasher;
 use crate::cache::Listing;
 use crate::context::{self, Content, Given, Matcher, Options, Selected, SourceTree};
@@ -367,8 +368,9 @@ fn write<W: Output>(
                         || layer::Error::Read { path: path.clone(), source: std::io::ErrorKind::NotFound.into() };
                     let found = dest.tree.get(path).ok_or_else(gone)?;
                     let file = dest.files.open(&found);
-                    let mut file = file.map_err(|source| layer::Error::Read { path: path.clone(), source })?;
-                    writer.append(entry, &mut file)?;
+                    let file = file.map_err(|source| layer::Error::Read { path: path.clone(), source })?;
+                    let size = if let layer::Kind::File { size, .. } = entry.kind { size } else { 0 };
+                    writer.append(entry, &mut SparseFile::new(file, size))?;
                 }
                 Data::Spool { spool, at } => {
                     let size = if let layer::Kind::File { size, .. } = entry.kind { size } else { 0 };

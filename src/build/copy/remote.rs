@@ -1,8 +1,8 @@
 //! What URLs and repositories name, as trees.
 
 use std::fs::File;
-use std::io::Read;
 
+use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::Verified;
 use crate::build::fetch::{Commit, Fetched, GitUrl, Remote};
 use crate::context::{Content, Dir, DirOptions, Error, Kind, Meta, Node, Selected, SourceTree};
@@ -76,9 +76,9 @@ impl SourceTree for Download {
         Ok(Content { digest: Some(self.0.digest), ..Content::default() })
     }
 
-    fn open(&self, path: &[u8], _meta: &Meta) -> Result<Box<dyn Read + Send + '_>, Error> {
+    fn open(&self, path: &[u8], _meta: &Meta) -> Result<Box<dyn SparseRead + Send + '_>, Error> {
         let file = File::open(&self.0.path).map_err(|e| Error::io("open", path, e))?;
         // It may have lain in the cache for long.
-        Ok(Box::new(Verified::new(file, self.0.digest, self.0.size)))
+        Ok(Box::new(Verified::new(SparseFile::new(file, self.0.size), self.0.digest, self.0.size)))
     }
 }

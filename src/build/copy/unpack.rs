@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -18,6 +18,7 @@ use super::Error;
 use super::archive::{drain, is_header, place};
 use super::view::{Data, View};
 use crate::base::fs::{self, FsError};
+use crate::base::sparse::{self, Dense, Run, SparseWriter};
 use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, MergedTree, RelPath, TarReader};
 
 /// A tar header's size.
@@ -48,17 +49,26 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
     let fail = |source| Error::Archive { name: name.to_owned(), source };
     fs::create_dir(staging, 0o700)?;
     fs::create_dir(dest, 0o755)?;
-    let (_, reader) = layer::decompress(archive, &limits).map_err(|e| fail(layer::Error::Stream(e)))?;
+    let (_, reader) = layer::decompress(Dense(archive), &limits).map_err(|e| fail(layer::Error::Stream(e)))?;
     let mut tar = TarReader::new(reader, Dialect::Plain, limits);
     let below = MergedTree::new();
     let mut view = View::new(&below);
     let mut number = 0;
+    let mut buffer = vec![0; 64 << 10];
     while let Some(entry) = tar.next_entry().map_err(fail)? {
         let mut data = Data::None;
         if matches!(entry.kind, Kind::File { .. }) {
             let path = staged(staging, number);
-            let mut file = fs::create_new(&path)?;
-            io::copy(&mut tar, &mut file).map_err(|e| match e.raw_os_error() {
+            let mut file = SparseWriter::new(fs::create_new(&path)?);
+            let mut filled = sparse::drain(&mut tar, &mut buffer, |run| match run {
+                Run::Bytes(bytes) => file.write_all(bytes),
+                Run::Zeros(count) => {
+                    file.zeros(count);
+                    Ok(())
+                }
+            });
+            filled = filled.and_then(|()| file.settle());
+            filled.map_err(|e: io::Error| match e.raw_os_error() {
                 Some(_) => FsError::new("write", &path, e).into(),
                 None => fail(layer::Error::Stream(e)),
             })?;

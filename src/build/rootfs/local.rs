@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::{Links, Rootfs, RootfsError};
 use crate::base::fs::FsError;
+use crate::base::sparse;
 use crate::base::time::Timestamp;
 use crate::layer::{Kind, MergedTree, RelPath};
 
@@ -51,9 +52,9 @@ impl Rootfs {
                     dirs.push((path, mode, meta.mtime));
                     continue;
                 }
-                Kind::File { .. } => {
-                    let mut from = self.content(&found)?;
-                    place.file(path, &mut from, mode)?;
+                Kind::File { size, .. } => {
+                    let from = self.content(&found)?;
+                    place.file(path, &from, *size, mode)?;
                     skipped.setuid += usize::from(meta.mode & SETUID != 0);
                 }
                 Kind::Symlink { target } => place.symlink(path, target)?,
@@ -169,11 +170,11 @@ impl Place<'_> {
         made
     }
 
-    fn file(&mut self, path: &RelPath, from: &mut File, mode: Mode) -> Result<(), RootfsError> {
+    fn file(&mut self, path: &RelPath, from: &File, size: u64, mode: Mode) -> Result<(), RootfsError> {
         self.put(path, |above, name| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut to = File::from(rustix::fs::openat(above, name, flags, Mode::RUSR | Mode::WUSR)?);
-            io::copy(from, &mut to)?;
+            let to = File::from(rustix::fs::openat(above, name, flags, Mode::RUSR | Mode::WUSR)?);
+            sparse::copy(from, &to, size)?;
             Ok(rustix::fs::fchmod(&to, mode)?)
         })
     }

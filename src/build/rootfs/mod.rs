@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
+use crate::base::sparse::SparseFile;
 use crate::layer::{
     self, Compression, Entry, Form, Found, Kind, LayerWriter, MergedTree, Output, RelPath, WriteOptions,
 };
@@ -90,9 +91,9 @@ impl Rootfs {
             if let Some(first) = links.first(&found) {
                 entry.kind = Kind::Hardlink { target: first.clone() };
             }
-            if let Kind::File { size: 1.., .. } = entry.kind {
-                let mut file = self.content(&found)?;
-                writer.append(entry, &mut file)?;
+            if let Kind::File { size: size @ 1.., .. } = entry.kind {
+                let file = self.content(&found)?;
+                writer.append(entry, &mut SparseFile::new(file, size))?;
             } else {
                 writer.append_empty(entry)?;
             }

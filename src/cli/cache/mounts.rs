@@ -4,7 +4,6 @@
 //! `id` with the id and the directory `data` with the files; owners, modes, links and attributes as they are, times in
 //! whole seconds.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -13,6 +12,7 @@ use serde_json::json;
 
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
+use crate::base::sparse::{Dense, SparseFile, SparseWriter};
 use crate::base::time::Timestamp;
 use crate::cli::args::{
     Format, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs, MountsRmArgs,
@@ -152,10 +152,10 @@ fn write_one<W: Output>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> R
         if let layer::Kind::Hardlink { target } = &mut moved.kind {
             *target = below.join_path(target);
         }
-        if let layer::Kind::File { size: 1.., .. } = entry.kind {
+        if let layer::Kind::File { size: size @ 1.., .. } = entry.kind {
             let open = root.open_file(entry.path.as_os_str());
-            let mut file = open.map_err(|source| layer::Error::Read { path: entry.path.clone(), source })?;
-            writer.append(moved, &mut file)?;
+            let file = open.map_err(|source| layer::Error::Read { path: entry.path.clone(), source })?;
+            writer.append(moved, &mut SparseFile::new(file, size))?;
         } else {
             writer.append_empty(moved)?;
         }
@@ -197,13 +197,14 @@ fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> 
 /// Unpacks an archive in `scratch`, whatever it holds, without leaving that directory.
 fn unpack(from: impl Read + Send, scratch: &Path, source: &Path) -> Result<std::path::PathBuf, Failure> {
     let plain = scratch.join("import.tar");
-    let out = fs::create_new(&plain)?;
-    let (out, packed) = layer::repack(from, out, Compression::Uncompressed, &Limits::default())
+    let out = SparseWriter::new(fs::create_new(&plain)?);
+    let (out, packed) = layer::repack(Dense(from), out, Compression::Uncompressed, &Limits::default())
         .map_err(|e| wrong(source, &e).hint(EXPORT))?;
-    drop::<File>(out);
+    out.finish().map_err(|e| FsError::new("write", &plain, e))?;
     let made = scratch.join("made");
     fs::create_dir(&made, 0o700)?;
-    layer::unpack(fs::open(&plain)?, &made, packed.diff_id, Form::Plain).map_err(|e| wrong(source, &e))?;
+    let plain = SparseFile::new(fs::open(&plain)?, packed.size);
+    layer::unpack(plain, &made, packed.diff_id, Form::Plain).map_err(|e| wrong(source, &e))?;
     Ok(made)
 }
 

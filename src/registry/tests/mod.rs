@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::base::digest::{BlobDigest, DiffId, Sha256};
+use crate::base::sparse::SparseRead;
 use crate::base::verify::Verified;
 use crate::oci::blob::{BlobError, BlobSink, BlobSource};
 use crate::oci::config::{History, ImageConfig};
@@ -26,7 +27,7 @@ use server::{Reply, Request, Server};
 struct Memory(Mutex<BTreeMap<BlobDigest, Vec<u8>>>);
 
 impl BlobSource for Memory {
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, BlobError> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         let missing = || BlobError { operation: "open", digest: blob.digest, reason: "missing".into(), missing: true };
         let bytes = self.0.lock().expect("lock").get(&blob.digest).cloned().ok_or_else(missing)?;
         Ok(Box::new(std::io::Cursor::new(bytes)))

@@ -27,6 +27,18 @@ fn header(kind: u8, name: &str, link: &str, size: u64) -> Vec<u8> {
     header.as_bytes().to_vec()
 }
 
+/// A file of GNU's old sparse format that is nothing but a hole.
+fn hole(size: u64) -> Vec<u8> {
+    let mut block = header(b'S', "f", "", 0);
+    // In base 256: octal has no room for that.
+    block[483] = 0x80;
+    block[487..495].copy_from_slice(&size.to_be_bytes());
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}
+
 fn member(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
     let mut out = header(kind, name, link, content.len() as u64);
     out.extend_from_slice(content);
@@ -116,6 +128,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             [member(b'L', "l", "", "d/".repeat(2000).as_bytes()), header(b'5', "d", "", 0)].concat(),
             "limit",
         ),
+        ("a hole of 64 GiB", hole(1 << 36), "limit"),
         ("a file of 8 EiB", gzip(&[header(b'0', "f", "", 0o77777777777), vec![0; 4096]].concat()), "bomb"),
         ("through 50,000 symlinks", gzip(&through), "levels"),
     ]

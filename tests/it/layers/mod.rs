@@ -13,6 +13,7 @@ mod round_trip;
 mod same_bytes;
 mod segments;
 mod snapshotters;
+mod sparse;
 mod stacks;
 
 /// One raw member of an archive: any type, name and target, with a sum that is right.

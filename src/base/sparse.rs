@@ -1,0 +1,413 @@
+//! Long runs of zeros that nobody reads, copies or stores.
+//!
+//! **Holds.** A [`SparseRead`] tells where it knows of zeros without reading them; [`SparseFile`] knows the holes of a
+//! file; [`SparseWriter`] leaves holes where it is given zeros. What the bytes are never depends on how they are
+//! stored: a hole and zeros that were written give the same stream.
+//! **Order.** A file system that knows nothing of holes makes everything data: slower, never different.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Write};
+use std::os::fd::AsFd;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+/// Zeros to hash, to compare with and to write: as many as stay in a core's own cache.
+pub static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+
+/// Files without a hole of at least this many bytes are read like any other.
+const WORTHWHILE: u64 = 64 << 10;
+
+/// What a file system allocates: a hole is never smaller.
+const BLOCK: usize = 4096;
+
+/// A reader that may know of zeros ahead.
+pub trait SparseRead: Read {
+    /// Takes up to `max` bytes that are known to be zero without being read. Ok: how many were taken; 0 says nothing
+    /// about the next byte, which [`Read::read`] gives.
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        let _ = max;
+        Ok(0)
+    }
+}
+
+impl SparseRead for &[u8] {}
+impl SparseRead for io::Empty {}
+impl SparseRead for io::Stdin {}
+impl<T: AsRef<[u8]>> SparseRead for Cursor<T> {}
+
+impl<R: SparseRead + ?Sized> SparseRead for &mut R {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        (**self).zeros(max)
+    }
+}
+
+impl<R: SparseRead + ?Sized> SparseRead for Box<R> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        (**self).zeros(max)
+    }
+}
+
+/// A reader that knows nothing of zeros.
+#[derive(Debug)]
+pub struct Dense<R>(pub R);
+
+impl<R: Read> Read for Dense<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl<R: Read> SparseRead for Dense<R> {}
+
+/// Whether `bytes` are nothing but zeros.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    // One comparison of the bytes with themselves, one off: as fast as memory.
+    bytes.split_first().is_none_or(|(first, rest)| *first == 0 && *rest == bytes[..rest.len()])
+}
+
+/// Reads all that `buf` takes, without reading what is known to be zero. Less: the stream ended.
+pub fn read_full(from: &mut (impl SparseRead + ?Sized), buf: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buf.len() {
+        let room = buf.len() - got;
+        let zeros = from.zeros(room as u64)? as usize;
+        if zeros > 0 {
+            buf[got..got + zeros].fill(0);
+            got += zeros;
+            continue;
+        }
+        match from.read(&mut buf[got..]) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(got)
+}
+
+/// Gives everything that `from` has to `take`, bytes as they come; it tells how many zeros come where they are known.
+pub fn drain<E: From<io::Error>>(
+    from: &mut (impl SparseRead + ?Sized),
+    buffer: &mut [u8],
+    mut take: impl FnMut(Run<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    loop {
+        let zeros = from.zeros(MOST)?;
+        if zeros > 0 {
+            take(Run::Zeros(zeros))?;
+            continue;
+        }
+        match from.read(buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => take(Run::Bytes(&buffer[..n]))?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// As many zeros are passed on at once: hashing them takes some 15 ms, after which somebody can say that it is enough.
+pub const MOST: u64 = 16 << 20;
+
+/// A piece of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run<'a> {
+    /// These.
+    Bytes(&'a [u8]),
+    /// So many zeros.
+    Zeros(u64),
+}
+
+/// A file, or a part of one, whose holes are not read. It has a place of its own: that of the file does not matter,
+/// but is moved.
+#[derive(Debug)]
+pub struct SparseFile<F> {
+    file: F,
+    at: u64,
+    end: u64,
+    /// Where the hole ends that `at` is in.
+    hole: u64,
+    /// Where the data end that `at` is in.
+    data: u64,
+}
+
+impl<F: AsFd> SparseFile<F> {
+    /// The whole of `file`, which is said to be `size` bytes long: short ones are not searched for holes.
+    pub fn new(file: F, size: u64) -> Self {
+        let data = if size < WORTHWHILE { u64::MAX } else { 0 };
+        Self { file, at: 0, end: u64::MAX, hole: 0, data }
+    }
+
+    /// The bytes of `file` from `at` on, as many as `len`.
+    pub fn part(file: F, at: u64, len: u64) -> Self {
+        let data = if len < WORTHWHILE { u64::MAX } else { 0 };
+        Self { file, at, end: at.saturating_add(len), hole: 0, data }
+    }
+
+    /// The file.
+    pub fn inner(&self) -> &F {
+        &self.file
+    }
+
+    /// Looks for the next hole, unless it is known whether this is one.
+    fn look(&mut self) {
+        if self.at < self.hole || self.at < self.data {
+            return;
+        }
+        match rustix::fs::seek(&self.file, SeekFrom::Data(self.at)) {
+            Ok(data) if data > self.at => self.hole = data,
+            Ok(_) => self.data = rustix::fs::seek(&self.file, SeekFrom::Hole(self.at)).unwrap_or(u64::MAX),
+            // Nothing but a hole until the end, if it is not there already.
+            Err(Errno::NXIO) => match rustix::fs::fstat(&self.file) {
+                Ok(stat) if stat.st_size as u64 > self.at => self.hole = stat.st_size as u64,
+                _ => self.data = u64::MAX,
+            },
+            // This file system does not tell.
+            Err(_) => self.data = u64::MAX,
+        }
+    }
+}
+
+impl<F: AsFd> Read for SparseFile<F> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let zeros = self.zeros(buf.len() as u64)? as usize;
+        if zeros > 0 {
+            buf[..zeros].fill(0);
+            return Ok(zeros);
+        }
+        let until = self.data.max(self.at + 1).min(self.end);
+        let room = usize::try_from(until.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buf.len());
+        let n = rustix::io::pread(&self.file, &mut buf[..room], self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl<F: AsFd> SparseRead for SparseFile<F> {
+    fn zeros(&mut self, max: u64) -> io::Result<u64> {
+        self.look();
+        let n = self.hole.min(self.end).saturating_sub(self.at).min(max);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// Writes an empty file from its beginning and leaves holes in it.
+#[derive(Debug)]
+pub struct SparseWriter<F> {
+    file: F,
+    at: u64,
+    /// The file ends here so far.
+    len: u64,
+}
+
+impl<F: AsFd> SparseWriter<F> {
+    /// A writer of `file`, which is empty.
+    pub fn new(file: F) -> Self {
+        Self { file, at: 0, len: 0 }
+    }
+
+    /// The file. What it holds is complete only after [`SparseWriter::settle`].
+    pub fn inner(&self) -> &F {
+        &self.file
+    }
+
+    /// How much was written.
+    pub fn written(&self) -> u64 {
+        self.at
+    }
+
+    /// Leaves a hole.
+    pub fn zeros(&mut self, count: u64) {
+        self.at += count;
+    }
+
+    /// Ok: the file is as long as what was written.
+    pub fn settle(&mut self) -> io::Result<()> {
+        if self.len < self.at {
+            rustix::fs::ftruncate(&self.file, self.at)?;
+            self.len = self.at;
+        }
+        Ok(())
+    }
+
+    /// [`SparseWriter::settle`], and the file back.
+    pub fn finish(mut self) -> io::Result<F> {
+        self.settle()?;
+        Ok(self.file)
+    }
+
+    fn put(&mut self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(&self.file, bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    at += n as u64;
+                    self.len = self.len.max(at);
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<F: AsFd> Write for SparseWriter<F> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let (mut start, mut at) = (0, 0);
+        while at < buf.len() {
+            let block = BLOCK - (self.at as usize + at) % BLOCK;
+            let next = buf.len().min(at + block);
+            if is_zero(&buf[at..next]) {
+                self.put(&buf[start..at], self.at + start as u64)?;
+                start = next;
+            }
+            at = next;
+        }
+        self.put(&buf[start..], self.at + start as u64)?;
+        self.at += buf.len() as u64;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Copies all of `from`, which is said to be `size` bytes long, into the empty file `to`, inside the kernel and without
+/// its holes. Ok: how many bytes `to` has.
+pub fn copy(from: &File, to: &File, size: u64) -> io::Result<u64> {
+    let mut source = SparseFile::new(from, size);
+    let mut target = SparseWriter::new(to);
+    loop {
+        source.look();
+        let hole = source.hole.saturating_sub(source.at);
+        if hole > 0 {
+            source.at += hole;
+            target.zeros(hole);
+            continue;
+        }
+        let (at, len) = (source.at, source.data.saturating_sub(source.at));
+        if size >= WORTHWHILE {
+            // Looking for holes moved it.
+            rustix::fs::seek(from, SeekFrom::Start(at))?;
+            rustix::fs::seek(to, SeekFrom::Start(at))?;
+        }
+        let copied = io::copy(&mut (&mut &*from).take(len), &mut &*to)?;
+        source.at += copied;
+        if copied > 0 {
+            (target.at, target.len) = (source.at, source.at);
+        }
+        if copied < len {
+            target.settle()?;
+            return Ok(source.at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces of data, written zeros and holes, by their lengths in 512 bytes.
+    fn pieces() -> impl Strategy<Value = Vec<(u8, usize)>> {
+        proptest::collection::vec((0..3u8, 1..300usize), 0..12)
+    }
+
+    fn make(pieces: &[(u8, usize)]) -> (File, Vec<u8>) {
+        let (file, mut plain) = (tempfile::tempfile().unwrap(), Vec::new());
+        for &(kind, len) in pieces {
+            let bytes = vec![if kind == 0 { 7 } else { 0 }; len * 512];
+            if kind < 2 {
+                file.write_all_at(&bytes, plain.len() as u64).unwrap();
+            }
+            plain.extend_from_slice(&bytes);
+        }
+        file.set_len(plain.len() as u64).unwrap();
+        (file, plain)
+    }
+
+    fn content(file: &File) -> Vec<u8> {
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    /// Where data and holes are, as the kernel says.
+    fn map(file: &File) -> Vec<(u64, u64)> {
+        let (mut at, mut map) = (0, Vec::new());
+        while let Ok(data) = rustix::fs::seek(file, SeekFrom::Data(at)) {
+            at = rustix::fs::seek(file, SeekFrom::Hole(data)).unwrap();
+            map.push((data, at));
+        }
+        map
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn holes_read_as_zeros_and_are_copied_as_holes(pieces in pieces(), step in 1..70_000usize) {
+            let (file, plain) = make(&pieces);
+            let size = plain.len() as u64;
+            let (mut read, mut buffer) = (Vec::new(), vec![0; step]);
+            drain::<io::Error>(&mut SparseFile::new(&file, size), &mut buffer, |run| {
+                match run {
+                    Run::Bytes(bytes) => read.extend_from_slice(bytes),
+                    Run::Zeros(n) => read.resize(read.len() + n as usize, 0),
+                }
+                Ok(())
+            }).unwrap();
+            prop_assert!(read == plain);
+            let mut whole = vec![1; plain.len() + 5];
+            prop_assert_eq!(read_full(&mut SparseFile::new(&file, size), &mut whole).unwrap(), plain.len());
+            prop_assert!(whole[..plain.len()] == plain[..]);
+            let (from, len) = (size / 3, size / 2);
+            let mut part = Vec::new();
+            SparseFile::part(&file, from, len).read_to_end(&mut part).unwrap();
+            prop_assert!(part == plain[from as usize..(from + len) as usize]);
+            let to = tempfile::tempfile().unwrap();
+            rustix::fs::seek(&file, SeekFrom::Start(0)).unwrap();
+            prop_assert_eq!(copy(&file, &to, size).unwrap(), size);
+            prop_assert!(content(&to) == plain);
+            if size >= WORTHWHILE {
+                prop_assert_eq!(map(&to), map(&file));
+            }
+        }
+
+        #[test]
+        fn zeros_are_written_as_holes_however_they_come(pieces in pieces(), step in 1..70_000usize) {
+            let (_, plain) = make(&pieces);
+            let mut whole = SparseWriter::new(tempfile::tempfile().unwrap());
+            whole.write_all(&plain).unwrap();
+            let mut sliced = SparseWriter::new(tempfile::tempfile().unwrap());
+            for slice in plain.chunks(step) {
+                if is_zero(slice) { sliced.zeros(slice.len() as u64) } else { sliced.write_all(slice).unwrap() }
+            }
+            let (whole, sliced) = (whole.finish().unwrap(), sliced.finish().unwrap());
+            prop_assert!(content(&whole) == plain && content(&sliced) == plain);
+            let data = plain.chunks(BLOCK).filter(|block| !is_zero(block)).count() as u64;
+            prop_assert!(whole.metadata().unwrap().blocks() * 512 <= data * BLOCK as u64);
+        }
+    }
+
+    #[test]
+    fn is_zero_sees_every_byte() {
+        for len in 0..70 {
+            assert!(is_zero(&vec![0; len]));
+            for at in 0..len {
+                let mut bytes = vec![0; len];
+                bytes[at] = 1;
+                assert!(!is_zero(&bytes));
+            }
+        }
+    }
+}
