@@ -122,9 +122,15 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
 fn not_understood(answer: &clap::Error, argv: &[OsString], console: &mut Console) -> u8 {
     if answer.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(name)) = answer.get(ContextKind::InvalidSubcommand)
-        && let Some(instead) = args::instead(name)
+        && let Some(instead) = args::instead_of_command(name)
     {
         return Failure::usage(format!("kiln has no command {name}")).hint(instead).report(console);
+    }
+    if answer.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(option)) = answer.get(ContextKind::InvalidArg)
+        && let Some(failure) = unknown_argument(option, argv)
+    {
+        return failure.report(console);
     }
     let code = console.clap_answer(answer);
     let mut words = argv.iter().skip(1);
@@ -137,6 +143,19 @@ fn not_understood(answer: &clap::Error, argv: &[OsString], console: &mut Console
     }
     // 2 might be the command's own answer.
     if code != failure::SUCCESS && command.is_some_and(|word| word == "run") { run::NOT_STARTED } else { code }
+}
+
+/// What to use in place of an option of another builder, or where a value must be joined to its option.
+fn unknown_argument(option: &str, argv: &[OsString]) -> Option<Failure> {
+    if let Some(instead) = args::instead_of_option(option) {
+        return Some(Failure::usage(format!("{option} is not supported")).hint(instead));
+    }
+    // `--pull` may stand alone, so the next word is the context and the context one too many.
+    let after = argv.iter().skip_while(|word| *word != "--pull").nth(1)?.to_str()?;
+    ["always", "missing", "never"].contains(&after).then(|| {
+        Failure::usage(format!("--pull {after}: the value is not joined to the option"))
+            .hint(format!("use --pull={after}"))
+    })
 }
 
 fn dispatch(command: Command, session: &mut Session<'_>) -> Done {

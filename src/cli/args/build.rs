@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::snapshot::Method;
 
-use super::{AroundArgs, DockerArgs, Format};
+use super::{AroundArgs, ForeignArgs, Format};
 
 const WHAT: &str = "What to build";
 const RUNNING: &str = "Running commands";
@@ -19,14 +19,14 @@ const MESSAGES: &str = "Messages";
 pub(in crate::cli) struct BuildArgs {
     /// What the build may read: a directory, an archive, a git repository, a URL, or - for an archive or Dockerfile on
     /// standard input
-    #[arg(value_name = "CONTEXT")]
+    #[arg(value_name = "CONTEXT", default_value = ".")]
     pub(in crate::cli) context: String,
 
     #[command(flatten)]
     pub(in crate::cli) source: SourceArgs,
 
     #[command(flatten)]
-    pub(in crate::cli) docker: DockerArgs,
+    pub(in crate::cli) foreign: ForeignArgs,
 
     /// Build for this platform [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = WHAT)]

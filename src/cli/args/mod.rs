@@ -13,8 +13,7 @@ mod around;
 mod build;
 mod cache;
 mod diff;
-mod docker;
-mod elsewhere;
+mod foreign;
 mod images;
 mod run;
 
@@ -27,8 +26,7 @@ pub(super) use cache::{
     MountsRmArgs, PruneArgs,
 };
 pub(super) use diff::{Attribute, DiffArgs};
-pub(super) use docker::DockerArgs;
-pub(super) use elsewhere::instead;
+pub(super) use foreign::{ForeignArgs, instead_of_command, instead_of_option};
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs,
     TagArgs,

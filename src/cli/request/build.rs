@@ -22,7 +22,6 @@ use crate::sandbox;
 use super::Environment;
 use super::around::{self, Around};
 use super::devices;
-use super::docker;
 use super::output::{self, Output};
 use super::secret::{SecretFrom, secrets};
 use super::source::{Remote, SourceRequest, allow, contexts, source};
@@ -80,7 +79,10 @@ pub(in crate::cli) struct BuildRequest {
 
 /// Ok: every option is understood and can be honoured.
 pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Result<BuildRequest, Failure> {
-    docker::answer(&args.docker)?;
+    if let Some((name, value, instead)) = args.foreign.refused() {
+        let given = if value == "true" { String::new() } else { format!("={value}") };
+        return Err(Failure::usage(format!("--{name}{given} is not supported")).hint(instead));
+    }
     let mut source = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
     let options = &mut source.options;
     for label in &args.label {

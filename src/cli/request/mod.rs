@@ -19,7 +19,6 @@ pub(super) const BEGAN: &str = "KILN_BEGAN";
 mod around;
 mod build;
 mod devices;
-mod docker;
 mod output;
 mod publish;
 mod registry;
