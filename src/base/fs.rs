@@ -152,6 +152,12 @@ pub fn touch(path: &Path) {
         rustix::fs::utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
 }
 
+/// How many bytes this user may still write to the file system of `path`; none if it cannot say.
+pub fn available(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Removes a file. Ok: it is not there, removed now or before.
 pub fn remove_file(path: &Path) -> Result<(), FsError> {
     match std::fs::remove_file(path) {

@@ -58,6 +58,8 @@ pub enum StepError {
         tail: Vec<u8>,
         /// What it tried that cannot work here; `None` where nobody could take note.
         noticed: Option<Vec<crate::sandbox::Notice>>,
+        /// What may explain it.
+        clues: super::Clues,
     },
     /// The command never ran.
     #[error(transparent)]

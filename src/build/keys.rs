@@ -64,7 +64,7 @@ pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices
     parts.add("the security mode", &canonical(security));
     parts.add("the host name", hostname.as_bytes());
     for device in devices {
-        parts.add("a device", device.as_bytes());
+        parts.add(format!("device {device}"), b"");
     }
     for file in files {
         parts.add(format!("heredoc {}", file.path), file.content.as_bytes());

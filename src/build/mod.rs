@@ -10,6 +10,7 @@ mod base;
 mod builder;
 pub mod cdi;
 mod chain;
+mod clues;
 mod copied;
 pub mod copy;
 mod error;
@@ -35,6 +36,7 @@ mod watch;
 mod worker;
 
 pub use builder::{Builder, Context, OnFailure};
+pub use clues::Clues;
 pub use error::{Error, StepError};
 pub use event::{Event, Observer};
 pub use images::{BaseImage, ImageError, ImageSource, Images, Pull};

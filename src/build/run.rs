@@ -80,7 +80,11 @@ impl Worker<'_> {
         }
         match exit? {
             exit if exit.success() => Ok(Ran { prepared, original }),
-            exit => Err(StepError::Exit { exit, tail: tail.into_bytes(), noticed }),
+            exit => {
+                let tail = tail.into_bytes();
+                let clues = self.clues(run, parent, &prepared, exit, &tail);
+                Err(StepError::Exit { exit, tail, noticed, clues })
+            }
         }
     }
 

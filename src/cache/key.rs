@@ -97,22 +97,29 @@ impl KeyParts {
     /// Why a step with these parts missed, given the parts that the same place had last time.
     /// The parent comes last: a change of its own explains a step better than a change above it.
     pub fn explain(&self, before: &KeyParts) -> Miss {
-        let find = |list: &KeyParts, name: &str| list.0.iter().find(|p| p.name == name).cloned();
         let mut parent = false;
-        for part in &self.0 {
-            match find(before, &part.name) {
+        for (at, part) in self.0.iter().enumerate() {
+            match before.counterpart(self, at) {
                 Some(was) if was.digest == part.digest => {}
                 Some(_) if part.name == "parent" => parent = true,
                 Some(_) => return Miss::Changed { part: part.name.clone(), detail: None },
                 None => return Miss::Added(part.name.clone()),
             }
         }
-        for part in &before.0 {
-            if find(self, &part.name).is_none() {
+        for (at, part) in before.0.iter().enumerate() {
+            if self.counterpart(before, at).is_none() {
                 return Miss::Removed(part.name.clone());
             }
         }
         if parent { Miss::Parent } else { Miss::Lost }
+    }
+
+    /// The part that is to these parts what part `at` is to `other`. Several parts may have one name: the second
+    /// corresponds to the second.
+    fn counterpart(&self, other: &KeyParts, at: usize) -> Option<&Part> {
+        let name = &other.0[at].name;
+        let earlier = other.0[..at].iter().filter(|part| part.name == *name).count();
+        self.0.iter().filter(|part| part.name == *name).nth(earlier)
     }
 }
 
@@ -165,6 +172,19 @@ mod tests {
         for (now, want) in cases {
             assert_eq!(now.explain(&was).to_string(), want);
             assert_eq!(now == was, now.key() == was.key());
+        }
+    }
+
+    #[test]
+    fn parts_of_one_name_are_compared_in_order() {
+        let was = parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "2")]);
+        for (now, want) in [
+            (parts(&[("parent", "q"), ("mount /a", "1"), ("mount /a", "2")]), "what it builds on changed"),
+            (parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "3")]), "mount /a changed"),
+            (parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "2"), ("mount /a", "2")]), "mount /a is new"),
+            (parts(&[("parent", "p"), ("mount /a", "1")]), "mount /a is gone"),
+        ] {
+            assert_eq!(now.explain(&was).to_string(), want);
         }
     }
 

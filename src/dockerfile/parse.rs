@@ -66,6 +66,9 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
     if problems.is_empty() {
         return Ok(file);
     }
+    if let Some(problem) = lone_returns(source) {
+        return Err(vec![problem]);
+    }
     if problems.len() > MAX_PROBLEMS {
         problems.truncate(MAX_PROBLEMS);
         let end = problems.last().map_or(Span::default(), |p| p.span);
@@ -153,6 +156,16 @@ fn starts_as_a_dockerfile(text: &str) -> bool {
         }
     }
     false
+}
+
+/// A file that cannot be read and has carriage returns inside its lines was saved with line ends of old Macs.
+fn lone_returns(source: &Source) -> Option<Diagnostic> {
+    let text = source.text();
+    let bytes = text.as_bytes();
+    let lone = |at: &usize| bytes.get(at + 1).is_some_and(|next| !matches!(next, b'\n' | b'\r'));
+    let at = text.match_indices('\r').map(|(at, _)| at).find(lone)?;
+    let problem = Diagnostic::error(Span::new(at, at), "a carriage return alone ends no line");
+    Some(problem.hint("save the file with LF line ends, for example: tr '\\r' '\\n' < Dockerfile"))
 }
 
 /// Reads statement after statement.

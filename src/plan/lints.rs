@@ -77,7 +77,15 @@ pub(super) fn shell_form(keyword: &str, span: Span, line: &str) -> Diagnostic {
 }
 
 /// UndefinedVar, once per variable of an instruction.
-pub(super) fn undefined(unset: &[Spanned<String>], scope: &Scope, globals: &Globals, out: &mut Vec<Diagnostic>) {
+///
+/// `same` are the variables that the instruction itself sets, for those that come after it (V-12).
+pub(super) fn undefined(
+    unset: &[Spanned<String>],
+    scope: &Scope,
+    globals: &Globals,
+    same: &[String],
+    out: &mut Vec<Diagnostic>,
+) {
     for (at, name) in unset.iter().enumerate() {
         let again = unset[..at].iter().any(|before| before.node == name.node);
         if again || scope.is_declared(&name.node) || NEVER_EXPORTED.contains(&name.node.as_str()) {
@@ -85,6 +93,9 @@ pub(super) fn undefined(unset: &[Spanned<String>], scope: &Scope, globals: &Glob
         }
         let lint = Diagnostic::warning(name.span, "UndefinedVar", format!("nothing here defines `${}`", name.node));
         out.push(match globals.is_declared(&name.node) {
+            _ if same.contains(&name.node) => {
+                lint.hint(format!("`{}` takes effect on the next instruction: write a second ENV", name.node))
+            }
             true => {
                 lint.hint(format!("repeat ARG {0} in this stage: what is before the first FROM is for FROM", name.node))
             }

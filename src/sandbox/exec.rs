@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags};
 
 use super::problem::{Problem, Step};
+use super::program::Obstacle;
 
 /// Where commands are looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -71,10 +72,13 @@ fn explain(shown: &str, file: &OsStr, error: &io::Error) -> Problem {
     let path = Path::new(file);
     let problem = Problem::host(format!("exec {shown}"), error).requested().code(126);
     match error.raw_os_error() {
-        Some(libc::ENOENT) if exists(path) => problem.code(127).hint(format!(
-            "{} exists, but the interpreter or loader it names does not exist in this root",
-            path.display()
-        )),
+        Some(libc::ENOENT) if exists(path) => {
+            let obstacle =
+                std::fs::File::open(path).and_then(|file| Obstacle::of(&file, &|path| exists(Path::new(path))));
+            let reason =
+                obstacle.ok().flatten().map_or_else(|| "cannot be started".to_owned(), |found| found.to_string());
+            problem.code(127).hint(format!("{} {reason}", path.display()))
+        }
         Some(libc::ENOENT) => problem.code(127).hint("there is no such file in this root"),
         Some(libc::ENOEXEC) => problem.hint(
             "it is a program for another architecture, or a script without a `#!` line; for a script, name its shell",

@@ -25,6 +25,14 @@ pub enum Error {
         /// `a file`, `a symlink to /usr/bin`.
         is: String,
     },
+    /// WORKDIR names something that is no directory, or leads through it (I-7).
+    #[error("{path} is {is}, not a directory")]
+    WorkdirOccupied {
+        /// In the image.
+        path: RelPath,
+        /// `a file`, `a fifo`.
+        is: String,
+    },
     /// What has to be a directory because a file goes into it is something else (C-5).
     #[error("cannot copy into {path}/: {path} is {is}")]
     NotInto {
@@ -155,8 +163,12 @@ impl Error {
                 let show = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
                 Some(format!("{} leads through a symbolic link to {}, which is not there", show(path), show(to)))
             }
+            Error::WorkdirOccupied { .. } => Some("choose another directory, or remove it in an earlier RUN".into()),
             Error::NotInto { is, .. } if is == "a file" => {
                 Some("the slash at the end asks for a directory; without it the file is replaced".into())
+            }
+            Error::Source(context::Error::Loop { .. }) => {
+                Some("the links lead to each other: let one of them name a file".into())
             }
             Error::Source(context::Error::NotFound { path, .. }) if path.windows(3).any(|w| w == b"://") => {
                 Some(SCHEMES.to_owned())

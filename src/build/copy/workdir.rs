@@ -1,10 +1,10 @@
 //! WORKDIR makes sure that its directory exists (I-7).
 
-use crate::layer::{LayerWriter, Output};
+use crate::layer::{LayerWriter, Output, ResolveError};
 use crate::plan::Workdir;
 
 use super::owner;
-use super::view::{NewDir, View};
+use super::view::{NewDir, View, describe};
 use super::{Dest, Error, Note, write};
 
 /// Puts into `writer` the directories that `workdir` lacks in `dest`: mode 0755, owned by its user, at the epoch, links
@@ -13,7 +13,7 @@ use super::{Dest, Error, Note, write};
 /// A user whom the image does not know is no error here (I-6) but told: the directories are root's then.
 pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut LayerWriter<W>) -> Result<Vec<Note>, Error> {
     let mut view = View::new(dest.tree);
-    let path = view.resolve(workdir.path.as_bytes())?;
+    let path = view.resolve(workdir.path.as_bytes()).map_err(|error| occupied(&view, error))?;
     let mut notes = Vec::new();
     if !view.is_dir(&path) {
         let owner = match workdir.user.as_str() {
@@ -26,8 +26,20 @@ pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut Layer
                 other => Err(other),
             })?,
         };
-        view.ensure_dir(&path, NewDir::of(owner))?;
+        view.ensure_dir(&path, NewDir::of(owner)).map_err(|error| occupied(&view, error))?;
     }
     write(view, dest, &[], &[], writer)?;
     Ok(notes)
+}
+
+/// WORKDIR copies nothing: what is in its way is told in its own words.
+fn occupied(view: &View<'_>, error: Error) -> Error {
+    match error {
+        Error::NotADirectory { path, is } => Error::WorkdirOccupied { path, is },
+        Error::Destination(ResolveError::NotADirectory(path)) => {
+            let is = view.get(&path).map_or_else(String::new, |(kind, _)| describe(kind));
+            Error::WorkdirOccupied { path, is }
+        }
+        other => other,
+    }
 }

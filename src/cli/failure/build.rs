@@ -4,17 +4,20 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::base::fs;
-use crate::build::{Error, StepError, copy};
+use crate::build::{Clues, Error, StepError, copy};
 use crate::context;
 use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span};
 use crate::plan::{Base, ContextName, CopyFrom, ImageName, Mount, Plan, StepId, StepKind};
-use crate::sandbox::{Notice, userns};
+use crate::sandbox::{CRLF, Notice, userns};
 use crate::ui::lines::Lines;
 
 use crate::cli::build::bases;
 
 use super::{Failure, Kind, chain};
+
+/// A shell's statuses for a command that it could not start.
+const NOT_FOUND: [i32; 2] = [126, 127];
 
 /// Lines of a failing command's output that are repeated below its error.
 const LAST_LINES: usize = 20;
@@ -37,7 +40,7 @@ impl Failure {
         let meta = &plan.step(step).meta;
         let (kind, message) = describe(source);
         let mut diagnostic = Diagnostic::error(meta.span, message);
-        if let Some((path, excluded)) = missing(source)
+        if let Some((path, explained)) = missing(source)
             && let Some((from, written, before)) = wanted_from(&plan.step(step).kind, path)
         {
             diagnostic.span = word(&dockerfile.source, meta.span, written, before);
@@ -52,7 +55,7 @@ impl Failure {
                     diagnostic =
                         diagnostic.hint("the Dockerfile came alone, without files: kiln build -f - DIR gives it some");
                 }
-                Some(context) if here && !excluded => {
+                Some(context) if here && !explained => {
                     if let Some(name) = similar(path, context) {
                         diagnostic = diagnostic.hint(format!("did you mean {name}?"));
                     }
@@ -93,17 +96,13 @@ fn hints(error: &StepError) -> Vec<String> {
         StepError::Image(e) => bases::describe(e).2,
         StepError::Mount { hint, .. } => hint.clone(),
         StepError::Copy(e) => e.hint(),
-        StepError::Exit { exit, tail, .. } => {
-            let full = b"No space left on device";
-            match tail.windows(full.len()).any(|bytes| bytes == full) {
-                true => Some(format!("what a command writes is kept in the store; {}", super::FREE_SPACE)),
-                false => status_hint(exit.code()).map(str::to_owned),
-            }
-        }
         _ => None,
     };
     let host = || host_fault(error).map(str::to_owned);
-    let mut hints: Vec<String> = hint.or_else(host).into_iter().collect();
+    let mut hints: Vec<String> = match error {
+        StepError::Exit { exit, tail, clues, .. } => exit_hints(exit.code(), tail, clues),
+        _ => hint.or_else(host).into_iter().collect(),
+    };
     if let StepError::Exit { noticed, .. } = error {
         hints.extend(of_notices(noticed.as_deref()));
     }
@@ -139,12 +138,35 @@ pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
     hints
 }
 
-/// The source that a COPY or ADD did not find, and whether an ignore rule hides it.
+/// What may have kept a command from succeeding, the likeliest first.
+fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
+    let said = |text: &[u8]| tail.windows(text.len()).any(|bytes| bytes == text);
+    let mut hints = Vec::new();
+    if clues.full || said(b"No space left on device") {
+        hints.push(format!("what a command writes is kept in the store; {}", super::FREE_SPACE));
+    } else if let Some((path, obstacle)) = &clues.unstartable {
+        hints.push(format!("{path} {obstacle}"));
+    } else if NOT_FOUND.contains(&code) && said(b"\r") {
+        hints.push(format!("a name in the output ends in a carriage return: {CRLF}"));
+    } else {
+        hints.extend(status_hint(code).map(str::to_owned));
+    }
+    for (secret, id) in &clues.ungiven {
+        hints.push(match secret {
+            true => format!("the secret {id:?} was not given; if the command needs it, add --secret id={id},src=FILE"),
+            false => format!("the ssh agent {id:?} was not given; if the command needs it, add --ssh {id}"),
+        });
+    }
+    hints
+}
+
+/// The source that a COPY or ADD did not find, and whether it is known why: an ignore rule hides it, or a link leads
+/// nowhere.
 fn missing(error: &StepError) -> Option<(&str, bool)> {
     let StepError::Copy(error) = error else { return None };
     match &**error {
-        copy::Error::Source(context::Error::NotFound { path, excluded, .. }) => {
-            Some((str::from_utf8(path).ok()?, excluded.is_some()))
+        copy::Error::Source(context::Error::NotFound { path, excluded, led }) => {
+            Some((str::from_utf8(path).ok()?, excluded.is_some() || led.is_some()))
         }
         _ => None,
     }

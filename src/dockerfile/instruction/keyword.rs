@@ -62,6 +62,9 @@ pub(in crate::dockerfile) fn is_keyword(word: &str) -> bool {
     KEYWORDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(word))
 }
 
+/// What starts no instruction, but often a line that was meant to continue the one above.
+const CONTINUES: [&str; 17] = ["&", "|", ";", ">", "<", "-", "+", "(", ")", "[", "]", "{", "}", "\"", "'", "$", ","];
+
 /// The instruction that knows a flag which `not` does not know.
 pub(in crate::dockerfile) fn owner(flag: &str, not: &str) -> Option<&'static str> {
     let knows = |(name, flags): &&Keyword| *name != not && flags.iter().any(|(known, _)| *known == flag);
@@ -89,6 +92,9 @@ pub(super) fn unknown(line: &Line, word: &Word, text: &str, escape: char) -> Dia
     }
     if let Some(hint) = above(text, word.span.start as usize, escape) {
         return problem.hint(hint);
+    }
+    if CONTINUES.iter().any(|start| word.text.starts_with(start)) && word.span.start > 0 {
+        return problem.hint(format!("to continue the instruction above, end its line with `{escape}`"));
     }
     if line.text.contains("<<") {
         return problem.note("a heredoc may follow RUN, COPY and ADD only");

@@ -98,6 +98,7 @@ impl Place<'_, '_> {
     }
 
     fn env(&mut self, pairs: &Pairs) {
+        self.here.sets = pairs.pairs.iter().map(|(name, _)| name.text.clone()).collect();
         let pairs = self.pairs(pairs);
         let text: String = pairs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
         for (name, value) in &pairs {

@@ -66,6 +66,8 @@ struct Here {
     escape: Escape,
     slot: String,
     text: String,
+    /// Variables that the instruction sets for those after it.
+    sets: Vec<String>,
     /// The trigger's text and its origin.
     trigger: Option<(Source, String)>,
 }
@@ -97,6 +99,7 @@ impl<'p, 'a> Place<'p, 'a> {
             escape: planner.escape(),
             slot: String::new(),
             text: String::new(),
+            sets: Vec::new(),
             trigger: None,
         };
         let state = match parent {
@@ -164,6 +167,7 @@ impl<'p, 'a> Place<'p, 'a> {
             escape: Escape::Backslash,
             slot: format!("{}/onbuild-{ordinal}", self.stage_slot()),
             text: trigger.statement.text.clone(),
+            sets: Vec::new(),
             trigger: Some((trigger.source.clone(), trigger.origin.clone())),
         };
         self.dispatch(&trigger.statement);
@@ -176,6 +180,7 @@ impl<'p, 'a> Place<'p, 'a> {
             escape: self.planner.escape(),
             slot: format!("{}/{ordinal}", self.stage_slot()),
             text: statement.text.clone(),
+            sets: Vec::new(),
             trigger: None,
         };
         self.dispatch(statement);
@@ -255,7 +260,7 @@ impl<'p, 'a> Place<'p, 'a> {
             return;
         }
         let mut found = Vec::new();
-        lints::undefined(unset, &self.state.scope, &self.planner.globals, &mut found);
+        lints::undefined(unset, &self.state.scope, &self.planner.globals, &self.here.sets, &mut found);
         found.into_iter().for_each(|lint| self.report(lint));
     }
 
