@@ -30,6 +30,9 @@ use super::watch::{Ended, beside};
 use super::worker::{Look, Worker};
 use super::{Error, StepError};
 
+/// Docker's overlay2 driver stacks no more.
+const PORTABLE_LAYERS: usize = 127;
+
 /// A directory that steps may read, and how to read it.
 pub struct Context {
     /// The files, ignore rules applied.
@@ -112,7 +115,14 @@ impl Builder<'_> {
             executed?;
         }
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
-        assemble(self.store, plan, &states)
+        let outcome = assemble(self.store, plan, &states)?;
+        if outcome.layers > PORTABLE_LAYERS {
+            let count = outcome.layers;
+            observer.event(&Event::Warning(format!(
+                "the image has {count} layers; Docker stacks at most {PORTABLE_LAYERS}: join RUN instructions with &&"
+            )));
+        }
+        Ok(outcome)
     }
 
     /// [`Builder::sweep`], which may have to ask servers, in the time that the build is given.

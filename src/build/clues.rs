@@ -74,7 +74,7 @@ impl Worker<'_> {
             for place in places {
                 let Some(file) = files.open(&place) else { continue };
                 if let Ok(Some(obstacle)) = Obstacle::of(&file, &|path| files.exists(&run.cwd, path)) {
-                    return Some((place, obstacle));
+                    return Some((if word.contains('/') { word.to_owned() } else { place }, obstacle));
                 }
             }
         }

@@ -19,6 +19,8 @@ pub struct Outcome {
     pub manifest: Descriptor,
     /// The image's config: Docker calls its digest the image id.
     pub config: BlobDigest,
+    /// How many layers it has.
+    pub layers: usize,
 }
 
 /// Ok: a config such as `plan` makes can be read again. Its layers are not known yet; their digests are counted.
@@ -48,6 +50,7 @@ fn history(plan: &Plan) -> Vec<History> {
 pub(super) fn assemble(store: &Store, plan: &Plan, states: &[Arc<State>]) -> Result<Outcome, Error> {
     let stage = plan.target_stage();
     let layers = states[stage.last.index()].layers()?;
+    let count = layers.len();
     let mut config: ImageConfig = stage.config.clone();
     config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|layer| layer.diff_id).collect() };
     config.history = history(plan);
@@ -55,5 +58,5 @@ pub(super) fn assemble(store: &Store, plan: &Plan, states: &[Arc<State>]) -> Res
     let manifest = Manifest::new(config.clone(), layers.into_iter().map(|layer| layer.blob).collect());
     let media_type = manifest.media_type.clone().unwrap_or_default();
     let manifest = store.put(&media_type, &manifest.to_bytes())?;
-    Ok(Outcome { manifest, config: config.digest })
+    Ok(Outcome { manifest, config: config.digest, layers: count })
 }

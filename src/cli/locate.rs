@@ -30,6 +30,20 @@ pub(super) struct Located {
     pub(super) path: Option<PathBuf>,
 }
 
+impl Located {
+    /// Where the file really is, if its path lies in `context` and leads out of it through a link: its lines are not the
+    /// context's, and whoever wrote the context must not get to see them (P-21).
+    pub(super) fn leads_out(&self, context: &Path) -> Option<PathBuf> {
+        let path = std::path::absolute(self.path.as_ref()?).ok()?;
+        let (root, target) = (std::fs::canonicalize(context).ok()?, std::fs::canonicalize(&path).ok()?);
+        let named_in_context = path.starts_with(std::path::absolute(context).ok()?) || {
+            let dir = std::fs::canonicalize(path.parent()?).ok()?;
+            dir.starts_with(&root)
+        };
+        (named_in_context && !target.starts_with(&root)).then_some(target)
+    }
+}
+
 /// Reads the Dockerfile. Ok: it is a regular file (or standard input) of bounded size and was read to its end.
 pub(super) fn read(from: &DockerfileFrom, context: &Path, stdin: &mut dyn Read) -> Result<Located, Failure> {
     match from {
@@ -244,6 +258,31 @@ mod tests {
         symlink("real", dir.path().join("link")).expect("symlink");
         let from = DockerfileFrom::Path(dir.path().join("link"));
         assert_eq!(text(&read(&from, dir.path(), &mut std::io::empty()).expect("read")), "FROM scratch");
+    }
+
+    #[test]
+    fn links_out_of_the_context_are_told_from_other_paths() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let context = dir.path().join("context");
+        std::fs::create_dir_all(context.join("sub")).expect("mkdir");
+        put(dir.path(), "outside", "FROM scratch");
+        put(&context, "inside", "FROM scratch");
+        symlink("../outside", context.join("file")).expect("symlink");
+        symlink("../..", context.join("sub/dir")).expect("symlink");
+        symlink("inside", context.join("fine")).expect("symlink");
+        let outside = std::fs::canonicalize(dir.path().join("outside")).expect("there");
+        for (name, out) in [
+            ("context/file", true),
+            ("context/sub/dir/outside", true),
+            ("context/sub/dir/context/inside", false),
+            ("context/fine", false),
+            ("context/inside", false),
+            ("outside", false),
+        ] {
+            let from = DockerfileFrom::Path(dir.path().join(name));
+            let located = read(&from, &context, &mut std::io::empty()).expect(name);
+            assert_eq!(located.leads_out(&context), out.then(|| outside.clone()), "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The Dockerfile, read and parsed, and everything that is worth a warning in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
@@ -31,8 +31,16 @@ pub(super) struct Read {
 /// Ok: the Dockerfile was found and parses, and its frontend is ours. Err: every problem it has.
 pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
     let located = locate::read(&request.file, &request.context, &mut std::io::stdin())?;
+    let outside = located.leads_out(&request.context);
     let source = located.source;
-    let wrong = |problems| Failure::diagnostics(&source, problems);
+    let wrong = |problems: Vec<Diagnostic>| match &outside {
+        None => Failure::diagnostics(&source, problems),
+        Some(target) => {
+            let (name, target) = (source.name(), target.display());
+            Failure::build(format!("{name} links to {target}, outside the context, which is not a valid Dockerfile"))
+                .hint(format!("its lines are not shown; to see them, name the file itself: -f {target}"))
+        }
+    };
     let dockerfile = dockerfile::parse(&source).map_err(wrong)?;
     let argument = |name: &str| request.options.build_args.get(name).map(String::as_str);
     let mut warnings = lint::check(&dockerfile);
@@ -49,7 +57,25 @@ pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
             IgnoreFile::find(&context, located.path.as_deref()).map_err(|e| Failure::from_error(Kind::Build, &e))?
         }
     };
+    if request.origin.is_none() {
+        warnings.extend(unused_ignore_file(&request.context, located.path.as_deref(), ignore.as_ref()));
+    }
     Ok(Read { dockerfile, path: located.path, ignore, controls, warnings })
+}
+
+/// A `.dockerignore` beside a Dockerfile that does not lie in the root of the context looks as if it had an effect.
+fn unused_ignore_file(context: &Path, dockerfile: Option<&Path>, used: Option<&IgnoreFile>) -> Option<Diagnostic> {
+    let dir = dockerfile?.parent()?;
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let file = dir.join(".dockerignore");
+    let elsewhere = std::fs::canonicalize(dir).ok()? != std::fs::canonicalize(context).ok()?;
+    let own = dockerfile?.file_name()?.display();
+    if !elsewhere || !file.is_file() || used.is_some_and(|used| used.name == format!("{own}.dockerignore")) {
+        return None;
+    }
+    let message = format!("{} has no effect: it is not in the root of the context", file.display());
+    let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
+    Some(warning.hint(format!("rename it to {own}.dockerignore, or move it to {}", context.display())))
 }
 
 impl Read {

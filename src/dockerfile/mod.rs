@@ -40,3 +40,4 @@ pub use format::to_text;
 pub use parse::{parse, parse_trigger};
 pub use source::{Position, Source, Span, Spanned};
 pub use word::Word;
+pub use words::resembles_json;

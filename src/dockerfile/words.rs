@@ -86,6 +86,18 @@ pub(super) fn json(line: &Line, range: Range<usize>) -> List {
     }
 }
 
+/// Whether `text`, which is no JSON list of strings, was probably meant to be one: its first element stands in quotes, but
+/// not in those of JSON.
+pub fn resembles_json(text: &str) -> bool {
+    let Some(inside) = text.trim_start().strip_prefix('[') else { return false };
+    // `[ "$A" = b ]` and `[ 'a' = b ]` are commands of a shell.
+    inside.starts_with(['"', '\'']) || inside.trim_start().starts_with(TYPOGRAPHIC)
+}
+
+/// Quotes that word processors write for `"` and `'`.
+pub(super) const TYPOGRAPHIC: [char; 8] =
+    ['\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}'];
+
 /// The reader that knows where each string was written.
 struct Json<'l> {
     line: &'l Line,
@@ -244,6 +256,18 @@ mod tests {
         let text = "a='\\' b=`\" c";
         assert_eq!(texts(text, quoted(&line(text), 0..text.len(), '\\')), ["a='\\'", "b=`\" c"]);
         assert_eq!(texts(text, quoted(&line(text), 0..text.len(), '`')), ["a='\\'", "b=`\"", "c"]);
+    }
+
+    #[test]
+    fn lists_in_wrong_quotes_resemble_json() {
+        for text in
+            ["[\u{201c}a\u{201d}, \u{201c}b\u{201d}]", " [ \u{2018}a\u{2019}]", "['a', 'b']", "[\"a\", b]", "[\"a\",]"]
+        {
+            assert!(resembles_json(text), "{text}");
+        }
+        for text in ["[ -f x ]", "[ \"$A\" = b ]", "[ 'a' = b ]", "[", "a", "echo \u{201c}a\u{201d}"] {
+            assert!(!resembles_json(text), "{text}");
+        }
     }
 
     #[test]

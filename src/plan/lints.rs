@@ -1,7 +1,7 @@
 //! Lint rules that need to know what a variable is at a place, or what a base image is (behaviour §2.6).
 
 use crate::dockerfile::expand::{Expanded, expand};
-use crate::dockerfile::{Diagnostic, Dockerfile, Span, Spanned, Word};
+use crate::dockerfile::{Diagnostic, Dockerfile, Span, Spanned, Word, resembles_json};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
@@ -69,8 +69,7 @@ pub(super) fn constant_platform(
 pub(super) fn shell_form(keyword: &str, span: Span, line: &str) -> Diagnostic {
     let message = format!("{keyword} runs in a shell, which keeps signals from the program");
     let mut lint = Diagnostic::warning(span, "JSONArgsRecommended", message);
-    if line.strip_prefix('[').is_some_and(|inside| inside.trim_start().starts_with(['"', '\'', '\u{201c}', '\u{201e}']))
-    {
+    if resembles_json(line) {
         lint = lint.note("this looks like a JSON list, but is none: strings stand in double quotes, `]` comes last");
     }
     lint.hint("write a JSON list, or choose a shell with SHELL if one is wanted")

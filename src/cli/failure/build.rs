@@ -7,8 +7,8 @@ use crate::base::fs;
 use crate::build::{Clues, Error, StepError, copy};
 use crate::context;
 use crate::dockerfile::suggest::nearest;
-use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span};
-use crate::plan::{Base, ContextName, CopyFrom, ImageName, Mount, Plan, StepId, StepKind};
+use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span, resembles_json};
+use crate::plan::{Base, ContextName, CopyFrom, CopySource, ImageName, Mount, Plan, StepId, StepKind};
 use crate::sandbox::{CRLF, Notice, userns};
 use crate::ui::lines::Lines;
 
@@ -63,8 +63,11 @@ impl Failure {
                 _ => {}
             }
         }
-        for hint in hints(source) {
-            diagnostic = diagnostic.hint(hint);
+        if is_unread_list(&plan.step(step).kind) {
+            diagnostic =
+                diagnostic.hint("this is not a JSON list: its strings stand in double quotes (\"), and `]` comes last");
+        } else {
+            diagnostic = hints(source).into_iter().fold(diagnostic, Diagnostic::hint);
         }
         let mut failure = Self::new(kind, "");
         failure.output = last_lines(source).into();
@@ -136,6 +139,17 @@ pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
         );
     }
     hints
+}
+
+/// The step was written as a JSON list, which was not read as one.
+fn is_unread_list(kind: &StepKind) -> bool {
+    match kind {
+        StepKind::Run(run) => run.argv.last().is_some_and(|script| resembles_json(script)),
+        StepKind::Copy(copy) => {
+            matches!(copy.sources.first(), Some(CopySource::Path(path)) if resembles_json(path))
+        }
+        _ => false,
+    }
 }
 
 /// What may have kept a command from succeeding, the likeliest first.

@@ -16,9 +16,9 @@ impl Args<'_> {
             }
             List::Not if !self.rest.is_empty() => {
                 let text = &self.line.text[self.rest.clone()];
-                let hint = match text.strip_prefix('[') {
-                    Some(inside) if inside.trim_start().starts_with('\'') => "JSON strings stand in double quotes",
-                    _ => "for example SHELL [\"/bin/bash\", \"-c\"]",
+                let hint = match words::resembles_json(text) {
+                    true => "JSON strings stand in double quotes",
+                    false => "for example SHELL [\"/bin/bash\", \"-c\"]",
                 };
                 let problem = Diagnostic::error(self.args_span(), "SHELL requires its arguments as a JSON list");
                 self.report(problem.hint(hint));

@@ -74,26 +74,25 @@ impl Args<'_> {
     }
 
     /// Words without `=` behind the pair `before`, which they probably belong to.
-    fn no_equals(&mut self, before: Range<usize>, words: Range<usize>) {
+    fn no_equals(&mut self, before: Range<usize>, found: Range<usize>) {
         let text = self.line.text.as_str();
-        let (pair, shown) = (&text[before.clone()], &text[words.clone()]);
+        let (pair, shown) = (&text[before.clone()], &text[found.clone()]);
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let one = if shown.contains(char::is_whitespace) { "have" } else { "has" };
         let plain = |text: &str| !text.contains(['"', '\'', '\\', '`']) && text.chars().count() <= SHOWN;
-        let hint =
-            if text[before.start..words.end].contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) {
-                "typographic quotes do not keep blanks together: write \" or '".to_owned()
-            } else if value.is_empty() {
-                format!("write {name}={} without a blank behind =", shown.split_whitespace().next().unwrap_or_default())
-            } else if plain(&text[before.start..words.end]) {
-                format!("a value with blanks goes in quotes: {name}=\"{}\"", &text[before.end - value.len()..words.end])
-            } else if is_open(value) {
-                "a blank ends a value, also inside `${…}`: put the whole value in quotes".to_owned()
-            } else {
-                "put a value with blanks in quotes".to_owned()
-            };
+        let hint = if text[before.start..found.end].contains(words::TYPOGRAPHIC) {
+            "typographic quotes do not keep blanks together: write \" or '".to_owned()
+        } else if value.is_empty() {
+            format!("write {name}={} without a blank behind =", shown.split_whitespace().next().unwrap_or_default())
+        } else if plain(&text[before.start..found.end]) {
+            format!("a value with blanks goes in quotes: {name}=\"{}\"", &text[before.end - value.len()..found.end])
+        } else if is_open(value) {
+            "a blank ends a value, also inside `${…}`: put the whole value in quotes".to_owned()
+        } else {
+            "put a value with blanks in quotes".to_owned()
+        };
         let shown: String = shown.chars().take(SHOWN).collect();
-        let problem = Diagnostic::error(self.line.span(words), format!("`{shown}` {one} no =, want name=value"));
+        let problem = Diagnostic::error(self.line.span(found), format!("`{shown}` {one} no =, want name=value"));
         self.report(problem.hint(hint));
     }
 
