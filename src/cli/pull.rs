@@ -20,7 +20,7 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let client = Client::new(session.environment.registry_options(&args.insecure_registry, &args.registry_mirror)?);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let pulled = client.pull(&args.name, &platform, &store, JOBS);
-    session.announce_mirrors(&client);
+    session.announce_registries(&client);
     let pinned = pulled?;
     // Only this platform is here: the name stands for its manifest, not for an index with holes.
     let target = &pinned.image.descriptor;
@@ -35,8 +35,13 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
 }
 
 impl Session<'_> {
-    /// Says which mirrors did not give what they were asked for.
-    pub(super) fn announce_mirrors(&mut self, client: &Client) {
+    /// Says which credential files are of no use, and which mirrors did not give what they were asked for.
+    pub(super) fn announce_registries(&mut self, client: &Client) {
+        // A process inside reads the same files as the one that started it.
+        let outside = self.environment.began().is_none();
+        for text in client.credential_problems().iter().filter(|_| outside) {
+            self.console.labelled("warning", &sanitize::text(text));
+        }
         for text in client.fallbacks() {
             self.console.labelled("note", &sanitize::text(&text));
         }

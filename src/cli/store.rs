@@ -1,7 +1,6 @@
 //! Opening the store, and its errors as words.
 
 use crate::base::lock::Patience;
-use crate::registry;
 use crate::store::{Error, Moment, Store};
 use crate::ui::console::Console;
 
@@ -59,28 +58,6 @@ impl From<Error> for Failure {
             Error::Damaged { ref path, .. } if path.ends_with("index.json") => Self::from_error(Kind::Build, &error)
                 .hint("put a good copy there, or remove it: the store then has no images until they are built or pulled again"),
             other => Self::of_error(&other),
-        }
-    }
-}
-
-impl From<registry::Error> for Failure {
-    fn from(error: registry::Error) -> Self {
-        use registry::Error as E;
-        let kind = match &error {
-            E::Network { .. } | E::Tls { .. } => Kind::Host,
-            E::Cancelled => Kind::Interrupted,
-            E::Credentials { .. } => Kind::Usage,
-            _ => Kind::Build,
-        };
-        let failure = Self::from_error(kind, &error);
-        match &error {
-            E::Denied { anonymous: true, host, .. } => failure
-                .hint(format!("if the image exists, log in to {host} with a tool that writes ~/.docker/config.json")),
-            E::Denied { .. } => failure.hint("the credentials may be wrong, expired or too weak"),
-            E::Tls { host, .. } => failure.hint(format!(
-                "if {host} cannot prove who it is and that is accepted, name it with --insecure-registry {host}"
-            )),
-            _ => failure,
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Client {
     mirrors: Vec<(String, String)>,
     /// What mirrors failed to give, to be said.
     fallbacks: Mutex<Vec<String>>,
+    /// What is wrong with credential files, to be said.
+    problems: Mutex<Vec<String>>,
 }
 
 /// One repository on one registry.
@@ -62,13 +64,20 @@ pub struct Repository<'a> {
 impl Client {
     /// A client; nothing is sent before something is asked for.
     pub fn new(options: Options) -> Self {
+        let problems = options.credentials.problems().map(|(origin, why)| format!("{origin}: {why}")).collect();
         Self {
             http: Http::new(options.proxies, options.insecure, options.timing),
             auth: Auth::new(options.credentials),
             speaks_tls: Mutex::new(BTreeMap::new()),
             mirrors: options.mirrors,
             fallbacks: Mutex::default(),
+            problems: Mutex::new(problems),
         }
+    }
+
+    /// Which credential files cannot be used since this was last asked, and why, in words.
+    pub fn credential_problems(&self) -> Vec<String> {
+        std::mem::take(&mut self.problems.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Which mirrors did not give what they were asked for since this was last asked, in words.

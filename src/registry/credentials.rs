@@ -4,8 +4,9 @@
 //! credentials, gets the registry's name on stdin, and is killed if it hangs.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -19,6 +20,8 @@ use super::Error;
 /// What Docker Hub is called in credential files.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 const HELPER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a helper that has ended may hold on to its standard error.
+const COMPLAINT_PATIENCE: Duration = Duration::from_secs(1);
 const MAX_HELPER_ANSWER: u64 = 1 << 20;
 
 /// One way to say who we are.
@@ -51,7 +54,7 @@ impl std::fmt::Debug for Credential {
 /// All credential files, in order of precedence.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    files: Vec<(String, File)>,
+    files: Vec<(String, Result<File, String>)>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -93,15 +96,27 @@ impl Credentials {
         Self::default()
     }
 
-    /// Adds a file's content; earlier files win. `origin` is what errors call it.
-    pub fn add(&mut self, origin: &str, content: &[u8]) -> Result<(), Error> {
-        // Only the position: the text around it may be a secret.
-        let file = serde_json::from_slice(content).map_err(|e| Error::Credentials {
-            origin: origin.to_owned(),
-            why: format!("not a credential file (line {}, column {})", e.line(), e.column()),
-        })?;
+    /// Adds a file's content; earlier files win. `origin` is what errors call it. Content that cannot be read is an
+    /// error for whoever needs it ([`Credentials::lookup`]), and else a [problem](Credentials::problems); an empty file
+    /// has no entries.
+    pub fn add(&mut self, origin: &str, content: &[u8]) {
+        let file = match content.trim_ascii() {
+            [] => Ok(File::default()),
+            // Only the position: the text around it may be a secret.
+            text => serde_json::from_slice(text)
+                .map_err(|e| format!("not a credential file (line {}, column {})", e.line(), e.column())),
+        };
         self.files.push((origin.to_owned(), file));
-        Ok(())
+    }
+
+    /// Adds a file that could not be read.
+    pub fn add_unreadable(&mut self, origin: &str, why: String) {
+        self.files.push((origin.to_owned(), Err(why)));
+    }
+
+    /// Which files are of no use, and why.
+    pub fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().filter_map(|(origin, file)| Some((origin.as_str(), file.as_ref().err()?.as_str())))
     }
 
     /// The credential for a repository, asking a helper if a file says so. `Ok(None)` = nobody knows one.
@@ -109,6 +124,8 @@ impl Credentials {
     /// longest match wins.
     pub fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
         for (origin, file) in &self.files {
+            let unusable = |why: &String| Error::Credentials { origin: origin.clone(), why: why.clone() };
+            let file = file.as_ref().map_err(unusable)?;
             let server = if registry == DEFAULT_REGISTRY { HUB_KEY } else { registry };
             let helper = file.cred_helpers.get(registry).or_else(|| file.cred_helpers.get(server));
             if let Some(helper) = helper {
@@ -196,20 +213,15 @@ fn ask_helper(origin: &str, helper: &str, server: &str) -> Result<Option<Credent
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| fail(format!("cannot be started: {e}")))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A helper that does not read its input says what it wants with its exit code.
         let _ = stdin.write_all(server.as_bytes());
     }
-    let Some(stdout) = child.stdout.take() else { return Err(fail("has no output".to_owned())) };
-    let (done, output) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = stdout.take(MAX_HELPER_ANSWER).read_to_end(&mut bytes);
-        let _ = done.send(read.map(|_| bytes));
-    });
+    let output = collect(child.stdout.take());
+    let complaint = collect(child.stderr.take());
     let answer = match output.recv_timeout(HELPER_PATIENCE) {
         Ok(answer) => answer.map_err(|e| fail(e.to_string()))?,
         Err(_) => {
@@ -220,16 +232,30 @@ fn ask_helper(origin: &str, helper: &str, server: &str) -> Result<Option<Credent
     };
     let status = child.wait().map_err(|e| fail(e.to_string()))?;
     if !status.success() {
-        let text = String::from_utf8_lossy(&answer);
+        // The protocol wants words on standard output; many helpers print theirs elsewhere.
+        let complaint = complaint.recv_timeout(COMPLAINT_PATIENCE).ok().and_then(Result::ok).unwrap_or_default();
+        let text = [answer, complaint].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
         if text.contains("credentials not found") || text.contains("no credentials") {
             return Ok(None);
         }
-        let line = text.lines().next().unwrap_or_default().trim();
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
         return Err(fail(if line.is_empty() { format!("ended with {status}") } else { line.to_owned() }));
     }
     let answer: HelperAnswer =
         serde_json::from_slice(&answer).map_err(|_| fail("its answer is not a credential".to_owned()))?;
     Ok(Some(from_pair(&answer.username, &answer.secret)))
+}
+
+/// Reads a stream to its end, in a thread of its own.
+fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<u8>>> {
+    let (done, output) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stream.map_or(Ok(0), |stream| stream.take(MAX_HELPER_ANSWER).read_to_end(&mut bytes));
+        // Nobody waits any more for a helper that was ended.
+        let _ = done.send(read.map(|_| bytes));
+    });
+    output
 }
 
 #[cfg(test)]
@@ -238,7 +264,7 @@ mod tests {
 
     fn lookup(json: &str, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
         let mut credentials = Credentials::none();
-        credentials.add("config.json", json.as_bytes())?;
+        credentials.add("config.json", json.as_bytes());
         credentials.lookup(registry, repository)
     }
 

@@ -10,6 +10,7 @@ use crate::oci::descriptor::Descriptor;
 use super::Error;
 use super::client::Repository;
 use super::http::{Answer, io_reason};
+use super::pace::is_slow;
 
 /// However much progress each connection makes, more than these are not for one blob.
 const MAX_CONNECTIONS: u32 = 1000;
@@ -23,6 +24,8 @@ pub(super) struct Download<'a> {
     /// Breaks since the last byte of progress.
     breaks: u32,
     connections: u32,
+    /// How often it came too slowly.
+    slow: u32,
     /// What ended it, for a caller that wants more than an `io::Error`.
     failure: Option<Error>,
 }
@@ -38,6 +41,7 @@ impl<'a> Download<'a> {
             etag: None,
             breaks: 0,
             connections: 0,
+            slow: 0,
             failure: None,
         };
         download.connect()?;
@@ -83,7 +87,10 @@ impl<'a> Download<'a> {
         self.body = None;
         self.breaks += 1;
         let http = self.repository.http();
-        let pause = http.timing().pause_before(self.breaks + 1, None).filter(|_| self.connections < MAX_CONNECTIONS);
+        let pause = http
+            .timing()
+            .pause_before(self.breaks + 1, None)
+            .filter(|_| self.connections < MAX_CONNECTIONS && self.slow < http.timing().attempts);
         let Some(pause) = pause else {
             let url = self.repository.blob_url(&self.blob).shown();
             return Err(Error::Network { url, reason, attempts: self.connections });
@@ -113,7 +120,10 @@ impl Read for Download<'_> {
                         return Ok(n);
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(e) => io_reason(&e),
+                    Err(e) => {
+                        self.slow += u32::from(is_slow(&e));
+                        io_reason(&e)
+                    }
                 },
             };
             if self.at >= self.blob.size {

@@ -27,7 +27,7 @@ pub enum Error {
         host: String,
     },
     /// It answered, but not with success.
-    #[error("{url}: {status}{}", if .reason.is_empty() { String::new() } else { format!(": {}", .reason) })]
+    #[error("{url}: {status}{}{}", if .reason.is_empty() { String::new() } else { format!(": {}", .reason) }, tried(*.attempts))]
     Status {
         /// What was asked, without query.
         url: String,
@@ -35,9 +35,11 @@ pub enum Error {
         status: u16,
         /// Its words.
         reason: String,
+        /// How often it was asked.
+        attempts: u32,
     },
     /// It could not be reached, or the connection broke and stayed broken.
-    #[error("{url}: {reason}{}", if *.attempts > 1 { format!(" (tried {} times)", .attempts) } else { String::new() })]
+    #[error("{url}: {reason}{}", tried(*.attempts))]
     Network {
         /// What was asked, without query.
         url: String,
@@ -84,4 +86,8 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("interrupted")]
     Cancelled,
+}
+
+fn tried(attempts: u32) -> String {
+    if attempts > 1 { format!(" (tried {attempts} times)") } else { String::new() }
 }

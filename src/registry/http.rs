@@ -13,6 +13,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::Error;
+use super::pace::{Pace, Paced};
 use super::retry::{self, Timing};
 use super::url::{Url, host_of, is_loopback};
 
@@ -72,6 +73,9 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     body: Body,
+    /// How often was asked until this came.
+    attempts: u32,
+    pace: Pace,
 }
 
 impl Answer {
@@ -85,7 +89,7 @@ impl Answer {
 
     /// The body as it comes.
     pub(super) fn into_reader(self) -> Box<dyn Read + Send> {
-        Box::new(self.body.into_reader())
+        Box::new(Paced::new(self.body.into_reader(), self.pace))
     }
 
     /// The whole body; more than `limit` bytes are an error and are not read (S-53).
@@ -97,22 +101,22 @@ impl Answer {
             return Err(too_large());
         }
         let mut bytes = Vec::new();
-        let read = self.body.into_reader().take(limit + 1).read_to_end(&mut bytes);
+        let read = self.into_reader().take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::Network { url: url.clone(), reason: io_reason(&e), attempts: 1 })?;
         if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
     }
 
     /// An error that carries the server's own words.
     pub(super) fn into_error(self) -> Error {
-        let (url, status) = (self.url.shown(), self.status);
+        let (url, status, attempts) = (self.url.shown(), self.status, self.attempts);
         let reason = self.reason();
-        Error::Status { url, status, reason }
+        Error::Status { url, status, reason, attempts }
     }
 
     /// The server's explanation: the distribution-spec error list, else the beginning of a text.
     pub(super) fn reason(self) -> String {
         let mut bytes = Vec::new();
-        let _ = self.body.into_reader().take(MAX_ERROR_BODY).read_to_end(&mut bytes);
+        let _ = self.into_reader().take(MAX_ERROR_BODY).read_to_end(&mut bytes);
         explain(&bytes)
     }
 }
@@ -161,12 +165,12 @@ impl Http {
                     answer.header("retry-after").and_then(retry::retry_after)
                 }
                 Err(Failed::Again(_)) => None,
-                _ => return result.map_err(|e| e.into_error(attempt)),
+                _ => return tried(result, attempt),
             };
             attempt += 1;
             match self.timing.pause_before(attempt, after) {
                 Some(pause) => self.pause(pause)?,
-                None => return result.map_err(|e| e.into_error(attempt - 1)),
+                None => return tried(result, attempt - 1),
             }
         }
     }
@@ -217,7 +221,14 @@ impl Http {
         };
         let response = sent.map_err(|e| self.classify(&ask.url, &e))?;
         let (parts, body) = response.into_parts();
-        Ok(Answer { url: ask.url.clone(), status: parts.status.as_u16(), headers: parts.headers, body })
+        Ok(Answer {
+            url: ask.url.clone(),
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+            attempts: 1,
+            pace: self.timing.pace,
+        })
     }
 
     /// Errors that come from the other side or the way there may pass; those of ours do not.
@@ -280,6 +291,14 @@ impl Http {
         let agent = config.new_agent();
         agents.insert(route, agent.clone());
         Ok(agent)
+    }
+}
+
+/// The last of `attempts` results.
+fn tried(result: Result<Answer, Failed>, attempts: u32) -> Result<Answer, Error> {
+    match result {
+        Ok(answer) => Ok(Answer { attempts, ..answer }),
+        Err(failed) => Err(failed.into_error(attempts)),
     }
 }
 

@@ -15,6 +15,7 @@ mod document;
 mod download;
 mod error;
 mod http;
+mod pace;
 mod pull;
 mod retry;
 mod url;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::base::time::Timestamp;
 
+use super::pace::Pace;
+
 /// Patience.
 #[derive(Clone, Debug)]
 pub struct Timing {
@@ -18,6 +20,8 @@ pub struct Timing {
     pub connect: Duration,
     /// Time without a single byte.
     pub stall: Duration,
+    /// How fast a body must come.
+    pub pace: Pace,
 }
 
 impl Default for Timing {
@@ -28,6 +32,7 @@ impl Default for Timing {
             longest_pause: Duration::from_secs(60),
             connect: Duration::from_secs(15),
             stall: Duration::from_secs(30),
+            pace: Pace::default(),
         }
     }
 }

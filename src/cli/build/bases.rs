@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::build::{BaseImage, ImageError, ImageSource};
-use crate::cli::failure::{Failure, Kind};
+use crate::cli::failure::{Failure, Kind, registry};
 use crate::cli::read::Read;
 use crate::cli::request::BuildRequest;
 use crate::dockerfile::mount::MountKey;
@@ -12,7 +12,6 @@ use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Instruction, Word};
 use crate::oci::reference::Reference;
 use crate::plan::{self, Base, Configs, ImageRequest, Plan, Planned, StepKind};
-use crate::registry;
 
 /// A plan, and the images it names.
 pub(super) struct Resolved {
@@ -78,15 +77,11 @@ fn not_had(error: &ImageError, wanted: &ImageRequest, read: &Read) -> Failure {
 /// Exit code, message and hint of an image that could not be had.
 pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<String>) {
     let message = crate::cli::failure::chain(error);
-    let of_registry = |e: &registry::Error| match e {
-        registry::Error::Network { .. } | registry::Error::Tls { .. } => Kind::Host,
-        registry::Error::Cancelled => Kind::Interrupted,
-        _ => Kind::Build,
-    };
     match error {
         ImageError::NotFound { asked, similar, .. } => {
-            let kind = asked.as_deref().map_or(Kind::Build, of_registry);
+            let kind = asked.as_deref().map_or(Kind::Build, registry::kind);
             let hint = match (similar, asked) {
+                (_, Some(asked)) if registry::hint(asked).is_some() => registry::hint(asked).unwrap_or_default(),
                 (Some(similar), _) => format!("the store has {similar}; `kiln images` lists everything"),
                 (None, None) => "--pull never uses only images of the store; `kiln pull` fetches one".to_owned(),
                 (None, Some(_)) => {
@@ -96,9 +91,9 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
             };
             (kind, message, Some(hint))
         }
-        ImageError::Registry { source, .. } => (of_registry(source), message, None),
+        ImageError::Registry { source, .. } => (registry::kind(source), message, registry::hint(source)),
         ImageError::Lost { source, .. } => {
-            (of_registry(source), message, Some("pull or import the image again".to_owned()))
+            (registry::kind(source), message, Some("pull or import the image again".to_owned()))
         }
         ImageError::Store { .. } => (Kind::Build, message, None),
     }

@@ -93,7 +93,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let pinned = handed.images.into_iter().collect();
     let images = Images { store: &store, registry: &client, pull: request.pull, pinned: &pinned };
     let resolved = bases::plan(&read, &request, &images);
-    session.announce_mirrors(&client);
+    session.announce_registries(&client);
     let resolved = resolved?;
     let (mut warnings, fatal) = read.warnings(&resolved.plan)?;
     if args.print_plan {
@@ -118,7 +118,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let (read, store) = (&read, &store);
     let build = Build { read, request, fetched, secrets, agent, store, images, resolved, devices, warnings };
     let ended = build.run(session);
-    session.announce_mirrors(&client);
+    session.announce_registries(&client);
     let outcome = match ended? {
         Ended::Here(outcome) => outcome,
         Ended::Inside(code) => return Ok(code),

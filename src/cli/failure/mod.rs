@@ -5,6 +5,7 @@
 //! **Order.** `error: message`, the excerpt, then `note:` lines, then `hint:` lines.
 
 mod build;
+pub(super) mod registry;
 
 pub(super) use build::of_notices;
 

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs;
 use crate::build::fetch::MAX_BYTES;
-use crate::cli::failure::{Failure, Kind};
+use crate::cli::failure::Failure;
 use crate::oci::reference::DEFAULT_REGISTRY;
 use crate::registry::{Credentials, Options, Proxies};
 
 use super::{Environment, size};
 
 impl Environment {
-    /// Ok: every credential file that exists was read. The one named by `$REGISTRY_AUTH_FILE` must exist.
+    /// Ok: every credential file that exists was read, or is a problem of the credentials. The one named by `$REGISTRY_AUTH_FILE` must exist.
     pub(in crate::cli) fn registry_options(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
         let mirrors: Vec<(String, String)> = mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?;
         if let Some(wrong) = insecure.iter().find(|host| !is_host(host)) {
@@ -20,14 +20,14 @@ impl Environment {
         }
         let mut credentials = Credentials::none();
         for (path, required) in self.credential_files() {
-            match fs::read_opt(&path).map_err(|e| Failure::from(e).prefixed("credentials: "))? {
-                Some(bytes) => credentials
-                    .add(&path.display().to_string(), &bytes)
-                    .map_err(|e| Failure::from_error(Kind::Usage, &e))?,
-                None if required => {
+            let origin = path.display().to_string();
+            match fs::read_opt(&path) {
+                Err(error) => credentials.add_unreadable(&origin, crate::cli::failure::chain(&error)),
+                Ok(Some(bytes)) => credentials.add(&origin, &bytes),
+                Ok(None) if required => {
                     return Err(Failure::usage(format!("REGISTRY_AUTH_FILE: {} does not exist", path.display())));
                 }
-                None => {}
+                Ok(None) => {}
             }
         }
         Ok(Options { credentials, insecure: insecure.to_vec(), mirrors, proxies: self.proxies(), ..Options::default() })

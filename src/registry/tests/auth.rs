@@ -14,7 +14,7 @@ fn guarded(realm: String) -> Server {
 
 fn with(registry: &str, auth: &str) -> Client {
     let mut credentials = Credentials::none();
-    credentials.add("test", format!(r#"{{"auths":{{"{registry}":{auth}}}}}"#).as_bytes()).expect("credentials");
+    credentials.add("test", format!(r#"{{"auths":{{"{registry}":{auth}}}}}"#).as_bytes());
     Client::new(Options { credentials, timing: impatient(), ..Options::default() })
 }
 

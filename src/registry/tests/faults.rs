@@ -99,6 +99,31 @@ fn a_stalled_download_is_given_up_s61() {
 }
 
 #[test]
+fn a_busy_server_is_asked_again_and_then_named_s61() {
+    for status in [429, 500, 503] {
+        let server = Server::start(move |_| Reply::new(status, r#"{"errors":[{"message":"too busy"}]}"#));
+        let error = client().resolve(&name(&server), &amd64(), &Memory::default()).expect_err("busy").to_string();
+        assert!(error.ends_with(&format!(": {status}: too busy (tried 3 times)")), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_drips_is_given_up_s61() {
+    let image = held("linux/amd64", LAYER);
+    for part in ["/blobs/", "/manifests/"] {
+        let image = image.clone();
+        let server = Server::start(move |r| {
+            let drip = r.method == "GET" && r.target.contains(part);
+            Reply { drip: drip.then_some(Duration::from_millis(50)), ..image.answer(r) }
+        });
+        let started = Instant::now();
+        let error = client().pull(&name(&server), &amd64(), &Memory::default(), 1).expect_err("drips").to_string();
+        assert!(error.contains("too slow: "), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
 fn wrong_bytes_never_reach_the_store_s50() {
     let image = held("linux/amd64", LAYER);
     for change in ["flip", "short", "long"] {
@@ -248,7 +273,7 @@ fn redirects_lose_credentials_and_end_s58() {
     });
     let mut credentials = Credentials::none();
     let json = format!(r#"{{"auths":{{"{}":{{"username":"u","password":"p"}}}}}}"#, server.authority);
-    credentials.add("test", json.as_bytes()).expect("credentials");
+    credentials.add("test", json.as_bytes());
     let client = Client::new(Options { credentials, timing: impatient(), ..Options::default() });
     // The signature in the query is not part of the blob's name.
     let error = client.pull(&name(&server), &amd64(), &Memory::default(), 1);

@@ -97,6 +97,7 @@ fn impatient() -> Timing {
         longest_pause: Duration::from_millis(1500),
         connect: Duration::from_secs(2),
         stall: Duration::from_millis(300),
+        pace: pace::Pace { bytes: 1000, window: Duration::from_millis(400) },
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Reply {
     pub(super) cut: Option<usize>,
     /// Say nothing for so long before the body.
     pub(super) stall: Duration,
+    /// Send the body byte by byte, with this pause before each.
+    pub(super) drip: Option<Duration>,
     /// Announce this length instead of the body's.
     pub(super) length: Option<usize>,
 }
@@ -129,7 +131,13 @@ fn serve(
         }
         std::thread::sleep(reply.stall);
         let end = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
-        stream.write_all(&reply.body[..end])?;
+        match reply.drip {
+            None => stream.write_all(&reply.body[..end])?,
+            Some(pause) => reply.body[..end].iter().try_for_each(|byte| {
+                std::thread::sleep(pause);
+                stream.write_all(&[*byte])
+            })?,
+        }
         if reply.cut.is_some() {
             stream.shutdown(std::net::Shutdown::Both)?;
             return Ok(());

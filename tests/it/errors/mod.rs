@@ -1,5 +1,6 @@
 //! What people read when something is wrong: the whole message, its exit code, and what is left behind (nothing).
 
+mod causes;
 mod command;
 mod dockerfile;
 mod host;

@@ -42,7 +42,7 @@ fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114()
     env.kiln(&["pull", &name])
         .fails(1)
         .says("denied access (no credentials for it)")
-        .says("log in to")
+        .says("hint: if the image exists, log in with docker login 127.0.0.1")
         .never_says(PASSWORD);
     config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded("wrong")));
     env.kiln(&["pull", &name]).fails(1).says("denied access").says("may be wrong, expired or too weak");
@@ -53,6 +53,27 @@ fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114()
     assert!(leaks(&env.store(), &encoded(PASSWORD)).is_empty());
     config(&env, "{ not json");
     env.kiln(&["pull", &name]).fails(2).says("config.json");
+}
+
+#[test]
+fn unusable_credential_files_only_warn_where_none_is_needed() {
+    requires!(docker_registry, skopeo);
+    let registry = Registry::start();
+    registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
+    let env = TestEnv::new();
+    let name = registry.name("base:1");
+    for (text, warned) in
+        [("", false), ("  \n", false), ("{}", false), ("{", true), ("[]", true), ("{\"auths\":7}", true)]
+    {
+        config(&env, text);
+        let done = env.kiln(&["pull", &name]).ok();
+        let warning = "config.json: not a credential file (line 1, column ";
+        assert_eq!(done.stderr.contains(warning) && done.stderr.starts_with("warning: "), warned, "{text:?}: {done}");
+    }
+    let file = env.dir().join("home/.docker/config.json");
+    fs::remove_file(&file).expect("remove");
+    fs::create_dir(&file).expect("create");
+    env.kiln(&["pull", &name]).ok().says("warning: ").says("config.json: ");
 }
 
 #[test]
@@ -97,6 +118,7 @@ fn credential_helpers_are_asked_by_name_o76() {
     );
     helper("none", "echo 'credentials not found in native keychain'; exit 1");
     helper("broken", "echo 'the vault is sealed'; exit 3");
+    helper("loud", "echo 'no key for the vault' >&2; exit 3");
     let path = format!("{}:/usr/bin:/bin", bin.display());
     let pull = |text: &str| {
         config(&env, text);
@@ -108,6 +130,9 @@ fn credential_helpers_are_asked_by_name_o76() {
         .fails(2)
         .says("docker-credential-broken")
         .says("sealed");
+    pull(&format!(r#"{{"credHelpers":{{"{host}":"loud"}}}}"#))
+        .fails(2)
+        .says("docker-credential-loud: no key for the vault");
     pull(&format!(r#"{{"credHelpers":{{"{host}":"missing"}}}}"#)).fails(2).says("docker-credential-missing");
     pull(&format!(r#"{{"credHelpers":{{"{host}":"good"}}}}"#)).ok().never_says(PASSWORD);
     assert_eq!(fs::read_to_string(&asked).expect("it was asked").trim(), format!("{host} get"));

@@ -1,0 +1,92 @@
+//! A body that must keep coming: a server that sends a byte now and then does not hold a build for ever.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+/// How fast a body has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Fewer bytes in a window are too slow.
+    pub bytes: u64,
+    /// The window.
+    pub window: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { bytes: 4 << 10, window: Duration::from_secs(60) }
+    }
+}
+
+/// Reads a body; slower than its pace, it fails with an error that [`is_slow`] knows.
+pub(super) struct Paced<R> {
+    body: R,
+    pace: Pace,
+    /// How long the present window was waited for bytes; the time between two reads is not the server's.
+    waited: Duration,
+    /// Bytes in it.
+    read: u64,
+}
+
+impl<R: Read> Paced<R> {
+    pub(super) fn new(body: R, pace: Pace) -> Self {
+        Self { body, pace, waited: Duration::ZERO, read: 0 }
+    }
+}
+
+impl<R: Read> Read for Paced<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let asked = Instant::now();
+        let length = self.body.read(buf)?;
+        self.waited += asked.elapsed();
+        self.read += length as u64;
+        if self.read >= self.pace.bytes || length == 0 {
+            (self.waited, self.read) = (Duration::ZERO, 0);
+        } else if self.waited >= self.pace.window {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, Slow { bytes: self.read, pace: self.pace }));
+        }
+        Ok(length)
+    }
+}
+
+/// The server sent too little.
+#[derive(Debug, thiserror::Error)]
+#[error("too slow: {bytes} bytes in {:?}", pace.window)]
+struct Slow {
+    bytes: u64,
+    pace: Pace,
+}
+
+/// The body was slower than its pace.
+pub(super) fn is_slow(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Slow>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte after each pause.
+    struct Drip(Duration, u32);
+
+    impl Read for Drip {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            std::thread::sleep(self.0);
+            self.1 = self.1.saturating_sub(1);
+            buf[0] = b'x';
+            Ok(usize::from(self.1 > 0).min(buf.len()))
+        }
+    }
+
+    #[test]
+    fn slow_bodies_end_and_fast_ones_do_not() {
+        let pace = Pace { bytes: 10, window: Duration::from_millis(40) };
+        let mut sink = Vec::new();
+        let error = Paced::new(Drip(Duration::from_millis(15), 100), pace).read_to_end(&mut sink).expect_err("slow");
+        assert!(is_slow(&error) && error.to_string() == "too slow: 3 bytes in 40ms", "{error}");
+        for fine in [Drip(Duration::from_micros(100), 60), Drip(Duration::from_millis(5), 4)] {
+            sink.clear();
+            Paced::new(fine, pace).read_to_end(&mut sink).expect("fast enough, or soon over");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What may have caused a failure is looked up and said in a hint.
+
+use super::says;
+use crate::support::TestEnv;
+
+const SCRIPT: &str = "FROM busybox\nCOPY s.sh /s.sh\nRUN /s.sh";
+
+/// The whole message of `kiln build` for an instruction that failed.
+fn failed(message: &str, line: usize, instruction: &str, hints: &[&str], output: &str) -> String {
+    let hints: String = hints.iter().map(|hint| format!("  = help: {hint}\n")).collect();
+    let gutter = " ".repeat(line.to_string().len());
+    let bar = if hints.is_empty() { String::new() } else { format!("{gutter} |\n") };
+    let output = if output.is_empty() { String::new() } else { format!("its last output:\n  | {output}\n") };
+    format!(
+        "error: {message}\n{gutter}--> CTX/Dockerfile:{line}:1\n{gutter} |\n{line} | {instruction}\n{gutter} | {}\n{bar}{hints}{output}",
+        "^".repeat(instruction.chars().count()),
+    )
+}
+
+#[test]
+fn scripts_that_cannot_be_started_say_why() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let crlf = "has a first line that ends in a carriage return: save the file with LF line ends \
+                (dos2unix, or `*.sh text eol=lf` in .gitattributes)";
+    let bash = "names the interpreter /bin/bash, which the image lacks: install it, or change the first line";
+    for (script, run, hint, output) in [
+        ("#!/bin/bash\n", "RUN /s.sh", format!("/s.sh {bash}"), "/bin/sh: /s.sh: not found"),
+        ("#!/bin/sh\r\necho\r\n", "RUN /s.sh", format!("/s.sh {crlf}"), "/bin/sh: /s.sh: not found"),
+        ("#!/bin/sh\r\n", "RUN cd /tmp && ../s.sh", format!("../s.sh {crlf}"), "/bin/sh: ../s.sh: not found"),
+        ("#!/bin/bash\n", "RUN PATH=/ && s.sh", String::new(), "/bin/sh: s.sh: not found"),
+        ("#!/bin/bash\n", "RUN mv /s.sh /bin/s && s", format!("/bin/s {bash}"), "/bin/sh: s: not found"),
+    ] {
+        let hint = match hint.is_empty() {
+            // It is in no directory of the PATH that kiln knows.
+            true => "status 127: a command was not found; look at PATH and at what the base image has".to_owned(),
+            false => hint,
+        };
+        says(
+            &env,
+            &format!("-- Dockerfile --\nFROM busybox\nCOPY s.sh /s.sh\n{run}\n-- s.sh 0755 --\n{script}"),
+            &[],
+            1,
+            &failed("the command exited with status 127", 3, run, &[&hint], output),
+        );
+    }
+    let context = env.context(&format!("-- Dockerfile --\n{SCRIPT}\n-- s.sh 0755 --\n#!/bin/bash\n"));
+    let exec = SCRIPT.replace("RUN /s.sh", "RUN [\"/s.sh\"]");
+    std::fs::write(context.join("Dockerfile"), exec).expect("write");
+    env.build(&["-q"], &context).fails(1).says(&format!("help: /s.sh {bash}"));
+}
+
+#[test]
+fn programs_for_another_library_or_processor_say_so() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY p /p\nRUN /p\n");
+    // A dynamic program of this machine, whose loader busybox's root does not have.
+    let mut program = std::fs::read("/bin/ls").expect("read");
+    let put = |program: &[u8]| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(context.join("p"), program).expect("write");
+        std::fs::set_permissions(context.join("p"), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    };
+    put(&program);
+    env.build(&["-q"], &context).fails(1).says("help: /p needs the loader /lib").says("which the image lacks");
+    program[18..20].copy_from_slice(&22_u16.to_le_bytes());
+    put(&program);
+    env.build(&["-q"], &context).fails(1).says("help: /p is a program for s390x");
+}
+
+#[test]
+fn optional_secrets_and_agents_that_lack_are_named() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let run = "RUN --mount=type=secret,id=tok --mount=type=ssh exit 3";
+    says(
+        &env,
+        &format!("-- Dockerfile --\nFROM busybox\n{run}\n"),
+        &[],
+        1,
+        &failed(
+            "the command exited with status 3",
+            2,
+            run,
+            &[
+                "the secret \"tok\" was not given; if the command needs it, add --secret id=tok,src=FILE",
+                "the ssh agent \"default\" was not given; if the command needs it, add --ssh default",
+            ],
+            "",
+        ),
+    );
+    let context = env.context(&format!("-- Dockerfile --\nFROM busybox\n{run}\n-- t --\nx\n"));
+    let secret = format!("id=tok,src={}", context.join("t").display());
+    env.build(&["-q", "--secret", &secret], &context).fails(1).never_says("\"tok\" was not given");
+}
+
+#[test]
+fn lists_in_wrong_quotes_are_told_from_failing_commands() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let hint = "this is not a JSON list: its strings stand in double quotes (\"), and `]` comes last";
+    let run = "RUN [\u{201c}echo\u{201d}, \u{201c}a\u{201d}]";
+    says(
+        &env,
+        &format!("-- Dockerfile --\nFROM busybox\n{run}\n"),
+        &[],
+        1,
+        &failed("the command exited with status 127", 2, run, &[hint], "/bin/sh: [\u{201c}echo\u{201d},: not found"),
+    );
+    for (instruction, listed) in [
+        ("RUN ['echo', 'a']", true),
+        ("COPY [\u{2018}a\u{2019}, \u{2018}/b\u{2019}]", true),
+        ("RUN [ -f /nowhere ]", false),
+        ("RUN [ 'a' = 'b' ]", false),
+        ("RUN [\"false\"]", false),
+    ] {
+        let context = env.context(&format!("-- Dockerfile --\nFROM busybox\n{instruction}\n"));
+        let done = env.build(&["-q"], &context).fails(1);
+        assert_eq!(done.stderr.contains(hint), listed, "{done}");
+    }
+}
+
+#[test]
+fn workdir_and_copy_say_what_is_in_the_way() {
+    let env = TestEnv::new();
+    let occupied = |line, instruction: &str| {
+        let hint = "choose another directory, or remove it in an earlier RUN";
+        failed("/file is a file, not a directory", line, instruction, &[hint], "")
+    };
+    for path in ["/file", "/file/sub", "/link/sub"] {
+        let workdir = format!("WORKDIR {path}");
+        let context = format!(
+            "-- Dockerfile --\nFROM scratch\nCOPY f /file\nCOPY link /link\n{workdir}\n-- f --\nx\n-- link -> file --\n"
+        );
+        says(
+            &env,
+            &context,
+            &[],
+            1,
+            &occupied(4, &workdir).replace("/link", "/file").replacen("WORKDIR /file", &workdir[..13], 1),
+        );
+    }
+    for (source, hint) in [
+        ("a*", "a1 leads through a symbolic link to nowhere, which is not there"),
+        ("a1", "a1 leads through a symbolic link to nowhere, which is not there"),
+    ] {
+        let context = format!("-- Dockerfile --\nFROM scratch\nCOPY {source} /x/\n-- a1 -> nowhere --\n");
+        let want = format!(
+            "error: {source} not found in the context\n --> CTX/Dockerfile:2:6\n  |\n2 | COPY {source} /x/\n  |      ^^\n  |\n  = help: {hint}\n"
+        );
+        says(&env, &context, &[], 1, &want);
+    }
+    for source in ["a", "a/f", "b"] {
+        let copy = format!("COPY {source} /x/");
+        let want = failed(
+            &format!("{source}: too many levels of symbolic links"),
+            2,
+            &copy,
+            &["the links lead to each other: let one of them name a file"],
+            "",
+        );
+        says(&env, &format!("-- Dockerfile --\nFROM scratch\n{copy}\n-- a -> b --\n-- b -> a --\n"), &[], 1, &want);
+    }
+}
+
+#[test]
+fn a_dockerfile_that_links_out_of_the_context_shows_no_lines() {
+    let env = TestEnv::new();
+    let secret = env.dir().join("secret");
+    std::fs::write(&secret, "FROM scratch\nhunter2\n").expect("write");
+    let context = env.context("-- f --\n");
+    std::os::unix::fs::symlink(&secret, context.join("Dockerfile")).expect("symlink");
+    for progress in ["plain", "json"] {
+        let done = env.build(&["--progress", progress], &context).fails(1);
+        done.never_says("hunter2").says("links to").says("outside the context, which is not a valid Dockerfile");
+    }
+    // Who names the file itself gets to see it; one that is valid is built.
+    env.build(&["-f", "secret"], &context).fails(1).says("hunter2");
+    std::fs::write(&secret, "FROM scratch\nLABEL a=b\n").expect("write");
+    env.build(&["-q"], &context).ok();
+}
+
+#[test]
+fn what_has_no_effect_or_no_future_is_warned_about() {
+    let env = TestEnv::new();
+    let context = env.context("-- d --\n-- d/Dockerfile --\nFROM scratch\nLABEL a=b\n-- d/.dockerignore --\nx\n");
+    let file = context.join("d/Dockerfile");
+    let file = file.to_str().expect("UTF-8");
+    let done = env.build(&["-f", file], &context).ok();
+    done.says("d/.dockerignore has no effect: it is not in the root of the context");
+    done.says("hint: rename it to Dockerfile.dockerignore");
+    std::fs::rename(context.join("d/.dockerignore"), context.join("d/Dockerfile.dockerignore")).expect("rename");
+    env.build(&["-f", file], &context).ok().never_says("has no effect");
+
+    let many = |count| "FROM scratch\n".to_owned() + &"COPY f /\n".repeat(count);
+    for (count, warned) in [(127, false), (128, true)] {
+        let context = env.context(&format!("-- Dockerfile --\n{}-- f --\n", many(count)));
+        let done = env.build(&[], &context).ok();
+        let warning = format!("warning: the image has {count} layers; Docker stacks at most 127: join RUN");
+        assert_eq!(done.stderr.contains(&warning), warned, "{done}");
+    }
+}
+
+#[test]
+fn options_of_other_builders_say_what_to_use_instead() {
+    let env = TestEnv::new();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
+    for (args, error, hint) in [
+        (&["--authfile", "x"][..], "--authfile", "set REGISTRY_AUTH_FILE to that file"),
+        (&["--tls-verify=false"], "--tls-verify=false", "name the registry with --insecure-registry HOST[:PORT]"),
+        (&["--timestamp", "0"], "--timestamp", "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
+        (&["--storage-driver=vfs"], "--storage-driver=vfs", "choose with --snapshotter overlay or --snapshotter copy"),
+        (&["--omit-history"], "--omit-history", "a config always has its history; kiln history shows it"),
+        (&["--context=dir://x"], "--context", "give the context as the last argument: kiln build DIR"),
+        (&["--single-snapshot"], "--single-snapshot", "copy the result into one layer"),
+        (&["--layers=false"], "--layers=false", "every instruction makes a layer"),
+        (&["-v", "a:b"], "-v", "use RUN --mount=type=bind or type=cache"),
+    ] {
+        let done = env.build(args, &context).fails(2);
+        assert!(done.stderr.starts_with(&format!("error: {error} is not supported\nhint: {hint}")), "{done}");
+    }
+    env.build(&["-q", "--rm", "--layers", "--no-push", "--tls-verify=true", "--storage-driver", "overlay"], &context)
+        .ok();
+    let done = env.build(&["--pull", "never"], &context).fails(2);
+    assert_eq!(done.stderr, "error: --pull never: the value is not joined to the option\nhint: use --pull=never\n");
+    env.kiln(&["pull", "--tls-verify=false", "x"]).fails(2).says("name the registry with --insecure-registry");
+}
