@@ -67,7 +67,7 @@ impl Worker<'_> {
                     let subpath = PathBuf::from(source.trim_start_matches('/'));
                     (Source::Inside { root: data, subpath, no_symlinks: true }, *read_only)
                 }
-                Mount::Tmpfs { size, .. } => (Source::Tmpfs { size: *size, mode: TMPFS_MODE }, false),
+                Mount::Tmpfs { size, read_only, .. } => (Source::Tmpfs { size: *size, mode: TMPFS_MODE }, *read_only),
                 Mount::Secret { id, env, mode, uid, gid, .. } => {
                     let bytes = self.builder.settings.secrets.get(id);
                     // One that may be missing and is leaves an empty variable, not that of the image (N-32).

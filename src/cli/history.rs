@@ -9,6 +9,7 @@ use crate::oci::platform::Platform;
 
 use super::args::{Format, HistoryArgs};
 use super::failure::{Done, SUCCESS};
+use super::store::check_platform;
 use super::{Session, table};
 
 /// Letters of an instruction that fit in a table.
@@ -20,6 +21,7 @@ pub(super) fn run(args: &HistoryArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (_, image) = store.image(&args.image, &platform)?;
+    check_platform(&args.image, &image, args.platform.as_ref())?;
     let lines = newest_first(&image);
     match args.format {
         Format::Json => {

@@ -11,6 +11,7 @@ use crate::store::{Error, Store};
 use super::Session;
 use super::args::InspectArgs;
 use super::failure::{Done, SUCCESS};
+use super::store::check_platform;
 
 /// Prints an array with one object per image, in the order asked for. Field names are those of `docker inspect`, so
 /// that `.[0].Config.Env` works; what Docker does not have (`Manifest`, `History`) is added. With `--raw` or
@@ -27,6 +28,7 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_>) -> Done {
             continue;
         }
         let image = Image::read(&store, &found.target, &platform).map_err(Error::from)?;
+        check_platform(text, &image, args.platform.as_ref())?;
         if args.config {
             let bytes = store.get(&image.manifest.config)?;
             write_raw(session, &bytes)?;

@@ -24,6 +24,7 @@ use crate::store::{CONTAINERD_NAME, Error, Layout, REF_NAME, Store};
 use super::Session;
 use super::args::LoadArgs;
 use super::failure::{Done, Failure, SUCCESS};
+use super::store::check_platform;
 
 /// One line of a Docker archive's `manifest.json`.
 #[derive(Deserialize)]
@@ -52,9 +53,8 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
     };
     let lines =
         docker_lines(&dir).map_err(|why| Failure::build(format!("{}: manifest.json: {why}", shown.display())))?;
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let loaded = match (dir.join("oci-layout").exists(), &lines) {
-        (true, _) => from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), &platform)?,
+        (true, _) => from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), args.platform.as_ref())?,
         (false, Some(lines)) => from_docker(&store, &dir, lines, shown)?,
         (false, None) => {
             let text = format!("{} is no image archive: it has neither oci-layout nor manifest.json", shown.display());
@@ -101,11 +101,13 @@ fn docker_lines(dir: &Path) -> Result<Option<Vec<Line>>, String> {
 
 type Loaded = Vec<(Descriptor, Vec<Reference>)>;
 
-fn from_layout(store: &Store, dir: &Path, lines: &[Line], platform: &Platform) -> Result<Loaded, Failure> {
+fn from_layout(store: &Store, dir: &Path, lines: &[Line], asked: Option<&Platform>) -> Result<Loaded, Failure> {
     let layout = Layout::open(dir)?;
+    let platform = asked.cloned().unwrap_or_else(Platform::host);
     let mut loaded: Loaded = Vec::new();
     for target in &layout.index().manifests {
-        let image = Image::read(&layout, target, platform).map_err(Error::from)?;
+        let image = Image::read(&layout, target, &platform).map_err(Error::from)?;
+        check_platform(&format!("image {}", image.descriptor.digest), &image, asked)?;
         let parts = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
         for blob in parts {
             if !store.has(blob).map_err(Error::from)? {

@@ -7,6 +7,7 @@ use crate::ui::sanitize;
 use super::Session;
 use super::args::PullArgs;
 use super::failure::{Done, SUCCESS};
+use super::store::check_platform;
 use super::table;
 
 /// Layers fetched at once.
@@ -22,6 +23,7 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let pulled = client.pull(&args.name, &platform, &store, JOBS);
     session.announce_registries(&client);
     let pinned = pulled?;
+    check_platform(&args.name.familiar(), &pinned.image, args.platform.as_ref())?;
     // Only this platform is here: the name stands for its manifest, not for an index with holes.
     let target = &pinned.image.descriptor;
     store.tag(std::slice::from_ref(&args.name), target)?;

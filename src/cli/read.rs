@@ -148,7 +148,8 @@ impl Read {
     }
 }
 
-/// Build arguments that no ARG takes, and filters that hold for no stage: whoever gave them expects an effect.
+/// Build arguments that no ARG takes, filters that hold for no stage, options of mounts that mean nothing for their
+/// type: whoever gave them expects an effect (N-8).
 pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, request: &SourceRequest) -> Vec<Diagnostic> {
     let options = &request.options;
     let warning = |message| Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
@@ -178,7 +179,24 @@ pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, request: &Sou
     let is_git = matches!(&request.origin, Some(Remote { origin: Origin::Git { .. }, .. }));
     let git = Some(KEEP_GIT_DIR).filter(|name| on(name) && !is_git);
     let git = git.map(|name| warning(format!("--build-arg {name} has no effect: the context is no git repository")));
-    unused.chain(filters).chain(nobody).chain(git).collect()
+    unused.chain(filters).chain(nobody).chain(git).chain(mounts_without_effect(plan, dockerfile)).collect()
+}
+
+/// Options of mounts that BuildKit accepts and does nothing with, in the stages of `plan`.
+fn mounts_without_effect(plan: &Plan, dockerfile: &Dockerfile) -> Vec<Diagnostic> {
+    let planned = dockerfile.stages.iter().enumerate().filter(|(at, _)| plan.stages.iter().any(|s| s.index == *at));
+    let mounts = planned.flat_map(|(_, stage)| &stage.instructions).filter_map(|statement| match &statement.node {
+        Instruction::Run(run) => Some(&run.mounts),
+        _ => None,
+    });
+    let options = mounts.flatten().flat_map(|mount| {
+        let (kind, options) = mount.without_effect();
+        options.into_iter().map(move |option| {
+            let message = format!("`{}` has no effect on a mount of type {kind}", option.key.as_str());
+            Diagnostic { severity: Severity::Warning, ..Diagnostic::error(option.span, message) }
+        })
+    });
+    options.collect()
 }
 
 /// Some rule of an ignore file is exactly `pattern`.

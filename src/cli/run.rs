@@ -27,6 +27,7 @@ use super::Session;
 use super::args::RunArgs;
 use super::failure::{Done, Failure, Kind, of_notices};
 use super::request::{self, RunRequest};
+use super::store::check_platform;
 
 /// The exit code for whatever is not the command's own doing.
 pub(super) const NOT_STARTED: u8 = 125;
@@ -67,15 +68,7 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
         store.has(layer).map_err(crate::store::Error::from)?;
     }
     drop(moment);
-    if let Some(asked) = &args.platform
-        && let is = image.config.platform.clone().normalized()
-        && asked.distance(&is).is_none()
-    {
-        return Err(Failure::new(
-            Kind::Command(125),
-            format!("{} is an image for {is}, not for {asked}", args.image()),
-        ));
-    }
+    check_platform(&args.image(), &image, args.platform.as_ref())?;
     let argv = request::command_line(args, &image.config.config)?;
     let line = argv.join(" ".as_ref()).to_string_lossy().into_owned();
     let layers = BaseImage::from(image.clone()).layers;

@@ -1,6 +1,8 @@
 //! Opening the store, and its errors as words.
 
 use crate::base::lock::Patience;
+use crate::oci::image::Image;
+use crate::oci::platform::Platform;
 use crate::store::{Error, Moment, Store};
 use crate::ui::console::Console;
 
@@ -41,6 +43,18 @@ impl Session<'_> {
             }
             console.labelled("note", &format!("waiting for {who}: {why}"));
         }
+    }
+}
+
+/// Ok: `image`, which was named `name`, runs on the platform that was asked for, if one was. An index has been searched
+/// for it; an image for one platform alone would otherwise be taken whatever was asked for (N-8).
+pub(super) fn check_platform(name: &str, image: &Image, asked: Option<&Platform>) -> Result<(), Failure> {
+    let is = image.config.platform.clone().normalized();
+    match asked {
+        Some(asked) if asked.distance(&is).is_none() => {
+            Err(Failure::build(format!("{name} is an image for {is}, not for {asked}")))
+        }
+        _ => Ok(()),
     }
 }
 

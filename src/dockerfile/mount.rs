@@ -234,6 +234,23 @@ impl Mount {
         if problems.is_empty() { Ok(spec) } else { Err(problems) }
     }
 
+    /// The options that are accepted, because BuildKit accepts them, and change nothing for a mount of this type (N-8);
+    /// and the type.
+    pub fn without_effect(&self) -> (&'static str, Vec<&MountOption>) {
+        let written = self.options.iter().rfind(|option| option.key == MountKey::Type);
+        let written = written.and_then(|option| option.value.as_ref()).map_or("bind", |value| value.text.as_str());
+        let known = KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
+        let Some((name, kind)) = known else { return ("", Vec::new()) };
+        let unused: &[MountKey] = match kind {
+            MountKind::Bind => &[MountKey::Id],
+            MountKind::Cache => &[],
+            MountKind::Tmpfs => &[MountKey::From, MountKey::Source, MountKey::Id],
+            MountKind::Secret => &[MountKey::ReadWrite],
+            MountKind::Ssh => &[MountKey::From, MountKey::ReadOnly, MountKey::ReadWrite],
+        };
+        (name, self.options.iter().filter(|option| unused.contains(&option.key)).collect())
+    }
+
     fn check(&self, spec: &MountSpec, problems: &mut Vec<Diagnostic>) {
         let kind = spec.kind;
         for option in &self.options {

@@ -122,10 +122,11 @@ fn describe(mount: &Mount) -> String {
             let ro = if *read_only { " ro" } else { "" };
             format!("cache {target:?} id {id:?} {sharing}{seed} {mode:04o} {uid}:{gid}{ro}")
         }
-        Mount::Tmpfs { target, size } => match size {
-            Some(size) => format!("tmpfs {target:?} {size} bytes"),
-            None => format!("tmpfs {target:?}"),
-        },
+        Mount::Tmpfs { target, size, read_only } => {
+            let size = size.map(|size| format!(" {size} bytes")).unwrap_or_default();
+            let ro = if *read_only { " ro" } else { "" };
+            format!("tmpfs {target:?}{size}{ro}")
+        }
         Mount::Secret { id, target, env, required, mode, uid, gid } => {
             let mut out = format!("secret {id:?}");
             if let Some(target) = target {

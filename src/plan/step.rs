@@ -253,6 +253,9 @@ pub enum Mount {
         target: String,
         /// In bytes; absent = no limit.
         size: Option<u64>,
+        /// No writes. Absent from keys where it is not so: they were made before it was there.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        read_only: bool,
     },
     /// A value from outside (M-12…M-16); keyed by this shape, never by the value (S-117).
     Secret {

@@ -53,7 +53,7 @@ pub(in crate::cli) struct InspectArgs {
     pub(in crate::cli) platform: Option<Platform>,
 
     /// Print the manifest or index exactly as it is stored
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long, conflicts_with_all = ["config", "platform"])]
     pub(in crate::cli) raw: bool,
 
     /// Print the image config exactly as it is stored

@@ -25,6 +25,7 @@ use crate::ui::sanitize;
 use super::Session;
 use super::args::{DiffArgs, Format};
 use super::failure::{Done, Failure, Kind as Cause, SUCCESS};
+use super::store::check_platform;
 
 mod config;
 
@@ -44,7 +45,6 @@ pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
 }
 
 fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let directories: Vec<_> = [&args.a, &args.b].into_iter().filter_map(|text| directory(text)).collect();
     // What is not there is said without a namespace.
     if !directories.is_empty() && directories.iter().all(|dir| dir.is_dir()) {
@@ -69,7 +69,7 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
                     store = Some(session.store()?);
                 }
                 let store = store.as_ref().expect("opened above");
-                stored(store, text, &platform)?
+                stored(store, text, args.platform.as_ref())?
             }
         });
     }
@@ -142,10 +142,11 @@ fn read_dir(path: &Path) -> Result<Thing, Failure> {
     Ok(Thing::Dir(all))
 }
 
-fn stored(store: &Store, text: &str, platform: &Platform) -> Result<Thing, Failure> {
+fn stored(store: &Store, text: &str, asked: Option<&Platform>) -> Result<Thing, Failure> {
     let layers = Layers::new(store.layers_dir(), store);
-    match store.image(text, platform) {
+    match store.image(text, &asked.cloned().unwrap_or_else(Platform::host)) {
         Ok((_, image)) => {
+            check_platform(text, &image, asked)?;
             let trees: Result<Vec<_>, Failure> = of(&image).map(|layer| tree(store, &layers, &layer)).collect();
             Ok(Thing::Image(MergedTree::over(trees?), Box::new(image.config)))
         }

@@ -105,6 +105,21 @@ fn mirror(text: &str) -> Result<(String, String), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::Timestamp;
+
+    #[test]
+    fn git_and_the_process_inside_are_told_what_they_need() {
+        let variables = [("SSL_CERT_FILE", "/ca.pem"), ("SSL_CERT_DIR", "/ca"), ("HOME", "/h"), ("https_proxy", "p")];
+        let given = Environment::of(0, &variables).for_git(Some(Path::new("/agent")));
+        let value = |name: &str| given.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        assert_eq!((value("SSL_CERT_FILE"), value("GIT_SSL_CAINFO")), (Some("/ca.pem"), Some("/ca.pem")));
+        assert_eq!((value("SSL_CERT_DIR"), value("https_proxy")), (Some("/ca"), Some("p")));
+        assert_eq!(value("SSH_AUTH_SOCK"), Some("/agent"));
+        assert!(value("GIT_SSH_COMMAND").is_some_and(|line| line.contains("/h/.ssh/known_hosts")));
+        let began = Timestamp::from_secs(7);
+        let inside = Environment::of(0, &[("KILN_BEGAN", &began.to_string())]);
+        assert_eq!(inside.began(), Some(began));
+    }
 
     #[test]
     fn a_mirror_is_of_docker_hub_unless_it_says_of_whom() {

@@ -28,18 +28,23 @@ pub(super) fn secrets(given: &[String], environment: &Environment) -> Result<BTr
     let mut secrets = BTreeMap::new();
     for text in given {
         let wrong = |why: &str| Failure::usage(format!("--secret {text:?}: {why}"));
-        let (mut id, mut file, mut variable) = (None, None, None);
+        let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
         for (key, value) in value::fields(text).map_err(|why| Failure::usage(format!("--secret {why}")))? {
             let value = value.ok_or_else(|| wrong("want id=ID,src=FILE or id=ID,env=VARIABLE"))?;
             match key.as_str() {
                 "id" => id = Some(value),
                 "src" | "source" => file = Some(value),
                 "env" => variable = Some(value),
-                "type" if value == "file" => {}
-                "type" if value == "env" => variable = variable.or(id.clone()),
+                "type" if matches!(value.as_str(), "file" | "env") => kind = Some(value),
                 "type" => return Err(wrong("type is file or env")),
                 _ => return Err(wrong(&format!("{key} is no attribute of a secret: want id, src or env"))),
             }
+        }
+        // As docker has it: `type=env` takes src for the name of the variable, wherever it stands (N-8).
+        match kind.as_deref() {
+            Some("env") if variable.is_none() => variable = file.take().or_else(|| id.clone()),
+            Some("file") if variable.is_some() => return Err(wrong("type=file and env contradict each other")),
+            _ => {}
         }
         let id = id.filter(|id| !id.is_empty()).or_else(|| file.as_ref().map(|path| base_name(path)));
         let id = id.ok_or_else(|| wrong("the id is missing"))?;
@@ -53,7 +58,7 @@ pub(super) fn secrets(given: &[String], environment: &Environment) -> Result<BTr
             }
             (Some(file), None) => SecretFrom::File(PathBuf::from(file)),
             (None, Some(name)) => value(&name).ok_or_else(|| wrong(&format!("the variable {name} is not set")))?,
-            (None, None) => match value(&id) {
+            (None, None) => match value(&id).filter(|_| kind.is_none()) {
                 Some(value) => value,
                 None if Path::new(&id).exists() => SecretFrom::File(PathBuf::from(&id)),
                 None => {

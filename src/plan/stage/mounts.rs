@@ -81,7 +81,10 @@ impl Place<'_, '_> {
                 self.take(&id, What::Cache);
                 Mount::Cache { target, id, sharing, from, source, mode, uid, gid, read_only: spec.read_only }
             }
-            MountKind::Tmpfs => Mount::Tmpfs { target: self.mount_target(written.as_deref(), span)?, size: spec.size },
+            MountKind::Tmpfs => {
+                let target = self.mount_target(written.as_deref(), span)?;
+                Mount::Tmpfs { target, size: spec.size, read_only: spec.read_only }
+            }
             MountKind::Secret => {
                 let base = |path: &str| path.rsplit('/').find(|p| !p.is_empty()).unwrap_or(path).to_owned();
                 let id = spec.source.or(spec.id).or_else(|| written.as_deref().map(base)).unwrap_or_default();

@@ -1,7 +1,43 @@
 //! `type=tmpfs`: memory, bounded when asked for.
 
-use super::{built, last_layer};
+use super::{built, context, last_layer};
+use crate::support::TestEnv;
 use crate::support::env::everybody;
+
+#[test]
+fn keys_of_mounts_have_an_effect_or_are_told() {
+    // N-8: what BuildKit accepts and does nothing with is said.
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    built(
+        &env,
+        &[],
+        "RUN --mount=type=tmpfs,target=/t,ro ! touch /t/x\n\
+         RUN --mount=type=tmpfs,target=/t,readonly=true ! touch /t/x\n\
+         RUN --mount=type=tmpfs,dst=/t,rw touch /t/x\n\
+         RUN --mount=type=tmpfs,destination=/t,readwrite touch /t/x\n\
+         RUN --mount=type=cache,dst=/c,readwrite touch /c/x\n\
+         RUN --mount=type=cache,destination=/c test -e /c/x",
+    )
+    .never_says("has no effect");
+    for (kind, key, more) in [
+        ("tmpfs", "from", "=scratch,target=/t"),
+        ("tmpfs", "source", "=x,target=/t"),
+        ("tmpfs", "source", "=x,target=/t"),
+        ("tmpfs", "id", "=x,target=/t"),
+        ("bind", "id", "=x,target=/t"),
+        ("secret", "readwrite", ",id=s"),
+        ("ssh", "from", "=scratch"),
+        ("ssh", "readonly", ""),
+        ("ssh", "readwrite", ""),
+    ] {
+        let line = format!("RUN --mount=type={kind},{key}{more} true");
+        let done = env.build(&[], &context(&env, &line, "")).ok();
+        done.says(&format!("`{key}` has no effect on a mount of type {kind}")).says("Dockerfile:2");
+    }
+    let line = "RUN --mount=type=secret,id=s,ro --mount=type=ssh,dst=/a --mount=type=ssh,destination=/b true";
+    env.build(&[], &context(&env, line, "")).ok().never_says("has no effect");
+}
 
 #[test]
 fn a_memory_file_system_hides_what_is_there_and_holds_no_more_than_its_size_m_11() {
