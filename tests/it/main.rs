@@ -9,6 +9,7 @@
 #[macro_use]
 mod support;
 
+mod accepted;
 mod apps;
 mod build;
 mod config;
@@ -22,6 +23,7 @@ mod images;
 mod layers;
 mod lint;
 mod mounts;
+mod options;
 mod packages;
 mod registry;
 mod run;

@@ -133,6 +133,8 @@ pub(super) enum Format {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -179,6 +181,51 @@ mod tests {
             }
         }
         assert!(seen > 10, "the table was not found");
+    }
+
+    /// What is accepted, `option COMMAND --NAME` and `value COMMAND --NAME VALUE` each. The options of other builders
+    /// (`ForeignArgs`) are a table of their own, with tests of its own.
+    fn accepted() -> BTreeSet<String> {
+        fn visit(command: &clap::Command, path: &str, foreign: &BTreeSet<&str>, found: &mut BTreeSet<String>) {
+            for arg in command.get_arguments() {
+                if arg.is_hide_set() && path == "build" && arg.get_long().is_some_and(|name| foreign.contains(name)) {
+                    continue;
+                }
+                let names = arg.get_long_and_visible_aliases().unwrap_or_default().into_iter();
+                let names = names.chain(arg.get_all_aliases().unwrap_or_default());
+                for name in names {
+                    found.insert(format!("option {path} --{name}"));
+                }
+                let values = arg.get_action().takes_values().then(|| arg.get_possible_values()).unwrap_or_default();
+                for value in values.iter().flat_map(clap::builder::PossibleValue::get_name_and_aliases) {
+                    let name = arg.get_long().unwrap_or(arg.get_id().as_str());
+                    found.insert(format!("value {path} --{name} {value}"));
+                }
+            }
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                visit(sub, path.trim_start_matches("kiln "), foreign, found);
+            }
+        }
+        let foreign = ForeignArgs::augment_args(clap::Command::new("kiln"));
+        let foreign = foreign.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let mut found = BTreeSet::new();
+        visit(&Cli::command(), "kiln", &foreign, &mut found);
+        found
+    }
+
+    #[test]
+    fn every_option_has_a_row_in_the_list_of_proofs() {
+        // N-8; the integration test `accepted` checks the proofs.
+        let list = include_str!("../../../testdata/accepted.txt");
+        let rows = list.lines().filter_map(|line| Some(line.split_once(" | ")?.0.to_owned()));
+        let rows: BTreeSet<String> =
+            rows.filter(|name| name.starts_with("option ") || name.starts_with("value ")).collect();
+        let accepted = accepted();
+        let missing: Vec<_> = accepted.difference(&rows).collect();
+        assert!(missing.is_empty(), "testdata/accepted.txt names no proof of {missing:#?}");
+        let stale: Vec<_> = rows.difference(&accepted).collect();
+        assert!(stale.is_empty(), "testdata/accepted.txt has rows of what is not accepted: {stale:#?}");
     }
 
     #[test]

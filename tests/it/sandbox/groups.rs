@@ -9,15 +9,15 @@ use std::time::Duration;
 const MOUNTED: &str = "/sys/fs/cgroup";
 
 /// A controller, and a file that a group with it has under version 1 and version 2.
-pub(super) type Limit = (&'static str, &'static str, &'static str);
+pub(crate) type Limit = (&'static str, &'static str, &'static str);
 
-pub(super) const MEMORY: Limit = ("memory", "memory.limit_in_bytes", "memory.max");
-pub(super) const SWAP: Limit = ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
-pub(super) const CPU: Limit = ("cpu", "cpu.cfs_quota_us", "cpu.max");
-pub(super) const PIDS: Limit = ("pids", "pids.max", "pids.max");
+pub(crate) const MEMORY: Limit = ("memory", "memory.limit_in_bytes", "memory.max");
+pub(crate) const SWAP: Limit = ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+pub(crate) const CPU: Limit = ("cpu", "cpu.cfs_quota_us", "cpu.max");
+pub(crate) const PIDS: Limit = ("pids", "pids.max", "pids.max");
 
 /// Whether who runs the tests can have a group in which this limit is set.
-pub(super) fn can_limit((controller, v1, v2): Limit) -> bool {
+pub(crate) fn can_limit((controller, v1, v2): Limit) -> bool {
     let own = fs::read_to_string("/proc/self/cgroup").expect("read");
     let lines = own.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;

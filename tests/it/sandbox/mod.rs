@@ -7,7 +7,7 @@ mod doctor;
 mod escape;
 mod first;
 mod flags;
-mod groups;
+pub(crate) mod groups;
 mod lifecycle;
 mod limits;
 mod missing;
