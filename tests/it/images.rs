@@ -96,6 +96,7 @@ fn info_and_version_say_where_and_which() {
 
 #[test]
 fn a_store_of_a_newer_kiln_is_refused_by_name() {
+    // S-133
     let env = TestEnv::new();
     env.kiln(&["images"]).ok();
     fs::create_dir_all(env.store()).expect("create");

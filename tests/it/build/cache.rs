@@ -236,3 +236,30 @@ text
     env.build(&args, &context).ok();
     assert_eq!(env.image("app").diff_ids(), fresh.diff_ids());
 }
+
+#[test]
+fn lists_cut_elsewhere_are_other_steps_s_136() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let files = "-- a --\n-- bc --\n-- ab --\n-- c --\n";
+    for (one, other) in [
+        ("RUN [\"echo\", \"a\", \"bc\"]", "RUN [\"echo\", \"ab\", \"c\"]"),
+        ("RUN [\"echo\", \"a\", \"\"]", "RUN [\"echo\", \"\", \"a\"]"),
+        ("RUN [\"echo\", \"a b\"]", "RUN [\"echo\", \"a\", \"b\"]"),
+        ("ENV A=b C=d\nRUN env", "ENV A=\"b C=d\"\nRUN env"),
+        ("ENV AB=C\nRUN env", "ENV A=BC\nRUN env"),
+        ("ARG A=b\nRUN env", "ENV A=b\nRUN env"),
+        ("COPY a bc /x/", "COPY ab c /x/"),
+        ("RUN --mount=type=cache,id=a,target=/bc true", "RUN --mount=type=cache,id=ab,target=/c true"),
+        ("USER 1:23\nRUN id", "USER 12:3\nRUN id"),
+    ] {
+        let last = |lines: &str| lines.lines().last().expect("a line").to_owned();
+        let build = |lines: &str| {
+            env.build(&[], &env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n{files}"))).ok()
+        };
+        build(one);
+        let done = build(other);
+        assert!(done.progress().ran().contains(last(other).as_str()), "{one} is taken for {other}: {done}");
+        assert!(build(other).progress().ran().is_empty(), "{other}");
+    }
+}

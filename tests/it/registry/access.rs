@@ -36,6 +36,7 @@ fn encoded(password: &str) -> String {
 
 #[test]
 fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114() {
+    // S-58
     requires!(docker_registry, skopeo);
     let (registry, name) = guarded();
     let env = TestEnv::new();

@@ -303,3 +303,22 @@ fn a_store_may_be_named_from_where_one_stands() {
     kiln(&["run", "app", "cat", "/f"]).says("here");
     assert!(env.dir().join("stores/mine/index.json").exists());
 }
+
+#[test]
+fn what_is_stored_is_nobody_elses_to_read_s_135() {
+    requires!(root, kiln_test, userns, overlay);
+    use std::os::unix::fs::PermissionsExt as _;
+    for env in crate::support::env::everybody() {
+        let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo private > /code\n");
+        env.build(&["-t", "app"], &context).ok();
+        let mode = fs::metadata(env.store()).expect("the store").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+    }
+    // Not even with the umask of somebody who shares everything.
+    let env = TestEnv::new();
+    let script =
+        "umask 0; \"$K\" images && exec setpriv --reuid kiln-test --regid kiln-test --clear-groups ls \"$KILN_ROOT\"";
+    let out = Command::new("sh").args(["-c", script]).env("K", binary()).env("KILN_ROOT", env.store()).output();
+    let out = out.expect("run sh");
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("Permission denied"), "{out:?}");
+}

@@ -19,7 +19,8 @@ pub struct Web {
 type Answers = BTreeMap<String, (String, Vec<u8>)>;
 
 impl Web {
-    /// Serves `answers`: path, more headers (an `ETag` and a `Last-Modified` are honoured), body. Also `/loop`,
+    /// Serves `answers`: path, more headers (an `ETag` and a `Last-Modified` are honoured, a `Location` makes it a
+    /// redirect, a `WWW-Authenticate` wants some `Authorization` first), body. Also `/loop`,
     /// `/to-file`, `/short`, `/stall`, `/status-NNN`, and answers that do not end: `/vast` says how long it would be,
     /// `/chunks` and `/flood` do not.
     ///
@@ -106,6 +107,12 @@ fn answer(
         path = rest;
     }
     if let Some((headers, body)) = answers.get(path) {
+        if headers.contains("WWW-Authenticate") && header("authorization").is_empty() {
+            return say("401 Unauthorized", headers, b"", 0);
+        }
+        if headers.contains("Location: ") {
+            return say("302 Found", headers, b"", 0);
+        }
         let held = [etag.as_str(), since].iter().any(|held| !held.is_empty() && headers.contains(held));
         return match held {
             true => say("304 Not Modified", headers, b"", 0),
