@@ -77,7 +77,11 @@ fn compared(text: &str) -> BTreeSet<String> {
         let matched = text[end..].lines().next().is_some_and(|rest| rest.contains("=>"));
         let tested = ["== ", "!= ", "strip_prefix(", "starts_with("].iter().any(|with| before.ends_with(with));
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".:/-".contains(&b);
-        if (matched || tested) && word.starts_with(|c: char| c.is_ascii_lowercase()) && word.bytes().all(plain) {
+        if (matched || tested)
+            && !matches!(word, "true" | "false")
+            && word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.bytes().all(plain)
+        {
             found.insert(word.to_owned());
         }
     }

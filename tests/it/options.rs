@@ -169,6 +169,17 @@ fn syntax_of_another_frontend_is_refused_or_overruled() {
 }
 
 #[test]
+fn init_is_process_1_unless_the_command_shall_be() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let pid = |init: &[&str]| env.kiln(&[&["run"], init, &["busybox", "sh", "-c", "echo $$"]].concat()).ok().stdout;
+    assert_eq!(pid(&["--init=false"]), "1\n");
+    for with in [&[][..], &["--init"], &["--init=true"]] {
+        assert_ne!(pid(with), "1\n", "{with:?}");
+    }
+}
+
+#[test]
 fn completions_name_every_command_and_option() {
     let env = TestEnv::new();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
@@ -347,7 +358,8 @@ fn limits_of_groups_are_the_kernels_in_builds_and_runs() {
             ("--cpuset-cpus", ["cpuset.cpus", "cpuset.cpus"], "0"),
             ("--cpuset-mems", ["cpuset.mems", "cpuset.mems"], "0"),
             ("--memory", ["memory.limit_in_bytes", "memory.max"], "68157440"),
-            ("--pids-limit", ["pids.max", "pids.max"], "77"),
+            // And one for the process that starts the command.
+            ("--pids-limit", ["pids.max", "pids.max"], "78"),
         ] {
             let found = names.iter().find_map(|name| group.get(*name)).unwrap_or_else(|| panic!("{option}: {group:?}"));
             assert!(found.split(' ').any(|word| word == want), "{command} {option}: {found}");

@@ -246,7 +246,7 @@ fn certificates_are_checked_unless_the_registry_is_listed_s_60() {
         (out.status.code(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
     };
     let (code, said) = pull(&format!("pull {name}"), &[]);
-    assert!(code == Some(3) && said.contains(&format!("--insecure-registry registry.test:{port}")), "{said}");
+    assert!(code == Some(3) && said.contains("TLS: invalid peer certificate"), "{said}");
     let (code, said) = pull(&format!("pull --insecure-registry elsewhere.test {name}"), &[]);
     assert_eq!(code, Some(3), "{said}");
     let listed = format!("--insecure-registry registry.test:{port}");
