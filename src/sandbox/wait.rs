@@ -75,7 +75,10 @@ impl<'a> Waiting<'a> {
                 Who::Kiln => self.hear_kiln()?,
             }
         }
-        self.hear_init();
+        // Nobody is left to write; of a short command nothing may have been heard yet.
+        while self.status.is_some() {
+            self.hear_init();
+        }
         let status =
             rustix::process::waitid(rustix::process::WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)?;
         let status = status.ok_or(io::ErrorKind::UnexpectedEof)?;
