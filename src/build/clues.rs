@@ -45,10 +45,10 @@ impl Worker<'_> {
             Mount::Ssh { id, .. } if !settings.ssh.contains_key(id) => Some((false, id.clone())),
             _ => None,
         });
-        let unstartable = match NOT_STARTED.contains(&exit.code()) {
-            true => self.unstartable(run, parent, prepared, tail),
-            false => None,
-        };
+        // Some shells read a program for another processor as a script, and fail with whatever comes of it.
+        let likely =
+            |found: &(String, Obstacle)| NOT_STARTED.contains(&exit.code()) || matches!(found.1, Obstacle::Machine(_));
+        let unstartable = self.unstartable(run, parent, prepared, tail).filter(likely);
         let full = fs::available(prepared.changed()).is_some_and(|left| left < FULL);
         Clues { ungiven: ungiven.collect(), full, unstartable }
     }

@@ -71,18 +71,18 @@ fn exists(file: &Path) -> bool {
 fn explain(shown: &str, file: &OsStr, error: &io::Error) -> Problem {
     let path = Path::new(file);
     let problem = Problem::host(format!("exec {shown}"), error).requested().code(126);
+    let obstacle = || {
+        let found = std::fs::File::open(path).and_then(|file| Obstacle::of(&file, &|path| exists(Path::new(path))));
+        found.ok().flatten().map(|found| format!("{} {found}", path.display()))
+    };
     match error.raw_os_error() {
         Some(libc::ENOENT) if exists(path) => {
-            let obstacle =
-                std::fs::File::open(path).and_then(|file| Obstacle::of(&file, &|path| exists(Path::new(path))));
-            let reason =
-                obstacle.ok().flatten().map_or_else(|| "cannot be started".to_owned(), |found| found.to_string());
-            problem.code(127).hint(format!("{} {reason}", path.display()))
+            problem.code(127).hint(obstacle().unwrap_or_else(|| format!("{} cannot be started", path.display())))
         }
         Some(libc::ENOENT) => problem.code(127).hint("there is no such file in this root"),
-        Some(libc::ENOEXEC) => problem.hint(
-            "it is a program for another architecture, or a script without a `#!` line; for a script, name its shell",
-        ),
+        Some(libc::ENOEXEC) => problem.hint(obstacle().unwrap_or_else(|| {
+            "it is a program for another architecture, or a script without a `#!` line; for a script, name its shell".into()
+        })),
         Some(libc::EACCES) => problem.hint(format!("is {} executable by this user?", path.display())),
         _ => problem,
     }

@@ -19,7 +19,7 @@ fn it_builds_tests_itself_and_serves() {
     for (path, mode, owner) in [
         ("srv/guestbook/app", 0o755, (990, 990)),
         ("srv/guestbook/app/__init__.py", 0o644, (990, 990)),
-        ("srv/guestbook/data", 0o640, (990, 990)),
+        ("srv/guestbook/data", 0o750, (990, 990)),
         ("srv/guestbook/requirements.txt", 0o644, (0, 0)),
     ] {
         let node = &tree[path];

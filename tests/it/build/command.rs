@@ -50,7 +50,9 @@ RUN echo $- > flags"#,
         assert!(content(&env, "w/flags").contains('x'));
         let fails =
             |line: &str| env.build(&[], &env.context(&format!("-- Dockerfile --\nFROM busybox\n{line}\n"))).fails(1);
-        fails("RUN").says("RUN");
+        // As with BuildKit, the shell gets an empty script (N-34).
+        env.build(&[], &env.context("-- Dockerfile --\nFROM busybox\nRUN\n")).ok();
+        fails("RUN []").says("RUN");
         fails("RUN [\"nosuch\"]").says("nosuch: not found in PATH");
         fails("WORKDIR /w\nRUN [\"./nosuch\"]").says("./nosuch");
     }

@@ -96,7 +96,7 @@ fn files_go_where_the_destination_says() {
             ("C-9", "COPY f /x\nCOPY d /x", &["cannot copy a directory to /x", "a file"]),
             ("C-9", "COPY clash2 /\nCOPY clash3 /", &["cannot copy a directory to /there"]),
             ("C-9", "COPY d /there\nCOPY clash2 /", &["cannot copy a file to /there", "a directory"]),
-            ("I-7", "COPY f /x\nWORKDIR /x/y", &["/x: not a directory"]),
+            ("I-7", "COPY f /x\nWORKDIR /x/y", &["/x is a file, not a directory"]),
         ],
     );
 }

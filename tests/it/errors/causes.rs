@@ -66,6 +66,9 @@ fn programs_for_another_library_or_processor_say_so() {
     env.build(&["-q"], &context).fails(1).says("help: /p needs the loader /lib").says("which the image lacks");
     program[18..20].copy_from_slice(&22_u16.to_le_bytes());
     put(&program);
+    // The shell of busybox takes it for a script; the kernel refuses it.
+    env.build(&["-q"], &context).fails(1).says("help: /p is a program for s390x");
+    std::fs::write(context.join("Dockerfile"), "FROM busybox\nCOPY p /p\nRUN [\"/p\"]\n").expect("write");
     env.build(&["-q"], &context).fails(1).says("help: /p is a program for s390x");
 }
 
@@ -128,18 +131,10 @@ fn workdir_and_copy_say_what_is_in_the_way() {
         let hint = "choose another directory, or remove it in an earlier RUN";
         failed("/file is a file, not a directory", line, instruction, &[hint], "")
     };
-    for path in ["/file", "/file/sub", "/link/sub"] {
+    for path in ["/file", "/file/sub"] {
         let workdir = format!("WORKDIR {path}");
-        let context = format!(
-            "-- Dockerfile --\nFROM scratch\nCOPY f /file\nCOPY link /link\n{workdir}\n-- f --\nx\n-- link -> file --\n"
-        );
-        says(
-            &env,
-            &context,
-            &[],
-            1,
-            &occupied(4, &workdir).replace("/link", "/file").replacen("WORKDIR /file", &workdir[..13], 1),
-        );
+        let context = format!("-- Dockerfile --\nFROM scratch\nCOPY f /file\n{workdir}\n-- f --\nx\n");
+        says(&env, &context, &[], 1, &occupied(3, &workdir));
     }
     for (source, hint) in [
         ("a*", "a1 leads through a symbolic link to nowhere, which is not there"),
@@ -184,7 +179,7 @@ fn a_dockerfile_that_links_out_of_the_context_shows_no_lines() {
 #[test]
 fn what_has_no_effect_or_no_future_is_warned_about() {
     let env = TestEnv::new();
-    let context = env.context("-- d --\n-- d/Dockerfile --\nFROM scratch\nLABEL a=b\n-- d/.dockerignore --\nx\n");
+    let context = env.context("-- d/Dockerfile --\nFROM scratch\nLABEL a=b\n-- d/.dockerignore --\nx\n");
     let file = context.join("d/Dockerfile");
     let file = file.to_str().expect("UTF-8");
     let done = env.build(&["-f", file], &context).ok();
