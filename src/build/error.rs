@@ -59,7 +59,7 @@ pub enum StepError {
         /// What it tried that cannot work here; `None` where nobody could take note.
         noticed: Option<Vec<crate::sandbox::Notice>>,
         /// What may explain it.
-        clues: super::Clues,
+        clues: Box<super::Clues>,
     },
     /// The command never ran.
     #[error(transparent)]

@@ -50,7 +50,7 @@ impl<'a> Worker<'a> {
         let made = self.with_sources(copy, step, inputs, |prepared, remote| {
             prepared.complete(copy, remote)?;
             for note in prepared.notes() {
-                warn(sender, step, &note);
+                warn(sender, step, note);
             }
             self.remember_files(step, prepared.listing())?;
             let parent = &inputs[0];

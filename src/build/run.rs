@@ -82,7 +82,7 @@ impl Worker<'_> {
             exit if exit.success() => Ok(Ran { prepared, original }),
             exit => {
                 let tail = tail.into_bytes();
-                let clues = self.clues(run, parent, &prepared, exit, &tail);
+                let clues = Box::new(self.clues(run, parent, &prepared, exit, &tail));
                 Err(StepError::Exit { exit, tail, noticed, clues })
             }
         }

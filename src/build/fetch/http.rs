@@ -122,7 +122,7 @@ impl Remote<'_> {
             return Err(mismatch(want, digest));
         }
         draft.publish(&self.content(digest), 0o600)?;
-        let Page { etag, modified, date, .. } = page;
+        let Page { etag, modified, date, .. } = *page;
         let settled = is_settled(modified.as_deref(), date.as_deref());
         let fetched = self.fetched(&name, digest, size, modified.as_deref());
         self.remember(&said_path, &Said { etag, modified, settled, digest: digest.hex(), size, at })?;
@@ -143,7 +143,7 @@ impl Remote<'_> {
             }
             let body = std::mem::replace(&mut page.body, Box::new(io::empty()));
             match self.download(url, page.length, body) {
-                Ok((draft, digest, size)) => return Ok(Got::File(page, draft, digest, size)),
+                Ok((draft, digest, size)) => return Ok(Got::File(Box::new(page), draft, digest, size)),
                 Err(Broken::Transfer(why)) => {
                     attempt += 1;
                     if !web.pause_before(attempt) {
@@ -206,7 +206,7 @@ impl Remote<'_> {
 /// What a server gave.
 enum Got {
     /// A file, and what was said of it.
-    File(Page, Draft, Sha256, u64),
+    File(Box<Page>, Draft, Sha256, u64),
     /// What is held is what it has.
     Same,
 }

@@ -196,7 +196,8 @@ mod tests {
                 for name in names {
                     found.insert(format!("option {path} --{name}"));
                 }
-                let values = arg.get_action().takes_values().then(|| arg.get_possible_values()).unwrap_or_default();
+                let takes = arg.get_action().takes_values();
+                let values = if takes { arg.get_possible_values() } else { Vec::new() };
                 for value in values.iter().flat_map(clap::builder::PossibleValue::get_name_and_aliases) {
                     let name = arg.get_long().unwrap_or(arg.get_id().as_str());
                     found.insert(format!("value {path} --{name} {value}"));

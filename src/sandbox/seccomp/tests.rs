@@ -330,8 +330,8 @@ fn native_column_agrees_with_the_c_library() {
     ) {
         let name = name.trim_start_matches("SYS_");
         let row = arch.calls().find(|(known, ..)| *known == name).map(|(_, row, _)| i64::from(row));
-        let other = arch.calls().find(|(_, row, _)| i64::from(*row) == number as i64).map(|(known, ..)| known);
-        assert_eq!(row.unwrap_or(number as i64), number as i64, "{name}");
+        let other = arch.calls().find(|(_, row, _)| i64::from(*row) == number).map(|(known, ..)| known);
+        assert_eq!(row.unwrap_or(number), number, "{name}");
         assert!(other.is_none_or(|other| other == name), "{name} has the number of {other:?}");
     }
 }
