@@ -49,10 +49,10 @@ fn a_hole_is_built_saved_loaded_and_run_without_being_stored() {
     }
 }
 
-/// A file like a database's: a page of data, a hole, a thousand times, and a hole at its end.
-fn database(path: &Path) {
+/// A file like a database's: a page of data and a hole, as many times as `pages`, and a hole at its end.
+fn database(path: &Path, pages: u64) {
     let mut file = File::create(path).expect("create");
-    for page in 0..1000u64 {
+    for page in 0..pages {
         file.write_all(&[page as u8 | 1; 4096]).expect("write");
         file.seek(SeekFrom::Current(4096 * (1 + (page * 7 % 13) as i64))).expect("seek");
     }
@@ -86,17 +86,29 @@ fn files(env: &TestEnv, context: &Path, args: &[&str], out: &str) -> PathBuf {
 }
 
 #[test]
-fn a_thousand_holes_stay_holes_on_every_way() {
+fn a_thousand_holes_are_as_many_after_a_build() {
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY db /copied\n");
+    let db = context.join("db");
+    database(&db, 1000);
+    let out = files(&env, &context, &["-t", "db"], "out");
+    assert_eq!(map(&db).len(), 1000);
+    assert_eq!(map(&out.join("copied")), map(&db));
+    sh(&out, &format!("cmp copied {}", db.display()));
+    assert!(env.image("db").content("copied") == fs::read(&db).expect("read"));
+}
+
+#[test]
+fn holes_stay_holes_on_every_way() {
     let env = TestEnv::with_busybox();
     let context = env.context(
         "-- Dockerfile --\nFROM busybox AS one\nCOPY db /copied\nRUN cp /copied /ran && chmod 600 /ran && sync\nADD db.tar /added/\n\
          FROM busybox\nCOPY --from=one /copied /ran /added/db /\n",
     );
     let db = context.join("db");
-    database(&db);
+    database(&db, 40);
     sh(&context, "tar -Scf db.tar db");
     let (want, size) = (map(&db), fs::metadata(&db).expect("stat").len());
-    assert_eq!(want.len(), 1000);
     for snapshotter in ["overlay", "copy"] {
         let out = files(&env, &context, &["--no-cache", "--snapshotter", snapshotter, "-t", "db"], snapshotter);
         for name in ["copied", "ran", "db"] {
@@ -107,13 +119,12 @@ fn a_thousand_holes_stay_holes_on_every_way() {
     }
     // Where commands see it.
     let said = env.kiln(&["run", "db", "stat", "-c", "%b", "/copied", "/ran", "/db"]).ok();
-    for blocks in said.split_whitespace() {
-        assert_eq!(blocks, "8000", "{said}");
-    }
+    let blocks: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(blocks, ["320"; 3]);
     // Other tools see a file like any other.
     let tar = env.dir().join("db.tar");
     env.build(&["-o", &format!("type=tar,dest={}", tar.display())], &context).ok();
-    let listed = sh(env.dir(), "tar --numeric-owner -tvf db.tar ./copied copied 2>/dev/null || true");
+    let listed = sh(env.dir(), "tar --numeric-owner -tvf db.tar copied");
     assert!(listed.contains(&format!(" {size} ")), "{listed}");
     assert!(env.image("db").content("copied") == fs::read(&db).expect("read"));
 }
@@ -122,7 +133,7 @@ fn a_thousand_holes_stay_holes_on_every_way() {
 fn holes_and_written_zeros_are_the_same_input() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY db /\n");
-    database(&context.join("db"));
+    database(&context.join("db"), 40);
     env.build(&["-t", "holes"], &context).ok();
     sh(&context, "cat db > dense && mv dense db && touch -d @5 db");
     // The time is not part of the key: what the file holds is.
