@@ -1,6 +1,6 @@
 //! What a step did to a root: an overlay's upper directory, or a whole tree, against the layers below.
 //!
-//! **Holds.** Both ways of looking ([`super::walk`]) end in one comparison with the merged tree below, so a layer has the
+//! **Holds.** Both ways of looking (`walk`) end in one comparison with the merged tree below, so a layer has the
 //! same bytes with overlayfs and with the copy fallback. Deletions are always explicit whiteouts, also where overlayfs made a
 //! directory opaque; what was copied up and is as it was is left out; parents of changes are included with their true
 //! metadata (behaviour §4.2). Sockets are left out, and the host's own attributes.

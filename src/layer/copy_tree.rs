@@ -121,7 +121,7 @@ fn deleted_from(merged: &MergedTree) -> BTreeSet<RelPath> {
 }
 
 /// Gives the empty upper directory of an overlay over all of `merged` what the lower directories cannot say: the
-/// metadata of `/`, and of directories that a layer has no entry for ([`Tree::implied_dirs`]). Unpacked, such a layer has
+/// metadata of `/`, and of directories that a layer has no entry for (`Tree::implied_dirs`). Unpacked, such a layer has
 /// them with mode 0755, which would hide what the layers below say.
 ///
 /// Ok: an overlay with this upper looks as `merged` does, and has no changes.
