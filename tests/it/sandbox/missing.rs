@@ -59,7 +59,8 @@ fn device_nodes_of_a_command_open_or_are_explained() {
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN mknod /n c 1 3 && echo hi > /n\n");
     let controller = Path::new("/sys/fs/cgroup/devices/devices.list").exists();
-    if !is_root() {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if !is_root() || !map.split_whitespace().eq(["0", "0", "4294967295"]) {
         env.build(&[], &context).fails(1).says("only root of the host may: run kiln as root");
         return;
     }
@@ -110,7 +111,8 @@ fn command_has_no_socket_of_the_kernels_ciphers() {
     // N-54, CVE-2026-31431
     requires!(userns, overlay);
     let env = TestEnv::with("python");
-    let script = "import socket\nfor family in range(64):\n    try:\n        socket.socket(family, socket.SOCK_SEQPACKET)\n    \
+    // The kernel itself keeps packet and XDP sockets from a plain user.
+    let script = "import socket\nfor family in set(range(64)) - {17, 44}:\n    try:\n        socket.socket(family, socket.SOCK_SEQPACKET)\n    \
                   except OSError as e:\n        if e.errno == 1: print(family)\n";
     assert_eq!(&*env.kiln(&["run", "python", "python3", "-c", script]).ok().stdout, "38\n40\n");
 }
