@@ -77,6 +77,10 @@ fn run_names_the_call_that_a_container_refuses() {
         libc::SYS_capset,
         libc::SYS_setsid,
     ] {
+        // A plain user fails before any step, and is told less.
+        if call == libc::SYS_unshare && !nix::unistd::geteuid().is_root() {
+            continue;
+        }
         for errno in [libc::EPERM, libc::ENOSYS] {
             let filter = ["deny", &errno.to_string(), &call.to_string()];
             let (code, said) = filtered(&env, &filter, &["build", "--no-cache", context]);
