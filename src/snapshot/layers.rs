@@ -271,7 +271,7 @@ impl<'a> Layers<'a> {
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
-        let to = self.scratch_dir("unpack")?;
+        let to = self.scratch_dir(&format!("unpack-{:.12}", layer.diff_id.hex()))?;
         let blob = self.blobs.open(&layer.blob)?;
         let tree = layer::unpack_within(blob, &to, layer.diff_id, self.form(), &self.limits);
         let tree = tree.map_err(|e| self.explain(layer, e))?;

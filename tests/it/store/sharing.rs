@@ -183,6 +183,7 @@ fn base_of_parallel_stages_and_builds_is_unpacked_once() {
     let contexts: Vec<PathBuf> = (0..2)
         .map(|n| env.context(&format!("-- Dockerfile --\n{stages}FROM debian\nRUN echo {n} > /own\n{copies}")))
         .collect();
+    let name = format!("unpack-{:.12}-", env.image("debian").diff_ids()[0].trim_start_matches("sha256:"));
     let (over, mut seen) = (AtomicBool::new(false), BTreeSet::new());
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
@@ -190,9 +191,7 @@ fn base_of_parallel_stages_and_builds_is_unpacked_once() {
             while !over.load(Ordering::Relaxed) {
                 let scratch = walkdir::WalkDir::new(env.store().join("scratch")).min_depth(2).max_depth(2);
                 let dirs = scratch.into_iter().flatten().map(|entry| entry.into_path());
-                seen.extend(
-                    dirs.filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with("unpack-"))),
-                );
+                seen.extend(dirs.filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&name))));
                 std::thread::sleep(Duration::from_millis(2));
             }
             seen
