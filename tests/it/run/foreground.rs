@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::support::TestEnv;
 use crate::support::env::everybody;
+use crate::support::{TestEnv, processes};
 
 #[test]
 fn standard_input_is_passed_on_only_with_i() {
@@ -69,25 +69,17 @@ fn signals_are_the_commands_business() {
 fn a_run_whose_kiln_is_killed_leaves_nothing_that_the_next_does_not_sweep() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    let mut child = env.kiln(&["run", "busybox", "sh", "-c", "echo ready; exec sleep 3141"]).spawn();
+    // An argument of all that it starts: of kiln, also in its user namespace, and of the command.
+    let argument = env.dir().to_str().expect("UTF-8");
+    let mut child = env.kiln(&["run", "busybox", "sh", "-c", "echo ready; sleep 1000; true", argument]).spawn();
     wait_for(&mut child, "ready");
+    let all = processes::with(argument);
+    assert!(all.len() > 1, "{all:?}");
     child.kill().expect("kill");
     child.wait().expect("wait");
-    let began = Instant::now();
-    while processes("3141") && began.elapsed() < Duration::from_secs(2) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert!(!processes("3141"), "the command outlived kiln");
+    processes::until_ended(&all);
     env.kiln(&["run", "busybox", "true"]).ok();
     env.assert_swept();
-}
-
-/// Some process has this argument.
-fn processes(argument: &str) -> bool {
-    std::fs::read_dir("/proc").expect("list").flatten().any(|process| {
-        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|arg| arg == argument.as_bytes())
-    })
 }
 
 /// A terminal of the test's own: what kiln writes is read from the first, kiln gets the second.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::TestEnv;
 use crate::support::env::everybody;
+use crate::support::{TestEnv, processes};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -140,7 +140,7 @@ fn prune_beside_running_build_takes_only_what_it_does_not_use() {
 
 #[test]
 fn builds_prunes_and_removals_at_once_leave_named_images_whole_s131() {
-    requires!(userns, overlay);
+    requires!(userns, overlay, umoci);
     let env = TestEnv::with_busybox();
     std::thread::scope(|scope| {
         for n in 0..6 {
@@ -176,16 +176,21 @@ fn prune_takes_what_killed_build_used() {
         env.context("-- Dockerfile --\nFROM busybox\nRUN echo 1 > /1\nRUN --mount=type=cache,target=/c sleep 1000\n");
     let mut child = env.build(&[], &context).spawn();
     let started = Instant::now();
-    while !env.store().join("mounts").exists()
-        || fs::read_dir(env.store().join("mounts")).is_ok_and(|mut d| d.next().is_none())
-    {
+    let records = || {
+        let files = walkdir::WalkDir::new(env.store().join("cache/v1")).min_depth(2).into_iter().flatten();
+        files.filter(|file| !file.file_name().as_encoded_bytes().starts_with(b".")).count()
+    };
+    let mounts = || fs::read_dir(env.store().join("mounts")).map_or(0, Iterator::count);
+    // The second command runs while the first one's layer is still being packed, and recorded after that.
+    while mounts() == 0 || records() == 0 {
         assert!(started.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(10));
     }
+    let all = processes::with(context.to_str().expect("UTF-8"));
     child.kill().expect("kill");
     child.wait().expect("wait");
-    // Its command dies with it, but nobody waits for that.
-    std::thread::sleep(Duration::from_millis(500));
+    // Kiln in a user namespace ends soon after the one outside.
+    processes::until_ended(&all);
     env.kiln(&["prune", "--all"]).ok().says("cached step").never_says("stays");
     assert_eq!(fs::read_dir(env.store().join("layers")).map_or(0, Iterator::count), 0);
     assert_eq!(fs::read_dir(env.store().join("claims")).map_or(0, Iterator::count), 0);

@@ -31,11 +31,12 @@
 //! - [`Tree`] (`tree`): a comparable listing: of an image (`image.tree()`, `image.layer_tree(i)`), of a directory
 //!   (`Tree::of_dir`), of a tar (`Tree::of_tar`). `without_times()` for comparisons across builds.
 //! - [`Image`] (`image`): manifest, config, layers of an image in a store or any OCI layout; `umoci_tree()` unpacks it
-//!   with umoci (root only) for a reader that shares no code with us.
+//!   with umoci (true owners only as root) for a reader that shares no code with us.
 //! - [`layout`]: images that kiln would not make, written layer by layer.
 //! - [`random`]: inputs from a seed; `scripts/soak` tries more of them.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
+//! - [`processes`]: finds processes by an argument, and waits for their end.
 //! - `requires!` (`requires`): abilities of the host.
 //! - [`Golden`] (`golden`): texts that `BLESS=1` writes and everybody else is held to.
 //! - [`canary`]: a secret text that can be searched for in everything that was written.
@@ -50,6 +51,7 @@ pub mod env;
 pub mod golden;
 pub mod image;
 pub mod layout;
+pub mod processes;
 pub mod progress;
 pub mod random;
 pub mod registry;
