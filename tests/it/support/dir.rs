@@ -64,14 +64,24 @@ pub fn sweep(parent: &Path) {
 }
 
 /// A rootless store holds files of subordinate ids, which only a user namespace may remove.
-fn remove(path: &Path) {
+pub fn remove(path: &Path) {
     if fs::remove_dir_all(path).is_err() && path.exists() {
         let script = "chmod -R u+rwX \"$1\" 2>/dev/null; rm -rf \"$1\"";
         Command::new("unshare")
-            .args(["--user", "--map-root-user", "--map-auto", "sh", "-c", script, "sh"])
+            .args(["--user", "--map-root-user"])
+            .args([subordinate("/etc/subuid", "users"), subordinate("/etc/subgid", "groups")].into_iter().flatten())
+            .args(["sh", "-c", script, "sh"])
             .arg(path)
             .stderr(Stdio::null())
             .status()
             .ok();
     }
+}
+
+/// The option of `unshare` that maps the ids of `file` from 1 on, as kiln does: `--map-auto` of some versions maps one less.
+fn subordinate(file: &str, what: &str) -> Option<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??.name;
+    let text = fs::read_to_string(file).ok()?;
+    let (start, count) = text.lines().find_map(|line| line.strip_prefix(&user)?.strip_prefix(':')?.split_once(':'))?;
+    Some(format!("--map-{what}={start},1,{count}"))
 }
