@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::dir::Dir;
+use super::requires::is_root;
 use super::tree::{Node, Tree};
 
 /// A manifest with all it names.
@@ -125,7 +126,7 @@ impl Image {
         panic!("no layer has the content of {node}");
     }
 
-    /// The tree as umoci unpacks it: an independent reader of layers. Root only, for the owners.
+    /// The tree as umoci unpacks it: an independent reader of layers. Owners and devices are true only for root.
     pub fn umoci_tree(&self) -> Tree {
         Tree::of_dir(&self.umoci_dir().path().join("tree"))
     }
@@ -134,8 +135,10 @@ impl Image {
     pub fn umoci_dir(&self) -> Dir {
         let dir = Dir::new();
         let copy = self.with_tag(dir.path());
+        let rootless: &[&str] = if is_root() { &[] } else { &["--rootless"] };
         let out = Command::new("umoci")
             .args(["raw", "unpack", "--image", &format!("{}:x", copy.display())])
+            .args(rootless)
             .arg(dir.path().join("tree"))
             .output()
             .expect("run umoci");
