@@ -63,6 +63,29 @@ pub fn ensure_dir(path: &Path) -> Result<(), FsError> {
         .map_err(|e| FsError::new("create directory", path, e))
 }
 
+/// [`ensure_dir`] for a directory of ours: a file that damage put in its place goes.
+pub fn make_dir(path: &Path) -> Result<(), FsError> {
+    for place in [path.parent(), Some(path)].into_iter().flatten() {
+        if std::fs::symlink_metadata(place).is_ok_and(|there| there.is_file()) {
+            remove_file(place)?;
+        }
+    }
+    ensure_dir(path)
+}
+
+/// Removes a directory of ours that damage put where a file belongs. Ok: there is none.
+pub fn clear(path: &Path) -> Result<(), FsError> {
+    match std::fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
+        true => remove_tree(path),
+        false => Ok(()),
+    }
+}
+
+/// The whole of a file of our own that only saves work; `None` if it cannot be had, whatever the reason.
+pub fn read_spare(path: &Path) -> Option<Vec<u8>> {
+    std::fs::read(path).ok()
+}
+
 /// Creates one directory with `mode` (umask applies); it must not exist yet.
 pub fn create_dir(path: &Path, mode: u32) -> Result<(), FsError> {
     std::fs::DirBuilder::new().mode(mode).create(path).map_err(|e| FsError::new("create directory", path, e))
@@ -79,16 +102,21 @@ pub fn create_new(path: &Path) -> Result<File, FsError> {
         .map_err(|e| FsError::new("create", path, e))
 }
 
-/// Opens or creates a lock file, mode 0600.
+/// Opens or creates a lock file, mode 0600, whatever damage did to it: its content means nothing.
 pub fn open_lock(path: &Path) -> Result<File, FsError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| FsError::new("open", path, e))
+    use std::os::unix::fs::PermissionsExt;
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let failed = |e| FsError::new("open", path, e);
+    match open() {
+        Err(e) if e.kind() == io::ErrorKind::IsADirectory && clear(path).is_ok() => open().map_err(failed),
+        Err(e)
+            if e.kind() == io::ErrorKind::PermissionDenied
+                && std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).is_ok() =>
+        {
+            open().map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
 }
 
 /// Moves `from` to `to`, replacing a file there.

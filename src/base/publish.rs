@@ -2,18 +2,23 @@
 //!
 //! **Order.** Write under a temporary name in the same file system → rename over the final name. A reader sees the
 //! old file, the new file or none, never a part (design §1.4). With `durable`, file and directory are also synced, so
-//! the name survives a power cut; content-addressed blobs go without, because opening one verifies it.
+//! the name survives a power cut. Others are synced later, if at all: see [`super::durable`]. What is long is written back
+//! while it is written, so that syncing it later waits for its end only.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::durable;
 use super::fs::{self, FsError};
 use super::sparse::SparseWriter;
 use super::unfinished::Unfinished;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Write-back begins each time as much has been written.
+const PIECE: u64 = 8 << 20;
 
 /// A file being written; dropping it without [`Draft::publish`] removes it.
 #[derive(Debug)]
@@ -21,6 +26,9 @@ pub struct Draft {
     file: SparseWriter<File>,
     path: Unfinished,
     kept: bool,
+    /// Bytes that were written, and up to where they are being written back.
+    written: u64,
+    begun: u64,
 }
 
 impl Draft {
@@ -31,7 +39,10 @@ impl Draft {
             let path = dir.join(format!(".draft-{}-{number}", std::process::id()));
             let path = Unfinished::new(&path);
             match fs::create_new(path.path()) {
-                Ok(file) => return Ok(Self { file: SparseWriter::new(file), path, kept: false }),
+                Ok(file) => {
+                    let file = SparseWriter::new(file);
+                    return Ok(Self { file, path, kept: false, written: 0, begun: 0 });
+                }
                 Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
                 // The name is ours and says nothing to anybody; what is wrong is the directory.
                 Err(e) => return Err(FsError::new("create a file in", dir, e.source)),
@@ -65,11 +76,32 @@ impl Draft {
         self.kept = true;
         Ok(())
     }
+
+    /// [`Draft::publish`] for a name of ours: a directory that damage put there goes.
+    pub fn publish_over(self, to: &Path, mode: u32) -> Result<(), FsError> {
+        fs::clear(to)?;
+        self.publish(to, mode)
+    }
+
+    /// [`Draft::publish`]. Ok: `to` names what was written after a power cut, too.
+    pub fn publish_durably(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
+        self.settle().map_err(|e| FsError::new("write", to, e))?;
+        self.file().sync_all().map_err(|e| FsError::new("sync", to, e))?;
+        let dir = parent(to);
+        self.publish(to, mode)?;
+        durable::sync(&[dir.to_owned()].into())
+    }
 }
 
 impl Write for Draft {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.file.write(buf)
+        let n = self.file.write(buf)?;
+        self.written += n as u64;
+        if self.written - self.begun >= PIECE {
+            durable::begin(self.file(), self.begun, self.written - self.begun);
+            self.begun = self.written;
+        }
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -88,18 +120,27 @@ impl Drop for Draft {
 
 /// Ok: `path` holds exactly `bytes`, atomically and durably (file and directory synced).
 pub fn durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
-    let dir = parent(path);
-    let mut draft = Draft::new(dir)?;
+    let mut draft = Draft::new(parent(path))?;
     draft.write_all(bytes).map_err(|e| FsError::new("write", path, e))?;
-    draft.settle().map_err(|e| FsError::new("write", path, e))?;
-    draft.file().sync_all().map_err(|e| FsError::new("sync", path, e))?;
-    draft.publish(path, mode)?;
-    fs::open(dir)?.sync_all().map_err(|e| FsError::new("sync", dir, e))
+    draft.publish_durably(path, mode)
 }
 
 /// Ok: `path` holds exactly `bytes`, atomically; a power cut may lose it.
 pub fn atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     atomic_by(path, mode, |draft| draft.write_all(bytes))
+}
+
+/// [`atomic`] for a name of ours: its directory is made if it is missing, and what damage put in the way goes.
+pub fn atomic_over(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+    let mut draft = match Draft::new(parent(path)) {
+        Err(_) => {
+            fs::make_dir(parent(path))?;
+            Draft::new(parent(path))?
+        }
+        made => made?,
+    };
+    draft.write_all(bytes).map_err(|e| FsError::new("write", path, e))?;
+    draft.publish_over(path, mode)
 }
 
 /// The same for what `write` writes.

@@ -45,12 +45,13 @@ impl Worker<'_> {
         Ok(self.builder.bases.get(request).expect("every image of a plan was resolved to make the plan"))
     }
 
-    /// Blobs of `image` that the store lacks, each once.
+    /// Blobs of `image` that the store lacks or does not know to be its layers, each once.
     fn missing(&self, image: &BaseImage) -> Result<Vec<Descriptor>, StepError> {
         let mut missing: Vec<Descriptor> = Vec::new();
         for layer in &image.layers {
             if !missing.iter().any(|m| m.digest == layer.blob.digest)
-                && !self.builder.store.has(&layer.blob).map_err(crate::store::Error::from)?
+                && !(self.builder.store.has(&layer.blob).map_err(crate::store::Error::from)?
+                    && (image.named || self.builder.store.is_layer(layer.blob.digest, layer.diff_id)))
             {
                 missing.push(layer.blob.clone());
             }

@@ -41,7 +41,11 @@ pub struct Context {
     pub dir: PathBuf,
 }
 
+/// How often a build begins again because something stored turned out to be damaged.
+const ROUNDS: usize = 8;
+
 /// Everything a build needs besides its plan.
+#[derive(Clone, Copy)]
 pub struct Builder<'a> {
     /// Where blobs, layers, records and tags are.
     pub store: &'a Store,
@@ -90,10 +94,29 @@ struct Progress<'s> {
 impl Builder<'_> {
     /// Runs `plan`. Ok: the image's manifest, config and every layer are stored; no name points at it yet.
     ///
-    /// Nothing of a build that fails is lost: finished steps are recorded and the next build finds them.
+    /// Nothing of a build that fails is lost: finished steps are recorded and the next build finds them. If it fails
+    /// because a stored blob was damaged, which only reading shows, the blob is gone, and the build makes it again.
     pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
         outcome::check(plan)?;
+        let mut removed = self.store.removed();
+        let mut built = self.attempt(plan, observer);
+        for _ in 0..ROUNDS {
+            let given_up = matches!(built, Ok(_) | Err(Error::Cold | Error::Cancelled | Error::TimedOut(_)));
+            if given_up || self.store.removed() == removed {
+                break;
+            }
+            removed = self.store.removed();
+            // What failed set the flag; a signal that comes from here on ends the process.
+            let fresh = Cancel::new().map_err(|e| FsError::new("watch", self.store.root(), e))?;
+            self.images.resume();
+            built = Builder { cancel: &fresh, ..*self }.attempt(plan, observer);
+        }
+        built
+    }
+
+    /// One round of [`Builder::build`].
+    fn attempt(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
         let missed = self.sweep_in_time(&worker, &mut states, observer)?;
@@ -114,6 +137,7 @@ impl Builder<'_> {
             worker.adopt()?;
             executed?;
         }
+        worker.sync_records_later();
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
         let outcome = assemble(self.store, plan, &states)?;
         if outcome.layers > PORTABLE_LAYERS {

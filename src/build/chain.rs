@@ -266,7 +266,7 @@ impl State {
     /// what those hold.
     pub(super) fn may_be_as_before(&self, layers: &Layers<'_>) -> Result<bool, Error> {
         for link in self.links().iter().filter(|link| link.sealed.now().is_none()) {
-            let Some(before) = link.before.map(|before| layers.known_tree(before)).transpose()?.flatten() else {
+            let Some(before) = link.before.and_then(|before| layers.known_tree(before)) else {
                 return Ok(false);
             };
             if !link.outline(layers)?.resembles(&before) {

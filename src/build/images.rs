@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layer::Limits;
 use crate::oci::blob::{BlobError, BlobSink, BlobSource};
 use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::{Descriptor, Layer};
@@ -14,6 +15,8 @@ use crate::plan::{ImageName, ImageRequest};
 use crate::registry::Client;
 use crate::store::{Layout, Store};
 
+use super::arriving::Arriving;
+
 /// An image whose name has been looked up: from here on only digests count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BaseImage {
@@ -23,13 +26,15 @@ pub struct BaseImage {
     pub config: ImageConfig,
     /// Its layers, bottom first.
     pub layers: Vec<Layer>,
+    /// A name in the store stands for it: then its layers are known to be what its config says.
+    pub named: bool,
 }
 
 impl From<Image> for BaseImage {
     fn from(image: Image) -> Self {
         let pairs = image.config.rootfs.diff_ids.iter().zip(&image.manifest.layers);
         let layers = pairs.map(|(&diff_id, blob)| Layer { diff_id, blob: blob.clone() }).collect();
-        Self { manifest: image.descriptor, config: image.config, layers }
+        Self { manifest: image.descriptor, config: image.config, layers, named: false }
     }
 }
 
@@ -93,6 +98,9 @@ pub trait ImageSource: Sync {
 
     /// Ends what is being fetched, from any thread.
     fn cancel(&self);
+
+    /// Fetches again after [`ImageSource::cancel`].
+    fn resume(&self);
 }
 
 /// The store first, then the registry that a name names.
@@ -134,9 +142,10 @@ impl ImageSource for Images<'_> {
 
     fn fetch(&self, request: &ImageRequest, image: &BaseImage, layers: &[Descriptor]) -> Result<(), ImageError> {
         let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
+        let sink = Arriving::new(self.store, image.layers.clone(), &Limits::default());
         match &request.image {
             ImageName::Reference(name) => {
-                self.registry.fetch(name, layers, self.store, CONNECTIONS).map_err(|e| {
+                self.registry.fetch(name, layers, &sink, CONNECTIONS).map_err(|e| {
                     let (source, known) = (Box::new(e), matches!(self.store.resolve(name), Ok(Some(_))));
                     let name = name.familiar();
                     if known { ImageError::Lost { name, source } } else { ImageError::Registry { name, source } }
@@ -149,7 +158,7 @@ impl ImageSource for Images<'_> {
             }
             ImageName::Layout(at) => {
                 let (layout, _) = open_layout(at).map_err(failed)?;
-                layers.iter().try_for_each(|blob| transfer(blob, &layout, self.store)).map_err(|e| failed(e.into()))
+                layers.iter().try_for_each(|blob| transfer(blob, &layout, &sink)).map_err(|e| failed(e.into()))
             }
         }
     }
@@ -157,15 +166,24 @@ impl ImageSource for Images<'_> {
     fn cancel(&self) {
         self.registry.cancel();
     }
+
+    fn resume(&self) {
+        self.registry.resume();
+    }
 }
 
 impl Images<'_> {
     fn reference(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
         // A digest never stands for anything else: no need to ask again (O-42).
+        let named = self.store.resolve(name).is_ok_and(|found| found.is_some());
         let ask_always = self.pull == Pull::Always && name.digest.is_none();
-        let stored = if ask_always { None } else { self.stored(name, platform)? };
+        // A registry may have what the store has lost.
+        let (stored, damage) = match if ask_always { Ok(None) } else { self.stored(name, platform) } {
+            Ok(stored) => (stored, None),
+            Err(damage) => (None, Some(damage)),
+        };
         if let Some((image, true)) = &stored {
-            return Ok(image.clone().into());
+            return Ok(BaseImage { named, ..image.clone().into() });
         }
         let answer = match self.pull {
             Pull::Never => None,
@@ -179,9 +197,17 @@ impl Images<'_> {
         use crate::registry::Error as E;
         let name = name.familiar();
         match (answer, stored) {
-            (Some(Ok(pinned)), _) => Ok(pinned.image.into()),
+            (Some(Ok(pinned)), _) => {
+                if let Some(damage) = damage {
+                    self.store.notices().note(format!("fetched what the store lost of {name}"), damage.to_string());
+                }
+                Ok(pinned.image.into())
+            }
             // An image for another platform is better than none; the plan warns about it (F-6).
-            (None | Some(Err(E::NotFound { .. } | E::Network { .. })), Some((image, _))) => Ok(image.into()),
+            (None | Some(Err(E::NotFound { .. } | E::Network { .. })), Some((image, _))) => {
+                Ok(BaseImage { named, ..image.into() })
+            }
+            (None | Some(Err(_)), None) if damage.is_some() => Err(damage.expect("just seen")),
             (Some(Err(asked @ (E::NotFound { .. } | E::Network { .. } | E::Denied { .. }))), None) => {
                 Err(self.not_found(name, Some(Box::new(asked))))
             }

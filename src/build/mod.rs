@@ -6,6 +6,7 @@
 //! image is the caller's last act.
 //! **Not here.** What a step is: `plan`. How files become a layer: `layer`. Words for people: `ui`.
 
+mod arriving;
 mod base;
 mod builder;
 pub mod cdi;
@@ -35,6 +36,7 @@ mod throwaway;
 mod watch;
 mod worker;
 
+pub use arriving::Arriving;
 pub use builder::{Builder, Context, OnFailure};
 pub use clues::Clues;
 pub use error::{Error, StepError};

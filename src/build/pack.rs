@@ -91,11 +91,11 @@ impl Worker<'_> {
         let Some(record) = self.last_record(step)? else { return Ok(()) };
         let Some(blob) = record.blobs.get(&self.builder.settings.compression.method()) else { return Ok(()) };
         // Whatever of it is gone is compressed again.
-        let index = self.layers.kept(record.diff_id, SEGMENTS)?.and_then(|bytes| SegmentIndex::from_bytes(&bytes));
+        let index = self.layers.kept(record.diff_id, SEGMENTS).and_then(|bytes| SegmentIndex::from_bytes(&bytes));
         let (Some(index), Ok(file)) = (index, self.builder.store.blob_file(blob.digest)) else { return Ok(()) };
         if !step.meta.no_cache
             && let Ok(file) = file.try_clone()
-            && let Some(bytes) = self.layers.kept(record.diff_id, MARKS)?
+            && let Some(bytes) = self.layers.kept(record.diff_id, MARKS)
         {
             let marks = Marks::from_bytes(&bytes, blob.digest);
             options.before = marks.map(|marks| Before::new(file, index.clone(), marks));

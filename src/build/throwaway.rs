@@ -41,7 +41,10 @@ impl<'a> Throwaway<'a> {
         let (method, why) = method.map_or_else(|| best(user_namespace, scratch.path()), |method| (method, None));
         let what = "layers are copied instead of stacked".to_owned();
         let fallback = why.map(|why| (what, format!("overlayfs: {why}")));
-        let unpacked = Layers::new(store.layers_dir(), store).telling(tell).kept_by(|dir| store.keep_dir(dir));
+        let unpacked = Layers::new(store.layers_dir(), store)
+            .telling(tell)
+            .noticing(store.notices())
+            .kept_by(|dir| store.keep_dir(dir));
         unpacked.settle(method, scratch.path());
         let targets = scratch.subdir("targets")?;
         usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;

@@ -77,10 +77,11 @@ impl<'a> Worker<'a> {
             layers: Layers::new(builder.store.layers_dir(), builder.store)
                 .until(builder.cancel)
                 .telling(tell)
+                .noticing(builder.store.notices())
                 .kept_by(|dir| builder.store.keep_dir(dir)),
             launcher: Launcher::new(),
             stop: builder.cancel,
-            cache: Local::new(&builder.store.root().join("cache")),
+            cache: Local::new(&builder.store.root().join("cache")).telling(builder.store.notices()),
             in_flight: Mutex::default(),
             selected: Mutex::default(),
             remains: Mutex::default(),
@@ -277,6 +278,11 @@ impl<'a> Worker<'a> {
             self.layers.adopt(diff_id, &made)?;
         }
         Ok(())
+    }
+
+    /// The name that the image gets relies on the records, too.
+    pub(super) fn sync_records_later(&self) {
+        self.builder.store.sync_later(self.cache.written());
     }
 
     fn found(&self, step: &Step, state: Arc<State>, tell: &dyn Fn(Message)) {

@@ -1,8 +1,11 @@
 //! Records as files.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::digest::StepKey;
+use crate::base::durable::Unsynced;
+use crate::base::notice::Notices;
 use crate::base::stable::StableHasher;
 use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
@@ -27,22 +30,48 @@ impl Slot {
 #[derive(Debug)]
 pub struct Local {
     dir: PathBuf,
+    notices: Notices,
+    /// Records written since somebody last asked.
+    written: Unsynced,
 }
 
 impl Local {
     /// The cache below `dir` (`<store>/cache`); directories are made when first written to.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), notices: Notices::default(), written: Unsynced::default() }
     }
 
-    /// `Ok(None)` = looked, and there is no record. Finding one counts as use: gc takes the longest unused first.
+    /// Damage is told to `notices`.
+    pub fn telling(self, notices: &Notices) -> Self {
+        Self { notices: notices.clone(), ..self }
+    }
+
+    /// `Ok(None)` = looked, and there is no record that can be read. Finding one counts as use: gc takes the longest
+    /// unused first. A damaged one is said and removed: its step runs again.
     pub fn lookup(&self, key: StepKey) -> Result<Option<Record>, Error> {
         let path = self.path(key);
-        let Some(bytes) = fs::read_opt(&path)? else { return Ok(None) };
-        fs::touch(&path);
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| Error::Damaged { path: path.display().to_string(), source })
+        let why = match fs::read_opt(&path) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => match Record::from_bytes(&bytes) {
+                Ok(record) if record.parts.key() == key => {
+                    fs::touch(&path);
+                    return Ok(Some(record));
+                }
+                Ok(_) => "it belongs to another step".to_owned(),
+                Err(why) => why,
+            },
+            Err(e) if e.source.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+            Err(e) => e.source.to_string(),
+        };
+        self.notices.note(format!("ignored the damaged cache record {}", path.display()), why);
+        // Best effort: whoever makes the step again replaces it.
+        let _ = fs::remove_file(&path);
+        Ok(None)
+    }
+
+    /// The records written since this was last called: they are on the disk once they are synced.
+    pub fn written(&self) -> impl IntoIterator<Item = PathBuf> {
+        self.written.take()
     }
 
     /// Every record with its file and the time it was made or last found; one that cannot be read has no content.
@@ -50,11 +79,12 @@ impl Local {
         let mut found = Vec::new();
         for short in fs::list(&self.dir.join("v1"))? {
             let dir = self.dir.join("v1").join(short);
-            for name in fs::list(&dir)? {
+            // What is no directory is damage.
+            for name in fs::list(&dir).unwrap_or_default() {
                 let path = dir.join(name);
-                let Some(bytes) = fs::read_opt(&path)? else { continue };
-                let used = fs::modified(&path)?;
-                found.push((path, used, serde_json::from_slice(&bytes).ok()));
+                let Ok(used) = fs::modified(&path) else { continue };
+                let record = fs::read_spare(&path).and_then(|bytes| Record::from_bytes(&bytes).ok());
+                found.push((path, used, record));
             }
         }
         Ok(found)
@@ -63,29 +93,32 @@ impl Local {
     /// Ok: a lookup of the record's key finds it. Call it after the blobs it names are stored.
     pub fn record(&self, record: &Record) -> Result<(), Error> {
         let path = self.path(record.parts.key());
-        write(&path, &serde_json::to_vec(record).expect("a record has only string keys"))
+        if write(&path, &record.to_bytes())? {
+            self.written.note(&path);
+        }
+        Ok(())
     }
 
     /// The key that `slot` had last time.
     pub fn last(&self, slot: &Slot) -> Result<Option<StepKey>, Error> {
-        let bytes = fs::read_opt(&self.slot(slot))?;
+        let bytes = fs::read_spare(&self.slot(slot));
         // A torn or foreign slot explains nothing; it decides nothing either.
         Ok(bytes.and_then(|b| String::from_utf8(b).ok()).and_then(|text| text.trim_end().parse().ok()))
     }
 
     /// Remembers the key that `slot` has now.
     pub fn remember(&self, slot: &Slot, key: StepKey) -> Result<(), Error> {
-        write(&self.slot(slot), format!("{key}\n").as_bytes())
+        write(&self.slot(slot), format!("{key}\n").as_bytes()).map(drop)
     }
 
     /// The files that `slot` read last time.
     pub fn last_files(&self, slot: &Slot) -> Result<Option<Listing>, Error> {
-        Ok(fs::read_opt(&self.files(slot))?.map(|bytes| Listing::from_bytes(&bytes)))
+        Ok(fs::read_spare(&self.files(slot)).map(|bytes| Listing::from_bytes(&bytes)))
     }
 
     /// Remembers the files that `slot` reads now.
     pub fn remember_files(&self, slot: &Slot, files: &Listing) -> Result<(), Error> {
-        write(&self.files(slot), &files.to_bytes())
+        write(&self.files(slot), &files.to_bytes()).map(drop)
     }
 
     fn files(&self, slot: &Slot) -> PathBuf {
@@ -103,19 +136,12 @@ impl Local {
 }
 
 /// Publishes `bytes` at `path`, making its directory only when it turns out to be missing. What says so already is left
-/// alone: reading a file is far cheaper than making one.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    if fs::read_opt(path)?.is_some_and(|there| there == bytes) {
+/// alone: reading a file is far cheaper than making one. Ok(false): it said so already.
+fn write(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    if fs::read_spare(path).is_some_and(|there| there == bytes) {
         fs::touch(path);
-        return Ok(());
+        return Ok(false);
     }
-    match publish::atomic(path, bytes, 0o600) {
-        Err(e) if e.is_not_found() => {
-            if let Some(dir) = path.parent() {
-                fs::ensure_dir(dir)?;
-            }
-            Ok(publish::atomic(path, bytes, 0o600)?)
-        }
-        other => Ok(other?),
-    }
+    publish::atomic_over(path, bytes, 0o600)?;
+    Ok(true)
 }

@@ -6,7 +6,8 @@
 //! `cache/slots/<id>`, the key that the same place of the same Dockerfile had last time, and `<id>.files`, the files it
 //! read: only for explaining misses
 //! and for re-using compressed segments, never for deciding.
-//! **Order.** A record is written after its blob (design §1.4). A record that cannot be read as one is an error, not a miss.
+//! **Order.** A record is written after its blob (design §1.4). A record that cannot be read as one is said, and its step runs
+//! again.
 //! **Not here.** Which steps to look up: `build`. Files and their digests: `context`, `layer`.
 
 mod key;
@@ -26,12 +27,4 @@ pub enum Error {
     /// The file system said no.
     #[error("cache: {0}")]
     Fs(#[from] crate::base::fs::FsError),
-    /// A record that is not one: an error, never a miss.
-    #[error("cache record {path} is damaged ({source}); remove it to build the step again")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// Where it fails to parse.
-        source: serde_json::Error,
-    },
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::digest::DiffId;
+use crate::base::digest::{DiffId, Sha256};
 use crate::oci::descriptor::Descriptor;
 
 use super::key::KeyParts;
@@ -18,4 +18,61 @@ pub struct Record {
     pub diff_id: DiffId,
     /// The layer as stored, by compression name (`gzip-4`).
     pub blobs: BTreeMap<String, Descriptor>,
+}
+
+/// A record as stored: with a digest over its content, by which damage that is still JSON is noticed.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    record: Record,
+    /// Earlier kilns wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sum: Option<String>,
+}
+
+impl Record {
+    fn content(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a record has only string keys")
+    }
+
+    /// For [`Record::from_bytes`].
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let sum = Some(Sha256::of(&self.content()).hex());
+        serde_json::to_vec(&Stored { record: self.clone(), sum }).expect("a record has only string keys")
+    }
+
+    /// A record as it was stored, or why it is none.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        match stored.sum {
+            Some(sum) if sum != Sha256::of(&stored.record.content()).hex() => Err("its digest is wrong".to_owned()),
+            _ => Ok(stored.record),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::digest::BlobDigest;
+
+    #[test]
+    fn record_with_any_changed_byte_is_noticed() {
+        let blob = Descriptor::new("application/x", BlobDigest(Sha256::of(b"blob")), 7);
+        let mut parts = KeyParts::new();
+        parts.add("a", b"b");
+        let record =
+            Record { parts, diff_id: DiffId(Sha256::of(b"tar")), blobs: BTreeMap::from([("gzip-4".to_owned(), blob)]) };
+        let bytes = record.to_bytes();
+        assert_eq!(Record::from_bytes(&bytes), Ok(record.clone()));
+        assert_eq!(Record::from_bytes(&serde_json::to_vec(&record).unwrap()), Ok(record.clone()));
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(
+                Record::from_bytes(&changed).is_ok_and(|read| read == record) || Record::from_bytes(&changed).is_err()
+            );
+            assert!(Record::from_bytes(&bytes[..at]).is_err());
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::base::fs::{self, FsError};
 use crate::base::json::null_default;
 use crate::base::rooted::Root;
 use crate::base::sparse::{Dense, SparseFile, SparseWriter};
+use crate::build::Arriving;
 use crate::layer::{self, Compression, Form, Limits};
 use crate::oci::blob::{BlobSink, BlobSource};
 use crate::oci::config::ImageConfig;
@@ -54,8 +55,10 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
     let lines =
         docker_lines(&dir).map_err(|why| Failure::build(format!("{}: manifest.json: {why}", shown.display())))?;
     let loaded = match (dir.join("oci-layout").exists(), &lines) {
-        (true, _) => from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), args.platform.as_ref())?,
-        (false, Some(lines)) => from_docker(&store, &dir, lines, shown)?,
+        (true, _) => {
+            from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), args.platform.as_ref(), &limits)?
+        }
+        (false, Some(lines)) => from_docker(&store, &dir, lines, shown, &limits)?,
         (false, None) => {
             let text = format!("{} is no image archive: it has neither oci-layout nor manifest.json", shown.display());
             return Err(Failure::build(text).hint("`kiln import` makes an image of a root file system"));
@@ -101,17 +104,24 @@ fn docker_lines(dir: &Path) -> Result<Option<Vec<Line>>, String> {
 
 type Loaded = Vec<(Descriptor, Vec<Reference>)>;
 
-fn from_layout(store: &Store, dir: &Path, lines: &[Line], asked: Option<&Platform>) -> Result<Loaded, Failure> {
+fn from_layout(
+    store: &Store,
+    dir: &Path,
+    lines: &[Line],
+    asked: Option<&Platform>,
+    limits: &Limits,
+) -> Result<Loaded, Failure> {
     let layout = Layout::open(dir)?;
     let platform = asked.cloned().unwrap_or_else(Platform::host);
     let mut loaded: Loaded = Vec::new();
     for target in &layout.index().manifests {
         let image = Image::read(&layout, target, &platform).map_err(Error::from)?;
         check_platform(&format!("image {}", image.descriptor.digest), &image, asked)?;
+        let arriving = Arriving::of(store, &image, limits);
         let parts = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
         for blob in parts {
-            if !store.has(blob).map_err(Error::from)? {
-                store.accept(blob, &mut *layout.open(blob).map_err(Error::from)?).map_err(Error::from)?;
+            if !arriving.has(blob).map_err(Error::from)? {
+                arriving.accept(blob, &mut *layout.open(blob).map_err(Error::from)?).map_err(Error::from)?;
             }
         }
         let config = image.manifest.config.digest.hex();
@@ -133,7 +143,7 @@ fn from_layout(store: &Store, dir: &Path, lines: &[Line], asked: Option<&Platfor
 }
 
 /// What `docker save` wrote before it wrote layouts: a config and the layers' tars, found by their paths.
-fn from_docker(store: &Store, dir: &Path, lines: &[Line], shown: &Path) -> Result<Loaded, Failure> {
+fn from_docker(store: &Store, dir: &Path, lines: &[Line], shown: &Path, limits: &Limits) -> Result<Loaded, Failure> {
     let wrong = |what: &str, why: &dyn std::fmt::Display| Failure::build(format!("{}: {what}: {why}", shown.display()));
     let root = Root::open(dir).map_err(|e| FsError::new("open", dir, e))?;
     let mut loaded = Vec::new();
@@ -162,7 +172,15 @@ fn from_docker(store: &Store, dir: &Path, lines: &[Line], shown: &Path) -> Resul
                 return Err(wrong(path, &format!("digest mismatch: want {diff_id}, got {digest}")));
             }
             draft.finish(BlobDigest(digest), size)?;
-            layers.push(Descriptor::new(if gzip { LAYER_GZIP } else { LAYER_TAR }, BlobDigest(digest), size));
+            let blob = Descriptor::new(if gzip { LAYER_GZIP } else { LAYER_TAR }, BlobDigest(digest), size);
+            if gzip {
+                let content = store.open(&blob).map_err(Error::from)?;
+                let got = layer::diff_id_of(content, limits).map_err(|e| wrong(path, &e))?;
+                if got != *diff_id {
+                    return Err(wrong(path, &format!("digest mismatch: want {diff_id}, got {got}")));
+                }
+            }
+            layers.push(blob);
         }
         let config = store.put(CONFIG, &bytes)?;
         let manifest = store.put(MANIFEST, &Manifest::new(config, layers).to_bytes())?;

@@ -16,6 +16,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::base::cancel::Cancel;
 use crate::base::fs::FsError;
+use crate::base::notice::Notices;
 use crate::base::time::Timestamp;
 use crate::base::unfinished;
 use crate::ui::console::Console;
@@ -70,6 +71,8 @@ struct Session<'a> {
     handed: OnceCell<String>,
     /// Who watches for signals, once somebody does.
     interrupts: RefCell<Option<Interrupts>>,
+    /// What the stores that were opened found damaged.
+    notices: RefCell<Vec<Notices>>,
     /// What the first signal sets.
     stop: OnceCell<Cancel>,
 }
@@ -104,9 +107,11 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
         argv,
         handed: OnceCell::new(),
         interrupts: RefCell::default(),
+        notices: RefCell::default(),
         stop: OnceCell::new(),
     };
     let done = dispatch(cli.command, &mut session);
+    session.say_damage();
     let interrupted = session.was_interrupted();
     // Should it be ending the process already, this waits for it.
     drop(session);

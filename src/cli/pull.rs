@@ -1,5 +1,7 @@
 //! `kiln pull`: an image from a registry into the store.
 
+use crate::build::Arriving;
+use crate::layer::Limits;
 use crate::oci::platform::Platform;
 use crate::registry::Client;
 use crate::ui::sanitize;
@@ -15,12 +17,16 @@ const JOBS: usize = 4;
 
 /// Fetches what the store lacks of an image. Ok: it is whole and has the name it was asked for by.
 pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
-    session.interruptible()?;
+    let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
     drop(session.lease(&store)?);
     let client = Client::new(session.environment.registry_options(&args.insecure_registry, &args.registry_mirror)?);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let pulled = client.pull(&args.name, &platform, &store, JOBS);
+    let pulled = client.resolve(&args.name, &platform, &store).and_then(|pinned| {
+        let arriving = Arriving::of(&store, &pinned.image, &limits);
+        client.fetch(&args.name, &pinned.image.manifest.layers, &arriving, JOBS)?;
+        Ok(pinned)
+    });
     session.announce_registries(&client);
     let pinned = pulled?;
     check_platform(&args.name.familiar(), &pinned.image, args.platform.as_ref())?;

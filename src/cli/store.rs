@@ -5,6 +5,7 @@ use crate::oci::image::Image;
 use crate::oci::platform::Platform;
 use crate::store::{Error, Moment, Store};
 use crate::ui::console::Console;
+use crate::ui::sanitize;
 
 use super::Session;
 use super::failure::{ELSEWHERE, Failure, Kind};
@@ -12,7 +13,20 @@ use super::failure::{ELSEWHERE, Failure, Kind};
 impl Session<'_> {
     /// Opens the store, making it if it is not there.
     pub(super) fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.store_root()?)?)
+        let store = Store::open(&self.store_root()?)?;
+        self.notices.borrow_mut().push(store.notices().clone());
+        Ok(store)
+    }
+}
+
+impl Session<'_> {
+    /// Says what was found damaged in the store and is derived again, once.
+    pub(super) fn say_damage(&mut self) {
+        for notices in self.notices.take() {
+            for (what, why) in notices.take() {
+                self.console.labelled("warning", &sanitize::text(&format!("{what}: {why}")));
+            }
+        }
     }
 
     /// Keeps what is in `store` from being removed, for a command that is done soon.

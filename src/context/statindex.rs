@@ -154,7 +154,7 @@ fn write_entry(out: &mut Vec<u8>, path: &[u8], stamp: &Stamp, content: &Content)
 impl StatIndex {
     /// Reads the index at `path`; one that is missing or damaged knows nothing.
     pub(super) fn load(path: &Path) -> Result<Self, Error> {
-        let bytes = fs::read_opt(path)?.unwrap_or_default();
+        let bytes = fs::read_spare(path).unwrap_or_default();
         let slots = slots(&bytes).unwrap_or_default();
         Ok(Self { bytes, slots, fresh: Mutex::default() })
     }
@@ -225,7 +225,7 @@ impl StatIndex {
         out[16..24].copy_from_slice(&count.to_le_bytes());
         let sum = Sha256::of(&out);
         out.write_all(&sum.0).map_err(|e| fs::FsError::new("write", path, e))?;
-        publish::atomic(path, &out, 0o600)?;
+        publish::atomic_over(path, &out, 0o600)?;
         Ok(())
     }
 }

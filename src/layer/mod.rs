@@ -28,6 +28,7 @@ pub mod xattrs;
 
 mod ahead;
 mod attributes;
+mod checked;
 mod disk;
 mod fill;
 mod ledger;
@@ -62,6 +63,7 @@ mod writer_tests;
 pub use apply::{Form, read_tree, read_tree_within, unpack, unpack_within};
 pub use attributes::Attributes;
 pub use changes::{Changes, LowerFiles, overlay_changes, tree_changes, whole_tree};
+pub use checked::{Checked, diff_id_of};
 pub use compress::Compression;
 pub use copy_tree::{copy_tree, keep_counts, prepare_upper};
 pub use decompress::{Format, decompress};

@@ -1,7 +1,7 @@
 //! The bytes of a tree.
 //!
-//! **On disk.** `kilntree`, one byte of version, the number of entries, the entries. Numbers are LEB128; a path is the
-//! length it shares with the one before and the rest. Changing anything here needs a new [`VERSION`]; old files are
+//! **On disk.** `kilntree`, one byte of version, the number of entries, the entries, the BLAKE3 of all that. Numbers are LEB128;
+//! a path is the length it shares with the one before and the rest. Changing anything here needs a new [`VERSION`]; old files are
 //! then derived again from their blobs.
 
 use std::io::{self, BufRead, Read as _, Write};
@@ -14,7 +14,7 @@ use super::entry::{Entry, Kind, Meta, RelPath};
 use super::tree::BadTree;
 
 /// Of the format below.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 const MAGIC: &[u8] = b"kilntree";
 
 const FILE: u8 = 0;
@@ -28,11 +28,13 @@ const FIFO: u8 = 7;
 const WHITEOUT: u8 = 8;
 const OPAQUE: u8 = 9;
 
-/// As many bytes are written at a time.
+/// As many bytes are written or read at a time.
 const PIECE: usize = 64 << 10;
+/// Bytes of the digest at the end.
+const SUM: u64 = 32;
 
 pub(super) fn encode(entries: &[Entry], to: &mut dyn Write) -> io::Result<()> {
-    let mut out = Vec::new();
+    let (mut out, mut sum) = (Vec::new(), blake3::Hasher::new());
     out.extend_from_slice(MAGIC);
     out.push(VERSION);
     number(&mut out, entries.len() as u64);
@@ -48,11 +50,14 @@ pub(super) fn encode(entries: &[Entry], to: &mut dyn Write) -> io::Result<()> {
             meta(&mut out, &entry.meta);
         }
         if out.len() >= PIECE {
+            sum.update(&out);
             to.write_all(&out)?;
             out.clear();
         }
     }
-    to.write_all(&out)
+    sum.update(&out);
+    to.write_all(&out)?;
+    to.write_all(sum.finalize().as_bytes())
 }
 
 fn kind(out: &mut Vec<u8>, kind: &Kind) {
@@ -112,8 +117,10 @@ fn bytes(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 /// Reads `len` bytes back.
-pub(super) fn decode(from: impl BufRead, len: u64) -> io::Result<Vec<Entry>> {
-    let mut input = Input { from, bytes: Vec::new() };
+pub(super) fn decode(mut from: impl BufRead, len: u64) -> io::Result<Vec<Entry>> {
+    let body = len.checked_sub(SUM).ok_or_else(damaged)?;
+    let summed = Summed { from: from.by_ref().take(body), sum: blake3::Hasher::new(), piece: Vec::new(), at: 0 };
+    let mut input = Input { from: summed, bytes: Vec::new() };
     if input.take(MAGIC.len() as u64)? != MAGIC {
         return Err(damaged());
     }
@@ -142,7 +149,43 @@ pub(super) fn decode(from: impl BufRead, len: u64) -> io::Result<Vec<Entry>> {
         }
         entries.push(entry);
     }
-    if input.from.fill_buf()?.is_empty() { Ok(entries) } else { Err(damaged()) }
+    let whole = input.from.fill_buf()?.is_empty();
+    let sum = input.from.sum.finalize();
+    let mut stored = Vec::new();
+    from.read_to_end(&mut stored)?;
+    if whole && stored == sum.as_bytes() { Ok(entries) } else { Err(damaged()) }
+}
+
+/// A reader that digests what it reads, in large pieces.
+struct Summed<R> {
+    from: R,
+    sum: blake3::Hasher,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl<R: io::Read> io::Read for Summed<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(buf)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl<R: io::Read> BufRead for Summed<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.piece.len() {
+            self.piece.clear();
+            self.at = 0;
+            self.from.by_ref().take(PIECE as u64).read_to_end(&mut self.piece)?;
+            self.sum.update(&self.piece);
+        }
+        Ok(&self.piece[self.at..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.at += n;
+    }
 }
 
 fn bad(tree: BadTree) -> io::Error {

@@ -1,16 +1,20 @@
 //! Whether an unpacked layer still has everything that was unpacked.
 
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::base::digest::{Hashing, Sha256};
+use crate::base::fs::{self, FsError};
+
 use super::entry::{Entry, Kind};
 use super::tree::Tree;
 
-/// Whether `dir`, where the layer of `tree` was unpacked, has every file of it, as long as it was. The bytes are not
-/// read: a file system that lost what was not written yet shows it by missing and short files.
+/// Whether `dir`, where the layer of `tree` was unpacked, has every file of it, with the content it had. All of it
+/// is read: a file system that lost what was not written yet may show that by zeros, not only by missing and short files.
 pub fn is_whole(dir: &Path, tree: &Tree) -> bool {
     tree.entries().par_iter().all(|entry| has(dir, entry))
 }
@@ -19,11 +23,20 @@ fn has(dir: &Path, entry: &Entry) -> bool {
     let path = dir.join(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
     let is = |right: &dyn Fn(&Metadata) -> bool| std::fs::symlink_metadata(&path).is_ok_and(|found| right(&found));
     match &entry.kind {
-        Kind::File { size, .. } => is(&|found| found.is_file() && found.len() == *size),
+        Kind::File { size, content } => {
+            is(&|found| found.is_file() && found.len() == *size)
+                && content.is_none_or(|content| digest(&path).is_ok_and(|found| found == content.0))
+        }
         Kind::Dir => is(&Metadata::is_dir),
         Kind::Symlink { .. } => is(&Metadata::is_symlink),
         Kind::Hardlink { .. } => is(&|found| !found.is_dir()),
         // Not every form and every user can have those.
         Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo | Kind::Whiteout | Kind::Opaque => true,
     }
+}
+
+fn digest(path: &Path) -> Result<Sha256, FsError> {
+    let mut out = Hashing::new(io::sink());
+    io::copy(&mut fs::open(path)?, &mut out).map_err(|e| FsError::new("read", path, e))?;
+    Ok(out.finish().1)
 }

@@ -114,6 +114,11 @@ impl Client {
         Repository { client: self, host: host.to_ascii_lowercase(), party }
     }
 
+    /// Takes requests again after [`Client::cancel`].
+    pub fn resume(&self) {
+        self.http.resume();
+    }
+
     /// Ends running requests and refuses new ones: for Ctrl-C.
     pub fn cancel(&self) {
         self.http.cancel();

@@ -140,6 +140,11 @@ impl Http {
         }
     }
 
+    /// Takes requests again.
+    pub(super) fn resume(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn check_cancelled(&self) -> Result<(), Error> {
         if self.cancelled.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }

@@ -12,9 +12,10 @@ use crate::base::cancel::Cancel;
 use crate::base::digest::DiffId;
 use crate::base::fs::FsError;
 use crate::base::lock::{Exclusive, Patience};
+use crate::base::notice::Notices;
 use crate::base::time::Timestamp;
 use crate::base::{fs, publish};
-use crate::layer::{self, Form, Limits, MergedTree, Tree};
+use crate::layer::{self, BadTree, Form, Limits, MergedTree, Tree};
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::Layer;
 
@@ -40,6 +41,8 @@ pub struct Layers<'a> {
     keep: Option<Box<Keep<'a>>>,
     /// What it was called for: once is enough.
     kept: Mutex<BTreeSet<DiffId>>,
+    /// Told what was damaged and is derived again.
+    notices: Notices,
 }
 
 /// Makes a directory and keeps it.
@@ -67,12 +70,18 @@ impl<'a> Layers<'a> {
             tell: None,
             keep: None,
             kept: Mutex::default(),
+            notices: Notices::default(),
         }
     }
 
     /// Keeps layers that are used from being removed: `keep` makes a directory, if it is not there, and sees to that.
     pub fn kept_by(self, keep: impl Fn(&Path) -> Result<(), FsError> + Send + Sync + 'a) -> Self {
         Self { keep: Some(Box::new(keep)), ..self }
+    }
+
+    /// Damage is told to `notices`.
+    pub fn noticing(self, notices: &Notices) -> Self {
+        Self { notices: notices.clone(), ..self }
     }
 
     /// Tells `tell` of noticeable waits for other processes: for whom, and why.
@@ -163,7 +172,7 @@ impl<'a> Layers<'a> {
             return Ok(tree);
         }
         let path = self.beside(layer.diff_id, "tree");
-        let tree = match stored_tree(&path)? {
+        let tree = match self.stored_tree(layer.diff_id, &path) {
             Some(tree) => Arc::new(tree),
             None => {
                 let blob = self.blobs.open(&layer.blob)?;
@@ -179,11 +188,8 @@ impl<'a> Layers<'a> {
     }
 
     /// What a layer holds, if that is remembered or stored beside it: its blob is not read.
-    pub fn known_tree(&self, diff_id: DiffId) -> Result<Option<Arc<Tree>>, Error> {
-        match self.remembered(diff_id) {
-            Some(tree) => Ok(Some(tree)),
-            None => Ok(stored_tree(&self.beside(diff_id, "tree"))?.map(Arc::new)),
-        }
+    pub fn known_tree(&self, diff_id: DiffId) -> Option<Arc<Tree>> {
+        self.remembered(diff_id).or_else(|| self.stored_tree(diff_id, &self.beside(diff_id, "tree")).map(Arc::new))
     }
 
     /// Keeps the tree of a layer that was just made.
@@ -198,19 +204,23 @@ impl<'a> Layers<'a> {
     /// Keeps a small file about a layer beside it, atomically.
     pub fn keep(&self, diff_id: DiffId, name: &str, bytes: &[u8]) -> Result<(), Error> {
         self.keep_dir(diff_id)?;
-        Ok(publish::atomic(&self.beside(diff_id, name), bytes, 0o600)?)
+        Ok(publish::atomic_over(&self.beside(diff_id, name), bytes, 0o600)?)
     }
 
-    /// A small file kept beside a layer.
-    pub fn kept(&self, diff_id: DiffId, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(fs::read_opt(&self.beside(diff_id, name))?)
+    /// A small file kept beside a layer; `None` also if it cannot be read.
+    pub fn kept(&self, diff_id: DiffId, name: &str) -> Option<Vec<u8>> {
+        fs::read_spare(&self.beside(diff_id, name))
     }
 
     /// Gives the files in `made`, a directory in scratch that nobody uses any more, to the layer.
     /// Ok: the layer is unpacked, by this call or before; in the latter case `made` stays where it is.
     pub fn adopt(&self, diff_id: DiffId, made: &Path) -> Result<(), Error> {
         self.keep_dir(diff_id)?;
-        match fs::rename(made, &self.path(diff_id)) {
+        let to = self.path(diff_id);
+        if std::fs::symlink_metadata(&to).is_ok_and(|there| !there.is_dir()) {
+            fs::remove_file(&to)?;
+        }
+        match fs::rename(made, &to) {
             Err(e) if matches!(e.source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 Ok(())
             }
@@ -218,32 +228,61 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// The layer's files are there and need not be looked at: they were made since this machine started.
+    /// The layer's files are there and need not be looked at: they were made since this machine started, or found whole.
     fn is_at_hand(&self, diff_id: DiffId) -> Result<bool, Error> {
         if self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).contains(&diff_id) {
             return Ok(true);
         }
-        let recent = fs::changed(&self.path(diff_id))?.is_some_and(|changed| changed >= self.booted);
-        if recent {
+        let at_hand = self.standing(diff_id)? == Some(true);
+        if at_hand {
             self.note(diff_id);
         }
-        Ok(recent)
+        Ok(at_hand)
     }
 
-    /// Whether the layer's files are there, for whoever has the layer's lock. Nothing of them is synced when they are
+    /// Whether the layer's files are there; `None`: that is to be found out. Nothing of them is synced when they are
     /// unpacked or made, which would cost more than that: what was there before this machine started may have lost what
-    /// was not on the disk then, and is looked at once. What is not whole is not there any more afterwards.
+    /// was not on the disk then, and is read once.
+    fn standing(&self, diff_id: DiffId) -> Result<Option<bool>, Error> {
+        let path = self.path(diff_id);
+        if !std::fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
+            return Ok(Some(false));
+        }
+        Ok(match fs::changed(&path)? {
+            None => Some(false),
+            Some(changed) if changed >= self.booted => Some(true),
+            // Younger than the directory: it speaks of this one.
+            Some(changed) if fs::modified(&self.seen(diff_id)).is_ok_and(|seen| seen >= changed) => Some(true),
+            Some(_) => None,
+        })
+    }
+
+    /// Says that the layer's files were read and found whole.
+    fn seen(&self, diff_id: DiffId) -> PathBuf {
+        self.beside(diff_id, &format!("whole-{}", name(self.form())))
+    }
+
+    /// Whether the layer's files are there, for whoever has the layer's lock. What is whole came from the disk and is not
+    /// read again; what is not is not there any more afterwards.
     fn is_whole(&self, layer: &Layer) -> Result<bool, Error> {
         let path = self.path(layer.diff_id);
-        match fs::changed(&path)? {
-            None => return Ok(false),
-            Some(changed) if changed >= self.booted => {}
-            Some(_) if layer::is_whole(&path, &*self.tree(layer)?) => fs::mark(&path),
-            Some(_) => {
+        match self.standing(layer.diff_id)? {
+            Some(false) => return Ok(false),
+            Some(true) => {}
+            None if layer::is_whole(&path, &*self.tree(layer)?) => {
+                fs::mark(&path);
+                // Best effort: without it the layer is read again after the next start.
+                let _ = publish::atomic_over(&self.seen(layer.diff_id), b"", 0o600);
+            }
+            None => {
                 let number = self.next.fetch_add(1, Ordering::Relaxed);
                 let away = self.settled().1.join(format!("short-{number}"));
                 fs::rename(&path, &away)?;
                 fs::remove_tree(&away)?;
+                self.notices.note(
+                    format!("unpacked layer {} again", layer.diff_id),
+                    "files of it were not on the disk when the machine went down",
+                );
                 return Ok(false);
             }
         }
@@ -258,7 +297,7 @@ impl<'a> Layers<'a> {
         if !kept.contains(&diff_id) {
             match &self.keep {
                 Some(keep) => keep(&dir)?,
-                None => fs::ensure_dir(&dir)?,
+                None => fs::make_dir(&dir)?,
             }
             kept.insert(diff_id);
         }
@@ -318,7 +357,26 @@ impl<'a> Layers<'a> {
 
     fn write_tree(&self, diff_id: DiffId, tree: &Tree) -> Result<(), Error> {
         self.keep_dir(diff_id)?;
-        Ok(publish::atomic_by(&self.beside(diff_id, "tree"), 0o600, |out| tree.write(out))?)
+        let path = self.beside(diff_id, "tree");
+        // What damage put in its place goes.
+        fs::clear(&path)?;
+        Ok(publish::atomic_by(&path, 0o600, |out| tree.write(out))?)
+    }
+
+    /// The tree at `path`. `None`: there is none, or one that cannot be read: it is derived again.
+    fn stored_tree(&self, diff_id: DiffId, path: &Path) -> Option<Tree> {
+        let read = || -> io::Result<Tree> {
+            let file = std::fs::File::open(path)?;
+            let len = file.metadata()?.len();
+            Tree::read(BufReader::with_capacity(256 << 10, file), len)
+        };
+        match read() {
+            Ok(tree) => return Some(tree),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(e) if matches!(e.get_ref().and_then(|e| e.downcast_ref()), Some(BadTree::Version(_))) => {}
+            Err(e) => self.notices.note(format!("listed the files of layer {diff_id} again"), format!("tree: {e}")),
+        }
+        None
     }
 
     fn beside(&self, diff_id: DiffId, name: &str) -> PathBuf {
@@ -332,19 +390,6 @@ impl<'a> Layers<'a> {
     /// Remembers `tree`; gives what was remembered before.
     fn remember(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Option<Arc<Tree>> {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, Arc::clone(tree))
-    }
-}
-
-/// The tree at `path`. `None`: there is none, or one of another format, which is derived again.
-fn stored_tree(path: &Path) -> Result<Option<Tree>, FsError> {
-    let file = match fs::open(path) {
-        Err(e) if e.is_not_found() => return Ok(None),
-        other => other?,
-    };
-    let len = file.metadata().map_err(|e| FsError::new("stat", path, e))?.len();
-    match Tree::read(BufReader::with_capacity(256 << 10, file), len) {
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok(None),
-        other => Ok(Some(other.map_err(|e| FsError::new("read", path, e))?)),
     }
 }
 

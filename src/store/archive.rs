@@ -1,16 +1,17 @@
 //! Images leaving the store: as a tar archive or into an image layout of somebody else's (O-62, O-63).
 //!
 //! **Holds.** Equal images and names give equal archives: entries sorted, no owner, no time. A layout that was there
-//! keeps its other images; its index is replaced atomically, under a flock of the directory, after the blobs are there.
+//! keeps its other images; its index is replaced atomically, under a flock of the directory, after the blobs are on the disk.
 //! Bytes are verified as they leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::base::digest::BlobDigest;
+use crate::base::durable;
 use crate::base::fs::{self, FsError};
 use crate::base::publish::{self, Draft};
 use crate::oci::blob::BlobSource;
@@ -88,8 +89,11 @@ impl Store {
     pub fn export_layout(&self, target: &Descriptor, names: &[Reference], dir: &Path) -> Result<(), Error> {
         let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
         fs_ensure(&dir.join("blobs/sha256"))?;
+        // An earlier export may have been cut short before it synced what is there already.
+        let mut paths = BTreeSet::from([dir.join("blobs"), dir.join("blobs/sha256")]);
         for blob in self.closure(target)?.values() {
             let to = dir.join("blobs/sha256").join(blob.digest.hex());
+            paths.insert(to.clone());
             if std::fs::metadata(&to).is_ok_and(|m| m.len() == blob.size) {
                 continue;
             }
@@ -98,11 +102,12 @@ impl Store {
             transfer(blob, &mut content, &mut draft, &to)?;
             draft.publish(&to, 0o644)?;
         }
+        durable::sync(&paths)?;
         let lock = fs::open(dir)?;
         lock.lock().map_err(|e| FsError::new("lock", dir, e))?;
         let marker = dir.join("oci-layout");
         if fs::read_opt(&marker)?.is_none() {
-            publish::atomic(&marker, LAYOUT_FILE, 0o644)?;
+            publish::durable(&marker, LAYOUT_FILE, 0o644)?;
         }
         let path = dir.join("index.json");
         let mut index = match fs::read_opt(&path)? {
@@ -184,10 +189,10 @@ impl Target {
         Draft::new(dir).map(Self::Draft)
     }
 
-    /// Ok: `path` has all of it; a regular file that was there was replaced at once.
+    /// Ok: `path` has all of it, also after a power cut; a regular file that was there was replaced at once.
     pub fn finish(self, path: &Path, mode: u32) -> Result<(), FsError> {
         match self {
-            Self::Draft(draft) => draft.publish(path, mode),
+            Self::Draft(draft) => draft.publish_durably(path, mode),
             Self::Special(_) => Ok(()),
         }
     }

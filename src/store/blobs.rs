@@ -2,27 +2,32 @@
 //!
 //! **Holds.** A file exists under its digest only if its bytes hash to it: what comes from outside is verified on the
 //! way in, a [`BlobDraft`] is named by the digest its writer computed in the same pass.
-//! **On disk.** `blobs/sha256/<64 hex>`, mode 0444, by rename from scratch. Not synced: after a power cut a blob may
-//! be short, which [`BlobSink::has`] sees by its size, or hold other bytes, which reading it notices; a blob found to
-//! be wrong is removed (S-130).
+//! **On disk.** `blobs/sha256/<64 hex>` by rename from scratch, synced when something durable names it (`persist`). Until
+//! then a power cut may leave it short or with other bytes, which [`BlobSink::has`] notices afterwards; a blob that reading
+//! finds to be wrong is removed (S-130). A sound blob is never replaced by one that is not synced.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::base::digest::BlobDigest;
+use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::durable::Unsynced;
 use crate::base::fs::{self, FsError};
-use crate::base::lock::Patience;
-use crate::base::publish::Draft;
+use crate::base::lock::{Patience, Shared};
+use crate::base::notice::Notices;
+use crate::base::publish::{self, Draft};
 use crate::base::sparse::{SparseFile, SparseRead};
+use crate::base::time::Timestamp;
 use crate::base::verify::{Mismatch, Verified};
 use crate::oci::blob::{BlobError, BlobSink, BlobSource, Bringing};
 use crate::oci::descriptor::Descriptor;
 
+use super::persist::{NEW, Standing};
 use super::{Claim, Claiming, Error, Store};
 
-const MODE: u32 = 0o444;
 /// What makes a lost blob come back.
 const AGAIN: &str = "pull, import or build its image again";
 const COPY_BUFFER: usize = 256 * 1024;
@@ -41,9 +46,9 @@ impl Store {
     pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
         let blob = Descriptor::of(media_type, bytes);
         if !self.has(&blob)? {
-            let mut draft = self.draft()?;
-            draft.write_all(bytes).map_err(|e| FsError::new("write", draft.path(), e))?;
-            draft.publish(&self.blob_path(blob.digest), MODE)?;
+            let mut draft = self.draft_blob()?;
+            draft.write_all(bytes).map_err(|e| FsError::new("write", draft.draft.path(), e))?;
+            draft.name(blob.digest, blob.size)?;
         }
         Ok(blob)
     }
@@ -57,13 +62,51 @@ impl Store {
 
     /// Starts a blob whose digest is not known yet.
     pub fn draft_blob(&self) -> Result<BlobDraft, Error> {
-        Ok(BlobDraft { blobs: self.blobs_dir(), draft: self.draft()? })
+        let (unsynced, booted) = (Arc::clone(&self.unsynced), self.booted());
+        let lock = self.leased.load(Ordering::Acquire).then(|| self.lock_path());
+        Ok(BlobDraft { blobs: self.blobs_dir(), draft: self.draft()?, unsynced, booted, lock })
     }
 
     /// The stored file as it is, for copying ranges whose digests the caller checks itself. Nothing is verified.
     pub fn blob_file(&self, digest: BlobDigest) -> Result<File, Error> {
         let path = self.blob_path(digest);
         fs::open(&path).map_err(|e| blob_error("open", digest, &e.source).into())
+    }
+
+    /// Marks the blob at `path` as used. A mark makes its file look younger than the machine's start: what is doubtful
+    /// is read before.
+    fn keep_blob(&self, blob: &Descriptor, path: &Path) -> io::Result<()> {
+        if self.leased.load(Ordering::Acquire) {
+            self.is_there(blob, path)?;
+        }
+        self.keep(path).map_err(|e| e.source)
+    }
+
+    /// The blob at `path`, verified as it is read.
+    pub(super) fn open_stored(
+        &self,
+        blob: &Descriptor,
+        path: PathBuf,
+    ) -> Result<Box<dyn SparseRead + Send>, BlobError> {
+        let file = fs::open(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
+        let metadata = file.metadata().map_err(|e| blob_error("open", blob.digest, &e))?;
+        let (inode, notices, removed) = (metadata.ino(), self.notices().clone(), Arc::clone(&self.removed));
+        let inner = Verified::new(SparseFile::new(file, blob.size), blob.digest.0, blob.size);
+        Ok(Box::new(Stored { path, inode, inner, notices, removed }))
+    }
+
+    /// Whether it is known that the blob, decompressed, is this layer. Kept beside the unpacked layer.
+    pub fn is_layer(&self, blob: BlobDigest, diff_id: DiffId) -> bool {
+        std::fs::symlink_metadata(self.layer_note(blob, diff_id)).is_ok()
+    }
+
+    /// Remembers that the blob, decompressed, is this layer. Best effort: otherwise it is found out again.
+    pub fn know_layer(&self, blob: BlobDigest, diff_id: DiffId) {
+        let _ = publish::atomic_over(&self.layer_note(blob, diff_id), b"", 0o600);
+    }
+
+    fn layer_note(&self, blob: BlobDigest, diff_id: DiffId) -> PathBuf {
+        self.layer_dir(diff_id).join(format!("of-{}", blob.hex()))
     }
 
     /// The stored size of a blob; `None` = it is not there.
@@ -75,29 +118,24 @@ impl Store {
 impl BlobSource for Store {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         let path = self.blob_path(blob.digest);
-        self.keep(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
-        let file = fs::open(&path).map_err(|e| blob_error("open", blob.digest, &e.source))?;
-        let metadata = file.metadata().map_err(|e| blob_error("open", blob.digest, &e))?;
-        let inner = Verified::new(SparseFile::new(file, blob.size), blob.digest.0, blob.size);
-        let stored = Stored { path, inode: metadata.ino(), inner };
-        Ok(Box::new(stored))
+        self.keep_blob(blob, &path).map_err(|e| blob_error("open", blob.digest, &e))?;
+        self.open_stored(blob, path)
     }
 }
 
 impl BlobSink for Store {
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
-        let path = self.blob_path(blob.digest);
-        self.keep(&path).map_err(|e| blob_error("look at", blob.digest, &e.source))?;
-        let size = size_of(&path).map_err(|e| blob_error("stat", blob.digest, &e))?;
-        Ok(size == Some(blob.size))
+        let (path, fail) = (self.blob_path(blob.digest), |e: &io::Error| blob_error("look at", blob.digest, e));
+        self.keep_blob(blob, &path).map_err(|e| fail(&e))?;
+        self.is_there(blob, &path).map_err(|e| fail(&e))
     }
 
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
         let fail = |e: &io::Error| blob_error("store", blob.digest, e);
-        let mut draft = self.draft().map_err(|e| fail(&e.source))?;
+        let mut draft = self.draft_blob().map_err(|e| fail(&io::Error::other(e)))?;
         let mut verified = Verified::new(content, blob.digest.0, blob.size);
         copy(&mut verified, &mut draft).map_err(|e| fail(&e))?;
-        draft.publish(&self.blob_path(blob.digest), MODE).map_err(|e| fail(&e.source))
+        draft.name(blob.digest, blob.size).map_err(|e| fail(&e.source))
     }
 
     fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
@@ -124,6 +162,10 @@ impl Bringing for Claim {
 pub struct BlobDraft {
     blobs: PathBuf,
     draft: Draft,
+    unsynced: Arc<Unsynced>,
+    booted: Timestamp,
+    /// Held shared while a blob that is there is marked as used, if others may remove it.
+    lock: Option<PathBuf>,
 }
 
 impl BlobDraft {
@@ -141,7 +183,21 @@ impl BlobDraft {
             let mismatch = Mismatch::Size { digest: digest.0, want: size, got: written };
             return Err(blob_error("store", digest, &io::Error::new(io::ErrorKind::InvalidData, mismatch)).into());
         }
-        self.draft.publish(&self.blobs.join(digest.hex()), MODE)?;
+        Ok(self.name(digest, size)?)
+    }
+
+    /// Gives the draft its name, unless a sound blob has it: that may be on the disk already.
+    fn name(self, digest: BlobDigest, size: u64) -> Result<(), FsError> {
+        let path = self.blobs.join(digest.hex());
+        let lock = self.lock.as_deref();
+        let _moment = lock.map(|lock| Shared::wait(lock, &mut Patience::new(&mut |_| ()))).transpose()?;
+        let there = std::fs::symlink_metadata(&path);
+        if there.is_ok_and(|meta| Standing::of(&meta, size, self.booted) == Standing::Sound) {
+            fs::touch(&path);
+            return Ok(());
+        }
+        self.draft.publish_over(&path, NEW)?;
+        self.unsynced.note(&path);
         Ok(())
     }
 }
@@ -161,6 +217,8 @@ struct Stored {
     path: PathBuf,
     inode: u64,
     inner: Verified<SparseFile<File>>,
+    notices: Notices,
+    removed: Arc<AtomicUsize>,
 }
 
 impl SparseRead for Stored {
@@ -172,10 +230,16 @@ impl SparseRead for Stored {
 impl Read for Stored {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buf).map_err(|e| {
-            let Some(mismatch) = e.get_ref().and_then(|e| e.downcast_ref::<Mismatch>()) else { return e };
+            let Some(mismatch) = e.get_ref().and_then(|e| e.downcast_ref::<Mismatch>()) else {
+                // The disk has lost it.
+                if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+                    self.discard(&e.to_string());
+                }
+                return e;
+            };
             // A wrong size may be the descriptor's lie; a wrong digest is the file's.
             if matches!(mismatch, Mismatch::Digest { .. }) {
-                self.discard();
+                self.discard(&mismatch.to_string());
             }
             io::Error::new(e.kind(), format!("the store's copy is damaged: {AGAIN}: {mismatch}"))
         })
@@ -184,10 +248,13 @@ impl Read for Stored {
 
 impl Stored {
     /// Removes the file, unless somebody has put a good one in its place.
-    fn discard(&self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+    fn discard(&self, why: &str) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode)
             // The caller gets the mismatch either way; a read-only store keeps the bad file.
-            let _ = fs::remove_file(&self.path);
+            && fs::remove_file(&self.path).is_ok()
+        {
+            self.removed.fetch_add(1, Ordering::Relaxed);
+            self.notices.note(format!("removed the damaged blob {}", self.path.display()), why);
         }
     }
 }

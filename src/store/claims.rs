@@ -86,9 +86,9 @@ impl Drop for Claim {
 
 fn open(path: &Path) -> Result<File, FsError> {
     match fs::open_lock(path) {
-        Err(e) if e.is_not_found() => {
+        Err(e) if e.is_not_found() || e.source.kind() == std::io::ErrorKind::NotADirectory => {
             if let Some(dir) = path.parent() {
-                fs::ensure_dir(dir)?;
+                fs::make_dir(dir)?;
             }
             fs::open_lock(path)
         }

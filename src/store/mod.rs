@@ -9,7 +9,8 @@
 //! <root>/
 //! ├── version                     format number; newer than ours → refuse, naming both
 //! ├── oci-layout index.json       names; replaced atomically under a flock of <root> itself
-//! ├── blobs/sha256/<hex>          mode 0444
+//! ├── index.json.old              the names before the last change, should index.json be damaged
+//! ├── blobs/sha256/<hex>          mode 0400, and 0444 once it is on the disk
 //! ├── cache/v1/<kk>/<key>         one record per step key
 //! ├── cache/slots/…               last record per slot, to explain misses
 //! ├── layers/<diff-id>/{fs,tree}  unpacked layers; derivable from blobs
@@ -21,8 +22,9 @@
 //! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
 //! ```
 //!
-//! **Order.** Blob → record → manifest → name. Interrupted anywhere, what is named is whole. Blobs are not synced:
-//! opening one verifies it, and one that does not verify is removed, so the next build makes or fetches it again.
+//! **Order.** Blob → record → manifest → name. Interrupted anywhere, also by a power cut, what is named is whole (`persist`).
+//! What is damaged and can be derived is never fatal: it is said ([`Store::notices`]) and derived again. Opening a blob
+//! verifies it, and one that does not verify is removed, so that it is made or fetched again.
 //! **Not here.** What a record or a stat index says: `cache`, `context`. What a layer holds: `layer`.
 
 mod archive;
@@ -34,6 +36,8 @@ mod images;
 mod layout;
 mod mounts;
 mod open;
+mod persist;
+mod recover;
 mod scratch;
 mod survey;
 mod tags;

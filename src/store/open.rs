@@ -3,14 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::digest::DiffId;
+use crate::base::durable::Unsynced;
 use crate::base::fs::{self, FsError};
+use crate::base::notice::Notices;
 use crate::base::publish;
+use crate::base::time::Timestamp;
 
 use super::Error;
+use super::persist::{NEW_LAYOUT, SYNCED_LAYOUT};
+use super::recover::{DIRECTORIES, foreign};
 use super::scratch::{self, Scratch};
 use super::tags::Known;
 use super::using::Using;
@@ -52,6 +57,14 @@ pub struct Store {
     pub(super) pruner: Option<PathBuf>,
     /// `index.json` as last read.
     pub(super) index: Mutex<Option<Known>>,
+    /// What this process published and nothing durable names yet.
+    pub(super) unsynced: Arc<Unsynced>,
+    /// When this machine started, once somebody asked.
+    booted: OnceLock<Timestamp>,
+    notices: Notices,
+    pub(super) removed: Arc<AtomicUsize>,
+    /// The store's own directories are on the disk.
+    pub(super) layout_synced: AtomicBool,
 }
 
 impl Store {
@@ -68,8 +81,15 @@ impl Store {
             leased: AtomicBool::new(false),
             pruner: None,
             index: Mutex::default(),
+            unsynced: Arc::default(),
+            booted: OnceLock::new(),
+            notices: Notices::default(),
+            removed: Arc::default(),
+            layout_synced: AtomicBool::new(false),
         };
-        if !store.check_version()? {
+        if store.check_version()? {
+            store.mend_directories(DIRECTORIES);
+        } else {
             store.create()?;
         }
         // What cannot be removed now (files of subordinate ids, a read-only store) waits for a process that may.
@@ -80,6 +100,21 @@ impl Store {
     /// The store's directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What was found damaged and is derived again.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// How many damaged blobs were found and removed since the store was opened.
+    pub fn removed(&self) -> usize {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// When this machine started.
+    pub(super) fn booted(&self) -> Timestamp {
+        *self.booted.get_or_init(Timestamp::boot)
     }
 
     /// A directory of our own that disappears with its guard, or, should we be killed, at somebody's next open.
@@ -174,22 +209,36 @@ impl Store {
         Ok(dir)
     }
 
-    /// Whether the store exists in a format we know.
+    /// Whether the store exists in a format we know. A format that cannot be read any more is written again if everything
+    /// around it is a store's.
     fn check_version(&self) -> Result<bool, Error> {
+        use std::os::unix::fs::PermissionsExt;
         let path = self.root.join("version");
-        let mut file = match fs::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.is_not_found() => return Ok(false),
-            Err(e) => return Err(self.unusable(e)),
-        };
         let mut text = [0u8; 32];
-        let n = file.read(&mut text).map_err(|e| self.unusable(FsError::new("read", &path, e)))?;
-        let text = String::from_utf8_lossy(&text[..n]);
-        match text.trim().parse::<u64>() {
-            Ok(found) if found > FORMAT => Err(Error::Newer { root: self.root.clone(), found, known: FORMAT }),
-            Ok(found) if found > 0 => Ok(true),
-            _ => Err(Error::Damaged { path, why: format!("want a format number, found {:?}", text.trim()) }),
-        }
+        let read = fs::open(&path).and_then(|mut file| {
+            let failed = |e| FsError::new("read", &path, e);
+            let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+            self.layout_synced.store(mode == SYNCED_LAYOUT, Ordering::Relaxed);
+            file.read(&mut text).map_err(failed)
+        });
+        let why = match read {
+            Ok(n) => {
+                let text = String::from_utf8_lossy(&text[..n]);
+                match text.trim().parse::<u64>() {
+                    Ok(found) if found > FORMAT => {
+                        return Err(Error::Newer { root: self.root.clone(), found, known: FORMAT });
+                    }
+                    Ok(found) if found > 0 => return Ok(true),
+                    _ => format!("want a format number, found {:?}", text.trim()),
+                }
+            }
+            Err(e) if e.is_not_found() => return Ok(false),
+            Err(e) if matches!(e.source.kind(), io::ErrorKind::NotADirectory) => return Err(self.unusable(e)),
+            Err(e) => e.to_string(),
+        };
+        self.create().map_err(|_| Error::Damaged { path: path.clone(), why: why.clone() })?;
+        self.notices.note(format!("wrote {} again", path.display()), why);
+        Ok(true)
     }
 
     /// Lays the store out. Two processes may try at once; dying half way leaves what the next open completes.
@@ -197,25 +246,24 @@ impl Store {
         let laid = || -> Result<Option<String>, FsError> {
             fs::ensure_dir(&self.root)?;
             let _lock = self.names_lock()?;
-            for name in fs::list(&self.root)? {
-                let name = name.to_string_lossy().into_owned();
-                if !OUR_NAMES.contains(&name.as_str()) && !name.starts_with(".draft-") {
-                    return Ok(Some(name));
-                }
+            if let Some(name) = foreign(fs::list(&self.root)?, OUR_NAMES) {
+                return Ok(Some(name));
             }
             make_private(&self.root)?;
-            for dir in ["blobs/sha256", "cache/v1", "cache/slots", "layers", "context", "mounts", "scratch"] {
-                fs::ensure_dir(&self.root.join(dir))?;
+            for dir in DIRECTORIES {
+                fs::make_dir(&self.root.join(dir))?;
             }
             for (name, content) in [("oci-layout", LAYOUT_FILE), ("index.json", EMPTY_INDEX)] {
                 let path = self.root.join(name);
-                if fs::read_opt(&path)?.is_none() {
+                if std::fs::symlink_metadata(&path).is_err() {
                     publish::atomic(&path, content, 0o644)?;
                 }
             }
-            fs::open_lock(&self.root.join("lock"))?;
-            // Last: from here on the store counts as laid out.
-            publish::atomic(&self.root.join("version"), format!("{FORMAT}\n").as_bytes(), 0o644)?;
+            fs::open_lock(&self.lock_path())?;
+            // Last: from here on the store counts as laid out. Whoever names the first image syncs it.
+            let version = format!("{FORMAT}\n");
+            publish::atomic_over(&self.root.join("version"), version.as_bytes(), NEW_LAYOUT)?;
+            self.layout_synced.store(false, Ordering::Relaxed);
             Ok(None)
         };
         match laid().map_err(|e| self.unusable(e))? {

@@ -213,7 +213,7 @@ impl Store {
     }
 
     /// Adds what can be read of an image.
-    fn gather(&self, target: Descriptor, held: &mut Held) {
+    pub(super) fn gather(&self, target: Descriptor, held: &mut Held) {
         let mut todo = vec![target];
         while let Some(blob) = todo.pop() {
             if !held.blobs.insert(blob.digest) || blob.size > MAX_DOCUMENT {

@@ -5,20 +5,22 @@
 //! `io.containerd.image.name` is the name in full. An image without a name (built without `-t`, or its name moved on)
 //! has an entry without either, which keeps it listed and alive.
 //! **Order.** Read, change and replace happen under a flock of the store's directory; the replacement is synced before
-//! and after the rename. A change that changes nothing writes nothing.
+//! and after the rename, together with all that it names (`persist`). A change that changes nothing writes nothing.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
-use std::io::{Read as _, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use crate::base::digest::BlobDigest;
-use crate::base::fs::{self, FsError};
+use crate::base::fs::FsError;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::Index;
 use crate::oci::reference::Reference;
 
+use super::open::LAYOUT_FILE;
 use super::{Error, Store};
 
 /// The annotation other tools look names up by.
@@ -92,7 +94,8 @@ impl Store {
     /// Ok: they do, atomically and durably. Repeating is harmless and writes nothing. An image that loses its last
     /// name stays as an unnamed one.
     pub fn tag(&self, names: &[Reference], target: &Descriptor) -> Result<(), Error> {
-        self.change(|entries| {
+        let unsynced = self.unsynced_of(target)?;
+        self.change_keeping(true, unsynced, |entries| {
             let mut bare = target.clone();
             bare.annotations.remove(REF_NAME);
             bare.annotations.remove(CONTAINERD_NAME);
@@ -116,7 +119,7 @@ impl Store {
     /// longer listed, their blobs stay until gc.
     pub fn untag(&self, names: &[Reference]) -> Result<Vec<Descriptor>, Error> {
         let mut orphans = Vec::new();
-        self.change_keeping(false, |entries| {
+        self.change_keeping(false, BTreeSet::new(), |entries| {
             let (gone, kept): (Vec<_>, Vec<_>) =
                 std::mem::take(entries).into_iter().partition(|e| e.name.as_ref().is_some_and(|n| names.contains(n)));
             let alive: BTreeSet<BlobDigest> = kept.iter().map(|e| e.target.digest).collect();
@@ -129,15 +132,32 @@ impl Store {
     /// Forgets an image with all its names. Ok: nothing in `index.json` refers to it. Returns the names it had.
     pub fn forget(&self, digest: BlobDigest) -> Result<Vec<Reference>, Error> {
         let mut names = Vec::new();
-        self.change_keeping(false, |entries| {
+        self.change_keeping(false, BTreeSet::new(), |entries| {
             names = entries.iter().filter(|e| e.target.digest == digest).filter_map(|e| e.name.clone()).collect();
             entries.retain(|e| e.target.digest != digest);
         })?;
         Ok(names)
     }
 
-    /// `index.json`, which is read again only if it is another file than last time: one is never written twice.
+    /// What `index.json` says; a damaged one is mended.
     pub(super) fn read_index(&self) -> Result<Arc<Names>, Error> {
+        self.known_index().or_else(|_| {
+            let _lock = self.names_lock()?;
+            self.locked_index()
+        })
+    }
+
+    /// [`Store::read_index`] for whoever holds the lock on names.
+    fn locked_index(&self) -> Result<Arc<Names>, Error> {
+        self.known_index().or_else(|e| {
+            let (path, why) = (self.index_path(), e.to_string());
+            let index = self.recover_index(&why).map_err(|_| Error::Damaged { path, why })?;
+            Ok(Arc::new(Names::of(index)))
+        })
+    }
+
+    /// `index.json`, which is read again only if it is another file than last time: one is never written twice.
+    fn known_index(&self) -> io::Result<Arc<Names>> {
         let path = self.index_path();
         let mut known = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Known { facts, names, .. }) = &*known
@@ -145,28 +165,26 @@ impl Store {
         {
             return Ok(Arc::clone(names));
         }
-        let mut file = match fs::open(&path) {
-            Err(e) if e.is_not_found() => return Ok(Arc::new(Names::of(Index::new(Vec::new())))),
-            other => other?,
-        };
-        let facts = facts_of(&file.metadata().map_err(|e| FsError::new("stat", &path, e))?);
+        let mut file = File::open(&path)?;
+        let facts = facts_of(&file.metadata()?);
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|e| FsError::new("read", &path, e))?;
-        let index = Index::parse(&bytes).map_err(|e| Error::Damaged { path, why: e.to_string() })?;
-        let names = Arc::new(Names::of(index));
+        file.read_to_end(&mut bytes)?;
+        let names = Arc::new(Names::of(Index::parse(&bytes).map_err(io::Error::other)?));
         // Kept open, its inode is nobody else's.
         *known = Some(Known { _file: file, facts, names: Arc::clone(&names) });
         Ok(names)
     }
 
-    fn change(&self, edit: impl FnOnce(&mut Vec<Entry>)) -> Result<(), Error> {
-        self.change_keeping(true, edit)
-    }
-
     /// Edits the entries under the lock. With `keep_orphans`, an image that loses its last entry gets an unnamed one.
-    fn change_keeping(&self, keep_orphans: bool, edit: impl FnOnce(&mut Vec<Entry>)) -> Result<(), Error> {
+    /// Ok: they are on the disk, and before them the files in `unsynced`.
+    fn change_keeping(
+        &self,
+        keep_orphans: bool,
+        mut unsynced: BTreeSet<PathBuf>,
+        edit: impl FnOnce(&mut Vec<Entry>),
+    ) -> Result<(), Error> {
         let lock = self.names_lock()?;
-        let names = self.read_index()?;
+        let names = self.locked_index()?;
         let mut after = names.entries.clone();
         edit(&mut after);
         if keep_orphans {
@@ -181,13 +199,17 @@ impl Store {
         after.dedup();
         let manifests: Vec<Descriptor> = after.into_iter().map(descriptor_of).collect();
         if manifests == names.index.manifests {
-            return Ok(());
+            drop(lock);
+            return self.persist(unsynced);
         }
         let index = Index { manifests, ..names.index.clone() };
         let path = self.index_path();
         let mut draft = self.draft()?;
         draft.write_all(&index.to_bytes()).map_err(|e| FsError::new("write", &path, e))?;
-        draft.file().sync_data().map_err(|e| FsError::new("sync", &path, e))?;
+        self.mend_marker(LAYOUT_FILE)?;
+        unsynced.insert(draft.path().to_owned());
+        self.persist(unsynced)?;
+        self.keep_previous();
         draft.publish(&path, 0o644)?;
         lock.sync_all().map_err(|e| FsError::new("sync", self.root(), e))?;
         Ok(())

@@ -102,7 +102,7 @@ impl Store {
     /// [`Store::keep`] for a directory, which is made if it is not there.
     pub fn keep_dir(&self, path: &Path) -> Result<(), FsError> {
         let _moment = if self.leased.load(Ordering::Acquire) { Some(self.briefly()?) } else { None };
-        fs::ensure_dir(path)?;
+        fs::make_dir(path)?;
         fs::touch(path);
         Ok(())
     }

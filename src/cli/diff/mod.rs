@@ -143,7 +143,7 @@ fn read_dir(path: &Path) -> Result<Thing, Failure> {
 }
 
 fn stored(store: &Store, text: &str, asked: Option<&Platform>) -> Result<Thing, Failure> {
-    let layers = Layers::new(store.layers_dir(), store);
+    let layers = Layers::new(store.layers_dir(), store).noticing(store.notices());
     match store.image(text, &asked.cloned().unwrap_or_else(Platform::host)) {
         Ok((_, image)) => {
             check_platform(text, &image, asked)?;

@@ -70,8 +70,55 @@ fn a_store_of_a_later_format_is_refused_naming_both_s133() {
     crate::base::publish::atomic(&store.root().join("version"), b"9\n", 0o644).expect("write");
     let message = Store::open(store.root()).expect_err("refused").to_string();
     assert!(message.ends_with("has format 9, this kiln knows formats up to 1"), "{message}");
-    crate::base::publish::atomic(&store.root().join("version"), b"x\n", 0o644).expect("write");
+}
+
+#[test]
+fn open_writes_a_damaged_version_again_and_says_so() {
+    let (_dir, store) = store();
+    let version = store.root().join("version");
+    for damage in [&b""[..], b"x\n", b"\0\0", b"-1"] {
+        crate::base::publish::atomic(&version, damage, 0o644).expect("write");
+        let again = Store::open(store.root()).expect("opened");
+        assert_eq!(again.notices().take().len(), 1);
+        assert_eq!(fs::read(&version).expect("read"), b"1\n");
+        assert!(Store::open(store.root()).expect("quiet").notices().take().is_empty());
+    }
+    // Among somebody else's files nothing is written.
+    crate::base::publish::atomic(&version, b"", 0o644).expect("write");
+    crate::base::publish::atomic(&store.root().join("thesis.tex"), b"", 0o644).expect("write");
     assert!(matches!(Store::open(store.root()), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn damaged_index_is_kept_and_names_of_before_are_used() {
+    for damage in [&b""[..], b"{\"sch", b"[]"] {
+        let (_dir, store) = store();
+        let (first, second) = (image(&store, "a"), image(&store, "b"));
+        store.tag(&[name("a")], &first).expect("tag");
+        store.tag(&[name("b")], &second).expect("tag");
+        crate::base::publish::atomic(&store.index_path(), damage, 0o644).expect("write");
+        let again = Store::open(store.root()).expect("opens");
+        assert_eq!(again.resolve(&name("a")).expect("recovered"), Some(first));
+        // The last name is lost, its image is not.
+        assert!(again.entries().expect("entries").iter().any(|entry| entry.target.digest == second.digest));
+        assert_eq!(again.notices().take().len(), 1);
+        assert_eq!(fs::read(&store.root().join("index.json.damaged-1")).expect("kept"), damage);
+        assert!(Store::open(store.root()).expect("opens").entries().is_ok());
+    }
+}
+
+#[test]
+fn blob_is_marked_once_it_is_synced() {
+    let (_dir, store) = store();
+    let target = image(&store, "a");
+    assert_eq!(mode(&store.blob_path(target.digest)), 0o400);
+    store.tag(&[name("a")], &target).expect("tag");
+    assert_eq!(mode(&store.blob_path(target.digest)), 0o444);
+    // One that an earlier process left is synced by whoever names it.
+    let target = image(&store, "b");
+    let again = Store::open(store.root()).expect("opens");
+    again.tag(&[name("b")], &target).expect("tag");
+    assert_eq!(mode(&store.blob_path(target.digest)), 0o444);
 }
 
 #[test]
@@ -105,7 +152,7 @@ fn what_does_not_hash_to_its_name_never_becomes_visible_s50() {
     store.accept(&blob, &mut &b"hello"[..]).expect("accepted");
     store.accept(&blob, &mut &b"hello"[..]).expect("accepted again");
     assert_eq!(read(&store, &blob), Ok(b"hello".to_vec()));
-    assert_eq!(mode(&store.blob_path(blob.digest)), 0o444);
+    assert_eq!(mode(&store.blob_path(blob.digest)), 0o400);
     let scratch = store.scratch_dir();
     for own in fs::list(&scratch).expect("scratch") {
         assert!(fs::list(&scratch.join(own)).expect("drafts").is_empty(), "a draft was left");

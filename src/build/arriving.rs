@@ -1,0 +1,76 @@
+//! Layers that come into the store: each is the layer its image says it is.
+
+use std::io::Read;
+
+use crate::base::digest::{BlobDigest, DiffId};
+use crate::base::sparse::SparseRead;
+use crate::layer::{self, Checked, Limits};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::descriptor::{Descriptor, Layer};
+use crate::oci::image::Image;
+use crate::store::Store;
+
+use super::BaseImage;
+
+/// A store that takes the layers of one image only if each decompresses to its diff-id, also those it has already.
+pub struct Arriving<'a> {
+    store: &'a Store,
+    layers: Vec<Layer>,
+    limits: Limits,
+}
+
+impl<'a> Arriving<'a> {
+    /// For the layers of `image`.
+    pub fn of(store: &'a Store, image: &Image, limits: &Limits) -> Self {
+        Self::new(store, BaseImage::from(image.clone()).layers, limits)
+    }
+
+    pub(super) fn new(store: &'a Store, layers: Vec<Layer>, limits: &Limits) -> Self {
+        Self { store, layers, limits: limits.clone() }
+    }
+
+    /// What the image says `blob` holds; `None`: it is no layer of it.
+    fn promised(&self, blob: &Descriptor) -> Result<Option<DiffId>, BlobError> {
+        let mut promised = self.layers.iter().filter(|layer| layer.blob.digest == blob.digest).map(|l| l.diff_id);
+        let first = promised.next();
+        match promised.find(|other| Some(*other) != first) {
+            Some(_) => Err(refused(blob.digest, &"the image says that it is two different layers")),
+            None => Ok(first),
+        }
+    }
+}
+
+impl BlobSource for Arriving<'_> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
+        self.store.open(blob)
+    }
+}
+
+impl BlobSink for Arriving<'_> {
+    fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
+        if !self.store.has(blob)? {
+            return Ok(false);
+        }
+        let Some(want) = self.promised(blob)? else { return Ok(true) };
+        if !self.store.is_layer(blob.digest, want) {
+            let got = layer::diff_id_of(self.store.open(blob)?, &self.limits);
+            let got = got.map_err(|e| refused(blob.digest, &e))?;
+            if got != want {
+                return Err(refused(blob.digest, &layer::Error::DiffId { want, got }));
+            }
+            self.store.know_layer(blob.digest, want);
+        }
+        Ok(true)
+    }
+
+    fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
+        let Some(want) = self.promised(blob)? else { return self.store.accept(blob, content) };
+        self.store.accept(blob, &mut Checked::new(content, want, &self.limits))?;
+        self.store.know_layer(blob.digest, want);
+        Ok(())
+    }
+}
+
+fn refused(digest: BlobDigest, why: &dyn std::fmt::Display) -> BlobError {
+    BlobError { operation: "check", digest, reason: why.to_string(), missing: false }
+}

@@ -1,0 +1,122 @@
+//! Whether a blob is the layer that somebody says it is, found out while it arrives.
+
+use std::io::{self, Read};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::digest::DiffId;
+use crate::base::sparse::SparseRead;
+
+use super::ahead::digested;
+use super::decompress::decompress;
+use super::error::Error;
+use super::limits::Limits;
+
+/// Pieces that may wait to be decompressed.
+const QUEUE: usize = 16;
+
+/// The digest of what `blob` holds, decompressed. Ok: it was read to its end.
+pub fn diff_id_of(blob: impl SparseRead + Send, limits: &Limits) -> Result<DiffId, Error> {
+    let (_, plain) = decompress(blob, limits).map_err(Error::Stream)?;
+    let (_, digest, _) = digested(plain, |plain| io::copy(plain, &mut io::sink())).map_err(Error::Stream)?;
+    Ok(DiffId(digest))
+}
+
+/// Passes a blob on and decompresses it beside. The end of a blob that is another layer is an error instead, so that
+/// whoever stores it does not.
+pub struct Checked<R> {
+    inner: R,
+    want: DiffId,
+    beside: Option<(Sender<Vec<u8>>, JoinHandle<Result<DiffId, Error>>)>,
+}
+
+impl<R: Read> Checked<R> {
+    /// Promises that `inner`, decompressed, has the digest `want`.
+    pub fn new(inner: R, want: DiffId, limits: &Limits) -> Self {
+        let (sender, receiver) = bounded(QUEUE);
+        let limits = limits.clone();
+        let pieces = Pieces { receiver, piece: Vec::new(), at: 0 };
+        let thread = std::thread::spawn(move || diff_id_of(pieces, &limits));
+        Self { inner, want, beside: Some((sender, thread)) }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let Some((sender, thread)) = self.beside.take() else { return Ok(()) };
+        drop(sender);
+        let got = thread.join().map_err(|_| io::Error::other("decompressing the layer panicked"))?;
+        let wrong = |error: Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        match got.map_err(wrong)? {
+            got if got == self.want => Ok(()),
+            got => Err(wrong(Error::DiffId { want: self.want, got })),
+        }
+    }
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let n = self.inner.read(buf)?;
+        match &self.beside {
+            Some(_) if n == 0 => self.finish()?,
+            // It ended early: what was wrong with it is known.
+            Some((sender, _)) if sender.send(buf[..n].to_vec()).is_err() => self.finish()?,
+            _ => {}
+        }
+        Ok(n)
+    }
+}
+
+/// The pieces of a stream as a reader.
+struct Pieces {
+    receiver: Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl SparseRead for Pieces {}
+
+impl Read for Pieces {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            let Ok(piece) = self.receiver.recv() else { return Ok(0) };
+            (self.piece, self.at) = (piece, 0);
+        }
+        let n = (&self.piece[self.at..]).read(buf)?;
+        self.at += n;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::base::digest::Sha256;
+
+    #[test]
+    fn checked_fails_at_the_end_of_another_layer() {
+        let plain: Vec<u8> = (0..3_000_000u32).map(|n| (n >> 7) as u8).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&plain).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let want = DiffId(Sha256::of(&plain));
+        let read = |blob: &[u8], want| {
+            let mut out = Vec::new();
+            Checked::new(blob, want, &Limits::default()).read_to_end(&mut out).map(|_| out)
+        };
+        assert_eq!(read(&gzip, want).unwrap(), gzip);
+        assert_eq!(read(&plain, want).unwrap(), plain);
+        for (blob, want) in [
+            (&gzip[..], DiffId(Sha256::of(&gzip))),
+            (&plain[..100], want),
+            (&gzip[..gzip.len() / 2], want),
+            (b"", want),
+        ] {
+            assert!(read(blob, want).is_err());
+        }
+    }
+}

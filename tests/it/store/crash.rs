@@ -1,0 +1,201 @@
+//! What a power cut may leave (N-60): a build is traced, and from the trace come states of its store in which all that was
+//! synced is there and any part of the rest. In each, every name leads to a whole image, and the next build works.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Image, TestEnv};
+
+/// What a build did to names and contents of its store, in order.
+#[derive(Clone, Debug)]
+enum Op {
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    Make(PathBuf),
+    Sync(PathBuf),
+}
+
+/// The operations in the output of `strace -f -y -o`. One that another thread interrupts counts when it ends.
+fn parse(trace: &str, store: &Path) -> Vec<Op> {
+    let mut begun: BTreeMap<&str, String> = BTreeMap::new();
+    let mut ops = Vec::new();
+    for line in trace.lines() {
+        let Some((thread, rest)) = line.trim_start().split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        let call = match rest.strip_suffix("<unfinished ...>") {
+            Some(start) => {
+                begun.insert(thread, start.trim_end().to_owned());
+                continue;
+            }
+            None if rest.starts_with("<...") => {
+                let end = rest.split_once("resumed>").map_or("", |(_, end)| end);
+                format!("{}{end}", begun.remove(thread).unwrap_or_default())
+            }
+            None => rest.to_owned(),
+        };
+        if call.trim_end().ends_with("= 0") {
+            ops.extend(op(&call));
+        }
+    }
+    let inside = |path: &PathBuf| path.starts_with(store);
+    ops.retain(|op| match op {
+        Op::Rename(_, path) | Op::Remove(path) | Op::Make(path) | Op::Sync(path) => inside(path),
+    });
+    ops
+}
+
+fn op(call: &str) -> Option<Op> {
+    let name = call.split('(').next()?;
+    let quoted: Vec<PathBuf> = call.split('"').skip(1).step_by(2).map(PathBuf::from).collect();
+    Some(match (name, quoted.as_slice()) {
+        ("fsync" | "fdatasync", []) => Op::Sync(call.split(['<', '>']).nth(1)?.into()),
+        ("rename" | "renameat" | "renameat2", [from, to]) => Op::Rename(from.clone(), to.clone()),
+        ("unlink" | "rmdir", [path]) => Op::Remove(path.clone()),
+        ("unlinkat", [path]) if path.is_absolute() => Op::Remove(path.clone()),
+        ("mkdir", [path]) => Op::Make(path.clone()),
+        _ => return None,
+    })
+}
+
+/// The same numbers for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % n
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("run cp");
+    assert!(status.success(), "copy {}", from.display());
+}
+
+/// The store as the disk may have it when the machine goes down after `ops`, which led from `before` to `after`.
+fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice: &mut Dice) {
+    copy(before, to);
+    let at = |path: &Path, root: &Path| root.join(path.strip_prefix(store).expect("below the store"));
+    let synced = |path: &Path, from: usize| ops[from..].iter().any(|op| matches!(op, Op::Sync(p) if p == path));
+    for (number, op) in ops.iter().enumerate() {
+        let parent = |path: &Path| path.parent().is_some_and(|dir| synced(dir, number + 1));
+        match op {
+            Op::Rename(draft, path) if !path.starts_with(store.join("scratch")) => {
+                let (source, place) = (at(path, after), at(path, to));
+                // A name is sure once its directory was synced; it may be there before.
+                if !source.exists() || (!parent(path) && dice.below(2) == 0) {
+                    continue;
+                }
+                if fs::create_dir_all(place.parent().expect("a parent")).is_err() || source.is_dir() && place.exists() {
+                    continue;
+                }
+                if source.is_dir() {
+                    copy(&source, &place);
+                    lose(&place, dice);
+                    continue;
+                }
+                fs::remove_file(&place).ok();
+                copy(&source, &place);
+                let whole =
+                    ops[..number].iter().any(|op| matches!(op, Op::Sync(p) if p == draft)) || synced(path, number);
+                if !whole {
+                    lose(&place, dice);
+                }
+            }
+            Op::Remove(path) if parent(path) => drop(fs::remove_file(at(path, to))),
+            Op::Make(path) if parent(path) || dice.below(2) == 0 => drop(fs::create_dir(at(path, to))),
+            _ => {}
+        }
+    }
+}
+
+/// Content that was not synced: all of it, none, half, or zeros.
+fn lose(path: &Path, dice: &mut Dice) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("list").flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_file()) {
+                lose(&entry.path(), dice);
+            }
+        }
+        return;
+    }
+    let meta = fs::metadata(path).expect("metadata");
+    let mut bytes = fs::read(path).expect("read");
+    match dice.below(4) {
+        0 => return,
+        1 => bytes.clear(),
+        2 => bytes.truncate(bytes.len() / 2),
+        _ => bytes.fill(0),
+    }
+    fs::remove_file(path).expect("remove");
+    fs::write(path, bytes).expect("write");
+    // The mode that says that a blob is synced is set after that.
+    let mode = if meta.permissions().mode() & 0o777 == 0o444 { 0o400 } else { meta.permissions().mode() };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+}
+
+fn traced(env: &TestEnv, args: &[&str]) -> Vec<Op> {
+    let trace = env.dir().join("trace");
+    let calls = "trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir";
+    let out = Command::new("strace")
+        .args(["-f", "-y", "-s", "4096", "-e", calls, "-o"])
+        .arg(&trace)
+        .arg(crate::support::env::binary())
+        .args(args)
+        .env("KILN_ROOT", env.store())
+        .env("HOME", env.dir().join("home"))
+        .output()
+        .expect("run strace");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    parse(&String::from_utf8_lossy(&fs::read(trace).expect("trace")), &env.store())
+}
+
+#[test]
+fn power_cut_leaves_whole_images_and_a_usable_store() {
+    requires!(root, userns, overlay, strace, unshare);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\none\n");
+    let context = context.to_str().expect("UTF-8");
+    let count = std::env::var("KILN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ count as u64);
+    let mut cases: Vec<PathBuf> = Vec::new();
+    // A first build, an edit that moves the name, and a name taken away.
+    for (round, args) in [&["build", "-t", "app", context][..], &["build", "-t", "app", context], &["rmi", "app"]]
+        .into_iter()
+        .enumerate()
+    {
+        if round == 1 {
+            fs::write(format!("{context}/f"), "two").expect("edit");
+        }
+        let before = env.dir().join(format!("before-{round}"));
+        copy(&env.store(), &before);
+        let ops = traced(&env, args);
+        assert!(ops.iter().any(|op| matches!(op, Op::Sync(_))), "nothing was synced: {ops:?}");
+        for number in 0..count {
+            // Each round once with all that happened: the moment after `built`.
+            let until = if number == 0 { ops.len() } else { dice.below(ops.len() + 1) };
+            let case = env.dir().join(format!("case-{round}-{number}"));
+            state(&ops[..until], &before, &env.store(), &env.store(), &case, &mut dice);
+            cases.push(case);
+        }
+    }
+    // Later than what counts as the start of the machine.
+    std::thread::sleep(Duration::from_secs(4));
+    for case in cases {
+        let root = case.to_str().expect("UTF-8");
+        for name in Image::names(&case) {
+            Image::open(&case, &name);
+        }
+        env.kiln_restarted(&["--root", root, "build", "-t", "app", context]).ok();
+        Image::open(&case, "app").tree();
+        let quiet = env.kiln_restarted(&["--root", root, "build", "-t", "app", context]).ok();
+        assert!(!quiet.stderr.contains("warning"), "{root}\n{quiet}");
+        env.kiln_restarted(&["--root", root, "run", "app", "cat", "/g"]).ok().says("two");
+    }
+}

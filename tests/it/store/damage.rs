@@ -1,0 +1,145 @@
+//! Every file of a store damaged in every way: what can be derived is said once and derived again (N-61); layers that are
+//! not what their image says are refused at every way in (N-62).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::env::fixture;
+use crate::support::image::sha256;
+use crate::support::{Image, Registry, TestEnv};
+
+/// Ways to damage a file.
+const WAYS: &[(&str, fn(&Path))] = &[
+    ("emptied", |path| replace(path, b"")),
+    ("halved", |path| {
+        let bytes = fs::read(path).expect("read");
+        replace(path, &bytes[..bytes.len() / 2]);
+    }),
+    ("garbage", |path| replace(path, b"\0rubbish\xff")),
+    ("removed", |path| fs::remove_file(path).expect("remove")),
+    ("a directory", |path| {
+        fs::remove_file(path).expect("remove");
+        fs::create_dir(path).expect("create");
+    }),
+    ("unreadable", |path| {
+        let status = Command::new("chmod").arg("000").arg(path).status().expect("run chmod");
+        assert!(status.success());
+    }),
+];
+
+/// A new file: blobs may be hard links.
+fn replace(path: &Path, bytes: &[u8]) {
+    fs::remove_file(path).expect("remove");
+    fs::write(path, bytes).expect("write");
+}
+
+/// Files below `dir` that kiln reads by name, not what it unpacked.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("list").map(|entry| entry.expect("entry")) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match entry.file_type().expect("type") {
+            kind if kind.is_dir() && !name.starts_with("fs") && name != "scratch" => found.extend(files(&entry.path())),
+            kind if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("run cp");
+    assert!(status.success(), "copy {}", from.display());
+}
+
+#[test]
+fn build_survives_damage_to_any_file_of_the_store() {
+    requires!(userns, overlay, docker_registry);
+    let registry = Registry::start();
+    let base = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
+    let env = TestEnv::new();
+    let context = env.context(&format!("-- Dockerfile --\nFROM {base}\nCOPY f /f\nRUN cp /f /g\n-- f --\ncontent\n"));
+    let context = context.to_str().expect("UTF-8");
+    env.kiln(&["build", "-t", "app", context]).ok();
+    let want = env.image("app").digest;
+    let all = std::env::var_os("KILN_SOAK").is_some();
+    for (number, file) in files(&env.store()).iter().enumerate() {
+        let name = file.strip_prefix(env.store()).expect("below the store");
+        for (way, (what, damage)) in WAYS.iter().enumerate() {
+            // Each file in two ways, which differ from file to file.
+            if !all && (number + way) % 3 != 0 {
+                continue;
+            }
+            let case = format!("{} {what}", name.display());
+            let store = env.dir().join("case");
+            copy(&env.store(), &store);
+            damage(&store.join(name));
+            let root = store.to_str().expect("UTF-8");
+            let again: &[&str] = if (number + way) % 2 == 0 { &["--no-cache"] } else { &[] };
+            let args = [&["--root", root, "build", "-t", "app"][..], again, &[context]].concat();
+            let first = env.kiln(&args).output();
+            assert!(first.code == 0, "{case}\n{first}");
+            assert_eq!(Image::open(&store, "app").digest, want, "{case}");
+            let second = env.kiln(&["--root", root, "build", "-t", "app", context]).output();
+            assert!(second.code == 0 && !second.stderr.contains("warning"), "{case}, second build\n{second}");
+            for command in [&["images"][..], &["prune"]] {
+                let done = env.kiln(&[&["--root", root], command].concat()).output();
+                assert!(done.code == 0, "{case}\n{done}");
+            }
+            env.kiln(&["--root", root, "prune", "--all"]).ok();
+            fs::remove_dir_all(&store).expect("remove the copy");
+        }
+    }
+}
+
+/// An OCI layout of one image, the busybox root, whose config promises another layer.
+fn lying_layout(dir: &Path) {
+    copy(&fixture("busybox").join("layout"), dir);
+    let blob = |digest: &Value| dir.join("blobs/sha256").join(&digest.as_str().expect("digest")[7..]);
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON") };
+    let put = |value: &Value| -> (String, usize) {
+        let bytes = value.to_string().into_bytes();
+        let digest = format!("sha256:{}", sha256(&bytes).trim_start_matches("sha256:"));
+        fs::write(dir.join("blobs/sha256").join(&digest[7..]), &bytes).expect("write");
+        (digest, bytes.len())
+    };
+    let mut index = read(&dir.join("index.json"));
+    let mut manifest = read(&blob(&index["manifests"][0]["digest"]));
+    let mut config = read(&blob(&manifest["config"]["digest"]));
+    config["rootfs"]["diff_ids"][0] = json!(format!("sha256:{}", "5".repeat(64)));
+    let (digest, size) = put(&config);
+    manifest["config"]["digest"] = json!(digest);
+    manifest["config"]["size"] = json!(size);
+    let (digest, size) = put(&manifest);
+    index["manifests"][0]["digest"] = json!(digest);
+    index["manifests"][0]["size"] = json!(size);
+    fs::write(dir.join("index.json"), index.to_string()).expect("write");
+}
+
+#[test]
+fn layer_that_is_not_its_diff_id_is_refused_at_every_way_in() {
+    requires!(userns, overlay, docker_registry, skopeo);
+    let registry = Registry::start();
+    // Once with the layer's blob in the store, once without.
+    for env in [TestEnv::new(), TestEnv::with_busybox()] {
+        let layout = env.dir().join("lying");
+        lying_layout(&layout);
+        let name = registry.push_layout(&layout, "latest", "lying:1");
+        let path = layout.to_str().expect("UTF-8");
+        let from = |line: &str| env.context(&format!("-- Dockerfile --\n{line}\n"));
+        env.kiln(&["pull", &name]).fails(1).says("diff id");
+        env.kiln(&["load", "-i", path]).fails(1).says("diff id");
+        env.build(&["-t", "x"], &from(&format!("FROM {name}\nENV a=b"))).fails(1).says("diff id");
+        env.build(&["-t", "x"], &from(&format!("FROM scratch\nCOPY --from={name} / /"))).fails(1).says("diff id");
+        let named = format!("base=oci-layout://{path}");
+        env.build(&["-t", "x", "--build-context", &named], &from("FROM base\nENV a=b")).fails(1).says("diff id");
+        let named = format!("base=docker-image://{name}");
+        env.build(&["-t", "x", "--build-context", &named], &from("FROM base\nENV a=b")).fails(1).says("diff id");
+        let names = Image::names(&env.store());
+        assert!(!names.iter().any(|name| name.contains("lying") || name.contains('x') && !name.contains("busybox")));
+    }
+}
