@@ -23,47 +23,39 @@ pub fn diff_id_of(blob: impl SparseRead + Send, limits: &Limits) -> Result<DiffI
     Ok(DiffId(digest))
 }
 
-/// Passes a blob on and decompresses it beside. The end of a blob that is another layer is an error instead, so that
-/// whoever stores it does not.
+/// Passes a blob on and decompresses it beside.
 pub struct Checked<R> {
     inner: R,
     want: DiffId,
-    beside: Option<(Sender<Vec<u8>>, JoinHandle<Result<DiffId, Error>>)>,
+    sender: Option<Sender<Vec<u8>>>,
+    thread: JoinHandle<Result<DiffId, Error>>,
 }
 
 impl<R: Read> Checked<R> {
-    /// Promises that `inner`, decompressed, has the digest `want`.
+    /// Watches whether `inner`, decompressed, has the digest `want`.
     pub fn new(inner: R, want: DiffId, limits: &Limits) -> Self {
         let (sender, receiver) = bounded(QUEUE);
         let limits = limits.clone();
         let pieces = Pieces { receiver, piece: Vec::new(), at: 0 };
         let thread = std::thread::spawn(move || diff_id_of(pieces, &limits));
-        Self { inner, want, beside: Some((sender, thread)) }
+        Self { inner, want, sender: Some(sender), thread }
     }
 
-    fn finish(&mut self) -> io::Result<()> {
-        let Some((sender, thread)) = self.beside.take() else { return Ok(()) };
-        drop(sender);
-        let got = thread.join().map_err(|_| io::Error::other("decompressing the layer panicked"))?;
-        let wrong = |error: Error| io::Error::new(io::ErrorKind::InvalidData, error);
-        match got.map_err(wrong)? {
-            got if got == self.want => Ok(()),
-            got => Err(wrong(Error::DiffId { want: self.want, got })),
-        }
+    /// Ok: what was read is the layer. To be asked after the bytes themselves were verified: what is wrong with those is
+    /// the better reason.
+    pub fn verdict(mut self) -> Result<(), Error> {
+        drop(self.sender.take());
+        let got = self.thread.join().unwrap_or_else(|_| Err(Error::Stream(io::ErrorKind::Other.into())))?;
+        if got == self.want { Ok(()) } else { Err(Error::DiffId { want: self.want, got }) }
     }
 }
 
 impl<R: Read> Read for Checked<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
         let n = self.inner.read(buf)?;
-        match &self.beside {
-            Some(_) if n == 0 => self.finish()?,
-            // It ended early: what was wrong with it is known.
-            Some((sender, _)) if sender.send(buf[..n].to_vec()).is_err() => self.finish()?,
-            _ => {}
+        // Whoever decompresses may have ended early: the verdict tells why.
+        if n > 0 && self.sender.as_ref().is_some_and(|sender| sender.send(buf[..n].to_vec()).is_err()) {
+            self.sender = None;
         }
         Ok(n)
     }
@@ -98,15 +90,16 @@ mod tests {
     use crate::base::digest::Sha256;
 
     #[test]
-    fn checked_fails_at_the_end_of_another_layer() {
+    fn checked_tells_another_layer() {
         let plain: Vec<u8> = (0..3_000_000u32).map(|n| (n >> 7) as u8).collect();
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&plain).unwrap();
         let gzip = gzip.finish().unwrap();
         let want = DiffId(Sha256::of(&plain));
         let read = |blob: &[u8], want| {
-            let mut out = Vec::new();
-            Checked::new(blob, want, &Limits::default()).read_to_end(&mut out).map(|_| out)
+            let (mut out, mut reader) = (Vec::new(), Checked::new(blob, want, &Limits::default()));
+            reader.read_to_end(&mut out).unwrap();
+            reader.verdict().map(|()| out)
         };
         assert_eq!(read(&gzip, want).unwrap(), gzip);
         assert_eq!(read(&plain, want).unwrap(), plain);

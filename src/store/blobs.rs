@@ -131,10 +131,23 @@ impl BlobSink for Store {
     }
 
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
+        self.accept_if(blob, content, |_| Ok(()))
+    }
+}
+
+impl Store {
+    /// [`BlobSink::accept`] of content that `check` does not refuse, after it was read to its end and verified.
+    pub fn accept_if<R: Read>(
+        &self,
+        blob: &Descriptor,
+        mut content: R,
+        check: impl FnOnce(R) -> Result<(), BlobError>,
+    ) -> Result<(), BlobError> {
         let fail = |e: &io::Error| blob_error("store", blob.digest, e);
         let mut draft = self.draft_blob().map_err(|e| fail(&io::Error::other(e)))?;
-        let mut verified = Verified::new(content, blob.digest.0, blob.size);
+        let mut verified = Verified::new(content.by_ref(), blob.digest.0, blob.size);
         copy(&mut verified, &mut draft).map_err(|e| fail(&e))?;
+        check(content)?;
         draft.name(blob.digest, blob.size).map_err(|e| fail(&e.source))
     }
 

@@ -64,7 +64,8 @@ fn build_survives_damage_to_any_file_of_the_store() {
     let env = TestEnv::new();
     let context = env.context(&format!("-- Dockerfile --\nFROM {base}\nCOPY f /f\nRUN cp /f /g\n-- f --\ncontent\n"));
     let context = context.to_str().expect("UTF-8");
-    env.kiln(&["build", "-t", "app", context]).ok();
+    let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1"];
+    env.kiln(&["build", epoch[0], epoch[1], "-t", "app", context]).ok();
     let want = env.image("app").digest;
     let all = std::env::var_os("KILN_SOAK").is_some();
     for (number, file) in files(&env.store()).iter().enumerate() {
@@ -80,11 +81,11 @@ fn build_survives_damage_to_any_file_of_the_store() {
             damage(&store.join(name));
             let root = store.to_str().expect("UTF-8");
             let again: &[&str] = if (number + way) % 2 == 0 { &["--no-cache"] } else { &[] };
-            let args = [&["--root", root, "build", "-t", "app"][..], again, &[context]].concat();
+            let args = [&["--root", root, "build", "-t", "app"][..], &epoch, again, &[context]].concat();
             let first = env.kiln(&args).output();
             assert!(first.code == 0, "{case}\n{first}");
             assert_eq!(Image::open(&store, "app").digest, want, "{case}");
-            let second = env.kiln(&["--root", root, "build", "-t", "app", context]).output();
+            let second = env.kiln(&["--root", root, "build", epoch[0], epoch[1], "-t", "app", context]).output();
             assert!(second.code == 0 && !second.stderr.contains("warning"), "{case}, second build\n{second}");
             for command in [&["images"][..], &["prune"]] {
                 let done = env.kiln(&[&["--root", root], command].concat()).output();
