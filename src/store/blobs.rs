@@ -133,6 +133,18 @@ impl BlobSink for Store {
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
         self.accept_if(blob, content, |_| Ok(()))
     }
+
+    fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
+        let check = || if go_on() { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) };
+        // The command that waits shows what it waits for: bytes to be fetched.
+        let mut tell = |_: &str| ();
+        let mut patience = Patience::new(&mut tell).as_long_as(check);
+        match self.claim(&format!("blob-{}", blob.digest.hex()), &mut patience) {
+            Ok(Claiming::Ours(claim)) => Ok(Box::new(claim)),
+            Ok(Claiming::Failed) => Ok(Box::new(())),
+            Err(e) => Err(blob_error("claim", blob.digest, &io::Error::other(e))),
+        }
+    }
 }
 
 impl Store {
@@ -149,18 +161,6 @@ impl Store {
         copy(&mut verified, &mut draft).map_err(|e| fail(&e))?;
         check(content)?;
         draft.name(blob.digest, blob.size).map_err(|e| fail(&e.source))
-    }
-
-    fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
-        let check = || if go_on() { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) };
-        // The command that waits shows what it waits for: bytes to be fetched.
-        let mut tell = |_: &str| ();
-        let mut patience = Patience::new(&mut tell).as_long_as(check);
-        match self.claim(&format!("blob-{}", blob.digest.hex()), &mut patience) {
-            Ok(Claiming::Ours(claim)) => Ok(Box::new(claim)),
-            Ok(Claiming::Failed) => Ok(Box::new(())),
-            Err(e) => Err(blob_error("claim", blob.digest, &io::Error::other(e))),
-        }
     }
 }
 
