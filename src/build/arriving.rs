@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::sparse::SparseRead;
 use crate::layer::{self, Checked, Limits};
-use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource, Bringing};
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::oci::image::Image;
 use crate::store::Store;
@@ -69,6 +69,10 @@ impl BlobSink for Arriving<'_> {
         self.store.accept_if(blob, checked, |checked| checked.verdict().map_err(|e| refused(blob.digest, &e)))?;
         self.store.know_layer(blob.digest, want);
         Ok(())
+    }
+
+    fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
+        self.store.bring(blob, go_on)
     }
 }
 
