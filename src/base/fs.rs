@@ -194,6 +194,12 @@ pub fn remove_file(path: &Path) -> Result<(), FsError> {
     }
 }
 
+/// [`remove_file`], also of a directory that damage put in the file's place.
+pub fn remove(path: &Path) -> Result<(), FsError> {
+    clear(path)?;
+    remove_file(path)
+}
+
 /// Removes a directory of our own with all it holds, without following links.
 /// Directories that deny us entry are opened up first. Ok: it is not there.
 pub fn remove_tree(path: &Path) -> Result<(), FsError> {

@@ -65,7 +65,7 @@ impl Local {
         };
         self.notices.note(format!("ignored the damaged cache record {}", path.display()), why);
         // Best effort: whoever makes the step again replaces it.
-        let _ = fs::remove_file(&path);
+        let _ = fs::remove(&path);
         Ok(None)
     }
 

@@ -55,9 +55,7 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
     let lines =
         docker_lines(&dir).map_err(|why| Failure::build(format!("{}: manifest.json: {why}", shown.display())))?;
     let loaded = match (dir.join("oci-layout").exists(), &lines) {
-        (true, _) => {
-            from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), args.platform.as_ref(), &limits)?
-        }
+        (true, _) => from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), args.platform.as_ref(), &limits)?,
         (false, Some(lines)) => from_docker(&store, &dir, lines, shown, &limits)?,
         (false, None) => {
             let text = format!("{} is no image archive: it has neither oci-layout nor manifest.json", shown.display());

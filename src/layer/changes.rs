@@ -235,7 +235,7 @@ impl Finder<'_> {
         let read = |source| Error::Read { path: item.path.clone(), source };
         let open = || disk::open_file(root.as_fd(), &item.path).map(File::from).map_err(read);
         if let Some(digest) = content {
-            return Ok(hash(open()?, size).map_err(read)? == digest.0);
+            return Ok(digest_of_file(open()?, size).map_err(read)? == digest.0);
         }
         match found.layer.and_then(|layer| self.files.open(layer, &found.inode().path)) {
             Some(below) => equal(open()?, below, size).map_err(read),
@@ -294,7 +294,7 @@ impl DirCache {
 }
 
 /// The digest of a file, which is said to be `size` bytes long.
-pub(super) fn hash(file: File, size: u64) -> io::Result<Sha256> {
+pub fn digest_of_file(file: File, size: u64) -> io::Result<Sha256> {
     let mut hasher = Hasher::new();
     drain::<io::Error>(&mut SparseFile::new(file, size), &mut vec![0; 64 << 10], |run| {
         match run {

@@ -104,7 +104,8 @@ impl<'a> Side<'a> {
         let Kind::File { content: None, size } = item.kind else { return Ok(known(item)) };
         let Some(files) = self.files else { return Ok(None) };
         let fail = |source| Error::Read { path: item.path.clone(), source };
-        let digest = super::changes::hash(File::from(files.open(item.path).map_err(fail)?), *size).map_err(fail)?;
+        let digest =
+            super::changes::digest_of_file(File::from(files.open(item.path).map_err(fail)?), *size).map_err(fail)?;
         debug_assert!(*size > 0 || digest == crate::base::digest::Sha256::of(b""));
         Ok(Some(ContentDigest(digest)))
     }

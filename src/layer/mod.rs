@@ -62,7 +62,7 @@ mod writer_tests;
 
 pub use apply::{Form, read_tree, read_tree_within, unpack, unpack_within};
 pub use attributes::Attributes;
-pub use changes::{Changes, LowerFiles, overlay_changes, tree_changes, whole_tree};
+pub use changes::{Changes, LowerFiles, digest_of_file, overlay_changes, tree_changes, whole_tree};
 pub use checked::{Checked, diff_id_of};
 pub use compress::Compression;
 pub use copy_tree::{copy_tree, keep_counts, prepare_upper};

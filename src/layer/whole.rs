@@ -1,15 +1,14 @@
 //! Whether an unpacked layer still has everything that was unpacked.
 
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::base::digest::{Hashing, Sha256};
-use crate::base::fs::{self, FsError};
+use crate::base::fs;
 
+use super::changes::digest_of_file;
 use super::entry::{Entry, Kind};
 use super::tree::Tree;
 
@@ -25,7 +24,9 @@ fn has(dir: &Path, entry: &Entry) -> bool {
     match &entry.kind {
         Kind::File { size, content } => {
             is(&|found| found.is_file() && found.len() == *size)
-                && content.is_none_or(|content| digest(&path).is_ok_and(|found| found == content.0))
+                && content.is_none_or(|content| {
+                    fs::open(&path).is_ok_and(|file| digest_of_file(file, *size).is_ok_and(|found| found == content.0))
+                })
         }
         Kind::Dir => is(&Metadata::is_dir),
         Kind::Symlink { .. } => is(&Metadata::is_symlink),
@@ -33,10 +34,4 @@ fn has(dir: &Path, entry: &Entry) -> bool {
         // Not every form and every user can have those.
         Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo | Kind::Whiteout | Kind::Opaque => true,
     }
-}
-
-fn digest(path: &Path) -> Result<Sha256, FsError> {
-    let mut out = Hashing::new(io::sink());
-    io::copy(&mut fs::open(path)?, &mut out).map_err(|e| FsError::new("read", path, e))?;
-    Ok(out.finish().1)
 }

@@ -257,7 +257,7 @@ impl Store {
             self.forget(*image)?;
         }
         for file in &sweep.records {
-            fs::remove_file(file)?;
+            fs::remove(file)?;
         }
         for (number, dir) in sweep.unpacked.iter().chain(&sweep.notes).enumerate() {
             match fs::rename(dir, &trash.path().join(number.to_string())) {
@@ -279,7 +279,7 @@ impl Store {
             }
         }
         for blob in &sweep.blobs {
-            fs::remove_file(&self.blob_path(*blob))?;
+            fs::remove(&self.blob_path(*blob))?;
         }
         self.sweep_claims()
     }

@@ -6,9 +6,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::digest::{ContentDigest, Hasher, Sha256};
+use crate::base::digest::{ContentDigest, Sha256};
 use crate::base::rooted::Root;
-use crate::base::sparse::{Run, SparseFile, SparseRead, drain};
+use crate::base::sparse::{SparseFile, SparseRead};
 use crate::context::{Content, Error, Inode, Kind, Meta, Node, SourceTree};
 use crate::layer::{self, Found, MergedTree, RelPath};
 
@@ -96,15 +96,7 @@ impl<'a> LayerTree<'a> {
 
     fn hash(&self, found: &Found<'_>) -> io::Result<Sha256> {
         let size = if let layer::Kind::File { size, .. } = found.kind() { *size } else { 0 };
-        let mut hasher = Hasher::new();
-        drain::<io::Error>(&mut SparseFile::new(self.files.open(found)?, size), &mut vec![0; 256 * 1024], |run| {
-            match run {
-                Run::Bytes(bytes) => hasher.update(bytes),
-                Run::Zeros(count) => hasher.zeros(count),
-            }
-            Ok(())
-        })?;
-        Ok(hasher.finish())
+        layer::digest_of_file(self.files.open(found)?, size)
     }
 }
 

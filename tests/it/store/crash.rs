@@ -162,21 +162,34 @@ fn power_cut_leaves_whole_images_and_a_usable_store() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\none\n");
     let context = context.to_str().expect("UTF-8");
-    let count = std::env::var("KILN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let saved = env.dir().join("saved.tar");
+    env.build(&["-t", "loaded"], &env.context("-- Dockerfile --\nFROM busybox\nCOPY h /h\n-- h --\nthree\n")).ok();
+    let saved = saved.to_str().expect("UTF-8");
+    env.kiln(&["save", "-o", saved, "loaded"]).ok();
+    env.kiln(&["rmi", "loaded"]).ok();
+    env.kiln(&["prune", "--all"]).ok();
+    let count = std::env::var("KILN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ count as u64);
     let mut cases: Vec<PathBuf> = Vec::new();
-    // A first build, an edit that moves the name, and a name taken away.
-    for (round, args) in [&["build", "-t", "app", context][..], &["build", "-t", "app", context], &["rmi", "app"]]
-        .into_iter()
-        .enumerate()
-    {
+    // A first build, an edit that moves the name, another image, names taken away, and what nobody names removed.
+    let rounds: &[&[&str]] = &[
+        &["build", "-t", "app", context],
+        &["build", "-t", "app", context],
+        &["load", "-i", saved],
+        &["tag", "loaded", "again"],
+        &["rmi", "app"],
+        &["prune"],
+        &["prune", "--all"],
+    ];
+    for (round, args) in rounds.iter().enumerate() {
         if round == 1 {
             fs::write(format!("{context}/f"), "two").expect("edit");
         }
         let before = env.dir().join(format!("before-{round}"));
         copy(&env.store(), &before);
         let ops = traced(&env, args);
-        assert!(ops.iter().any(|op| matches!(op, Op::Sync(_))), "nothing was synced: {ops:?}");
+        let names = !args.contains(&"prune");
+        assert!(!names || ops.iter().any(|op| matches!(op, Op::Sync(_))), "nothing was synced: {ops:?}");
         for number in 0..count {
             // Each round once with all that happened: the moment after `built`.
             let until = if number == 0 { ops.len() } else { dice.below(ops.len() + 1) };
@@ -184,6 +197,7 @@ fn power_cut_leaves_whole_images_and_a_usable_store() {
             state(&ops[..until], &before, &env.store(), &env.store(), &case, &mut dice);
             cases.push(case);
         }
+        fs::remove_dir_all(before).expect("remove");
     }
     // Later than what counts as the start of the machine.
     std::thread::sleep(Duration::from_secs(4));

@@ -97,8 +97,20 @@ fn build_survives_damage_to_any_file_of_the_store() {
     }
 }
 
-/// An OCI layout of one image, the busybox root, whose config promises another layer.
-fn lying_layout(dir: &Path) {
+/// What a config may say of an image's one layer that it is not, and what kiln says then.
+const LIES: &[(&str, fn(&mut Vec<Value>), &str)] = &[
+    ("another", |diff_ids| diff_ids[0] = json!(format!("sha256:{}", "5".repeat(64))), "diff id"),
+    (
+        "empty",
+        |diff_ids| diff_ids[0] = json!(format!("sha256:{}", sha256(&[0; 1024]).trim_start_matches("sha256:"))),
+        "diff id",
+    ),
+    ("one-more", |diff_ids| diff_ids.push(diff_ids[0].clone()), "1 layers"),
+    ("none", Vec::clear, "1 layers"),
+];
+
+/// An OCI layout of one image, the busybox root, whose config lies about its layers.
+fn lying_layout(dir: &Path, lie: fn(&mut Vec<Value>)) {
     copy(&fixture("busybox").join("layout"), dir);
     let blob = |digest: &Value| dir.join("blobs/sha256").join(&digest.as_str().expect("digest")[7..]);
     let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON") };
@@ -111,7 +123,8 @@ fn lying_layout(dir: &Path) {
     let mut index = read(&dir.join("index.json"));
     let mut manifest = read(&blob(&index["manifests"][0]["digest"]));
     let mut config = read(&blob(&manifest["config"]["digest"]));
-    config["rootfs"]["diff_ids"][0] = json!(format!("sha256:{}", "5".repeat(64)));
+    lie(config["rootfs"]["diff_ids"].as_array_mut().expect("diff-ids"));
+    config.as_object_mut().expect("a config").remove("history");
     let (digest, size) = put(&config);
     manifest["config"]["digest"] = json!(digest);
     manifest["config"]["size"] = json!(size);
@@ -127,20 +140,31 @@ fn layer_that_is_not_its_diff_id_is_refused_at_every_way_in() {
     let registry = Registry::start();
     // Once with the layer's blob in the store, once without.
     for env in [TestEnv::new(), TestEnv::with_busybox()] {
-        let layout = env.dir().join("lying");
-        lying_layout(&layout);
-        let name = registry.push_layout(&layout, "latest", "lying:1");
-        let path = layout.to_str().expect("UTF-8");
-        let from = |line: &str| env.context(&format!("-- Dockerfile --\n{line}\n"));
-        env.kiln(&["pull", &name]).fails(1).says("diff id");
-        env.kiln(&["load", "-i", path]).fails(1).says("diff id");
-        env.build(&["-t", "x"], &from(&format!("FROM {name}\nENV a=b"))).fails(1).says("diff id");
-        env.build(&["-t", "x"], &from(&format!("FROM scratch\nCOPY --from={name} / /"))).fails(1).says("diff id");
-        let named = format!("base=oci-layout://{path}");
-        env.build(&["-t", "x", "--build-context", &named], &from("FROM base\nENV a=b")).fails(1).says("diff id");
-        let named = format!("base=docker-image://{name}");
-        env.build(&["-t", "x", "--build-context", &named], &from("FROM base\nENV a=b")).fails(1).says("diff id");
-        let names = Image::names(&env.store());
-        assert!(!names.iter().any(|name| name.contains("lying") || name.contains('x') && !name.contains("busybox")));
+        for (what, lie, says) in LIES {
+            let layout = env.dir().join(what);
+            lying_layout(&layout, *lie);
+            let name = registry.push_layout(&layout, "latest", &format!("lying-{what}:1"));
+            let path = layout.to_str().expect("UTF-8");
+            let archive = env.dir().join(format!("{what}.tar"));
+            let tar = Command::new("tar").arg("-C").arg(&layout).arg("-cf").arg(&archive).arg(".").status();
+            assert!(tar.expect("run tar").success());
+            let from = |line: &str| env.context(&format!("-- Dockerfile --\n{line}\n"));
+            let context = |of: &str| format!("base={of}");
+            let refused = |args: &[&str]| {
+                env.kiln(args).fails(1).says(says);
+            };
+            let build = |line: &str, args: &[&str]| {
+                env.build(&[&["-t", "x"], args].concat(), &from(line)).fails(1).says(says);
+            };
+            refused(&["pull", &name]);
+            refused(&["load", "-i", path]);
+            refused(&["load", "-i", archive.to_str().expect("UTF-8")]);
+            build(&format!("FROM {name}\nENV a=b"), &[]);
+            build(&format!("FROM {name}\nRUN true"), &[]);
+            build(&format!("FROM scratch\nCOPY --from={name} / /"), &[]);
+            build("FROM base\nENV a=b", &["--build-context", &context(&format!("oci-layout://{path}"))]);
+            build("FROM base\nENV a=b", &["--build-context", &context(&format!("docker-image://{name}"))]);
+        }
+        assert!(!Image::names(&env.store()).iter().any(|name| name.contains("lying") || name.ends_with("/x:latest")));
     }
 }
