@@ -1,8 +1,11 @@
 //! Manifests and indexes (image-spec `manifest.md`, `image-index.md`), OCI and Docker spellings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::base::json::{null_default, null_values};
 
@@ -72,6 +75,24 @@ pub struct Index {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// An index whose manifests are not looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Unread<'a> {
+    schema_version: u32,
+    #[serde(borrow, default)]
+    manifests: Option<Vec<&'a RawValue>>,
+    layers: Option<IgnoredAny>,
+    config: Option<IgnoredAny>,
+}
+
+/// An index that has none.
+#[derive(Deserialize)]
+struct Empty<'a> {
+    #[serde(borrow)]
+    manifests: &'a RawValue,
+}
+
 impl Manifest {
     /// An OCI manifest.
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
@@ -129,6 +150,40 @@ impl Index {
         Ok(index)
     }
 
+    /// Where in the text of an index its list of manifests is, and each of them: what they say is not looked at.
+    /// `None`: it has no list. Ok: what [`Index::parse`] would say of the rest (S-54).
+    pub fn entries_of(bytes: &[u8]) -> Result<Option<(Range<usize>, Vec<Range<usize>>)>, InvalidDocument> {
+        let index: Unread<'_> = parse("index", bytes)?;
+        if index.layers.is_some() || index.config.is_some() {
+            return Err(shape("index", "it has both a manifest's and an index's fields".to_owned()));
+        }
+        if index.schema_version != 2 {
+            return Err(shape("index", format!("schemaVersion {} instead of 2", index.schema_version)));
+        }
+        let place = |raw: &RawValue| {
+            let start = raw.get().as_ptr().addr() - bytes.as_ptr().addr();
+            start..start + raw.get().len()
+        };
+        let Some(manifests) = index.manifests else { return Ok(None) };
+        let lines: Vec<Range<usize>> = manifests.into_iter().map(place).collect();
+        if let (Some(first), Some(last)) = (lines.first(), lines.last()) {
+            return Ok(Some((first.start..last.end, lines)));
+        }
+        let list = parse::<Empty<'_>>("index", bytes)?.manifests;
+        let inside = place(list);
+        Ok(Some((inside.start + 1..inside.end - 1, lines)))
+    }
+
+    /// Reads one entry.
+    pub fn read_entry(text: &str) -> Result<Descriptor, InvalidDocument> {
+        parse("index", text.as_bytes())
+    }
+
+    /// The text of an entry; equal entries give equal texts.
+    pub fn write_entry(entry: &Descriptor) -> String {
+        String::from_utf8_lossy(&serialize(entry)).into_owned()
+    }
+
     /// The bytes to store; equal indexes give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         serialize(self)
@@ -149,7 +204,7 @@ impl Index {
 
 /// The fields that a document has. One that is `null` is none (N-20).
 fn fields(what: &'static str, bytes: &[u8]) -> Result<BTreeSet<String>, InvalidDocument> {
-    let fields: BTreeMap<String, Option<serde::de::IgnoredAny>> = parse(what, bytes)?;
+    let fields: BTreeMap<String, Option<IgnoredAny>> = parse(what, bytes)?;
     Ok(fields.into_iter().filter_map(|(name, value)| value.map(|_| name)).collect())
 }
 

@@ -25,13 +25,13 @@ impl Store {
     /// Finds an image by name (`app`, `app:1`, `app@sha256:…`), digest, or the unambiguous beginning of one.
     /// Names win over ids.
     pub fn find(&self, text: &str) -> Result<Found, Error> {
-        let entries = self.entries()?;
         let name: Option<Reference> = text.parse().ok();
         if let Some(name) = &name
-            && let Some(found) = by_name(&entries, name)
+            && let Some(Entry { name, target }) = self.entry_named(name)?
         {
-            return Ok(found);
+            return Ok(Found { name, target });
         }
+        let entries = self.entries()?;
         let id = text.strip_prefix("sha256:").unwrap_or(text);
         if id.len() >= MIN_ID && id.len() <= 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             if let Some(target) = self.by_id(&entries, id)? {
@@ -96,15 +96,6 @@ impl Store {
         };
         Ok(Some(Descriptor::new(&media_type, digest, size)))
     }
-}
-
-fn by_name(entries: &[Entry], name: &Reference) -> Option<Found> {
-    let entry = entries.iter().find(|e| match (&e.name, &name.digest) {
-        (Some(n), None) => n == name,
-        (Some(n), Some(digest)) => e.target.digest == *digest && n.name() == name.name(),
-        (None, _) => false,
-    })?;
-    Some(Found { name: entry.name.clone(), target: entry.target.clone() })
 }
 
 /// A name that differs from `text` in its tag, or in at most two letters.

@@ -35,6 +35,7 @@ mod gc;
 mod images;
 mod layout;
 mod mounts;
+mod names;
 mod open;
 mod persist;
 mod recover;
@@ -51,10 +52,10 @@ pub use gc::{Policy, Sweep, plan};
 pub use images::Found;
 pub use layout::Layout;
 pub use mounts::{Claimed, Instance, mount_name};
+pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
 pub use open::{FORMAT, Store};
 pub use scratch::Scratch;
 pub use survey::{Busy, Held, Kept, Step, Survey, Unpacked};
-pub use tags::{CONTAINERD_NAME, Entry, REF_NAME};
 pub use using::Moment;
 
 #[cfg(test)]

@@ -17,46 +17,12 @@ use std::sync::{Arc, PoisonError};
 use crate::base::digest::BlobDigest;
 use crate::base::fs::FsError;
 use crate::oci::descriptor::Descriptor;
-use crate::oci::manifest::Index;
+use crate::oci::manifest::InvalidDocument;
 use crate::oci::reference::Reference;
 
+use super::names::{CONTAINERD_NAME, Edit, Entry, Names, REF_NAME};
 use super::open::LAYOUT_FILE;
 use super::{Error, Store};
-
-/// The annotation other tools look names up by.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The annotation containerd keeps the full name in.
-pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
-
-/// One line of `index.json`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// `None` = an image without a name.
-    pub name: Option<Reference>,
-    /// Its manifest or index.
-    pub target: Descriptor,
-}
-
-impl Entry {
-    /// What people type for it: `app:1`, or `<none>`.
-    pub fn familiar(&self) -> String {
-        self.name.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar)
-    }
-}
-
-/// What `index.json` says.
-#[derive(Debug)]
-pub(super) struct Names {
-    index: Index,
-    entries: Vec<Entry>,
-}
-
-impl Names {
-    fn of(index: Index) -> Self {
-        let entries = index.manifests.iter().cloned().map(entry_of).collect();
-        Self { index, entries }
-    }
-}
 
 /// What a file said.
 #[derive(Debug)]
@@ -76,18 +42,17 @@ fn facts_of(meta: &Metadata) -> Facts {
 impl Store {
     /// All named and unnamed images, in the order of `index.json`: by name, unnamed ones last.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        Ok(self.read_index()?.entries.clone())
+        self.ask(|names| Ok(names.entries()?.to_vec()))
     }
 
     /// What a name stands for; `None` = nothing has it.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
-        let names = self.read_index()?;
-        let found = names.entries.iter().find(|entry| match (&entry.name, &name.digest) {
-            (Some(n), None) => n == name,
-            (Some(n), Some(digest)) => entry.target.digest == *digest && n.name() == name.name(),
-            (None, _) => false,
-        });
-        Ok(found.map(|entry| entry.target.clone()))
+        Ok(self.entry_named(name)?.map(|entry| entry.target))
+    }
+
+    /// The entry that a name stands for. Only what may be that entry is parsed.
+    pub(super) fn entry_named(&self, name: &Reference) -> Result<Option<Entry>, Error> {
+        self.ask(|names| Ok(names.named(name).next().transpose()?.map(|(_, entry)| entry)))
     }
 
     /// Makes `names` stand for `target`, which must be stored; without names, keeps it as an unnamed image.
@@ -95,69 +60,101 @@ impl Store {
     /// name stays as an unnamed one.
     pub fn tag(&self, names: &[Reference], target: &Descriptor) -> Result<(), Error> {
         let unsynced = self.unsynced_of(target)?;
-        self.change_keeping(true, unsynced, |entries| {
-            let mut bare = target.clone();
-            bare.annotations.remove(REF_NAME);
-            bare.annotations.remove(CONTAINERD_NAME);
-            for name in names {
+        let mut bare = target.clone();
+        bare.annotations.remove(REF_NAME);
+        bare.annotations.remove(CONTAINERD_NAME);
+        self.change(unsynced, |index, edit| {
+            for name in names.iter().filter(|name| name.tag.is_some()) {
                 let name = Reference { digest: None, ..name.clone() };
-                if name.tag.is_none() {
-                    continue;
+                let mut has_it = false;
+                for found in index.named(&name) {
+                    let (at, entry) = found?;
+                    if entry.target == bare {
+                        has_it = true;
+                    } else {
+                        edit.gone.insert(at, entry);
+                    }
                 }
-                entries.retain(|e| e.name.as_ref() != Some(&name) || e.target == bare);
-                if !entries.iter().any(|e| e.name.as_ref() == Some(&name)) {
-                    entries.push(Entry { name: Some(name), target: bare.clone() });
+                if !has_it {
+                    edit.add(Entry { name: Some(name), target: bare.clone() });
                 }
             }
-            if !entries.iter().any(|e| e.target.digest == bare.digest) {
-                entries.push(Entry { name: None, target: bare });
+            if !edit.lists(index, bare.digest)? {
+                edit.add(Entry { name: None, target: bare.clone() });
             }
+            for (at, lost) in edit.gone.clone() {
+                if !edit.lists(index, lost.target.digest)? {
+                    edit.add_nameless(index, at, lost);
+                }
+            }
+            // An unnamed entry only matters while the image has no name.
+            if edit.names(bare.digest) {
+                for found in index.nameless(bare.digest) {
+                    let (at, entry) = found?;
+                    edit.gone.insert(at, entry);
+                }
+            }
+            Ok(())
         })
     }
 
     /// Takes names away. Ok: they stand for nothing. Returns the images that are left without any name; they are no
     /// longer listed, their blobs stay until gc.
     pub fn untag(&self, names: &[Reference]) -> Result<Vec<Descriptor>, Error> {
-        let mut orphans = Vec::new();
-        self.change_keeping(false, BTreeSet::new(), |entries| {
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                std::mem::take(entries).into_iter().partition(|e| e.name.as_ref().is_some_and(|n| names.contains(n)));
-            let alive: BTreeSet<BlobDigest> = kept.iter().map(|e| e.target.digest).collect();
-            orphans = gone.into_iter().map(|e| e.target).filter(|t| !alive.contains(&t.digest)).collect();
-            *entries = kept;
-        })?;
-        Ok(orphans)
+        self.change(BTreeSet::new(), |index, edit| {
+            let mut orphans = Vec::new();
+            for name in names.iter().filter(|name| name.digest.is_none()) {
+                for found in index.named(name) {
+                    let (at, entry) = found?;
+                    edit.gone.insert(at, entry);
+                }
+            }
+            for gone in edit.gone.values() {
+                if !edit.lists(index, gone.target.digest)? {
+                    orphans.push(gone.target.clone());
+                }
+            }
+            Ok(orphans)
+        })
     }
 
     /// Forgets an image with all its names. Ok: nothing in `index.json` refers to it. Returns the names it had.
     pub fn forget(&self, digest: BlobDigest) -> Result<Vec<Reference>, Error> {
-        let mut names = Vec::new();
-        self.change_keeping(false, BTreeSet::new(), |entries| {
-            names = entries.iter().filter(|e| e.target.digest == digest).filter_map(|e| e.name.clone()).collect();
-            entries.retain(|e| e.target.digest != digest);
-        })?;
-        Ok(names)
-    }
-
-    /// What `index.json` says; a damaged one is mended.
-    pub(super) fn read_index(&self) -> Result<Arc<Names>, Error> {
-        self.known_index().or_else(|_| {
-            let _lock = self.names_lock()?;
-            self.locked_index()
+        self.change(BTreeSet::new(), |index, edit| {
+            let mut names = Vec::new();
+            for found in index.of(digest) {
+                let (at, entry) = found?;
+                names.extend(entry.name.clone());
+                edit.gone.insert(at, entry);
+            }
+            Ok(names)
         })
     }
 
-    /// [`Store::read_index`] for whoever holds the lock on names.
-    fn locked_index(&self) -> Result<Arc<Names>, Error> {
-        self.known_index().or_else(|e| {
+    /// What `index.json` says of something; a damaged one is mended.
+    fn ask<T>(&self, ask: impl Fn(&Names) -> Result<T, InvalidDocument>) -> Result<T, Error> {
+        if let Ok(names) = self.known_index()
+            && let Ok(answer) = ask(&names)
+        {
+            return Ok(answer);
+        }
+        let _lock = self.names_lock()?;
+        self.ask_locked(ask)
+    }
+
+    /// [`Store::ask`] for whoever holds the lock on names.
+    fn ask_locked<T>(&self, ask: impl Fn(&Names) -> Result<T, InvalidDocument>) -> Result<T, Error> {
+        let answer = self.known_index().and_then(|names| ask(&names).map_err(io::Error::other));
+        answer.or_else(|e| {
             let (path, why) = (self.index_path(), e.to_string());
-            let index = self.recover_index(&why).map_err(|_| Error::Damaged { path, why })?;
-            Ok(Arc::new(Names::of(index)))
+            let damaged = |why: String| Error::Damaged { path: path.clone(), why };
+            let index = self.recover_index(&why).map_err(|_| damaged(why))?;
+            Names::read(index.to_bytes()).and_then(|names| ask(&names)).map_err(|e| damaged(e.to_string()))
         })
     }
 
     /// `index.json`, which is read again only if it is another file than last time: one is never written twice.
-    fn known_index(&self) -> io::Result<Arc<Names>> {
+    pub(super) fn known_index(&self) -> io::Result<Arc<Names>> {
         let path = self.index_path();
         let mut known = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Known { facts, names, .. }) = &*known
@@ -169,75 +166,38 @@ impl Store {
         let facts = facts_of(&file.metadata()?);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let names = Arc::new(Names::of(Index::parse(&bytes).map_err(io::Error::other)?));
+        let names = Arc::new(Names::read(bytes).map_err(io::Error::other)?);
         // Kept open, its inode is nobody else's.
         *known = Some(Known { _file: file, facts, names: Arc::clone(&names) });
         Ok(names)
     }
 
-    /// Edits the entries under the lock. With `keep_orphans`, an image that loses its last entry gets an unnamed one.
-    /// Ok: they are on the disk, and before them the files in `unsynced`.
-    fn change_keeping(
+    /// Edits the entries under the lock. Ok: they are on the disk, and before them the files in `unsynced`.
+    fn change<T>(
         &self,
-        keep_orphans: bool,
         mut unsynced: BTreeSet<PathBuf>,
-        edit: impl FnOnce(&mut Vec<Entry>),
-    ) -> Result<(), Error> {
+        edit: impl Fn(&Names, &mut Edit) -> Result<T, InvalidDocument>,
+    ) -> Result<T, Error> {
         let lock = self.names_lock()?;
-        let names = self.locked_index()?;
-        let mut after = names.entries.clone();
-        edit(&mut after);
-        if keep_orphans {
-            let mut listed: BTreeSet<BlobDigest> = after.iter().map(|e| e.target.digest).collect();
-            let lost = names.entries.iter().filter(|e| listed.insert(e.target.digest));
-            after.extend(lost.map(|lost| Entry { name: None, target: lost.target.clone() }));
-        }
-        // An unnamed entry only matters while the image has no name.
-        let named: BTreeSet<BlobDigest> = after.iter().filter(|e| e.name.is_some()).map(|e| e.target.digest).collect();
-        after.retain(|e| e.name.is_some() || !named.contains(&e.target.digest));
-        after.sort_by(|a, b| order(a).cmp(&order(b)));
-        after.dedup();
-        let manifests: Vec<Descriptor> = after.into_iter().map(descriptor_of).collect();
-        if manifests == names.index.manifests {
+        let (answer, text) = self.ask_locked(|names| {
+            let mut edits = Edit::default();
+            let answer = edit(names, &mut edits)?;
+            Ok((answer, names.edited(edits)))
+        })?;
+        let Some(text) = text else {
             drop(lock);
-            return self.persist(unsynced);
-        }
-        let index = Index { manifests, ..names.index.clone() };
+            self.persist(unsynced)?;
+            return Ok(answer);
+        };
         let path = self.index_path();
         let mut draft = self.draft()?;
-        draft.write_all(&index.to_bytes()).map_err(|e| FsError::new("write", &path, e))?;
+        draft.write_all(&text).map_err(|e| FsError::new("write", &path, e))?;
         self.mend_marker(LAYOUT_FILE)?;
         unsynced.insert(draft.path().to_owned());
         self.persist(unsynced)?;
         self.keep_previous();
         draft.publish(&path, 0o644)?;
         lock.sync_all().map_err(|e| FsError::new("sync", self.root(), e))?;
-        Ok(())
+        Ok(answer)
     }
-}
-
-fn order(entry: &Entry) -> (bool, Option<&Reference>, BlobDigest) {
-    (entry.name.is_none(), entry.name.as_ref(), entry.target.digest)
-}
-
-/// Reads the name off a descriptor. A `ref.name` that is no image name (other tools write any text) is left in place
-/// and the entry counts as unnamed.
-fn entry_of(mut target: Descriptor) -> Entry {
-    let parse = |text: &String| text.parse::<Reference>().ok().filter(|name| name.digest.is_none());
-    let full = target.annotations.get(CONTAINERD_NAME).and_then(parse);
-    let name = full.or_else(|| target.annotations.get(REF_NAME).and_then(parse));
-    if name.is_some() {
-        target.annotations.remove(REF_NAME);
-        target.annotations.remove(CONTAINERD_NAME);
-    }
-    Entry { name, target }
-}
-
-fn descriptor_of(entry: Entry) -> Descriptor {
-    let mut target = entry.target;
-    if let Some(name) = entry.name {
-        target.annotations.insert(REF_NAME.to_owned(), name.familiar());
-        target.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
-    }
-    target
 }

@@ -1,4 +1,5 @@
 mod gc;
+mod names;
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -1,0 +1,277 @@
+//! The text of `index.json`, of which only the entries that matter are parsed.
+//!
+//! **Holds.** A change of one name parses and prints the entries that it concerns; every other byte of the file stays as
+//! it was written, unknown fields included (N-64). Finding those entries is a search for text: a name or a digest that an
+//! entry has is in its text letter by letter, unless the entry uses escapes; such entries are always parsed.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use memchr::memmem;
+use serde_json::{Map, Value};
+
+use crate::base::digest::BlobDigest;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::{Index, InvalidDocument};
+use crate::oci::reference::{DEFAULT_TAG, Reference};
+
+/// The annotation other tools look names up by.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation containerd keeps the full name in.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// One line of `index.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `None` = an image without a name.
+    pub name: Option<Reference>,
+    /// Its manifest or index.
+    pub target: Descriptor,
+}
+
+impl Entry {
+    /// What people type for it: `app:1`, or `<none>`.
+    pub fn familiar(&self) -> String {
+        self.name.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar)
+    }
+}
+
+/// What `index.json` says.
+#[derive(Debug)]
+pub(super) struct Names {
+    text: String,
+    /// Where entries are, with what separates them.
+    list: Range<usize>,
+    /// Where each entry is.
+    lines: Vec<Range<usize>>,
+    /// The entries that use escapes.
+    escaped: Vec<usize>,
+    all: OnceLock<Vec<Entry>>,
+}
+
+impl Names {
+    /// Reads the file. Ok: it is JSON and an index; what its entries say is looked at later.
+    pub(super) fn read(bytes: Vec<u8>) -> Result<Self, InvalidDocument> {
+        let (list, lines) = match Index::entries_of(&bytes)? {
+            Some(found) => found,
+            // It has no list: one is added.
+            None => {
+                let bytes = Index::parse(&bytes)?.to_bytes();
+                return Self::read(bytes);
+            }
+        };
+        let text =
+            String::from_utf8(bytes).map_err(|e| InvalidDocument::Shape { what: "index", why: e.to_string() })?;
+        let mut names = Self { text, list, lines, escaped: Vec::new(), all: OnceLock::new() };
+        names.escaped = names.lines_with("\\").collect();
+        Ok(names)
+    }
+
+    /// All entries: by name, unnamed ones last.
+    pub(super) fn entries(&self) -> Result<&[Entry], InvalidDocument> {
+        if let Some(all) = self.all.get() {
+            return Ok(all);
+        }
+        let mut all = (0..self.lines.len()).map(|at| self.entry(at)).collect::<Result<Vec<_>, _>>()?;
+        all.sort_by(|a, b| order(a).cmp(&order(b)));
+        Ok(self.all.get_or_init(|| all))
+    }
+
+    /// The entries that have `name`, or, for a name with a digest, that have its repository and digest.
+    pub(super) fn named(&self, name: &Reference) -> impl Iterator<Item = Result<(usize, Entry), InvalidDocument>> {
+        let last = name.repository.rsplit('/').next().unwrap_or_default();
+        let hex = name.digest.map(|digest| digest.hex());
+        let mut at = match (&name.tag, &hex) {
+            (Some(tag), None) => self.candidates(&format!("{last}:{tag}\"")),
+            _ => self.candidates(last),
+        };
+        if hex.is_none() && name.tag.as_deref() == Some(DEFAULT_TAG) {
+            at.extend(self.candidates(&format!("{last}\"")));
+            at.sort_unstable();
+            at.dedup();
+        }
+        at.retain(|at| hex.as_ref().is_none_or(|hex| self.says(*at, hex)));
+        self.parsed(at).filter(move |found| {
+            found.as_ref().map_or(true, |(_, entry)| match (&entry.name, &name.digest) {
+                (Some(n), None) => n == name,
+                (Some(n), Some(digest)) => entry.target.digest == *digest && n.name() == name.name(),
+                (None, _) => false,
+            })
+        })
+    }
+
+    /// The entries of an image.
+    pub(super) fn of(&self, digest: BlobDigest) -> impl Iterator<Item = Result<(usize, Entry), InvalidDocument>> {
+        let found = self.parsed(self.candidates(&digest.hex()));
+        found.filter(move |found| found.as_ref().map_or(true, |(_, entry)| entry.target.digest == digest))
+    }
+
+    /// The entries of an image that have no name.
+    pub(super) fn nameless(&self, digest: BlobDigest) -> impl Iterator<Item = Result<(usize, Entry), InvalidDocument>> {
+        let mut at = self.candidates(&digest.hex());
+        at.retain(|at| !self.says(*at, CONTAINERD_NAME));
+        self.parsed(at).filter(move |found| {
+            found.as_ref().map_or(true, |(_, entry)| entry.name.is_none() && entry.target.digest == digest)
+        })
+    }
+
+    /// The text with some entries taken out and others put in, in order; `None`: it stays as it is.
+    pub(super) fn edited(&self, edit: Edit) -> Option<Vec<u8>> {
+        if edit.gone.is_empty() && edit.new.is_empty() {
+            return None;
+        }
+        let mut changes: BTreeMap<usize, Vec<String>> = edit.gone.keys().map(|at| (*at, Vec::new())).collect();
+        let mut new = edit.new;
+        new.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+        for (entry, text) in new {
+            changes.entry(self.place_of(&entry)).or_default().push(text);
+        }
+        let mut parts: Vec<&str> = Vec::new();
+        let mut from = 0;
+        for (at, texts) in &changes {
+            parts.extend(self.run(from..*at));
+            parts.extend(texts.iter().map(String::as_str));
+            from = at + usize::from(edit.gone.contains_key(at));
+        }
+        parts.extend(self.run(from..self.lines.len()));
+        let (before, after) = (&self.text[..self.list.start], &self.text[self.list.end..]);
+        Some([before, &parts.join(","), after].concat().into_bytes())
+    }
+
+    /// Entries side by side, with what separates them.
+    fn run(&self, lines: Range<usize>) -> Option<&str> {
+        let lines = self.lines.get(lines)?;
+        Some(&self.text[lines.first()?.start..lines.last()?.end])
+    }
+
+    /// The line before which an entry belongs.
+    fn place_of(&self, entry: &Entry) -> usize {
+        let (mut low, mut high) = (0, self.lines.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.entry(middle) {
+                Ok(other) if order(&other) >= order(entry) => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        low
+    }
+
+    fn parsed(&self, at: Vec<usize>) -> impl Iterator<Item = Result<(usize, Entry), InvalidDocument>> {
+        at.into_iter().map(|at| Ok((at, self.entry(at)?)))
+    }
+
+    fn entry(&self, at: usize) -> Result<Entry, InvalidDocument> {
+        Index::read_entry(self.line(at)).map(entry_of)
+    }
+
+    fn line(&self, at: usize) -> &str {
+        &self.text[self.lines[at].clone()]
+    }
+
+    fn says(&self, at: usize, word: &str) -> bool {
+        let line = self.line(at).as_bytes();
+        memmem::find(line, word.as_bytes()).is_some() || memchr::memchr(b'\\', line).is_some()
+    }
+
+    /// The entries that may have `word` in one of their texts.
+    fn candidates(&self, word: &str) -> Vec<usize> {
+        let mut at: Vec<usize> = self.lines_with(word).collect();
+        if !self.escaped.is_empty() {
+            at.extend(&self.escaped);
+            at.sort_unstable();
+            at.dedup();
+        }
+        at
+    }
+
+    fn lines_with(&self, word: &str) -> impl Iterator<Item = usize> {
+        let finder = memmem::Finder::new(word).into_owned();
+        let (mut at, mut from) = (0, self.list.start);
+        std::iter::from_fn(move || {
+            let found = from + finder.find(&self.text.as_bytes()[from..self.list.end])?;
+            at += self.lines[at..].partition_point(|line| line.end <= found);
+            from = self.lines.get(at)?.end;
+            Some(at)
+        })
+    }
+}
+
+/// What is to change.
+#[derive(Debug, Default)]
+pub(super) struct Edit {
+    /// Entries that go, by their place.
+    pub(super) gone: BTreeMap<usize, Entry>,
+    new: Vec<(Entry, String)>,
+}
+
+impl Edit {
+    /// Adds an entry, unless it is added already.
+    pub(super) fn add(&mut self, entry: Entry) {
+        if !self.new.iter().any(|(other, _)| *other == entry) {
+            let text = Index::write_entry(&descriptor_of(entry.clone()));
+            self.new.push((entry, text));
+        }
+    }
+
+    /// Keeps the image of an entry that goes, without its name; fields that we do not know stay.
+    pub(super) fn add_nameless(&mut self, names: &Names, at: usize, mut entry: Entry) {
+        if entry.name.take().is_none() {
+            return;
+        }
+        let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(names.line(at)) else { return self.add(entry) };
+        if let Some(Value::Object(annotations)) = fields.get_mut("annotations") {
+            annotations.remove(REF_NAME);
+            annotations.remove(CONTAINERD_NAME);
+            if annotations.is_empty() {
+                fields.remove("annotations");
+            }
+        }
+        self.new.push((entry, Value::Object(fields).to_string()));
+    }
+
+    /// The image gets a name, or keeps one of those that were asked for.
+    pub(super) fn names(&self, digest: BlobDigest) -> bool {
+        self.new.iter().any(|(entry, _)| entry.name.is_some() && entry.target.digest == digest)
+    }
+
+    /// The image has an entry, or gets one.
+    pub(super) fn lists(&self, names: &Names, digest: BlobDigest) -> Result<bool, InvalidDocument> {
+        if self.new.iter().any(|(entry, _)| entry.target.digest == digest) {
+            return Ok(true);
+        }
+        for found in names.of(digest) {
+            if !self.gone.contains_key(&found?.0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn order(entry: &Entry) -> (bool, Option<&Reference>, BlobDigest) {
+    (entry.name.is_none(), entry.name.as_ref(), entry.target.digest)
+}
+
+/// Reads the name off a descriptor. A `ref.name` that is no image name (other tools write any text) is left in place
+/// and the entry counts as unnamed.
+fn entry_of(mut target: Descriptor) -> Entry {
+    let parse = |text: &String| text.parse::<Reference>().ok().filter(|name| name.digest.is_none());
+    let full = target.annotations.get(CONTAINERD_NAME).and_then(parse);
+    let name = full.or_else(|| target.annotations.get(REF_NAME).and_then(parse));
+    if name.is_some() {
+        target.annotations.remove(REF_NAME);
+        target.annotations.remove(CONTAINERD_NAME);
+    }
+    Entry { name, target }
+}
+
+fn descriptor_of(entry: Entry) -> Descriptor {
+    let mut target = entry.target;
+    if let Some(name) = entry.name {
+        target.annotations.insert(REF_NAME.to_owned(), name.familiar());
+        target.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
+    }
+    target
+}
