@@ -147,7 +147,7 @@ fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
         }
         (Standing::Plain, refused) => {
             let said = refused.map_or_else(|| "no user namespace".to_owned(), |refused| super::failure::chain(refused));
-            let help = refused.and_then(|refused| refused.hint.as_deref());
+            let help = refused.and_then(userns::Error::hint);
             let also = userns::subordinate_problem().map(|also| format!("{said}; and {also}"));
             vec![
                 not_root(),

@@ -29,7 +29,7 @@ impl Session<'_> {
     pub(super) fn as_root(&self) -> Result<Option<u8>, Failure> {
         let failed = |error: userns::Error| {
             let failure = Failure::from_error(Kind::Host, &error);
-            match &error.hint {
+            match error.hint() {
                 Some(hint) => failure.hint(hint),
                 None => failure,
             }

@@ -12,6 +12,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::base::fs;
 
+use super::obstacle::Obstacle;
 use super::problem::{Doing, Problem, Step};
 use super::sys::{self, Fork};
 use super::userns::{self, Standing};
@@ -86,8 +87,10 @@ pub(super) fn own_users() -> Step<()> {
     drop(go);
     let given = ended(pid);
     unshared.doing(|| "make a user namespace".to_owned()).map_err(|problem| {
-        let hint = userns::refusal_hint(problem.errno().unwrap_or(libc::EPERM));
-        hint.into_iter().fold(problem, Problem::hint)
+        match Obstacle::to_users(problem.errno().unwrap_or(libc::EPERM)) {
+            Some(found) => problem.hint(format!("{found}: {}", found.hint())),
+            None => problem,
+        }
     })?;
     match given? {
         Some(0) => Ok(()),

@@ -23,6 +23,7 @@ mod message;
 mod mountfs;
 mod mounts;
 mod network;
+mod obstacle;
 mod pipes;
 mod problem;
 mod program;

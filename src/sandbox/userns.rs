@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::launch::{self, Reentry};
 use super::message::{Blame, Failure};
+use super::obstacle::Obstacle;
 use super::seccomp::Limits;
 use super::wire::Wire;
 use super::{idmap, sys};
@@ -30,14 +31,23 @@ use crate::base::fs;
 
 /// Why no user namespace could be entered.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {source}")]
+#[error("cannot {what}: {source}{}", obstacle.map(|found| format!(": {found}")).unwrap_or_default())]
 pub struct Error {
     /// What was being done.
     pub what: String,
     /// The system's answer.
     pub source: io::Error,
-    /// What stands in the way and what would help.
-    pub hint: Option<String>,
+    /// What stands in the way.
+    pub obstacle: Option<Obstacle>,
+    /// What else would help.
+    advice: Option<&'static str>,
+}
+
+impl Error {
+    /// What would help.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.obstacle.map(Obstacle::hint).or(self.advice)
+    }
 }
 
 /// Where this process stands.
@@ -118,20 +128,12 @@ pub(super) fn explain(mut failure: Failure) -> Failure {
                 .to_owned(),
         );
     }
-    let refused = matches!(failure.errno, Some(libc::EPERM | libc::ENOSYS));
-    if failure.hint.is_none() && refused && failure.blame == Blame::Host && is_filtered() {
-        failure.hint = Some(FILTERED.to_owned());
+    if failure.hint.is_none() && failure.blame == Blame::Host {
+        let obstacle = failure.errno.and_then(Obstacle::to_call);
+        failure.hint = obstacle.map(|found| found.hint().to_owned());
     }
     failure
 }
-
-/// A system call filter around this process is in force.
-fn is_filtered() -> bool {
-    !text("/proc/self/status").contains("\nSeccomp:\t0\n")
-}
-
-const FILTERED: &str = "a container around kiln refuses this system call: run that one with seccomp and AppArmor \
-                        unconfined, or give it a profile that allows the call";
 
 /// Why this user, outside any namespace, has no subordinate ids to map.
 pub fn subordinate_problem() -> Option<String> {
@@ -316,17 +318,17 @@ impl Failed {
     fn into_error(self) -> Error {
         match self {
             Failed::Namespace(error) => error,
-            Failed::Maps(what) => Error { what, source: io::ErrorKind::PermissionDenied.into(), hint: None },
+            Failed::Maps(reason) => {
+                let what = format!("give a user namespace its ids ({reason})");
+                Error { what, source: io::ErrorKind::PermissionDenied.into(), obstacle: None, advice: None }
+            }
         }
     }
 }
 
 /// Starts the process, gives its namespace ids, and lets it go on.
 fn start(again: Again<'_>, ids: &Ids) -> Result<Child, Failed> {
-    let fail = |what: &str| {
-        let what = what.to_owned();
-        move |e: io::Error| Failed::Namespace(Error { what, source: e, hint: None })
-    };
+    let fail = |what: &'static str| move |e: io::Error| Failed::Namespace(error(what, e));
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(io::Error::from)
         .map_err(fail("make a socket"))?;
@@ -350,9 +352,7 @@ fn start(again: Again<'_>, ids: &Ids) -> Result<Child, Failed> {
 }
 
 fn give_ids(wire: &Wire, child: &Child, ids: &Ids, handed: &str) -> Result<(), Failed> {
-    let said = wire.receive().map_err(|e| {
-        Failed::Namespace(Error { what: "start kiln in a user namespace".to_owned(), source: e, hint: None })
-    })?;
+    let said = wire.receive().map_err(|e| Failed::Namespace(error("start kiln in a user namespace", e)))?;
     if let Talk::Refused(errno) = said {
         return Err(Failed::Namespace(refused(errno)));
     }
@@ -381,7 +381,8 @@ fn own(pid: u32) -> Result<(), Error> {
         write_map(&pid.to_string(), file, &map).map_err(|e| Error {
             what: format!("write {file} of a user namespace"),
             source: e,
-            hint: Some("root needs CAP_SETUID, CAP_SETGID and CAP_SETFCAP for that: add what is missing".to_owned()),
+            obstacle: None,
+            advice: Some("root needs CAP_SETUID, CAP_SETGID and CAP_SETFCAP for that: add what is missing"),
         })?;
     }
     Ok(())
@@ -405,7 +406,8 @@ fn single(pid: u32) -> Result<(), Error> {
         write_map(&pid.to_string(), file, &content).map_err(|e| Error {
             what: format!("write {file} of a user namespace"),
             source: e,
-            hint: refusal_hint(libc::EPERM),
+            obstacle: Obstacle::to_users(libc::EPERM),
+            advice: None,
         })?;
     }
     Ok(())
@@ -414,43 +416,7 @@ fn single(pid: u32) -> Result<(), Error> {
 /// Why `unshare(CLONE_NEWUSER)` said no.
 fn refused(errno: i32) -> Error {
     let source = io::Error::from_raw_os_error(errno);
-    Error { what: "make a user namespace".to_owned(), source, hint: refusal_hint(errno) }
-}
-
-/// What stands in the way, found in the places where distributions and administrators put it.
-pub(super) fn refusal_hint(errno: i32) -> Option<String> {
-    let value = |path: &str| text(path).trim().to_owned();
-    if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
-        return Some(
-            "kernel.unprivileged_userns_clone is 0: as root, sysctl -w kernel.unprivileged_userns_clone=1".to_owned(),
-        );
-    }
-    if value("/proc/sys/user/max_user_namespaces") == "0" {
-        return Some("user.max_user_namespaces is 0: as root, sysctl -w user.max_user_namespaces=15000".to_owned());
-    }
-    if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        return Some(
-            "AppArmor restricts unprivileged user namespaces: as root, give kiln a profile with `userns,`, or \
-             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-                .to_owned(),
-        );
-    }
-    match errno {
-        libc::ENOSPC => Some("the limit of user namespaces is reached: see sysctl user.max_user_namespaces".to_owned()),
-        // A filter may answer so, whatever the kernel has.
-        libc::EPERM | libc::ENOSYS if is_filtered() => Some(
-            "a container around kiln forbids it: run that one with seccomp and AppArmor unconfined, or give it a \
-             profile that allows unshare"
-                .to_owned(),
-        ),
-        libc::EPERM => Some(
-            "in a chroot the kernel allows none: enter that root with pivot_root; else a security module of this host \
-             forbids it"
-                .to_owned(),
-        ),
-        libc::EINVAL | libc::ENOSYS => Some("this kernel is built without user namespaces".to_owned()),
-        _ => None,
-    }
+    Error { what: "make a user namespace".to_owned(), source, obstacle: Obstacle::to_users(errno), advice: None }
 }
 
 /// Passes signals to the child and waits for its end.
@@ -482,12 +448,13 @@ fn stand_in(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> {
 }
 
 fn error(what: &str, source: impl Into<io::Error>) -> Error {
-    Error { what: what.to_owned(), source: source.into(), hint: None }
+    let source = source.into();
+    let obstacle = source.raw_os_error().and_then(Obstacle::to_call);
+    Error { what: what.to_owned(), source, obstacle, advice: None }
 }
 
 fn read(path: &str) -> Result<String, Error> {
-    let bytes =
-        fs::read(Path::new(path)).map_err(|e| Error { what: format!("read {path}"), source: e.source, hint: None })?;
+    let bytes = fs::read(Path::new(path)).map_err(|e| error(&format!("read {path}"), e.source))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

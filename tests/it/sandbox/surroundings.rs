@@ -77,19 +77,51 @@ fn run_names_the_call_that_a_container_refuses() {
         libc::SYS_capset,
         libc::SYS_setsid,
     ] {
-        // A plain user fails before any step, and is told less.
-        if call == libc::SYS_unshare && !nix::unistd::geteuid().is_root() {
-            continue;
-        }
         for errno in [libc::EPERM, libc::ENOSYS] {
             let filter = ["deny", &errno.to_string(), &call.to_string()];
             let (code, said) = filtered(&env, &filter, &["build", "--no-cache", context]);
             assert_eq!(code, Some(3), "{call} {errno}: {said}");
-            assert!(
-                said.contains("Dockerfile:2") && said.contains("a container around kiln"),
-                "{call} {errno}: {said}"
-            );
+            // The root of a namespace needs one of mounts before any step.
+            let early = call == libc::SYS_unshare && !nix::unistd::geteuid().is_root();
+            let place = if early { "cannot make a mount namespace" } else { "Dockerfile:2" };
+            assert!(said.contains(place) && said.contains("a container around kiln"), "{call} {errno}: {said}");
             assert!(!said.contains("built without"), "{call} {errno}: {said}");
+        }
+    }
+}
+
+#[test]
+fn build_names_what_refuses_a_user_namespace() {
+    requires!(userns, overlay, python3, setpriv);
+    let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
+    // The surroundings, then what a plain user in them is told.
+    let deny = |errno: i32| format!("python3 -c \"$0\" deny {errno} {}", libc::SYS_unshare);
+    let cases = [
+        (deny(libc::EPERM), ["a system call filter is in force", "hint: a container around kiln refuses"]),
+        (deny(libc::ENOSYS), ["a system call filter is in force", "hint: a container around kiln refuses"]),
+        (
+            "sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"' sh".to_owned(),
+            ["user.max_user_namespaces is 0", "hint: as root, run sysctl -w user.max_user_namespaces"],
+        ),
+    ];
+    // The limit of the machine is everybody's.
+    let ours = if is_root() { 2 } else { cases.len() };
+    for (around, wanted) in cases.into_iter().take(ours) {
+        let script = format!(
+            "mount -t tmpfs -o mode=1777 none /mnt && mkdir /mnt/c && printf 'FROM scratch\nRUN [\"x\"]\n' > \
+             /mnt/c/Dockerfile && exec {around} setpriv --reuid 1000 --regid 1000 --clear-groups \"$1\" build /mnt/c"
+        );
+        let out = Command::new("unshare")
+            .args(users)
+            .args(["--mount", "sh", "-c", &script, SCRIPT])
+            .arg(binary())
+            .envs([("KILN_ROOT", "/mnt/store"), ("HOME", "/mnt")])
+            .output()
+            .expect("run unshare");
+        let (code, said) = said(out);
+        assert_eq!(code, Some(3), "{around}: {said}");
+        for words in ["cannot make a user namespace: "].iter().chain(&wanted) {
+            assert!(said.contains(words), "{around}: {said}");
         }
     }
 }
