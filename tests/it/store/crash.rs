@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::random::{Random, seeds};
 use crate::support::{Image, TestEnv};
 
 /// What a build did to names and contents of its store, in order.
@@ -61,25 +62,13 @@ fn op(call: &str) -> Option<Op> {
     })
 }
 
-/// The same numbers for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % n
-    }
-}
-
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("run cp");
     assert!(status.success(), "copy {}", from.display());
 }
 
 /// The store as the disk may have it when the machine goes down after `ops`, which led from `before` to `after`.
-fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice: &mut Dice) {
+fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice: &mut Random) {
     copy(before, to);
     let at = |path: &Path, root: &Path| root.join(path.strip_prefix(store).expect("below the store"));
     let synced = |path: &Path, from: usize| ops[from..].iter().any(|op| matches!(op, Op::Sync(p) if p == path));
@@ -116,7 +105,7 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
 }
 
 /// Content that was not synced: all of it, none, half, or zeros.
-fn lose(path: &Path, dice: &mut Dice) {
+fn lose(path: &Path, dice: &mut Random) {
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("list").flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_file()) {
@@ -168,8 +157,6 @@ fn power_cut_leaves_whole_images_and_a_usable_store() {
     env.kiln(&["save", "-o", saved, "loaded"]).ok();
     env.kiln(&["rmi", "loaded"]).ok();
     env.kiln(&["prune", "--all"]).ok();
-    let count = std::env::var("KILN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ count as u64);
     let mut cases: Vec<PathBuf> = Vec::new();
     // A first build, an edit that moves the name, another image, names taken away, and what nobody names removed.
     let rounds: &[&[&str]] = &[
@@ -190,26 +177,102 @@ fn power_cut_leaves_whole_images_and_a_usable_store() {
         let ops = traced(&env, args);
         let names = !args.contains(&"prune");
         assert!(!names || ops.iter().any(|op| matches!(op, Op::Sync(_))), "nothing was synced: {ops:?}");
-        for number in 0..count {
-            // Each round once with all that happened: the moment after `built`.
-            let until = if number == 0 { ops.len() } else { dice.below(ops.len() + 1) };
-            let case = env.dir().join(format!("case-{round}-{number}"));
+        for seed in seeds(2) {
+            let mut dice = Random::new(seed);
+            // Often with all that happened: the moment after `built`.
+            let until = if seed % 2 == 0 { ops.len() } else { dice.below(ops.len() + 1) };
+            let case = env.dir().join(format!("case-{round}-{seed}"));
             state(&ops[..until], &before, &env.store(), &env.store(), &case, &mut dice);
             cases.push(case);
         }
         fs::remove_dir_all(before).expect("remove");
     }
-    // Later than what counts as the start of the machine.
-    std::thread::sleep(Duration::from_secs(4));
+    later();
     for case in cases {
-        let root = case.to_str().expect("UTF-8");
-        for name in Image::names(&case) {
-            Image::open(&case, &name);
-        }
-        env.kiln_restarted(&["--root", root, "build", "-t", "app", context]).ok();
-        Image::open(&case, "app").tree();
-        let quiet = env.kiln_restarted(&["--root", root, "build", "-t", "app", context]).ok();
-        assert!(!quiet.stderr.contains("warning"), "{root}\n{quiet}");
-        env.kiln_restarted(&["--root", root, "run", "app", "cat", "/g"]).ok().says("two");
+        check(&env, &case, context, "two");
+        fs::remove_dir_all(case).expect("remove");
+    }
+}
+
+/// Waits until what was written is older than what counts as the start of the machine.
+fn later() {
+    std::thread::sleep(Duration::from_secs(4));
+}
+
+/// In the store at `root`, as found by a machine that has started again: every name leads to a whole image, the context
+/// builds to one that says `content`, and nothing is left to complain about.
+fn check(env: &TestEnv, root: &Path, context: &str, content: &str) {
+    for name in Image::names(root) {
+        Image::open(root, &name).tree();
+    }
+    let shown = root.to_str().expect("UTF-8");
+    let build = &["--root", shown, "build", "-t", "app", context];
+    env.kiln_restarted(build).ok();
+    Image::open(root, "app").tree();
+    let quiet = env.kiln_restarted(build).ok();
+    assert!(!quiet.stderr.contains("warning"), "{shown}\n{quiet}");
+    env.kiln_restarted(&["--root", shown, "run", "app", "cat", "/g"]).ok().says(content);
+}
+
+/// A file system in a file, mounted until it is dropped.
+struct Disk {
+    at: PathBuf,
+}
+
+impl Disk {
+    fn mount(image: &Path, at: &Path) -> Disk {
+        fs::create_dir_all(at).expect("create");
+        run(Command::new("mount").args(["-o", "loop"]).args([image, at]));
+        Disk { at: at.to_owned() }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a failed test may have left somebody there.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    let out = command.output().expect("run");
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn ext4_copied_after_a_build_has_whole_images_and_a_usable_store() {
+    requires!(root, userns, overlay, unshare, losetup, mkfs_ext4);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\n0\n");
+    let context = context.to_str().expect("UTF-8");
+    let image = env.dir().join("disk");
+    fs::File::create(&image).and_then(|file| file.set_len(96 << 20)).expect("create");
+    run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&image));
+    let disk = Disk::mount(&image, &env.dir().join("disk.d"));
+    let store = disk.at.join("store");
+    copy(&env.store(), &store);
+    run(Command::new("sync").arg("--file-system").arg(&disk.at));
+    let root = store.to_str().expect("UTF-8");
+    let mut cases = Vec::new();
+    for seed in seeds(3) {
+        fs::write(format!("{context}/f"), seed.to_string()).expect("edit");
+        env.kiln(&["--root", root, "build", "-t", "app", context]).ok();
+        // What reaches the disk by itself does so in the seconds after.
+        let wait = if seed == 0 { 0 } else { Random::new(seed).below(10_000) as u64 };
+        std::thread::sleep(Duration::from_millis(wait));
+        let case = env.dir().join(format!("disk-{seed}"));
+        run(Command::new("cp").arg("--sparse=always").args([&image, &case]));
+        cases.push((seed, case));
+    }
+    drop(disk);
+    later();
+    for (seed, case) in cases {
+        let disk = Disk::mount(&case, &env.dir().join(format!("disk-{seed}.d")));
+        let store = disk.at.join("store");
+        assert!(Image::names(&store).iter().any(|name| name.contains("app")), "{seed}: what was built has its name");
+        fs::write(format!("{context}/f"), seed.to_string()).expect("edit");
+        check(&env, &store, context, &seed.to_string());
+        drop(disk);
+        fs::remove_file(case).expect("remove");
     }
 }
