@@ -28,10 +28,6 @@ fn tool() -> Dir {
 const CAPABILITY: &str = "0100000200200000000000000000000000000000";
 const ACL: &str = "0200000001000600ffffffff04000400ffffffff080007000400000010000700ffffffff20000400ffffffff";
 
-/// Whether histories have ACLs, and files that a plain user's namespace has no owner for.
-const ACLS: bool = false;
-const FAR_OWNERS: bool = false;
-
 /// One line of a command's program.
 fn operation(random: &mut Random) -> String {
     let paths = ["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "c0", "c0/f", "c1/f", "c1"];
@@ -43,7 +39,7 @@ fn operation(random: &mut Random) -> String {
     let text = random.below(3);
     let mode = *random.of(&["644", "600", "4755", "2770", "1777"]);
     let id = *random.of(&[0, 1, 33, 1000, 65534]);
-    match random.below(if ACLS { 19 } else { 18 }) {
+    match random.below(19) {
         0 | 1 => format!("write {file} text{text}"),
         2 => format!("append {file} more{text}"),
         3 => format!("open_only {file}"),
@@ -81,7 +77,7 @@ fn history(random: &mut Random) -> String {
             continue;
         }
         let step = if random.below(4) == 0 {
-            let owner = *random.of(&["0:0", "33:33", "1000:65534", "445605:89939"][..if FAR_OWNERS { 4 } else { 3 }]);
+            let owner = *random.of(&["0:0", "33:33", "1000:65534", "445605:89939"]);
             let mode = *random.of(&["", " --chmod=600", " --chmod=4755"]);
             let link = *random.of(&["", "", " --link"]);
             format!("COPY{link} --chown={owner}{mode} {} /h/c{}/f\n", random.of(&["f", "g"]), random.below(2))
