@@ -99,4 +99,4 @@ pub(super) fn foreign(names: Vec<OsString>, known: &[&str]) -> Option<String> {
 
 /// The paths of [`Store::mend_directories`] that every command relies on.
 pub(super) const DIRECTORIES: &[&str] =
-    &["blobs/sha256", "cache/v1", "cache/slots", "layers", "context", "mounts", "scratch"];
+    &["blobs/sha256", "cache/v1", "cache/slots", "claims", "layers", "context", "mounts", "scratch"];

@@ -31,25 +31,45 @@ const WAYS: &[(&str, fn(&Path))] = &[
     }),
 ];
 
+/// Ways to damage a directory.
+const DIRECTORY_WAYS: &[(&str, fn(&Path))] = &[
+    ("removed", |path| fs::remove_dir_all(path).expect("remove")),
+    ("emptied", |path| {
+        fs::remove_dir_all(path).expect("remove");
+        fs::create_dir(path).expect("create");
+    }),
+    ("a file", |path| {
+        fs::remove_dir_all(path).expect("remove");
+        fs::write(path, b"rubbish").expect("write");
+    }),
+];
+
 /// A new file: blobs may be hard links.
 fn replace(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).expect("remove");
     fs::write(path, bytes).expect("write");
 }
 
-/// Files below `dir` that kiln reads by name, not what it unpacked.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+/// Files and directories below `dir` that kiln finds by name, not what it unpacked.
+fn parts(dir: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(dir).expect("list").map(|entry| entry.expect("entry")) {
-        let name = entry.file_name().to_string_lossy().into_owned();
         match entry.file_type().expect("type") {
-            kind if kind.is_dir() && !name.starts_with("fs") && name != "scratch" => found.extend(files(&entry.path())),
-            kind if kind.is_file() => found.push(entry.path()),
+            kind if kind.is_dir() => {
+                directories.push(entry.path());
+                if !entry.file_name().to_string_lossy().starts_with("fs") {
+                    let (more_files, more_directories) = parts(&entry.path());
+                    files.extend(more_files);
+                    directories.extend(more_directories);
+                }
+            }
+            kind if kind.is_file() => files.push(entry.path()),
             _ => {}
         }
     }
-    found.sort();
-    found
+    files.sort();
+    directories.sort();
+    (files, directories)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -69,32 +89,36 @@ fn build_survives_damage_to_any_file_of_the_store() {
     env.kiln(&["build", epoch[0], epoch[1], "-t", "app", context]).ok();
     let want = env.image("app").digest;
     let all = seeds(1).count() > 1;
-    for (number, file) in files(&env.store()).iter().enumerate() {
-        let name = file.strip_prefix(env.store()).expect("below the store");
-        for (way, (what, damage)) in WAYS.iter().enumerate() {
-            // Each file in two ways, which differ from file to file.
-            if !all && (number + way) % 3 != 0 {
-                continue;
-            }
-            let case = format!("{} {what}", name.display());
-            let store = env.dir().join("case");
-            copy(&env.store(), &store);
-            damage(&store.join(name));
-            let root = store.to_str().expect("UTF-8");
-            let again: &[&str] = if (number + way) % 2 == 0 { &["--no-cache"] } else { &[] };
-            let args = [&["--root", root, "build", "-t", "app"][..], &epoch, again, &[context]].concat();
-            let first = env.kiln(&args).output();
-            assert!(first.code == 0, "{case}\n{first}");
-            assert_eq!(Image::open(&store, "app").digest, want, "{case}");
-            let second = env.kiln(&["--root", root, "build", epoch[0], epoch[1], "-t", "app", context]).output();
-            assert!(second.code == 0 && !second.stderr.contains("warning"), "{case}, second build\n{second}");
-            for command in [&["images"][..], &["prune"]] {
-                let done = env.kiln(&[&["--root", root], command].concat()).output();
-                assert!(done.code == 0, "{case}\n{done}");
-            }
-            env.kiln(&["--root", root, "prune", "--all"]).ok();
-            fs::remove_dir_all(&store).expect("remove the copy");
+    let (files, directories) = parts(&env.store());
+    let cases = files.iter().flat_map(|file| WAYS.iter().map(move |way| (file, way)));
+    let cases = cases.chain(directories.iter().flat_map(|dir| DIRECTORY_WAYS.iter().map(move |way| (dir, way))));
+    for (number, (part, (what, damage))) in cases.enumerate() {
+        // Each part in two ways or one, which differ from part to part.
+        if !all && (number + number / 6) % 3 != 0 {
+            continue;
         }
+        let name = part.strip_prefix(env.store()).expect("below the store");
+        // What is in an unpacked layer is looked at once, when the machine has started.
+        if *what == "emptied" && part.file_name().is_some_and(|name| name.to_string_lossy().starts_with("fs")) {
+            continue;
+        }
+        let case = format!("{} {what}", name.display());
+        let store = env.dir().join("case");
+        copy(&env.store(), &store);
+        damage(&store.join(name));
+        let root = store.to_str().expect("UTF-8");
+        let again: &[&str] = if number % 2 == 0 { &["--no-cache"] } else { &[] };
+        let args = [&["--root", root, "build", "-t", "app"][..], &epoch, again, &[context]].concat();
+        let first = env.kiln(&args).output();
+        assert!(first.code == 0, "{case}\n{first}");
+        assert_eq!(Image::open(&store, "app").digest, want, "{case}");
+        let second = env.kiln(&["--root", root, "build", epoch[0], epoch[1], "-t", "app", context]).output();
+        assert!(second.code == 0 && !second.stderr.contains("warning"), "{case}, second build\n{second}");
+        for command in [&["run", "app", "cat", "/g"][..], &["images"], &["prune"], &["prune", "--all"]] {
+            let done = env.kiln(&[&["--root", root], command].concat()).output();
+            assert!(done.code == 0, "{case}\n{done}");
+        }
+        fs::remove_dir_all(&store).expect("remove the copy");
     }
 }
 
