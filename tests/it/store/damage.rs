@@ -93,8 +93,8 @@ fn build_survives_damage_to_any_file_of_the_store() {
     let cases = files.iter().flat_map(|file| WAYS.iter().map(move |way| (file, way)));
     let cases = cases.chain(directories.iter().flat_map(|dir| DIRECTORY_WAYS.iter().map(move |way| (dir, way))));
     for (number, (part, (what, damage))) in cases.enumerate() {
-        // Each part in two ways or one, which differ from part to part.
-        if !all && (number + number / 6) % 3 != 0 {
+        // Nearly each part in one way, which differs from part to part.
+        if !all && number % 7 != 0 {
             continue;
         }
         let name = part.strip_prefix(env.store()).expect("below the store");
