@@ -241,13 +241,13 @@ fn run(command: &mut Command) {
 
 #[test]
 fn ext4_copied_after_a_build_has_whole_images_and_a_usable_store() {
-    requires!(root, userns, overlay, unshare, losetup, mkfs_ext4);
+    requires!(root, userns, overlay, unshare, losetup, mke2fs);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\n0\n");
     let context = context.to_str().expect("UTF-8");
     let image = env.dir().join("disk");
     fs::File::create(&image).and_then(|file| file.set_len(96 << 20)).expect("create");
-    run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&image));
+    run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&image));
     let disk = Disk::mount(&image, &env.dir().join("disk.d"));
     let store = disk.at.join("store");
     copy(&env.store(), &store);

@@ -27,7 +27,6 @@ pub fn have(ability: &str) -> bool {
         "overlay" => overlay(),
         "tun" => std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
         "attributes" => attributes(),
-        "mkfs_ext4" => find("mkfs.ext4"),
         tool => find(&tool.replace('_', "-")),
     };
     // Nor is the tunnel device one of a plain user, whatever namespace he is root of: of most hosts it is root's alone.
