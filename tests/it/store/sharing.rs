@@ -177,13 +177,17 @@ fn no_cache_build_waits_for_no_other_build() {
 #[test]
 fn base_of_parallel_stages_and_builds_is_unpacked_once() {
     requires!(userns, overlay);
-    let env = TestEnv::with("debian");
-    let stages: String = (0..3).map(|n| format!("FROM debian AS s{n}\nRUN echo {n} > /{n}\n")).collect();
+    let env = TestEnv::with_busybox();
+    // It takes long enough to unpack for all to come meanwhile.
+    let many: String = (0..3000).map(|n| format!("-- many/{n} --\n{n}\n")).collect();
+    let many = env.context(&format!("-- Dockerfile --\nFROM busybox\nCOPY many /many\n{many}"));
+    env.build(&["-t", "base"], &many).ok();
+    let stages: String = (0..3).map(|n| format!("FROM base AS s{n}\nRUN echo {n} > /{n}\n")).collect();
     let copies: String = (0..3).map(|n| format!("COPY --from=s{n} /{n} /{n}\n")).collect();
     let contexts: Vec<PathBuf> = (0..2)
-        .map(|n| env.context(&format!("-- Dockerfile --\n{stages}FROM debian\nRUN echo {n} > /own\n{copies}")))
+        .map(|n| env.context(&format!("-- Dockerfile --\n{stages}FROM base\nRUN echo {n} > /own\n{copies}")))
         .collect();
-    let name = format!("unpack-{:.12}-", env.image("debian").diff_ids()[0].trim_start_matches("sha256:"));
+    let name = format!("unpack-{:.12}-", env.image("base").diff_ids()[1].trim_start_matches("sha256:"));
     let (over, mut seen) = (AtomicBool::new(false), BTreeSet::new());
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
@@ -211,11 +215,13 @@ fn base_of_parallel_stages_and_builds_is_unpacked_once() {
 fn layer_wanted_by_several_pulls_is_fetched_once() {
     requires!(docker_registry, userns, overlay);
     let registry = Registry::start();
-    let made = TestEnv::with("debian");
-    let layer = made.image("debian").manifest["layers"][0]["digest"].as_str().expect("a digest").to_owned();
+    let made = TestEnv::with_busybox();
+    let large = made.context("-- Dockerfile --\nFROM busybox\nRUN head -c 20000000 /dev/urandom > /large\n");
+    made.build(&["-t", "large"], &large).ok();
+    let layer = made.image("large").manifest["layers"][1]["digest"].as_str().expect("a digest").to_owned();
     // Different images that share their largest layer.
     for name in ["a", "b"] {
-        let context = made.context(&format!("-- Dockerfile --\nFROM debian\nLABEL name={name}\n"));
+        let context = made.context(&format!("-- Dockerfile --\nFROM large\nLABEL name={name}\n"));
         made.build(&["-t", name], &context).ok();
         registry.push_layout(&made.store(), &format!("{name}:latest"), name);
     }
@@ -224,8 +230,7 @@ fn layer_wanted_by_several_pulls_is_fetched_once() {
     assert_eq!(before, 0);
     let env = TestEnv::new();
     let (a, b) = (registry.name("a"), registry.name("b"));
-    let context =
-        env.context(&format!("-- Dockerfile --\nFROM {a} AS a\nFROM {b}\nCOPY --from=a /etc/hostname* /x/\n"));
+    let context = env.context(&format!("-- Dockerfile --\nFROM {a} AS a\nFROM {b}\nCOPY --from=a /etc/group /x/\n"));
     std::thread::scope(|scope| {
         let env = &env;
         for name in [&a, &b] {
