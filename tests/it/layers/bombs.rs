@@ -175,12 +175,6 @@ fn a_bomb_ends_soon_within_little_memory_and_leaves_nothing_s39() {
     light(&TestEnv::new());
 }
 
-#[test]
-fn a_bomb_ends_soon_for_a_plain_user_too_s39() {
-    requires!(root, kiln_test, prlimit);
-    light(&TestEnv::of_plain_user());
-}
-
 /// Names are cheap to write and dear to remember: a layer of many is refused before it fills memory.
 #[test]
 fn many_entries_take_little_memory() {

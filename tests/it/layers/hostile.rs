@@ -135,14 +135,6 @@ fn a_hostile_base_image_stays_inside() {
 }
 
 #[test]
-fn a_hostile_base_image_stays_inside_for_a_plain_user_too() {
-    requires!(root, kiln_test, userns, overlay);
-    let env = TestEnv::of_plain_user();
-    let (canary, context) = (Canary::new(&env), env.context("-- x --\n"));
-    attack(&env, &canary, &context);
-}
-
-#[test]
 fn bombs_end_soon_and_leave_nothing() {
     // S-39: sizes that nobody has, in a few bytes.
     let env = TestEnv::new();

@@ -144,10 +144,3 @@ fn a_hostile_layer_stays_inside_and_does_not_steer_overlayfs() {
     attack(&TestEnv::new());
     taken(&TestEnv::new());
 }
-
-#[test]
-fn a_hostile_layer_stays_inside_for_a_plain_user_too() {
-    requires!(root, kiln_test, userns, overlay);
-    attack(&TestEnv::of_plain_user());
-    taken(&TestEnv::of_plain_user());
-}
