@@ -10,6 +10,7 @@ use crate::plan::{ImageRequest, Step};
 use super::builder::Message;
 use super::chain::State;
 use super::event::Event;
+use super::fetched::Fetched;
 use super::images::BaseImage;
 use super::worker::{Look, Worker};
 use super::{StepError, keys};
@@ -37,7 +38,8 @@ impl Worker<'_> {
         let missing = self.missing(image)?;
         let bytes = missing.iter().map(|blob| blob.size).sum();
         tell(Message::Event(Event::Fetching { step: step.id, bytes }));
-        self.builder.images.fetch(request, image, &missing)?;
+        let fetched = Fetched::new(step.id, bytes, self.coordinator.get().cloned());
+        self.builder.images.fetch(request, image, &missing, &|more| fetched.came(more))?;
         Ok(image_state(image))
     }
 

@@ -24,6 +24,15 @@ pub enum Event {
         /// Compressed bytes to fetch.
         bytes: u64,
     },
+    /// Fetching takes long; said every few seconds.
+    Fetched {
+        /// The step that needs the layers.
+        step: StepId,
+        /// Compressed bytes that have come.
+        bytes: u64,
+        /// Compressed bytes to fetch.
+        of: u64,
+    },
     /// The step runs, because of this miss. Base steps that only become available say so with `Cached`.
     Started {
         /// Which.

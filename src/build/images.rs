@@ -16,6 +16,7 @@ use crate::registry::Client;
 use crate::store::{Layout, Store};
 
 use super::arriving::Arriving;
+use super::fetched::{Came, Counted};
 
 /// An image whose name has been looked up: from here on only digests count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,8 +94,14 @@ pub trait ImageSource: Sync {
     /// Looks a name up: the only place that reads a mutable tag. Fetches manifest and config, no layer.
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError>;
 
-    /// Brings layers of a resolved image into the store. Ok: they are there, verified.
-    fn fetch(&self, request: &ImageRequest, image: &BaseImage, layers: &[Descriptor]) -> Result<(), ImageError>;
+    /// Brings layers of a resolved image into the store; `came` hears of every piece. Ok: they are there, verified.
+    fn fetch(
+        &self,
+        request: &ImageRequest,
+        image: &BaseImage,
+        layers: &[Descriptor],
+        came: &Came<'_>,
+    ) -> Result<(), ImageError>;
 
     /// Ends what is being fetched, from any thread.
     fn cancel(&self);
@@ -140,12 +147,18 @@ impl ImageSource for Images<'_> {
         }
     }
 
-    fn fetch(&self, request: &ImageRequest, image: &BaseImage, layers: &[Descriptor]) -> Result<(), ImageError> {
+    fn fetch(
+        &self,
+        request: &ImageRequest,
+        image: &BaseImage,
+        layers: &[Descriptor],
+        came: &Came<'_>,
+    ) -> Result<(), ImageError> {
         let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
         let sink = Arriving::new(self.store, image.layers.clone(), &Limits::default());
         match &request.image {
             ImageName::Reference(name) => {
-                self.registry.fetch(name, layers, &sink, CONNECTIONS).map_err(|e| {
+                self.registry.fetch(name, layers, &Counted { inner: &sink, came }, CONNECTIONS).map_err(|e| {
                     let (source, known) = (Box::new(e), matches!(self.store.resolve(name), Ok(Some(_))));
                     let name = name.familiar();
                     if known { ImageError::Lost { name, source } } else { ImageError::Registry { name, source } }

@@ -12,10 +12,10 @@ use crate::layer::Watch;
 use crate::plan::StepId;
 use crate::sandbox::Cancel;
 
-/// Packing that takes no longer is not worth a word.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Packing or fetching that takes no longer is not worth a word.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two words about it.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 /// One layer being packed.
 pub(super) struct Progress(Arc<Shared>);

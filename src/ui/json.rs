@@ -48,6 +48,9 @@ impl<W: Write> Observer for Json<W> {
             Event::Fetching { step, bytes } => {
                 self.line(&json!({ "event": "fetching", "step": step.0, "bytes": bytes }));
             }
+            Event::Fetched { step, bytes, of } => {
+                self.line(&json!({ "event": "fetched", "step": step.0, "bytes": bytes, "of": of }));
+            }
             Event::Packing { step, bytes } => {
                 self.line(&json!({ "event": "packing", "step": step.0, "bytes": bytes }));
             }

@@ -90,6 +90,10 @@ impl<W: Write> Observer for Plain<W> {
                 let tag = step::tag(self.name(*id));
                 self.line(&format!("{tag} fetching {}", step::size(*bytes)));
             }
+            Event::Fetched { step: id, bytes, of } => {
+                let tag = step::tag(self.name(*id));
+                self.line(&format!("{tag} fetched {} of {}", step::size(*bytes), step::size(*of)));
+            }
             Event::Packing { step: id, bytes } => {
                 let tag = step::tag(self.name(*id));
                 self.line(&format!("{tag} packing: {} so far", step::size(*bytes)));

@@ -164,6 +164,11 @@ impl View {
                     running.why = format!("fetching {}", step::size(*bytes));
                 }
             }
+            Event::Fetched { step, bytes, of } => {
+                if let Some(running) = self.running.get_mut(step) {
+                    running.why = format!("fetched {} of {}", step::size(*bytes), step::size(*of));
+                }
+            }
             Event::Packing { step, bytes } => match self.running.get_mut(step) {
                 Some(running) => running.why = format!("packing {}", step::size(*bytes)),
                 None => drop(self.packing.insert(*step, *bytes)),

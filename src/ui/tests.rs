@@ -32,6 +32,7 @@ fn events() -> Vec<Event> {
         Event::Resolving("busybox".parse().expect("reference")),
         Event::Planned(plan()),
         Event::Fetching { step: BASE, bytes: 2_200_000 },
+        Event::Fetched { step: BASE, bytes: 1_100_000, of: 2_200_000 },
         Event::Cached(BASE),
         Event::Fallback {
             what: "layers are copied, not mounted".into(),
@@ -63,6 +64,7 @@ fn plain_is_one_fact_a_line_o70_r12_s99() {
     let want = "\
 resolving busybox:latest
 FROM scratch fetching 2.2 MB
+FROM scratch fetched 1.1 MB of 2.2 MB
 CACHED FROM scratch
 note: layers are copied, not mounted (overlay: not permitted)
 [1/2] RUN make all
@@ -111,6 +113,7 @@ fn json_has_the_same_facts_one_object_a_line_o70() {
             "resolving",
             "planned",
             "fetching",
+            "fetched",
             "cached",
             "fallback",
             "started",
@@ -127,9 +130,9 @@ fn json_has_the_same_facts_one_object_a_line_o70() {
         ]
     );
     assert_eq!(lines[1]["steps"][1]["inputs"][0], 0);
-    assert_eq!(lines[5]["miss"]["part"], "build argument V");
-    assert_eq!(lines[6]["line"], "cc -o app app.c");
-    assert_eq!(lines[8]["seconds"], 1.204);
+    assert_eq!(lines[6]["miss"]["part"], "build argument V");
+    assert_eq!(lines[7]["line"], "cc -o app app.c");
+    assert_eq!(lines[9]["seconds"], 1.204);
 }
 
 /// Keeps what is written, for a reader outside.
@@ -174,7 +177,7 @@ fn a_terminal_keeps_what_is_done_and_redraws_what_runs_o70_s99() {
     let read = || String::from_utf8(out.0.lock().expect("lock").clone()).expect("UTF-8");
     let mut terminal = Terminal::new(Box::new(out.clone()), || Some((40, 10)), false);
     let events = events();
-    events.iter().take(8).for_each(|event| terminal.event(event));
+    events.iter().take(9).for_each(|event| terminal.event(event));
     let live = shown(&read());
     assert_eq!(
         live[0..3],
@@ -187,7 +190,7 @@ fn a_terminal_keeps_what_is_done_and_redraws_what_runs_o70_s99() {
     assert!(live[3].starts_with("1 of 3 steps done, "), "{live:?}");
     assert!(live[4].starts_with("[1/2] RUN make \\ all ") || live[4].contains("RUN make"), "{live:?}");
     assert_eq!(live[5..], ["  why: build argument V changed", "  | cc -o app app.c"]);
-    events.iter().skip(8).for_each(|event| terminal.event(event));
+    events.iter().skip(9).for_each(|event| terminal.event(event));
     drop(terminal);
     let last = shown(&read());
     assert_eq!(last.len(), 6, "{last:?}");

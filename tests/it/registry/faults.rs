@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::support::env::fixture;
 use crate::support::{Image, Registry, TestEnv};
@@ -53,8 +54,15 @@ fn what_a_registry_has_wrong_never_reaches_the_store_s50() {
     env.image("app").tree();
 }
 
-/// Passes connections on to a registry, and cuts off the first `cuts` answers that reach `after` bytes.
-fn unreliable(to: &str, cuts: usize, after: usize) -> (String, Arc<AtomicUsize>) {
+/// What happens to an answer.
+#[derive(Clone, Copy)]
+enum Fault {
+    Cut,
+    Pause(Duration),
+}
+
+/// Passes connections on to a registry, and cuts off or delays the first `cuts` answers that reach `after` bytes.
+fn unreliable(to: &str, fault: Fault, cuts: usize, after: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     let host = listener.local_addr().expect("an address").to_string();
     let cut = Arc::new(AtomicUsize::new(0));
@@ -68,13 +76,13 @@ fn unreliable(to: &str, cuts: usize, after: usize) -> (String, Arc<AtomicUsize>)
                 up_to.shutdown(Shutdown::Write).ok();
             });
             let count = Arc::clone(&count);
-            std::thread::spawn(move || passed(server, client, &count, cuts, after));
+            std::thread::spawn(move || passed(server, client, fault, &count, cuts, after));
         }
     });
     (host, cut)
 }
 
-fn passed(mut server: TcpStream, mut client: TcpStream, count: &AtomicUsize, cuts: usize, after: usize) {
+fn passed(mut server: TcpStream, mut client: TcpStream, fault: Fault, count: &AtomicUsize, cuts: usize, after: usize) {
     let (mut buffer, mut total) = ([0; 8192], 0);
     while let Ok(n @ 1..) = server.read(&mut buffer) {
         total += n;
@@ -82,7 +90,10 @@ fn passed(mut server: TcpStream, mut client: TcpStream, count: &AtomicUsize, cut
         if over {
             count.fetch_add(1, Ordering::SeqCst);
         }
-        if over || client.write_all(&buffer[..n]).is_err() {
+        if over && let Fault::Pause(pause) = fault {
+            std::thread::sleep(pause);
+        }
+        if over && matches!(fault, Fault::Cut) || client.write_all(&buffer[..n]).is_err() {
             break;
         }
     }
@@ -94,7 +105,7 @@ fn passed(mut server: TcpStream, mut client: TcpStream, count: &AtomicUsize, cut
 fn a_connection_that_breaks_is_taken_up_where_it_broke_s61() {
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
-    let (host, cuts) = unreliable(&registry.host(), 3, 200_000);
+    let (host, cuts) = unreliable(&registry.host(), Fault::Cut, 3, 200_000);
     let through = name.replace(&registry.host(), &host);
     let env = TestEnv::new();
     env.kiln(&["pull", &through]).ok();
@@ -103,11 +114,25 @@ fn a_connection_that_breaks_is_taken_up_where_it_broke_s61() {
 }
 
 #[test]
+fn build_shows_how_much_of_a_slow_base_has_come() {
+    requires!(docker_registry, skopeo);
+    let (registry, name) = served();
+    let (host, _) = unreliable(&registry.host(), Fault::Pause(Duration::from_millis(2500)), 1, 200_000);
+    let env = TestEnv::new();
+    let file = |host| format!("-- Dockerfile --\nFROM {}\nCOPY Dockerfile /\n", name.replace(&registry.host(), host));
+    let slow = env.build(&["--progress", "plain"], &env.context(&file(&host))).ok();
+    slow.says(" fetched ");
+    let quick = TestEnv::new();
+    let quick = quick.build(&["--progress", "plain"], &quick.context(&file(&registry.host()))).ok();
+    assert!(quick.to_string().contains(" fetching ") && !quick.to_string().contains(" fetched "), "{quick}");
+}
+
+#[test]
 fn a_connection_that_always_breaks_is_given_up_by_name_s61() {
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     // The answer never gets beyond its headers: trying again brings nothing further.
-    let (host, _) = unreliable(&registry.host(), usize::MAX, 1);
+    let (host, _) = unreliable(&registry.host(), Fault::Cut, usize::MAX, 1);
     let env = TestEnv::new();
     let done = env.kiln(&["pull", &name.replace(&registry.host(), &host)]).fails(3);
     done.says(&host).says("tried");
