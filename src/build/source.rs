@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::base::fs::{self, FsError};
 use crate::base::time::Timestamp;
 use crate::layer::Limits;
+use crate::plan::EpochSource;
 
 use super::copy::{self, Stream};
 use super::fetch::{FetchError, GitUrl, Remote};
@@ -155,8 +156,7 @@ impl Remote<'_> {
             Origin::Archive(path) => self.stream(fs::open(path)?, &path.display().to_string(), name, false),
             Origin::Http(url) => {
                 let file = self.http(url, None)?;
-                let open = File::open(&file.path).map_err(|e| FsError::new("open", &file.path, e))?;
-                let mut fetched = self.stream(open, &super::fetch::shown(url), name, true)?;
+                let mut fetched = self.unpacked(&file, url, name)?;
                 if let Fetched::Files { time, .. } = &mut fetched
                     && file.mtime != Timestamp::EPOCH
                 {
@@ -165,6 +165,34 @@ impl Remote<'_> {
                 Ok(fetched)
             }
         }
+    }
+
+    /// When what `source` names changed last: a commit's time, a server's `Last-Modified`, else the latest file of an
+    /// archive; `None` if nothing says so. Ok: what a checksum promised is true.
+    pub fn time_of(&self, source: &EpochSource) -> Result<Option<Timestamp>, Error> {
+        let checksum = source.checksum.as_deref();
+        if source.git {
+            // All that a checkout makes is as old as its commit, unless it is told otherwise.
+            let url = GitUrl { new_files: false, ..GitUrl::parse(&source.url)? };
+            let commit = self.commit(&url, checksum, false)?;
+            return Ok(Some(changed(&self.checkout(&url, &commit, false, false)?)?));
+        }
+        let file = self.http(&source.url, checksum)?;
+        if file.mtime != Timestamp::EPOCH {
+            return Ok(Some(file.mtime));
+        }
+        match self.unpacked(&file, &source.url, "epoch") {
+            Ok(Fetched::Files { time, .. }) => Ok(time),
+            // Any file may be added.
+            Ok(Fetched::Dockerfile(_)) | Err(Error::NotAnArchive(_) | Error::Unpack(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What is in a file from `url`.
+    fn unpacked(&self, file: &super::fetch::Fetched, url: &str, name: &str) -> Result<Fetched, Error> {
+        let open = File::open(&file.path).map_err(|e| FsError::new("open", &file.path, e))?;
+        self.stream(open, &super::fetch::shown(url), name, true)
     }
 
     fn stream(&self, from: impl Read + Send, what: &str, name: &str, text: bool) -> Result<Fetched, Error> {

@@ -5,10 +5,11 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
+use crate::base::time::Timestamp;
 use crate::build::fetch::{FetchError, Remote as Way, Secrets, shown};
 use crate::build::source::{self, Origin};
 use crate::dockerfile::mount::parse_bool;
-use crate::plan::KEEP_GIT_DIR;
+use crate::plan::{EpochSource, KEEP_GIT_DIR};
 use crate::sandbox::Cancel;
 use crate::store::Scratch;
 
@@ -48,15 +49,7 @@ impl Session<'_> {
         let scratch = store.scratch()?;
         let cache = store.fetched_dir();
         let environment = self.environment.for_git(agent);
-        let way = Way {
-            proxies: self.environment.proxies(),
-            env: &environment,
-            secrets: Secrets(secrets),
-            since: Some(self.began),
-            max_bytes: self.environment.max_download()?,
-            stop: Some(stop),
-            ..Way::new(&cache, scratch.path())
-        };
+        let way = self.way(Way::new(&cache, scratch.path()), &environment, secrets, stop)?;
         if let Some(remote) = request.origin.clone() {
             let keep_git_dir = request.options.build_args.get(KEEP_GIT_DIR).and_then(|text| parse_bool(text));
             match fetch(&way, &remote, "main", keep_git_dir == Some(true))? {
@@ -88,7 +81,7 @@ impl Session<'_> {
             match fetch(&way, remote, &number.to_string(), false)? {
                 source::Fetched::Files { dir, time } => {
                     directories.insert(name.clone(), dir);
-                    request.options.context_times.extend(time.map(|time| (name.clone(), time)));
+                    request.options.context_times.insert(name.clone(), time);
                 }
                 source::Fetched::Dockerfile(_) => {
                     return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text))
@@ -98,6 +91,40 @@ impl Session<'_> {
         }
         Ok(Fetched { directories, _scratch: Some(scratch) })
     }
+
+    /// When what a stage adds that SOURCE_DATE_EPOCH names changed last, if that is known.
+    pub(super) fn time_of(
+        &self,
+        source: &EpochSource,
+        secrets: &BTreeMap<String, Vec<u8>>,
+        agent: Option<&Path>,
+        stop: &Cancel,
+    ) -> Result<Option<Timestamp>, Failure> {
+        let store = self.store()?;
+        let scratch = store.scratch()?;
+        let cache = store.fetched_dir();
+        let environment = self.environment.for_git(agent);
+        let way = self.way(Way::new(&cache, scratch.path()), &environment, secrets, stop)?;
+        way.time_of(source).map_err(|e| failed(e).prefixed(&format!("SOURCE_DATE_EPOCH={}: ", source.stage)))
+    }
+
+    fn way<'a>(
+        &self,
+        plain: Way<'a>,
+        environment: &'a [(String, String)],
+        secrets: &'a BTreeMap<String, Vec<u8>>,
+        stop: &'a Cancel,
+    ) -> Result<Way<'a>, Failure> {
+        Ok(Way {
+            proxies: self.environment.proxies(),
+            env: environment,
+            secrets: Secrets(secrets),
+            since: Some(self.began),
+            max_bytes: self.environment.max_download()?,
+            stop: Some(stop),
+            ..plain
+        })
+    }
 }
 
 fn fetch(way: &Way<'_>, remote: &Remote, name: &str, keep_git_dir: bool) -> Result<source::Fetched, Failure> {
@@ -106,17 +133,19 @@ fn fetch(way: &Way<'_>, remote: &Remote, name: &str, keep_git_dir: bool) -> Resu
         return Err(Failure::usage("context -: standard input is a terminal")
             .hint("give it an archive or a Dockerfile: kiln build - < context.tar"));
     }
-    way.context(&remote.origin, name, keep_git_dir, &mut stdin).map_err(|error| {
-        let failure = Failure::of_error(&error);
-        match error {
-            source::Error::NotAnArchive(_) => {
-                failure.hint("a context is a directory or an archive; name the Dockerfile with -f")
-            }
-            source::Error::Fetch(error) => error.hint().into_iter().fold(failure, Failure::hint),
-            source::Error::Unpack(error) => error.hint().into_iter().fold(failure, Failure::hint),
-            _ => failure,
+    way.context(&remote.origin, name, keep_git_dir, &mut stdin).map_err(failed)
+}
+
+fn failed(error: source::Error) -> Failure {
+    let failure = Failure::of_error(&error);
+    match error {
+        source::Error::NotAnArchive(_) => {
+            failure.hint("a context is a directory or an archive; name the Dockerfile with -f")
         }
-    })
+        source::Error::Fetch(error) => error.hint().into_iter().fold(failure, Failure::hint),
+        source::Error::Unpack(error) => error.hint().into_iter().fold(failure, Failure::hint),
+        _ => failure,
+    }
 }
 
 fn empty(scratch: &Path) -> Result<PathBuf, Failure> {

@@ -131,6 +131,9 @@ impl Manifest {
     }
 }
 
+/// Where a list is between its brackets, and each of its elements.
+type Places = (Range<usize>, Vec<Range<usize>>);
+
 impl Index {
     /// An OCI index.
     pub fn new(manifests: Vec<Descriptor>) -> Self {
@@ -152,7 +155,7 @@ impl Index {
 
     /// Where in the text of an index its list of manifests is, and each of them: what they say is not looked at.
     /// `None`: it has no list. Ok: what [`Index::parse`] would say of the rest (S-54).
-    pub fn entries_of(bytes: &[u8]) -> Result<Option<(Range<usize>, Vec<Range<usize>>)>, InvalidDocument> {
+    pub fn entries_of(bytes: &[u8]) -> Result<Option<Places>, InvalidDocument> {
         let index: Unread<'_> = parse("index", bytes)?;
         if index.layers.is_some() || index.config.is_some() {
             return Err(shape("index", "it has both a manifest's and an index's fields".to_owned()));

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::Timestamp;
-use crate::dockerfile::ast::Stage;
 use crate::dockerfile::expand::expand;
 use crate::dockerfile::mount::parse_bool;
-use crate::dockerfile::{Diagnostic, Dockerfile, Severity, Span};
+use crate::dockerfile::{Diagnostic, Dockerfile, Span};
 use crate::oci::platform::Platform;
 
 use super::Options;
@@ -60,16 +59,12 @@ impl Globals {
     /// Evaluates the ARGs before the first FROM. What is wrong with them is added to `problems`.
     pub(super) fn new(dockerfile: &Dockerfile, options: &Options, problems: &mut Vec<Diagnostic>) -> Self {
         let mut globals = Self::with(dockerfile, options, &options.build_args, problems);
-        let at = globals.place_of_epoch(dockerfile, options);
-        let value = options.build_args.get(EPOCH).or_else(|| globals.values.get(EPOCH)).cloned();
-        if let Some(value) = value.filter(|v| !v.is_empty()) {
-            match epoch(&value, at, dockerfile, options) {
-                Ok(epoch) => globals.epoch = epoch,
-                Err(problem) => problems.push(*problem),
+        match globals.epoch_means(dockerfile, options) {
+            Ok((epoch, warning)) => {
+                globals.epoch = epoch;
+                problems.extend(warning);
             }
-            if globals.epoch.is_none() && names_a_context(&value, options) {
-                problems.push(timeless(&value, at));
-            }
+            Err(problem) => problems.push(*problem),
         }
         // From here on it is a number, or nothing.
         if globals.values.contains_key(EPOCH) {
@@ -91,7 +86,7 @@ impl Globals {
         Self::with(dockerfile, options, &BTreeMap::new(), &mut Vec::new())
     }
 
-    fn with(
+    pub(super) fn with(
         dockerfile: &Dockerfile,
         options: &Options,
         build_args: &BTreeMap<String, String>,
@@ -141,14 +136,6 @@ impl Globals {
         }
     }
 
-    fn place_of_epoch(&self, dockerfile: &Dockerfile, options: &Options) -> Span {
-        let mut items = dockerfile.global_args.iter().flat_map(|s| &s.node.items);
-        match items.rfind(|item| item.name.as_str() == EPOCH) {
-            Some(item) if !options.build_args.contains_key(EPOCH) => item.name.span,
-            _ => Span::default(),
-        }
-    }
-
     /// The value of a name.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
@@ -185,41 +172,6 @@ impl Globals {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.declared.keys().map(String::as_str)
     }
-}
-
-/// The time that SOURCE_DATE_EPOCH means: seconds, or when a context changed last, if that is known.
-fn epoch(
-    value: &str,
-    at: Span,
-    dockerfile: &Dockerfile,
-    options: &Options,
-) -> Result<Option<Timestamp>, Box<Diagnostic>> {
-    if let Ok(secs) = value.parse::<i64>() {
-        return Ok(Some(Timestamp::from_secs(secs)));
-    }
-    if value == "context" {
-        return Ok(options.context_time);
-    }
-    if options.contexts.contains_key(value) {
-        return Ok(options.context_times.get(value).copied());
-    }
-    let is_stage = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.node.eq_ignore_ascii_case(value));
-    Err(Box::new(match dockerfile.stages.iter().any(is_stage) {
-        true => unsupported(Feature::EpochFromStage, at),
-        false => Diagnostic::error(at, format!("invalid {EPOCH} `{value}`"))
-            .hint("give whole seconds since 1970-01-01T00:00:00Z"),
-    }))
-}
-
-fn names_a_context(value: &str, options: &Options) -> bool {
-    value == "context" || options.contexts.contains_key(value)
-}
-
-/// As BuildKit has it, a directory or an image has no time, and then there is no SOURCE_DATE_EPOCH.
-fn timeless(value: &str, at: Span) -> Diagnostic {
-    let message = format!("{EPOCH}={value} has no effect: a directory or an image has no time of its own");
-    let problem = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(at, message) };
-    problem.hint("give whole seconds, or a context that is a git repository, an archive or a URL")
 }
 
 /// Refuses build arguments that would have no effect here (N-8).

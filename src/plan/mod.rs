@@ -9,6 +9,7 @@
 mod chmod;
 pub mod device;
 mod dump;
+mod epoch;
 mod globals;
 mod gotext;
 mod graph;
@@ -37,6 +38,7 @@ use crate::oci::platform::Platform;
 
 pub use chmod::{BadMode, Mode};
 pub use device::{Device, DeviceName};
+pub use epoch::{EpochSource, epoch_source};
 pub use globals::{KEEP_GIT_DIR, WITHOUT_EFFECT};
 pub use options::{NamedContext, Options};
 pub use planner::{Configs, plan};

@@ -31,8 +31,9 @@ pub struct Options {
     /// When what was fetched for the main context changed last: a commit's time, a server's `Last-Modified`, the latest
     /// file of an archive. What SOURCE_DATE_EPOCH=context means.
     pub context_time: Option<Timestamp>,
-    /// The same of named contexts.
-    pub context_times: BTreeMap<String, Timestamp>,
+    /// The same of named contexts, and of a stage that SOURCE_DATE_EPOCH names ([`super::EpochSource`]). `None`: nothing says
+    /// it; what is not here was not asked for.
+    pub context_times: BTreeMap<String, Option<Timestamp>>,
     /// `--label`: wins over LABEL (O-51).
     pub labels: BTreeMap<String, String>,
     /// `--no-cache`.

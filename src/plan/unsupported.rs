@@ -5,8 +5,6 @@ use crate::dockerfile::{Diagnostic, Span};
 /// Something that is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {
-    /// SOURCE_DATE_EPOCH taken from a stage.
-    EpochFromStage,
     /// BUILDKIT_INLINE_CACHE.
     InlineCache,
     /// BUILDKIT_MULTI_PLATFORM.
@@ -14,12 +12,7 @@ pub(super) enum Feature {
 }
 
 /// The whole list: what it is called, and what to do instead.
-const REFUSED: [(Feature, &str, &str); 3] = [
-    (
-        Feature::EpochFromStage,
-        "SOURCE_DATE_EPOCH from a stage",
-        "give whole seconds since 1970-01-01T00:00:00Z, or `context` for a context that is fetched",
-    ),
+const REFUSED: [(Feature, &str, &str); 2] = [
     (
         Feature::InlineCache,
         "the build argument BUILDKIT_INLINE_CACHE",

@@ -17,12 +17,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::time::Timestamp;
 use crate::build::cdi::Devices;
 use crate::build::fetch::GitUrl;
 use crate::build::source::Origin;
 use crate::build::{BaseImage, Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
 use crate::dockerfile::Diagnostic;
-use crate::plan::{ContextName, CopySource, ImageRequest, Plan, StepKind};
+use crate::plan::{self, ContextName, CopySource, EpochSource, ImageRequest, Plan, StepKind};
 use crate::registry::Client;
 use crate::sandbox::userns::{self, Standing};
 use crate::sandbox::{Cancel, Spec};
@@ -79,13 +80,22 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let mut remotes = request.source.origin.iter().chain(request.remotes.values());
     let context_by_ssh = remotes.any(|remote| by_ssh(&remote.origin));
     let users_agent = session.environment.agent();
-    let for_git = match context_by_ssh {
+    let mut for_git = match context_by_ssh {
         true => Some(ForGit::new(&request.ssh, users_agent, true, || session.store())?),
         false => None,
     };
     let agent = for_git.as_ref().and_then(ForGit::socket);
     let fetched = session.fetch(&mut request.source, &request.remotes, &secrets, agent, &cancel)?;
     let read = read(&request.source)?;
+    request.source.options.context_times.extend(handed.times);
+    if let Some(source) = epoch_source(&read, &request)? {
+        if for_git.is_none() && is_by_ssh(&source.url) {
+            for_git = Some(ForGit::new(&request.ssh, users_agent, false, || session.store())?);
+        }
+        let agent = for_git.as_ref().and_then(ForGit::socket);
+        let time = session.time_of(&source, &secrets, agent, &cancel)?;
+        request.source.options.context_times.insert(source.stage, time);
+    }
     let store = session.store()?;
     session.share(&store)?;
     let client =
@@ -134,14 +144,27 @@ fn adds_by_ssh(plan: &Plan) -> bool {
         _ => &[],
     });
     let mut urls = sources.filter_map(|source| if let CopySource::Git(url) = source { Some(url) } else { None });
-    // What is no URL is said by whoever fetches it.
-    urls.any(|url| GitUrl::parse(url).is_ok_and(|url| url.is_ssh()))
+    urls.any(|url| is_by_ssh(url))
+}
+
+/// What is no URL is said by whoever fetches it.
+fn is_by_ssh(url: &str) -> bool {
+    GitUrl::parse(url).is_ok_and(|url| url.is_ssh())
+}
+
+/// What has to be fetched to know what SOURCE_DATE_EPOCH means, unless it was handed over.
+fn epoch_source(read: &Read, request: &BuildRequest) -> Result<Option<EpochSource>, Failure> {
+    let source = plan::epoch_source(&read.dockerfile, &request.source.options)
+        .map_err(|problem| Failure::diagnostics(&read.dockerfile.source, vec![*problem]))?;
+    Ok(source.filter(|source| !request.source.options.context_times.contains_key(&source.stage)))
 }
 
 /// What the process inside is handed: names are looked up once in a build (N-66), and a secret may be a pipe.
 #[derive(Default, Serialize, Deserialize)]
 struct Handed {
     images: Vec<(ImageRequest, BaseImage)>,
+    /// Of what was asked when it changed.
+    times: BTreeMap<String, Option<Timestamp>>,
     secrets: Option<BTreeMap<String, Vec<u8>>>,
 }
 
@@ -183,6 +206,7 @@ impl Build<'_> {
                 save(&contexts)?;
                 session.hand_over(&Handed {
                     images: self.resolved.bases.clone().into_iter().collect(),
+                    times: self.request.source.options.context_times.clone(),
                     secrets: Some(self.secrets.clone()),
                 });
                 // The process inside relies on what was looked up here.

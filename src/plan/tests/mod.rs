@@ -26,7 +26,7 @@ fn read(path: &Path) -> Option<String> {
     bytes.map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
 }
 
-/// `arg K=V`, `target T`, `platform P`, `build-platform P`, `context N=local|image REF|layout AT|scratch`, `time N=SECS`, `label K=V`,
+/// `arg K=V`, `target T`, `platform P`, `build-platform P`, `context N=local|image REF|layout AT|scratch`, `time N=SECS|unknown`, `label K=V`,
 /// `no-cache`, `no-cache-filter S`, `network default|none|host`, `allow network.host|security.insecure`,
 /// `all-stages`, `assume-bases`.
 fn read_options(text: &str) -> Options {
@@ -53,9 +53,9 @@ fn read_options(text: &str) -> Options {
             }
             "time" => {
                 let (name, secs) = pair();
-                let time = crate::base::time::Timestamp::from_secs(secs.parse().expect("seconds"));
+                let time = secs.parse().ok().map(crate::base::time::Timestamp::from_secs);
                 match name.as_str() {
-                    "context" => options.context_time = Some(time),
+                    "context" => options.context_time = time,
                     _ => _ = options.context_times.insert(name, time),
                 }
             }

@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{image, name, store};
-use crate::base::publish;
+use crate::base::{fs, publish};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
 use crate::store::{Entry, Store};
+
+fn read_index(store: &Store) -> String {
+    String::from_utf8(fs::read(&store.root().join("index.json")).expect("read")).expect("UTF-8")
+}
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -116,7 +120,7 @@ proptest! {
         prop_assert_eq!(store.resolve(&name("keep:1")).expect("resolve").map(|d| d.size), Some(7));
         for act in own {
             perform(&store, act, &images);
-            let now = std::fs::read_to_string(store.root().join("index.json")).expect("read");
+            let now = read_index(&store);
             prop_assert!(now.starts_with(r#"{ "later":[{}],"manifests":["#), "{}", now);
             prop_assert!(now.ends_with(&format!(r#"],"schemaVersion":2,{space}"annotations":{{"a":"b"}} }}"#)), "{}", now);
             for entry in &strange {
@@ -126,7 +130,7 @@ proptest! {
         // What is known of an entry that changes stays as well.
         let moved = store.resolve(&name("keep:1")).expect("resolve").expect("there");
         store.tag(&[name("keep:1")], &images[at]).expect("tag");
-        let now = std::fs::read_to_string(store.root().join("index.json")).expect("read");
+        let now = read_index(&store);
         prop_assert!(now.contains(r#""x":{"y":[1.5,2000.0,null]}"#), "{}", now);
         let entry = store.entries().expect("entries").into_iter().find(|e| e.target.digest == moved.digest);
         prop_assert_eq!(entry.expect("kept").name, None);

@@ -262,3 +262,54 @@ fn source_date_epoch_is_the_time_of_a_fetched_context_n_37() {
     env.build(&asked, &src).ok().says("SOURCE_DATE_EPOCH=context has no effect");
     env.build(&["--build-arg", "SOURCE_DATE_EPOCH=contxt"], &src).fails(1).says("invalid SOURCE_DATE_EPOCH");
 }
+
+#[test]
+fn source_date_epoch_is_the_time_of_what_a_stage_adds_n_37() {
+    requires!(git);
+    let env = TestEnv::new();
+    let src = env.context("-- f --\nf\n");
+    sh(
+        &src,
+        "git init -q -b main; git add -A; GIT_COMMITTER_DATE='@1500000000 +0000' git -c user.name=n -c user.email=e commit -qm one; git update-server-info; touch -d @1400000000 f; tar -cf ../f.tar f",
+    );
+    let tar = fs::read(env.dir().join("f.tar")).expect("read");
+    let dated = "Last-Modified: Tue, 15 Nov 1994 12:45:26 GMT";
+    let files = Web::serve(&[("/dated", dated, b"x"), ("/undated", "", b"x"), ("/f.tar", "", &tar)]);
+    let repositories = Web::serve_dir(&src);
+    let build = |add: &str, args: &[&str]| {
+        let context = env.context(&format!(
+            "-- Dockerfile --\nARG SITE={}\nARG SOURCE_DATE_EPOCH=When\nFROM scratch AS when\n{}\n\
+             FROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL e=$SOURCE_DATE_EPOCH\n",
+            files.url,
+            add.replace("GIT", &format!("{}/.git", repositories.url)),
+        ));
+        env.build(&[&["-t", "x"], args].concat(), &context)
+    };
+    let epoch = |add: &str| {
+        build(add, &[]).ok();
+        env.image("x").config["config"]["Labels"]["e"].clone()
+    };
+    let sum = crate::support::image::sha256(b"x");
+    let sum = format!("sha256:{}", sum.trim_start_matches("sha256:"));
+    for (add, want) in [
+        ("ADD $SITE/dated /", "784903526"),
+        ("ARG FILE=dated\nADD ${SITE}/${FILE} /", "784903526"),
+        ("ADD $SITE/f.tar /", "1400000000"),
+        ("ADD GIT#main /", "1500000000"),
+        (&format!("ADD --checksum={sum} $SITE/dated /"), "784903526"),
+    ] {
+        assert_eq!(epoch(add), want, "{add}");
+    }
+    build("ADD $SITE/undated /", &[]).ok().says("SOURCE_DATE_EPOCH=When has no effect");
+    build("ADD $SITE/missing /", &[]).fails(1).says("SOURCE_DATE_EPOCH=When: ").says("404");
+    let other = sum.replace(&sum[70..], "0");
+    build(&format!("ADD --checksum={other} $SITE/dated /"), &[]).fails(1).says("checksum mismatch");
+    // A build argument says otherwise, and nothing is fetched.
+    build("ADD $SITE/missing /", &["--build-arg", "SOURCE_DATE_EPOCH=7"]).ok();
+    // `check` asks nobody.
+    let context = env.context(&format!(
+        "-- Dockerfile --\nARG SOURCE_DATE_EPOCH=when\nFROM scratch AS when\nADD {}/missing /\nFROM scratch\nCOPY f /\n-- f --\n",
+        files.url
+    ));
+    env.kiln(&["check", context.to_str().expect("UTF-8")]).ok().never_says("no effect");
+}

@@ -12,8 +12,11 @@ use crate::support::image::sha256;
 use crate::support::random::seeds;
 use crate::support::{Image, Registry, TestEnv};
 
+/// What it is called, and what it does.
+type Way = (&'static str, fn(&Path));
+
 /// Ways to damage a file.
-const WAYS: &[(&str, fn(&Path))] = &[
+const WAYS: &[Way] = &[
     ("emptied", |path| replace(path, b"")),
     ("halved", |path| {
         let bytes = fs::read(path).expect("read");
@@ -32,7 +35,7 @@ const WAYS: &[(&str, fn(&Path))] = &[
 ];
 
 /// Ways to damage a directory.
-const DIRECTORY_WAYS: &[(&str, fn(&Path))] = &[
+const DIRECTORY_WAYS: &[Way] = &[
     ("removed", |path| fs::remove_dir_all(path).expect("remove")),
     ("emptied", |path| {
         fs::remove_dir_all(path).expect("remove");
@@ -122,8 +125,11 @@ fn build_survives_damage_to_any_file_of_the_store() {
     }
 }
 
-/// What a config may say of an image's one layer that it is not, and what kiln says then.
-const LIES: &[(&str, fn(&mut Vec<Value>), &str)] = &[
+/// What it is called, what it makes of the diff-ids, and what kiln says then.
+type Lie = (&'static str, fn(&mut Vec<Value>), &'static str);
+
+/// What a config may say of an image's one layer that it is not.
+const LIES: &[Lie] = &[
     ("another", |diff_ids| diff_ids[0] = json!(format!("sha256:{}", "5".repeat(64))), "diff id"),
     (
         "empty",
