@@ -1,4 +1,19 @@
 //! kiln builds container images from Dockerfiles without a daemon.
+//!
+//! This file is the map; `docs/architecture.md` is the long form. A build goes through the modules like this:
+//!
+//! 1. [`cli`] turns arguments and environment into a request.
+//! 2. [`dockerfile`] parses the Dockerfile; [`plan`] makes a graph of steps of it. Neither does any I/O.
+//! 3. [`registry`] and [`store`] say what image names stand for; [`context`] lists the files that a build may read.
+//! 4. [`build`] looks every step up in the [`cache`] and executes what is missing: [`snapshot`] makes the root of a RUN,
+//!    [`sandbox`] runs its command, [`layer`] turns files and changes into layers.
+//! 5. [`store`] keeps blobs, records and unpacked layers; it is an OCI image layout. An image is named last.
+//! 6. [`ui`] shows events and diagnostics; [`cli`] turns errors into messages and exit codes.
+//!
+//! [`base`] has what every module shares, [`oci`] the image specification as data. A module may name only those in its row
+//! of the table in `tests/floors.rs`.
+//!
+//! Terms are in `docs/glossary.md`, trust and limits in `docs/security.md`, recipes for changes in `CONTRIBUTING.md`.
 
 pub mod base;
 pub mod oci;
