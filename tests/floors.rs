@@ -1,9 +1,11 @@
-//! The dependency table, executed.
+//! The dependency table, executed; and what else holds for the sources as a whole.
 //!
 //! Each row of [`FLOORS`] says what a module may name. The check reads text: `crate::x`, `crate::{x, y}` and `super`
 //! chains that leave a module. It therefore also forbids renaming the crate root, which would hide a name from it.
 #![expect(clippy::disallowed_methods, reason = "a test reads the sources as they are")]
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -54,14 +56,24 @@ fn root() -> PathBuf {
 
 /// All `.rs` files below `dir`, relative to the repository, sorted.
 fn sources(dir: &str) -> Vec<PathBuf> {
+    files(dir, "rs")
+}
+
+/// All files below `dir` with that extension, relative to the repository, sorted. Hidden and build directories are not
+/// looked into.
+fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![root().join(dir)];
     while let Some(dir) = todo.pop() {
         for item in fs::read_dir(&dir).into_iter().flatten() {
             let path = item.expect("read a directory entry").path();
+            let skipped = |name: &OsStr| name == "target" || name.as_encoded_bytes().starts_with(b".");
+            if path.is_symlink() || path.file_name().is_some_and(skipped) {
+                continue;
+            }
             if path.is_dir() {
                 todo.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == extension) {
                 found.push(path.strip_prefix(root()).expect("below the root").to_owned());
             }
         }
@@ -212,6 +224,76 @@ fn place(path: &Path) -> (String, usize) {
     (top, depth)
 }
 
+/// The letters of the ids in `docs/behaviour.md`.
+const AREAS: &str = "ACFGIMNOPRSV";
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Area and number of the id that begins with word `i` of `text`, if one does: `C-8`.
+fn id_at<'t>(text: &str, words: &[(usize, &'t str)], i: usize) -> Option<(&'t str, u32)> {
+    let (&(at, area), &(number_at, number)) = (words.get(i)?, words.get(i + 1)?);
+    let is_id = area.len() == 1
+        && AREAS.contains(area)
+        && is_number(number)
+        && text.get(at + 1..number_at) == Some("-")
+        && !text[..at].ends_with('-');
+    if is_id { Some((area, number.parse().ok()?)) } else { None }
+}
+
+/// The ids that the name of a test ends in: `_s_31_m7` gives `M-7` and `S-31`.
+fn ids_of_name(name: &str) -> Vec<String> {
+    let mut parts: Vec<&str> = name.split('_').collect();
+    let mut ids = Vec::new();
+    while let Some(last) = parts.pop() {
+        let number = last.trim_start_matches(|c: char| c.is_ascii_lowercase());
+        let area = match &last[..last.len() - number.len()] {
+            "" => parts.pop().unwrap_or_default(),
+            area => area,
+        };
+        let area = area.to_ascii_uppercase();
+        if area.len() != 1 || !AREAS.contains(&area) || !is_number(number) {
+            break;
+        }
+        ids.push(format!("{area}-{number}"));
+    }
+    ids
+}
+
+/// The ids that `text` cites, with the byte they start at: `C-8`, `C-8…C-10` (all three), the decision `A4`, and those
+/// at the end of a test's name.
+fn cited(text: &str) -> Vec<(usize, String)> {
+    let words = words(text);
+    let mut ids = Vec::new();
+    for (i, &(at, word)) in words.iter().enumerate() {
+        if let Some((area, first)) = id_at(text, &words, i) {
+            let (number_at, number) = words[i + 1];
+            let is_range = text[number_at + number.len()..].starts_with('…');
+            let last = id_at(text, &words, i + 2).filter(|&(other, _)| is_range && other == area);
+            let last = last.map_or(first, |(_, last)| last);
+            // The end of a range is an id of its own.
+            ids.extend((first..last.max(first + 1)).map(|number| (at, format!("{area}-{number}"))));
+        }
+        if word.strip_prefix('A').is_some_and(is_number) {
+            ids.push((at, word.to_owned()));
+        }
+        if word == "fn" && text[..at].trim_end().ends_with("#[test]") {
+            let name = words.get(i + 1).map_or("", |&(_, name)| name);
+            ids.extend(ids_of_name(name).into_iter().map(|id| (at, id)));
+        }
+    }
+    ids
+}
+
+/// The targets of the links of a Markdown page that are files, with the byte they start at.
+fn links(page: &str) -> Vec<(usize, &str)> {
+    let starts = page.match_indices("](").map(|(at, open)| at + open.len());
+    let targets = starts.filter_map(|at| page[at..].split_once(')').map(|(target, _)| (at, target)));
+    let files = targets.map(|(at, target)| (at, target.split(['#', ' ']).next().unwrap_or_default()));
+    files.filter(|(_, file)| !file.is_empty() && !file.contains(':')).collect()
+}
+
 #[test]
 fn every_module_names_only_the_floors_below_it() {
     let mut wrong = Vec::new();
@@ -337,6 +419,55 @@ fn what_tests_require_is_installed_by_setup() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn cited_ids_are_in_docs_behaviour() {
+    let page = read(Path::new("docs/behaviour.md"));
+    let mut wrong = Vec::new();
+    let mut defined = BTreeSet::new();
+    for (id, _) in page.lines().filter_map(|line| line.strip_prefix("- **")?.split_once("**")) {
+        if !defined.insert(id) {
+            wrong.push(format!("docs/behaviour.md: {id} is defined twice"));
+        }
+    }
+    for path in sources("src").into_iter().chain(sources("tests")) {
+        let text = read(&path);
+        for (at, id) in cited(&text) {
+            if !defined.contains(id.as_str()) {
+                let line = line_of(&text, at);
+                wrong.push(format!("{}:{line}: {id} is not in docs/behaviour.md", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn links_of_pages_lead_to_files() {
+    let mut wrong = Vec::new();
+    for path in files("", "md") {
+        let page = read(&path);
+        let dir = path.parent().expect("in the repository");
+        for (at, file) in links(&page) {
+            if !root().join(dir).join(file).exists() {
+                wrong.push(format!("{}:{}: there is no {file}", path.display(), line_of(&page, at)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn ids_and_links_are_found_in_text() {
+    let text = "// C-8…C-10, S-31 and A4; no ids are UTF-8, x-S-1, S-1x, AES and Q-7";
+    let ids: Vec<String> = cited(text).into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, ["C-8", "C-9", "C-10", "S-31", "A4"]);
+    let ids: Vec<String> = cited("#[test]\n    fn a_test_v_1_to_v_2_s31() {}").into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, ["S-31", "V-2"]);
+    let page = "[a](docs/a.md#part), [b](b.md \"title\"), [c](#here), [d](https://example.org/d)";
+    let files: Vec<&str> = links(page).into_iter().map(|(_, file)| file).collect();
+    assert_eq!(files, ["docs/a.md", "b.md"]);
 }
 
 #[test]

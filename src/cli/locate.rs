@@ -206,7 +206,8 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_names_are_tried_in_order_p21_a22() {
+    fn the_usual_names_are_tried_in_order_p21() {
+        // A22
         let dir = tempfile::tempdir().expect("tempdir");
         for (name, want) in [("Containerfile", "c"), ("dockerfile", "b"), ("Dockerfile", "a")] {
             put(dir.path(), name, want);

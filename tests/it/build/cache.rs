@@ -205,7 +205,7 @@ fn a_failed_build_keeps_what_it_finished() {
 
 #[test]
 fn what_changes_nothing_is_an_empty_layer_whether_the_layer_below_is_fresh_or_stored() {
-    // R-14, A-20: with a fixed time the files below are younger on disk than in their layer.
+    // R-14, A20: with a fixed time the files below are younger on disk than in their layer.
     let env = TestEnv::with_busybox();
     let context = env.context(
         "
