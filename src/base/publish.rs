@@ -1,7 +1,7 @@
 //! The only way a named file appears.
 //!
 //! **Order.** Write under a temporary name in the same file system → rename over the final name. A reader sees the
-//! old file, the new file or none, never a part (design §1.4). With `durable`, file and directory are also synced, so
+//! old file, the new file or none, never a part. With `durable`, file and directory are also synced, so
 //! the name survives a power cut. Others are synced later, if at all: see [`super::durable`]. What is long is written back
 //! while it is written, so that syncing it later waits for its end only.
 

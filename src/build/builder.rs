@@ -1,7 +1,7 @@
 //! Owns the parts and the loop.
 //!
 //! **Order.** First a sweep over all steps in order that only looks up keys: a fully cached build ends there, without a
-//! thread, a namespace or an unpacked layer (design §1.6). What missed then runs, as wide as the graph and `jobs` allow.
+//! thread, a namespace or an unpacked layer. What missed then runs, as wide as the graph and `jobs` allow.
 //! The coordinator (the thread that called `build`) is the only one that starts steps and calls the observer.
 
 use std::collections::{BTreeMap, BTreeSet};

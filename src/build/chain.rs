@@ -1,6 +1,6 @@
 //! The filesystem after a step: a stack of layers, some of which are still being packed.
 //!
-//! As soon as a RUN has ended, its upper directory can be the next step's lower (design §6); its digests come later.
+//! As soon as a RUN has ended, its upper directory can be the next step's lower; its digests come later.
 //! Whoever needs digests waits for them here, nobody else does: what a layer holds is known before it is packed.
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 //! `cache/slots/<id>`, the key that the same place of the same Dockerfile had last time, and `<id>.files`, the files it
 //! read: only for explaining misses
 //! and for re-using compressed segments, never for deciding.
-//! **Order.** A record is written after its blob (design §1.4). A record that cannot be read as one is said, and its step runs
+//! **Order.** A record is written after its blob. A record that cannot be read as one is said, and its step runs
 //! again.
 //! **Not here.** Which steps to look up: `build`. Files and their digests: `context`, `layer`.
 

@@ -1,6 +1,6 @@
 //! `kiln check`, `kiln build --check` and `--call`: what is wrong or odd about a Dockerfile, without building it.
 //!
-//! **Holds.** The JSON form and the exit status are BuildKit's (behaviour §2.6): 1 if a rule found anything, also if it is
+//! **Holds.** The JSON form and the exit status are BuildKit's: 1 if a rule found anything, also if it is
 //! only a warning. Base images are looked up in the store; a network is not needed, so of images that are not there
 //! nothing is assumed.
 

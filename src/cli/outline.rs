@@ -1,4 +1,4 @@
-//! `--outline` and `--targets`: what a Dockerfile offers (P-20, behaviour §2.6), as JSON or as columns.
+//! `--outline` and `--targets`: what a Dockerfile offers (P-20), as JSON or as columns.
 
 use serde::Serialize;
 

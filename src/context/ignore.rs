@@ -1,6 +1,6 @@
 //! Which paths of a directory are left out.
 //!
-//! The rules are moby's, not git's (§1.8): a pattern is anchored at the directory, a path is left out if the last
+//! The rules are moby's, not git's (G-5, G-6): a pattern is anchored at the directory, a path is left out if the last
 //! pattern that matches it *or a directory above it* is not negated, and `*` stays within one name.
 
 use std::fs::File;

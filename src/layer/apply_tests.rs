@@ -158,7 +158,7 @@ fn names_and_links_stay_inside_and_the_last_entry_wins() {
 
 #[test]
 fn deletions_concern_lower_layers_only_in_whatever_order() {
-    // S-38; behaviour §4.4
+    // S-38
     for (lines, tree, disk) in [
         (&["f:.wh.a="][..], Ok("w:a\n"), "a gone\n"),
         (&["f:d/.wh.a="], Ok("w:d/a\n"), "d/\nd/a gone\n"),
@@ -265,7 +265,7 @@ fn directories_that_a_layer_only_implies_keep_what_lower_layers_say() {
     let merged = MergedTree::over(trees);
     let dir = tempfile::tempdir().unwrap();
     prepare_upper(&merged, dir.path()).unwrap();
-    // And where a deletion has nothing to delete from, overlayfs has to be made to look (§4.4).
+    // And where a deletion has nothing to delete from, overlayfs has to be made to look.
     assert_eq!(listing(dir.path()), "a/\na/b/\no/\no/p/\nz/\n");
     for name in ["a", "a/b", "o", "o/p"] {
         assert_eq!(dir.path().join(name).metadata().unwrap().mtime(), 7, "{name}");

@@ -86,7 +86,7 @@ fn both(script: &str, unshare: &str) -> Option<(Changes, Changes, tempfile::Temp
 
 #[test]
 fn overlay_and_copy_give_the_same_layer() {
-    // R-13; issue 4: same bytes, overlay or copy
+    // same bytes, overlay or copy
     let cases: &[(&str, &[&str])] = &[
         ("true", &[]),
         ("echo new > new; touch -d @5 .", &["/new file"]),

@@ -113,7 +113,7 @@ fn describe<'a>(merged: &'a MergedTree, dir: RelPath, dirs: &mut BTreeMap<RelPat
 }
 
 /// Directories that a layer deletes from. overlayfs looks for deletions only where it merges directories, and would list
-/// others as names of nothing (§4.4): below may be no such directory, or it may be hidden in between. The same directory
+/// others as names of nothing: below may be no such directory, or it may be hidden in between. The same directory
 /// in one more layer makes it merge.
 fn deleted_from(merged: &MergedTree) -> BTreeSet<RelPath> {
     let entries = merged.layers().iter().flat_map(|layer| layer.entries());

@@ -3,7 +3,7 @@
 //! **Holds.** Parents are walked one name at a time; a symlink of this layer on the way is followed from the root, so
 //! nothing leaves it whatever the archive says, and the last component is never followed (S-31, S-32). The last entry
 //! at a path wins (S-34, S-35). Whiteouts and opaque markers concern what was there before the layer, never its own
-//! entries, in whatever order they come (behaviour §4.4).
+//! entries, in whatever order they come (S-38).
 //! **Not here.** The disk: `fill` puts there what this module admits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

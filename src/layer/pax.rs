@@ -1,4 +1,4 @@
-//! PAX extended headers, by length and never by line: a value may hold anything (behaviour §2.5; S-41).
+//! PAX extended headers, by length and never by line: a value may hold anything (S-41).
 
 use std::collections::BTreeMap;
 

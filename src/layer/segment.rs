@@ -2,7 +2,7 @@
 //!
 //! **Holds.** A tar stream is cut before entries chosen by their names and sizes (~1 MiB apart) and every 1 MiB inside
 //! a large file, so one edited file changes one segment. Each is one gzip member or zstd frame; the concatenation is
-//! the blob (design §7). A [`SegmentIndex`] remembers where the compressed form of which bytes lies in a blob.
+//! the blob. A [`SegmentIndex`] remembers where the compressed form of which bytes lies in a blob.
 //! **On disk.** An index is bytes for the caller to keep beside what it describes; losing it costs time only.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! **Order.** The same entry gives the same bytes everywhere: ustar header, numeric ids, empty names, no device
 //! numbers but on devices, no atime or ctime, whole seconds. A PAX record is written only for what the header cannot
-//! hold (behaviour §2.5); records are sorted by key and framed by length.
+//! hold; records are sorted by key and framed by length.
 
 use std::collections::BTreeMap;
 

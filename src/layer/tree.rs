@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn the_last_entry_at_a_path_wins_and_whiteouts_concern_lower_layers_only() {
         let file = |size| Kind::File { size, content: None };
-        // S-35; behaviour §4.4: whiteout and entry of one name, in either order
+        // S-35: whiteout and entry of one name, in either order
         let tree = Tree::new(vec![
             at("f", file(1)),
             at("f", file(2)),

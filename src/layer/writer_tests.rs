@@ -206,7 +206,7 @@ fn a_failing_disk_ends_the_write() {
     assert!(matches!(&result, Err(Error::Write(e)) if e.kind() == std::io::ErrorKind::StorageFull), "{result:?}");
 }
 
-/// One of everything a tar can hold (issue 4, round trip).
+/// One of everything a tar can hold (round trip).
 fn zoo() -> Vec<(Entry, Vec<u8>)> {
     let long = [&[b'l'; 150][..], b"/", &[b'n'; 149]].concat();
     let mut all = vec![

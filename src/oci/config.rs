@@ -1,4 +1,4 @@
-//! Image configs (image-spec `config.md`) with Docker's additions, as BuildKit writes them (behaviour §1.10).
+//! Image configs (image-spec `config.md`) with Docker's additions, as BuildKit writes them (F-12, A9).
 //!
 //! Docker's `Healthcheck`, `Shell`, `OnBuild` and `ArgsEscaped` are written into OCI configs too (A9). Fields we do
 //! not know are kept from the base (F-12).

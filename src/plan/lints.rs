@@ -1,4 +1,4 @@
-//! Lint rules that need to know what a variable is at a place, or what a base image is (behaviour §2.6).
+//! Lint rules that need to know what a variable is at a place, or what a base image is.
 
 use crate::dockerfile::expand::{Expanded, expand};
 use crate::dockerfile::{Diagnostic, Dockerfile, Span, Spanned, Word, resembles_json};

@@ -1,5 +1,5 @@
 //! What a Dockerfile offers, without building it: `check --targets` lists its stages, `check --outline` what a target
-//! takes (behaviour §2.6). The JSON has the shape of BuildKit's `--call=…,format=json`.
+//! takes. The JSON has the shape of BuildKit's `--call=…,format=json`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

@@ -12,7 +12,7 @@ use crate::support::golden::cases;
 use crate::support::image::sha256;
 use crate::support::{Golden, TestEnv};
 
-/// Every rule of BuildKit's that kiln has (behaviour §2.6).
+/// Every rule of BuildKit's that kiln has.
 const RULES: [&str; 22] = [
     "ConsistentInstructionCasing",
     "CopyIgnoredFile",

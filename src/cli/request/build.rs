@@ -2,7 +2,7 @@
 //!
 //! **Order.** Everything that can be found wrong without touching the Dockerfile, the context or the store is found
 //! here, before anything happens (O-50); each error names its option. An option that the command line knows but that
-//! cannot be honoured is an error too, never dropped (design §1.3).
+//! cannot be honoured is an error too, never dropped (N-8).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

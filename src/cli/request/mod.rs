@@ -92,7 +92,7 @@ impl Environment {
         self.non_empty(BEGAN)?.to_str()?.parse().ok()
     }
 
-    /// Where the store is (design §5).
+    /// Where the store is.
     pub(super) fn store_root(&self, option: Option<&Path>) -> Result<PathBuf, Failure> {
         if let Some(root) = option {
             return Ok(root.to_owned());

@@ -1,4 +1,4 @@
-//! `-o`: where a result goes besides the store (behaviour §2.1.5).
+//! `-o`: where a result goes besides the store (O-60…O-66).
 
 use std::path::PathBuf;
 

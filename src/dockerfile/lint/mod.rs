@@ -1,4 +1,4 @@
-//! Warnings about Dockerfiles that work but will surprise somebody (behaviour §2.6).
+//! Warnings about Dockerfiles that work but will surprise somebody.
 //!
 //! **Holds.** The table of rules under BuildKit's names (`rule`), the rules that syntax alone decides (`syntax`), and
 //! the author's controls: `# check=`, and `# check=skip=…` right above an instruction (`controls`).

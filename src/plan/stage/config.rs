@@ -1,4 +1,4 @@
-//! Instructions that only describe the image (behaviour §1.7), and WORKDIR.
+//! Instructions that only describe the image (I-1…I-14), and WORKDIR.
 
 use crate::dockerfile::ast::{Arg, Command, HealthTest, Healthcheck, Pairs, Volume};
 use crate::dockerfile::expand::expand_words;

@@ -1,4 +1,4 @@
-//! COPY and ADD (behaviour §1.6).
+//! COPY and ADD (C-1…C-31).
 
 use crate::dockerfile::expand::expand_body;
 use crate::dockerfile::heredoc::Heredoc;

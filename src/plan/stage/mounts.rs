@@ -1,4 +1,4 @@
-//! `RUN --mount` with its defaults filled in (behaviour §1.5.1).
+//! `RUN --mount` with its defaults filled in (M-1…M-21).
 
 use crate::dockerfile::mount::{self, MountKind, MountSpec};
 use crate::dockerfile::{Diagnostic, Span, ast};

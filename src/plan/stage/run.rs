@@ -1,4 +1,4 @@
-//! RUN (behaviour §1.5).
+//! RUN (R-1…R-16).
 
 use crate::dockerfile::heredoc::RunForm;
 use crate::dockerfile::{Diagnostic, ast};

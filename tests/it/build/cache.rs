@@ -163,7 +163,7 @@ fn a_stage_whose_output_stays_the_same_invalidates_nobody() {
     assert_eq!(
         told.ran(),
         BTreeSet::from(["RUN echo other > /x && echo tool > /tool"]),
-        "design §8: keyed by what it selects"
+        "a stage is keyed by what is selected (C-29)"
     );
     let told = after(|c| replace(c, "RUN echo tool > /tool", "RUN echo new > /tool"), &[]);
     assert_eq!(told.ran(), BTreeSet::from([FROM_TOOL, "RUN echo new > /tool"]));

@@ -1,4 +1,4 @@
-//! What of a context is read, and when again: what did not change is not, what may have changed is (issue 4; S-93).
+//! What of a context is read, and when again: what did not change is not, what may have changed is (S-93).
 
 use std::fs::{self, File, FileTimes};
 use std::mem::MaybeUninit;

@@ -165,7 +165,7 @@ fn tar(env: &TestEnv) -> std::path::PathBuf {
 
 #[test]
 fn servers_that_fail_end_the_build_with_their_words() {
-    // C-23; issue 4
+    // C-23
     let env = TestEnv::new();
     let web = Web::serve(&[]);
     let context = env.context("-- x --\n");

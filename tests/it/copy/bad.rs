@@ -1,4 +1,4 @@
-//! Contexts that cannot be read, and what is said then (issue 4; S-92, S-93).
+//! Contexts that cannot be read, and what is said then (S-92, S-93).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

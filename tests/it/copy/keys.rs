@@ -76,7 +76,7 @@ fn content_names_modes_and_links_are_the_key_and_times_are_not() {
 
 #[test]
 fn a_rebuilt_stage_with_the_same_files_is_the_same_source() {
-    // C-29, design §8
+    // C-29
     let env = TestEnv::new();
     let context = env.context("-- f --\nf\n-- g --\ng\n");
     let lines = |g: &str| format!("COPY f /f\nCOPY {g} /g\nFROM scratch\nCOPY --from=0 /f /x\nCOPY --from=0 /g /y");

@@ -1,4 +1,4 @@
-//! COPY, ADD and WORKDIR (behaviour §1.6) through the binary: the whole resulting tree of each row, and umoci's of it.
+//! COPY, ADD and WORKDIR (C-1…C-31, I-7) through the binary: the whole resulting tree of each row, and umoci's of it.
 
 mod add;
 mod archives;

@@ -330,7 +330,7 @@ fn submodules_come_along() {
 
 #[test]
 fn a_server_that_stalls_ends_with_the_builds_time_and_with_an_interrupt() {
-    // C-23, C-25, S-61; issue 4
+    // C-23, C-25, S-61
     requires!(git);
     let env = TestEnv::new();
     let web = Web::serve(&[]);

@@ -63,7 +63,7 @@ fn attack(env: &TestEnv) {
         ("S-38", file("etc/.wh.passwd"), Ok("[ ! -e /etc/passwd -a -d /etc ]")),
         ("S-38", [file("etc/.wh..wh..opq"), file("etc/own")].concat(), Ok("[ ! -e /etc/passwd -a -f /etc/own ]")),
         ("S-38", file("etc/.wh.resolv.conf"), Ok("[ -f /etc/resolv.conf -a -f /etc/passwd ]")),
-        // §4.4: overlayfs would list what it cannot look up, where it has nothing to merge.
+        // Overlayfs would list what it cannot look up, where it has nothing to merge.
         ("S-38", file("new/.wh.passwd"), Ok("[ -d /new ] && ! echo /new/* | grep -q passwd")),
         ("S-38", file("etc/shadow/.wh.x"), Ok("[ -d /etc/shadow ] && ! echo /etc/shadow/* | grep -q x$")),
         (

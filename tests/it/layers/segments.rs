@@ -1,4 +1,4 @@
-//! Compressed segments that did not change are copied from the layer before, not compressed again (design §7).
+//! Compressed segments that did not change are copied from the layer before, not compressed again.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! However layers become a root, the layer that comes out is the same (design §6).
+//! However layers become a root, the layer that comes out is the same.
 
 use std::fs;
 use std::path::Path;
@@ -190,7 +190,7 @@ fn links_of(env: &TestEnv, how: &str) -> (Vec<String>, Vec<Tree>, String) {
 
 #[test]
 fn stacked_or_copied_files_of_layers_below_with_several_names_come_out_the_same() {
-    // issue 4: same bytes, overlay or copy
+    // Same bytes, overlay or copy
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (ids, trees, said) = links_of(&env, "overlay");
@@ -312,7 +312,7 @@ for number, way in enumerate(ways()):
 
 #[test]
 fn copied_files_are_parted_whichever_way_they_are_reached() {
-    // issue 4: same bytes, overlay or copy
+    // Same bytes, overlay or copy
     requires!(userns, overlay);
     let ways = PYTHON.matches("    yield ").count();
     let mut dockerfile = "-- Dockerfile --\nFROM python\nADD base.tar /base\n".to_owned();
