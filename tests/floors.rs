@@ -21,11 +21,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("registry", &["base", "oci"]),
     ("plan", &["base", "oci", "dockerfile"]),
     ("snapshot", &["base", "oci", "layer"]),
-    ("cache", &["base", "oci", "plan", "registry"]),
-    (
-        "build",
-        &["base", "oci", "dockerfile", "context", "layer", "sandbox", "store", "registry", "plan", "snapshot", "cache"],
-    ),
+    ("cache", &["base", "oci"]),
+    ("build", &["base", "oci", "context", "layer", "sandbox", "store", "registry", "plan", "snapshot", "cache"]),
     ("ui", &["base", "dockerfile", "plan", "cache", "build"]),
     (
         "cli",

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Miss;
-use crate::oci::reference::Reference;
 use crate::plan::{Plan, StepId};
 
 /// One fact about a running build.
@@ -15,8 +14,6 @@ use crate::plan::{Plan, StepId};
 pub enum Event {
     /// The plan about to run; sent once, before any event that names a step.
     Planned(Arc<Plan>),
-    /// An image name is being looked up.
-    Resolving(Reference),
     /// Layers of a base image are being fetched: bytes still missing.
     Fetching {
         /// The step that needs them.

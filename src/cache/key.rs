@@ -3,11 +3,11 @@
 //! | value | part |
 //! | --- | --- |
 //! | key format, kiln's semantics | the hash domain |
-//! | what the step is, its canonical expanded text | `instruction` |
-//! | platform | `platform` |
+//! | what the step is, its canonical expanded text | `the instruction`, of a RUN `the command` |
+//! | platform, of a RUN | `platform` |
 //! | what came before | `parent`: the parent's key, or the digest of its chain of diff-ids |
 //! | each variable a RUN can see | `variable NAME`, `build argument NAME` |
-//! | user, directory, network, security, mounts | one part each |
+//! | user, directory, host name, network, security, mounts, devices, heredocs | one part each |
 //! | files it reads | `files …`: a digest over path, kind, mode, ids, link, xattrs, content |
 //!
 //! **Never in a key.** Spans, display names and stage names (moving a line rebuilds nothing); mtimes, inodes and

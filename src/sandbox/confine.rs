@@ -1,7 +1,8 @@
 //! What the command may do: user, capabilities, system calls.
 //!
 //! **Order.** The bounding set shrinks while we still may; then the user changes, keeping what the filter's installation
-//! needs; then the filter; then the last capabilities go. Only exec follows.
+//! needs; then the filter; then the last capabilities go. What follows (process 1 starts the command, signals, exec) needs
+//! none of them.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,8 +1,8 @@
 //! One command inside one root.
 //!
 //! **Holds.** [`Launcher::run`] starts a [`Spec`] as three actors: this process, a `warden` (a fresh copy of this program
-//! that owns the pid namespace and outlives the command), and `init` (pid 1 inside, which sets everything up and becomes
-//! the command). A non-zero exit is `Ok`; `Err` means the command never ran and names the step that failed. When it
+//! that owns the pid namespace and outlives the command), and `init` (process 1 inside, which sets everything up and starts
+//! the command, or becomes it where that asks to be process 1). A non-zero exit is `Ok`; `Err` means the command never ran and names the step that failed. When it
 //! returns, every process of the command is dead and no mount is left: mounts live in init's own namespace.
 //! **Order.** `main` calls [`reentry`] before anything else.
 //! **Not here.** Layers, images, Dockerfiles: the caller gives a root and a mount list.

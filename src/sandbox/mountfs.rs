@@ -14,7 +14,8 @@ use super::sys;
 /// Options of a new file system: `(key, value)`.
 pub(super) type Options<'a> = &'a [(&'a str, &'a str)];
 
-/// Every mount inside is `nodev`: the command may make device nodes (they belong to the layer) but never open one.
+/// Every mount inside is `nodev`: the command may make device nodes (they belong to the layer) but not open one, except
+/// where a device controller decides which (`devices`).
 pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
 /// Nothing in it can be run.

@@ -7,10 +7,10 @@
 //! cached, whoever builds, overlay or copy. A layer's tree has all of the truth; a directory has the bytes, and of the rest
 //! what this host can express. So what a root looks like and what changed in it is asked of the merged tree. Random
 //! histories are held to this: `tests/it/layers/histories.rs`, `scripts/soak histories COUNT`.
-//! **On disk.** `layers/<diff-id>/{fs2,whole-fs2,tree,segments,marks}` (`fs2-user` where overlayfs keeps its attributes in
+//! **On disk.** `layers/<diff-id>/{fs2,whole-fs2,tree,segments,marks,lock,of-<blob>}` (`fs2-user` where overlayfs keeps its attributes in
 //! `user.*`, `fs2-plain` where there is no overlayfs; with a name of the id map behind it where that does not have every
 //! id); everything there can be derived from blobs, or only saves work, and
-//! may be removed while nobody builds.
+//! may be removed while nobody uses it.
 //! **Order.** Unpack in scratch → verify the diff-id → rename. A directory that exists is whole, unless the machine went
 //! down before its files were on the disk: what is older than the machine's start is read once before it is used.
 //! **Not here.** Mounting: the sandbox mounts in a namespace of its own. What changed in a root: `layer`.

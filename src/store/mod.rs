@@ -12,8 +12,8 @@
 //! ├── index.json.old              the names before the last change, should index.json be damaged
 //! ├── blobs/sha256/<hex>          mode 0400, and 0444 once it is on the disk
 //! ├── cache/v1/<kk>/<key>         one record per step key
-//! ├── cache/slots/…               last record per slot, to explain misses
-//! ├── layers/<diff-id>/{fs,tree}  unpacked layers; derivable from blobs
+//! ├── cache/slots/…               the last key per slot, to explain misses
+//! ├── layers/<diff-id>/           an unpacked layer and what is known of it (`snapshot`); derivable from blobs
 //! ├── context/<id>                stat index per context directory
 //! ├── fetched/                    what ADD and remote contexts downloaded
 //! ├── mounts/<hash>/<n>/          cache mounts

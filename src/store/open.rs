@@ -122,7 +122,7 @@ impl Store {
         Ok(Scratch::new(&self.scratch_dir())?)
     }
 
-    /// `layers/<diff-id>`: holds `fs` (the unpacked tree) and `tree` (its sorted list) once it exists.
+    /// `layers/<diff-id>`: what is known of a layer, its files included once they are unpacked (`snapshot`).
     pub fn layer_dir(&self, diff_id: DiffId) -> PathBuf {
         self.layers_dir().join(diff_id.hex())
     }
@@ -150,7 +150,7 @@ impl Store {
         self.root.join("cache/v1")
     }
 
-    /// `cache/slots`: the last record of each slot.
+    /// `cache/slots`: the last key of each slot.
     pub fn slots_dir(&self) -> PathBuf {
         self.root.join("cache/slots")
     }

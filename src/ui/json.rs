@@ -44,7 +44,6 @@ impl<W: Write> Observer for Json<W> {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Planned(plan) => self.line(&planned(plan)),
-            Event::Resolving(image) => self.line(&json!({ "event": "resolving", "image": image.to_string() })),
             Event::Fetching { step, bytes } => {
                 self.line(&json!({ "event": "fetching", "step": step.0, "bytes": bytes }));
             }

@@ -85,7 +85,6 @@ impl<W: Write> Observer for Plain<W> {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Planned(plan) => self.plan = Some(Arc::clone(plan)),
-            Event::Resolving(image) => self.line(&format!("resolving {}", image.familiar())),
             Event::Fetching { step: id, bytes } => {
                 let tag = step::tag(self.name(*id));
                 self.line(&format!("{tag} fetching {}", step::size(*bytes)));

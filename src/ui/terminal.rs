@@ -158,7 +158,6 @@ impl View {
                 self.plan = Some(Arc::clone(plan));
                 self.began = Instant::now();
             }
-            Event::Resolving(image) => return vec![format!("resolving {}", image.familiar())],
             Event::Fetching { step, bytes } => {
                 if let Some(running) = self.running.get_mut(step) {
                     running.why = format!("fetching {}", step::size(*bytes));

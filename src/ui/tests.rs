@@ -29,7 +29,6 @@ fn events() -> Vec<Event> {
     let output = |step, text: &str| Event::Output { step, bytes: text.as_bytes().to_vec() };
     let changed = Miss::Changed { part: "build argument V".to_owned(), detail: None };
     vec![
-        Event::Resolving("busybox".parse().expect("reference")),
         Event::Planned(plan()),
         Event::Fetching { step: BASE, bytes: 2_200_000 },
         Event::Fetched { step: BASE, bytes: 1_100_000, of: 2_200_000 },
@@ -62,7 +61,6 @@ fn plain_is_one_fact_a_line_o70_r12_s99() {
     let mut out = Vec::new();
     tell(&mut Plain::new(&mut out, None));
     let want = "\
-resolving busybox:latest
 FROM scratch fetching 2.2 MB
 FROM scratch fetched 1.1 MB of 2.2 MB
 CACHED FROM scratch
@@ -110,29 +108,14 @@ fn json_has_the_same_facts_one_object_a_line_o70() {
     assert_eq!(
         kinds,
         [
-            "resolving",
-            "planned",
-            "fetching",
-            "fetched",
-            "cached",
-            "fallback",
-            "started",
-            "output",
-            "output",
-            "finished",
-            "packing",
-            "started",
-            "output",
-            "output",
-            "packed",
-            "failed",
-            "warning"
+            "planned", "fetching", "fetched", "cached", "fallback", "started", "output", "output", "finished",
+            "packing", "started", "output", "output", "packed", "failed", "warning"
         ]
     );
-    assert_eq!(lines[1]["steps"][1]["inputs"][0], 0);
-    assert_eq!(lines[6]["miss"]["part"], "build argument V");
-    assert_eq!(lines[7]["line"], "cc -o app app.c");
-    assert_eq!(lines[9]["seconds"], 1.204);
+    assert_eq!(lines[0]["steps"][1]["inputs"][0], 0);
+    assert_eq!(lines[5]["miss"]["part"], "build argument V");
+    assert_eq!(lines[6]["line"], "cc -o app app.c");
+    assert_eq!(lines[8]["seconds"], 1.204);
 }
 
 /// Keeps what is written, for a reader outside.
@@ -177,23 +160,16 @@ fn a_terminal_keeps_what_is_done_and_redraws_what_runs_o70_s99() {
     let read = || String::from_utf8(out.0.lock().expect("lock").clone()).expect("UTF-8");
     let mut terminal = Terminal::new(Box::new(out.clone()), || Some((40, 10)), false);
     let events = events();
-    events.iter().take(9).for_each(|event| terminal.event(event));
+    events.iter().take(8).for_each(|event| terminal.event(event));
     let live = shown(&read());
-    assert_eq!(
-        live[0..3],
-        [
-            "resolving busybox:latest",
-            "CACHED FROM scratch",
-            "note: layers are copied, not mounted (overlay: not permitted)"
-        ]
-    );
-    assert!(live[3].starts_with("1 of 3 steps done, "), "{live:?}");
-    assert!(live[4].starts_with("[1/2] RUN make \\ all ") || live[4].contains("RUN make"), "{live:?}");
-    assert_eq!(live[5..], ["  why: build argument V changed", "  | cc -o app app.c"]);
-    events.iter().skip(9).for_each(|event| terminal.event(event));
+    assert_eq!(live[0..2], ["CACHED FROM scratch", "note: layers are copied, not mounted (overlay: not permitted)"]);
+    assert!(live[2].starts_with("1 of 3 steps done, "), "{live:?}");
+    assert!(live[3].starts_with("[1/2] RUN make \\ all ") || live[3].contains("RUN make"), "{live:?}");
+    assert_eq!(live[4..], ["  why: build argument V changed", "  | cc -o app app.c"]);
+    events.iter().skip(8).for_each(|event| terminal.event(event));
     drop(terminal);
     let last = shown(&read());
-    assert_eq!(last.len(), 6, "{last:?}");
-    assert!(last[3].ends_with(" 1.20s") && last[4].starts_with("FAILED "), "{last:?}");
-    assert_eq!(last[5], "warning: build argument X was not used");
+    assert_eq!(last.len(), 5, "{last:?}");
+    assert!(last[2].ends_with(" 1.20s") && last[3].starts_with("FAILED "), "{last:?}");
+    assert_eq!(last[4], "warning: build argument X was not used");
 }

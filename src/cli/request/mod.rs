@@ -1,7 +1,7 @@
 //! From what was typed to what is meant here: the one place that reads the environment.
 //!
 //! **Holds.** [`Environment`], a value read once at start and passed on; below this module nothing asks the process
-//! what its variables, user or directory are. `build` and `check` turn a command line into a request; `value` and
+//! what its variables or directory are. `build` and `check` turn a command line into a request; `value` and
 //! `output` read the small languages inside option values.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! `-o`: where a result goes besides the store (O-60…O-66).
+//! `-o`: where a result goes besides the store (O-62…O-66).
 
 use std::path::PathBuf;
 
