@@ -485,6 +485,7 @@ fn copy_store(from: &Path, to: &Path) {
         let kind = item.file_type().expect("kind");
         // Unpacked trees are derivable and may belong to other ids; scratch is nobody's.
         if ["layers", "scratch"].contains(&&*name.to_string_lossy()) {
+            fs::create_dir(to.join(&name)).expect("create");
             continue;
         }
         if kind.is_dir() {
