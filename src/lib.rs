@@ -5,9 +5,11 @@
 //! 1. [`cli`] turns arguments and environment into a request.
 //! 2. [`dockerfile`] parses the Dockerfile; [`plan`] makes a graph of steps of it. Neither does any I/O.
 //! 3. [`registry`] and [`store`] say what image names stand for; [`context`] lists the files that a build may read.
-//! 4. [`build`] looks every step up in the [`cache`] and executes what is missing: [`snapshot`] makes the root of a RUN,
-//!    [`sandbox`] runs its command, [`layer`] turns files and changes into layers.
-//! 5. [`store`] keeps blobs, records and unpacked layers; it is an OCI image layout. An image is named last.
+//! 4. [`engine`] looks every step up in the [`cache`] and executes what is missing: [`copy`] chooses and places files
+//!    ([`fetch`] gets those that are elsewhere), [`snapshot`] makes the root of a RUN, [`sandbox`] runs its command ([`device`]
+//!    gives it devices), [`layer`] turns files and changes into layers.
+//! 5. [`store`] keeps blobs, records and unpacked layers; it is an OCI image layout. An image is named last; [`export`] writes
+//!    its files out.
 //! 6. [`ui`] shows events and diagnostics; [`cli`] turns errors into messages and exit codes.
 //!
 //! [`base`] has what every module shares, [`oci`] the image specification as data. A module may name only those in its row
@@ -26,9 +28,13 @@ pub mod sandbox;
 pub mod store;
 
 pub mod cache;
+pub mod copy;
+pub mod device;
+pub mod export;
+pub mod fetch;
 pub mod plan;
 pub mod snapshot;
 
-pub mod build;
 pub mod cli;
+pub mod engine;
 pub mod ui;

@@ -22,8 +22,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("plan", &["base", "oci", "dockerfile"]),
     ("snapshot", &["base", "oci", "layer"]),
     ("cache", &["base", "oci"]),
-    ("build", &["base", "oci", "context", "layer", "sandbox", "store", "registry", "plan", "snapshot", "cache"]),
-    ("ui", &["base", "dockerfile", "plan", "cache", "build"]),
+    ("fetch", &["base", "registry"]),
+    ("device", &["base", "sandbox", "plan"]),
+    ("copy", &["base", "context", "layer", "plan", "cache", "fetch"]),
+    ("export", &["base", "oci", "layer", "store"]),
+    (
+        "engine",
+        &[
+            "base", "oci", "context", "layer", "sandbox", "store", "registry", "plan", "snapshot", "cache", "fetch",
+            "device", "copy",
+        ],
+    ),
+    ("ui", &["base", "dockerfile", "plan", "cache", "engine"]),
     (
         "cli",
         &[
@@ -38,7 +48,11 @@ const FLOORS: &[(&str, &[&str])] = &[
             "plan",
             "snapshot",
             "cache",
-            "build",
+            "fetch",
+            "device",
+            "copy",
+            "export",
+            "engine",
             "ui",
         ],
     ),
@@ -213,7 +227,7 @@ fn floor(name: &str) -> Option<&'static [&'static str]> {
     FLOORS.iter().find(|(n, _)| *n == name).map(|(_, may)| *may)
 }
 
-/// `src/build/copy/add.rs` → (`build`, 3).
+/// `src/layer/deep/add.rs` → (`layer`, 3).
 fn place(path: &Path) -> (String, usize) {
     let parts: Vec<String> = path.components().skip(1).map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
     let top = parts[0].trim_end_matches(".rs").to_owned();
@@ -472,12 +486,12 @@ fn the_reader_sees_through_groups_and_not_into_text() {
     let text = r##"
         use crate::{base::digest::{A, B}, oci};
         use super::super::plan; // crate::cli
-        let s = "crate::ui"; let c = '"'; let r = r#"crate::build"#;
+        let s = "crate::ui"; let c = '"'; let r = r#"crate::engine"#;
         crate::layer::x();
     "##;
     let names: Vec<String> = named(&code(text), 2).into_iter().map(|(_, n)| n).collect();
     assert_eq!(names, ["base", "oci", "plan", "layer"]);
     assert!(named("use super::store;", 2).is_empty(), "one `super` stays inside a module's own directory");
-    assert_eq!(place(Path::new("src/build/copy/add.rs")), ("build".to_owned(), 3));
-    assert_eq!(place(Path::new("src/build/mod.rs")), ("build".to_owned(), 1));
+    assert_eq!(place(Path::new("src/layer/deep/add.rs")), ("layer".to_owned(), 3));
+    assert_eq!(place(Path::new("src/engine/mod.rs")), ("engine".to_owned(), 1));
 }

@@ -21,3 +21,4 @@ pub mod stable;
 pub mod time;
 pub mod unfinished;
 pub mod verify;
+pub mod watch;

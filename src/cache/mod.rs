@@ -8,7 +8,7 @@
 //! and for re-using compressed segments, never for deciding.
 //! **Order.** A record is written after its blob. A record that cannot be read as one is said, and its step runs
 //! again.
-//! **Not here.** Which steps to look up: `build`. Files and their digests: `context`, `layer`.
+//! **Not here.** Which steps to look up: `engine`. Files and their digests: `context`, `layer`.
 
 mod key;
 mod listing;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::build::{Throwaway, cdi};
+use crate::device;
+use crate::engine::Throwaway;
 use crate::sandbox::userns::{self, Standing};
 use crate::sandbox::{Cancel, Io, Launcher, Mount, Resources, Source, Spec, private_network};
 use crate::ui::sanitize;
@@ -205,7 +206,7 @@ fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
 
 /// What `RUN --device` may name here; nothing is said where nobody described a device.
 fn devices() -> Option<Finding> {
-    let (devices, unread) = cdi::described(&cdi::SPEC_DIRS.map(PathBuf::from));
+    let (devices, unread) = device::described(&device::SPEC_DIRS.map(PathBuf::from));
     let (names, wrong): (Vec<_>, Vec<_>) = devices.into_iter().partition(Result::is_ok);
     let said: Vec<String> = names.iter().chain(&wrong).map(|either| either.clone().unwrap_or_else(|why| why)).collect();
     let why = said.into_iter().chain(unread).collect::<Vec<_>>().join("; ");

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs;
 use crate::base::time::Timestamp;
-use crate::build::fetch::{FetchError, Remote as Way, Secrets, shown};
-use crate::build::source::{self, Origin};
 use crate::dockerfile::mount::parse_bool;
+use crate::engine::source::{self, Origin};
+use crate::fetch::{FetchError, Remote as Way, Secrets, shown};
 use crate::plan::{EpochSource, KEEP_GIT_DIR};
 use crate::sandbox::Cancel;
 use crate::store::Scratch;

@@ -11,7 +11,7 @@ use crate::base::fs::{self, FsError};
 use crate::base::json::null_default;
 use crate::base::rooted::Root;
 use crate::base::sparse::{Dense, SparseFile, SparseWriter};
-use crate::build::Arriving;
+use crate::engine::Arriving;
 use crate::layer::{self, Compression, Form, Limits};
 use crate::oci::blob::{BlobSink, BlobSource};
 use crate::oci::config::ImageConfig;

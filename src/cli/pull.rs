@@ -1,6 +1,6 @@
 //! `kiln pull`: an image from a registry into the store.
 
-use crate::build::Arriving;
+use crate::engine::Arriving;
 use crate::layer::Limits;
 use crate::oci::platform::Platform;
 use crate::registry::Client;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
-use crate::build::source::Origin;
 use crate::context::{IgnoreFile, Matcher};
 use crate::dockerfile::lint::{self, Controls};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Instruction, Severity, Span, ast};
+use crate::engine::source::Origin;
 use crate::plan::{ContextName, CopyFrom, CopySource, KEEP_GIT_DIR, Plan, Step, StepKind, WITHOUT_EFFECT};
 
 use super::failure::{Failure, Kind};

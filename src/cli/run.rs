@@ -10,8 +10,8 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::time::Timestamp;
-use crate::build::cdi::{Devices, Refusal};
-use crate::build::{BaseImage, Throwaway, hosts};
+use crate::device::{Devices, Refusal};
+use crate::engine::{BaseImage, Throwaway, hosts};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::config::History;
 use crate::oci::descriptor::{CONFIG, Layer};

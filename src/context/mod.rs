@@ -1,12 +1,12 @@
 //! The files a build may read.
 //!
 //! **Holds.** A [`SourceTree`] is a tree of files that `COPY`, `ADD` and bind mounts read from: a context directory
-//! after its ignore rules (`Dir`), or the merged layers of an image or stage (an adapter in `build`). Paths are bytes relative
+//! after its ignore rules (`Dir`), or the merged layers of an image or stage (an adapter in `copy`). Paths are bytes relative
 //! to the tree's root, without a leading, trailing or doubled slash and without `.` and `..`; the empty path is the
 //! root. A tree never follows a symlink: `resolve` does, by text, inside the tree (C-10, S-90).
 //! **Order.** `select` → selection → `content` digests it for the key → the copy step reads it, checking that
 //! what it reads is what was digested (S-93).
-//! **Not here.** Where the files go: `build::copy`. What an archive or a git repository holds: it becomes a directory first.
+//! **Not here.** Where the files go: `copy`. What an archive or a git repository holds: it becomes a directory first.
 
 mod content;
 mod dir;

@@ -5,8 +5,8 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use crate::build::{Event, Observer};
 use crate::cache::Miss;
+use crate::engine::{Event, Observer};
 use crate::plan::{Plan, StepId};
 
 use super::lines::Lines;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::build::{Event, Observer};
+use crate::engine::{Event, Observer};
 use crate::plan::{Plan, StepId};
 
 use super::lines::Lines;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::build::{Event, Observer};
+use crate::engine::{Event, Observer};
 use crate::plan::{Plan, StepId};
 
 use super::lines::Lines;

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::build::{Event, Observer};
 use crate::cache::Miss;
 use crate::dockerfile::{self, Source};
+use crate::engine::{Event, Observer};
 use crate::plan::{self, Configs, Options, Plan, Planned, StepId};
 
 use super::json::Json;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::build::{BaseImage, ImageError, ImageSource};
 use crate::cli::failure::{Failure, Kind, registry};
 use crate::cli::read::Read;
 use crate::cli::request::BuildRequest;
 use crate::dockerfile::mount::MountKey;
 use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Instruction, Word};
+use crate::engine::{BaseImage, ImageError, ImageSource};
 use crate::oci::reference::Reference;
 use crate::plan::{self, Base, Configs, ImageRequest, Plan, Planned, StepKind};
 

@@ -1,8 +1,8 @@
 //! The devices of the host that a plan asks for, before any step.
 
-use crate::build::cdi::{Devices, Refusal, Refused};
 use crate::cli::failure::{Failure, Kind, word};
 use crate::cli::request::BuildRequest;
+use crate::device::{Devices, Refusal, Refused};
 use crate::dockerfile::{Diagnostic, Source};
 use crate::plan::Plan;
 

@@ -18,11 +18,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
-use crate::build::cdi::Devices;
-use crate::build::fetch::GitUrl;
-use crate::build::source::Origin;
-use crate::build::{BaseImage, Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
+use crate::device::Devices;
 use crate::dockerfile::Diagnostic;
+use crate::engine::source::Origin;
+use crate::engine::{BaseImage, Builder, Context, Error, Event, Images, Observer, Outcome, Settings};
+use crate::fetch::GitUrl;
 use crate::plan::{self, ContextName, CopySource, EpochSource, ImageRequest, Plan, StepKind};
 use crate::registry::Client;
 use crate::sandbox::userns::{self, Standing};

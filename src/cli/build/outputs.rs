@@ -4,12 +4,13 @@ use std::path::Path;
 
 use crate::base::fs::FsError;
 use crate::base::publish;
-use crate::build::{Outcome, Rootfs, RootfsError};
 use crate::cli::Session;
 use crate::cli::args::Progress;
 use crate::cli::failure::Failure;
 use crate::cli::failure::Kind;
 use crate::cli::request::{BuildRequest, Destination, Form, Output};
+use crate::engine::Outcome;
+use crate::export::{Rootfs, RootfsError};
 use crate::store::{Archive, Store, Target};
 
 /// A file that says which image was built must not speak of an earlier one if this build fails (O-54).

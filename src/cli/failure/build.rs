@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::base::fs;
-use crate::build::{Clues, Error, StepError, copy};
 use crate::context;
+use crate::copy;
 use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span, resembles_json};
+use crate::engine::{Clues, Error, StepError};
 use crate::plan::{Base, ContextName, CopyFrom, CopySource, ImageName, Mount, Plan, StepId, StepKind};
 use crate::sandbox::{CRLF, Notice, userns};
 use crate::ui::lines::Lines;

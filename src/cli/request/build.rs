@@ -10,10 +10,10 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::build;
-use crate::build::cdi::Grants;
 use crate::cli::args::{BuildArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg};
 use crate::cli::failure::Failure;
+use crate::device::Grants;
+use crate::engine;
 use crate::layer::Compression;
 use crate::oci::reference::Reference;
 use crate::plan::Network;
@@ -50,7 +50,7 @@ pub(in crate::cli) struct BuildRequest {
     /// How layers become a root.
     pub(in crate::cli) snapshotter: SnapshotterArg,
     /// When a registry is asked what a name means.
-    pub(in crate::cli) pull: build::Pull,
+    pub(in crate::cli) pull: engine::Pull,
     /// Registries that may be spoken to without TLS, or with a certificate nobody vouches for.
     pub(in crate::cli) insecure_registries: Vec<String>,
     /// Hosts to ask before the registries.
@@ -130,9 +130,9 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         jobs: args.jobs,
         snapshotter: args.snapshotter,
         pull: match args.pull {
-            Pull::Always => build::Pull::Always,
-            Pull::Missing => build::Pull::Missing,
-            Pull::Never => build::Pull::Never,
+            Pull::Always => engine::Pull::Always,
+            Pull::Missing => engine::Pull::Missing,
+            Pull::Never => engine::Pull::Never,
         },
         insecure_registries: args.insecure_registry.clone(),
         registry_mirrors: args.registry_mirror.clone(),

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::build::cdi::{Grants, SPEC_DIRS};
 use crate::cli::failure::Failure;
+use crate::device::{Grants, SPEC_DIRS};
 use crate::plan::DeviceName;
 use crate::sandbox::Device;
 

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
-use crate::build::fetch::MAX_BYTES;
 use crate::cli::failure::Failure;
+use crate::fetch::MAX_BYTES;
 use crate::oci::reference::DEFAULT_REGISTRY;
 use crate::registry::{Credentials, Options, Proxies};
 

@@ -4,8 +4,8 @@ use std::fs::File;
 
 use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::Verified;
-use crate::build::fetch::{Commit, Fetched, GitUrl, Remote};
 use crate::context::{Content, Dir, DirOptions, Error, Kind, Meta, Node, Selected, SourceTree};
+use crate::fetch::{Commit, Fetched, GitUrl, Remote};
 
 /// A fetched file: mode 0600, owned by root, as old as its server says (C-23).
 pub(super) struct Download(Fetched);

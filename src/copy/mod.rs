@@ -35,7 +35,7 @@ use crate::context::{self, Content, Given, Matcher, Options, Selected, SourceTre
 use crate::layer::{self, LayerWriter, MergedTree, Output, RelPath};
 use crate::plan::{Copy, CopyFrom, CopySource, Mode};
 
-use super::fetch::{Remote, shown};
+use crate::fetch::{Remote, shown};
 
 pub use error::{Error, SCHEMES};
 pub use hide::{has_strangers, hide_ignored};

@@ -66,7 +66,7 @@ pub enum StepError {
     Sandbox(#[from] crate::sandbox::Error),
     /// Files could not be copied.
     #[error(transparent)]
-    Copy(Box<super::copy::Error>),
+    Copy(Box<crate::copy::Error>),
     /// A mount could not be prepared.
     #[error("mount {target}: {why}")]
     Mount {
@@ -88,8 +88,8 @@ pub enum StepError {
     Build(#[from] Error),
 }
 
-impl From<super::copy::Error> for StepError {
-    fn from(e: super::copy::Error) -> Self {
+impl From<crate::copy::Error> for StepError {
+    fn from(e: crate::copy::Error) -> Self {
         StepError::Copy(Box::new(e))
     }
 }

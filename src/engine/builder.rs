@@ -19,16 +19,16 @@ use crate::sandbox::{Cancel, Spec, usual_targets};
 use crate::snapshot::best;
 use crate::store::Store;
 
-use super::cdi::Devices;
 use super::chain::State;
 use super::event::{Event, Observer};
 use super::images::{BaseImage, ImageSource};
 use super::outcome::{self, Outcome, assemble};
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::watch::{Ended, beside};
 use super::worker::{Look, Worker};
 use super::{Error, StepError};
+use crate::base::watch::{Ended, beside};
+use crate::device::Devices;
 
 /// Docker's overlay2 driver stacks no more.
 const PORTABLE_LAYERS: usize = 127;

@@ -24,12 +24,12 @@ use serde::{Deserialize, Serialize};
 use super::auth::Address;
 use super::giturl::{is_commit, is_hex};
 use super::{FetchError, GitUrl, Remote, shown};
+use crate::base::cancel::Cancel;
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::publish;
 use crate::base::time::Timestamp;
-use crate::build::watch::beside;
-use crate::sandbox::Cancel;
+use crate::base::watch::beside;
 
 /// How git says that it was redirected and may not follow.
 const REDIRECTED: [&str; 5] = ["error: 301", "error: 302", "error: 303", "error: 307", "error: 308"];

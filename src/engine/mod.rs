@@ -1,22 +1,20 @@
 //! Runs a plan.
 //!
 //! **Holds.** [`Builder`] looks every step up, runs what missed as wide as the graph allows, and makes config and
-//! manifest of the results. [`Images`] turns names into pinned images, [`cdi::Devices`] into devices of the host.
+//! manifest of the results. [`Images`] turns names into pinned images.
 //! **Order.** Per step: key → lookup → execute → blob → tree → record. Per build: steps → config → manifest; naming the
 //! image is the caller's last act.
-//! **Not here.** What a step is: `plan`. How files become a layer: `layer`. Words for people: `ui`.
+//! **Not here.** What a step is: `plan`. How COPY and ADD choose files: `copy`. How files become a layer: `layer`. Words for
+//! people: `ui`.
 
 mod arriving;
 mod base;
 mod builder;
-pub mod cdi;
 mod chain;
 mod clues;
 mod copied;
-pub mod copy;
 mod error;
 mod event;
-pub mod fetch;
 mod fetched;
 mod files;
 mod images;
@@ -28,13 +26,11 @@ mod progress;
 mod promise;
 mod required;
 mod reuse;
-mod rootfs;
 mod run;
 mod schedule;
 mod settings;
 pub mod source;
 mod throwaway;
-mod watch;
 mod worker;
 
 pub use arriving::Arriving;
@@ -45,7 +41,6 @@ pub use event::{Event, Observer};
 pub use fetched::Came;
 pub use images::{BaseImage, ImageError, ImageSource, Images, Pull};
 pub use outcome::Outcome;
-pub use rootfs::{Rootfs, RootfsError, Skipped};
 pub use run::hosts;
 pub use settings::Settings;
 pub use throwaway::Throwaway;

@@ -128,7 +128,7 @@ pub enum Error {
     },
     /// Something could not be fetched.
     #[error(transparent)]
-    Fetch(#[from] crate::build::fetch::FetchError),
+    Fetch(#[from] crate::fetch::FetchError),
     /// The layer could not be written.
     #[error(transparent)]
     Layer(#[from] layer::Error),

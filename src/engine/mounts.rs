@@ -24,7 +24,8 @@ use super::builder::Message;
 use super::chain::State;
 use super::event::Event;
 use super::worker::Worker;
-use super::{Error, StepError, copy};
+use super::{Error, StepError};
+use crate::copy;
 
 /// Mode of a heredoc script (P-17).
 const SCRIPT_MODE: u32 = 0o755;

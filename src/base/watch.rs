@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::sandbox::Cancel;
+use super::cancel::Cancel;
 
 /// Why work was to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub enum Ended {
     /// Somebody cancelled it.
     Cancelled,
     /// It took too long.
@@ -17,7 +17,7 @@ pub(super) enum Ended {
 }
 
 /// Does `work`; should `stop` be set meanwhile, or `limit` pass, `end` is called once, beside it, to make it end.
-pub(super) fn beside<R>(
+pub fn beside<R>(
     stop: &Cancel,
     limit: Option<Duration>,
     end: impl FnOnce(Ended) + Send,

@@ -13,8 +13,8 @@ use crate::base::time::Timestamp;
 use crate::layer::Limits;
 use crate::plan::EpochSource;
 
-use super::copy::{self, Stream};
-use super::fetch::{FetchError, GitUrl, Remote};
+use crate::copy::{self, Stream};
+use crate::fetch::{FetchError, GitUrl, Remote};
 
 /// No Dockerfile is larger.
 const MAX_TEXT: u64 = 16 << 20;
@@ -190,9 +190,9 @@ impl Remote<'_> {
     }
 
     /// What is in a file from `url`.
-    fn unpacked(&self, file: &super::fetch::Fetched, url: &str, name: &str) -> Result<Fetched, Error> {
+    fn unpacked(&self, file: &crate::fetch::Fetched, url: &str, name: &str) -> Result<Fetched, Error> {
         let open = File::open(&file.path).map_err(|e| FsError::new("open", &file.path, e))?;
-        self.stream(open, &super::fetch::shown(url), name, true)
+        self.stream(open, &crate::fetch::shown(url), name, true)
     }
 
     fn stream(&self, from: impl Read + Send, what: &str, name: &str, text: bool) -> Result<Fetched, Error> {

@@ -27,7 +27,8 @@ use super::pack::Left;
 use super::promise::Promise;
 use super::reuse::Later;
 use super::run::Remains;
-use super::{Error, StepError, copy, keys};
+use super::{Error, StepError, keys};
+use crate::copy;
 
 /// What a lookup gives.
 pub(super) enum Look {

@@ -13,10 +13,10 @@ mod http;
 
 use std::path::Path;
 
+use crate::base::cancel::Cancel;
 use crate::base::fs::FsError;
 use crate::base::time::Timestamp;
 use crate::registry::{self, Proxies, Timing};
-use crate::sandbox::Cancel;
 
 pub use auth::Secrets;
 pub use git::Commit;

@@ -15,8 +15,8 @@ use crate::sandbox::{Exit, Obstacle};
 use crate::snapshot::Prepared;
 
 use super::chain::State;
-use super::copy::{LayerDirs, LayerFiles};
 use super::worker::Worker;
+use crate::copy::{LayerDirs, LayerFiles};
 
 /// A shell's statuses for what cannot be started.
 const NOT_STARTED: [i32; 2] = [126, 127];

@@ -11,7 +11,7 @@ use crate::base::digest::{Hashing, Sha256};
 use crate::base::fs;
 use crate::base::publish::{self, Draft};
 use crate::base::time::Timestamp;
-use crate::build::watch::beside;
+use crate::base::watch::beside;
 use crate::registry::{Held, Page, Web};
 
 /// What a file is called whose URL ends in no name.

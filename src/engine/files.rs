@@ -20,12 +20,12 @@ use crate::snapshot::Layers;
 
 use super::builder::{Context, Message};
 use super::chain::{Sealed, State};
-use super::copy::{self, Dest, LayerDirs, LayerFiles, LayerTree, Prepared};
 use super::event::Event;
-use super::fetch::{Remote, Secrets};
 use super::mounts::input;
 use super::worker::Worker;
 use super::{Error, StepError, reuse};
+use crate::copy::{self, Dest, LayerDirs, LayerFiles, LayerTree, Prepared};
+use crate::fetch::{Remote, Secrets};
 
 /// Says something that is no error.
 fn warn(sender: &Sender<Message>, step: &Step, note: &copy::Note) {
