@@ -72,53 +72,67 @@ fn per_arch(archs: &[Arch], body: impl Fn(Arch) -> Vec<Instruction>) -> Vec<Inst
 /// The rules of one architecture; every path returns.
 fn body(arch: Arch, capabilities: CapabilitySet, limits: Option<Limits>) -> Vec<Instruction> {
     let mut out = vec![load(NUMBER)];
-    out.extend(search(&ranges(arch, capabilities, limits)));
+    search(&ranges(arch, capabilities, limits), &mut out);
     out
 }
 
+/// What becomes of a call: every way through it returns. Nearly all are one instruction, which takes no memory of its
+/// own: the program is made anew for every command.
+#[derive(Clone, PartialEq, Eq)]
+enum Answer {
+    /// Always the same.
+    Always(u32),
+    /// That depends on arguments.
+    Tested(Vec<Instruction>),
+}
+
+impl Answer {
+    fn len(&self) -> usize {
+        if let Self::Tested(instructions) = self { instructions.len() } else { 1 }
+    }
+}
+
 /// Numbers from the first one on, up to the next range, are answered so.
-type Range = (u32, Vec<Instruction>);
+type Range = (u32, Answer);
 
 /// All numbers, in ranges with one answer each, sorted. Those of x32 carry a bit that makes them newer than any.
 fn ranges(arch: Arch, capabilities: CapabilitySet, limits: Option<Limits>) -> Vec<Range> {
-    let mut points = vec![(0, vec![answer(EPERM)]), (NEWEST + 1, vec![answer(ENOSYS)])];
-    let mut calls: Vec<(u32, Vec<Instruction>)> = arch
+    let mut points = vec![(0, Answer::Always(EPERM)), (NEWEST + 1, Answer::Always(ENOSYS))];
+    let mut calls: Vec<Range> = arch
         .calls()
         .map(|(name, number, rule)| match rule {
-            Rule::Allow => {
-                (number, limits.map_or_else(|| vec![answer(ALLOW)], |limits| notices::noticed(name, limits)))
-            }
+            Rule::Allow => (number, limits.map_or(Answer::Always(ALLOW), |limits| notices::noticed(name, limits))),
             rule => (number, answers(rule, capabilities)),
         })
         .collect();
     calls.sort_by_key(|(number, _)| *number);
-    for (i, (number, answers)) in calls.iter().enumerate() {
-        points.push((*number, answers.clone()));
+    for (i, (number, answer)) in calls.iter().enumerate() {
+        points.push((*number, answer.clone()));
         if calls.get(i + 1).is_none_or(|(next, _)| *next > number + 1) {
             let beyond = if *number < NEWEST { EPERM } else { ENOSYS };
-            points.push((number + 1, vec![answer(beyond)]));
+            points.push((number + 1, Answer::Always(beyond)));
         }
     }
     // Of two at one number the later one holds.
     points.sort_by_key(|(number, _)| *number);
     let mut out: Vec<Range> = Vec::new();
-    for (number, answers) in points {
+    for (number, answer) in points {
         if out.last().is_some_and(|(last, _)| *last == number) {
             out.pop();
         }
-        if out.last().is_none_or(|(_, last)| *last != answers) {
-            out.push((number, answers));
+        if out.last().is_none_or(|(_, last)| *last != answer) {
+            out.push((number, answer));
         }
     }
     out
 }
 
 /// What a rule is for a command with these capabilities.
-fn answers(rule: Rule, capabilities: CapabilitySet) -> Vec<Instruction> {
+fn answers(rule: Rule, capabilities: CapabilitySet) -> Answer {
     let test = match rule {
-        Rule::Allow => return vec![answer(ALLOW)],
-        Rule::Hidden => return vec![answer(ENOSYS)],
-        Rule::With(any) => return vec![answer(if any.intersects(capabilities) { ALLOW } else { EPERM })],
+        Rule::Allow => return Answer::Always(ALLOW),
+        Rule::Hidden => return Answer::Always(ENOSYS),
+        Rule::With(any) => return Answer::Always(if any.intersects(capabilities) { ALLOW } else { EPERM }),
         Rule::If(test) => test,
     };
     let mut out = vec![argument(0)];
@@ -134,24 +148,36 @@ fn answers(rule: Rule, capabilities: CapabilitySet) -> Vec<Instruction> {
     }
     let (missed, hit) = if wanted { (EPERM, ALLOW) } else { (ALLOW, EPERM) };
     out.extend([answer(missed), answer(hit)]);
-    out
+    Answer::Tested(out)
 }
 
-/// Finds the range of the loaded number.
-fn search(ranges: &[Range]) -> Vec<Instruction> {
-    if let [(_, answers)] = ranges {
-        return answers.clone();
+/// Adds instructions that find the range of the loaded number.
+fn search(ranges: &[Range], out: &mut Vec<Instruction>) {
+    match ranges {
+        [(_, Answer::Always(value))] => return out.push(answer(*value)),
+        [(_, Answer::Tested(instructions))] => return out.extend_from_slice(instructions),
+        _ => {}
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (below, above) = (search(low), search(high));
+    let below = length(low);
     let first = high.first().map_or(0, |(first, _)| *first);
-    let mut out = match u8::try_from(below.len()) {
-        Ok(near) => vec![jump(AT_LEAST, first, near, 0)],
-        Err(_) => vec![jump(AT_LEAST, first, 0, 1), over(below.len())],
-    };
-    out.extend(below);
-    out.extend(above);
-    out
+    match u8::try_from(below) {
+        Ok(near) => out.push(jump(AT_LEAST, first, near, 0)),
+        Err(_) => out.extend([jump(AT_LEAST, first, 0, 1), over(below)]),
+    }
+    search(low, out);
+    search(high, out);
+}
+
+/// How many instructions [`search`] adds.
+fn length(ranges: &[Range]) -> usize {
+    if let [(_, answer)] = ranges {
+        return answer.len();
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let below = length(low);
+    let jumps = if below > usize::from(u8::MAX) { 2 } else { 1 };
+    jumps + below + length(high)
 }
 
 fn load(offset: u32) -> Instruction {

@@ -4,7 +4,7 @@
 //! that fails afterwards can be told why, without a guess from its output (N-53, N-55).
 
 use super::table::Arch;
-use super::{AND, AT_LEAST, EQUAL, Instruction, NOTIFY, answer, argument, jump};
+use super::{AND, AT_LEAST, Answer, EQUAL, Instruction, NOTIFY, answer, argument, jump};
 use crate::sandbox::sys::Notification;
 
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ const DEVICES: &[(&str, u32)] = &[("mknod", 1), ("mknodat", 2)];
 const GROUPS: &[&str] = &["setgroups", "setgroups32"];
 
 /// What the filter does with an allowed call.
-pub(super) fn noticed(name: &str, limits: Limits) -> Vec<Instruction> {
+pub(super) fn noticed(name: &str, limits: Limits) -> Answer {
     let mut out = Vec::new();
     if let Some((_, ids)) = IDS.iter().find(|(known, _)| *known == name)
         && limits.ids < u32::MAX
@@ -74,10 +74,13 @@ pub(super) fn noticed(name: &str, limits: Limits) -> Vec<Instruction> {
         ]);
     }
     if !limits.groups && GROUPS.contains(&name) {
-        return vec![answer(NOTIFY)];
+        return Answer::Always(NOTIFY);
+    }
+    if out.is_empty() {
+        return Answer::Always(super::ALLOW);
     }
     out.push(answer(super::ALLOW));
-    out
+    Answer::Tested(out)
 }
 
 /// What a reported call is about.
