@@ -62,14 +62,17 @@ impl Interrupts {
 }
 
 impl Drop for Interrupts {
-    /// From here on signals do again what they did before. Does not return from a command that is being ended.
+    /// From here on signals do again what they did before, unless one came. Does not return from a command that is being ended.
     fn drop(&mut self) {
         self.over.cancel();
         if let Some(thread) = self.thread.take() {
             // It panicked: then it has said so.
             let _ = thread.join();
         }
-        let _ = self.before.thread_set_mask();
+        // What was interrupted only has to end: the same signal, a moment later, must not end it another way.
+        if !self.came.load(Ordering::Relaxed) {
+            let _ = self.before.thread_set_mask();
+        }
     }
 }
 
