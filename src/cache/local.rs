@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::digest::StepKey;
-use crate::base::durable::Unsynced;
 use crate::base::notice::Notices;
 use crate::base::stable::StableHasher;
 use crate::base::time::Timestamp;
@@ -31,14 +30,12 @@ impl Slot {
 pub struct Local {
     dir: PathBuf,
     notices: Notices,
-    /// Records written since somebody last asked.
-    written: Unsynced,
 }
 
 impl Local {
     /// The cache below `dir` (`<store>/cache`); directories are made when first written to.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), notices: Notices::default(), written: Unsynced::default() }
+        Self { dir: dir.to_owned(), notices: Notices::default() }
     }
 
     /// Damage is told to `notices`.
@@ -69,11 +66,6 @@ impl Local {
         Ok(None)
     }
 
-    /// The records written since this was last called: they are on the disk once they are synced.
-    pub fn written(&self) -> impl IntoIterator<Item = PathBuf> {
-        self.written.take()
-    }
-
     /// Every record with its file and the time it was made or last found; one that cannot be read has no content.
     pub fn all(&self) -> Result<Vec<(PathBuf, Timestamp, Option<Record>)>, Error> {
         let mut found = Vec::new();
@@ -90,13 +82,11 @@ impl Local {
         Ok(found)
     }
 
-    /// Ok: a lookup of the record's key finds it. Call it after the blobs it names are stored.
+    /// Ok: a lookup of the record's key finds it, unless a power cut loses it, which costs a run of its step. Call it after
+    /// the blobs it names are stored.
     pub fn record(&self, record: &Record) -> Result<(), Error> {
         let path = self.path(record.parts.key());
-        if write(&path, &record.to_bytes())? {
-            self.written.note(&path);
-        }
-        Ok(())
+        write(&path, &record.to_bytes())
     }
 
     /// The key that `slot` had last time.
@@ -136,12 +126,11 @@ impl Local {
 }
 
 /// Publishes `bytes` at `path`, making its directory only when it turns out to be missing. What says so already is left
-/// alone: reading a file is far cheaper than making one. Ok(false): it said so already.
-fn write(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+/// alone: reading a file is far cheaper than making one.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if fs::read_spare(path).is_some_and(|there| there == bytes) {
         fs::touch(path);
-        return Ok(false);
+        return Ok(());
     }
-    publish::atomic_over(path, bytes, 0o600)?;
-    Ok(true)
+    Ok(publish::atomic_over(path, bytes, 0o600)?)
 }

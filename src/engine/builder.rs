@@ -137,7 +137,6 @@ impl Builder<'_> {
             worker.adopt()?;
             executed?;
         }
-        worker.sync_records_later();
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
         let outcome = assemble(self.store, plan, &states)?;
         if outcome.layers > PORTABLE_LAYERS {

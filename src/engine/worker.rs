@@ -58,6 +58,8 @@ pub(super) struct Worker<'a> {
     pub(super) remains: Mutex<Option<Remains>>,
     /// What is recorded once more when no layer is being packed any more.
     pub(super) later: Mutex<Vec<Later>>,
+    /// What places of the Dockerfile gave before this build, once somebody asked.
+    before: Mutex<BTreeMap<StepId, Option<Arc<Record>>>>,
     /// Directories that RUNs filled and their layers: given to `layers/` when nobody mounts them any more.
     fresh: Mutex<Vec<(DiffId, PathBuf)>>,
 }
@@ -87,6 +89,7 @@ impl<'a> Worker<'a> {
             selected: Mutex::default(),
             remains: Mutex::default(),
             later: Mutex::default(),
+            before: Mutex::default(),
             fresh: Mutex::default(),
             scratch: OnceLock::new(),
         }
@@ -223,7 +226,7 @@ impl<'a> Worker<'a> {
         let tell = &to(sender);
         let key = parts.key();
         let before = self.last_record(step)?;
-        let why = self.explain(step, inputs, &parts, before.as_ref())?;
+        let why = self.explain(step, inputs, &parts, before.as_deref())?;
         tell(Message::Event(Event::Started { step: step.id, why }));
         let began = Instant::now();
         let finished = |state: &Arc<State>| {
@@ -279,11 +282,6 @@ impl<'a> Worker<'a> {
             self.layers.adopt(diff_id, &made)?;
         }
         Ok(())
-    }
-
-    /// The name that the image gets relies on the records, too.
-    pub(super) fn sync_records_later(&self) {
-        self.builder.store.sync_later(self.cache.written());
     }
 
     fn found(&self, step: &Step, state: Arc<State>, tell: &dyn Fn(Message)) {
@@ -378,12 +376,17 @@ impl<'a> Worker<'a> {
         Ok(self.cache.remember_files(&self.slot(step), files)?)
     }
 
-    /// What the place of `step` made last time.
-    pub(super) fn last_record(&self, step: &Step) -> Result<Option<Record>, StepError> {
-        match self.cache.last(&self.slot(step))? {
-            Some(key) => Ok(self.cache.lookup(key)?),
-            None => Ok(None),
+    /// What the place of `step` made before this build.
+    pub(super) fn last_record(&self, step: &Step) -> Result<Option<Arc<Record>>, StepError> {
+        if let Some(known) = self.before.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id) {
+            return Ok(known.clone());
         }
+        let record = match self.cache.last(&self.slot(step))? {
+            Some(key) => self.cache.lookup(key)?.map(Arc::new),
+            None => None,
+        };
+        self.before.lock().unwrap_or_else(PoisonError::into_inner).insert(step.id, record.clone());
+        Ok(record)
     }
 
     fn slot(&self, step: &Step) -> Slot {

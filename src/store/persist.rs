@@ -3,7 +3,8 @@
 //! **Holds.** A blob of mode 0444 was synced after it was written; one of mode 0400 may exist in memory only. A blob that is
 //! not known to be synced and older than the machine's start is read once before it counts as there. The same bits of
 //! `version` say whether the store's own directories are on the disk.
-//! **Order.** New blobs and records are synced together with the replacement of `index.json`, which then gets its name.
+//! **Order.** New blobs are synced together with the replacement of `index.json`, which then gets its name. Records are not: no
+//! name leads to one, and one that is lost or damaged costs a run of its step.
 //! Many builds have nothing new: they sync nothing.
 
 use std::collections::BTreeSet;
@@ -82,11 +83,6 @@ impl Store {
         };
         self.notices().note(format!("blob {} is made or fetched again", blob.digest), why);
         Ok(false)
-    }
-
-    /// Files that other modules published in the store and that a name made later relies on.
-    pub fn sync_later(&self, files: impl IntoIterator<Item = PathBuf>) {
-        files.into_iter().for_each(|file| self.unsynced.note(&file));
     }
 
     /// What has to be on the disk before `target` gets a name. What is much is synced already.
