@@ -10,15 +10,12 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::durable;
+use super::durable::{self, Unsynced, WriteBack};
 use super::fs::{self, FsError};
 use super::sparse::SparseWriter;
 use super::unfinished::Unfinished;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
-
-/// Write-back begins each time as much has been written.
-const PIECE: u64 = 8 << 20;
 
 /// A file being written; dropping it without [`Draft::publish`] removes it.
 #[derive(Debug)]
@@ -26,9 +23,9 @@ pub struct Draft {
     file: SparseWriter<File>,
     path: Unfinished,
     kept: bool,
-    /// Bytes that were written, and up to where they are being written back.
-    written: u64,
-    begun: u64,
+    /// Bytes that were written since they were last written back.
+    fresh: u64,
+    back: Option<WriteBack>,
 }
 
 impl Draft {
@@ -41,7 +38,7 @@ impl Draft {
             match fs::create_new(path.path()) {
                 Ok(file) => {
                     let file = SparseWriter::new(file);
-                    return Ok(Self { file, path, kept: false, written: 0, begun: 0 });
+                    return Ok(Self { file, path, kept: false, fresh: 0, back: None });
                 }
                 Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
                 // The name is ours and says nothing to anybody; what is wrong is the directory.
@@ -65,22 +62,51 @@ impl Draft {
         self.path.path()
     }
 
-    /// Ok: `to` names exactly what was written, atomically; a file that was there is replaced.
-    pub fn publish(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
-        use std::os::unix::fs::PermissionsExt;
-        self.settle().map_err(|e| FsError::new("write", self.path.path(), e))?;
-        self.file()
-            .set_permissions(std::fs::Permissions::from_mode(mode))
-            .map_err(|e| FsError::new("set mode of", self.path.path(), e))?;
-        fs::rename(self.path.path(), to)?;
-        self.kept = true;
+    /// Writes back what was written, beside what goes on here.
+    fn write_back(&mut self) -> io::Result<()> {
+        self.fresh = 0;
+        match &self.back {
+            Some(back) => back.go_on(),
+            None => self.back = Some(WriteBack::start(self.file.inner())?),
+        }
         Ok(())
+    }
+
+    /// Ok: `to` names exactly what was written, atomically; a file that was there is replaced.
+    pub fn publish(self, to: &Path, mode: u32) -> Result<(), FsError> {
+        match self.name(to, mode)? {
+            Some(back) => back.end().map_err(|e| FsError::new("write", to, e)),
+            None => Ok(()),
+        }
     }
 
     /// [`Draft::publish`] for a name of ours: a directory that damage put there goes.
     pub fn publish_over(self, to: &Path, mode: u32) -> Result<(), FsError> {
         fs::clear(to)?;
         self.publish(to, mode)
+    }
+
+    /// [`Draft::publish_over`] of a file that `unsynced` is to know.
+    pub fn publish_unsynced(self, to: &Path, mode: u32, unsynced: &Unsynced) -> Result<(), FsError> {
+        fs::clear(to)?;
+        let back = self.name(to, mode)?;
+        unsynced.note(to, back);
+        Ok(())
+    }
+
+    /// Ok: `to` names what was written, which may still be on its way to the disk.
+    fn name(mut self, to: &Path, mode: u32) -> Result<Option<WriteBack>, FsError> {
+        use std::os::unix::fs::PermissionsExt;
+        self.settle().map_err(|e| FsError::new("write", self.path.path(), e))?;
+        self.file()
+            .set_permissions(std::fs::Permissions::from_mode(mode))
+            .map_err(|e| FsError::new("set mode of", self.path.path(), e))?;
+        if let Some(back) = &self.back {
+            back.go_on();
+        }
+        fs::rename(self.path.path(), to)?;
+        self.kept = true;
+        Ok(self.back.take())
     }
 
     /// [`Draft::publish`]. Ok: `to` names what was written after a power cut, too.
@@ -96,10 +122,9 @@ impl Draft {
 impl Write for Draft {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.file.write(buf)?;
-        self.written += n as u64;
-        if self.written - self.begun >= PIECE {
-            durable::begin(self.file(), self.begun, self.written - self.begun);
-            self.begun = self.written;
+        self.fresh += n as u64;
+        if self.fresh >= durable::PIECE {
+            self.write_back()?;
         }
         Ok(n)
     }

@@ -209,9 +209,7 @@ impl BlobDraft {
             fs::touch(&path);
             return Ok(());
         }
-        self.draft.publish_over(&path, NEW)?;
-        self.unsynced.note(&path);
-        Ok(())
+        self.draft.publish_unsynced(&path, NEW, &self.unsynced)
     }
 }
 

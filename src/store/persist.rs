@@ -87,7 +87,7 @@ impl Store {
 
     /// What has to be on the disk before `target` gets a name. What is much is synced already.
     pub(super) fn unsynced_of(&self, target: &Descriptor) -> Result<BTreeSet<PathBuf>, Error> {
-        let mut paths = self.unsynced.take();
+        let mut paths = self.unsynced.take()?;
         let mut held = Held::default();
         self.gather(target.clone(), &mut held);
         for digest in held.blobs {
