@@ -56,15 +56,16 @@ impl WriteBack {
     pub fn start(file: &File) -> io::Result<Self> {
         let file = file.try_clone()?;
         let (more, wanted) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("write-back".to_owned()).stack_size(64 << 10).spawn(move || {
-            file.sync_data()?;
-            while wanted.recv().is_ok() {
-                // What was asked for while the disk was busy is one request.
-                while wanted.try_recv().is_ok() {}
+        let thread =
+            std::thread::Builder::new().name("write-back".to_owned()).stack_size(64 << 10).spawn(move || {
                 file.sync_data()?;
-            }
-            Ok(())
-        })?;
+                while wanted.recv().is_ok() {
+                    // What was asked for while the disk was busy is one request.
+                    while wanted.try_recv().is_ok() {}
+                    file.sync_data()?;
+                }
+                Ok(())
+            })?;
         Ok(Self { more, thread })
     }
 

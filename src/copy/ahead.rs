@@ -10,8 +10,9 @@ use std::ops::Range;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::Error;
+use super::item::Item;
 use super::view::{Data, Origin};
-use super::{Error, Item};
 use crate::layer::{self, Entry};
 
 /// A longer file is read by whoever writes the layer.

@@ -17,10 +17,11 @@ use crate::base::sparse::{self, Run, SparseFile, SparseRead, SparseWriter};
 use crate::context::{Matcher, Selected};
 use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, RelPath, TarReader};
 
+use super::Error;
+use super::item::Item;
 use super::owner::Owner;
 use super::place::{Placer, has_mode};
 use super::view::{Data, Placed, View};
-use super::{Error, Item};
 use crate::plan::Mode;
 
 /// Reads what follows an archive's end: only there does compressed data say that it is whole (S-40), and whoever writes
@@ -69,45 +70,8 @@ impl Spool {
             Ok(_) if !is_header(&head) => return Ok(None),
             Ok(_) => {}
         }
-        let mut tar = TarReader::new(After { head: io::Cursor::new(head), rest: reader }, Dialect::Plain, limits);
-        let file = unnamed(scratch)?;
-        let mut out = io::BufWriter::with_capacity(256 * 1024, SparseWriter::new(file));
-        let mut at = 0;
-        let mut entries = Vec::new();
-        let mut buffer = vec![0; 128 * 1024];
-        while let Some(mut entry) = tar.next_entry().map_err(fail)? {
-            if exclude.excludes(entry.path.as_bytes()) {
-                continue;
-            }
-            let start = at;
-            if let Kind::File { content, .. } = &mut entry.kind {
-                let mut hasher = Hasher::new();
-                sparse::drain::<Trouble>(&mut tar, &mut buffer, |run| {
-                    match run {
-                        Run::Bytes(bytes) => {
-                            hasher.update(bytes);
-                            at += bytes.len() as u64;
-                            out.write_all(bytes)
-                        }
-                        Run::Zeros(count) => {
-                            hasher.zeros(count);
-                            at += count;
-                            out.flush().map(|()| out.get_mut().zeros(count))
-                        }
-                    }
-                    .map_err(Trouble::Write)
-                })
-                .map_err(|trouble| match trouble {
-                    Trouble::Read(e) => fail(layer::Error::Stream(e)),
-                    Trouble::Write(e) => FsError::new("write", scratch, e).into(),
-                })?;
-                *content = Some(ContentDigest(hasher.finish()));
-            }
-            entries.push((entry, start));
-        }
-        drain(tar).map_err(|e| fail(layer::Error::Stream(e)))?;
-        let out = out.into_inner().map_err(|e| FsError::new("write", scratch, e.into_error()))?;
-        let file = out.finish().map_err(|e| FsError::new("write", scratch, e))?;
+        let tar = TarReader::new(After { head: io::Cursor::new(head), rest: reader }, Dialect::Plain, limits);
+        let (entries, file) = spool(tar, &name, exclude, scratch)?;
         Ok(Some(Self { name, entries, file }))
     }
 
@@ -129,6 +93,54 @@ impl Spool {
     pub(super) fn read(&self, at: u64, size: u64) -> SparseFile<&File> {
         SparseFile::part(&self.file, at, size)
     }
+}
+
+/// Reads an archive to its end: its entries with the offset of their bytes in the file that is returned.
+fn spool(
+    mut tar: TarReader<impl SparseRead>,
+    name: &str,
+    exclude: &Matcher,
+    scratch: &Path,
+) -> Result<(Vec<(Entry, u64)>, File), Error> {
+    let fail = |source| Error::Archive { name: name.to_owned(), source };
+    let mut out = io::BufWriter::with_capacity(256 * 1024, SparseWriter::new(unnamed(scratch)?));
+    let mut at = 0;
+    let mut entries = Vec::new();
+    let mut buffer = vec![0; 128 * 1024];
+    while let Some(mut entry) = tar.next_entry().map_err(fail)? {
+        if exclude.excludes(entry.path.as_bytes()) {
+            continue;
+        }
+        let start = at;
+        if let Kind::File { content, .. } = &mut entry.kind {
+            let mut hasher = Hasher::new();
+            sparse::drain::<Trouble>(&mut tar, &mut buffer, |run| {
+                match run {
+                    Run::Bytes(bytes) => {
+                        hasher.update(bytes);
+                        at += bytes.len() as u64;
+                        out.write_all(bytes)
+                    }
+                    Run::Zeros(count) => {
+                        hasher.zeros(count);
+                        at += count;
+                        out.flush().map(|()| out.get_mut().zeros(count))
+                    }
+                }
+                .map_err(Trouble::Write)
+            })
+            .map_err(|trouble| match trouble {
+                Trouble::Read(e) => fail(layer::Error::Stream(e)),
+                Trouble::Write(e) => FsError::new("write", scratch, e).into(),
+            })?;
+            *content = Some(ContentDigest(hasher.finish()));
+        }
+        entries.push((entry, start));
+    }
+    drain(tar).map_err(|e| fail(layer::Error::Stream(e)))?;
+    let out = out.into_inner().map_err(|e| FsError::new("write", scratch, e.into_error()))?;
+    let file = out.finish().map_err(|e| FsError::new("write", scratch, e))?;
+    Ok((entries, file))
 }
 
 /// One entry. Links on the way to it are followed inside the root (S-31); what is there already makes room (S-34).

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use super::{Dest, Error};
+use super::Error;
+use super::dest::Dest;
 
 /// No passwd or group file is larger (S-12, S-22).
 const MAX_FILE: u64 = 10 << 20;

@@ -5,9 +5,11 @@ use crate::context::{self, Content, Selected};
 use crate::layer::{Kind, Meta, RelPath};
 use crate::plan::{Copy, Mode};
 
+use super::Error;
+use super::dest::Dest;
+use super::item::Item;
 use super::owner::{self, Owner};
 use super::view::{Data, NewDir, Origin, Placed, View, describe};
-use super::{Dest, Error, Item};
 
 /// Files being placed for one instruction.
 pub(super) struct Placer<'a> {

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::context::{Dir, DirOptions, IgnoreFile};
-use crate::layer::{Compression, Entry, Found, Kind, Meta, RelPath, Tree, WriteOptions};
-use crate::plan::{ContextName, Workdir};
+use crate::context::{Dir, DirOptions, IgnoreFile, SourceTree as _};
+use crate::fetch::Remote;
+use crate::layer::{Compression, Entry, Found, Kind, LayerWriter, MergedTree, Meta, RelPath, Tree, WriteOptions};
+use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Workdir};
 
 /// Makes `path` files (`path`, `path=content`), `dir/` directories, `link -> target` links below `dir`.
 fn fill(dir: &Path, lines: &[&str]) {

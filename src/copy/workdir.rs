@@ -3,9 +3,12 @@
 use crate::layer::{LayerWriter, Output, ResolveError};
 use crate::plan::Workdir;
 
+use super::Error;
+use super::dest::Dest;
+use super::execute::write;
+use super::note::Note;
 use super::owner;
 use super::view::{NewDir, View, describe};
-use super::{Dest, Error, Note, write};
 
 /// Puts into `writer` the directories that `workdir` lacks in `dest`: mode 0755, owned by its user, at the epoch, links
 /// followed inside the root. Nothing if it is a directory already, whatever its metadata.

@@ -17,8 +17,6 @@ use crate::base::fs::{self, FsError};
 use crate::plan::device::{check_kind, check_name};
 use crate::sandbox::{Device, Mount, Source, Spec};
 
-use super::Found;
-
 /// Larger files are refused, in bytes.
 const LONGEST: u64 = 8 << 20;
 
@@ -107,6 +105,20 @@ struct RawHook {
     hook_name: String,
 }
 
+/// One device of the host.
+#[derive(Debug)]
+pub(super) struct HostDevice {
+    /// `vendor.com/class=name`.
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) file: PathBuf,
+    /// What its file says of all its devices, then of this one. Err: what cannot be done.
+    pub(super) edits: Result<[Arc<Edits>; 2], String>,
+    /// The other file of the same directory that describes it.
+    pub(super) also: Option<PathBuf>,
+}
+
 /// What a device changes about a command.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
@@ -119,7 +131,7 @@ pub(super) struct Edits {
 }
 
 /// The devices that the file at `path` describes.
-pub(super) fn read(path: &Path) -> Result<Vec<Found>, SpecError> {
+pub(super) fn read(path: &Path) -> Result<Vec<HostDevice>, SpecError> {
     let wrong = |why: String| SpecError::Wrong { path: path.to_owned(), why };
     if path.extension().is_none_or(|extension| extension != "json") {
         return Err(wrong("YAML is not read: write it as JSON into a file named *.json".to_owned()));
@@ -141,7 +153,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Found>, SpecError> {
         return Err(wrong("it describes no device".to_owned()));
     }
     let common = edits(&file.container_edits).map(Arc::new);
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<HostDevice> = Vec::new();
     for device in &file.devices {
         check_name(&device.name).map_err(&wrong)?;
         let name = format!("{}={}", file.kind, device.name);
@@ -156,7 +168,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Found>, SpecError> {
             (_, Err(why)) => Err(why),
         };
         let (kind, file) = (file.kind.clone(), path.to_owned());
-        found.push(Found { name, kind, annotations, file, edits, also: None });
+        found.push(HostDevice { name, kind, annotations, file, edits, also: None });
     }
     Ok(found)
 }

@@ -8,8 +8,9 @@ use tempfile::TempDir;
 use crate::plan::DeviceName;
 use crate::sandbox::{Rootfs, Source, Spec};
 
+use super::Refusal;
+use super::host::{Host, files};
 use super::spec::{self, Edits};
-use super::{Host, Refusal, files};
 
 /// A file of one device `one` of kind `v.com/c`, which does what `edits` says.
 fn one(edits: &str) -> String {

@@ -166,7 +166,7 @@ impl State {
     pub(super) fn lowers(&self, layers: &Layers<'_>) -> Result<Stack, Error> {
         match self.stack(layers) {
             // Layers that are still being packed may turn out to be empty, or equal to others.
-            Err(Error::Snapshot(snapshot::Error::TooMany(_))) => {
+            Err(Error::Snapshot(snapshot::Error::TooManyLayers { .. })) => {
                 self.layers()?;
                 self.stack(layers)
             }

@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::{Links, Rootfs, RootfsError};
 use crate::base::fs::FsError;
 use crate::base::sparse;
 use crate::base::time::Timestamp;
 use crate::layer::{Kind, MergedTree, RelPath};
+
+use super::error::RootfsError;
+use super::links::Links;
+use super::rootfs::Rootfs;
 
 /// What a directory of the caller's cannot have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

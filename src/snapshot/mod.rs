@@ -15,37 +15,14 @@
 //! down before its files were on the disk: what is older than the machine's start is read once before it is used.
 //! **Not here.** Mounting: the sandbox mounts in a namespace of its own. What changed in a root: `layer`.
 
+mod error;
 mod layers;
 mod prepare;
 mod probe;
 mod stack;
 
+pub use error::Error;
 pub use layers::Layers;
 pub use prepare::Prepared;
 pub use probe::{Method, best, probe};
 pub use stack::Stack;
-
-/// Why layers could not become a root.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A layer could not be unpacked or read.
-    #[error("unpack layer {diff_id}: {source}")]
-    Layer {
-        /// Which.
-        diff_id: crate::base::digest::DiffId,
-        /// Why.
-        source: crate::layer::Error,
-    },
-    /// Its blob could not be had.
-    #[error(transparent)]
-    Blob(#[from] crate::oci::blob::BlobError),
-    /// A root could not be copied together.
-    #[error("copy layers into a root: {0}")]
-    Copy(#[source] crate::layer::Error),
-    /// More layers than the kernel stacks.
-    #[error("{0} layers are more than the {max} that overlayfs stacks", max = stack::MAX_LOWERS)]
-    TooMany(usize),
-    /// The file system said no.
-    #[error(transparent)]
-    Fs(#[from] crate::base::fs::FsError),
-}

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 /// Overlayfs stacks at most this many lower layers (`OVL_MAX_STACK`), two of which hold mount targets.
-pub(super) const MAX_LOWERS: usize = 498;
+const MAX_LOWERS: usize = 498;
 
 /// Directories that overlayfs can stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,10 @@ impl Stack {
     pub fn new(dirs: &[PathBuf]) -> Result<Self, Error> {
         let mut seen: BTreeSet<&Path> = BTreeSet::new();
         let lowers: Vec<PathBuf> = dirs.iter().rev().filter(|dir| seen.insert(dir)).cloned().collect();
-        if lowers.len() > MAX_LOWERS { Err(Error::TooMany(lowers.len())) } else { Ok(Self(lowers)) }
+        if lowers.len() > MAX_LOWERS {
+            return Err(Error::TooManyLayers { count: lowers.len(), max: MAX_LOWERS });
+        }
+        Ok(Self(lowers))
     }
 
     /// The directories, topmost first.
@@ -67,7 +70,7 @@ mod tests {
     fn stack_height_is_counted_without_repeats() {
         let names: Vec<String> = (0..=MAX_LOWERS).map(|n| n.to_string()).collect();
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-        assert!(matches!(stack(&names), Err(Error::TooMany(n)) if n == MAX_LOWERS + 1));
+        assert!(matches!(stack(&names), Err(Error::TooManyLayers { count, .. }) if count == MAX_LOWERS + 1));
         names.pop();
         let repeated = [&names[..], &names[..]].concat();
         assert_eq!(stack(&repeated).expect("a stack").len(), MAX_LOWERS);

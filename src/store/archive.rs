@@ -20,7 +20,7 @@ use crate::oci::manifest::{Index, Manifest};
 use crate::oci::reference::Reference;
 
 use super::blobs::{blob_error, copy};
-use super::open::LAYOUT_FILE;
+use super::layout::MARKER;
 use super::{CONTAINERD_NAME, Error, REF_NAME, Store};
 
 /// Which tools an archive is for.
@@ -47,7 +47,7 @@ impl Store {
         let index = Index::new(named(target, names, &[])).to_bytes();
         let mut small: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         small.insert("index.json".to_owned(), index);
-        small.insert("oci-layout".to_owned(), LAYOUT_FILE.to_vec());
+        small.insert("oci-layout".to_owned(), MARKER.to_vec());
         if archive == Archive::Docker {
             small.insert("manifest.json".to_owned(), self.docker_manifest(target, names)?);
         }
@@ -107,7 +107,7 @@ impl Store {
         lock.lock().map_err(|e| FsError::new("lock", dir, e))?;
         let marker = dir.join("oci-layout");
         if fs::read_opt(&marker)?.is_none() {
-            publish::durable(&marker, LAYOUT_FILE, 0o644)?;
+            publish::durable(&marker, MARKER, 0o644)?;
         }
         let path = dir.join("index.json");
         let mut index = match fs::read_opt(&path)? {

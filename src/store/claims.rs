@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use crate::base::fs::{self, FsError};
 use crate::base::lock::{Patience, taken};
 
-use super::{Error, Store};
+use super::Error;
+use super::directory::Store;
 
 /// Keeps others from the same work.
 #[derive(Debug)]

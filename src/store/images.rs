@@ -7,7 +7,8 @@ use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::{Entry, Error, Store};
+use super::directory::Store;
+use super::{Entry, Error};
 
 /// Fewer digits of a digest are not taken for an id.
 const MIN_ID: usize = 4;

@@ -18,6 +18,9 @@ use crate::oci::reference::Reference;
 
 use super::{CONTAINERD_NAME, Error, REF_NAME};
 
+/// The content of `oci-layout`, which marks a directory as an image layout.
+pub(super) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
 /// An OCI image layout directory.
 #[derive(Debug)]
 pub struct Layout {

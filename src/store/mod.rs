@@ -30,10 +30,13 @@
 mod archive;
 mod blobs;
 mod claims;
+mod directory;
 mod error;
 mod gc;
 mod images;
+mod index;
 mod layout;
+mod lease;
 mod mounts;
 mod names;
 mod open;
@@ -42,21 +45,22 @@ mod recover;
 mod scratch;
 mod survey;
 mod tags;
-mod using;
+mod usage;
 
 pub use archive::{Archive, Target};
 pub use blobs::BlobDraft;
 pub use claims::{Claim, Claiming};
+pub use directory::Store;
 pub use error::Error;
 pub use gc::{Policy, Sweep, plan};
 pub use images::Found;
 pub use layout::Layout;
+pub use lease::Moment;
 pub use mounts::{Claimed, Instance, mount_name};
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
-pub use open::{FORMAT, Store};
+pub use open::FORMAT;
 pub use scratch::Scratch;
 pub use survey::{Busy, Held, Kept, Step, Survey, Unpacked};
-pub use using::Moment;
 
 #[cfg(test)]
 mod tests;

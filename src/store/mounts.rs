@@ -14,8 +14,9 @@ use crate::base::fs::{self, FsError};
 use crate::base::publish;
 use crate::base::time::Timestamp;
 
-use super::survey::usage;
-use super::{Error, Store};
+use super::Error;
+use super::directory::Store;
+use super::usage::usage;
 
 /// Hexadecimal digits of the hash in a directory's name.
 const NAME: usize = 32;

@@ -19,8 +19,9 @@ use crate::base::fs;
 use crate::base::time::Timestamp;
 use crate::oci::descriptor::Descriptor;
 
+use super::Error;
+use super::directory::Store;
 use super::survey::Held;
-use super::{Error, Store};
 
 /// Of a blob, until it is synced.
 pub(super) const NEW: u32 = 0o400;

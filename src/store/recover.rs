@@ -7,7 +7,8 @@ use crate::base::publish;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::Index;
 
-use super::{Error, Store};
+use super::Error;
+use super::directory::Store;
 
 /// The names before the last change.
 const PREVIOUS: &str = "index.json.old";

@@ -13,7 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::base::fs::{self, FsError};
 use crate::base::unfinished::Unfinished;
 
-use super::using::PRUNER;
+/// Prefix of the directories of processes that wait to remove something from the store.
+pub(super) const PRUNER: &str = "prune-";
+/// Prefix of leases.
+pub(super) const LEASE: &str = "use-";
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 

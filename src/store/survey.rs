@@ -17,8 +17,10 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::reference::Reference;
 
+use super::directory::Store;
 use super::mounts::Instance;
-use super::{Entry, Error, Store};
+use super::usage::usage;
+use super::{Entry, Error};
 
 /// How the directories are called that hold a layer's files: `fs2`, `fs2-user-…`, `fs2-plain`.
 const FORMS: &[u8] = b"fs";
@@ -243,29 +245,4 @@ fn look(path: &Path) -> Result<Option<Kept>, FsError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(FsError::new("stat", path, e)),
     }
-}
-
-/// What a directory takes with everything below it, files with several names counted once.
-/// Nothing takes nothing.
-pub(super) fn usage(dir: &Path) -> Result<u64, FsError> {
-    let mut seen = BTreeSet::new();
-    let mut bytes = 0;
-    if std::fs::symlink_metadata(dir).is_err() {
-        return Ok(0);
-    }
-    for entry in walkdir::WalkDir::new(dir).follow_links(false) {
-        let failed = |e: walkdir::Error| {
-            let path = e.path().unwrap_or(dir).to_owned();
-            FsError::new("look at", &path, e.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into()))
-        };
-        let meta = match entry.and_then(|e| e.metadata()) {
-            // Builds go on meanwhile.
-            Err(e) if e.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => continue,
-            other => other.map_err(failed)?,
-        };
-        if meta.is_dir() || meta.nlink() == 1 || seen.insert((meta.dev(), meta.ino())) {
-            bytes += meta.blocks() * 512;
-        }
-    }
-    Ok(bytes)
 }

@@ -8,9 +8,7 @@
 //! and after the rename, together with all that it names (`persist`). A change that changes nothing writes nothing.
 
 use std::collections::BTreeSet;
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -20,24 +18,11 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::InvalidDocument;
 use crate::oci::reference::Reference;
 
+use super::Error;
+use super::directory::Store;
+use super::index::CachedIndex;
+use super::layout::MARKER;
 use super::names::{CONTAINERD_NAME, Edit, Entry, Names, REF_NAME};
-use super::open::LAYOUT_FILE;
-use super::{Error, Store};
-
-/// What a file said.
-#[derive(Debug)]
-pub(super) struct Known {
-    _file: File,
-    facts: Facts,
-    names: Arc<Names>,
-}
-
-/// Device, inode, size and time of change: equal for a file that is still the same one.
-type Facts = (u64, u64, u64, i64, i64);
-
-fn facts_of(meta: &Metadata) -> Facts {
-    (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec())
-}
 
 impl Store {
     /// All named and unnamed images, in the order of `index.json`: by name, unnamed ones last.
@@ -157,19 +142,12 @@ impl Store {
     pub(super) fn known_index(&self) -> io::Result<Arc<Names>> {
         let path = self.index_path();
         let mut known = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Known { facts, names, .. }) = &*known
-            && std::fs::symlink_metadata(&path).is_ok_and(|meta| facts_of(&meta) == *facts)
+        if let Some(index) = &*known
+            && index.is_current(&path)
         {
-            return Ok(Arc::clone(names));
+            return Ok(index.names());
         }
-        let mut file = File::open(&path)?;
-        let facts = facts_of(&file.metadata()?);
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let names = Arc::new(Names::read(bytes).map_err(io::Error::other)?);
-        // Kept open, its inode is nobody else's.
-        *known = Some(Known { _file: file, facts, names: Arc::clone(&names) });
-        Ok(names)
+        Ok(known.insert(CachedIndex::read(&path)?).names())
     }
 
     /// Edits the entries under the lock. Ok: they are on the disk, and before them the files in `unsynced`.
@@ -192,7 +170,7 @@ impl Store {
         let path = self.index_path();
         let mut draft = self.draft()?;
         draft.write_all(&text).map_err(|e| FsError::new("write", &path, e))?;
-        self.mend_marker(LAYOUT_FILE)?;
+        self.mend_marker(MARKER)?;
         unsynced.insert(draft.path().to_owned());
         self.persist(unsynced)?;
         self.keep_previous();

@@ -303,20 +303,6 @@ fn scratch_of_the_dead_is_swept_and_that_of_the_living_is_not_s132() {
 }
 
 #[test]
-fn a_layer_is_adopted_whole_and_twice_is_harmless() {
-    let (_dir, store) = store();
-    let scratch = store.scratch().expect("scratch");
-    let diff_id = DiffId(Sha256::of(b"layer"));
-    for round in ["one", "two"] {
-        let dir = scratch.subdir(round).expect("subdir");
-        fs::create_dir(&dir.join("fs"), 0o755).expect("fs");
-        let at = store.adopt_layer(&dir, diff_id).expect("adopted");
-        assert_eq!(at, store.layer_dir(diff_id));
-        assert!(!dir.exists());
-    }
-}
-
-#[test]
 fn a_full_disk_is_an_error_and_leaves_what_was_there() {
     // Stands in for a full disk: a limit no blob of this size can cross would need a signal handler, /dev/full needs none.
     let (_dir, store) = store();

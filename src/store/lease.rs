@@ -19,25 +19,9 @@ use crate::base::fs::{self, FsError};
 use crate::base::lock::{Exclusive, Patience, Shared, taken};
 use crate::base::time::Timestamp;
 
-use super::scratch::Scratch;
-use super::{Error, Store};
-
-/// What leases are called.
-const LEASE: &str = "use-";
-/// What those are called who want to remove something.
-pub(super) const PRUNER: &str = "prune-";
-
-/// How this process uses the store.
-#[derive(Debug, Default)]
-pub(super) enum Using {
-    /// Not yet.
-    #[default]
-    Nothing,
-    /// Nobody removes anything.
-    Shared(Shared),
-    /// Nobody removes what was made or marked since it began.
-    Leased(Scratch),
-}
+use super::Error;
+use super::directory::{Protection, Store};
+use super::scratch::{LEASE, PRUNER, Scratch};
 
 /// Nothing is removed while it lives.
 #[derive(Debug)]
@@ -59,7 +43,7 @@ impl Store {
             patience.wait(waiting, || taken(turn.try_lock_shared(), waiting))?;
         }
         let shared = Shared::wait(&self.lock_path(), patience)?;
-        *self.using.lock().unwrap_or_else(PoisonError::into_inner) = Using::Shared(shared);
+        *self.protection.lock().unwrap_or_else(PoisonError::into_inner) = Protection::Shared(shared);
         Ok(())
     }
 
@@ -67,23 +51,23 @@ impl Store {
     /// stays until this store is dropped; what was found before has to be looked at once more while what is returned
     /// lives. A store that cannot be written to stays shared: nothing can be removed from it.
     pub fn lease(&self) -> Result<Moment, Error> {
-        let mut using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = match std::mem::take(&mut *using) {
-            Using::Leased(lease) => {
-                *using = Using::Leased(lease);
+        let mut protection = self.protection.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = match std::mem::take(&mut *protection) {
+            Protection::Leased(lease) => {
+                *protection = Protection::Leased(lease);
                 return Ok(Moment(None));
             }
-            Using::Shared(shared) => shared,
-            Using::Nothing => self.briefly()?,
+            Protection::Shared(shared) => shared,
+            Protection::None => self.briefly()?,
         };
         match Scratch::named(&self.scratch_dir(), LEASE) {
             Ok(lease) => {
-                *using = Using::Leased(lease);
+                *protection = Protection::Leased(lease);
                 self.leased.store(true, Ordering::Release);
                 Ok(Moment(Some(shared)))
             }
             Err(e) => {
-                *using = Using::Shared(shared);
+                *protection = Protection::Shared(shared);
                 if e.source.kind() == io::ErrorKind::ReadOnlyFilesystem { Ok(Moment(None)) } else { Err(e.into()) }
             }
         }

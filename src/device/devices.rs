@@ -1,0 +1,112 @@
+//! The devices that commands get.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::plan::{Device, DeviceName, Plan, StepId, StepKind};
+use crate::sandbox::Spec;
+
+use super::host::Host;
+use super::refusal::{Refusal, Refused};
+use super::spec::{Edits, HostDevice};
+
+/// What commands may have: `--allow device`, `--allow device=NAME`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Every device.
+    pub all: bool,
+    /// These.
+    pub names: Vec<DeviceName>,
+}
+
+/// The devices that a plan's commands get.
+#[derive(Debug, Default)]
+pub struct Devices {
+    found: BTreeMap<DeviceName, Vec<Arc<HostDevice>>>,
+    /// Why nothing was found, for those who can do without.
+    without: String,
+}
+
+impl Devices {
+    /// Looks for the devices that `plan` asks for in the files of `dirs`. Ok: every command can have those it asks for,
+    /// and may; one that is missing is not required. Err: all that are not so.
+    pub fn find(plan: &Plan, dirs: &[PathBuf], grants: &Grants) -> Result<Self, Vec<Refused>> {
+        let asked: Vec<(StepId, &Device)> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.kind {
+                StepKind::Run(run) => Some((step.id, run)),
+                _ => None,
+            })
+            .flat_map(|(step, run)| run.devices.iter().map(move |device| (step, device)))
+            .collect();
+        if asked.is_empty() {
+            return Ok(Self::default());
+        }
+        let host = Host::read(dirs);
+        let granted: BTreeSet<&str> =
+            grants.names.iter().flat_map(|name| host.find(name)).map(|d| d.name.as_str()).collect();
+        let mut refused = Vec::new();
+        let mut found = BTreeMap::new();
+        for (step, Device { name, required }) in asked {
+            let devices = host.find(name);
+            if let Err(why) = host.judge(name, &devices, *required, |device| grants.all || granted.contains(device)) {
+                refused.push(Refused { step, device: name.clone(), why });
+            }
+            found.insert(name.clone(), devices.into_iter().cloned().collect());
+        }
+        match refused.is_empty() {
+            true => Ok(Self { found, without: host.nothing() }),
+            false => Err(refused),
+        }
+    }
+
+    /// Looks for the devices `names`, asked for by whoever may have them. Ok: all are there.
+    pub fn named(names: &[DeviceName], dirs: &[PathBuf]) -> Result<Self, Refusal> {
+        if names.is_empty() {
+            return Ok(Self::default());
+        }
+        let host = Host::read(dirs);
+        let mut found = BTreeMap::new();
+        for name in names {
+            let devices = host.find(name);
+            host.judge(name, &devices, true, |_| true)?;
+            found.insert(name.clone(), devices.into_iter().cloned().collect());
+        }
+        Ok(Self { found, without: host.nothing() })
+    }
+
+    /// The names of the devices that `asked` stands for, in order, each once.
+    pub(crate) fn names<'d>(&'d self, asked: &[Device]) -> Vec<&'d str> {
+        self.of(asked).map(|device| device.name.as_str()).collect()
+    }
+
+    /// Gives `spec` the devices `asked`. The result is what it does not get as asked for: what, and why.
+    pub fn add(&self, asked: &[Device], spec: &mut Spec) -> Vec<(String, String)> {
+        let mut notes = Vec::new();
+        for device in asked {
+            if self.found.get(&device.name).is_none_or(Vec::is_empty) {
+                notes.push((format!("without device {}", device.name), self.without.clone()));
+            }
+        }
+        // What a file says of all its devices holds once, however many of them a command gets.
+        let mut applied: Vec<&Arc<Edits>> = Vec::new();
+        for device in self.of(asked) {
+            for edits in device.edits.iter().flatten() {
+                if !applied.iter().any(|before| Arc::ptr_eq(before, edits)) {
+                    applied.push(edits);
+                    edits.apply(spec);
+                    notes.extend(edits.notes.iter().map(|note| (format!("device {}", device.name), note.clone())));
+                }
+            }
+        }
+        notes
+    }
+
+    fn of(&self, asked: &[Device]) -> impl Iterator<Item = &Arc<HostDevice>> {
+        let mut seen = BTreeSet::new();
+        let all = asked.iter().filter_map(|device| self.found.get(&device.name)).flatten();
+        all.filter(move |device| seen.insert(device.name.as_str()))
+    }
+}

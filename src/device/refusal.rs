@@ -1,0 +1,57 @@
+//! Why a command cannot have a device.
+
+use std::path::PathBuf;
+
+use crate::plan::{DeviceName, StepId};
+
+/// Why a command cannot have a device.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It is required, and no file describes it.
+    #[error("this host has no device {device}: no file in {dirs} describes it")]
+    Missing {
+        /// As asked for.
+        device: String,
+        /// Where files were looked for.
+        dirs: String,
+        /// Files that could not be read; one of them may describe it.
+        unread: Vec<String>,
+    },
+    /// Nobody allowed it.
+    #[error("RUN --device={asked} is not allowed in this build")]
+    Forbidden {
+        /// As asked for.
+        asked: String,
+        /// What it stands for.
+        device: String,
+    },
+    /// Two files of one directory describe it.
+    #[error("device {device} is described twice: by {} and {}", files.0.display(), files.1.display())]
+    Ambiguous {
+        /// Which.
+        device: String,
+        /// The files.
+        files: (PathBuf, PathBuf),
+    },
+    /// It asks for something that kiln does not do.
+    #[error("device {device}, described by {}: {why}", file.display())]
+    Unusable {
+        /// Which.
+        device: String,
+        /// The file.
+        file: PathBuf,
+        /// What it asks for.
+        why: String,
+    },
+}
+
+/// A refusal, and whom it concerns.
+#[derive(Debug)]
+pub struct Refused {
+    /// The RUN.
+    pub step: StepId,
+    /// The device, as the Dockerfile names it.
+    pub device: DeviceName,
+    /// Why.
+    pub why: Refusal,
+}

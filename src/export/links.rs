@@ -1,0 +1,26 @@
+//! Hard links of an image's files.
+
+use std::collections::BTreeMap;
+
+use crate::layer::{Found, RelPath};
+
+/// Which names are further names of a file that was written already.
+#[derive(Default)]
+pub(super) struct Links<'a>(BTreeMap<(usize, &'a RelPath), &'a RelPath>);
+
+impl<'a> Links<'a> {
+    /// The first name of the file at `found`; `None`: this is it.
+    pub(super) fn first(&mut self, found: &Found<'a>) -> Option<&'a RelPath> {
+        let inode = (found.layer?, &found.inode().path);
+        if found.is_dir() {
+            return None;
+        }
+        match self.0.entry(inode) {
+            std::collections::btree_map::Entry::Occupied(first) => Some(first.get()),
+            std::collections::btree_map::Entry::Vacant(new) => {
+                new.insert(found.path());
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The store's directory: where things are in it, and what this process knows of it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::base::digest::DiffId;
+use crate::base::durable::Unsynced;
+use crate::base::fs::{self, FsError};
+use crate::base::lock::Shared;
+use crate::base::notice::Notices;
+use crate::base::publish;
+use crate::base::time::Timestamp;
+
+use super::Error;
+use super::index::CachedIndex;
+use super::scratch::Scratch;
+
+/// How this process keeps others from removing what it uses: see `lease`.
+#[derive(Debug, Default)]
+pub(super) enum Protection {
+    /// Not yet.
+    #[default]
+    None,
+    /// Nobody removes anything.
+    Shared(Shared),
+    /// Nobody removes what was made or marked since the lease began.
+    Leased(Scratch),
+}
+
+/// An open store. Cheap to open when it exists: one file read, one directory listed.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    /// Where drafts are written until they are published; made when first needed.
+    drafts: Mutex<Option<Arc<Scratch>>>,
+    pub(super) protection: Mutex<Protection>,
+    /// This process has a lease.
+    pub(super) leased: AtomicBool,
+    /// A process that waited to remove something when the store was opened.
+    pub(super) pruner: Option<PathBuf>,
+    /// `index.json` as last read.
+    pub(super) index: Mutex<Option<CachedIndex>>,
+    /// Files that this process published and that may not be on the disk yet.
+    pub(super) unsynced: Arc<Unsynced>,
+    /// When this machine started; looked up when first needed.
+    booted: OnceLock<Timestamp>,
+    notices: Notices,
+    pub(super) removed: Arc<AtomicUsize>,
+    /// The store's own directories are known to be on the disk.
+    pub(super) layout_synced: AtomicBool,
+}
+
+impl Store {
+    /// The store at `root`, before anything in it was looked at.
+    pub(super) fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            drafts: Mutex::default(),
+            protection: Mutex::default(),
+            leased: AtomicBool::new(false),
+            pruner: None,
+            index: Mutex::default(),
+            unsynced: Arc::default(),
+            booted: OnceLock::new(),
+            notices: Notices::default(),
+            removed: Arc::default(),
+            layout_synced: AtomicBool::new(false),
+        }
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Damage that was found and repaired.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// How many damaged blobs were found and removed since the store was opened.
+    pub fn removed(&self) -> usize {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// When this machine started.
+    pub(super) fn booted(&self) -> Timestamp {
+        *self.booted.get_or_init(Timestamp::boot)
+    }
+
+    /// A new scratch directory. It is removed with its guard; if this process is killed, by the next one that opens the store.
+    pub fn scratch(&self) -> Result<Scratch, Error> {
+        Ok(Scratch::new(&self.scratch_dir())?)
+    }
+
+    /// `layers/<diff-id>`: what `snapshot` keeps of a layer.
+    pub fn layer_dir(&self, diff_id: DiffId) -> PathBuf {
+        self.layers_dir().join(diff_id.hex())
+    }
+
+    /// `layers`: what `snapshot` keeps of all layers.
+    pub fn layers_dir(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// `cache/slots`: the last key of each slot.
+    pub fn slots_dir(&self) -> PathBuf {
+        self.root.join("cache/slots")
+    }
+
+    /// `context`: stat indexes.
+    pub fn contexts_dir(&self) -> PathBuf {
+        self.root.join("context")
+    }
+
+    /// `fetched`: downloads of ADD and remote contexts.
+    pub fn fetched_dir(&self) -> PathBuf {
+        self.root.join("fetched")
+    }
+
+    /// `mounts`: cache mounts.
+    pub fn mounts_dir(&self) -> PathBuf {
+        self.root.join("mounts")
+    }
+
+    pub(super) fn lock_path(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(super) fn claims_dir(&self) -> PathBuf {
+        self.root.join("claims")
+    }
+
+    pub(super) fn scratch_dir(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    pub(super) fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    /// A draft in this process's scratch: a killed writer leaves nothing elsewhere.
+    pub(super) fn draft(&self) -> Result<publish::Draft, FsError> {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = match &*drafts {
+            Some(scratch) => Arc::clone(scratch),
+            None => {
+                let scratch = Arc::new(Scratch::new(&self.scratch_dir())?);
+                *drafts = Some(Arc::clone(&scratch));
+                scratch
+            }
+        };
+        drop(drafts);
+        publish::Draft::new(scratch.path())
+    }
+
+    /// The lock for changing `index.json` or creating the store: a flock of the root directory, because `index.json` is
+    /// replaced. Held no longer than a read and a rename take.
+    pub(super) fn names_lock(&self) -> Result<File, FsError> {
+        let dir = fs::open(&self.root)?;
+        dir.lock().map_err(|e| FsError::new("lock", &self.root, e))?;
+        Ok(dir)
+    }
+}
