@@ -16,12 +16,12 @@ use crate::plan::{self, Configs, ImageName, Plan, Planned};
 use crate::store::Store;
 use crate::ui::excerpt;
 
-use super::Session;
 use super::args::{CheckArgs, Format};
 use super::failure::{Done, Failure, SUCCESS};
 use super::outline;
 use super::read::{Read, read};
 use super::request::{self, SourceRequest};
+use super::session::Session;
 
 /// What is asked about a Dockerfile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use clap::CommandFactory as _;
 
 use crate::ui::console::Lost;
 
-use super::Session;
 use super::args::{Cli, CompletionsArgs};
 use super::failure::{Done, SUCCESS};
+use super::session::Session;
 
 /// Prints the script on standard output.
 pub(super) fn run(args: &CompletionsArgs, session: &mut Session<'_>) -> Done {

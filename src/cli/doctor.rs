@@ -13,9 +13,9 @@ use crate::sandbox::userns::{self, Standing};
 use crate::sandbox::{Cancel, Io, Launcher, Mount, Resources, Source, Spec, private_network};
 use crate::ui::sanitize;
 
-use super::Session;
 use super::args::{DoctorArgs, Format};
 use super::failure::{Done, Failure, Kind, SUCCESS};
+use super::session::Session;
 
 /// Directories of the host that its `/bin/true` needs.
 const PROGRAMS: [&str; 5] = ["/bin", "/lib", "/lib64", "/usr", "/nix"];

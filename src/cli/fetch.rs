@@ -14,8 +14,9 @@ use crate::sandbox::Cancel;
 use crate::store::Scratch;
 
 use super::failure::Failure;
+use super::locate;
 use super::request::{DockerfileFrom, Remote, SourceRequest};
-use super::{Session, locate};
+use super::session::Session;
 
 /// What was fetched; it goes away with this.
 #[derive(Default)]
@@ -50,24 +51,7 @@ impl Session<'_> {
         let cache = store.fetched_dir();
         let environment = self.environment.for_git(agent);
         let way = self.way(Way::new(&cache, scratch.path()), &environment, secrets, stop)?;
-        if let Some(remote) = request.origin.clone() {
-            let keep_git_dir = request.options.build_args.get(KEEP_GIT_DIR).and_then(|text| parse_bool(text));
-            match fetch(&way, &remote, "main", keep_git_dir == Some(true))? {
-                source::Fetched::Files { dir, time } => {
-                    request.context = dir;
-                    request.options.context_time = time;
-                }
-                source::Fetched::Dockerfile(text) => {
-                    if !matches!(request.file, DockerfileFrom::Fetched(None)) {
-                        let message = format!("context {}: it is not an archive", remote.text);
-                        return Err(Failure::usage(message).hint("without --file, it is taken for a Dockerfile"));
-                    }
-                    let name = if remote.origin == Origin::Stdin { "stdin".to_owned() } else { remote.text };
-                    request.file = DockerfileFrom::Text(name, text);
-                    request.context = empty(scratch.path())?;
-                }
-            }
-        }
+        fetch_main(&way, request, scratch.path())?;
         if let Some(url) = dockerfile {
             let unfetched = |error: FetchError| {
                 let failure = Failure::of_error(&error).prefixed("read Dockerfile: ");
@@ -76,19 +60,7 @@ impl Session<'_> {
             let file = way.http(&url, None).map_err(unfetched)?;
             request.file = DockerfileFrom::Text(shown(&url), locate::downloaded(&file.path, &shown(&url))?);
         }
-        let mut directories = BTreeMap::new();
-        for (number, (name, remote)) in named.iter().enumerate() {
-            match fetch(&way, remote, &number.to_string(), false)? {
-                source::Fetched::Files { dir, time } => {
-                    directories.insert(name.clone(), dir);
-                    request.options.context_times.insert(name.clone(), time);
-                }
-                source::Fetched::Dockerfile(_) => {
-                    return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text))
-                        .hint("a named context is a directory, an archive, a repository or an image"));
-                }
-            }
-        }
+        let directories = fetch_named(&way, named, request)?;
         Ok(Fetched { directories, _scratch: Some(scratch) })
     }
 
@@ -125,6 +97,50 @@ impl Session<'_> {
             ..plain
         })
     }
+}
+
+/// Fetches the main context, if it is not a directory here.
+fn fetch_main(way: &Way<'_>, request: &mut SourceRequest, scratch: &Path) -> Result<(), Failure> {
+    let Some(remote) = request.origin.clone() else { return Ok(()) };
+    let keep_git_dir = request.options.build_args.get(KEEP_GIT_DIR).and_then(|text| parse_bool(text));
+    match fetch(way, &remote, "main", keep_git_dir == Some(true))? {
+        source::Fetched::Files { dir, time } => {
+            request.context = dir;
+            request.options.context_time = time;
+        }
+        source::Fetched::Dockerfile(text) => {
+            if !matches!(request.file, DockerfileFrom::Fetched(None)) {
+                let message = format!("context {}: it is not an archive", remote.text);
+                return Err(Failure::usage(message).hint("without --file, it is taken for a Dockerfile"));
+            }
+            let name = if remote.origin == Origin::Stdin { "stdin".to_owned() } else { remote.text };
+            request.file = DockerfileFrom::Text(name, text);
+            request.context = empty(scratch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fetches the named contexts. Ok: the directory of each.
+fn fetch_named(
+    way: &Way<'_>,
+    named: &BTreeMap<String, Remote>,
+    request: &mut SourceRequest,
+) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let mut directories = BTreeMap::new();
+    for (number, (name, remote)) in named.iter().enumerate() {
+        match fetch(way, remote, &number.to_string(), false)? {
+            source::Fetched::Files { dir, time } => {
+                directories.insert(name.clone(), dir);
+                request.options.context_times.insert(name.clone(), time);
+            }
+            source::Fetched::Dockerfile(_) => {
+                return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text))
+                    .hint("a named context is a directory, an archive, a repository or an image"));
+            }
+        }
+    }
+    Ok(directories)
 }
 
 fn fetch(way: &Way<'_>, remote: &Remote, name: &str, keep_git_dir: bool) -> Result<source::Fetched, Failure> {

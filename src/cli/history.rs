@@ -9,8 +9,9 @@ use crate::oci::platform::Platform;
 
 use super::args::{Format, HistoryArgs};
 use super::failure::{Done, SUCCESS};
+use super::session::Session;
 use super::store::check_platform;
-use super::{Session, table};
+use super::table;
 
 /// Letters of an instruction that fit in a table.
 const SHORT: usize = 60;

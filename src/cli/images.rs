@@ -9,7 +9,8 @@ use crate::store::Entry;
 
 use super::args::{Format, ImagesArgs};
 use super::failure::{Done, Failure, SUCCESS, chain};
-use super::{Session, table};
+use super::session::Session;
+use super::table;
 
 /// Prints one line per name, unnamed images last. Sizes are those of the layers as stored (compressed), each counted
 /// once per image. An image that cannot be read is listed, and a warning says why.

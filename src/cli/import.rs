@@ -16,9 +16,9 @@ use crate::oci::platform::Platform;
 use crate::plan::{self, Options, Planned};
 use crate::store::Store;
 
-use super::Session;
 use super::args::ImportArgs;
 use super::failure::{Done, Failure, SUCCESS};
+use super::session::Session;
 
 /// Takes a tar archive (in any compression, or on standard input) or a directory in as an image of one layer. Ok: it is
 /// stored and has its name. The archive's bytes and times stay; equal file systems give equal images. A directory is

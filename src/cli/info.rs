@@ -6,9 +6,9 @@ use crate::base::fs;
 use crate::oci::platform::Platform;
 use crate::store::FORMAT;
 
-use super::Session;
 use super::args::{Format, InfoArgs};
 use super::failure::{Done, SUCCESS};
+use super::session::Session;
 
 /// Prints version, platform, who we are, and the store with what it holds.
 pub(super) fn run(args: &InfoArgs, session: &mut Session<'_>) -> Done {

@@ -8,9 +8,9 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{Error, Store};
 
-use super::Session;
 use super::args::InspectArgs;
 use super::failure::{Done, SUCCESS};
+use super::session::Session;
 use super::store::check_platform;
 
 /// Prints an array with one object per image, in the order asked for. Field names are those of `docker inspect`, so

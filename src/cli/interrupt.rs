@@ -15,11 +15,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Session;
 use super::failure::{Failure, Kind};
 use crate::base::unfinished;
 use crate::sandbox::Cancel;
-use crate::ui::console::Console;
 
 /// How long an interrupted command may take to end by itself.
 const GRACE: Duration = Duration::from_millis(300);
@@ -46,7 +44,8 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    fn watch(cancel: Cancel, last_words: impl FnOnce() + Send + 'static) -> Result<Self, Failure> {
+    /// Watches from now on. The first signal sets `cancel`; `report` runs if the process is ended instead.
+    pub(super) fn watch(cancel: Cancel, report: impl FnOnce() + Send + 'static) -> Result<Self, Failure> {
         let failed = |what: &'static str| move |e: nix::Error| Failure::new(Kind::Host, format!("{what}: {e}"));
         let over = event()?;
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
@@ -56,8 +55,13 @@ impl Interrupts {
             .map_err(failed("watch signals"))?;
         let came = Arc::new(AtomicBool::new(false));
         let watcher = Watcher { arriving, cancel, over: over.clone(), came: Arc::clone(&came) };
-        let thread = std::thread::spawn(move || watcher.watch(last_words));
+        let thread = std::thread::spawn(move || watcher.watch(report));
         Ok(Self { came, over, thread: Some(thread), before })
+    }
+
+    /// A signal arrived.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.came.load(Ordering::Relaxed)
     }
 }
 
@@ -84,7 +88,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn watch(self, last_words: impl FnOnce()) {
+    fn watch(self, report: impl FnOnce()) {
         let mut first: Option<Instant> = None;
         let grace = Timespec::try_from(GRACE).ok();
         loop {
@@ -97,7 +101,7 @@ impl Watcher {
                 Err(rustix::io::Errno::INTR) => continue,
                 Ok(0) => {
                     unfinished::sweep();
-                    last_words();
+                    report();
                     std::process::exit(i32::from(Kind::Interrupted.code()));
                 }
                 Ok(_) if fds[1].revents().is_empty() => {}
@@ -115,39 +119,8 @@ impl Watcher {
     }
 }
 
-impl Session<'_> {
-    /// From here on, or since an earlier call, signals end this command in an orderly way. The flag tells those who can
-    /// end by themselves. To be called before other threads start: they inherit that the signals are not theirs.
-    pub(super) fn interruptible(&self) -> Result<Cancel, Failure> {
-        let flag = match self.stop.get() {
-            Some(flag) => flag,
-            None => {
-                let new = event()?;
-                self.stop.get_or_init(|| new)
-            }
-        };
-        let mut watching = self.interrupts.borrow_mut();
-        if watching.is_none() {
-            let (colour, json) = (self.console.colour(), self.console.is_json());
-            let last_words = move || {
-                let mut console = Console::stdio(colour);
-                if json {
-                    console.speak_json();
-                }
-                interrupted().report(&mut console);
-            };
-            *watching = Some(Interrupts::watch(flag.clone(), last_words)?);
-        }
-        Ok(flag.clone())
-    }
-
-    /// A signal came: whatever went wrong since is its consequence.
-    pub(super) fn was_interrupted(&self) -> bool {
-        self.interrupts.borrow().as_ref().is_some_and(|interrupts| interrupts.came.load(Ordering::Relaxed))
-    }
-}
-
-fn event() -> Result<Cancel, Failure> {
+/// A flag that threads and poll can wait for.
+pub(super) fn event() -> Result<Cancel, Failure> {
     Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("eventfd: {e}")))
 }
 

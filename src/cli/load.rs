@@ -22,9 +22,9 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{CONTAINERD_NAME, Error, Layout, REF_NAME, Store};
 
-use super::Session;
 use super::args::LoadArgs;
 use super::failure::{Done, Failure, SUCCESS};
+use super::session::Session;
 use super::store::check_platform;
 
 /// One line of a Docker archive's `manifest.json`.

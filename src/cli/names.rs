@@ -3,9 +3,9 @@
 use crate::oci::reference::Reference;
 use crate::store::{Error, Store};
 
-use super::Session;
 use super::args::{RmiArgs, TagArgs};
 use super::failure::{Done, Failure, SUCCESS};
+use super::session::Session;
 
 /// Gives an image further names. Ok: all of them stand for it; images that had one of them keep their others.
 pub(super) fn tag(args: &TagArgs, session: &mut Session<'_>) -> Done {

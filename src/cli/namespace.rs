@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 
 use crate::sandbox::userns::{self, Standing};
 
-use super::Session;
 use super::failure::{Failure, Kind};
 use super::request::BEGAN;
+use super::session::Session;
 
 impl Session<'_> {
     /// Keeps `what` for the process inside, should one be started: what this one has read, and need not or cannot be

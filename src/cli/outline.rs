@@ -7,7 +7,8 @@ use crate::plan::outline::{self, Outline, OutlineInput};
 
 use super::args::Format;
 use super::failure::Failure;
-use super::{Session, table};
+use super::session::Session;
+use super::table;
 
 /// Lists the stages.
 pub(super) fn targets(file: &Dockerfile, format: Format, session: &mut Session<'_>) -> Result<(), Failure> {

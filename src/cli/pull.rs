@@ -6,9 +6,9 @@ use crate::oci::platform::Platform;
 use crate::registry::Client;
 use crate::ui::sanitize;
 
-use super::Session;
 use super::args::PullArgs;
 use super::failure::{Done, SUCCESS};
+use super::session::Session;
 use super::store::check_platform;
 use super::table;
 

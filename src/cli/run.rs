@@ -20,13 +20,15 @@ use crate::oci::manifest::Manifest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::Device;
-use crate::sandbox::{Beside, Cancel, Error, Io, Launcher, Mount, Network, Ports, Publish, Signals, Source, Spec};
+use crate::sandbox::{
+    Beside, Cancel, Error, Io, Launcher, Mount, Network, Outcome, Ports, Publish, Signals, Source, Spec,
+};
 use crate::store::Store;
 
-use super::Session;
 use super::args::RunArgs;
 use super::failure::{Done, Failure, Kind, of_notices};
 use super::request::{self, RunRequest};
+use super::session::Session;
 use super::store::check_platform;
 
 /// The exit code for whatever is not the command's own doing.
@@ -45,12 +47,7 @@ pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
 /// Ok: it ran and every process of it is dead; the code is its exit status.
 fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let request = request::run(args, session.environment)?;
-    if args.tty && !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("--tty: standard input is not a terminal").hint("without -t it works"));
-    }
-    if let Some(pinned) = args.commit.as_ref().filter(|name| name.digest.is_some()) {
-        return Err(Failure::usage(format!("--commit {}: an image's digest is a result", pinned.familiar())));
-    }
+    check_terminal_and_name(args)?;
     if let Some(code) = session.as_root()? {
         return Ok(code);
     }
@@ -61,24 +58,10 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
         session.console.labelled("note", &format!("published ports lead in, but nothing leads out: {why}"));
     }
     let store = session.store()?;
-    let moment = session.lease(&store)?;
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let (_, image) = store.image(&args.image(), &platform)?;
-    for layer in &image.manifest.layers {
-        store.has(layer).map_err(crate::store::Error::from)?;
-    }
-    drop(moment);
-    check_platform(&args.image(), &image, args.platform.as_ref())?;
+    let image = open_image(args, &store, session)?;
     let argv = request::command_line(args, &image.config.config)?;
     let line = argv.join(" ".as_ref()).to_string_lossy().into_owned();
-    let layers = BaseImage::from(image.clone()).layers;
-    let user_namespace = session.in_user_namespace()?;
-    let method = args.snapshotter.method(user_namespace);
-    let root = Throwaway::new(&store, &layers, user_namespace, method, session.teller());
-    let root = root.map_err(|e| Failure::of_step(&e))?;
-    if let Some((what, why)) = root.fallback() {
-        session.console.labelled("note", &format!("{what} ({why})"));
-    }
+    let root = root_of(&image, args, &store, session)?;
     let mut spec = Spec::new(root.rootfs(), argv);
     fill(&mut spec, args, &request, &image);
     for (what, why) in devices(&mut spec, &request)? {
@@ -94,15 +77,8 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let watch = root.watch().map_err(|e| Failure::of_step(&e))?;
     let beside = Beside { ports, watch: watch.as_deref() };
     let outcome = Launcher::new().run_with(&spec, beside, io, &cancel).map_err(never_ran)?;
-    for (what, why) in &outcome.fallbacks {
-        session.console.labelled("note", &format!("without {what}: {why}"));
-    }
     let code = u8::try_from(outcome.exit.code()).unwrap_or(u8::MAX);
-    if let (1.., Some(noticed)) = (code, &outcome.noticed) {
-        for hint in of_notices(Some(noticed)) {
-            session.console.labelled("hint", &hint);
-        }
-    }
+    explain(&outcome, code, session);
     if let Some(name) = &args.commit {
         if !outcome.exit.success() {
             session.console.labelled("note", &format!("{} is not made: the command did not succeed", name.familiar()));
@@ -112,6 +88,59 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
         commit(&store, name, &image, layer, &line)?;
     }
     Ok(code)
+}
+
+fn check_terminal_and_name(args: &RunArgs) -> Result<(), Failure> {
+    if args.tty && !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("--tty: standard input is not a terminal").hint("without -t it works"));
+    }
+    match args.commit.as_ref().filter(|name| name.digest.is_some()) {
+        Some(pinned) => Err(Failure::usage(format!("--commit {}: an image's digest is a result", pinned.familiar()))),
+        None => Ok(()),
+    }
+}
+
+/// Ok: the image is for the platform that was asked for, and its layers are in use from here on.
+fn open_image(args: &RunArgs, store: &Store, session: &Session<'_>) -> Result<Image, Failure> {
+    let moment = session.lease(store)?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let (_, image) = store.image(&args.image(), &platform)?;
+    for layer in &image.manifest.layers {
+        store.has(layer).map_err(crate::store::Error::from)?;
+    }
+    drop(moment);
+    check_platform(&args.image(), &image, args.platform.as_ref())?;
+    Ok(image)
+}
+
+/// The image's files, to be changed and thrown away.
+fn root_of<'s>(
+    image: &Image,
+    args: &RunArgs,
+    store: &'s Store,
+    session: &mut Session<'_>,
+) -> Result<Throwaway<'s>, Failure> {
+    let layers = BaseImage::from(image.clone()).layers;
+    let user_namespace = session.in_user_namespace()?;
+    let method = args.snapshotter.method(user_namespace);
+    let root = Throwaway::new(store, &layers, user_namespace, method, session.teller());
+    let root = root.map_err(|e| Failure::of_step(&e))?;
+    if let Some((what, why)) = root.fallback() {
+        session.console.labelled("note", &format!("{what} ({why})"));
+    }
+    Ok(root)
+}
+
+/// Says what the command did not get, and what that may have to do with its failure.
+fn explain(outcome: &Outcome, code: u8, session: &mut Session<'_>) {
+    for (what, why) in &outcome.fallbacks {
+        session.console.labelled("note", &format!("without {what}: {why}"));
+    }
+    if let (1.., Some(noticed)) = (code, &outcome.noticed) {
+        for hint in of_notices(Some(noticed)) {
+            session.console.labelled("hint", &hint);
+        }
+    }
 }
 
 /// What the command finds around it: the image's config, then what was asked for.

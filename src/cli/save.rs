@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::oci::reference::Reference;
 use crate::store::Archive;
 
-use super::Session;
 use super::args::{ArchiveFormat, SaveArgs};
 use super::failure::{Done, Failure, SUCCESS};
+use super::session::Session;
 
 /// Writes an image with all its names (or the one it was asked for by) to a file or standard output. Ok: the archive
 /// is whole; a file appears under its name only then. A terminal is refused (O-64).

@@ -7,8 +7,8 @@ use crate::store::{Error, Moment, Store};
 use crate::ui::console::Console;
 use crate::ui::sanitize;
 
-use super::Session;
 use super::failure::{ELSEWHERE, Failure, Kind};
+use super::session::Session;
 
 impl Session<'_> {
     /// Opens the store, making it if it is not there.

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::args::{Format, VersionArgs};
+use super::failure;
 use super::failure::Done;
-use super::{Session, failure};
+use super::session::Session;
 
 /// Prints kiln's version and the platform it builds for by default.
 pub(super) fn run(args: &VersionArgs, session: &mut Session<'_>) -> Done {

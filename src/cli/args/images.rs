@@ -190,11 +190,3 @@ pub(in crate::cli) enum ArchiveFormat {
     /// The same with the file that `docker load` looks for.
     Docker,
 }
-
-/// Arguments of `kiln info`.
-#[derive(Debug, Args)]
-pub(in crate::cli) struct InfoArgs {
-    /// How to print it
-    #[arg(long, value_enum, default_value_t)]
-    pub(in crate::cli) format: Format,
-}

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use crate::base::fs::FsError;
 use crate::base::publish;
-use crate::cli::Session;
 use crate::cli::args::Progress;
-use crate::cli::failure::Failure;
-use crate::cli::failure::Kind;
+use crate::cli::failure::{Failure, Kind};
 use crate::cli::request::{BuildRequest, Destination, Form, Output};
+use crate::cli::session::Session;
 use crate::engine::Outcome;
 use crate::export::{Rootfs, RootfsError};
 use crate::store::{Archive, Store, Target};

@@ -1,23 +1,25 @@
 //! What a build is given besides its plan: contexts and settings.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
 
 use crate::base::cancel::Cancel;
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
-use crate::cli::Session;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::fetch::Fetched;
 use crate::cli::read::Read;
-use crate::cli::request::{BuildRequest, SecretFrom};
+use crate::cli::request::BuildRequest;
+use crate::cli::session::Session;
 use crate::context::{Dir, DirOptions, IgnoreFile};
 use crate::engine::{Context, Settings};
 use crate::plan::ContextName;
 use crate::sandbox::userns::Standing;
 use crate::store::Store;
+
+use super::inputs::Inputs;
+use super::ssh::GitAgent;
 
 /// Steps at once, at the least: most of what commands do is waiting.
 const MIN_JOBS: usize = 4;
@@ -69,15 +71,13 @@ fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store, stop: &Cancel) ->
 /// How to build, as far as this host, this user and the options decide.
 pub(super) fn settings(
     request: &BuildRequest,
-    read: &Read,
-    secrets: BTreeMap<String, Vec<u8>>,
+    inputs: &Inputs,
     session: &Session<'_>,
     standing: Standing,
-    agent: Option<&Path>,
 ) -> Result<Settings, Failure> {
     let (environment, began) = (session.environment, session.began);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let file = match (&read.path, &request.source.origin) {
+    let file = match (&inputs.read.path, &request.source.origin) {
         (_, Some(remote)) => Path::new(&remote.text).to_owned(),
         (Some(path), None) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         (None, None) => Path::new("-").to_owned(),
@@ -91,43 +91,17 @@ pub(super) fn settings(
         snapshot: request.snapshotter.method(standing != Standing::Root),
         proxies: environment.proxies(),
         max_download: environment.max_download()?,
-        git_environment: environment.for_git(agent),
+        git_environment: environment.for_git(inputs.git_agent.as_ref().and_then(GitAgent::socket)),
         network: request.network,
         resolv_conf: around.resolv_conf.clone(),
         hosts: around.hosts.clone(),
         shm_size: around.shm_size,
         rlimits: around.rlimits.clone(),
         resources: around.resources.clone(),
-        secrets,
+        secrets: inputs.secrets.clone(),
         ssh: BTreeMap::new(),
         began,
         slots: file.to_string_lossy().into_owned(),
         timeout: request.timeout,
     })
-}
-
-/// A secret may be this large, in bytes (M-12).
-const LONGEST_SECRET: usize = 500 << 10;
-
-/// Reads the secrets, once: some can be read only once. They are held in memory only (S-110).
-pub(super) fn secrets(given: &BTreeMap<String, SecretFrom>) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let mut secrets = BTreeMap::new();
-    for (id, from) in given {
-        let bytes = match from {
-            SecretFrom::Value(bytes) => bytes.clone(),
-            SecretFrom::File(path) => secret(path).map_err(|e| Failure::usage(format!("--secret {id}: {e}")))?,
-        };
-        if bytes.len() > LONGEST_SECRET {
-            return Err(Failure::usage(format!("--secret {id}: larger than {} KiB", LONGEST_SECRET >> 10)));
-        }
-        secrets.insert(id.clone(), bytes);
-    }
-    Ok(secrets)
-}
-
-/// A secret's file, or so much of it that it is told to be too large.
-fn secret(path: &Path) -> Result<Vec<u8>, FsError> {
-    let mut bytes = Vec::new();
-    let read = fs::open(path)?.take(LONGEST_SECRET as u64 + 1).read_to_end(&mut bytes);
-    read.map(|_| bytes).map_err(|e| FsError::new("read", path, e))
 }

@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::base::fs;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::request::SshFrom;
+use crate::cli::request::{BuildRequest, SshFrom};
+use crate::cli::session::Session;
+use crate::engine::source::Origin;
+use crate::fetch::GitUrl;
+use crate::plan::{CopySource, Plan, StepKind};
 use crate::sandbox::agent_listens;
 use crate::store::{Scratch, Store};
 
@@ -44,12 +48,12 @@ impl Drop for Own {
 
 /// Those that git asks, which has to know before the steps begin. `context`: a context comes through ssh, and then the
 /// user's own agent is asked without being named; a Dockerfile alone may ask none that was not (C-25).
-pub(super) struct ForGit {
+pub(super) struct GitAgent {
     own: Option<Agents>,
     given: Option<PathBuf>,
 }
 
-impl ForGit {
+impl GitAgent {
     /// Ok: what git may ask listens. Keys are only loaded if something is to be fetched with them.
     pub(super) fn new(
         asked: &BTreeMap<String, SshFrom>,
@@ -69,6 +73,40 @@ impl ForGit {
         let own = self.own.as_ref().and_then(|own| own.sockets.get(DEFAULT));
         own.or(self.given.as_ref()).map(PathBuf::as_path)
     }
+}
+
+/// Starts the agent for git unless it is there. `context`: a context comes through ssh.
+pub(super) fn start(
+    agent: &mut Option<GitAgent>,
+    request: &BuildRequest,
+    session: &Session<'_>,
+    context: bool,
+) -> Result<(), Failure> {
+    if agent.is_none() {
+        *agent = Some(GitAgent::new(&request.ssh, session.environment.agent(), context, || session.store())?);
+    }
+    Ok(())
+}
+
+/// Whether some context is a repository that is fetched through ssh.
+pub(super) fn is_needed_by_contexts(request: &BuildRequest) -> bool {
+    let mut remotes = request.source.origin.iter().chain(request.remotes.values());
+    remotes.any(|remote| matches!(&remote.origin, Origin::Git { url, .. } if url.is_ssh()))
+}
+
+/// Whether some ADD fetches a repository through ssh.
+pub(super) fn is_needed_by(plan: &Plan) -> bool {
+    let sources = plan.steps.iter().flat_map(|step| match &step.kind {
+        StepKind::Copy(copy) => copy.sources.as_slice(),
+        _ => &[],
+    });
+    let mut urls = sources.filter_map(|source| if let CopySource::Git(url) = source { Some(url) } else { None });
+    urls.any(|url| is_ssh(url))
+}
+
+/// Whether a repository is fetched through ssh. What is no URL is reported when it is fetched.
+pub(super) fn is_ssh(url: &str) -> bool {
+    GitUrl::parse(url).is_ok_and(|url| url.is_ssh())
 }
 
 /// Ok: every id has an agent that listens, with its keys loaded.

@@ -8,7 +8,8 @@ use crate::base::digest::DiffId;
 use crate::base::time::Timestamp;
 use crate::cli::args::{CacheLsArgs, Format};
 use crate::cli::failure::{Done, SUCCESS};
-use crate::cli::{Session, table};
+use crate::cli::session::Session;
+use crate::cli::table;
 use crate::oci::reference::Reference;
 use crate::store::Survey;
 
@@ -31,7 +32,7 @@ pub(super) fn run(args: &CacheLsArgs, session: &mut Session<'_>) -> Done {
     if let Some(code) = session.as_owner(&store)? {
         return Ok(code);
     }
-    let (survey, _) = super::survey(&store)?;
+    let (survey, _) = super::survey::survey(&store)?;
     let rows = rows(&survey, args.no_trunc);
     if args.format == Format::Json {
         let list: Vec<_> = rows

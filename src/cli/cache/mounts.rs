@@ -18,7 +18,8 @@ use crate::cli::args::{
     Format, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs, MountsLsArgs, MountsRmArgs,
 };
 use crate::cli::failure::{Done, Failure, SUCCESS};
-use crate::cli::{Session, table};
+use crate::cli::session::Session;
+use crate::cli::table;
 use crate::layer::{
     self, Compression, Entry, Form, LayerWriter, Limits, MergedTree, Meta, Output, RelPath, WriteOptions,
 };

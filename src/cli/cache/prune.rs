@@ -4,9 +4,9 @@ use serde_json::json;
 
 use crate::base::fs;
 use crate::base::lock::Patience;
-use crate::cli::Session;
 use crate::cli::args::{Format, PruneArgs};
 use crate::cli::failure::{Done, Failure, SUCCESS};
+use crate::cli::session::Session;
 use crate::cli::{request, table};
 use crate::store::{Policy, Sweep, plan};
 
@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         return Ok(code);
     }
     let (sweep, before, named) = if args.dry_run {
-        let (survey, _) = super::survey(&store)?;
+        let (survey, _) = super::survey::survey(&store)?;
         (plan(&survey, &policy), survey.total(), survey.named())
     } else {
         let tell = session.teller();
@@ -38,7 +38,7 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         // Its time is when the survey began, on the clock of the store's files.
         let trash = store.scratch()?;
         let began = fs::modified(trash.path())?;
-        let (mut survey, broken) = super::survey(&store)?;
+        let (mut survey, broken) = super::survey::survey(&store)?;
         let alone = store.exclude(&mut Patience::new(&mut told))?;
         store.renew(&mut survey, began, &alone)?;
         let mut sweep = plan(&survey, &policy);

@@ -22,9 +22,9 @@ use crate::snapshot::Layers;
 use crate::store::{Error, Store};
 use crate::ui::sanitize;
 
-use super::Session;
 use super::args::{DiffArgs, Format};
 use super::failure::{Done, Failure, Kind as Cause, SUCCESS};
+use super::session::Session;
 use super::store::check_platform;
 
 mod config;
@@ -59,20 +59,7 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
         }
     }
     session.interruptible()?;
-    let mut store = None;
-    let mut sides = Vec::new();
-    for text in [&args.a, &args.b] {
-        sides.push(match directory(text) {
-            Some(dir) => read_dir(&dir)?,
-            None => {
-                if store.is_none() {
-                    store = Some(session.store()?);
-                }
-                let store = store.as_ref().expect("opened above");
-                stored(store, text, args.platform.as_ref())?
-            }
-        });
-    }
+    let sides = read_sides(args, session)?;
     let [a, b] = [&sides[0], &sides[1]].map(Thing::side);
     let mut found = layer::diff(&a, &b).map_err(|e| Failure::from_error(Cause::Build, &e))?;
     found.retain_mut(|difference| match &mut difference.change {
@@ -87,6 +74,35 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
         _ => Vec::new(),
     };
     fields.retain(|field| !field.is_covered(&args.ignore));
+    print(args, &fields, &found, session)?;
+    Ok(if args.exit_code && !(found.is_empty() && fields.is_empty()) { DIFFERENT } else { SUCCESS })
+}
+
+/// What the two arguments name, in their order.
+fn read_sides(args: &DiffArgs, session: &Session<'_>) -> Result<Vec<Thing>, Failure> {
+    let mut store = None;
+    let mut sides = Vec::new();
+    for text in [&args.a, &args.b] {
+        sides.push(match directory(text) {
+            Some(dir) => read_dir(&dir)?,
+            None => {
+                if store.is_none() {
+                    store = Some(session.store()?);
+                }
+                let store = store.as_ref().expect("opened above");
+                stored(store, text, args.platform.as_ref())?
+            }
+        });
+    }
+    Ok(sides)
+}
+
+fn print(
+    args: &DiffArgs,
+    fields: &[config::Field],
+    found: &[Difference],
+    session: &mut Session<'_>,
+) -> Result<(), Failure> {
     match args.format {
         Format::Json => {
             let list: Vec<Value> = found.iter().map(to_json).collect();
@@ -95,15 +111,15 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
             session.console.data(format_args!("{all}"))?;
         }
         Format::Text => {
-            for field in &fields {
+            for field in fields {
                 session.console.data(format_args!("{}", field.line()))?;
             }
-            for difference in &found {
+            for difference in found {
                 session.console.data(format_args!("{}", sanitize::text(&line(difference))))?;
             }
         }
     }
-    Ok(if args.exit_code && !(found.is_empty() && fields.is_empty()) { DIFFERENT } else { SUCCESS })
+    Ok(())
 }
 
 /// What `--exit-code` answers when something differs, as other programs of the kind do.

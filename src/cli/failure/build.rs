@@ -1,6 +1,5 @@
 //! A failed build in words: which instruction, what it said, what would help.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::base::fs;
@@ -13,9 +12,9 @@ use crate::plan::{Base, ContextName, CopyFrom, CopySource, ImageName, Mount, Pla
 use crate::sandbox::{CRLF, Notice, userns};
 use crate::ui::lines::Lines;
 
-use crate::cli::build::bases;
-
-use super::{Failure, Kind, chain};
+use super::host::{FREE_SPACE, host_fault};
+use super::image;
+use super::message::{Failure, Kind, chain};
 
 /// A shell's statuses for a command that it could not start.
 const NOT_FOUND: [i32; 2] = [126, 127];
@@ -87,7 +86,7 @@ impl Failure {
 fn describe(error: &StepError) -> (Kind, String) {
     let kind = match error {
         StepError::Sandbox(e) if e.is_host() => Kind::Host,
-        StepError::Image(e) => bases::describe(e).0,
+        StepError::Image(e) => image::describe(e).0,
         other if host_fault(other).is_some() => Kind::Host,
         _ => Kind::Build,
     };
@@ -97,7 +96,7 @@ fn describe(error: &StepError) -> (Kind, String) {
 fn hints(error: &StepError) -> Vec<String> {
     let hint = match error {
         StepError::Sandbox(e) => e.hint().map(str::to_owned),
-        StepError::Image(e) => bases::describe(e).2,
+        StepError::Image(e) => image::describe(e).2,
         StepError::Mount { hint, .. } => hint.clone(),
         StepError::Copy(e) => e.hint(),
         _ => None,
@@ -158,7 +157,7 @@ fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
     let said = |text: &[u8]| tail.windows(text.len()).any(|bytes| bytes == text);
     let mut hints = Vec::new();
     if clues.full || said(b"No space left on device") {
-        hints.push(format!("what a command writes is kept in the store; {}", super::FREE_SPACE));
+        hints.push(format!("what a command writes is kept in the store; {}", FREE_SPACE));
     } else if let Some((path, obstacle)) = &clues.unstartable {
         hints.push(format!("{path} {obstacle}"));
     } else if NOT_FOUND.contains(&code) && said(b"\r") {
@@ -249,19 +248,6 @@ fn status_hint(code: i32) -> Option<&'static str> {
         137 => Some("killed: perhaps the machine or a limit ran out of memory"),
         _ => None,
     }
-}
-
-/// Some error in the chain is a full or read-only disk: what would help.
-pub(super) fn host_fault(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Some(super::FREE_SPACE),
-            Some(ErrorKind::ReadOnlyFilesystem) => return Some(super::ELSEWHERE),
-            _ => next = error.source(),
-        }
-    }
-    None
 }
 
 fn last_lines(error: &StepError) -> Vec<String> {

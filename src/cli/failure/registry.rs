@@ -2,10 +2,10 @@
 
 use crate::registry::Error;
 
-use super::{Failure, Kind};
+use super::message::{Failure, Kind};
 
 /// Which exit code an error of a registry has.
-pub(in crate::cli) fn kind(error: &Error) -> Kind {
+pub(super) fn kind(error: &Error) -> Kind {
     match error {
         Error::Network { .. } | Error::Tls { .. } | Error::Status { status: 429 | 500.., .. } => Kind::Host,
         Error::Cancelled => Kind::Interrupted,
@@ -15,7 +15,7 @@ pub(in crate::cli) fn kind(error: &Error) -> Kind {
 }
 
 /// What would help, if it is known.
-pub(in crate::cli) fn hint(error: &Error) -> Option<String> {
+pub(super) fn hint(error: &Error) -> Option<String> {
     Some(match error {
         Error::Denied { anonymous: true, host, .. } => format!(
             "if the image exists, log in with docker login {host} or podman login {host}: kiln reads their credentials"

@@ -79,8 +79,36 @@ fn resolv_conf(args: &AroundArgs, environment: &Environment) -> Result<Vec<u8>, 
     Ok(lines.join("\n").into_bytes())
 }
 
-/// What control groups are asked for. Zero is no limit, as with Docker, and so is less where that can be said.
+/// What control groups are asked for. Zero and less mean no limit, as with Docker.
 fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, Failure> {
+    let (memory, memory_swap) = memory(args)?;
+    let (cpu_quota, cpu_period) = cpu_time(args)?;
+    for (option, list, kind) in
+        [("--cpuset-cpus", &args.cpuset_cpus, "cpu"), ("--cpuset-mems", &args.cpuset_mems, "node")]
+    {
+        if let Some(list) = list {
+            check_online(list, environment.online(kind)?.as_deref())
+                .map_err(|why| Failure::usage(format!("{option} {list:?}: {why}")))?;
+        }
+    }
+    Ok(Resources {
+        memory,
+        memory_swap,
+        cpu_quota,
+        cpu_period,
+        cpu_shares: args.cpu_shares.filter(|&shares| shares > 0),
+        cpuset_cpus: args.cpuset_cpus.clone(),
+        cpuset_mems: args.cpuset_mems.clone(),
+        pids: positive(args.pids_limit),
+    })
+}
+
+fn positive(number: Option<i64>) -> Option<u64> {
+    number.and_then(|number| u64::try_from(number).ok()).filter(|&number| number > 0)
+}
+
+/// `--memory` and `--memory-swap`.
+fn memory(args: &AroundArgs) -> Result<(Option<u64>, Option<i64>), Failure> {
     let size = |option: &str, text: &Option<String>| match text {
         Some(text) => {
             let size = value::size(text).map_err(|why| Failure::usage(format!("{option} {why}")))?;
@@ -88,63 +116,52 @@ fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, 
         }
         None => Ok::<_, Failure>(None),
     };
-    let positive = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|&n| n > 0);
     let memory = size("--memory", &args.memory)?;
-    let memory_swap = match args.memory_swap.as_deref() {
+    let swap = match args.memory_swap.as_deref() {
         Some("-1") => Some(-1),
         _ => size("--memory-swap", &args.memory_swap)?.map(|swap| i64::try_from(swap).unwrap_or(i64::MAX)),
     };
     if memory.is_some_and(|memory| memory < LEAST_MEMORY) {
         return Err(Failure::usage("--memory has to be at least 6m: with less no command starts"));
     }
-    match (memory, memory_swap.and_then(|swap| u64::try_from(swap).ok())) {
-        (None, Some(_)) => return Err(Failure::usage("--memory-swap needs --memory")),
+    match (memory, swap.and_then(|swap| u64::try_from(swap).ok())) {
+        (None, Some(_)) => Err(Failure::usage("--memory-swap needs --memory")),
         (Some(memory), Some(swap)) if swap < memory => {
-            return Err(Failure::usage("--memory-swap is memory and swap together: it cannot be less than --memory"));
+            Err(Failure::usage("--memory-swap is memory and swap together: it cannot be less than --memory"))
         }
-        _ => {}
+        _ => Ok((memory, swap)),
     }
-    let (mut quota, period) = (positive(args.cpu_quota), args.cpu_period.filter(|&period| period > 0));
+}
+
+/// The quota and period of `--cpus`, `--cpu-quota` and `--cpu-period`, in microseconds.
+fn cpu_time(args: &AroundArgs) -> Result<(Option<u64>, Option<u64>), Failure> {
+    let (given, period) = (positive(args.cpu_quota), args.cpu_period.filter(|&period| period > 0));
     if let Some(text) = args.cpus.as_ref().filter(|text| text.parse() != Ok(0.0)) {
-        if quota.is_some() || period.is_some() {
+        if given.is_some() || period.is_some() {
             return Err(Failure::usage("--cpus and --cpu-quota or --cpu-period contradict each other"));
         }
         let cpus = text.parse::<f64>().ok().filter(|cpus| cpus.is_finite() && *cpus >= 0.01 && *cpus <= 65_536.0);
         let wrong = || Failure::usage(format!("--cpus {text:?}: want a number of at least 0.01, for example 1.5"));
-        let cpus = cpus.ok_or_else(wrong)?;
-        quota = Some((cpus * 100_000.0).round() as u64);
+        return Ok((Some((cpus.ok_or_else(wrong)? * 100_000.0).round() as u64), None));
     }
-    for (option, list, kind) in
-        [("--cpuset-cpus", &args.cpuset_cpus, "cpu"), ("--cpuset-mems", &args.cpuset_mems, "node")]
-    {
-        let Some(list) = list else { continue };
-        let wrong = |why: &str| Failure::usage(format!("{option} {list:?}: {why}"));
-        let asked = number_list(list).ok_or_else(|| wrong("want numbers and ranges, for example 0-3,5"))?;
-        // A kernel that tells nothing will refuse what is not there itself.
-        let online = environment.online(kind)?;
-        let Some(there) = online.as_deref().map(str::trim).and_then(number_list) else { continue };
-        if !asked.iter().all(|number| there.contains(number)) {
-            return Err(wrong(&format!("this host has {}", online.unwrap_or_default().trim())));
-        }
-    }
-    // The kernel's own bounds, and Docker's: less than a millisecond is no time.
-    let given = positive(args.cpu_quota);
+    // The kernel's own bounds, and Docker's: less than a millisecond is refused.
     for (option, time, most) in [("--cpu-quota", given, u64::MAX), ("--cpu-period", period, LONGEST_PERIOD)] {
         if time.is_some_and(|time| !(1_000..=most).contains(&time)) {
             let bounds = if most == u64::MAX { "at least 1000".to_owned() } else { format!("1000 to {most}") };
             return Err(Failure::usage(format!("{option} {}: want {bounds} microseconds", time.unwrap_or(0))));
         }
     }
-    Ok(Resources {
-        memory,
-        memory_swap,
-        cpu_quota: quota,
-        cpu_period: period,
-        cpu_shares: args.cpu_shares.filter(|&shares| shares > 0),
-        cpuset_cpus: args.cpuset_cpus.clone(),
-        cpuset_mems: args.cpuset_mems.clone(),
-        pids: positive(args.pids_limit),
-    })
+    Ok((given, period))
+}
+
+/// Ok: every number of `list` is in `online`, the kernel's own list. Without that list the kernel itself refuses later.
+fn check_online(list: &str, online: Option<&str>) -> Result<(), String> {
+    let wanted = number_list(list).ok_or_else(|| "want numbers and ranges, for example 0-3,5".to_owned())?;
+    let online = online.unwrap_or_default().trim();
+    match number_list(online) {
+        Some(known) if !wanted.is_subset(&known) => Err(format!("this host has {online}")),
+        _ => Ok(()),
+    }
 }
 
 /// `0-3,5`, as the kernel writes CPUs and memory nodes.

@@ -16,7 +16,7 @@ use crate::device::Grants;
 use crate::engine;
 use crate::layer::Compression;
 use crate::oci::reference::Reference;
-use crate::plan::Network;
+use crate::plan::{Network, Options};
 use crate::sandbox;
 
 use super::Environment;
@@ -84,38 +84,16 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         return Err(Failure::usage(format!("--{name}{given} is not supported")).hint(instead));
     }
     let mut source = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
-    let options = &mut source.options;
-    for label in &args.label {
-        // `--label key` is an empty label (O-51).
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        if key.is_empty() {
-            return Err(Failure::usage(format!("--label {label:?}: the key is empty")));
-        }
-        options.labels.insert(key.to_owned(), value.to_owned());
-    }
-    options.no_cache = args.no_cache;
-    options.no_cache_filter = args.no_cache_filter.iter().cloned().collect();
-    options.network = match args.network {
-        NetworkArg::Default | NetworkArg::Private => Network::Default,
-        NetworkArg::Host => Network::Host,
-        NetworkArg::None => Network::None,
-    };
     let mut grants = Grants::default();
-    allow(&args.allow, options, &mut grants)?;
-    let (directories, remotes) = contexts(&args.build_context, options)?;
+    allow(&args.allow, &mut source.options, &mut grants)?;
+    let (directories, remotes) = contexts(&args.build_context, &mut source.options)?;
+    planning(args, &mut source.options)?;
     let tags = args.tag.iter().map(|tag| name(tag)).collect::<Result<_, _>>()?;
     let outputs = args.output.iter().map(|text| output::parse(text)).collect::<Result<_, _>>()?;
-    let progress = match (args.quiet, args.progress) {
-        (true, None | Some(Progress::Quiet)) => Progress::Quiet,
-        (true, Some(_)) => return Err(Failure::usage("--quiet and --progress contradict each other")),
-        (false, Some(progress)) => progress,
-        (false, None) => environment.progress()?,
-    };
+    let progress = progress(args, environment)?;
     let shares_host = matches!(args.network, NetworkArg::Default | NetworkArg::Host);
-    let timeout = match &args.timeout {
-        Some(text) => Some(value::duration(text).map_err(|why| Failure::usage(format!("--timeout {why}")))?),
-        None => None,
-    };
+    let timeout = args.timeout.as_deref().map(value::duration).transpose();
+    let timeout = timeout.map_err(|why| Failure::usage(format!("--timeout {why}")))?;
     if args.jobs == Some(0) {
         return Err(Failure::usage("--jobs 0: want at least 1"));
     }
@@ -150,6 +128,36 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
     })
+}
+
+/// What planning is told by options that only `build` has.
+fn planning(args: &BuildArgs, options: &mut Options) -> Result<(), Failure> {
+    for label in &args.label {
+        // `--label key` is an empty label (O-51).
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        if key.is_empty() {
+            return Err(Failure::usage(format!("--label {label:?}: the key is empty")));
+        }
+        options.labels.insert(key.to_owned(), value.to_owned());
+    }
+    options.no_cache = args.no_cache;
+    options.no_cache_filter = args.no_cache_filter.iter().cloned().collect();
+    options.network = match args.network {
+        NetworkArg::Default | NetworkArg::Private => Network::Default,
+        NetworkArg::Host => Network::Host,
+        NetworkArg::None => Network::None,
+    };
+    Ok(())
+}
+
+/// `--quiet`, `--progress`, else `$BUILDKIT_PROGRESS`.
+fn progress(args: &BuildArgs, environment: &Environment) -> Result<Progress, Failure> {
+    match (args.quiet, args.progress) {
+        (true, None | Some(Progress::Quiet)) => Ok(Progress::Quiet),
+        (true, Some(_)) => Err(Failure::usage("--quiet and --progress contradict each other")),
+        (false, Some(progress)) => Ok(progress),
+        (false, None) => environment.progress(),
+    }
 }
 
 /// `--on-failure=shell`.

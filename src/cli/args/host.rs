@@ -1,0 +1,37 @@
+//! The arguments of the commands about kiln and this host.
+
+use clap::Args;
+
+use super::Format;
+
+/// Arguments of `kiln version`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct VersionArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}
+
+/// Arguments of `kiln doctor`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DoctorArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}
+
+/// Arguments of `kiln completions`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(in crate::cli) shell: clap_complete::Shell,
+}
+
+/// Arguments of `kiln info`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct InfoArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}

@@ -1,0 +1,74 @@
+//! What a build reads before it plans: secrets, contexts that are not directories here, the Dockerfile.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::cancel::Cancel;
+use crate::base::time::Timestamp;
+use crate::cli::failure::Failure;
+use crate::cli::fetch::Fetched;
+use crate::cli::read::{self, Read};
+use crate::cli::request::BuildRequest;
+use crate::cli::session::Session;
+use crate::engine::BaseImage;
+use crate::plan::{self, EpochSource, ImageRequest};
+
+use super::secrets;
+use super::ssh::{self, GitAgent};
+
+/// What was read.
+pub(super) struct Inputs {
+    /// Secrets by id.
+    pub(super) secrets: BTreeMap<String, Vec<u8>>,
+    /// The agent for git, once something is fetched through ssh.
+    pub(super) git_agent: Option<GitAgent>,
+    /// Contexts that were fetched; they are removed with this value.
+    pub(super) fetched: Fetched,
+    /// The Dockerfile.
+    pub(super) read: Read,
+    /// Images that the process outside has looked up.
+    pub(super) pinned: BTreeMap<ImageRequest, BaseImage>,
+}
+
+/// What the process inside is handed: names are looked up once in a build (N-66), and a secret may be a pipe.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Handed {
+    pub(super) images: Vec<(ImageRequest, BaseImage)>,
+    /// Of what was asked when it changed.
+    pub(super) times: BTreeMap<String, Option<Timestamp>>,
+    pub(super) secrets: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+/// Ok: everything is here that planning needs, and `request` says where.
+pub(super) fn read(request: &mut BuildRequest, session: &Session<'_>, cancel: &Cancel) -> Result<Inputs, Failure> {
+    let handed = Session::handed_over::<Handed>().unwrap_or_default();
+    let secrets = match handed.secrets {
+        Some(secrets) => secrets,
+        None => secrets::read(&request.secrets)?,
+    };
+    let mut git_agent = None;
+    if ssh::is_needed_by_contexts(request) {
+        ssh::start(&mut git_agent, request, session, true)?;
+    }
+    let socket = git_agent.as_ref().and_then(GitAgent::socket);
+    let fetched = session.fetch(&mut request.source, &request.remotes, &secrets, socket, cancel)?;
+    let read = read::read(&request.source)?;
+    request.source.options.context_times.extend(handed.times);
+    if let Some(source) = epoch_source(&read, request)? {
+        if ssh::is_ssh(&source.url) {
+            ssh::start(&mut git_agent, request, session, false)?;
+        }
+        let socket = git_agent.as_ref().and_then(GitAgent::socket);
+        let time = session.time_of(&source, &secrets, socket, cancel)?;
+        request.source.options.context_times.insert(source.stage, time);
+    }
+    Ok(Inputs { secrets, git_agent, fetched, read, pinned: handed.images.into_iter().collect() })
+}
+
+/// What has to be fetched to know what SOURCE_DATE_EPOCH means, unless it was handed over.
+fn epoch_source(read: &Read, request: &BuildRequest) -> Result<Option<EpochSource>, Failure> {
+    let source = plan::epoch_source(&read.dockerfile, &request.source.options)
+        .map_err(|problem| Failure::diagnostics(&read.dockerfile.source, vec![*problem]))?;
+    Ok(source.filter(|source| !request.source.options.context_times.contains_key(&source.stage)))
+}
