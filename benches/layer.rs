@@ -9,8 +9,8 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use kiln::base::digest::{DiffId, Hasher};
 use kiln::layer::{
-    Compression, Entry, Form, Kind, LayerWriter, MergedTree, Meta, PreviousBlob, RelPath, SegmentSource, WriteOptions,
-    Written, read_tree, unpack,
+    Compression, Entry, EntryKind, Form, LayerWriter, MergedTree, Meta, PreviousBlob, RelPath, SegmentSource,
+    WriteOptions, Written, read_tree, unpack,
 };
 
 fn main() {
@@ -39,15 +39,15 @@ fn sample() -> Vec<(Entry, Vec<u8>)> {
     let path = |name: String| RelPath::parse(name.as_bytes()).expect("a clean path");
     let mut all = Vec::new();
     for dir in 0..40 {
-        all.push((Entry::new(path(format!("d{dir:02}")), Kind::Dir, Meta::with_mode(0o755)), Vec::new()));
+        all.push((Entry::new(path(format!("d{dir:02}")), EntryKind::Dir, Meta::with_mode(0o755)), Vec::new()));
         for file in 0..100 {
             let content = text(2000 + (dir * 131 + file * 37) % 12_000);
-            let kind = Kind::File { size: content.len() as u64, content: None };
+            let kind = EntryKind::File { size: content.len() as u64, content: None };
             all.push((Entry::new(path(format!("d{dir:02}/f{file:02}")), kind, Meta::with_mode(0o644)), content));
         }
     }
     let content = text(16 << 20);
-    let kind = Kind::File { size: content.len() as u64, content: None };
+    let kind = EntryKind::File { size: content.len() as u64, content: None };
     all.push((Entry::new(path("z-large".to_owned()), kind, Meta::with_mode(0o644)), content));
     all
 }
@@ -85,7 +85,7 @@ fn layer_write_after_an_edit(bencher: Bencher) {
     file.write_all(&blob).expect("disk");
     let previous: Arc<dyn SegmentSource> = PreviousBlob::new(file, &written.segments);
     let options = WriteOptions { previous: Some(previous), ..options("gzip", 2) };
-    let edited = sample.iter().position(|(e, _)| matches!(e.kind, Kind::File { .. })).expect("a file");
+    let edited = sample.iter().position(|(e, _)| matches!(e.kind, EntryKind::File { .. })).expect("a file");
     sample[edited].1[7] ^= 1;
     bencher.counter(BytesCount::new(written.plain_size)).bench_local(|| write(&sample, &options));
 }

@@ -1,7 +1,6 @@
 //! SHA-256 and the names that tell its uses apart.
 //!
-//! **Holds.** A `BlobDigest` names bytes as stored, a `DiffId` an uncompressed layer tar, a `ChainId` a stack of
-//! layers, a `StepKey` everything that determines a step's result, a `ContentDigest` what a selection of files
+//! **Holds.** A `BlobDigest` names bytes as stored, a `DiffId` an uncompressed layer tar, a `StepKey` everything that determines a step's result, a `ContentDigest` what a selection of files
 //! holds. Passing one where another is wanted does not compile.
 //! **Order.** The text form is `sha256:<64 lower-case hex>` and parsing accepts nothing else (S-19): a digest
 //! that was parsed is safe as a file name.
@@ -137,22 +136,10 @@ named_digest! {
     BlobDigest;
     /// Names an uncompressed layer tar (image-spec, config `rootfs.diff_ids`).
     DiffId;
-    /// Names a stack of layers (image-spec, "Layer ChainID").
-    ChainId;
     /// Names everything that determines a step's result.
     StepKey;
     /// Names what a file or a selection of files holds.
     ContentDigest;
-}
-
-impl ChainId {
-    /// The chain made by laying `diff` over `parent` (image-spec: `H(parent + " " + diff)`, or `diff` alone).
-    pub fn over(parent: Option<ChainId>, diff: DiffId) -> ChainId {
-        match parent {
-            None => ChainId(diff.0),
-            Some(parent) => ChainId(Sha256::of(format!("{parent} {diff}").as_bytes())),
-        }
-    }
 }
 
 /// SHA-256 over bytes as they come.
@@ -300,15 +287,5 @@ mod tests {
         let mut broken = hasher.state();
         broken.0[40] = 64;
         assert!(Hasher::resume(&broken).is_none());
-    }
-
-    #[test]
-    fn chains_follow_the_image_spec() {
-        let a = DiffId(Sha256::of(b"a"));
-        let b = DiffId(Sha256::of(b"b"));
-        let one = ChainId::over(None, a);
-        assert_eq!(one.0, a.0);
-        let two = ChainId::over(Some(one), b);
-        assert_eq!(two.0, Sha256::of(format!("{a} {b}").as_bytes()));
     }
 }

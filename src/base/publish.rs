@@ -8,14 +8,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::durable::{self, Unsynced, WriteBack};
 use super::fs::{self, FsError};
 use super::sparse::SparseWriter;
 use super::unfinished::Unfinished;
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
+use super::unique;
 
 /// A file being written; dropping it without [`Draft::publish`] removes it.
 #[derive(Debug)]
@@ -32,9 +30,7 @@ impl Draft {
     /// Opens a draft in `dir`, which must be on the file system of the final name.
     pub fn new(dir: &Path) -> Result<Self, FsError> {
         loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = dir.join(format!(".draft-{}-{number}", std::process::id()));
-            let path = Unfinished::new(&path);
+            let path = Unfinished::new(&dir.join(unique::name(".draft-")));
             match fs::create_new(path.path()) {
                 Ok(file) => {
                     let file = SparseWriter::new(file);

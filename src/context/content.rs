@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::error::Error;
+use super::file::{Content, FileKind, Meta, Node};
 use super::path::join;
 use super::select::Selected;
-use super::{Content, Kind, Meta, SourceTree};
+use super::tree::SourceTree;
 use crate::base::digest::ContentDigest;
 use crate::base::stable::StableHasher;
 
@@ -105,7 +106,7 @@ pub fn fingerprints(
 }
 
 fn below(tree: &dyn SourceTree, one: &Selected) -> Result<Vec<Content>, Error> {
-    let look = |node: &super::Node| tree.content(&join(&one.path, &node.path), &node.meta);
+    let look = |node: &Node| tree.content(&join(&one.path, &node.path), &node.meta);
     if one.below.len() <= CHUNK && one.below.iter().map(|n| n.meta.size).sum::<u64>() < 1 << 20 {
         return one.below.iter().map(look).collect();
     }
@@ -126,13 +127,13 @@ impl Links {
 
 fn record(path: &[u8], meta: &Meta, content: &Content, first: Option<&[u8]>) -> Vec<u8> {
     let (kind, major, minor) = match meta.kind {
-        Kind::File => (b'f', 0, 0),
-        Kind::Dir => (b'd', 0, 0),
-        Kind::Symlink => (b'l', 0, 0),
-        Kind::Fifo => (b'p', 0, 0),
-        Kind::Socket => (b's', 0, 0),
-        Kind::Char { major, minor } => (b'c', major, minor),
-        Kind::Block { major, minor } => (b'b', major, minor),
+        FileKind::File => (b'f', 0, 0),
+        FileKind::Dir => (b'd', 0, 0),
+        FileKind::Symlink => (b'l', 0, 0),
+        FileKind::Fifo => (b'p', 0, 0),
+        FileKind::Socket => (b's', 0, 0),
+        FileKind::Char { major, minor } => (b'c', major, minor),
+        FileKind::Block { major, minor } => (b'b', major, minor),
     };
     let mut out = Vec::with_capacity(path.len() + 96);
     let framed = |out: &mut Vec<u8>, value: &[u8]| {

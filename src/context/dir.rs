@@ -9,10 +9,11 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::error::{Error, Excluded};
+use super::file::{Content, Meta, Node, Xattrs};
 use super::ignore::{IgnoreFile, Matcher};
 use super::statindex::StatIndex;
+use super::tree::SourceTree;
 use super::walk::{self, Walk};
-use super::{Content, Meta, Node, SourceTree, Xattrs};
 use crate::base::cancel::Cancel;
 use crate::base::digest::{Hasher, Sha256};
 use crate::base::fs::FsError;

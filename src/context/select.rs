@@ -1,13 +1,12 @@
 //! From what COPY names to the files it means.
 
 use super::error::Error;
+use super::file::{Meta, Node};
 use super::glob::Glob;
 use super::ignore::Matcher;
 use super::path::{anchor, join, parents, split};
-use super::{Meta, Node, SourceTree};
-
-/// As many as the kernel follows.
-const MAX_LINKS: usize = 40;
+use super::tree::SourceTree;
+use crate::base::resolve::{self, Last, Target};
 
 /// How a source is understood.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,36 +55,26 @@ pub fn has_wildcards(pattern: &[u8]) -> bool {
 /// Follows `path` and every symlink on it, the last one included. `..` and absolute links start from or stop at the
 /// tree's root (C-10, S-90).
 pub fn resolve(tree: &dyn SourceTree, path: &[u8]) -> Result<Resolved, Error> {
-    let mut todo: Vec<Vec<u8>> = Vec::new();
-    let push = |todo: &mut Vec<Vec<u8>>, path: &[u8]| todo.extend(path.split(|&b| b == b'/').rev().map(<[u8]>::to_vec));
-    push(&mut todo, path);
-    let mut at = Vec::new();
-    let mut links = 0;
-    while let Some(part) = todo.pop() {
-        match part.as_slice() {
-            b"" | b"." => continue,
-            b".." => {
-                at = split(&at).0.to_vec();
-                continue;
-            }
-            _ => {}
-        }
-        let next = join(&at, &part);
-        let Some(meta) = tree.lookup(&next)? else { return Ok(Resolved::Missing(next)) };
-        if meta.is_symlink() {
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(Error::Loop { path: path.to_vec() });
-            }
-            let link = tree.content(&next, &meta)?.link;
-            if link.first() == Some(&b'/') {
-                at.clear();
-            }
-            push(&mut todo, &link);
-            continue;
-        }
-        at = next;
+    enum Stop {
+        Missing(Vec<u8>),
+        Failed(Error),
     }
+    let lookup = |path: &[u8]| match tree.lookup(path).map_err(Stop::Failed)? {
+        None => Err(Stop::Missing(path.to_vec())),
+        Some(meta) if meta.is_symlink() => {
+            tree.content(path, &meta).map(|content| Target::link(&content.link)).map_err(Stop::Failed)
+        }
+        // What is below a file is looked up as well, and is missing.
+        Some(_) => Ok(Target::Dir),
+    };
+    let at = match resolve::resolve(b"", path, Last::Follow, lookup) {
+        Ok(at) => at,
+        Err(resolve::Error::Loop) => return Err(Error::Loop { path: path.to_vec() }),
+        Err(resolve::Error::NotADirectory(at) | resolve::Error::Lookup(Stop::Missing(at))) => {
+            return Ok(Resolved::Missing(at));
+        }
+        Err(resolve::Error::Lookup(Stop::Failed(error))) => return Err(error),
+    };
     match tree.lookup(&at)? {
         Some(meta) => Ok(Resolved::Found(at, meta)),
         None => Ok(Resolved::Missing(at)),

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::error::Error;
-use super::{Content, Meta};
+use super::file::{Content, Meta};
 use crate::base::digest::Sha256;
 use crate::base::fs;
 use crate::base::publish;

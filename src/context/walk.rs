@@ -13,9 +13,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, S
 use rustix::io::Errno;
 
 use super::error::Error;
+use super::file::{FileKind, Inode, Meta, Node};
 use super::ignore::{Inherited, Matcher};
 use super::path::join;
-use super::{Inode, Kind, Meta, Node, SourceTree};
 use crate::base::time::Timestamp;
 
 /// A directory with more names is stat'ed by several threads.
@@ -47,13 +47,13 @@ fn meta(stat: &Statx) -> Meta {
     let mode = u32::from(stat.stx_mode);
     let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
     let kind = match FileType::from_raw_mode(mode) {
-        FileType::Directory => Kind::Dir,
-        FileType::Symlink => Kind::Symlink,
-        FileType::Fifo => Kind::Fifo,
-        FileType::Socket => Kind::Socket,
-        FileType::CharacterDevice => Kind::Char { major, minor },
-        FileType::BlockDevice => Kind::Block { major, minor },
-        _ => Kind::File,
+        FileType::Directory => FileKind::Dir,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice => FileKind::Char { major, minor },
+        FileType::BlockDevice => FileKind::Block { major, minor },
+        _ => FileKind::File,
     };
     let time = |t: rustix::fs::StatxTimestamp| Timestamp { secs: t.tv_sec, nanos: t.tv_nsec };
     Meta {
@@ -89,7 +89,7 @@ fn names(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
 }
 
 /// A name found and whether it is listed, or a directory in which something might be.
-struct Found {
+struct Listed {
     node: Node,
     hidden: bool,
     /// For a directory that is to be searched: which rules hold in it.
@@ -179,14 +179,14 @@ impl<'a> Walk<'a> {
                 None if stat(fd.as_fd(), &name).is_ok() => out.push(path),
                 None => {}
                 Some(found) if found.hidden && !self.shows_below(&found)? => out.push(path),
-                Some(Found { held: Some(held), .. }) => self.hidden_below(&path, &held, out)?,
+                Some(Listed { held: Some(held), .. }) => self.hidden_below(&path, &held, out)?,
                 Some(_) => {}
             }
         }
         Ok(())
     }
 
-    fn shows_below(&self, found: &Found) -> Result<bool, Error> {
+    fn shows_below(&self, found: &Listed) -> Result<bool, Error> {
         match &found.held {
             Some(held) => Ok(!self.tree(&found.node.path, held)?.is_empty()),
             None => Ok(false),
@@ -195,7 +195,7 @@ impl<'a> Walk<'a> {
 
     fn tree(&self, dir: &[u8], held: &[Inherited]) -> Result<Vec<Node>, Error> {
         let level = self.level(dir, held)?;
-        let below = |found: &Found| match &found.held {
+        let below = |found: &Listed| match &found.held {
             Some(held) => self.tree(&found.node.path, held),
             None => Ok(Vec::new()),
         };
@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
         Ok(nodes)
     }
 
-    fn level(&self, dir: &[u8], held: &[Inherited]) -> Result<Vec<Found>, Error> {
+    fn level(&self, dir: &[u8], held: &[Inherited]) -> Result<Vec<Listed>, Error> {
         let fd = open(self.root, dir, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::io("open", dir, e))?;
         let names = names(fd.as_fd()).map_err(|e| Error::io("list", dir, e))?;
         let look = |(name, kind): &(Vec<u8>, FileType)| self.look(fd.as_fd(), dir, held, name, *kind).transpose();
@@ -233,7 +233,7 @@ impl<'a> Walk<'a> {
         held: &[Inherited],
         name: &[u8],
         kind: FileType,
-    ) -> Result<Option<Found>, Error> {
+    ) -> Result<Option<Listed>, Error> {
         let path = join(dir, name);
         let hides = |(rules, held): (&Rules<'_>, &Inherited)| rules.matcher.leaves_out(held, &path[rules.skip..]);
         let hidden = self.rules.iter().zip(held).any(hides);
@@ -257,10 +257,10 @@ impl<'a> Walk<'a> {
             (meta.uid, meta.gid) = (0, 0);
         }
         if !meta.is_dir() {
-            return Ok((!hidden).then_some(Found { node: Node { path, meta }, hidden, held: None }));
+            return Ok((!hidden).then_some(Listed { node: Node { path, meta }, hidden, held: None }));
         }
         let held = inside.or_else(|| self.inside(&path, held));
-        Ok(Some(Found { node: Node { path, meta }, hidden, held }))
+        Ok(Some(Listed { node: Node { path, meta }, hidden, held }))
     }
 
     /// The rules inside directory `path`, if it is to be searched: it is not left out, or something in it may not be.
@@ -273,49 +273,4 @@ impl<'a> Walk<'a> {
         });
         searched.then_some(below)
     }
-}
-
-/// Everything below `top`, for trees that know only their directories' children.
-pub(super) fn by_children<T: SourceTree + ?Sized>(
-    tree: &T,
-    top: &[u8],
-    exclude: &[&Matcher],
-) -> Result<Vec<Node>, Error> {
-    let mut out = Vec::new();
-    let held: Vec<_> = exclude.iter().map(|_| Inherited::default()).collect();
-    descend(tree, top, b"", exclude, &held, &mut out)?;
-    Ok(out)
-}
-
-fn descend<T: SourceTree + ?Sized>(
-    tree: &T,
-    top: &[u8],
-    dir: &[u8],
-    exclude: &[&Matcher],
-    held: &[Inherited],
-    out: &mut Vec<Node>,
-) -> Result<(), Error> {
-    for child in tree.children(&join(top, dir))? {
-        let path = join(dir, &child.path);
-        let rules = || exclude.iter().zip(held);
-        let hidden = rules().any(|(matcher, held)| matcher.leaves_out(held, &path));
-        let node = Node { path: path.clone(), meta: child.meta };
-        if !child.meta.is_dir() {
-            out.extend((!hidden).then_some(node));
-            continue;
-        }
-        let below: Vec<_> = rules().map(|(matcher, held)| matcher.enter(held, &path)).collect();
-        let searched = rules()
-            .zip(&below)
-            .all(|((matcher, held), below)| !matcher.leaves_out(held, &path) || matcher.may_keep_below(below, &path));
-        let before = out.len();
-        out.push(node);
-        if searched {
-            descend(tree, top, &path, exclude, &below, out)?;
-        }
-        if hidden && out.len() == before + 1 {
-            out.pop();
-        }
-    }
-    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::base::digest::{ContentDigest, Hasher};
 use crate::base::fs::{self, FsError};
 use crate::base::sparse::{self, Run, SparseFile, SparseRead, SparseWriter};
 use crate::context::{Matcher, Selected};
-use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, RelPath, TarReader};
+use crate::layer::{self, Dialect, Entry, EntryKind, Format, Limits, RelPath, TarReader};
 
 use super::Error;
 use super::item::Item;
@@ -112,7 +112,7 @@ fn spool(
             continue;
         }
         let start = at;
-        if let Kind::File { content, .. } = &mut entry.kind {
+        if let EntryKind::File { content, .. } = &mut entry.kind {
             let mut hasher = Hasher::new();
             sparse::drain::<Trouble>(&mut tar, &mut buffer, |run| {
                 match run {
@@ -162,10 +162,10 @@ pub(super) fn place(
         (meta.uid, meta.gid) = (owner.uid, owner.gid);
     }
     if let Some(mode) = mode.filter(|_| has_mode(&entry.kind)) {
-        meta.mode = mode.apply(meta.mode, entry.kind == Kind::Dir);
+        meta.mode = mode.apply(meta.mode, entry.kind == EntryKind::Dir);
     }
     let placed = match entry.kind {
-        Kind::Hardlink { target } => {
+        EntryKind::Hardlink { target } => {
             let dir = view.resolve_below(dest, target.parent().unwrap_or_default().as_bytes())?;
             let target = dir.join(target.name());
             if target == path {
@@ -176,10 +176,10 @@ pub(super) fn place(
                 None => return Err(Error::LinkTarget { path, target }),
             }
         }
-        kind @ Kind::File { .. } => Placed { kind, meta, data, inode: None },
+        kind @ EntryKind::File { .. } => Placed { kind, meta, data, inode: None },
         kind => Placed { kind, meta, data: Data::None, inode: None },
     };
-    if placed.kind != Kind::Dir || !view.is_dir(&path) {
+    if placed.kind != EntryKind::Dir || !view.is_dir(&path) {
         view.clear(&path);
     }
     view.put(path, placed);

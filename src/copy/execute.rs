@@ -86,11 +86,11 @@ pub(super) fn write<W: Output>(
                     let found = dest.tree.get(path).ok_or_else(gone)?;
                     let file = dest.files.open(&found);
                     let file = file.map_err(|source| layer::Error::Read { path: path.clone(), source })?;
-                    let size = if let layer::Kind::File { size, .. } = entry.kind { size } else { 0 };
+                    let size = if let layer::EntryKind::File { size, .. } = entry.kind { size } else { 0 };
                     writer.append(entry, &mut SparseFile::new(file, size))?;
                 }
                 Data::Spool { spool, at } => {
-                    let size = if let layer::Kind::File { size, .. } = entry.kind { size } else { 0 };
+                    let size = if let layer::EntryKind::File { size, .. } = entry.kind { size } else { 0 };
                     writer.append(entry, &mut spools[*spool].read(*at, size))?;
                 }
             }

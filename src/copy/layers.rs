@@ -1,6 +1,6 @@
 //! The layers of an image or a stage as a tree of files to copy from.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use crate::base::digest::{ContentDigest, Sha256};
 use crate::base::rooted::Root;
 use crate::base::sparse::{SparseFile, SparseRead};
-use crate::context::{Content, Error, Inode, Kind, Meta, Node, SourceTree};
-use crate::layer::{self, Found, MergedTree, RelPath};
+use crate::context::{Content, Error, FileKind, Inode, Meta, Node, SourceTree};
+use crate::layer::{self, MergedEntry, MergedTree, RelPath};
 
 /// Opens files that layers hold.
 pub trait LayerFiles: Sync {
     /// Opens the regular file `found` for reading.
-    fn open(&self, found: &Found<'_>) -> io::Result<File>;
+    fn open(&self, found: &MergedEntry<'_>) -> io::Result<File>;
 }
 
 /// Unpacked layers, bottom first, as [`MergedTree::layers`] counts them.
@@ -30,7 +30,7 @@ impl LayerDirs {
 }
 
 impl LayerFiles for LayerDirs {
-    fn open(&self, found: &Found<'_>) -> io::Result<File> {
+    fn open(&self, found: &MergedEntry<'_>) -> io::Result<File> {
         let dir = found.layer.and_then(|layer| self.0.get(layer)).ok_or(io::ErrorKind::NotFound)?;
         dir.open_file(found.inode().path.as_os_str())
     }
@@ -40,8 +40,8 @@ impl LayerFiles for LayerDirs {
 pub struct LayerTree<'a> {
     tree: &'a MergedTree,
     files: &'a dyn LayerFiles,
-    /// Where the entries that have hard links are in memory: as good as an inode number.
-    linked: BTreeSet<usize>,
+    /// Numbers of the files that have hard links, by layer and first name.
+    linked: BTreeMap<(usize, &'a RelPath), u64>,
     learnt: Mutex<Vec<Learnt>>,
 }
 
@@ -59,10 +59,14 @@ pub struct Learnt {
 impl<'a> LayerTree<'a> {
     /// The files of `tree`, whose bytes `files` has.
     pub fn new(tree: &'a MergedTree, files: &'a dyn LayerFiles) -> Self {
-        let mut linked = BTreeSet::new();
-        for layer in tree.layers() {
-            let links = layer.entries().iter().filter(|e| matches!(e.kind, layer::Kind::Hardlink { .. }));
-            linked.extend(links.map(|entry| address(layer.inode(entry))));
+        let mut linked = BTreeMap::new();
+        for (number, layer) in tree.layers().iter().enumerate() {
+            for entry in layer.entries() {
+                if let layer::EntryKind::Hardlink { target } = &entry.kind {
+                    let next = linked.len() as u64;
+                    linked.entry((number, target)).or_insert(next);
+                }
+            }
         }
         Self { tree, files, linked, learnt: Mutex::default() }
     }
@@ -72,36 +76,31 @@ impl<'a> LayerTree<'a> {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn find(&self, path: &[u8]) -> Option<Found<'a>> {
+    fn find(&self, path: &[u8]) -> Option<MergedEntry<'a>> {
         self.tree.get(&RelPath::parse(path).ok()?)
     }
 
-    fn meta(&self, found: &Found<'_>) -> Option<Meta> {
+    fn meta(&self, found: &MergedEntry<'_>) -> Option<Meta> {
         let (kind, size) = match found.kind() {
-            layer::Kind::File { size, .. } => (Kind::File, *size),
-            layer::Kind::Dir => (Kind::Dir, 0),
-            layer::Kind::Symlink { target } => (Kind::Symlink, target.len() as u64),
-            layer::Kind::Char { major, minor } => (Kind::Char { major: *major, minor: *minor }, 0),
-            layer::Kind::Block { major, minor } => (Kind::Block { major: *major, minor: *minor }, 0),
-            layer::Kind::Fifo => (Kind::Fifo, 0),
-            layer::Kind::Hardlink { .. } | layer::Kind::Whiteout | layer::Kind::Opaque => return None,
+            layer::EntryKind::File { size, .. } => (FileKind::File, *size),
+            layer::EntryKind::Dir => (FileKind::Dir, 0),
+            layer::EntryKind::Symlink { target } => (FileKind::Symlink, target.len() as u64),
+            layer::EntryKind::Char { major, minor } => (FileKind::Char { major: *major, minor: *minor }, 0),
+            layer::EntryKind::Block { major, minor } => (FileKind::Block { major: *major, minor: *minor }, 0),
+            layer::EntryKind::Fifo => (FileKind::Fifo, 0),
+            layer::EntryKind::Hardlink { .. } | layer::EntryKind::Whiteout | layer::EntryKind::Opaque => return None,
         };
         let meta = found.meta();
-        let number = address(found.inode());
-        let links = if self.linked.contains(&number) { 2 } else { 1 };
-        let inode = Some(Inode { device: 0, number: number as u64, links });
+        let number = found.layer.and_then(|layer| self.linked.get(&(layer, &found.inode().path)));
+        let inode = number.map(|&number| Inode { device: 0, number, links: 2 });
         let (mode, uid, gid, mtime) = (meta.mode, meta.uid, meta.gid, meta.mtime);
         Some(Meta { kind, mode, uid, gid, size, mtime, inode, ctime: Default::default() })
     }
 
-    fn hash(&self, found: &Found<'_>) -> io::Result<Sha256> {
-        let size = if let layer::Kind::File { size, .. } = found.kind() { *size } else { 0 };
+    fn hash(&self, found: &MergedEntry<'_>) -> io::Result<Sha256> {
+        let size = if let layer::EntryKind::File { size, .. } = found.kind() { *size } else { 0 };
         layer::digest_of_file(self.files.open(found)?, size)
     }
-}
-
-fn address(entry: &layer::Entry) -> usize {
-    std::ptr::from_ref(entry).addr()
 }
 
 impl SourceTree for LayerTree<'_> {
@@ -111,7 +110,7 @@ impl SourceTree for LayerTree<'_> {
 
     fn children(&self, dir: &[u8]) -> Result<Vec<Node>, Error> {
         let Ok(dir) = RelPath::parse(dir) else { return Ok(Vec::new()) };
-        let node = |found: Found<'_>| Some(Node { path: found.path().name().to_vec(), meta: self.meta(&found)? });
+        let node = |found: MergedEntry<'_>| Some(Node { path: found.path().name().to_vec(), meta: self.meta(&found)? });
         Ok(self.tree.children(&dir).filter_map(node).collect())
     }
 
@@ -120,8 +119,8 @@ impl SourceTree for LayerTree<'_> {
         let found = self.find(path).ok_or_else(gone)?;
         let mut content = Content { xattrs: (*found.meta().xattrs).clone(), ..Content::default() };
         match found.kind() {
-            layer::Kind::File { content: Some(digest), .. } => content.digest = Some(digest.0),
-            layer::Kind::File { content: None, .. } => {
+            layer::EntryKind::File { content: Some(digest), .. } => content.digest = Some(digest.0),
+            layer::EntryKind::File { content: None, .. } => {
                 let digest = self.hash(&found).map_err(|e| Error::io("read", path, e))?;
                 if let Some(layer) = found.layer {
                     let (path, content) = (found.inode().path.clone(), ContentDigest(digest));
@@ -129,7 +128,7 @@ impl SourceTree for LayerTree<'_> {
                 }
                 content.digest = Some(digest);
             }
-            layer::Kind::Symlink { target } => content.link.clone_from(target),
+            layer::EntryKind::Symlink { target } => content.link.clone_from(target),
             _ => {}
         }
         Ok(content)

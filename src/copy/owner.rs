@@ -2,6 +2,9 @@
 
 use std::io::Read;
 
+use crate::base::passwd;
+use crate::base::resolve::Last;
+
 use super::Error;
 use super::dest::Dest;
 
@@ -56,20 +59,19 @@ fn number(text: &str) -> Option<Result<u32, ()>> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok().filter(|&id| id != u32::MAX).ok_or(()))
 }
 
-/// The third and (for users) fourth field of the line that begins with `name`.
+/// The id of a user or group, and the primary group of a user, whose id stands in for one that is missing.
 fn find(dest: &Dest<'_>, file: &'static str, name: &str) -> Result<(u32, u32), Error> {
     let users = file == "etc/passwd";
     let text = read(dest, file)?.unwrap_or_default();
-    let mut known = Vec::new();
-    for line in text.split(|&b| b == b'\n') {
-        let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
-        let id = |at: usize| fields.get(at).and_then(|f| std::str::from_utf8(f).ok()?.trim().parse().ok());
-        let (Some(uid), gid) = (id(2), id(3)) else { continue };
-        if fields[0] == name.as_bytes() {
-            return Ok((uid, if users { gid.unwrap_or(uid) } else { uid }));
-        }
-        known.push(String::from_utf8_lossy(fields[0]).into_owned());
+    let text = String::from_utf8_lossy(&text);
+    let entries: Vec<(&str, u32, u32)> = match users {
+        true => passwd::users(&text).map(|user| (user.name, user.uid, user.gid.unwrap_or(user.uid))).collect(),
+        false => passwd::groups(&text).map(|group| (group.name, group.gid, group.gid)).collect(),
+    };
+    if let Some(&(_, id, gid)) = entries.iter().find(|entry| entry.0 == name) {
+        return Ok((id, gid));
     }
+    let known: Vec<&str> = entries.iter().map(|entry| entry.0).collect();
     let what = if users { "user" } else { "group" };
     let listed = match known.len() {
         0 => format!("the image has no {what}s in /{file}"),
@@ -82,10 +84,10 @@ fn find(dest: &Dest<'_>, file: &'static str, name: &str) -> Result<(u32, u32), E
 /// A small file of the destination; `None` if there is none.
 fn read(dest: &Dest<'_>, path: &'static str) -> Result<Option<Vec<u8>>, Error> {
     let unreadable = |why: String| Error::Owner { text: format!("/{path}"), why };
-    let place = dest.tree.resolve(path.as_bytes(), true)?;
+    let place = dest.tree.resolve(path.as_bytes(), Last::Follow)?;
     let Some(found) = dest.tree.get(&place) else { return Ok(None) };
     let size = match found.kind() {
-        crate::layer::Kind::File { size, .. } => *size,
+        crate::layer::EntryKind::File { size, .. } => *size,
         _ => return Err(unreadable("not a regular file".into())),
     };
     if size > MAX_FILE {

@@ -2,7 +2,7 @@
 
 use crate::base::digest::{ContentDigest, Sha256};
 use crate::context::{self, Content, Selected};
-use crate::layer::{Kind, Meta, RelPath};
+use crate::layer::{EntryKind, Meta, RelPath};
 use crate::plan::{Copy, Mode};
 
 use super::Error;
@@ -121,32 +121,32 @@ impl<'a> Placer<'a> {
 
     fn put(&mut self, target: RelPath, thing: Thing<'_>) -> Result<(), Error> {
         let kind = match thing.meta.kind {
-            context::Kind::File => {
-                Kind::File { size: thing.meta.size, content: thing.content.digest.map(ContentDigest) }
+            context::FileKind::File => {
+                EntryKind::File { size: thing.meta.size, content: thing.content.digest.map(ContentDigest) }
             }
-            context::Kind::Dir => Kind::Dir,
-            context::Kind::Symlink => Kind::Symlink { target: thing.content.link.clone() },
-            context::Kind::Fifo => Kind::Fifo,
-            context::Kind::Char { major, minor } => Kind::Char { major, minor },
-            context::Kind::Block { major, minor } => Kind::Block { major, minor },
+            context::FileKind::Dir => EntryKind::Dir,
+            context::FileKind::Symlink => EntryKind::Symlink { target: thing.content.link.clone() },
+            context::FileKind::Fifo => EntryKind::Fifo,
+            context::FileKind::Char { major, minor } => EntryKind::Char { major, minor },
+            context::FileKind::Block { major, minor } => EntryKind::Block { major, minor },
             // Layers cannot hold one: like BuildKit's, the file is empty (C-11, N-26).
-            context::Kind::Socket => Kind::File { size: 0, content: Some(ContentDigest(Sha256::of(b""))) },
+            context::FileKind::Socket => EntryKind::File { size: 0, content: Some(ContentDigest(Sha256::of(b""))) },
         };
         let mut xattrs = thing.content.xattrs.clone();
         match self.view.get(&target) {
-            Some((Kind::Dir, there)) if kind == Kind::Dir => {
+            Some((EntryKind::Dir, there)) if kind == EntryKind::Dir => {
                 let kept = there.xattrs.iter().filter(|(name, _)| !thing.content.xattrs.contains_key(*name));
                 xattrs.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
             }
-            Some((Kind::Dir, _)) => return Err(Error::IsADirectory { path: target }),
-            Some((there, _)) if kind == Kind::Dir => {
+            Some((EntryKind::Dir, _)) => return Err(Error::IsADirectory { path: target }),
+            Some((there, _)) if kind == EntryKind::Dir => {
                 return Err(Error::NotADirectory { path: target, is: describe(there) });
             }
             _ => {}
         }
         let owner = self.owner.unwrap_or(Owner { uid: thing.meta.uid, gid: thing.meta.gid });
         let mode = match &self.mode {
-            Some(mode) if has_mode(&kind) => mode.apply(thing.meta.mode, kind == Kind::Dir),
+            Some(mode) if has_mode(&kind) => mode.apply(thing.meta.mode, kind == EntryKind::Dir),
             _ => thing.meta.mode,
         };
         let meta = Meta { mode, uid: owner.uid, gid: owner.gid, mtime: thing.meta.mtime, xattrs: xattrs.into() };
@@ -162,6 +162,6 @@ impl<'a> Placer<'a> {
 }
 
 /// Symlinks are not changed by `--chmod` (C-17).
-pub(super) fn has_mode(kind: &Kind) -> bool {
-    !matches!(kind, Kind::Symlink { .. })
+pub(super) fn has_mode(kind: &EntryKind) -> bool {
+    !matches!(kind, EntryKind::Symlink { .. })
 }

@@ -142,7 +142,7 @@ fn sockets(selected: &[Selected]) -> Option<Note> {
         let below = one.below.iter().map(|node| (context::join(&one.path, &node.path), node.meta));
         std::iter::once((one.path.clone(), one.meta)).chain(below)
     });
-    let mut found = all.filter(|(_, meta)| meta.kind == context::Kind::Socket);
+    let mut found = all.filter(|(_, meta)| meta.kind == context::FileKind::Socket);
     let (first, _) = found.next()?;
     Some(Note::Sockets { path: String::from_utf8_lossy(&first).into_owned(), count: 1 + found.count() })
 }

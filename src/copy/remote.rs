@@ -4,7 +4,7 @@ use std::fs::File;
 
 use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::Verified;
-use crate::context::{Content, Dir, DirOptions, Error, Kind, Meta, Node, Selected, SourceTree};
+use crate::context::{Content, Dir, DirOptions, Error, FileKind, Meta, Node, Selected, SourceTree};
 use crate::fetch::{Commit, Fetched, GitUrl, Remote};
 
 /// A fetched file: mode 0600, owned by root, as old as its server says (C-23).
@@ -52,11 +52,11 @@ impl Download {
     /// The file, selected.
     pub(super) fn selected(&self) -> Selected {
         let name = self.0.name.clone().into_bytes();
-        Selected { name: name.clone(), path: name, meta: self.meta(Kind::File), below: Vec::new() }
+        Selected { name: name.clone(), path: name, meta: self.meta(FileKind::File), below: Vec::new() }
     }
 
-    fn meta(&self, kind: Kind) -> Meta {
-        let mode = if kind == Kind::Dir { 0o755 } else { 0o600 };
+    fn meta(&self, kind: FileKind) -> Meta {
+        let mode = if kind == FileKind::Dir { 0o755 } else { 0o600 };
         let ctime = crate::base::time::Timestamp::EPOCH;
         Meta { kind, mode, uid: 0, gid: 0, size: self.0.size, mtime: self.0.mtime, inode: None, ctime }
     }
@@ -64,12 +64,12 @@ impl Download {
 
 impl SourceTree for Download {
     fn lookup(&self, path: &[u8]) -> Result<Option<Meta>, Error> {
-        let kind = if path.is_empty() { Kind::Dir } else { Kind::File };
+        let kind = if path.is_empty() { FileKind::Dir } else { FileKind::File };
         Ok((path.is_empty() || path == self.0.name.as_bytes()).then(|| self.meta(kind)))
     }
 
     fn children(&self, _dir: &[u8]) -> Result<Vec<Node>, Error> {
-        Ok(vec![Node { path: self.0.name.clone().into_bytes(), meta: self.meta(Kind::File) }])
+        Ok(vec![Node { path: self.0.name.clone().into_bytes(), meta: self.meta(FileKind::File) }])
     }
 
     fn content(&self, _path: &[u8], _meta: &Meta) -> Result<Content, Error> {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::*;
 use crate::context::{Dir, DirOptions, IgnoreFile, SourceTree as _};
 use crate::fetch::Remote;
-use crate::layer::{Compression, Entry, Found, Kind, LayerWriter, MergedTree, Meta, RelPath, Tree, WriteOptions};
+use crate::layer::{
+    Compression, Entry, EntryKind, LayerWriter, MergedEntry, MergedTree, Meta, RelPath, Tree, WriteOptions,
+};
 use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Workdir};
 
 /// Makes `path` files (`path`, `path=content`), `dir/` directories, `link -> target` links below `dir`.
@@ -37,9 +39,9 @@ fn dest_tree(lines: &[&str]) -> MergedTree {
         let (what, rest) = line.split_once(':').unwrap();
         let (name, target) = rest.split_once('=').unwrap_or((rest, ""));
         let kind = match what {
-            "f" => Kind::File { size: target.len() as u64, content: None },
-            "d" => Kind::Dir,
-            _ => Kind::Symlink { target: target.as_bytes().to_vec() },
+            "f" => EntryKind::File { size: target.len() as u64, content: None },
+            "d" => EntryKind::Dir,
+            _ => EntryKind::Symlink { target: target.as_bytes().to_vec() },
         };
         Entry::new(RelPath::parse(name.as_bytes()).unwrap(), kind, Meta { uid: 7, gid: 8, ..Meta::with_mode(0o1777) })
     });
@@ -50,7 +52,7 @@ fn dest_tree(lines: &[&str]) -> MergedTree {
 struct Text(&'static str);
 
 impl LayerFiles for Text {
-    fn open(&self, _found: &Found<'_>) -> io::Result<fs::File> {
+    fn open(&self, _found: &MergedEntry<'_>) -> io::Result<fs::File> {
         let dir = tempfile::tempdir()?;
         crate::base::publish::atomic(&dir.path().join("f"), self.0.as_bytes(), 0o600).map_err(io::Error::other)?;
         fs::File::open(dir.path().join("f"))
@@ -85,10 +87,10 @@ fn run_with(etc: &'static str, context: &Dir, copy: &Copy, dest: &MergedTree) ->
 /// `path mode uid:gid`, `path -> target`, `path = link`, `path !` for an opaque marker.
 fn shown(tree: &Tree) -> Vec<String> {
     let entry = |e: &Entry| match &e.kind {
-        Kind::Symlink { target } => format!("{} -> {}", e.path, String::from_utf8_lossy(target)),
-        Kind::Hardlink { target } => format!("{} = {target}", e.path),
-        Kind::Opaque => format!("{} !", e.path),
-        Kind::Dir => format!("{}/ {:o} {}:{}", e.path, e.meta.mode, e.meta.uid, e.meta.gid),
+        EntryKind::Symlink { target } => format!("{} -> {}", e.path, String::from_utf8_lossy(target)),
+        EntryKind::Hardlink { target } => format!("{} = {target}", e.path),
+        EntryKind::Opaque => format!("{} !", e.path),
+        EntryKind::Dir => format!("{}/ {:o} {}:{}", e.path, e.meta.mode, e.meta.uid, e.meta.gid),
         _ => format!("{} {:o} {}:{}", e.path, e.meta.mode, e.meta.uid, e.meta.gid),
     };
     tree.entries().iter().map(entry).collect()

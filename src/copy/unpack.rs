@@ -19,7 +19,7 @@ use super::archive::{drain, is_header, place};
 use super::view::{Data, View};
 use crate::base::fs::{self, FsError};
 use crate::base::sparse::{self, Dense, Run, SparseWriter};
-use crate::layer::{self, Dialect, Entry, Format, Kind, Limits, MergedTree, RelPath, TarReader};
+use crate::layer::{self, Dialect, Entry, EntryKind, Format, Limits, MergedTree, RelPath, TarReader};
 
 /// A tar header's size.
 const BLOCK: u64 = 512;
@@ -57,7 +57,7 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
     let mut buffer = vec![0; 64 << 10];
     while let Some(entry) = tar.next_entry().map_err(fail)? {
         let mut data = Data::None;
-        if matches!(entry.kind, Kind::File { .. }) {
+        if matches!(entry.kind, EntryKind::File { .. }) {
             let path = staged(staging, number);
             let mut file = SparseWriter::new(fs::create_new(&path)?);
             let mut filled = sparse::drain(&mut tar, &mut buffer, |run| match run {
@@ -89,7 +89,7 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
                 reason: "a device has no place in a context",
             }),
         })?;
-        if entry.kind == Kind::Dir {
+        if entry.kind == EntryKind::Dir {
             dirs.push((path, entry.meta));
         }
     }
@@ -120,26 +120,26 @@ impl From<Errno> for Unmade {
 
 fn make(entry: &Entry, data: &Data, path: &Path, staging: &Path, dest: &Path) -> Result<(), Unmade> {
     match &entry.kind {
-        Kind::Dir if entry.path.is_root() => {}
-        Kind::Dir => rustix::fs::mkdir(path, Mode::RWXU)?,
-        Kind::File { .. } => {
+        EntryKind::Dir if entry.path.is_root() => {}
+        EntryKind::Dir => rustix::fs::mkdir(path, Mode::RWXU)?,
+        EntryKind::File { .. } => {
             if let Data::Spool { at, .. } = data {
                 rustix::fs::rename(staged(staging, *at), path)?;
             }
             seal(path, &entry.meta)?;
         }
-        Kind::Symlink { target } => {
+        EntryKind::Symlink { target } => {
             symlink(OsStr::from_bytes(target), path)?;
             stamp(path, &entry.meta)?;
         }
-        Kind::Hardlink { target } => std::fs::hard_link(dest.join(target.as_os_str()), path)?,
-        Kind::Fifo => {
+        EntryKind::Hardlink { target } => std::fs::hard_link(dest.join(target.as_os_str()), path)?,
+        EntryKind::Fifo => {
             rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0)?;
             seal(path, &entry.meta)?;
         }
-        Kind::Char { .. } | Kind::Block { .. } => return Err(Unmade::Device),
+        EntryKind::Char { .. } | EntryKind::Block { .. } => return Err(Unmade::Device),
         // Nothing of an archive's is below the archive.
-        Kind::Whiteout | Kind::Opaque => {}
+        EntryKind::Whiteout | EntryKind::Opaque => {}
     }
     Ok(())
 }

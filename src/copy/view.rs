@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::resolve::{self, Last, Target};
 use crate::base::time::Timestamp;
-use crate::layer::{Entry, Kind, MergedTree, Meta, RelPath, ResolveError};
+use crate::layer::{Entry, EntryKind, MergedTree, Meta, RelPath, ResolveError};
 
 use super::Error;
 use super::owner::Owner;
 
 /// Directories that anybody may write to, with mode 1777.
 const EVERYBODYS: [&[u8]; 2] = [b"tmp", b"var/tmp"];
-
-/// As many symlinks are followed as by the kernel.
-const MAX_LINKS: usize = 40;
 
 /// Which of the things that an instruction selects: of 50,000 of them, paths and metadata are kept once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +65,7 @@ pub(super) enum Data {
 /// Something that will be in the layer.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
     pub(super) meta: Meta,
     pub(super) data: Data,
     /// Equal for names of one file (C-12).
@@ -112,7 +110,7 @@ impl<'a> View<'a> {
     }
 
     /// What is at `path`: its kind and metadata. Symlinks are not followed.
-    pub(super) fn get(&self, path: &RelPath) -> Option<(&Kind, &Meta)> {
+    pub(super) fn get(&self, path: &RelPath) -> Option<(&EntryKind, &Meta)> {
         if let Some(placed) = self.placed.get(path) {
             return Some((&placed.kind, &placed.meta));
         }
@@ -135,7 +133,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn is_dir(&self, path: &RelPath) -> bool {
-        matches!(self.get(path), Some((Kind::Dir, _)))
+        matches!(self.get(path), Some((EntryKind::Dir, _)))
     }
 
     /// Where `path` leads, every symlink followed inside the root, the last one too (C-8, S-95). What does not exist
@@ -148,42 +146,28 @@ impl<'a> View<'a> {
     /// after a chroot: for them `/` is `top`, and `..` does not lead out of it. Links that were there before mean the root.
     pub(super) fn resolve_below(&self, top: &RelPath, path: &[u8]) -> Result<RelPath, Error> {
         let text = || String::from_utf8_lossy(path).into_owned();
-        let parts = |path: &[u8], confined: bool| -> Vec<(Vec<u8>, bool)> {
-            let parts = path.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".");
-            parts.rev().map(|part| (part.to_vec(), confined)).collect()
+        let lookup = |path: &[u8]| {
+            if path.contains(&0) {
+                return Err(ResolveError::Invalid(text()));
+            }
+            let path = RelPath::from_clean(path);
+            Ok(match self.get(&path) {
+                None => Target::Absent,
+                Some((EntryKind::Dir, _)) => Target::Dir,
+                Some((EntryKind::Symlink { target }, _)) if self.placed.contains_key(&path) => {
+                    Target::Link { to: target.clone(), top: top.as_bytes().to_vec() }
+                }
+                Some((EntryKind::Symlink { target }, _)) => Target::link(target),
+                Some(_) => Target::Other,
+            })
         };
-        let mut todo = parts(path, false);
-        let mut at = top.clone();
-        let mut links = 0;
-        while let Some((part, confined)) = todo.pop() {
-            if part == b".." {
-                if !(confined && at == *top) {
-                    at = at.parent().unwrap_or_default();
-                }
-                continue;
-            }
-            if part.contains(&0) {
-                return Err(ResolveError::Invalid(text()).into());
-            }
-            let next = at.join(&part);
-            match self.get(&next) {
-                Some((Kind::Symlink { target }, _)) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(ResolveError::Loop(text()).into());
-                    }
-                    let own = self.placed.contains_key(&next);
-                    if target.starts_with(b"/") {
-                        at = if own { top.clone() } else { RelPath::root() };
-                    }
-                    todo.extend(parts(target, own));
-                }
-                None | Some((Kind::Dir, _)) => at = next,
-                Some(_) if todo.is_empty() => at = next,
-                Some(_) => return Err(ResolveError::NotADirectory(next).into()),
-            }
-        }
-        Ok(at)
+        let failed = match resolve::resolve(top.as_bytes(), path, Last::Follow, lookup) {
+            Ok(path) => return Ok(RelPath::from_clean(&path)),
+            Err(resolve::Error::Lookup(error)) => error,
+            Err(resolve::Error::Loop) => ResolveError::Loop(text()),
+            Err(resolve::Error::NotADirectory(path)) => ResolveError::NotADirectory(RelPath::from_clean(&path)),
+        };
+        Err(failed.into())
     }
 
     /// Makes `path` and its parents where they are missing, at the epoch (C-6).
@@ -206,7 +190,7 @@ impl<'a> View<'a> {
         };
         let mut meta = Meta { uid: owner.uid, gid: owner.gid, ..Meta::with_mode(mode) };
         meta.mtime = Timestamp::EPOCH;
-        self.put(path.clone(), Placed { kind: Kind::Dir, meta, data: Data::None, inode: None });
+        self.put(path.clone(), Placed { kind: EntryKind::Dir, meta, data: Data::None, inode: None });
         Ok(())
     }
 
@@ -219,7 +203,7 @@ impl<'a> View<'a> {
         let mut at = Some(path.clone());
         while let Some(dir) = at.filter(|dir| !dir.is_root()) {
             match self.get(&dir) {
-                Some((Kind::Dir, _)) => break,
+                Some((EntryKind::Dir, _)) => break,
                 Some((kind, _)) => return Err(Error::NotADirectory { is: describe(kind), path: dir }),
                 None => self.pass(dir.clone()),
             }
@@ -230,7 +214,7 @@ impl<'a> View<'a> {
 
     /// Counts `path` as a directory without an entry.
     fn pass(&mut self, path: RelPath) {
-        self.put(path, Placed { kind: Kind::Dir, meta: Meta::with_mode(0o755), data: Data::Passed, inode: None });
+        self.put(path, Placed { kind: EntryKind::Dir, meta: Meta::with_mode(0o755), data: Data::Passed, inode: None });
     }
 
     /// Puts something at `path`, whose parent is a directory. A directory that is there stays if `placed` is one too;
@@ -258,7 +242,7 @@ impl<'a> View<'a> {
         if !self.placed.contains_key(target) {
             // The file below gets a second name only together with its first: both are in the layer.
             let (kind, meta) = self.get(target)?;
-            let data = if matches!(kind, Kind::File { .. }) { Data::Dest(target.clone()) } else { Data::None };
+            let data = if matches!(kind, EntryKind::File { .. }) { Data::Dest(target.clone()) } else { Data::None };
             let placed = Placed { kind: kind.clone(), meta: meta.clone(), data, inode: None };
             self.placed.insert(target.clone(), Box::new(placed));
         }
@@ -286,7 +270,7 @@ impl<'a> View<'a> {
         }
         for dir in parents {
             if let Some(found) = self.dest.get(&dir) {
-                let (kind, meta) = (Kind::Dir, found.meta().clone());
+                let (kind, meta) = (EntryKind::Dir, found.meta().clone());
                 self.put(dir, Placed { kind, meta, data: Data::None, inode: None });
             }
         }
@@ -299,10 +283,10 @@ impl<'a> View<'a> {
         };
         for (path, placed) in self.placed {
             let placed = *placed;
-            let opaque = placed.kind == Kind::Dir && self.cut.contains(&path);
+            let opaque = placed.kind == EntryKind::Dir && self.cut.contains(&path);
             let entry = match placed.inode.map(|inode| first.entry(inode)) {
                 Some(std::collections::btree_map::Entry::Occupied(target)) => {
-                    let kind = Kind::Hardlink { target: target.get().clone() };
+                    let kind = EntryKind::Hardlink { target: target.get().clone() };
                     add(Entry::new(path, kind, placed.meta), Data::None);
                     continue;
                 }
@@ -322,13 +306,13 @@ impl<'a> View<'a> {
 }
 
 /// What stands in the way, for a message.
-pub(super) fn describe(kind: &Kind) -> String {
+pub(super) fn describe(kind: &EntryKind) -> String {
     match kind {
-        Kind::File { .. } | Kind::Hardlink { .. } => "a file".into(),
-        Kind::Dir => "a directory".into(),
-        Kind::Symlink { target } => format!("a symlink to {}", String::from_utf8_lossy(target)),
-        Kind::Fifo => "a fifo".into(),
-        Kind::Char { .. } | Kind::Block { .. } => "a device".into(),
-        Kind::Whiteout | Kind::Opaque => "gone".into(),
+        EntryKind::File { .. } | EntryKind::Hardlink { .. } => "a file".into(),
+        EntryKind::Dir => "a directory".into(),
+        EntryKind::Symlink { target } => format!("a symlink to {}", String::from_utf8_lossy(target)),
+        EntryKind::Fifo => "a fifo".into(),
+        EntryKind::Char { .. } | EntryKind::Block { .. } => "a device".into(),
+        EntryKind::Whiteout | EntryKind::Opaque => "gone".into(),
     }
 }

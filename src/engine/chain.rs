@@ -306,7 +306,7 @@ mod tests {
     use super::*;
     use crate::base::digest::BlobDigest;
     use crate::base::sparse::SparseRead;
-    use crate::layer::{Entry, Kind, Meta};
+    use crate::layer::{Entry, EntryKind, Meta};
     use crate::oci::blob::{BlobError, BlobSource};
     use crate::oci::descriptor::{Descriptor, LAYER_TAR};
     use crate::snapshot::Method;
@@ -325,7 +325,7 @@ mod tests {
         let key = StepKey(Sha256::of(b"key"));
         let (link, packing) = Link::packing(Some("upper".into()), None);
         let state = State::over(&State::base(key, []), key, link);
-        let entry = Entry::new(RelPath::root().join(b"f"), Kind::Dir, Meta::default());
+        let entry = Entry::new(RelPath::root().join(b"f"), EntryKind::Dir, Meta::default());
         packing.outline.keep(Ok(Arc::new(Tree::new(vec![entry.clone()]))));
         assert!(state.outline(&layers).is_ok_and(|tree| tree.get(&entry.path).is_some()));
         assert_eq!(state.directories(&layers).ok(), Some(vec![PathBuf::from("upper")]));
@@ -357,8 +357,8 @@ mod tests {
             gid: rustix::process::getegid().as_raw(),
             ..Meta::default()
         };
-        let named = made(b"named", vec![Entry::new(dir.clone(), Kind::Dir, own)]);
-        let file = Entry::new(dir.join(b"f"), Kind::Fifo, Meta::default());
+        let named = made(b"named", vec![Entry::new(dir.clone(), EntryKind::Dir, own)]);
+        let file = Entry::new(dir.join(b"f"), EntryKind::Fifo, Meta::default());
         let below = State::over(&State::base(key, []), key, named);
         let above = State::over(&below, key, made(b"implied", vec![file]));
         let opaque = State::over(&below, key, made(b"opaque", vec![Entry::opaque(dir)]));

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::fs;
+use crate::base::resolve::Last;
 use crate::base::rooted::Root;
 use crate::layer::MergedTree;
 use crate::plan::{Mount, Run};
@@ -99,7 +100,7 @@ impl Files {
         if let Ok(file) = self.changed.open_file(OsStr::new(path)) {
             return Some(file);
         }
-        let found = self.tree.resolve(path.as_bytes(), true).ok()?;
+        let found = self.tree.resolve(path.as_bytes(), Last::Follow).ok()?;
         let found = self.tree.get(&found).filter(|found| found.meta().mode & 0o111 != 0)?;
         self.dirs.open(&found).ok()
     }
@@ -107,7 +108,7 @@ impl Files {
     fn exists(&self, cwd: &str, path: &str) -> bool {
         let path = Path::new(cwd).join(path);
         let below = || {
-            let found = self.tree.resolve(path.as_os_str().as_bytes(), true);
+            let found = self.tree.resolve(path.as_os_str().as_bytes(), Last::Follow);
             found.is_ok_and(|found| self.tree.get(&found).is_some())
         };
         self.changed.locate(path.as_os_str()).is_ok() || below()

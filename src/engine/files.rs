@@ -14,7 +14,7 @@ use crate::base::digest::Sha256;
 use crate::base::fs::FsError;
 use crate::base::sparse::{SparseFile, SparseWriter};
 use crate::context::{self, Given, Options};
-use crate::layer::{self, Compression, Form, Found, LayerWriter, MergedTree, Output, WriteOptions};
+use crate::layer::{self, Compression, Form, LayerWriter, MergedEntry, MergedTree, Output, WriteOptions};
 use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Step, Workdir};
 use crate::snapshot::Layers;
 
@@ -260,7 +260,7 @@ impl<'s> Unpacked<'s> {
 }
 
 impl LayerFiles for Unpacked<'_> {
-    fn open(&self, found: &Found<'_>) -> io::Result<File> {
+    fn open(&self, found: &MergedEntry<'_>) -> io::Result<File> {
         let dirs = self.dirs.get_or_init(|| match self.dirs() {
             Ok(dirs) => Some(dirs),
             Err(reason) => {

@@ -10,12 +10,11 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
-use crate::base::publish;
+use crate::base::{publish, unique};
 use crate::plan::{ContextName, CopyFrom, Mount, Run, Sharing, Step};
 use crate::sandbox::{self, AgentProxy, Source, Spec};
 use crate::snapshot::{Method, Stack};
@@ -35,8 +34,6 @@ const TMPFS_MODE: u32 = 0o1777;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Who waits longer for a cache is told what for.
 const NOTICEABLE: Duration = Duration::from_secs(1);
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Keeps cache mounts locked and agents within reach.
 pub(super) struct Held {
@@ -326,7 +323,7 @@ fn create_cache(
     let (mode, uid, gid) = cache_root(mount);
     publish::atomic(&place.join("id"), id.as_bytes(), 0o600)?;
     // Two shared holders may both find it missing: whoever renames first makes it.
-    let draft = place.join(format!("data-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let draft = place.join(unique::name("data-"));
     fs::create_dir(&draft, 0o700)?;
     fill(&draft)?;
     let owned = std::os::unix::fs::chown(&draft, Some(uid), Some(gid))

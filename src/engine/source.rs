@@ -118,11 +118,6 @@ impl Origin {
             false => Origin::Directory(path.to_owned()),
         })
     }
-
-    /// It is read only once: what was read must not be needed again.
-    pub fn is_stream(&self) -> bool {
-        *self == Origin::Stdin
-    }
 }
 
 fn is_repository(dir: &Path) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::layer::{Found, RelPath};
+use crate::layer::{MergedEntry, RelPath};
 
 /// Which names are further names of a file that was written already.
 #[derive(Default)]
@@ -10,7 +10,7 @@ pub(super) struct Links<'a>(BTreeMap<(usize, &'a RelPath), &'a RelPath>);
 
 impl<'a> Links<'a> {
     /// The first name of the file at `found`; `None`: this is it.
-    pub(super) fn first(&mut self, found: &Found<'a>) -> Option<&'a RelPath> {
+    pub(super) fn first(&mut self, found: &MergedEntry<'a>) -> Option<&'a RelPath> {
         let inode = (found.layer?, &found.inode().path);
         if found.is_dir() {
             return None;

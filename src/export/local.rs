@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use crate::base::fs::FsError;
 use crate::base::sparse;
 use crate::base::time::Timestamp;
-use crate::layer::{Kind, MergedTree, RelPath};
+use crate::base::unique;
+use crate::layer::{EntryKind, MergedTree, RelPath};
 
 use super::error::RootfsError;
 use super::links::Links;
@@ -38,7 +39,7 @@ impl Rootfs {
         std::fs::create_dir_all(dest).map_err(|e| FsError::new("create directory", dest, e))?;
         let open = rustix::fs::open(dest, DIRECTORY - OFlags::NOFOLLOW, Mode::empty());
         let root = open.map_err(|e| FsError::new("open", dest, e))?;
-        let mut place = Place { dest, merged: &self.merged, stack: vec![(RelPath::root(), root)], number: 0 };
+        let mut place = Place { dest, merged: &self.merged, stack: vec![(RelPath::root(), root)] };
         let mut skipped = Skipped::default();
         let mut links = Links::default();
         let mut dirs = Vec::new();
@@ -50,23 +51,23 @@ impl Rootfs {
                 continue;
             }
             match found.kind() {
-                Kind::Dir => {
+                EntryKind::Dir => {
                     place.dir(path)?;
                     dirs.push((path, mode, meta.mtime));
                     continue;
                 }
-                Kind::File { size, .. } => {
+                EntryKind::File { size, .. } => {
                     let from = self.content(&found)?;
                     place.file(path, &from, *size, mode)?;
                     skipped.setuid += usize::from(meta.mode & SETUID != 0);
                 }
-                Kind::Symlink { target } => place.symlink(path, target)?,
-                Kind::Fifo => place.fifo(path, mode)?,
-                Kind::Char { .. } | Kind::Block { .. } => {
+                EntryKind::Symlink { target } => place.symlink(path, target)?,
+                EntryKind::Fifo => place.fifo(path, mode)?,
+                EntryKind::Char { .. } | EntryKind::Block { .. } => {
                     skipped.devices.push(path.to_string());
                     continue;
                 }
-                Kind::Hardlink { .. } | Kind::Whiteout | Kind::Opaque => continue,
+                EntryKind::Hardlink { .. } | EntryKind::Whiteout | EntryKind::Opaque => continue,
             }
             place.time(path, meta.mtime)?;
         }
@@ -84,7 +85,6 @@ struct Place<'a> {
     /// What is being written.
     merged: &'a MergedTree,
     /// Of the next name that is tried for something unfinished.
-    number: u32,
     stack: Vec<(RelPath, OwnedFd)>,
 }
 
@@ -150,7 +150,7 @@ impl Place<'_> {
         let shown = self.shown(path);
         let failed = |e| RootfsError::from(FsError::new("create", &shown, e));
         let temporary = loop {
-            let temporary = OsString::from(format!(".kiln-{}-{}", std::process::id(), self.number));
+            let temporary = OsString::from(unique::name(".kiln-"));
             // Neither the image's nor anybody else's file may have this name (N-10).
             let beside = path.parent().unwrap_or_default().join(temporary.as_bytes());
             if self.merged.get(&beside).is_none() {
@@ -159,7 +159,6 @@ impl Place<'_> {
                     made => break made.map(|()| temporary).map_err(failed)?,
                 }
             }
-            self.number += 1;
         };
         let name = OsStr::from_bytes(path.name());
         let above = self.parent(path)?;

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 use crate::base::fs::{self, FsError};
 use crate::base::rooted::Root;
 use crate::base::sparse::SparseFile;
-use crate::layer::{self, Compression, Entry, Form, Found, Kind, LayerWriter, MergedTree, Output, WriteOptions};
+use crate::layer::{
+    self, Compression, Entry, EntryKind, Form, LayerWriter, MergedEntry, MergedTree, Output, WriteOptions,
+};
 use crate::oci::blob::BlobSource;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::Image;
@@ -53,9 +55,9 @@ impl Rootfs {
         for found in self.merged.iter() {
             let mut entry = Entry::new(found.path().clone(), found.kind().clone(), found.meta().clone());
             if let Some(first) = links.first(&found) {
-                entry.kind = Kind::Hardlink { target: first.clone() };
+                entry.kind = EntryKind::Hardlink { target: first.clone() };
             }
-            if let Kind::File { size: size @ 1.., .. } = entry.kind {
+            if let EntryKind::File { size: size @ 1.., .. } = entry.kind {
                 let file = self.content(&found)?;
                 writer.append(entry, &mut SparseFile::new(file, size))?;
             } else {
@@ -68,7 +70,7 @@ impl Rootfs {
     }
 
     /// The bytes of a file.
-    pub(super) fn content(&self, found: &Found<'_>) -> Result<std::fs::File, layer::Error> {
+    pub(super) fn content(&self, found: &MergedEntry<'_>) -> Result<std::fs::File, layer::Error> {
         let source = found.layer.and_then(|layer| self.layers.get(layer));
         let file = match source {
             Some(root) => root.open_file(found.inode().path.as_os_str()),

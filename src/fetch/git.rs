@@ -16,7 +16,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -29,12 +28,11 @@ use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::publish;
 use crate::base::time::Timestamp;
+use crate::base::unique;
 use crate::base::watch::beside;
 
 /// How git says that it was redirected and may not follow.
 const REDIRECTED: [&str; 5] = ["error: 301", "error: 302", "error: 303", "error: 307", "error: 308"];
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// What a repository's URL means now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +115,7 @@ impl Remote<'_> {
 
     fn new_repository(&self) -> Result<PathBuf, FsError> {
         fs::ensure_dir(self.scratch)?;
-        let dir = self.scratch.join(format!("git-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let dir = self.scratch.join(unique::name("git-"));
         fs::create_dir(&dir, 0o755)?;
         Ok(dir)
     }

@@ -1,17 +1,17 @@
 //! A layer's blob unpacked into a directory of its own, or only read (S-30…S-44).
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use crate::base::digest::{ContentDigest, DiffId, Hasher};
 use crate::base::sparse::{Run, SparseRead, SparseWriter, drain};
 
 use super::ahead;
-use super::decompress::{TooMuch, decompress};
-use super::entry::Kind;
+use super::decompress::decompress;
+use super::entry::EntryKind;
 use super::error::Error;
-use super::fill::{Filler, system};
+use super::fill::Filler;
 use super::ledger::{Admitted, Ledger};
 use super::limits::Limits;
 use super::tar_read::{Dialect, TarReader};
@@ -60,12 +60,12 @@ pub fn unpack_within(
     let mut filler = Filler::new(dest, form.attributes())?;
     let ledger = read(blob, diff_id, limits, |admitted, content| {
         let Admitted { entry, replaces } = admitted;
-        if !matches!(entry.kind, Kind::File { .. }) {
+        if !matches!(entry.kind, EntryKind::File { .. }) {
             filler.put(&entry.path, &entry.kind, &entry.meta, *replaces)?;
             return Ok(None);
         }
         let write = |file: &mut File| {
-            let failed = |e| system("write", &entry.path, e);
+            let failed = |e| Error::system("write", &entry.path, e);
             // An archive can promise any number of zeros: they become holes (S-39).
             let mut file = SparseWriter::new(file);
             let digest = hash_to(content, |run| match run {
@@ -102,7 +102,7 @@ pub fn read_tree(blob: impl SparseRead + Send, diff_id: DiffId) -> Result<Tree, 
 /// [`read_tree`] with other limits.
 pub fn read_tree_within(blob: impl SparseRead + Send, diff_id: DiffId, limits: &Limits) -> Result<Tree, Error> {
     let ledger = read(blob, diff_id, limits, |admitted, content| match admitted.entry.kind {
-        Kind::File { .. } => hash_to(content, |_| Ok(())).map(Some),
+        EntryKind::File { .. } => hash_to(content, |_| Ok(())).map(Some),
         _ => Ok(None),
     })?;
     Ok(ledger.into_tree())
@@ -146,21 +146,4 @@ fn hash_to(
         take(run)
     })?;
     Ok(ContentDigest(hasher.finish()))
-}
-
-impl From<io::Error> for Error {
-    fn from(source: io::Error) -> Self {
-        Error::Stream(source)
-    }
-}
-
-impl Error {
-    /// Whether the archive was refused for its size rather than its form.
-    pub fn is_limit(&self) -> bool {
-        match self {
-            Error::Limit { .. } => true,
-            Error::Stream(e) => e.get_ref().is_some_and(|inner| inner.is::<TooMuch>()),
-            _ => false,
-        }
-    }
 }

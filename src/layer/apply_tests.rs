@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::entry::{Entry, Kind, Meta, RelPath};
+use super::entry::{Entry, EntryKind, Meta, RelPath};
 use super::*;
 use crate::base::digest::{ContentDigest, DiffId, Sha256};
 use crate::base::time::Timestamp;
@@ -94,13 +94,13 @@ fn shown(tree: &Tree) -> String {
         let path = entry.path.to_string();
         let path = &path[1..];
         match &entry.kind {
-            Kind::File { .. } => writeln!(out, "f:{path}"),
-            Kind::Dir => writeln!(out, "d:{path}"),
-            Kind::Symlink { target } => writeln!(out, "l:{path}={}", String::from_utf8_lossy(target)),
-            Kind::Hardlink { target } => writeln!(out, "h:{path}={}", &target.to_string()[1..]),
-            Kind::Whiteout => writeln!(out, "w:{path}"),
-            Kind::Opaque => writeln!(out, "o:{path}"),
-            Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => writeln!(out, "s:{path}"),
+            EntryKind::File { .. } => writeln!(out, "f:{path}"),
+            EntryKind::Dir => writeln!(out, "d:{path}"),
+            EntryKind::Symlink { target } => writeln!(out, "l:{path}={}", String::from_utf8_lossy(target)),
+            EntryKind::Hardlink { target } => writeln!(out, "h:{path}={}", &target.to_string()[1..]),
+            EntryKind::Whiteout => writeln!(out, "w:{path}"),
+            EntryKind::Opaque => writeln!(out, "o:{path}"),
+            EntryKind::Char { .. } | EntryKind::Block { .. } | EntryKind::Fifo => writeln!(out, "s:{path}"),
         }
         .unwrap();
     }
@@ -208,21 +208,22 @@ fn deletions_concern_lower_layers_only_in_whatever_order() {
 
 #[test]
 fn what_was_written_comes_back_and_is_copied_as_it_was() {
-    let entry = |name: &str, kind: Kind| {
+    let entry = |name: &str, kind: EntryKind| {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let mtime = Timestamp::from_secs(1_000_000_000);
         Entry::new(path(name), kind, Meta { mode: 0o754, uid, gid, mtime, ..Meta::default() })
     };
-    let mut attributed = entry("d/file", Kind::File { size: 5, content: Some(ContentDigest(Sha256::of(b"hello"))) });
+    let mut attributed =
+        entry("d/file", EntryKind::File { size: 5, content: Some(ContentDigest(Sha256::of(b"hello"))) });
     attributed.meta.xattrs.insert(b"user.k".to_vec(), b"v\n".to_vec());
     attributed.meta.mode = 0o6555;
     let mut writer = LayerWriter::new(Vec::new(), &WriteOptions::default());
-    writer.append_empty(entry("", Kind::Dir)).unwrap();
-    writer.append_empty(entry("d", Kind::Dir)).unwrap();
+    writer.append_empty(entry("", EntryKind::Dir)).unwrap();
+    writer.append_empty(entry("d", EntryKind::Dir)).unwrap();
     writer.append(attributed, &mut &b"hello"[..]).unwrap();
-    writer.append_empty(entry("d/link", Kind::Symlink { target: b"file".to_vec() })).unwrap();
-    writer.append_empty(entry("d/second", Kind::Hardlink { target: path("d/file") })).unwrap();
-    writer.append_empty(entry("pipe", Kind::Fifo)).unwrap();
+    writer.append_empty(entry("d/link", EntryKind::Symlink { target: b"file".to_vec() })).unwrap();
+    writer.append_empty(entry("d/second", EntryKind::Hardlink { target: path("d/file") })).unwrap();
+    writer.append_empty(entry("pipe", EntryKind::Fifo)).unwrap();
     writer.append_empty(Entry::whiteout(path("z"))).unwrap();
     let (blob, written) = writer.finish().unwrap();
     let first = tempfile::tempdir().unwrap();

@@ -18,11 +18,11 @@ use crate::base::sparse::{Run, SparseFile, drain, read_full};
 use crate::base::time::Timestamp;
 
 use super::disk;
-use super::entry::{Entry, Kind, RelPath};
+use super::entry::{Entry, EntryKind, RelPath};
 use super::error::Error;
-use super::merged::{Found, MergedTree};
+use super::merged::{MergedEntry, MergedTree};
 use super::pipeline::Output;
-use super::walk::{Baseline, Item, OverlayAttributes, Walked, system};
+use super::walk::{Baseline, Item, OverlayAttributes, Walked};
 use super::writer::LayerWriter;
 
 /// Where the bytes of lower files can be had, to tell a file that was copied up untouched from a changed one.
@@ -103,8 +103,8 @@ impl Walked {
 pub fn whole_tree(root: &Root) -> Result<Changes, Error> {
     let mut changes = tree_changes(root, &MergedTree::new(), &(), None, None)?;
     let top = RelPath::root();
-    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| system("look at", &top, e))?;
-    changes.entries.insert(0, Entry::new(top, Kind::Dir, node.meta));
+    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("look at", &top, e))?;
+    changes.entries.insert(0, Entry::new(top, EntryKind::Dir, node.meta));
     Ok(changes)
 }
 
@@ -127,7 +127,9 @@ impl Finder<'_> {
                 match self.items.binary_search_by(|i| i.path.cmp(child.path())) {
                     Err(_) if !was_there(child.path()) => {}
                     Err(_) => self.deleted.push(child.path().clone()),
-                    Ok(at) if child.is_dir() && self.items[at].kind == Kind::Dir => todo.push(child.path().clone()),
+                    Ok(at) if child.is_dir() && self.items[at].kind == EntryKind::Dir => {
+                        todo.push(child.path().clone())
+                    }
                     Ok(_) => {}
                 }
             }
@@ -156,9 +158,9 @@ impl Finder<'_> {
         }
         let mut entries: Vec<Entry> = self.deleted.drain(..).map(Entry::whiteout).collect();
         for (at, item) in self.items.into_iter().enumerate() {
-            if changed[at] || (item.kind == Kind::Dir && parents.contains(&item.path)) {
+            if changed[at] || (item.kind == EntryKind::Dir && parents.contains(&item.path)) {
                 let kind = match links.get(&at) {
-                    Some(first) => Kind::Hardlink { target: first.clone() },
+                    Some(first) => EntryKind::Hardlink { target: first.clone() },
                     None => item.kind,
                 };
                 entries.push(Entry::new(item.path, kind, item.meta));
@@ -169,17 +171,18 @@ impl Finder<'_> {
         let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
         let mut gone: Option<RelPath> = None;
         for entry in entries {
-            if let (Some(top), Kind::Whiteout) = (&gone, &entry.kind)
+            if let (Some(top), EntryKind::Whiteout) = (&gone, &entry.kind)
                 && entry.path.is_within(top)
             {
                 continue;
             }
-            if entry.kind != Kind::Dir {
+            if entry.kind != EntryKind::Dir {
                 gone = Some(entry.path.clone());
             }
             kept.push(entry);
         }
-        let fd = disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| system("open", &RelPath::root(), e))?;
+        let fd =
+            disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("open", &RelPath::root(), e))?;
         Ok(Changes { root: fd, entries: kept })
     }
 
@@ -188,7 +191,7 @@ impl Finder<'_> {
     fn links(&self, changed: &mut [bool]) -> BTreeMap<usize, RelPath> {
         let mut groups: BTreeMap<((u32, u32), u64), Vec<usize>> = BTreeMap::new();
         for (at, item) in self.items.iter().enumerate() {
-            if item.identity.nlink > 1 && item.kind != Kind::Dir {
+            if item.identity.nlink > 1 && item.kind != EntryKind::Dir {
                 groups.entry((item.identity.dev, item.identity.ino)).or_default().push(at);
             }
         }
@@ -218,17 +221,19 @@ impl Finder<'_> {
         let same_owner_and_time = (old.uid, old.gid, old.mtime.capped(self.latest)) == (new.uid, new.gid, new.mtime);
         let same_meta = old.mode & 0o7777 == new.mode && same_owner_and_time && old.xattrs == new.xattrs;
         match (found.kind(), &item.kind) {
-            (Kind::Symlink { target: was }, Kind::Symlink { target: is }) => Ok(was == is && same_owner_and_time),
+            (EntryKind::Symlink { target: was }, EntryKind::Symlink { target: is }) => {
+                Ok(was == is && same_owner_and_time)
+            }
             _ if !same_meta => Ok(false),
-            (Kind::File { size: was, .. }, Kind::File { size: is, .. }) => {
+            (EntryKind::File { size: was, .. }, EntryKind::File { size: is, .. }) => {
                 Ok(was == is && self.same_content(root, item, found)?)
             }
             (was, is) => Ok(was == is),
         }
     }
 
-    fn same_content(&self, root: &Root, item: &Item, found: Found<'_>) -> Result<bool, Error> {
-        let Kind::File { size, content } = *found.kind() else { return Ok(false) };
+    fn same_content(&self, root: &Root, item: &Item, found: MergedEntry<'_>) -> Result<bool, Error> {
+        let EntryKind::File { size, content } = *found.kind() else { return Ok(false) };
         if size == 0 {
             return Ok(true);
         }
@@ -264,8 +269,8 @@ impl Changes {
     pub fn write_to<W: Output>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
         let mut dirs = DirCache::default();
         for entry in &self.entries {
-            if let Kind::File { size: size @ 1.., .. } = entry.kind {
-                let file = dirs.open(&self.root, &entry.path).map_err(|e| system("open", &entry.path, e))?;
+            if let EntryKind::File { size: size @ 1.., .. } = entry.kind {
+                let file = dirs.open(&self.root, &entry.path).map_err(|e| Error::system("open", &entry.path, e))?;
                 writer.append(entry.clone(), &mut SparseFile::new(file, size))?;
             } else {
                 writer.append_empty(entry.clone())?;

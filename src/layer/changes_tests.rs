@@ -44,10 +44,10 @@ fn layer(changes: &Changes) -> (Vec<u8>, Written) {
 
 fn shown(changes: &Changes) -> Vec<String> {
     let word = |e: &Entry| match &e.kind {
-        Kind::File { .. } => "file".to_owned(),
-        Kind::Hardlink { target } => format!("link to {target}"),
-        Kind::Whiteout => "gone".to_owned(),
-        Kind::Symlink { .. } => "symlink".to_owned(),
+        EntryKind::File { .. } => "file".to_owned(),
+        EntryKind::Hardlink { target } => format!("link to {target}"),
+        EntryKind::Whiteout => "gone".to_owned(),
+        EntryKind::Symlink { .. } => "symlink".to_owned(),
         other => format!("{other:?}").to_lowercase(),
     };
     changes.entries().iter().map(|e| format!("{} {}", e.path, word(e))).collect()
@@ -84,56 +84,58 @@ fn both(script: &str, unshare: &str) -> Option<(Changes, Changes, tempfile::Temp
     Some((overlay, copy, dir))
 }
 
+/// What a command does, and the changes that its layer holds.
+const CASES: &[(&str, &[&str])] = &[
+    ("true", &[]),
+    ("echo new > new; touch -d @5 .", &["/new file"]),
+    ("rm etc/passwd", &["/etc dir", "/etc/passwd gone"]),
+    ("rm -r etc", &["/etc gone"]),
+    ("chmod 644 file", &["/file file"]),
+    ("chmod 644 file; chmod 600 file", &[]),
+    ("chown 7:8 usr/lib/lib", &["/usr dir", "/usr/lib dir", "/usr/lib/lib file"]),
+    ("touch -d @99 empty", &["/empty dir"]),
+    ("setfattr -n user.note -v hi file", &["/file file"]),
+    ("printf g | dd of=file conv=notrunc status=none; touch -d @1600000000 file", &["/file file"]),
+    ("rm file; mkdir file; echo z > file/z", &["/file dir", "/file/z file"]),
+    ("rm -r deep; echo now > deep", &["/deep file"]),
+    ("rm -r deep; ln -s etc deep", &["/deep symlink"]),
+    (
+        "rm -r etc; mkdir -p etc/conf.d; echo new > etc/new",
+        &[
+            "/etc dir",
+            "/etc/conf.d dir",
+            "/etc/conf.d/x gone",
+            "/etc/conf.d/y gone",
+            "/etc/new file",
+            "/etc/passwd gone",
+        ],
+    ),
+    (
+        "rm -r etc/conf.d; mkdir etc/conf.d",
+        &["/etc dir", "/etc/conf.d dir", "/etc/conf.d/x gone", "/etc/conf.d/y gone"],
+    ),
+    ("ln file second", &["/file file", "/second link to /file"]),
+    ("ln file Zero; ln file zz", &["/Zero file", "/file link to /Zero", "/zz link to /Zero"]),
+    ("mkfifo pipe; echo s > 'new\nline'", &["/new\\nline file", "/pipe fifo"]),
+    ("touch tmp; rm tmp; touch -d @1600000000 .", &[]),
+    ("mv deep/a deep/z", &["/deep dir", "/deep/a gone", "/deep/z dir", "/deep/z/b dir", "/deep/z/b/c file"]),
+    ("mv usr/bin/sym usr/bin/other", &["/usr dir", "/usr/bin dir", "/usr/bin/other symlink", "/usr/bin/sym gone"]),
+    (
+        "rm etc/passwd; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"etc/passwd\")'",
+        &["/etc dir", "/etc/passwd gone"],
+    ),
+    (
+        "setfattr -n user.overlay.whiteout -v y usr/lib/lib || true; setfattr -n user.note -v 1 usr/lib/lib",
+        &["/usr dir", "/usr/lib dir", "/usr/lib/lib file"],
+    ),
+];
+
 #[test]
 fn overlay_and_copy_give_the_same_layer() {
     // same bytes, overlay or copy
-    let cases: &[(&str, &[&str])] = &[
-        ("true", &[]),
-        ("echo new > new; touch -d @5 .", &["/new file"]),
-        ("rm etc/passwd", &["/etc dir", "/etc/passwd gone"]),
-        ("rm -r etc", &["/etc gone"]),
-        ("chmod 644 file", &["/file file"]),
-        ("chmod 644 file; chmod 600 file", &[]),
-        ("chown 7:8 usr/lib/lib", &["/usr dir", "/usr/lib dir", "/usr/lib/lib file"]),
-        ("touch -d @99 empty", &["/empty dir"]),
-        ("setfattr -n user.note -v hi file", &["/file file"]),
-        ("printf g | dd of=file conv=notrunc status=none; touch -d @1600000000 file", &["/file file"]),
-        ("rm file; mkdir file; echo z > file/z", &["/file dir", "/file/z file"]),
-        ("rm -r deep; echo now > deep", &["/deep file"]),
-        ("rm -r deep; ln -s etc deep", &["/deep symlink"]),
-        (
-            "rm -r etc; mkdir -p etc/conf.d; echo new > etc/new",
-            &[
-                "/etc dir",
-                "/etc/conf.d dir",
-                "/etc/conf.d/x gone",
-                "/etc/conf.d/y gone",
-                "/etc/new file",
-                "/etc/passwd gone",
-            ],
-        ),
-        (
-            "rm -r etc/conf.d; mkdir etc/conf.d",
-            &["/etc dir", "/etc/conf.d dir", "/etc/conf.d/x gone", "/etc/conf.d/y gone"],
-        ),
-        ("ln file second", &["/file file", "/second link to /file"]),
-        ("ln file Zero; ln file zz", &["/Zero file", "/file link to /Zero", "/zz link to /Zero"]),
-        ("mkfifo pipe; echo s > 'new\nline'", &["/new\\nline file", "/pipe fifo"]),
-        ("touch tmp; rm tmp; touch -d @1600000000 .", &[]),
-        ("mv deep/a deep/z", &["/deep dir", "/deep/a gone", "/deep/z dir", "/deep/z/b dir", "/deep/z/b/c file"]),
-        ("mv usr/bin/sym usr/bin/other", &["/usr dir", "/usr/bin dir", "/usr/bin/other symlink", "/usr/bin/sym gone"]),
-        (
-            "rm etc/passwd; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"etc/passwd\")'",
-            &["/etc dir", "/etc/passwd gone"],
-        ),
-        (
-            "setfattr -n user.overlay.whiteout -v y usr/lib/lib || true; setfattr -n user.note -v 1 usr/lib/lib",
-            &["/usr dir", "/usr/lib dir", "/usr/lib/lib file"],
-        ),
-    ];
     let mut mounted = 0;
     for unshare in ["-m", "-Urm"] {
-        for (script, want) in cases {
+        for (script, want) in CASES {
             if unshare == "-Urm" && script.contains("chown") {
                 continue; // one id only
             }

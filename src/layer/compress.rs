@@ -51,7 +51,7 @@ impl Compression {
 }
 
 /// A compressed segment.
-pub(super) struct Done {
+pub(super) struct Compressed {
     pub(super) bytes: Vec<u8>,
     pub(super) segment: Segment,
     /// It was copied from an earlier layer.
@@ -86,7 +86,7 @@ impl Codec {
         plain: &[u8],
         previous: Option<&dyn SegmentSource>,
         mut out: Vec<u8>,
-    ) -> io::Result<Done> {
+    ) -> io::Result<Compressed> {
         out.clear();
         let mut segment =
             Segment { key: SegmentKey([0; 32]), offset: 0, len: 0, plain_len: plain.len() as u32, check: [0; 32] };
@@ -94,7 +94,7 @@ impl Codec {
             out.extend_from_slice(plain);
             segment.len = segment.plain_len;
             segment.check = *blake3::hash(plain).as_bytes();
-            return Ok(Done { bytes: out, segment, reused: false });
+            return Ok(Compressed { bytes: out, segment, reused: false });
         }
         segment.key = SegmentKey::of(&self.method, plain);
         let known = previous.and_then(|p| p.get(&segment.key, &mut out));
@@ -103,7 +103,7 @@ impl Codec {
         }
         segment.len = u32::try_from(out.len()).map_err(io::Error::other)?;
         segment.check = known.unwrap_or_else(|| *blake3::hash(&out).as_bytes());
-        Ok(Done { bytes: out, segment, reused: known.is_some() })
+        Ok(Compressed { bytes: out, segment, reused: known.is_some() })
     }
 
     fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {

@@ -7,14 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::base::rooted::Root;
-use crate::base::sparse;
 
 use super::disk;
-use super::entry::{Kind, Meta, RelPath};
+use super::entry::{EntryKind, Meta, RelPath};
 use super::error::Error;
-use super::fill::{Filler, system};
+use super::fill::{Filler, copy};
 use super::links;
-use super::merged::{Found, MergedTree};
+use super::merged::{MergedEntry, MergedTree};
 
 /// Copies what `merged` shows into the empty directory `dest`. `layer_dirs` are the unpacked layers, bottom first.
 ///
@@ -30,16 +29,16 @@ pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path) -> Re
         let (path, meta) = (found.path(), found.meta());
         let inode = found.layer.map(|layer| (layer, &found.inode().path));
         if let Some(first) = inode.and_then(|inode| copied.get(&inode)) {
-            filler.put(path, &Kind::Hardlink { target: (*first).clone() }, meta, false)?;
+            filler.put(path, &EntryKind::Hardlink { target: (*first).clone() }, meta, false)?;
             continue;
         }
         match found.kind() {
-            Kind::Dir => {
-                filler.put(path, &Kind::Dir, meta, false)?;
+            EntryKind::Dir => {
+                filler.put(path, &EntryKind::Dir, meta, false)?;
                 dirs.push((path, meta));
                 continue;
             }
-            Kind::File { size, .. } => {
+            EntryKind::File { size, .. } => {
                 let source = inode.and_then(|(layer, name)| Some((roots.get(layer)?, name)));
                 let from = match source {
                     Some((root, name)) => disk::open_file(root.as_fd(), name),
@@ -67,8 +66,8 @@ pub fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path) -> Result<()
     if counts.is_empty() {
         return Ok(());
     }
-    let root = Root::open(dest).map_err(|e| system("open", &RelPath::root(), e))?;
-    let outside = Root::open(beside).map_err(|e| system("open", &RelPath::root(), e))?;
+    let root = Root::open(dest).map_err(|e| Error::system("open", &RelPath::root(), e))?;
+    let outside = Root::open(beside).map_err(|e| Error::system("open", &RelPath::root(), e))?;
     let mut visible: BTreeMap<(usize, &RelPath), (&RelPath, usize)> = BTreeMap::new();
     for found in merged.iter() {
         if let Some(layer) = found.layer {
@@ -79,7 +78,7 @@ pub fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path) -> Result<()
     for (inode, (name, shown)) in visible {
         for _ in shown..counts.get(&inode).copied().unwrap_or(0) {
             let parent = name.parent().unwrap_or_default();
-            let dir = disk::open_dir_at(root.as_fd(), &parent).map_err(|e| system("open", name, e))?;
+            let dir = disk::open_dir_at(root.as_fd(), &parent).map_err(|e| Error::system("open", name, e))?;
             links::hold(dir.as_fd(), name, &outside, &number.to_string())?;
             number += 1;
         }
@@ -89,16 +88,8 @@ pub fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path) -> Result<()
 
 fn open(dir: &Path) -> Result<OwnedFd, Error> {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(dir, flags, rustix::fs::Mode::empty()).map_err(|e| system("open", &RelPath::root(), e.into()))
-}
-
-/// Shared blocks if the file system has them, else a copy inside the kernel, without the holes.
-pub(super) fn copy(from: &File, to: &File, size: u64, path: &RelPath) -> Result<(), Error> {
-    if size == 0 || rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(());
-    }
-    let got = sparse::copy(from, to, size).map_err(|e| system("copy", path, e))?;
-    if got == size { Ok(()) } else { Err(Error::Changed { path: path.clone(), promised: size, got }) }
+    rustix::fs::open(dir, flags, rustix::fs::Mode::empty())
+        .map_err(|e| Error::system("open", &RelPath::root(), e.into()))
 }
 
 /// Notes what `merged` says of `dir`, if it is one there, and of those above it.
@@ -106,7 +97,7 @@ fn describe<'a>(merged: &'a MergedTree, dir: RelPath, dirs: &mut BTreeMap<RelPat
     let mut up = Some(dir);
     while let Some(dir) = up.filter(|d| !d.is_root()) {
         up = dir.parent();
-        if let Some(found) = merged.get(&dir).filter(Found::is_dir) {
+        if let Some(found) = merged.get(&dir).filter(MergedEntry::is_dir) {
             dirs.insert(dir, found.meta());
         }
     }
@@ -117,7 +108,7 @@ fn describe<'a>(merged: &'a MergedTree, dir: RelPath, dirs: &mut BTreeMap<RelPat
 /// in one more layer makes it merge.
 fn deleted_from(merged: &MergedTree) -> BTreeSet<RelPath> {
     let entries = merged.layers().iter().flat_map(|layer| layer.entries());
-    entries.filter(|entry| entry.kind == Kind::Whiteout).filter_map(|entry| entry.path.parent()).collect()
+    entries.filter(|entry| entry.kind == EntryKind::Whiteout).filter_map(|entry| entry.path.parent()).collect()
 }
 
 /// Gives the empty upper directory of an overlay over all of `merged` what the lower directories cannot say: the
@@ -141,7 +132,7 @@ pub fn prepare_upper(merged: &MergedTree, upper: &Path) -> Result<(), Error> {
     let root = merged.get(&RelPath::root()).filter(|f| f.layer.is_some());
     dirs.extend(root.map(|found| (RelPath::root(), found.meta())));
     for (path, meta) in &dirs {
-        filler.put(path, &Kind::Dir, meta, false)?;
+        filler.put(path, &EntryKind::Dir, meta, false)?;
     }
     for (path, meta) in dirs.iter().rev() {
         filler.seal(path, Some(meta))?;

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::error::TooMuch;
 use super::limits::Limits;
 use super::members::{Members, Window};
 use crate::base::sparse::{Dense, SparseRead};
@@ -84,14 +85,6 @@ impl<R: SparseRead> SparseRead for Counted<R> {
         self.taken.fetch_add(n, Ordering::Relaxed);
         Ok(n)
     }
-}
-
-/// The source of the `io::Error` by which a bomb ends.
-#[derive(Debug, thiserror::Error)]
-#[error("decompresses to more than {limit} {what}")]
-pub struct TooMuch {
-    what: &'static str,
-    limit: u64,
 }
 
 struct Bounded<R> {

@@ -12,7 +12,7 @@ use std::fs::File;
 use rayon::prelude::*;
 
 use super::changes::Changes;
-use super::entry::{Entry, Kind, Meta, RelPath, shown};
+use super::entry::{Entry, EntryKind, Meta, RelPath, shown};
 use super::error::Error;
 use super::merged::MergedTree;
 use super::tree::Tree;
@@ -29,7 +29,7 @@ pub struct Side<'a> {
 /// A path with all its attributes.
 struct Item<'a> {
     path: &'a RelPath,
-    kind: &'a Kind,
+    kind: &'a EntryKind,
     meta: &'a Meta,
     opaque: bool,
     /// The first of several names of this file.
@@ -76,11 +76,11 @@ impl<'a> Side<'a> {
             let name = first.entry((found.layer, &found.inode().path)).or_insert(found.path());
             *linked.entry(name).or_default() += 1;
         }
-        let link = |found: super::merged::Found<'a>| {
+        let link = |found: super::merged::MergedEntry<'a>| {
             let name = *first.get(&(found.layer, &found.inode().path))?;
             (linked.get(name) > Some(&1)).then_some(name)
         };
-        let item = |found: super::merged::Found<'a>| Item {
+        let item = |found: super::merged::MergedEntry<'a>| Item {
             path: found.path(),
             kind: found.kind(),
             meta: found.meta(),
@@ -101,7 +101,7 @@ impl<'a> Side<'a> {
     }
 
     fn digest(&self, item: &Item<'_>) -> Result<Option<ContentDigest>, Error> {
-        let Kind::File { content: None, size } = item.kind else { return Ok(known(item)) };
+        let EntryKind::File { content: None, size } = item.kind else { return Ok(known(item)) };
         let Some(files) = self.files else { return Ok(None) };
         let fail = |source| Error::Read { path: item.path.clone(), source };
         let digest =
@@ -114,23 +114,23 @@ impl<'a> Side<'a> {
 /// Sorted entries, hard links resolved, opaque markers put to their directories.
 fn items(entries: &[Entry]) -> Vec<Item<'_>> {
     let by_path: BTreeMap<&RelPath, &Entry> =
-        entries.iter().filter(|e| e.kind != Kind::Opaque).map(|e| (&e.path, e)).collect();
+        entries.iter().filter(|e| e.kind != EntryKind::Opaque).map(|e| (&e.path, e)).collect();
     let mut named: BTreeMap<&RelPath, usize> = BTreeMap::new();
     for entry in entries {
-        if let Kind::Hardlink { target } = &entry.kind {
+        if let EntryKind::Hardlink { target } = &entry.kind {
             *named.entry(target).or_default() += 1;
         }
     }
     let mut items: Vec<Item<'_>> = Vec::with_capacity(entries.len());
     for entry in entries {
-        if entry.kind == Kind::Opaque
+        if entry.kind == EntryKind::Opaque
             && let Some(dir) = items.last_mut().filter(|i| *i.path == entry.path)
         {
             dir.opaque = true;
             continue;
         }
         let (inode, link) = match &entry.kind {
-            Kind::Hardlink { target } => (by_path.get(target).copied().unwrap_or(entry), Some(target)),
+            EntryKind::Hardlink { target } => (by_path.get(target).copied().unwrap_or(entry), Some(target)),
             _ => (entry, named.contains_key(&entry.path).then_some(&entry.path)),
         };
         items.push(Item { path: &entry.path, kind: &inode.kind, meta: &inode.meta, opaque: false, link });
@@ -139,7 +139,7 @@ fn items(entries: &[Entry]) -> Vec<Item<'_>> {
 }
 
 fn known(item: &Item<'_>) -> Option<ContentDigest> {
-    if let Kind::File { content, .. } = item.kind { *content } else { None }
+    if let EntryKind::File { content, .. } = item.kind { *content } else { None }
 }
 
 /// Every path that differs, in path order. The root itself counts only if both sides describe it.
@@ -189,7 +189,7 @@ fn compare(a: &Side<'_>, x: &Item<'_>, b: &Side<'_>, y: &Item<'_>) -> Result<Vec
     let (mut left, mut right) = (attributes(x), attributes(y));
     left.remove("content");
     right.remove("content");
-    if let (Kind::File { size, .. }, Kind::File { size: other, .. }) = (x.kind, y.kind) {
+    if let (EntryKind::File { size, .. }, EntryKind::File { size: other, .. }) = (x.kind, y.kind) {
         // Of files that are not equally long the content differs for certain.
         let digests = if size == other { (a.digest(x)?, b.digest(y)?) } else { (known(x), known(y)) };
         if size != other || digests.0 != digests.1 {
@@ -224,27 +224,27 @@ fn attributes(item: &Item<'_>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut put = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
     let kind = match item.kind {
-        Kind::File { size, content } => {
+        EntryKind::File { size, content } => {
             put("size", size.to_string());
             if let Some(digest) = content {
                 put("content", digest.to_string());
             }
             "file"
         }
-        Kind::Dir => "directory",
-        Kind::Symlink { target } => {
+        EntryKind::Dir => "directory",
+        EntryKind::Symlink { target } => {
             put("target", shown(target));
             "symlink"
         }
         // A link whose file is missing: a damaged layer.
-        Kind::Hardlink { .. } => "hard link",
-        Kind::Char { major, minor } | Kind::Block { major, minor } => {
+        EntryKind::Hardlink { .. } => "hard link",
+        EntryKind::Char { major, minor } | EntryKind::Block { major, minor } => {
             put("device", format!("{major}:{minor}"));
-            if matches!(item.kind, Kind::Char { .. }) { "character device" } else { "block device" }
+            if matches!(item.kind, EntryKind::Char { .. }) { "character device" } else { "block device" }
         }
-        Kind::Fifo => "fifo",
-        Kind::Whiteout => "deletion",
-        Kind::Opaque => "opaque directory",
+        EntryKind::Fifo => "fifo",
+        EntryKind::Whiteout => "deletion",
+        EntryKind::Opaque => "opaque directory",
     };
     put("kind", kind.to_owned());
     if item.kind.is_marker() {
@@ -252,7 +252,7 @@ fn attributes(item: &Item<'_>) -> BTreeMap<String, String> {
     }
     let meta = item.meta;
     // The mode of a symlink means nothing.
-    if !matches!(item.kind, Kind::Symlink { .. }) {
+    if !matches!(item.kind, EntryKind::Symlink { .. }) {
         put("mode", format!("{:04o}", meta.mode & 0o7777));
     }
     put("uid", meta.uid.to_string());
@@ -289,10 +289,14 @@ mod tests {
 
     fn file(p: &str, content: &str) -> Entry {
         let digest = ContentDigest(Sha256::of(content.as_bytes()));
-        Entry::new(path(p), Kind::File { size: content.len() as u64, content: Some(digest) }, Meta::with_mode(0o644))
+        Entry::new(
+            path(p),
+            EntryKind::File { size: content.len() as u64, content: Some(digest) },
+            Meta::with_mode(0o644),
+        )
     }
 
-    fn at(p: &str, kind: Kind) -> Entry {
+    fn at(p: &str, kind: EntryKind) -> Entry {
         Entry::new(path(p), kind, Meta::with_mode(0o755))
     }
 
@@ -329,18 +333,18 @@ mod tests {
         assert_eq!(change(|e| e.meta.mtime.secs = 5), [time]);
         let attribute = |e: &mut Entry| drop(e.meta.xattrs.insert(b"user.a".to_vec(), b"\n".to_vec()));
         assert_eq!(change(attribute), [r#"~ /f xattr user.a "" "0x0a""#]);
-        assert_eq!(change(|e| *e = at("g", Kind::Fifo)), ["- /f", "+ /g"]);
-        let link = |target: &str| at("l", Kind::Symlink { target: target.into() });
+        assert_eq!(change(|e| *e = at("g", EntryKind::Fifo)), ["- /f", "+ /g"]);
+        let link = |target: &str| at("l", EntryKind::Symlink { target: target.into() });
         assert_eq!(said(vec![link("a")], vec![link("b")]), [r#"~ /l target "a" "b""#]);
-        let device = |minor| at("d", Kind::Char { major: 1, minor });
+        let device = |minor| at("d", EntryKind::Char { major: 1, minor });
         assert_eq!(said(vec![device(3)], vec![device(5)]), [r#"~ /d device "1:3" "1:5""#]);
-        let replaced = said(vec![at("d", Kind::Dir)], vec![file("d", "")]);
+        let replaced = said(vec![at("d", EntryKind::Dir)], vec![file("d", "")]);
         assert_eq!(replaced, [r#"~ /d kind "directory" "file", size "" "0", mode "0755" "0644""#]);
     }
 
     #[test]
     fn names_of_one_file_are_told_from_copies_and_deletions_are_entries() {
-        let linked = || vec![file("a", "x"), at("b", Kind::Hardlink { target: path("a") })];
+        let linked = || vec![file("a", "x"), at("b", EntryKind::Hardlink { target: path("a") })];
         assert_eq!(said(linked(), linked()), [""; 0]);
         let copied = || vec![file("a", "x"), file("b", "x")];
         assert_eq!(said(linked(), copied()), [r#"~ /a link "/a" """#, r#"~ /b link "/a" """#]);
@@ -348,8 +352,8 @@ mod tests {
         let (a, b) = (MergedTree::over([a.into()]), MergedTree::over([b.into()]));
         assert_eq!(diff(&Side::chain(&a), &Side::chain(&b)).unwrap().len(), 2);
         assert_eq!(diff(&Side::chain(&a), &Side::chain(&a)).unwrap(), []);
-        let opaque = || vec![at("d", Kind::Dir), Entry::opaque(path("d")), Entry::whiteout(path("w"))];
-        assert_eq!(said(vec![at("d", Kind::Dir)], opaque()), [r#"~ /d opaque "" "yes""#, "+ /w"]);
+        let opaque = || vec![at("d", EntryKind::Dir), Entry::opaque(path("d")), Entry::whiteout(path("w"))];
+        assert_eq!(said(vec![at("d", EntryKind::Dir)], opaque()), [r#"~ /d opaque "" "yes""#, "+ /w"]);
         assert_eq!(said(opaque(), opaque()), [""; 0]);
     }
 }

@@ -12,20 +12,20 @@ use rustix::io::Errno;
 use crate::base::time::Timestamp;
 
 use super::attributes::Attributes;
-use super::entry::{Kind, Meta, RelPath};
+use super::entry::{EntryKind, Meta, RelPath};
 use super::owners::{self, Mark, Unknown};
 use super::xattrs;
 
 /// What a name in a directory turned out to be.
 pub(super) struct Node {
     /// `None` for what no layer can hold: a socket.
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<EntryKind>,
     /// With the true owner, where it or its mark tells that.
     pub(super) meta: Meta,
     /// What of its owner nothing tells.
     pub(super) unknown: Unknown,
     /// It stands for this device, if what it says is true.
-    pub(super) device: Option<Kind>,
+    pub(super) device: Option<EntryKind>,
     /// Names of attributes that no layer keeps, its mark among them.
     pub(super) others: Vec<Vec<u8>>,
     /// `trusted.overlay.*` and `user.overlay.*`: which of them steer overlayfs depends on how it was mounted, the
@@ -85,20 +85,20 @@ pub(super) fn look(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Node> {
     let stat = rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, want)?;
     let mode = u32::from(stat.stx_mode);
     let kind = match FileType::from_raw_mode(mode) {
-        FileType::RegularFile => Some(Kind::File { size: stat.stx_size, content: None }),
-        FileType::Directory => Some(Kind::Dir),
+        FileType::RegularFile => Some(EntryKind::File { size: stat.stx_size, content: None }),
+        FileType::Directory => Some(EntryKind::Dir),
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes();
-            Some(Kind::Symlink { target })
+            Some(EntryKind::Symlink { target })
         }
-        FileType::CharacterDevice => Some(Kind::Char { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
-        FileType::BlockDevice => Some(Kind::Block { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
-        FileType::Fifo => Some(Kind::Fifo),
+        FileType::CharacterDevice => Some(EntryKind::Char { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
+        FileType::BlockDevice => Some(EntryKind::Block { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
+        FileType::Fifo => Some(EntryKind::Fifo),
         _ => None,
     };
     let mut meta = Meta {
         // A symlink's mode means nothing and differs between file systems.
-        mode: if matches!(kind, Some(Kind::Symlink { .. })) { 0o777 } else { mode & 0o7777 },
+        mode: if matches!(kind, Some(EntryKind::Symlink { .. })) { 0o777 } else { mode & 0o7777 },
         uid: stat.stx_uid,
         gid: stat.stx_gid,
         mtime: time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),

@@ -60,6 +60,12 @@ impl RelPath {
         Ok(Self(clean.into()))
     }
 
+    /// A path that is clean already, as [`crate::base::resolve`] gives it.
+    pub fn from_clean(path: &[u8]) -> Self {
+        debug_assert!(is_clean(path));
+        Self(path.into())
+    }
+
     /// The bytes, without a leading or trailing slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -210,7 +216,7 @@ impl Meta {
 
 /// What a path is, or what a layer does to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// A regular file.
     File {
         /// Its length in bytes.
@@ -253,10 +259,10 @@ pub enum Kind {
     Opaque,
 }
 
-impl Kind {
+impl EntryKind {
     /// Neither a file nor anything else one could see: whiteout or opaque marker.
     pub fn is_marker(&self) -> bool {
-        matches!(self, Kind::Whiteout | Kind::Opaque)
+        matches!(self, EntryKind::Whiteout | EntryKind::Opaque)
     }
 }
 
@@ -266,32 +272,32 @@ pub struct Entry {
     /// Where it is. For a whiteout: the path it hides; for an opaque marker: the directory.
     pub path: RelPath,
     /// What it is.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// Its metadata; empty for markers.
     pub meta: Meta,
 }
 
 impl Entry {
     /// An entry with all its parts.
-    pub fn new(path: RelPath, kind: Kind, meta: Meta) -> Self {
+    pub fn new(path: RelPath, kind: EntryKind, meta: Meta) -> Self {
         Self { path, kind, meta }
     }
 
     /// A whiteout of `path`.
     pub fn whiteout(path: RelPath) -> Self {
-        Self::new(path, Kind::Whiteout, Meta::default())
+        Self::new(path, EntryKind::Whiteout, Meta::default())
     }
 
     /// An opaque marker for the directory `path`.
     pub fn opaque(path: RelPath) -> Self {
-        Self::new(path, Kind::Opaque, Meta::default())
+        Self::new(path, EntryKind::Opaque, Meta::default())
     }
 
     /// The order of entries in trees and tars: by path, an opaque marker after its directory.
     pub fn order(&self, other: &Entry) -> Ordering {
         let rank = |e: &Entry| match e.kind {
-            Kind::Whiteout => 0,
-            Kind::Opaque => 2,
+            EntryKind::Whiteout => 0,
+            EntryKind::Opaque => 2,
             _ => 1,
         };
         self.path.cmp(&other.path).then_with(|| rank(self).cmp(&rank(other)))

@@ -109,3 +109,33 @@ pub enum Error {
         reason: &'static str,
     },
 }
+
+/// The source of the `io::Error` by which a bomb ends.
+#[derive(Debug, thiserror::Error)]
+#[error("decompresses to more than {limit} {what}")]
+pub(super) struct TooMuch {
+    pub(super) what: &'static str,
+    pub(super) limit: u64,
+}
+
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Self {
+        Error::Stream(source)
+    }
+}
+
+impl Error {
+    /// A system call on `path` of the directory being filled or compared failed.
+    pub(super) fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Self {
+        Self::System { operation, path: path.clone(), source }
+    }
+
+    /// Whether the archive was refused for its size rather than its form.
+    pub fn is_limit(&self) -> bool {
+        match self {
+            Error::Limit { .. } => true,
+            Error::Stream(e) => e.get_ref().is_some_and(|inner| inner.is::<TooMuch>()),
+            _ => false,
+        }
+    }
+}

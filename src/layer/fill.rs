@@ -16,10 +16,11 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use crate::base::sparse;
 use crate::base::time::Timestamp;
 
 use super::disk;
-use super::entry::{Kind, Meta, RelPath};
+use super::entry::{EntryKind, Meta, RelPath};
 use super::error::Error;
 use super::owners::{self, Mark, Owners};
 use super::place;
@@ -42,13 +43,13 @@ impl Filler {
     pub(super) fn new(dest: &Path, overlay: Option<OverlayAttributes>) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(dest, flags, rustix::fs::Mode::empty())
-            .map_err(|e| system("open", &RelPath::root(), e.into()))?;
+            .map_err(|e| Error::system("open", &RelPath::root(), e.into()))?;
         let root = Rc::new(root);
         Ok(Self { last: (RelPath::root(), Rc::clone(&root)), root, overlay })
     }
 
     /// Puts anything but a regular file with content at `path`. `replaces`: something of ours is there and goes first.
-    pub(super) fn put(&mut self, path: &RelPath, kind: &Kind, meta: &Meta, replaces: bool) -> Result<(), Error> {
+    pub(super) fn put(&mut self, path: &RelPath, kind: &EntryKind, meta: &Meta, replaces: bool) -> Result<(), Error> {
         if path.is_root() {
             let root = Rc::clone(&self.root);
             return self.own(path, root.as_fd(), OsStr::new("."), meta);
@@ -59,30 +60,32 @@ impl Filler {
             self.clear(path, dir, name)?;
         }
         match kind {
-            Kind::Dir => {
+            EntryKind::Dir => {
                 match place::make_dir(dir, name) {
                     Ok(()) => {}
                     // The same directory again, or one made for something inside.
                     Err(Errno::EXIST) => place::drop_xattr(dir, name, owners::MARK),
-                    Err(e) => return Err(system("create directory", path, e.into())),
+                    Err(e) => return Err(Error::system("create directory", path, e.into())),
                 }
                 self.own(path, dir, name, meta)?;
                 mark(path, dir, name, meta)
             }
-            Kind::Symlink { target } => {
+            EntryKind::Symlink { target } => {
                 rustix::fs::symlinkat(OsStr::from_bytes(target), dir, name)
-                    .map_err(|e| system("create", path, e.into()))?;
+                    .map_err(|e| Error::system("create", path, e.into()))?;
                 self.own(path, dir, name, meta)?;
-                place::set_mtime(dir, name, meta.mtime).map_err(|e| system("set time of", path, e))
+                place::set_mtime(dir, name, meta.mtime).map_err(|e| Error::system("set time of", path, e))
             }
-            Kind::Hardlink { target } => self.link(path, dir, name, target),
-            Kind::Fifo => self.node(path, dir, name, FileType::Fifo, (0, 0), meta),
-            Kind::Char { major, minor } => {
+            EntryKind::Hardlink { target } => self.link(path, dir, name, target),
+            EntryKind::Fifo => self.node(path, dir, name, FileType::Fifo, (0, 0), meta),
+            EntryKind::Char { major, minor } => {
                 self.node(path, dir, name, FileType::CharacterDevice, (*major, *minor), meta)
             }
-            Kind::Block { major, minor } => self.node(path, dir, name, FileType::BlockDevice, (*major, *minor), meta),
-            Kind::File { .. } => self.file(path, meta, false, |_| Ok(())),
-            Kind::Whiteout | Kind::Opaque => Ok(()),
+            EntryKind::Block { major, minor } => {
+                self.node(path, dir, name, FileType::BlockDevice, (*major, *minor), meta)
+            }
+            EntryKind::File { .. } => self.file(path, meta, false, |_| Ok(())),
+            EntryKind::Whiteout | EntryKind::Opaque => Ok(()),
         }
     }
 
@@ -99,7 +102,7 @@ impl Filler {
         if replaces {
             self.clear(path, dir, name)?;
         }
-        let fd = place::create_file(dir, name).map_err(|e| system("create", path, e.into()))?;
+        let fd = place::create_file(dir, name).map_err(|e| Error::system("create", path, e.into()))?;
         let mut file = File::from(fd);
         let made = fill(&mut file)?;
         let fd = file.as_fd();
@@ -110,7 +113,7 @@ impl Filler {
         if let Some(mark) = owners::mark(meta) {
             attribute(path, rustix::fs::fsetxattr(fd, owners::MARK, &mark, XattrFlags::empty()))?;
         }
-        place::set_file_mtime(fd, meta.mtime).map_err(|e| system("set time of", path, e))?;
+        place::set_file_mtime(fd, meta.mtime).map_err(|e| Error::system("set time of", path, e))?;
         Ok(made)
     }
 
@@ -120,7 +123,7 @@ impl Filler {
             return Ok(());
         }
         let dir = self.parent(path)?;
-        hide(dir.as_fd(), OsStr::from_bytes(path.name())).map_err(|e| system("create whiteout", path, e.into()))
+        hide(dir.as_fd(), OsStr::from_bytes(path.name())).map_err(|e| Error::system("create whiteout", path, e.into()))
     }
 
     /// Hides what lower layers have below `path`, which may have to be made.
@@ -131,7 +134,8 @@ impl Filler {
             Some(OverlayAttributes::User) => b"user.overlay.opaque",
         };
         let dir = self.dir(path)?;
-        rustix::fs::fsetxattr(&*dir, key, b"y", XattrFlags::empty()).map_err(|e| system("mark opaque", path, e.into()))
+        rustix::fs::fsetxattr(&*dir, key, b"y", XattrFlags::empty())
+            .map_err(|e| Error::system("mark opaque", path, e.into()))
     }
 
     /// Mode and time of a directory, when nothing will be put into it any more. It is made if it is not there.
@@ -140,8 +144,8 @@ impl Filler {
         let plain = implied_meta();
         let meta = meta.unwrap_or(&plain);
         let mode = rustix::fs::Mode::from_raw_mode(mode_on_disk(meta, true));
-        rustix::fs::fchmod(&*fd, mode).map_err(|e| system("set mode of", path, e.into()))?;
-        place::set_file_mtime(fd.as_fd(), meta.mtime).map_err(|e| system("set time of", path, e))
+        rustix::fs::fchmod(&*fd, mode).map_err(|e| Error::system("set mode of", path, e.into()))?;
+        place::set_file_mtime(fd.as_fd(), meta.mtime).map_err(|e| Error::system("set time of", path, e))
     }
 
     fn link(&mut self, path: &RelPath, dir: BorrowedFd<'_>, name: &OsStr, target: &RelPath) -> Result<(), Error> {
@@ -152,7 +156,7 @@ impl Filler {
             Ok(()) => Ok(()),
             // Its target is a device that could not be made here.
             Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(system("link", path, e.into())),
+            Err(e) => Err(Error::system("link", path, e.into())),
         }
     }
 
@@ -178,15 +182,15 @@ impl Filler {
                 }
                 // In the tree only. What lower layers have there must not show through.
                 return match self.overlay {
-                    Some(_) => hide(dir, name).map_err(|e| system("create whiteout", path, e.into())),
+                    Some(_) => hide(dir, name).map_err(|e| Error::system("create whiteout", path, e.into())),
                     None => Ok(()),
                 };
             }
-            Err(e) => return Err(system("create device", path, e.into())),
+            Err(e) => return Err(Error::system("create device", path, e.into())),
         }
         self.own(path, dir, name, meta)?;
-        place::chmod(dir, name, mode_on_disk(meta, false)).map_err(|e| system("set mode of", path, e))?;
-        place::set_mtime(dir, name, meta.mtime).map_err(|e| system("set time of", path, e))
+        place::chmod(dir, name, mode_on_disk(meta, false)).map_err(|e| Error::system("set mode of", path, e))?;
+        place::set_mtime(dir, name, meta.mtime).map_err(|e| Error::system("set time of", path, e))
     }
 
     /// Owner and attributes of anything but a regular file.
@@ -194,7 +198,7 @@ impl Filler {
         let here = Owners::here();
         if here.gives {
             let (uid, gid) = (here.uids.on_disk(meta.uid), here.gids.on_disk(meta.gid));
-            place::chown(dir, name, uid, gid).map_err(|e| system("set owner of", path, e))?;
+            place::chown(dir, name, uid, gid).map_err(|e| Error::system("set owner of", path, e))?;
         }
         for (key, value) in &meta.xattrs {
             attribute(path, place::set_xattr(dir, name, key, value))?;
@@ -205,7 +209,7 @@ impl Filler {
     /// Ok: nothing is at `path`.
     fn clear(&mut self, path: &RelPath, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {
         self.last = (RelPath::root(), Rc::clone(&self.root));
-        place::remove(dir, name).map_err(|e| system("remove", path, e))
+        place::remove(dir, name).map_err(|e| Error::system("remove", path, e))
     }
 
     fn parent(&mut self, path: &RelPath) -> Result<Rc<OwnedFd>, Error> {
@@ -219,19 +223,19 @@ impl Filler {
         }
         let fd = match disk::open_dir_at(self.root.as_fd(), path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.make_dirs(path)?,
-            other => other.map_err(|e| system("open", path, e))?,
+            other => other.map_err(|e| Error::system("open", path, e))?,
         };
         self.last = (path.clone(), Rc::new(fd));
         Ok(Rc::clone(&self.last.1))
     }
 
     fn make_dirs(&self, path: &RelPath) -> Result<OwnedFd, Error> {
-        let fail = |e| system("open", path, e);
+        let fail = |e| Error::system("open", path, e);
         let mut at = disk::open_dir(self.root.as_fd(), OsStr::new(".")).map_err(fail)?;
         for name in path.components().map(OsStr::from_bytes) {
             match place::make_dir(at.as_fd(), name) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(system("create directory", path, e.into())),
+                Err(e) => return Err(Error::system("create directory", path, e.into())),
             }
             at = disk::open_dir(at.as_fd(), name).map_err(fail)?;
         }
@@ -245,9 +249,9 @@ fn hide(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
 
 /// Owner and mode of an open file.
 fn describe(path: &RelPath, fd: BorrowedFd<'_>, meta: &Meta) -> Result<(), Error> {
-    owners::give(fd, meta).map_err(|e| system("set owner of", path, e))?;
+    owners::give(fd, meta).map_err(|e| Error::system("set owner of", path, e))?;
     let mode = rustix::fs::Mode::from_raw_mode(mode_on_disk(meta, false));
-    rustix::fs::fchmod(fd, mode).map_err(|e| system("set mode of", path, e.into()))
+    rustix::fs::fchmod(fd, mode).map_err(|e| Error::system("set mode of", path, e.into()))
 }
 
 fn mode_on_disk(meta: &Meta, dir: bool) -> u32 {
@@ -273,22 +277,22 @@ fn stand_in(
     meta: &Meta,
 ) -> Result<bool, Error> {
     let device = match kind {
-        FileType::CharacterDevice => Kind::Char { major, minor },
-        FileType::BlockDevice => Kind::Block { major, minor },
+        FileType::CharacterDevice => EntryKind::Char { major, minor },
+        FileType::BlockDevice => EntryKind::Block { major, minor },
         _ => return Ok(false),
     };
     let mark = Mark { uid: meta.uid, gid: meta.gid, device: Some(device) };
-    let fd = place::create_file(dir, name).map_err(|e| system("create", path, e.into()))?;
+    let fd = place::create_file(dir, name).map_err(|e| Error::system("create", path, e.into()))?;
     match rustix::fs::fsetxattr(&fd, owners::MARK, &mark.to_bytes(), XattrFlags::empty()) {
         Ok(()) => {}
         Err(e) if owners::is_refusal(e) => {
             let gone = rustix::fs::unlinkat(dir, name, AtFlags::empty());
-            return gone.map(|()| false).map_err(|e| system("remove", path, e.into()));
+            return gone.map(|()| false).map_err(|e| Error::system("remove", path, e.into()));
         }
-        Err(e) => return Err(system("set attribute of", path, e.into())),
+        Err(e) => return Err(Error::system("set attribute of", path, e.into())),
     }
     describe(path, fd.as_fd(), meta)?;
-    place::set_file_mtime(fd.as_fd(), meta.mtime).map_err(|e| system("set time of", path, e))?;
+    place::set_file_mtime(fd.as_fd(), meta.mtime).map_err(|e| Error::system("set time of", path, e))?;
     Ok(true)
 }
 
@@ -297,10 +301,15 @@ fn attribute(path: &RelPath, set: Result<(), Errno>) -> Result<(), Error> {
     match set {
         Ok(()) => Ok(()),
         Err(e) if owners::is_refusal(e) => Ok(()),
-        Err(e) => Err(system("set attribute of", path, e.into())),
+        Err(e) => Err(Error::system("set attribute of", path, e.into())),
     }
 }
 
-pub(super) fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {
-    Error::System { operation, path: path.clone(), source }
+/// Shared blocks if the file system has them, else a copy inside the kernel, without the holes.
+pub(super) fn copy(from: &File, to: &File, size: u64, path: &RelPath) -> Result<(), Error> {
+    if size == 0 || rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    let got = sparse::copy(from, to, size).map_err(|e| Error::system("copy", path, e))?;
+    if got == size { Ok(()) } else { Err(Error::Changed { path: path.clone(), promised: size, got }) }
 }

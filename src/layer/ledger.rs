@@ -6,17 +6,17 @@
 //! entries, in whatever order they come (S-38).
 //! **Not here.** The disk: `fill` puts there what this module admits.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::entry::{Entry, Kind, Meta, RelPath};
+use super::entry::{Entry, EntryKind, Meta, RelPath};
 use super::error::Error;
 use super::limits::Limits;
 use super::tar_write;
 use super::tree::Tree;
 use crate::base::digest::ContentDigest;
+use crate::base::resolve::{self, Last, Target};
 
-const MAX_LINKS: usize = 40;
 /// About what an entry costs beside its path and attributes.
 const ENTRY_BYTES: usize = 160;
 
@@ -33,7 +33,7 @@ pub(super) struct Admitted {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// Boxed: a map that was filled in order is half empty.
-    entries: BTreeMap<RelPath, Box<(Kind, Arc<Meta>)>>,
+    entries: BTreeMap<RelPath, Box<(EntryKind, Arc<Meta>)>>,
     /// Of the last entry: those of a layer's files are mostly the same.
     meta: Arc<Meta>,
     /// Other names of a file, by its first name.
@@ -56,33 +56,33 @@ impl Ledger {
     /// Takes the next entry of the archive. `None`: nothing to put on disk now; markers come last, from
     /// [`Ledger::whiteouts`] and [`Ledger::opaque`].
     pub(super) fn admit(&mut self, mut entry: Entry) -> Result<Option<Admitted>, Error> {
-        if entry.kind == Kind::Opaque {
+        if entry.kind == EntryKind::Opaque {
             let dir = self.walk(&entry.path, true)?.unwrap_or_default();
             self.opaque.insert(dir);
             return Ok(None);
         }
         let Some(parent) = entry.path.parent() else {
-            if entry.kind != Kind::Dir {
+            if entry.kind != EntryKind::Dir {
                 return Err(refuse(&entry.path, "only a directory can be the root"));
             }
             let meta = self.share(&entry.meta);
-            self.entries.insert(entry.path.clone(), Box::new((Kind::Dir, meta)));
+            self.entries.insert(entry.path.clone(), Box::new((EntryKind::Dir, meta)));
             return Ok(Some(Admitted { entry, replaces: false }));
         };
         let parent = self.walk(&parent, true)?.unwrap_or_default();
         entry.path = parent.join(entry.path.name());
-        if entry.kind == Kind::Whiteout {
+        if entry.kind == EntryKind::Whiteout {
             self.hold(entry.path.as_bytes().len())?;
             self.whiteouts.insert(entry.path);
             return Ok(None);
         }
-        if let Kind::Hardlink { target } = &entry.kind {
+        if let EntryKind::Hardlink { target } = &entry.kind {
             let named = self.link_target(&entry.path, target)?;
             let replaces = self.replace(&entry.path, &entry.kind);
             let file = self.file_of(&named);
             entry.meta = self.at(&file).map(|(_, meta)| Meta::clone(meta)).unwrap_or_default();
-            self.put(entry.path.clone(), Kind::Hardlink { target: file }, &entry.meta)?;
-            entry.kind = Kind::Hardlink { target: named };
+            self.put(entry.path.clone(), EntryKind::Hardlink { target: file }, &entry.meta)?;
+            entry.kind = EntryKind::Hardlink { target: named };
             return Ok(Some(Admitted { entry, replaces }));
         }
         let replaces = self.replace(&entry.path, &entry.kind);
@@ -104,28 +104,28 @@ impl Ledger {
         match self.at(&real) {
             None if self.implied.contains(&real) => Err(refuse(path, "hard link to a directory")),
             None => Err(missing()),
-            Some((Kind::Dir, _)) => Err(refuse(path, "hard link to a directory")),
+            Some((EntryKind::Dir, _)) => Err(refuse(path, "hard link to a directory")),
             Some(_) => Ok(real),
         }
     }
 
-    fn at(&self, path: &RelPath) -> Option<&(Kind, Arc<Meta>)> {
+    fn at(&self, path: &RelPath) -> Option<&(EntryKind, Arc<Meta>)> {
         self.entries.get(path).map(|entry| &**entry)
     }
 
     /// The first name of the file at `path`.
     fn file_of(&self, path: &RelPath) -> RelPath {
         match self.at(path) {
-            Some((Kind::Hardlink { target }, _)) => target.clone(),
+            Some((EntryKind::Hardlink { target }, _)) => target.clone(),
             _ => path.clone(),
         }
     }
 
     /// Makes room for `kind` at `path`: true if the layer had put something there that cannot stay.
-    fn replace(&mut self, path: &RelPath, kind: &Kind) -> bool {
+    fn replace(&mut self, path: &RelPath, kind: &EntryKind) -> bool {
         let there = self.at(path).map(|(kind, _)| kind);
-        let is_dir = self.implied.contains(path) || there == Some(&Kind::Dir);
-        if (there.is_none() && !is_dir) || (is_dir && *kind == Kind::Dir) {
+        let is_dir = self.implied.contains(path) || there == Some(&EntryKind::Dir);
+        if (there.is_none() && !is_dir) || (is_dir && *kind == EntryKind::Dir) {
             return false;
         }
         self.take_away(path);
@@ -139,19 +139,19 @@ impl Ledger {
         Arc::clone(&self.meta)
     }
 
-    fn put(&mut self, path: RelPath, kind: Kind, meta: &Meta) -> Result<(), Error> {
+    fn put(&mut self, path: RelPath, kind: EntryKind, meta: &Meta) -> Result<(), Error> {
         self.implied.remove(&path);
-        if let Kind::Hardlink { target } = &kind {
+        if let EntryKind::Hardlink { target } = &kind {
             self.links.entry(target.clone()).or_default().insert(path.clone());
         }
         let attributes: usize = meta.xattrs.iter().map(|(key, value)| key.len() + value.len()).sum();
         let target = match &kind {
-            Kind::Symlink { target } => target.len(),
-            Kind::Hardlink { target } => target.as_bytes().len() * 2,
+            EntryKind::Symlink { target } => target.len(),
+            EntryKind::Hardlink { target } => target.as_bytes().len() * 2,
             _ => 0,
         };
         self.hold(path.as_bytes().len() + attributes + target)?;
-        if matches!(kind, Kind::Symlink { .. } | Kind::Hardlink { .. }) {
+        if matches!(kind, EntryKind::Symlink { .. } | EntryKind::Hardlink { .. }) {
             // Another way may lead through it from now on.
             self.last = None;
         }
@@ -183,39 +183,28 @@ impl Ledger {
         {
             return Ok(Some(real.clone()));
         }
-        let mut todo: VecDeque<Vec<u8>> = raw.components().map(<[u8]>::to_vec).collect();
-        let mut at = RelPath::root();
-        let mut links = 0;
-        while let Some(name) = todo.pop_front() {
-            if name == b".." {
-                at = at.parent().unwrap_or_default();
-                continue;
-            }
-            let next = at.join(&name);
-            let there = match self.at(&next) {
-                Some((Kind::Hardlink { target }, _)) => self.at(target),
+        // What is missing is made only if the path ends there: a later `..` may leave it again.
+        let lookup = |path: &[u8]| {
+            let path = RelPath::from_clean(path);
+            let there = match self.at(&path) {
+                Some((EntryKind::Hardlink { target }, _)) => self.at(target),
                 other => other,
             };
             match there {
-                Some((Kind::Dir, _)) => at = next,
-                Some((Kind::Symlink { target }, _)) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(refuse(raw, "too many levels of symbolic links"));
-                    }
-                    if target.starts_with(b"/") {
-                        at = RelPath::root();
-                    }
-                    let names = target.split(|&b| b == b'/').filter(|n| !n.is_empty() && *n != b".");
-                    for name in names.rev() {
-                        todo.push_front(name.to_vec());
-                    }
-                }
-                Some(_) => return Err(refuse(raw, format!("{next} is not a directory"))),
-                // What is missing is made only if the way ends there: a later `..` may leave it again.
-                None => at = next,
+                None => Ok(Target::Absent),
+                Some((EntryKind::Dir, _)) => Ok(Target::Dir),
+                Some((EntryKind::Symlink { target }, _)) => Ok(Target::link(target)),
+                Some(_) => Err(refuse(raw, format!("{path} is not a directory"))),
             }
-        }
+        };
+        let at = match resolve::resolve(b"", raw.as_bytes(), Last::Follow, lookup) {
+            Ok(at) => RelPath::from_clean(&at),
+            Err(resolve::Error::Lookup(error)) => return Err(error),
+            Err(resolve::Error::Loop) => return Err(refuse(raw, "too many levels of symbolic links")),
+            Err(resolve::Error::NotADirectory(path)) => {
+                return Err(refuse(raw, format!("{} is not a directory", RelPath::from_clean(&path))));
+            }
+        };
         if !self.make_way(&at, make)? {
             return Ok(None);
         }
@@ -260,7 +249,7 @@ impl Ledger {
 
     fn remove(&mut self, path: &RelPath) {
         let Some(entry) = self.entries.remove(path) else { return };
-        if let Kind::Hardlink { target } = &entry.0 {
+        if let EntryKind::Hardlink { target } = &entry.0 {
             if let Some(links) = self.links.get_mut(target) {
                 links.remove(path);
             }
@@ -271,7 +260,7 @@ impl Ledger {
         let Some(heir) = links.pop_first() else { return };
         for link in &links {
             if let Some(entry) = self.entries.get_mut(link) {
-                entry.0 = Kind::Hardlink { target: heir.clone() };
+                entry.0 = EntryKind::Hardlink { target: heir.clone() };
             }
         }
         self.entries.insert(heir.clone(), entry);
@@ -280,7 +269,7 @@ impl Ledger {
 
     /// Every directory with its metadata, deepest first; those that nobody described have none of their own.
     pub(super) fn dirs_deepest_first(&self) -> Vec<(&RelPath, Option<&Meta>)> {
-        let described = self.entries.iter().filter(|(_, entry)| entry.0 == Kind::Dir);
+        let described = self.entries.iter().filter(|(_, entry)| entry.0 == EntryKind::Dir);
         let mut dirs: Vec<(&RelPath, Option<&Meta>)> = described.map(|(path, entry)| (path, Some(&*entry.1))).collect();
         dirs.extend(self.implied.iter().map(|path| (path, None)));
         dirs.sort_by(|a, b| b.0.cmp(a.0));
@@ -295,14 +284,16 @@ impl Ledger {
     /// Directories that show nothing of lower layers: marked so, or deleted and made again.
     pub(super) fn opaque(&self) -> BTreeSet<&RelPath> {
         let is_dir = |path: &&RelPath| {
-            path.is_root() || self.implied.contains(path) || self.at(path).is_some_and(|(kind, _)| *kind == Kind::Dir)
+            path.is_root()
+                || self.implied.contains(path)
+                || self.at(path).is_some_and(|(kind, _)| *kind == EntryKind::Dir)
         };
         self.opaque.union(&self.whiteouts).filter(is_dir).collect()
     }
 
     /// Notes what a file holds.
     pub(super) fn set_content(&mut self, path: &RelPath, digest: ContentDigest) {
-        if let Some(Kind::File { content, .. }) = self.entries.get_mut(path).map(|entry| &mut entry.0) {
+        if let Some(EntryKind::File { content, .. }) = self.entries.get_mut(path).map(|entry| &mut entry.0) {
             *content = Some(digest);
         }
     }
@@ -313,12 +304,12 @@ impl Ledger {
         markers.extend(self.opaque().into_iter().cloned().map(Entry::opaque));
         // Deleted and made again by what is in it: nothing of the directory below is left, its metadata neither (N-4).
         let remade = self.implied.intersection(&self.whiteouts).cloned();
-        markers.extend(remade.map(|path| Entry::new(path, Kind::Dir, Meta::with_mode(0o755))));
+        markers.extend(remade.map(|path| Entry::new(path, EntryKind::Dir, Meta::with_mode(0o755))));
         let groups = std::mem::take(&mut self.links);
         for (file, links) in groups {
             let Some(first) = links.first().filter(|first| **first < file) else { continue };
             let Some(entry) = self.entries.remove(&file) else { continue };
-            let link = || Box::new((Kind::Hardlink { target: first.clone() }, Arc::clone(&entry.1)));
+            let link = || Box::new((EntryKind::Hardlink { target: first.clone() }, Arc::clone(&entry.1)));
             self.entries.insert(file.clone(), link());
             for path in links.iter().skip(1) {
                 self.entries.insert(path.clone(), link());

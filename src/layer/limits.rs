@@ -4,7 +4,7 @@ use std::io;
 
 use crate::base::cancel::Cancel;
 
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, EntryKind};
 use super::error::Error;
 
 /// Bounds on a hostile archive. Memory stays far below them: they bound time, disk and inodes.
@@ -92,7 +92,7 @@ pub(super) fn check_entry(entry: &Entry) -> Result<(), Error> {
     let xattrs = &entry.meta.xattrs;
     let attributes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
     let link = match &entry.kind {
-        Kind::Symlink { target } => target.len(),
+        EntryKind::Symlink { target } => target.len(),
         _ => 0,
     };
     let reason = match () {

@@ -13,19 +13,18 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::base::rooted::Root;
+use crate::base::unique;
 
-use super::copy_tree::copy;
 use super::disk;
-use super::entry::{Kind, RelPath};
+use super::entry::{EntryKind, RelPath};
 use super::error::Error;
-use super::fill::{Filler, system};
-use super::merged::{Found, MergedTree};
+use super::fill::{Filler, copy};
+use super::merged::{MergedEntry, MergedTree};
 use super::place;
 use super::walk::Baseline;
 
@@ -55,7 +54,6 @@ pub struct Links<'a> {
     several: BTreeSet<&'a RelPath>,
     /// Whatever is younger was made by the command.
     since: Option<(i64, u32)>,
-    next: AtomicU64,
 }
 
 impl<'a> Links<'a> {
@@ -64,13 +62,14 @@ impl<'a> Links<'a> {
         let counts = counts(lower);
         let mut several = BTreeSet::new();
         if !counts.is_empty() {
-            let more = |f: &Found<'_>| f.layer.is_some_and(|layer| counts.contains_key(&(layer, &f.inode().path)));
+            let more =
+                |f: &MergedEntry<'_>| f.layer.is_some_and(|layer| counts.contains_key(&(layer, &f.inode().path)));
             several.extend(lower.iter().filter(more).map(|found| found.path()));
         }
         let top = RelPath::root();
-        let fail = |e| system("open", &top, e);
+        let fail = |e| Error::system("open", &top, e);
         let since = beside.join("since");
-        crate::base::fs::create_dir(&since, 0o700).map_err(|e| system("create", &top, e.source))?;
+        crate::base::fs::create_dir(&since, 0o700).map_err(|e| Error::system("create", &top, e.source))?;
         Ok(Self {
             root: Root::open(root).map_err(fail)?,
             since: born(Root::open(&since).map_err(fail)?.as_fd()),
@@ -78,7 +77,6 @@ impl<'a> Links<'a> {
             lower,
             before,
             several,
-            next: AtomicU64::new(0),
         })
     }
 
@@ -93,19 +91,19 @@ impl<'a> Links<'a> {
         let Some(found) = self.shared(path, file) else { return Ok(false) };
         let dir = self.keep_name(path, file)?;
         let Some(dir) = dir else { return Ok(false) };
-        let name = self.fresh_name();
+        let name = unique::name("part-");
         let draft = RelPath::root().join(name.as_bytes());
         let mut filler = Filler::new(&self.beside, None)?;
         match found.kind() {
-            Kind::File { size, .. } => {
+            EntryKind::File { size, .. } => {
                 let from = disk::open_file(self.root.as_fd(), path);
                 let from = File::from(from.map_err(|source| Error::Read { path: path.clone(), source })?);
                 filler.file(&draft, found.meta(), false, |to| copy(&from, to, *size, path))?;
             }
             other => filler.put(&draft, other, found.meta(), false)?,
         }
-        let fail = |e: Errno| system("rename", path, e.into());
-        let beside = Root::open(&self.beside).map_err(|e| system("open", &draft, e))?;
+        let fail = |e: Errno| Error::system("rename", path, e.into());
+        let beside = Root::open(&self.beside).map_err(|e| Error::system("open", &draft, e))?;
         let times = rustix::fs::statx(&dir, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map_err(fail)?;
         match rustix::fs::renameat(beside.as_fd(), &name, &dir, OsStr::from_bytes(path.name())) {
             // A device that could not be made here.
@@ -113,7 +111,7 @@ impl<'a> Links<'a> {
             other => other.map_err(fail)?,
         }
         let mtime = disk::time(times.stx_mtime.tv_sec, times.stx_mtime.tv_nsec);
-        place::set_file_mtime(dir.as_fd(), mtime).map_err(|e| system("set time of", path, e))?;
+        place::set_file_mtime(dir.as_fd(), mtime).map_err(|e| Error::system("set time of", path, e))?;
         Ok(true)
     }
 
@@ -132,7 +130,7 @@ impl<'a> Links<'a> {
         self.is_as_before(path, dir) && !younger
     }
 
-    fn shared(&self, path: &RelPath, file: &OnDisk) -> Option<Found<'_>> {
+    fn shared(&self, path: &RelPath, file: &OnDisk) -> Option<MergedEntry<'_>> {
         let shared = self.several.contains(path) && self.is_as_before(path, file);
         shared.then(|| self.lower.get(path)).flatten()
     }
@@ -143,7 +141,7 @@ impl<'a> Links<'a> {
 
     /// Gives the file one more name, out of sight. Some: the directory that `path` is in; none: it is in it no more.
     fn keep_name(&self, path: &RelPath, file: &OnDisk) -> Result<Option<std::os::fd::OwnedFd>, Error> {
-        let fail = |e| system("open", path, e);
+        let fail = |e| Error::system("open", path, e);
         let Ok(dir) = disk::open_dir_at(self.root.as_fd(), &path.parent().unwrap_or_default()) else {
             return Ok(None);
         };
@@ -152,12 +150,8 @@ impl<'a> Links<'a> {
             _ => return Ok(None),
         }
         let beside = Root::open(&self.beside).map_err(fail)?;
-        hold(dir.as_fd(), path, &beside, &self.fresh_name())?;
+        hold(dir.as_fd(), path, &beside, &unique::name("part-"))?;
         Ok(Some(dir))
-    }
-
-    fn fresh_name(&self) -> String {
-        format!("part-{}", self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -166,7 +160,7 @@ pub(super) fn counts(lower: &MergedTree) -> BTreeMap<Inode<'_>, usize> {
     let mut counts = BTreeMap::new();
     for (layer, tree) in lower.layers().iter().enumerate() {
         for entry in tree.entries() {
-            if let Kind::Hardlink { target } = &entry.kind {
+            if let EntryKind::Hardlink { target } = &entry.kind {
                 *counts.entry((layer, target)).or_insert(1) += 1;
             }
         }
@@ -179,7 +173,7 @@ pub(super) fn hold(dir: BorrowedFd<'_>, path: &RelPath, beside: &Root, name: &st
     match rustix::fs::linkat(dir, OsStr::from_bytes(path.name()), beside.as_fd(), name, AtFlags::empty()) {
         // A device that could not be made here.
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(system("link", path, e.into())),
+        Err(e) => Err(Error::system("link", path, e.into())),
     }
 }
 

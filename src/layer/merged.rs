@@ -1,15 +1,12 @@
 //! What a chain of layers looks like from above, without a file system.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
-use super::entry::{Entry, Kind, Meta, RelPath, compare, is_within, parent_of};
+use super::entry::{Entry, EntryKind, Meta, RelPath, compare, is_within, parent_of};
 use super::tree::Tree;
+use crate::base::resolve::{self, Last, Target};
 
-/// Symlinks followed before a path counts as a loop, as the kernel does.
-const MAX_LINKS: usize = 40;
-
-static ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new(RelPath::root(), Kind::Dir, Meta::with_mode(0o755)));
+static ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new(RelPath::root(), EntryKind::Dir, Meta::with_mode(0o755)));
 
 /// The union of a chain of layers: whiteouts and opaque markers applied, upper entries over lower ones.
 ///
@@ -34,7 +31,7 @@ const IMPLIED: u32 = u32::MAX;
 
 /// A visible entry and the layer that put it there.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct MergedEntry<'a> {
     /// Which layer of the chain, counted from the bottom; `None` for a directory that no layer describes.
     pub layer: Option<usize>,
     /// The entry as that layer has it; possibly a hard link.
@@ -42,7 +39,7 @@ pub struct Found<'a> {
     inode: &'a Entry,
 }
 
-impl<'a> Found<'a> {
+impl<'a> MergedEntry<'a> {
     /// The file itself: for a hard link the entry of its target, in the same layer. Its path is where
     /// `layers/<diff-id>/fs` has the bytes, also when an upper layer has since replaced that name.
     pub fn inode(&self) -> &'a Entry {
@@ -55,7 +52,7 @@ impl<'a> Found<'a> {
     }
 
     /// What it is; hard links already followed.
-    pub fn kind(&self) -> &'a Kind {
+    pub fn kind(&self) -> &'a EntryKind {
         &self.inode.kind
     }
 
@@ -66,7 +63,7 @@ impl<'a> Found<'a> {
 
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
-        self.entry.kind == Kind::Dir
+        self.entry.kind == EntryKind::Dir
     }
 }
 
@@ -99,7 +96,7 @@ impl MergedTree {
         merged
     }
 
-    /// The layers, bottom first; [`Found::layer`] counts in this list.
+    /// The layers, bottom first; [`MergedEntry::layer`] counts in this list.
     pub fn layers(&self) -> &[Arc<Tree>] {
         &self.layers
     }
@@ -122,11 +119,11 @@ impl MergedTree {
             let below = cursor + old[cursor..].partition_point(|n| is_within(self.path_of(*n), path));
             let node = Node { layer: number, index: index as u32 };
             match entry.kind {
-                Kind::Whiteout => cursor = below,
-                Kind::Opaque => {
+                EntryKind::Whiteout => cursor = below,
+                EntryKind::Opaque => {
                     if let Some(here) = here {
                         // Without an entry of its own in this layer the directory below keeps its metadata.
-                        let is_dir = self.entry_of(here).kind == Kind::Dir;
+                        let is_dir = self.entry_of(here).kind == EntryKind::Dir;
                         cursor = below;
                         if is_dir {
                             new.push(here);
@@ -140,7 +137,7 @@ impl MergedTree {
                         cursor = below;
                     }
                 }
-                Kind::Dir => {
+                EntryKind::Dir => {
                     cursor += usize::from(here.is_some());
                     new.push(node);
                 }
@@ -160,7 +157,7 @@ impl MergedTree {
         let at = self.lower_bound(new, parent);
         match new.get(at).copied() {
             Some(node) if self.path_of(node) == parent => {
-                if self.entry_of(node).kind != Kind::Dir {
+                if self.entry_of(node).kind != EntryKind::Dir {
                     // A lower file or symlink in the way: the upper layer's directory replaces it.
                     new.truncate(at);
                     self.imply(new, parent);
@@ -176,7 +173,7 @@ impl MergedTree {
     fn imply(&mut self, new: &mut Vec<Node>, path: &[u8]) {
         let Ok(path) = RelPath::parse(path) else { return };
         new.push(Node { layer: IMPLIED, index: self.implied.len() as u32 });
-        self.implied.push(Entry::new(path, Kind::Dir, Meta::with_mode(0o755)));
+        self.implied.push(Entry::new(path, EntryKind::Dir, Meta::with_mode(0o755)));
     }
 
     /// The lowest layer that anything shows of: one that is opaque at its root hides all below, which overlayfs does not
@@ -186,21 +183,21 @@ impl MergedTree {
     }
 
     /// What is visible at `path`, symlinks not followed. The root always is.
-    pub fn get(&self, path: &RelPath) -> Option<Found<'_>> {
+    pub fn get(&self, path: &RelPath) -> Option<MergedEntry<'_>> {
         self.get_bytes(path.as_bytes())
     }
 
-    fn get_bytes(&self, path: &[u8]) -> Option<Found<'_>> {
+    fn get_bytes(&self, path: &[u8]) -> Option<MergedEntry<'_>> {
         let at = self.lower_bound(&self.nodes, path);
         match self.nodes.get(at) {
             Some(&node) if self.path_of(node) == path => Some(self.found(node)),
-            _ if path.is_empty() => Some(Found { layer: None, entry: &ROOT, inode: &ROOT }),
+            _ if path.is_empty() => Some(MergedEntry { layer: None, entry: &ROOT, inode: &ROOT }),
             _ => None,
         }
     }
 
     /// What `dir` holds, one level, sorted by name. Nothing if it is not a directory.
-    pub fn children<'a>(&'a self, dir: &RelPath) -> impl Iterator<Item = Found<'a>> + use<'a> {
+    pub fn children<'a>(&'a self, dir: &RelPath) -> impl Iterator<Item = MergedEntry<'a>> + use<'a> {
         let dir = dir.as_bytes().to_vec();
         let mut at = self.lower_bound(&self.nodes, &dir);
         if self.nodes.get(at).is_some_and(|n| self.path_of(*n) == dir) {
@@ -222,65 +219,45 @@ impl MergedTree {
     }
 
     /// `dir` itself (if some layer names it) and everything visible below it, in order.
-    pub fn subtree<'a>(&'a self, dir: &RelPath) -> impl Iterator<Item = Found<'a>> + use<'a> {
+    pub fn subtree<'a>(&'a self, dir: &RelPath) -> impl Iterator<Item = MergedEntry<'a>> + use<'a> {
         let start = self.lower_bound(&self.nodes, dir.as_bytes());
         let len = self.nodes[start..].partition_point(|n| is_within(self.path_of(*n), dir.as_bytes()));
         self.nodes[start..start + len].iter().map(|n| self.found(*n))
     }
 
     /// Everything visible, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Found<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = MergedEntry<'_>> {
         self.nodes.iter().map(|n| self.found(*n))
     }
 
     /// The target of the symlink at `path`.
     pub fn readlink(&self, path: &RelPath) -> Option<&[u8]> {
         match self.get(path)?.kind() {
-            Kind::Symlink { target } => Some(target),
+            EntryKind::Symlink { target } => Some(target),
             _ => None,
         }
     }
 
-    /// Where `path` (absolute or relative to the root) leads with symlinks followed: absolute targets start at the
-    /// root and `..` stops there (S-31, S-32). With `follow_last` false the last component stays as it is. What does
-    /// not exist is kept as written, so the result may name something that is still to be made.
-    pub fn resolve(&self, path: &[u8], follow_last: bool) -> Result<RelPath, ResolveError> {
+    /// Where `path` (absolute or relative to the root) leads, symlinks followed inside the root. What does not exist is
+    /// kept as written, so the result may name something that is still to be made.
+    pub fn resolve(&self, path: &[u8], last: Last) -> Result<RelPath, ResolveError> {
         let text = || super::entry::shown(path);
         if path.contains(&0) {
             return Err(ResolveError::Invalid(text()));
         }
-        let mut todo: VecDeque<Vec<u8>> = names(path).collect();
-        let mut at = RelPath::root();
-        let mut links = 0;
-        while let Some(name) = todo.pop_front() {
-            if name == b".." {
-                at = at.parent().unwrap_or_default();
-                continue;
-            }
-            let next = at.join(&name);
-            let last = todo.is_empty();
-            match self.get(&next).map(|found| found.kind()) {
-                Some(Kind::Symlink { target }) if follow_last || !last => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(ResolveError::Loop(text()));
-                    }
-                    if target.contains(&0) {
-                        return Err(ResolveError::Invalid(text()));
-                    }
-                    if target.starts_with(b"/") {
-                        at = RelPath::root();
-                    }
-                    for name in names(target).collect::<Vec<_>>().into_iter().rev() {
-                        todo.push_front(name);
-                    }
-                }
-                None | Some(Kind::Dir) => at = next,
-                Some(_) if last => at = next,
-                Some(_) => return Err(ResolveError::NotADirectory(next)),
-            }
+        let lookup = |path: &[u8]| match self.get_bytes(path).map(|found| found.kind()) {
+            None => Ok(Target::Absent),
+            Some(EntryKind::Dir) => Ok(Target::Dir),
+            Some(EntryKind::Symlink { target }) if target.contains(&0) => Err(ResolveError::Invalid(text())),
+            Some(EntryKind::Symlink { target }) => Ok(Target::link(target)),
+            Some(_) => Ok(Target::Other),
+        };
+        match resolve::resolve(b"", path, last, lookup) {
+            Ok(path) => Ok(RelPath::from_clean(&path)),
+            Err(resolve::Error::Loop) => Err(ResolveError::Loop(text())),
+            Err(resolve::Error::NotADirectory(path)) => Err(ResolveError::NotADirectory(RelPath::from_clean(&path))),
+            Err(resolve::Error::Lookup(error)) => Err(error),
         }
-        Ok(at)
     }
 
     fn lower_bound(&self, nodes: &[Node], path: &[u8]) -> usize {
@@ -298,17 +275,15 @@ impl MergedTree {
         self.entry_of(node).path.as_bytes()
     }
 
-    fn found(&self, node: Node) -> Found<'_> {
+    fn found(&self, node: Node) -> MergedEntry<'_> {
         let entry = self.entry_of(node);
         match node.layer {
-            IMPLIED => Found { layer: None, entry, inode: entry },
-            layer => Found { layer: Some(layer as usize), entry, inode: self.layers[layer as usize].inode(entry) },
+            IMPLIED => MergedEntry { layer: None, entry, inode: entry },
+            layer => {
+                MergedEntry { layer: Some(layer as usize), entry, inode: self.layers[layer as usize].inode(entry) }
+            }
         }
     }
-}
-
-fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    path.split(|&b| b == b'/').filter(|c| !c.is_empty() && *c != b".").map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]
@@ -327,12 +302,12 @@ mod tests {
                 let (what, rest) = line.split_once(':').unwrap();
                 let (name, target) = rest.split_once('=').unwrap_or((rest, ""));
                 let kind = match what {
-                    "f" => Kind::File { size: target.parse().unwrap_or(0), content: None },
-                    "d" => Kind::Dir,
-                    "w" => Kind::Whiteout,
-                    "o" => Kind::Opaque,
-                    "l" => Kind::Symlink { target: target.as_bytes().to_vec() },
-                    _ => Kind::Hardlink { target: path(target) },
+                    "f" => EntryKind::File { size: target.parse().unwrap_or(0), content: None },
+                    "d" => EntryKind::Dir,
+                    "w" => EntryKind::Whiteout,
+                    "o" => EntryKind::Opaque,
+                    "l" => EntryKind::Symlink { target: target.as_bytes().to_vec() },
+                    _ => EntryKind::Hardlink { target: path(target) },
                 };
                 Entry::new(path(name), kind, Meta::with_mode(0o644))
             })
@@ -378,7 +353,7 @@ mod tests {
         assert!(merged.get(&path("a")).is_none());
         let b = merged.get(&path("b")).unwrap();
         assert_eq!((b.layer, b.inode().path.to_string()), (Some(0), "/a".to_owned()));
-        assert_eq!(*b.kind(), Kind::File { size: 7, content: None });
+        assert_eq!(*b.kind(), EntryKind::File { size: 7, content: None });
     }
 
     #[test]
@@ -392,7 +367,9 @@ mod tests {
             "d:d",
             "l:d/rel=../etc/passwd",
         ])]);
-        let resolve = |p: &str, follow| merged.resolve(p.as_bytes(), follow).map(|p| p.to_string());
+        let resolve = |p: &str, follow| {
+            merged.resolve(p.as_bytes(), if follow { Last::Follow } else { Last::Keep }).map(|p| p.to_string())
+        };
         assert_eq!(resolve("/abs/passwd", true), Ok("/etc/passwd".into()));
         assert_eq!(resolve("up/passwd", true), Ok("/etc/passwd".into()));
         assert_eq!(resolve("d/rel", true), Ok("/etc/passwd".into()));

@@ -9,9 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Entry, Kind, Meta, RelPath};
+use super::entry::{Entry, EntryKind, Meta, RelPath};
 use super::error::Error;
-use super::merged::{Found, MergedTree};
+use super::merged::{MergedEntry, MergedTree};
 use super::owners::{Ids, Owners};
 use super::walk::Item;
 
@@ -34,7 +34,7 @@ pub(super) fn complete(items: &mut [Item], lower: &MergedTree) -> Result<(), Err
                 find(item, lower, candidates, &giving)?;
             }
         }
-        if item.kind == Kind::Dir && item.meta.mode & 0o2000 != 0 && !owners.gids.has(item.meta.gid) {
+        if item.kind == EntryKind::Dir && item.meta.mode & 0o2000 != 0 && !owners.gids.has(item.meta.gid) {
             giving.insert(item.path.clone(), item.meta.gid);
         }
         refused(item, lower);
@@ -51,7 +51,7 @@ fn beyond<'l>(lower: &'l MergedTree, owners: &Owners) -> Beyond<'l> {
     beyond
 }
 
-fn has_device(lower: &MergedTree, device: &Kind) -> bool {
+fn has_device(lower: &MergedTree, device: &EntryKind) -> bool {
     lower.layers().iter().flat_map(|layer| layer.entries()).any(|entry| entry.kind == *device)
 }
 
@@ -68,9 +68,10 @@ fn find(
         giving.get(&dir).copied().or_else(at_rest)
     });
     let same_time = candidates.get(&item.meta.mtime.secs).into_iter().flatten();
-    let marks = matches!(item.kind, Kind::File { .. } | Kind::Dir);
+    let marks = matches!(item.kind, EntryKind::File { .. } | EntryKind::Dir);
     // The same link, its time changed: what made it anew would hardly make the same.
-    let same = |found: &Found<'_>| is_twin(found.kind(), found.meta(), item) || !marks && *found.kind() == item.kind;
+    let same =
+        |found: &MergedEntry<'_>| is_twin(found.kind(), found.meta(), item) || !marks && *found.kind() == item.kind;
     let asked = Asked {
         before: below.map(|found| (found.meta(), same(&found))),
         gives: gives.filter(|gid| !owners.gids.has(*gid)),
@@ -98,7 +99,7 @@ struct Asked<'a> {
     twins: Vec<&'a Entry>,
     candidates: &'a Beyond<'a>,
     /// What it is, as links say more of themselves than of their time, which copying changes.
-    kind: &'a Kind,
+    kind: &'a EntryKind,
     /// It could carry a mark.
     marks: bool,
 }
@@ -142,14 +143,14 @@ impl Asked<'_> {
     }
 }
 
-fn same_kind(a: &Kind, b: &Kind) -> bool {
+fn same_kind(a: &EntryKind, b: &EntryKind) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b)
 }
 
 /// Whether `item` may be what was at another path, or a copy of it.
-fn is_twin(kind: &Kind, meta: &Meta, item: &Item) -> bool {
+fn is_twin(kind: &EntryKind, meta: &Meta, item: &Item) -> bool {
     let looks = match (kind, &item.kind) {
-        (Kind::File { size: a, .. }, Kind::File { size: b, .. }) => a == b,
+        (EntryKind::File { size: a, .. }, EntryKind::File { size: b, .. }) => a == b,
         (a, b) => a == b,
     };
     looks && meta.mtime.secs == item.meta.mtime.secs
@@ -157,7 +158,7 @@ fn is_twin(kind: &Kind, meta: &Meta, item: &Item) -> bool {
 
 /// Attributes of what no file system gives any: a command cannot have removed them.
 fn refused(item: &mut Item, lower: &MergedTree) {
-    if matches!(item.kind, Kind::File { .. } | Kind::Dir) {
+    if matches!(item.kind, EntryKind::File { .. } | EntryKind::Dir) {
         return;
     }
     let Some(found) = lower.get(&item.path).filter(|found| *found.kind() == item.kind) else { return };

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use crate::base::digest::Sha256;
 
-use super::entry::{Kind, Meta};
+use super::entry::{EntryKind, Meta};
 
 /// The attribute with the true owner. No layer has it, and none may bring it.
 pub(super) const MARK: &[u8] = b"user.kiln.owner";
@@ -171,7 +171,7 @@ pub(super) fn truth(meta: &mut Meta, mark: Option<&Mark>) -> Unknown {
 pub(super) struct Mark {
     pub(super) uid: u32,
     pub(super) gid: u32,
-    pub(super) device: Option<Kind>,
+    pub(super) device: Option<EntryKind>,
 }
 
 impl Mark {
@@ -179,8 +179,8 @@ impl Mark {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!("{}:{}", self.uid, self.gid);
         match self.device {
-            Some(Kind::Char { major, minor }) => text.push_str(&format!(" c {major} {minor}")),
-            Some(Kind::Block { major, minor }) => text.push_str(&format!(" b {major} {minor}")),
+            Some(EntryKind::Char { major, minor }) => text.push_str(&format!(" c {major} {minor}")),
+            Some(EntryKind::Block { major, minor }) => text.push_str(&format!(" b {major} {minor}")),
             _ => {}
         }
         text.into_bytes()
@@ -196,8 +196,8 @@ impl Mark {
             Some(kind) => {
                 let (major, minor) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
                 match kind {
-                    "c" => Some(Kind::Char { major, minor }),
-                    "b" => Some(Kind::Block { major, minor }),
+                    "c" => Some(EntryKind::Char { major, minor }),
+                    "b" => Some(EntryKind::Block { major, minor }),
                     _ => return None,
                 }
             }
@@ -284,8 +284,8 @@ mod tests {
         fn marks_are_read_as_written(uid: u32, gid: u32, major: u32, minor: u32, kind in 0..3) {
             let device = match kind {
                 0 => None,
-                1 => Some(Kind::Char { major, minor }),
-                _ => Some(Kind::Block { major, minor }),
+                1 => Some(EntryKind::Char { major, minor }),
+                _ => Some(EntryKind::Block { major, minor }),
             };
             let mark = Mark { uid, gid, device };
             prop_assert_eq!(Mark::parse(&mark.to_bytes()), Some(mark));

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::compress::{Codec, Compression, Done};
+use super::compress::{Codec, Compressed, Compression};
 use super::resume::{Beginning, copy_first};
 use super::segment::{Segment, SegmentIndex, SegmentSource, TARGET};
 use crate::base::digest::{BlobDigest, DiffId, HashState, Hasher};
@@ -72,11 +72,11 @@ struct Sink<W> {
     /// The first bytes of a file, as many as said, that are to be the blob's first.
     beginning: Option<(Arc<File>, u64)>,
     /// A segment of zeros, once there was one.
-    zeros: Option<Done>,
+    zeros: Option<Compressed>,
 }
 
 impl<W: Output> Sink<W> {
-    fn take(&mut self, done: &Done, mark: bool) -> io::Result<()> {
+    fn take(&mut self, done: &Compressed, mark: bool) -> io::Result<()> {
         if let Some((blob, len)) = self.beginning.take() {
             copy_first(&blob, len, &mut self.out)?;
         }
@@ -277,7 +277,7 @@ impl<W: Output> Pipeline<W> {
 
 struct Job {
     plain: Arc<Vec<u8>>,
-    done: Sender<io::Result<Done>>,
+    done: Sender<io::Result<Compressed>>,
 }
 
 /// The threads behind one layer. Dropping it waits for them, so that nothing of a layer that failed is written later.
@@ -294,7 +294,7 @@ struct Queues {
     jobs: Sender<Job>,
     hash: Sender<Piece<Arc<Vec<u8>>>>,
     /// What comes of each job, in order. Its bound is what bounds all of them.
-    order: Sender<Piece<Receiver<io::Result<Done>>>>,
+    order: Sender<Piece<Receiver<io::Result<Compressed>>>>,
 }
 
 /// What goes through a queue in the order of the stream.
@@ -313,6 +313,57 @@ fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'stati
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
+/// Segments waiting to be digested.
+type HashQueue = Receiver<Piece<Arc<Vec<u8>>>>;
+/// Results of compression, in the order of the stream.
+type OrderQueue = Receiver<Piece<Receiver<io::Result<Compressed>>>>;
+
+/// Compresses segments until `jobs` ends.
+fn compress_all(
+    mut codec: Codec,
+    jobs: Receiver<Job>,
+    previous: Option<Arc<dyn SegmentSource>>,
+    blank: Receiver<Vec<u8>>,
+    give_back: impl Fn(Arc<Vec<u8>>),
+) {
+    for Job { plain, done } in jobs {
+        let result = codec.run(&plain, previous.as_deref(), blank.try_recv().unwrap_or_default());
+        give_back(plain);
+        // An error here means that the writer has ended and nobody needs the result.
+        let _ = done.send(result);
+    }
+}
+
+/// Digests the uncompressed stream until `queue` ends.
+fn hash_all(mut stream: Plain, queue: HashQueue, give_back: impl Fn(Arc<Vec<u8>>)) -> Plain {
+    for piece in queue {
+        match piece {
+            Piece::Zeros(segments) => stream.take_zeros(segments),
+            Piece::Segment(plain, mark) => {
+                stream.take(&plain, mark);
+                give_back(plain);
+            }
+        }
+    }
+    stream
+}
+
+/// Writes compressed segments until `queue` ends; their buffers go to `written`.
+fn write_all<W: Output>(mut sink: Sink<W>, queue: OrderQueue, written: Sender<Vec<u8>>) -> io::Result<Sink<W>> {
+    for piece in queue {
+        match piece {
+            Piece::Zeros(segments) => sink.take_zeros(segments)?,
+            Piece::Segment(ready, mark) => {
+                let done = ready.recv().map_err(|_| ended())??;
+                sink.take(&done, mark)?;
+                // An error here means that enough buffers are waiting already.
+                let _ = written.try_send(done.bytes);
+            }
+        }
+    }
+    Ok(sink)
+}
+
 impl<W: Output> Pool<W> {
     fn start(
         threads: usize,
@@ -320,15 +371,15 @@ impl<W: Output> Pool<W> {
         alone: Alone<W>,
         previous: Option<&Arc<dyn SegmentSource>>,
     ) -> io::Result<Self> {
-        let (jobs, job_queue) = bounded::<Job>(threads + 1);
-        let (hash, hash_queue) = bounded::<Piece<Arc<Vec<u8>>>>(threads + 1);
-        let (order, order_queue) = bounded::<Piece<Receiver<io::Result<Done>>>>(threads + 1);
-        // Whoever lets go of a segment last hands its memory back: fresh pages cost more than hashing them.
+        let (jobs, job_queue) = bounded(threads + 1);
+        let (hash, hash_queue) = bounded(threads + 1);
+        let (order, order_queue) = bounded(threads + 1);
+        // The last user of a segment returns its memory: new pages cost more than hashing the segment.
         let (reuse, spare) = bounded::<Vec<u8>>(threads + 3);
         let give_back = move |plain: Arc<Vec<u8>>| {
             if let Some(mut buffer) = Arc::into_inner(plain) {
                 buffer.clear();
-                // Full: enough are waiting already.
+                // An error here means that enough buffers are waiting already.
                 let _ = reuse.try_send(buffer);
             }
         };
@@ -336,45 +387,12 @@ impl<W: Output> Pool<W> {
         let mut workers = Vec::new();
         for _ in 0..threads {
             let (queue, blank, previous) = (job_queue.clone(), blank.clone(), previous.cloned());
-            let (mut codec, give_back) = (Codec::new(compression)?, give_back.clone());
-            workers.push(spawn("kiln-compress", move || {
-                for Job { plain, done } in queue {
-                    let result = codec.run(&plain, previous.as_deref(), blank.try_recv().unwrap_or_default());
-                    give_back(plain);
-                    // The writer gave up: nobody wants the result.
-                    let _ = done.send(result);
-                }
-            })?);
+            let (codec, give_back) = (Codec::new(compression)?, give_back.clone());
+            workers.push(spawn("kiln-compress", move || compress_all(codec, queue, previous, blank, give_back))?);
         }
-        let Alone { mut sink, plain: mut stream, .. } = alone;
-        let hasher = spawn("kiln-diff-id", move || {
-            for piece in hash_queue {
-                match piece {
-                    Piece::Zeros(segments) => stream.take_zeros(segments),
-                    Piece::Segment(plain, mark) => {
-                        stream.take(&plain, mark);
-                        give_back(plain);
-                    }
-                }
-            }
-            stream
-        })?;
-        let writer = spawn("kiln-blob", move || {
-            for piece in order_queue {
-                let (ready, mark) = match piece {
-                    Piece::Segment(ready, mark) => (ready, mark),
-                    Piece::Zeros(segments) => {
-                        sink.take_zeros(segments)?;
-                        continue;
-                    }
-                };
-                let done = ready.recv().map_err(|_| ended())??;
-                sink.take(&done, mark)?;
-                // Full: enough are waiting already.
-                let _ = written.try_send(done.bytes);
-            }
-            Ok(sink)
-        })?;
+        let Alone { sink, plain, .. } = alone;
+        let hasher = spawn("kiln-diff-id", move || hash_all(plain, hash_queue, give_back))?;
+        let writer = spawn("kiln-blob", move || write_all(sink, order_queue, written))?;
         let queues = Some(Queues { jobs, hash, order });
         Ok(Self { queues, workers, hasher: Some(hasher), writer: Some(writer), spare })
     }

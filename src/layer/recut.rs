@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, EntryKind};
 use super::error::Error;
 use super::limits::Limits;
 use super::pipeline::{Finished, Output, Pipeline};
@@ -65,7 +65,7 @@ fn walk<R: SparseRead, W: Output>(
             return cutter.tail().map_err(Error::Write);
         };
         visit(&entry)?;
-        let promised = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+        let promised = if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };
         if expand && sparse {
             cutter.rewrite_head(&entry)?;
             cutter.entry(entry.path.as_bytes(), promised, promised).map_err(Error::Write)?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::segment::{Segment, SegmentIndex};
+use super::segment::{Segment, SegmentIndex, read_segment};
 use crate::base::digest::{BlobDigest, HashState, Hasher, Sha256};
 
 /// A place before an entry, where a segment ends.
@@ -197,15 +197,4 @@ pub(super) fn copy_first(blob: &File, len: u64, out: &mut impl Write) -> io::Res
         at += step as u64;
     }
     Ok(())
-}
-
-/// Fills `out`, which is empty, with a segment of `blob`, if it is there and intact.
-pub(super) fn read_segment(blob: &File, segment: &Segment, out: &mut Vec<u8>) -> Option<()> {
-    // Segments are cut at 2 MiB and compressing adds next to nothing: anything longer is damage.
-    if segment.len as usize > 2 * super::segment::MAX {
-        return None;
-    }
-    out.resize(segment.len as usize, 0);
-    blob.read_exact_at(out, segment.offset).ok()?;
-    (*blake3::hash(out).as_bytes() == segment.check).then_some(())
 }

@@ -17,15 +17,15 @@ fn file(name: &str, seed: u8, size: usize) -> (Entry, Vec<u8>) {
     let content = vec![seed; size];
     let digest = Some(ContentDigest(Sha256::of(&content)));
     let path = RelPath::parse(name.as_bytes()).unwrap();
-    (Entry::new(path, Kind::File { size: size as u64, content: digest }, Meta::with_mode(0o644)), content)
+    (Entry::new(path, EntryKind::File { size: size as u64, content: digest }, Meta::with_mode(0o644)), content)
 }
 
 /// About six segments, one of which is inside a large file.
 fn many() -> Vec<(Entry, Vec<u8>)> {
     let mut all: Vec<_> = (0..60).map(|i| file(&format!("d/{i:03}"), i as u8, 20_000 + i * 2500)).collect();
     all.push(file("d/040-large", 7, 3 << 20));
-    all.push((Entry::new(RelPath::parse(b"d").unwrap(), Kind::Dir, Meta::with_mode(0o755)), Vec::new()));
-    let link = Kind::Hardlink { target: RelPath::parse(b"d/003").unwrap() };
+    all.push((Entry::new(RelPath::parse(b"d").unwrap(), EntryKind::Dir, Meta::with_mode(0o755)), Vec::new()));
+    let link = EntryKind::Hardlink { target: RelPath::parse(b"d/003").unwrap() };
     all.push((Entry::new(RelPath::parse(b"d/003-link").unwrap(), link, Meta::default()), Vec::new()));
     all.sort_by(|a, b| a.0.order(&b.0));
     all
@@ -126,7 +126,7 @@ fn what_is_taken_over_is_what_the_digests_name_and_not_read() {
     assert!(taken > 2);
     assert!(went_on == write(&changed, &options(ALL[0], 1, None)).0);
     // A file whose digest is not known must be read.
-    now[0].0.kind = Kind::File { size: 1, content: None };
+    now[0].0.kind = EntryKind::File { size: 1, content: None };
     now.remove(1);
     let coming: Vec<Entry> = now.into_iter().map(|(entry, _)| entry).collect();
     let mut writer = LayerWriter::new(Vec::new(), &options(ALL[0], 1, Some(kept(&blob, &first))));

@@ -7,9 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-
-use super::resume::read_segment;
 
 /// Segments are this long on average, and exactly this long inside a large file.
 pub(super) const TARGET: usize = 1 << 20;
@@ -139,4 +138,15 @@ impl SegmentSource for PreviousBlob {
         read_segment(&self.blob, segment, out)?;
         Some(segment.check)
     }
+}
+
+/// Fills `out`, which is empty, with a segment of `blob`, if it is there and intact.
+pub(super) fn read_segment(blob: &File, segment: &Segment, out: &mut Vec<u8>) -> Option<()> {
+    // Segments are cut at 2 MiB and compression adds very little: anything longer is damage.
+    if segment.len as usize > 2 * MAX {
+        return None;
+    }
+    out.resize(segment.len as usize, 0);
+    blob.read_exact_at(out, segment.offset).ok()?;
+    (*blake3::hash(out).as_bytes() == segment.check).then_some(())
 }

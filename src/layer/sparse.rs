@@ -28,6 +28,43 @@ impl SparseMap {
     }
 }
 
+/// A position in a sparse file.
+pub(super) struct SparseCursor {
+    map: SparseMap,
+    /// The part that the position is in or before.
+    part: usize,
+    at: u64,
+}
+
+/// What is at a position of a sparse file, and for how many bytes.
+pub(super) enum Place {
+    Data(u64),
+    Hole(u64),
+}
+
+impl SparseCursor {
+    /// The beginning of the file.
+    pub(super) fn new(map: SparseMap) -> Self {
+        Self { map, part: 0, at: 0 }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        match self.map.parts.get(self.part) {
+            Some(&(offset, len)) if offset <= self.at => Place::Data(offset + len - self.at),
+            // Up to the next part, or to the end.
+            next => Place::Hole(next.map_or(self.map.size, |part| part.0) - self.at),
+        }
+    }
+
+    /// Moves on by `count` bytes, at most to the end of the hole or part.
+    pub(super) fn advance(&mut self, count: u64) {
+        self.at += count;
+        if self.map.parts.get(self.part).is_some_and(|part| part.0 + part.1 == self.at) {
+            self.part += 1;
+        }
+    }
+}
+
 /// What PAX records say about a sparse file.
 pub(super) enum PaxSparse {
     /// Not sparse.

@@ -34,7 +34,7 @@ fn make(pieces: &[(u8, usize)], odd: usize) -> (File, Vec<u8>) {
 }
 
 fn entry(name: &str, size: usize) -> Entry {
-    let kind = Kind::File { size: size as u64, content: None };
+    let kind = EntryKind::File { size: size as u64, content: None };
     Entry::new(RelPath::parse(name.as_bytes()).unwrap(), kind, Meta::with_mode(0o644))
 }
 
@@ -83,7 +83,7 @@ proptest! {
             prop_assert_eq!((written.blob.0, written.size), (Sha256::of(&blob), blob.len() as u64));
             let big = written.tree.get(&RelPath::parse(b"b").unwrap()).unwrap();
             let digest = ContentDigest(Sha256::of(&plain));
-            prop_assert_eq!(&big.kind, &Kind::File { size: plain.len() as u64, content: Some(digest) });
+            prop_assert_eq!(&big.kind, &EntryKind::File { size: plain.len() as u64, content: Some(digest) });
             // Each segment is what compressing it by itself gives.
             let mut codec = Codec::new(compression).unwrap();
             let (mut at, mut packed) = (0, Vec::new());

@@ -9,11 +9,12 @@
 use std::io::{self, Read};
 
 use super::attributes::Attributes;
-use super::entry::{Entry, Kind, Meta, RelPath};
+use super::entry::{Entry, EntryKind, Meta, RelPath};
 use super::error::Error;
 use super::limits::Limits;
 use super::pax::{self, Records};
-use super::sparse::{self, PaxSparse, SparseMap};
+use super::sparse::{self, PaxSparse, Place, SparseCursor, SparseMap};
+use super::tar_fields;
 use super::tar_write::{BLOCK, OPAQUE, WHITEOUT, padding};
 use super::xattrs;
 use crate::base::sparse::{MOST, SparseRead, read_full};
@@ -57,37 +58,12 @@ struct Content {
     sparse: Option<SparseCursor>,
 }
 
-struct SparseCursor {
-    map: SparseMap,
-    part: usize,
-    at: u64,
-}
-
-/// Where in a sparse file one is, and how far that goes.
-enum Here {
-    Part(u64),
-    Hole(u64),
-}
-
-impl SparseCursor {
-    fn here(&self) -> Here {
-        match self.map.parts.get(self.part) {
-            Some(&(offset, len)) if offset <= self.at => Here::Part(offset + len - self.at),
-            // Up to the next part, or to the end.
-            next => Here::Hole(next.map_or(self.map.size, |part| part.0) - self.at),
-        }
-    }
-}
-
 impl Content {
     /// So many stored bytes were read.
     fn took(&mut self, count: u64) {
         self.stored -= count;
         if let Some(cursor) = &mut self.sparse {
-            cursor.at += count;
-            if cursor.map.parts.get(cursor.part).is_some_and(|p| p.0 + p.1 == cursor.at) {
-                cursor.part += 1;
-            }
+            cursor.advance(count);
         }
     }
 }
@@ -169,8 +145,8 @@ impl<R: SparseRead> TarReader<R> {
                     // Global headers belong to no entry: they do not add up with the next one's.
                     extra.bytes = extra.local.len() as u64;
                 }
-                b'L' => extra.name = Some(text(&self.special(size, &mut extra)?).to_vec()),
-                b'K' => extra.link = Some(text(&self.special(size, &mut extra)?).to_vec()),
+                b'L' => extra.name = Some(tar_fields::text(&self.special(size, &mut extra)?).to_vec()),
+                b'K' => extra.link = Some(tar_fields::text(&self.special(size, &mut extra)?).to_vec()),
                 b'V' => self.skip(size)?,
                 kind => {
                     self.entry += 1;
@@ -193,9 +169,11 @@ impl<R: SparseRead> TarReader<R> {
             .name
             .or_else(|| records.remove(&b"GNU.sparse.name"[..]))
             .or_else(|| records.remove(&b"path"[..]))
-            .unwrap_or_else(|| name_of(block));
-        let raw_link =
-            extra.link.or_else(|| records.remove(&b"linkpath"[..])).unwrap_or_else(|| text(&block[157..257]).to_vec());
+            .unwrap_or_else(|| tar_fields::name(block));
+        let raw_link = extra
+            .link
+            .or_else(|| records.remove(&b"linkpath"[..]))
+            .unwrap_or_else(|| tar_fields::text(&block[157..257]).to_vec());
         for bytes in [&raw_name, &raw_link] {
             self.limit("bytes in a path", bytes.len() as u64, self.limits.path_bytes as u64)?;
         }
@@ -205,23 +183,23 @@ impl<R: SparseRead> TarReader<R> {
         let kind = if matches!(kind, b'0' | 0) && raw_name.ends_with(b"/") { b'5' } else { kind };
         let kind = match kind {
             b'0' | 0 | b'7' | b'S' => {
-                Kind::File { size: self.begin_content(block, kind, size, &records)?, content: None }
+                EntryKind::File { size: self.begin_content(block, kind, size, &records)?, content: None }
             }
-            b'1' => Kind::Hardlink { target: self.path(&raw_link)? },
+            b'1' => EntryKind::Hardlink { target: self.path(&raw_link)? },
             b'2' if raw_link.is_empty() || raw_link.contains(&0) => return self.bad("symlink without a target"),
-            b'2' => Kind::Symlink { target: raw_link },
+            b'2' => EntryKind::Symlink { target: raw_link },
             b'3' | b'4' => {
                 let major = self.small(&block[329..337], "device number")?;
                 let minor = self.small(&block[337..345], "device number")?;
-                if kind == b'3' { Kind::Char { major, minor } } else { Kind::Block { major, minor } }
+                if kind == b'3' { EntryKind::Char { major, minor } } else { EntryKind::Block { major, minor } }
             }
-            b'5' => Kind::Dir,
+            b'5' => EntryKind::Dir,
             // GNU's directory with a listing as content.
             b'D' => {
                 self.content = Content { stored: size, padding: padding(size), sparse: None };
-                Kind::Dir
+                EntryKind::Dir
             }
-            b'6' => Kind::Fifo,
+            b'6' => EntryKind::Fifo,
             b'M' => return self.bad("part of a multi-volume archive"),
             other => return self.bad(format!("entry type {:?} is not supported", char::from(other))),
         };
@@ -306,7 +284,7 @@ impl<R: SparseRead> TarReader<R> {
         if self.total > self.limits.hole_floor && self.total / self.held > limit {
             return Err(Error::Limit { what: "bytes of files per byte of the archive", limit });
         }
-        self.content.sparse = Some(SparseCursor { map, part: 0, at: 0 });
+        self.content.sparse = Some(SparseCursor::new(map));
         Ok(size)
     }
 
@@ -366,11 +344,7 @@ impl<R: SparseRead> TarReader<R> {
             Err(_) if self.entry == 0 => return self.bad(NO_TAR),
             stated => stated?,
         };
-        let sum = |byte: fn(u8) -> i64| {
-            block.iter().enumerate().map(|(i, &b)| byte(if (148..156).contains(&i) { b' ' } else { b })).sum::<i64>()
-        };
-        // Old writers summed signed bytes.
-        if sum(i64::from) != stated as i64 && sum(|b| i64::from(b as i8)) != stated as i64 {
+        if !tar_fields::has_checksum(&block, stated) {
             return self.bad(if self.entry == 0 { NO_TAR } else { "header checksum is wrong" });
         }
         Ok(Some(block))
@@ -411,25 +385,8 @@ impl<R: SparseRead> TarReader<R> {
         u32::try_from(self.number(field, what)?).map_err(|_| self.malformed(format!("{what} is too large")))
     }
 
-    /// A numeric field: octal text, or base-256 with the top bit set.
     fn signed(&self, field: &[u8], what: &str) -> Result<i64, Error> {
-        let bad = || self.malformed(format!("{what} is not a number"));
-        if field[0] & 0x80 != 0 {
-            let negative = field[0] & 0x40 != 0;
-            let first = if negative { field[0] } else { field[0] & 0x7f };
-            let mut n: i128 = if negative { i128::from(first as i8) } else { i128::from(first) };
-            for &byte in &field[1..] {
-                n = n.checked_mul(256).ok_or_else(bad)? + i128::from(byte);
-            }
-            return i64::try_from(n).map_err(|_| bad());
-        }
-        let text: &[u8] = field.split(|&b| b == 0).next().unwrap_or_default().trim_ascii();
-        let mut n: i64 = 0;
-        for &byte in text {
-            let digit = matches!(byte, b'0'..=b'7').then(|| i64::from(byte - b'0')).ok_or_else(bad)?;
-            n = n.checked_mul(8).and_then(|n| n.checked_add(digit)).ok_or_else(bad)?;
-        }
-        Ok(n)
+        tar_fields::number(field).ok_or_else(|| self.malformed(format!("{what} is not a number")))
     }
 
     pub(super) fn skip_content(&mut self) -> Result<(), Error> {
@@ -494,12 +451,12 @@ impl<R: SparseRead> SparseRead for TarReader<R> {
     fn zeros(&mut self, max: u64) -> io::Result<u64> {
         let mut want = max;
         if let Some(cursor) = &mut self.content.sparse {
-            match cursor.here() {
-                Here::Hole(len) => {
-                    cursor.at += len.min(max);
+            match cursor.place() {
+                Place::Hole(len) => {
+                    cursor.advance(len.min(max));
                     return Ok(len.min(max));
                 }
-                Here::Part(len) => want = want.min(len),
+                Place::Data(len) => want = want.min(len),
             }
         }
         let n = self.input.zeros(want.min(self.content.stored))?;
@@ -513,12 +470,12 @@ impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut want = buf.len() as u64;
         if let Some(cursor) = &mut self.content.sparse {
-            match cursor.here() {
-                Here::Part(len) => want = want.min(len),
-                Here::Hole(len) => {
+            match cursor.place() {
+                Place::Data(len) => want = want.min(len),
+                Place::Hole(len) => {
                     let n = want.min(len) as usize;
                     buf[..n].fill(0);
-                    cursor.at += n as u64;
+                    cursor.advance(n as u64);
                     return Ok(n);
                 }
             }
@@ -534,20 +491,4 @@ impl<R: Read> Read for TarReader<R> {
         self.content.took(n as u64);
         Ok(n)
     }
-}
-
-/// A field up to its first NUL.
-fn text(field: &[u8]) -> &[u8] {
-    field.split(|&b| b == 0).next().unwrap_or_default()
-}
-
-/// The name in the header itself, with a POSIX (or star's shorter) prefix.
-fn name_of(block: &[u8; BLOCK]) -> Vec<u8> {
-    let name = text(&block[..100]);
-    let prefix = match (&block[257..263], &block[508..512]) {
-        (b"ustar\0", b"tar\0") => text(&block[345..476]),
-        (b"ustar\0", _) => text(&block[345..500]),
-        _ => b"",
-    };
-    if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
 }

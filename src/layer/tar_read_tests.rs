@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, EntryKind};
 use super::tar_write::padding;
 use super::*;
 
@@ -100,14 +100,14 @@ fn every_dialect_is_read() {
     let prefixed = raw(b'0', b"name").bytes(345, b"some/dir");
     assert_eq!(one(&[prefixed]).0.path.to_string(), "/some/dir/name");
     let v7 = raw(0, b"dir/").bytes(257, &[0; 8]);
-    assert_eq!(one(&[v7]).0.kind, Kind::Dir);
+    assert_eq!(one(&[v7]).0.kind, EntryKind::Dir);
     let big = raw(b'0', b"f").bytes(108, &[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xfe]).bytes(136, &[0xff; 12]);
     let big = one(&[big]).0.meta;
     assert_eq!((big.uid, big.mtime.secs), (u32::MAX - 1, -1));
     let long = [raw(b'L', b"././@LongLink").with(&[&[b'x'; 300][..], b"\0"].concat()), raw(b'0', b"short")];
     assert_eq!(one(&long).0.path.as_bytes(), [b'x'; 300]);
     let link = [raw(b'K', b"././@LongLink").with(&[b't'; 200]), raw(b'2', b"l").bytes(157, b"short")];
-    assert_eq!(one(&link).0.kind, Kind::Symlink { target: vec![b't'; 200] });
+    assert_eq!(one(&link).0.kind, EntryKind::Symlink { target: vec![b't'; 200] });
     let local = [
         pax(b'g', &[("uid", b"5"), ("comment", b"hi")]),
         pax(
@@ -179,30 +179,32 @@ fn what_gnu_tar_writes_is_read_in_all_its_formats() {
         let find = |name: &str| all.iter().find(|(e, _)| e.path.as_bytes() == name.as_bytes()).unwrap();
         assert!(find("sparse").1 == want, "{format:?}");
         assert_eq!(find(&long).1, b"long", "{format:?}");
-        assert!(matches!(find("sparse2").0.kind, Kind::Hardlink { .. }), "{format:?}");
+        assert!(matches!(find("sparse2").0.kind, EntryKind::Hardlink { .. }), "{format:?}");
         if format.len() == 1 {
-            assert_eq!(find("link").0.kind, Kind::Symlink { target: vec![b't'; 150] }, "{format:?}");
+            assert_eq!(find("link").0.kind, EntryKind::Symlink { target: vec![b't'; 150] }, "{format:?}");
         }
     }
 }
 
+/// Reads every archive and expects an error that contains the given text.
+fn assert_refused(cases: Vec<(&str, Vec<u8>, &str)>) {
+    for (what, bytes, want) in cases {
+        let got = read(&bytes, &Limits::default());
+        let error = got.err().unwrap_or_else(|| panic!("{what}: no error"));
+        let text = format!("{error}").replace("failed to fill whole buffer", "unexpected end of file");
+        assert!(text.contains(want), "{what}: {text}");
+    }
+}
+
 #[test]
-fn damage_and_hostility_are_errors() {
+fn damaged_archives_are_refused() {
     let with_sum = |mut bytes: Vec<u8>| {
         bytes[0] ^= 1;
         bytes
     };
     let file = raw(b'0', b"f").with(&[b'x'; 700]);
     let alone = [file.clone()];
-    let sparse = |map: &[u8], size: &[u8]| {
-        tar(&[pax(b'x', &[("GNU.sparse.map", map), ("GNU.sparse.size", size)]), raw(b'0', b"f").with(b"12345678")])
-    };
-    let sparse_1 = |size: &[u8], body: &[u8]| {
-        let records: &[(&str, &[u8])] =
-            &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", size)];
-        tar(&[pax(b'x', records), raw(b'0', b"f").with(body)])
-    };
-    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+    assert_refused(vec![
         ("S-40 not a tar", b"PK\x03\x04".repeat(300), "not a tar archive"),
         ("S-40 checksum", with_sum(tar(&alone)), "not a tar archive"),
         ("text", b"hello".to_vec(), "not a tar archive"),
@@ -213,6 +215,13 @@ fn damage_and_hostility_are_errors() {
         ("S-40 cut in the first header", tar(&alone)[..100].to_vec(), "not a tar archive"),
         ("S-40 cut in header", [file.to_bytes(), tar(&alone)[..100].to_vec()].concat(), "end of file"),
         ("S-40 extended header only", tar(&[pax(b'x', &[("path", b"a")])]), "ends after an extended header"),
+    ]);
+}
+
+#[test]
+fn sizes_beyond_the_limits_are_refused() {
+    let file = raw(b'0', b"f").with(&[b'x'; 700]);
+    assert_refused(vec![
         ("S-39 size larger than the rest", tar(&[raw(b'0', b"f").claiming(1 << 30)]), "end of file"),
         (
             "S-39 size of 8 EiB",
@@ -246,9 +255,36 @@ fn damage_and_hostility_are_errors() {
             },
             "bytes of global headers",
         ),
+    ]);
+}
+
+#[test]
+fn invalid_fields_are_refused() {
+    let file = raw(b'0', b"f").with(&[b'x'; 700]);
+    assert_refused(vec![
         ("S-42 uid", tar(&[raw(b'0', b"f").bytes(108, &[0x80, 0, 0, 1, 0, 0, 0, 0])]), "uid 4294967296 is too large"),
         ("S-42 pax uid", tar(&[pax(b'x', &[("uid", b"-1")]), file.clone()]), "uid in an extended header"),
         ("S-43 mtime", tar(&[pax(b'x', &[("mtime", b"soon")]), file.clone()]), "mtime in an extended header"),
+        ("symlink to nothing", tar(&[raw(b'2', b"l")]), "without a target"),
+        ("NUL in a path", tar(&[pax(b'x', &[("path", b"a\0b")]), file.clone()]), "NUL"),
+        ("device number", tar(&[raw(b'3', b"d").bytes(329, b"7777777z")]), "device number"),
+        ("entry type", tar(&[raw(b'Q', b"f")]), "entry type 'Q'"),
+        ("multi volume", tar(&[raw(b'M', b"f")]), "multi-volume"),
+    ]);
+}
+
+#[test]
+fn invalid_sparse_maps_are_refused() {
+    let file = raw(b'0', b"f").with(&[b'x'; 700]);
+    let sparse = |map: &[u8], size: &[u8]| {
+        tar(&[pax(b'x', &[("GNU.sparse.map", map), ("GNU.sparse.size", size)]), raw(b'0', b"f").with(b"12345678")])
+    };
+    let sparse_1 = |size: &[u8], body: &[u8]| {
+        let records: &[(&str, &[u8])] =
+            &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", size)];
+        tar(&[pax(b'x', records), raw(b'0', b"f").with(body)])
+    };
+    assert_refused(vec![
         ("S-41 sparse without size", tar(&[pax(b'x', &[("GNU.sparse.map", b"0,8")]), file.clone()]), "without a size"),
         ("S-41 sparse odd map", sparse(b"0,8,9", b"100"), "sparse map"),
         ("S-41 sparse backwards", sparse(b"8,4,0,4", b"100"), "out of order"),
@@ -269,18 +305,7 @@ fn damage_and_hostility_are_errors() {
             tar(&[pax(b'x', &[("GNU.sparse.major", b"9"), ("GNU.sparse.minor", b"9")]), file.clone()]),
             "unknown version",
         ),
-        ("symlink to nothing", tar(&[raw(b'2', b"l")]), "without a target"),
-        ("NUL in a path", tar(&[pax(b'x', &[("path", b"a\0b")]), file.clone()]), "NUL"),
-        ("device number", tar(&[raw(b'3', b"d").bytes(329, b"7777777z")]), "device number"),
-        ("entry type", tar(&[raw(b'Q', b"f")]), "entry type 'Q'"),
-        ("multi volume", tar(&[raw(b'M', b"f")]), "multi-volume"),
-    ];
-    for (what, bytes, want) in cases {
-        let got = read(&bytes, &Limits::default());
-        let error = got.err().unwrap_or_else(|| panic!("{what}: no error"));
-        let text = format!("{error}").replace("failed to fill whole buffer", "unexpected end of file");
-        assert!(text.contains(want), "{what}: {text}");
-    }
+    ]);
 }
 
 #[test]
@@ -330,6 +355,6 @@ fn somebody_elses_files_may_be_named_like_whiteouts() {
     let mut reader = TarReader::new(&bytes[..], Dialect::Plain, Limits::default());
     assert_eq!(reader.next_entry().unwrap().unwrap().path.to_string(), "/a/.wh.b");
     assert_eq!(reader.next_entry().unwrap().unwrap().path.to_string(), "/.wh..wh..opq");
-    let kinds: Vec<Kind> = read(&bytes, &Limits::default()).unwrap().into_iter().map(|(e, _)| e.kind).collect();
-    assert_eq!(kinds, [Kind::Whiteout, Kind::Opaque]);
+    let kinds: Vec<EntryKind> = read(&bytes, &Limits::default()).unwrap().into_iter().map(|(e, _)| e.kind).collect();
+    assert_eq!(kinds, [EntryKind::Whiteout, EntryKind::Opaque]);
 }

@@ -4,12 +4,11 @@
 //! numbers but on devices, no atime or ctime, whole seconds. A PAX record is written only for what the header cannot
 //! hold; records are sorted by key and framed by length.
 
-use std::collections::BTreeMap;
-
 use tar::{EntryType, Header};
 
-use super::entry::{Entry, Kind, RelPath};
+use super::entry::{Entry, EntryKind, RelPath};
 use super::error::Error;
+use super::pax::Records;
 
 /// Tar works in blocks of this many bytes.
 pub(super) const BLOCK: usize = 512;
@@ -27,78 +26,30 @@ pub(super) fn padding(size: u64) -> usize {
     (size.wrapping_neg() % BLOCK as u64) as usize
 }
 
-/// Appends everything that stands before the entry's content.
+/// Appends everything that precedes the entry's content.
 pub(super) fn head(entry: &Entry, out: &mut Vec<u8>) -> Result<(), Error> {
-    let refuse = |reason| Err(Error::NotRepresentable { path: entry.path.clone(), reason });
     if !entry.kind.is_marker() && entry.path.components().any(|c| c.starts_with(WHITEOUT)) {
-        return refuse("a name that begins with .wh. means a deletion in a layer");
+        return Err(refuse(entry, "a name that begins with .wh. means a deletion in a layer"));
     }
     let mut header = Header::new_ustar();
-    let mut pax: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut pax = Records::new();
     let name = name_in_tar(entry);
     if !set_name(&mut header, &name) {
         pax.insert(b"path".to_vec(), name.clone());
     }
-    let meta = &entry.meta;
-    header.set_mode(if entry.kind.is_marker() { 0o600 } else { meta.mode & 0o7777 });
-    for (key, id) in [("uid", meta.uid), ("gid", meta.gid)] {
-        if u64::from(id) > OCTAL_7 {
-            pax.insert(key.into(), id.to_string().into());
-        }
-    }
-    // Beyond octal the header holds base-256, for readers that know nothing of PAX.
-    header.set_uid(meta.uid.into());
-    header.set_gid(meta.gid.into());
-    match u64::try_from(meta.mtime.secs) {
-        Ok(secs) if secs <= OCTAL_11 => header.set_mtime(secs),
-        _ => {
-            header.set_mtime(0);
-            pax.insert(b"mtime".to_vec(), meta.mtime.secs.to_string().into());
-        }
-    }
-    let mut size = 0;
-    let kind = match &entry.kind {
-        Kind::File { size: bytes, .. } => {
-            size = *bytes;
-            EntryType::Regular
-        }
-        Kind::Whiteout | Kind::Opaque => EntryType::Regular,
-        Kind::Dir => EntryType::Directory,
-        Kind::Symlink { target } => {
-            if target.contains(&0) || target.is_empty() {
-                return refuse("symlink target is empty or holds a NUL byte");
-            }
-            set_link(&mut header, target, &mut pax);
-            EntryType::Symlink
-        }
-        Kind::Hardlink { target } => {
-            set_link(&mut header, target.as_bytes(), &mut pax);
-            EntryType::Link
-        }
-        Kind::Char { major, minor } | Kind::Block { major, minor } => {
-            let limit = OCTAL_7 as u32;
-            if *major > limit || *minor > limit {
-                return refuse("device number too large for tar");
-            }
-            let ustar = header.as_ustar_mut();
-            if let Some(ustar) = ustar {
-                ustar.set_device_major(*major);
-                ustar.set_device_minor(*minor);
-            }
-            if matches!(entry.kind, Kind::Char { .. }) { EntryType::Char } else { EntryType::Block }
-        }
-        Kind::Fifo => EntryType::Fifo,
-    };
+    set_meta(entry, &mut header, &mut pax);
+    let kind = set_kind(entry, &mut header, &mut pax)?;
     header.set_entry_type(kind);
+    let size = if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };
     header.set_size(size);
     if size > OCTAL_11 {
         pax.insert(b"size".to_vec(), size.to_string().into());
     }
-    // A hard link's attributes are the file's: written once.
-    if !matches!(entry.kind, Kind::Hardlink { .. }) {
-        for (key, value) in &meta.xattrs {
+    // The attributes of a hard link are those of its file, which are written once.
+    if !matches!(entry.kind, EntryKind::Hardlink { .. }) {
+        for (key, value) in &entry.meta.xattrs {
             if key.contains(&b'=') || key.contains(&0) || key.is_empty() {
-                return refuse("extended attribute with = or NUL in its name");
+                return Err(refuse(entry, "extended attribute with = or NUL in its name"));
             }
             pax.insert([b"SCHILY.xattr.", &key[..]].concat(), value.clone());
         }
@@ -111,17 +62,73 @@ pub(super) fn head(entry: &Entry, out: &mut Vec<u8>) -> Result<(), Error> {
     Ok(())
 }
 
+fn refuse(entry: &Entry, reason: &'static str) -> Error {
+    Error::NotRepresentable { path: entry.path.clone(), reason }
+}
+
+/// Mode, owner and time.
+fn set_meta(entry: &Entry, header: &mut Header, pax: &mut Records) {
+    let meta = &entry.meta;
+    header.set_mode(if entry.kind.is_marker() { 0o600 } else { meta.mode & 0o7777 });
+    for (key, id) in [("uid", meta.uid), ("gid", meta.gid)] {
+        if u64::from(id) > OCTAL_7 {
+            pax.insert(key.into(), id.to_string().into());
+        }
+    }
+    // Ids that do not fit in octal are stored in base 256 too, for readers without PAX.
+    header.set_uid(meta.uid.into());
+    header.set_gid(meta.gid.into());
+    match u64::try_from(meta.mtime.secs) {
+        Ok(secs) if secs <= OCTAL_11 => header.set_mtime(secs),
+        _ => {
+            header.set_mtime(0);
+            pax.insert(b"mtime".to_vec(), meta.mtime.secs.to_string().into());
+        }
+    }
+}
+
+/// The type of the entry, after its link target or device number was stored.
+fn set_kind(entry: &Entry, header: &mut Header, pax: &mut Records) -> Result<EntryType, Error> {
+    Ok(match &entry.kind {
+        EntryKind::File { .. } | EntryKind::Whiteout | EntryKind::Opaque => EntryType::Regular,
+        EntryKind::Dir => EntryType::Directory,
+        EntryKind::Symlink { target } => {
+            if target.contains(&0) || target.is_empty() {
+                return Err(refuse(entry, "symlink target is empty or holds a NUL byte"));
+            }
+            set_link(header, target, pax);
+            EntryType::Symlink
+        }
+        EntryKind::Hardlink { target } => {
+            set_link(header, target.as_bytes(), pax);
+            EntryType::Link
+        }
+        EntryKind::Char { major, minor } | EntryKind::Block { major, minor } => {
+            let limit = OCTAL_7 as u32;
+            if *major > limit || *minor > limit {
+                return Err(refuse(entry, "device number too large for tar"));
+            }
+            if let Some(ustar) = header.as_ustar_mut() {
+                ustar.set_device_major(*major);
+                ustar.set_device_minor(*minor);
+            }
+            if matches!(entry.kind, EntryKind::Char { .. }) { EntryType::Char } else { EntryType::Block }
+        }
+        EntryKind::Fifo => EntryType::Fifo,
+    })
+}
+
 /// The name as the archive has it: directories end in a slash, markers are `.wh.` names.
 fn name_in_tar(entry: &Entry) -> Vec<u8> {
     let path = entry.path.as_bytes();
     match &entry.kind {
-        Kind::Dir if path.is_empty() => b"./".to_vec(),
-        Kind::Dir => [path, b"/"].concat(),
-        Kind::Whiteout => {
+        EntryKind::Dir if path.is_empty() => b"./".to_vec(),
+        EntryKind::Dir => [path, b"/"].concat(),
+        EntryKind::Whiteout => {
             let name = [WHITEOUT, entry.path.name()].concat();
             entry.path.parent().unwrap_or_else(RelPath::root).join(&name).as_bytes().to_vec()
         }
-        Kind::Opaque => entry.path.join(OPAQUE).as_bytes().to_vec(),
+        EntryKind::Opaque => entry.path.join(OPAQUE).as_bytes().to_vec(),
         _ => path.to_vec(),
     }
 }
@@ -149,7 +156,7 @@ fn set_name(header: &mut Header, name: &[u8]) -> bool {
     false
 }
 
-fn set_link(header: &mut Header, target: &[u8], pax: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+fn set_link(header: &mut Header, target: &[u8], pax: &mut Records) {
     let field = &mut header.as_old_mut().linkname;
     let len = target.len().min(field.len());
     field[..len].copy_from_slice(&target[..len]);
@@ -159,7 +166,7 @@ fn set_link(header: &mut Header, target: &[u8], pax: &mut BTreeMap<Vec<u8>, Vec<
 }
 
 /// Appends an extended header holding `records`.
-fn extended(records: &BTreeMap<Vec<u8>, Vec<u8>>, name: &[u8], out: &mut Vec<u8>) {
+fn extended(records: &Records, name: &[u8], out: &mut Vec<u8>) {
     let mut body = Vec::new();
     for (key, value) in records {
         record(key, value, &mut body);

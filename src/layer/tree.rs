@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::base::digest::ContentDigest;
 
-use super::entry::{Entry, Kind, RelPath, compare, is_within};
-use super::tree_bytes;
+use super::entry::{Entry, EntryKind, RelPath, compare, is_within};
+use super::tree_bytes::{self, BadTree};
 
 /// What one layer holds and hides, sorted; at most one entry per path, plus an opaque marker after a directory.
 ///
@@ -16,17 +16,6 @@ use super::tree_bytes;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     entries: Vec<Entry>,
-}
-
-/// Bytes that are not a tree this version understands.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum BadTree {
-    /// Written by another version of the format: derive the tree again.
-    #[error("layer tree of format {0}, not {want}", want = tree_bytes::VERSION)]
-    Version(u8),
-    /// Cut short or damaged.
-    #[error("damaged layer tree")]
-    Damaged,
 }
 
 impl Tree {
@@ -46,14 +35,14 @@ impl Tree {
                 && last.path == entry.path
             {
                 match (&last.kind, &entry.kind) {
-                    (Kind::Whiteout, Kind::Dir) => {
+                    (EntryKind::Whiteout, EntryKind::Dir) => {
                         kept.pop();
                         let marker = Entry::opaque(entry.path.clone());
                         kept.extend([entry, marker]);
                         continue;
                     }
-                    (Kind::Opaque, Kind::Opaque) => continue,
-                    (Kind::Opaque, Kind::Dir) => {
+                    (EntryKind::Opaque, EntryKind::Opaque) => continue,
+                    (EntryKind::Opaque, EntryKind::Dir) => {
                         let at = kept.len() - 1;
                         kept.insert(at, entry);
                         if at > 0 && kept[at - 1].path == kept[at].path {
@@ -61,7 +50,7 @@ impl Tree {
                         }
                         continue;
                     }
-                    (Kind::Dir, Kind::Opaque) => {}
+                    (EntryKind::Dir, EntryKind::Opaque) => {}
                     _ => {
                         kept.pop();
                     }
@@ -95,7 +84,7 @@ impl Tree {
     /// Whether the layer hides what lower layers have below `dir`.
     pub fn is_opaque(&self, dir: &RelPath) -> bool {
         let start = self.entries.partition_point(|e| e.path < *dir);
-        self.entries[start..].iter().take_while(|e| e.path == *dir).any(|e| e.kind == Kind::Opaque)
+        self.entries[start..].iter().take_while(|e| e.path == *dir).any(|e| e.kind == EntryKind::Opaque)
     }
 
     /// Directories that the layer has no entry for, only for what is in them or that they are opaque; in order. Such a
@@ -104,7 +93,7 @@ impl Tree {
         let mut implied = BTreeSet::new();
         let mut last = RelPath::root();
         for entry in &self.entries {
-            let dir = if entry.kind == Kind::Opaque { Some(entry.path.clone()) } else { entry.path.parent() };
+            let dir = if entry.kind == EntryKind::Opaque { Some(entry.path.clone()) } else { entry.path.parent() };
             let Some(dir) = dir.filter(|dir| *dir != last) else { continue };
             let mut up = Some(dir.clone());
             last = dir;
@@ -124,7 +113,7 @@ impl Tree {
     /// The file an entry names: itself, or for a hard link the entry of its target.
     pub fn inode<'a>(&'a self, entry: &'a Entry) -> &'a Entry {
         match &entry.kind {
-            Kind::Hardlink { target } => self.get(target).unwrap_or(entry),
+            EntryKind::Hardlink { target } => self.get(target).unwrap_or(entry),
             _ => entry,
         }
     }
@@ -134,7 +123,7 @@ impl Tree {
     pub fn resembles(&self, other: &Self) -> bool {
         let same = |a: &Entry, b: &Entry| {
             let kind = match (&a.kind, &b.kind) {
-                (Kind::File { size: a, .. }, Kind::File { size: b, .. }) => a == b,
+                (EntryKind::File { size: a, .. }, EntryKind::File { size: b, .. }) => a == b,
                 (a, b) => a == b,
             };
             let meta = |e: &Entry| (e.meta.mode, e.meta.uid, e.meta.gid, e.meta.mtime.secs);
@@ -147,7 +136,7 @@ impl Tree {
     pub fn set_content(&mut self, path: &RelPath, digest: ContentDigest) -> bool {
         let Some(index) = self.index_of(path.as_bytes()) else { return false };
         match &mut self.entries[index].kind {
-            Kind::File { content, .. } => {
+            EntryKind::File { content, .. } => {
                 *content = Some(digest);
                 true
             }
@@ -181,7 +170,7 @@ impl Tree {
     pub(super) fn index_of(&self, path: &[u8]) -> Option<usize> {
         let at = self.entries.partition_point(|e| compare(e.path.as_bytes(), path).is_lt());
         let entry = self.entries.get(at)?;
-        (entry.path.as_bytes() == path && entry.kind != Kind::Opaque).then_some(at)
+        (entry.path.as_bytes() == path && entry.kind != EntryKind::Opaque).then_some(at)
     }
 
     pub(super) fn subtree_range(&self, dir: &[u8]) -> Range<usize> {
@@ -202,25 +191,25 @@ mod tests {
         RelPath::parse(p.as_bytes()).unwrap()
     }
 
-    fn at(p: &str, kind: Kind) -> Entry {
+    fn at(p: &str, kind: EntryKind) -> Entry {
         let meta = if kind.is_marker() { Meta::default() } else { Meta::with_mode(0o755) };
         Entry::new(path(p), kind, meta)
     }
 
     #[test]
     fn the_last_entry_at_a_path_wins_and_whiteouts_concern_lower_layers_only() {
-        let file = |size| Kind::File { size, content: None };
+        let file = |size| EntryKind::File { size, content: None };
         // S-35: whiteout and entry of one name, in either order
         let tree = Tree::new(vec![
             at("f", file(1)),
             at("f", file(2)),
             at("w", file(3)),
-            at("w", Kind::Whiteout),
-            at("d", Kind::Dir),
-            at("d", Kind::Whiteout),
+            at("w", EntryKind::Whiteout),
+            at("d", EntryKind::Dir),
+            at("d", EntryKind::Whiteout),
             at("d/x", file(4)),
-            at("o", Kind::Opaque),
-            at("o", Kind::Dir),
+            at("o", EntryKind::Opaque),
+            at("o", EntryKind::Dir),
         ]);
         let shown: Vec<String> = tree.entries().iter().map(|e| format!("{} {:?}", e.path, e.kind)).collect();
         assert_eq!(
@@ -241,14 +230,17 @@ mod tests {
 
     #[test]
     fn directories_without_an_entry_are_implied() {
-        let file = || Kind::File { size: 1, content: None };
+        let file = || EntryKind::File { size: 1, content: None };
         for (entries, want) in [
             (vec![at("a/b/c", file())], &["/a", "/a/b"][..]),
-            (vec![at("a/b", Kind::Dir), at("a/b/c", file())], &["/a"]),
-            (vec![at("a", Kind::Opaque)], &["/a"]),
-            (vec![at("a", Kind::Dir), at("a", Kind::Opaque), at("a/x", file())], &[]),
-            (vec![at("a/b", Kind::Opaque), at("a/b/c", file()), at("a/d/e", Kind::Whiteout)], &["/a", "/a/b", "/a/d"]),
-            (vec![at("", Kind::Opaque), at("a", file()), at("b", Kind::Whiteout)], &[]),
+            (vec![at("a/b", EntryKind::Dir), at("a/b/c", file())], &["/a"]),
+            (vec![at("a", EntryKind::Opaque)], &["/a"]),
+            (vec![at("a", EntryKind::Dir), at("a", EntryKind::Opaque), at("a/x", file())], &[]),
+            (
+                vec![at("a/b", EntryKind::Opaque), at("a/b/c", file()), at("a/d/e", EntryKind::Whiteout)],
+                &["/a", "/a/b", "/a/d"],
+            ),
+            (vec![at("", EntryKind::Opaque), at("a", file()), at("b", EntryKind::Whiteout)], &[]),
         ] {
             let tree = Tree::new(entries);
             let implied: Vec<String> = tree.implied_dirs().iter().map(ToString::to_string).collect();
@@ -258,21 +250,22 @@ mod tests {
 
     #[test]
     fn bytes_give_the_same_tree_back() {
-        let mut odd = at("dir/\u{e9}\n", Kind::File { size: 1 << 40, content: Some(ContentDigest(Sha256::of(b"x"))) });
+        let mut odd =
+            at("dir/\u{e9}\n", EntryKind::File { size: 1 << 40, content: Some(ContentDigest(Sha256::of(b"x"))) });
         odd.meta.uid = u32::MAX;
         odd.meta.mtime = Timestamp { secs: -5, nanos: 7 };
         odd.meta.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 10]);
         let tree = Tree::new(vec![
-            at("", Kind::Dir),
-            at("dir", Kind::Dir),
-            at("dir", Kind::Opaque),
+            at("", EntryKind::Dir),
+            at("dir", EntryKind::Dir),
+            at("dir", EntryKind::Opaque),
             odd,
-            at("dir/l", Kind::Symlink { target: b"../\xff".to_vec() }),
-            at("h", Kind::Hardlink { target: path("dir/x") }),
-            at("c", Kind::Char { major: 1, minor: 3 }),
-            at("b", Kind::Block { major: 259, minor: 1 << 20 }),
-            at("p", Kind::Fifo),
-            at("gone", Kind::Whiteout),
+            at("dir/l", EntryKind::Symlink { target: b"../\xff".to_vec() }),
+            at("h", EntryKind::Hardlink { target: path("dir/x") }),
+            at("c", EntryKind::Char { major: 1, minor: 3 }),
+            at("b", EntryKind::Block { major: 259, minor: 1 << 20 }),
+            at("p", EntryKind::Fifo),
+            at("gone", EntryKind::Whiteout),
         ]);
         let bytes = tree.to_bytes();
         assert_eq!(Tree::from_bytes(&bytes), Ok(tree));

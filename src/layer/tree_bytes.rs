@@ -10,8 +10,7 @@ use crate::base::digest::{ContentDigest, Sha256};
 use crate::base::time::Timestamp;
 
 use super::attributes::Attributes;
-use super::entry::{Entry, Kind, Meta, RelPath};
-use super::tree::BadTree;
+use super::entry::{Entry, EntryKind, Meta, RelPath};
 
 /// Of the format below.
 pub(super) const VERSION: u8 = 2;
@@ -32,6 +31,17 @@ const OPAQUE: u8 = 9;
 const PIECE: usize = 64 << 10;
 /// Bytes of the digest at the end.
 const SUM: u64 = 32;
+
+/// Bytes that are not a tree this version understands.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadTree {
+    /// Written by another version of the format: derive the tree again.
+    #[error("layer tree of format {0}, not {want}", want = VERSION)]
+    Version(u8),
+    /// Cut short or damaged.
+    #[error("damaged layer tree")]
+    Damaged,
+}
 
 pub(super) fn encode(entries: &[Entry], to: &mut dyn Write) -> io::Result<()> {
     let (mut out, mut sum) = (Vec::new(), blake3::Hasher::new());
@@ -60,32 +70,32 @@ pub(super) fn encode(entries: &[Entry], to: &mut dyn Write) -> io::Result<()> {
     to.write_all(sum.finalize().as_bytes())
 }
 
-fn kind(out: &mut Vec<u8>, kind: &Kind) {
+fn kind(out: &mut Vec<u8>, kind: &EntryKind) {
     match kind {
-        Kind::File { size, content } => {
+        EntryKind::File { size, content } => {
             out.push(if content.is_some() { FILE_DIGEST } else { FILE });
             number(out, *size);
             if let Some(ContentDigest(Sha256(digest))) = content {
                 out.extend_from_slice(digest);
             }
         }
-        Kind::Dir => out.push(DIR),
-        Kind::Symlink { target } => {
+        EntryKind::Dir => out.push(DIR),
+        EntryKind::Symlink { target } => {
             out.push(SYMLINK);
             bytes(out, target);
         }
-        Kind::Hardlink { target } => {
+        EntryKind::Hardlink { target } => {
             out.push(HARDLINK);
             bytes(out, target.as_bytes());
         }
-        Kind::Char { major, minor } | Kind::Block { major, minor } => {
-            out.push(if matches!(kind, Kind::Char { .. }) { CHAR } else { BLOCK });
+        EntryKind::Char { major, minor } | EntryKind::Block { major, minor } => {
+            out.push(if matches!(kind, EntryKind::Char { .. }) { CHAR } else { BLOCK });
             number(out, u64::from(*major));
             number(out, u64::from(*minor));
         }
-        Kind::Fifo => out.push(FIFO),
-        Kind::Whiteout => out.push(WHITEOUT),
-        Kind::Opaque => out.push(OPAQUE),
+        EntryKind::Fifo => out.push(FIFO),
+        EntryKind::Whiteout => out.push(WHITEOUT),
+        EntryKind::Opaque => out.push(OPAQUE),
     }
 }
 
@@ -239,22 +249,22 @@ impl<R: BufRead> Input<R> {
         self.take(len)
     }
 
-    fn kind(&mut self) -> io::Result<Kind> {
+    fn kind(&mut self) -> io::Result<EntryKind> {
         Ok(match self.byte()? {
-            FILE => Kind::File { size: self.number()?, content: None },
+            FILE => EntryKind::File { size: self.number()?, content: None },
             FILE_DIGEST => {
                 let size = self.number()?;
                 let digest = self.take(32)?.try_into().map_err(|_| damaged())?;
-                Kind::File { size, content: Some(ContentDigest(Sha256(digest))) }
+                EntryKind::File { size, content: Some(ContentDigest(Sha256(digest))) }
             }
-            DIR => Kind::Dir,
-            SYMLINK => Kind::Symlink { target: self.bytes()?.to_vec() },
-            HARDLINK => Kind::Hardlink { target: RelPath::parse(self.bytes()?).map_err(|_| damaged())? },
-            CHAR => Kind::Char { major: self.small()?, minor: self.small()? },
-            BLOCK => Kind::Block { major: self.small()?, minor: self.small()? },
-            FIFO => Kind::Fifo,
-            WHITEOUT => Kind::Whiteout,
-            OPAQUE => Kind::Opaque,
+            DIR => EntryKind::Dir,
+            SYMLINK => EntryKind::Symlink { target: self.bytes()?.to_vec() },
+            HARDLINK => EntryKind::Hardlink { target: RelPath::parse(self.bytes()?).map_err(|_| damaged())? },
+            CHAR => EntryKind::Char { major: self.small()?, minor: self.small()? },
+            BLOCK => EntryKind::Block { major: self.small()?, minor: self.small()? },
+            FIFO => EntryKind::Fifo,
+            WHITEOUT => EntryKind::Whiteout,
+            OPAQUE => EntryKind::Opaque,
             _ => return Err(damaged()),
         })
     }

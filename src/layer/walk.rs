@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::base::rooted::Root;
 
 use super::disk::{self, Identity, Node};
-use super::entry::{Kind, Meta, RelPath};
+use super::entry::{EntryKind, Meta, RelPath};
 use super::error::Error;
 use super::merged::MergedTree;
 use super::owners::{self, Unknown};
@@ -74,8 +74,8 @@ impl OverlayAttributes {
     /// A 0:0 character device, or an empty file marked as one.
     fn is_whiteout(self, node: &Node) -> bool {
         match node.kind {
-            Some(Kind::Char { major: 0, minor: 0 }) => true,
-            Some(Kind::File { size: 0, .. }) => self.get(node, "whiteout").is_some(),
+            Some(EntryKind::Char { major: 0, minor: 0 }) => true,
+            Some(EntryKind::File { size: 0, .. }) => self.get(node, "whiteout").is_some(),
             _ => false,
         }
     }
@@ -97,13 +97,13 @@ pub struct Walked {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) path: RelPath,
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
     pub(super) meta: Meta,
     pub(super) identity: Identity,
     /// What of its owner only the layers below can tell.
     pub(super) unknown: Unknown,
     /// It stands for this device, if the layers below have one like it.
-    pub(super) device: Option<Kind>,
+    pub(super) device: Option<EntryKind>,
     /// Nobody can have changed it.
     pub(super) untouched: bool,
 }
@@ -141,7 +141,7 @@ impl Walked {
                 }
                 return Ok(());
             }
-            if node.kind == Some(Kind::Dir) {
+            if node.kind == Some(EntryKind::Dir) {
                 if in_hidden {
                     hidden.insert(path.clone());
                 } else if attributes.get(&node, "opaque") == Some(b"y") {
@@ -191,7 +191,7 @@ impl Walked {
     /// Removes them from `upper`, where the walk was. Ok: in their place is what the layer over `lower` will say.
     pub fn remove_sockets(&mut self, upper: &Root, lower: &MergedTree) -> Result<(), Error> {
         for (path, shows) in self.sockets.drain(..) {
-            let fail = |e: io::Error| system("remove", &path, e);
+            let fail = |e: io::Error| Error::system("remove", &path, e);
             let parent = path.parent().unwrap_or_default();
             let dir = disk::open_dir_at(upper.as_fd(), &parent).map_err(fail)?;
             let before = disk::look(dir.as_fd(), OsStr::new(".")).map_err(fail)?;
@@ -229,7 +229,7 @@ impl Strip {
             match rustix::fs::lremovexattr(&file[..], &name[..]) {
                 Ok(()) | Err(Errno::NODATA) => {}
                 Err(e) if owners::is_refusal(e) && is_the_hosts(name) => drop(self.refused.insert(name.clone())),
-                Err(e) => return Err(system("remove an attribute of", path, e.into())),
+                Err(e) => return Err(Error::system("remove an attribute of", path, e.into())),
             }
         }
         Ok(())
@@ -244,19 +244,19 @@ fn is_the_hosts(name: &[u8]) -> bool {
 /// Visits `root` and everything below it, parents first, with the directory that each is in.
 fn walk(root: &Root, mut visit: impl FnMut(&RelPath, BorrowedFd<'_>, Node) -> Result<(), Error>) -> Result<(), Error> {
     let top = RelPath::root();
-    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| system("look at", &top, e))?;
+    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("look at", &top, e))?;
     visit(&top, root.as_fd(), node)?;
     // A directory is opened from its parent's fd, so depth is not limited by the length of a path, and a parent is
     // closed as soon as its last subdirectory has been entered.
     let mut todo: Vec<(Rc<OwnedFd>, OsString, RelPath)> = Vec::new();
-    let fd = disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| system("open", &top, e))?;
+    let fd = disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("open", &top, e))?;
     let mut next = Some((Rc::new(fd), top));
     while let Some((dir, path)) = next.take() {
-        let names = disk::names(dir.as_fd()).map_err(|e| system("list", &path, e))?;
+        let names = disk::names(dir.as_fd()).map_err(|e| Error::system("list", &path, e))?;
         for name in names {
             let here = path.join(name.as_bytes());
-            let node = disk::look(dir.as_fd(), &name).map_err(|e| system("look at", &here, e))?;
-            let is_dir = node.kind == Some(Kind::Dir);
+            let node = disk::look(dir.as_fd(), &name).map_err(|e| Error::system("look at", &here, e))?;
+            let is_dir = node.kind == Some(EntryKind::Dir);
             visit(&here, dir.as_fd(), node)?;
             if is_dir {
                 todo.push((Rc::clone(&dir), name, here));
@@ -264,13 +264,9 @@ fn walk(root: &Root, mut visit: impl FnMut(&RelPath, BorrowedFd<'_>, Node) -> Re
         }
         drop(dir);
         if let Some((parent, name, here)) = todo.pop() {
-            let fd = disk::open_dir(parent.as_fd(), &name).map_err(|e| system("open", &here, e))?;
+            let fd = disk::open_dir(parent.as_fd(), &name).map_err(|e| Error::system("open", &here, e))?;
             next = Some((Rc::new(fd), here));
         }
     }
     Ok(())
-}
-
-pub(super) fn system(operation: &'static str, path: &RelPath, source: io::Error) -> Error {
-    Error::System { operation, path: path.clone(), source }
 }

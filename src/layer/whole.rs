@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::base::fs;
 
 use super::changes::digest_of_file;
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, EntryKind};
 use super::tree::Tree;
 
 /// Whether `dir`, where the layer of `tree` was unpacked, has every file of it, with the content it had. All of it
@@ -22,16 +22,20 @@ fn has(dir: &Path, entry: &Entry) -> bool {
     let path = dir.join(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
     let is = |right: &dyn Fn(&Metadata) -> bool| std::fs::symlink_metadata(&path).is_ok_and(|found| right(&found));
     match &entry.kind {
-        Kind::File { size, content } => {
+        EntryKind::File { size, content } => {
             is(&|found| found.is_file() && found.len() == *size)
                 && content.is_none_or(|content| {
                     fs::open(&path).is_ok_and(|file| digest_of_file(file, *size).is_ok_and(|found| found == content.0))
                 })
         }
-        Kind::Dir => is(&Metadata::is_dir),
-        Kind::Symlink { .. } => is(&Metadata::is_symlink),
-        Kind::Hardlink { .. } => is(&|found| !found.is_dir()),
+        EntryKind::Dir => is(&Metadata::is_dir),
+        EntryKind::Symlink { .. } => is(&Metadata::is_symlink),
+        EntryKind::Hardlink { .. } => is(&|found| !found.is_dir()),
         // Not every form and every user can have those.
-        Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo | Kind::Whiteout | Kind::Opaque => true,
+        EntryKind::Char { .. }
+        | EntryKind::Block { .. }
+        | EntryKind::Fifo
+        | EntryKind::Whiteout
+        | EntryKind::Opaque => true,
     }
 }

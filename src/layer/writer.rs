@@ -9,7 +9,7 @@ use crate::base::sparse::{SparseRead, read_full};
 use crate::base::time::Timestamp;
 
 use super::compress::Compression;
-use super::entry::{Entry, Kind, RelPath};
+use super::entry::{Entry, EntryKind, RelPath};
 use super::error::Error;
 use super::limits::{Limits, check_entry};
 use super::pipeline::{Output, Pipeline};
@@ -114,7 +114,7 @@ impl<W: Output> LayerWriter<W> {
     /// is computed.
     pub fn append(&mut self, entry: Entry, content: &mut dyn SparseRead) -> Result<(), Error> {
         let mut entry = self.as_written(entry)?;
-        let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+        let size = if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };
         if cut_before(self.segment.len(), entry.path.as_bytes(), size) {
             self.marked.push((self.entries.len() as u32, self.seen.digest()));
             self.cut(true)?;
@@ -123,10 +123,10 @@ impl<W: Output> LayerWriter<W> {
         let head = self.segment.len();
         tar_write::head(&entry, &mut self.segment)?;
         self.seen.head(&self.segment[head..]);
-        if let Kind::File { size, content: known } = entry.kind {
+        if let EntryKind::File { size, content: known } = entry.kind {
             let digest = self.content(&entry, size, known, content)?;
             self.seen.content(&digest.0);
-            entry.kind = Kind::File { size, content: Some(digest) };
+            entry.kind = EntryKind::File { size, content: Some(digest) };
         }
         self.entries.push(entry);
         Ok(())
@@ -146,7 +146,7 @@ impl<W: Output> LayerWriter<W> {
                     break;
                 }
                 // Whoever writes all of it decides by the entry that comes now.
-                let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+                let size = if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };
                 if before.last_segment(mark).is_some_and(|len| cut_before(len, entry.path.as_bytes(), size)) {
                     best = Some((at, self.entries.len(), seen.clone()));
                 }
@@ -159,8 +159,8 @@ impl<W: Output> LayerWriter<W> {
             }
             seen.head(&head);
             match entry.kind {
-                Kind::File { content: Some(digest), .. } => seen.content(&digest.0),
-                Kind::File { content: None, .. } => break,
+                EntryKind::File { content: Some(digest), .. } => seen.content(&digest.0),
+                EntryKind::File { content: None, .. } => break,
                 _ => {}
             }
             self.entries.push(entry);
@@ -188,10 +188,12 @@ impl<W: Output> LayerWriter<W> {
         entry.meta.mtime = entry.meta.mtime.capped(self.latest);
         entry.meta.xattrs.retain(xattrs::belongs);
         check_entry(&entry)?;
-        if let Kind::Hardlink { target } = &entry.kind {
+        if let EntryKind::Hardlink { target } = &entry.kind {
             let found = self.entries.binary_search_by(|e| e.path.cmp(target)).ok().map(|i| &self.entries[i]);
             match found {
-                Some(file) if !matches!(file.kind, Kind::Hardlink { .. } | Kind::Dir) && !file.kind.is_marker() => {
+                Some(file)
+                    if !matches!(file.kind, EntryKind::Hardlink { .. } | EntryKind::Dir) && !file.kind.is_marker() =>
+                {
                     entry.meta = file.meta.clone();
                 }
                 _ => {

@@ -15,11 +15,11 @@ fn path(p: &[u8]) -> RelPath {
 }
 
 fn file(p: &str, content: &[u8]) -> (Entry, Vec<u8>) {
-    let kind = Kind::File { size: content.len() as u64, content: None };
+    let kind = EntryKind::File { size: content.len() as u64, content: None };
     (Entry::new(path(p.as_bytes()), kind, Meta::with_mode(0o644)), content.to_vec())
 }
 
-fn other(p: &[u8], kind: Kind) -> (Entry, Vec<u8>) {
+fn other(p: &[u8], kind: EntryKind) -> (Entry, Vec<u8>) {
     (Entry::new(path(p), kind, Meta::with_mode(0o755)), Vec::new())
 }
 
@@ -50,7 +50,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// Small files around two large ones: many segments.
 fn many() -> Vec<(Entry, Vec<u8>)> {
-    let mut all = vec![other(b"d", Kind::Dir)];
+    let mut all = vec![other(b"d", EntryKind::Dir)];
     for i in 0..700u64 {
         all.push(file(&format!("d/{i:04}"), &noise(i, 3000 + (i as usize * 37) % 9000)));
     }
@@ -169,7 +169,7 @@ fn a_file_that_shrank_or_grew_is_an_error() {
     // S-93
     for (promised, actual) in [(10, 3), (3, 10), (0, 1), (1 << 21, (1 << 21) - 1), (1 << 21, (1 << 21) + 1)] {
         let mut writer = LayerWriter::new(std::io::sink(), &WriteOptions::default());
-        let entry = Entry::new(path(b"log"), Kind::File { size: promised, content: None }, Meta::with_mode(0o644));
+        let entry = Entry::new(path(b"log"), EntryKind::File { size: promised, content: None }, Meta::with_mode(0o644));
         let result = writer.append(entry, &mut &vec![b'x'; actual][..]);
         assert!(matches!(result, Err(Error::Changed { .. })), "{promised} {actual}: {result:?}");
     }
@@ -180,9 +180,9 @@ fn what_a_layer_cannot_hold_is_refused() {
     for (entry, _) in [
         file(".wh.x", b""),
         file("a/.wh..wh..opq", b""),
-        other(b"a/.wh.d", Kind::Dir),
-        other(b"l", Kind::Symlink { target: Vec::new() }),
-        other(b"h", Kind::Hardlink { target: path(b"missing") }),
+        other(b"a/.wh.d", EntryKind::Dir),
+        other(b"l", EntryKind::Symlink { target: Vec::new() }),
+        other(b"h", EntryKind::Hardlink { target: path(b"missing") }),
     ] {
         let result = LayerWriter::new(std::io::sink(), &plain()).append_empty(entry);
         assert!(matches!(result, Err(Error::NotRepresentable { .. })), "{result:?}");
@@ -210,20 +210,20 @@ fn a_failing_disk_ends_the_write() {
 fn zoo() -> Vec<(Entry, Vec<u8>)> {
     let long = [&[b'l'; 150][..], b"/", &[b'n'; 149]].concat();
     let mut all = vec![
-        other(b"", Kind::Dir),
-        other(&[b'l'; 150], Kind::Dir),
+        other(b"", EntryKind::Dir),
+        other(&[b'l'; 150], EntryKind::Dir),
         file("plain", b"content"),
-        other(b"hard", Kind::Symlink { target: b"plain".to_vec() }),
-        other(b"plain2", Kind::Hardlink { target: path(b"plain") }),
-        other(b"fifo", Kind::Fifo),
-        other(b"null", Kind::Char { major: 1, minor: 3 }),
-        other(b"disk", Kind::Block { major: 259, minor: 70_000 }),
-        other(b"raw-\xff\xfe", Kind::Symlink { target: vec![b't'; 300] }),
-        other(b"new\nline", Kind::Dir),
-        other(b"gone", Kind::Whiteout),
-        other(b"new\nline", Kind::Opaque),
+        other(b"hard", EntryKind::Symlink { target: b"plain".to_vec() }),
+        other(b"plain2", EntryKind::Hardlink { target: path(b"plain") }),
+        other(b"fifo", EntryKind::Fifo),
+        other(b"null", EntryKind::Char { major: 1, minor: 3 }),
+        other(b"disk", EntryKind::Block { major: 259, minor: 70_000 }),
+        other(b"raw-\xff\xfe", EntryKind::Symlink { target: vec![b't'; 300] }),
+        other(b"new\nline", EntryKind::Dir),
+        other(b"gone", EntryKind::Whiteout),
+        other(b"new\nline", EntryKind::Opaque),
     ];
-    all.push((Entry::new(path(&long), Kind::File { size: 1, content: None }, Meta::with_mode(0o600)), vec![b'1']));
+    all.push((Entry::new(path(&long), EntryKind::File { size: 1, content: None }, Meta::with_mode(0o600)), vec![b'1']));
     let mut odd = file("odd", b"").0;
     odd.meta =
         Meta { mode: 0o6755, uid: 3_000_000, gid: u32::MAX, mtime: Timestamp { secs: -7, nanos: 5 }, ..odd.meta };
@@ -278,7 +278,7 @@ fn gnu_tar_reads_what_we_write() {
     assert_eq!(written.tree.len(), zoo().len());
     let plain = written.tree.get(&path(b"plain")).unwrap();
     let content = Some(crate::base::digest::ContentDigest(Sha256::of(b"content")));
-    assert_eq!(plain.kind, Kind::File { size: 7, content });
+    assert_eq!(plain.kind, EntryKind::File { size: 7, content });
     let odd = written.tree.get(&path(b"odd")).unwrap();
     assert_eq!(odd.meta.mtime, Timestamp::from_secs(-7));
     assert_eq!(odd.meta.xattrs.len(), 1);
@@ -331,12 +331,13 @@ fn a_foreign_archive_is_recompressed_byte_for_byte_in_bounded_segments() {
 #[test]
 fn layer_writer_refuses_what_cannot_be_read_back() {
     // N-10
-    let dir = |path: &str| Entry::new(RelPath::parse(path.as_bytes()).unwrap(), Kind::Dir, Meta::default());
-    let link = |len| Entry::new(RelPath::root().join(b"l"), Kind::Symlink { target: vec![b'x'; len] }, Meta::default());
+    let dir = |path: &str| Entry::new(RelPath::parse(path.as_bytes()).unwrap(), EntryKind::Dir, Meta::default());
+    let link =
+        |len| Entry::new(RelPath::root().join(b"l"), EntryKind::Symlink { target: vec![b'x'; len] }, Meta::default());
     let attribute = |name: usize, value: usize| {
         let name = [b"user.".to_vec(), vec![b'a'; name - 5]].concat();
         let xattrs = [(name, vec![b'v'; value])].into_iter().collect::<std::collections::BTreeMap<_, _>>();
-        Entry::new(RelPath::root().join(b"x"), Kind::Dir, Meta { xattrs: xattrs.into(), ..Meta::default() })
+        Entry::new(RelPath::root().join(b"x"), EntryKind::Dir, Meta { xattrs: xattrs.into(), ..Meta::default() })
     };
     let longest = ["x".repeat(255).as_str(); 15].join("/") + &"/y".repeat(128);
     for (entry, why) in [

@@ -5,7 +5,7 @@
 /// Out stay what controls overlayfs (a layer must not steer our mounts, and a step's root is one), the host's SELinux
 /// and integrity labels, ACLs (their ids are the host's), `trusted.*`, which no image can set portably, and the mark of
 /// files whose owner this host cannot express.
-pub fn belongs(name: &[u8]) -> bool {
+pub(super) fn belongs(name: &[u8]) -> bool {
     match name.split(|&b| b == b'.').next() {
         Some(b"user") => !name.starts_with(b"user.overlay.") && name != super::owners::MARK,
         Some(b"security") => name == b"security.capability",
@@ -19,7 +19,7 @@ const REVISION_3: u32 = 0x0300_0000;
 
 /// A `security.capability` value as the image should have it: one that the kernel tied to a user namespace's root
 /// (revision 3) loses that id and becomes revision 2, so root and rootless builds give the same bytes.
-pub fn portable_capability(value: &[u8]) -> Vec<u8> {
+pub(super) fn portable_capability(value: &[u8]) -> Vec<u8> {
     let Some((head, rest)) = value.split_first_chunk::<4>() else { return value.to_vec() };
     let magic = u32::from_le_bytes(*head);
     if magic & REVISION_MASK != REVISION_3 || rest.len() < 20 {

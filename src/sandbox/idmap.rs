@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use crate::base::passwd;
+
 /// A run of ids: `count` ids that are `outside…` on the host are `inside…` in the namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
@@ -13,16 +15,9 @@ pub(super) struct Range {
 /// The ranges `/etc/subuid` or `/etc/subgid` (`text`) gives to a user: `(start, count)`, in order.
 pub(super) fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u64, u64)> {
     let by_uid = uid.to_string();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.trim().split(':');
-            let owner = fields.next()?;
-            if Some(owner) != name && owner != by_uid {
-                return None;
-            }
-            let (start, count) = (fields.next()?.trim().parse().ok()?, fields.next()?.trim().parse().ok()?);
-            (count > 0).then_some((start, count))
-        })
+    passwd::subordinates(text)
+        .filter(|range| range.count > 0 && (Some(range.owner) == name || range.owner == by_uid))
+        .map(|range| (range.start, range.count))
         .collect()
 }
 
@@ -31,11 +26,8 @@ pub(super) const ENOUGH: u64 = 65_536;
 
 /// Where a range of [`ENOUGH`] ids can begin that no line of these files (`/etc/subuid`, `/etc/subgid`) touches.
 pub(super) fn first_free(files: &[String]) -> u64 {
-    let ends = files.iter().flat_map(|text| text.lines()).filter_map(|line| {
-        let mut fields = line.trim().split(':').skip(1);
-        let (start, count): (u64, u64) = (fields.next()?.trim().parse().ok()?, fields.next()?.trim().parse().ok()?);
-        start.checked_add(count)
-    });
+    let ranges = files.iter().flat_map(|text| passwd::subordinates(text));
+    let ends = ranges.filter_map(|range| range.start.checked_add(range.count));
     ends.max().unwrap_or(0).max(100_000)
 }
 
@@ -78,12 +70,7 @@ pub(super) fn count(uid_map: &str) -> u64 {
 
 /// The name `/etc/passwd` (`text`) gives to a user.
 pub(super) fn name_of(text: &str, uid: u32) -> Option<&str> {
-    let uid = uid.to_string();
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then_some(name)
-    })
+    passwd::users(text).find(|user| user.uid == uid).map(|user| user.name)
 }
 
 #[cfg(test)]

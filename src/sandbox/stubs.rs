@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::base::resolve::{self, Last, Target};
 use crate::base::rooted::Root;
 
 use super::problem::{Doing, Problem, Step};
@@ -102,59 +103,27 @@ pub(super) fn missing(root: &Root, target: &Path) -> Step<Option<Vec<OsString>>>
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
         Err(e) => return Err(Problem::host(doing(), &e).requested()),
     }
-    let mut todo: Vec<OsString> = Vec::new();
-    push_reversed(&mut todo, target);
-    let mut done: Vec<OsString> = Vec::new();
-    let mut links = 0;
-    while let Some(name) = todo.pop() {
-        if name == ".." {
-            done.pop();
-            continue;
-        }
-        done.push(name);
-        let here = joined(&done);
-        let found = match root.locate_nofollow(&here) {
+    let lookup = |path: &[u8]| -> Step<Target> {
+        let found = match root.locate_nofollow(OsStr::from_bytes(path)) {
             Ok(found) => found,
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-                while let Some(name) = todo.pop() {
-                    if name == ".." {
-                        done.pop();
-                    } else {
-                        done.push(name);
-                    }
-                }
-                return Ok(Some(done));
-            }
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Target::Absent),
             Err(e) => return Err(Problem::host(doing(), &e).requested()),
         };
         let stat = rustix::fs::fstat(&found).doing(doing)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            links += 1;
-            if links > 40 {
-                return Err(Problem::host(doing(), &io::Error::from_raw_os_error(libc::ELOOP)).requested());
-            }
-            let to = rustix::fs::readlinkat(&found, c"", Vec::new()).doing(doing)?;
-            let to = PathBuf::from(OsString::from_vec(to.into_bytes()));
-            done.pop();
-            if to.is_absolute() {
-                done.clear();
-            }
-            push_reversed(&mut todo, &to);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            // Below a file the next lookup fails with the kernel's own error.
+            return Ok(Target::Dir);
         }
+        let to = rustix::fs::readlinkat(&found, c"", Vec::new()).doing(doing)?;
+        Ok(Target::link(to.as_bytes()))
+    };
+    let failed = |code| Problem::host(doing(), &io::Error::from_raw_os_error(code)).requested();
+    match resolve::resolve(b"", target.as_os_str().as_bytes(), Last::Follow, lookup) {
+        Ok(path) => Ok(Some(path.split(|&b| b == b'/').map(|name| OsString::from_vec(name.to_vec())).collect())),
+        Err(resolve::Error::Lookup(problem)) => Err(problem),
+        Err(resolve::Error::Loop) => Err(failed(libc::ELOOP)),
+        Err(resolve::Error::NotADirectory(_)) => Err(failed(libc::ENOTDIR)),
     }
-    Ok(Some(done))
-}
-
-fn push_reversed(todo: &mut Vec<OsString>, path: &Path) {
-    let names: Vec<OsString> = path
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(name.to_owned()),
-            Component::ParentDir => Some(OsString::from("..")),
-            _ => None,
-        })
-        .collect();
-    todo.extend(names.into_iter().rev());
 }
 
 fn joined(names: &[OsString]) -> OsString {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 
+use crate::base::passwd::{self, User, groups};
 use crate::base::rooted::Root;
 
 use super::problem::{Problem, Step};
@@ -21,19 +22,6 @@ pub(super) struct Identity {
     pub(super) groups: Vec<u32>,
     /// Home directory, `/` if nobody says.
     pub(super) home: String,
-}
-
-struct User<'a> {
-    name: &'a str,
-    uid: u32,
-    gid: u32,
-    home: &'a str,
-}
-
-struct Group<'a> {
-    name: &'a str,
-    gid: u32,
-    members: &'a str,
 }
 
 /// Looks `text` up in `root`. A numeric user needs no entry; a name does.
@@ -81,7 +69,7 @@ fn identity(text: &str, passwd: &str, group: &str) -> Step<Identity> {
         None => number(user)?.unwrap_or(0),
     };
     let gid = match wanted.filter(|name| !name.is_empty()) {
-        None => entry.as_ref().map_or(0, |entry| entry.gid),
+        None => entry.and_then(|entry| entry.gid).unwrap_or(0),
         Some(name) => match (groups(group).find(|entry| entry.name == name), number(name)?) {
             (Some(entry), _) => entry.gid,
             (None, Some(gid)) => gid,
@@ -96,7 +84,7 @@ fn identity(text: &str, passwd: &str, group: &str) -> Step<Identity> {
     // An explicit group replaces the user's memberships, as elsewhere.
     if let (Some(entry), None) = (&entry, wanted) {
         for group in groups(group) {
-            if group.members.split(',').any(|member| member.trim() == entry.name) && !all.contains(&group.gid) {
+            if group.members().any(|member| member == entry.name) && !all.contains(&group.gid) {
                 all.push(group.gid);
             }
         }
@@ -117,21 +105,9 @@ fn number(text: &str) -> Step<Option<u32>> {
     }
 }
 
+/// Users whose line has a group: others cannot run a command.
 fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
-    passwd.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':');
-        let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let home = fields.nth(1).unwrap_or("");
-        Some(User { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
-    })
-}
-
-fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
-    group.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':');
-        let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Group { name, gid: gid.parse().ok()?, members: fields.next().unwrap_or("") })
-    })
+    passwd::users(passwd).filter(|user| user.gid.is_some())
 }
 
 /// `it has root, app, www-data and 12 more`.

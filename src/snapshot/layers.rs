@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
@@ -14,7 +13,7 @@ use crate::base::fs::FsError;
 use crate::base::lock::{Exclusive, Patience};
 use crate::base::notice::Notices;
 use crate::base::time::Timestamp;
-use crate::base::{fs, publish};
+use crate::base::{fs, publish, unique};
 use crate::layer::{self, BadTree, Form, Limits, MergedTree, Tree};
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::Layer;
@@ -32,7 +31,6 @@ pub struct Layers<'a> {
     unpacked: Mutex<BTreeSet<DiffId>>,
     /// When this machine started.
     booted: Timestamp,
-    next: AtomicU64,
     /// How layers are read, and until when.
     limits: Limits,
     /// Told whom a wait is for, and why.
@@ -65,7 +63,6 @@ impl<'a> Layers<'a> {
             trees,
             unpacked,
             booted: Timestamp::boot(),
-            next: AtomicU64::new(0),
             limits: Limits::default(),
             tell: None,
             keep: None,
@@ -275,8 +272,7 @@ impl<'a> Layers<'a> {
                 let _ = publish::atomic_over(&self.seen(layer.diff_id), b"", 0o600);
             }
             None => {
-                let number = self.next.fetch_add(1, Ordering::Relaxed);
-                let away = self.settled().1.join(format!("short-{number}"));
+                let away = self.settled().1.join(unique::name("short-"));
                 fs::rename(&path, &away)?;
                 fs::remove_tree(&away)?;
                 self.notices.note(
@@ -338,8 +334,7 @@ impl<'a> Layers<'a> {
     }
 
     fn scratch_dir(&self, purpose: &str) -> Result<PathBuf, Error> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let dir = self.settled().1.join(format!("{purpose}-{number}"));
+        let dir = self.settled().1.join(unique::name(&format!("{purpose}-")));
         fs::create_dir(&dir, 0o755)?;
         Ok(dir)
     }

@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// `layers/<diff-id>`: what `snapshot` keeps of a layer.
-    pub fn layer_dir(&self, diff_id: DiffId) -> PathBuf {
+    pub(super) fn layer_dir(&self, diff_id: DiffId) -> PathBuf {
         self.layers_dir().join(diff_id.hex())
     }
 

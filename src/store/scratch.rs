@@ -8,17 +8,15 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::fs::{self, FsError};
 use crate::base::unfinished::Unfinished;
+use crate::base::unique;
 
 /// Prefix of the directories of processes that wait to remove something from the store.
 pub(super) const PRUNER: &str = "prune-";
 /// Prefix of leases.
 pub(super) const LEASE: &str = "use-";
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A directory for work in progress, removed on drop.
 #[derive(Debug)]
@@ -45,9 +43,7 @@ impl Scratch {
         };
         guard.lock_shared().map_err(|e| FsError::new("lock", parent, e))?;
         let path = loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("{prefix}{}-{number}", std::process::id()));
-            let path = Unfinished::new(&path);
+            let path = Unfinished::new(&parent.join(unique::name(prefix)));
             match fs::create_dir(path.path(), 0o700) {
                 Ok(()) => break path,
                 // Another pid namespace, or a dead process that had our number.

@@ -134,7 +134,7 @@ fn write_all<W: Output>(
 fn write_one<W: Output>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> Result<(), layer::Error> {
     let refused = |source: io::Error| layer::Error::Read { path: RelPath::root(), source };
     let dir = RelPath::root().join(mount_name(id).as_bytes());
-    writer.append_empty(Entry::new(dir.clone(), layer::Kind::Dir, Meta { mode: 0o700, ..Meta::default() }))?;
+    writer.append_empty(Entry::new(dir.clone(), layer::EntryKind::Dir, Meta { mode: 0o700, ..Meta::default() }))?;
     let root = Root::open(data).map_err(refused)?;
     let below = dir.join(DATA);
     let own = std::fs::symlink_metadata(data).map_err(refused)?;
@@ -145,15 +145,15 @@ fn write_one<W: Output>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> R
         mtime: Timestamp::from_secs(own.mtime()),
         ..Meta::default()
     };
-    writer.append_empty(Entry::new(below.clone(), layer::Kind::Dir, meta))?;
+    writer.append_empty(Entry::new(below.clone(), layer::EntryKind::Dir, meta))?;
     let files = layer::tree_changes(&root, &MergedTree::new(), &(), None, None)?;
     for entry in files.entries() {
         let mut moved = entry.clone();
         moved.path = below.join_path(&entry.path);
-        if let layer::Kind::Hardlink { target } = &mut moved.kind {
+        if let layer::EntryKind::Hardlink { target } = &mut moved.kind {
             *target = below.join_path(target);
         }
-        if let layer::Kind::File { size: size @ 1.., .. } = entry.kind {
+        if let layer::EntryKind::File { size: size @ 1.., .. } = entry.kind {
             let open = root.open_file(entry.path.as_os_str());
             let file = open.map_err(|source| layer::Error::Read { path: entry.path.clone(), source })?;
             writer.append(moved, &mut SparseFile::new(file, size))?;
@@ -163,7 +163,7 @@ fn write_one<W: Output>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> R
     }
     let size = id.len() as u64;
     let meta = Meta { mode: 0o600, ..Meta::default() };
-    writer.append(Entry::new(dir.join(ID), layer::Kind::File { size, content: None }, meta), &mut id.as_bytes())
+    writer.append(Entry::new(dir.join(ID), layer::EntryKind::File { size, content: None }, meta), &mut id.as_bytes())
 }
 
 /// Takes first instances from an archive. Ok: each cache mount in it holds what the archive says and nothing else.

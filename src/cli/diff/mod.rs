@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::base::digest::DiffId;
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
-use crate::layer::{self, Change, Changes, Difference, Kind, MergedTree, Side, Tree};
+use crate::layer::{self, Change, Changes, Difference, EntryKind, MergedTree, Side, Tree};
 use crate::oci::blob::BlobSource as _;
 use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::Layer;
@@ -218,7 +218,7 @@ fn find_layer(store: &Store, text: &str) -> Result<Option<Layer>, Failure> {
 fn tree(store: &Store, layers: &Layers<'_>, layer: &Layer) -> Result<Arc<Tree>, Failure> {
     let fail = |e: &dyn std::error::Error| Failure::from_error(Cause::Build, e);
     let tree = layers.tree(layer).map_err(|e| fail(&e))?;
-    if tree.entries().iter().all(|e| !matches!(e.kind, Kind::File { content: None, .. })) {
+    if tree.entries().iter().all(|e| !matches!(e.kind, EntryKind::File { content: None, .. })) {
         return Ok(tree);
     }
     let blob = store.open(&layer.blob).map_err(|e| fail(&e))?;
