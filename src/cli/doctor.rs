@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::device;
 use crate::engine::Throwaway;
-use crate::sandbox::userns::{self, Standing};
-use crate::sandbox::{Cancel, Io, Launcher, Mount, Resources, Source, Spec, private_network};
+use crate::sandbox::userns::{self, Privilege};
+use crate::sandbox::{Cancel, Feature, Io, Launcher, Limit, Mount, Resources, Source, Spec, private_network};
 use crate::ui::sanitize;
 
 use super::args::{DoctorArgs, Format};
-use super::failure::{Done, Failure, Kind, SUCCESS};
+use super::failure::{Done, Failure, Kind, SUCCESS, no_private_network, sandbox_hint, single_id};
 use super::session::Session;
 
 /// Directories of the host that its `/bin/true` needs.
@@ -87,20 +87,20 @@ struct Report {
 
 /// Reports. The code is 0 if RUN works here, else 3.
 pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Done {
-    let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
-    let refused = match standing {
-        Standing::Plain => match session.enter_namespace()? {
+    let privilege = userns::privilege().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+    let refused = match privilege {
+        Privilege::Plain => match session.enter_namespace()? {
             Ok(code) => return Ok(code),
             Err(refused) => Some(refused),
         },
-        Standing::Namespace { .. } => {
+        Privilege::Namespace { .. } => {
             // If it is refused, the command tried below says what is missing.
             userns::own_mounts().ok();
             None
         }
-        Standing::Root => None,
+        Privilege::Root => None,
     };
-    let mut report = Report { run: false, ladder: ladder(standing, refused.as_ref()), commands: Vec::new() };
+    let mut report = Report { run: false, ladder: ladder(privilege, refused.as_ref()), commands: Vec::new() };
     if refused.is_none() {
         report.commands = commands(session)?;
         report.run = report.commands.first().is_some_and(|first| first.state != State::Missing);
@@ -117,7 +117,7 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Done {
 }
 
 /// The ladder, of which the highest rung that works is used.
-fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
+fn ladder(privilege: Privilege, refused: Option<&userns::Error>) -> Vec<Finding> {
     let (root, many, one, none) = (
         "root",
         "user namespace with subordinate ids",
@@ -125,8 +125,8 @@ fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
         "files and metadata only (COPY, ADD, ENV, …)",
     );
     let not_root = || {
-        let user =
-            userns::entered_by().or_else(|| (standing == Standing::Plain).then(|| rustix::process::geteuid().as_raw()));
+        let user = userns::outer_uid()
+            .or_else(|| (privilege == Privilege::Plain).then(|| rustix::process::geteuid().as_raw()));
         let why = match user {
             None => "kiln was started inside a user namespace",
             Some(0) => "root has no CAP_SYS_ADMIN here: a container around kiln keeps it back",
@@ -134,22 +134,23 @@ fn ladder(standing: Standing, refused: Option<&userns::Error>) -> Vec<Finding> {
         };
         Finding::missing(root, why)
     };
-    let rungs = match (standing, refused) {
-        (Standing::Root, _) => {
+    let rungs = match (privilege, refused) {
+        (Privilege::Root, _) => {
             vec![Finding::new(root, State::Used), Finding::new(many, State::Untried), Finding::new(one, State::Untried)]
         }
-        (Standing::Namespace { ids }, _) if ids > 1 => {
+        (Privilege::Namespace { ids }, _) if ids > 1 => {
             vec![not_root(), Finding::new(many, State::Used), Finding::new(one, State::Works)]
         }
-        (Standing::Namespace { .. }, _) => {
-            let why = userns::single_id_reason().unwrap_or_default();
+        (Privilege::Namespace { .. }, _) => {
+            let why = userns::single_id_reason().as_ref().map(single_id).unwrap_or_default();
             let one = Finding::new(one, State::Used).why("a chown to anybody else fails, and so does su");
             vec![not_root(), Finding::missing(many, why), one]
         }
-        (Standing::Plain, refused) => {
+        (Privilege::Plain, refused) => {
             let said = refused.map_or_else(|| "no user namespace".to_owned(), |refused| super::failure::chain(refused));
-            let help = refused.and_then(userns::Error::hint);
-            let also = userns::subordinate_problem().map(|also| format!("{said}; and {also}"));
+            let help = refused.and_then(userns::Error::hint).as_ref().map(sandbox_hint);
+            let help = help.as_deref();
+            let also = userns::subordinate_problem().map(|also| format!("{said}; and {}", single_id(&also)));
             vec![
                 not_root(),
                 Finding::missing(many, also.unwrap_or_else(|| said.clone())).help(help),
@@ -184,22 +185,30 @@ fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
         // Everything was set up; only this host's `true` is elsewhere.
         Err(error) if error.code() == 127 => findings.push(Finding::new(sandbox, State::Works)),
         Err(error) => {
-            findings.push(Finding::missing(sandbox, super::failure::chain(&error)).help(error.hint()));
+            findings.push(
+                Finding::missing(sandbox, super::failure::chain(&error))
+                    .help(error.hint().map(sandbox_hint).as_deref()),
+            );
         }
     }
     findings.push(match root.fallback() {
         None => Finding::new(overlay, State::Works),
         Some((what, why)) => Finding::missing(overlay, format!("{why}; {what}")),
     });
-    let lacks = |part: &str| match without.iter().find(|(what, _)| what.contains(part)) {
-        Some((_, why)) => Err(why.clone()),
+    let lacks = |feature: Feature| match without.iter().find(|fallback| fallback.feature == feature) {
+        Some(fallback) => Err(fallback.cause.clone()),
         None => Ok(()),
     };
     let ran = findings[0].state == State::Works;
-    for (name, part) in [("a /proc of their own", "/proc"), ("--memory", "memory"), ("--pids-limit", "processes")] {
-        findings.push(if ran { Finding::of(name, lacks(part)) } else { Finding::new(name, State::Untried) });
+    for (name, feature) in [
+        ("a /proc of their own", Feature::Proc),
+        ("--memory", Feature::Limit(Limit::Memory)),
+        ("--pids-limit", Feature::Limit(Limit::Processes)),
+    ] {
+        findings.push(if ran { Finding::of(name, lacks(feature)) } else { Finding::new(name, State::Untried) });
     }
-    findings.push(Finding::of("--network private", private_network().map(drop)));
+    findings
+        .push(Finding::of("--network private", private_network().map(drop).map_err(|lack| no_private_network(&lack))));
     findings.extend(devices());
     Ok(findings)
 }

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::sandbox::userns::{self, Standing};
+use crate::sandbox::userns::{self, Privilege};
 
-use super::failure::{Failure, Kind};
+use super::failure::{Failure, Kind, sandbox_hint, single_id};
 use super::request::BEGAN;
 use super::session::Session;
 
@@ -21,7 +21,7 @@ impl Session<'_> {
 
     /// What the process outside kept for this one.
     pub(super) fn handed_over<T: DeserializeOwned>() -> Option<T> {
-        serde_json::from_str(userns::handed_over()?).ok()
+        serde_json::from_str(userns::payload()?).ok()
     }
 
     /// Makes sure that what follows runs as root of something. `Some(code)`: the whole command has run, as root of a
@@ -30,14 +30,14 @@ impl Session<'_> {
         let failed = |error: userns::Error| {
             let failure = Failure::from_error(Kind::Host, &error);
             match error.hint() {
-                Some(hint) => failure.hint(hint),
+                Some(hint) => failure.hint(sandbox_hint(&hint)),
                 None => failure,
             }
         };
-        match userns::standing().map_err(failed)? {
-            Standing::Root => Ok(None),
-            Standing::Namespace { .. } => userns::own_mounts().map(|()| None).map_err(failed),
-            Standing::Plain => self.enter_namespace()?.map(Some).map_err(failed),
+        match userns::privilege().map_err(failed)? {
+            Privilege::Root => Ok(None),
+            Privilege::Namespace { .. } => userns::own_mounts().map(|()| None).map_err(failed),
+            Privilege::Plain => self.enter_namespace()?.map(Some).map_err(failed),
         }
     }
 
@@ -55,14 +55,14 @@ impl Session<'_> {
 
     /// We are root of a user namespace, not of the machine.
     pub(super) fn in_user_namespace(&self) -> Result<bool, Failure> {
-        let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
-        Ok(standing != Standing::Root)
+        let privilege = userns::privilege().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+        Ok(privilege != Privilege::Root)
     }
 
     /// What a single id cannot do, said once where it matters.
     pub(super) fn announce_single_id(&mut self) {
         if let Some(reason) = userns::single_id_reason() {
-            self.console.labelled("note", &format!("only one user id is available here: {reason}"));
+            self.console.labelled("note", &format!("only one user id is available here: {}", single_id(&reason)));
         }
     }
 }

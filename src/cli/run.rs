@@ -21,12 +21,12 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::Device;
 use crate::sandbox::{
-    Beside, Cancel, Error, Io, Launcher, Mount, Network, Outcome, Ports, Publish, Signals, Source, Spec,
+    Cancel, Error, Io, Launcher, Mount, Network, Outcome, Ports, Publish, RunOptions, Signals, Source, Spec,
 };
 use crate::store::Store;
 
 use super::args::RunArgs;
-use super::failure::{Done, Failure, Kind, of_notices};
+use super::failure::{Done, Failure, Kind, of_notices, sandbox_hint};
 use super::request::{self, RunRequest};
 use super::session::Session;
 use super::store::check_platform;
@@ -75,8 +75,8 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     };
     let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("make an event: {e}")))?;
     let watch = root.watch().map_err(|e| Failure::of_step(&e))?;
-    let beside = Beside { ports, watch: watch.as_deref() };
-    let outcome = Launcher::new().run_with(&spec, beside, io, &cancel).map_err(never_ran)?;
+    let options = RunOptions { ports, watch: watch.as_deref() };
+    let outcome = Launcher::new().run_with(&spec, options, io, &cancel).map_err(never_ran)?;
     let code = u8::try_from(outcome.exit.code()).unwrap_or(u8::MAX);
     explain(&outcome, code, session);
     if let Some(name) = &args.commit {
@@ -133,8 +133,8 @@ fn root_of<'s>(
 
 /// Says what the command did not get, and what that may have to do with its failure.
 fn explain(outcome: &Outcome, code: u8, session: &mut Session<'_>) {
-    for (what, why) in &outcome.fallbacks {
-        session.console.labelled("note", &format!("without {what}: {why}"));
+    for fallback in &outcome.fallbacks {
+        session.console.labelled("note", &format!("without {}: {}", fallback.feature, fallback.cause));
     }
     if let (1.., Some(noticed)) = (code, &outcome.noticed) {
         for hint in of_notices(Some(noticed)) {
@@ -205,7 +205,7 @@ fn never_ran(error: Error) -> Failure {
     let kind = if error.is_host() { Kind::Host } else { Kind::Command(error.code()) };
     let failure = Failure::from_error(kind, &error);
     match error.hint() {
-        Some(hint) => failure.hint(hint),
+        Some(hint) => failure.hint(sandbox_hint(hint)),
         None => failure,
     }
 }

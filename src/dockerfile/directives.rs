@@ -3,7 +3,6 @@
 use super::ast::{Directives, Dockerfile, Escape};
 use super::diagnostic::Diagnostic;
 use super::line::{Physical, physical};
-use super::lint::Controls;
 use super::source::{Source, Span, Spanned};
 use super::word::Word;
 
@@ -40,9 +39,6 @@ pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> (Directiv
             // What follows a blank is a reason (`# check=skip=X // because`).
             _ => directives.check = Some(value.part(0..value.text.find(' ').unwrap_or(value.text.len()))),
         }
-    }
-    if let Some(check) = &directives.check {
-        problems.extend(Controls::parse(check).err().unwrap_or_default());
     }
     (directives, at)
 }

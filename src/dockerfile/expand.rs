@@ -10,14 +10,9 @@ use std::collections::BTreeSet;
 use super::ast::Escape;
 use super::diagnostic::Diagnostic;
 use super::lexer::{Lexer, Mode};
+pub use super::lexer::{Lookup, MAX_DEPTH, MAX_LENGTH};
 use super::source::Spanned;
 use super::word::Word;
-
-/// How deep `${a:-${b:-…}}` may nest.
-pub const MAX_DEPTH: usize = 100;
-
-/// How long an expanded word may get: doubling `ENV a=$a$a` forty times must not eat the machine.
-pub const MAX_LENGTH: usize = 16 << 20;
 
 /// What a word became.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,9 +26,6 @@ pub struct Expanded {
     /// Variables that do not exist, where they were named.
     pub unset: Vec<Spanned<String>>,
 }
-
-/// Finds the value of a variable.
-pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// Expands one word; blanks inside stay. The error points into the word.
 pub fn expand(word: &Word, escape: Escape, lookup: &Lookup<'_>) -> Result<Expanded, Box<Diagnostic>> {

@@ -3,23 +3,10 @@
 use std::ops::Range;
 
 use super::diagnostic::Diagnostic;
+use super::keyword::{Kind, Known, owner};
 use super::line::Line;
 use super::source::{Span, Spanned};
 use super::word::{Word, WordBuilder};
-
-/// What a flag takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Nothing, `true` or `false`.
-    Bool,
-    /// One value.
-    Text,
-    /// One value each time it is given.
-    List,
-}
-
-/// A flag that an instruction knows.
-pub(super) type Known = (&'static str, Kind);
 
 /// The flags of one instruction.
 #[derive(Debug, Default)]
@@ -161,7 +148,7 @@ fn unknown(keyword: &str, name: &str, known: &[Known], span: Span) -> Diagnostic
     if let Some(near) = near {
         return diagnostic.hint(format!("did you mean `--{near}`?"));
     }
-    if let Some(owner) = super::instruction::owner(name, keyword) {
+    if let Some(owner) = owner(name, keyword) {
         return diagnostic.hint(format!("--{name} is a flag of {owner}"));
     }
     match (known, keyword) {

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::ast::{Command, Run};
 use super::lexer::{Lexer, Mode, Piece};
 use super::line::{Line, physical};
 use super::source::Span;
@@ -43,43 +42,6 @@ impl Heredoc {
             at += line.len();
         }
         Cow::Owned(out.finish(self.raw.span))
-    }
-}
-
-/// What a `RUN` hands to its shell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunForm<'a> {
-    /// The JSON form: no shell.
-    Exec(&'a [Word]),
-    /// A line without heredocs.
-    Line(&'a Word),
-    /// Nothing but one heredoc (P-17): its body is the script. When it starts with `#!` it is to be executed as a
-    /// file of its own.
-    Script(&'a Heredoc),
-    /// A command that reads heredocs (P-18): the line, the bodies and the delimiters put together again.
-    Fed(String),
-}
-
-impl Run {
-    /// What to run.
-    pub fn form(&self) -> RunForm<'_> {
-        let line = match &self.command {
-            Command::Exec(words) => return RunForm::Exec(words),
-            Command::Shell(line) => line,
-        };
-        match self.heredocs.as_slice() {
-            [] => RunForm::Line(line),
-            [first, ..] if parse_word(&line.text).is_some() => RunForm::Script(first),
-            all => {
-                let mut text = line.text.clone();
-                for heredoc in all {
-                    text.push('\n');
-                    text.push_str(&heredoc.raw.text);
-                    text.push_str(&heredoc.name);
-                }
-                RunForm::Fed(text)
-            }
-        }
     }
 }
 

@@ -3,8 +3,16 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::expand::{Lookup, MAX_DEPTH, MAX_LENGTH};
 use super::pattern::Pattern;
+
+/// How deep `${a:-${b:-…}}` may nest.
+pub const MAX_DEPTH: usize = 100;
+
+/// The longest text that a word may expand to, in bytes: without it, repeating `ENV a=$a$a` would exhaust the memory.
+pub const MAX_LENGTH: usize = 16 << 20;
+
+/// Finds the value of a variable.
+pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// Which characters mean something.
 #[derive(Debug, Clone, Copy)]

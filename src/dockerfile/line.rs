@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::diagnostic::Diagnostic;
 use super::source::{Span, offset};
 use super::word::{Anchor, Word};
 
@@ -120,6 +121,13 @@ impl Line {
         let start = range.start + (text.len() - text.trim_start().len());
         start..start + text.trim().len()
     }
+}
+
+/// The problem of a physical line at `span` that is longer than [`MAX_LINE`].
+pub(super) fn too_long(span: Span) -> Diagnostic {
+    let start = span.start as usize;
+    Diagnostic::error(Span::new(start, start + 1), format!("line longer than {MAX_LINE} bytes"))
+        .hint("break it with a continuation; only the length of one physical line is limited")
 }
 
 #[cfg(test)]

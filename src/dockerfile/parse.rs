@@ -4,7 +4,9 @@ use super::ast::{Dockerfile, Escape, From, Instruction, Stage, Statement};
 use super::diagnostic::Diagnostic;
 use super::directives;
 use super::instruction::{self, Parsed};
-use super::line::{Line, MAX_LINE, continued, physical};
+use super::keyword::is_keyword;
+use super::line::{Line, Physical, continued, physical, too_long};
+use super::lint::Controls;
 use super::source::{Source, Span, Spanned};
 use super::word::Word;
 
@@ -25,6 +27,9 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
         return Err(vec![problem]);
     }
     let (directives, start) = directives::read(source, &mut problems);
+    if let Some(check) = &directives.check {
+        problems.extend(Controls::parse(check).err().unwrap_or_default());
+    }
     let escape = directives.escape.map(|e| e.node).unwrap_or_default();
     let mut file = Dockerfile { source: source.clone(), directives, global_args: Vec::new(), stages: Vec::new() };
     let mut reader = Reader::new(source, escape, Some(start));
@@ -152,7 +157,7 @@ fn starts_as_a_dockerfile(text: &str) -> bool {
         at = line.next;
         if !line.is_blank() && !line.is_comment() {
             let word = line.text.split_whitespace().next().unwrap_or_default();
-            return instruction::is_keyword(word);
+            return is_keyword(word);
         }
     }
     false
@@ -224,7 +229,7 @@ impl<'s> Reader<'s> {
 
     /// Comments belong to the instruction that follows, also behind blank lines; an empty one ends what came before. As in
     /// BuildKit, the mark of an indented comment is part of its text, so that it neither describes nor controls anything.
-    fn comment(&self, line: &super::line::Physical<'_>, comments: &mut Vec<Word>) {
+    fn comment(&self, line: &Physical<'_>, comments: &mut Vec<Word>) {
         let mark = line.text.chars().next().map_or(0, char::len_utf8);
         let start = line.start + mark;
         let body = &self.source.text()[start..line.start + line.text.len()];
@@ -284,10 +289,4 @@ impl<'s> Reader<'s> {
             self.invalid += 1;
         }
     }
-}
-
-pub(super) fn too_long(span: Span) -> Diagnostic {
-    let start = span.start as usize;
-    Diagnostic::error(Span::new(start, start + 1), format!("line longer than {MAX_LINE} bytes"))
-        .hint("break it with a continuation; only the length of one physical line is limited")
 }

@@ -12,7 +12,7 @@ use crate::base::resolve::Last;
 use crate::base::rooted::Root;
 use crate::layer::MergedTree;
 use crate::plan::{Mount, Run};
-use crate::sandbox::{Exit, Obstacle};
+use crate::sandbox::{ExecObstacle, Exit};
 use crate::snapshot::Prepared;
 
 use super::chain::State;
@@ -34,7 +34,7 @@ pub struct Clues {
     /// The disk that receives what commands write has no space left.
     pub full: bool,
     /// A file that the command's last output names and that cannot be started, and why.
-    pub unstartable: Option<(String, Obstacle)>,
+    pub unstartable: Option<(String, ExecObstacle)>,
 }
 
 impl Worker<'_> {
@@ -47,15 +47,22 @@ impl Worker<'_> {
             _ => None,
         });
         // Some shells read a program for another processor as a script, and fail with whatever comes of it.
-        let likely =
-            |found: &(String, Obstacle)| NOT_STARTED.contains(&exit.code()) || matches!(found.1, Obstacle::Machine(_));
+        let likely = |found: &(String, ExecObstacle)| {
+            NOT_STARTED.contains(&exit.code()) || matches!(found.1, ExecObstacle::Machine(_))
+        };
         let unstartable = self.unstartable(run, parent, prepared, tail).filter(likely);
         let full = fs::available(prepared.changed()).is_some_and(|left| left < FULL);
         Clues { ungiven: ungiven.collect(), full, unstartable }
     }
 
     /// The first word of `tail` that names a file which cannot be started.
-    fn unstartable(&self, run: &Run, parent: &State, prepared: &Prepared, tail: &[u8]) -> Option<(String, Obstacle)> {
+    fn unstartable(
+        &self,
+        run: &Run,
+        parent: &State,
+        prepared: &Prepared,
+        tail: &[u8],
+    ) -> Option<(String, ExecObstacle)> {
         let changed = Root::open(prepared.changed()).ok()?;
         let files = Files { changed, tree: parent.merged(&self.layers).ok()?, dirs: self.open_layers(parent)? };
         let path = run.environment().find(|(name, _)| *name == "PATH").map(|(_, value)| value.to_owned());
@@ -74,7 +81,7 @@ impl Worker<'_> {
             };
             for place in places {
                 let Some(file) = files.open(&place) else { continue };
-                if let Ok(Some(obstacle)) = Obstacle::of(&file, &|path| files.exists(&run.cwd, path)) {
+                if let Ok(Some(obstacle)) = ExecObstacle::of(&file, &|path| files.exists(&run.cwd, path)) {
                     return Some((if word.contains('/') { word.to_owned() } else { place }, obstacle));
                 }
             }

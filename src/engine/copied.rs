@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use crate::layer::{self, Baseline, Links, MergedTree, OnDisk, RelPath};
-use crate::sandbox::{Answer, Deed, Watch, Watched};
+use crate::sandbox::{Effect, FileOperation, Watch, WatchScope, WatchedFile};
 use crate::snapshot::Prepared;
 
 use super::StepError;
@@ -35,24 +35,24 @@ impl<'a> Copied<'a> {
 }
 
 impl Watch for Copied<'_> {
-    fn files(&self) -> bool {
-        !self.0.is_empty()
+    fn scope(&self) -> WatchScope {
+        if self.0.is_empty() { WatchScope::Renames } else { WatchScope::All }
     }
 
-    fn before(&self, deed: Deed, file: &Watched) -> io::Result<Answer> {
+    fn before(&self, operation: FileOperation, file: &WatchedFile) -> io::Result<Effect> {
         // A name that no layer can hold is none of theirs.
-        let Ok(path) = RelPath::parse(file.path.as_os_str().as_bytes()) else { return Ok(Answer::GoOn) };
+        let Ok(path) = RelPath::parse(file.path.as_os_str().as_bytes()) else { return Ok(Effect::Unchanged) };
         let on_disk = OnDisk { device: file.device, inode: file.inode, born: file.born };
-        let parted = match deed {
-            Deed::Move if file.is_dir && self.0.is_below(&path, &on_disk) => {
+        let parted = match operation {
+            FileOperation::Rename if file.is_dir && self.0.is_below(&path, &on_disk) => {
                 return Err(rustix::io::Errno::XDEV.into());
             }
-            Deed::Leave => self.0.keep(&path, &on_disk).map(|()| false),
-            Deed::Change | Deed::Move => self.0.part(&path, &on_disk),
+            FileOperation::Unlink => self.0.keep(&path, &on_disk).map(|()| false),
+            FileOperation::Modify | FileOperation::Rename => self.0.part(&path, &on_disk),
         };
         match parted {
-            Ok(true) => Ok(Answer::Renewed),
-            Ok(false) => Ok(Answer::GoOn),
+            Ok(true) => Ok(Effect::Replaced),
+            Ok(false) => Ok(Effect::Unchanged),
             Err(error) => Err(cause(&error)),
         }
     }

@@ -68,10 +68,11 @@ impl Worker<'_> {
         }
         let copied = Copied::new(&prepared, original.as_ref())?;
         let watch = copied.as_ref().map(|copied| copied as &dyn sandbox::Watch);
-        let beside = sandbox::Beside { watch, ..Default::default() };
-        let outcome = self.launcher.run_with(&spec, beside, sandbox::Io::Captured(&mut output), self.stop);
-        for (what, why) in outcome.iter().flat_map(|outcome| outcome.fallbacks.clone()) {
-            tell(Message::Event(Event::Fallback { what: format!("without {what}"), why }));
+        let options = sandbox::RunOptions { watch, ..Default::default() };
+        let outcome = self.launcher.run_with(&spec, options, sandbox::Io::Captured(&mut output), self.stop);
+        for fallback in outcome.iter().flat_map(|outcome| outcome.fallbacks.clone()) {
+            let what = format!("without {}", fallback.feature);
+            tell(Message::Event(Event::Fallback { what, why: fallback.cause }));
         }
         drop(copied);
         let (exit, noticed) = outcome.map_or_else(|e| (Err(e), None), |outcome| (Ok(outcome.exit), outcome.noticed));

@@ -1,9 +1,8 @@
 //! Limits of memory, CPU and processes.
 //!
-//! **Holds.** One control group a run, in whichever hierarchy (version 1 or 2) has the controller. The warden enters it,
-//! forks the command's first process, which thereby is in it, and leaves again; the group is removed when the command
-//! has ended, and one that a killed kiln left is removed by the next run.
-//! **Not here.** A limit that cannot be set is no error: it is done without, and the reason is told (R-16).
+//! **Holds.** One control group per run and hierarchy (version 1 or 2). The warden enters it, forks init, which thereby is in it,
+//! and leaves it again. The group is removed when the command has ended; the next run removes one that a killed kiln left.
+//! A limit that cannot be set is no error but a fallback (R-16).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,52 +10,52 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::fallback::{Fallback, Feature, Limit};
 use super::spec::Resources;
 use crate::base::fs;
 
-/// What could not be had and why: `(what, why)`.
-type Fallbacks = Vec<(String, String)>;
-
-/// What would help whoever may not make control groups of version 2.
+/// The remedy if control groups of version 2 may not be made.
 const DELEGATE: &str = "run kiln as root, or where systemd delegates control groups: systemd-run --user --scope -p \
                         Delegate=yes kiln …";
-/// The same for version 1.
-const GIVE: &str =
+/// The remedy for version 1.
+const DELEGATE_V1: &str =
     "run kiln as root, or in a control group that belongs to you (version 1 has no delegation by systemd)";
-
-const MEMORY: &str = "the memory limit";
-const SWAP: &str = "the swap limit";
 
 /// One value of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Setting {
     controller: &'static str,
-    /// What it is called when it cannot be had.
-    what: &'static str,
+    /// The limit it belongs to.
+    limit: Limit,
     /// File and value under version 1.
     v1: Vec<(&'static str, String)>,
     /// File and value under version 2.
     v2: Vec<(&'static str, String)>,
 }
 
-/// What `resources` asks for, in both dialects.
+/// The settings for `resources`, for both versions.
 fn settings(resources: &Resources) -> Vec<Setting> {
     let mut out = Vec::new();
-    let mut add = |controller, what, v1: Vec<_>, v2: Vec<_>| out.push(Setting { controller, what, v1, v2 });
+    let mut add = |controller, limit, v1: Vec<_>, v2: Vec<_>| out.push(Setting { controller, limit, v1, v2 });
     if let Some(memory) = resources.memory {
         add(
             "memory",
-            MEMORY,
+            Limit::Memory,
             vec![("memory.limit_in_bytes", memory.to_string())],
             vec![("memory.max", memory.to_string()), ("memory.oom.group", "1".to_owned())],
         );
-        // As much swap again, unless somebody says otherwise.
+        // As much swap as memory, unless the request says otherwise.
         let both = resources.memory_swap.unwrap_or_else(|| i64::try_from(memory.saturating_mul(2)).unwrap_or(i64::MAX));
         let swap = match u64::try_from(both) {
             Ok(both) => both.saturating_sub(memory).to_string(),
             Err(_) => "max".to_owned(),
         };
-        add("memory", SWAP, vec![("memory.memsw.limit_in_bytes", both.to_string())], vec![("memory.swap.max", swap)]);
+        add(
+            "memory",
+            Limit::Swap,
+            vec![("memory.memsw.limit_in_bytes", both.to_string())],
+            vec![("memory.swap.max", swap)],
+        );
     }
     if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
         let period = resources.cpu_period.unwrap_or(100_000).to_string();
@@ -64,24 +63,24 @@ fn settings(resources: &Resources) -> Vec<Setting> {
         let max = format!("{} {period}", quota.as_deref().unwrap_or("max"));
         let mut v1 = vec![("cpu.cfs_period_us", period)];
         v1.extend(quota.map(|quota| ("cpu.cfs_quota_us", quota)));
-        add("cpu", "the CPU limit", v1, vec![("cpu.max", max)]);
+        add("cpu", Limit::CpuTime, v1, vec![("cpu.max", max)]);
     }
     if let Some(shares) = resources.cpu_shares {
-        // 2…262144 onto 1…10000.
+        // Maps 2…262144 to 1…10000.
         let weight = 1 + shares.clamp(2, 262_144).saturating_sub(2) * 9_999 / 262_142;
         let v1 = vec![("cpu.shares", shares.to_string())];
-        add("cpu", "the CPU weight", v1, vec![("cpu.weight", weight.to_string())]);
+        add("cpu", Limit::CpuWeight, v1, vec![("cpu.weight", weight.to_string())]);
     }
     for (file, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
         if let Some(value) = value {
             let one = vec![(file, value.clone())];
-            add("cpuset", "the choice of CPUs", one.clone(), one);
+            add("cpuset", Limit::Cpuset, one.clone(), one);
         }
     }
     if let Some(pids) = resources.pids {
-        // Kiln's init is not the command's.
+        // One more for init, which is not part of the command.
         let one = vec![("pids.max", pids.saturating_add(1).to_string())];
-        add("pids", "the limit of processes", one.clone(), one);
+        add("pids", Limit::Processes, one.clone(), one);
     }
     out
 }
@@ -95,7 +94,7 @@ pub(super) fn own_hierarchy(controller: &str) -> Option<Hierarchy> {
     hierarchy(controller, &text("/proc/self/cgroup".into()), &text("/proc/self/mountinfo".into()))
 }
 
-/// A mounted hierarchy and where this process stands in it.
+/// A mounted hierarchy and the group of this process in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hierarchy {
     mount: PathBuf,
@@ -103,7 +102,7 @@ pub(super) struct Hierarchy {
     pub(super) unified: bool,
 }
 
-/// The hierarchy that has `controller`, by `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// The hierarchy that has `controller`, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
 fn hierarchy(controller: &str, cgroup: &str, mountinfo: &str) -> Option<Hierarchy> {
     let line = |wanted: &dyn Fn(&str) -> bool| {
         cgroup.lines().find_map(|line| {
@@ -127,7 +126,7 @@ fn hierarchy(controller: &str, cgroup: &str, mountinfo: &str) -> Option<Hierarch
             _ => false,
         };
         let below = Path::new(own).strip_prefix(root).ok()?;
-        // Joined one by one: an empty rest adds no slash.
+        // Joined by component: an empty rest adds no slash.
         fits.then(|| Hierarchy {
             mount: point.into(),
             own: Path::new(point).components().chain(below.components()).collect(),
@@ -139,54 +138,57 @@ fn hierarchy(controller: &str, cgroup: &str, mountinfo: &str) -> Option<Hierarch
 /// The groups of one run.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    /// Each with the group this process was in before.
+    /// Each with the group that this process was in before.
     made: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Groups {
-    /// Makes what `resources` needs and moves this process there; what cannot be had is added to `fallbacks`.
-    pub(super) fn enter(resources: &Resources, fallbacks: &mut Fallbacks) -> Self {
-        let mut groups = Self::default();
+    /// Makes the groups that `resources` needs and moves this process there. The fallbacks are the limits that cannot be set.
+    pub(super) fn enter(resources: &Resources) -> (Self, Vec<Fallback>) {
+        let (mut groups, mut fallbacks) = (Self::default(), Vec::new());
         let (cgroup, mountinfo) = (text("/proc/self/cgroup".into()), text("/proc/self/mountinfo".into()));
         let mut unlimited = Vec::new();
         for setting in settings(resources) {
-            let Setting { controller, what, v1, v2 } = setting;
-            let made = match hierarchy(controller, &cgroup, &mountinfo) {
-                Some(found) => groups.group(&found, controller).map(|dir| (dir, found.unified)),
-                None => Err(format!("no control groups with the controller {controller} are mounted (/sys/fs/cgroup)")),
-            };
-            let set = made.and_then(|(dir, unified)| {
-                let values = if unified { v2 } else { v1 };
-                values.iter().try_for_each(|(file, value)| {
-                    write(&dir.join(file), value).map_err(|e| {
-                        let why = format!("{}: {e}", dir.join(file).display());
-                        match dir.parent().filter(|_| controller == "cpuset").map(|parent| text(parent.join(file))) {
-                            Some(all) => format!("{why}; there are {}, not {value}", all.trim()),
-                            None => why,
-                        }
-                    })
-                })
-            });
-            match set {
-                // Whoever asked for memory alone has heard about it.
-                Err(_) if what == SWAP && resources.memory_swap.is_none() && unlimited == [MEMORY] => {}
-                Err(why) => {
-                    fallbacks.push((what.to_owned(), why));
-                    unlimited.push(what);
+            let limit = setting.limit;
+            match groups.set(setting, &cgroup, &mountinfo) {
+                // A request for memory alone is told about memory alone.
+                Err(_) if limit == Limit::Swap && resources.memory_swap.is_none() && unlimited == [Limit::Memory] => {}
+                Err(cause) => {
+                    fallbacks.push(Fallback::new(Feature::Limit(limit), cause));
+                    unlimited.push(limit);
                 }
                 Ok(()) => {}
             }
         }
         for (dir, _) in &groups.made {
-            // "0" is whoever writes it.
+            // "0" is the process that writes it.
             if let Err(e) = write(&dir.join("cgroup.procs"), "0") {
-                fallbacks.push(("limits".to_owned(), format!("{}: {e}", dir.display())));
+                fallbacks.push(Fallback::new(Feature::ControlGroup, format!("{}: {e}", dir.display())));
             }
         }
-        groups
+        (groups, fallbacks)
     }
 
-    /// Moves this process back to where it was; those it forked stay.
+    /// Sets one limit in this run's group.
+    fn set(&mut self, setting: Setting, cgroup: &str, mountinfo: &str) -> Result<(), String> {
+        let Setting { controller, v1, v2, .. } = setting;
+        let found = hierarchy(controller, cgroup, mountinfo).ok_or_else(|| {
+            format!("no control groups with the controller {controller} are mounted (/sys/fs/cgroup)")
+        })?;
+        let dir = self.group(&found, controller)?;
+        let values = if found.unified { v2 } else { v1 };
+        values.iter().try_for_each(|(file, value)| {
+            write(&dir.join(file), value).map_err(|e| {
+                let cause = format!("{}: {e}", dir.join(file).display());
+                match dir.parent().filter(|_| controller == "cpuset").map(|parent| text(parent.join(file))) {
+                    Some(all) => format!("{cause}; there are {}, not {value}", all.trim()),
+                    None => cause,
+                }
+            })
+        })
+    }
+
+    /// Moves this process back; those it forked stay.
     pub(super) fn leave(&self) {
         for (_, before) in &self.made {
             let _ = write(&before.join("cgroup.procs"), "0");
@@ -213,7 +215,7 @@ impl Groups {
             let made = match rustix::fs::mkdir(&dir, Mode::from_raw_mode(0o755)) {
                 Ok(()) => Ok(()),
                 Err(e) => {
-                    let help = if found.unified { DELEGATE } else { GIVE };
+                    let help = if found.unified { DELEGATE } else { DELEGATE_V1 };
                     Err(format!("{}: {}; {help}", parent.display(), io::Error::from(e)))
                 }
             };
@@ -241,7 +243,7 @@ impl Groups {
 impl Drop for Groups {
     fn drop(&mut self) {
         for (dir, _) in &self.made {
-            // Those who just died may still be counted for a moment.
+            // Processes that just died may still be counted for a moment.
             for _ in 0..20 {
                 match rustix::fs::rmdir(dir) {
                     Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(2)),
@@ -267,7 +269,7 @@ fn enable(parent: &Path, controller: &str) -> Result<(), String> {
     write(&file, &format!("+{controller}")).map_err(|e| format!("{}: {e}; {DELEGATE}", file.display()))
 }
 
-/// A new version 1 cpuset is empty, and nobody can enter it.
+/// Fills a new version 1 cpuset: it is empty, and no process can enter an empty one.
 fn inherit_cpuset(parent: &Path, dir: &Path, controller: &str) -> Result<(), String> {
     if controller != "cpuset" {
         return Ok(());
@@ -307,7 +309,7 @@ mod tests {
         33 30 0:4 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
 
     #[test]
-    fn a_controller_is_found_in_the_hierarchy_that_has_it() {
+    fn hierarchy_is_the_one_with_the_controller() {
         let found = |controller| hierarchy(controller, V1, MOUNTS);
         let here = |mount: &str, own: &str, unified| Some(Hierarchy { mount: mount.into(), own: own.into(), unified });
         assert_eq!(found("cpu"), here("/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/", false));
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn both_dialects_say_the_same() {
+    fn settings_agree_between_both_versions() {
         let resources = Resources {
             memory: Some(1 << 20),
             cpu_quota: Some(50_000),
@@ -327,12 +329,12 @@ mod tests {
             ..Resources::default()
         };
         let settings = settings(&resources);
-        let said = |v2: bool| -> Vec<String> {
-            let values = settings.iter().flat_map(|one| if v2 { &one.v2 } else { &one.v1 });
-            values.map(|(file, value)| format!("{file}={value}")).collect()
+        let values = |v2: bool| -> Vec<String> {
+            let settings = settings.iter().flat_map(|one| if v2 { &one.v2 } else { &one.v1 });
+            settings.map(|(file, value)| format!("{file}={value}")).collect()
         };
         assert_eq!(
-            said(false),
+            values(false),
             [
                 "memory.limit_in_bytes=1048576",
                 "memory.memsw.limit_in_bytes=2097152",
@@ -343,7 +345,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            said(true),
+            values(true),
             [
                 "memory.max=1048576",
                 "memory.oom.group=1",

@@ -12,12 +12,13 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit as Limit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::problem::{Doing, Problem, Step};
+use super::hint::Hint;
+use super::problem::{Context, Problem, StepResult};
 use super::seccomp::{self, Limits};
 use super::spec::{Rlimit, Security};
+use super::supervise;
 use super::sys;
 use super::user::Identity;
-use super::watch;
 
 /// Docker's default set: enough for package managers, nothing that reaches beyond the container.
 pub(super) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -44,8 +45,8 @@ pub(super) fn confine(
     extra_groups: &[u32],
     security: Security,
     limits: Limits,
-) -> Step<Option<OwnedFd>> {
-    let now = rustix::thread::capabilities(None).doing(|| "read capabilities".to_owned())?;
+) -> StepResult<Option<OwnedFd>> {
+    let now = rustix::thread::capabilities(None).context(|| "read capabilities".to_owned())?;
     let keep = match security {
         Security::Sandbox => DEFAULT_CAPABILITIES & now.permitted,
         Security::Insecure => now.permitted,
@@ -54,7 +55,7 @@ pub(super) fn confine(
         shrink_bounding_set(keep)?;
     }
     // A new uid would drop every capability at once; the filter still needs one.
-    rustix::thread::set_keep_capabilities(true).doing(|| "keep capabilities".to_owned())?;
+    rustix::thread::set_keep_capabilities(true).context(|| "keep capabilities".to_owned())?;
     become_user(identity, extra_groups)?;
     sys::new_session_keyring().or_else(|e| match e.raw_os_error() {
         // A kernel without keyrings has none to leak; one around us may forbid the call, and with it every use.
@@ -63,21 +64,21 @@ pub(super) fn confine(
     })?;
     let all =
         CapabilitySets { effective: now.permitted, permitted: now.permitted, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, all).doing(|| "raise capabilities".to_owned())?;
+    rustix::thread::set_capabilities(None, all).context(|| "raise capabilities".to_owned())?;
     let listener = match security {
-        Security::Sandbox => install_filter(keep, limits).doing(|| "install the system call filter".to_owned())?,
+        Security::Sandbox => install_filter(keep, limits).context(|| "install the system call filter".to_owned())?,
         Security::Insecure => None,
     };
-    rustix::thread::set_keep_capabilities(false).doing(|| "stop keeping capabilities".to_owned())?;
+    rustix::thread::set_keep_capabilities(false).context(|| "stop keeping capabilities".to_owned())?;
     let keep = if identity.uid == 0 { keep } else { CapabilitySet::empty() };
     let last = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, last).doing(|| "drop capabilities".to_owned())?;
+    rustix::thread::set_capabilities(None, last).context(|| "drop capabilities".to_owned())?;
     Ok(listener)
 }
 
 /// With a listener where this kernel lets reported calls go on, and nobody listens already.
 fn install_filter(capabilities: CapabilitySet, limits: Limits) -> io::Result<Option<OwnedFd>> {
-    if watch::lets_calls_go_on()
+    if supervise::can_continue_calls()
         && let Ok(listener) = sys::install_watching_filter(&seccomp::filter(capabilities, Some(limits)))
     {
         return Ok(Some(listener));
@@ -85,7 +86,7 @@ fn install_filter(capabilities: CapabilitySet, limits: Limits) -> io::Result<Opt
     sys::install_filter(&seccomp::filter(capabilities, None)).map(|()| None)
 }
 
-fn shrink_bounding_set(keep: CapabilitySet) -> Step<()> {
+fn shrink_bounding_set(keep: CapabilitySet) -> StepResult<()> {
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         if keep.contains(one) {
@@ -105,7 +106,7 @@ fn shrink_bounding_set(keep: CapabilitySet) -> Step<()> {
     }
 }
 
-fn become_user(identity: &Identity, extra_groups: &[u32]) -> Step<()> {
+fn become_user(identity: &Identity, extra_groups: &[u32]) -> StepResult<()> {
     let mut groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     groups.extend(extra_groups.iter().map(|gid| Gid::from_raw(*gid)));
     match rustix::thread::set_thread_groups(&groups) {
@@ -122,17 +123,17 @@ fn become_user(identity: &Identity, extra_groups: &[u32]) -> Step<()> {
     }
     let gid = Gid::from_raw(identity.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)
-        .doing(|| format!("set group {}", identity.gid))
+        .context(|| format!("set group {}", identity.gid))
         .map_err(Problem::about_ids)?;
     let uid = Uid::from_raw(identity.uid);
     rustix::thread::set_thread_res_uid(uid, uid, uid)
-        .doing(|| format!("set user {}", identity.uid))
+        .context(|| format!("set user {}", identity.uid))
         .map_err(Problem::about_ids)
 }
 
 /// Sets the limits asked for; no core files unless asked, for they would end up in the layer. That of processes is only
 /// made possible: [`limit_processes`] sets it once the command is forked, which it might forbid.
-pub(super) fn limit(limits: &[Rlimit]) -> Step<()> {
+pub(super) fn limit(limits: &[Rlimit]) -> StepResult<()> {
     if !limits.iter().any(|limit| limit.name == "core") {
         let hard = rustix::process::getrlimit(Resource::Core).maximum;
         let none = Limit { current: Some(0), maximum: hard };
@@ -141,7 +142,7 @@ pub(super) fn limit(limits: &[Rlimit]) -> Step<()> {
     }
     for Rlimit { name, soft, hard } in limits {
         let resource =
-            resource(name).ok_or_else(|| Problem::request(format!("unknown limit {name:?}")).hint(LIMITS))?;
+            resource(name).ok_or_else(|| Problem::request(format!("unknown limit {name:?}")).hint(known_limits()))?;
         let mut wanted = Limit { current: *soft, maximum: *hard };
         if resource == Resource::Nproc {
             let now = rustix::process::getrlimit(resource);
@@ -150,8 +151,8 @@ pub(super) fn limit(limits: &[Rlimit]) -> Step<()> {
         rustix::process::setrlimit(resource, wanted).map_err(|e| {
             let problem = Problem::host(format!("set limit {name}"), &e.into());
             match e {
-                Errno::PERM => problem.hint("only root of the host may raise a limit above its hard value"),
-                Errno::INVAL => problem.requested().hint("the soft value may not exceed the hard one"),
+                Errno::PERM => problem.hint(Hint::HardLimit),
+                Errno::INVAL => problem.requested().hint(Hint::SoftAboveHard),
                 _ => problem,
             }
         })?;
@@ -165,36 +166,38 @@ fn more(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 }
 
 /// Sets the limit of processes, if one is asked for.
-pub(super) fn limit_processes(limits: &[Rlimit]) -> Step<()> {
+pub(super) fn limit_processes(limits: &[Rlimit]) -> StepResult<()> {
     for limit in limits.iter().filter(|limit| limit.name == "nproc") {
         let wanted = Limit { current: limit.soft, maximum: limit.hard };
-        rustix::process::setrlimit(Resource::Nproc, wanted).doing(|| "set limit nproc".to_owned())?;
+        rustix::process::setrlimit(Resource::Nproc, wanted).context(|| "set limit nproc".to_owned())?;
     }
     Ok(())
 }
 
-const LIMITS: &str = "known: as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime \
-                      sigpending stack";
+/// The limits that options name.
+const LIMITS: [(&str, Resource); 16] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("locks", Resource::Locks),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nice", Resource::Nice),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("rss", Resource::Rss),
+    ("rtprio", Resource::Rtprio),
+    ("rttime", Resource::Rttime),
+    ("sigpending", Resource::Sigpending),
+    ("stack", Resource::Stack),
+];
 
-/// The resource an option names.
-pub(super) fn resource(name: &str) -> Option<Resource> {
-    Some(match name {
-        "as" => Resource::As,
-        "core" => Resource::Core,
-        "cpu" => Resource::Cpu,
-        "data" => Resource::Data,
-        "fsize" => Resource::Fsize,
-        "locks" => Resource::Locks,
-        "memlock" => Resource::Memlock,
-        "msgqueue" => Resource::Msgqueue,
-        "nice" => Resource::Nice,
-        "nofile" => Resource::Nofile,
-        "nproc" => Resource::Nproc,
-        "rss" => Resource::Rss,
-        "rtprio" => Resource::Rtprio,
-        "rttime" => Resource::Rttime,
-        "sigpending" => Resource::Sigpending,
-        "stack" => Resource::Stack,
-        _ => return None,
-    })
+fn known_limits() -> Hint {
+    Hint::KnownLimits(LIMITS.iter().map(|(name, _)| (*name).to_owned()).collect())
+}
+
+fn resource(name: &str) -> Option<Resource> {
+    LIMITS.iter().find(|(known, _)| *known == name).map(|(_, resource)| *resource)
 }

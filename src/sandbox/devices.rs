@@ -19,7 +19,7 @@ use rustix::thread::LinkNameSpaceType;
 use super::cgroup::{self, Groups};
 use super::spec::Device;
 use super::sys::{self, Fork};
-use super::userns::{self, Standing};
+use super::userns::{self, Privilege};
 use crate::base::fs;
 
 /// What may be opened: null, zero, full, random, urandom, tty, console, ptmx, terminals.
@@ -32,7 +32,7 @@ const PASSES: usize = 1000;
 /// Ok: the processes of the pid namespace of `init` can open the usual devices in its root, as long as the result lives.
 /// Err: they cannot, and why, if it could be otherwise.
 pub(super) fn open(init: Pid, devices: &[Device]) -> Result<Groups, Option<String>> {
-    if !matches!(userns::standing(), Ok(Standing::Root)) {
+    if !matches!(userns::privilege(), Ok(Privilege::Root)) {
         return Err(None);
     }
     let found = cgroup::own_hierarchy("devices").filter(|found| !found.unified);

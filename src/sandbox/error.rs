@@ -2,52 +2,53 @@
 
 use std::io;
 
-use super::message::{Blame, Failure, Stage};
+use super::failure::{Fault, SetupFailure, Stage};
+use super::hint::Hint;
 
 /// The command never ran.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A step of the setup failed inside; the failure names it, with errno and path.
+    /// A step of the setup failed.
     #[error("{0}")]
-    Setup(Failure),
-    /// The init process could not be started.
+    Setup(SetupFailure),
+    /// The sandbox process could not be started.
     #[error("{what}: {source}")]
     Start {
-        /// What was being done.
+        /// The action that failed.
         what: String,
-        /// The system's answer.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The init process died without a word while it was in this stage.
+    /// The init process died in this stage without reporting a failure.
     #[error("sandbox setup was killed while in stage {stage}")]
     Died {
         /// The last stage it reported.
         stage: Stage,
     },
-    /// The flag was set before or while the command ran; its process tree is gone.
+    /// The run was cancelled; its processes are dead.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Error {
-    /// The host lacks something (as opposed to the request being wrong).
+    /// The host lacks something; otherwise the request is wrong.
     pub fn is_host(&self) -> bool {
         match self {
-            Error::Setup(failure) => failure.blame == Blame::Host,
+            Error::Setup(failure) => failure.fault == Fault::Host,
             Error::Start { .. } | Error::Died { .. } => true,
             Error::Cancelled => false,
         }
     }
 
     /// What would help, if known.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&Hint> {
         match self {
-            Error::Setup(failure) => failure.hint.as_deref(),
+            Error::Setup(failure) => failure.hint.as_ref(),
             _ => None,
         }
     }
 
-    /// What a shell would report instead of an exit status: 127, 126 or 125.
+    /// The exit status that a shell would report: 127, 126 or 125.
     pub fn code(&self) -> u8 {
         match self {
             Error::Setup(failure) => failure.code,

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags};
 
-use super::problem::{Problem, Step};
-use super::program::Obstacle;
+use super::hint::Hint;
+use super::problem::{Problem, StepResult};
+use super::program::ExecObstacle;
 
-/// Where commands are looked for when the environment does not say.
+/// The search path if the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Replaces this process by `argv`. Returns only if that is impossible: 127 = not found, 126 = found but not
@@ -22,10 +23,10 @@ pub(super) fn exec(argv: &[OsString], env: &[(OsString, OsString)]) -> Problem {
     }
 }
 
-fn attempt(argv: &[OsString], env: &[(OsString, OsString)]) -> Step<std::convert::Infallible> {
+fn attempt(argv: &[OsString], env: &[(OsString, OsString)]) -> StepResult<std::convert::Infallible> {
     let Some(command) = argv.first() else { return Err(Problem::request("no command")) };
     let shown = command.to_string_lossy().into_owned();
-    let arguments = argv.iter().map(|arg| c_string(arg.as_bytes())).collect::<Step<Vec<_>>>()?;
+    let arguments = argv.iter().map(|arg| c_string(arg.as_bytes())).collect::<StepResult<Vec<_>>>()?;
     let mut variables = Vec::with_capacity(env.len());
     for (name, value) in env {
         variables.push(c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
@@ -51,17 +52,17 @@ fn attempt(argv: &[OsString], env: &[(OsString, OsString)]) -> Step<std::convert
     if let Some((file, error)) = denied {
         return Err(explain(&shown, file.as_os_str(), &error));
     }
-    let problem = Problem::request(format!("{shown}: not found in PATH")).code(127);
-    Err(problem.hint(format!("PATH is {} in this root", path.to_string_lossy())))
+    let problem = Problem::request(format!("{shown}: not found in PATH")).with_code(127);
+    Err(problem.hint(Hint::SearchPath(path.to_string_lossy().into_owned())))
 }
 
 fn execve(file: &CString, argv: &[CString], env: &[CString]) -> Result<std::convert::Infallible, io::Error> {
     nix::unistd::execve(file, argv, env).map_err(io::Error::from)
 }
 
-fn c_string(bytes: &[u8]) -> Step<CString> {
+fn c_string(bytes: &[u8]) -> StepResult<CString> {
     CString::new(bytes)
-        .map_err(|_| Problem::request(format!("{:?} holds a zero byte", String::from_utf8_lossy(bytes))).code(126))
+        .map_err(|_| Problem::request(format!("{:?} holds a zero byte", String::from_utf8_lossy(bytes))).with_code(126))
 }
 
 fn exists(file: &Path) -> bool {
@@ -70,20 +71,19 @@ fn exists(file: &Path) -> bool {
 
 fn explain(shown: &str, file: &OsStr, error: &io::Error) -> Problem {
     let path = Path::new(file);
-    let problem = Problem::host(format!("exec {shown}"), error).requested().code(126);
-    let obstacle = || {
-        let found = std::fs::File::open(path).and_then(|file| Obstacle::of(&file, &|path| exists(Path::new(path))));
-        found.ok().flatten().map(|found| format!("{} {found}", path.display()))
+    let problem = Problem::host(format!("exec {shown}"), error).requested().with_code(126);
+    let cannot_start = || {
+        let found = std::fs::File::open(path).and_then(|file| ExecObstacle::of(&file, &|path| exists(Path::new(path))));
+        Hint::CannotStart { file: path.display().to_string(), obstacle: found.ok().flatten() }
     };
     match error.raw_os_error() {
-        Some(libc::ENOENT) if exists(path) => {
-            problem.code(127).hint(obstacle().unwrap_or_else(|| format!("{} cannot be started", path.display())))
-        }
-        Some(libc::ENOENT) => problem.code(127).hint("there is no such file in this root"),
-        Some(libc::ENOEXEC) => problem.hint(obstacle().unwrap_or_else(|| {
-            "it is a program for another architecture, or a script without a `#!` line; for a script, name its shell".into()
-        })),
-        Some(libc::EACCES) => problem.hint(format!("is {} executable by this user?", path.display())),
+        Some(libc::ENOENT) if exists(path) => problem.with_code(127).hint(cannot_start()),
+        Some(libc::ENOENT) => problem.with_code(127).hint(Hint::NoSuchFile),
+        Some(libc::ENOEXEC) => problem.hint(match cannot_start() {
+            Hint::CannotStart { obstacle: None, .. } => Hint::UnknownFormat,
+            known => known,
+        }),
+        Some(libc::EACCES) => problem.hint(Hint::NotExecutable(path.display().to_string())),
         _ => problem,
     }
 }

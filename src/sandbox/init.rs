@@ -1,57 +1,61 @@
 //! Pid 1: from a copy of kiln to the command, in one straight procedure.
 //!
-//! The order is the argument:
-//! 1. *Own session, default signals, death with the parent*: from here on nothing of the caller's terminal or habits is
-//!    left (S-73).
-//! 2. *Namespaces* before any mount: what we mount is seen by nobody else and goes away with us. Where no `/proc` of our
-//!    own is to be had, also one of users: others see us in theirs, and may not look inside.
-//! 3. *Sources opened* before the root exists: host paths are resolved while there is nothing of the image to mislead us.
-//! 4. *Root, then system mounts, then the mounts asked for*: later ones may sit in earlier ones.
-//! 5. *Pivot*: the host's tree is gone. From here on a path means what the command would mean by it.
-//! 6. *Network, user looked up, working directory entered, limits* while still root.
-//! 7. *Confinement* last: everything above may use any system call. Then the command is forked off (see [`first`]), and
-//!    executed.
+//! The order matters:
+//! 1. *Session, default signals, death with the parent*: nothing of the caller's terminal or settings remains (S-73).
+//! 2. *Namespaces* before any mount: nobody else sees what is mounted, and it disappears with this process. Where no `/proc` of
+//!    this pid namespace can be mounted, also a user namespace: other commands see this one's processes, but cannot look
+//!    inside them.
+//! 3. *Sources of mounts are opened* before the root exists: nothing of the image can redirect a host path.
+//! 4. *Root, then system mounts, then the mounts of the spec*: later ones may lie in earlier ones.
+//! 5. *Pivot*: the host's tree is gone. From here on a path means what it means to the command.
+//! 6. *Network, user, working directory, streams*, still as root.
+//! 7. *Limits, user, capabilities and filter* last: everything above may use any system call. Then the command is forked (see
+//!    [`reaper`]) and executed.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
-use rustix::process::Signal;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
 use crate::base::rooted::Root;
 
-use super::message::{Message, Orders, Stage};
+use super::failure::Stage;
+use super::fallback::{Fallback, Feature};
+use super::message::{Message, Orders};
 use super::mountfs::NODEV;
-use super::problem::{Doing, Problem, Step};
+use super::problem::{Context, Problem, StepResult};
+use super::process::{die_with_parent, name_process};
 use super::rootfs::{self, Target};
+use super::seccomp::Limits;
 use super::spec::{Network, Security, Spec};
-use super::stubs::Kind;
 use super::user::Identity;
-use super::userns::{self, Standing};
+use super::userns::{self, Privilege, nested};
 use super::wire::Wire;
-use super::{apart, confine, exec, first, launch, message, mounts, sys, system, terminal, user, watch};
+use super::{confine, exec, mounts, reaper, stubs, supervise, sys, system, terminal, user};
+use stubs::Kind;
 
-/// What the warden has seen to already.
+/// What the warden has set up already.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ahead {
-    /// To [`apart`].
-    pub(super) apart: bool,
-    /// To the network.
+pub(super) struct WardenSetup {
+    /// The user namespace of [`nested`].
+    pub(super) user_namespace: bool,
+    /// The network namespace.
     pub(super) network: bool,
 }
 
-/// Becomes the command of these orders, or says over `wire` why not.
-pub(super) fn run(orders: &Orders<Spec>, ahead: Ahead, wire: &Wire, status: &Wire) -> ! {
-    let mut init = Init { spec: &orders.spec, orders, ahead, wire, status, stage: Stage::Start };
+/// Becomes the command of these orders, or reports over `wire` why not.
+pub(super) fn run(orders: &Orders<Spec>, done: WardenSetup, wire: &Wire, status: &Wire) -> ! {
+    let mut init = Init { spec: &orders.spec, orders, done, wire, status, stage: Stage::Start, fallbacks: Vec::new() };
     let problem = match init.procedure() {
         Err(problem) => problem,
         Ok(never) => match never {},
     };
-    let code = i32::from(problem.code_now());
-    // If kiln is gone, nobody is left to tell.
+    let code = i32::from(problem.code());
+    // If kiln is gone, nobody reads it.
     let _ = wire.send(&Message::Failed(problem.at(init.stage)));
     std::process::exit(code)
 }
@@ -59,150 +63,182 @@ pub(super) fn run(orders: &Orders<Spec>, ahead: Ahead, wire: &Wire, status: &Wir
 struct Init<'a> {
     spec: &'a Spec,
     orders: &'a Orders<Spec>,
-    ahead: Ahead,
+    done: WardenSetup,
     wire: &'a Wire,
     /// To the warden.
     status: &'a Wire,
     stage: Stage,
+    /// Not yet reported.
+    fallbacks: Vec<Fallback>,
 }
 
 impl Init<'_> {
-    fn procedure(&mut self) -> Step<std::convert::Infallible> {
-        let spec = self.spec;
-        own_life()?;
+    fn procedure(&mut self) -> StepResult<Infallible> {
+        own_session()?;
         let limits = userns::limits();
+        let proc = self.enter_namespaces()?;
+        let root = self.mount_root(proc)?;
+        let entered = self.enter_root(root)?;
+        self.watch_files()?;
+        self.confine(&entered, limits)?;
+        self.become_command(&entered)
+    }
 
+    /// Namespaces, and a `/proc` of the new pid namespace unless the host forbids it.
+    fn enter_namespaces(&mut self) -> StepResult<Option<OwnedFd>> {
         self.reach(Stage::Namespaces)?;
-        let own_network = spec.network != Network::Host && !self.ahead.network;
-        let mut fallbacks = Vec::new();
-        unshare(spec, own_network, &mut fallbacks)?;
+        let mut fallbacks = unshare(self.spec, self.needs_network())?;
         let proc = system::fresh_proc()?;
         if proc.is_none() {
-            let apart = matches!(userns::standing(), Ok(Standing::Namespace { .. }));
-            if apart && !self.ahead.apart {
-                apart::own_users()?;
-                fallbacks.clear();
-                unshare(spec, own_network, &mut fallbacks)?;
+            let nested = matches!(userns::privilege(), Ok(Privilege::Namespace { .. }));
+            if nested && !self.done.user_namespace {
+                nested::enter()?;
+                // The first ones belong to the outer user namespace.
+                fallbacks = unshare(self.spec, self.needs_network())?;
             }
-            fallbacks.push(system::no_proc(apart));
+            fallbacks.push(system::no_proc(nested));
         }
+        self.fallbacks = fallbacks;
+        Ok(proc)
+    }
 
+    /// The root file system with everything that is mounted in it, as the only visible one.
+    fn mount_root(&mut self, proc: Option<OwnedFd>) -> StepResult<Root> {
         self.reach(Stage::Mounts)?;
-        let prepared = mounts::prepare(spec)?;
+        let prepared = mounts::prepare(self.spec)?;
 
         self.reach(Stage::Rootfs)?;
-        let targets = targets(&prepared);
-        let attributes = match spec.security {
+        let attributes = match self.spec.security {
             Security::Sandbox => NODEV,
-            Security::Insecure => rustix::mount::MountAttrFlags::empty(),
+            Security::Insecure => MountAttrFlags::empty(),
         };
-        let mounted = rootfs::mount(&spec.rootfs, &targets, attributes)?;
-        if !mounted.made.is_empty() {
-            self.say(&Message::Made(mounted.made))?;
+        let mounted = rootfs::mount(&self.spec.rootfs, &targets(&prepared), attributes)?;
+        if !mounted.created.is_empty() {
+            self.send(&Message::Created(mounted.created))?;
         }
         let root = mounted.root;
 
         self.reach(Stage::SystemMounts)?;
-        system::mount(&root, spec, proc, self.orders.terminal, &mut fallbacks)?;
+        system::mount(&root, self.spec, proc, self.orders.terminal, &mut self.fallbacks)?;
 
         self.reach(Stage::Mounts)?;
         mounts::attach(&root, prepared)?;
 
         self.reach(Stage::Pivot)?;
         pivot(&root)?;
+        Ok(root)
+    }
 
+    /// Network, user, working directory and streams, still as root.
+    fn enter_root(&mut self, root: Root) -> StepResult<Entered> {
         self.reach(Stage::Network)?;
-        if own_network && let Err(e) = sys::loopback_up() {
-            fallbacks.push(("a loopback interface that is up".to_owned(), e.to_string()));
+        if self.needs_network()
+            && let Err(e) = sys::loopback_up()
+        {
+            self.fallbacks.push(Fallback::new(Feature::Loopback, e));
         }
-        for (what, why) in fallbacks {
-            self.say(&Message::Fallback(what, why))?;
+        for fallback in std::mem::take(&mut self.fallbacks) {
+            self.send(&Message::Fallback(fallback))?;
         }
 
         self.reach(Stage::User)?;
-        let identity = user::resolve(&root, &spec.user)?;
-        enter(&root, &spec.cwd)?;
-        let env = environment(spec, &identity.home);
+        let identity = user::resolve(&root, &self.spec.user)?;
+        enter_directory(&root, &self.spec.cwd)?;
+        let env = environment(self.spec, &identity.home);
         if self.orders.terminal {
             let outer = terminal::make(&identity)?;
-            let told = self.wire.send_with(&Message::Terminal, outer.as_fd());
-            told.doing(|| "hand the terminal over".to_owned())?;
+            let sent = self.wire.send_with(&Message::Terminal, outer.as_fd());
+            sent.context(|| "send the terminal to kiln".to_owned())?;
         }
-        own_streams(&identity)?;
-        drop(root);
+        give_streams(&identity)?;
+        Ok(Entered { identity, env })
+    }
 
-        self.be_watched()?;
-        // From here on no file is opened: that of open files may be as low as one likes.
+    /// From here on kiln is asked about calls that change files.
+    fn watch_files(&self) -> StepResult<()> {
+        let Some(scope) = self.orders.watch else { return Ok(()) };
+        match supervise::install_file_filter(scope) {
+            Ok(listener) => {
+                let sent = self.wire.send_with(&Message::FileListener, listener.as_fd());
+                sent.context(|| "send the listener to kiln".to_owned())
+            }
+            Err(e) => self.send(&Message::Fallback(Fallback::new(Feature::FileWatch, e))),
+        }
+    }
+
+    /// Resource limits, then user, capabilities and the system call filter.
+    fn confine(&mut self, entered: &Entered, limits: Limits) -> StepResult<()> {
+        // No file is opened after this: the limit of open files may be as low as the request says.
         self.reach(Stage::Limits)?;
-        confine::limit(&spec.rlimits)?;
+        confine::limit(&self.spec.rlimits)?;
 
         self.reach(Stage::Confine)?;
-        let listener = confine::confine(&identity, &spec.extra_groups, spec.security, limits)?;
+        let spec = self.spec;
+        let listener = confine::confine(&entered.identity, &spec.extra_groups, spec.security, limits)?;
         if let Some(listener) = listener {
-            self.status.send_fd(listener.as_fd()).doing(|| "hand the listener over".to_owned())?;
+            let sent = self.status.send_fd(listener.as_fd());
+            sent.context(|| "send the listener to the warden".to_owned())?;
         }
         // Changing the user cleared it.
-        die_with_parent()?;
+        die_with_parent().context(|| "ask to die with the parent".to_owned())
+    }
 
+    fn become_command(&mut self, entered: &Entered) -> StepResult<Infallible> {
         self.reach(Stage::Exec)?;
-        if !spec.pid_one {
-            first::fork_command(self.status.as_fd())?;
+        if !self.spec.pid_one {
+            reaper::fork_command(self.status.as_fd())?;
         }
-        confine::limit_processes(&spec.rlimits)?;
+        confine::limit_processes(&self.spec.rlimits)?;
         if self.orders.terminal {
             terminal::control()?;
         }
         sys::unblock_signals();
-        Err(exec::exec(&spec.argv, &env))
+        Err(exec::exec(&self.spec.argv, &entered.env))
     }
 
-    /// From here on kiln is asked about calls that change files.
-    fn be_watched(&self) -> Step<()> {
-        let Some(files) = self.orders.watched else { return Ok(()) };
-        match watch::install(files) {
-            Ok(listener) => {
-                let told = self.wire.send_with(&Message::Watched, listener.as_fd());
-                told.doing(|| "hand the listener over".to_owned())
-            }
-            Err(e) => {
-                let (what, why) = message::unwatched(&e.to_string());
-                self.say(&Message::Fallback(what, why))
-            }
-        }
+    /// The network namespace is made here.
+    fn needs_network(&self) -> bool {
+        self.spec.network != Network::Host && !self.done.network
     }
 
-    fn reach(&mut self, stage: Stage) -> Step<()> {
+    fn reach(&mut self, stage: Stage) -> StepResult<()> {
         self.stage = stage;
-        self.say(&Message::Reached(stage))
+        self.send(&Message::Reached(stage))
     }
 
-    fn say(&self, message: &Message) -> Step<()> {
-        self.wire.send(message).doing(|| "speak to kiln".to_owned())
+    fn send(&self, message: &Message) -> StepResult<()> {
+        self.wire.send(message).context(|| "report to kiln".to_owned())
     }
 }
 
-fn own_life() -> Step<()> {
-    die_with_parent()?;
-    launch::name_process("kiln:init".as_ref());
+/// What is known of the command once its root is entered.
+struct Entered {
+    identity: Identity,
+    env: Vec<(OsString, OsString)>,
+}
+
+fn own_session() -> StepResult<()> {
+    die_with_parent().context(|| "ask to die with the parent".to_owned())?;
+    name_process("kiln:init".as_ref());
     sys::default_signals();
-    rustix::process::setsid().doing(|| "start a session".to_owned())?;
+    rustix::process::setsid().context(|| "start a session".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())
 }
 
-/// Gives the pipes among the standard streams to the command's user: through `/dev/stdout` they are opened anew (N-50).
-/// They are all kiln's own. What else there is, `/dev/null` or a terminal, everybody may open or has its owner.
-fn own_streams(identity: &Identity) -> Step<()> {
+/// Gives the pipes among the standard streams to the command's user, who may open them again through `/dev/stdout` (N-50). They
+/// are kiln's own. Everybody may open `/dev/null`, and a terminal has its owner already.
+fn give_streams(identity: &Identity) -> StepResult<()> {
     if identity.uid == 0 {
         return Ok(());
     }
     let owner = rustix::fs::Uid::from_raw(identity.uid);
     let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for stream in [input.as_fd(), output.as_fd(), errors.as_fd()] {
-        let stat = rustix::fs::fstat(stream).doing(|| "look at the standard streams".to_owned())?;
+        let stat = rustix::fs::fstat(stream).context(|| "stat the standard streams".to_owned())?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo {
             match rustix::fs::fchown(stream, Some(owner), None) {
-                // The id is not mapped, which is said when the user is set.
+                // The id is not mapped, which is reported when the user is set.
                 Ok(()) | Err(rustix::io::Errno::INVAL) => {}
                 Err(e) => return Err(Problem::host("give the standard streams to the user", &e.into())),
             }
@@ -211,97 +247,93 @@ fn own_streams(identity: &Identity) -> Step<()> {
     Ok(())
 }
 
-fn die_with_parent() -> Step<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .doing(|| "ask to die with the parent".to_owned())
-}
-
-/// What isolates is demanded; a host name and the view of control groups of one's own are done without where the
-/// surroundings refuse them (N-51).
-fn unshare(spec: &Spec, network: bool, fallbacks: &mut Vec<(String, String)>) -> Step<()> {
+/// Namespaces. Those that isolate are required; a UTS and a cgroup namespace are left out if the host refuses them (N-51).
+fn unshare(spec: &Spec, network: bool) -> StepResult<Vec<Fallback>> {
+    let mut fallbacks = Vec::new();
     let mut needed = UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
     if network {
         needed |= UnshareFlags::NEWNET;
     }
+    let mut optional = UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
     // With every capability a command could rename the host.
-    let (mut named, mut spared) = (true, UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP);
     if spec.security == Security::Insecure {
-        (needed, spared) = (needed | UnshareFlags::NEWUTS, UnshareFlags::NEWCGROUP);
+        (needed, optional) = (needed | UnshareFlags::NEWUTS, UnshareFlags::NEWCGROUP);
     }
-    if sys::unshare(needed | spared).is_err() {
-        sys::unshare(needed).doing(|| "make namespaces".to_owned())?;
-        for (flag, what) in [
-            (UnshareFlags::NEWUTS, "a host name of its own"),
-            (UnshareFlags::NEWCGROUP, "a view of control groups of its own"),
-        ] {
-            if spared.contains(flag)
+    let mut own_name = true;
+    if sys::unshare(needed | optional).is_err() {
+        sys::unshare(needed).context(|| "make namespaces".to_owned())?;
+        for (flag, feature) in
+            [(UnshareFlags::NEWUTS, Feature::UtsNamespace), (UnshareFlags::NEWCGROUP, Feature::CgroupNamespace)]
+        {
+            if optional.contains(flag)
                 && let Err(e) = sys::unshare(flag)
             {
-                fallbacks.push((what.to_owned(), format!("make a namespace: {e}")));
-                named &= flag != UnshareFlags::NEWUTS;
+                fallbacks.push(Fallback::new(feature, e));
+                own_name &= flag != UnshareFlags::NEWUTS;
             }
         }
     }
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", flags).doing(|| "make all mounts private".to_owned())?;
-    if !named {
-        return Ok(());
+    rustix::mount::mount_change("/", flags).context(|| "make all mounts private".to_owned())?;
+    if !own_name {
+        return Ok(fallbacks);
     }
     match rustix::system::sethostname(spec.hostname.as_bytes()) {
         Err(e @ (rustix::io::Errno::PERM | rustix::io::Errno::NOSYS)) => {
-            let why = format!("set it: {}", std::io::Error::from(e));
-            fallbacks.push((format!("the host name {:?}", spec.hostname), why));
-            Ok(())
+            fallbacks.push(Fallback::new(Feature::HostName(spec.hostname.clone()), std::io::Error::from(e)));
         }
-        set => set.doing(|| format!("set the host name {:?}", spec.hostname)).map_err(Problem::requested),
+        set => {
+            set.context(|| format!("set the host name {:?}", spec.hostname)).map_err(Problem::requested)?;
+        }
     }
+    Ok(fallbacks)
 }
 
-/// Everything that gets mounted over, in order.
+/// Everything that is mounted over, in order.
 fn targets(prepared: &[mounts::Prepared]) -> Vec<Target> {
     let system = ["/proc", "/sys", "/dev"].map(|path| Target { path: path.into(), kind: Kind::Dir });
     let asked = prepared.iter().map(|one| Target { path: one.target.path.clone(), kind: one.target.kind });
     system.into_iter().chain(asked).collect()
 }
 
-/// Makes `root` the only tree there is: the old one is stacked under it for a moment, then detached whole (S-72).
-fn pivot(root: &Root) -> Step<()> {
-    rustix::process::fchdir(root.as_fd()).doing(|| "enter the root".to_owned())?;
-    rustix::process::pivot_root(".", ".").doing(|| "pivot_root".to_owned())?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's tree".to_owned())?;
-    rustix::process::chdir("/").doing(|| "enter the root".to_owned())
+/// Makes `root` the only visible tree: the old one is stacked below it for a moment, then detached (S-72).
+fn pivot(root: &Root) -> StepResult<()> {
+    rustix::process::fchdir(root.as_fd()).context(|| "enter the root".to_owned())?;
+    rustix::process::pivot_root(".", ".").context(|| "pivot_root".to_owned())?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "detach the host's tree".to_owned())?;
+    rustix::process::chdir("/").context(|| "enter the root".to_owned())
 }
 
 /// Makes and enters the working directory. Looked up without magic links: `/proc/self/fd/N` leads nowhere (S-1).
-fn enter(root: &Root, cwd: &Path) -> Step<()> {
-    let doing = || format!("enter working directory {}", cwd.display());
+fn enter_directory(root: &Root, cwd: &Path) -> StepResult<()> {
+    let action = || format!("enter working directory {}", cwd.display());
     if !cwd.is_absolute() {
         return Err(Problem::request(format!("working directory {} is not absolute", cwd.display())));
     }
     let dir = match root.open_at(cwd.as_os_str(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
         Ok(dir) => dir,
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-            if let Some(names) = super::stubs::missing(root, cwd)? {
-                super::stubs::make_in_place(root, &names, Kind::Dir)
-                    .doing(|| format!("make working directory {}", cwd.display()))
+            if let Some(names) = stubs::missing(root, cwd)? {
+                stubs::create_in_place(root, &names, Kind::Dir)
+                    .context(|| format!("make working directory {}", cwd.display()))
                     .map_err(Problem::requested)?;
             }
             root.open_at(cwd.as_os_str(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
-                .doing(doing)
+                .context(action)
                 .map_err(Problem::requested)?
         }
-        Err(e) => return Err(Problem::host(doing(), &e).requested()),
+        Err(e) => return Err(Problem::host(action(), &e).requested()),
     };
-    rustix::process::fchdir(&dir).doing(doing)?;
-    // The kernel says "(unreachable)" first if it lies outside the root.
-    let here = rustix::process::getcwd(Vec::new()).doing(doing)?;
+    rustix::process::fchdir(&dir).context(action)?;
+    // The kernel prefixes "(unreachable)" if it lies outside the root.
+    let here = rustix::process::getcwd(Vec::new()).context(action)?;
     if here.to_bytes().first() != Some(&b'/') {
         return Err(Problem::request(format!("working directory {} lies outside the root", cwd.display())));
     }
     Ok(())
 }
 
-/// What the command finds in its environment.
+/// The environment of the command.
 fn environment(spec: &Spec, home: &str) -> Vec<(OsString, OsString)> {
     let mut env = spec.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {

@@ -1,8 +1,8 @@
-//! The parent's side: start a warden, hand over the spec, pass output on, collect the exit.
+//! kiln's side of one command: starts a warden, sends it the spec, passes output on and collects the exit.
 
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,85 +11,52 @@ use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::error::Error;
-use super::listen::{Heard, Listener, Streams};
+use super::fallback::{Fallback, Feature};
 use super::message::Orders;
+use super::monitor::{Monitor, Report, Streams};
+use super::mountfs::READ_ONLY;
+use super::outcome::Outcome;
 use super::pipes::Pipes;
 use super::publish::Ports;
-use super::seccomp::Notice;
 use super::signals::Signals;
-use super::spec::{Exit, Rootfs, Spec};
-use super::stubs;
-use super::watch::{self, Watch};
+use super::spec::{Rootfs, Spec};
+use super::supervise::{self, Watch};
 use super::wire::Wire;
-use super::{message, sys, userns, warden};
+use super::{stubs, sys, warden};
 use crate::base::cancel::Cancel;
 use crate::base::rooted::Root;
 
-/// First argument of the process that owns one run.
-const WARDEN: &str = "@kiln-warden";
-/// First argument of kiln run again as root of a user namespace.
-pub(super) const USERNS: &str = "@kiln-userns";
-
-/// What `main` does next.
-#[derive(Debug)]
-pub enum Reentry {
-    /// This process was one of ours: exit with this code.
-    Done(u8),
-    /// Go on as usual, with this command line (program name first).
-    Continue(Vec<OsString>),
-}
-
-/// Called first in `main`, before any thread exists: if kiln started this process for itself, does that work.
-pub fn reentry(argv: Vec<OsString>) -> Reentry {
-    match argv.get(1).map(OsString::as_os_str) {
-        Some(arg) if arg == WARDEN => Reentry::Done(warden::main()),
-        Some(arg) if arg == USERNS => userns::inside(argv),
-        _ => Reentry::Continue(argv),
-    }
-}
-
-/// Where a command's standard streams lead.
+/// Where a command's standard streams lead to.
 pub enum Io<'a> {
     /// Input is empty; output and errors come through one pipe, in order, to this function.
     Captured(&'a mut dyn FnMut(&[u8])),
-    /// Pipes that lead to the caller's own output and, with `input`, from its input, else an empty one. Signals go to the
+    /// Pipes to the caller's own output and, with `input`, from its input; otherwise the input is empty. Signals go to the
     /// command.
     Inherit {
-        /// The command reads what the caller would.
+        /// The command reads the caller's input.
         input: bool,
-        /// What reaches this process while the command runs.
+        /// The signals that reach this process while the command runs.
         signals: &'a Signals,
     },
     /// A terminal of the command's own, connected to the caller's, which must be standard input (`kiln run -it`).
     Terminal {
-        /// What is typed goes to the command.
+        /// The command gets the keys that are typed.
         input: bool,
-        /// What reaches this process while the command runs.
+        /// The signals that reach this process while the command runs.
         signals: &'a Signals,
     },
 }
 
-/// What accompanies a command.
+/// What a run may have besides its [`Spec`].
 #[derive(Default)]
-pub struct Beside<'a> {
-    /// These lead into its network, which must be its own. They are given back at its end.
+pub struct RunOptions<'a> {
+    /// Ports of the host that lead into the command's network, which must not be the host's. Released when it ends.
     pub ports: Ports,
     /// Is asked before the command changes files.
     pub watch: Option<&'a dyn Watch>,
 }
 
-/// A command that ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// How it ended.
-    pub exit: Exit,
-    /// What was done without, and why: `(what, why)`. To be announced.
-    pub fallbacks: Vec<(String, String)>,
-    /// What it tried that cannot work here; `None` where nobody could take note.
-    pub noticed: Option<Vec<Notice>>,
-}
-
-/// Starts commands. One per process: it holds a view of kiln's own program that nothing inside can write (S-28).
+/// Starts commands. It holds a read-only mount of kiln's own program, which no command can write to (S-28).
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
@@ -102,10 +69,10 @@ impl Launcher {
         Self::of(Path::new("/proc/self/exe"))
     }
 
-    /// Starts copies of the kiln at `program` (tests, whose own program is not kiln).
+    /// Starts copies of the kiln at `program`, for tests, whose own program is not kiln.
     pub fn of(program: &Path) -> Self {
-        // A detached read-only mount of the one file: whoever gets hold of `/proc/<pid>/exe` inside cannot write
-        // through it, whoever owns the file. Without the right to do this we are no root of anything either.
+        // A detached read-only mount of the one file: a command that opens `/proc/<pid>/exe` cannot write through it, even
+        // if it owns the file. Where this is not permitted, kiln is not root and cannot run a command either.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let sealed = rustix::mount::open_tree(rustix::fs::CWD, program, flags).ok();
         let sealed = sealed.filter(|fd| sys::set_mount_attributes(fd.as_fd(), READ_ONLY, false).is_ok());
@@ -118,95 +85,112 @@ impl Launcher {
         }
     }
 
-    /// Runs `spec` to its end. Ok: the command ran and ended, and every process it started is dead; a non-zero exit is
-    /// Ok too. Err: it never ran, or `cancel` was set; then too nothing of it is left.
+    /// Runs `spec` to its end. Ok: the command ran and ended, and every process it started is dead; a non-zero exit is Ok
+    /// too. Err: it never ran, or `cancel` was set; its processes are dead as well.
     pub fn run(&self, spec: &Spec, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
-        self.run_with(spec, Beside::default(), io, cancel)
+        self.run_with(spec, RunOptions::default(), io, cancel)
     }
 
-    /// The same, with something `beside` it.
-    pub fn run_with(&self, spec: &Spec, beside: Beside<'_>, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
-        let Beside { ports, watch } = beside;
+    /// [`run`](Self::run) with published ports or a file watch.
+    pub fn run_with(
+        &self,
+        spec: &Spec,
+        options: RunOptions<'_>,
+        io: Io<'_>,
+        cancel: &Cancel,
+    ) -> Result<Outcome, Error> {
+        let RunOptions { ports, watch } = options;
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let start = |what: &str| {
-            let what = what.to_owned();
-            move |source: io::Error| Error::Start { what, source }
-        };
-        let (ours, theirs) = socketpair().map_err(start("make a socket for the sandbox"))?;
+        let (ours, theirs) = socketpair().map_err(start_error("make a socket for the sandbox"))?;
         let mut command = Command::new(&self.program);
-        command.arg0("kiln").arg(WARDEN).env_clear().current_dir("/").stdin(Stdio::from(theirs));
-        let (mut stdin, mut pipes) = (None, None);
-        let (streams, signals) = match io {
-            Io::Captured(sink) => {
-                let (read, write) = io::pipe().map_err(start("make a pipe for the command's output"))?;
-                let again = write.try_clone().map_err(start("make a pipe for the command's output"))?;
-                command.stdout(Stdio::from(OwnedFd::from(write))).stderr(Stdio::from(OwnedFd::from(again)));
-                (Streams::Pipe { from: Some(read), to: sink }, None)
-            }
-            Io::Inherit { input, signals } => {
-                let connected = Pipes::connect(&mut command, input);
-                let (connected, read) = connected.map_err(start("make pipes for the command's streams"))?;
-                (pipes, stdin) = (Some(connected), read);
-                (Streams::Own, Some(signals))
-            }
-            Io::Terminal { input, signals } => {
-                // The warden and init have no business with the caller's terminal.
-                command.stdout(Stdio::null()).stderr(Stdio::null());
-                (Streams::Terminal { input, relay: None }, Some(signals))
-            }
-        };
+        command.arg0("kiln").arg(warden::ARGUMENT).env_clear().current_dir("/").stdin(Stdio::from(theirs));
+        let Connected { streams, signals, stdin, pipes } = connect(io, &mut command)?;
         let terminal = matches!(streams, Streams::Terminal { .. });
-        let mut child = command.spawn().map_err(start("start the sandbox process"))?;
+        let mut child = command.spawn().map_err(start_error("start the sandbox process"))?;
         drop(command);
         let wire = Wire::new(ours);
-        let watched = watch.map(Watch::files);
-        let orders = Orders { stdin: stdin.is_some(), ports: ports.inside(), terminal, watched, spec };
-        let talk = hand_over(&wire, &orders, stdin, ports).map_err(start("hand the command to the sandbox process"));
-        let heard = match talk {
-            Ok(()) => attended(watch, |watched| {
-                let listener = Listener::new(&wire, &mut child, streams, signals, cancel, watched);
-                listener.listen()
-            })
-            .map_err(start("read from the sandbox process")),
-            Err(e) => Err(e),
-        };
+        let watch_scope = watch.map(Watch::scope);
+        let orders = Orders { stdin: stdin.is_some(), ports: ports.inside(), terminal, watch: watch_scope, spec };
+        let sent = send_orders(&wire, &orders, stdin, ports);
+        let report = sent.map_err(start_error("send the command to the sandbox process")).and_then(|()| {
+            let monitored = with_supervisor(watch, |take_listener| {
+                Monitor::new(&wire, &mut child, streams, signals, cancel, take_listener).run()
+            });
+            monitored.map_err(start_error("read from the sandbox process"))
+        });
         drop(wire);
         if let Some(pipes) = pipes {
             pipes.finish();
         }
-        let reaped = child.wait().map_err(start("wait for the sandbox process"));
-        let heard = heard?;
+        let reaped = child.wait().map_err(start_error("wait for the sandbox process"));
+        let report = report?;
         reaped?;
         let (Rootfs::Dir(path) | Rootfs::Overlay { upper: path, .. }) = &spec.rootfs;
-        if !heard.made.is_empty() {
-            let root = Root::open(path).map_err(start("open the root again"))?;
-            stubs::take_away(&root, &heard.made);
+        if !report.created.is_empty() {
+            let root = Root::open(path).map_err(start_error("open the root again"))?;
+            stubs::remove(&root, &report.created);
         }
-        heard.outcome(cancel)
+        report.outcome(cancel)
     }
 }
 
-/// Listens to the command's end, while a thread answers the calls that are stopped for `watch`.
-fn attended(
+/// The streams of a command, once they are connected.
+struct Connected<'a> {
+    streams: Streams<'a>,
+    signals: Option<&'a Signals>,
+    /// What the command reads, if that is not `/dev/null`.
+    stdin: Option<OwnedFd>,
+    pipes: Option<Pipes>,
+}
+
+fn connect<'a>(io: Io<'a>, command: &mut Command) -> Result<Connected<'a>, Error> {
+    Ok(match io {
+        Io::Captured(sink) => {
+            let (read, write) = io::pipe().map_err(start_error("make a pipe for the command's output"))?;
+            let again = write.try_clone().map_err(start_error("make a pipe for the command's output"))?;
+            command.stdout(Stdio::from(OwnedFd::from(write))).stderr(Stdio::from(OwnedFd::from(again)));
+            let streams = Streams::Pipe { from: Some(read), to: sink };
+            Connected { streams, signals: None, stdin: None, pipes: None }
+        }
+        Io::Inherit { input, signals } => {
+            let connected = Pipes::connect(command, input);
+            let (pipes, stdin) = connected.map_err(start_error("make pipes for the command's streams"))?;
+            Connected { streams: Streams::Threads, signals: Some(signals), stdin, pipes: Some(pipes) }
+        }
+        Io::Terminal { input, signals } => {
+            // The warden and init do not use the caller's terminal.
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let streams = Streams::Terminal { input, relay: None };
+            Connected { streams, signals: Some(signals), stdin: None, pipes: None }
+        }
+    })
+}
+
+/// Runs `monitor` to the command's end, while a thread answers the calls that are stopped for `watch`.
+fn with_supervisor(
     watch: Option<&dyn Watch>,
-    listen: impl FnOnce(&mut dyn FnMut(OwnedFd)) -> io::Result<Heard>,
-) -> io::Result<Heard> {
-    let Some(watch) = watch else { return listen(&mut |_| {}) };
+    monitor: impl FnOnce(&mut dyn FnMut(OwnedFd)) -> io::Result<Report>,
+) -> io::Result<Report> {
+    let Some(watch) = watch else { return monitor(&mut |_| {}) };
     let (stopped, stop) = io::pipe()?;
     std::thread::scope(|scope| {
         let mut thread = None;
         let stopped = &stopped;
-        let heard = listen(&mut |listener| {
-            thread = Some(scope.spawn(move || watch::serve(&listener, stopped, watch)));
+        let report = monitor(&mut |listener| {
+            thread = Some(scope.spawn(move || supervise::watch_files(listener, stopped, watch)));
         });
         drop(stop);
         let blind = thread.and_then(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        let mut heard = heard?;
-        heard.fallbacks.extend(blind.map(|why| message::unwatched(&why)));
-        Ok(heard)
+        let mut report = report?;
+        report.fallbacks.extend(blind.map(|cause| Fallback::new(Feature::FileWatch, cause)));
+        Ok(report)
     })
+}
+
+fn start_error(what: &str) -> impl FnOnce(io::Error) -> Error + '_ {
+    move |source| Error::Start { what: what.to_owned(), source }
 }
 
 impl Default for Launcher {
@@ -215,27 +199,15 @@ impl Default for Launcher {
     }
 }
 
-const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
-
 fn socketpair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// The orders, our standard input if the command is to have it, and the ports.
-fn hand_over(wire: &Wire, orders: &Orders<&Spec>, stdin: Option<OwnedFd>, ports: Ports) -> io::Result<()> {
+/// Sends the orders, the command's standard input if it has one, and the ports.
+fn send_orders(wire: &Wire, orders: &Orders<&Spec>, stdin: Option<OwnedFd>, ports: Ports) -> io::Result<()> {
     wire.send(orders)?;
     if let Some(fd) = stdin {
         wire.send_fd(fd.as_fd())?;
     }
     ports.send(wire)
-}
-
-use std::os::unix::process::CommandExt as _;
-
-/// The name a process shows in `ps`.
-pub(super) fn name_process(name: &OsStr) {
-    use std::os::unix::ffi::OsStrExt;
-    if let Ok(name) = std::ffi::CString::new(name.as_bytes()) {
-        let _ = rustix::thread::set_name(&name);
-    }
 }

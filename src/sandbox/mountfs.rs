@@ -8,7 +8,8 @@ use rustix::mount::{
     fsmount, fsopen, move_mount, open_tree,
 };
 
-use super::problem::{Doing, Problem, Step};
+use super::hint::Hint;
+use super::problem::{Context, Problem, StepResult};
 use super::sys;
 
 /// Options of a new file system: `(key, value)`.
@@ -28,17 +29,17 @@ pub(super) const INERT: MountAttrFlags = NODEV.union(MountAttrFlags::MOUNT_ATTR_
 pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 
 /// A new file system, mounted nowhere yet. `what` names it in an error.
-pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, what: &str) -> Step<OwnedFd> {
-    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).doing(|| format!("mount {what}"))?;
+pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, what: &str) -> StepResult<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("mount {what}"))?;
     // What /proc/mounts calls it; by default that is `none`.
-    fsconfig_set_string(&fs, "source", kind).doing(|| format!("mount {what}: name it"))?;
+    fsconfig_set_string(&fs, "source", kind).context(|| format!("mount {what}: name it"))?;
     for (key, value) in options {
         fsconfig_set_string(&fs, *key, *value)
-            .doing(|| format!("mount {what}: option {key}={value}"))
+            .context(|| format!("mount {what}: option {key}={value}"))
             .map_err(|p| with_log(p, &fs))?;
     }
-    fsconfig_create(&fs).doing(|| format!("mount {what}")).map_err(|p| with_log(p, &fs))?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(|| format!("mount {what}"))
+    fsconfig_create(&fs).context(|| format!("mount {what}")).map_err(|p| with_log(p, &fs))?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context(|| format!("mount {what}"))
 }
 
 /// What the kernel's log of this mount says, as the hint.
@@ -59,43 +60,43 @@ pub(super) fn with_log(problem: Problem, fs: &OwnedFd) -> Problem {
         }
         text.push_str(said);
     }
-    if text.is_empty() { problem } else { problem.hint(format!("the kernel says: {text}")) }
+    if text.is_empty() { problem } else { problem.hint(Hint::KernelLog(text)) }
 }
 
 /// A second view of what `at` refers to, with the mounts below it, mounted nowhere yet.
-pub(super) fn view(at: BorrowedFd<'_>, what: &str) -> Step<OwnedFd> {
+pub(super) fn view(at: BorrowedFd<'_>, what: &str) -> StepResult<OwnedFd> {
     // Recursive, because a user namespace may not look behind mounts it inherited.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(at, c"", flags).doing(|| format!("bind {what}"))
+    open_tree(at, c"", flags).context(|| format!("bind {what}"))
 }
 
 /// Mounts a detached mount over what `target` refers to.
-pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, what: &str) -> Step<()> {
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, what: &str) -> StepResult<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, c"", target, c"", flags).doing(|| format!("mount {what}"))
+    move_mount(mount, c"", target, c"", flags).context(|| format!("mount {what}"))
 }
 
 /// Makes a mount and all below it read-only.
-pub(super) fn read_only(mount: &OwnedFd, what: &str) -> Step<()> {
-    sys::set_mount_attributes(mount.as_fd(), READ_ONLY, true).doing(|| format!("make {what} read-only"))
+pub(super) fn read_only(mount: &OwnedFd, what: &str) -> StepResult<()> {
+    sys::set_mount_attributes(mount.as_fd(), READ_ONLY, true).context(|| format!("make {what} read-only"))
 }
 
 /// Takes devices away from a mount and all below it.
-pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> Step<()> {
-    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).doing(|| format!("mount {what} nodev"))
+pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> StepResult<()> {
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).context(|| format!("mount {what} nodev"))
 }
 
 /// Takes away from a mount and all below it what is true: devices, set-id bits, the right to run anything.
-pub(super) fn restrict(mount: &OwnedFd, nodev: bool, nosuid: bool, noexec: bool, what: &str) -> Step<()> {
+pub(super) fn restrict(mount: &OwnedFd, nodev: bool, nosuid: bool, noexec: bool, what: &str) -> StepResult<()> {
     let all = [(nodev, libc::MOUNT_ATTR_NODEV), (nosuid, libc::MOUNT_ATTR_NOSUID), (noexec, libc::MOUNT_ATTR_NOEXEC)];
     let attributes = all.into_iter().filter(|(on, _)| *on).fold(0, |set, (_, attribute)| set | attribute);
-    sys::set_mount_attributes(mount.as_fd(), attributes, true).doing(|| format!("mount {what} restricted"))
+    sys::set_mount_attributes(mount.as_fd(), attributes, true).context(|| format!("mount {what} restricted"))
 }
 
 /// Takes the right to run anything away from a mount and all below it.
-pub(super) fn no_programs(mount: &OwnedFd, what: &str) -> Step<()> {
-    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).doing(|| format!("mount {what} noexec"))
+pub(super) fn no_programs(mount: &OwnedFd, what: &str) -> StepResult<()> {
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).context(|| format!("mount {what} noexec"))
 }

@@ -12,8 +12,9 @@ use rustix::mount::UnmountFlags;
 
 use crate::base::rooted::Root;
 
+use super::hint::Hint;
 use super::mountfs::{self, INERT, NODEV, NOEXEC};
-use super::problem::{Doing, Problem, Step};
+use super::problem::{Context, Problem, StepResult};
 use super::rootfs::{self, Target};
 use super::spec::{DataFile, Mount, Security, Source, Spec};
 use super::stubs::{self, Kind};
@@ -46,7 +47,7 @@ struct File {
 }
 
 /// Opens every source of `spec`, `resolv.conf` and `hosts` first.
-pub(super) fn prepare(spec: &Spec) -> Step<Vec<Prepared>> {
+pub(super) fn prepare(spec: &Spec) -> StepResult<Vec<Prepared>> {
     let mut out = Vec::new();
     // Of several mounts at one place only the last can be seen: only that is made (N-27).
     let same = |a: &Path, b: &Path| stubs::components(a) == stubs::components(b);
@@ -73,7 +74,7 @@ fn file(name: impl Into<OsString>, bytes: &[u8], mode: u32, uid: u32, gid: u32) 
     File { name: name.into(), bytes: bytes.to_vec(), mode, uid, gid }
 }
 
-fn one(mount: &Mount, security: Security) -> Step<Prepared> {
+fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
     let what = mount.target.display().to_string();
     if stubs::components(&mount.target).is_empty() || !mount.target.is_absolute() {
         return Err(Problem::request(format!("mount target {what} is not a path below /")));
@@ -112,14 +113,14 @@ fn one(mount: &Mount, security: Security) -> Step<Prepared> {
         }
         Source::Socket { path, mode, uid, gid } => {
             let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .doing(|| format!("mount {what}: open socket {}", path.display()))?;
+                .context(|| format!("mount {what}: open socket {}", path.display()))?;
             // The socket is one of ours, made for this run, so its own mode and owner may change.
             let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
             rustix::fs::chown(own.as_str(), Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-                .doing(|| format!("mount {what}: give the socket to {uid}:{gid}"))
+                .context(|| format!("mount {what}: give the socket to {uid}:{gid}"))
                 .map_err(Problem::about_ids)?;
             rustix::fs::chmod(own.as_str(), Mode::from_raw_mode(*mode))
-                .doing(|| format!("mount {what}: set the socket's mode"))?;
+                .context(|| format!("mount {what}: set the socket's mode"))?;
             bound(fd, &what, false)?
         }
     };
@@ -128,14 +129,14 @@ fn one(mount: &Mount, security: Security) -> Step<Prepared> {
 }
 
 /// A path that whoever builds chose.
-fn of_host(path: &Path, what: &str) -> Step<OwnedFd> {
+fn of_host(path: &Path, what: &str) -> StepResult<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("mount {what}: open {}", path.display()))
+        .context(|| format!("mount {what}: open {}", path.display()))
         .map_err(Problem::requested)
 }
 
 /// A view of what `fd` refers to, without its devices.
-fn bound(fd: OwnedFd, what: &str, devices: bool) -> Step<(Ready, Kind)> {
+fn bound(fd: OwnedFd, what: &str, devices: bool) -> StepResult<(Ready, Kind)> {
     let kind = kind_of(&fd, what)?;
     let view = mountfs::view(fd.as_fd(), what)?;
     if !devices {
@@ -144,8 +145,8 @@ fn bound(fd: OwnedFd, what: &str, devices: bool) -> Step<(Ready, Kind)> {
     Ok((Ready::Mount(view), kind))
 }
 
-fn kind_of(fd: &OwnedFd, what: &str) -> Step<Kind> {
-    let stat = rustix::fs::fstat(fd).doing(|| format!("mount {what}: look at the source"))?;
+fn kind_of(fd: &OwnedFd, what: &str) -> StepResult<Kind> {
+    let stat = rustix::fs::fstat(fd).context(|| format!("mount {what}: look at the source"))?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Dir,
         _ => Kind::File,
@@ -153,26 +154,25 @@ fn kind_of(fd: &OwnedFd, what: &str) -> Step<Kind> {
 }
 
 /// `subpath` in the directory `root`, resolved by the kernel in one call.
-fn inside(root: &Path, subpath: &Path, no_symlinks: bool, what: &str) -> Step<OwnedFd> {
+fn inside(root: &Path, subpath: &Path, no_symlinks: bool, what: &str) -> StepResult<OwnedFd> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("mount {what}: open {}", root.display()))?;
+        .context(|| format!("mount {what}: open {}", root.display()))?;
     resolve(root, subpath, no_symlinks, what)
 }
 
-fn resolve(root: OwnedFd, subpath: &Path, no_symlinks: bool, what: &str) -> Step<OwnedFd> {
-    let doing = || format!("mount {what}: source {}", subpath.display());
+fn resolve(root: OwnedFd, subpath: &Path, no_symlinks: bool, what: &str) -> StepResult<OwnedFd> {
+    let action = || format!("mount {what}: source {}", subpath.display());
     if !no_symlinks {
-        return Root::from_fd(root).locate(subpath.as_os_str()).doing(doing).map_err(Problem::requested);
+        return Root::from_fd(root).locate(subpath.as_os_str()).context(action).map_err(Problem::requested);
     }
     let names = stubs::components(subpath);
     let path = if names.is_empty() { OsString::from(".") } else { names.join(OsStr::new("/")) };
     let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(&root, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags).map_err(|e| {
-        let problem = Problem::host(doing(), &e.into()).requested();
+        let problem = Problem::host(action(), &e.into()).requested();
         match e {
-            rustix::io::Errno::LOOP => problem.hint("it leads through a symbolic link"),
-            rustix::io::Errno::NOENT => problem
-                .hint("a cache begins empty: an earlier command that mounts all of it has to make what source names"),
+            rustix::io::Errno::LOOP => problem.hint(Hint::SymlinkInSource),
+            rustix::io::Errno::NOENT => problem.hint(Hint::EmptyCache),
             _ => problem,
         }
     })
@@ -186,7 +186,7 @@ fn layers(
     subpath: &Path,
     attributes: rustix::mount::MountAttrFlags,
     what: &str,
-) -> Step<(Ready, Kind)> {
+) -> StepResult<(Ready, Kind)> {
     match (lowers, scratch) {
         // Nothing is in it, and what is written there is thrown away.
         ([], _) => {
@@ -204,22 +204,22 @@ fn layers(
             // namespace nobody else sees.
             let at = scratch.map_or(&lowers[0], |scratch| &scratch.upper);
             let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .doing(|| format!("mount {what}: open {}", at.display()))?;
+                .context(|| format!("mount {what}: open {}", at.display()))?;
             mountfs::attach(merged.as_fd(), at.as_fd(), what)?;
             let attached = format!("/proc/self/fd/{}", merged.as_raw_fd());
-            let copy = merged.try_clone().doing(|| format!("mount {what}: copy a descriptor"))?;
+            let copy = merged.try_clone().context(|| format!("mount {what}: copy a descriptor"))?;
             let fd = resolve(copy, subpath, false, what)?;
             let kind = kind_of(&fd, what)?;
             let view = mountfs::view(fd.as_fd(), what)?;
             // Whoever stacks that directory too must find the directory.
-            rustix::mount::unmount(attached, UnmountFlags::DETACH).doing(|| format!("mount {what}: take it down"))?;
+            rustix::mount::unmount(attached, UnmountFlags::DETACH).context(|| format!("mount {what}: take it down"))?;
             Ok((Ready::Mount(view), kind))
         }
     }
 }
 
 /// Attaches all, in order.
-pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> Step<()> {
+pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> StepResult<()> {
     let mut memory = Memory::default();
     for Prepared { target, what, source, readonly } in prepared {
         let mount = match source {
@@ -231,9 +231,7 @@ pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> Step<()> {
         }
         let at = place(root, &target, &what)?;
         mountfs::attach(mount.as_fd(), at.as_fd(), &what).map_err(|p| match p.errno() {
-            Some(libc::ENOTDIR) => {
-                p.requested().hint("a directory goes only over a directory, a file only over a file")
-            }
+            Some(libc::ENOTDIR) => p.requested().hint(Hint::KindMismatch),
             _ => p,
         })?;
     }
@@ -241,13 +239,13 @@ pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> Step<()> {
 }
 
 /// What `target` refers to now. Targets in the root itself exist by now; one inside an earlier mount is made there.
-fn place(root: &Root, target: &Target, what: &str) -> Step<OwnedFd> {
+fn place(root: &Root, target: &Target, what: &str) -> StepResult<OwnedFd> {
     if let Some(names) = stubs::missing(root, &target.path)? {
-        stubs::make_in_place(root, &names, target.kind)
-            .doing(|| format!("mount {what}: make {}", stubs::shown(&names)))
-            .map_err(|p| p.requested().hint("it does not exist in the mount around it"))?;
+        stubs::create_in_place(root, &names, target.kind)
+            .context(|| format!("mount {what}: make {}", stubs::shown(&names)))
+            .map_err(|p| p.requested().hint(Hint::NoTargetInMount))?;
     }
-    let at = root.locate(target.path.as_os_str()).doing(|| format!("mount {what}: look it up in the root"))?;
+    let at = root.locate(target.path.as_os_str()).context(|| format!("mount {what}: look it up in the root"))?;
     match (target.kind, kind_of(&at, what)?) {
         (Kind::Dir, Kind::File) => Err(Problem::request(format!("mount {what}: a directory cannot go over a file"))),
         (Kind::File, Kind::Dir) => Err(Problem::request(format!("mount {what}: a file cannot go over a directory"))),
@@ -263,22 +261,22 @@ struct Memory {
 }
 
 impl Memory {
-    fn hold(&mut self, files: Vec<File>, kind: Kind, what: &str) -> Step<OwnedFd> {
+    fn hold(&mut self, files: Vec<File>, kind: Kind, what: &str) -> StepResult<OwnedFd> {
         if self.fs.is_none() {
             let fs = mountfs::new("tmpfs", &[("mode", "755")], INERT.difference(NOEXEC), what)?;
             // Attached where nobody inside will ever look: over the host's /dev in our own namespace, which the pivot
             // leaves behind. (A view cannot be taken of what is not attached.)
             let at = rustix::fs::open("/dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .doing(|| format!("mount {what}: open /dev"))?;
+                .context(|| format!("mount {what}: open /dev"))?;
             mountfs::attach(fs.as_fd(), at.as_fd(), what)?;
             self.fs = Some(fs);
         }
         let Some(fs) = &self.fs else { return Err(Problem::request("no tmpfs")) };
         self.count += 1;
         let dir = self.count.to_string();
-        let doing = || format!("mount {what}: write its content");
-        rustix::fs::mkdirat(fs, &dir, Mode::from_raw_mode(0o755)).doing(doing)?;
-        let dir = rustix::fs::openat(fs, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
+        let action = || format!("mount {what}: write its content");
+        rustix::fs::mkdirat(fs, &dir, Mode::from_raw_mode(0o755)).context(action)?;
+        let dir = rustix::fs::openat(fs, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(action)?;
         let mut last = None;
         // Scripts are run where they are (P-17); nothing else is.
         let executable = files.iter().any(|file| file.mode & 0o111 != 0);
@@ -287,17 +285,17 @@ impl Memory {
                 return Err(Problem::request(format!("mount {what}: {name:?} is no file name")));
             }
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600)).doing(doing)?;
+            let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600)).context(action)?;
             let mut rest = &bytes[..];
             while !rest.is_empty() {
-                let n = rustix::io::write(&fd, rest).doing(doing)?;
+                let n = rustix::io::write(&fd, rest).context(action)?;
                 rest = &rest[n..];
             }
             // Owner before mode: a change of owner clears set-id bits.
             rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .doing(|| format!("mount {what}: give it to {uid}:{gid}"))
+                .context(|| format!("mount {what}: give it to {uid}:{gid}"))
                 .map_err(Problem::about_ids)?;
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing(doing)?;
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context(action)?;
             last = Some(fd);
         }
         let view = match (kind, last) {

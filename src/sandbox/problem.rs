@@ -1,19 +1,20 @@
-//! A setup step that did not work, on its way up to where the stage is known.
+//! A setup step that failed, before its stage is known.
 
 use std::io;
 
-use super::message::{Blame, Failure, Stage};
+use super::failure::{Fault, SetupFailure, Stage};
+use super::hint::Hint;
 
-/// What a step of init, or of the code it calls, ends with.
-pub(super) type Step<T> = Result<T, Problem>;
+/// The result of a setup step.
+pub(super) type StepResult<T> = Result<T, Problem>;
 
-/// A [`Failure`] without its stage.
+/// A [`SetupFailure`] without its stage.
 #[derive(Debug)]
 pub(super) struct Problem {
     what: String,
     errno: Option<i32>,
-    hint: Option<String>,
-    blame: Blame,
+    hint: Option<Hint>,
+    fault: Fault,
     code: u8,
     ids: bool,
 }
@@ -21,68 +22,68 @@ pub(super) struct Problem {
 impl Problem {
     /// The request cannot be met on any host.
     pub(super) fn request(what: impl Into<String>) -> Self {
-        Self { what: what.into(), errno: None, hint: None, blame: Blame::Request, code: 125, ids: false }
+        Self { what: what.into(), errno: None, hint: None, fault: Fault::Request, code: 125, ids: false }
     }
 
-    /// This host lacks something, and no system call said so.
+    /// This host lacks something, and no system call failed.
     pub(super) fn lacking(what: impl Into<String>) -> Self {
-        Self { what: what.into(), errno: None, hint: None, blame: Blame::Host, code: 125, ids: false }
+        Self { fault: Fault::Host, ..Self::request(what) }
     }
 
-    /// This host does not allow it.
+    /// A system call failed on this host.
     pub(super) fn host(what: impl Into<String>, error: &io::Error) -> Self {
-        Self { what: what.into(), errno: error.raw_os_error(), hint: None, blame: Blame::Host, code: 125, ids: false }
+        Self { errno: error.raw_os_error(), ..Self::lacking(what) }
     }
 
     /// Adds what would help.
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+    pub(super) fn hint(mut self, hint: Hint) -> Self {
+        self.hint = Some(hint);
         self
     }
 
-    /// An id was wanted that may not be mapped: the system's answer says whether.
+    /// The step needed a user or group id: with these errors, one that is not mapped.
     pub(super) fn about_ids(mut self) -> Self {
         self.ids = matches!(self.errno, Some(libc::EINVAL | libc::EPERM | libc::EOVERFLOW));
         self
     }
 
-    /// Sets what a shell would report.
-    pub(super) fn code(mut self, code: u8) -> Self {
+    /// Sets the exit status that a shell would report.
+    pub(super) fn with_code(mut self, code: u8) -> Self {
         self.code = code;
         self
     }
 
-    /// It was what was asked for, not the host.
+    /// The request is at fault, not the host.
     pub(super) fn requested(mut self) -> Self {
-        self.blame = Blame::Request;
+        self.fault = Fault::Request;
         self
     }
 
-    /// The system's answer.
+    /// The error of the system call.
     pub(super) fn errno(&self) -> Option<i32> {
         self.errno
     }
 
-    /// What a shell would report.
-    pub(super) fn code_now(&self) -> u8 {
+    /// The exit status that a shell would report.
+    pub(super) fn code(&self) -> u8 {
         self.code
     }
 
-    /// Complete, now that the stage is known.
-    pub(super) fn at(self, stage: Stage) -> Failure {
-        let Self { what, errno, hint, blame, code, ids } = self;
-        Failure { stage, what, errno, hint, blame, code, ids }
+    /// The failure of this stage.
+    pub(super) fn at(self, stage: Stage) -> SetupFailure {
+        let Self { what, errno, hint, fault, code, ids } = self;
+        SetupFailure { stage, what, errno, hint, fault, code, ids }
     }
 }
 
-/// Ties a system's refusal to what was being done.
-pub(super) trait Doing<T> {
-    /// `what` is built only if it failed.
-    fn doing(self, what: impl FnOnce() -> String) -> Step<T>;
+/// Adds the action to the error of a system call.
+pub(super) trait Context<T> {
+    /// `what` is built only if the call failed.
+    fn context(self, what: impl FnOnce() -> String) -> StepResult<T>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, what: impl FnOnce() -> String) -> Step<T> {
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn context(self, what: impl FnOnce() -> String) -> StepResult<T> {
         self.map_err(|e| Problem::host(what(), &e.into()))
     }
 }

@@ -1,37 +1,35 @@
-//! What the kernel needs to start a file: the interpreter a script names, the loader of an ELF program, its processor.
+//! What the kernel needs to start a file: the interpreter of a script; the loader and the processor of an ELF program.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// The kernel reads this much of a file to find its interpreter.
+use serde::{Deserialize, Serialize};
+
+/// How many bytes of a file the kernel reads to find its interpreter.
 const HEAD: usize = 256;
-/// A longer table of program headers is not looked through.
+/// More program headers are not read.
 const MAX_HEADERS: usize = 64;
 const PT_INTERP: u32 = 3;
 
-/// What to do about line ends of Windows.
-pub const CRLF: &str = "save the file with LF line ends (dos2unix, or `*.sh text eol=lf` in .gitattributes)";
-
 /// Why a file that exists and is executable cannot be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// Its first line ends in a carriage return, which belongs to the interpreter's name or argument.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecObstacle {
+    /// Its first line ends in a carriage return, which the kernel takes for a part of the interpreter's name or argument.
     CarriageReturn,
     /// The interpreter of its `#!` line does not exist.
     NoInterpreter(String),
     /// It is a dynamic program whose loader does not exist: it was built for another C library.
     NoLoader(String),
-    /// It is a program for another processor.
-    Machine(&'static str),
+    /// It is a program for this other processor.
+    Machine(String),
     /// It is empty.
     Empty,
 }
 
-impl Obstacle {
-    /// Why `file` cannot be started, judged by what is in it; `exists` tells whether a path exists in its root. None: no
-    /// reason was found.
+impl ExecObstacle {
+    /// Why `file` cannot be started, judged by its content; `exists` tells whether a path exists in its root. None: no reason
+    /// was found.
     pub fn of(file: &File, exists: &dyn Fn(&str) -> bool) -> io::Result<Option<Self>> {
         let mut head = [0; HEAD];
         let length = read_up_to(file, &mut head, 0)?;
@@ -47,7 +45,7 @@ impl Obstacle {
         }
         let Some(elf) = Elf::read(head) else { return Ok(None) };
         if let Some(other) = elf.foreign() {
-            return Ok(Some(Self::Machine(other)));
+            return Ok(Some(Self::Machine(other.to_owned())));
         }
         Ok(elf.loader(file)?.filter(|loader| !exists(loader)).map(Self::NoLoader))
     }
@@ -63,25 +61,7 @@ impl Obstacle {
     }
 }
 
-/// The rest of a sentence that begins with the file's path.
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CarriageReturn => write!(f, "has a first line that ends in a carriage return: {CRLF}"),
-            Self::NoInterpreter(name) => {
-                write!(f, "names the interpreter {name}, which the image lacks: install it, or change the first line")
-            }
-            Self::NoLoader(name) => write!(
-                f,
-                "needs the loader {name}, which the image lacks: build it for the image's C library, or statically"
-            ),
-            Self::Machine(name) => write!(f, "is a program for {name}: copy the one for this platform"),
-            Self::Empty => f.write_str("is empty"),
-        }
-    }
-}
-
-/// What the header of an ELF file says.
+/// The header of an ELF file.
 struct Elf {
     wide: bool,
     big_endian: bool,
@@ -121,7 +101,7 @@ impl Elf {
         Some(if self.big_endian { u64::from_be_bytes(eight) } else { u64::from_le_bytes(eight) })
     }
 
-    /// The processor, if this one does not run its programs.
+    /// The processor, if this machine does not run its programs.
     fn foreign(&self) -> Option<&'static str> {
         let name = match self.machine {
             3 => "386",
@@ -144,7 +124,7 @@ impl Elf {
         (!here.contains(&name)).then_some(name)
     }
 
-    /// The path of the dynamic loader, if the program wants one.
+    /// The path of the dynamic loader, if the program needs one.
     fn loader(&self, file: &File) -> io::Result<Option<String>> {
         let mut table = vec![0; self.header_size * self.count];
         let length = read_up_to(file, &mut table, self.headers)?;
@@ -163,7 +143,7 @@ impl Elf {
     }
 }
 
-/// Fills `buffer` from `offset` on, as far as the file goes.
+/// Fills `buffer` from `offset` on, up to the end of the file.
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
@@ -184,49 +164,49 @@ mod tests {
 
     use super::*;
 
-    fn obstacle(content: &[u8]) -> Option<Obstacle> {
+    fn obstacle(content: &[u8]) -> Option<ExecObstacle> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
-        Obstacle::of(&file, &|path| path == "/bin/sh").unwrap()
+        ExecObstacle::of(&file, &|path| path == "/bin/sh").unwrap()
     }
 
     #[test]
-    fn script_obstacles_are_read_from_its_first_line() {
+    fn obstacle_of_script_is_read_from_first_line() {
         for (content, want) in [
             (&b"#!/bin/sh\necho\n"[..], None),
             (b"#! /bin/sh -e\necho\n", None),
             (b"#!/bin/sh", None),
             (b"echo hi\n", None),
-            (b"", Some(Obstacle::Empty)),
-            (b"#!/bin/sh\r\necho\r\n", Some(Obstacle::CarriageReturn)),
-            (b"#!/usr/bin/env bash\r\n", Some(Obstacle::CarriageReturn)),
-            (b"#!/bin/bash\n", Some(Obstacle::NoInterpreter("/bin/bash".to_owned()))),
-            (b"#!bash -x\n", Some(Obstacle::NoInterpreter("bash".to_owned()))),
+            (b"", Some(ExecObstacle::Empty)),
+            (b"#!/bin/sh\r\necho\r\n", Some(ExecObstacle::CarriageReturn)),
+            (b"#!/usr/bin/env bash\r\n", Some(ExecObstacle::CarriageReturn)),
+            (b"#!/bin/bash\n", Some(ExecObstacle::NoInterpreter("/bin/bash".to_owned()))),
+            (b"#!bash -x\n", Some(ExecObstacle::NoInterpreter("bash".to_owned()))),
         ] {
             assert_eq!(obstacle(content), want, "{:?}", String::from_utf8_lossy(content));
         }
     }
 
     #[test]
-    fn program_obstacles_are_read_from_its_elf_header() {
+    fn obstacle_of_program_is_read_from_elf_header() {
         let own = std::fs::read("/proc/self/exe").unwrap();
         let file = File::open("/proc/self/exe").unwrap();
-        assert_eq!(Obstacle::of(&file, &|_| true).unwrap(), None);
+        assert_eq!(ExecObstacle::of(&file, &|_| true).unwrap(), None);
         let asked = std::cell::RefCell::new(String::new());
-        let found = Obstacle::of(&file, &|path| {
+        let found = ExecObstacle::of(&file, &|path| {
             asked.replace(path.to_owned());
             false
         });
         // A static program has no loader to ask for.
         let loader = asked.take();
-        let want = (!loader.is_empty()).then_some(Obstacle::NoLoader(loader));
+        let want = (!loader.is_empty()).then_some(ExecObstacle::NoLoader(loader));
         assert_eq!(found.unwrap(), want);
         for (machine, name) in
             [(22_u16, "s390x"), (243, "riscv64")].iter().filter(|(_, name)| *name != std::env::consts::ARCH)
         {
             let mut other = own[..4096].to_vec();
             other[18..20].copy_from_slice(&machine.to_le_bytes());
-            assert_eq!(obstacle(&other), Some(Obstacle::Machine(name)));
+            assert_eq!(obstacle(&other), Some(ExecObstacle::Machine((*name).to_owned())));
         }
         for cut in [5, 17, 19, 40, 60] {
             assert_eq!(obstacle(&own[..cut]), None, "{cut} bytes");

@@ -16,8 +16,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::thread::LinkNameSpaceType;
 
 use super::error::Error;
-use super::message::Stage;
-use super::problem::{Doing, Problem, Step};
+use super::failure::Stage;
+use super::hint::Hint;
+use super::problem::{Context, Problem, StepResult};
 use super::spec::Publish;
 use super::wire::Wire;
 
@@ -82,17 +83,15 @@ impl Ports {
 }
 
 /// Listens on every address that is meant.
-fn listen(publish: &Publish) -> Step<Vec<TcpListener>> {
+fn listen(publish: &Publish) -> StepResult<Vec<TcpListener>> {
     let refused = |address: IpAddr| {
         move |e: io::Error| {
             let at = SocketAddr::new(address, publish.host.unwrap_or(0));
             let problem = Problem::host(format!("listen on {at} of the host"), &e).requested();
             match e.kind() {
-                io::ErrorKind::AddrInUse => problem.hint("something else listens there; choose another port"),
-                io::ErrorKind::AddrNotAvailable => problem.hint("the host has no such address"),
-                io::ErrorKind::PermissionDenied => {
-                    problem.hint("ports below net.ipv4.ip_unprivileged_port_start are for root; choose a higher one")
-                }
+                io::ErrorKind::AddrInUse => problem.hint(Hint::PortInUse),
+                io::ErrorKind::AddrNotAvailable => problem.hint(Hint::NoSuchAddress),
+                io::ErrorKind::PermissionDenied => problem.hint(Hint::PrivilegedPort),
                 _ => problem,
             }
         }
@@ -104,7 +103,7 @@ fn listen(publish: &Publish) -> Step<Vec<TcpListener>> {
     let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
     for left in (0..TRIES).rev() {
         let first = TcpListener::bind((v4, publish.host.unwrap_or(0))).map_err(refused(v4.into()))?;
-        let port = first.local_addr().doing(|| "ask which port is free".to_owned())?.port();
+        let port = first.local_addr().context(|| "ask which port is free".to_owned())?.port();
         match listen_v6(port) {
             Ok(second) => return Ok(std::iter::once(first).chain(second).collect()),
             Err(e) if publish.host.is_none() && left > 0 && e.kind() == io::ErrorKind::AddrInUse => {}
@@ -157,13 +156,13 @@ pub(super) fn forward(ports: Ports, mut go: io::PipeReader) -> i32 {
     0
 }
 
-fn move_into_parents_network() -> Step<()> {
+fn move_into_parents_network() -> StepResult<()> {
     let parent = rustix::process::getppid().ok_or_else(|| Problem::request("the warden is gone"))?;
     let path = format!("/proc/{}/ns/net", parent.as_raw_nonzero());
     let netns = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| "open the network namespace".to_owned())?;
+        .context(|| "open the network namespace".to_owned())?;
     rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-        .doing(|| "enter the network namespace".to_owned())
+        .context(|| "enter the network namespace".to_owned())
 }
 
 /// Every connection to one port.

@@ -18,10 +18,11 @@ use rustix::mount::{
 
 use crate::base::rooted::Root;
 
+use super::hint::Hint;
 use super::mountfs::{self, with_log};
-use super::problem::{Doing, Problem, Step};
+use super::problem::{Context, Problem, StepResult};
 use super::spec::Rootfs;
-use super::stubs::{self, Kind, Made};
+use super::stubs::{self, Created, Kind};
 
 /// A mount target, in the order it is mounted.
 #[derive(Debug)]
@@ -45,25 +46,25 @@ pub(super) struct Mounted {
     /// Its root directory.
     pub(super) root: Root,
     /// What was made in place for mount targets.
-    pub(super) made: Vec<Made>,
+    pub(super) created: Vec<Created>,
 }
 
 /// Mounts the root so that every target that is not inside an earlier mount exists.
-pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFlags) -> Step<Mounted> {
+pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFlags) -> StepResult<Mounted> {
     match rootfs {
         Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile } => {
             let upper = directory(upper)?;
-            let at = upper.try_clone().doing(|| "copy a descriptor".to_owned())?;
+            let at = upper.try_clone().context(|| "copy a descriptor".to_owned())?;
             let layers = Layers {
-                lowers: lowers.iter().map(|path| directory(path)).collect::<Step<_>>()?,
+                lowers: lowers.iter().map(|path| directory(path)).collect::<StepResult<_>>()?,
                 writable: Some((upper, directory(work)?)),
                 userxattr: *userxattr,
                 volatile: *volatile,
             };
-            let (fd, made) = overlay_with_targets(layers, stub, targets, attributes)?;
+            let (fd, created) = overlay_with_targets(layers, stub, targets, attributes)?;
             // Over a directory that nobody will look at again by its name here.
             mountfs::attach(fd.as_fd(), at.as_fd(), "the root overlay")?;
-            Ok(Mounted { root: Root::from_fd(fd), made })
+            Ok(Mounted { root: Root::from_fd(fd), created })
         }
         Rootfs::Dir(path) => {
             let dir = directory(path)?;
@@ -73,14 +74,14 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
             }
             mountfs::attach(fd.as_fd(), dir.as_fd(), "the root")?;
             let root = Root::from_fd(fd);
-            let mut made = Vec::new();
+            let mut created = Vec::new();
             for target in outermost(targets) {
                 if let Some(names) = stubs::missing(&root, &target.path)? {
-                    let new = stubs::make_in_place(&root, &names, target.kind);
-                    made.extend(new.doing(|| format!("make mount target {}", stubs::shown(&names)))?);
+                    let new = stubs::create_in_place(&root, &names, target.kind);
+                    created.extend(new.context(|| format!("make mount target {}", stubs::shown(&names)))?);
                 }
             }
-            Ok(Mounted { root, made })
+            Ok(Mounted { root, created })
         }
     }
 }
@@ -91,18 +92,18 @@ pub(super) fn stack(
     scratch: Option<(&Path, &Path)>,
     userxattr: bool,
     attributes: MountAttrFlags,
-) -> Step<OwnedFd> {
+) -> StepResult<OwnedFd> {
     let writable = match scratch {
         Some((upper, work)) => Some((directory(upper)?, directory(work)?)),
         None => None,
     };
-    let lowers = lowers.iter().map(|path| directory(path)).collect::<Step<Vec<_>>>()?;
+    let lowers = lowers.iter().map(|path| directory(path)).collect::<StepResult<Vec<_>>>()?;
     overlay(&Layers { lowers, writable, userxattr, volatile: true }, attributes)
 }
 
-fn directory(path: &Path) -> Step<OwnedFd> {
+fn directory(path: &Path) -> StepResult<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).doing(|| format!("open {}", path.display()))
+    rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {}", path.display()))
 }
 
 /// Mounts, looks whether all targets exist, and mounts again with what was missing until they do.
@@ -111,10 +112,10 @@ fn overlay_with_targets(
     stub: &Path,
     targets: &[Target],
     attributes: MountAttrFlags,
-) -> Step<(OwnedFd, Vec<Made>)> {
+) -> StepResult<(OwnedFd, Vec<Created>)> {
     let mut stub = Stub { path: stub, made: false };
     let mut stubbed = BTreeSet::new();
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for target in targets.iter().filter(|target| !stubs::is_usual(&target.path)) {
         stub.make(&mut layers, &stubs::components(&target.path), target.kind)?;
     }
@@ -127,13 +128,13 @@ fn overlay_with_targets(
                 complete = false;
                 stub.make(&mut layers, &names, target.kind)?;
             } else {
-                let new = stubs::make_in_place(&root, &names, target.kind);
-                made.extend(new.doing(|| format!("make mount target {}", stubs::shown(&names)))?);
+                let new = stubs::create_in_place(&root, &names, target.kind);
+                created.extend(new.context(|| format!("make mount target {}", stubs::shown(&names)))?);
             }
         }
-        let fd = root.as_fd().try_clone_to_owned().doing(|| "copy a descriptor".to_owned())?;
+        let fd = root.as_fd().try_clone_to_owned().context(|| "copy a descriptor".to_owned())?;
         if complete {
-            return Ok((fd, made));
+            return Ok((fd, created));
         }
         drop((root, fd));
         if let Some((_, work)) = &layers.writable {
@@ -150,14 +151,14 @@ struct Stub<'a> {
 }
 
 impl Stub<'_> {
-    fn make(&mut self, layers: &mut Layers, names: &[OsString], kind: Kind) -> Step<()> {
-        let doing = || format!("make mount target {} in the stub layer", stubs::shown(names));
+    fn make(&mut self, layers: &mut Layers, names: &[OsString], kind: Kind) -> StepResult<()> {
+        let action = || format!("make mount target {} in the stub layer", stubs::shown(names));
         if !self.made {
-            rustix::fs::mkdir(self.path, Mode::from_raw_mode(0o755)).doing(doing)?;
+            rustix::fs::mkdir(self.path, Mode::from_raw_mode(0o755)).context(action)?;
             layers.lowers.push(directory(self.path)?);
             self.made = true;
         }
-        layers.lowers.last().map_or(Ok(()), |stub| stubs::make(stub.as_fd(), names, kind)).doing(doing)
+        layers.lowers.last().map_or(Ok(()), |stub| stubs::make(stub.as_fd(), names, kind)).context(action)
     }
 }
 
@@ -181,60 +182,60 @@ fn forget_volatile(work: &OwnedFd) {
 
 /// How the kernel is told of the lower layers.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum LowerOption {
     /// One option each: any number.
-    OneByOne,
+    Separate,
     /// All in one option, which may have 255 bytes. Kernels of before 2024 know no other.
-    Together,
+    Joined,
 }
 
-fn overlay(layers: &Layers, attributes: MountAttrFlags) -> Step<OwnedFd> {
-    match overlay_as(layers, attributes, Told::OneByOne) {
+fn overlay(layers: &Layers, attributes: MountAttrFlags) -> StepResult<OwnedFd> {
+    match overlay_as(layers, attributes, LowerOption::Separate) {
         // The older the kernel, the later it finds that it does not know an option.
         Err(problem) if problem.errno() == Some(libc::EINVAL) => {
-            let together = overlay_as(layers, attributes, Told::Together);
+            let joined = overlay_as(layers, attributes, LowerOption::Joined);
             // What both ways are refused for is better told by the newer.
-            together.map_err(|other| if other.errno().is_none() { other } else { problem })
+            joined.map_err(|other| if other.errno().is_none() { other } else { problem })
         }
         other => other,
     }
 }
 
 /// All lower layers as one option: names relative to the directory of our descriptors, which leaves room for some 70.
-fn set_together(fs: &OwnedFd, lowers: &[OwnedFd]) -> Step<()> {
+fn set_joined(fs: &OwnedFd, lowers: &[OwnedFd]) -> StepResult<()> {
     let what = || "mount overlay: lowerdir".to_owned();
     let names: Vec<String> = lowers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     let names = names.join(":");
     if names.len() > 255 {
         return Err(Problem::lacking(format!("{} layers are too many for this kernel", lowers.len())));
     }
-    fsconfig_set_string(fs, "lowerdir", &*names).doing(what)
+    fsconfig_set_string(fs, "lowerdir", &*names).context(what)
 }
 
-fn overlay_as(layers: &Layers, attributes: MountAttrFlags, told: Told) -> Step<OwnedFd> {
-    if told == Told::OneByOne {
-        return configure(layers, attributes, told);
+fn overlay_as(layers: &Layers, attributes: MountAttrFlags, option: LowerOption) -> StepResult<OwnedFd> {
+    if option == LowerOption::Separate {
+        return configure(layers, attributes, option);
     }
     let what = || "mount overlay: lowerdir".to_owned();
     let here = directory(Path::new("."))?;
-    rustix::process::chdir("/proc/self/fd").doing(what)?;
-    let mounted = configure(layers, attributes, told);
-    rustix::process::fchdir(&here).doing(what)?;
+    rustix::process::chdir("/proc/self/fd").context(what)?;
+    let mounted = configure(layers, attributes, option);
+    rustix::process::fchdir(&here).context(what)?;
     mounted
 }
 
-fn configure(layers: &Layers, attributes: MountAttrFlags, told: Told) -> Step<OwnedFd> {
+fn configure(layers: &Layers, attributes: MountAttrFlags, option: LowerOption) -> StepResult<OwnedFd> {
     let what = || "mount overlay".to_owned();
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(what).map_err(|p| {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(what).map_err(|p| {
         let missing = p.errno() == Some(libc::ENODEV);
-        if missing { p.hint("this kernel has no overlayfs (modprobe overlay)") } else { p }
+        if missing { p.hint(Hint::NoOverlayfs) } else { p }
     })?;
-    let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value).doing(|| format!("mount overlay: {key}"));
+    let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value).context(|| format!("mount overlay: {key}"));
     // By descriptor: short whatever the paths are, and mountinfo inside shows no path of the host (S-72).
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    match told {
-        Told::Together => set_together(&fs, &layers.lowers)?,
-        Told::OneByOne => {
+    match option {
+        LowerOption::Joined => set_joined(&fs, &layers.lowers)?,
+        LowerOption::Separate => {
             for lower in &layers.lowers {
                 set("lowerdir+", &path(lower)).map_err(|p| with_log(p, &fs))?;
             }
@@ -251,13 +252,13 @@ fn configure(layers: &Layers, attributes: MountAttrFlags, told: Told) -> Step<Ow
         set("index", "off")?;
     }
     if layers.userxattr {
-        fsconfig_set_flag(&fs, "userxattr").doing(what)?;
+        fsconfig_set_flag(&fs, "userxattr").context(what)?;
     }
     if layers.volatile && layers.writable.is_some() {
-        fsconfig_set_flag(&fs, "volatile").doing(what)?;
+        fsconfig_set_flag(&fs, "volatile").context(what)?;
     }
-    fsconfig_create(&fs).doing(what).map_err(|p| with_log(p, &fs))?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(what)
+    fsconfig_create(&fs).context(what).map_err(|p| with_log(p, &fs))?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context(what)
 }
 
 #[cfg(test)]
@@ -285,14 +286,14 @@ mod tests {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let stacked = layers(dir.path(), 40);
-        for told in [Told::OneByOne, Told::Together] {
-            let root = overlay_as(&stacked, MountAttrFlags::empty(), told).unwrap_or_else(|p| panic!("{p:?}"));
+        for option in [LowerOption::Separate, LowerOption::Joined] {
+            let root = overlay_as(&stacked, MountAttrFlags::empty(), option).unwrap_or_else(|p| panic!("{p:?}"));
             let at = |name: &str| format!("/proc/self/fd/{}/{name}", root.as_raw_fd());
             assert_eq!(std::fs::read_to_string(at("all")).unwrap(), "0");
             assert!((0..40).all(|i| std::fs::exists(at(&format!("only-{i}"))).unwrap()));
         }
         let many = tempfile::tempdir().unwrap();
-        let refused = overlay_as(&layers(many.path(), 130), MountAttrFlags::empty(), Told::Together).unwrap_err();
+        let refused = overlay_as(&layers(many.path(), 130), MountAttrFlags::empty(), LowerOption::Joined).unwrap_err();
         assert!(format!("{refused:?}").contains("130 layers are too many for this kernel"), "{refused:?}");
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::resolve::{self, Last, Target};
 use crate::base::rooted::Root;
 
-use super::problem::{Doing, Problem, Step};
+use super::problem::{Context, Problem, StepResult};
 use super::raw;
 
 /// What a mount goes over.
@@ -52,7 +52,7 @@ pub(super) fn is_usual(target: &Path) -> bool {
 
 /// Something made in a plain root, to be taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Made {
+pub(super) struct Created {
     /// Path in the root, without links.
     #[serde(with = "raw")]
     path: PathBuf,
@@ -96,28 +96,28 @@ pub(super) fn make(dir: BorrowedFd<'_>, path: &[OsString], kind: Kind) -> io::Re
 }
 
 /// The path that has to be made for `target` to exist in `root`, links resolved; `None` if it exists.
-pub(super) fn missing(root: &Root, target: &Path) -> Step<Option<Vec<OsString>>> {
-    let doing = || format!("look up mount target {}", target.display());
+pub(super) fn missing(root: &Root, target: &Path) -> StepResult<Option<Vec<OsString>>> {
+    let action = || format!("look up mount target {}", target.display());
     match root.locate(target.as_os_str()) {
         Ok(_) => return Ok(None),
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
-        Err(e) => return Err(Problem::host(doing(), &e).requested()),
+        Err(e) => return Err(Problem::host(action(), &e).requested()),
     }
-    let lookup = |path: &[u8]| -> Step<Target> {
+    let lookup = |path: &[u8]| -> StepResult<Target> {
         let found = match root.locate_nofollow(OsStr::from_bytes(path)) {
             Ok(found) => found,
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Target::Absent),
-            Err(e) => return Err(Problem::host(doing(), &e).requested()),
+            Err(e) => return Err(Problem::host(action(), &e).requested()),
         };
-        let stat = rustix::fs::fstat(&found).doing(doing)?;
+        let stat = rustix::fs::fstat(&found).context(action)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             // Below a file the next lookup fails with the kernel's own error.
             return Ok(Target::Dir);
         }
-        let to = rustix::fs::readlinkat(&found, c"", Vec::new()).doing(doing)?;
+        let to = rustix::fs::readlinkat(&found, c"", Vec::new()).context(action)?;
         Ok(Target::link(to.as_bytes()))
     };
-    let failed = |code| Problem::host(doing(), &io::Error::from_raw_os_error(code)).requested();
+    let failed = |code| Problem::host(action(), &io::Error::from_raw_os_error(code)).requested();
     match resolve::resolve(b"", target.as_os_str().as_bytes(), Last::Follow, lookup) {
         Ok(path) => Ok(Some(path.split(|&b| b == b'/').map(|name| OsString::from_vec(name.to_vec())).collect())),
         Err(resolve::Error::Lookup(problem)) => Err(problem),
@@ -131,8 +131,8 @@ fn joined(names: &[OsString]) -> OsString {
 }
 
 /// Makes what is missing of `path` (links already resolved) in a root that is written in place.
-pub(super) fn make_in_place(root: &Root, path: &[OsString], kind: Kind) -> io::Result<Vec<Made>> {
-    let mut made = Vec::new();
+pub(super) fn create_in_place(root: &Root, path: &[OsString], kind: Kind) -> io::Result<Vec<Created>> {
+    let mut created = Vec::new();
     for end in 1..=path.len() {
         let here = joined(&path[..end]);
         let (parent, name) = root.parent(&here)?;
@@ -145,15 +145,15 @@ pub(super) fn make_in_place(root: &Root, path: &[OsString], kind: Kind) -> io::R
             Err(e) => return Err(e.into()),
         }
         make(parent.as_fd(), &one, if end == path.len() { kind } else { Kind::Dir })?;
-        made.push(Made { path: PathBuf::from(here), mtime });
+        created.push(Created { path: PathBuf::from(here), mtime });
     }
-    Ok(made)
+    Ok(created)
 }
 
 /// Takes away, last first, what is still as we made it: an empty directory, an empty file. Every path is looked up again
 /// inside the root and the last name never followed, so a link put in its place is left alone (S-3).
-pub(super) fn take_away(root: &Root, made: &[Made]) {
-    for Made { path, mtime } in made.iter().rev() {
+pub(super) fn remove(root: &Root, created: &[Created]) {
+    for Created { path, mtime } in created.iter().rev() {
         let Ok((parent, name)) = root.parent(path.as_os_str()) else { continue };
         let Ok(stat) = rustix::fs::statat(parent.as_fd(), &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let removed = match FileType::from_raw_mode(stat.st_mode) {

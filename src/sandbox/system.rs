@@ -13,11 +13,12 @@ use rustix::mount::MountAttrFlags;
 
 use crate::base::rooted::Root;
 
-use super::message::Stage;
+use super::failure::Stage;
+use super::fallback::{Fallback, Feature};
 use super::mountfs::{self, INERT, NODEV};
-use super::problem::{Doing, Problem, Step};
+use super::problem::{Context, Problem, StepResult};
 use super::spec::{Device, Security, Spec};
-use super::stubs;
+use super::stubs::{self, Kind};
 
 /// Hidden: kernel memory, keys, and what tells one tenant about another (S-71).
 const MASKED_PROC: &[&str] = &[
@@ -46,8 +47,8 @@ pub(super) fn mount(
     spec: &Spec,
     fresh: Option<OwnedFd>,
     terminal: bool,
-    fallbacks: &mut Fallbacks,
-) -> Step<()> {
+    fallbacks: &mut Vec<Fallback>,
+) -> StepResult<()> {
     let masks = spec.security == Security::Sandbox;
     let null = if masks { Some(Masks::new()?) } else { None };
     let proc = proc(root, fresh)?;
@@ -67,15 +68,12 @@ pub(super) fn mount(
     dev(root, spec, terminal, fallbacks)
 }
 
-/// What was done without, and why.
-type Fallbacks = Vec<(String, String)>;
-
-fn target(root: &Root, path: &str) -> Step<OwnedFd> {
-    root.locate(OsStr::new(path)).doing(|| format!("mount {path}: look it up in the root"))
+fn target(root: &Root, path: &str) -> StepResult<OwnedFd> {
+    root.locate(OsStr::new(path)).context(|| format!("mount {path}: look it up in the root"))
 }
 
 /// A `/proc` of our pid namespace, mounted nowhere yet; `None` where a container around us forbids that.
-pub(super) fn fresh_proc() -> Step<Option<OwnedFd>> {
+pub(super) fn fresh_proc() -> StepResult<Option<OwnedFd>> {
     match mountfs::new("proc", &[], INERT, "/proc") {
         Ok(fd) => Ok(Some(fd)),
         Err(problem) if problem.errno() == Some(libc::EPERM) => Ok(None),
@@ -83,23 +81,27 @@ pub(super) fn fresh_proc() -> Step<Option<OwnedFd>> {
     }
 }
 
-/// What is announced then: what, and why. `apart`: the command has a user namespace of its own.
-pub(super) fn no_proc(apart: bool) -> (String, String) {
-    let seen = match apart {
-        true => "names and command lines of that container's processes are visible, nothing else of them",
+/// The fallback if there is none. `nested`: the command has a user namespace of its own.
+pub(super) fn no_proc(nested: bool) -> Fallback {
+    let visible = match nested {
+        true => "only names and command lines of that container's processes are visible",
         false => "processes of that container are visible",
     };
-    let why = "the container around kiln hides parts of its /proc, so the kernel allows no new one";
-    ("a /proc of its own".to_owned(), format!("{why}; {seen}"))
+    let cause = "the container around kiln hides parts of its /proc, so the kernel allows no new one";
+    Fallback::new(Feature::Proc, format!("{cause}; {visible}"))
+}
+
+fn left_out(path: &str, problem: Problem) -> Fallback {
+    Fallback::new(Feature::Mount(path.to_owned()), problem.at(Stage::SystemMounts))
 }
 
 /// `/proc`: our own, else that of the container around us.
-fn proc(root: &Root, fresh: Option<OwnedFd>) -> Step<OwnedFd> {
+fn proc(root: &Root, fresh: Option<OwnedFd>) -> StepResult<OwnedFd> {
     let target = target(root, "/proc")?;
     let fd = match fresh {
         Some(fd) => fd,
         None => {
-            let outer = open(rustix::fs::CWD, "/proc").doing(|| "open /proc".to_owned())?;
+            let outer = open(rustix::fs::CWD, "/proc").context(|| "open /proc".to_owned())?;
             mountfs::view(outer.as_fd(), "/proc")?
         }
     };
@@ -108,7 +110,7 @@ fn proc(root: &Root, fresh: Option<OwnedFd>) -> Step<OwnedFd> {
 }
 
 /// `/sys`, read-only: our own if the network namespace is ours, else the host's, else none.
-fn sys(root: &Root, spec: &Spec, fallbacks: &mut Fallbacks) -> Step<Option<OwnedFd>> {
+fn sys(root: &Root, spec: &Spec, fallbacks: &mut Vec<Fallback>) -> StepResult<Option<OwnedFd>> {
     let target = target(root, "/sys")?;
     let attributes = match spec.security {
         Security::Sandbox => INERT | MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -118,14 +120,14 @@ fn sys(root: &Root, spec: &Spec, fallbacks: &mut Fallbacks) -> Step<Option<Owned
         Ok(fd) => fd,
         // A user namespace that shares the host's network may not mount one.
         Err(_) => {
-            let outer = open(rustix::fs::CWD, "/sys").doing(|| "open /sys".to_owned());
+            let outer = open(rustix::fs::CWD, "/sys").context(|| "open /sys".to_owned());
             match outer.and_then(|outer| mountfs::view(outer.as_fd(), "/sys")) {
                 Ok(fd) => {
                     mountfs::read_only(&fd, "/sys")?;
                     fd
                 }
                 Err(problem) => {
-                    fallbacks.push(("/sys".to_owned(), problem.at(Stage::SystemMounts).to_string()));
+                    fallbacks.push(left_out("/sys", problem));
                     return Ok(None);
                 }
             }
@@ -137,7 +139,7 @@ fn sys(root: &Root, spec: &Spec, fallbacks: &mut Fallbacks) -> Step<Option<Owned
 
 /// Programs that size themselves by their limits (Java, Go) look for those in `/sys/fs/cgroup`: the part that is ours, if
 /// the host has the second version there. Without, they take the machine for theirs, as they would with the first.
-fn cgroups(sys: &OwnedFd, security: Security) -> Step<()> {
+fn cgroups(sys: &OwnedFd, security: Security) -> StepResult<()> {
     let host = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2);
     let Some((at, FileType::Directory)) = find(sys, "/sys", "fs/cgroup")?.filter(|_| host) else { return Ok(()) };
     let attributes = match security {
@@ -159,12 +161,12 @@ struct Masks {
 }
 
 impl Masks {
-    fn new() -> Step<Self> {
+    fn new() -> StepResult<Self> {
         Ok(Self { file: device("/dev/null")? })
     }
 
     /// Covers what exists of `paths`.
-    fn hide(&self, fs: &OwnedFd, of: &str, paths: &[&str]) -> Step<()> {
+    fn hide(&self, fs: &OwnedFd, of: &str, paths: &[&str]) -> StepResult<()> {
         for path in paths {
             let Some((at, kind)) = find(fs, of, path)? else { continue };
             let what = format!("a mask over {of}/{path}");
@@ -180,7 +182,7 @@ impl Masks {
 }
 
 /// Makes one path of `fs` read-only.
-fn freeze(fs: &OwnedFd, of: &str, path: &str) -> Step<()> {
+fn freeze(fs: &OwnedFd, of: &str, path: &str) -> StepResult<()> {
     let Some((at, _)) = find(fs, of, path)? else { return Ok(()) };
     let what = format!("{of}/{path}");
     let mount = mountfs::view(at.as_fd(), &what)?;
@@ -189,10 +191,10 @@ fn freeze(fs: &OwnedFd, of: &str, path: &str) -> Step<()> {
 }
 
 /// A path in `fs`, and its type; `None` if this kernel has none.
-fn find(fs: &OwnedFd, of: &str, path: &str) -> Step<Option<(OwnedFd, FileType)>> {
+fn find(fs: &OwnedFd, of: &str, path: &str) -> StepResult<Option<(OwnedFd, FileType)>> {
     match rustix::fs::openat(fs, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(fd) => {
-            let stat = rustix::fs::fstat(&fd).doing(|| format!("look at {of}/{path}"))?;
+            let stat = rustix::fs::fstat(&fd).context(|| format!("look at {of}/{path}"))?;
             Ok(Some((fd, FileType::from_raw_mode(stat.st_mode))))
         }
         Err(Errno::NOENT | Errno::ACCESS) => Ok(None),
@@ -205,13 +207,13 @@ fn open(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> std::io::Result<Ow
 }
 
 /// A view of one device of the host. That it is a character device is checked on the descriptor that is mounted (S-13).
-fn host_device(path: &str) -> Step<OwnedFd> {
+fn host_device(path: &str) -> StepResult<OwnedFd> {
     mountfs::view(device(path)?.as_fd(), path)
 }
 
-fn device(path: &str) -> Step<OwnedFd> {
-    let fd = open(rustix::fs::CWD, path).doing(|| format!("open {path}"))?;
-    let stat = rustix::fs::fstat(&fd).doing(|| format!("look at {path}"))?;
+fn device(path: &str) -> StepResult<OwnedFd> {
+    let fd = open(rustix::fs::CWD, path).context(|| format!("open {path}"))?;
+    let stat = rustix::fs::fstat(&fd).context(|| format!("look at {path}"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
         return Err(Problem::host(format!("{path} of the host is no device"), &std::io::Error::other("")));
     }
@@ -220,7 +222,7 @@ fn device(path: &str) -> Step<OwnedFd> {
 
 /// A small `/dev` of our own. The file system itself is `nodev`: a node made in it does not open; the devices are
 /// views of the host's.
-fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Fallbacks) -> Step<()> {
+fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) -> StepResult<()> {
     let at = target(root, "/dev")?;
     let dev = mountfs::new(
         "tmpfs",
@@ -248,7 +250,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Fallbacks) -> S
         ("ptmx", "pts/ptmx"),
     ];
     for (name, to) in links {
-        rustix::fs::symlinkat(to, &dev, name).doing(|| format!("make /dev/{name}"))?;
+        rustix::fs::symlinkat(to, &dev, name).context(|| format!("make /dev/{name}"))?;
     }
     let shm_size = spec.shm_size.to_string();
     let shm = mountfs::new("tmpfs", &[("mode", "1777"), ("size", &shm_size)], INERT, "/dev/shm");
@@ -257,25 +259,25 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Fallbacks) -> S
     for (name, mount, needed) in [("pts", pts(), terminal), ("shm", shm, true), ("mqueue", mqueue, false)] {
         let mount = match mount {
             Err(problem) if !needed => {
-                fallbacks.push((format!("/dev/{name}"), problem.at(Stage::SystemMounts).to_string()));
+                fallbacks.push(left_out(&format!("/dev/{name}"), problem));
                 continue;
             }
             other => other?,
         };
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).doing(|| format!("make /dev/{name}"))?;
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).context(|| format!("make /dev/{name}"))?;
         // Whoever asks for a mount there gets that one and no other below it (N-27).
         let place = Path::new("/dev").join(name);
         if spec.mounts.iter().any(|mount| stubs::components(&mount.target) == stubs::components(&place)) {
             continue;
         }
-        let at = open(dev.as_fd(), name).doing(|| format!("open /dev/{name}"))?;
+        let at = open(dev.as_fd(), name).context(|| format!("open /dev/{name}"))?;
         mountfs::attach(mount.as_fd(), at.as_fd(), &format!("/dev/{name}"))?;
     }
     Ok(())
 }
 
 /// Terminals of our own; the host's are not reachable (S-73).
-fn pts() -> Step<OwnedFd> {
+fn pts() -> StepResult<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     match mountfs::new("devpts", &options, attributes, "/dev/pts") {
@@ -288,23 +290,23 @@ fn pts() -> Step<OwnedFd> {
 }
 
 /// Puts a view at a path in `/dev`, making the file it goes over.
-fn place(dev: &OwnedFd, name: &Path, view: &OwnedFd) -> Step<()> {
+fn place(dev: &OwnedFd, name: &Path, view: &OwnedFd) -> StepResult<()> {
     let what = || format!("/dev/{}", name.display());
-    let names = super::stubs::components(name);
-    super::stubs::make(dev.as_fd(), &names, super::stubs::Kind::File).doing(|| format!("make {}", what()))?;
+    let names = stubs::components(name);
+    stubs::make(dev.as_fd(), &names, Kind::File).context(|| format!("make {}", what()))?;
     let at = rustix::fs::openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("open {}", what()))?;
+        .context(|| format!("open {}", what()))?;
     mountfs::attach(view.as_fd(), at.as_fd(), &what())
 }
 
-fn extra_device(dev: &OwnedFd, device: &Device) -> Step<()> {
+fn extra_device(dev: &OwnedFd, device: &Device) -> StepResult<()> {
     let shown = device.host.display();
     let fd = match open(rustix::fs::CWD, device.host.as_path()) {
         Ok(fd) => fd,
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) && !device.required => return Ok(()),
         Err(e) => return Err(Problem::host(format!("open device {shown}"), &e)),
     };
-    let stat = rustix::fs::fstat(&fd).doing(|| format!("look at device {shown}"))?;
+    let stat = rustix::fs::fstat(&fd).context(|| format!("look at device {shown}"))?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
         return Err(Problem::request(format!("{shown} is not a device")));
@@ -313,12 +315,12 @@ fn extra_device(dev: &OwnedFd, device: &Device) -> Step<()> {
 }
 
 /// Every device of the host, for `--security=insecure`.
-fn host_devices(dev: &OwnedFd) -> Step<()> {
-    let doing = || "list /dev".to_owned();
+fn host_devices(dev: &OwnedFd) -> StepResult<()> {
+    let action = || "list /dev".to_owned();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let host = rustix::fs::open("/dev", flags, Mode::empty()).doing(doing)?;
-    for entry in rustix::fs::Dir::read_from(&host).doing(doing)? {
-        let entry = entry.doing(doing)?;
+    let host = rustix::fs::open("/dev", flags, Mode::empty()).context(action)?;
+    for entry in rustix::fs::Dir::read_from(&host).context(action)? {
+        let entry = entry.context(action)?;
         let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
         let ours = ["pts", "shm", "mqueue", "ptmx", "fd", "stdin", "stdout", "stderr", "console"];
         if ours.iter().any(|our| name == Path::new(our)) {

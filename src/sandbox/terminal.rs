@@ -12,28 +12,28 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios};
 
 use super::pipes;
-use super::problem::{Doing, Step};
+use super::problem::{Context, StepResult};
 use super::user::Identity;
 
 /// Makes a terminal, makes it the standard streams, and gives the other end. To be called in the final root, as root.
-pub(super) fn make(identity: &Identity) -> Step<OwnedFd> {
+pub(super) fn make(identity: &Identity) -> StepResult<OwnedFd> {
     let what = || "make a terminal".to_owned();
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let outer = rustix::pty::openpt(flags).doing(what)?;
-    rustix::pty::unlockpt(&outer).doing(what)?;
-    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).doing(what)?;
+    let outer = rustix::pty::openpt(flags).context(what)?;
+    rustix::pty::unlockpt(&outer).context(what)?;
+    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).context(what)?;
     let owner = rustix::fs::Uid::from_raw(identity.uid);
-    rustix::fs::fchown(&inner, Some(owner), None).doing(|| "give the terminal to the user".to_owned())?;
+    rustix::fs::fchown(&inner, Some(owner), None).context(|| "give the terminal to the user".to_owned())?;
     nix::unistd::dup2_stdin(&inner)
         .and_then(|()| nix::unistd::dup2_stdout(&inner))
         .and_then(|()| nix::unistd::dup2_stderr(&inner))
-        .doing(|| "make the terminal the standard streams".to_owned())?;
+        .context(|| "make the terminal the standard streams".to_owned())?;
     Ok(outer)
 }
 
 /// Makes the terminal on standard input that of this session, which has none yet.
-pub(super) fn control() -> Step<()> {
-    rustix::process::ioctl_tiocsctty(io::stdin()).doing(|| "make the terminal this session's".to_owned())
+pub(super) fn control() -> StepResult<()> {
+    rustix::process::ioctl_tiocsctty(io::stdin()).context(|| "make the terminal this session's".to_owned())
 }
 
 /// Standard input in raw mode; as it was when dropped.

@@ -1,4 +1,4 @@
-//! `USER` text → ids, by the root's own `/etc/passwd` and `/etc/group`.
+//! `USER` to ids, by the root's own `/etc/passwd` and `/etc/group`.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use crate::base::passwd::{self, User, groups};
 use crate::base::rooted::Root;
 
-use super::problem::{Problem, Step};
+use super::hint::Hint;
+use super::problem::{Problem, StepResult};
 
 /// Larger user databases are refused (S-12).
 const LONGEST: u64 = 8 << 20;
@@ -20,18 +21,18 @@ pub(super) struct Identity {
     pub(super) gid: u32,
     /// Supplementary groups; the primary one among them (S-7).
     pub(super) groups: Vec<u32>,
-    /// Home directory, `/` if nobody says.
+    /// Home directory, `/` if there is no entry.
     pub(super) home: String,
 }
 
 /// Looks `text` up in `root`. A numeric user needs no entry; a name does.
-pub(super) fn resolve(root: &Root, text: &str) -> Step<Identity> {
+pub(super) fn resolve(root: &Root, text: &str) -> StepResult<Identity> {
     let passwd = database(root, "/etc/passwd")?;
     let group = database(root, "/etc/group")?;
     identity(text, &passwd, &group)
 }
 
-fn database(root: &Root, path: &str) -> Step<String> {
+fn database(root: &Root, path: &str) -> StepResult<String> {
     let unusable = |e: &io::Error| Problem::host(format!("read {path} of the root"), e).requested();
     let file = match root.open_file(OsStr::new(path)) {
         Ok(file) => file,
@@ -50,7 +51,7 @@ fn database(root: &Root, path: &str) -> Step<String> {
 }
 
 /// The pure part of [`resolve`].
-fn identity(text: &str, passwd: &str, group: &str) -> Step<Identity> {
+fn identity(text: &str, passwd: &str, group: &str) -> StepResult<Identity> {
     let (user, wanted) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
@@ -59,9 +60,8 @@ fn identity(text: &str, passwd: &str, group: &str) -> Step<Identity> {
     let entry = match number(user)? {
         Some(uid) => users(passwd).find(|entry| entry.name == user || entry.uid == uid),
         None => Some(users(passwd).find(|entry| entry.name == user).ok_or_else(|| {
-            let known = some_names(users(passwd).map(|entry| entry.name));
             let problem = Problem::request(format!("no user {user:?} in /etc/passwd of the root"));
-            problem.hint(format!("{known}; a numeric id needs no entry"))
+            problem.hint(known_names(users(passwd).map(|entry| entry.name)))
         })?),
     };
     let uid = match &entry {
@@ -74,14 +74,13 @@ fn identity(text: &str, passwd: &str, group: &str) -> Step<Identity> {
             (Some(entry), _) => entry.gid,
             (None, Some(gid)) => gid,
             (None, None) => {
-                let known = some_names(groups(group).map(|entry| entry.name));
                 let problem = Problem::request(format!("no group {name:?} in /etc/group of the root"));
-                return Err(problem.hint(format!("{known}; a numeric id needs no entry")));
+                return Err(problem.hint(known_names(groups(group).map(|entry| entry.name))));
             }
         },
     };
     let mut all = vec![gid];
-    // An explicit group replaces the user's memberships, as elsewhere.
+    // An explicit group replaces the user's memberships, as in Docker.
     if let (Some(entry), None) = (&entry, wanted) {
         for group in groups(group) {
             if group.members().any(|member| member == entry.name) && !all.contains(&group.gid) {
@@ -94,7 +93,7 @@ fn identity(text: &str, passwd: &str, group: &str) -> Step<Identity> {
 }
 
 /// `Some` if it is all digits; too large is an error, not a name.
-fn number(text: &str) -> Step<Option<u32>> {
+fn number(text: &str) -> StepResult<Option<u32>> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
     }
@@ -110,14 +109,13 @@ fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
     passwd::users(passwd).filter(|user| user.gid.is_some())
 }
 
-/// `it has root, app, www-data and 12 more`.
-fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
-    match names.len() {
-        0 => "it names nobody".to_owned(),
-        n if n <= 8 => format!("it has {}", names.join(", ")),
-        n => format!("it has {} and {} more", names[..8].join(", "), n - 8),
-    }
+/// The first names of a database.
+fn known_names<'a>(names: impl Iterator<Item = &'a str>) -> Hint {
+    const SHOWN: usize = 8;
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    Hint::KnownNames { names, more }
 }
 
 #[cfg(test)]
@@ -128,7 +126,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\napp:x:1001:\nwheel:x:10:root,app\nvideo:x:44:app\n";
 
     #[test]
-    fn users_and_groups_come_from_the_root() {
+    fn identity_comes_from_the_databases_of_the_root() {
         // R-5, S-7: the primary group is always among the supplementary ones.
         let cases: &[(&str, u32, u32, &[u32], &str)] = &[
             ("", 0, 0, &[0, 10], "/root"),
@@ -151,12 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_an_error_that_names_the_known_ones() {
+    fn identity_rejects_unknown_names_and_lists_known_ones() {
         let failure = identity("nobody", PASSWD, GROUP).unwrap_err().at(crate::sandbox::Stage::User);
         assert_eq!(failure.to_string(), "no user \"nobody\" in /etc/passwd of the root");
-        assert_eq!(failure.hint.as_deref(), Some("it has root, app; a numeric id needs no entry"));
+        let names = vec!["root".to_owned(), "app".to_owned()];
+        assert_eq!(failure.hint, Some(Hint::KnownNames { names, more: 0 }));
         let failure = identity("app:disk", PASSWD, GROUP).unwrap_err().at(crate::sandbox::Stage::User);
-        assert!(failure.hint.unwrap().contains("wheel"));
+        let Some(Hint::KnownNames { names, .. }) = failure.hint else { panic!("{failure}") };
+        assert!(names.contains(&"wheel".to_owned()));
         assert!(identity("4294967295", PASSWD, GROUP).is_err());
         assert!(identity("99999999999", PASSWD, GROUP).is_err());
     }

@@ -15,7 +15,7 @@ use crate::cli::session::Session;
 use crate::context::{Dir, DirOptions, IgnoreFile};
 use crate::engine::{Context, Settings};
 use crate::plan::ContextName;
-use crate::sandbox::userns::Standing;
+use crate::sandbox::userns::Privilege;
 use crate::store::Store;
 
 use super::inputs::Inputs;
@@ -73,7 +73,7 @@ pub(super) fn settings(
     request: &BuildRequest,
     inputs: &Inputs,
     session: &Session<'_>,
-    standing: Standing,
+    privilege: Privilege,
 ) -> Result<Settings, Failure> {
     let (environment, began) = (session.environment, session.began);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -86,9 +86,9 @@ pub(super) fn settings(
     Ok(Settings {
         jobs: request.jobs.unwrap_or(processors.max(MIN_JOBS)),
         compression: request.compression,
-        warm_only: standing == Standing::Plain,
-        user_namespace: !matches!(standing, Standing::Root),
-        snapshot: request.snapshotter.method(standing != Standing::Root),
+        warm_only: privilege == Privilege::Plain,
+        user_namespace: !matches!(privilege, Privilege::Root),
+        snapshot: request.snapshotter.method(privilege != Privilege::Root),
         proxies: environment.proxies(),
         max_download: environment.max_download()?,
         git_environment: environment.for_git(inputs.git_agent.as_ref().and_then(GitAgent::socket)),

@@ -10,7 +10,7 @@ use crate::device::Devices;
 use crate::dockerfile::Diagnostic;
 use crate::engine::{Builder, Context, Error, Images, Observer, Outcome, Settings};
 use crate::plan::{ContextName, StepKind};
-use crate::sandbox::userns::{self, Standing};
+use crate::sandbox::userns::{self, Privilege};
 use crate::sandbox::{Cancel, Spec};
 use crate::snapshot::Method;
 use crate::store::Store;
@@ -43,11 +43,11 @@ pub(super) enum Ended {
 
 impl Build<'_> {
     pub(super) fn run(&self, session: &mut Session<'_>) -> Result<Ended, Failure> {
-        let standing = userns::standing().map_err(|e| Failure::from_error(Kind::Host, &e))?;
+        let privilege = userns::privilege().map_err(|e| Failure::from_error(Kind::Host, &e))?;
         let cancel = session.interruptible()?;
         let contexts = prepare::contexts(&self.inputs.read, self.request, &self.inputs.fetched, self.store, &cancel)?;
-        let mut settings = prepare::settings(self.request, self.inputs, session, standing)?;
-        if standing == Standing::Plain {
+        let mut settings = prepare::settings(self.request, self.inputs, session, privilege)?;
+        if privilege == Privilege::Plain {
             let mut recorded = Recorder::default();
             let mut tried = self.build(&contexts, &settings, &cancel, &mut recorded);
             if matches!(tried, Err(Error::Cold)) {

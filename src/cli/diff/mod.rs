@@ -17,7 +17,7 @@ use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::Layer;
 use crate::oci::image::Image;
 use crate::oci::platform::Platform;
-use crate::sandbox::userns::{self, Standing};
+use crate::sandbox::userns::{self, Privilege};
 use crate::snapshot::Layers;
 use crate::store::{Error, Store};
 use crate::ui::sanitize;
@@ -48,8 +48,8 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
     let directories: Vec<_> = [&args.a, &args.b].into_iter().filter_map(|text| directory(text)).collect();
     // What is not there is said without a namespace.
     if !directories.is_empty() && directories.iter().all(|dir| dir.is_dir()) {
-        let standing = userns::standing().map_err(|e| Failure::from_error(Cause::Host, &e))?;
-        if standing == Standing::Plain {
+        let privilege = userns::privilege().map_err(|e| Failure::from_error(Cause::Host, &e))?;
+        if privilege == Privilege::Plain {
             match session.enter_namespace()? {
                 Ok(code) => return Ok(code),
                 Err(error) => session.console.labelled("note", &format!("directories are read as this user: {error}")),

@@ -9,12 +9,13 @@ use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span, resembles_json};
 use crate::engine::{Clues, Error, StepError};
 use crate::plan::{Base, ContextName, CopyFrom, CopySource, ImageName, Mount, Plan, StepId, StepKind};
-use crate::sandbox::{CRLF, Notice, userns};
+use crate::sandbox::{Notice, userns};
 use crate::ui::lines::Lines;
 
 use super::host::{FREE_SPACE, host_fault};
 use super::image;
 use super::message::{Failure, Kind, chain};
+use super::sandbox::{CRLF, exec_obstacle, hint, single_id};
 
 /// A shell's statuses for a command that it could not start.
 const NOT_FOUND: [i32; 2] = [126, 127];
@@ -94,8 +95,8 @@ fn describe(error: &StepError) -> (Kind, String) {
 }
 
 fn hints(error: &StepError) -> Vec<String> {
-    let hint = match error {
-        StepError::Sandbox(e) => e.hint().map(str::to_owned),
+    let advice = match error {
+        StepError::Sandbox(e) => e.hint().map(hint),
         StepError::Image(e) => image::describe(e).2,
         StepError::Mount { hint, .. } => hint.clone(),
         StepError::Copy(e) => e.hint(),
@@ -104,7 +105,7 @@ fn hints(error: &StepError) -> Vec<String> {
     let host = || host_fault(error).map(str::to_owned);
     let mut hints: Vec<String> = match error {
         StepError::Exit { exit, tail, clues, .. } => exit_hints(exit.code(), tail, clues),
-        _ => hint.or_else(host).into_iter().collect(),
+        _ => advice.or_else(host).into_iter().collect(),
     };
     if let StepError::Exit { noticed, .. } = error {
         hints.extend(of_notices(noticed.as_deref()));
@@ -115,7 +116,7 @@ fn hints(error: &StepError) -> Vec<String> {
 /// What a command that failed could not know: which of its calls cannot work here, and why.
 pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
     let mut hints = Vec::new();
-    match (noticed, userns::single_id_reason()) {
+    match (noticed, userns::single_id_reason().as_ref().map(single_id)) {
         (Some(noticed), reason) if noticed.contains(&Notice::ForeignId) => {
             let reason = reason.unwrap_or_else(|| "give the user a range that covers it in /etc/subuid".to_owned());
             hints.push(format!("the command used a user or group id that is not available here: {reason}"));
@@ -127,7 +128,7 @@ pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
         _ => {}
     }
     if noticed.is_some_and(|noticed| noticed.contains(&Notice::Device)) {
-        let root = matches!(userns::standing(), Ok(userns::Standing::Root));
+        let root = matches!(userns::privilege(), Ok(userns::Privilege::Root));
         hints.push(
             match root {
                 true => {
@@ -159,7 +160,7 @@ fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
     if clues.full || said(b"No space left on device") {
         hints.push(format!("what a command writes is kept in the store; {}", FREE_SPACE));
     } else if let Some((path, obstacle)) = &clues.unstartable {
-        hints.push(format!("{path} {obstacle}"));
+        hints.push(format!("{path} {}", exec_obstacle(obstacle)));
     } else if NOT_FOUND.contains(&code) && said(b"\r") {
         hints.push(format!("a name in the output ends in a carriage return: {CRLF}"));
     } else {

@@ -10,9 +10,11 @@ mod image;
 mod message;
 mod panics;
 mod registry;
+mod sandbox;
 
 pub(super) use build::{of_notices, word};
 pub(super) use host::ELSEWHERE;
 pub(super) use image::describe;
 pub(super) use message::{Done, Failure, Kind, SUCCESS, chain};
 pub(super) use panics::report_panics;
+pub(super) use sandbox::{hint as sandbox_hint, no_private_network, single_id};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs;
 use crate::cli::args::{NetworkArg, RunArgs};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, no_private_network};
 use crate::oci::config::RuntimeConfig;
 use crate::plan::DeviceName;
 use crate::sandbox::{Device, Mount, Network, Publish, Source, private_network};
@@ -119,7 +119,7 @@ fn network(asked: NetworkArg, publishes: bool) -> Result<(Network, Option<String
         }
         (NetworkArg::Default, true) => match private_network() {
             Ok(_) => (Network::Private, None),
-            Err(why) => (Network::None, Some(why)),
+            Err(lack) => (Network::None, Some(no_private_network(&lack))),
         },
         (NetworkArg::Default | NetworkArg::Host, _) => (Network::Host, None),
         (NetworkArg::None, _) => (Network::None, None),

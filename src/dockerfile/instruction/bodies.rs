@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use super::Cursor;
+use super::cursor::Cursor;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::heredoc::{self, Heredoc};
-use crate::dockerfile::line::{Line, physical};
-use crate::dockerfile::parse::too_long;
+use crate::dockerfile::line::{Line, physical, too_long};
 use crate::dockerfile::source::Span;
 
 /// Reads the bodies of the heredocs that `range` opens and moves the cursor behind them. Nothing: one does not end.

@@ -1,8 +1,8 @@
 //! `RUN`, `COPY` and `ADD`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Args, needs};
+use super::args::{Args, needs};
 use crate::dockerfile::ast::{Command, Copy, CopySource, Network, Run, Security};
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::heredoc::{self, Heredoc};
@@ -14,7 +14,8 @@ const NETWORKS: [(&str, Network); 3] =
     [("default", Network::Default), ("none", Network::None), ("host", Network::Host)];
 const SECURITIES: [(&str, Security); 2] = [("sandbox", Security::Sandbox), ("insecure", Security::Insecure)];
 
-/// How many bytes of bodies may be repeated because several mentions share a name: a small file must not fill the memory.
+/// How many bytes of heredoc bodies may be copied because several sources share a name: a small file must not exhaust
+/// the memory.
 const SHARED: usize = 16 << 20;
 
 impl Args<'_> {
@@ -49,40 +50,21 @@ impl Args<'_> {
                 (ranges.into_iter().map(|range| self.line.word(range)).collect::<Vec<Word>>(), false)
             }
         };
-        let heredoc = |word: &Word| if json { None } else { heredoc::parse_word(&word.text) };
         if found.len() < 2 {
-            self.too_few(&found, found.first().is_some_and(|only| heredoc(only).is_some()));
+            self.too_few(&found, found.first().is_some_and(|only| opening(only, json).is_some()));
             return None;
         }
         let dest = found.pop()?;
-        if heredoc(&dest).is_some() {
+        if opening(&dest, json).is_some() {
             let message = format!("{} cannot take a heredoc as its destination", self.keyword);
             self.report(Diagnostic::error(dest.span, message).hint("the destination comes last"));
             return None;
         }
-        // Of two bodies with one name the later serves both (P-19).
-        let bodies: BTreeMap<&str, &Heredoc> = self.heredocs.iter().map(|doc| (doc.name.as_str(), doc)).collect();
-        let mut sources = Vec::new();
-        let mut mentioned: BTreeSet<String> = BTreeSet::new();
-        let mut room = SHARED + self.heredocs.iter().map(|doc| doc.raw.text.len()).sum::<usize>();
-        for word in found {
-            let opening = heredoc(&word).filter(|opening| bodies.contains_key(opening.name.as_str()));
-            let Some(heredoc::Opening { name, fd, chomp, expand, .. }) = opening else {
-                sources.push(CopySource::Path(word));
-                continue;
-            };
-            let raw = &bodies[name.as_str()].raw;
-            let Some(left) = room.checked_sub(raw.text.len()) else {
-                let problem = Diagnostic::error(word.span, format!("the long heredoc `{name}` is used too often"));
-                self.report(problem.hint("give every heredoc a name of its own"));
-                return None;
-            };
-            room = left;
-            mentioned.insert(name.clone());
-            let raw = raw.clone();
-            sources.push(CopySource::Heredoc(Heredoc { name, span: word.span, fd, chomp, expand, raw }));
-        }
-        if let Some(doc) = self.heredocs.iter().find(|doc| !mentioned.contains(&doc.name)) {
+        let sources = self.sources(found, json)?;
+        let mentioned = |doc: &Heredoc| {
+            sources.iter().any(|source| matches!(source, CopySource::Heredoc(one) if one.name == doc.name))
+        };
+        if let Some(doc) = self.heredocs.iter().find(|doc| !mentioned(doc)) {
             let message = format!("this heredoc is no source of the {}", self.keyword);
             let problem = Diagnostic::error(doc.span, message);
             self.report(problem.hint("write <<NAME without blanks, followed by the destination"));
@@ -105,6 +87,30 @@ impl Args<'_> {
         })
     }
 
+    /// Every word as a path or as the heredoc that it opens. Of two bodies with one name the later one counts (P-19).
+    fn sources(&mut self, found: Vec<Word>, json: bool) -> Option<Vec<CopySource>> {
+        let bodies: BTreeMap<&str, &Heredoc> = self.heredocs.iter().map(|doc| (doc.name.as_str(), doc)).collect();
+        let mut sources = Vec::new();
+        let mut room = SHARED + self.heredocs.iter().map(|doc| doc.raw.text.len()).sum::<usize>();
+        for word in found {
+            let opening = opening(&word, json).filter(|opening| bodies.contains_key(opening.name.as_str()));
+            let Some(heredoc::Opening { name, fd, chomp, expand, .. }) = opening else {
+                sources.push(CopySource::Path(word));
+                continue;
+            };
+            let raw = &bodies[name.as_str()].raw;
+            let Some(left) = room.checked_sub(raw.text.len()) else {
+                let problem = Diagnostic::error(word.span, format!("the long heredoc `{name}` is used too often"));
+                self.report(problem.hint("give every heredoc a name of its own"));
+                return None;
+            };
+            room = left;
+            let raw = raw.clone();
+            sources.push(CopySource::Heredoc(Heredoc { name, span: word.span, fd, chomp, expand, raw }));
+        }
+        Some(sources)
+    }
+
     fn too_few(&mut self, found: &[Word], heredoc: bool) {
         let keyword = self.keyword;
         let message = match found {
@@ -117,4 +123,9 @@ impl Args<'_> {
         };
         self.report(Diagnostic::error(self.args_span(), message).hint(hint));
     }
+}
+
+/// The heredoc that a word opens; the strings of a JSON list open none.
+fn opening(word: &Word, json: bool) -> Option<heredoc::Opening> {
+    if json { None } else { heredoc::parse_word(&word.text) }
 }

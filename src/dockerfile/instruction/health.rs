@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Args, needs};
+use super::args::{Args, needs};
 use crate::dockerfile::ast::{Command, HealthTest, Healthcheck};
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::duration;

@@ -1,6 +1,6 @@
 //! `SHELL`, `EXPOSE` and `VOLUME`: one or more of a kind.
 
-use super::{Args, needs};
+use super::args::{Args, needs};
 use crate::dockerfile::ast::Volume;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::word::Word;

@@ -1,8 +1,10 @@
-//! `ONBUILD`: an instruction kept for later (I-13).
+//! `ONBUILD`: an instruction that the image keeps for the builds that use it as base (I-13).
 
 use std::ops::Range;
 
-use super::{Cursor, Parsed, instruction, needs};
+use super::args::needs;
+use super::cursor::Cursor;
+use super::parsed::Parsed;
 use crate::dockerfile::ast::{Instruction, Onbuild, Statement};
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::flags::Flags;
@@ -11,39 +13,48 @@ use crate::dockerfile::line::Line;
 use crate::dockerfile::source::offset;
 use crate::dockerfile::word::{Word, WordBuilder};
 
-pub(super) fn onbuild(
-    line: &Line,
-    rest: Range<usize>,
-    word: Word,
+/// Checks what is known before the trigger is read. Nothing: a problem was reported.
+pub(super) fn check(
+    keyword: &Word,
+    empty: bool,
     mut flags: Flags,
-    cursor: &mut Cursor<'_>,
     nested: bool,
     problems: &mut Vec<Diagnostic>,
-) -> Option<(Parsed, Word)> {
-    let before = problems.len();
+) -> Option<()> {
     flags.check("ONBUILD", &[], problems);
     if nested {
-        problems.push(Diagnostic::error(word.span, "ONBUILD ONBUILD is not allowed"));
+        problems.push(Diagnostic::error(keyword.span, "ONBUILD ONBUILD is not allowed"));
         return None;
     }
-    if rest.is_empty() {
-        problems.push(needs(word.span, "ONBUILD", "an instruction").hint("for example ONBUILD COPY . /src"));
+    if empty {
+        problems.push(needs(keyword.span, "ONBUILD", "an instruction").hint("for example ONBUILD COPY . /src"));
         return None;
     }
-    let body = cursor.at;
-    let (inner, keyword) = instruction(line, rest.clone(), cursor, &[], true, problems)?;
-    let inner = match inner {
+    Some(())
+}
+
+/// The instruction, if it may be a trigger.
+pub(super) fn trigger(inner: Parsed, keyword: &Word, problems: &mut Vec<Diagnostic>) -> Option<Instruction> {
+    match inner {
         Parsed::Other(Instruction::Maintainer(_)) | Parsed::From(_) => {
             let upper = keyword.text.to_ascii_uppercase();
             let message = format!("{upper} is not allowed as an ONBUILD trigger");
             problems.push(Diagnostic::error(keyword.span, message));
-            return None;
+            None
         }
-        Parsed::Other(inner) => inner,
-    };
-    if problems.len() > before {
-        return None;
+        Parsed::Other(inner) => Some(inner),
     }
+}
+
+/// The whole instruction: `rest` is the trigger on `line`, and the bodies of its heredocs start at `body`.
+pub(super) fn onbuild(
+    line: &Line,
+    rest: Range<usize>,
+    inner: Instruction,
+    keyword: Word,
+    cursor: &Cursor<'_>,
+    body: usize,
+) -> Onbuild {
     let first = line.word(rest.clone());
     let mut trigger = WordBuilder::default();
     for (i, c) in first.text.char_indices() {
@@ -60,8 +71,7 @@ pub(super) fn onbuild(
     }
     let text = line.text[rest].to_owned();
     let inner = Statement { node: inner, span, keyword, text, comments: Vec::new(), blank_line: None };
-    let trigger = trigger.finish(span);
-    Some((Parsed::Other(Instruction::Onbuild(Onbuild { trigger, inner: Box::new(inner) })), word))
+    Onbuild { trigger: trigger.finish(span), inner: Box::new(inner) }
 }
 
 fn heredocs(instruction: &Instruction) -> Vec<&Heredoc> {

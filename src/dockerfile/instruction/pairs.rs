@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Args, description, is_open, needs};
+use super::args::{Args, description, is_open, needs};
 use crate::dockerfile::ast::{Arg, ArgItem, Pairs};
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::words;

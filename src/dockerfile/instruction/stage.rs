@@ -1,6 +1,6 @@
 //! `FROM` (F-1, F-2).
 
-use super::{Args, is_open, needs};
+use super::args::{Args, is_open, needs};
 use crate::dockerfile::ast::From;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::word::Word;

@@ -47,9 +47,9 @@ fn heredocs_are_read_and_a_trigger_keeps_them() {
     let Instruction::Onbuild(onbuild) = &file.stages[0].instructions[1].node else { panic!() };
     assert_eq!(onbuild.trigger.as_str(), "RUN <<EOF\nhi\nEOF");
     let inner = parse_trigger(&Source::new("trigger", onbuild.trigger.as_str())).unwrap();
-    assert!(matches!(&inner.node, Instruction::Run(run) if matches!(run.form(), heredoc::RunForm::Script(_))));
+    assert!(matches!(&inner.node, Instruction::Run(run) if matches!(run.form(), RunForm::Script(_))));
     let Instruction::Run(run) = &file.stages[0].instructions[2].node else { panic!() };
-    assert_eq!(run.form(), heredoc::RunForm::Fed("cat <<X\n#y\nX".to_owned()));
+    assert_eq!(run.form(), RunForm::Fed("cat <<X\n#y\nX".to_owned()));
 }
 
 #[test]

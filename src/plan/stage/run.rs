@@ -1,6 +1,6 @@
 //! RUN (R-1…R-16).
 
-use crate::dockerfile::heredoc::RunForm;
+use crate::dockerfile::RunForm;
 use crate::dockerfile::{Diagnostic, ast};
 
 use super::super::device::{Device, DeviceName};

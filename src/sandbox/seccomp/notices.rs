@@ -3,9 +3,9 @@
 //! **Holds.** The filter reports them to the warden, which lets them go on and remembers that they were made. A command
 //! that fails afterwards can be told why, without a guess from its output (N-53, N-55).
 
+use super::program::{ALLOW, AND, AT_LEAST, Answer, EQUAL, NOTIFY, answer, argument, jump};
 use super::table::Arch;
-use super::{AND, AT_LEAST, Answer, EQUAL, Instruction, NOTIFY, answer, argument, jump};
-use crate::sandbox::sys::Notification;
+use crate::sandbox::sys::{Instruction, Notification};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,9 +77,9 @@ pub(super) fn noticed(name: &str, limits: Limits) -> Answer {
         return Answer::Always(NOTIFY);
     }
     if out.is_empty() {
-        return Answer::Always(super::ALLOW);
+        return Answer::Always(ALLOW);
     }
-    out.push(answer(super::ALLOW));
+    out.push(answer(ALLOW));
     Answer::Tested(out)
 }
 

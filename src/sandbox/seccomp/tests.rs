@@ -1,5 +1,12 @@
+use rustix::thread::CapabilitySet;
+
+use super::filter::program;
+use super::program::{
+    ALLOW, AND, ANY_BIT, ARCH, ARGUMENTS, AT_LEAST, ENOSYS, EPERM, EQUAL, JUMP, LOAD, NOTIFY, NUMBER, RETURN,
+};
+use super::table::{Arch, Condition, NEWEST, Rule};
 use super::*;
-use crate::sandbox::sys::Notification;
+use crate::sandbox::sys::{Instruction, Notification};
 
 /// What the kernel would do: runs `program` over one call.
 fn run(program: &[Instruction], arch: u32, number: u32, first: u32) -> u32 {
@@ -340,7 +347,7 @@ fn native_column_agrees_with_the_c_library() {
 #[test]
 fn calls_that_change_files_are_stopped_and_others_are_not() {
     use libc::{O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
-    let (all, moves) = (watching(true), watching(false));
+    let (all, moves) = (file_filter(WatchScope::All), file_filter(WatchScope::Renames));
     let [x86, i386] = [Arch::X86_64, Arch::I386].map(Arch::audit);
     let stops = |program: &[Instruction], arch, number, args: &[i32]| {
         let args: Vec<u32> = args.iter().map(|arg| *arg as u32).collect();
@@ -408,7 +415,7 @@ fn operands_are_found_where_the_calls_have_them() {
     let arch = Arch::native()[0];
     let call = |name: &str, args| {
         let mut call = Notification::default();
-        call.number = watched::number(name, arch).expect("a call of this architecture");
+        call.number = files::number(name, arch).expect("a call of this architecture");
         call.arch = arch.audit();
         call.args = args;
         call
@@ -417,44 +424,50 @@ fn operands_are_found_where_the_calls_have_them() {
     let (nofollow, empty, here) = (libc::AT_SYMLINK_NOFOLLOW as u64, libc::AT_EMPTY_PATH as u64, libc::AT_FDCWD);
     let cwd = here as u32 as u64;
     for (name, args, want) in [
-        ("fchmod", [7, 0, 0, 0, 0, 0], vec![(Some(Deed::Change), Operand::Fd(7))]),
-        ("fchownat", [7, 100, 0, 0, nofollow, 0], vec![(Some(Deed::Change), path(7, 100, false, false))]),
-        ("fchownat", [7, 100, 0, 0, empty, 0], vec![(Some(Deed::Change), path(7, 100, true, true))]),
-        ("utimensat", [7, 0, 0, 0, 0, 0], vec![(Some(Deed::Change), Operand::Fd(7))]),
+        ("fchmod", [7, 0, 0, 0, 0, 0], vec![(Some(FileOperation::Modify), Operand::Fd(7))]),
+        ("fchownat", [7, 100, 0, 0, nofollow, 0], vec![(Some(FileOperation::Modify), path(7, 100, false, false))]),
+        ("fchownat", [7, 100, 0, 0, empty, 0], vec![(Some(FileOperation::Modify), path(7, 100, true, true))]),
+        ("utimensat", [7, 0, 0, 0, 0, 0], vec![(Some(FileOperation::Modify), Operand::Fd(7))]),
         (
             "openat",
             [cwd, 100, libc::O_WRONLY as u64, 0, 0, 0],
-            vec![(Some(Deed::Change), path(here, 100, true, false))],
+            vec![(Some(FileOperation::Modify), path(here, 100, true, false))],
         ),
         ("openat", [cwd, 100, libc::O_PATH as u64 | 1, 0, 0, 0], vec![]),
         (
             "linkat",
             [3, 100, 4, 200, 0, 0],
-            vec![(None, path(4, 200, false, false)), (Some(Deed::Change), path(3, 100, false, false))],
+            vec![(None, path(4, 200, false, false)), (Some(FileOperation::Modify), path(3, 100, false, false))],
         ),
         (
             "renameat2",
             [3, 100, 4, 200, 1, 0],
-            vec![(None, path(4, 200, false, false)), (Some(Deed::Move), path(3, 100, false, false))],
+            vec![(None, path(4, 200, false, false)), (Some(FileOperation::Rename), path(3, 100, false, false))],
         ),
         (
             "renameat2",
             [3, 100, 4, 200, 0, 0],
-            vec![(Some(Deed::Move), path(3, 100, false, false)), (Some(Deed::Leave), path(4, 200, false, false))],
+            vec![
+                (Some(FileOperation::Rename), path(3, 100, false, false)),
+                (Some(FileOperation::Unlink), path(4, 200, false, false)),
+            ],
         ),
         (
             "renameat2",
             [3, 100, 4, 200, 2, 0],
-            vec![(Some(Deed::Move), path(3, 100, false, false)), (Some(Deed::Move), path(4, 200, false, false))],
+            vec![
+                (Some(FileOperation::Rename), path(3, 100, false, false)),
+                (Some(FileOperation::Rename), path(4, 200, false, false)),
+            ],
         ),
-        ("unlinkat", [3, 100, 0, 0, 0, 0], vec![(Some(Deed::Leave), path(3, 100, false, false))]),
+        ("unlinkat", [3, 100, 0, 0, 0, 0], vec![(Some(FileOperation::Unlink), path(3, 100, false, false))]),
     ] {
         assert_eq!(decode(&call(name, args), |_| None), want, "{name}");
     }
     let opened = decode(&call("openat2", [3, 100, 50, 24, 0, 0]), |how| (how == 50).then_some((1, 8)));
     assert_eq!(
         opened,
-        [(Some(Deed::Change), Operand::Path { dir: 3, address: 100, follow: true, empty: false, resolve: 8 })]
+        [(Some(FileOperation::Modify), Operand::Path { dir: 3, address: 100, follow: true, empty: false, resolve: 8 })]
     );
     assert_eq!(decode(&Notification::default(), |_| None), []);
 }

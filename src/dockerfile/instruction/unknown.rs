@@ -1,77 +1,14 @@
-//! The instructions and their flags; what to say about a word that is none.
+//! What to say about a line that does not start with an instruction.
 
 use crate::dockerfile::diagnostic::Diagnostic;
-use crate::dockerfile::flags::{Kind, Known};
+use crate::dockerfile::keyword::KEYWORDS;
 use crate::dockerfile::line::Line;
 use crate::dockerfile::word::Word;
 
-/// An instruction's name and the flags it knows.
-pub(super) type Keyword = (&'static str, &'static [Known]);
-
-const RUN: [Known; 4] =
-    [("mount", Kind::List), ("network", Kind::Text), ("security", Kind::Text), ("device", Kind::List)];
-const COPY: [Known; 6] = [
-    ("from", Kind::Text),
-    ("chown", Kind::Text),
-    ("chmod", Kind::Text),
-    ("link", Kind::Bool),
-    ("parents", Kind::Bool),
-    ("exclude", Kind::List),
-];
-const ADD: [Known; 7] = [
-    ("chown", Kind::Text),
-    ("chmod", Kind::Text),
-    ("link", Kind::Bool),
-    ("keep-git-dir", Kind::Bool),
-    ("checksum", Kind::Text),
-    ("unpack", Kind::Bool),
-    ("exclude", Kind::List),
-];
-const HEALTHCHECK: [Known; 5] = [
-    ("interval", Kind::Text),
-    ("timeout", Kind::Text),
-    ("start-period", Kind::Text),
-    ("start-interval", Kind::Text),
-    ("retries", Kind::Text),
-];
-
-/// All instructions.
-pub(super) const KEYWORDS: [Keyword; 18] = [
-    ("ADD", &ADD),
-    ("ARG", &[]),
-    ("CMD", &[]),
-    ("COPY", &COPY),
-    ("ENTRYPOINT", &[]),
-    ("ENV", &[]),
-    ("EXPOSE", &[]),
-    ("FROM", &[("platform", Kind::Text)]),
-    ("HEALTHCHECK", &HEALTHCHECK),
-    ("LABEL", &[]),
-    ("MAINTAINER", &[]),
-    ("ONBUILD", &[]),
-    ("RUN", &RUN),
-    ("SHELL", &[]),
-    ("STOPSIGNAL", &[]),
-    ("USER", &[]),
-    ("VOLUME", &[]),
-    ("WORKDIR", &[]),
-];
-
-/// `word` is an instruction, in any case.
-pub(in crate::dockerfile) fn is_keyword(word: &str) -> bool {
-    KEYWORDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(word))
-}
-
-/// What starts no instruction, but often a line that was meant to continue the one above.
+/// Characters that start no instruction, but often a line that should continue the one above.
 const CONTINUES: [&str; 17] = ["&", "|", ";", ">", "<", "-", "+", "(", ")", "[", "]", "{", "}", "\"", "'", "$", ","];
 
-/// The instruction that knows a flag which `not` does not know.
-pub(in crate::dockerfile) fn owner(flag: &str, not: &str) -> Option<&'static str> {
-    let knows = |(name, flags): &&Keyword| *name != not && flags.iter().any(|(known, _)| *known == flag);
-    KEYWORDS.iter().find(knows).map(|(name, _)| *name)
-}
-
-/// A line that starts with a word which is no instruction. `text` is the whole source: the line above often explains it.
+/// Reports a line whose first word is not an instruction. `text` is the whole source: the line above often explains the mistake.
 pub(super) fn unknown(line: &Line, word: &Word, text: &str, escape: char) -> Diagnostic {
     let shown: String = word.text.chars().take(40).collect();
     let mut problem = Diagnostic::error(word.span, format!("unknown instruction: {shown}"));
@@ -102,7 +39,7 @@ pub(super) fn unknown(line: &Line, word: &Word, text: &str, escape: char) -> Dia
     problem
 }
 
-/// What the line above says about why this one is not part of it.
+/// Explains from the line above why this line does not continue it.
 fn above(text: &str, at: usize, escape: char) -> Option<String> {
     let start = text[..at].rfind('\n')?;
     let above = text[..start].rsplit('\n').next()?.trim_end();

@@ -1,39 +1,50 @@
-//! Which system calls change files or names, and where their operands are.
+//! The system calls that change files or names, and where their operands are.
 //!
-//! Facts of the kernel's interface. Calls that only make something new are not among them, nor those that write through
-//! a descriptor: it was opened for writing before.
+//! **Not here.** Calls that only create something new, and those that write through a descriptor: opening it for writing was
+//! stopped before.
 
+use serde::{Deserialize, Serialize};
+
+use super::program::{ALLOW, AND, ANY_BIT, EQUAL, NOTIFY, NUMBER, answer, argument, jump, load, per_arch};
 use super::table::{Arch, NO};
-use super::{ALLOW, AND, ANY_BIT, EQUAL, NOTIFY, answer, argument, jump, per_arch};
 use crate::sandbox::sys::{Instruction, Notification};
 
-/// What is about to be done to a name, or to the file behind it.
+/// What a call does to a name, or to the file that it leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    /// The file's content or attributes change, or it gets one more name.
-    Change,
-    /// The name moves elsewhere.
-    Move,
-    /// The name goes away, or leads to something else.
-    Leave,
+pub enum FileOperation {
+    /// The file's content or attributes change, or it gets another hard link.
+    Modify,
+    /// The name is moved.
+    Rename,
+    /// The name is removed, or replaced by another file.
+    Unlink,
 }
 
-/// How a call names what it is about.
+/// Which calls are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchScope {
+    /// All that change files or names.
+    All,
+    /// Only those that rename.
+    Renames,
+}
+
+/// How a call names its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum Operand {
     /// A descriptor.
     Fd(i32),
-    /// A path at this address, relative to a directory; `empty`: if it is empty, that directory's descriptor is meant;
+    /// A path at this address, relative to a directory. `empty`: an empty path means the descriptor of that directory.
     /// `resolve` as in `struct open_how`.
     Path { dir: i32, address: u64, follow: bool, empty: bool, resolve: u64 },
 }
 
-/// Which arguments say what.
+/// What the arguments mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// `(path, …)`
     Path,
-    /// `(path, …)`, a link is meant itself.
+    /// `(path, …)`; a symbolic link is not followed.
     Itself,
     /// `(fd, …)`
     Fd,
@@ -62,7 +73,7 @@ enum Shape {
 }
 
 impl Shape {
-    fn moves_names(self) -> bool {
+    fn renames(self) -> bool {
         matches!(self, Shape::Rename | Shape::RenameAt | Shape::RenameAt2)
     }
 }
@@ -115,17 +126,16 @@ const WRITES: u32 = 0x203;
 /// `O_CREAT | O_EXCL`: nothing may be there.
 const NEW: u32 = 0xC0;
 
-/// The program that stops such calls until the holder of its listener has answered; with `files` false only those that
-/// move names.
-pub(in crate::sandbox) fn program(files: bool) -> Vec<Instruction> {
-    let mut out = per_arch(Arch::native(), |arch| body(arch, files));
+/// The program that stops the calls of `scope` until the holder of its listener has replied.
+pub(in crate::sandbox) fn program(scope: WatchScope) -> Vec<Instruction> {
+    let mut out = per_arch(Arch::native(), |arch| body(arch, scope));
     out.push(answer(ALLOW));
     out
 }
 
-fn body(arch: Arch, files: bool) -> Vec<Instruction> {
-    let mut out = vec![super::load(super::NUMBER)];
-    for (_, numbers, shape) in CALLS.iter().filter(|(_, _, shape)| files || shape.moves_names()) {
+fn body(arch: Arch, scope: WatchScope) -> Vec<Instruction> {
+    let mut out = vec![load(NUMBER)];
+    for (_, numbers, shape) in CALLS.iter().filter(|(_, _, shape)| scope == WatchScope::All || shape.renames()) {
         let number = numbers[arch.column()];
         if number == NO {
             continue;
@@ -157,11 +167,12 @@ fn opening(flags: u32) -> [Instruction; 7] {
     ]
 }
 
-/// What a stopped call is about to do, in order; with nothing to be done to a name, the call fails if anything has it. `how` reads the `struct open_how` at an address: flags and resolve.
+/// The operands of a stopped call, in order, with what it does to each. None: the call fails if that name exists. `how` reads
+/// flags and resolve flags of the `struct open_how` at an address.
 pub(in crate::sandbox) fn decode(
     call: &Notification,
     how: impl FnOnce(u64) -> Option<(u64, u64)>,
-) -> Vec<(Option<Deed>, Operand)> {
+) -> Vec<(Option<FileOperation>, Operand)> {
     let args = call.args;
     let arch = Arch::native().iter().find(|arch| arch.audit() == call.arch);
     let known = |arch: &Arch| CALLS.iter().find(|(_, numbers, _)| numbers[arch.column()] == call.number);
@@ -169,8 +180,8 @@ pub(in crate::sandbox) fn decode(
     let fd = |at: usize| args[at] as i32;
     let path =
         |dir: i32, at: usize, follow: bool| Operand::Path { dir, address: args[at], follow, empty: false, resolve: 0 };
-    let change = |operand: Operand| vec![(Some(Deed::Change), operand)];
-    // A path that is none, where the call takes that for the descriptor.
+    let change = |operand: Operand| vec![(Some(FileOperation::Modify), operand)];
+    // A null path means the descriptor.
     let at = |dir: usize, flags: i32, follow: bool| match args[dir + 1] {
         0 => Operand::Fd(fd(dir)),
         address => {
@@ -189,11 +200,14 @@ pub(in crate::sandbox) fn decode(
     let rename = |old: Operand, new: Operand, flags: u64| {
         let exchange = flags as u32 & libc::RENAME_EXCHANGE != 0;
         if flags as u32 & libc::RENAME_NOREPLACE != 0 {
-            return vec![(None, new), (Some(Deed::Move), old)];
+            return vec![(None, new), (Some(FileOperation::Rename), old)];
         }
-        vec![(Some(Deed::Move), old), (Some(if exchange { Deed::Move } else { Deed::Leave }), new)]
+        vec![
+            (Some(FileOperation::Rename), old),
+            (Some(if exchange { FileOperation::Rename } else { FileOperation::Unlink }), new),
+        ]
     };
-    let link = |old: Operand, new: Operand| vec![(None, new), (Some(Deed::Change), old)];
+    let link = |old: Operand, new: Operand| vec![(None, new), (Some(FileOperation::Modify), old)];
     let here = libc::AT_FDCWD;
     match shape {
         Shape::Path => change(path(here, 0, true)),
@@ -214,8 +228,8 @@ pub(in crate::sandbox) fn decode(
         Shape::Rename => rename(path(here, 0, false), path(here, 1, false), 0),
         Shape::RenameAt => rename(path(fd(0), 1, false), path(fd(2), 3, false), 0),
         Shape::RenameAt2 => rename(path(fd(0), 1, false), path(fd(2), 3, false), args[4]),
-        Shape::Unlink => vec![(Some(Deed::Leave), path(here, 0, false))],
-        Shape::UnlinkAt => vec![(Some(Deed::Leave), path(fd(0), 1, false))],
+        Shape::Unlink => vec![(Some(FileOperation::Unlink), path(here, 0, false))],
+        Shape::UnlinkAt => vec![(Some(FileOperation::Unlink), path(fd(0), 1, false))],
     }
 }
 

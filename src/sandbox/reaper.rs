@@ -11,17 +11,17 @@ use std::os::fd::BorrowedFd;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions};
 
-use super::problem::{Doing, Step};
+use super::problem::{Context, StepResult};
 use super::sys::{self, Fork};
 
 /// Forks the command. Returns in the command's process only, which has a session of its own and no signal blocked; the
 /// caller stays pid 1 and writes the number of the signal that ended the command, if one did, to `status`.
-pub(super) fn fork_command(status: BorrowedFd<'_>) -> Step<()> {
+pub(super) fn fork_command(status: BorrowedFd<'_>) -> StepResult<()> {
     let undumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    undumpable.doing(|| "protect the init process".to_owned())?;
-    match sys::fork().doing(|| "fork the command".to_owned())? {
+    undumpable.context(|| "protect the init process".to_owned())?;
+    match sys::fork().context(|| "fork the command".to_owned())? {
         Fork::Parent(pid) => attend(pid, status),
-        Fork::Child => rustix::process::setsid().map(drop).doing(|| "start a session".to_owned()),
+        Fork::Child => rustix::process::setsid().map(drop).context(|| "start a session".to_owned()),
     }
 }
 

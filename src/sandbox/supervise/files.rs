@@ -1,15 +1,16 @@
-//! What a command is about to do to its files, told before it happens.
+//! A look at files before a command changes them.
 //!
-//! **Holds.** A [`Watch`] is asked about every call that changes a file or a name, while the thread that made it is
-//! stopped (seccomp's user notification). It sees the file as the kernel would find it: paths are resolved by a thread
-//! that takes on the other's root and working directory.
-//! **Order.** The filter is installed by init, last; its listener comes here, and one thread answers until the command
-//! is dead. Whatever cannot be looked at goes on: this is about what a layer will hold, not about what is allowed.
+//! **Holds.** A [`Watch`] is asked about every call that changes a file or a name, while the thread that made it is stopped. It
+//! sees the file that the kernel would find: paths are resolved by a thread that takes on the caller's root and working
+//! directory.
+//! **Order.** Init installs the filter and sends the listener to kiln, where one thread replies until the command is dead.
+//! **Not here.** Access control: a call whose file cannot be looked at continues. This decides what a layer will hold, not what
+//! is allowed.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -19,126 +20,140 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
-use super::seccomp::{self, Deed, Operand};
-use super::sys::{self, Notification};
+use super::dispatch::{Answerer, Listener, Reply, answer_next};
+use crate::sandbox::seccomp::{self, FileOperation, Operand, WatchScope};
+use crate::sandbox::sys::{self, Notification};
 
-/// Whoever wants to know.
+/// Is asked before a command changes files.
 pub trait Watch: Sync {
-    /// All calls matter; otherwise only those that move names.
-    fn files(&self) -> bool;
+    /// The calls that matter.
+    fn scope(&self) -> WatchScope;
 
-    /// `deed` is about to be done to `file`. An error makes the call fail with it.
-    fn before(&self, deed: Deed, file: &Watched) -> io::Result<Answer>;
+    /// `operation` is about to be done to `file`. An error makes the call fail with it.
+    fn before(&self, operation: FileOperation, file: &WatchedFile) -> io::Result<Effect>;
 }
 
-/// A file somebody is about to touch.
+/// A file that a command is about to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
-    /// Where it is below the command's root: what the path or descriptor in question was resolved to.
+pub struct WatchedFile {
+    /// Where the path or descriptor of the call leads, below the command's root.
     pub path: PathBuf,
-    /// Major and minor number of the device it is on.
+    /// Major and minor number of its device.
     pub device: (u32, u32),
-    /// Its number there.
+    /// Its inode number there.
     pub inode: u64,
     /// It is a directory.
     pub is_dir: bool,
-    /// When it was made, in seconds and nanoseconds, where the file system knows.
+    /// When it was created, in seconds and nanoseconds, if the file system knows.
     pub born: Option<(i64, u32)>,
 }
 
-/// What becomes of a call.
+/// What a [`Watch`] did to the file. The call continues either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It goes on.
-    GoOn,
-    /// It goes on, and the name leads to another file now.
-    Renewed,
+pub enum Effect {
+    /// Nothing.
+    Unchanged,
+    /// Its name leads to another file now.
+    Replaced,
 }
 
-/// The filter that stops what `files` says, or why this host has none. Needs what any filter needs.
-pub(super) fn install(files: bool) -> io::Result<OwnedFd> {
-    if !lets_calls_go_on() {
-        return Err(io::Error::other("that takes Linux 5.5"));
+/// Installs the filter that stops the calls of `scope`. Err: why this host has none. Needs what any filter needs.
+pub(in crate::sandbox) fn install_file_filter(scope: WatchScope) -> io::Result<OwnedFd> {
+    if !can_continue_calls() {
+        return Err(io::Error::other("it needs Linux 5.5"));
     }
-    sys::install_watching_filter(&seccomp::watching(files))
+    sys::install_watching_filter(&seccomp::file_filter(scope))
 }
 
-/// A call that was stopped can go on as if it had not been.
-pub(super) fn lets_calls_go_on() -> bool {
-    release_lets_calls_go_on(&rustix::system::uname().release().to_string_lossy())
+/// Whether this kernel can continue a stopped call.
+pub(in crate::sandbox) fn can_continue_calls() -> bool {
+    release_continues_calls(&rustix::system::uname().release().to_string_lossy())
 }
 
-/// Linux 5.5 was the first.
-fn release_lets_calls_go_on(release: &str) -> bool {
+/// Linux 5.5 and newer.
+fn release_continues_calls(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(5), Some(5))
 }
 
-/// Answers every stopped call until nobody is left who could make one, or the other end of `stop` is closed. Some: why
-/// nothing could be looked at.
-pub(super) fn serve(listener: &OwnedFd, stop: &PipeReader, watch: &dyn Watch) -> Option<String> {
-    let (view, mut blind) = match View::new() {
+/// Replies to stopped calls until no process is left that could make one, or the other end of `stop` is closed. Some: why files
+/// could not be looked at.
+pub(in crate::sandbox) fn watch_files(listener: OwnedFd, stop: &PipeReader, watch: &dyn Watch) -> Option<String> {
+    let (view, blind) = match View::new() {
         Ok(view) => (Some(view), None),
         Err(e) => (None, Some(e.to_string())),
     };
-    while let Some(call) = next(listener, stop) {
-        let mut refuse = None;
-        if let Some(view) = &view {
-            let stopped = Stopped { view, listener: listener.as_fd(), call };
-            match stopped.look(watch) {
-                Ok(()) => {}
-                Err(Trouble::Refused(e)) => refuse = Some(e.raw_os_error().unwrap_or(libc::EIO)),
-                Err(Trouble::Blind(e)) => blind = blind.or_else(|| Some(e.to_string())),
-                // It will fail by itself, or is gone.
-                Err(Trouble::Theirs) => {}
-            }
-        }
-        // Killed in the meantime is as good.
-        let _ = sys::answer_stopped(listener.as_fd(), call.id, refuse);
+    let mut files = Files { watch, view, blind };
+    while wait_for_call(&listener, stop) {
+        // Err: its thread was killed first.
+        let _ = answer_next(&listener, &mut [&mut files]);
     }
-    blind
+    files.blind
 }
 
-fn next(listener: &OwnedFd, stop: &PipeReader) -> Option<Notification> {
+/// Waits for a call. False: none will come.
+fn wait_for_call(listener: &OwnedFd, stop: &PipeReader) -> bool {
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return None,
+            Err(_) => return false,
         }
         let [calls, stopped] = [fds[0].revents(), fds[1].revents()];
         if calls.contains(PollFlags::IN) {
-            // Otherwise it was killed before we looked.
-            if let Ok(call) = sys::next_stopped(listener.as_fd()) {
-                return Some(call);
-            }
-        } else if !calls.is_empty() || !stopped.is_empty() {
-            return None;
+            return true;
+        }
+        if !calls.is_empty() || !stopped.is_empty() {
+            return false;
         }
     }
 }
 
-/// Why a call was not looked at.
+/// Asks a [`Watch`] about every file of a call.
+struct Files<'a> {
+    watch: &'a dyn Watch,
+    /// None: files cannot be looked at.
+    view: Option<View>,
+    /// The first reason why a file could not be looked at.
+    blind: Option<String>,
+}
+
+impl Answerer for Files<'_> {
+    fn answer(&mut self, call: &Notification, listener: &dyn Listener) -> Option<Reply> {
+        let stopped = Stopped { view: self.view.as_ref()?, listener, call };
+        match stopped.ask(self.watch) {
+            // It fails by itself, or its thread is gone.
+            Ok(()) | Err(Trouble::Caller) => None,
+            Err(Trouble::Refused(e)) => Some(Reply::Fail(e.raw_os_error().unwrap_or(libc::EIO))),
+            Err(Trouble::Blind(e)) => {
+                self.blind.get_or_insert_with(|| e.to_string());
+                None
+            }
+        }
+    }
+}
+
+/// Why the files of a call were not looked at.
 enum Trouble {
-    /// What it names is not there, or it has ended.
-    Theirs,
-    /// We may not.
+    /// They do not exist, or the thread has ended.
+    Caller,
+    /// kiln may not.
     Blind(io::Error),
-    /// The watch says no.
+    /// The watch refuses the call.
     Refused(io::Error),
 }
 
 impl From<Errno> for Trouble {
     fn from(_: Errno) -> Self {
-        Trouble::Theirs
+        Trouble::Caller
     }
 }
 
-/// Where this thread looks from.
+/// The position from which this thread looks.
 struct View {
     /// The host's `/proc`.
     proc: OwnedFd,
-    /// Descriptors of this process, as links there.
+    /// The descriptors of this process, as links in it.
     own: OwnedFd,
     /// The root of this thread.
     root: OwnedFd,
@@ -147,79 +162,79 @@ struct View {
 const DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl View {
-    /// From here on this thread has a root and a working directory of its own.
+    /// Gives this thread a root and a working directory of its own.
     fn new() -> io::Result<Self> {
         sys::unshare(UnshareFlags::FS)?;
         let proc = rustix::fs::open("/proc", DIR, Mode::empty())?;
         let me = rustix::fs::readlinkat(&proc, "self", Vec::new())?;
         if me.to_bytes() != rustix::process::getpid().as_raw_nonzero().to_string().as_bytes() {
-            return Err(io::Error::other("/proc numbers processes otherwise"));
+            return Err(io::Error::other("/proc belongs to another pid namespace"));
         }
         let own = rustix::fs::openat(&proc, "self/fd", DIR, Mode::empty())?;
         let root = rustix::fs::open("/", DIR, Mode::empty())?;
         Ok(Self { proc, own, root })
     }
 
-    /// What `fd` is called in the tree of mounts it belongs to.
+    /// The path of `fd` in its mount tree.
     fn name(&self, fd: &OwnedFd) -> Result<PathBuf, Trouble> {
         let name = rustix::fs::readlinkat(&self.own, fd.as_raw_fd().to_string(), Vec::new())?;
         Ok(PathBuf::from(OsString::from_vec(name.into_bytes())))
     }
 }
 
-/// One call, and who made it.
+/// A stopped call.
 struct Stopped<'a> {
     view: &'a View,
-    listener: BorrowedFd<'a>,
-    call: Notification,
+    listener: &'a dyn Listener,
+    call: &'a Notification,
 }
 
 impl Stopped<'_> {
-    fn look(&self, watch: &dyn Watch) -> Result<(), Trouble> {
+    fn ask(&self, watch: &dyn Watch) -> Result<(), Trouble> {
         let how = |address| self.how(address).ok();
-        for (deed, operand) in seccomp::decode(&self.call, how) {
+        for (operation, operand) in seccomp::decode(self.call, how) {
             let (fd, number) = match self.resolve(&operand) {
-                // `rename` to a name that is not there yet.
-                Err(Trouble::Theirs) if deed != Some(Deed::Change) => continue,
+                // For example `rename` to a name that does not exist yet.
+                Err(Trouble::Caller) if operation != Some(FileOperation::Modify) => continue,
                 other => other?,
             };
-            let Some(deed) = deed else { return Ok(()) };
+            let Some(operation) = operation else { return Ok(()) };
             let file = self.describe(&fd)?;
-            if !sys::still_stopped(self.listener, self.call.id) {
-                return Err(Trouble::Theirs);
+            if !self.listener.is_waiting(self.call.id) {
+                return Err(Trouble::Caller);
             }
-            let answer = watch.before(deed, &file).map_err(Trouble::Refused)?;
-            if let (Answer::Renewed, Some(number)) = (answer, number) {
-                self.renew(number, &file)?;
+            let effect = watch.before(operation, &file).map_err(Trouble::Refused)?;
+            if let (Effect::Replaced, Some(number)) = (effect, number) {
+                self.reopen(number, &file)?;
             }
         }
         Ok(())
     }
 
-    /// Opens `what` of the calling thread in `/proc`.
+    /// Opens `what` in the calling thread's directory of `/proc`.
     fn open(&self, what: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
         let path = format!("{}/{what}", self.call.thread);
         rustix::fs::openat(&self.view.proc, path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| match e {
             Errno::PERM | Errno::ACCESS => Trouble::Blind(io::Error::from(e)),
-            _ => Trouble::Theirs,
+            _ => Trouble::Caller,
         })
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<usize, Trouble> {
         let memory = File::from(self.open("mem", OFlags::RDONLY)?);
-        memory.read_at(into, address).map_err(|_| Trouble::Theirs)
+        memory.read_at(into, address).map_err(|_| Trouble::Caller)
     }
 
-    /// Flags and resolve of a `struct open_how`.
+    /// The flags and resolve flags of a `struct open_how`.
     fn how(&self, address: u64) -> Result<(u64, u64), Trouble> {
         let mut how = [[0u8; 8]; 3];
         if self.read(address, how.as_flattened_mut())? < 24 {
-            return Err(Trouble::Theirs);
+            return Err(Trouble::Caller);
         }
         Ok((u64::from_le_bytes(how[0]), u64::from_le_bytes(how[2])))
     }
 
-    /// What the operand means; and by which descriptor, if it means one.
+    /// The file that the operand names, and the number of its descriptor if it names one.
     fn resolve(&self, operand: &Operand) -> Result<(OwnedFd, Option<i32>), Trouble> {
         match *operand {
             Operand::Fd(libc::AT_FDCWD) => Ok((self.open("cwd", DIR)?, None)),
@@ -227,7 +242,7 @@ impl Stopped<'_> {
             Operand::Path { dir, address, follow, empty, resolve } => {
                 let mut text = vec![0; libc::PATH_MAX as usize];
                 let read = self.read(address, &mut text)?;
-                text.truncate(text[..read].iter().position(|&b| b == 0).ok_or(Trouble::Theirs)?);
+                text.truncate(text[..read].iter().position(|&b| b == 0).ok_or(Trouble::Caller)?);
                 match descriptor(&text) {
                     Some(number) if follow => return self.resolve(&Operand::Fd(number)),
                     _ if text.is_empty() && empty => return self.resolve(&Operand::Fd(dir)),
@@ -245,20 +260,20 @@ impl Stopped<'_> {
     /// Finds `path` as the calling thread would.
     fn walk(&self, dir: &OwnedFd, path: &[u8], follow: bool, resolve: ResolveFlags) -> Result<OwnedFd, Trouble> {
         let root = self.open("root", DIR)?;
-        let stand = |root: &OwnedFd| rustix::process::fchdir(root).and_then(|()| rustix::process::chroot("."));
-        stand(&root).map_err(|e| Trouble::Blind(e.into()))?;
+        let enter = |root: &OwnedFd| rustix::process::fchdir(root).and_then(|()| rustix::process::chroot("."));
+        enter(&root).map_err(|e| Trouble::Blind(e.into()))?;
         let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         let found = rustix::process::fchdir(dir)
             .and_then(|()| rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve));
-        stand(&self.view.root).map_err(|e| Trouble::Blind(e.into()))?;
+        enter(&self.view.root).map_err(|e| Trouble::Blind(e.into()))?;
         Ok(found?)
     }
 
-    fn describe(&self, fd: &OwnedFd) -> Result<Watched, Trouble> {
+    fn describe(&self, fd: &OwnedFd) -> Result<WatchedFile, Trouble> {
         let want = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
         let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, want)?;
         let knows = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-        Ok(Watched {
+        Ok(WatchedFile {
             path: self.view.name(fd)?,
             device: (stat.stx_dev_major, stat.stx_dev_minor),
             inode: stat.stx_ino,
@@ -267,10 +282,10 @@ impl Stopped<'_> {
         })
     }
 
-    /// Lets the descriptor lead where the name it was opened by leads now.
-    fn renew(&self, number: i32, file: &Watched) -> Result<(), Trouble> {
+    /// Points the descriptor at the file that its path leads to now.
+    fn reopen(&self, number: i32, file: &WatchedFile) -> Result<(), Trouble> {
         let root = self.open("root", DIR)?;
-        // In a root of its own the name would have to be another; nobody does this there.
+        // In a changed root the path would be another one. This is not supported there.
         if self.view.name(&root)?.as_os_str() != "/" {
             return Ok(());
         }
@@ -279,19 +294,20 @@ impl Stopped<'_> {
         let info = String::from_utf8_lossy(&info[..read.unwrap_or(0)]).into_owned();
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let flags = field("flags:").and_then(|flags| u32::from_str_radix(flags, 8).ok()).unwrap_or(0);
-        let was = OFlags::from_bits_retain(flags);
-        let flags = was & (OFlags::PATH | OFlags::NONBLOCK) | OFlags::CLOEXEC;
+        let before = OFlags::from_bits_retain(flags);
+        let flags = before & (OFlags::PATH | OFlags::NONBLOCK) | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         let new = rustix::fs::openat2(&root, &file.path, flags, Mode::empty(), resolve)?;
         if let Some(position) = field("pos:").and_then(|pos| pos.parse().ok()).filter(|pos| *pos > 0) {
             rustix::fs::seek(&new, rustix::fs::SeekFrom::Start(position))?;
         }
-        let close = was.contains(OFlags::CLOEXEC);
-        sys::replace_fd(self.listener, self.call.id, new.as_fd(), number, close).map_err(|_| Trouble::Theirs)
+        let close = before.contains(OFlags::CLOEXEC);
+        let replaced = self.listener.replace_descriptor(self.call.id, new.as_fd(), number, close);
+        replaced.map_err(|_| Trouble::Caller)
     }
 }
 
-/// The descriptor that a path means for whoever uses it.
+/// The descriptor of its own that a process means by a path.
 fn descriptor(path: &[u8]) -> Option<i32> {
     let number = match path {
         b"/dev/stdin" => return Some(0),
@@ -307,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_that_cannot_let_a_call_go_on_are_not_asked_to() {
+    fn calls_are_stopped_only_on_linux_5_5_and_newer() {
         for (release, can) in [
             ("5.5.0", true),
             ("6.18.5-cloud", true),
@@ -316,12 +332,12 @@ mod tests {
             ("4.4.0", false),
             ("x", false),
         ] {
-            assert_eq!(release_lets_calls_go_on(release), can, "{release}");
+            assert_eq!(release_continues_calls(release), can, "{release}");
         }
     }
 
     #[test]
-    fn paths_that_mean_the_users_own_descriptors_are_known() {
+    fn descriptor_reads_paths_of_own_descriptors() {
         for (path, number) in [
             ("/proc/self/fd/7", Some(7)),
             ("/dev/fd/10", Some(10)),

@@ -22,7 +22,7 @@ pub(super) fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u64,
 }
 
 /// So many subordinate ids let every id that images use be mapped.
-pub(super) const ENOUGH: u64 = 65_536;
+pub const ENOUGH: u64 = 65_536;
 
 /// Where a range of [`ENOUGH`] ids can begin that no line of these files (`/etc/subuid`, `/etc/subgid`) touches.
 pub(super) fn first_free(files: &[String]) -> u64 {

@@ -1,4 +1,4 @@
-//! The parent's ear: output, signals and what the sandbox process says, until it has ended.
+//! kiln's view of a running command: its output, its signals and the messages of the sandbox process, until it has ended.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -9,31 +9,33 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::Shutdown;
 
 use super::error::Error;
-use super::launch::Outcome;
-use super::message::{Failure, Message, Order, Stage};
+use super::failure::{SetupFailure, Stage};
+use super::fallback::Fallback;
+use super::message::{Message, Order};
+use super::outcome::Outcome;
 use super::seccomp::Notice;
 use super::signals::Signals;
 use super::spec::Exit;
-use super::stubs::Made;
+use super::stubs::Created;
 use super::terminal::Relay;
 use super::userns;
 use super::wire::{Inbox, Wire};
 use crate::base::cancel::Cancel;
 
-/// What the sandbox process said.
+/// What the sandbox process reported.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(super) struct Report {
     stage: Stage,
-    failure: Option<Failure>,
+    failure: Option<SetupFailure>,
     exit: Option<Exit>,
     noticed: Option<Vec<Notice>>,
-    pub(super) fallbacks: Vec<(String, String)>,
-    /// Made in a plain root; to be taken away.
-    pub(super) made: Vec<Made>,
+    pub(super) fallbacks: Vec<Fallback>,
+    /// Created in a plain root; to be taken away.
+    pub(super) created: Vec<Created>,
 }
 
-impl Heard {
-    /// What became of the command.
+impl Report {
+    /// The result of the command.
     pub(super) fn outcome(self, cancel: &Cancel) -> Result<Outcome, Error> {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
@@ -50,29 +52,29 @@ impl Heard {
     }
 }
 
-/// Where the command's output comes out.
+/// Where the command's output arrives.
 pub(super) enum Streams<'a> {
-    /// Pipes that others attend to.
-    Own,
+    /// Pipes that threads serve.
+    Threads,
     /// A pipe, until it is closed.
     Pipe { from: Option<io::PipeReader>, to: &'a mut dyn FnMut(&[u8]) },
     /// A terminal, once init has made it.
     Terminal { input: bool, relay: Option<Relay> },
 }
 
-/// Whom one answer of `poll` is about.
+/// What `poll` found ready.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Who {
-    Wire,
+enum Ready {
+    Messages,
     Cancel,
     Signals,
     Output,
     Keyboard,
 }
 
-/// Passes output, signals and keys on until the sandbox process has closed its end. On cancel it is told to kill; if it
-/// does not within a second, it is killed itself, and init with it.
-pub(super) struct Listener<'a, 'b> {
+/// Passes output, signals and keys on until the sandbox process has closed its end. When the run is cancelled, the sandbox
+/// process has one second to kill the command; then it is killed itself, and init with it.
+pub(super) struct Monitor<'a, 'b> {
     wire: &'a Wire,
     child: &'a mut Child,
     streams: Streams<'b>,
@@ -80,36 +82,38 @@ pub(super) struct Listener<'a, 'b> {
     cancel: &'a Cancel,
     cancelled: bool,
     inbox: Inbox,
-    /// A descriptor that arrived; the message about it may still be on its way.
+    /// A descriptor that arrived before the message about it was complete.
     received: Option<OwnedFd>,
-    /// Takes the listener of stopped calls.
-    watched: &'a mut dyn FnMut(OwnedFd),
-    heard: Heard,
+    /// Takes the listener of the file filter.
+    take_listener: &'a mut dyn FnMut(OwnedFd),
+    report: Report,
     buffer: Vec<u8>,
 }
 
-impl<'a, 'b> Listener<'a, 'b> {
+impl<'a, 'b> Monitor<'a, 'b> {
     pub(super) fn new(
         wire: &'a Wire,
         child: &'a mut Child,
         streams: Streams<'b>,
         signals: Option<&'a Signals>,
         cancel: &'a Cancel,
-        watched: &'a mut dyn FnMut(OwnedFd),
+        take_listener: &'a mut dyn FnMut(OwnedFd),
     ) -> Self {
-        let heard = Heard {
+        let report = Report {
             stage: Stage::Start,
             failure: None,
             exit: None,
             noticed: None,
             fallbacks: Vec::new(),
-            made: Vec::new(),
+            created: Vec::new(),
         };
         let (inbox, buffer) = (Inbox::default(), vec![0; 64 << 10]);
-        Self { wire, child, streams, signals, cancel, cancelled: false, inbox, received: None, watched, heard, buffer }
+        let (cancelled, received) = (false, None);
+        Self { wire, child, streams, signals, cancel, cancelled, inbox, received, take_listener, report, buffer }
     }
 
-    pub(super) fn listen(mut self) -> io::Result<Heard> {
+    /// Ok: the sandbox process has closed its end, and all output was passed on.
+    pub(super) fn run(mut self) -> io::Result<Report> {
         if let Some(signals) = self.signals {
             signals.start();
         }
@@ -119,11 +123,11 @@ impl<'a, 'b> Listener<'a, 'b> {
         }
         ended?;
         match self.streams {
-            Streams::Own | Streams::Terminal { relay: None, .. } | Streams::Pipe { from: None, .. } => {}
+            Streams::Threads | Streams::Terminal { relay: None, .. } | Streams::Pipe { from: None, .. } => {}
             Streams::Pipe { from: Some(mut pipe), to } => drain(&mut pipe, to, &mut self.buffer)?,
             Streams::Terminal { relay: Some(relay), .. } => relay.finish(&mut self.buffer)?,
         }
-        Ok(self.heard)
+        Ok(self.report)
     }
 
     fn until_closed(&mut self) -> io::Result<()> {
@@ -132,21 +136,21 @@ impl<'a, 'b> Listener<'a, 'b> {
             if ready.is_empty() {
                 self.child.kill()?;
             }
-            for who in ready {
-                match who {
-                    Who::Cancel => {
+            for one in ready {
+                match one {
+                    Ready::Cancel => {
                         self.cancelled = true;
                         let _ = rustix::net::shutdown(self.wire, Shutdown::Write);
                     }
-                    Who::Signals => self.pass_signal_on()?,
-                    Who::Output => self.pass_output_on()?,
-                    Who::Keyboard => {
+                    Ready::Signals => self.pass_signal_on()?,
+                    Ready::Output => self.pass_output_on()?,
+                    Ready::Keyboard => {
                         if let Streams::Terminal { relay: Some(relay), .. } = &mut self.streams {
                             relay.keys(&mut self.buffer)?;
                         }
                     }
-                    Who::Wire => {
-                        if !self.hear()? {
+                    Ready::Messages => {
+                        if !self.take_messages()? {
                             return Ok(());
                         }
                     }
@@ -155,37 +159,28 @@ impl<'a, 'b> Listener<'a, 'b> {
         }
     }
 
-    /// Waits until somebody has something. Nobody: a cancelled run has not ended within a second.
-    fn wait(&self) -> io::Result<Vec<Who>> {
-        let mut fds = vec![PollFd::new(self.wire, PollFlags::IN)];
-        let mut who = vec![Who::Wire];
-        let mut add = |one: Who, fd: PollFd<'a>| {
-            who.push(one);
-            fd
-        };
+    /// Waits until something is ready. Empty: a cancelled run has not ended within a second.
+    fn wait(&self) -> io::Result<Vec<Ready>> {
         let stdin = io::stdin();
+        let mut watched = vec![(Ready::Messages, PollFd::new(self.wire, PollFlags::IN))];
         if !self.cancelled {
-            fds.push(add(Who::Cancel, PollFd::new(self.cancel, PollFlags::IN)));
+            watched.push((Ready::Cancel, PollFd::new(self.cancel, PollFlags::IN)));
         }
         if let Some(signals) = self.signals {
-            fds.push(add(Who::Signals, PollFd::new(signals, PollFlags::IN)));
+            watched.push((Ready::Signals, PollFd::new(signals, PollFlags::IN)));
         }
-        let mut others: Vec<(Who, PollFd<'_>)> = Vec::new();
         match &self.streams {
-            Streams::Pipe { from: Some(pipe), .. } => others.push((Who::Output, PollFd::new(pipe, PollFlags::IN))),
+            Streams::Pipe { from: Some(pipe), .. } => watched.push((Ready::Output, PollFd::new(pipe, PollFlags::IN))),
             Streams::Terminal { relay: Some(relay), .. } => {
                 let (screen, flags) = relay.screen();
-                others.push((Who::Output, PollFd::new(screen, flags)));
+                watched.push((Ready::Output, PollFd::new(screen, flags)));
                 if relay.wants_keys() {
-                    others.push((Who::Keyboard, PollFd::new(&stdin, PollFlags::IN)));
+                    watched.push((Ready::Keyboard, PollFd::new(&stdin, PollFlags::IN)));
                 }
             }
             _ => {}
         }
-        for (one, fd) in others {
-            who.push(one);
-            fds.push(fd);
-        }
+        let (kinds, mut fds): (Vec<Ready>, Vec<PollFd<'_>>) = watched.into_iter().unzip();
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
         loop {
             match rustix::event::poll(&mut fds, self.cancelled.then_some(&second)) {
@@ -194,10 +189,10 @@ impl<'a, 'b> Listener<'a, 'b> {
                 Ok(_) => break,
             }
         }
-        let ready = fds.iter().zip(who).filter(|(fd, _)| !fd.revents().is_empty());
-        // What was written comes before what was said: the end is the last thing said.
-        let mut ready: Vec<Who> = ready.map(|(_, who)| who).collect();
-        ready.sort_by_key(|who| *who == Who::Wire);
+        let ready = fds.iter().zip(kinds).filter(|(fd, _)| !fd.revents().is_empty());
+        // Output before messages: the last message says that the command has ended.
+        let mut ready: Vec<Ready> = ready.map(|(_, kind)| kind).collect();
+        ready.sort_by_key(|kind| *kind == Ready::Messages);
         Ok(ready)
     }
 
@@ -207,7 +202,7 @@ impl<'a, 'b> Listener<'a, 'b> {
         match (&self.streams, signal) {
             (Streams::Terminal { relay: Some(relay), .. }, Signal::SIGWINCH) => relay.resize(),
             (_, Signal::SIGWINCH) => {}
-            // If nobody listens any more, the end is near.
+            // If the warden does not read any more, it is about to end.
             _ => drop(self.wire.send(&Order::Signal(signal as i32))),
         }
         Ok(())
@@ -215,7 +210,7 @@ impl<'a, 'b> Listener<'a, 'b> {
 
     fn pass_output_on(&mut self) -> io::Result<()> {
         match &mut self.streams {
-            Streams::Own => {}
+            Streams::Threads => {}
             Streams::Pipe { from, to } => {
                 let Some(pipe) = from else { return Ok(()) };
                 match pipe.read(&mut self.buffer) {
@@ -236,8 +231,8 @@ impl<'a, 'b> Listener<'a, 'b> {
         Ok(())
     }
 
-    /// Takes what the sandbox process said. False: it has closed its end.
-    fn hear(&mut self) -> io::Result<bool> {
+    /// Takes messages of the sandbox process. False: it has closed its end.
+    fn take_messages(&mut self) -> io::Result<bool> {
         let (n, fd) = match self.wire.read(&mut self.buffer) {
             Ok(read) => read,
             Err(e) if e.raw_os_error() == Some(libc::ECONNRESET) => return Ok(false),
@@ -250,15 +245,15 @@ impl<'a, 'b> Listener<'a, 'b> {
         self.inbox.push(&self.buffer[..n]);
         while let Some(message) = self.inbox.next()? {
             match message {
-                Message::Reached(stage) => self.heard.stage = stage,
-                Message::Failed(failure) => self.heard.failure = Some(failure),
-                Message::Fallback(what, why) => self.heard.fallbacks.push((what, why)),
-                Message::Noticed(calls) => self.heard.noticed = Some(calls),
-                Message::Ended(exit) => self.heard.exit = Some(exit),
-                Message::Made(made) => self.heard.made.extend(made),
-                Message::Watched => {
+                Message::Reached(stage) => self.report.stage = stage,
+                Message::Failed(failure) => self.report.failure = Some(failure),
+                Message::Fallback(fallback) => self.report.fallbacks.push(fallback),
+                Message::Noticed(calls) => self.report.noticed = Some(calls),
+                Message::Ended(exit) => self.report.exit = Some(exit),
+                Message::Created(created) => self.report.created.extend(created),
+                Message::FileListener => {
                     if let Some(listener) = self.received.take() {
-                        (self.watched)(listener);
+                        (self.take_listener)(listener);
                     }
                 }
                 Message::Terminal => {
@@ -273,7 +268,7 @@ impl<'a, 'b> Listener<'a, 'b> {
     }
 }
 
-/// What is left in the pipe. All its writers are dead, unless one gave its end away: hence no waiting for the end.
+/// Reads what is left in the pipe without waiting for its end: a writer may have given its end to a process that lives on.
 fn drain(pipe: &mut io::PipeReader, sink: &mut dyn FnMut(&[u8]), buffer: &mut [u8]) -> io::Result<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {

@@ -1,0 +1,19 @@
+//! What every process that kiln starts for itself does with itself.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::process::Signal;
+
+/// Sets the name that a process shows in `ps`.
+pub(super) fn name_process(name: &OsStr) {
+    if let Ok(name) = CString::new(name.as_bytes()) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// Ok: the kernel kills this process when its parent dies.
+pub(super) fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}

@@ -1,0 +1,42 @@
+//! Why a user namespace could not be entered.
+
+use std::io;
+
+use super::obstacle::NamespaceObstacle;
+use crate::sandbox::hint::Hint;
+
+/// A user namespace could not be entered.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}: {source}{}", obstacle.map(|found| format!(": {found}")).unwrap_or_default())]
+pub struct Error {
+    /// The action that failed.
+    pub what: String,
+    /// The error of the system.
+    pub source: io::Error,
+    /// What refuses it, if that was found.
+    pub obstacle: Option<NamespaceObstacle>,
+    /// Root lacks capabilities to write the map.
+    pub(super) capabilities: bool,
+}
+
+impl Error {
+    /// `what` failed; a system call filter may be the obstacle.
+    pub(super) fn new(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        let obstacle = source.raw_os_error().and_then(NamespaceObstacle::of_call);
+        Self { what: what.into(), source, obstacle, capabilities: false }
+    }
+
+    /// `unshare(CLONE_NEWUSER)` failed with `errno`.
+    pub(super) fn of_unshare(errno: i32) -> Self {
+        let source = io::Error::from_raw_os_error(errno);
+        let obstacle = NamespaceObstacle::of_user_namespace(errno);
+        Self { what: "make a user namespace".to_owned(), source, obstacle, capabilities: false }
+    }
+
+    /// What would help.
+    pub fn hint(&self) -> Option<Hint> {
+        let capabilities = self.capabilities.then_some(Hint::MapCapabilities);
+        self.obstacle.map(Hint::Obstacle).or(capabilities)
+    }
+}
