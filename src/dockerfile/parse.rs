@@ -33,40 +33,9 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
     let escape = directives.escape.map(|e| e.node).unwrap_or_default();
     let mut file = Dockerfile { source: source.clone(), directives, global_args: Vec::new(), stages: Vec::new() };
     let mut reader = Reader::new(source, escape, Some(start));
-    let mut any = false;
-    let mut homeless = false;
-    while let Some(statement) = reader.next(&mut problems) {
-        any = true;
-        if problems.len() > MAX_PROBLEMS {
-            break;
-        }
-        let Some(statement) = statement else { continue };
-        let (node, around) = statement.split();
-        match (node, file.stages.last_mut()) {
-            (Parsed::From(from), _) => file.stages.push(stage(around.map(|()| from))),
-            (Parsed::Other(Instruction::Arg(arg)), None) => file.global_args.push(around.map(|()| arg)),
-            (Parsed::Other(other), Some(stage)) => stage.instructions.push(around.map(|()| other)),
-            (Parsed::Other(other), None) => {
-                if !homeless {
-                    let message =
-                        format!("no build stage in current context: {} before the first FROM", other.keyword());
-                    problems.push(
-                        Diagnostic::error(around.keyword.span, message)
-                            .hint("start with FROM; only ARG, comments and directives may come before it"),
-                    );
-                }
-                homeless = true;
-            }
-        }
-    }
+    let any = read_statements(&mut reader, &mut file, &mut problems);
     if problems.is_empty() && file.stages.is_empty() {
-        let span = Span::new(source.text().len(), source.text().len());
-        problems.push(if any {
-            let last = file.global_args.last().map_or(span, |arg| arg.span);
-            Diagnostic::error(last, "no build stage: the file has ARG but no FROM")
-        } else {
-            Diagnostic::error(span.head(), "the file has no instructions").hint("a Dockerfile starts with FROM")
-        });
+        problems.push(no_stage(&file, any));
     }
     if problems.is_empty() {
         return Ok(file);
@@ -80,6 +49,48 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
         problems.push(Diagnostic::error(end, format!("more than {MAX_PROBLEMS} problems; the rest is not shown")));
     }
     Err(problems)
+}
+
+/// Puts every statement into its stage. False: there is none.
+fn read_statements(reader: &mut Reader<'_>, file: &mut Dockerfile, problems: &mut Vec<Diagnostic>) -> bool {
+    let mut any = false;
+    let mut reported = false;
+    while let Some(statement) = reader.next(problems) {
+        any = true;
+        if problems.len() > MAX_PROBLEMS {
+            break;
+        }
+        let Some(statement) = statement else { continue };
+        let (node, around) = statement.split();
+        match (node, file.stages.last_mut()) {
+            (Parsed::From(from), _) => file.stages.push(stage(around.map(|()| from))),
+            (Parsed::Other(Instruction::Arg(arg)), None) => file.global_args.push(around.map(|()| arg)),
+            (Parsed::Other(other), Some(stage)) => stage.instructions.push(around.map(|()| other)),
+            (Parsed::Other(other), None) => {
+                // One report is enough for a file without FROM.
+                if !std::mem::replace(&mut reported, true) {
+                    let message =
+                        format!("no build stage in current context: {} before the first FROM", other.keyword());
+                    problems.push(
+                        Diagnostic::error(around.keyword.span, message)
+                            .hint("start with FROM; only ARG, comments and directives may come before it"),
+                    );
+                }
+            }
+        }
+    }
+    any
+}
+
+/// The problem of a file without FROM; `any`: it has other statements.
+fn no_stage(file: &Dockerfile, any: bool) -> Diagnostic {
+    let end = file.source.text().len();
+    let span = Span::new(end, end);
+    if any {
+        let last = file.global_args.last().map_or(span, |arg| arg.span);
+        return Diagnostic::error(last, "no build stage: the file has ARG but no FROM");
+    }
+    Diagnostic::error(span.head(), "the file has no instructions").hint("a Dockerfile starts with FROM")
 }
 
 /// Reads what an `ONBUILD` stored: one instruction, `\` as escape whatever the file that stored it said (I-13).

@@ -4,7 +4,7 @@ use super::filter::program;
 use super::program::{
     ALLOW, AND, ANY_BIT, ARCH, ARGUMENTS, AT_LEAST, ENOSYS, EPERM, EQUAL, JUMP, LOAD, NOTIFY, NUMBER, RETURN,
 };
-use super::table::{Arch, Condition, NEWEST, Rule};
+use super::table::{Arch, NEWEST};
 use super::*;
 use crate::sandbox::sys::{Instruction, Notification};
 
@@ -343,20 +343,22 @@ fn native_column_agrees_with_the_c_library() {
     }
 }
 
+/// Whether the file filter stops a call.
+fn stops(program: &[Instruction], arch: u32, number: u32, args: &[i32]) -> bool {
+    let args: Vec<u32> = args.iter().map(|arg| *arg as u32).collect();
+    match run_with(program, arch, number, &args) {
+        NOTIFY => true,
+        ALLOW => false,
+        other => panic!("{number}: {other:#x}"),
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn calls_that_change_files_are_stopped_and_others_are_not() {
     use libc::{O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
     let (all, moves) = (file_filter(WatchScope::All), file_filter(WatchScope::Renames));
     let [x86, i386] = [Arch::X86_64, Arch::I386].map(Arch::audit);
-    let stops = |program: &[Instruction], arch, number, args: &[i32]| {
-        let args: Vec<u32> = args.iter().map(|arg| *arg as u32).collect();
-        match run_with(program, arch, number, &args) {
-            NOTIFY => true,
-            ALLOW => false,
-            other => panic!("{number}: {other:#x}"),
-        }
-    };
     for (number, args, is) in [
         (libc::SYS_open, &[0, O_WRONLY][..], true),
         (libc::SYS_open, &[0, O_RDONLY | O_TRUNC], true),

@@ -1,6 +1,6 @@
 //! Answers to the calls that a seccomp filter reports or stops.
 //!
-//! **Holds.** The kernel allows a command one listener. `dispatch` takes a call from it, asks each [`Answerer`] in order and
+//! **Holds.** The kernel allows a command one listener. `dispatch` takes a call from it, asks each answerer in order and
 //! sends the first reply; a call that concerns nobody continues. The answerers are `device_nodes` (device nodes that the
 //! command makes can be opened) and `notices` (calls that cannot work here are remembered), both in the warden, and `files`
 //! (a [`Watch`] looks at a file before the command changes it), in kiln.
@@ -12,7 +12,7 @@ mod files;
 mod notices;
 
 pub(super) use device_nodes::DeviceNodes;
-pub(super) use dispatch::{Answerer, answer_next};
+pub(super) use dispatch::answer_next;
 pub use files::{Effect, Watch, WatchedFile};
 pub(super) use files::{can_continue_calls, install_file_filter, watch_files};
 pub(super) use notices::Notices;

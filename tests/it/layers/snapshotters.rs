@@ -370,7 +370,7 @@ fn kernels_that_cannot_ask_run_commands_on_copies_all_the_same_and_this_is_said(
     linked(&context.join("base.tar"));
     let context = context.to_str().expect("a name");
     let built = env.kiln_on_old_kernel(&["build", "--snapshotter", "copy", "-t", "app", context]).ok();
-    built.says("without being asked before a command changes files").says("Linux 5.5").says("| x");
+    built.says("without seccomp notification").says("Linux 5.5").says("| x");
     assert!(env.image("app").layer_tree(2).has("d/c"));
 }
 

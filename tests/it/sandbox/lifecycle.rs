@@ -3,7 +3,7 @@
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use kiln::sandbox::{Cancel, Error, Exit, Stage};
+use kiln::sandbox::{Cancel, Error, ExecObstacle, Exit, Hint, Stage};
 
 use super::{Box, root_of_something};
 
@@ -46,7 +46,8 @@ fn a_command_that_cannot_be_executed_is_an_error_that_says_why() {
     chmod(&root.lower("bin/script"), 0o755);
     let missing = error(&["script"]);
     assert_eq!(missing.code, 127);
-    assert!(missing.hint.unwrap().contains("interpreter"));
+    let obstacle = Some(ExecObstacle::NoInterpreter("/nosuch/interpreter".to_owned()));
+    assert_eq!(missing.hint, Some(Hint::CannotStart { file: "/bin/script".to_owned(), obstacle }));
     std::fs::write(root.lower("bin/data"), "no program").unwrap();
     let denied = error(&["data"]);
     assert_eq!((denied.to_string().as_str(), denied.code), ("exec data: Permission denied", 126));
@@ -175,7 +176,8 @@ fn the_user_comes_from_the_root() {
     let error = root.run(&spec).err().unwrap();
     assert_eq!(error.to_string(), "no user \"nosuch\" in /etc/passwd of the root");
     assert!(!error.is_host());
-    assert!(error.hint().unwrap().contains("root, app"));
+    let Some(Hint::KnownNames { names, .. }) = error.hint() else { panic!("{error}: {:?}", error.hint()) };
+    assert_eq!(names[..2], ["root", "app"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use kiln::sandbox::{Exit, Resources, Rlimit, Spec};
+use kiln::sandbox::{Exit, Fallback, Hint, Resources, Rlimit, Spec};
 
 use super::groups::{CPU, Limit, MEMORY, PIDS, SWAP, can_limit};
 use super::{Box, root_of_something};
@@ -18,8 +18,8 @@ fn limited(root: &Box, spec: &Spec, limits: &[Limit]) -> Option<super::Ran> {
         return Some(ran);
     }
     assert!(!told.is_empty(), "no control groups can be made here, and nothing was said");
-    for (what, why) in told {
-        assert!(!what.is_empty() && (why.contains("cgroup") || why.contains("control groups")), "{what}: {why}");
+    for Fallback { feature, cause } in told {
+        assert!(cause.contains("cgroup") || cause.contains("control groups"), "{feature}: {cause}");
     }
     None
 }
@@ -85,9 +85,13 @@ fn resource_limits_are_set_and_wrong_ones_explained() {
     assert_eq!(root.succeeds(&spec), "1\n2\nunlimited\n");
     spec.rlimits = vec![limit("nofile", 300, 200)];
     let error = root.run(&spec).err().unwrap();
-    assert!(error.hint().unwrap().contains("soft") && !error.is_host(), "{error}");
+    assert!(error.hint() == Some(&Hint::SoftAboveHard) && !error.is_host(), "{error}");
     spec.rlimits = vec![limit("nosuch", 1, 1)];
-    assert!(root.run(&spec).err().unwrap().hint().unwrap().contains("nofile"));
+    let error = root.run(&spec).err().unwrap();
+    assert!(
+        matches!(error.hint(), Some(Hint::KnownLimits(names)) if names.iter().any(|name| name == "nofile")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use kiln::sandbox::{Beside, Cancel, Error, Exit, Io, Launcher, Outcome, Ports, Rootfs, Spec};
+use kiln::sandbox::{Cancel, Error, Exit, Io, Launcher, Outcome, Ports, Rootfs, RunOptions, Spec};
 
 pub(crate) use escape::swapping;
 
@@ -107,9 +107,9 @@ impl Box {
         let _ = fs::remove_dir_all(self.path("stub"));
         fs::create_dir(self.path("work")).expect("create");
         let mut bytes = Vec::new();
-        let beside = Beside { ports, watch: None };
+        let options = RunOptions { ports, watch: None };
         let io = Io::Captured(&mut |piece| bytes.extend_from_slice(piece));
-        let outcome = launcher().run_with(spec, beside, io, cancel)?;
+        let outcome = launcher().run_with(spec, options, io, cancel)?;
         Ok(Ran { outcome, output: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
@@ -124,7 +124,7 @@ impl Box {
                 assert_eq!(ran.outcome.exit, Exit::Code(0), "output: {}", ran.output);
                 ran.output
             }
-            Err(e) => panic!("{e}{}", e.hint().map(|h| format!(" ({h})")).unwrap_or_default()),
+            Err(e) => panic!("{e}{}", e.hint().map(|h| format!(" ({h:?})")).unwrap_or_default()),
         }
     }
 

@@ -94,7 +94,8 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
                   cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c KILN_TEST; \
                   ls /proc/1/root/ /proc/1/cwd/ 2>&1 | grep -c denied";
     let ran = root.run(&root.sh(script)).expect("it runs");
-    let told: Vec<_> = ran.outcome.fallbacks.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+    let told: Vec<_> =
+        ran.outcome.fallbacks.iter().map(|fallback| format!("{}: {}", fallback.feature, fallback.cause)).collect();
     assert!(told.len() == 1 && told[0].starts_with("a /proc of its own: the container around kiln hides"), "{told:?}");
     assert!(ran.output.starts_with("0\n") && ran.output.contains("Read-only"), "{}", ran.output);
     assert!(ran.output.ends_with("\n0\n2\n"), "{}", ran.output);
