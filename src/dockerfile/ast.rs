@@ -1,4 +1,4 @@
-//! A Dockerfile as data: what was written, typed, nothing expanded.
+//! The syntax tree of a Dockerfile: typed, nothing expanded.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ impl Dockerfile {
     }
 }
 
-/// One `FROM` and what follows it.
+/// A `FROM` and the instructions after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
     /// The `FROM` line.
@@ -72,7 +72,7 @@ pub struct Stage {
     pub instructions: Vec<Statement<Instruction>>,
 }
 
-/// One instruction and what surrounds it.
+/// One instruction with its position and comments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement<T> {
     /// The instruction.
@@ -81,7 +81,7 @@ pub struct Statement<T> {
     pub span: Span,
     /// The keyword as written.
     pub keyword: Word,
-    /// The line after joining continuations, keyword included, heredoc bodies not.
+    /// The logical line with its keyword, without heredoc bodies.
     pub text: String,
     /// The comment lines directly above.
     pub comments: Vec<Word>,
@@ -90,13 +90,13 @@ pub struct Statement<T> {
 }
 
 impl<T> Statement<T> {
-    /// The same surroundings with another instruction.
+    /// The same position and comments with another instruction.
     pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Statement<U> {
         let Self { node, span, keyword, text, comments, blank_line } = self;
         Statement { node: f(node), span, keyword, text, comments, blank_line }
     }
 
-    /// The instruction and its surroundings apart.
+    /// The instruction, and its position and comments.
     pub(super) fn split(self) -> (T, Statement<()>) {
         let Self { node, span, keyword, text, comments, blank_line } = self;
         (node, Statement { node: (), span, keyword, text, comments, blank_line })
@@ -236,7 +236,7 @@ pub struct Run {
 /// `RUN --network`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Network {
-    /// What the build as a whole uses.
+    /// The network of the build as a whole.
     Default,
     /// Loopback only.
     None,
@@ -247,13 +247,13 @@ pub enum Network {
 /// `RUN --security`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Security {
-    /// The usual sandbox.
+    /// The default sandbox.
     Sandbox,
     /// All capabilities; needs an entitlement.
     Insecure,
 }
 
-/// `COPY` and `ADD`. Flags that only one of them has are absent in the other.
+/// `COPY` and `ADD`. A flag that only one of them has is absent in the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     /// `COPY --from`: never expanded (V-11).
@@ -280,7 +280,7 @@ pub struct Copy {
     pub dest: Word,
     /// Written as a JSON list.
     pub json: bool,
-    /// The heredocs as they follow the line, in order; [`Copy::sources`] says which file each becomes.
+    /// The heredocs in the order in which they follow the line; [`Copy::sources`] says which file each becomes.
     pub written: Vec<Heredoc>,
 }
 
@@ -289,7 +289,7 @@ pub struct Copy {
 pub enum CopySource {
     /// A path, pattern or (for `ADD`) a URL; expandable.
     Path(Word),
-    /// A file written here (P-19).
+    /// A heredoc (P-19).
     Heredoc(Heredoc),
 }
 
@@ -329,7 +329,7 @@ pub struct HealthTest {
 }
 
 impl HealthTest {
-    /// The options that are there, in the order of the fields, with their values as they are written.
+    /// The options that are present, in the order of the fields, with their values as text.
     pub(super) fn options(&self) -> Vec<(&'static str, String)> {
         let times = [
             ("interval", self.interval),
@@ -345,9 +345,9 @@ impl HealthTest {
 /// `ONBUILD`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Onbuild {
-    /// What the image config stores: the trigger, with the bodies of its heredocs.
+    /// The text that the image config stores: the trigger with the bodies of its heredocs.
     pub trigger: Word,
-    /// The trigger as parsed here. A build that fires it parses [`Onbuild::trigger`] anew, with `\` as escape
-    /// (I-13): [`super::parse_trigger`].
+    /// The trigger as parsed here. A build that runs it parses [`Onbuild::trigger`] again, with `\` as escape (I-13):
+    /// [`super::parse_trigger`].
     pub inner: Box<Statement<Instruction>>,
 }

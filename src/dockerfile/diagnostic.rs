@@ -1,4 +1,4 @@
-//! What is wrong with a Dockerfile, where, and what to do about it.
+//! Problems of a Dockerfile, with their positions and hints.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use super::source::{Source, Span};
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The build cannot go on.
+    /// The build cannot continue.
     Error,
-    /// The build can go on; usually a lint rule.
+    /// The build can continue; usually a lint rule.
     Warning,
 }
 
@@ -23,7 +23,7 @@ impl Severity {
     }
 }
 
-/// A second place that helps to understand the first.
+/// A second position that helps to understand the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
     /// Where.
@@ -32,7 +32,7 @@ pub struct Label {
     pub text: String,
 }
 
-/// One problem: a sentence, a place, and help. Rendered by `ui`, printed by nobody here.
+/// One problem: a message, a position, and help. `ui` renders it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Error or warning.
@@ -41,17 +41,17 @@ pub struct Diagnostic {
     pub code: Option<&'static str>,
     /// Lower-case sentence without a period.
     pub message: String,
-    /// The bytes at fault.
+    /// Its position.
     pub span: Span,
-    /// Words beside the caret.
+    /// Text beside the caret.
     pub label: Option<String>,
-    /// Further places, in the same source.
+    /// Further positions in the same source.
     pub labels: Vec<Label>,
     /// Facts that explain the problem.
     pub notes: Vec<String>,
     /// What to do; a "did you mean" is one of these.
     pub hints: Vec<String>,
-    /// The source that the spans index when it is not the Dockerfile itself: an `ONBUILD` trigger of a base image.
+    /// The source that the spans index if it is not the Dockerfile: an `ONBUILD` trigger of a base image.
     pub source: Option<Source>,
 }
 
@@ -76,14 +76,14 @@ impl Diagnostic {
         Self { severity: Severity::Warning, code: Some(code), ..Self::error(span, message) }
     }
 
-    /// Adds words beside the caret.
+    /// Adds text beside the caret.
     #[must_use]
     pub fn labelled(mut self, text: impl Into<String>) -> Self {
         self.label = Some(text.into());
         self
     }
 
-    /// Adds a second place.
+    /// Adds a second position.
     #[must_use]
     pub fn also(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label { span, text: text.into() });
@@ -116,7 +116,7 @@ impl Diagnostic {
         }
     }
 
-    /// Says that the spans index `source` and not the Dockerfile.
+    /// The spans index `source` and not the Dockerfile.
     #[must_use]
     pub fn in_source(mut self, source: &Source) -> Self {
         self.source = Some(source.clone());

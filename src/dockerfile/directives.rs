@@ -6,12 +6,12 @@ use super::line::{Physical, physical};
 use super::source::{Source, Span, Spanned};
 use super::word::Word;
 
-/// Reads the directive block; also where it ends, which is at the first line that is not a known directive.
+/// Reads the directives; the second value is where they end, which is at the first line that is not a known directive.
 pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> (Directives, usize) {
     let mut directives = Directives::default();
     let text = source.text();
     let mut at = 0;
-    // Only `syntax` and `check` look behind a shebang; the escape stays what it was.
+    // After a shebang only `syntax` and `check` are directives.
     let shebang = text.starts_with("#!");
     if shebang {
         at = physical(text, 0).map_or(0, |line| line.next);
@@ -36,7 +36,7 @@ pub(super) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> (Directiv
                 other => problems
                     .push(Diagnostic::error(value.span, format!("invalid escape character `{other}`, want \\ or `"))),
             },
-            // What follows a blank is a reason (`# check=skip=X // because`).
+            // Text after a blank is a comment (`# check=skip=X // because`).
             _ => directives.check = Some(value.part(0..value.text.find(' ').unwrap_or(value.text.len()))),
         }
     }
@@ -50,7 +50,7 @@ struct Found {
     value: Word,
 }
 
-/// `MARK name = value`, when the name is known.
+/// `MARK name = value`, if the name is known.
 fn directive(line: &Physical<'_>, mark: char) -> Option<Found> {
     let indent = if mark == '#' { line.indent() } else { 0 };
     let rest = line.text[indent..].strip_prefix(mark)?;
@@ -81,23 +81,23 @@ pub(super) fn check_comment(comment: &Word) -> Option<Word> {
 /// Which frontend a file asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Syntax {
-    /// None, or one that this parser stands in for.
+    /// None, or one that this parser implements.
     Known,
-    /// `docker/dockerfile` of a version that may have instructions this parser does not know.
+    /// `docker/dockerfile` of a version that may have features that this parser does not have.
     Newer {
         /// The image.
         image: String,
         /// The version it names.
         version: (u64, u64),
     },
-    /// Another frontend: what follows may not be a Dockerfile at all.
+    /// Another frontend: the file may not be a Dockerfile.
     Foreign {
         /// The image.
         image: String,
     },
 }
 
-/// The newest `docker/dockerfile` version whose features are here.
+/// The newest `docker/dockerfile` version that this parser implements.
 pub const FRONTEND: (u64, u64) = (1, 26);
 
 /// Reads an image name as given in `# syntax=` or `BUILDKIT_SYNTAX`.
@@ -108,7 +108,7 @@ pub fn syntax(image: &str) -> Syntax {
     }
     let foreign = Syntax::Foreign { image: image.to_owned() };
     let name = image.split_once('@').map_or(image, |(name, _)| name);
-    // A port is followed by a slash, a tag is not.
+    // A slash may follow a port, but not a tag.
     let (name, tag) = match name.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (name, "1"),
@@ -129,8 +129,8 @@ pub fn syntax(image: &str) -> Syntax {
     if version > FRONTEND { Syntax::Newer { image: image.to_owned(), version } } else { Syntax::Known }
 }
 
-/// Judges the file's frontend; `instead` is `BUILDKIT_SYNTAX` and replaces what the file says. Ok: this parser may
-/// read the file, perhaps with a warning. Err: it asks for a frontend that is not here (P-12).
+/// Checks the frontend of the file; `instead` is `BUILDKIT_SYNTAX` and replaces the directive. Ok: this parser can
+/// read the file, perhaps with a warning. Err: the file needs another frontend (P-12).
 pub fn check_syntax(file: &Dockerfile, instead: Option<&str>) -> Result<Option<Diagnostic>, Box<Diagnostic>> {
     let (image, span) = match (instead, &file.directives.syntax) {
         (Some(image), written) => (image, written.as_ref().map_or(Span::default(), |w| w.span)),
@@ -157,7 +157,7 @@ fn foreign(span: Span, image: &str) -> Diagnostic {
         .note("only docker/dockerfile is built in; reading the file with it could build something else")
 }
 
-/// A file that is not a Dockerfile but names another frontend its own way: `// syntax=x` or `{"syntax": "x"}`.
+/// The problem of a file in another format that names its frontend as `// syntax=x` or `{"syntax": "x"}`.
 pub(super) fn foreign_file(source: &Source) -> Option<Diagnostic> {
     let text = source.text();
     let first = physical(text, 0)?;
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_frontend_is_judged_by_name_and_version_p_12() {
+    fn syntax_depends_on_name_and_version_p_12() {
         for known in [
             "docker/dockerfile:1",
             "docker/dockerfile:1.7",

@@ -1,4 +1,4 @@
-//! The AST as stable text, for golden tests and for comparing what two texts mean.
+//! The syntax tree as stable text, for golden tests and for comparing the meaning of two files.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,8 @@ use super::heredoc::Heredoc;
 use super::source::{Source, Span, Spanned};
 use super::word::Word;
 
-/// The whole file; with the lines of each instruction when `lines`. Equal dumps without lines mean equal files.
+/// The whole file; with the lines of each instruction if `lines`. Files with equal dumps without lines have the same
+/// meaning.
 pub fn dump(file: &Dockerfile, lines: bool) -> String {
     let mut out = Dump { out: String::new(), source: lines.then_some(&file.source) };
     let directives = &file.directives;

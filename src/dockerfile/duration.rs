@@ -1,8 +1,8 @@
-//! Durations as Go writes them: `1h30m`, `1.5s`, `300ms`.
+//! Durations in Go's format: `1h30m`, `1.5s`, `300ms`.
 
 use std::time::Duration;
 
-/// The duration in nanoseconds, negative allowed; nothing when `text` is none.
+/// The duration in nanoseconds, which may be negative; nothing if `text` is not a duration.
 pub(super) fn parse(text: &str) -> Option<i128> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -46,7 +46,7 @@ pub(super) fn parse(text: &str) -> Option<i128> {
     Some(sign * total)
 }
 
-/// The shortest form that [`parse`] reads back.
+/// The shortest text that [`parse`] reads.
 pub(super) fn format(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let units =
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations_are_read_i_10() {
+    fn parse_reads_go_durations_i_10() {
         let second = 1_000_000_000;
         for (text, want) in [
             ("30s", Some(30 * second)),

@@ -1,9 +1,9 @@
 //! Variable expansion, quotes and escapes (V-1…V-14).
 //!
-//! **Holds.** One pass over a word, left to right; a nested `${…}` is read by the same pass, at most
-//! [`MAX_DEPTH`] deep, and a result never grows past [`MAX_LENGTH`].
-//! **Not here.** Which variables exist: the caller's `lookup`. What an unset one means: it expands to nothing and is
-//! reported back (V-2).
+//! **Holds.** A word is expanded in one pass from left to right; a nested `${…}` is part of the same pass. Nesting
+//! and the length of the result are limited ([`MAX_DEPTH`], [`MAX_LENGTH`]). An unset variable expands to nothing and
+//! is reported (V-2).
+//! **Not here.** Which variables exist: the caller's `lookup`.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,20 @@ pub use super::lexer::{Lookup, MAX_DEPTH, MAX_LENGTH};
 use super::source::Spanned;
 use super::word::Word;
 
-/// What a word became.
+/// An expanded word.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expanded {
     /// The text.
     pub text: String,
-    /// The text split at unquoted blanks, quotes honoured; only filled by [`expand_words`].
+    /// The text split at unquoted blanks; only filled by [`expand_words`].
     pub words: Vec<String>,
-    /// Variables that were asked for and exist.
+    /// Variables that the word uses and that exist.
     pub used: BTreeSet<String>,
-    /// Variables that do not exist, where they were named.
+    /// Variables that the word uses and that do not exist, with their positions.
     pub unset: Vec<Spanned<String>>,
 }
 
-/// Expands one word; blanks inside stay. The error points into the word.
+/// Expands one word; blanks stay. The error points into the word.
 pub fn expand(word: &Word, escape: Escape, lookup: &Lookup<'_>) -> Result<Expanded, Box<Diagnostic>> {
     run(word, escape.char(), Mode::WORD, lookup)
 }

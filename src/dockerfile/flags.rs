@@ -11,12 +11,13 @@ use super::word::{Word, WordBuilder};
 /// The flags of one instruction.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
-    /// As written: quotes and escapes removed.
+    /// The words, with quotes and escapes removed.
     written: Vec<Word>,
     accepted: Vec<(&'static str, Option<Word>, Span)>,
 }
 
-/// Reads the flags at the start of `range`; also where the arguments begin. The escape is always `\` here.
+/// Reads the flags at the start of `range`; the second value is where the arguments begin. The escape is always `\`
+/// here.
 pub(super) fn read(line: &Line, range: Range<usize>, problems: &mut Vec<Diagnostic>) -> (Flags, usize) {
     let mut flags = Flags::default();
     let mut at = range.start;
@@ -59,7 +60,7 @@ pub(super) fn read(line: &Line, range: Range<usize>, problems: &mut Vec<Diagnost
 }
 
 impl Flags {
-    /// Checks what was written against what `keyword` knows. Every problem is reported.
+    /// Checks the flags against those that `keyword` accepts. Every problem is reported.
     pub(super) fn check(&mut self, keyword: &str, known: &[Known], problems: &mut Vec<Diagnostic>) {
         for word in std::mem::take(&mut self.written) {
             let (name, value) = match word.text.find('=') {
@@ -82,7 +83,7 @@ impl Flags {
                     let got = if empty { "nothing" } else { &v.text };
                     Some(format!("flag --{name} takes true or false, not {got}"))
                 }
-                // An empty value is one: what it means is up to the flag (N-23).
+                // An empty value is allowed; its meaning depends on the flag (N-23).
                 (Kind::Text | Kind::List, None) => Some(format!("flag --{name} needs a value")),
                 _ => None,
             };
@@ -99,7 +100,7 @@ impl Flags {
         }
     }
 
-    /// Checks only names. `HEALTHCHECK NONE` ignores the values of its flags, whatever they are, as BuildKit does.
+    /// Checks only names: `HEALTHCHECK NONE` ignores the values of its flags, as in BuildKit.
     pub(super) fn check_names(&mut self, keyword: &str, known: &[Known], problems: &mut Vec<Diagnostic>) {
         for word in std::mem::take(&mut self.written) {
             let name = word.text[2..].split('=').next().unwrap_or_default();
@@ -114,7 +115,7 @@ impl Flags {
         self.list(name).into_iter().next()
     }
 
-    /// The same for a flag whose empty value means that it is not given.
+    /// The same for a flag whose empty value means that it is absent.
     pub(super) fn filled(&mut self, name: &str) -> Option<Word> {
         self.text(name).filter(|value| !value.text.is_empty())
     }
@@ -130,7 +131,7 @@ impl Flags {
         own.into_iter().filter_map(|(_, value, _)| value).collect()
     }
 
-    /// The value of a flag that is on or off.
+    /// The value of a boolean flag.
     pub(super) fn bool(&mut self, name: &str) -> Option<Spanned<bool>> {
         let (_, value, span) = self.accepted.iter().find(|(flag, ..)| *flag == name)?;
         let on = value.as_ref().is_none_or(|v| v.text.eq_ignore_ascii_case("true"));

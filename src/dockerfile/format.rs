@@ -1,6 +1,6 @@
-//! The AST as a Dockerfile again: one spelling for everything that means the same.
+//! The syntax tree as a Dockerfile, in one canonical spelling.
 //!
-//! **Holds.** Parsing the text gives the same AST, but for places and for blank lines inside instructions.
+//! **Holds.** Parsing the text gives the same tree, except for positions and for blank lines inside instructions.
 
 use super::ast::{Command, Copy, CopySource, Dockerfile, Escape, Healthcheck, Instruction, Run, Statement};
 use super::heredoc::Heredoc;
@@ -45,8 +45,8 @@ pub fn to_text(file: &Dockerfile) -> String {
     out
 }
 
-/// Comments, the line, and what its heredocs hold. The empty line in front keeps comments with their instruction
-/// and ends the directives.
+/// Comments, the line, and the bodies of its heredocs. The empty line before them keeps comments with their
+/// instruction and ends the directives.
 fn write<T>(out: &mut String, statement: &Statement<T>, escape: Escape, line: &str, bodies: &[&Heredoc]) {
     out.push('\n');
     for comment in &statement.comments {
@@ -62,7 +62,7 @@ fn write<T>(out: &mut String, statement: &Statement<T>, escape: Escape, line: &s
     }
 }
 
-/// Writes one logical line as physical lines that are not too long and do not continue by accident.
+/// Writes one logical line as physical lines that are not too long and do not continue unintentionally.
 fn fold(out: &mut String, mut line: &str, escape: char) {
     while line.len() > MAX_LINE {
         let fits = |(at, c): &(usize, char)| {
@@ -80,7 +80,7 @@ fn fold(out: &mut String, mut line: &str, escape: char) {
     }
     out.push_str(line);
     if continued(line, escape).is_some() {
-        // A blank that ends no word and is trimmed, but keeps the escape from being the last character.
+        // A blank that is trimmed later, so that the escape is not the last character.
         out.push('\u{b}');
     }
     out.push('\n');
@@ -121,7 +121,7 @@ fn instruction(node: &Instruction, keyword: &str) -> String {
         | Instruction::StopSignal(word)
         | Instruction::User(word)
         | Instruction::Workdir(word) => line.arguments([&word.text]),
-        // What the config stores is this text, letter by letter.
+        // The config stores exactly this text.
         Instruction::Onbuild(node) => line.arguments([&node.inner.text]),
     }
     line.text
@@ -136,8 +136,8 @@ impl Line {
         Self { text: keyword.to_owned() }
     }
 
-    /// Words as they stand. The first must not look like a flag, and words that open with a bracket must not become
-    /// a JSON list: the blank between them is one that JSON does not know.
+    /// Words as they are. The first must not look like a flag, and words that start with a bracket must not become a
+    /// JSON list: the blank between them is one that JSON does not allow.
     fn arguments<S: AsRef<str>>(&mut self, words: impl IntoIterator<Item = S>) {
         let mut blank = ' ';
         for (i, word) in words.into_iter().enumerate() {
@@ -153,8 +153,8 @@ impl Line {
         }
     }
 
-    /// A flag, everything that flags or heredocs would read otherwise escaped. `$` is left alone unless
-    /// `dollars`: a `${` that is never closed keeps a line from having heredocs, and must go on doing so.
+    /// A flag, with all characters escaped that are special in flags or heredocs. `$` is escaped only if `dollars`: a
+    /// line with an unclosed `${` has no heredocs, and must not get any.
     fn flag(&mut self, name: &str, value: Option<&Word>, dollars: bool) {
         if let Some(value) = value {
             self.flag_text(name, &value.text, dollars);
@@ -243,7 +243,7 @@ fn copy(line: &mut Line, node: &Copy) {
     }
 }
 
-/// `N<<-NAME`, the name quoted when its body is not to be expanded.
+/// `N<<-NAME`, with the name quoted if the body is not expanded.
 fn opening(doc: &Heredoc) -> String {
     let fd = doc.fd.map(|fd| fd.to_string()).unwrap_or_default();
     let chomp = if doc.chomp { "-" } else { "" };

@@ -1,4 +1,4 @@
-//! Files and scripts written inside the Dockerfile (P-16…P-19).
+//! Heredocs: files and scripts inside the Dockerfile (P-16…P-19).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub struct Heredoc {
     pub fd: Option<u32>,
     /// `<<-`: leading tabs are not part of the body.
     pub chomp: bool,
-    /// No quote in the delimiter: `COPY` and `ADD` expand the body. A `RUN`'s body is the shell's business.
+    /// The delimiter has no quotes, so `COPY` and `ADD` expand the body. The shell expands the body of a `RUN`.
     pub expand: bool,
     /// The lines as written, line ends as `\n`, tabs still there.
     pub raw: Word,
@@ -55,8 +55,8 @@ pub(super) struct Opening {
     pub(super) span: Span,
 }
 
-/// The heredocs that a line opens, in order. The whole line is read with `\` as escape whatever `# escape` says; a
-/// line whose quotes or `${…}` do not add up opens none.
+/// The heredocs that a line opens, in order. The line is read with `\` as escape, even if `# escape` differs. A line
+/// with an unclosed quote or `${…}` opens none.
 pub(super) fn openings(line: &Line, range: Range<usize>) -> Vec<Opening> {
     if !line.text[range.clone()].contains("<<") {
         return Vec::new();
@@ -75,7 +75,7 @@ pub(super) fn openings(line: &Line, range: Range<usize>) -> Vec<Opening> {
         .collect()
 }
 
-/// Reads one word as `N<<-NAME`; its span is not known here.
+/// Reads one word as `N<<-NAME`; the span of the result is empty.
 pub(super) fn parse_word(word: &str) -> Option<Opening> {
     let digits = word.len() - word.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let rest = word[digits..].strip_prefix("<<")?;
@@ -111,7 +111,7 @@ fn single(words: Vec<Piece>) -> Option<String> {
 pub(super) fn read_body(text: &str, mut at: usize, opening: Opening) -> Result<(Heredoc, usize), Opening> {
     let start = at;
     let mut body = WordBuilder::default();
-    // Lines go in as one piece as long as nothing is dropped from them.
+    // Lines are added as one piece as long as nothing is dropped from them.
     let mut piece = at;
     while let Some(line) = physical(text, at) {
         let shown = if opening.chomp { line.text.trim_start_matches('\t') } else { line.text };
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heredoc_word_is_told_from_others_p_16() {
+    fn parse_word_reads_heredoc_openings_p_16() {
         let plain = |name: &str| Some((name.to_owned(), true, false, None));
         assert_eq!(opening("<<EOF"), plain("EOF"));
         assert_eq!(opening("<<-EOF"), Some(("EOF".into(), true, true, None)));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn openings_are_found_in_order_with_their_places() {
+    fn openings_come_in_order_with_their_spans() {
         let mut line = Line::default();
         line.push("RUN cat <<A '<<no' <<  B | x", 0);
         let found = openings(&line, 3..line.text.len());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_loses_carriage_returns_and_keeps_its_places_p_1() {
+    fn body_drops_carriage_returns_and_keeps_spans_p_1() {
         let text = "a\r\n\tb\r\n\tEOF\r\nRUN x";
         let opening = Opening { chomp: true, ..parse_word("<<-EOF").unwrap() };
         let (heredoc, next) = read_body(text, 0, opening).unwrap();

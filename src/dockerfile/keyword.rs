@@ -11,10 +11,10 @@ pub(super) enum Kind {
     List,
 }
 
-/// A flag that an instruction knows.
+/// A flag that an instruction accepts.
 pub(super) type Known = (&'static str, Kind);
 
-/// An instruction's name and the flags it knows.
+/// An instruction's name and its flags.
 pub(super) type Keyword = (&'static str, &'static [Known]);
 
 const RUN: [Known; 4] =
@@ -66,12 +66,12 @@ pub(super) const KEYWORDS: [Keyword; 18] = [
     ("WORKDIR", &[]),
 ];
 
-/// `word` is an instruction, in any case.
+/// Whether `word` is an instruction, in upper or lower case.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(word))
 }
 
-/// The instruction that knows a flag which `not` does not know.
+/// The instruction that has a flag which `not` does not have.
 pub(super) fn owner(flag: &str, not: &str) -> Option<&'static str> {
     let knows = |(name, flags): &&Keyword| *name != not && flags.iter().any(|(known, _)| *known == flag);
     KEYWORDS.iter().find(knows).map(|(name, _)| *name)

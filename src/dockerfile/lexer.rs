@@ -1,4 +1,4 @@
-//! The reader behind [`super::expand`] and heredoc detection.
+//! The reader of words with quotes, escapes and `${…}`, for [`super::expand`] and for heredocs.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub const MAX_LENGTH: usize = 16 << 20;
 /// Finds the value of a variable.
 pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// Which characters mean something.
+/// Which characters are special, and what stays in the result.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode {
     /// `'` and `"` group text.
@@ -25,7 +25,7 @@ pub(super) struct Mode {
     pub(super) keep_escapes: bool,
     /// A reference to an unset variable stays as it is.
     pub(super) keep_unset: bool,
-    /// Collect words.
+    /// The result is split into words.
     pub(super) split: bool,
     /// `<<` and the blanks after it belong to the word that follows (P-16).
     pub(super) heredocs: bool,
@@ -74,7 +74,7 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0, escape, mode, keep_escapes: mode.keep_escapes, depth: 0, lookup, used, unset }
     }
 
-    /// The expanded text, and when the mode asks for them its words with the place each came from.
+    /// The expanded text; if the mode splits, also its words with their ranges.
     pub(super) fn run(&mut self) -> Result<(String, Vec<Piece>)> {
         let mut words = Words { on: self.mode.split, ..Words::default() };
         let text = self.until(None, 0, self.mode.keep_escapes, &mut words)?;
@@ -91,7 +91,7 @@ impl<'a> Lexer<'a> {
         Some(c)
     }
 
-    /// A `${` without its end, from `start` on.
+    /// The error of a `${` without its end, from `start` on.
     fn unclosed<T>(&self, start: usize) -> Result<T> {
         let hint = "close it; where blanks separate words, a value with blanks stands in quotes".to_owned();
         Err(Problem { range: start..self.at, message: "missing `}`".to_owned(), hint: Some(hint) })
@@ -217,7 +217,7 @@ impl<'a> Lexer<'a> {
                         out.push(c);
                     }
                     match self.peek() {
-                        // An escape at the very end is dropped; the missing quote is reported next.
+                        // An escape at the end is dropped; the missing quote is reported next.
                         None => {}
                         Some(next) if next == '"' || next == '$' || next == self.escape => {
                             self.next();
@@ -416,14 +416,14 @@ fn unterminated(start: usize, quote: &str) -> Problem {
     Problem { range: start..start + 1, message: format!("unterminated quote: no matching {quote} follows"), hint: None }
 }
 
-/// Words gathered while a line is read.
+/// The words of a line while it is read.
 #[derive(Default)]
 struct Words {
     on: bool,
     done: Vec<Piece>,
     word: String,
     start: usize,
-    /// Where the piece pushed next was written.
+    /// The position of the next piece.
     at: usize,
 }
 

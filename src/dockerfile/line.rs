@@ -1,4 +1,4 @@
-//! Physical lines into logical ones: continuations, comments, blank lines (P-3…P-7).
+//! Physical and logical lines: continuations, comments, blank lines (P-3…P-7).
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::diagnostic::Diagnostic;
 use super::source::{Span, offset};
 use super::word::{Anchor, Word};
 
-/// The longest physical line, without its line feed (P-7).
+/// The maximum length of a physical line in bytes, without its line feed (P-7).
 pub(super) const MAX_LINE: usize = (64 << 10) - 1;
 
 /// One physical line: its text without line end, and where the next one starts.
@@ -55,14 +55,14 @@ pub(super) fn physical(text: &str, at: usize) -> Option<Physical<'_>> {
     Some(Physical { text: line.trim_end_matches('\r'), start: at, next })
 }
 
-/// The text before a continuation mark, or nothing when the line does not continue: the mark is the escape
-/// character with only blanks behind it and no second escape before it (P-5).
+/// The text before the continuation mark, or nothing if the line does not continue. The mark is the escape character
+/// with only blanks after it and no second escape before it (P-5).
 pub(super) fn continued(text: &str, escape: char) -> Option<&str> {
     let body = text.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
     (!body.ends_with(escape)).then_some(body)
 }
 
-/// A logical line and the way back to the source.
+/// A logical line with the positions of its parts in the source.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) text: String,
@@ -80,7 +80,7 @@ impl Line {
         self.end = source + piece.len();
     }
 
-    /// Where the byte `at` of the text was written.
+    /// The position of byte `at` of the text in the source.
     pub(super) fn locate(&self, at: usize) -> u32 {
         if at >= self.text.len() {
             return offset(self.end);
@@ -91,7 +91,7 @@ impl Line {
         anchor.map_or(0, |a| a.source + (at - a.text))
     }
 
-    /// Where the bytes `range` of the text were written.
+    /// The span of the bytes `range` of the text in the source.
     pub(super) fn span(&self, range: Range<usize>) -> Span {
         let start = self.locate(range.start);
         match range.end.checked_sub(1) {
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_continues_at_a_single_escape_p_5() {
+    fn line_continues_at_single_escape_p_5() {
         assert_eq!(continued("RUN a \\", '\\'), Some("RUN a "));
         assert_eq!(continued("RUN a \\ \t", '\\'), Some("RUN a "));
         assert_eq!(continued("\\", '\\'), Some(""));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joined_line_knows_where_its_bytes_came_from() {
+    fn joined_line_locates_bytes_in_source() {
         let mut line = Line::default();
         line.push("RUN a ", 3);
         line.push("  b", 20);

@@ -1,12 +1,13 @@
 //! Text to AST with spans; expansion; lint; diagnostics. No I/O.
 //!
-//! **Holds.** [`parse()`] reads every Dockerfile that BuildKit's frontend reads and refuses what it refuses; what was
-//! written stays as it was, unexpanded, with the place of every word (`ast`, `word`). All problems of a file come in
-//! one run (`diagnostic`).
-//! **Order.** Bytes → [`Source`] → lines joined (`line`) → keyword, flags, arguments (`instruction`, `flags`,
-//! `words`), heredoc bodies (`heredoc`) → [`Dockerfile`] → expansion of single words when a plan asks (`expand`).
-//! **Not here.** What a variable's value is, what stage a name means, what an instruction does: `plan`. How a
-//! diagnostic looks: `ui`.
+//! **Holds.** [`parse()`] accepts and refuses the same Dockerfiles as BuildKit's frontend. The syntax tree has the
+//! text as written, unexpanded, with the position of every word (`ast`, `word`). All problems of a file are reported
+//! at once (`diagnostic`).
+//! **Order.** Bytes → [`Source`] → logical lines (`line`) → keyword, flags, arguments (`instruction`, `keyword`,
+//! `flags`, `words`), heredoc bodies (`heredoc`) → [`Dockerfile`] → expansion of single words, when planning needs it
+//! (`expand`).
+//! **Not here.** The values of variables, the stage that a name means, the effect of an instruction: `plan`. How a
+//! diagnostic is shown: `ui`.
 
 pub mod ast;
 mod diagnostic;

@@ -1,7 +1,7 @@
 //! `RUN --mount` and `RUN --device` (M-1…M-20, R-10).
 //!
-//! **Holds.** What was written: options with known keys and unexpanded values. [`Mount::resolve`] expands the values
-//! and checks the whole; the order of the options does not matter (M-20), and of a repeated key the last counts.
+//! **Holds.** Options with known keys and unexpanded values. [`Mount::resolve`] expands the values and checks the
+//! combination. The order of options does not matter (M-20); of a repeated key the last one counts.
 
 use std::ops::Range;
 
@@ -90,7 +90,7 @@ impl MountKey {
         KEYS.iter().find(|(_, key)| *key == self).map_or("", |(name, _)| name)
     }
 
-    /// The types for which the key means something (M-20).
+    /// The types that have the key (M-20).
     fn kinds(self) -> &'static [MountKind] {
         use MountKind::{Bind, Cache, Secret, Ssh, Tmpfs};
         match self {
@@ -137,12 +137,12 @@ impl MountKind {
     }
 }
 
-/// Who may use a cache at once.
+/// Which commands may use a cache at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sharing {
-    /// Everybody.
+    /// All of them.
     Shared,
-    /// Each user gets an instance of its own.
+    /// Each gets an instance of its own.
     Private,
     /// One after the other.
     Locked,
@@ -151,8 +151,8 @@ pub enum Sharing {
 const SHARINGS: [(&str, Sharing); 3] =
     [("shared", Sharing::Shared), ("private", Sharing::Private), ("locked", Sharing::Locked)];
 
-/// A mount with its values expanded and checked. Absent is absent: defaults that depend on more than the mount
-/// (`target` of a secret, `id` of a cache) are the plan's.
+/// A mount with its values expanded and checked. Defaults that depend on more than the mount (`target` of a secret,
+/// `id` of a cache) are set by the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MountSpec {
     /// `type`.
@@ -163,7 +163,7 @@ pub struct MountSpec {
     pub source: Option<String>,
     /// `target`.
     pub target: Option<String>,
-    /// Whether writing is refused, as said or by the type's default (M-5, M-10).
+    /// Whether writing is refused, as written or by the type's default (M-5, M-10).
     pub read_only: bool,
     /// `id`.
     pub id: Option<String>,
@@ -197,7 +197,7 @@ pub struct Device {
 type Expand<'a> = dyn FnMut(&Word) -> Result<String, Box<Diagnostic>> + 'a;
 
 impl Mount {
-    /// Reads the flag's value. A mount whose values need no expansion is checked at once.
+    /// Parses the flag's value. A mount whose values need no expansion is checked at once.
     pub(super) fn parse(value: &Word, problems: &mut Vec<Diagnostic>) -> Option<Self> {
         let before = problems.len();
         let fields = fields(value).map_err(|p| problems.push(*p)).ok()?;
@@ -217,7 +217,7 @@ impl Mount {
         Some(mount)
     }
 
-    /// The mount with its values expanded. Ok: the combination is one that can be mounted. Err: every problem.
+    /// Expands the values. Ok: the combination is valid. Err: every problem.
     pub fn resolve(&self, expand: &mut Expand<'_>) -> Result<MountSpec, Vec<Diagnostic>> {
         let mut problems = Vec::new();
         let mut spec = MountSpec::default();
@@ -234,8 +234,7 @@ impl Mount {
         if problems.is_empty() { Ok(spec) } else { Err(problems) }
     }
 
-    /// The options that are accepted, because BuildKit accepts them, and change nothing for a mount of this type (N-8);
-    /// and the type.
+    /// The type, and the options that are accepted, as in BuildKit, but have no effect for this type (N-8).
     pub fn without_effect(&self) -> (&'static str, Vec<&MountOption>) {
         let written = self.options.iter().rfind(|option| option.key == MountKey::Type);
         let written = written.and_then(|option| option.value.as_ref()).map_or("bind", |value| value.text.as_str());
@@ -295,7 +294,7 @@ impl Device {
                 ("name", Some(rest)) if name.is_none() => {
                     name = Some(field.part(field.text.len() - rest.len()..field.text.len()));
                 }
-                // A device's own name may have a `=` in it: vendor.com/class=name.
+                // The name of a device may contain `=`: vendor.com/class=name.
                 (key, _) if name.is_none() && key != "name" => name = Some(field),
                 _ => problems.push(
                     Diagnostic::error(field.span, format!("unexpected `{}` in a device", field.text))
@@ -412,8 +411,7 @@ fn invalid(option: &MountOption, text: &str, want: &str) -> Box<Diagnostic> {
     Box::new(Diagnostic::error(span, message))
 }
 
-/// The spellings that count as yes and no.
-/// A truth value in one of the spellings that Go's `strconv.ParseBool` takes.
+/// A boolean in one of the spellings that Go's `strconv.ParseBool` accepts.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -442,7 +440,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     (bytes.is_finite() && bytes < 9.0e18).then_some(bytes as u64)
 }
 
-/// Splits at commas; a field in double quotes may contain them, `""` is a quote inside.
+/// Splits at commas. A field in double quotes may contain commas; `""` is a quote in it.
 fn fields(value: &Word) -> Result<Vec<Word>, Box<Diagnostic>> {
     let text = &value.text;
     let mut out = Vec::new();
@@ -484,7 +482,7 @@ fn fields(value: &Word) -> Result<Vec<Word>, Box<Diagnostic>> {
     }
 }
 
-/// Values of a flag that has few of them: `--network`, `--security`.
+/// The value of a flag that has a fixed set of them: `--network`, `--security`.
 pub(super) fn keyword<T: Copy>(
     flag: &str,
     value: &Word,

@@ -1,4 +1,4 @@
-//! Text to [`Dockerfile`]: one pass over the lines, all problems in one run.
+//! Text to [`Dockerfile`]: one pass over the lines that reports all problems.
 
 use super::ast::{Dockerfile, Escape, From, Instruction, Stage, Statement};
 use super::diagnostic::Diagnostic;
@@ -10,14 +10,14 @@ use super::lint::Controls;
 use super::source::{Source, Span, Spanned};
 use super::word::Word;
 
-/// A longer file is no Dockerfile, and spans are 32 bits.
+/// The maximum size of a file in bytes; spans have 32 bits.
 const MAX_FILE: usize = 1 << 30;
 
-/// A file that is wrong from top to bottom is not described line by line.
+/// The maximum number of problems that are reported.
 const MAX_PROBLEMS: usize = 50;
 
-/// Reads a Dockerfile. Ok: every instruction is known and complete, and there is a stage. Err: every problem found,
-/// in the order of the file.
+/// Parses a Dockerfile. Ok: every instruction is known and complete, and there is a stage. Err: every problem, in the
+/// order of the file.
 pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     if source.text().len() > MAX_FILE {
@@ -93,8 +93,8 @@ fn no_stage(file: &Dockerfile, any: bool) -> Diagnostic {
     Diagnostic::error(span.head(), "the file has no instructions").hint("a Dockerfile starts with FROM")
 }
 
-/// Reads what an `ONBUILD` stored: one instruction, `\` as escape whatever the file that stored it said (I-13).
-/// Problems carry `source`, for they are not in the Dockerfile that is built.
+/// Parses a stored `ONBUILD` trigger: one instruction, with `\` as escape even if the file that stored it had another
+/// (I-13). Problems carry `source`, because they are not in the Dockerfile that is built.
 pub fn parse_trigger(source: &Source) -> Result<Statement<Instruction>, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut found = None;
@@ -135,13 +135,13 @@ fn stage(from: Statement<From>) -> Stage {
     Stage { from, name, description, instructions: Vec::new() }
 }
 
-/// A file full of NUL bytes or broken text is somebody's binary, or text in the wrong encoding, and one sentence says so.
+/// The problem of a binary file or of text in the wrong encoding: it has NUL bytes, or many bytes that are not UTF-8.
 fn binary(source: &Source) -> Option<Diagnostic> {
     let text = source.text();
     let invalid = source.invalid();
     let nul = text.find('\0').map(|at| Span::new(at, at + 1));
     let many = invalid.len() >= 16.max(text.len() / 64);
-    if nul.is_none() && (!many || starts_as_a_dockerfile(text)) {
+    if nul.is_none() && (!many || starts_like_dockerfile(text)) {
         return None;
     }
     let first = nul.into_iter().chain(invalid.first().copied()).min().unwrap_or_default();
@@ -160,9 +160,9 @@ fn binary(source: &Source) -> Option<Diagnostic> {
     )
 }
 
-/// The first line that is neither blank nor a comment begins with an instruction: whatever bytes comments hold (N-35),
-/// each line is judged by itself.
-fn starts_as_a_dockerfile(text: &str) -> bool {
+/// Whether the first line that is neither blank nor a comment starts with an instruction. Then each line is checked
+/// by itself, because comments may have any bytes (N-35).
+fn starts_like_dockerfile(text: &str) -> bool {
     let mut at = 0;
     while let Some(line) = physical(text, at) {
         at = line.next;
@@ -174,7 +174,7 @@ fn starts_as_a_dockerfile(text: &str) -> bool {
     false
 }
 
-/// A file that cannot be read and has carriage returns inside its lines was saved with line ends of old Macs.
+/// The problem of a file with line ends of classic Mac OS: carriage returns inside its lines.
 fn lone_returns(source: &Source) -> Option<Diagnostic> {
     let text = source.text();
     let bytes = text.as_bytes();
@@ -184,23 +184,23 @@ fn lone_returns(source: &Source) -> Option<Diagnostic> {
     Some(problem.hint("save the file with LF line ends, for example: tr '\\r' '\\n' < Dockerfile"))
 }
 
-/// Reads statement after statement.
+/// Reads one statement after another.
 struct Reader<'s> {
     source: &'s Source,
     escape: Escape,
     limited: bool,
     at: usize,
-    /// How many of the replaced bytes lie before `at`.
+    /// How many of the replaced bytes are before `at`.
     invalid: usize,
 }
 
 impl<'s> Reader<'s> {
-    /// A file is read from behind its directives and its lines are limited; a trigger is neither.
+    /// `behind` is the end of the directives of a file, whose lines have a maximum length; a trigger has neither.
     fn new(source: &'s Source, escape: Escape, behind: Option<usize>) -> Self {
         Self { source, escape, limited: behind.is_some(), at: behind.unwrap_or(0), invalid: 0 }
     }
 
-    /// The next statement; `Some(None)` is one that could not be read.
+    /// The next statement; `Some(None)` is one with a problem.
     fn next(&mut self, problems: &mut Vec<Diagnostic>) -> Option<Option<Statement<Parsed>>> {
         let before = problems.len();
         let mut comments = Vec::new();
@@ -225,11 +225,11 @@ impl<'s> Reader<'s> {
         let start = self.at;
         self.at = cursor.at;
         if !self.source.invalid().is_empty() {
-            // What only people read keeps its replaced bytes, as the old MAINTAINER lines of Latin-1 days do elsewhere.
-            let told = statement
+            // Text for people may have any bytes, as in BuildKit: old MAINTAINER lines are in Latin-1.
+            let for_people = statement
                 .as_ref()
                 .is_some_and(|s| matches!(s.node, Parsed::Other(Instruction::Maintainer(_) | Instruction::Label(_))));
-            if !told && line.text.contains(char::REPLACEMENT_CHARACTER) {
+            if !for_people && line.text.contains(char::REPLACEMENT_CHARACTER) {
                 self.refuse_invalid(line.span(0..line.text.len()), problems);
             }
             self.refuse_invalid(Span::new(start, self.at), problems);
@@ -238,8 +238,9 @@ impl<'s> Reader<'s> {
         Some(statement.filter(|_| complete))
     }
 
-    /// Comments belong to the instruction that follows, also behind blank lines; an empty one ends what came before. As in
-    /// BuildKit, the mark of an indented comment is part of its text, so that it neither describes nor controls anything.
+    /// Comments belong to the next instruction, even after blank lines; an empty comment discards those before it. As
+    /// in BuildKit, the mark of an indented comment is part of its text, so that it neither describes nor controls
+    /// anything.
     fn comment(&self, line: &Physical<'_>, comments: &mut Vec<Word>) {
         let mark = line.text.chars().next().map_or(0, char::len_utf8);
         let start = line.start + mark;
@@ -284,7 +285,7 @@ impl<'s> Reader<'s> {
         line
     }
 
-    /// Bytes that are not UTF-8 are fine in comments and in what only people read, and nowhere else.
+    /// Reports bytes that are not UTF-8, which are allowed only in comments and in text for people.
     fn refuse_invalid(&mut self, span: Span, problems: &mut Vec<Diagnostic>) {
         let invalid = self.source.invalid();
         while invalid.get(self.invalid).is_some_and(|bad| bad.start < span.start) {

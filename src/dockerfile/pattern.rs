@@ -1,7 +1,7 @@
 //! The patterns of `${v#p}`, `${v%p}` and `${v/p/r}` (V-6…V-8).
 //!
-//! **Holds.** `*` is any run of characters and `?` any one, neither a newline; `/` is not special; there are no
-//! brackets. `\*`, `\?`, `\\`, `\/` and `\}` are the characters themselves.
+//! **Holds.** `*` matches any run of characters and `?` any one character, except newlines. `/` is not special; there
+//! are no bracket expressions. `\*`, `\?`, `\\`, `\/` and `\}` match the character itself.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece {
@@ -19,12 +19,12 @@ impl Piece {
     }
 }
 
-/// A pattern ready to match.
+/// A parsed pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern(Vec<Piece>);
 
 impl Pattern {
-    /// Reads a pattern; the error is the character after a `\` that means nothing.
+    /// Parses a pattern; the error is the character after a `\` that may not be escaped.
     pub(super) fn new(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut chars = text.chars();
@@ -57,11 +57,11 @@ impl Pattern {
         matched.map_or(value, |taken| &value[..length - taken])
     }
 
-    /// `value` with the first (or every) longest match replaced; nothing when the result would pass `limit`.
+    /// `value` with the first (or every) longest match replaced; nothing if the result would exceed `limit` bytes.
     pub(super) fn replace(&self, value: &str, new: &str, all: bool, limit: usize) -> Option<String> {
         let mut out = String::new();
-        // Where the last match ended, and where to look next. An empty match right behind another one does not
-        // count, and a match always moves on, so an empty pattern ends too.
+        // The end of the last match, and where to look next. An empty match right after another one does not count, and
+        // every match advances, so that an empty pattern ends too.
         let (mut kept, mut at) = (0, 0);
         let mut matcher = Matcher::new(&self.0);
         let mut found_any = false;
@@ -87,8 +87,8 @@ impl Pattern {
                         break;
                     }
                 }
-                // With a `*` inside, what is missing here is missing further right as well.
-                None if self.hopeless(rest) => break,
+                // With a `*` in the pattern, a later start cannot match either.
+                None if self.cannot_match_later(rest) => break,
                 None => at += step,
             }
         }
@@ -106,8 +106,8 @@ impl Pattern {
         }
     }
 
-    /// The part before the first `*` fits, yet the whole does not: no later start can do better on one line.
-    fn hopeless(&self, rest: &str) -> bool {
+    /// After a failed match: the part before the first `*` matched, so that no later start on the same line can match.
+    fn cannot_match_later(&self, rest: &str) -> bool {
         let Some(star) = self.0.iter().position(|p| *p == Piece::Star) else { return false };
         let mut chars = rest.chars();
         let head = self.0[..star].iter().all(|piece| chars.next().is_some_and(|c| piece.takes(c)));
@@ -115,7 +115,7 @@ impl Pattern {
     }
 }
 
-/// All places of the pattern at once, so that no text makes it slow: the work is text times pattern.
+/// Follows all positions in the pattern at once, so that the time is at most text times pattern.
 struct Matcher<'p> {
     pieces: &'p [Piece],
     now: Vec<bool>,
@@ -127,8 +127,8 @@ impl<'p> Matcher<'p> {
         Self { pieces, now: vec![false; pieces.len() + 1], next: vec![false; pieces.len() + 1] }
     }
 
-    /// The end of the longest (or shortest) match that starts where `chars` does; they come with the offset
-    /// behind them.
+    /// The end of the longest (or shortest) match at the start of `chars`, each of which comes with the offset after
+    /// it.
     fn run(&mut self, chars: impl Iterator<Item = (usize, char)>, longest: bool) -> Option<usize> {
         self.now.fill(false);
         self.now[0] = true;
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_and_suffixes_are_removed_v_6_v_7() {
+    fn pattern_removes_prefixes_and_suffixes_v_6_v_7() {
         let table = [
             // value, pattern, #, ##, %, %%
             ("a/b/c", "*/", "b/c", "c", "a/b/c", "a/b/c"),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn matches_are_replaced_leftmost_and_longest_v_8() {
+    fn replace_takes_leftmost_longest_match_v_8() {
         assert_eq!(replace("a.b.c", ".", "-", false), "a-b.c");
         assert_eq!(replace("a.b.c", ".", "-", true), "a-b-c");
         assert_eq!(replace("aaaa", "aa", "b", true), "bb");
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_escape_is_refused() {
+    fn pattern_rejects_unknown_escape() {
         assert_eq!(Pattern::new("a\\b").unwrap_err(), "b");
         assert_eq!(Pattern::new("a\\").unwrap_err(), "");
     }
 
     #[test]
-    fn a_long_value_is_matched_in_one_go() {
+    fn replace_of_long_value_is_fast() {
         let value = "a".repeat(200_000);
         assert_eq!(replace(&value, "a*b", "", true).len(), value.len());
     }

@@ -4,22 +4,21 @@ use super::ast::{Command, Run};
 use super::heredoc::{Heredoc, parse_word};
 use super::word::Word;
 
-/// What a `RUN` hands to its shell.
+/// The form of a `RUN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunForm<'a> {
     /// The JSON form: no shell.
     Exec(&'a [Word]),
     /// A line without heredocs.
     Line(&'a Word),
-    /// Nothing but one heredoc (P-17): its body is the script. When it starts with `#!` it is to be executed as a
-    /// file of its own.
+    /// Only a heredoc (P-17): its body is the script. If it starts with `#!`, it is executed as a file.
     Script(&'a Heredoc),
-    /// A command that reads heredocs (P-18): the line, the bodies and the delimiters put together again.
+    /// A command that reads heredocs (P-18): the line, the bodies and the delimiters joined again.
     Fed(String),
 }
 
 impl Run {
-    /// What to run.
+    /// The form of this `RUN`.
     pub fn form(&self) -> RunForm<'_> {
         let line = match &self.command {
             Command::Exec(words) => return RunForm::Exec(words),

@@ -1,4 +1,4 @@
-//! The text of one Dockerfile and places in it.
+//! The text of one Dockerfile and positions in it.
 
 use std::fmt;
 use std::ops::Range;
@@ -45,12 +45,12 @@ pub(super) fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// A value and where it was written.
+/// A value and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spanned<T> {
     /// The value.
     pub node: T,
-    /// Where it was written.
+    /// Its position.
     pub span: Span,
 }
 
@@ -61,7 +61,7 @@ impl<T> Spanned<T> {
     }
 }
 
-/// A line and a column as people count them.
+/// A line and a column, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Line, from 1.
@@ -82,8 +82,8 @@ struct Inner {
 }
 
 impl Source {
-    /// Takes the file's bytes. A byte-order mark is dropped (P-1). Bytes that are not UTF-8 become U+FFFD and are
-    /// remembered in [`Source::invalid`], because they are harmless in a comment only.
+    /// From the bytes of the file. A byte-order mark is dropped (P-1). Bytes that are not UTF-8 become U+FFFD and are
+    /// listed in [`Source::invalid`], because they are allowed only in some places.
     pub fn new(name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -116,7 +116,7 @@ impl Source {
         &self.0.invalid
     }
 
-    /// The text of `span`; empty when the span is not of this source.
+    /// The text of `span`; empty if the span is not of this source.
     pub fn slice(&self, span: Span) -> &str {
         self.0.text.get(span.range()).unwrap_or("")
     }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_counts_characters_not_bytes() {
+    fn position_counts_characters() {
         let source = Source::new("Dockerfile", "a\nüx\n");
         assert_eq!(source.position(4), Position { line: 2, column: 2 });
         assert_eq!(source.position(99), Position { line: 3, column: 1 });
@@ -166,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_not_part_of_the_text_p_1() {
+    fn source_drops_byte_order_mark_p_1() {
         let source = Source::new("Dockerfile", b"\xef\xbb\xbf# syntax=x\n");
         assert!(source.text().starts_with('#'));
         assert_eq!(Source::new("x", "").line_count(), 0);
     }
 
     #[test]
-    fn bytes_that_are_not_utf_8_are_remembered() {
+    fn source_lists_bytes_that_are_not_utf_8() {
         let source = Source::new("Dockerfile", b"ab\xff\xfec");
         assert_eq!(source.invalid().len(), 2);
         assert_eq!(source.invalid()[0], Span::new(2, 5));

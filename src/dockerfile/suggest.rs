@@ -1,10 +1,10 @@
-//! "Did you mean": the nearest of a few known words.
+//! "Did you mean": the nearest of several known words.
 
-/// The known word nearest to `word`, ignoring case: about a third of its letters (at least one, at most three) may differ.
-/// Nothing when `word` itself is known, so that a suggestion always says something new.
+/// The known word nearest to `word`, ignoring case: about a third of its letters (at least one, at most three) may
+/// differ. Nothing if `word` itself is known.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
-    // A longer word is no typo of a keyword, and the table below is quadratic.
+    // A longer word is not a typo, and the distance takes quadratic time.
     if lower.is_empty() || lower.len() > 64 {
         return None;
     }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_word_is_found_and_a_far_one_is_not() {
+    fn nearest_finds_near_words_only() {
         let known = ["RUN", "COPY", "ENTRYPOINT", "ENV"];
         assert_eq!(nearest("CPOY", known), Some("COPY"));
         assert_eq!(nearest("entrypiont", known), Some("ENTRYPOINT"));

@@ -1,30 +1,31 @@
-//! A piece of a Dockerfile as the instruction sees it, and the way back to the bytes it came from.
+//! A word of an instruction with the position of each byte in the source.
 
 use std::fmt;
 use std::ops::Range;
 
 use super::source::{Span, offset};
 
-/// From this offset of the text on, the source goes on at that offset.
+/// From this offset of the text on, the source continues at that offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Anchor {
     pub(super) text: u32,
     pub(super) source: u32,
 }
 
-/// Text of one argument: continuation lines joined, flag quotes or JSON escapes resolved, variables **not** expanded.
+/// The text of one argument: continuation lines joined, quotes of flags or JSON escapes resolved, variables **not**
+/// expanded.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Word {
     /// The text.
     pub text: String,
-    /// Where it was written.
+    /// Its position.
     pub span: Span,
-    /// Empty when the text is the source at `span`, byte for byte.
+    /// Empty if the text is the source at `span`, byte for byte.
     anchors: Box<[Anchor]>,
 }
 
 impl Word {
-    /// A word whose text stands in the source exactly so.
+    /// A word whose text is the source at `span`.
     pub fn new(text: impl Into<String>, span: Span) -> Self {
         Self { text: text.into(), span, anchors: Box::default() }
     }
@@ -39,7 +40,7 @@ impl Word {
         &self.text
     }
 
-    /// Where the bytes `range` of the text were written.
+    /// The span of the bytes `range` of the text in the source.
     pub fn locate(&self, range: Range<usize>) -> Span {
         let start = locate(&self.anchors, self.span, range.start);
         let last = if range.end > range.start { locate(&self.anchors, self.span, range.end - 1) + 1 } else { start };
@@ -63,7 +64,7 @@ impl Word {
         Word::anchored(self.text[range].to_owned(), span, anchors)
     }
 
-    /// Whether expansion leaves the text as it is: no `$`, quote or escape is in it.
+    /// Whether expansion does not change the text: it has no `$`, quote or escape.
     pub fn is_plain(&self) -> bool {
         !self.text.contains(['$', '"', '\'', '\\', '`'])
     }
@@ -91,7 +92,7 @@ impl fmt::Display for Word {
     }
 }
 
-/// Builds a word piece by piece, remembering where each piece came from.
+/// Builds a word from pieces with positions.
 #[derive(Debug, Default)]
 pub(super) struct WordBuilder {
     text: String,
@@ -99,7 +100,7 @@ pub(super) struct WordBuilder {
 }
 
 impl WordBuilder {
-    /// Appends `piece`, which was written at `source`.
+    /// Appends `piece`, which is at `source`.
     pub(super) fn push(&mut self, piece: &str, source: u32) {
         let at = offset(self.text.len());
         let follows = self.anchors.last().is_some_and(|a| a.source.wrapping_add(at - a.text) == source);
@@ -109,16 +110,17 @@ impl WordBuilder {
         self.text.push_str(piece);
     }
 
-    /// Appends one character, which was written at `source`.
+    /// Appends one character, which is at `source`.
     pub(super) fn push_char(&mut self, c: char, source: u32) {
         self.push(c.encode_utf8(&mut [0; 4]), source);
     }
 
+    /// The text so far.
     pub(super) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The word; `span` covers everything that was written for it.
+    /// The word; `span` covers all its pieces.
     pub(super) fn finish(self, span: Span) -> Word {
         Word::anchored(self.text, span, self.anchors)
     }
@@ -129,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_in_a_joined_word_is_found_in_the_source() {
+    fn joined_word_locates_bytes_in_source() {
         let mut builder = WordBuilder::default();
         builder.push("ab", 10);
         builder.push("cd", 20);
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_on_one_line_needs_no_anchors() {
+    fn word_on_one_line_has_no_anchors() {
         let mut builder = WordBuilder::default();
         builder.push("ab", 10);
         builder.push_char('c', 12);

@@ -1,4 +1,4 @@
-//! Arguments out of a logical line: blank-separated words, quoted words, JSON lists.
+//! The arguments of a logical line: words between blanks, quoted words, JSON lists.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::word::{Word, WordBuilder};
 /// The blanks that separate arguments; other Unicode blanks are part of a word.
 pub(super) const BLANKS: [char; 5] = ['\t', '\u{b}', '\u{c}', '\r', ' '];
 
-/// Words between blanks; quotes mean nothing here (COPY, FROM, EXPOSE, VOLUME).
+/// Words between blanks; quotes are not special (COPY, FROM, EXPOSE, VOLUME).
 pub(super) fn split(line: &Line, range: Range<usize>) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     let mut at = range.start;
@@ -23,8 +23,8 @@ pub(super) fn split(line: &Line, range: Range<usize>) -> Vec<Range<usize>> {
     out
 }
 
-/// Words between blanks where quotes and the escape character keep blanks together (ENV, LABEL, ARG). Quotes stay in
-/// the word: expansion removes them. An escape at the very end is dropped.
+/// Words between blanks that are not quoted or escaped (ENV, LABEL, ARG). Quotes stay in the word: expansion removes
+/// them. An escape at the end is dropped.
 pub(super) fn quoted(line: &Line, range: Range<usize>, escape: char) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     let text = &line.text[range.clone()];
@@ -59,12 +59,12 @@ pub(super) fn quoted(line: &Line, range: Range<usize>, escape: char) -> Vec<Rang
     out
 }
 
-/// What a text that may be a JSON list is.
+/// How a text that may be a JSON list was read.
 #[derive(Debug)]
 pub(super) enum List {
     /// A list of strings.
     Strings(Vec<Word>),
-    /// A list with something else in it: an error, not a fallback.
+    /// A list with an element that is not a string: an error.
     Mixed(Diagnostic),
     /// Not a list: the shell form.
     Not,
@@ -86,19 +86,19 @@ pub(super) fn json(line: &Line, range: Range<usize>) -> List {
     }
 }
 
-/// Whether `text`, which is no JSON list of strings, was probably meant to be one: its first element stands in quotes, but
-/// not in those of JSON.
+/// Whether `text`, which is not a JSON list of strings, was probably meant to be one: its first element has quotes,
+/// but not those of JSON.
 pub fn resembles_json(text: &str) -> bool {
     let Some(inside) = text.trim_start().strip_prefix('[') else { return false };
-    // `[ "$A" = b ]` and `[ 'a' = b ]` are commands of a shell.
+    // `[ "$A" = b ]` and `[ 'a' = b ]` are shell commands.
     inside.starts_with(['"', '\'']) || inside.trim_start().starts_with(TYPOGRAPHIC)
 }
 
-/// Quotes that word processors write for `"` and `'`.
+/// Typographic quotes, which word processors write for `"` and `'`.
 pub(super) const TYPOGRAPHIC: [char; 8] =
     ['\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}'];
 
-/// The reader that knows where each string was written.
+/// A JSON reader that keeps the position of each string.
 struct Json<'l> {
     line: &'l Line,
     at: usize,
@@ -129,7 +129,7 @@ impl Json<'_> {
         (self.at == self.end).then_some(words)
     }
 
-    /// The element where [`Json::list`] stopped is no string.
+    /// The problem of the element where [`Json::list`] stopped.
     fn mixed(&self, values: &[serde_json::Value]) -> Diagnostic {
         let rest = &self.line.text[self.at..self.end];
         let mut elements = serde_json::Deserializer::from_str(rest).into_iter::<serde::de::IgnoredAny>();
@@ -154,7 +154,7 @@ impl Json<'_> {
     }
 
     fn blanks(&mut self) {
-        // The JSON text may be indented by any blank, but inside it only these four count.
+        // The list may be indented by any blank; inside it only these four count.
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
@@ -170,7 +170,7 @@ impl Json<'_> {
                 self.at += 1;
             }
             if self.at > from {
-                // A continuation inside the string makes two pieces of it.
+                // A continuation inside the string makes it two pieces.
                 for (i, c) in self.line.text[from..self.at].char_indices() {
                     word.push_char(c, self.line.locate(from + i));
                 }
@@ -206,7 +206,7 @@ impl Json<'_> {
         })
     }
 
-    /// `\uHHHH`, perhaps half of a pair; a lone half becomes U+FFFD.
+    /// `\uHHHH`, or a surrogate pair; a lone surrogate becomes U+FFFD.
     fn unicode(&mut self) -> Option<char> {
         let first = self.hex()?;
         if let Some(c) = char::from_u32(first) {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_separate_words() {
+    fn split_and_quoted_separate_words_at_blanks() {
         let text = "a  'b c'\t\"d\" ";
         assert_eq!(texts(text, split(&line(text), 0..text.len())), ["a", "'b", "c'", "\"d\""]);
         assert_eq!(texts(text, quoted(&line(text), 0..text.len(), '\\')), ["a", "'b c'", "\"d\""]);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_in_wrong_quotes_resemble_json() {
+    fn resembles_json_finds_lists_in_wrong_quotes() {
         for text in
             ["[\u{201c}a\u{201d}, \u{201c}b\u{201d}]", " [ \u{2018}a\u{2019}]", "['a', 'b']", "[\"a\", b]", "[\"a\",]"]
         {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lists_are_told_from_shell_text_p_11() {
+    fn json_distinguishes_lists_from_shell_text_p_11() {
         let kind = |text: &str| match json(&line(text), 0..text.len()) {
             List::Strings(words) => words.into_iter().map(|w| w.text).collect::<Vec<_>>().join("|"),
             List::Mixed(_) => "mixed".to_owned(),

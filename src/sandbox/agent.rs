@@ -1,8 +1,8 @@
-//! An SSH agent as a command may see it: it can list keys and have things signed, nothing else (O-34).
+//! A proxy for an SSH agent: a command can list keys and have data signed, nothing else (O-34).
 //!
-//! **On disk.** A socket of ours in a scratch directory, mounted inside as `Source::Socket`; the real one is never
-//! visible there. Paths of sockets are short by law, so both are reached through a descriptor of their directory.
-//! **Order.** One proxy a mount; dropping it closes the socket, and with the command's end its connections end.
+//! **On disk.** A socket in a scratch directory, mounted inside as `Source::Socket`; the real one is not visible
+//! there. The kernel limits the length of socket paths, so both are reached through a descriptor of their directory.
+//! **Order.** One proxy per mount. Dropping it closes the socket; connections end when the command ends.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,7 +21,7 @@ const ALLOWED: [u8; 2] = [11, 13];
 /// A whole `SSH_AGENT_FAILURE` message.
 const REFUSED: [u8; 5] = [0, 0, 0, 1, 5];
 
-/// A socket that leads to an agent, and lets through only what a build needs.
+/// A socket that passes allowed requests to an agent.
 #[derive(Debug)]
 pub struct AgentProxy {
     path: PathBuf,
@@ -32,7 +32,7 @@ pub struct AgentProxy {
 impl AgentProxy {
     /// Ok: `dir/agent` is a socket that answers for the agent at `agent` until this is dropped.
     pub fn start(agent: &Path, dir: &Path) -> io::Result<Self> {
-        // Now rather than in the middle of somebody's clone.
+        // Fails now rather than in the middle of a command.
         drop(connect(agent)?);
         let (path, agent) = (dir.join("agent"), agent.to_owned());
         let listener = {
@@ -47,7 +47,7 @@ impl AgentProxy {
                     return;
                 }
                 let agent = agent.clone();
-                // Without a thread for it the connection is closed.
+                // If no thread can be made, the connection is closed.
                 let _ = std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
                     if let Ok(outer) = connect(&agent) {
                         let _ = carry(inner, outer);
@@ -58,7 +58,7 @@ impl AgentProxy {
         Ok(Self { path, ended, thread: Some(thread) })
     }
 
-    /// The socket.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -67,7 +67,7 @@ impl AgentProxy {
 impl Drop for AgentProxy {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        // Wakes the one who waits for connections; it holds the socket.
+        // Wakes the thread that waits for connections; it holds the socket.
         let woken = connect(&self.path).is_ok();
         if let (Some(thread), true) = (self.thread.take(), woken) {
             let _ = thread.join();
@@ -76,7 +76,7 @@ impl Drop for AgentProxy {
     }
 }
 
-/// Whether an agent answers at `path`: its socket is there a moment before it listens.
+/// Ok: an agent accepts connections at `path`. Its socket exists a moment before that.
 pub fn agent_listens(path: &Path) -> io::Result<()> {
     connect(path).map(drop)
 }
@@ -86,7 +86,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(short)
 }
 
-/// The path through a descriptor of its directory, valid as long as that lives.
+/// The path through a descriptor of its directory, valid as long as the descriptor is open.
 fn through_directory(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -97,7 +97,7 @@ fn through_directory(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     Ok((dir, short))
 }
 
-/// One conversation: every request is answered by the agent or refused here.
+/// One connection: the agent answers allowed requests, the others are refused here.
 fn carry(mut inner: impl Read + Write, mut outer: impl Read + Write) -> io::Result<()> {
     loop {
         let request = message(&mut inner)?;
@@ -111,7 +111,7 @@ fn carry(mut inner: impl Read + Write, mut outer: impl Read + Write) -> io::Resu
     }
 }
 
-/// A whole message, its length in front.
+/// Reads one message, with its length in front.
 fn message(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
@@ -130,7 +130,7 @@ fn message(from: &mut impl Read) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// An agent that answers every message with its own type.
+    /// An agent that answers every message with the message's type.
     fn agent(dir: &Path) -> PathBuf {
         let path = dir.join("real");
         let listener = UnixListener::bind(&path).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_can_be_listed_and_used_and_nothing_else() {
+    fn proxy_passes_only_listing_and_signing() {
         // O-34, M-17
         let dir = tempfile::tempdir().unwrap();
         let long = dir.path().join("x".repeat(120));
@@ -168,11 +168,11 @@ mod tests {
         }
         let mut stream = connect(proxy.path()).unwrap();
         stream.write_all(&[0xff, 0xff, 0xff, 0xff]).unwrap();
-        assert!(message(&mut stream).is_err(), "a message that is too long ends the conversation");
+        assert!(message(&mut stream).is_err(), "a message that is too long ends the connection");
     }
 
     #[test]
-    fn the_socket_goes_with_the_proxy() {
+    fn dropping_proxy_removes_its_socket() {
         // M-18
         let dir = tempfile::tempdir().unwrap();
         let proxy = AgentProxy::start(&agent(dir.path()), dir.path()).unwrap();

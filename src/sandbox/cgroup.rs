@@ -1,8 +1,8 @@
 //! Limits of memory, CPU and processes.
 //!
-//! **Holds.** One control group per run and hierarchy (version 1 or 2). The warden enters it, forks init, which thereby is in it,
-//! and leaves it again. The group is removed when the command has ended; the next run removes one that a killed kiln left.
-//! A limit that cannot be set is no error but a fallback.
+//! **Holds.** One control group per run and hierarchy (version 1 or 2). The warden enters it, forks init, which
+//! thereby is in it, and leaves it again. The group is removed when the command has ended; the next run removes one
+//! that a killed kiln left. A limit that cannot be set is no error but a fallback.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -143,7 +143,8 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Makes the groups that `resources` needs and moves this process there. The fallbacks are the limits that cannot be set.
+    /// Makes the groups that `resources` needs and moves this process there. The fallbacks are the limits that cannot
+    /// be set.
     pub(super) fn enter(resources: &Resources) -> (Self, Vec<Fallback>) {
         let (mut groups, mut fallbacks) = (Self::default(), Vec::new());
         let (cgroup, mountinfo) = (text("/proc/self/cgroup".into()), text("/proc/self/mountinfo".into()));

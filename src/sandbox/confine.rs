@@ -1,8 +1,8 @@
 //! What the command may do: user, capabilities, system calls.
 //!
-//! **Order.** The bounding set shrinks while we still may; then the user changes, keeping what the filter's installation
-//! needs; then the filter; then the last capabilities go. What follows (process 1 starts the command, signals, exec) needs
-//! none of them.
+//! **Order.** The bounding set shrinks while that is permitted; then the user changes and keeps the capabilities that
+//! the filter needs; then the filter is installed; then the remaining capabilities are dropped. What follows (fork,
+//! signals, exec) needs none of them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,10 +36,10 @@ pub(super) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Becomes `identity` with the capabilities `security` leaves. no-new-privs stays off, as in the builders this one
-/// stands in for: `RUN sudo …` works, and what it gains is bounded by the bounding set.
+/// Becomes `identity` with the capabilities that `security` leaves. no-new-privs stays off, as in other builders:
+/// `RUN sudo …` works, and what it gains is limited by the bounding set.
 ///
-/// Some: what reports calls that kiln's `limits` matter to; somebody has to answer it.
+/// Some: the listener of calls that cannot work within `limits`; a process has to reply to them.
 pub(super) fn confine(
     identity: &Identity,
     extra_groups: &[u32],
@@ -54,11 +54,11 @@ pub(super) fn confine(
     if security == Security::Sandbox {
         shrink_bounding_set(keep)?;
     }
-    // A new uid would drop every capability at once; the filter still needs one.
+    // Changing the uid would drop every capability; the filter still needs one.
     rustix::thread::set_keep_capabilities(true).context(|| "keep capabilities".to_owned())?;
     become_user(identity, extra_groups)?;
     sys::new_session_keyring().or_else(|e| match e.raw_os_error() {
-        // A kernel without keyrings has none to leak; one around us may forbid the call, and with it every use.
+        // A kernel without keyrings has none to leak; a filter around kiln that forbids the call forbids every use.
         Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT) => Ok(()),
         _ => Err(Problem::host("make a session keyring", &e)),
     })?;
@@ -76,10 +76,10 @@ pub(super) fn confine(
     Ok(listener)
 }
 
-/// With a listener where this kernel lets reported calls go on, and nobody listens already.
+/// With a listener, if this kernel can continue reported calls and no other filter has one.
 fn install_filter(capabilities: CapabilitySet, limits: Limits) -> io::Result<Option<OwnedFd>> {
     if supervise::can_continue_calls()
-        && let Ok(listener) = sys::install_watching_filter(&seccomp::filter(capabilities, Some(limits)))
+        && let Ok(listener) = sys::install_filter_with_listener(&seccomp::filter(capabilities, Some(limits)))
     {
         return Ok(Some(listener));
     }
@@ -94,7 +94,7 @@ fn shrink_bounding_set(keep: CapabilitySet) -> StepResult<()> {
         }
         match rustix::thread::remove_capability_from_bounding_set(one) {
             Ok(()) => {}
-            // Beyond the last one this kernel knows.
+            // Beyond the kernel's last capability.
             Err(Errno::INVAL) => break,
             Err(e) => return Err(Problem::host("shrink the bounding set", &e.into())),
         }
@@ -111,7 +111,7 @@ fn become_user(identity: &Identity, extra_groups: &[u32]) -> StepResult<()> {
     groups.extend(extra_groups.iter().map(|gid| Gid::from_raw(*gid)));
     match rustix::thread::set_thread_groups(&groups) {
         Ok(()) => {}
-        // With a single mapped id the call is denied whatever it says; for root the groups are what they are.
+        // With a single mapped id the call is always denied; root keeps the groups it has.
         Err(Errno::PERM) if identity.uid == 0 && identity.gid == 0 && extra_groups.is_empty() => {}
         Err(e) => {
             return Err(Problem::host(
@@ -131,13 +131,13 @@ fn become_user(identity: &Identity, extra_groups: &[u32]) -> StepResult<()> {
         .map_err(Problem::about_ids)
 }
 
-/// Sets the limits asked for; no core files unless asked, for they would end up in the layer. That of processes is only
-/// made possible: [`limit_processes`] sets it once the command is forked, which it might forbid.
+/// Sets the limits of the request. Core files are off unless requested, because they would end up in the layer. The
+/// limit of processes is only raised here: [`limit_processes`] sets it after the fork, which it might forbid.
 pub(super) fn limit(limits: &[Rlimit]) -> StepResult<()> {
     if !limits.iter().any(|limit| limit.name == "core") {
         let hard = rustix::process::getrlimit(Resource::Core).maximum;
         let none = Limit { current: Some(0), maximum: hard };
-        // A filter around kiln may refuse it; then they are written.
+        // A filter around kiln may refuse it; then core files are written.
         let _ = rustix::process::setrlimit(Resource::Core, none);
     }
     for Rlimit { name, soft, hard } in limits {
@@ -165,7 +165,7 @@ fn more(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     Some(one?.max(other?))
 }
 
-/// Sets the limit of processes, if one is asked for.
+/// Sets the limit of processes, if the request has one.
 pub(super) fn limit_processes(limits: &[Rlimit]) -> StepResult<()> {
     for limit in limits.iter().filter(|limit| limit.name == "nproc") {
         let wanted = Limit { current: limit.soft, maximum: limit.hard };

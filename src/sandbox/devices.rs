@@ -1,9 +1,9 @@
 //! Docker's default devices for the nodes that a command makes (N-53).
 //!
-//! **Holds.** Every mount is `nodev` until a command makes a device node. Then, before the node exists, all its processes
-//! move to a control group that lets them make any node and open those of [`OPEN`] and the devices that were asked for;
-//! only then do the root and `/dev` lose `nodev`. Whatever goes wrong leaves them as they are: no node can be opened, and
-//! a disk of the host never.
+//! **Holds.** Every mount is `nodev` until a command makes a device node. Then, before the node exists, all its
+//! processes move to a control group that permits making any node, and opening those of [`OPEN`] and the devices of
+//! the spec; only then do the root and `/dev` lose `nodev`. If a step fails, they keep it, and no node can be opened.
+//! A disk of the host never can.
 //! **Not here.** Version 2 control groups, whose device controller is a BPF program. User namespaces, where the kernel
 //! lets nobody make a node.
 
@@ -22,15 +22,15 @@ use super::sys::{self, Fork};
 use super::userns::{self, Privilege};
 use crate::base::fs;
 
-/// What may be opened: null, zero, full, random, urandom, tty, console, ptmx, terminals.
+/// The devices that may be opened: null, zero, full, random, urandom, tty, console, ptmx, terminals.
 const OPEN: &[&str] = &["1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2", "136:*"];
-/// Where nodes can be opened then.
+/// The mounts on which nodes can be opened then.
 const PLACES: &[&str] = &["/", "/dev"];
 /// A pass over all processes takes well under a second.
 const PASSES: usize = 1000;
 
-/// Ok: the processes of the pid namespace of `init` can open the usual devices in its root, as long as the result lives.
-/// Err: they cannot, and why, if it could be otherwise.
+/// Ok: the processes of the pid namespace of `init` can open the usual devices in its root, as long as the groups
+/// exist. Err: they cannot; the cause, unless no process may make nodes here anyway.
 pub(super) fn open(init: Pid, devices: &[Device]) -> Result<Groups, Option<String>> {
     if !matches!(userns::privilege(), Ok(Privilege::Root)) {
         return Err(None);
@@ -41,11 +41,11 @@ pub(super) fn open(init: Pid, devices: &[Device]) -> Result<Groups, Option<Strin
     let dir = groups.group(&found, "devices")?;
     restrict(&dir, devices)?;
     move_all(init, &dir)?;
-    lift(init)?;
+    permit(init)?;
     Ok(groups)
 }
 
-/// From here on whoever is in the group opens nothing else.
+/// Lets the processes of the group open nothing else.
 fn restrict(dir: &Path, devices: &[Device]) -> Result<(), String> {
     let set = |file: &str, value: &str| {
         let file = dir.join(file);
@@ -59,7 +59,7 @@ fn restrict(dir: &Path, devices: &[Device]) -> Result<(), String> {
         set("devices.allow", &format!("c {device} rwm"))?;
     }
     for device in devices {
-        // One that is missing was left out.
+        // A missing device was left out.
         let Ok(stat) = rustix::fs::stat(&device.host) else { continue };
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::BlockDevice => 'b',
@@ -71,8 +71,8 @@ fn restrict(dir: &Path, devices: &[Device]) -> Result<(), String> {
     Ok(())
 }
 
-/// Moves every process of the namespace. Children of those inside are inside; two passes that find nobody outside make
-/// sure that none was born behind the first one's back.
+/// Moves every process of the namespace to the group. Children of a moved process start in the group; two passes that
+/// find no process outside make sure that none was forked during the first.
 fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
     let namespace = |pid: &OsStr| rustix::fs::readlink(Path::new("/proc").join(pid).join("ns/pid"), Vec::new());
     let init = init.as_raw_nonzero().to_string();
@@ -86,7 +86,7 @@ fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
         let mut moved = false;
         for pid in fs::list(Path::new("/proc")).map_err(|e| e.to_string())? {
             let Some(number) = pid.to_str().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) else { continue };
-            // One that has ended has none.
+            // One that has ended has no namespace.
             if inside.contains(number) || !namespace(&pid).is_ok_and(|ns| ns == theirs) {
                 continue;
             }
@@ -104,12 +104,12 @@ fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
     Err("the command starts processes faster than they can be moved".to_owned())
 }
 
-/// Takes `nodev` away where the command makes its nodes: by a process that enters its mount namespace.
-fn lift(init: Pid) -> Result<(), String> {
+/// Removes `nodev` where the command makes its nodes, in a process that enters the command's mount namespace.
+fn permit(init: Pid) -> Result<(), String> {
     match sys::fork().map_err(|e| format!("fork: {e}"))? {
         Fork::Child => {
-            let lifted = lift_here(init);
-            std::process::exit(lifted.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0))
+            let cleared = clear_nodev(init);
+            std::process::exit(cleared.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0))
         }
         Fork::Parent(pid) => {
             let ended = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
@@ -124,12 +124,13 @@ fn lift(init: Pid) -> Result<(), String> {
     }
 }
 
-fn lift_here(init: Pid) -> std::io::Result<()> {
+fn clear_nodev(init: Pid) -> std::io::Result<()> {
     let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", init.as_raw_nonzero()));
     let namespace = rustix::fs::open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
     for place in PLACES {
-        // What the command mounted or linked there is not followed out of its root, and is in the group all the same.
+        // A mount or link of the command's at this path is not followed out of its root; the group limits it in any
+        // case.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mount = rustix::fs::open(*place, flags, Mode::empty())?;
         sys::clear_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV)?;

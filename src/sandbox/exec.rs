@@ -1,4 +1,4 @@
-//! The last step: becoming the command.
+//! The last step of init: becoming the command.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -14,7 +14,7 @@ use super::program::ExecObstacle;
 /// The search path if the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Replaces this process by `argv`. Returns only if that is impossible: 127 = not found, 126 = found but not
+/// Replaces this process by `argv`. Returns only if that fails, with code 127 = not found, 126 = found but not
 /// executable.
 pub(super) fn exec(argv: &[OsString], env: &[(OsString, OsString)]) -> Problem {
     match attempt(argv, env) {
@@ -61,8 +61,9 @@ fn execve(file: &CString, argv: &[CString], env: &[CString]) -> Result<std::conv
 }
 
 fn c_string(bytes: &[u8]) -> StepResult<CString> {
-    CString::new(bytes)
-        .map_err(|_| Problem::request(format!("{:?} holds a zero byte", String::from_utf8_lossy(bytes))).with_code(126))
+    CString::new(bytes).map_err(|_| {
+        Problem::request(format!("{:?} contains a zero byte", String::from_utf8_lossy(bytes))).with_code(126)
+    })
 }
 
 fn exists(file: &Path) -> bool {

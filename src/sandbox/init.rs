@@ -2,15 +2,15 @@
 //!
 //! The order matters:
 //! 1. *Session, default signals, death with the parent*: nothing of the caller's terminal or settings remains (S-73).
-//! 2. *Namespaces* before any mount: nobody else sees what is mounted, and it disappears with this process. Where no `/proc` of
-//!    this pid namespace can be mounted, also a user namespace: other commands see this one's processes, but cannot look
-//!    inside them.
+//! 2. *Namespaces* before any mount: nobody else sees what is mounted, and it disappears with this process. Where no
+//!    `/proc` of this pid namespace can be mounted, also a user namespace: other commands see this one's processes,
+//!    but cannot look inside them.
 //! 3. *Sources of mounts are opened* before the root exists: nothing of the image can redirect a host path.
 //! 4. *Root, then system mounts, then the mounts of the spec*: later ones may lie in earlier ones.
 //! 5. *Pivot*: the host's tree is gone. From here on a path means what it means to the command.
 //! 6. *Network, user, working directory, streams*, still as root.
-//! 7. *Limits, user, capabilities and filter* last: everything above may use any system call. Then the command is forked (see
-//!    [`reaper`]) and executed.
+//! 7. *Limits, user, capabilities and filter* last: everything above may use any system call. Then the command is
+//!    forked (see [`reaper`]) and executed.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -226,8 +226,8 @@ fn own_session() -> StepResult<()> {
     Ok(())
 }
 
-/// Gives the pipes among the standard streams to the command's user, who may open them again through `/dev/stdout` (N-50). They
-/// are kiln's own. Everybody may open `/dev/null`, and a terminal has its owner already.
+/// Gives the pipes among the standard streams to the command's user, who may open them again through `/dev/stdout`
+/// (N-50). They are kiln's own. Everybody may open `/dev/null`, and a terminal has its owner already.
 fn give_streams(identity: &Identity) -> StepResult<()> {
     if identity.uid == 0 {
         return Ok(());
@@ -247,7 +247,8 @@ fn give_streams(identity: &Identity) -> StepResult<()> {
     Ok(())
 }
 
-/// Namespaces. Those that isolate are required; a UTS and a cgroup namespace are left out if the host refuses them (N-51).
+/// Namespaces. Those that isolate are required; a UTS and a cgroup namespace are left out if the host refuses them
+/// (N-51).
 fn unshare(spec: &Spec, network: bool) -> StepResult<Vec<Fallback>> {
     let mut fallbacks = Vec::new();
     let mut needed = UnshareFlags::NEWNS | UnshareFlags::NEWIPC;

@@ -30,8 +30,8 @@ use crate::base::rooted::Root;
 pub enum Io<'a> {
     /// Input is empty; output and errors come through one pipe, in order, to this function.
     Captured(&'a mut dyn FnMut(&[u8])),
-    /// Pipes to the caller's own output and, with `input`, from its input; otherwise the input is empty. Signals go to the
-    /// command.
+    /// Pipes to the caller's own output and, with `input`, from its input; otherwise the input is empty. Signals go
+    /// to the command.
     Inherit {
         /// The command reads the caller's input.
         input: bool,
@@ -71,8 +71,8 @@ impl Launcher {
 
     /// Starts copies of the kiln at `program`, for tests, whose own program is not kiln.
     pub fn of(program: &Path) -> Self {
-        // A detached read-only mount of the one file: a command that opens `/proc/<pid>/exe` cannot write through it, even
-        // if it owns the file. Where this is not permitted, kiln is not root and cannot run a command either.
+        // A detached read-only mount of the one file: a command that opens `/proc/<pid>/exe` cannot write through it,
+        // even if it owns the file. Where this is not permitted, kiln is not root and cannot run a command either.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let sealed = rustix::mount::open_tree(rustix::fs::CWD, program, flags).ok();
         let sealed = sealed.filter(|fd| sys::set_mount_attributes(fd.as_fd(), READ_ONLY, false).is_ok());
@@ -85,8 +85,8 @@ impl Launcher {
         }
     }
 
-    /// Runs `spec` to its end. Ok: the command ran and ended, and every process it started is dead; a non-zero exit is Ok
-    /// too. Err: it never ran, or `cancel` was set; its processes are dead as well.
+    /// Runs `spec` to its end. Ok: the command ran and ended, and every process it started is dead; a non-zero exit
+    /// is Ok too. Err: it never ran, or `cancel` was set; its processes are dead as well.
     pub fn run(&self, spec: &Spec, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
         self.run_with(spec, RunOptions::default(), io, cancel)
     }

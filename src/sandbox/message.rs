@@ -1,7 +1,8 @@
 //! The messages between kiln, the warden and init.
 //!
-//! **Order.** kiln sends [`Orders`], later any number of [`Order`]s. Init sends `Reached` for each stage, then either `Failed`
-//! or nothing more (its end of the socket is closed by exec, so the command cannot write to it). The warden sends `Ended` last.
+//! **Order.** kiln sends [`Orders`], later any number of [`Order`]s. Init sends `Reached` for each stage, then either
+//! `Failed` or nothing more (its end of the socket is closed by exec, so the command cannot write to it). The warden
+//! sends `Ended` last.
 
 use serde::{Deserialize, Serialize};
 

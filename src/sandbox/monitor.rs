@@ -1,4 +1,5 @@
-//! kiln's view of a running command: its output, its signals and the messages of the sandbox process, until it has ended.
+//! kiln's view of a running command: its output, its signals and the messages of the sandbox process, until it has
+//! ended.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -72,8 +73,8 @@ enum Ready {
     Keyboard,
 }
 
-/// Passes output, signals and keys on until the sandbox process has closed its end. When the run is cancelled, the sandbox
-/// process has one second to kill the command; then it is killed itself, and init with it.
+/// Passes output, signals and keys on until the sandbox process has closed its end. When the run is cancelled, the
+/// sandbox process has one second to kill the command; then it is killed itself, and init with it.
 pub(super) struct Monitor<'a, 'b> {
     wire: &'a Wire,
     child: &'a mut Child,
@@ -222,7 +223,7 @@ impl<'a, 'b> Monitor<'a, 'b> {
             }
             Streams::Terminal { relay, .. } => {
                 if let Some(open) = relay
-                    && !open.move_on(&mut self.buffer)?
+                    && !open.pass_on(&mut self.buffer)?
                 {
                     *relay = None;
                 }
@@ -268,7 +269,8 @@ impl<'a, 'b> Monitor<'a, 'b> {
     }
 }
 
-/// Reads what is left in the pipe without waiting for its end: a writer may have given its end to a process that lives on.
+/// Reads what is left in the pipe without waiting for its end: a writer may have given its end to a process that
+/// lives on.
 fn drain(pipe: &mut io::PipeReader, sink: &mut dyn FnMut(&[u8]), buffer: &mut [u8]) -> io::Result<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {

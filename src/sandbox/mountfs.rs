@@ -1,4 +1,5 @@
-//! Mounts as descriptors: made detached, attached by descriptor, never by a path somebody could swap (S-2, S-13, S-18).
+//! Mounts as descriptors: made detached and attached by descriptor, never by a path that could be swapped (S-2, S-13,
+//! S-18).
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,8 +16,8 @@ use super::sys;
 /// Options of a new file system: `(key, value)`.
 pub(super) type Options<'a> = &'a [(&'a str, &'a str)];
 
-/// Every mount inside is `nodev`: the command may make device nodes (they belong to the layer) but not open one, except
-/// where a device controller decides which (`devices`).
+/// Every mount inside is `nodev`: the command may make device nodes (they belong to the layer) but not open them,
+/// except where a device controller decides which (`devices`).
 pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
 /// Nothing in it can be run.
@@ -25,13 +26,13 @@ pub(super) const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 /// `nosuid,nodev,noexec`.
 pub(super) const INERT: MountAttrFlags = NODEV.union(MountAttrFlags::MOUNT_ATTR_NOSUID).union(NOEXEC);
 
-/// Read-only, as [`super::sys::set_mount_attributes`] wants it.
+/// Read-only, for [`super::sys::set_mount_attributes`].
 pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 
 /// A new file system, mounted nowhere yet. `what` names it in an error.
 pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, what: &str) -> StepResult<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("mount {what}"))?;
-    // What /proc/mounts calls it; by default that is `none`.
+    // The name in /proc/mounts, which would be `none`.
     fsconfig_set_string(&fs, "source", kind).context(|| format!("mount {what}: name it"))?;
     for (key, value) in options {
         fsconfig_set_string(&fs, *key, *value)
@@ -42,30 +43,30 @@ pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, 
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context(|| format!("mount {what}"))
 }
 
-/// What the kernel's log of this mount says, as the hint.
+/// Adds the kernel's log of this mount as the hint.
 pub(super) fn with_log(problem: Problem, fs: &OwnedFd) -> Problem {
     let mut text = String::new();
     let Ok(copy) = fs.try_clone() else { return problem };
     let mut log = std::fs::File::from(copy);
     let mut line = [0u8; 512];
-    // One message a read; ENODATA ends it.
+    // One message per read; ENODATA ends the log.
     while let Ok(n) = log.read(&mut line) {
-        let said = String::from_utf8_lossy(&line[..n]);
-        let said = said.trim().trim_start_matches(['e', 'w', 'i']).trim();
-        if n == 0 || said.is_empty() {
+        let message = String::from_utf8_lossy(&line[..n]);
+        let message = message.trim().trim_start_matches(['e', 'w', 'i']).trim();
+        if n == 0 || message.is_empty() {
             break;
         }
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.push_str(said);
+        text.push_str(message);
     }
     if text.is_empty() { problem } else { problem.hint(Hint::KernelLog(text)) }
 }
 
 /// A second view of what `at` refers to, with the mounts below it, mounted nowhere yet.
 pub(super) fn view(at: BorrowedFd<'_>, what: &str) -> StepResult<OwnedFd> {
-    // Recursive, because a user namespace may not look behind mounts it inherited.
+    // Recursive, because a user namespace may not uncover what inherited mounts hide.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
@@ -84,19 +85,19 @@ pub(super) fn read_only(mount: &OwnedFd, what: &str) -> StepResult<()> {
     sys::set_mount_attributes(mount.as_fd(), READ_ONLY, true).context(|| format!("make {what} read-only"))
 }
 
-/// Takes devices away from a mount and all below it.
+/// Makes a mount and all below it `nodev`.
 pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> StepResult<()> {
     sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).context(|| format!("mount {what} nodev"))
 }
 
-/// Takes away from a mount and all below it what is true: devices, set-id bits, the right to run anything.
+/// Restricts a mount and all below it: no devices, no set-id bits, no execution.
 pub(super) fn restrict(mount: &OwnedFd, nodev: bool, nosuid: bool, noexec: bool, what: &str) -> StepResult<()> {
     let all = [(nodev, libc::MOUNT_ATTR_NODEV), (nosuid, libc::MOUNT_ATTR_NOSUID), (noexec, libc::MOUNT_ATTR_NOEXEC)];
     let attributes = all.into_iter().filter(|(on, _)| *on).fold(0, |set, (_, attribute)| set | attribute);
     sys::set_mount_attributes(mount.as_fd(), attributes, true).context(|| format!("mount {what} restricted"))
 }
 
-/// Takes the right to run anything away from a mount and all below it.
+/// Makes a mount and all below it `noexec`.
 pub(super) fn no_programs(mount: &OwnedFd, what: &str) -> StepResult<()> {
     sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).context(|| format!("mount {what} noexec"))
 }

@@ -1,7 +1,7 @@
-//! The mounts asked for.
+//! The mounts of a spec.
 //!
-//! **Order.** Sources are opened before the root exists and become detached mounts at once: from then on nobody can swap
-//! a name under us (S-2, S-23). They are attached in the order written.
+//! **Order.** Sources are opened before the root exists and become detached mounts at once, so that no name can be
+//! swapped afterwards (S-2, S-23). They are attached in the order of the spec.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,7 +19,7 @@ use super::rootfs::{self, Target};
 use super::spec::{DataFile, Mount, Security, Source, Spec};
 use super::stubs::{self, Kind};
 
-/// A mount that waits for its target.
+/// A mount that is not attached yet.
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// Where it goes.
@@ -33,7 +33,7 @@ pub(super) struct Prepared {
 enum Ready {
     /// Detached already.
     Mount(OwnedFd),
-    /// Files still to be written to a private tmpfs.
+    /// Files that are still to be written to a private tmpfs.
     Data(Vec<File>),
 }
 
@@ -49,7 +49,7 @@ struct File {
 /// Opens every source of `spec`, `resolv.conf` and `hosts` first.
 pub(super) fn prepare(spec: &Spec) -> StepResult<Vec<Prepared>> {
     let mut out = Vec::new();
-    // Of several mounts at one place only the last can be seen: only that is made (N-27).
+    // Of several mounts on one target only the last is visible: only that is made (N-27).
     let same = |a: &Path, b: &Path| stubs::components(a) == stubs::components(b);
     let last = |path: &Path| spec.mounts.iter().rposition(|mount| same(&mount.target, path));
     for (path, bytes) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
@@ -114,7 +114,7 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
         Source::Socket { path, mode, uid, gid } => {
             let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
                 .context(|| format!("mount {what}: open socket {}", path.display()))?;
-            // The socket is one of ours, made for this run, so its own mode and owner may change.
+            // The socket was made for this run, so its own mode and owner may change.
             let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
             rustix::fs::chown(own.as_str(), Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
                 .context(|| format!("mount {what}: give the socket to {uid}:{gid}"))
@@ -128,14 +128,14 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
     Ok(Prepared { target, what, source, readonly: mount.readonly })
 }
 
-/// A path that whoever builds chose.
+/// A path of the host that the user chose.
 fn of_host(path: &Path, what: &str) -> StepResult<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .context(|| format!("mount {what}: open {}", path.display()))
         .map_err(Problem::requested)
 }
 
-/// A view of what `fd` refers to, without its devices.
+/// A mount of what `fd` refers to; `nodev` unless `devices`.
 fn bound(fd: OwnedFd, what: &str, devices: bool) -> StepResult<(Ready, Kind)> {
     let kind = kind_of(&fd, what)?;
     let view = mountfs::view(fd.as_fd(), what)?;
@@ -188,10 +188,10 @@ fn layers(
     what: &str,
 ) -> StepResult<(Ready, Kind)> {
     match (lowers, scratch) {
-        // Nothing is in it, and what is written there is thrown away.
+        // It is empty, and what is written there is discarded.
         ([], _) => {
             if !stubs::components(subpath).is_empty() {
-                let nothing = format!("mount {what}: source {}: nothing is there", subpath.display());
+                let nothing = format!("mount {what}: source {}: the stage is empty", subpath.display());
                 return Err(Problem::request(nothing));
             }
             Ok((Ready::Mount(mountfs::new("tmpfs", &[("mode", "755")], attributes, what)?), Kind::Dir))
@@ -200,8 +200,8 @@ fn layers(
         (_, scratch) => {
             let dirs = scratch.map(|scratch| (scratch.upper.as_path(), scratch.work.as_path()));
             let merged = rootfs::stack(lowers, dirs, userxattr, attributes)?;
-            // A view of a part can only be taken of what is attached: here over one of its own directories, in a mount
-            // namespace nobody else sees.
+            // Only a part of an attached mount can be cloned: it is attached over one of its own directories, in a
+            // mount namespace that nobody else sees.
             let at = scratch.map_or(&lowers[0], |scratch| &scratch.upper);
             let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
                 .context(|| format!("mount {what}: open {}", at.display()))?;
@@ -211,7 +211,7 @@ fn layers(
             let fd = resolve(copy, subpath, false, what)?;
             let kind = kind_of(&fd, what)?;
             let view = mountfs::view(fd.as_fd(), what)?;
-            // Whoever stacks that directory too must find the directory.
+            // Another mount may stack the same directory and must find it uncovered.
             rustix::mount::unmount(attached, UnmountFlags::DETACH).context(|| format!("mount {what}: take it down"))?;
             Ok((Ready::Mount(view), kind))
         }
@@ -238,7 +238,7 @@ pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> StepResult<()> {
     Ok(())
 }
 
-/// What `target` refers to now. Targets in the root itself exist by now; one inside an earlier mount is made there.
+/// What `target` refers to now. Targets in the root itself exist by now; one inside an earlier mount is created there.
 fn place(root: &Root, target: &Target, what: &str) -> StepResult<OwnedFd> {
     if let Some(names) = stubs::missing(root, &target.path)? {
         stubs::create_in_place(root, &names, target.kind)
@@ -264,8 +264,8 @@ impl Memory {
     fn hold(&mut self, files: Vec<File>, kind: Kind, what: &str) -> StepResult<OwnedFd> {
         if self.fs.is_none() {
             let fs = mountfs::new("tmpfs", &[("mode", "755")], INERT.difference(NOEXEC), what)?;
-            // Attached where nobody inside will ever look: over the host's /dev in our own namespace, which the pivot
-            // leaves behind. (A view cannot be taken of what is not attached.)
+            // Only a part of an attached mount can be cloned. It is attached over the host's /dev in this mount
+            // namespace, which the pivot leaves behind.
             let at = rustix::fs::open("/dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
                 .context(|| format!("mount {what}: open /dev"))?;
             mountfs::attach(fs.as_fd(), at.as_fd(), what)?;
@@ -278,11 +278,11 @@ impl Memory {
         rustix::fs::mkdirat(fs, &dir, Mode::from_raw_mode(0o755)).context(action)?;
         let dir = rustix::fs::openat(fs, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(action)?;
         let mut last = None;
-        // Scripts are run where they are (P-17); nothing else is.
+        // Scripts are executed in place (P-17); nothing else is.
         let executable = files.iter().any(|file| file.mode & 0o111 != 0);
         for File { name, bytes, mode, uid, gid } in files {
             if name.is_empty() || name == "." || name == ".." || name.to_string_lossy().contains('/') {
-                return Err(Problem::request(format!("mount {what}: {name:?} is no file name")));
+                return Err(Problem::request(format!("mount {what}: {name:?} is not a file name")));
             }
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600)).context(action)?;
@@ -291,7 +291,7 @@ impl Memory {
                 let n = rustix::io::write(&fd, rest).context(action)?;
                 rest = &rest[n..];
             }
-            // Owner before mode: a change of owner clears set-id bits.
+            // Owner before mode: changing the owner clears set-id bits.
             rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                 .context(|| format!("mount {what}: give it to {uid}:{gid}"))
                 .map_err(Problem::about_ids)?;

@@ -1,9 +1,9 @@
 //! A private network, and published ports.
 //!
-//! **Holds.** The warden makes the network namespace and keeps two helpers that have access to the outer one: a user-mode
-//! program (`pasta` or `slirp4netns`) that carries packets, and a forwarder for published ports.
-//! **Order.** Helpers are forked while the warden is still in the outer network, wait for the new one, and are ready before the
-//! command starts. They die with the warden.
+//! **Holds.** The warden makes the network namespace and keeps two helpers that have access to the outer one: a
+//! user-mode program (`pasta` or `slirp4netns`) that carries packets, and a forwarder for published ports.
+//! **Order.** Helpers are forked while the warden is still in the outer network, wait for the new one, and are ready
+//! before the command starts. They die with the warden.
 
 use std::ffi::CString;
 use std::io::{self, Read, Write};
@@ -69,8 +69,8 @@ impl Drop for Helpers {
     }
 }
 
-/// Ok: this process is in a new network namespace, connected as `spec` says; `ports` lead into it, and `spec` names a resolver
-/// that can be reached from there.
+/// Ok: this process is in a new network namespace, connected as `spec` says; `ports` lead into it, and `spec` names a
+/// resolver that can be reached from there.
 pub(super) fn enter(spec: &mut Spec, ports: Ports) -> StepResult<Helpers> {
     let mut helpers = Helpers::default();
     let connector = match spec.network {

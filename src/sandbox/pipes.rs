@@ -1,10 +1,10 @@
 //! Pipes between the caller's standard streams and a command's.
 //!
-//! **Holds.** The command never gets the caller's own files: through `/dev/stdout` it would open them anew, truncate what
-//! stands in them, or read and change what was given to be read. It gets pipes, which init gives to the command's user
-//! (N-50); a thread each passes on what arrives.
-//! **Order.** What the command wrote is passed on before [`Pipes::finish`] returns. Streams that lead to the same place
-//! share one pipe, so their order is kept. `/dev/null` is given as it is.
+//! **Holds.** The command never gets the caller's own files: through `/dev/stdout` it could open them again and
+//! truncate, read or change them. It gets pipes, which init gives to the command's user (N-50); one thread per pipe
+//! passes the data on.
+//! **Order.** All output is passed on before [`Pipes::finish`] returns. Streams that lead to the same file share one
+//! pipe, so that their order is kept. `/dev/null` is passed as it is.
 
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,18 +19,18 @@ use rustix::io::Errno;
 /// The threads of one command.
 pub(super) struct Pipes {
     threads: Vec<JoinHandle<()>>,
-    /// Closed when the command has ended.
+    /// Dropped when the command has ended, which stops the threads.
     stop: PipeWriter,
 }
 
 impl Pipes {
-    /// Connects `command`'s output with the caller's. With `input`, the second value is what the command reads.
+    /// Connects `command`'s output to the caller's. With `input`, the second value is the command's standard input.
     pub(super) fn connect(command: &mut Command, input: bool) -> io::Result<(Self, Option<OwnedFd>)> {
         let (stopped, stop) = io::pipe()?;
         let stopped = Arc::new(stopped);
         let mut pipes = Self { threads: Vec::new(), stop };
         let (out, err) = (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?);
-        let shared = same_place(&out, &err)?;
+        let shared = same_file(&out, &err)?;
         let out = pipes.output(out, &stopped)?;
         let err = if shared { out.try_clone()? } else { pipes.output(err, &stopped)? };
         command.stdout(Stdio::from(out)).stderr(Stdio::from(err));
@@ -46,7 +46,7 @@ impl Pipes {
         Ok((pipes, Some(read.into())))
     }
 
-    /// The command's end of a stream that leads to `to`.
+    /// The command's end of a pipe that leads to `to`.
     fn output(&mut self, to: OwnedFd, stopped: &Arc<PipeReader>) -> io::Result<OwnedFd> {
         if is_null(&to)? {
             return Ok(to);
@@ -62,7 +62,7 @@ impl Pipes {
         Ok(())
     }
 
-    /// The command has ended. Ok: all it wrote was passed on, unless nobody takes it.
+    /// Call it when the command has ended. All its output was passed on, unless the reader is gone.
     pub(super) fn finish(self) {
         drop(self.stop);
         for thread in self.threads {
@@ -71,7 +71,8 @@ impl Pipes {
     }
 }
 
-/// Until the command's end is closed, nobody takes what it writes, or it has ended and the pipe is empty.
+/// Passes output on until the command's end is closed, the reader is gone, or the command has ended and the pipe is
+/// empty.
 fn pass_output(mut from: PipeReader, to: &OwnedFd, stopped: &PipeReader) {
     let mut buffer = vec![0; 64 << 10];
     while wait(from.as_fd(), PollFlags::IN, stopped) {
@@ -79,13 +80,13 @@ fn pass_output(mut from: PipeReader, to: &OwnedFd, stopped: &PipeReader) {
             Ok(0) => return,
             Ok(n) if write_whole(to.as_fd(), &buffer[..n]).is_ok() => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // Closing our end tells the command.
+            // Closing this end tells the command.
             _ => return,
         }
     }
 }
 
-/// Until the caller's input is at its end, or the command takes no more.
+/// Passes input on until its end, or until the command closes its end.
 fn pass_input(from: &OwnedFd, mut to: PipeWriter, stopped: &PipeReader) {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -113,7 +114,7 @@ fn pass_input(from: &OwnedFd, mut to: PipeWriter, stopped: &PipeReader) {
     }
 }
 
-/// Waits for `fd`. False: the command has ended, and there is nothing.
+/// Waits for `fd`. False: the command has ended and nothing is left.
 fn wait(fd: BorrowedFd<'_>, flags: PollFlags, stopped: &PipeReader) -> bool {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(fd, flags), PollFd::new(stopped, PollFlags::IN)];
@@ -126,8 +127,7 @@ fn wait(fd: BorrowedFd<'_>, flags: PollFlags, stopped: &PipeReader) -> bool {
     }
 }
 
-/// Writes all of `bytes`, also where the descriptor is in non-blocking mode: it may be shared with a program that made
-/// it so.
+/// Writes all of `bytes`. The descriptor may be in non-blocking mode, set by a program that shares it.
 pub(super) fn write_whole(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {
@@ -143,7 +143,7 @@ pub(super) fn write_whole(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()
     Ok(())
 }
 
-fn same_place(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
+fn same_file(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
     let (one, other) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }

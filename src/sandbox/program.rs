@@ -15,7 +15,8 @@ const PT_INTERP: u32 = 3;
 /// Why a file that exists and is executable cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecObstacle {
-    /// Its first line ends in a carriage return, which the kernel takes for a part of the interpreter's name or argument.
+    /// Its first line ends in a carriage return, which the kernel takes for a part of the interpreter's name or
+    /// argument.
     CarriageReturn,
     /// The interpreter of its `#!` line does not exist.
     NoInterpreter(String),
@@ -28,8 +29,8 @@ pub enum ExecObstacle {
 }
 
 impl ExecObstacle {
-    /// Why `file` cannot be started, judged by its content; `exists` tells whether a path exists in its root. None: no reason
-    /// was found.
+    /// Why `file` cannot be started, judged by its content; `exists` tells whether a path exists in its root. None:
+    /// no reason was found.
     pub fn of(file: &File, exists: &dyn Fn(&str) -> bool) -> io::Result<Option<Self>> {
         let mut head = [0; HEAD];
         let length = read_up_to(file, &mut head, 0)?;

@@ -1,8 +1,8 @@
-//! Published ports: connections to the host that continue inside a command's own network.
+//! Published ports: connections to the host are carried into the command's network.
 //!
-//! **Order.** Listening begins in kiln itself, in the host's network, so that it can be said which port is whose before the
-//! command starts. The sockets travel to the warden; its forwarder moves into the command's network, where it connects to
-//! what listens there.
+//! **Order.** kiln itself listens, in the host's network, so that the ports are known before the command starts. It
+//! sends the sockets to the warden. The warden's forwarder enters the command's network and connects to what listens
+//! there.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -22,17 +22,17 @@ use super::problem::{Context, Problem, StepResult};
 use super::spec::Publish;
 use super::wire::Wire;
 
-/// Connections that are carried at once; more wait.
+/// Connections that are carried at the same time; further ones wait.
 const LIMIT: usize = 256;
-/// How long the last bytes of a command that has ended may take to arrive.
+/// How long the last bytes may take to arrive after the command has ended.
 pub(super) const GRACE: Duration = Duration::from_millis(200);
 
-/// How often another free port is tried, if somebody has it for the other kind of address.
+/// How many free ports are tried, if a port is in use for the other address family.
 const TRIES: usize = 16;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Ports of the host, taken.
+/// Listening ports of the host.
 #[derive(Debug, Default)]
 pub struct Ports(Vec<Port>);
 
@@ -44,10 +44,10 @@ struct Port {
 }
 
 impl Ports {
-    /// Ok: everything that is asked for is taken, and what connects to it waits.
+    /// Ok: kiln listens on every port of `publish`; connections wait.
     pub fn listen(publish: &[Publish]) -> Result<Self, Error> {
         let mut ports = Self::default();
-        // What is free is chosen last: it must not be what another asks for by number.
+        // Free ports are chosen last: none may be one that is requested by number.
         for chosen in [true, false] {
             for one in publish.iter().filter(|one| one.host.is_some() == chosen) {
                 let listeners = listen(one).map_err(|problem| Error::Setup(problem.at(Stage::Network)))?;
@@ -62,6 +62,7 @@ impl Ports {
         self.0.iter().filter_map(|port| Some((port.listener.local_addr().ok()?, port.inside)))
     }
 
+    /// There are none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -71,18 +72,19 @@ impl Ports {
         self.0.iter().map(|port| port.inside).collect()
     }
 
-    /// Hands them to whoever [receives](Self::receive) them at the other end.
+    /// Sends them to the process that [receives](Self::receive) them.
     pub(super) fn send(self, wire: &Wire) -> io::Result<()> {
         self.0.iter().try_for_each(|port| wire.send_fd(port.listener.as_fd()))
     }
 
+    /// Takes the sockets for these ports `inside`.
     pub(super) fn receive(wire: &Wire, inside: &[u16]) -> io::Result<Self> {
         let port = |&inside| Ok(Port { listener: TcpListener::from(wire.receive_fd()?), inside });
         inside.iter().map(port).collect::<io::Result<_>>().map(Self)
     }
 }
 
-/// Listens on every address that is meant.
+/// Listens on every address that `publish` means.
 fn listen(publish: &Publish) -> StepResult<Vec<TcpListener>> {
     let refused = |address: IpAddr| {
         move |e: io::Error| {
@@ -113,7 +115,7 @@ fn listen(publish: &Publish) -> StepResult<Vec<TcpListener>> {
     Err(Problem::request("no port of the host is free"))
 }
 
-/// Listens on every IPv6 address, and on none of IPv4. None: there is no IPv6 here.
+/// Listens on every IPv6 address and on no IPv4 address. None: the host has no IPv6.
 fn listen_v6(port: u16) -> io::Result<Option<TcpListener>> {
     use rustix::io::Errno;
     let absent = |e: Errno| match e {
@@ -135,14 +137,14 @@ fn listen_v6(port: u16) -> io::Result<Option<TcpListener>> {
     Ok(Some(TcpListener::from(socket)))
 }
 
-/// The forwarder's whole life: waits for the word, moves into the parent's network, carries connections until the
-/// parent closes its end, and what is still under way for a moment longer.
+/// The forwarder: waits for one byte, enters the parent's network, carries connections until the parent closes its
+/// end, and those that are open for [`GRACE`] longer. Returns the exit code.
 pub(super) fn forward(ports: Ports, mut go: io::PipeReader) -> i32 {
-    if go.read_exact(&mut [0]).is_err() || move_into_parents_network().is_err() {
+    if go.read_exact(&mut [0]).is_err() || enter_network_of_parent().is_err() {
         return 1;
     }
     let open = Arc::new(());
-    // Everybody who may hold it while nothing is open: each port's thread, and this one.
+    // The references while no connection is open: each port's thread, and this one.
     let idle = ports.0.len() + 1;
     for Port { listener, inside } in ports.0 {
         let open = open.clone();
@@ -156,7 +158,7 @@ pub(super) fn forward(ports: Ports, mut go: io::PipeReader) -> i32 {
     0
 }
 
-fn move_into_parents_network() -> StepResult<()> {
+fn enter_network_of_parent() -> StepResult<()> {
     let parent = rustix::process::getppid().ok_or_else(|| Problem::request("the warden is gone"))?;
     let path = format!("/proc/{}/ns/net", parent.as_raw_nonzero());
     let netns = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -165,11 +167,11 @@ fn move_into_parents_network() -> StepResult<()> {
         .context(|| "enter the network namespace".to_owned())
 }
 
-/// Every connection to one port.
+/// Carries every connection to one port.
 fn carry(listener: &TcpListener, port: u16, open: &Arc<()>, idle: usize) {
     loop {
         let Ok((outer, _)) = listener.accept() else {
-            // Out of descriptors, most likely: others must end first.
+            // Probably out of descriptors: other connections must end first.
             std::thread::sleep(Duration::from_millis(20));
             continue;
         };
@@ -180,12 +182,12 @@ fn carry(listener: &TcpListener, port: u16, open: &Arc<()>, idle: usize) {
         let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
             let _held = held;
             let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            // Nobody listens (yet): the caller sees its connection closed.
+            // If nothing listens yet, the client sees its connection closed.
             if let Ok(inner) = TcpStream::connect(to) {
                 let _ = both_ways(&outer, &inner);
             }
         });
-        // No thread: the connection is closed with `outer`.
+        // If no thread could be made, dropping `outer` closes the connection.
         drop(spawned);
     }
 }
@@ -198,7 +200,7 @@ fn both_ways(outer: &TcpStream, inner: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Passes bytes on until their end, and then the end.
+/// Passes bytes on until the end of the stream, then closes the other one.
 fn one_way(mut from: &TcpStream, to: &TcpStream) {
     let Ok(copy) = to.as_fd().try_clone_to_owned() else { return };
     let _ = io::copy(&mut from, &mut File::from(copy));

@@ -1,4 +1,4 @@
-//! Bytes that need not be UTF-8, on their way through JSON: a string when they are, else a list of numbers.
+//! Bytes in JSON: a string if they are UTF-8, otherwise a list of numbers.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// The wire form.
+/// The form on the wire.
 pub(super) struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {
@@ -50,9 +50,9 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// What can travel as [`Bytes`].
+/// A type that is sent as [`Bytes`].
 pub(super) trait Raw: Sized {
-    /// How it travels.
+    /// Its form on the wire.
     type Wire: Serialize + for<'de> Deserialize<'de>;
     /// To the wire.
     fn wire(&self) -> Self::Wire;

@@ -1,9 +1,9 @@
-//! `/etc/resolv.conf` as a network of its own can use it.
+//! `/etc/resolv.conf` for a private network.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// `text` with its name servers replaced by `instead` if all of them are of the host's loopback, where a stub listens
-/// that another network cannot reach. Other lines stay.
+/// `text` without name servers on the host's loopback, which another network cannot reach: a stub resolver listens
+/// there. If no other name server is left, `instead` is added. Other lines stay.
 pub(super) fn reachable(text: &[u8], instead: Ipv4Addr) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
     let servers: Vec<&str> = text.lines().filter_map(server).collect();
@@ -38,23 +38,23 @@ fn joined<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> String {
+    fn resolved(text: &str) -> String {
         String::from_utf8_lossy(&reachable(text.as_bytes(), Ipv4Addr::new(10, 0, 2, 3))).into_owned()
     }
 
     #[test]
-    fn a_stub_on_the_loopback_is_replaced_and_the_rest_stays() {
+    fn reachable_replaces_loopback_servers() {
         assert_eq!(
-            said("# stub\nnameserver 127.0.0.53\nsearch example.org\noptions edns0\n"),
+            resolved("# stub\nnameserver 127.0.0.53\nsearch example.org\noptions edns0\n"),
             "nameserver 10.0.2.3\n# stub\nsearch example.org\noptions edns0\n"
         );
-        assert_eq!(said("nameserver ::1\nnameserver 127.0.0.1"), "nameserver 10.0.2.3\n");
-        assert_eq!(said(""), "nameserver 10.0.2.3\n");
+        assert_eq!(resolved("nameserver ::1\nnameserver 127.0.0.1"), "nameserver 10.0.2.3\n");
+        assert_eq!(resolved(""), "nameserver 10.0.2.3\n");
     }
 
     #[test]
-    fn servers_elsewhere_stay_and_stubs_beside_them_go() {
-        assert_eq!(said("nameserver 192.0.2.1\nnameserver 127.0.0.53\n"), "nameserver 192.0.2.1\n");
-        assert_eq!(said("nameserver fe80::1%eth0\n"), "nameserver fe80::1%eth0\n");
+    fn reachable_keeps_other_servers_and_drops_loopback_ones() {
+        assert_eq!(resolved("nameserver 192.0.2.1\nnameserver 127.0.0.53\n"), "nameserver 192.0.2.1\n");
+        assert_eq!(resolved("nameserver fe80::1%eth0\n"), "nameserver fe80::1%eth0\n");
     }
 }

@@ -1,10 +1,10 @@
 //! The file system the command sees at `/`.
 //!
-//! **Order.** Mount targets that are out of the ordinary go to a stub layer, lowest in the overlay; the usual ones are in
-//! a layer that the caller has for all runs ([`super::usual_targets`]). If a target then turns out to be missing all the
-//! same (a link in an image whose end does not exist), the stub layer gets it and the overlay is mounted anew: what we
-//! mount over is not created through the overlay, where it would land in the upper. Only where an image hides what lies
-//! below (an opaque directory, a whiteout) no stub helps: that target is made in the upper and taken away afterwards.
+//! **Order.** Unusual mount targets are created in a stub layer, the lowest of the overlay; the usual ones are in a
+//! layer that the caller has for all runs ([`super::usual_targets`]). If a target is still missing (a link in an
+//! image that leads nowhere), the stub layer gets it and the overlay is mounted again: a target created through the
+//! overlay would be in the upper directory. Where an image hides what lies below (an opaque directory, a whiteout), a
+//! stub does not help: that target is created in the upper directory and removed afterwards.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -27,9 +27,9 @@ use super::stubs::{self, Created, Kind};
 /// A mount target, in the order it is mounted.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// As asked for.
+    /// As in the spec.
     pub(super) path: PathBuf,
-    /// What goes over it.
+    /// What is mounted on it.
     pub(super) kind: Kind,
 }
 
@@ -45,7 +45,7 @@ struct Layers {
 pub(super) struct Mounted {
     /// Its root directory.
     pub(super) root: Root,
-    /// What was made in place for mount targets.
+    /// The mount targets that were created in place.
     pub(super) created: Vec<Created>,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
                 volatile: *volatile,
             };
             let (fd, created) = overlay_with_targets(layers, stub, targets, attributes)?;
-            // Over a directory that nobody will look at again by its name here.
+            // Over a directory that is not opened by name again in this process.
             mountfs::attach(fd.as_fd(), at.as_fd(), "the root overlay")?;
             Ok(Mounted { root: Root::from_fd(fd), created })
         }
@@ -86,7 +86,7 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
     }
 }
 
-/// A stack of layers, detached; writable if `scratch` says where.
+/// A stack of layers, detached; writable if `scratch` has directories for the changes.
 pub(super) fn stack(
     lowers: &[PathBuf],
     scratch: Option<(&Path, &Path)>,
@@ -106,7 +106,7 @@ fn directory(path: &Path) -> StepResult<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {}", path.display()))
 }
 
-/// Mounts, looks whether all targets exist, and mounts again with what was missing until they do.
+/// Mounts, checks whether all targets exist, and mounts again with stubs for the missing ones until they do.
 fn overlay_with_targets(
     mut layers: Layers,
     stub: &Path,
@@ -141,10 +141,10 @@ fn overlay_with_targets(
             forget_volatile(work);
         }
     }
-    Err(Problem::request("the mount targets lead through links that change as they are mounted"))
+    Err(Problem::request("mount targets lead through links that change while they are mounted"))
 }
 
-/// The stub layer: the lowest, from the moment it is needed.
+/// The stub layer: the lowest one, once it is needed.
 struct Stub<'a> {
     path: &'a Path,
     made: bool,
@@ -162,7 +162,7 @@ impl Stub<'_> {
     }
 }
 
-/// Targets not inside an earlier one: those can be looked up before anything is mounted.
+/// Targets that lie in no earlier one: these can be looked up before anything is mounted.
 fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
     let names: Vec<Vec<OsString>> = targets.iter().map(|target| stubs::components(&target.path)).collect();
     targets.iter().enumerate().filter_map(move |(i, target)| {
@@ -171,8 +171,8 @@ fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
     })
 }
 
-/// A volatile overlay leaves a mark that forbids mounting its work directory again; nothing was written through this
-/// one.
+/// Removes the mark of a volatile overlay, which forbids mounting its work directory again; nothing was written
+/// through this one.
 fn forget_volatile(work: &OwnedFd) {
     let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
     for path in ["work/incompat/volatile", "work/incompat", "work"] {
@@ -180,28 +180,28 @@ fn forget_volatile(work: &OwnedFd) {
     }
 }
 
-/// How the kernel is told of the lower layers.
+/// How the lower layers are passed to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LowerOption {
     /// One option each: any number.
     Separate,
-    /// All in one option, which may have 255 bytes. Kernels of before 2024 know no other.
+    /// All in one option of at most 255 bytes, for kernels before 6.5.
     Joined,
 }
 
 fn overlay(layers: &Layers, attributes: MountAttrFlags) -> StepResult<OwnedFd> {
     match overlay_as(layers, attributes, LowerOption::Separate) {
-        // The older the kernel, the later it finds that it does not know an option.
+        // Some older kernels report an unknown option only when the mount is created.
         Err(problem) if problem.errno() == Some(libc::EINVAL) => {
             let joined = overlay_as(layers, attributes, LowerOption::Joined);
-            // What both ways are refused for is better told by the newer.
+            // If both ways fail, the error of the newer one is clearer.
             joined.map_err(|other| if other.errno().is_none() { other } else { problem })
         }
         other => other,
     }
 }
 
-/// All lower layers as one option: names relative to the directory of our descriptors, which leaves room for some 70.
+/// All lower layers as one option: names relative to `/proc/self/fd`, which leaves room for about 70.
 fn set_joined(fs: &OwnedFd, lowers: &[OwnedFd]) -> StepResult<()> {
     let what = || "mount overlay: lowerdir".to_owned();
     let names: Vec<String> = lowers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
@@ -231,7 +231,7 @@ fn configure(layers: &Layers, attributes: MountAttrFlags, option: LowerOption) -
         if missing { p.hint(Hint::NoOverlayfs) } else { p }
     })?;
     let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value).context(|| format!("mount overlay: {key}"));
-    // By descriptor: short whatever the paths are, and mountinfo inside shows no path of the host (S-72).
+    // By descriptor: always short, and mountinfo inside shows no path of the host (S-72).
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     match option {
         LowerOption::Joined => set_joined(&fs, &layers.lowers)?,
@@ -244,7 +244,7 @@ fn configure(layers: &Layers, attributes: MountAttrFlags, option: LowerOption) -
     if let Some((upper, work)) = &layers.writable {
         set("upperdir", &path(upper)).map_err(|p| with_log(p, &fs))?;
         set("workdir", &path(work)).map_err(|p| with_log(p, &fs))?;
-        // What the layer is read from must not depend on a module parameter of the host.
+        // The upper directory becomes a layer, which must not depend on module parameters of the host.
         if !layers.userxattr {
             set("redirect_dir", "off")?;
             set("metacopy", "off")?;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn older_kernels_stack_the_same_layers_or_say_that_there_are_too_many() {
+    fn joined_lowers_give_same_root_or_too_many_layers() {
         if !nix::unistd::geteuid().is_root() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Signals that are meant for a command.
+//! Signals for a command.
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::base::unfinished;
 
-/// The signals that ask a process to do something, as opposed to those that say what became of it.
+/// The signals that are passed on to a command.
 const PASSED_ON: [Signal; 7] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -20,8 +20,8 @@ const PASSED_ON: [Signal; 7] = [
     Signal::SIGWINCH,
 ];
 
-/// Keeps this process's signals for a command: while one runs they go there, otherwise they do what they always do,
-/// after what is unfinished was removed.
+/// Takes this process's signals. While a command runs they go to it; otherwise unfinished files are removed and the
+/// signal has its usual effect.
 #[derive(Debug)]
 pub struct Signals {
     arrived: io::PipeReader,
@@ -29,7 +29,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// For the rest of the process. To be called before other threads start: they inherit that signals are not theirs.
+    /// Takes them for the rest of the process. Call it before other threads start: they inherit the blocked signals.
     pub fn keep() -> io::Result<Self> {
         let set: SigSet = PASSED_ON.into_iter().collect();
         set.thread_block()?;
@@ -43,7 +43,7 @@ impl Signals {
                     if signal != Signal::SIGQUIT {
                         unfinished::sweep();
                     }
-                    // Unblocked here, it does its usual thing to the whole process.
+                    // Unblocked here, it has its usual effect on the whole process.
                     let only = SigSet::from(signal);
                     let _ = only.thread_unblock();
                     let _ = nix::sys::signal::kill(nix::unistd::getpid(), signal);
@@ -54,17 +54,17 @@ impl Signals {
         Ok(Self { arrived, running })
     }
 
-    /// From here on signals wait to be [taken](Self::take).
+    /// From here on signals wait until they are [taken](Self::take).
     pub(super) fn start(&self) {
         self.running.store(true, Ordering::Release);
     }
 
-    /// From here on they do again what they always do.
+    /// From here on they have their usual effect again.
     pub(super) fn stop(&self) {
         self.running.store(false, Ordering::Release);
     }
 
-    /// One that has arrived: only when readable.
+    /// The next signal. Waits if none has arrived.
     pub(super) fn take(&self) -> io::Result<Signal> {
         let mut byte = [0];
         io::Read::read_exact(&mut &self.arrived, &mut byte)?;

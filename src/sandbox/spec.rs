@@ -1,8 +1,8 @@
 //! Everything one command needs, as data.
 //!
-//! **Holds.** A [`Spec`] is decided by the caller and performed by `init` without another decision. It travels to the
-//! init process through a socket, so nothing of it shows in an argument list or an environment (S-112).
-//! **Order.** [`Spec::mounts`] are mounted in the order written; a later one may sit inside or over an earlier one (M-21).
+//! **Holds.** The caller decides everything in a [`Spec`]; `init` only carries it out. It is sent through a socket,
+//! so that nothing of it is visible in an argument list or an environment (S-112).
+//! **Order.** [`Spec::mounts`] are mounted in order; a later one may lie inside or over an earlier one (M-21).
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub struct Spec {
     pub extra_groups: Vec<u32>,
     /// The host name inside.
     pub hostname: String,
-    /// What is mounted over the root besides `/proc`, `/sys`, `/dev` and the two files below, in order.
+    /// The mounts besides `/proc`, `/sys`, `/dev` and the two files below, in order.
     pub mounts: Vec<Mount>,
     /// `/etc/resolv.conf`, mounted read-only; `None` leaves the root's own.
     #[serde(with = "raw")]
@@ -42,9 +42,9 @@ pub struct Spec {
     pub hosts: Option<Vec<u8>>,
     /// Which network the command sees.
     pub network: Network,
-    /// What the command may do.
+    /// The restrictions of the command.
     pub security: Security,
-    /// Limits set before the command starts; others are inherited.
+    /// Limits that are set before the command starts; others are inherited.
     pub rlimits: Vec<Rlimit>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
@@ -52,8 +52,8 @@ pub struct Spec {
     pub devices: Vec<Device>,
     /// Memory, CPU and process limits.
     pub resources: Resources,
-    /// The command is pid 1 of its pid namespace, as an init system wants to be; otherwise kiln's own init is, and the
-    /// command ends by signals as any other process does.
+    /// The command is pid 1 of its pid namespace, as an init system needs; otherwise kiln's own init is, and signals
+    /// end the command as they end any other process.
     pub pid_one: bool,
 }
 
@@ -82,7 +82,7 @@ impl Spec {
     }
 }
 
-/// Where `/` comes from. Paths are host paths of our own.
+/// Where `/` comes from. The paths are kiln's own, on the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Rootfs {
     /// An overlay, mounted by the init process in its own mount namespace: the host never sees it.
@@ -90,14 +90,14 @@ pub enum Rootfs {
         /// Read-only layers, topmost first; may be empty.
         #[serde(with = "raw")]
         lowers: Vec<PathBuf>,
-        /// Receives the changes. Its own mode, owner and times are what the command sees on `/`.
+        /// Receives the changes. `/` has its mode, owner and times.
         #[serde(with = "raw")]
         upper: PathBuf,
         /// Overlay's work directory: empty, same file system as `upper`.
         #[serde(with = "raw")]
         work: PathBuf,
-        /// A path in scratch of this run, on the layers' file system, where nothing is: made, as the lowest layer, if
-        /// mount targets are missing, so that none ever reaches `upper`.
+        /// A path on the layers' file system that does not exist yet. It becomes the lowest layer if mount targets
+        /// are missing, so that none is created in `upper`.
         #[serde(with = "raw")]
         stub: PathBuf,
         /// Overlay's own attributes live in `user.*` (a user namespace) instead of `trusted.*`.
@@ -105,7 +105,7 @@ pub enum Rootfs {
         /// Skip all syncs: the upper is thrown away if the machine dies.
         volatile: bool,
     },
-    /// A plain directory, written in place. Missing mount targets are made in it and taken away afterwards.
+    /// A plain directory, written in place. Missing mount targets are created in it and removed afterwards.
     Dir(#[serde(with = "raw")] PathBuf),
 }
 
@@ -124,16 +124,16 @@ pub struct Mount {
 /// What a mount shows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Source {
-    /// A file or directory of the host, named by its owner (`kiln run -v`).
+    /// A file or directory of the host that the user named.
     Path(#[serde(with = "raw")] PathBuf),
     /// A file or directory of the host that a device comes with.
     Driver {
         /// Where it is.
         #[serde(with = "raw")]
         path: PathBuf,
-        /// Set-id bits mean nothing in it.
+        /// Set-id bits have no effect.
         nosuid: bool,
-        /// Nothing in it can be run.
+        /// Nothing in it can be executed.
         noexec: bool,
     },
     /// `subpath` resolved inside the directory `root` by the kernel at mount time: links in it cannot lead out (S-2).
@@ -141,7 +141,7 @@ pub enum Source {
         /// A directory of our own.
         #[serde(with = "raw")]
         root: PathBuf,
-        /// A path in it that somebody else may have written.
+        /// A path in it, which is not trusted.
         #[serde(with = "raw")]
         subpath: PathBuf,
         /// A link anywhere in `subpath` is an error instead of being followed inside `root` (M-8).
@@ -182,7 +182,7 @@ pub enum Source {
     },
     /// A directory of files that exist only in memory: `(name, content, mode)`.
     Files(Vec<DataFile>),
-    /// A listening unix socket of ours, by host path; inside it has this mode and owner (`--mount=type=ssh`).
+    /// A listening unix socket of kiln's, by host path; inside it has this mode and owner (`type=ssh`).
     Socket {
         /// The socket on the host.
         #[serde(with = "raw")]
@@ -209,7 +209,7 @@ pub struct DataFile {
     pub mode: u32,
 }
 
-/// Where a writable view of layers keeps its changes until they are thrown away.
+/// Where a writable mount of layers keeps its changes until they are discarded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scratch {
     /// Empty directory.
@@ -225,29 +225,29 @@ pub struct Scratch {
 pub enum Network {
     /// The host's.
     Host,
-    /// A network of its own with nothing but a working loopback.
+    /// A network of its own with only a loopback interface.
     None,
-    /// A network of its own that reaches out through a user-mode helper (`pasta` or `slirp4netns`).
+    /// A network of its own that is connected by a user-mode helper (`pasta` or `slirp4netns`).
     Private,
 }
 
 /// A port of the host that leads to one inside (TCP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish {
-    /// Where the host listens; `None` = every address it has, IPv6 included where there is any.
+    /// The address on the host; `None` = all of them, IPv6 included if there is any.
     pub address: Option<IpAddr>,
-    /// The port there; `None` = one that is free.
+    /// The port on the host; `None` = a free one.
     pub host: Option<u16>,
-    /// The port inside, on the loopback address there.
+    /// The port inside, on the loopback address.
     pub inside: u16,
 }
 
-/// What the command may do.
+/// The restrictions of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Security {
     /// Docker's default capabilities, seccomp profile, masked and read-only paths.
     Sandbox,
-    /// Every capability kiln itself has, no seccomp, the host's devices, nothing masked.
+    /// Every capability that kiln itself has, no seccomp filter, the host's devices, nothing masked.
     Insecure,
 }
 
@@ -271,11 +271,11 @@ pub struct Device {
     /// Path below `/dev` inside, without the `/dev/`.
     #[serde(with = "raw")]
     pub name: PathBuf,
-    /// Missing on the host: an error, or left out.
+    /// If it is missing on the host: true = an error, false = left out.
     pub required: bool,
 }
 
-/// Memory, CPU and process limits, kept by a control group where one can be had.
+/// Memory, CPU and process limits, kept by a control group if one can be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Bytes of memory.

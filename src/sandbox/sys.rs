@@ -1,6 +1,6 @@
-//! System calls that have no safe wrapper in the crates we use.
+//! System calls without a safe wrapper in the crates that kiln uses.
 //!
-//! **Holds.** The crate's only `unsafe`. Each function is safe to call: it checks or fixes whatever the kernel trusts.
+//! **Holds.** The crate's only `unsafe` code. Each function is safe to call: it checks or fixes what the kernel trusts.
 
 #![expect(unsafe_code, reason = "the one module of raw system calls")]
 
@@ -11,7 +11,7 @@ use std::os::raw::{c_int, c_long, c_ulong};
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
-/// The kernel's answer as a result.
+/// The result of a system call.
 fn check(answer: c_long) -> io::Result<c_long> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
@@ -24,8 +24,7 @@ pub(super) enum Fork {
     Child,
 }
 
-/// Forks. Refused (`EBUSY`) unless this process has one thread: the copy of a threaded process may find any lock
-/// held for ever.
+/// Forks. Err(`EBUSY`) if this process has several threads: in the copy any lock may be held for ever.
 pub(super) fn fork() -> io::Result<Fork> {
     let threads = rustix::fs::stat("/proc/self/task")?.st_nlink;
     if threads != 3 {
@@ -39,7 +38,7 @@ pub(super) fn fork() -> io::Result<Fork> {
     })
 }
 
-/// The socket a parent left open for us under this number; `None` if there is no such socket.
+/// The socket that the parent left open as this descriptor; `None` if there is none.
 pub(super) fn inherited_socket(number: i32) -> Option<OwnedFd> {
     if number <= 2 {
         return None;
@@ -66,17 +65,17 @@ pub(super) fn default_signals() {
     }
 }
 
-/// Lets every signal through that arrives or has arrived.
+/// Unblocks every signal.
 pub(super) fn unblock_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
-/// Leaves every signal pending that could end this process.
+/// Blocks every signal.
 pub(super) fn block_signals() {
     let _ = nix::sys::signal::SigSet::all().thread_block();
 }
 
-/// Leaves namespaces for new ones.
+/// Moves this process to new namespaces.
 pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
     if namespaces.contains(UnshareFlags::FILES) {
         return Err(rustix::io::Errno::INVAL.into());
@@ -85,7 +84,7 @@ pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(namespaces) }?)
 }
 
-/// Marks every descriptor from `first` on close-on-exec.
+/// Sets close-on-exec on every descriptor from `first` on.
 pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: c_ulong = 4;
     // SAFETY: only a flag of descriptors changes; none is closed.
@@ -106,7 +105,7 @@ pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
     }
 }
 
-/// Closes every descriptor but one. For a process that uses no other any more.
+/// Closes every descriptor but one, in a process that does not use the others any more.
 pub(super) fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
     let kept = kept.as_raw_fd() as u32;
     for (first, last) in [(0, kept.checked_sub(1)), (kept + 1, Some(u32::MAX))] {
@@ -133,7 +132,7 @@ pub(super) fn set_mount_attributes(mount: BorrowedFd<'_>, attributes: u64, recur
     change_mount_attributes(mount, attributes, 0, recursive)
 }
 
-/// Takes mount attributes from a mount.
+/// Removes mount attributes from a mount.
 pub(super) fn clear_mount_attributes(mount: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
     change_mount_attributes(mount, 0, attributes, false)
 }
@@ -165,7 +164,7 @@ fn change_mount_attributes(mount: BorrowedFd<'_>, set: u64, clear: u64, recursiv
     check(answer).map(drop)
 }
 
-/// Starts a new, empty session keyring: the one inherited is the user's (S-74).
+/// Joins a new, empty session keyring: the inherited one is the user's (S-74).
 pub(super) fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
@@ -198,8 +197,8 @@ pub(super) fn install_filter(program: &[Instruction]) -> io::Result<()> {
     }
 }
 
-/// Installs a filter that may stop calls until the holder of the listener returned here has answered.
-pub(super) fn install_watching_filter(program: &[Instruction]) -> io::Result<OwnedFd> {
+/// Installs a filter that stops calls until the holder of the returned listener has replied.
+pub(super) fn install_filter_with_listener(program: &[Instruction]) -> io::Result<OwnedFd> {
     const NEW_LISTENER: c_ulong = 1 << 3;
     let fd = seccomp(program, NEW_LISTENER | SPEC_ALLOW)?;
     // SAFETY: the call succeeded with this flag, so it made this descriptor (close-on-exec), and nobody else owns it.
@@ -237,7 +236,7 @@ pub(super) struct Notification {
     pub(super) args: [u64; 6],
 }
 
-/// Takes the next stopped call.
+/// Receives the next stopped call.
 pub(super) fn next_stopped(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     const RECEIVE: c_ulong = 0xC050_2100;
     let mut call = Notification::default();
@@ -246,15 +245,16 @@ pub(super) fn next_stopped(listener: BorrowedFd<'_>) -> io::Result<Notification>
     Ok(call)
 }
 
-/// Whether the thread still waits: what was read of it before this says so is its own, and not its successor's.
+/// Whether the thread still waits. What was read of it before this returned true belongs to it, and not to another
+/// thread with the same number.
 pub(super) fn still_stopped(listener: BorrowedFd<'_>, id: u64) -> bool {
     const VALID: c_ulong = 0x4008_2102;
     // SAFETY: the kernel reads eight bytes.
     unsafe { libc::ioctl(listener.as_raw_fd(), VALID as _, &raw const id) == 0 }
 }
 
-/// Lets a stopped call go on, or fail with `refuse`.
-pub(super) fn answer_stopped(listener: BorrowedFd<'_>, id: u64, refuse: Option<i32>) -> io::Result<()> {
+/// Continues a stopped call, or makes it fail with `errno`.
+pub(super) fn answer_stopped(listener: BorrowedFd<'_>, id: u64, errno: Option<i32>) -> io::Result<()> {
     #[repr(C)]
     struct Response {
         id: u64,
@@ -264,13 +264,13 @@ pub(super) fn answer_stopped(listener: BorrowedFd<'_>, id: u64, refuse: Option<i
     }
     const SEND: c_ulong = 0xC018_2101;
     const CONTINUE: u32 = 1;
-    let (error, flags) = refuse.map_or((0, CONTINUE), |errno| (-errno, 0));
+    let (error, flags) = errno.map_or((0, CONTINUE), |errno| (-errno, 0));
     let response = Response { id, value: 0, error, flags };
     // SAFETY: `response` is laid out as the kernel's struct, whose size is part of the request.
     check(c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, &raw const response) })).map(drop)
 }
 
-/// Gives the process of a stopped call `fd` in place of its descriptor `number`.
+/// Puts `fd` in the place of descriptor `number` of the process whose call is stopped.
 pub(super) fn replace_fd(
     listener: BorrowedFd<'_>,
     id: u64,
@@ -296,7 +296,7 @@ pub(super) fn replace_fd(
     check(c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), ADD as _, &raw const added) })).map(drop)
 }
 
-/// Brings the loopback interface of this network namespace up.
+/// Brings up the loopback interface of this network namespace.
 pub(super) fn loopback_up() -> io::Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType};
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_threaded_process_does_not_fork() {
+    fn fork_refuses_in_threaded_process() {
         let answer = std::thread::spawn(|| fork().err().and_then(|e| e.raw_os_error()));
         assert_eq!(answer.join().ok().flatten(), Some(libc::EBUSY));
     }

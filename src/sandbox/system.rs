@@ -1,7 +1,7 @@
 //! `/proc`, `/sys` and `/dev` as the command sees them.
 //!
-//! **Order.** All three are attached by descriptor to what their path means inside the root; what is masked is opened
-//! through the descriptor of the file system just mounted, so no link in the image and no race can redirect it (S-13).
+//! **Order.** All three are attached by descriptor to what their path means inside the root. Masked paths are opened
+//! through the descriptor of the new mount, so that no link in the image and no race can redirect them (S-13).
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +20,7 @@ use super::problem::{Context, Problem, StepResult};
 use super::spec::{Device, Security, Spec};
 use super::stubs::{self, Kind};
 
-/// Hidden: kernel memory, keys, and what tells one tenant about another (S-71).
+/// Hidden: kernel memory, keys, and information about other tenants (S-71).
 const MASKED_PROC: &[&str] = &[
     "acpi",
     "asound",
@@ -36,12 +36,11 @@ const MASKED_PROC: &[&str] = &[
 const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
 /// Shown but not writable.
 const READ_ONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
-/// The devices every program may expect.
+/// The devices that every program may expect.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Mounts all three; `fresh` is what [`fresh_proc`] gave.
-/// What is no protection and cannot be had is
-/// added to `fallbacks` (N-51).
+/// Mounts all three; `fresh` is the result of [`fresh_proc`]. What is no protection and cannot be mounted is added to
+/// `fallbacks` (N-51).
 pub(super) fn mount(
     root: &Root,
     spec: &Spec,
@@ -72,7 +71,7 @@ fn target(root: &Root, path: &str) -> StepResult<OwnedFd> {
     root.locate(OsStr::new(path)).context(|| format!("mount {path}: look it up in the root"))
 }
 
-/// A `/proc` of our pid namespace, mounted nowhere yet; `None` where a container around us forbids that.
+/// A `/proc` of this pid namespace, not attached yet; `None` if the container around kiln forbids it.
 pub(super) fn fresh_proc() -> StepResult<Option<OwnedFd>> {
     match mountfs::new("proc", &[], INERT, "/proc") {
         Ok(fd) => Ok(Some(fd)),
@@ -95,7 +94,7 @@ fn left_out(path: &str, problem: Problem) -> Fallback {
     Fallback::new(Feature::Mount(path.to_owned()), problem.at(Stage::SystemMounts))
 }
 
-/// `/proc`: our own, else that of the container around us.
+/// `/proc`: that of this pid namespace, otherwise that of the container around kiln.
 fn proc(root: &Root, fresh: Option<OwnedFd>) -> StepResult<OwnedFd> {
     let target = target(root, "/proc")?;
     let fd = match fresh {
@@ -109,7 +108,7 @@ fn proc(root: &Root, fresh: Option<OwnedFd>) -> StepResult<OwnedFd> {
     Ok(fd)
 }
 
-/// `/sys`, read-only: our own if the network namespace is ours, else the host's, else none.
+/// `/sys`, read-only: that of this network namespace, otherwise the host's, otherwise none.
 fn sys(root: &Root, spec: &Spec, fallbacks: &mut Vec<Fallback>) -> StepResult<Option<OwnedFd>> {
     let target = target(root, "/sys")?;
     let attributes = match spec.security {
@@ -137,8 +136,8 @@ fn sys(root: &Root, spec: &Spec, fallbacks: &mut Vec<Fallback>) -> StepResult<Op
     Ok(Some(fd))
 }
 
-/// Programs that size themselves by their limits (Java, Go) look for those in `/sys/fs/cgroup`: the part that is ours, if
-/// the host has the second version there. Without, they take the machine for theirs, as they would with the first.
+/// Mounts this cgroup namespace at `/sys/fs/cgroup` if the host has version 2 there: programs such as Java and Go
+/// read their limits from it. Without it, and with version 1, they size themselves by the whole machine.
 fn cgroups(sys: &OwnedFd, security: Security) -> StepResult<()> {
     let host = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2);
     let Some((at, FileType::Directory)) = find(sys, "/sys", "fs/cgroup")?.filter(|_| host) else { return Ok(()) };
@@ -155,7 +154,7 @@ fn cgroups(sys: &OwnedFd, security: Security) -> StepResult<()> {
 /// `CGROUP2_SUPER_MAGIC`
 const CGROUP2: rustix::fs::FsWord = 0x6367_7270;
 
-/// What goes over masked paths.
+/// What is mounted over masked paths.
 struct Masks {
     file: OwnedFd,
 }
@@ -190,15 +189,15 @@ fn freeze(fs: &OwnedFd, of: &str, path: &str) -> StepResult<()> {
     mountfs::attach(mount.as_fd(), at.as_fd(), &what)
 }
 
-/// A path in `fs`, and its type; `None` if this kernel has none.
+/// A path in `fs` and its type; `None` if this kernel does not have it.
 fn find(fs: &OwnedFd, of: &str, path: &str) -> StepResult<Option<(OwnedFd, FileType)>> {
     match rustix::fs::openat(fs, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(fd) => {
-            let stat = rustix::fs::fstat(&fd).context(|| format!("look at {of}/{path}"))?;
+            let stat = rustix::fs::fstat(&fd).context(|| format!("stat {of}/{path}"))?;
             Ok(Some((fd, FileType::from_raw_mode(stat.st_mode))))
         }
         Err(Errno::NOENT | Errno::ACCESS) => Ok(None),
-        Err(e) => Err(Problem::host(format!("look at {of}/{path}"), &e.into())),
+        Err(e) => Err(Problem::host(format!("stat {of}/{path}"), &e.into())),
     }
 }
 
@@ -206,22 +205,22 @@ fn open(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> std::io::Result<Ow
     Ok(rustix::fs::openat(dir, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// A view of one device of the host. That it is a character device is checked on the descriptor that is mounted (S-13).
+/// A mount of one device of the host. The descriptor that is mounted is checked to be a character device (S-13).
 fn host_device(path: &str) -> StepResult<OwnedFd> {
     mountfs::view(device(path)?.as_fd(), path)
 }
 
 fn device(path: &str) -> StepResult<OwnedFd> {
     let fd = open(rustix::fs::CWD, path).context(|| format!("open {path}"))?;
-    let stat = rustix::fs::fstat(&fd).context(|| format!("look at {path}"))?;
+    let stat = rustix::fs::fstat(&fd).context(|| format!("stat {path}"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
-        return Err(Problem::host(format!("{path} of the host is no device"), &std::io::Error::other("")));
+        return Err(Problem::host(format!("{path} of the host is not a device"), &std::io::Error::other("")));
     }
     Ok(fd)
 }
 
-/// A small `/dev` of our own. The file system itself is `nodev`: a node made in it does not open; the devices are
-/// views of the host's.
+/// A small `/dev`. The file system itself is `nodev`, so that a node made in it cannot be opened; the devices are
+/// bind mounts of the host's.
 fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) -> StepResult<()> {
     let at = target(root, "/dev")?;
     let dev = mountfs::new(
@@ -255,7 +254,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
     let shm_size = spec.shm_size.to_string();
     let shm = mountfs::new("tmpfs", &[("mode", "1777"), ("size", &shm_size)], INERT, "/dev/shm");
     let mqueue = mountfs::new("mqueue", &[], INERT, "/dev/mqueue");
-    // A terminal that was asked for is made there, and so many bytes are shared memory.
+    // Required: pts if the command gets a terminal, and shm.
     for (name, mount, needed) in [("pts", pts(), terminal), ("shm", shm, true), ("mqueue", mqueue, false)] {
         let mount = match mount {
             Err(problem) if !needed => {
@@ -265,7 +264,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
             other => other?,
         };
         rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).context(|| format!("make /dev/{name}"))?;
-        // Whoever asks for a mount there gets that one and no other below it (N-27).
+        // A mount of the spec at this path replaces this one (N-27).
         let place = Path::new("/dev").join(name);
         if spec.mounts.iter().any(|mount| stubs::components(&mount.target) == stubs::components(&place)) {
             continue;
@@ -276,7 +275,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
     Ok(())
 }
 
-/// Terminals of our own; the host's are not reachable (S-73).
+/// A separate instance of terminals; the host's are not reachable (S-73).
 fn pts() -> StepResult<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
@@ -289,7 +288,7 @@ fn pts() -> StepResult<OwnedFd> {
     }
 }
 
-/// Puts a view at a path in `/dev`, making the file it goes over.
+/// Attaches a mount at a path in `/dev`, creating the file below it.
 fn place(dev: &OwnedFd, name: &Path, view: &OwnedFd) -> StepResult<()> {
     let what = || format!("/dev/{}", name.display());
     let names = stubs::components(name);
@@ -306,7 +305,7 @@ fn extra_device(dev: &OwnedFd, device: &Device) -> StepResult<()> {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) && !device.required => return Ok(()),
         Err(e) => return Err(Problem::host(format!("open device {shown}"), &e)),
     };
-    let stat = rustix::fs::fstat(&fd).context(|| format!("look at device {shown}"))?;
+    let stat = rustix::fs::fstat(&fd).context(|| format!("stat device {shown}"))?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
         return Err(Problem::request(format!("{shown} is not a device")));

@@ -1,8 +1,8 @@
-//! A terminal for the command, and what connects it with the caller's.
+//! A terminal for the command, connected to the caller's.
 //!
 //! **Holds.** The pair is made inside, in the command's own `/dev/pts` (S-73): the command never holds the caller's
-//! terminal, whose input it could fake. The other end travels out over the wire. The caller's terminal is raw while the
-//! command runs, so that keys like Ctrl-C act inside, and as before afterwards, however the run ends.
+//! terminal, where it could fake input. The other end is sent to kiln. The caller's terminal is raw while the command
+//! runs, so that keys like Ctrl-C act inside; it is restored however the run ends.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use super::pipes;
 use super::problem::{Context, StepResult};
 use super::user::Identity;
 
-/// Makes a terminal, makes it the standard streams, and gives the other end. To be called in the final root, as root.
+/// Makes a terminal the standard streams of this process and returns its other end. Call it in the final root, as root.
 pub(super) fn make(identity: &Identity) -> StepResult<OwnedFd> {
     let what = || "make a terminal".to_owned();
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -31,12 +31,12 @@ pub(super) fn make(identity: &Identity) -> StepResult<OwnedFd> {
     Ok(outer)
 }
 
-/// Makes the terminal on standard input that of this session, which has none yet.
+/// Makes the terminal on standard input the controlling terminal of this session, which has none yet.
 pub(super) fn control() -> StepResult<()> {
-    rustix::process::ioctl_tiocsctty(io::stdin()).context(|| "make the terminal this session's".to_owned())
+    rustix::process::ioctl_tiocsctty(io::stdin()).context(|| "make it the controlling terminal".to_owned())
 }
 
-/// Standard input in raw mode; as it was when dropped.
+/// Standard input in raw mode; restored when dropped.
 struct Raw(Termios);
 
 impl Raw {
@@ -51,22 +51,22 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // A terminal that is gone needs no mode.
+        // The terminal may be gone.
         let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
     }
 }
 
-/// Between the caller's terminal and the command's.
+/// Passes bytes between the caller's terminal and the command's.
 pub(super) struct Relay {
     outer: OwnedFd,
-    /// What was typed and is not yet taken inside: never more than one read's worth.
+    /// Typed bytes that the command's terminal has not taken: at most one read's worth.
     typed: Vec<u8>,
     keyboard: bool,
     _raw: Option<Raw>,
 }
 
 impl Relay {
-    /// Connects the caller's standard streams with `outer`; what is typed only if `input`.
+    /// Connects the caller's standard streams to `outer`; standard input only if `input`.
     pub(super) fn new(outer: OwnedFd, input: bool) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&outer, true)?;
         let relay =
@@ -75,26 +75,26 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Gives the command's terminal the size of ours.
+    /// Gives the command's terminal the size of the caller's.
     pub(super) fn resize(&self) {
-        // A terminal that has no size gives none.
+        // Not every terminal has a size.
         if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
             let _ = rustix::termios::tcsetwinsize(&self.outer, size);
         }
     }
 
-    /// The command's terminal, and what to wait for there.
+    /// The command's terminal, and the events to wait for.
     pub(super) fn screen(&self) -> (&OwnedFd, PollFlags) {
         let typed = if self.typed.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         (&self.outer, PollFlags::IN | typed)
     }
 
-    /// What is typed can be taken now.
+    /// Typed bytes can be taken now.
     pub(super) fn wants_keys(&self) -> bool {
         self.keyboard && self.typed.is_empty()
     }
 
-    /// Takes what was typed.
+    /// Reads typed bytes.
     pub(super) fn keys(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         match rustix::io::read(io::stdin(), &mut *buffer) {
             Ok(0) | Err(rustix::io::Errno::IO) => self.keyboard = false,
@@ -105,8 +105,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Moves what can be moved now. False: the command's side is closed.
-    pub(super) fn move_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+    /// Passes on what can be passed on now. False: the command's side is closed.
+    pub(super) fn pass_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         if !self.typed.is_empty() {
             match rustix::io::write(&self.outer, &self.typed) {
                 Ok(n) => drop(self.typed.drain(..n)),
@@ -123,7 +123,7 @@ impl Relay {
         }
     }
 
-    /// Shows what the command wrote before it ended.
+    /// Shows the rest of the command's output.
     pub(super) fn finish(mut self, buffer: &mut [u8]) -> io::Result<()> {
         self.typed.clear();
         loop {

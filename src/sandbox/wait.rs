@@ -63,8 +63,8 @@ impl<'a> RunningCommand<'a> {
         })
     }
 
-    /// Waits for pid 1 and sends it the signals that kiln passes on. Kills it when kiln's end of the socket closes, or one
-    /// second after it was asked to end for the second time.
+    /// Waits for pid 1 and sends it the signals that kiln passes on. Kills it when kiln's end of the socket closes,
+    /// or one second after it was asked to end for the second time.
     pub(super) fn wait(mut self) -> io::Result<Ended> {
         loop {
             match self.next()? {
@@ -228,8 +228,8 @@ impl EndRequests {
     }
 }
 
-/// Sends a signal to a command that is pid 1. The kernel drops a signal that pid 1 does not handle; its default action, which
-/// ends a process, is done here. Some: the command was killed for this signal.
+/// Sends a signal to a command that is pid 1. The kernel drops a signal that pid 1 does not handle; its default
+/// action, which ends a process, is done here. Some: the command was killed for this signal.
 fn signal_pid_one(pidfd: &OwnedFd, pid: Pid, number: i32) -> Option<i32> {
     let signal = Signal::from_named_raw(number)?;
     let status = fs::read(Path::new(&format!("/proc/{}/status", pid.as_raw_nonzero()))).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! The process between kiln and pid 1.
 //!
-//! **Holds.** It is a new, single-threaded copy of kiln that owns one pid namespace: it forks init into it, waits, and
-//! reports the end. If kiln cancels or dies, kiln's end of the socket closes; the warden then kills pid 1, and the kernel kills
-//! everything else in the namespace. If the warden dies, pid 1's parent-death signal does the same.
+//! **Holds.** It is a new, single-threaded copy of kiln that owns one pid namespace: it forks init into it, waits,
+//! and reports the end. If kiln cancels or dies, kiln's end of the socket closes; the warden then kills pid 1, and
+//! the kernel kills everything else in the namespace. If the warden dies, pid 1's parent-death signal does the same.
 //! **Order.** Every descriptor is marked close-on-exec before anything else: the command gets 0, 1 and 2 (S-1).
 
 use std::io;

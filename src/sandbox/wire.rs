@@ -11,15 +11,15 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// No message is longer: a spec with its secrets stays far below.
+/// The maximum length of a message in bytes: a spec with its secrets is much shorter.
 const LONGEST: usize = 256 << 20;
 
-/// One end of the conversation.
+/// One end of a connection.
 #[derive(Debug)]
 pub(super) struct Wire(File);
 
 impl Wire {
-    /// Speaks over a connected stream socket.
+    /// Over a connected stream socket.
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self(File::from(socket))
     }
@@ -61,12 +61,13 @@ impl Wire {
         (&self.0).write_all(&bytes[sent..])
     }
 
-    /// Takes the descriptor that [`Wire::send_fd`] sent; close-on-exec.
+    /// Receives the descriptor that [`Wire::send_fd`] sent; close-on-exec.
     pub(super) fn receive_fd(&self) -> io::Result<OwnedFd> {
         self.read(&mut [0])?.1.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Whatever there is, and a descriptor if one came with it (close-on-exec). 0 bytes: the other end is closed.
+    /// Reads the bytes that have arrived, and a descriptor if one came with them (close-on-exec). 0 bytes: the other
+    /// end is closed.
     pub(super) fn read(&self, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -96,12 +97,12 @@ impl AsFd for Wire {
     }
 }
 
-/// Puts messages together from whatever pieces a socket hands out.
+/// Assembles messages from the pieces that a socket returns.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Vec<u8>);
 
 impl Inbox {
-    /// Takes bytes as they came.
+    /// Adds bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }

@@ -11,12 +11,12 @@ use crate::dockerfile::source::Span;
 use crate::dockerfile::word::Word;
 use crate::dockerfile::words::List;
 
-/// The arguments of one instruction while they are read.
+/// One instruction while its arguments are read.
 pub(super) struct Args<'a> {
     pub(super) keyword: &'static str,
     pub(super) keyword_span: Span,
     pub(super) line: &'a Line,
-    /// What follows the flags, trimmed.
+    /// The text after the flags, trimmed.
     pub(super) rest: Range<usize>,
     pub(super) flags: Flags,
     pub(super) heredocs: Vec<Heredoc>,
@@ -26,6 +26,7 @@ pub(super) struct Args<'a> {
 }
 
 impl Args<'_> {
+    /// Adds a problem.
     pub(super) fn report(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
     }
@@ -44,7 +45,7 @@ impl Args<'_> {
         Some(self.line.word(self.rest.clone()))
     }
 
-    /// `range` as a command; `json` is what it is as a list.
+    /// `range` as a command; `json` is the same text read as a list.
     pub(super) fn command(&mut self, json: List, range: Range<usize>) -> Option<Command> {
         match json {
             List::Strings(words) => Some(Command::Exec(words)),
@@ -57,11 +58,12 @@ impl Args<'_> {
     }
 }
 
-/// Whether a `${` in `text` is not closed: a blank ended the word too early.
+/// Whether `text` has an unclosed `${`: a blank ended the word too early.
 pub(super) fn is_open(text: &str) -> bool {
     text.matches("${").count() > text.matches('}').count()
 }
 
+/// `KEYWORD requires …`.
 pub(super) fn needs(span: Span, keyword: &str, what: &str) -> Diagnostic {
     Diagnostic::error(span, format!("{keyword} requires {what}"))
 }

@@ -8,7 +8,7 @@ use crate::dockerfile::heredoc::{self, Heredoc};
 use crate::dockerfile::line::{Line, physical, too_long};
 use crate::dockerfile::source::Span;
 
-/// Reads the bodies of the heredocs that `range` opens and moves the cursor behind them. Nothing: one does not end.
+/// Reads the bodies of the heredocs that `range` opens and moves the cursor after them. Nothing: one does not end.
 pub(super) fn read(
     line: &Line,
     range: Range<usize>,
@@ -44,7 +44,7 @@ fn check_lengths(cursor: &Cursor<'_>, from: usize, problems: &mut Vec<Diagnostic
     }
 }
 
-/// A line that was perhaps meant to end the body is shown.
+/// The problem of a body without an end; points at a line that was probably meant to end it.
 fn unterminated(text: &str, body: usize, opening: &heredoc::Opening) -> Diagnostic {
     let name = opening.name.as_str();
     let problem = Diagnostic::error(opening.span, format!("unterminated heredoc: no line is exactly `{name}`"));

@@ -29,7 +29,7 @@ impl Args<'_> {
         let security = self.flags.text("security");
         let security = security.and_then(|value| keyword("security", &value, &SECURITIES, self.problems));
         let command = self.command(json, self.rest.clone())?;
-        // Without any command the shell runs the empty one, which succeeds (N-34).
+        // Without a command the shell runs an empty one, which succeeds (N-34).
         if matches!(&command, Command::Exec(words) if words.is_empty()) {
             self.report(needs(self.args_span(), "RUN", "a command"));
             return None;

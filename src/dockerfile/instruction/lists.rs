@@ -1,4 +1,4 @@
-//! `SHELL`, `EXPOSE` and `VOLUME`: one or more of a kind.
+//! `SHELL`, `EXPOSE` and `VOLUME`: lists.
 
 use super::args::{Args, needs};
 use crate::dockerfile::ast::Volume;

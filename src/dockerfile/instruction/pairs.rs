@@ -7,7 +7,7 @@ use crate::dockerfile::ast::{Arg, ArgItem, Pairs};
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::words;
 
-/// Longer values are not repeated in a hint.
+/// The maximum length of a value in a hint, in characters.
 const SHOWN: usize = 60;
 
 impl Args<'_> {
@@ -28,7 +28,7 @@ impl Args<'_> {
                 continue;
             }
             if name.text.contains('$') {
-                // Nobody could ask for it: names of ARG are not expanded (V-12, N-8).
+                // Names of ARG are not expanded (V-12, N-8).
                 let problem = Diagnostic::error(name.span, "cannot expand a variable in the name of an ARG");
                 self.report(problem.hint("write the name itself; only the default value is expanded"));
                 continue;

@@ -1,4 +1,4 @@
-//! What a line turned out to be.
+//! The result of reading one line.
 
 use crate::dockerfile::ast::{From, Instruction};
 

@@ -16,7 +16,7 @@ use crate::dockerfile::source::offset;
 use crate::dockerfile::word::Word;
 use crate::dockerfile::words::{self, List};
 
-/// Reads one logical line and the heredoc bodies behind it. Nothing: a problem was reported.
+/// Reads one logical line and the heredoc bodies after it. Nothing: a problem was reported.
 pub(in crate::dockerfile) fn statement(
     line: &Line,
     cursor: &mut Cursor<'_>,

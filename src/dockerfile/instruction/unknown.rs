@@ -8,7 +8,8 @@ use crate::dockerfile::word::Word;
 /// Characters that start no instruction, but often a line that should continue the one above.
 const CONTINUES: [&str; 17] = ["&", "|", ";", ">", "<", "-", "+", "(", ")", "[", "]", "{", "}", "\"", "'", "$", ","];
 
-/// Reports a line whose first word is not an instruction. `text` is the whole source: the line above often explains the mistake.
+/// Reports a line whose first word is not an instruction. `text` is the whole source: the line above often explains
+/// the mistake.
 pub(super) fn unknown(line: &Line, word: &Word, text: &str, escape: char) -> Diagnostic {
     let shown: String = word.text.chars().take(40).collect();
     let mut problem = Diagnostic::error(word.span, format!("unknown instruction: {shown}"));

@@ -10,12 +10,12 @@ use crate::dockerfile::mount::parse_bool;
 use crate::dockerfile::source::Span;
 use crate::dockerfile::word::Word;
 
-/// Which warnings an author wants.
+/// Which warnings the author wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Controls {
     /// Rules that are not reported.
     pub skip: BTreeSet<String>,
-    /// No rule is reported, but for the experimental ones that were asked for.
+    /// Only the requested experimental rules are reported.
     pub skip_all: bool,
     /// Experimental rules that are reported.
     pub experimental: BTreeSet<String>,
@@ -26,12 +26,12 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// Reads the value of a `check` directive or of `BUILDKIT_DOCKERFILE_CHECK`.
+    /// Parses the value of a `check` directive or of `BUILDKIT_DOCKERFILE_CHECK`.
     pub fn parse(value: &Word) -> Result<Self, Vec<Diagnostic>> {
         let mut controls = Self::default();
         let mut problems = Vec::new();
         let mut at = 0;
-        // BuildKit splits twice: the third part is all the rest.
+        // BuildKit splits twice: the third part is the rest.
         for part in value.text.splitn(3, ';') {
             let span = value.locate(at..at + part.len());
             at += part.len() + 1;
@@ -67,7 +67,7 @@ impl Controls {
         if problems.is_empty() { Ok(controls) } else { Err(problems) }
     }
 
-    /// The controls of a file; `instead` is `BUILDKIT_DOCKERFILE_CHECK` and replaces what the file says.
+    /// The controls of a file; `instead` is `BUILDKIT_DOCKERFILE_CHECK` and replaces the directive.
     pub fn of(file: &Dockerfile, instead: Option<&str>) -> Result<Self, Vec<Diagnostic>> {
         match (instead, &file.directives.check) {
             (Some(text), _) => Self::parse(&Word::new(text, Span::default())),
@@ -76,7 +76,7 @@ impl Controls {
         }
     }
 
-    /// `name` is reported where `own` controls an instruction too.
+    /// Whether `name` is reported; `own` are the controls of the instruction.
     fn wants(&self, name: &str, own: Option<&Self>) -> bool {
         let any = |holds: fn(&Self, &str) -> bool| holds(self, name) || own.is_some_and(|own| holds(own, name));
         match find(name) {
@@ -87,7 +87,7 @@ impl Controls {
     }
 }
 
-/// Rules about the file as a whole, or about an image: no comment above an instruction controls them, as in BuildKit.
+/// Rules about the file as a whole or about an image: comments above instructions do not control them, as in BuildKit.
 const OF_THE_FILE: [&str; 6] = [
     "NoEmptyContinuation",
     "ConsistentInstructionCasing",
@@ -97,19 +97,18 @@ const OF_THE_FILE: [&str; 6] = [
     "InvalidBaseImagePlatform",
 ];
 
-/// Rules that point at something else than the instruction whose comment controls them: at an earlier one, which is
-/// without effect, or at the comment itself. Their first label is at the instruction.
+/// Rules whose warning is not at the instruction whose comment controls them, but at an earlier one without effect,
+/// or at the comment itself. Their first label is at the instruction.
 const ELSEWHERE: [&str; 2] = ["MultipleInstructionsDisallowed", "InvalidDefinitionDescription"];
 
-/// Where the instruction stands whose comment controls `warning`.
+/// The position of the instruction whose comment controls `warning`.
 fn controlled_at(warning: &Diagnostic, code: &str) -> Option<u32> {
     let label = warning.labels.first().filter(|_| ELSEWHERE.contains(&code));
     let reached = warning.source.is_none() && !OF_THE_FILE.contains(&code);
     reached.then(|| label.map_or(warning.span, |label| label.span).start)
 }
 
-/// Takes out the warnings that the author does not want, and those said twice; the rest in the order of the file.
-/// Diagnostics that belong to no rule stay.
+/// Removes unwanted and repeated warnings; the rest is in the order of the file. Diagnostics without a rule stay.
 pub fn filter(file: &Dockerfile, warnings: Vec<Diagnostic>, controls: &Controls) -> Vec<Diagnostic> {
     let owns = owns(file);
     let own = |at: u32| {
@@ -130,7 +129,7 @@ pub fn filter(file: &Dockerfile, warnings: Vec<Diagnostic>, controls: &Controls)
     kept
 }
 
-/// What the comments above instructions say of them: the first `check=` that can be read.
+/// The controls in comments above instructions: the first `check=` of each that is valid.
 fn owns(file: &Dockerfile) -> Vec<(Span, Controls)> {
     fn add<T>(out: &mut Vec<(Span, Controls)>, statement: &Statement<T>) {
         let first = statement.comments.iter().find_map(check_comment);

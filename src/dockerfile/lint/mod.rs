@@ -1,10 +1,10 @@
-//! Warnings about Dockerfiles that work but will surprise somebody.
+//! Warnings about Dockerfiles that are valid but probably wrong.
 //!
-//! **Holds.** The table of rules under BuildKit's names (`rule`), the rules that syntax alone decides (`syntax`), and
-//! the author's controls: `# check=`, and `# check=skip=…` right above an instruction (`controls`).
-//! **Order.** Everybody reports [`Diagnostic`](super::Diagnostic)s whose code is a rule's name; [`filter`] takes out what the author does
-//! not want, once, at the end.
-//! **Not here.** Rules that need a scope, a base image's config or the context: whoever has those reports them.
+//! **Holds.** The table of rules with BuildKit's names (`rule`), the rules that need only the syntax (`syntax`), and
+//! the author's controls: `# check=` at the top, and `# check=skip=…` above an instruction (`controls`).
+//! **Order.** Rules report [`Diagnostic`](super::Diagnostic)s whose code is the rule's name; [`filter`] removes the
+//! unwanted ones once, at the end.
+//! **Not here.** Rules that need variables, a base image's config or the context: `plan` and `engine` report them.
 
 mod controls;
 mod rule;

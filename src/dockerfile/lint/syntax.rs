@@ -1,4 +1,4 @@
-//! The rules that syntax alone decides.
+//! The rules that need only the syntax.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::source::Span;
 use crate::dockerfile::word::Word;
 
-/// Every warning that the text alone gives rise to, unfiltered: [`super::filter`] knows what the author wants.
+/// Every warning about the syntax; [`super::filter`] removes those that the author does not want.
 pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut out = Vec::new();
     casing(file, &mut out);
@@ -96,7 +96,7 @@ fn from(statement: &Statement<From>, out: &mut Vec<Diagnostic>) {
     }
     let keyword = &statement.keyword;
     if let Some(word) = as_keyword {
-        // A FROM in mixed case is told about by itself.
+        // A FROM in mixed case has a warning of its own.
         let fits = match (is_lower(&keyword.text), is_upper(&keyword.text)) {
             (true, _) => is_lower(&word.text),
             (_, true) => is_upper(&word.text),
@@ -147,7 +147,7 @@ fn instructions(stage: &Stage, out: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The earlier of two is the one without effect.
+/// Of two instructions the earlier one has no effect.
 fn once<'a>(last: &mut BTreeMap<&'a str, Span>, keyword: &'a str, span: Span, out: &mut Vec<Diagnostic>) {
     if let Some(earlier) = last.insert(keyword, span) {
         let message = format!("this {keyword} has no effect: only the last one of a stage counts");
@@ -155,7 +155,7 @@ fn once<'a>(last: &mut BTreeMap<&'a str, Span>, keyword: &'a str, span: Span, ou
     }
 }
 
-/// Words that make a name a secret's, and words that make it harmless all the same.
+/// Words in the names of secrets, and words that make such a name harmless.
 const SECRET: [&str; 10] =
     ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
@@ -177,7 +177,7 @@ pub fn expose(text: &str, span: Span) -> Vec<Diagnostic> {
         let hint = format!("write {port}/{}", proto.to_lowercase());
         out.push(warn(span, "ExposeProtoCasing", format!("protocol `{proto}` is not in lower case")).hint(hint));
     }
-    // `:80` names nothing of the host.
+    // `:80` does not name anything of the host.
     if port.rsplit_once(':').is_some_and(|(host, _)| !matches!(host, "" | ":")) {
         let message = format!("`{text}` names an address or a port of the host");
         out.push(warn(span, "ExposeInvalidFormat", message).hint("EXPOSE only names the container's port"));

@@ -20,7 +20,7 @@ fn rules(text: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_rule_has_a_name_of_its_own() {
+fn rule_names_are_unique() {
     let names: BTreeSet<_> = RULES.iter().map(|rule| rule.name).collect();
     assert_eq!(names.len(), 22);
     assert_eq!(find("InvalidBaseImagePlatform").and_then(Rule::url), None);
@@ -31,7 +31,7 @@ fn every_rule_has_a_name_of_its_own() {
 }
 
 #[test]
-fn each_rule_fires_and_is_silent() {
+fn rules_report_only_their_cases() {
     let table: &[(&str, &[&str])] = &[
         ("FROM a AS Build", &["StageNameCasing"]),
         ("FROM a AS build", &[]),
@@ -76,14 +76,14 @@ fn each_rule_fires_and_is_silent() {
 }
 
 #[test]
-fn a_warning_points_at_the_word_at_fault() {
+fn warning_points_at_its_word() {
     assert_eq!(lints("FROM a\nENV b c"), [("LegacyKeyValueFormat", "b c".to_owned())]);
     assert_eq!(lints("FROM a\nCMD b\nCMD [\"c\"]")[0].1, "CMD b");
     assert_eq!(lints("FROM a as b")[0].1, "as");
 }
 
 #[test]
-fn the_file_controls_its_warnings_p_14() {
+fn check_directive_controls_warnings_p_14() {
     assert_eq!(rules("# check=skip=all\nFROM a AS B\nCMD x"), [""; 0]);
     assert_eq!(rules("# check=skip=StageNameCasing, Other\nFROM a AS B\nENV x y"), ["LegacyKeyValueFormat"]);
     assert_eq!(rules("# check=experimental=all\n\n# nothing\nARG x\nFROM a"), ["InvalidDefinitionDescription"]);
@@ -101,7 +101,7 @@ fn the_file_controls_its_warnings_p_14() {
 }
 
 #[test]
-fn a_comment_controls_the_instruction_below_it() {
+fn comment_controls_next_instruction() {
     let text = "FROM a\n# check=skip=LegacyKeyValueFormat\nENV x x\nFROM b\nENV y y";
     assert_eq!(lints(text), [("LegacyKeyValueFormat", "y y".to_owned())]);
     assert_eq!(rules("FROM a\n# why\n# check = skip=all\nENV x x"), [""; 0]);
@@ -129,7 +129,7 @@ fn a_comment_controls_the_instruction_below_it() {
 }
 
 #[test]
-fn a_comment_reaches_the_rules_of_its_instruction_only() {
+fn comment_controls_only_rules_of_its_instruction() {
     let skip = |rule: &str| format!("# check=skip={rule}\n");
     for (before, rule, after) in [
         ("", "StageNameCasing", "FROM a AS B"),
@@ -155,13 +155,13 @@ fn a_comment_reaches_the_rules_of_its_instruction_only() {
         let text = format!("#\n{before}{}{after}", skip(rule));
         assert_eq!(rules(&text), [rule], "{text}");
     }
-    // The instruction without effect is told about where the later one stands.
+    // The comment above the later instruction controls the warning about the earlier one.
     let earlier = "FROM a\n# check=skip=all\nCMD [\"b\"]\nCMD [\"c\"]";
     assert_eq!(rules(earlier), ["MultipleInstructionsDisallowed"]);
 }
 
 #[test]
-fn a_comment_asks_for_experimental_rules_too() {
+fn comment_enables_experimental_rules() {
     let text = "#\n# check=experimental=InvalidDefinitionDescription\n# nothing\nARG x\n# nothing\nARG y\nFROM a";
     assert_eq!(lints(text), [("InvalidDefinitionDescription", "nothing".to_owned())]);
     assert_eq!(rules("# check=experimental=all\n\n# nothing\n#\nARG x\nFROM a"), [""; 0]);

@@ -14,7 +14,7 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_ordinary_file_is_read() {
+fn parse_reads_ordinary_file() {
     let text = "# syntax=docker/dockerfile:1\n# the base\nARG TAG=12\nFROM --platform=$BUILDPLATFORM debian:$TAG AS Build\n\
                 RUN apt-get update && \\\n    # no recommends\n    apt-get install -y x\n\
                 COPY --from=0 --chown=1:2 a b /c/\nENV A=b C=\"d e\"\nCMD [\"sh\", \"-c\"]\n";
@@ -38,7 +38,7 @@ fn an_ordinary_file_is_read() {
 }
 
 #[test]
-fn heredocs_are_read_and_a_trigger_keeps_them() {
+fn parse_reads_heredocs_and_trigger_keeps_them() {
     let text = "FROM x\nCOPY <<A <<-'B' /d/\n$one\nA\n\ttwo\n\tB\nONBUILD RUN <<EOF\nhi\nEOF\nRUN cat <<X\n#y\nX\n";
     let file = file(text);
     let Instruction::Copy(copy) = &file.stages[0].instructions[0].node else { panic!() };
@@ -53,7 +53,7 @@ fn heredocs_are_read_and_a_trigger_keeps_them() {
 }
 
 #[test]
-fn all_problems_come_in_one_run() {
+fn parse_reports_all_problems() {
     let text = "FROM a b\nRNU x\nCOPY a\nHEALTHCHECK --retires=3 CMD x\nSHELL sh -c\n";
     assert_eq!(problems(text).len(), 5, "{:#?}", problems(text));
     assert_eq!(problems("").len(), 1);

@@ -1,4 +1,4 @@
-//! What holds of every text.
+//! Properties of every text.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::reference;
 use crate::dockerfile::expand::{expand, expand_body, expand_words};
 use crate::dockerfile::{Dockerfile, Escape, Source, Span, Word, dump, parse, parse_trigger, to_text};
 
-/// Pieces that mean something to the parser, and some that do not.
+/// Pieces that are special to the parser, and some that are not.
 const PIECES: [&str; 88] = [
     "FROM ",
     "RUN ",
@@ -105,7 +105,7 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(select(&PIECES[..]), 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// An argument: something that ordinary files have, or a jumble.
+/// An argument: a usual one, or random pieces.
 fn word() -> impl Strategy<Value = String> {
     let usual = select(
         &[
@@ -271,31 +271,31 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in pieces(), any in ".{0,60}") {
+    fn parser_does_not_panic_on_text(text in pieces(), any in ".{0,60}") {
         read(&text);
         read(&any);
         let _ = parse_trigger(&Source::new("trigger", text));
     }
 
     #[test]
-    fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn parser_does_not_panic_on_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&Source::new("Dockerfile", &bytes));
         let _ = parse(&Source::new("Dockerfile", [b"FROM x\nRUN ".as_slice(), &bytes].concat()));
     }
 
     #[test]
-    fn what_is_written_out_means_the_same(text in file()) {
+    fn to_text_keeps_meaning(text in file()) {
         survives_being_written(&text);
     }
 
     #[test]
-    fn what_is_written_out_means_the_same_for_a_jumble(text in pieces()) {
+    fn to_text_keeps_meaning_of_random_pieces(text in pieces()) {
         survives_being_written(&format!("FROM scratch\n{text}\n"));
         survives_being_written(&format!("# escape=`\nFROM scratch\nRUN {text}\nEOF\nE\n"));
     }
 
     #[test]
-    fn a_trigger_that_is_stored_is_read_again(text in file()) {
+    fn stored_trigger_parses_again(text in file()) {
         for statement in read(&text).into_iter().flat_map(|file| file.stages).flat_map(|stage| stage.instructions) {
             if let crate::dockerfile::Instruction::Onbuild(onbuild) = &statement.node
                 && !text.contains("escape=`")
@@ -347,7 +347,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 8 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
     #[test]
-    fn expansion_agrees_with_the_obvious_one_v_1_to_v_10(text in expandable(), jumble in "[$ab{}:?/*\"'\\\\` A-]{0,12}", vars in vars()) {
+    fn expand_agrees_with_reference_v_1_to_v_10(text in expandable(), jumble in "[$ab{}:?/*\"'\\\\` A-]{0,12}", vars in vars()) {
         for text in [text, jumble] {
             let word = Word::new(text.as_str(), Span::new(0, text.len()));
             let lookup = |name: &str| vars.get(name).cloned();
@@ -361,7 +361,7 @@ proptest! {
     }
 
     #[test]
-    fn words_are_what_blanks_leave_v_13(text in expandable(), vars in vars()) {
+    fn expand_words_splits_at_blanks_v_13(text in expandable(), vars in vars()) {
         let word = Word::new(text.as_str(), Span::new(0, text.len()));
         let lookup = |name: &str| vars.get(name).cloned();
         if let Ok(found) = expand_words(&word, Escape::Backslash, &lookup) {
@@ -373,7 +373,7 @@ proptest! {
     }
 
     #[test]
-    fn a_problem_points_into_the_word(text in expandable()) {
+    fn expansion_error_points_into_word(text in expandable()) {
         let word = Word::new(text.as_str(), Span::new(0, text.len()));
         if let Err(problem) = expand(&word, Escape::Backslash, &|_| None) {
             prop_assert!(text.get(problem.span.range()).is_some_and(|part| !part.is_empty()), "{:?}", problem);

@@ -1,11 +1,11 @@
-//! Expansion once more, slow and obvious: every rule on its own, patterns tried one length after the other.
+//! A slow and simple implementation of expansion: every rule by itself, patterns by trying every length.
 
 use std::collections::BTreeMap;
 
 /// The variables.
 pub(super) type Vars = BTreeMap<String, String>;
 
-/// The expanded text, or nothing when the word is wrong.
+/// The expanded text, or nothing if the word is invalid.
 pub(super) fn expand(text: &str, escape: char, quotes: bool, vars: &Vars) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
     let mut reader = Reader { chars: &chars, at: 0, escape, quotes, vars };
@@ -194,7 +194,7 @@ fn pattern(text: &str) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// Whether the whole of `text` is matched.
+/// Whether the whole `text` matches.
 fn matches(parts: &[Part], text: &[char]) -> bool {
     match (parts.split_first(), text.split_first()) {
         (None, None) => true,

@@ -1,7 +1,7 @@
 //! The system calls that change files or names, and where their operands are.
 //!
-//! **Not here.** Calls that only create something new, and those that write through a descriptor: opening it for writing was
-//! stopped before.
+//! **Not here.** Calls that only create something new, and those that write through a descriptor: opening it for
+//! writing was stopped before.
 
 use serde::{Deserialize, Serialize};
 
@@ -167,8 +167,8 @@ fn opening(flags: u32) -> [Instruction; 7] {
     ]
 }
 
-/// The operands of a stopped call, in order, with what it does to each. None: the call fails if that name exists. `how` reads
-/// flags and resolve flags of the `struct open_how` at an address.
+/// The operands of a stopped call, in order, with what it does to each. None: the call fails if that name exists.
+/// `how` reads flags and resolve flags of the `struct open_how` at an address.
 pub(in crate::sandbox) fn decode(
     call: &Notification,
     how: impl FnOnce(u64) -> Option<(u64, u64)>,

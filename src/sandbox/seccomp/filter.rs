@@ -1,12 +1,12 @@
 //! Docker's default profile as a program.
 //!
-//! **Holds.** What the profile does not allow is EPERM; `clone` may not make namespaces; `clone3`, whose flags a filter
-//! cannot see, does not exist (libc falls back to `clone`); calls newer than the profile do not exist; the x32 interface
-//! does not exist; a program of the kernel's 32-bit interface meets the same rules with its own numbers. Numbers are found
-//! by binary search.
-//! **Not here.** What capabilities, namespaces and read-only mounts already forbid is not forbidden twice, except where the
-//! profile does so. `socketcall` of the 32-bit interface is allowed as in the profile: a filter cannot see which socket it
-//! asks for.
+//! **Holds.** What the profile does not allow is EPERM; `clone` may not make namespaces; `clone3`, whose flags a
+//! filter cannot see, does not exist (libc falls back to `clone`); calls newer than the profile do not exist; the x32
+//! interface does not exist; a program of the kernel's 32-bit interface meets the same rules with its own numbers.
+//! Numbers are found by binary search.
+//! **Not here.** What capabilities, namespaces and read-only mounts already forbid is not forbidden twice, except
+//! where the profile does so. `socketcall` of the 32-bit interface is allowed as in the profile: a filter cannot see
+//! which socket it asks for.
 
 use rustix::thread::CapabilitySet;
 
@@ -17,7 +17,8 @@ use super::program::{
 use super::table::{Arch, Condition, NEWEST, Rule};
 use crate::sandbox::sys::Instruction;
 
-/// The program for this machine and a command with these capabilities; with `limits`, one that needs a listener.
+/// The program for this machine and a command with these capabilities. With `limits` it reports calls and needs a
+/// listener.
 pub(in crate::sandbox) fn filter(capabilities: CapabilitySet, limits: Option<Limits>) -> Vec<Instruction> {
     program(Arch::native(), capabilities, limits)
 }
@@ -25,7 +26,7 @@ pub(in crate::sandbox) fn filter(capabilities: CapabilitySet, limits: Option<Lim
 /// The program for a kernel that runs `archs`.
 pub(super) fn program(archs: &[Arch], capabilities: CapabilitySet, limits: Option<Limits>) -> Vec<Instruction> {
     let mut out = per_arch(archs, |arch| body(arch, capabilities, limits));
-    // An interface the tables do not know.
+    // An architecture that the tables do not have.
     out.push(answer(ENOSYS));
     out
 }
@@ -37,10 +38,10 @@ fn body(arch: Arch, capabilities: CapabilitySet, limits: Option<Limits>) -> Vec<
     out
 }
 
-/// Numbers from the first one on, up to the next range, are answered so.
+/// The answer to numbers from this one up to the next range.
 type Range = (u32, Answer);
 
-/// All numbers, in ranges with one answer each, sorted. Those of x32 carry a bit that makes them newer than any.
+/// All numbers, in sorted ranges with one answer each. Numbers of x32 have a high bit that makes them newer than any.
 fn ranges(arch: Arch, capabilities: CapabilitySet, limits: Option<Limits>) -> Vec<Range> {
     let mut points = vec![(0, Answer::Always(EPERM)), (NEWEST + 1, Answer::Always(ENOSYS))];
     let mut calls: Vec<Range> = arch
@@ -58,7 +59,7 @@ fn ranges(arch: Arch, capabilities: CapabilitySet, limits: Option<Limits>) -> Ve
             points.push((number + 1, Answer::Always(beyond)));
         }
     }
-    // Of two at one number the later one holds.
+    // Of two ranges with the same start the later one counts.
     points.sort_by_key(|(number, _)| *number);
     let mut out: Vec<Range> = Vec::new();
     for (number, answer) in points {
@@ -72,7 +73,7 @@ fn ranges(arch: Arch, capabilities: CapabilitySet, limits: Option<Limits>) -> Ve
     out
 }
 
-/// What a rule is for a command with these capabilities.
+/// The answer of a rule for a command with these capabilities.
 fn answers(rule: Rule, capabilities: CapabilitySet) -> Answer {
     let test = match rule {
         Rule::Allow => return Answer::Always(ALLOW),
@@ -81,14 +82,14 @@ fn answers(rule: Rule, capabilities: CapabilitySet) -> Answer {
         Rule::If(test) => test,
     };
     let mut out = vec![argument(0)];
-    // Whether a hit is what is wanted, and what is looked for.
+    // The test, and whether a match allows the call.
     let (code, values, wanted) = match test {
         Condition::NoBits(ref bits) => (ANY_BIT, std::slice::from_ref(bits), false),
         Condition::OneOf(values) => (EQUAL, values, true),
         Condition::NoneOf(values) => (EQUAL, values, false),
     };
     for (i, value) in values.iter().enumerate() {
-        // To the last answer.
+        // Jumps to the last answer.
         out.push(jump(code, *value, (values.len() - i) as u8, 0));
     }
     let (missed, hit) = if wanted { (EPERM, ALLOW) } else { (ALLOW, EPERM) };

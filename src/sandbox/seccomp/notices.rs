@@ -1,7 +1,7 @@
-//! Calls that fail, or have no use, because of what kiln itself has not: ids beyond its own, devices.
+//! Calls that cannot work because kiln itself lacks something: unmapped ids, devices.
 //!
-//! **Holds.** The filter reports them to the warden, which lets them go on and remembers that they were made. A command
-//! that fails afterwards can be told why, without a guess from its output (N-53, N-55).
+//! **Holds.** The filter reports them. If the command fails, they explain the failure without a guess from its output
+//! (N-53, N-55).
 
 use super::program::{ALLOW, AND, AT_LEAST, Answer, EQUAL, NOTIFY, answer, argument, jump};
 use super::table::Arch;
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 /// What a command tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Notice {
-    /// To use a user or group id that kiln's user namespace does not have, or to set groups where that is denied.
+    /// To use a user or group id that is not mapped in kiln's user namespace, or to set groups where that is denied.
     ForeignId,
     /// To make a device node.
     Device,
 }
 
-/// What kiln's own user namespace has.
+/// The limits of kiln's own user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) struct Limits {
     /// Ids from this one on are not mapped.
@@ -27,7 +27,7 @@ pub(in crate::sandbox) struct Limits {
     pub(in crate::sandbox) groups: bool,
 }
 
-/// Which arguments are ids.
+/// The arguments that are ids.
 const IDS: &[(&str, &[u32])] = &[
     ("chown", &[1, 2]),
     ("chown32", &[1, 2]),
@@ -49,7 +49,7 @@ const IDS: &[(&str, &[u32])] = &[
     ("setuid", &[0]),
     ("setuid32", &[0]),
 ];
-/// Which argument is the mode.
+/// The argument that is the mode.
 const DEVICES: &[(&str, u32)] = &[("mknod", 1), ("mknodat", 2)];
 const GROUPS: &[&str] = &["setgroups", "setgroups32"];
 
@@ -60,7 +60,7 @@ pub(super) fn noticed(name: &str, limits: Limits) -> Answer {
         && limits.ids < u32::MAX
     {
         for id in *ids {
-            // The last id there is means "as it was".
+            // The largest id means "unchanged".
             out.extend([argument(*id), jump(AT_LEAST, limits.ids, 0, 2), jump(EQUAL, u32::MAX, 1, 0), answer(NOTIFY)]);
         }
     }
@@ -83,7 +83,7 @@ pub(super) fn noticed(name: &str, limits: Limits) -> Answer {
     Answer::Tested(out)
 }
 
-/// What a reported call is about.
+/// What a reported call tried.
 pub(in crate::sandbox) fn notice(call: &Notification) -> Notice {
     let arch = Arch::native().iter().find(|arch| arch.audit() == call.arch);
     let device = arch.is_some_and(|arch| {

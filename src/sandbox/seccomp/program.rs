@@ -21,13 +21,13 @@ pub(super) const NUMBER: u32 = 0;
 pub(super) const ARCH: u32 = 4;
 pub(super) const ARGUMENTS: u32 = 16;
 
-/// What becomes of a call: every way through it returns. Nearly all are one instruction, which takes no memory of its
-/// own: the program is made anew for every command.
+/// The answer to a call; every path returns. Nearly all answers are one instruction, which needs no allocation: the
+/// program is built for every command.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Always the same.
     Always(u32),
-    /// That depends on arguments.
+    /// It depends on arguments.
     Tested(Vec<Instruction>),
 }
 
@@ -38,7 +38,7 @@ impl Answer {
     }
 }
 
-/// To each architecture its rules; others go past the end.
+/// The rules of each architecture; calls of others reach the end.
 pub(super) fn per_arch(archs: &[Arch], body: impl Fn(Arch) -> Vec<Instruction>) -> Vec<Instruction> {
     let mut out = vec![load(ARCH)];
     for &arch in archs {
@@ -55,8 +55,8 @@ pub(super) fn load(offset: u32) -> Instruction {
     Instruction { code: LOAD, jt: 0, jf: 0, k: offset }
 }
 
-/// The low half of an argument (both supported families are little-endian). The kernel looks at no more of those that are
-/// tested here.
+/// Loads the low half of an argument (all supported architectures are little-endian). The kernel uses no more of the
+/// arguments that are tested.
 pub(super) fn argument(number: u32) -> Instruction {
     load(ARGUMENTS + 8 * number)
 }
@@ -69,7 +69,7 @@ pub(super) fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
-/// Goes on behind the next `count` instructions.
+/// Skips the next `count` instructions.
 pub(super) fn over(count: usize) -> Instruction {
     Instruction { code: JUMP, jt: 0, jf: 0, k: count as u32 }
 }

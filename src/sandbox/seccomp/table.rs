@@ -1,9 +1,9 @@
 //! Which system calls a sandboxed command may make, and their numbers on each architecture.
 //!
-//! **Holds.** Docker's default seccomp profile: the file `seccomp/default.json` of `github.com/moby/profiles` at commit
-//! cd3bed8, 30 June 2026. A call that has no row is refused. `testdata/seccomp/docker-default.txt` holds the same facts
-//! as read from that file; a test compares both. To follow a newer profile, write that file anew and mend what the test
-//! reports.
+//! **Holds.** Docker's default seccomp profile: the file `seccomp/default.json` of `github.com/moby/profiles` at
+//! commit cd3bed8, 30 June 2026. A call without a row is refused. `testdata/seccomp/docker-default.txt` has the same
+//! facts as read from that file; a test compares both. To follow a newer profile, generate that file again and fix
+//! what the test reports.
 //! **Not here.** The architectures that kiln is not built for, and x32, whose calls do not exist for a command.
 
 use rustix::thread::CapabilitySet as Cap;

@@ -8,7 +8,7 @@ use super::table::{Arch, NEWEST};
 use super::*;
 use crate::sandbox::sys::{Instruction, Notification};
 
-/// What the kernel would do: runs `program` over one call.
+/// Runs `program` over one call, as the kernel does.
 fn run(program: &[Instruction], arch: u32, number: u32, first: u32) -> u32 {
     run_with(program, arch, number, &[first])
 }
@@ -49,7 +49,7 @@ fn steps(program: &[Instruction], arch: u32, number: u32, args: &[u32]) -> (u32,
 
 const ALL: [Arch; 4] = [Arch::X86_64, Arch::I386, Arch::Aarch64, Arch::Arm];
 
-/// What Docker gives a container; kiln gives the same.
+/// Docker's default capabilities.
 const DEFAULT: CapabilitySet = crate::sandbox::confine::DEFAULT_CAPABILITIES;
 
 /// One line of the profile's facts.
@@ -171,7 +171,7 @@ fn arguments() -> Vec<u32> {
 }
 
 #[test]
-fn filter_answers_every_call_as_the_profile_does() {
+fn filter_answers_every_call_as_docker_profile() {
     // N-54, S-70
     let facts = facts();
     for more in [CapabilitySet::empty(), CapabilitySet::SYS_PTRACE, CapabilitySet::SYS_TIME, CapabilitySet::BPF] {
@@ -221,7 +221,7 @@ fn table_has_every_call_of_the_profile_once() {
 }
 
 #[test]
-fn filter_sees_through_the_upper_half_of_an_argument() {
+fn filter_ignores_upper_half_of_argument() {
     // The kernel takes 32 bits of these; a filter that compared 64 would let 2^32 + AF_ALG pass.
     let program = program(&ALL, DEFAULT, None);
     assert!(program.iter().filter(|i| i.code == LOAD && i.k >= ARGUMENTS).all(|i| (i.k - ARGUMENTS).is_multiple_of(8)));
@@ -251,7 +251,7 @@ fn filter_hides_unknown_calls_and_interfaces() {
 }
 
 #[test]
-fn filter_reports_ids_and_devices_that_kiln_lacks() {
+fn filter_reports_unmapped_ids_and_devices() {
     // N-53, N-55
     let limits = |ids, groups| program(&ALL, DEFAULT, Some(Limits { ids, groups }));
     let (one, many, root) = (limits(1, false), limits(65_537, true), limits(u32::MAX, true));
@@ -296,7 +296,7 @@ fn filter_reports_ids_and_devices_that_kiln_lacks() {
 }
 
 #[test]
-fn filter_is_short_and_decides_soon() {
+fn filter_decides_in_few_instructions() {
     for limits in [None, Some(Limits { ids: 1, groups: false })] {
         let program = program(&ALL, DEFAULT, limits);
         assert!(program.len() <= 4096, "{}", program.len());
@@ -355,7 +355,7 @@ fn stops(program: &[Instruction], arch: u32, number: u32, args: &[i32]) -> bool 
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn calls_that_change_files_are_stopped_and_others_are_not() {
+fn file_filter_stops_only_calls_that_change_files() {
     use libc::{O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
     let (all, moves) = (file_filter(WatchScope::All), file_filter(WatchScope::Renames));
     let [x86, i386] = [Arch::X86_64, Arch::I386].map(Arch::audit);
@@ -413,7 +413,7 @@ fn calls_that_change_files_are_stopped_and_others_are_not() {
 }
 
 #[test]
-fn operands_are_found_where_the_calls_have_them() {
+fn decode_finds_operands_of_each_call() {
     let arch = Arch::native()[0];
     let call = |name: &str, args| {
         let mut call = Notification::default();

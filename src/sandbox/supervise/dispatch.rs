@@ -19,8 +19,8 @@ pub(in crate::sandbox) trait Listener {
     /// Takes the next call. Err: the thread that made it was killed first.
     fn receive(&self) -> io::Result<Notification>;
 
-    /// Whether the thread still waits. What was read of it before this returned true belongs to it, and not to another one
-    /// with the same number.
+    /// Whether the thread still waits. What was read of it before this returned true belongs to it, and not to
+    /// another one with the same number.
     fn is_waiting(&self, id: u64) -> bool;
 
     /// Ends the wait of the thread.

@@ -1,11 +1,12 @@
 //! A look at files before a command changes them.
 //!
-//! **Holds.** A [`Watch`] is asked about every call that changes a file or a name, while the thread that made it is stopped. It
-//! sees the file that the kernel would find: paths are resolved by a thread that takes on the caller's root and working
-//! directory.
-//! **Order.** Init installs the filter and sends the listener to kiln, where one thread replies until the command is dead.
-//! **Not here.** Access control: a call whose file cannot be looked at continues. This decides what a layer will hold, not what
-//! is allowed.
+//! **Holds.** A [`Watch`] is asked about every call that changes a file or a name, while the thread that made it is
+//! stopped. It sees the file that the kernel would find: paths are resolved by a thread that takes on the caller's
+//! root and working directory.
+//! **Order.** Init installs the filter and sends the listener to kiln, where one thread replies until the command is
+//! dead.
+//! **Not here.** Access control: a call whose file cannot be looked at continues. This decides what a layer will
+//! hold, not what is allowed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -62,7 +63,7 @@ pub(in crate::sandbox) fn install_file_filter(scope: WatchScope) -> io::Result<O
     if !can_continue_calls() {
         return Err(io::Error::other("it needs Linux 5.5"));
     }
-    sys::install_watching_filter(&seccomp::file_filter(scope))
+    sys::install_filter_with_listener(&seccomp::file_filter(scope))
 }
 
 /// Whether this kernel can continue a stopped call.
@@ -76,8 +77,8 @@ fn release_continues_calls(release: &str) -> bool {
     (numbers.next(), numbers.next()) >= (Some(5), Some(5))
 }
 
-/// Replies to stopped calls until no process is left that could make one, or the other end of `stop` is closed. Some: why files
-/// could not be looked at.
+/// Replies to stopped calls until no process is left that could make one, or the other end of `stop` is closed. Some:
+/// why files could not be looked at.
 pub(in crate::sandbox) fn watch_files(listener: OwnedFd, stop: &PipeReader, watch: &dyn Watch) -> Option<String> {
     let (view, blind) = match View::new() {
         Ok(view) => (Some(view), None),

@@ -1,7 +1,7 @@
 //! kiln run again as root of a new user namespace.
 //!
-//! **Order.** Signals are blocked before the start, so that a Ctrl-C at any moment reaches the process inside, which ends the
-//! work properly. If this process is killed, the one inside dies with it.
+//! **Order.** Signals are blocked before the start, so that a Ctrl-C at any moment reaches the process inside, which
+//! ends the work properly. If this process is killed, the one inside dies with it.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,9 +21,9 @@ use super::maps::{self, Ranges};
 use super::reason::SingleIdReason;
 use crate::sandbox::wire::Wire;
 
-/// Runs `argv` (program name first) as kiln again, as root of a user namespace, with `env` added to the environment. The
-/// process inside gets `payload`, which never touches the disk. Returns its exit code when it has ended: 128+n if signal n
-/// killed it. No other thread of this process may have the forwarded signals unblocked.
+/// Runs `argv` (program name first) as kiln again, as root of a user namespace, with `env` added to the environment.
+/// The process inside gets `payload`, which never touches the disk. Returns its exit code when it has ended: 128+n if
+/// signal n killed it. No other thread of this process may have the forwarded signals unblocked.
 pub fn enter(argv: &[OsString], env: &[(OsString, OsString)], payload: &str) -> Result<u8, Error> {
     let signals = forwarded();
     let before = SigSet::thread_get_mask().map_err(|e| Error::new("read the signal mask", e))?;
@@ -153,7 +153,8 @@ fn forward_and_wait(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> 
         }
         while let Ok(Some(info)) = signals.read_signal() {
             let number = info.ssi_signo as i32;
-            // A terminal sends its Ctrl-C to the whole foreground group, the child included: passing it on would make two.
+            // A terminal sends its Ctrl-C to the whole foreground group, the child included: passing it on would make
+            // two.
             let from_terminal =
                 info.ssi_code == libc::SI_KERNEL && matches!(number, libc::SIGINT | libc::SIGQUIT | libc::SIGWINCH);
             if !from_terminal && let Some(signal) = Signal::from_named_raw(number) {

@@ -13,8 +13,8 @@ use crate::sandbox::process::name_process;
 use crate::sandbox::sys;
 use crate::sandbox::wire::Wire;
 
-/// Makes the namespace. Some: this process is its root, and goes on with this command line (program name first). None: it
-/// is not, and the process outside knows why.
+/// Makes the namespace. Some: this process is its root, and goes on with this command line (program name first).
+/// None: it is not, and the process outside knows why.
 pub(in crate::sandbox) fn inside(mut argv: Vec<OsString>) -> Option<Vec<OsString>> {
     // `enter` blocked them for itself.
     let _ = SigSet::empty().thread_set_mask();

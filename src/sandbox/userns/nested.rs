@@ -1,8 +1,8 @@
 //! A user namespace for one command, where the command cannot have a `/proc` of its own.
 //!
 //! Without a `/proc` of its own the command sees the processes of all commands, and kiln's. Reading another process's
-//! environment, memory, files or root through `/proc` needs rights in that process's user namespace, and within one namespace
-//! equal ids are enough. Two sibling namespaces have no rights over each other, whatever their ids (S-15).
+//! environment, memory, files or root through `/proc` needs rights in that process's user namespace, and within one
+//! namespace equal ids are enough. Two sibling namespaces have no rights over each other, whatever their ids (S-15).
 
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -23,8 +23,8 @@ use crate::sandbox::system;
 /// The exit code of a helper that could not find out.
 const UNKNOWN: i32 = 2;
 
-/// Enters a user namespace if init would have to. The warden calls it before it makes anything that the command needs rights
-/// over, such as a network namespace. Ok(true): it was necessary, and this process is in one.
+/// Enters a user namespace if init would have to. The warden calls it before it makes anything that the command needs
+/// rights over, such as a network namespace. Ok(true): it was necessary, and this process is in one.
 pub(in crate::sandbox) fn enter_if_needed() -> StepResult<bool> {
     let below = matches!(privilege(), Ok(Privilege::Namespace { .. }));
     if !below || can_mount_proc()? {
@@ -34,8 +34,8 @@ pub(in crate::sandbox) fn enter_if_needed() -> StepResult<bool> {
     Ok(true)
 }
 
-/// Whether a pid namespace made by this process could mount a `/proc`. It is tried: the kernel decides by mounts that are not
-/// all visible from here.
+/// Whether a pid namespace made by this process could mount a `/proc`. It is tried: the kernel decides by mounts that
+/// are not all visible from here.
 fn can_mount_proc() -> StepResult<bool> {
     let answer = in_child(|| {
         let tried = sys::unshare(UnshareFlags::NEWPID).context(|| "make a pid namespace".to_owned());
@@ -62,8 +62,8 @@ fn exit_code(pid: Pid) -> StepResult<Option<i32>> {
     Ok(ended.context(|| "wait for a helper".to_owned())?.and_then(|status| status.exit_status()))
 }
 
-/// Ok: this process is in a new user namespace, with the ids it had. Its other namespaces still belong to the outer one: those
-/// it needs rights over have to be made again.
+/// Ok: this process is in a new user namespace, with the ids it had. Its other namespaces still belong to the outer
+/// one: those it needs rights over have to be made again.
 pub(in crate::sandbox) fn enter() -> StepResult<()> {
     let maps = [identity_of("uid_map")?, identity_of("gid_map")?];
     // The number in `/proc`, which is not that of our pid namespace.

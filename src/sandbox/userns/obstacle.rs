@@ -68,8 +68,8 @@ impl Facts {
 }
 
 impl NamespaceObstacle {
-    /// What made the creation of a user namespace fail with `errno`, from the settings that distributions and administrators
-    /// use.
+    /// What made the creation of a user namespace fail with `errno`, from the settings that distributions and
+    /// administrators use.
     pub(super) fn of_user_namespace(errno: i32) -> Option<Self> {
         Facts::read().to_users(errno)
     }

@@ -37,9 +37,9 @@ pub fn privilege() -> Result<Privilege, Error> {
     Ok(if ids == u64::from(u32::MAX) { Privilege::Root } else { Privilege::Namespace { ids } })
 }
 
-/// Lets this thread and its children mount. The root of a user namespace that another program made (`unshare -r`) may still
-/// be in the host's mount namespace, where it may not. Call it as root of a namespace. Ok: mounting is allowed, or no mount
-/// namespace would help.
+/// Lets this thread and its children mount. The root of a user namespace that another program made (`unshare -r`) may
+/// still be in the host's mount namespace, where it may not. Call it as root of a namespace. Ok: mounting is allowed,
+/// or no mount namespace would help.
 pub fn own_mounts() -> Result<(), Error> {
     match rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
         Err(rustix::io::Errno::PERM) => {
