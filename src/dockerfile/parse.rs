@@ -195,9 +195,9 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    /// `behind` is the end of the directives of a file, whose lines have a maximum length; a trigger has neither.
-    fn new(source: &'s Source, escape: Escape, behind: Option<usize>) -> Self {
-        Self { source, escape, limited: behind.is_some(), at: behind.unwrap_or(0), invalid: 0 }
+    /// `start` is the end of the directives of a file, whose lines have a maximum length; a trigger has neither.
+    fn new(source: &'s Source, escape: Escape, start: Option<usize>) -> Self {
+        Self { source, escape, limited: start.is_some(), at: start.unwrap_or(0), invalid: 0 }
     }
 
     /// The next statement; `Some(None)` is one with a problem.

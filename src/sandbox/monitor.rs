@@ -31,7 +31,7 @@ pub(super) struct Report {
     exit: Option<Exit>,
     noticed: Option<Vec<Notice>>,
     pub(super) fallbacks: Vec<Fallback>,
-    /// Created in a plain root; to be taken away.
+    /// Created in a plain root; to be removed.
     pub(super) created: Vec<Created>,
 }
 

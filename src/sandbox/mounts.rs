@@ -117,7 +117,7 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
             // The socket was made for this run, so its own mode and owner may change.
             let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
             rustix::fs::chown(own.as_str(), Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-                .context(|| format!("mount {what}: give the socket to {uid}:{gid}"))
+                .context(|| format!("mount {what}: set the owner {uid}:{gid} of the socket"))
                 .map_err(Problem::about_ids)?;
             rustix::fs::chmod(own.as_str(), Mode::from_raw_mode(*mode))
                 .context(|| format!("mount {what}: set the socket's mode"))?;
@@ -146,7 +146,7 @@ fn bound(fd: OwnedFd, what: &str, devices: bool) -> StepResult<(Ready, Kind)> {
 }
 
 fn kind_of(fd: &OwnedFd, what: &str) -> StepResult<Kind> {
-    let stat = rustix::fs::fstat(fd).context(|| format!("mount {what}: look at the source"))?;
+    let stat = rustix::fs::fstat(fd).context(|| format!("mount {what}: stat the source"))?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Dir,
         _ => Kind::File,
@@ -293,7 +293,7 @@ impl Memory {
             }
             // Owner before mode: changing the owner clears set-id bits.
             rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .context(|| format!("mount {what}: give it to {uid}:{gid}"))
+                .context(|| format!("mount {what}: set its owner {uid}:{gid}"))
                 .map_err(Problem::about_ids)?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context(action)?;
             last = Some(fd);

@@ -1,4 +1,4 @@
-//! The heredocs of one instruction: openings on its line, bodies behind it (P-16).
+//! The heredocs of one instruction: openings on its line, bodies after it (P-16).
 
 use std::ops::Range;
 

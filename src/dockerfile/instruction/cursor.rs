@@ -1,4 +1,4 @@
-//! The position behind the current line.
+//! The position after the current line.
 
 use crate::dockerfile::ast::Escape;
 

@@ -73,7 +73,7 @@ impl Args<'_> {
         Some(Pairs { pairs, legacy: false })
     }
 
-    /// Words without `=` behind the pair `before`, which they probably belong to.
+    /// Reports words without `=` after the pair `before`, to which they probably belong.
     fn no_equals(&mut self, before: Range<usize>, found: Range<usize>) {
         let text = self.line.text.as_str();
         let (pair, shown) = (&text[before.clone()], &text[found.clone()]);

@@ -141,7 +141,7 @@ fn comment_controls_only_rules_of_its_instruction() {
         ("FROM a\n", "ExposeInvalidFormat", "EXPOSE 1:1"),
         ("FROM a\nCMD [\"b\"]\n", "MultipleInstructionsDisallowed", "CMD [\"c\"]"),
     ] {
-        // The first line is no directive, so that the comment is the instruction's.
+        // The first line is an empty comment, so that the next one is not a directive.
         let text = format!("#\n{before}{after}");
         assert_eq!(rules(&text), [rule], "{text}");
         assert_eq!(rules(&format!("#\n{before}{}{after}", skip(rule))), [""; 0], "{text}");

@@ -189,24 +189,6 @@ pub(in crate::sandbox) fn decode(
             Operand::Path { dir: fd(dir), address, follow, empty, resolve: 0 }
         }
     };
-    let open = |dir: i32, at: usize, flags: u64, resolve: u64| {
-        let flags = flags as u32;
-        if flags & libc::O_PATH as u32 != 0 || flags & NEW == NEW || flags & WRITES == 0 {
-            return Vec::new();
-        }
-        let follow = flags & libc::O_NOFOLLOW as u32 == 0;
-        change(Operand::Path { dir, address: args[at], follow, empty: false, resolve })
-    };
-    let rename = |old: Operand, new: Operand, flags: u64| {
-        let exchange = flags as u32 & libc::RENAME_EXCHANGE != 0;
-        if flags as u32 & libc::RENAME_NOREPLACE != 0 {
-            return vec![(None, new), (Some(FileOperation::Rename), old)];
-        }
-        vec![
-            (Some(FileOperation::Rename), old),
-            (Some(if exchange { FileOperation::Rename } else { FileOperation::Unlink }), new),
-        ]
-    };
     let link = |old: Operand, new: Operand| vec![(None, new), (Some(FileOperation::Modify), old)];
     let here = libc::AT_FDCWD;
     match shape {
@@ -217,20 +199,40 @@ pub(in crate::sandbox) fn decode(
             let flags = flags.map_or(0, |flags| args[flags] as i32);
             change(at(0, flags, flags & libc::AT_SYMLINK_NOFOLLOW == 0))
         }
-        Shape::Open => open(here, 0, args[1], 0),
-        Shape::OpenAt => open(fd(0), 1, args[2], 0),
-        Shape::OpenAt2 => how(args[2]).map_or_else(Vec::new, |(flags, resolve)| open(fd(0), 1, flags, resolve)),
+        Shape::Open => opened(here, args[0], args[1], 0),
+        Shape::OpenAt => opened(fd(0), args[1], args[2], 0),
+        Shape::OpenAt2 => how(args[2]).map_or_else(Vec::new, |(flags, resolve)| opened(fd(0), args[1], flags, resolve)),
         Shape::Link => link(path(here, 0, false), path(here, 1, false)),
         Shape::LinkAt => {
             let flags = args[4] as i32;
             link(at(0, flags, flags & libc::AT_SYMLINK_FOLLOW != 0), path(fd(2), 3, false))
         }
-        Shape::Rename => rename(path(here, 0, false), path(here, 1, false), 0),
-        Shape::RenameAt => rename(path(fd(0), 1, false), path(fd(2), 3, false), 0),
-        Shape::RenameAt2 => rename(path(fd(0), 1, false), path(fd(2), 3, false), args[4]),
+        Shape::Rename => renamed(path(here, 0, false), path(here, 1, false), 0),
+        Shape::RenameAt => renamed(path(fd(0), 1, false), path(fd(2), 3, false), 0),
+        Shape::RenameAt2 => renamed(path(fd(0), 1, false), path(fd(2), 3, false), args[4]),
         Shape::Unlink => vec![(Some(FileOperation::Unlink), path(here, 0, false))],
         Shape::UnlinkAt => vec![(Some(FileOperation::Unlink), path(fd(0), 1, false))],
     }
+}
+
+/// The operands of a call that opens a path with these flags.
+fn opened(dir: i32, address: u64, flags: u64, resolve: u64) -> Vec<(Option<FileOperation>, Operand)> {
+    let flags = flags as u32;
+    if flags & libc::O_PATH as u32 != 0 || flags & NEW == NEW || flags & WRITES == 0 {
+        return Vec::new();
+    }
+    let follow = flags & libc::O_NOFOLLOW as u32 == 0;
+    vec![(Some(FileOperation::Modify), Operand::Path { dir, address, follow, empty: false, resolve })]
+}
+
+/// The operands of a call that renames `old` to `new`.
+fn renamed(old: Operand, new: Operand, flags: u64) -> Vec<(Option<FileOperation>, Operand)> {
+    let exchange = flags as u32 & libc::RENAME_EXCHANGE != 0;
+    if flags as u32 & libc::RENAME_NOREPLACE != 0 {
+        return vec![(None, new), (Some(FileOperation::Rename), old)];
+    }
+    let replaced = if exchange { FileOperation::Rename } else { FileOperation::Unlink };
+    vec![(Some(FileOperation::Rename), old), (Some(replaced), new)]
 }
 
 /// A call's number.

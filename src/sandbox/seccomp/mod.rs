@@ -1,8 +1,7 @@
 //! The system call filters of a sandboxed command.
 //!
 //! **Holds.** `filter` turns Docker's default profile (`table`) into a program that also reports calls which cannot
-//! work here (`notices`). `files` is a second filter, which stops calls that change files until somebody has looked
-//! at them.
+//! work here (`notices`). `files` is a second filter, which stops calls that change files until a process has replied.
 //! **Not here.** Who answers the calls that are reported or stopped: [`super::supervise`].
 
 mod files;

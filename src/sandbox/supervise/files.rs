@@ -1,11 +1,11 @@
-//! A look at files before a command changes them.
+//! Asks a [`Watch`] before a command changes files.
 //!
-//! **Holds.** A [`Watch`] is asked about every call that changes a file or a name, while the thread that made it is
+//! **Holds.** The watch is asked about every call that changes a file or a name, while the thread that made it is
 //! stopped. It sees the file that the kernel would find: paths are resolved by a thread that takes on the caller's
 //! root and working directory.
 //! **Order.** Init installs the filter and sends the listener to kiln, where one thread replies until the command is
 //! dead.
-//! **Not here.** Access control: a call whose file cannot be looked at continues. This decides what a layer will
+//! **Not here.** Access control: a call whose file cannot be inspected continues. This decides what a layer will
 //! hold, not what is allowed.
 
 use std::ffi::OsString;
@@ -78,7 +78,7 @@ fn release_continues_calls(release: &str) -> bool {
 }
 
 /// Replies to stopped calls until no process is left that could make one, or the other end of `stop` is closed. Some:
-/// why files could not be looked at.
+/// why files could not be inspected.
 pub(in crate::sandbox) fn watch_files(listener: OwnedFd, stop: &PipeReader, watch: &dyn Watch) -> Option<String> {
     let (view, blind) = match View::new() {
         Ok(view) => (Some(view), None),
@@ -113,9 +113,9 @@ fn wait_for_call(listener: &OwnedFd, stop: &PipeReader) -> bool {
 /// Asks a [`Watch`] about every file of a call.
 struct Files<'a> {
     watch: &'a dyn Watch,
-    /// None: files cannot be looked at.
+    /// None: files cannot be inspected.
     view: Option<View>,
-    /// The first reason why a file could not be looked at.
+    /// The first reason why a file could not be inspected.
     blind: Option<String>,
 }
 
@@ -134,7 +134,7 @@ impl Answerer for Files<'_> {
     }
 }
 
-/// Why the files of a call were not looked at.
+/// Why the files of a call were not inspected.
 enum Trouble {
     /// They do not exist, or the thread has ended.
     Caller,

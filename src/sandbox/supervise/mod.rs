@@ -1,9 +1,9 @@
 //! Answers to the calls that a seccomp filter reports or stops.
 //!
 //! **Holds.** The kernel allows a command one listener. `dispatch` takes a call from it, asks each answerer in order
-//! and sends the first reply; a call that concerns nobody continues. The answerers are `device_nodes` (device nodes
+//! and sends the first reply; a call without a reply continues. The answerers are `device_nodes` (device nodes
 //! that the command makes can be opened) and `notices` (calls that cannot work here are remembered), both in the
-//! warden, and `files` (a [`Watch`] looks at a file before the command changes it), in kiln.
+//! warden, and `files` (a [`Watch`] is asked before the command changes a file), in kiln.
 //! **Not here.** Which calls are reported: [`super::seccomp`].
 
 mod device_nodes;
