@@ -1,4 +1,4 @@
-//! A flag that stops everything that looks at it.
+//! A flag that cancels the work of a build.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
-/// Shared by all who start commands in one build or read for it; set once, never unset. Waiting on it costs nothing: it
-/// is an fd; looking at it costs nothing either.
+/// Shared by everything that runs or reads for one build; set once, never cleared. It is a file descriptor, so that it can
+/// be polled.
 #[derive(Debug, Clone)]
 pub struct Cancel(Arc<Flag>);
 
@@ -26,26 +26,26 @@ impl Cancel {
         Ok(Self(Arc::new(Flag { set: AtomicBool::new(false), event })))
     }
 
-    /// Sets it: every running command's whole process tree is killed, and none starts any more.
+    /// Sets the flag: all processes of running commands are killed, and no command starts any more.
     pub fn cancel(&self) {
         self.0.set.store(true, Ordering::Release);
-        // Only a counter at its maximum refuses, and then it is set already.
+        // The write fails only if the counter is at its maximum: the flag is set then.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }
 
-    /// It was set.
+    /// Whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
         self.0.set.load(Ordering::Acquire)
     }
 
-    /// Ok: it is not set. Err: `ECANCELED`, as of a read that was given up.
+    /// Ok: the flag is not set. Err: `ECANCELED`.
     pub fn check(&self) -> io::Result<()> {
         if self.is_cancelled() { Err(Errno::CANCELED.into()) } else { Ok(()) }
     }
 }
 
 impl AsFd for Cancel {
-    /// Readable once it is set; never read from.
+    /// Readable once the flag is set. Do not read from it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.event.as_fd()
     }
@@ -59,7 +59,7 @@ pub struct Cancellable<R> {
 }
 
 impl<R> Cancellable<R> {
-    /// `inner`, as long as `stop` is not set.
+    /// Reads from `inner` until `stop` is set.
     pub fn new(inner: R, stop: &Cancel) -> Self {
         Self { inner, stop: stop.clone() }
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_ends_in_the_middle() {
+    fn cancellable_reader_fails_once_flag_is_set() {
         let stop = Cancel::new().unwrap();
         let mut reader = Cancellable::new(io::repeat(7), &stop);
         let mut buffer = [0; 9];

@@ -1,9 +1,9 @@
-//! SHA-256 and the names that tell its uses apart.
+//! SHA-256, with one type per use.
 //!
-//! **Holds.** A `BlobDigest` names bytes as stored, a `DiffId` an uncompressed layer tar, a `StepKey` everything that determines a step's result, a `ContentDigest` what a selection of files
-//! holds. Passing one where another is wanted does not compile.
-//! **Order.** The text form is `sha256:<64 lower-case hex>` and parsing accepts nothing else (S-19): a digest
-//! that was parsed is safe as a file name.
+//! **Holds.** A `BlobDigest` names bytes as stored, a `DiffId` an uncompressed layer tar, a `StepKey` everything that
+//! determines a step's result, a `ContentDigest` the content of selected files. They cannot be mixed up: passing one where
+//! another is wanted does not compile. The text form is `sha256:<64 lower-case hex>`; parsing accepts nothing else (S-19), so
+//! a parsed digest is safe as a file name.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -142,22 +142,22 @@ named_digest! {
     ContentDigest;
 }
 
-/// SHA-256 over bytes as they come.
+/// Computes SHA-256 incrementally.
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// A hasher of no bytes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// Takes `count` zeros.
+    /// Adds `count` zeros.
     pub fn zeros(&mut self, mut count: u64) {
         while count > 0 {
             let step = count.min(ZEROS.len() as u64);
@@ -166,31 +166,31 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes taken.
+    /// The digest of all bytes added.
     pub fn finish(self) -> Sha256 {
         Sha256(self.0.finalize().into())
     }
 
-    /// Where it is now.
+    /// The present state, for [`Hasher::resume`].
     pub fn state(&self) -> HashState {
         HashState(self.0.serialize().into())
     }
 
-    /// Goes on from where another hasher was; `None` if none can have been there.
+    /// Continues from the state of another hasher; `None` if the state is invalid.
     pub fn resume(state: &HashState) -> Option<Self> {
         sha2::Sha256::deserialize(&state.0.into()).ok().map(Self)
     }
 }
 
-/// A [`Hasher`] at rest. Wrong bytes make a wrong digest: whoever keeps it must see that it comes back as it was.
+/// The state of a [`Hasher`]. A changed state gives a wrong digest: who stores one must detect damage.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HashState(pub [u8; Self::LEN]);
 
 impl HashState {
-    /// How long it is.
+    /// Its size in bytes.
     pub const LEN: usize = 104;
 
-    /// How many bytes were taken so far, for comparing.
+    /// The number of bytes hashed so far.
     pub fn taken(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, more, ..] = self.0[32..] else { return 0 };
         u64::from_le_bytes([a, b, c, d, e, f, g, h]).wrapping_mul(64).wrapping_add(u64::from(more))
@@ -203,7 +203,7 @@ impl fmt::Debug for HashState {
     }
 }
 
-/// Hashes and counts what passes through to an inner writer or from an inner reader.
+/// Hashes and counts the bytes that pass to an inner writer or from an inner reader.
 pub struct Hashing<T> {
     inner: T,
     hasher: Hasher,
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_only_sha256_and_lower_case_hex() {
+    fn digest_rejects_all_but_sha256_and_lower_case_hex() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Sha256::of(b"").to_string(), empty);
         assert_eq!(empty.parse::<BlobDigest>().map(|d| d.to_string()), Ok(empty.to_owned()));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn hashing_goes_on_from_where_it_was() {
+    fn hasher_resumes_from_stored_state() {
         let bytes: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
         for at in [0, 1, 63, 64, 65, 512, 999, 1000] {
             let mut hasher = Hasher::new();
@@ -279,7 +279,7 @@ mod tests {
             again.update(&bytes[at..]);
             assert_eq!(again.finish(), Sha256::of(&bytes));
         }
-        // States are stored: another form of them needs another version of `layer::resume`'s file.
+        // States are stored: a different form needs a new version of the file of `layer::resume`.
         let mut hasher = Hasher::new();
         hasher.update(&bytes);
         let form = "b6963a321efb727096e189881463c5d5c693e0a2c10a1de02571fdf4e1063d76";

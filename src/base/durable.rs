@@ -15,36 +15,35 @@ use std::thread::JoinHandle;
 
 use super::fs::{self, FsError};
 
-/// Threads that wait for the disk at once. They cost nothing but their start.
+/// Threads that wait for the disk at the same time.
 const THREADS: usize = 16;
 
-/// Write-back of a long file begins each time as many bytes have been written.
+/// Write-back of a long file is requested after this many bytes.
 pub const PIECE: u64 = 8 << 20;
 
-/// Files that have their names and may not be on the disk yet.
+/// Published files that may not be on the disk yet.
 #[derive(Debug, Default)]
 pub struct Unsynced(Mutex<(BTreeSet<PathBuf>, Vec<(PathBuf, WriteBack)>)>);
 
 impl Unsynced {
-    /// The file at `path` was just published, and may be on its way to the disk.
+    /// Notes that the file at `path` was published, and its write-back if one is running.
     pub fn note(&self, path: &Path, back: Option<WriteBack>) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.0.insert(path.to_owned());
         noted.1.extend(back.map(|back| (path.to_owned(), back)));
     }
 
-    /// All that was noted; from here on the caller answers for it. Waits for what is on its way. Ok: none of that failed.
+    /// Takes all noted paths, which the caller then syncs. Waits for running write-backs. Ok: none of them failed.
     pub fn take(&self) -> Result<BTreeSet<PathBuf>, FsError> {
         let (paths, backs) = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, back) in backs {
-            back.end().map_err(|e| FsError::new("write", &path, e))?;
+            back.finish().map_err(|e| FsError::new("write", &path, e))?;
         }
         Ok(paths)
     }
 }
 
-/// A long file that reaches the disk while it is written: the disk works beside the processor, and a sync at the end
-/// waits for the rest only.
+/// Writes a long file back to the disk while it is being written, so that a sync at the end is short.
 #[derive(Debug)]
 pub struct WriteBack {
     more: Sender<()>,
@@ -52,7 +51,7 @@ pub struct WriteBack {
 }
 
 impl WriteBack {
-    /// Starts with what was written to `file` so far.
+    /// Starts to write back what `file` holds so far.
     pub fn start(file: &File) -> io::Result<Self> {
         let file = file.try_clone()?;
         let (more, wanted) = mpsc::channel();
@@ -60,7 +59,7 @@ impl WriteBack {
             std::thread::Builder::new().name("write-back".to_owned()).stack_size(64 << 10).spawn(move || {
                 file.sync_data()?;
                 while wanted.recv().is_ok() {
-                    // What was asked for while the disk was busy is one request.
+                    // Requests that came while the disk was busy are one request.
                     while wanted.try_recv().is_ok() {}
                     file.sync_data()?;
                 }
@@ -69,27 +68,27 @@ impl WriteBack {
         Ok(Self { more, thread })
     }
 
-    /// More was written.
-    pub fn go_on(&self) {
-        // A thread that has failed says so in the end.
+    /// Requests write-back of what was written since.
+    pub fn request(&self) {
+        // If the thread has failed, `finish` returns its error.
         let _ = self.more.send(());
     }
 
-    /// Waits for what goes on. Ok: nothing failed so far; what was written since may not be on the disk.
-    pub fn end(self) -> io::Result<()> {
+    /// Waits for requests that are running. Ok: none failed; what was written after the last may not be on the disk.
+    pub fn finish(self) -> io::Result<()> {
         drop(self.more);
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes files back has ended")))
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the write-back thread panicked")))
     }
 }
 
-/// Asks the kernel to start writing `file` to the disk, without waiting for it. Best effort.
+/// Asks the kernel to start writing `file` to the disk. Does not wait. Best effort.
 fn begin(file: &File) {
-    // Advice to drop pages writes dirty ones back; what is being written is not dropped.
+    // The advice to drop pages starts to write dirty pages back.
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
-/// Ok: the content of the files at `paths` is on the disk, and the names in those that are directories. Paths that are
-/// gone are skipped. Repeating is harmless.
+/// Ok: the files at `paths`, and the entries of those that are directories, are on the disk. Missing paths are skipped.
+/// Repeating is harmless.
 pub fn sync(paths: &BTreeSet<PathBuf>) -> Result<(), FsError> {
     let mut open: Vec<(&PathBuf, File, bool)> = Vec::new();
     for path in paths {
@@ -98,12 +97,12 @@ pub fn sync(paths: &BTreeSet<PathBuf>) -> Result<(), FsError> {
             other => other?,
         };
         let metadata = file.metadata().map_err(|e| FsError::new("stat", path, e))?;
-        // What is longer is being written back since it was written.
+        // Longer files are written back while they are written.
         if metadata.is_file() && metadata.len() < PIECE {
             begin(&file);
         }
         open.push((path, file, metadata.is_dir()));
-        // Bounded by what a process may have open; whatever is left over goes in a further round.
+        // A process may have only so many files open.
         if open.len() == 256 {
             sync_open(&open)?;
             open.clear();
@@ -134,19 +133,19 @@ fn sync_open(open: &[(&PathBuf, File, bool)]) -> Result<(), FsError> {
 
 fn sync_one(file: &File, dir: bool) -> io::Result<()> {
     match if dir { file.sync_all() } else { file.sync_data() } {
-        // Some file systems have nothing to sync in a directory.
+        // Some file systems cannot sync directories.
         Err(e) if dir && e.kind() == io::ErrorKind::InvalidInput => Ok(()),
         other => other,
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "what is synced is written plainly")]
+#[expect(clippy::disallowed_methods, reason = "the test writes the files it syncs")]
 mod tests {
     use super::*;
 
     #[test]
-    fn sync_takes_files_and_directories_and_skips_what_is_gone() {
+    fn sync_skips_missing_paths() {
         let dir = tempfile::tempdir().unwrap();
         let noted = Unsynced::default();
         for number in 0..300 {

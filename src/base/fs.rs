@@ -1,8 +1,8 @@
-//! The file-system calls we allow on paths of our own (the store, outputs); every error names operation and path.
+//! File-system calls on kiln's own paths (store, outputs). Every error names operation and path.
 //!
-//! Paths that somebody else controls (contexts, roots) go through [`super::rooted`] instead.
+//! **Not here.** Paths that others control (contexts, roots): [`super::rooted`].
 
-#![expect(clippy::disallowed_methods, reason = "the one place that wraps std::fs for paths of our own")]
+#![expect(clippy::disallowed_methods, reason = "the one place that wraps std::fs for kiln's own paths")]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,25 +11,25 @@ use std::path::{Path, PathBuf};
 
 use super::time::Timestamp;
 
-/// `open /x/y: permission denied`: what was being done, to what, and why it did not work.
+/// A failed operation on a path: `open /x/y: permission denied`.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {}: {source}", path.display())]
 pub struct FsError {
-    /// The verb, lower-case: `open`, `create`, `rename`.
+    /// A lower-case verb: `open`, `create`, `rename`.
     pub operation: &'static str,
-    /// Its operand.
+    /// The path.
     pub path: PathBuf,
-    /// The system's answer.
+    /// The cause.
     pub source: io::Error,
 }
 
 impl FsError {
-    /// Ties an error to its operation and path.
+    /// An error of `operation` on `path`.
     pub fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self { operation, path: path.to_owned(), source: source.into() }
     }
 
-    /// The path does not exist.
+    /// Whether the path does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
@@ -40,7 +40,7 @@ pub fn open(path: &Path) -> Result<File, FsError> {
     File::open(path).map_err(|e| FsError::new("open", path, e))
 }
 
-/// The whole of a file of our own; `None` if it does not exist.
+/// The content of a file; `None` if it does not exist.
 pub fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -49,12 +49,12 @@ pub fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
     }
 }
 
-/// The whole of a file of our own.
+/// The content of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     std::fs::read(path).map_err(|e| FsError::new("read", path, e))
 }
 
-/// Creates `path` and its parents with mode 0700. Ok: it is a directory, made now or before.
+/// Creates the directory `path` and its parents with mode 0700. Ok: it exists.
 pub fn ensure_dir(path: &Path) -> Result<(), FsError> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -63,7 +63,7 @@ pub fn ensure_dir(path: &Path) -> Result<(), FsError> {
         .map_err(|e| FsError::new("create directory", path, e))
 }
 
-/// [`ensure_dir`] for a directory of ours: a file that damage put in its place goes.
+/// [`ensure_dir`] that first removes a file in its place, left there by damage.
 pub fn make_dir(path: &Path) -> Result<(), FsError> {
     for place in [path.parent(), Some(path)].into_iter().flatten() {
         if std::fs::symlink_metadata(place).is_ok_and(|there| there.is_file()) {
@@ -73,7 +73,7 @@ pub fn make_dir(path: &Path) -> Result<(), FsError> {
     ensure_dir(path)
 }
 
-/// Removes a directory of ours that damage put where a file belongs. Ok: there is none.
+/// Removes a directory that damage put where a file belongs. Ok: there is none.
 pub fn clear(path: &Path) -> Result<(), FsError> {
     match std::fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
         true => remove_tree(path),
@@ -81,7 +81,7 @@ pub fn clear(path: &Path) -> Result<(), FsError> {
     }
 }
 
-/// The whole of a file of our own that only saves work; `None` if it cannot be had, whatever the reason.
+/// The content of a file that only saves work; `None` if it cannot be read, for any reason.
 pub fn read_spare(path: &Path) -> Option<Vec<u8>> {
     std::fs::read(path).ok()
 }
@@ -102,7 +102,7 @@ pub fn create_new(path: &Path) -> Result<File, FsError> {
         .map_err(|e| FsError::new("create", path, e))
 }
 
-/// Opens or creates a lock file, mode 0600, whatever damage did to it: its content means nothing.
+/// Opens or creates a lock file, mode 0600. Its content has no meaning, so damage is repaired.
 pub fn open_lock(path: &Path) -> Result<File, FsError> {
     use std::os::unix::fs::PermissionsExt;
     let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -124,7 +124,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     std::fs::rename(from, to).map_err(|e| FsError::new("rename", to, e))
 }
 
-/// Moves `from` to `to` unless something is there, even an empty directory. Ok(false): something is.
+/// Moves `from` to `to` unless `to` exists, even as an empty directory. Ok(false): it exists.
 pub fn rename_new(from: &Path, to: &Path) -> Result<bool, FsError> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
@@ -147,14 +147,14 @@ pub fn copy_metadata(from: &Path, to: &Path) -> Result<(), FsError> {
     rustix::fs::utimensat(CWD, to, &times, AtFlags::empty()).map_err(|e| failed(e.into()))
 }
 
-/// When the content of `path` last changed, or [`touch`] was called.
+/// The modification time of `path`.
 pub fn modified(path: &Path) -> Result<Timestamp, FsError> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path).map_err(|e| FsError::new("stat", path, e))?;
     Ok(Timestamp { secs: meta.mtime(), nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0) })
 }
 
-/// When `path` was last renamed, or anything about it changed; `None`: it is not there.
+/// The status change time of `path`; `None` if it does not exist.
 pub fn changed(path: &Path) -> Result<Option<Timestamp>, FsError> {
     use std::os::unix::fs::MetadataExt;
     match std::fs::symlink_metadata(path) {
@@ -164,15 +164,14 @@ pub fn changed(path: &Path) -> Result<Option<Timestamp>, FsError> {
     }
 }
 
-/// Sets what [`changed`] answers to now, and nothing else. Best effort.
+/// Sets the status change time ([`changed`]) to now. Best effort.
 pub fn mark(path: &Path) {
     if let Ok(meta) = std::fs::symlink_metadata(path) {
         let _ = std::fs::set_permissions(path, meta.permissions());
     }
 }
 
-/// Notes that `path` is of use now, for gc. Best effort: where nothing can be noted (a read-only store), nothing can be
-/// removed either.
+/// Sets the times of `path` to now, so that pruning keeps it. Best effort: a read-only store cannot be pruned either.
 pub fn touch(path: &Path) {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -180,13 +179,13 @@ pub fn touch(path: &Path) {
         rustix::fs::utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
 }
 
-/// How many bytes this user may still write to the file system of `path`; none if it cannot say.
+/// The bytes that this user may still write to the file system of `path`, if it tells.
 pub fn available(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Removes a file. Ok: it is not there, removed now or before.
+/// Removes a file. Ok: it does not exist.
 pub fn remove_file(path: &Path) -> Result<(), FsError> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
@@ -194,14 +193,13 @@ pub fn remove_file(path: &Path) -> Result<(), FsError> {
     }
 }
 
-/// [`remove_file`], also of a directory that damage put in the file's place.
+/// [`remove_file`] that also removes a directory in the file's place, left there by damage.
 pub fn remove(path: &Path) -> Result<(), FsError> {
     clear(path)?;
     remove_file(path)
 }
 
-/// Removes a directory of our own with all it holds, without following links.
-/// Directories that deny us entry are opened up first. Ok: it is not there.
+/// Removes a directory and its content without following links, also where modes deny entry. Ok: it does not exist.
 pub fn remove_tree(path: &Path) -> Result<(), FsError> {
     let removed = std::fs::remove_dir_all(path);
     match removed {
@@ -217,12 +215,12 @@ pub fn remove_tree(path: &Path) -> Result<(), FsError> {
     }
 }
 
-/// Gives the owner all rights on every directory below `path`; what cannot be changed shows when it is removed.
+/// Gives the owner all rights on every directory below `path`. Failures show when it is removed.
 fn open_up(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let mut todo = vec![path.to_owned()];
     while let Some(dir) = todo.pop() {
-        // Before it is read: what lies below may deny us too.
+        // Before it is listed, which a mode may deny.
         let _ = std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700));
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -232,7 +230,7 @@ fn open_up(path: &Path) {
     }
 }
 
-/// The names in a directory of our own, sorted; empty if it does not exist.
+/// The names in a directory, sorted; empty if it does not exist.
 pub fn list(path: &Path) -> Result<Vec<std::ffi::OsString>, FsError> {
     let mut names = Vec::new();
     match std::fs::read_dir(path) {

@@ -1,4 +1,4 @@
-//! JSON as Go programs write it: `null` stands for an empty list, map, text or number.
+//! JSON as Go programs write it: `null` for an empty list, map, string or number.
 
 use std::collections::BTreeMap;
 

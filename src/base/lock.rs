@@ -1,8 +1,8 @@
 //! `flock` guards, and waiting for them.
 //!
-//! A lock belongs to an open file description: it ends when the guard is dropped or its process dies, whichever comes
-//! first (S-132), so no lock file is ever stale. Children must not inherit the descriptor; every file opened here is
-//! close-on-exec. A wait that is long enough to be noticed says whom it is for ([`Patience`]).
+//! **Holds.** A lock ends when its guard is dropped or its process dies (S-132), so no lock file is ever stale. Every lock
+//! file is close-on-exec: a child that inherited it would keep the lock. A long wait is announced with its holders
+//! ([`Patience`]).
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
@@ -15,30 +15,30 @@ use super::cancel::Cancel;
 use super::fs::{self, FsError};
 use super::time::Timestamp;
 
-/// A wait that is longer is announced.
+/// Longer waits are announced.
 const NOTICEABLE: Duration = Duration::from_millis(900);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// The unit of times in `/proc`: the same on every architecture that kiln runs on.
+/// The unit of times in `/proc`, on every architecture that kiln supports.
 const TICKS_PER_SECOND: u64 = 100;
-/// Holders that a message names; of more it gives the number.
+/// A message names so many holders; it counts the others.
 const NAMED: usize = 3;
 
-/// Held by any number of processes at once.
+/// A shared lock.
 #[derive(Debug)]
 pub struct Shared {
     _file: File,
 }
 
-/// Held by one process, while nobody holds it shared.
+/// An exclusive lock.
 #[derive(Debug)]
 pub struct Exclusive {
     _file: File,
 }
 
 impl Shared {
-    /// Waits until the lock at `path` can be shared. The file is created if missing; on a read-only file system it has
-    /// to be there.
+    /// Waits for a shared lock on the file at `path`, which is created if it is missing; on a read-only file system it must
+    /// exist.
     pub fn wait(path: &Path, patience: &mut Patience<'_>) -> Result<Self, FsError> {
         let file = match fs::open_lock(path) {
             Err(e) if e.source.kind() == io::ErrorKind::ReadOnlyFilesystem => fs::open(path).map_err(|_| e)?,
@@ -50,21 +50,21 @@ impl Shared {
 }
 
 impl Exclusive {
-    /// Waits until the lock at `path` is free. The file is created if missing.
+    /// Waits for an exclusive lock on the file at `path`, which is created if it is missing.
     pub fn wait(path: &Path, patience: &mut Patience<'_>) -> Result<Self, FsError> {
         let file = fs::open_lock(path)?;
         patience.wait(path, || taken(file.try_lock(), path))?;
         Ok(Self { _file: file })
     }
 
-    /// Takes the lock at `path` if nobody holds it; `None` = somebody does.
+    /// Takes the lock on the file at `path`; `None` if it is held.
     pub fn try_now(path: &Path) -> Result<Option<Self>, FsError> {
         let file = fs::open_lock(path)?;
         Ok(taken(file.try_lock(), path)?.map(|()| Self { _file: file }))
     }
 }
 
-/// Whether an attempt to lock the file at `path` succeeded; `None` = somebody holds it.
+/// The outcome of an attempt to lock the file at `path`; `None` if the lock is held.
 pub fn taken(attempt: Result<(), TryLockError>, path: &Path) -> Result<Option<()>, FsError> {
     match attempt {
         Ok(()) => Ok(Some(())),
@@ -73,14 +73,14 @@ pub fn taken(attempt: Result<(), TryLockError>, path: &Path) -> Result<Option<()
     }
 }
 
-/// How somebody waits: until when, and who is told of it.
+/// How to wait for a lock: until when, and who is told the holders.
 pub struct Patience<'a> {
     stop: Option<Box<dyn Fn() -> io::Result<()> + 'a>>,
     tell: &'a mut dyn FnMut(&str),
 }
 
 impl<'a> Patience<'a> {
-    /// Waits for ever. `tell` is told once, when a wait becomes noticeable, whom it is for.
+    /// Waits without a limit. `tell` is called with the holders once a wait becomes noticeable.
     pub fn new(tell: &'a mut dyn FnMut(&str)) -> Self {
         Self { stop: None, tell }
     }
@@ -95,7 +95,7 @@ impl<'a> Patience<'a> {
         Self { stop: Some(Box::new(check)), ..self }
     }
 
-    /// Calls `attempt` until it gives something, for instance the lock of the file at `path`.
+    /// Calls `attempt` until it returns something, for instance the lock of the file at `path`.
     pub fn wait<T>(
         &mut self,
         path: &Path,
@@ -123,7 +123,7 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// Who holds the lock of the file at `path`, in words, as far as it can be seen from here:
+/// The holders of the lock on the file at `path`, as far as `/proc` shows them:
 /// `pid 12 (kiln build, running for 3 s)`. `None`: another thread of this process.
 fn holders(path: &Path) -> Option<String> {
     let locks = fs::read_opt(Path::new("/proc/locks")).ok().flatten().unwrap_or_default();
@@ -145,8 +145,8 @@ fn holders(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// The processes that `/proc/locks` names as holders of a file's flock. The device of some file systems reads
-/// differently there: then the inode's number has to do. A process of another pid namespace has the number 0.
+/// The processes that hold a file's flock according to `/proc/locks`. Some file systems show another device there: then the
+/// inode number alone decides. A process of another pid namespace has the number 0.
 fn holding(locks: &str, device: u64, inode: u64) -> Vec<u32> {
     let device = format!("{:02x}:{:02x}", rustix::fs::major(device), rustix::fs::minor(device));
     let mut found: Vec<(bool, u32)> = Vec::new();
@@ -173,19 +173,19 @@ fn describe(pid: u32) -> String {
     if facts.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({})", facts.join(", ")) }
 }
 
-/// Program and subcommand of a command line. Its other arguments are nobody else's business.
+/// Program and subcommand of a command line. Other arguments may be secret.
 fn command(cmdline: &[u8]) -> Option<String> {
     let words: Vec<&str> = cmdline.split(|b| *b == 0).map(|word| std::str::from_utf8(word).unwrap_or("")).collect();
     let name = |word: &&&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
     let program = words.first()?.rsplit('/').next().filter(|word| name(&word))?;
-    // As root of a user namespace, the command line comes after two words of our own and the program's name.
+    // Inside kiln's user namespace two words of kiln precede the program's name.
     let skip = if words.get(1).is_some_and(|word| word.starts_with('@')) { 4 } else { 1 };
     Some(words.iter().skip(skip).find(name).map_or_else(|| program.to_owned(), |word| format!("{program} {word}")))
 }
 
-/// How many seconds ago the process began of which this is `/proc/<pid>/stat`.
+/// The age in seconds of the process with this `/proc/<pid>/stat`.
 fn age(stat: &str) -> Option<i64> {
-    // The name, in parentheses, may hold anything.
+    // The name in parentheses may contain anything.
     let began: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
     let began = i64::try_from(began / TICKS_PER_SECOND).ok()?;
     Some((Timestamp::now().secs - Timestamp::boot().secs - began).max(0))

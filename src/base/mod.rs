@@ -1,11 +1,11 @@
-//! Words every floor shares; knows nothing of images.
+//! What every module shares.
 //!
-//! **Holds.** Digests with names that cannot be swapped (`digest`), framed hashing (`stable`), readers that
-//! verify (`verify`), paths that stay inside a directory (`rooted`), files that appear whole (`publish`)
-//! and reach the disk (`durable`), what was found damaged (`notice`),
-//! what must not outlive the process (`unfinished`), locks (`lock`), the only clock (`time`), the flag that stops work
-//! (`cancel`), runs of zeros that are neither read nor stored (`sparse`).
-//! **Not here.** Anything that knows what a layer, an image or a Dockerfile is.
+//! **Holds.** Digests with one type per use (`digest`), framed hashing (`stable`), verified readers (`verify`), paths
+//! confined to a directory (`rooted`), the resolver of symbolic links (`resolve`), user and group files (`passwd`), atomic
+//! publication (`publish`), syncing (`durable`), temporary names (`unique`), temporary files that are removed on exit
+//! (`unfinished`), locks (`lock`), the clock (`time`), cancellation (`cancel`, `watch`), notices of repaired damage
+//! (`notice`), sparse files (`sparse`).
+//! **Not here.** Anything about layers, images or Dockerfiles.
 
 pub mod cancel;
 pub mod digest;

@@ -1,30 +1,30 @@
-//! What was found damaged, for whoever talks to people.
+//! Notices for the user, for example of damage that was repaired.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Facts, each said once. Cloning shares the list.
+/// Notices, each reported once. Cloning shares the list.
 #[derive(Clone, Debug, Default)]
-pub struct Notices(Arc<Mutex<Found>>);
+pub struct Notices(Arc<Mutex<Noted>>);
 
 #[derive(Debug, Default)]
-struct Found {
+struct Noted {
     known: BTreeSet<(String, String)>,
-    unsaid: Vec<(String, String)>,
+    unreported: Vec<(String, String)>,
 }
 
 impl Notices {
-    /// `what` is done differently because of `why`; the same again is not said again.
+    /// Adds a notice that `what` is done because of `why`, unless it was added before.
     pub fn note(&self, what: impl Into<String>, why: impl Into<String>) {
         let fact = (what.into(), why.into());
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if found.known.insert(fact.clone()) {
-            found.unsaid.push(fact);
+            found.unreported.push(fact);
         }
     }
 
-    /// What was not said yet; the caller says it.
+    /// Takes the notices that were not reported yet, which the caller then reports.
     pub fn take(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).unsaid)
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).unreported)
     }
 }

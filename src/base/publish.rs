@@ -1,9 +1,9 @@
-//! The only way a named file appears.
+//! Atomic publication of files.
 //!
-//! **Order.** Write under a temporary name in the same file system → rename over the final name. A reader sees the
-//! old file, the new file or none, never a part. With `durable`, file and directory are also synced, so
-//! the name survives a power cut. Others are synced later, if at all: see [`super::durable`]. What is long is written back
-//! while it is written, so that syncing it later waits for its end only.
+//! **Order.** A file is written under a temporary name in the same file system, then renamed to its final name: a reader
+//! sees the old file, the new file or none, never a part. [`durable()`] also syncs file and directory, so that the name
+//! survives a power cut; other files are synced later, if at all ([`super::durable`]). Long files are written back while they
+//! are written, which makes a later sync short.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,19 +15,19 @@ use super::sparse::SparseWriter;
 use super::unfinished::Unfinished;
 use super::unique;
 
-/// A file being written; dropping it without [`Draft::publish`] removes it.
+/// A file that is being written; dropping it without [`Draft::publish`] removes it.
 #[derive(Debug)]
 pub struct Draft {
     file: SparseWriter<File>,
     path: Unfinished,
     kept: bool,
-    /// Bytes that were written since they were last written back.
+    /// Bytes written since write-back was last requested.
     fresh: u64,
     back: Option<WriteBack>,
 }
 
 impl Draft {
-    /// Opens a draft in `dir`, which must be on the file system of the final name.
+    /// Creates a draft in `dir`, which must be on the file system of the final name.
     pub fn new(dir: &Path) -> Result<Self, FsError> {
         loop {
             let path = Unfinished::new(&dir.join(unique::name(".draft-")));
@@ -37,52 +37,52 @@ impl Draft {
                     return Ok(Self { file, path, kept: false, fresh: 0, back: None });
                 }
                 Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {}
-                // The name is ours and says nothing to anybody; what is wrong is the directory.
+                // The temporary name means nothing to the user; the directory does.
                 Err(e) => return Err(FsError::new("create a file in", dir, e.source)),
             }
         }
     }
 
-    /// The open file, for reading back what was written before [`Draft::settle`].
+    /// The open file. Its length is right only after [`Draft::settle`].
     pub fn file(&self) -> &File {
         self.file.inner()
     }
 
-    /// Ok: the file is as long as what was written, also where that ended in zeros, which take no space.
+    /// Ok: the file has its full length, also if it ends in zeros, which are stored as a hole.
     pub fn settle(&mut self) -> io::Result<()> {
         self.file.settle()
     }
 
-    /// Where the draft is until it is published.
+    /// The path of the draft until it is published.
     pub fn path(&self) -> &Path {
         self.path.path()
     }
 
-    /// Writes back what was written, beside what goes on here.
+    /// Writes back what was written, in the background.
     fn write_back(&mut self) -> io::Result<()> {
         self.fresh = 0;
         match &self.back {
-            Some(back) => back.go_on(),
+            Some(back) => back.request(),
             None => self.back = Some(WriteBack::start(self.file.inner())?),
         }
         Ok(())
     }
 
-    /// Ok: `to` names exactly what was written, atomically; a file that was there is replaced.
+    /// Ok: `to` names exactly what was written; a file that was there was replaced atomically.
     pub fn publish(self, to: &Path, mode: u32) -> Result<(), FsError> {
         match self.name(to, mode)? {
-            Some(back) => back.end().map_err(|e| FsError::new("write", to, e)),
+            Some(back) => back.finish().map_err(|e| FsError::new("write", to, e)),
             None => Ok(()),
         }
     }
 
-    /// [`Draft::publish`] for a name of ours: a directory that damage put there goes.
-    pub fn publish_over(self, to: &Path, mode: u32) -> Result<(), FsError> {
+    /// [`Draft::publish`] that first removes a directory in the file's place, left there by damage.
+    fn publish_over(self, to: &Path, mode: u32) -> Result<(), FsError> {
         fs::clear(to)?;
         self.publish(to, mode)
     }
 
-    /// [`Draft::publish_over`] of a file that `unsynced` is to know.
+    /// [`Draft::publish_over`] that notes the file in `unsynced`.
     pub fn publish_unsynced(self, to: &Path, mode: u32, unsynced: &Unsynced) -> Result<(), FsError> {
         fs::clear(to)?;
         let back = self.name(to, mode)?;
@@ -90,7 +90,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Ok: `to` names what was written, which may still be on its way to the disk.
+    /// Ok: `to` names what was written; the write-back that is returned may still be running.
     fn name(mut self, to: &Path, mode: u32) -> Result<Option<WriteBack>, FsError> {
         use std::os::unix::fs::PermissionsExt;
         self.settle().map_err(|e| FsError::new("write", self.path.path(), e))?;
@@ -98,14 +98,14 @@ impl Draft {
             .set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(|e| FsError::new("set mode of", self.path.path(), e))?;
         if let Some(back) = &self.back {
-            back.go_on();
+            back.request();
         }
         fs::rename(self.path.path(), to)?;
         self.kept = true;
         Ok(self.back.take())
     }
 
-    /// [`Draft::publish`]. Ok: `to` names what was written after a power cut, too.
+    /// [`Draft::publish`] that survives a power cut.
     pub fn publish_durably(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
         self.settle().map_err(|e| FsError::new("write", to, e))?;
         self.file().sync_all().map_err(|e| FsError::new("sync", to, e))?;
@@ -133,7 +133,7 @@ impl Write for Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
-            // Already failing, or scratch that the next sweep takes: nothing better to do with the error.
+            // Best effort: the next sweep removes what is left.
             let _ = fs::remove_file(self.path.path());
         }
     }
@@ -151,7 +151,7 @@ pub fn atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     atomic_by(path, mode, |draft| draft.write_all(bytes))
 }
 
-/// [`atomic`] for a name of ours: its directory is made if it is missing, and what damage put in the way goes.
+/// [`atomic`] that creates the directory if it is missing and removes what damage left in the way.
 pub fn atomic_over(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     let mut draft = match Draft::new(parent(path)) {
         Err(_) => {
@@ -164,7 +164,7 @@ pub fn atomic_over(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> 
     draft.publish_over(path, mode)
 }
 
-/// The same for what `write` writes.
+/// [`atomic`] with the content that `write` writes.
 pub fn atomic_by(path: &Path, mode: u32, write: impl FnOnce(&mut Draft) -> io::Result<()>) -> Result<(), FsError> {
     let mut draft = Draft::new(parent(path))?;
     write(&mut draft).map_err(|e| FsError::new("write", path, e))?;

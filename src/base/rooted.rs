@@ -1,10 +1,10 @@
-//! Paths that stay inside a directory.
+//! Paths confined to a directory.
 //!
-//! **Holds.** A [`Root`] is a directory fd. Every path handed to it is resolved by the kernel with
+//! **Holds.** A [`Root`] is a directory descriptor. The kernel resolves every path in it with
 //! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`: absolute paths and absolute symlinks start at the root, `..`
-//! stops at it, `/proc` magic links fail (S-18, S-30…S-32, S-90, S-95). Nothing here resolves by string.
-//! **Order.** To change something, open its parent in the root, then act on the last name with no-follow calls: a
-//! link swapped in between is acted on itself, never followed (S-2, S-3, S-23).
+//! stops at it, `/proc` magic links fail (S-18, S-30…S-32, S-90, S-95).
+//! **Order.** To change something, open its parent in the root, then use calls that do not follow the last name: a link
+//! that is swapped in between is never followed (S-2, S-3, S-23).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,39 +16,39 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// A directory that paths cannot leave.
+/// A directory that its paths cannot leave.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
 
 impl Root {
-    /// Opens the directory at `path`, a path of our own; the last component may be a symlink.
+    /// Opens the directory at `path`, which is one of kiln's own or given by the user; symlinks are followed.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// Takes a directory fd.
+    /// The directory of a descriptor.
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self(fd)
     }
 
-    /// Opens `path` inside the root, following symlinks inside it. `flags` gets `CLOEXEC` and `NOCTTY`; a fifo is
-    /// opened without blocking only if the caller says `NONBLOCK`, so check the type through `PATH` first (S-91, S-92).
+    /// Opens `path` inside the root, symlinks followed inside it, with `CLOEXEC` and `NOCTTY`. Opening a fifo blocks unless
+    /// `flags` has `NONBLOCK`: check the type first, through `PATH` (S-91, S-92).
     pub fn open_at(&self, path: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         resolve(self.0.as_fd(), path, flags, mode, ResolveFlags::empty())
     }
 
-    /// An `O_PATH` fd of what `path` names, symlinks followed inside the root.
+    /// An `O_PATH` descriptor of what `path` names, symlinks followed inside the root.
     pub fn locate(&self, path: &OsStr) -> io::Result<OwnedFd> {
         self.open_at(path, OFlags::PATH, Mode::empty())
     }
 
-    /// An `O_PATH` fd of what `path` names; if the last component is a symlink, of the link itself.
+    /// [`Root::locate`] that does not follow the last component.
     pub fn locate_nofollow(&self, path: &OsStr) -> io::Result<OwnedFd> {
         self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
     }
 
-    /// The directory `path` names, as a root of its own.
+    /// The directory that `path` names, as a root of its own.
     pub fn subdir(&self, path: &OsStr) -> io::Result<Root> {
         Ok(Root(self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?))
     }
@@ -60,7 +60,7 @@ impl Root {
         Ok((self.subdir(&parent)?, name))
     }
 
-    /// Opens a regular file for reading; anything else is an error and is never opened (S-91).
+    /// Opens a regular file for reading. Anything else is an error and is not opened (S-91).
     pub fn open_file(&self, path: &OsStr) -> io::Result<File> {
         let found = self.locate(path)?;
         let stat = rustix::fs::fstat(&found)?;
@@ -77,7 +77,7 @@ impl AsFd for Root {
     }
 }
 
-/// Opens, for reading or writing, the very file an `O_PATH` fd refers to.
+/// Opens the file of an `O_PATH` descriptor for reading or writing.
 pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
@@ -100,11 +100,11 @@ fn split(path: &OsStr) -> io::Result<(OsString, OsString)> {
 
 fn resolve(dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags, mode: Mode, extra: ResolveFlags) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { OsStr::new(".") } else { path };
-    // openat2 refuses flags that mean nothing, and O_PATH opens no terminal.
+    // openat2 rejects NOCTTY with O_PATH.
     let no_tty = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY };
     let flags = flags | OFlags::CLOEXEC | no_tty;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra;
-    // EAGAIN: a rename somewhere raced with `..`; the kernel asks us to try again.
+    // EAGAIN: a rename raced with `..`; the kernel asks the caller to retry.
     for _ in 0..128 {
         match rustix::fs::openat2(dir, path, flags, mode, resolve) {
             Err(Errno::AGAIN) => {}

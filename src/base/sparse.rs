@@ -1,9 +1,8 @@
-//! Long runs of zeros that nobody reads, copies or stores.
+//! Sparse files: long runs of zeros are neither read nor stored.
 //!
-//! **Holds.** A [`SparseRead`] tells where it knows of zeros without reading them; [`SparseFile`] knows the holes of a
-//! file; [`SparseWriter`] leaves holes where it is given zeros. What the bytes are never depends on how they are
-//! stored: a hole and zeros that were written give the same stream.
-//! **Order.** A file system that knows nothing of holes makes everything data: slower, never different.
+//! **Holds.** A [`SparseRead`] reports zeros that it need not read; [`SparseFile`] finds the holes of a file;
+//! [`SparseWriter`] leaves holes in place of zeros. A hole and written zeros give the same bytes everywhere. On a file system
+//! without holes everything is data: slower, with the same result.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
@@ -12,19 +11,19 @@ use std::os::fd::AsFd;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-/// Zeros to hash, to compare with and to write: as many as stay in a core's own cache.
+/// Zeros to hash and to write; they fit in the cache of a core.
 pub static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
-/// Files without a hole of at least this many bytes are read like any other.
+/// Shorter files are not searched for holes.
 const WORTHWHILE: u64 = 64 << 10;
 
-/// What a file system allocates: a hole is never smaller.
+/// The smallest hole of usual file systems.
 const BLOCK: usize = 4096;
 
-/// A reader that may know of zeros ahead.
+/// A reader that may know that zeros come next.
 pub trait SparseRead: Read {
-    /// Takes up to `max` bytes that are known to be zero without being read. Ok: how many were taken; 0 says nothing
-    /// about the next byte, which [`Read::read`] gives.
+    /// Skips up to `max` bytes that are known to be zero. Ok: the number of bytes skipped; 0 says nothing about the next
+    /// byte.
     fn zeros(&mut self, max: u64) -> io::Result<u64> {
         let _ = max;
         Ok(0)
@@ -48,7 +47,7 @@ impl<R: SparseRead + ?Sized> SparseRead for Box<R> {
     }
 }
 
-/// A reader that knows nothing of zeros.
+/// A reader that knows of no zeros.
 #[derive(Debug)]
 pub struct Dense<R>(pub R);
 
@@ -60,13 +59,13 @@ impl<R: Read> Read for Dense<R> {
 
 impl<R: Read> SparseRead for Dense<R> {}
 
-/// Whether `bytes` are nothing but zeros.
+/// Whether all `bytes` are zero.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    // One comparison of the bytes with themselves, one off: as fast as memory.
+    // Compares the bytes with themselves, shifted by one: as fast as memory.
     bytes.split_first().is_none_or(|(first, rest)| *first == 0 && *rest == bytes[..rest.len()])
 }
 
-/// Reads all that `buf` takes, without reading what is known to be zero. Less: the stream ended.
+/// Fills `buf`. Ok: the number of bytes; less than `buf` holds if the stream ended.
 pub fn read_full(from: &mut (impl SparseRead + ?Sized), buf: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while got < buf.len() {
@@ -87,7 +86,7 @@ pub fn read_full(from: &mut (impl SparseRead + ?Sized), buf: &mut [u8]) -> io::R
     Ok(got)
 }
 
-/// Gives everything that `from` has to `take`, bytes as they come; it tells how many zeros come where they are known.
+/// Reads `from` to its end and hands every piece to `take`.
 pub fn drain<E: From<io::Error>>(
     from: &mut (impl SparseRead + ?Sized),
     buffer: &mut [u8],
@@ -108,39 +107,38 @@ pub fn drain<E: From<io::Error>>(
     }
 }
 
-/// As many zeros are passed on at once: hashing them takes some 15 ms, after which somebody can say that it is enough.
+/// The longest run of zeros that is passed on at once. Hashing it takes about 15 ms, after which work can be cancelled.
 pub const MOST: u64 = 16 << 20;
 
 /// A piece of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Run<'a> {
-    /// These.
+    /// Bytes that were read.
     Bytes(&'a [u8]),
-    /// So many zeros.
+    /// A number of zeros.
     Zeros(u64),
 }
 
-/// A file, or a part of one, whose holes are not read. It has a place of its own: that of the file does not matter,
-/// but is moved.
+/// A reader of a file, or of a part of one, that does not read holes. It has its own position and changes that of the file.
 #[derive(Debug)]
 pub struct SparseFile<F> {
     file: F,
     at: u64,
     end: u64,
-    /// Where the hole ends that `at` is in.
+    /// The end of the hole at `at`.
     hole: u64,
-    /// Where the data end that `at` is in.
+    /// The end of the data at `at`.
     data: u64,
 }
 
 impl<F: AsFd> SparseFile<F> {
-    /// The whole of `file`, which is said to be `size` bytes long: short ones are not searched for holes.
+    /// All of `file`, whose size is about `size` bytes: short files are not searched for holes.
     pub fn new(file: F, size: u64) -> Self {
         let data = if size < WORTHWHILE { u64::MAX } else { 0 };
         Self { file, at: 0, end: u64::MAX, hole: 0, data }
     }
 
-    /// The bytes of `file` from `at` on, as many as `len`.
+    /// The `len` bytes of `file` from `at` on.
     pub fn part(file: F, at: u64, len: u64) -> Self {
         let data = if len < WORTHWHILE { u64::MAX } else { 0 };
         Self { file, at, end: at.saturating_add(len), hole: 0, data }
@@ -151,7 +149,7 @@ impl<F: AsFd> SparseFile<F> {
         &self.file
     }
 
-    /// Looks for the next hole, unless it is known whether this is one.
+    /// Finds out whether `at` is in a hole or in data, unless that is known.
     fn look(&mut self) {
         if self.at < self.hole || self.at < self.data {
             return;
@@ -159,12 +157,12 @@ impl<F: AsFd> SparseFile<F> {
         match rustix::fs::seek(&self.file, SeekFrom::Data(self.at)) {
             Ok(data) if data > self.at => self.hole = data,
             Ok(_) => self.data = rustix::fs::seek(&self.file, SeekFrom::Hole(self.at)).unwrap_or(u64::MAX),
-            // Nothing but a hole until the end, if it is not there already.
+            // A hole up to the end, or the end itself.
             Err(Errno::NXIO) => match rustix::fs::fstat(&self.file) {
                 Ok(stat) if stat.st_size as u64 > self.at => self.hole = stat.st_size as u64,
                 _ => self.data = u64::MAX,
             },
-            // This file system does not tell.
+            // The file system does not support holes.
             Err(_) => self.data = u64::MAX,
         }
     }
@@ -194,12 +192,12 @@ impl<F: AsFd> SparseRead for SparseFile<F> {
     }
 }
 
-/// Writes an empty file from its beginning and leaves holes in it.
+/// Writes an empty file and leaves holes in place of zeros.
 #[derive(Debug)]
 pub struct SparseWriter<F> {
     file: F,
     at: u64,
-    /// The file ends here so far.
+    /// The length of the file so far.
     len: u64,
 }
 
@@ -209,12 +207,12 @@ impl<F: AsFd> SparseWriter<F> {
         Self { file, at: 0, len: 0 }
     }
 
-    /// The file. What it holds is complete only after [`SparseWriter::settle`].
+    /// The file. Its length is right only after [`SparseWriter::settle`].
     pub fn inner(&self) -> &F {
         &self.file
     }
 
-    /// How much was written.
+    /// The number of bytes written.
     pub fn written(&self) -> u64 {
         self.at
     }
@@ -224,7 +222,7 @@ impl<F: AsFd> SparseWriter<F> {
         self.at += count;
     }
 
-    /// Ok: the file is as long as what was written.
+    /// Ok: the file has its full length.
     pub fn settle(&mut self) -> io::Result<()> {
         if self.len < self.at {
             rustix::fs::ftruncate(&self.file, self.at)?;
@@ -233,7 +231,7 @@ impl<F: AsFd> SparseWriter<F> {
         Ok(())
     }
 
-    /// [`SparseWriter::settle`], and the file back.
+    /// [`SparseWriter::settle`] that returns the file.
     pub fn finish(mut self) -> io::Result<F> {
         self.settle()?;
         Ok(self.file)
@@ -278,8 +276,8 @@ impl<F: AsFd> Write for SparseWriter<F> {
     }
 }
 
-/// Copies all of `from`, which is said to be `size` bytes long, into the empty file `to`, inside the kernel and without
-/// its holes. Ok: how many bytes `to` has.
+/// Copies `from`, whose size is about `size` bytes, into the empty file `to`, in the kernel and with its holes. Ok: the
+/// length of `to`.
 pub fn copy(from: &File, to: &File, size: u64) -> io::Result<u64> {
     let mut source = SparseFile::new(from, size);
     let mut target = SparseWriter::new(to);
@@ -293,7 +291,7 @@ pub fn copy(from: &File, to: &File, size: u64) -> io::Result<u64> {
         }
         let (at, len) = (source.at, source.data.saturating_sub(source.at));
         if size >= WORTHWHILE {
-            // Looking for holes moved it.
+            // The search for holes moved the position.
             rustix::fs::seek(from, SeekFrom::Start(at))?;
             rustix::fs::seek(to, SeekFrom::Start(at))?;
         }
@@ -384,7 +382,7 @@ mod tests {
         }
 
         #[test]
-        fn zeros_are_written_as_holes_however_they_come(pieces in pieces(), step in 1..70_000usize) {
+        fn zeros_are_written_as_holes(pieces in pieces(), step in 1..70_000usize) {
             let (_, plain) = make(&pieces);
             let mut whole = SparseWriter::new(tempfile::tempfile().unwrap());
             whole.write_all(&plain).unwrap();

@@ -1,8 +1,8 @@
-//! Bytes for hashing that cannot be confused.
+//! Hashing of named fields without ambiguity.
 //!
-//! Every field is written as length of name, name, length of value, value, so no two different lists of fields give
-//! the same bytes (S-136). Lengths are 64-bit little-endian on every platform. The first field is the domain: two
-//! kinds of thing never share a digest. Changing anything here changes every cache key.
+//! **Holds.** A field is hashed as length of name, name, length of value, value, so different lists of fields never give the
+//! same bytes (S-136). Lengths are 64-bit little-endian. The first field is the domain: things of different kinds never share
+//! a digest. A change here changes every cache key.
 
 use super::digest::{Hasher, Sha256};
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn framing_tells_split_values_apart() {
+    fn framing_distinguishes_split_values() {
         let hash = |parts: &[&str]| {
             let mut h = StableHasher::new("t");
             for p in parts {

@@ -1,7 +1,7 @@
 //! Points in time, and the only clock.
 //!
-//! Nothing that is hashed or written into an image asks the clock: `now` serves lock ages, durations shown to people
-//! and gc. Image times come from `SOURCE_DATE_EPOCH` or are the epoch.
+//! **Holds.** Nothing that is hashed or written into an image depends on the clock: [`Timestamp::now`] is for lock ages,
+//! durations that are shown, and pruning. Image times come from `SOURCE_DATE_EPOCH` or are the epoch.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ impl Timestamp {
         Self { secs, nanos: 0 }
     }
 
-    /// Its whole seconds, those of `latest` at most: a time as layers hold it.
+    /// The time as layers hold it: whole seconds, at most those of `latest`.
     pub fn capped(self, latest: Option<Timestamp>) -> Self {
         Self::from_secs(latest.map_or(self.secs, |latest| self.secs.min(latest.secs)))
     }
@@ -40,14 +40,14 @@ impl Timestamp {
         }
     }
 
-    /// When this machine started, a second too early at most.
+    /// When this machine started, at most a second early.
     pub fn boot() -> Self {
         Self::from_secs(Self::now().secs - rustix::system::sysinfo().uptime)
     }
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC; a time no calendar year 0–9999 holds is clamped (S-43).
+    /// RFC 3339 in UTC; times outside the years 0 to 9999 are clamped (S-43).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secs = self.secs.clamp(-62_167_219_200, 253_402_207_200);
         let time = jiff::Timestamp::new(secs, self.nanos as i32).map_err(|_| fmt::Error)?;

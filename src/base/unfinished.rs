@@ -1,8 +1,8 @@
-//! What must not outlive this process: files and directories that are being written.
+//! Files and directories that are being written and must not outlive this process.
 //!
-//! **Order.** Whoever starts something says so before others can see it, and says when it is finished or gone. Normally
-//! each guard removes its own; [`sweep`] is for a process that ends at once, whatever its other threads are doing. It
-//! takes the names away first: what is half removed is then never given a final name by a thread that goes on.
+//! **Order.** A path is registered before it is created and unregistered when it is finished or removed. Normally each guard
+//! removes its own path; [`sweep`] is for a process that exits at once while its threads still run. It renames every path
+//! before it removes it, so that no thread can publish something that is half removed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fs;
 
-/// Somebody sweeps, and will end the process.
+/// A sweep has started, after which the process exits.
 static ENDING: AtomicBool = AtomicBool::new(false);
 static ALL: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -19,12 +19,12 @@ fn all() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A path that is swept while this lives.
+/// A path that a sweep removes while this value exists.
 #[derive(Debug)]
 pub struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// `path` is about to be made by this process.
+    /// Registers `path`, which this process is about to create.
     pub fn new(path: &Path) -> Self {
         all().insert(path.to_owned());
         Self(path.to_owned())
@@ -42,15 +42,15 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes everything unfinished; the process has to end after it, for what its threads still write goes nowhere. Best
-/// effort: what stays is swept by the next one, as after a kill.
+/// Removes everything unfinished. The process must exit afterwards. Best effort: the next kiln removes what is left, as after
+/// a kill.
 pub fn sweep() {
     ENDING.store(true, Ordering::Release);
     remove(all().iter().cloned().collect());
 }
 
-/// Does not return while somebody sweeps: what went wrong since is no reason to end otherwise.
-pub fn settle() {
+/// Does not return once a sweep has started: errors that it causes in other threads must not decide the exit code.
+pub fn wait_for_sweep() {
     while ENDING.load(Ordering::Acquire) {
         std::thread::park();
     }
@@ -67,7 +67,7 @@ fn remove(paths: Vec<PathBuf>) {
         }
     }
     for dir in dirs {
-        // A thread that has such a directory open may put one more file in it than was there when it was listed.
+        // A thread that has the directory open may add a file after it was listed.
         let _ = (0..20).find(|_| match std::fs::symlink_metadata(&dir) {
             Ok(meta) if meta.is_dir() => fs::remove_tree(&dir).is_ok(),
             Ok(_) => fs::remove_file(&dir).is_ok(),
@@ -77,15 +77,15 @@ fn remove(paths: Vec<PathBuf>) {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "what others write is written plainly")]
+#[expect(clippy::disallowed_methods, reason = "the test writes files as other threads would")]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_swept_is_never_given_a_name_and_what_is_finished_stays() {
+    fn sweep_removes_unfinished_paths_only() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        // Other tests of this process have something unfinished too.
+        // Other tests of this process register paths too.
         let ours = || all().iter().filter(|path| path.starts_with(dir.path())).cloned().collect();
         std::fs::write(at("kept"), "x").unwrap();
         drop(Unfinished::new(&at("kept")));
@@ -97,7 +97,7 @@ mod tests {
         let (over, root) = (AtomicBool::new(false), crate::base::rooted::Root::open(&at("made")).unwrap());
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Somebody who has the directory open writes on.
+                // A thread that has the directory open continues to write.
                 for i in 0..100_000 {
                     let name = format!("f{i}");
                     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
@@ -111,7 +111,7 @@ mod tests {
                 std::thread::yield_now();
             }
             remove(ours());
-            assert!(std::fs::rename(at("made"), at("layer")).is_err(), "its name is gone");
+            assert!(std::fs::rename(at("made"), at("layer")).is_err(), "it was renamed");
             over.store(true, Ordering::Relaxed);
         });
         remove(ours());

@@ -1,11 +1,11 @@
-//! A reader that fails rather than hand out wrong bytes.
+//! A reader that verifies size and digest.
 
 use std::io::{self, Read};
 
 use super::digest::{Hasher, Sha256};
 use super::sparse::SparseRead;
 
-/// What was promised and what came instead; the source of the `io::Error` a [`Verified`] reader ends with.
+/// The stream is not the promised one: the source of the `io::Error` of a [`Verified`] reader.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Mismatch {
     /// More or fewer bytes than promised.
@@ -15,22 +15,22 @@ pub enum Mismatch {
         digest: Sha256,
         /// Bytes promised.
         want: u64,
-        /// Bytes seen when it was noticed.
+        /// Bytes read until the mismatch was found.
         got: u64,
     },
-    /// As many bytes as promised, but others.
+    /// The size is right, the content is not.
     #[error("digest mismatch: want {want}, got {got}")]
     Digest {
         /// The digest promised.
         want: Sha256,
-        /// The digest of what came.
+        /// The digest of the stream.
         got: Sha256,
     },
 }
 
-/// Passes a stream on and checks it: wrong digest, short stream or one byte too many is an error (S-50).
+/// A reader that fails if the stream is shorter, longer or has another digest than promised (S-50).
 ///
-/// The check completes when the reader has returned `Ok(0)`; callers must read to the end before they trust a byte.
+/// Only `Ok(0)` from [`Read::read`] says that all is verified: read to the end before you trust a byte.
 pub struct Verified<R> {
     inner: R,
     hasher: Option<Hasher>,
@@ -48,7 +48,7 @@ impl<R: Read> Verified<R> {
 
 impl<R: SparseRead> SparseRead for Verified<R> {
     fn zeros(&mut self, max: u64) -> io::Result<u64> {
-        // One more than promised is an error, which reading tells.
+        // Zeros beyond the promised size are left to `read`, which fails.
         let n = self.inner.zeros(max.min(self.size.saturating_sub(self.seen)))?;
         self.seen += n;
         if let Some(hasher) = &mut self.hasher {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_short_and_long_streams_fail() {
+    fn verified_rejects_wrong_short_and_long_streams() {
         let read = |data: &[u8], promised: &[u8]| {
             let mut out = Vec::new();
             Verified::new(data, Sha256::of(promised), promised.len() as u64).read_to_end(&mut out).map(|_| out)

@@ -1,4 +1,4 @@
-//! Work that somebody may want to end early.
+//! Work that can be cancelled or time out.
 
 use std::io;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cancel::Cancel;
 
-/// Why work was to end.
+/// Why work must end early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Somebody cancelled it.
+    /// The build was cancelled.
     Cancelled,
     /// It took too long.
     TimedOut,
 }
 
-/// Does `work`; should `stop` be set meanwhile, or `limit` pass, `end` is called once, beside it, to make it end.
+/// Does `work`. If `stop` is set or `limit` passes before it is done, calls `end` once, in another thread, to make it end.
 pub fn beside<R>(
     stop: &Cancel,
     limit: Option<Duration>,
@@ -45,7 +45,7 @@ pub fn beside<R>(
     })
 }
 
-/// Whoever watches stops when the work is over, however it ends.
+/// Stops the watching thread when the work is done or panics.
 struct Over<'a>(&'a Cancel);
 
 impl Drop for Over<'_> {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_ended_once_and_only_while_it_lasts() {
+    fn end_is_called_once_and_only_during_work() {
         let stop = Cancel::new().unwrap();
         let ended = |stop: &Cancel, limit: Option<u64>, work: &dyn Fn(&mpsc::Receiver<Ended>) -> Option<Ended>| {
             let (sender, receiver) = mpsc::channel();

@@ -35,7 +35,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let interrupted = session.was_interrupted();
     // Should it be ending the process already, this waits for it.
     drop(session);
-    unfinished::settle();
+    unfinished::wait_for_sweep();
     match done {
         Ok(code) => code,
         Err(_) if interrupted => interrupt::interrupted().report(&mut console),
