@@ -1,6 +1,6 @@
 //! A flag that cancels the work of a build.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,41 +51,17 @@ impl AsFd for Cancel {
     }
 }
 
-/// A reader that fails once the flag is set.
-#[derive(Debug)]
-pub struct Cancellable<R> {
-    inner: R,
-    stop: Cancel,
-}
-
-impl<R> Cancellable<R> {
-    /// Reads from `inner` until `stop` is set.
-    pub fn new(inner: R, stop: &Cancel) -> Self {
-        Self { inner, stop: stop.clone() }
-    }
-}
-
-impl<R: Read> Read for Cancellable<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stop.check()?;
-        self.inner.read(buf)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn cancellable_reader_fails_once_flag_is_set() {
+    fn check_fails_once_flag_is_set() {
         let stop = Cancel::new().unwrap();
-        let mut reader = Cancellable::new(io::repeat(7), &stop);
-        let mut buffer = [0; 9];
-        reader.read_exact(&mut buffer).unwrap();
-        assert_eq!(buffer, [7; 9]);
-        assert!(!stop.is_cancelled());
+        let shared = stop.clone();
+        assert!(shared.check().is_ok() && !shared.is_cancelled());
         stop.cancel();
-        assert!(stop.is_cancelled());
-        assert_eq!(reader.read(&mut buffer).unwrap_err().raw_os_error(), Some(Errno::CANCELED.raw_os_error()));
+        assert!(shared.is_cancelled());
+        assert_eq!(shared.check().unwrap_err().raw_os_error(), Some(Errno::CANCELED.raw_os_error()));
     }
 }

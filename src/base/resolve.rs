@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 /// The kernel follows as many links in one path.
-pub const MAX_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// What a path names, its last component not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What determines the files of a step, as one digest.
+//! The digest of selected files, for the key of a step.
 //!
 //! | of a selected file or directory | in the digest |
 //! | --- | --- |
@@ -21,17 +21,17 @@ use super::tree::SourceTree;
 use crate::base::digest::ContentDigest;
 use crate::base::stable::StableHasher;
 
-/// Changes whenever equal files may give another digest than before.
+/// Change it whenever equal files may get a different digest.
 const DOMAIN: &str = "kiln.selection.v1";
-/// As many nodes are looked at by one thread at a time.
+/// The number of nodes that one thread handles at a time.
 const CHUNK: usize = 256;
 
-/// What an instruction says of its files' metadata, whatever they have: only the outcome is in a digest (N-9).
+/// Metadata that the instruction sets. Only the result is in the digest, not what the files have (N-9).
 #[derive(Clone, Copy, Default)]
 pub struct Given<'a> {
-    /// The mode that something of this mode gets, and whether it is a directory.
+    /// Computes the new mode from the old one and whether it is a directory.
     pub mode: Option<&'a (dyn Fn(u32, bool) -> u32 + Sync)>,
-    /// Owners are given too.
+    /// The instruction sets the owner.
     pub owner: bool,
 }
 
@@ -48,16 +48,16 @@ impl Given<'_> {
     }
 }
 
-/// A selection's digest, and what was found on the way to it.
+/// The digest of a selection, and the contents that were read for it.
 #[derive(Clone, Debug)]
 pub struct Digested {
     /// Of everything in the table above.
     pub digest: ContentDigest,
-    /// What is inside each selected thing and each of its [`Selected::below`], in order.
+    /// The content of each selected path and of each of its [`Selected::below`], in order.
     pub contents: Vec<(Content, Vec<Content>)>,
 }
 
-/// Digests what was selected from `tree`. Ok: every file was read now, or was known and its times say it did not change.
+/// Digests the files that were selected from `tree`. Ok: every file was read, or was known and has not changed since.
 pub fn digest(tree: &dyn SourceTree, selected: &[Selected], given: Given<'_>) -> Result<Digested, Error> {
     let mut hasher = StableHasher::new(DOMAIN);
     hasher.number("sources", selected.len() as u64);
@@ -82,7 +82,7 @@ pub fn digest(tree: &dyn SourceTree, selected: &[Selected], given: Given<'_>) ->
     Ok(Digested { digest: ContentDigest(hasher.finish()), contents })
 }
 
-/// A fingerprint of each file of a selection: of everything that [`digest`] digests of it, but for hard links.
+/// A fingerprint of each selected file, over what [`digest`] covers except hard links.
 pub fn fingerprints(
     selected: &[Selected],
     contents: &[(Content, Vec<Content>)],

@@ -1,4 +1,4 @@
-//! A directory as a tree of files to build from.
+//! A context directory as a source tree.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ use crate::base::rooted::Root;
 use crate::base::sparse::{MOST, SparseFile, SparseRead};
 use crate::base::time::Timestamp;
 
-/// No attribute and no list of their names is longer (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+/// The longest attribute and list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const MAX_XATTR: usize = 64 * 1024;
 
 /// How a directory becomes a tree.
@@ -29,11 +29,11 @@ const MAX_XATTR: usize = 64 * 1024;
 pub struct DirOptions {
     /// The rules to apply; none for contexts that were fetched (G-2).
     pub ignore: Option<IgnoreFile>,
-    /// Where what was read is remembered between builds; nowhere if absent.
+    /// The file of the stat index, if there is one.
     pub index: Option<PathBuf>,
     /// Report the files' owners instead of 0:0 (C-15).
     pub owners: bool,
-    /// Files are read only as long as it is not set.
+    /// Reading fails once this is set.
     pub stop: Option<Cancel>,
 }
 
@@ -48,21 +48,21 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens the directory at `path`; its files are looked at when they are asked for.
+    /// Opens the directory at `path`. Its files are listed and read on demand.
     pub fn open(path: &Path, options: &DirOptions) -> Result<Self, Error> {
         let root = Root::open(path).map_err(|e| FsError::new("open context", path, e))?;
         Self::from_root(root, options)
     }
 
     /// A directory that is open already.
-    pub fn from_root(root: Root, options: &DirOptions) -> Result<Self, Error> {
+    fn from_root(root: Root, options: &DirOptions) -> Result<Self, Error> {
         let ignore = options.ignore.as_ref().map(Matcher::parse).transpose()?.unwrap_or_default();
         let index = options.index.as_deref().map(StatIndex::load).transpose()?.unwrap_or_default();
         let (index_path, stop) = (options.index.clone(), options.stop.clone());
         Ok(Self { root, ignore, index, index_path, owners: options.owners, stop })
     }
 
-    /// Ok: what this build read is remembered for the next, if there is a place for that.
+    /// Saves the stat index, if there is a file for it.
     pub fn save(&self) -> Result<(), Error> {
         self.index_path.as_deref().map_or(Ok(()), |path| self.index.save(path))
     }
@@ -85,7 +85,7 @@ impl Dir {
         let found = walk::open(self.root.as_fd(), path, OFlags::PATH).and_then(|fd| walk::stat(fd.as_fd(), b""));
         match found {
             Ok(meta) => Ok(Some(self.normal(meta))),
-            // A name below a file or a link names nothing.
+            // There is nothing below a file or a link.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
             Err(e) => Err(Error::io("stat", path, e)),
         }
@@ -98,10 +98,10 @@ impl Dir {
         meta
     }
 
-    /// Opens what was a regular file. Whether it still is that file is asked with [`Dir::same`] after its last byte
-    /// was read: asking before as well would say nothing more.
+    /// Opens a file that was a regular one. [`Dir::same`] checks that after the last byte was read; an earlier check would
+    /// prove nothing.
     fn open_file(&self, path: &[u8]) -> Result<File, Error> {
-        // O_NONBLOCK: should it have become a fifo, neither opening nor reading it must wait (S-92).
+        // O_NONBLOCK: if it has become a fifo, neither open nor read may block (S-92).
         let fd = walk::open(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK);
         fd.map(File::from).map_err(|e| Error::io("open", path, e))
     }
@@ -141,7 +141,7 @@ impl Dir {
             left = left.checked_sub(n as u64).ok_or_else(|| Error::Changed { path: path.to_vec() })?;
             hasher.update(&buffer[..n]);
             if left == 0 {
-                // The size was checked before and is again below: no read is needed to see the end.
+                // The size is checked below: no read is needed to see the end.
                 break;
             }
         }
@@ -152,7 +152,7 @@ impl Dir {
         }
     }
 
-    /// Ok: nobody said that this is to end.
+    /// Ok: the build was not cancelled.
     fn go_on(&self) -> Result<(), Errno> {
         let ended = self.stop.as_ref().is_some_and(Cancel::is_cancelled);
         if ended { Err(Errno::CANCELED) } else { Ok(()) }
@@ -171,7 +171,7 @@ impl Dir {
             let fd = fd.map_err(|e| Error::io("open", path, e))?;
             return Ok(Content { xattrs: xattrs(fd.as_fd(), path)?, ..Content::default() });
         }
-        // Only files and directories can have attributes that belong.
+        // Other kinds have no attributes that an image may hold.
         Ok(Content::default())
     }
 
@@ -232,7 +232,7 @@ impl SourceTree for Dir {
     }
 }
 
-/// Reads a file and fails unless it is to the end what it was at the start (S-93).
+/// Reads a file and fails if it changes until its last byte (S-93).
 struct Unchanged<'a> {
     dir: &'a Dir,
     file: SparseFile<File>,
@@ -240,7 +240,7 @@ struct Unchanged<'a> {
     meta: Meta,
     left: u64,
     checked: bool,
-    /// For a file whose times could not show a change: what its bytes must hash to.
+    /// For a file whose times may not show a change: the digest that its bytes must have.
     doubtful: Option<(Sha256, Hasher)>,
 }
 
@@ -268,7 +268,7 @@ impl SparseRead for Unchanged<'_> {
             return Ok(0);
         }
         self.dir.go_on()?;
-        // What there is beyond the size is for reading to find.
+        // `read` finds bytes beyond the size.
         let n = self.file.zeros(max.min(self.left))?;
         if let Some((_, hasher)) = &mut self.doubtful {
             hasher.zeros(n);
@@ -279,7 +279,7 @@ impl SparseRead for Unchanged<'_> {
 }
 
 impl Unchanged<'_> {
-    /// Checked with the last bytes, not after them: who knows the size may not ask for the end.
+    /// Checks together with the last bytes: a reader that knows the size may not read on to the end.
     fn check(&mut self) -> io::Result<()> {
         if self.left > 0 {
             return Ok(());
@@ -293,10 +293,8 @@ impl Unchanged<'_> {
     }
 }
 
-/// The attributes of an open file that belong in an image; `path` is for the message.
-///
-/// What labels this host's files (`security.selinux`), maps its users (ACLs) or steers an overlay mount stays here
-/// (C-14, S-37).
+/// The attributes of an open file that an image may hold; `path` is for the message. Labels of this host
+/// (`security.selinux`), ACLs and attributes of overlayfs are left out (C-14, S-37).
 fn xattrs(fd: BorrowedFd<'_>, path: &[u8]) -> Result<Xattrs, Error> {
     let mut names = vec![0; 1024];
     let len = match rustix::fs::flistxattr(fd, &mut names) {

@@ -1,4 +1,4 @@
-//! What can go wrong while reading a tree, and the rule that hides a file.
+//! Errors of source trees.
 
 use std::fmt;
 use std::io;
@@ -26,7 +26,7 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// An ignore file has a line nobody can read (G-8).
+    /// An ignore file has an invalid pattern (G-8).
     #[error("{file}:{line}: bad pattern {}: {why}", Shown(pattern))]
     BadIgnore {
         /// The ignore file.
@@ -50,23 +50,23 @@ pub enum Error {
         /// The file.
         path: Vec<u8>,
     },
-    /// The host said no.
+    /// A system call failed.
     #[error("{operation} {}: {source}", Shown(path))]
     Io {
-        /// What was being done.
+        /// The operation.
         operation: &'static str,
-        /// To which path of the tree.
+        /// The path in the tree.
         path: Vec<u8>,
-        /// The answer.
+        /// The cause.
         source: io::Error,
     },
-    /// A file of our own (the stat index) or the context directory itself.
+    /// An error on the stat index or the context directory itself.
     #[error(transparent)]
     Fs(#[from] FsError),
 }
 
 impl Error {
-    /// Ties an answer of the host to an operation and a path of the tree.
+    /// An error of `operation` on `path` of the tree.
     pub fn io(operation: &'static str, path: &[u8], source: impl Into<io::Error>) -> Self {
         Self::Io { operation, path: path.to_vec(), source: source.into() }
     }

@@ -1,11 +1,11 @@
-//! Two dialects of patterns over paths.
+//! Path patterns in two dialects.
 //!
 //! [`Glob::go`] is Go's `filepath.Match`, which COPY sources use (C-3): `*` and `?` stay within one name. Every
 //! pattern of either dialect must be one that `filepath.Match` accepts. [`Glob::moby`] is what ignore files and
 //! `--exclude` use (G-5): the same and `**`, with these corners: `**/` or a `**` in the middle is nothing or whatever
 //! ends in a slash; at the end it is anything; a pattern that is `**` and plain text matches every path with that ending.
 //!
-//! Matching runs all alternatives side by side, so its time is the product of pattern and path length, whoever wrote them.
+//! Matching follows all alternatives at once, so its time is at most the product of pattern and path length.
 
 use std::borrow::Cow;
 
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_rejects_is_rejected() {
+    fn patterns_that_go_rejects_are_rejected() {
         // G-8, S-11
         for bad in
             ["[]a]", "[-]", "[x-]", "[-x]", "[", "[^", "[^bc", "a[", "a\\", "[a-b-c]", "[\\", "[a-", "[]", "x[^]"]
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn ignore_patterns_must_be_regular_expressions_too_n_28() {
+    fn ignore_patterns_must_be_valid_regular_expressions() {
         for bad in
             ["[Local-Only]", "[z-a]", "a/[b-a]/c", "**/[9-0]", "[^Z-A]", "src\\lib", "obj\\gen", "a/\\k", "[a\\y]"]
         {
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_searched_only_if_a_match_can_be_in_it() {
+    fn directory_is_searched_only_if_it_may_hold_a_match() {
         // G-10
         for (pattern, dir, want) in [
             ("a/b/c", "a", true),

@@ -1,7 +1,7 @@
-//! Which paths of a directory are left out.
+//! Ignore files and `--exclude`.
 //!
-//! The rules are moby's, not git's (G-5, G-6): a pattern is anchored at the directory, a path is left out if the last
-//! pattern that matches it *or a directory above it* is not negated, and `*` stays within one name.
+//! **Holds.** The rules are moby's, not git's (G-5, G-6): patterns are anchored at the directory, a path is excluded if the
+//! last pattern that matches it *or a directory above it* is not negated, and `*` does not match a slash.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,9 +16,9 @@ use super::path::{clean, parents};
 use crate::base::fs::FsError;
 use crate::base::rooted::{Root, reopen};
 
-/// No line of an ignore file is longer (G-3).
+/// The longest line of an ignore file (G-3).
 const MAX_LINE: usize = 64 * 1024 - 1;
-/// No ignore file is larger (S-91).
+/// The largest ignore file (S-91).
 const MAX_FILE: u64 = 16 << 20;
 
 /// The text of an ignore file, and what to call it.
@@ -31,8 +31,8 @@ pub struct IgnoreFile {
 }
 
 impl IgnoreFile {
-    /// The file that holds for a build (G-1): `<dockerfile>.dockerignore` beside the Dockerfile, which wins entirely,
-    /// else `.dockerignore` in the context, else `.containerignore` there. `None`: there is none.
+    /// The ignore file of a build (G-1): `<dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the
+    /// context, else `.containerignore` there.
     ///
     /// A name that is not a regular file is an error and is not opened; links in the context stay inside it (S-91).
     pub fn find(context: &Root, dockerfile: Option<&Path>) -> Result<Option<Self>, Error> {
@@ -59,7 +59,7 @@ impl IgnoreFile {
     }
 }
 
-/// A regular file of the user's, whole; `None` if there is none.
+/// The content of a regular file; `None` if there is none.
 fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let (dir, name) = (path.parent().filter(|p| !p.as_os_str().is_empty()), path.file_name());
     let dir = dir.unwrap_or(Path::new("."));
@@ -109,7 +109,7 @@ pub struct Matcher {
     file: String,
 }
 
-/// Which rules match a directory, and so everything below it.
+/// The rules that match a directory, and so everything below it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inherited(Vec<bool>);
 
@@ -125,7 +125,7 @@ impl Matcher {
             if line.len() > MAX_LINE {
                 return bad(&line[..64], "the line is longer than 64 KiB");
             }
-            // Only in the first column: an indented `#` is a name.
+            // Comments begin in the first column: an indented `#` is a name.
             if line.first() == Some(&b'#') || trim(line).is_empty() {
                 continue;
             }
@@ -148,7 +148,7 @@ impl Matcher {
         Ok(matcher)
     }
 
-    /// Leaves out everything but what `pattern` matches, with all below that and the directories above (C-20).
+    /// Excludes everything except what `pattern` matches, what is below it, and the directories above (C-20).
     pub(super) fn only(pattern: &[u8]) -> Result<Self, Error> {
         let mut matcher = Self { negations: true, ..Self::default() };
         let bad = |why| Error::BadPattern { pattern: pattern.to_vec(), why };
@@ -176,18 +176,18 @@ impl Matcher {
         Ok(())
     }
 
-    /// There is no rule.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// What holds for directory `dir`, whose parent `above` is for, and for everything in it.
+    /// The rules that match directory `dir`, given those of its parent.
     pub(super) fn enter(&self, above: &Inherited, dir: &[u8]) -> Inherited {
         let inherited = |at: usize| above.0.get(at).copied().unwrap_or(false);
         Inherited(self.rules.iter().enumerate().map(|(i, rule)| inherited(i) || rule.glob.matches(dir)).collect())
     }
 
-    /// What holds for directory `dir`, found without a walk.
+    /// The rules that match directory `dir`, computed from its path.
     pub(super) fn inherited(&self, dir: &[u8]) -> Inherited {
         if self.is_empty() || dir.is_empty() {
             return Inherited::default();
@@ -196,30 +196,30 @@ impl Matcher {
         self.enter(&above, dir)
     }
 
-    /// The last rule that matches `path` in a directory for which `above` holds, if it leaves the path out.
+    /// The last rule that matches `path`, given those of its parent, if that rule excludes it.
     fn decisive(&self, above: &Inherited, path: &[u8]) -> Option<&Rule> {
         let matches = |(i, rule): &(usize, &Rule)| above.0.get(*i) == Some(&true) || rule.glob.matches(path);
         let (_, rule) = self.rules.iter().enumerate().rev().find(matches)?;
         (!rule.negated).then_some(rule)
     }
 
-    /// `path`, in a directory for which `above` holds, is left out.
-    pub(super) fn leaves_out(&self, above: &Inherited, path: &[u8]) -> bool {
+    /// Whether `path` is excluded, given the rules of its parent.
+    pub(super) fn excludes_in(&self, above: &Inherited, path: &[u8]) -> bool {
         self.decisive(above, path).is_some()
     }
 
-    /// Something below directory `dir`, which is left out, may be re-included (G-4, G-10).
+    /// Whether something below the excluded directory `dir` may be re-included (G-4, G-10).
     pub(super) fn may_keep_below(&self, held: &Inherited, dir: &[u8]) -> bool {
         let last = held.0.iter().rposition(|&m| m).map_or(0, |at| at + 1);
         self.negations && self.rules[last..].iter().any(|rule| rule.negated && rule.glob.may_match_below(dir))
     }
 
-    /// `path` is left out (G-6).
+    /// Whether `path` is excluded (G-6).
     pub fn excludes(&self, path: &[u8]) -> bool {
-        !path.is_empty() && self.leaves_out(&self.inherited(super::path::split(path).0), path)
+        !path.is_empty() && self.excludes_in(&self.inherited(super::path::split(path).0), path)
     }
 
-    /// The rule that leaves `path` out, for a message.
+    /// The rule that excludes `path`, for a message.
     pub(super) fn excluded_by(&self, path: &[u8]) -> Option<Excluded> {
         if path.is_empty() {
             return None;
@@ -230,7 +230,7 @@ impl Matcher {
     }
 }
 
-/// Without white space at either end.
+/// Removes white space at both ends.
 fn trim(line: &[u8]) -> &[u8] {
     match std::str::from_utf8(line) {
         Ok(text) => text.trim().as_bytes(),

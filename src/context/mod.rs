@@ -3,10 +3,10 @@
 //! **Holds.** A [`SourceTree`] is a tree of files that `COPY`, `ADD` and bind mounts read from: a context directory
 //! after its ignore rules (`Dir`), or the merged layers of an image or stage (an adapter in `copy`). Paths are bytes relative
 //! to the tree's root, without a leading, trailing or doubled slash and without `.` and `..`; the empty path is the
-//! root. A tree never follows a symlink: `resolve` does, by text, inside the tree (C-10, S-90).
-//! **Order.** `select` → selection → `content` digests it for the key → the copy step reads it, checking that
-//! what it reads is what was digested (S-93).
-//! **Not here.** Where the files go: `copy`. What an archive or a git repository holds: it becomes a directory first.
+//! root. A tree never follows a symlink: `resolve` does, inside the tree (C-10, S-90).
+//! **Order.** `select` selects files, `content` digests them for the key, the copy step reads them and checks that they are
+//! what was digested (S-93).
+//! **Not here.** Where the files go: `copy`. Archives and git repositories: they are unpacked to a directory first.
 
 mod content;
 mod dir;
@@ -26,7 +26,7 @@ pub use error::{Error, Excluded, Shown};
 pub use file::{Content, FileKind, Inode, Meta, Node, Xattrs};
 pub use ignore::{IgnoreFile, Matcher};
 pub use path::{anchor, clean, join, split};
-pub use select::{Options, Resolved, Selected, has_wildcards, resolve, select};
+pub use select::{Options, Resolved, Selected, resolve, select};
 pub use tree::SourceTree;
 
 #[cfg(test)]

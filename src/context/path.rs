@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cleaning_is_what_go_does() {
+    fn clean_agrees_with_go() {
         for (path, want) in [
             ("", "."),
             (".", "."),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_cannot_be_above_the_root() {
+    fn anchor_keeps_source_below_root() {
         // C-1
         for (path, want) in [("../x", "x"), ("/a/../../../b/", "b"), ("..", ""), ("./a/.", "a"), ("", "")] {
             assert_eq!(anchor(path.as_bytes()), want.as_bytes(), "{path}");

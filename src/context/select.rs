@@ -1,4 +1,4 @@
-//! From what COPY names to the files it means.
+//! Selection of the files that a COPY source names.
 
 use super::error::Error;
 use super::file::{Meta, Node};
@@ -8,39 +8,39 @@ use super::path::{anchor, join, parents, split};
 use super::tree::SourceTree;
 use crate::base::resolve::{self, Last, Target};
 
-/// How a source is understood.
+/// How a source is selected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     /// Keep the source's directories below the destination (C-20).
     pub parents: bool,
-    /// Leave these out of what is copied (C-21).
+    /// Patterns of files that are not copied (C-21).
     pub exclude: Option<&'a Matcher>,
 }
 
-/// One thing that a source names.
+/// One file or directory that a source names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selected {
-    /// Its last name as it was found, before links were followed: what a file is called in a destination directory.
+    /// Its name before links were followed: the name of a file in the destination directory.
     pub name: Vec<u8>,
-    /// Where it is in the tree, links followed.
+    /// Its path in the tree, links followed.
     pub path: Vec<u8>,
-    /// What is there: never a symlink.
+    /// Its metadata; never a symlink's.
     pub meta: Meta,
-    /// If it is a directory, everything below it that is copied, in order; links in there are not followed.
+    /// For a directory: everything below it that is copied, in order. Links in there are not followed.
     pub below: Vec<Node>,
 }
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolved {
-    /// To this.
+    /// An existing path and its metadata.
     Found(Vec<u8>, Meta),
-    /// Nowhere: there is nothing, or an ignore rule hides it, at this path.
+    /// A path where nothing is, or what is there is excluded.
     Missing(Vec<u8>),
 }
 
-/// `pattern` holds a character that `filepath.Match` does not take for itself.
-pub fn has_wildcards(pattern: &[u8]) -> bool {
+/// Whether `pattern` has a special character of `filepath.Match`.
+fn has_wildcards(pattern: &[u8]) -> bool {
     let mut bytes = pattern.iter();
     while let Some(b) = bytes.next() {
         match b {
@@ -81,7 +81,7 @@ pub fn resolve(tree: &dyn SourceTree, path: &[u8]) -> Result<Resolved, Error> {
     }
 }
 
-/// What `source` means in `tree`. Empty only if it has wildcards and none of them matched (C-2).
+/// The files that `source` names in `tree`. Empty only if it has wildcards that match nothing (C-2).
 pub fn select(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> Result<Vec<Selected>, Error> {
     if options.parents {
         return with_parents(tree, source, options);
@@ -101,7 +101,7 @@ pub fn select(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> Res
     Ok(selected)
 }
 
-/// What `path` leads to, or the error that says why `source` names nothing.
+/// What `path` leads to, or why `source` names nothing.
 fn found(tree: &dyn SourceTree, source: &[u8], path: &[u8]) -> Result<(Vec<u8>, Meta), Error> {
     match resolve(tree, path)? {
         Resolved::Found(path, meta) => Ok((path, meta)),
@@ -166,7 +166,7 @@ fn with_parents(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> R
                 return Err(Error::NotFound { path: source.to_vec(), excluded, led: None });
             }
         }
-        // Also of nothing: the destination is made all the same (N-25).
+        // Even if nothing is selected, the destination is created (N-25).
         let below = tree.walk(&path, &rules)?;
         selected.push(Selected { name: Vec::new(), path, meta, below });
     }

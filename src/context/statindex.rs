@@ -1,11 +1,11 @@
-//! What the last builds read, so that it need not be read again.
+//! The stat index: contents that earlier builds read, so that unchanged files are not read again.
 //!
 //! **On disk.** One file per context, all numbers little-endian: magic, count, then per path, in order of bytes:
 //! length-framed path, stamp (size, mtime, ctime, device, inode), flags, SHA-256 if it is a file, link text, extended
-//! attributes; last the SHA-256 of all of that. A file that is not exactly so is treated as empty: it only saves work.
-//! **Holds.** An entry is trusted if every part of the stamp is equal; owner, mode and attributes change the ctime.
-//! An entry whose times were not safely in the past when it was read is not stored: a later write could leave the
-//! same stamp (git calls that racy).
+//! attributes; last the SHA-256 of everything before. A damaged file counts as empty: the index only saves work.
+//! **Holds.** An entry is used if every part of the stamp is equal; a change of owner, mode or attributes changes the ctime.
+//! An entry whose times were too recent when it was read is not stored: a later write could leave the same stamp (git calls
+//! that racy).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -26,7 +26,7 @@ const TICK: i64 = 50_000_000;
 const COARSE: i64 = 2_500_000_000;
 const HAS_DIGEST: u8 = 1;
 
-/// What changes when a file does.
+/// The metadata that changes when a file does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     size: u64,
@@ -42,7 +42,7 @@ impl Stamp {
         Self { size: meta.size, mtime: meta.mtime, ctime: meta.ctime, device, inode }
     }
 
-    /// Nothing that happens at `now` or later can leave this stamp as it is.
+    /// Whether every change from `now` on gives another stamp.
     fn is_settled(&self, now: Timestamp) -> bool {
         let slack = if self.mtime.nanos == 0 && self.ctime.nanos == 0 { COARSE } else { TICK };
         let at = |t: Timestamp| i128::from(t.secs) * 1_000_000_000 + i128::from(t.nanos);
@@ -50,7 +50,7 @@ impl Stamp {
     }
 }
 
-/// Where an entry lies in the file's bytes.
+/// The position of an entry in the file.
 struct Slot {
     path: std::ops::Range<usize>,
     rest: usize,
@@ -62,7 +62,7 @@ struct Fresh {
     settled: bool,
 }
 
-/// What is known of the files of one context.
+/// The stat index of one context.
 #[derive(Default)]
 pub(super) struct StatIndex {
     bytes: Vec<u8>,
@@ -152,7 +152,7 @@ fn write_entry(out: &mut Vec<u8>, path: &[u8], stamp: &Stamp, content: &Content)
 }
 
 impl StatIndex {
-    /// Reads the index at `path`; one that is missing or damaged knows nothing.
+    /// Reads the index at `path`; a missing or damaged file gives an empty index.
     pub(super) fn load(path: &Path) -> Result<Self, Error> {
         let bytes = fs::read_spare(path).unwrap_or_default();
         let slots = slots(&bytes).unwrap_or_default();
@@ -166,7 +166,7 @@ impl StatIndex {
         Some((stamp, cursor))
     }
 
-    /// What is inside `path` if that was read when it was just as `meta` says.
+    /// The content of `path`, if it was read with the same metadata.
     pub(super) fn known(&self, path: &[u8], meta: &Meta) -> Option<Content> {
         let stamp = Stamp::of(meta);
         if let Some((was, mut rest)) = self.lookup(path)
@@ -178,7 +178,7 @@ impl StatIndex {
         fresh.get(path).filter(|f| f.stamp == stamp).map(|f| f.content.clone())
     }
 
-    /// Remembers what was read of `path`; reading began at `began`.
+    /// Stores the content of `path`; reading began at `began`.
     pub(super) fn learn(&self, path: &[u8], meta: &Meta, content: &Content, began: Timestamp) {
         let stamp = Stamp::of(meta);
         let settled = stamp.is_settled(began);
@@ -187,13 +187,13 @@ impl StatIndex {
         }
     }
 
-    /// The digest to check `path` against when it is read again: present unless its stamp is proof enough.
+    /// The digest to check when `path` is read again, if its stamp may miss a change.
     pub(super) fn doubtful(&self, path: &[u8]) -> Option<Sha256> {
         let fresh = self.fresh.lock().ok()?;
         fresh.get(path).filter(|f| !f.settled).and_then(|f| f.content.digest)
     }
 
-    /// Ok: the file at `path` holds what was known and what was learnt, if anything was.
+    /// Ok: the file at `path` holds the old and the new entries. Without new ones it is not written.
     pub(super) fn save(&self, path: &Path) -> Result<(), Error> {
         let Ok(fresh) = self.fresh.lock() else { return Ok(()) };
         if !fresh.values().any(|f| f.settled) {
@@ -230,7 +230,7 @@ impl StatIndex {
     }
 }
 
-/// Where the entries are; `None` if the bytes are not an index.
+/// The positions of all entries; `None` if the bytes are not an index.
 fn slots(bytes: &[u8]) -> Option<Vec<Slot>> {
     let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if !body.starts_with(MAGIC) || Sha256::of(body).0 != sum {
@@ -253,7 +253,7 @@ fn slots(bytes: &[u8]) -> Option<Vec<Slot>> {
 }
 
 impl Cursor<'_> {
-    /// Past a content without building it: loading is on every build's path.
+    /// Skips a content without building it: every build loads the index.
     fn skip_content(&mut self) -> Option<()> {
         let flags = self.take(1)?[0];
         self.take(if flags & HAS_DIGEST == 0 { 0 } else { 32 })?;

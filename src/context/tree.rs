@@ -6,35 +6,35 @@ use super::ignore::{Inherited, Matcher};
 use super::path::join;
 use crate::base::sparse::SparseRead;
 
-/// A tree of files that can be selected from. All paths are relative to its root and are taken literally: nothing
-/// is found below a symlink, because none is followed.
+/// A tree of files to copy from. Paths are relative to its root and are taken literally: no symlink is followed, so there is
+/// nothing below one.
 pub trait SourceTree: Sync {
-    /// What `path` names: a symlink itself, not its target. `None` = there is nothing, or an ignore rule hides it.
+    /// What `path` names, symlinks not followed. `None`: there is nothing, or an ignore rule excludes it.
     fn lookup(&self, path: &[u8]) -> Result<Option<Meta>, Error>;
 
-    /// What directory `dir` holds, one level, sorted by name bytes, ignore rules applied.
+    /// The entries of directory `dir`, sorted by the bytes of their names, ignore rules applied.
     fn children(&self, dir: &[u8]) -> Result<Vec<Node>, Error>;
 
-    /// What is inside `path`, of which `meta` was said. What is known to be unchanged is not read again.
+    /// The content of `path`, whose metadata is `meta`. A file that is known not to have changed is not read again.
     fn content(&self, path: &[u8], meta: &Meta) -> Result<Content, Error>;
 
-    /// Opens the regular file `path`. The reader fails with [`Error::Changed`] inside its `io::Error` rather than
-    /// end short or end having handed out other bytes than [`SourceTree::content`] was about (S-93).
+    /// Opens the regular file `path`. The reader fails with [`Error::Changed`] inside its `io::Error` if the bytes are not those
+    /// of [`SourceTree::content`] (S-93).
     fn open(&self, path: &[u8], meta: &Meta) -> Result<Box<dyn SparseRead + Send + '_>, Error>;
 
-    /// Everything below directory `top` that none of `exclude` (patterns relative to `top`) hides; a directory comes
-    /// before what it holds, siblings in order of name bytes. `top` itself is not listed.
+    /// Everything below directory `top` that no pattern of `exclude` (relative to `top`) excludes. A directory comes before its
+    /// entries; siblings are sorted by the bytes of their names. `top` itself is not listed.
     fn walk(&self, top: &[u8], exclude: &[&Matcher]) -> Result<Vec<Node>, Error> {
         by_children(self, top, exclude)
     }
 
-    /// The paths below directory `top` that ignore rules hide and that are in no hidden directory: enough to cover up
-    /// everything that is hidden. Relative to the root, in order.
+    /// The excluded paths below directory `top` that are not in an excluded directory: covering them covers everything that
+    /// is excluded. Relative to the root, in order.
     fn hidden(&self, _top: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
         Ok(Vec::new())
     }
 
-    /// The ignore rule that hides `path`, if one does (C-2, G-9).
+    /// The ignore rule that excludes `path`, if one does (C-2, G-9).
     fn excluded_by(&self, _path: &[u8]) -> Option<Excluded> {
         None
     }
@@ -59,7 +59,7 @@ fn descend<T: SourceTree + ?Sized>(
     for child in tree.children(&join(top, dir))? {
         let path = join(dir, &child.path);
         let rules = || exclude.iter().zip(held);
-        let hidden = rules().any(|(matcher, held)| matcher.leaves_out(held, &path));
+        let hidden = rules().any(|(matcher, held)| matcher.excludes_in(held, &path));
         let node = Node { path: path.clone(), meta: child.meta };
         if !child.meta.is_dir() {
             out.extend((!hidden).then_some(node));
@@ -68,7 +68,7 @@ fn descend<T: SourceTree + ?Sized>(
         let below: Vec<_> = rules().map(|(matcher, held)| matcher.enter(held, &path)).collect();
         let searched = rules()
             .zip(&below)
-            .all(|((matcher, held), below)| !matcher.leaves_out(held, &path) || matcher.may_keep_below(below, &path));
+            .all(|((matcher, held), below)| !matcher.excludes_in(held, &path) || matcher.may_keep_below(below, &path));
         let before = out.len();
         out.push(node);
         if searched {

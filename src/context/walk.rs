@@ -1,9 +1,9 @@
-//! Listing directories: which names, what they are, in which order.
+//! Listing of context directories.
 //!
-//! **Order.** Names are sorted by bytes, so the order in which a file system returns them reaches nothing (C-29).
-//! **Holds.** A directory is opened by its path below the context's root with every symlink refused, and what it
-//! holds is asked through its descriptor: a directory swapped for a link is an error, never a way out (S-90). One
-//! descriptor is open per thread, however deep the tree.
+//! **Holds.** A directory is opened by its path below the context's root without following any symlink, and its entries are
+//! read through its descriptor: a directory that is replaced by a link is an error, not a way out (S-90). Each thread has one
+//! descriptor open, however deep the tree is.
+//! **Order.** Names are sorted by bytes: the order of the file system has no effect (C-29).
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -72,7 +72,7 @@ fn meta(stat: &Statx) -> Meta {
     }
 }
 
-/// The names in an open directory, sorted, and what the directory says they are.
+/// The names in an open directory, sorted, with the types that the directory gives.
 fn names(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
@@ -88,18 +88,18 @@ fn names(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
     Ok(names)
 }
 
-/// A name found and whether it is listed, or a directory in which something might be.
+/// An entry, which is listed unless it is hidden, or a directory that may have listed entries.
 struct Listed {
     node: Node,
     hidden: bool,
-    /// For a directory that is to be searched: which rules hold in it.
+    /// For a directory that is to be searched: the rules that match it.
     held: Option<Box<[Inherited]>>,
 }
 
 /// One rule set of a walk: the ignore file, relative to the root, or an exclusion, relative to where the walk began.
 struct Rules<'a> {
     matcher: &'a Matcher,
-    /// Bytes of a path before those the rules are about.
+    /// The length of the path prefix that the rules do not see.
     skip: usize,
 }
 
@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What holds in directory `dir` for each rule set.
+    /// The rules of each set that match directory `dir`.
     fn held(&self, dir: &[u8]) -> Box<[Inherited]> {
         self.rules.iter().map(|rules| rules.matcher.inherited(dir.get(rules.skip..).unwrap_or_default())).collect()
     }
@@ -145,7 +145,7 @@ impl<'a> Walk<'a> {
         Ok(nodes)
     }
 
-    /// What directory `dir` holds, one level; paths are names.
+    /// The entries of directory `dir`, by name.
     pub(super) fn children(&self, dir: &[u8]) -> Result<Vec<Node>, Error> {
         let mut nodes = Vec::new();
         for found in self.level(dir, &self.held(dir))? {
@@ -156,14 +156,14 @@ impl<'a> Walk<'a> {
         Ok(nodes)
     }
 
-    /// Directory `dir`, which a rule leaves out, holds something that a later rule re-includes.
+    /// Whether the excluded directory `dir` holds something that a later rule re-includes.
     pub(super) fn shows(&self, dir: &[u8]) -> Result<bool, Error> {
         let held = self.held(dir);
         let may = self.rules.iter().zip(&held).all(|(r, h)| r.matcher.may_keep_below(h, dir));
         Ok(may && !self.tree(dir, &held)?.is_empty())
     }
 
-    /// The topmost paths below `dir` that are left out.
+    /// The topmost excluded paths below `dir`.
     pub(super) fn hidden(&self, dir: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
         let mut out = Vec::new();
         self.hidden_below(dir, &self.held(dir), &mut out)?;
@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
         for (name, kind) in names(fd.as_fd()).map_err(|e| Error::io("list", dir, e))? {
             let path = join(dir, &name);
             match self.look(fd.as_fd(), dir, held, &name, kind)? {
-                // Left out, or gone since it was listed.
+                // Excluded, or removed since it was listed.
                 None if stat(fd.as_fd(), &name).is_ok() => out.push(path),
                 None => {}
                 Some(found) if found.hidden && !self.shows_below(&found)? => out.push(path),
@@ -206,7 +206,7 @@ impl<'a> Walk<'a> {
         };
         let mut nodes = Vec::with_capacity(level.len() + below.iter().map(Vec::len).sum::<usize>());
         for (found, below) in level.into_iter().zip(below) {
-            // A directory that is left out comes back with the first thing in it that is not.
+            // An excluded directory is listed if something in it is.
             if !found.hidden || !below.is_empty() {
                 nodes.push(found.node);
             }
@@ -225,7 +225,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// `None`: left out with everything below, or gone since it was listed.
+    /// `None`: excluded with everything below, or removed since it was listed.
     fn look(
         &self,
         fd: BorrowedFd<'_>,
@@ -235,9 +235,9 @@ impl<'a> Walk<'a> {
         kind: FileType,
     ) -> Result<Option<Listed>, Error> {
         let path = join(dir, name);
-        let hides = |(rules, held): (&Rules<'_>, &Inherited)| rules.matcher.leaves_out(held, &path[rules.skip..]);
+        let hides = |(rules, held): (&Rules<'_>, &Inherited)| rules.matcher.excludes_in(held, &path[rules.skip..]);
         let hidden = self.rules.iter().zip(held).any(hides);
-        // What nobody may see is not looked at, so it need not be readable (G-10).
+        // Excluded files need not be readable (G-10).
         if hidden && !matches!(kind, FileType::Directory | FileType::Unknown) {
             return Ok(None);
         }
@@ -263,13 +263,13 @@ impl<'a> Walk<'a> {
         Ok(Some(Listed { node: Node { path, meta }, hidden, held }))
     }
 
-    /// The rules inside directory `path`, if it is to be searched: it is not left out, or something in it may not be.
+    /// The rules inside directory `path`, if it is to be searched: it is not excluded, or something in it may be re-included.
     fn inside(&self, path: &[u8], held: &[Inherited]) -> Option<Box<[Inherited]>> {
         let all = self.rules.iter().zip(held);
         let below: Box<[_]> = all.clone().map(|(rules, held)| rules.matcher.enter(held, &path[rules.skip..])).collect();
         let searched = all.zip(&below).all(|((rules, held), below)| {
             let path = &path[rules.skip..];
-            !rules.matcher.leaves_out(held, path) || rules.matcher.may_keep_below(below, path)
+            !rules.matcher.excludes_in(held, path) || rules.matcher.may_keep_below(below, path)
         });
         searched.then_some(below)
     }

@@ -1,8 +1,7 @@
-//! Decompressing and digesting ahead of whoever reads the stream.
+//! Decompression and digest in threads of their own, ahead of the reader.
 //!
-//! **Order.** A stream that fits in one chunk costs no thread. A longer one has a thread that decompresses and one
-//! that digests; queues are bounded, so memory does not grow with the stream. Zeros that are known go through as a
-//! number (N-5).
+//! **Order.** A stream of one chunk needs no thread. A longer one has a thread that decompresses and one that digests. Queues
+//! are bounded, so memory does not grow with the stream. Known zeros are passed on as a number (N-5).
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -23,8 +22,8 @@ enum Piece {
     Zeros(u64),
 }
 
-/// Hands `from` to `body` as a reader and returns what `body` made of it with the digest and length of the whole
-/// stream, also of what `body` left unread. A read error surfaces in `body`, or after it.
+/// Gives `from` to `body` as a reader. Returns the result of `body`, and digest and length of the whole stream, including what
+/// `body` did not read.
 pub(super) fn digested<T, E: From<io::Error>>(
     mut from: impl SparseRead + Send,
     body: impl FnOnce(&mut dyn SparseRead) -> Result<T, E>,
@@ -46,10 +45,10 @@ pub(super) fn digested<T, E: From<io::Error>>(
                     Err(_) => true,
                 };
                 if let Ok(piece) = &next {
-                    // Fails only when the digest is no longer wanted.
+                    // An error here means that the digest is not needed any more.
                     let _ = to_hash.send(piece.clone());
                 }
-                // Nobody reads any more: the reader failed.
+                // An error here means that the reader has ended.
                 if to_body.send(next).is_err() || ended {
                     return;
                 }
@@ -109,7 +108,7 @@ impl Pieces {
                 Ok(Ok(Piece::Chunk(chunk))) => (self.chunk, self.at) = (chunk, 0),
                 Ok(Ok(Piece::Zeros(count))) => self.zeros = count,
                 Ok(Err(error)) => return Err(error),
-                // Nothing comes any more.
+                // The stream is over.
                 Err(_) => {}
             }
         }
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_covers_what_nobody_read() {
+    fn digest_covers_unread_bytes() {
         for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7] {
             let data: Vec<u8> = (0..len).map(|i| (i / 5) as u8).collect();
             let read = |want: usize| {
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_on_either_side_end_it() {
+    fn errors_of_reader_and_body_are_returned() {
         let data = vec![1; 20 * CHUNK];
         let given_up = digested::<(), _>(&data[..], |_| Err(io::Error::other("enough")));
         assert_eq!(given_up.unwrap_err().to_string(), "enough");

@@ -1,4 +1,4 @@
-//! A layer's blob unpacked into a directory of its own, or only read (S-30…S-44).
+//! Unpacking a layer into a directory, or reading only its tree (S-30…S-44).
 
 use std::fs::File;
 use std::io::Write;
@@ -42,9 +42,8 @@ impl Form {
 
 /// Unpacks `blob`, compressed or not, into the empty directory `dest`.
 ///
-/// Ok: the blob, which has been read to its end, was the layer `diff_id`, and `dest` holds its files as far as this
-/// host has owners, devices and attributes for them; the tree has the true ones, and every file's digest. `Err`: `dest`
-/// holds an unknown part.
+/// Ok: the blob was read to its end and is the layer `diff_id`; `dest` holds its files, with owners, devices and attributes
+/// where this host allows them; the tree has the true ones and the digest of every file. `Err`: `dest` holds an unknown part.
 pub fn unpack(blob: impl SparseRead + Send, dest: &Path, diff_id: DiffId, form: Form) -> Result<Tree, Error> {
     unpack_within(blob, dest, diff_id, form, &Limits::default())
 }
@@ -92,9 +91,9 @@ pub fn unpack_within(
     Ok(ledger.into_tree())
 }
 
-/// What `blob`, compressed or not, holds: the tree that [`unpack`] returns, with every file's digest.
+/// The tree of `blob`, compressed or not, as [`unpack`] returns it.
 ///
-/// Ok: the blob, which has been read to its end, was the layer `diff_id`.
+/// Ok: the blob was read to its end and is the layer `diff_id`.
 pub fn read_tree(blob: impl SparseRead + Send, diff_id: DiffId) -> Result<Tree, Error> {
     read_tree_within(blob, diff_id, &Limits::default())
 }
@@ -108,7 +107,7 @@ pub fn read_tree_within(blob: impl SparseRead + Send, diff_id: DiffId, limits: &
     Ok(ledger.into_tree())
 }
 
-/// Reads a layer through; `take` is given each entry with its content and returns the digest of a file's.
+/// Reads a layer to its end; `take` gets each entry with its content and returns the digest of a file.
 fn read(
     blob: impl SparseRead + Send,
     want: DiffId,
@@ -132,7 +131,7 @@ fn read(
     if got == want { Ok(ledger) } else { Err(Error::DiffId { want, got }) }
 }
 
-/// Gives the content to `take` piece by piece; returns its digest.
+/// Passes the content to `take` and returns its digest.
 fn hash_to(
     content: &mut dyn SparseRead,
     mut take: impl FnMut(Run<'_>) -> Result<(), Error>,

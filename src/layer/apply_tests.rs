@@ -272,6 +272,6 @@ fn directories_that_a_layer_only_implies_keep_what_lower_layers_say() {
         assert_eq!(dir.path().join(name).metadata().unwrap().mtime(), 7, "{name}");
     }
     let root = crate::base::rooted::Root::open(dir.path()).unwrap();
-    let changes = overlay_changes(&root, OverlayAttributes::User, &merged, &(), None).unwrap();
+    let changes = super::changes_tests::overlay_changes(&root, OverlayAttributes::User, &merged, &()).unwrap();
     assert!(changes.is_empty(), "{:?}", changes.entries());
 }

@@ -1,10 +1,10 @@
-//! What a step did to a root: an overlay's upper directory, or a whole tree, against the layers below.
+//! The changes of a step: an overlay's upper directory, or a whole tree, compared with the layers below.
 //!
-//! **Holds.** Both ways of looking (`walk`) end in one comparison with the merged tree below, so a layer has the
-//! same bytes with overlayfs and with the copy fallback. Deletions are always explicit whiteouts, also where overlayfs made a
-//! directory opaque; what was copied up and is as it was is left out; parents of changes are included with their true
-//! metadata. Sockets are left out, and the host's own attributes.
-//! **Order.** Nothing may write to the directory any more; files are opened only when the layer is written.
+//! **Holds.** Both are walked (`walk`) and then compared with the merged tree in one way, so a layer has the same bytes with
+//! overlayfs and with the copy fallback. Deletions are always explicit whiteouts, also where overlayfs made a directory
+//! opaque; files that were copied up unchanged are left out; the parents of changes are included with their true metadata
+//! . Sockets and attributes of the host are left out.
+//! **Order.** The command has ended: nothing writes to the directory. Files are opened when the layer is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -22,13 +22,12 @@ use super::entry::{Entry, EntryKind, RelPath};
 use super::error::Error;
 use super::merged::{MergedEntry, MergedTree};
 use super::pipeline::Output;
-use super::walk::{Baseline, Item, OverlayAttributes, Walked};
+use super::walk::{Baseline, Item, Walked};
 use super::writer::LayerWriter;
 
-/// Where the bytes of lower files can be had, to tell a file that was copied up untouched from a changed one.
+/// Opens files of lower layers, to tell an unchanged file that was copied up from a changed one.
 pub trait LowerFiles {
-    /// Opens the file that layer number `layer` of the chain (counted from the bottom) holds at `path`.
-    /// `None`: cannot be had; the file then counts as changed.
+    /// Opens the file at `path` in layer number `layer`, counted from the bottom. `None`: the file counts as changed.
     fn open(&self, layer: usize, path: &RelPath) -> Option<File>;
 }
 
@@ -43,20 +42,6 @@ impl LowerFiles for () {
 pub struct Changes {
     root: OwnedFd,
     entries: Vec<Entry>,
-}
-
-/// The changes in an overlay's upper directory over `lower`.
-///
-/// The upper's own root directory is not looked at: its metadata is whoever mounted it. Times later than `latest` count
-/// as that, as they do in [`super::WriteOptions`].
-pub fn overlay_changes(
-    upper: &Root,
-    attributes: OverlayAttributes,
-    lower: &MergedTree,
-    files: &dyn LowerFiles,
-    latest: Option<Timestamp>,
-) -> Result<Changes, Error> {
-    Walked::upper(upper, attributes)?.changes(upper, lower, files, None, latest)
 }
 
 /// The changes in a whole tree over `lower`: the copy fallback. With a `baseline` of the tree as it was before, only
@@ -99,7 +84,7 @@ impl Walked {
     }
 }
 
-/// All of a tree, the directory itself included: what it changes in nothing.
+/// All of a tree, including the directory itself, as changes to an empty root.
 pub fn whole_tree(root: &Root) -> Result<Changes, Error> {
     let mut changes = tree_changes(root, &MergedTree::new(), &(), None, None)?;
     let top = RelPath::root();
@@ -117,9 +102,9 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// `dir` shows nothing of the layers below: what they have and it has not is gone.
+    /// `dir` hides the layers below: what it does not have itself is deleted.
     fn deleted_below(&mut self, dir: &RelPath, baseline: Option<&Baseline>) {
-        // A device that could neither be made nor stood in for.
+        // Otherwise it is a device that could not be created here.
         let was_there = |path: &RelPath| baseline.is_none_or(|before| before.identity(path).is_some());
         let mut todo = vec![dir.clone()];
         while let Some(dir) = todo.pop() {
@@ -167,7 +152,7 @@ impl Finder<'_> {
             }
         }
         entries.sort_by(Entry::order);
-        // A whiteout below a whiteout or below something that is no longer a directory says nothing.
+        // Whiteouts below a whiteout, or below what is no directory any more, have no effect.
         let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
         let mut gone: Option<RelPath> = None;
         for entry in entries {
@@ -186,8 +171,8 @@ impl Finder<'_> {
         Ok(Changes { root: fd, entries: kept })
     }
 
-    /// Files with several names: if one name is new, all that are here belong to the layer, the first as the file
-    /// and the others as links to it. Returns the links by position.
+    /// Files with several names: if one name is new, all names here are in the layer, the first as the file, the others as
+    /// links to it. Returns the links by position.
     fn links(&self, changed: &mut [bool]) -> BTreeMap<usize, RelPath> {
         let mut groups: BTreeMap<((u32, u32), u64), Vec<usize>> = BTreeMap::new();
         for (at, item) in self.items.iter().enumerate() {
@@ -214,7 +199,7 @@ impl Finder<'_> {
         links
     }
 
-    /// Whether the layers below have exactly this: copied up by overlayfs, but not changed.
+    /// Whether the layers below have exactly this: it was copied up, but not changed.
     fn is_as_before(&self, root: &Root, item: &Item) -> Result<bool, Error> {
         let Some(found) = self.lower.get(&item.path) else { return Ok(false) };
         let (old, new) = (found.meta(), &item.meta);
@@ -260,12 +245,12 @@ impl Changes {
         disk::open_file(self.root.as_fd(), path)
     }
 
-    /// Whether nothing did.
+    /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Ok: `writer` has every change with its content.
+    /// Appends every change, with its content, to `writer`.
     pub fn write_to<W: Output>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
         let mut dirs = DirCache::default();
         for entry in &self.entries {
@@ -280,7 +265,7 @@ impl Changes {
     }
 }
 
-/// Remembers the directory of the last file: sorted files are mostly neighbours.
+/// Keeps the directory of the last file open: the next file is usually in it.
 #[derive(Default)]
 struct DirCache(Option<(RelPath, OwnedFd)>);
 

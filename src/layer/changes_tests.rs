@@ -17,6 +17,16 @@ impl LowerFiles for Below<'_> {
     }
 }
 
+/// The changes in an overlay's upper directory over `lower`.
+pub(super) fn overlay_changes(
+    upper: &Root,
+    attributes: OverlayAttributes,
+    lower: &MergedTree,
+    files: &dyn LowerFiles,
+) -> Result<Changes, Error> {
+    Walked::upper(upper, attributes)?.changes(upper, lower, files, None, None)
+}
+
 fn sh(dir: &Path, script: &str) -> bool {
     let output = Command::new("sh").arg("-euc").arg(script).current_dir(dir).output().unwrap();
     if !output.status.success() {
@@ -79,7 +89,7 @@ fn both(script: &str, unshare: &str) -> Option<(Changes, Changes, tempfile::Temp
     let lower = merged(&at.join("lower"));
     let files = Below(&at.join("lower"));
     let attributes = if user { OverlayAttributes::User } else { OverlayAttributes::Trusted };
-    let overlay = overlay_changes(&root(&at.join("upper")), attributes, &lower, &files, None).unwrap();
+    let overlay = overlay_changes(&root(&at.join("upper")), attributes, &lower, &files).unwrap();
     let copy = tree_changes(&root(&at.join("copy")), &lower, &files, None, None).unwrap();
     Some((overlay, copy, dir))
 }
@@ -195,11 +205,10 @@ fn redirects_and_metacopies_are_refused() {
         if !sh(&upper, &format!("setfattr -n {attribute} -v /x d")) {
             continue; // the file system has no attributes
         }
-        let result = overlay_changes(&root(&upper), OverlayAttributes::User, &MergedTree::new(), &(), None);
+        let result = overlay_changes(&root(&upper), OverlayAttributes::User, &MergedTree::new(), &());
         assert!(matches!(result, Err(Error::Upper { .. })), "{attribute}");
         // In the other namespace it is the step's own attribute, and only left out.
-        let changes =
-            overlay_changes(&root(&upper), OverlayAttributes::Trusted, &MergedTree::new(), &(), None).unwrap();
+        let changes = overlay_changes(&root(&upper), OverlayAttributes::Trusted, &MergedTree::new(), &()).unwrap();
         assert!(changes.entries()[0].meta.xattrs.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a blob is the layer that somebody says it is, found out while it arrives.
+//! Verification of a layer's diff-id while its blob is downloaded.
 
 use std::io::{self, Read};
 use std::thread::JoinHandle;
@@ -23,7 +23,7 @@ pub fn diff_id_of(blob: impl SparseRead + Send, limits: &Limits) -> Result<DiffI
     Ok(DiffId(digest))
 }
 
-/// Passes a blob on and decompresses it beside.
+/// Passes a blob on while another thread decompresses it.
 pub struct Checked<R> {
     inner: R,
     want: DiffId,
@@ -41,8 +41,7 @@ impl<R: Read> Checked<R> {
         Self { inner, want, sender: Some(sender), thread }
     }
 
-    /// Ok: what was read is the layer. To be asked after the bytes themselves were verified: what is wrong with those is
-    /// the better reason.
+    /// Ok: the blob is the layer. Call it after the digest of the blob was verified, whose error tells more.
     pub fn verdict(mut self) -> Result<(), Error> {
         drop(self.sender.take());
         let got = self.thread.join().unwrap_or_else(|_| Err(Error::Stream(io::ErrorKind::Other.into())))?;
@@ -53,7 +52,7 @@ impl<R: Read> Checked<R> {
 impl<R: Read> Read for Checked<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        // Whoever decompresses may have ended early: the verdict tells why.
+        // If the other thread has ended early, `verdict` returns its error.
         if n > 0 && self.sender.as_ref().is_some_and(|sender| sender.send(buf[..n].to_vec()).is_err()) {
             self.sender = None;
         }

@@ -1,4 +1,4 @@
-//! One segment in, its compressed form out.
+//! Compression of one segment.
 //!
 //! **Holds.** The bytes depend on the segment and the [`Compression`] alone. `pipeline` decides which thread does what.
 
@@ -127,8 +127,8 @@ const SAMPLE: usize = 32 << 10;
 /// In pieces of so many.
 const PIECE: usize = 2 << 10;
 
-/// Makes gzip members. What is dense already (archives, pictures, packages) is stored: trying would cost the most time
-/// and save nothing.
+/// Makes gzip members. Data that is dense already (archives, pictures, packages) is stored: compressing it would take the most
+/// time and save nothing.
 struct Gzip {
     wanted: libdeflater::Compressor,
     fast: libdeflater::Compressor,
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_dense_throughout_is_stored() {
+    fn only_dense_segments_are_stored() {
         let mut state = 1u64;
         let mut random = |len: usize| -> Vec<u8> {
             (0..len)

@@ -1,4 +1,4 @@
-//! What a chain of layers shows, copied into one directory: the root of a step where overlayfs cannot be had.
+//! A chain of layers copied into one directory: the root of a step without overlayfs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,8 +17,8 @@ use super::merged::{MergedEntry, MergedTree};
 
 /// Copies what `merged` shows into the empty directory `dest`. `layer_dirs` are the unpacked layers, bottom first.
 ///
-/// Ok: `dest` looks as the chain does, as far as this host has owners, devices and attributes for it. Files share
-/// their blocks with the layers where the file system can do that.
+/// Ok: `dest` shows what the chain does, with owners, devices and attributes where this host allows them. Files share their
+/// blocks with the layers where the file system supports that.
 pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path) -> Result<(), Error> {
     let roots = layer_dirs.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
     let mut filler = Filler::new(dest, None)?;
@@ -59,8 +59,8 @@ pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path) -> Re
     Ok(())
 }
 
-/// Gives files of `dest`, which [`copy_tree`] filled, as many more names in the empty directory `beside` as are
-/// hidden by layers above: overlayfs counts those too.
+/// Gives each file of `dest`, which [`copy_tree`] filled, as many names in the empty directory `beside` as layers above hide:
+/// overlayfs counts these names too.
 pub fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path) -> Result<(), Error> {
     let counts = links::counts(merged);
     if counts.is_empty() {
@@ -103,9 +103,8 @@ fn describe<'a>(merged: &'a MergedTree, dir: RelPath, dirs: &mut BTreeMap<RelPat
     }
 }
 
-/// Directories that a layer deletes from. overlayfs looks for deletions only where it merges directories, and would list
-/// others as names of nothing: below may be no such directory, or it may be hidden in between. The same directory
-/// in one more layer makes it merge.
+/// Directories with whiteouts. Overlayfs looks for whiteouts only in directories that it merges, and would list those in
+/// others, where no layer below has the directory. The same directory in one more layer makes it merge.
 fn deleted_from(merged: &MergedTree) -> BTreeSet<RelPath> {
     let entries = merged.layers().iter().flat_map(|layer| layer.entries());
     entries.filter(|entry| entry.kind == EntryKind::Whiteout).filter_map(|entry| entry.path.parent()).collect()

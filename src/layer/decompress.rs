@@ -12,7 +12,7 @@ use crate::base::sparse::{Dense, SparseRead};
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Not at all, as far as one can tell.
+    /// No known compression.
     Plain,
     /// gzip, one or more members.
     Gzip,
@@ -25,7 +25,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a stream beginning with `head` (six bytes are enough) is.
+    /// The format of a stream that begins with `head`; six bytes are enough.
     pub fn of(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -37,19 +37,18 @@ impl Format {
     }
 }
 
-/// Reads `from` decompressed, whatever the compression. A stream that ends early is an error, never a shorter stream;
-/// what follows a gzip stream and is none itself is skipped, but read to its end, so that a digest over the
-/// compressed bytes is complete (S-40). More bytes than `limits` allow are an error when they come.
+/// Decompresses `from`, whatever the compression. A stream that ends early is an error. What follows a gzip stream is read to
+/// its end and ignored, so that a digest over the compressed bytes is complete (S-40). Exceeding `limits` is an error.
 ///
-/// A gzip member or zstd frame of nothing but zeros is decompressed once: one that is equal to it, byte for byte, is as
-/// many zeros again, and [`SparseRead::zeros`] says so (N-5).
+/// A gzip member or zstd frame of zeros is decompressed once; equal ones that follow are reported as
+/// [`SparseRead::zeros`] (N-5).
 pub fn decompress<'a>(
     from: impl SparseRead + Send + 'a,
     limits: &Limits,
 ) -> io::Result<(Format, Box<dyn SparseRead + Send + 'a>)> {
     let taken = Arc::new(AtomicU64::new(0));
     let mut from = Window::new(Counted { inner: from, taken: Arc::clone(&taken) });
-    // A short read would hide the magic; a pipe may well give one byte.
+    // A pipe may return one byte at a time.
     let format = Format::of(from.peek(6)?);
     let inner: Box<dyn SparseRead + Send + 'a> = match format {
         Format::Plain => Box::new(from),
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_is_recognised_concatenated_and_never_cut_short() {
+    fn formats_are_recognised_and_cut_streams_rejected() {
         // S-40
         let data: Vec<u8> = (0..300_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
         for (format, bytes) in packed(&data) {
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_after_gzip_is_read_but_not_used() {
+    fn garbage_after_gzip_is_ignored() {
         let gzip = packed(b"data").remove(0).1;
         for tail in [&[0u8; 600][..], b"garbage", b"\x00"] {
             assert_eq!(all(&[&gzip[..], tail].concat(), &Limits::default()).unwrap(), b"data");
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_end() {
+    fn decompression_bombs_are_rejected() {
         // S-39
         let limits = Limits { total_bytes: 1 << 20, ..Limits::default() };
         for (format, bytes) in packed(&vec![0; 8 << 20]) {

@@ -3,7 +3,7 @@
 //! **Holds.** Either side is what a chain of layers shows, one layer with its deletions, or a directory. Names are
 //! compared component by component, times by the second (layers keep no more), files by their digests; a directory's
 //! file is read only where the other side has one as long.
-//! **Not here.** What anybody is told about it.
+//! **Not here.** How differences are shown: `cli`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::base::time::Timestamp;
 /// One thing to compare.
 pub struct Side<'a> {
     items: Vec<Item<'a>>,
-    /// Where the bytes are of files whose digest nobody knows.
+    /// Opens files whose digest is not known.
     files: Option<&'a Changes>,
 }
 
@@ -216,7 +216,7 @@ fn compare(a: &Side<'_>, x: &Item<'_>, b: &Side<'_>, y: &Item<'_>) -> Result<Vec
     Ok(changed)
 }
 
-/// The order in which people want to know.
+/// The order in which attributes are shown.
 const ORDER: &[&str] =
     &["kind", "content", "size", "target", "device", "mode", "uid", "gid", "mtime", "link", "opaque"];
 
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_one_file_are_told_from_copies_and_deletions_are_entries() {
+    fn hard_links_differ_from_copies() {
         let linked = || vec![file("a", "x"), at("b", EntryKind::Hardlink { target: path("a") })];
         assert_eq!(said(linked(), linked()), [""; 0]);
         let copied = || vec![file("a", "x"), file("b", "x")];

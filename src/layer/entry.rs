@@ -1,4 +1,4 @@
-//! One file's identity, the neutral form between tar, disk and tree.
+//! Entries: files of a layer, independent of tar, disk and tree.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_cleaned_or_refused_never_clipped() {
+    fn paths_are_cleaned_or_rejected() {
         // S-30, S-44
         for (raw, clean) in [
             ("", ""),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subtree_is_contiguous_in_path_order() {
+    fn subtree_is_contiguous_in_path_order() {
         let mut paths: Vec<RelPath> =
             ["a-b", "a/b", "a", "a/b/c", "a0", "", "a/b-c"].map(|p| RelPath::parse(p.as_bytes()).unwrap()).to_vec();
         paths.sort();

@@ -1,4 +1,4 @@
-//! Why a layer could not be read, written, unpacked or found.
+//! Errors of layers.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use super::entry::{BadPath, RelPath};
 /// What helps against an archive that cannot be read to its end.
 pub const DAMAGED: &str = "it is damaged or cut short: fetch it or make it again";
 
-/// Everything that can go wrong with layers; variants by what a caller can do.
+/// Why a layer could not be read, written, unpacked or compared.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the layer could not be read.

@@ -1,7 +1,7 @@
-//! A directory being filled with entries at real paths.
+//! Writing entries to a directory.
 //!
-//! **Holds.** Parents are opened without following any link; the last component is never followed either.
-//! An owner or device that this host does not have is stood in for ([`super::owners`]).
+//! **Holds.** No symlink is followed, neither in parents nor in the last component. An owner or device that this host cannot
+//! express gets a stand-in ([`super::owners`]).
 //! **Order.** Owner, then mode (chown clears setuid bits), then attributes (chown clears capabilities), then time;
 //! directory modes and times last, deepest first.
 
@@ -26,7 +26,7 @@ use super::owners::{self, Mark, Owners};
 use super::place;
 use super::walk::OverlayAttributes;
 
-/// What overlayfs makes of a directory that nobody describes.
+/// The metadata of a directory that no entry describes.
 fn implied_meta() -> Meta {
     Meta { mode: 0o755, mtime: Timestamp::EPOCH, ..Meta::default() }
 }
@@ -48,7 +48,7 @@ impl Filler {
         Ok(Self { last: (RelPath::root(), Rc::clone(&root)), root, overlay })
     }
 
-    /// Puts anything but a regular file with content at `path`. `replaces`: something of ours is there and goes first.
+    /// Creates `path`, unless it is a regular file with content. `replaces`: what the layer put there before is removed first.
     pub(super) fn put(&mut self, path: &RelPath, kind: &EntryKind, meta: &Meta, replaces: bool) -> Result<(), Error> {
         if path.is_root() {
             let root = Rc::clone(&self.root);
@@ -89,7 +89,7 @@ impl Filler {
         }
     }
 
-    /// Puts a regular file at `path`; `fill` writes its content.
+    /// Creates a regular file at `path`; `fill` writes its content.
     pub(super) fn file<T>(
         &mut self,
         path: &RelPath,
@@ -126,7 +126,7 @@ impl Filler {
         hide(dir.as_fd(), OsStr::from_bytes(path.name())).map_err(|e| Error::system("create whiteout", path, e.into()))
     }
 
-    /// Hides what lower layers have below `path`, which may have to be made.
+    /// Hides what lower layers have below `path`, which is created if it is missing.
     pub(super) fn opaque(&mut self, path: &RelPath) -> Result<(), Error> {
         let key: &[u8] = match self.overlay {
             None => return Ok(()),
@@ -138,7 +138,7 @@ impl Filler {
             .map_err(|e| Error::system("mark opaque", path, e.into()))
     }
 
-    /// Mode and time of a directory, when nothing will be put into it any more. It is made if it is not there.
+    /// Sets mode and time of a directory after its last entry. It is created if it is missing.
     pub(super) fn seal(&mut self, path: &RelPath, meta: Option<&Meta>) -> Result<(), Error> {
         let fd = self.dir(path)?;
         let plain = implied_meta();
@@ -255,7 +255,7 @@ fn describe(path: &RelPath, fd: BorrowedFd<'_>, meta: &Meta) -> Result<(), Error
 }
 
 fn mode_on_disk(meta: &Meta, dir: bool) -> u32 {
-    // Without root everything is ours, and we must be able to read it.
+    // Without root all files belong to this user, who must be able to read them.
     let needed = if dir { 0o700 } else { 0o600 };
     meta.mode & 0o7777 | if Owners::here().root { 0 } else { needed }
 }
@@ -296,7 +296,7 @@ fn stand_in(
     Ok(true)
 }
 
-/// An attribute that this host or file system refuses is in the tree only (C-14).
+/// An attribute that the host or file system does not accept is in the tree only (C-14).
 fn attribute(path: &RelPath, set: Result<(), Errno>) -> Result<(), Error> {
     match set {
         Ok(()) => Ok(()),

@@ -1,10 +1,9 @@
-//! What one layer has put where so far: names of an archive become real paths here, in memory.
+//! The entries of a layer that is being read, at their real paths.
 //!
-//! **Holds.** Parents are walked one name at a time; a symlink of this layer on the way is followed from the root, so
-//! nothing leaves it whatever the archive says, and the last component is never followed (S-31, S-32). The last entry
-//! at a path wins (S-34, S-35). Whiteouts and opaque markers concern what was there before the layer, never its own
-//! entries, in whatever order they come (S-38).
-//! **Not here.** The disk: `fill` puts there what this module admits.
+//! **Holds.** The parents of a name are resolved in memory: symlinks of the layer are followed inside the root, so no entry
+//! leaves it; the last component is not followed (S-31, S-32). The last entry at a path wins (S-34, S-35). Whiteouts and opaque
+//! markers concern the layers below, never the layer's own entries, in whatever order they come (S-38).
+//! **Not here.** The disk: `fill` creates what this module admits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

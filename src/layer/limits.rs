@@ -48,7 +48,7 @@ impl Limits {
         Self { stop: Some(stop.clone()), ..Self::default() }
     }
 
-    /// Ok: nobody said that this is to end.
+    /// Ok: reading was not cancelled.
     pub(super) fn go_on(&self) -> io::Result<()> {
         self.stop.as_ref().map_or(Ok(()), Cancel::check)
     }
@@ -84,8 +84,7 @@ const LINK: usize = 4095;
 /// The longest name and value of an attribute that the kernel takes.
 const XATTR: (usize, usize) = (255, 64 << 10);
 
-/// Ok: an entry of a layer can be read back, and unpacked on this kernel. What writes layers asks this, so that nothing
-/// is stored that fails only later (N-10).
+/// Ok: the entry can be read back and unpacked on Linux. Checked when a layer is written, so that it does not fail later (N-10).
 pub(super) fn check_entry(entry: &Entry) -> Result<(), Error> {
     let (limits, path) = (Limits::default(), &entry.path);
     let components = || path.components();

@@ -1,11 +1,11 @@
-//! What overlayfs does to files of the layers below, where a root is a copy.
+//! Hard links in a copied root, as overlayfs treats them.
 //!
-//! **Holds.** Overlayfs copies a file up under the one name it is changed, linked or moved by; its other names stay with
-//! the file below, which keeps its count of names whatever becomes of them. It moves no directory that a layer below
-//! has. In a copy all names are one file. [`Links`] does to a copy, right before a command does something to one of its
-//! names, what overlayfs would do then.
-//! **On disk.** More names of such files in a directory beside the copy: those that count, but are not seen.
-//! **Not here.** Knowing what a command is about to do.
+//! **Holds.** When a command changes, links or moves one name of a file of a lower layer, overlayfs copies the file up under
+//! that name; the other names stay with the lower file, whose link count does not change. In a copy all names are one file:
+//! right before a command touches one of them, [`Links`] does to the copy what overlayfs would do. Overlayfs also does not
+//! move directories of lower layers.
+//! **On disk.** Further names of such files, in a directory beside the copy: they only keep the link count.
+//! **Not here.** What a command is about to do: `sandbox`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

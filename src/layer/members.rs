@@ -1,8 +1,7 @@
-//! gzip members and zstd frames, one after the other.
+//! Streams of several gzip members or zstd frames.
 //!
-//! **Holds.** flate2's own reader for several members refuses what may follow them (S-40). Members of nothing but zeros
-//! are mostly equal to each other, byte for byte, since each holds as many of them: the first is decompressed, and the
-//! others are known by it (N-5).
+//! **Holds.** flate2's own reader of several members rejects what may follow them (S-40). Members of zeros are usually equal,
+//! since each holds the same number: the first is decompressed, the others are recognised by their bytes (N-5).
 
 use std::io::{self, BufRead, Read};
 

@@ -1,4 +1,4 @@
-//! What a chain of layers looks like from above, without a file system.
+//! The merged tree of a chain of layers, in memory.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,10 +8,9 @@ use crate::base::resolve::{self, Last, Target};
 
 static ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new(RelPath::root(), EntryKind::Dir, Meta::with_mode(0o755)));
 
-/// The union of a chain of layers: whiteouts and opaque markers applied, upper entries over lower ones.
+/// A chain of layers merged: whiteouts and opaque markers applied, upper entries over lower ones.
 ///
-/// It is what overlayfs shows with each layer unpacked into a directory of its own: a directory of an upper layer
-/// over a symlink of a lower one replaces the symlink.
+/// It is what overlayfs shows of the unpacked layers: a directory of an upper layer replaces a symlink of a lower one.
 #[derive(Clone, Debug, Default)]
 pub struct MergedTree {
     layers: Vec<Arc<Tree>>,
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hard_link_keeps_its_file_when_the_first_name_is_replaced() {
+    fn hard_link_survives_removal_of_first_name() {
         let merged = MergedTree::over([layer(&["f:a=7", "h:b=a"]), layer(&["w:a"])]);
         assert!(merged.get(&path("a")).is_none());
         let b = merged.get(&path("b")).unwrap();
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn links_resolve_inside_the_root() {
+    fn resolve_stays_inside_root() {
         let merged = MergedTree::over([layer(&[
             "d:etc",
             "f:etc/passwd",

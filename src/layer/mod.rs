@@ -1,8 +1,7 @@
-//! Trees, changes and tar: what a layer is.
+//! Layers: entries, trees, changes, tar and compression.
 //!
-//! **Holds.** An [`Entry`] is one file's identity, the neutral form between tar, disk and tree. A [`Tree`] is one
-//! layer: sorted entries with whiteouts and opaque markers. A [`MergedTree`] is what a chain of layers looks like
-//! from above; it answers lookups without touching a file.
+//! **Holds.** An [`Entry`] is a file of a layer, independent of tar and disk. A [`Tree`] is one layer: sorted entries with
+//! whiteouts and opaque markers. A [`MergedTree`] is what a chain of layers shows; lookups in it do not touch the disk.
 //! **On disk.** `layers/<diff-id>/tree` holds [`Tree::to_bytes`].
 //! **Order.** Everywhere: component by component in byte order, so parents come before children and a directory's
 //! whole subtree is contiguous.
@@ -62,7 +61,7 @@ mod writer_tests;
 
 pub use apply::{Form, read_tree, read_tree_within, unpack, unpack_within};
 pub use attributes::Attributes;
-pub use changes::{Changes, LowerFiles, digest_of_file, overlay_changes, tree_changes, whole_tree};
+pub use changes::{Changes, LowerFiles, digest_of_file, tree_changes, whole_tree};
 pub use checked::{Checked, diff_id_of};
 pub use compress::Compression;
 pub use copy_tree::{copy_tree, keep_counts, prepare_upper};

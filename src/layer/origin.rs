@@ -1,11 +1,11 @@
-//! Owners and devices that a file on disk does not tell, told by the layers below.
+//! True owners and devices of files that carry no mark, found in the layers below.
 //!
-//! **Holds.** What cannot carry a mark ([`super::owners`]): symbolic links, pipes, and copies that a command made without
-//! attributes (`cp -p`, tar). Such a file belongs to the stand-in. Whom that stands for is known from the file that the
-//! layers have at its path; from a directory that gives new files its group; from a file that looks the same and has the
-//! same time, which is the one it was moved or copied from; or from there being only one possible owner.
-//! **One id.** Where a single id is mapped, the stand-in is root, to whom new files belong: only the same link or pipe at
-//! its path counts, or one with the same time.
+//! **Holds.** Symbolic links, pipes, and copies made without attributes (`cp -p`, tar) cannot carry a mark
+//! ([`super::owners`]) and belong to the stand-in. The true owner follows from, in this order: the same file at the same path
+//! below; a file that looks the same and has the same time, from which it was moved or copied; the setgid bit of its
+//! directory; or the only possible owner.
+//! **One id.** Where a single id is mapped, the stand-in is root, who also owns new files: only the same link or pipe at its
+//! path, or one with the same time, decides.
 
 use std::collections::BTreeMap;
 

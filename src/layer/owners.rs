@@ -1,11 +1,11 @@
-//! Owners and devices that unpacked files cannot have on this host, and what stands for them.
+//! Owners and devices that this host cannot express.
 //!
-//! **Holds.** A user namespace maps some ids. A file whose owner is beyond them belongs to a stand-in on disk, the
-//! highest id that is mapped, and carries its true owner in an attribute, the [`Mark`]. Overlayfs copies it up with the
-//! file, so it survives renames, hard links and `cp -a`. A command that changes the owner is told by the id on disk,
-//! which is the stand-in no more. A device that cannot be made is an empty file with a mark.
-//! **Trust.** Commands can write marks, too. A mark counts only for ids that are not mapped, on a file that belongs to the
-//! stand-in; a device only if a layer below has the same.
+//! **Holds.** A user namespace maps some ids. A file with another owner belongs, on disk, to the stand-in, which is the
+//! highest mapped id, and carries its true owner in an attribute, the [`Mark`]. Overlayfs copies the mark up with the file, so
+//! it survives renames, hard links and `cp -a`. If a command changes the owner, the id on disk is not the stand-in any more.
+//! A device that cannot be created is an empty file with a mark.
+//! **Trust.** Commands can write marks too. A mark counts only for unmapped ids on a file that belongs to the stand-in; a
+//! device only if a layer below has the same.
 //! **Not here.** Files without a mark that belong to the stand-in: [`super::origin`].
 
 use std::io;
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_beyond_the_map_get_the_highest_mapped_one() {
+    fn unmapped_ids_become_highest_mapped_id() {
         let usual = ids("         0       1000          1\n         1    1000000      65536\n");
         assert_eq!((usual.on_disk(0), usual.on_disk(65_536), usual.on_disk(65_537)), (0, 65_536, 65_536));
         assert_eq!((ids("0 1000 1").on_disk(0), ids("0 1000 1").on_disk(5)), (0, 0));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_count_only_for_ids_beyond_the_map() {
+    fn marks_count_only_for_unmapped_ids() {
         let usual = ids("0 1000 1\n1 1000000 65536");
         // Changed by the command; forged for a mapped id; never marked.
         assert_eq!(usual.truth(7, Some(445_605)), Owner::Known(7));
@@ -258,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_stands_for_an_owner_leads_back_to_it(
+        fn stand_in_with_mark_gives_true_owner(
             starts in prop::collection::vec((1u32..70_000, 1u32..70_000), 0..3),
             id in prop_oneof![0u32..150_000, any::<u32>()],
         ) {
@@ -292,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_may_be_in_a_mark(bytes: Vec<u8>) {
+        fn mark_parser_accepts_any_bytes(bytes: Vec<u8>) {
             if let Some(mark) = Mark::parse(&bytes) {
                 prop_assert_eq!(Mark::parse(&mark.to_bytes()), Some(mark));
             }

@@ -1,4 +1,4 @@
-//! PAX extended headers, by length and never by line: a value may hold anything (S-41).
+//! PAX extended headers, split by length, not by line: values may contain anything (S-41).
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_may_hold_line_ends_and_fake_records() {
+    fn pax_values_may_contain_line_ends() {
         let records = parse(b"24 SCHILY.xattr.u=a\nb=c\n12 path=abc\n").unwrap_or_default();
         assert_eq!(records.len(), 2, "{records:?}");
         assert_eq!(records[&b"SCHILY.xattr.u"[..]], b"a\nb=c");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_headers_are_refused() {
+    fn invalid_pax_headers_are_rejected() {
         for bad in [
             &b"x"[..],
             b"5 a=b\n",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_signs_and_fractions() {
+    fn pax_times_have_sign_and_fraction() {
         // S-43
         for (text, secs, nanos) in [
             ("0", 0, 0),

@@ -1,12 +1,10 @@
-//! Segments in, blob out: both digests and the compression in one pass.
+//! From segments to a blob: both digests and the compression in one pass.
 //!
-//! **Order.** The caller's thread fills segments. A hasher thread digests the uncompressed stream; workers compress; a
-//! writer thread takes what they made, in order, digests it and hands it to the output. Queues are bounded and buffers
-//! go round, so memory depends on the number of threads alone, and which thread did what shows nowhere in the bytes. A
-//! layer of a single segment (most layers) starts no thread.
+//! **Order.** The caller's thread fills segments; a thread digests the uncompressed stream; workers compress; a writer thread
+//! takes the results in order, digests them and writes them out. Queues are bounded and buffers are reused, so memory depends
+//! on the number of threads alone. The bytes do not depend on it. A layer of one segment starts no thread.
 //!
-//! Segments of nothing but zeros are passed on as a number: their compressed form is made once, and only the digest of
-//! the tar has to see every one of them (N-5).
+//! Segments of zeros are passed on as a number: they are compressed once, and only the digest of the tar covers each (N-5).
 
 use std::fs::File;
 use std::io::{self, Write};

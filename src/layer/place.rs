@@ -1,4 +1,4 @@
-//! System calls that put one entry into a directory, given by fd, under a name that is never followed.
+//! System calls that create one entry in an open directory; the name is never followed.
 
 use std::ffi::OsStr;
 use std::io;

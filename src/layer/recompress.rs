@@ -1,7 +1,7 @@
 //! A layer's blob in another compression.
 //!
-//! **Holds.** The tar stays byte for byte as it is, and is cut where the writer would have cut it: a layer of ours comes
-//! out as if it had been written in the other compression to begin with.
+//! **Holds.** The tar stays the same, and is cut where the writer would cut it: a layer that kiln wrote comes out as if it had
+//! been written in the other compression.
 
 use super::decompress::decompress;
 use super::error::Error;

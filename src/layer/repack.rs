@@ -1,8 +1,8 @@
-//! Somebody's tar archive as a layer, byte for byte.
+//! A tar archive as a layer.
 //!
-//! **Holds.** The layer's tar is the archive's own, decompressed: every kind of entry, attribute and time stays as it
-//! is. Only sparse files are written out whole, because most readers of layers refuse them. It is read through once as `TarReader` reads layers, so that what is stored can be unpacked again; names that a
-//! layer would take for deletions are refused, because they would come out as something else.
+//! **Holds.** The layer's tar is the archive itself, decompressed: entries, attributes and times stay. Only sparse files are
+//! written out in full, because most readers of layers reject them. The archive is read as `TarReader` reads layers, so that
+//! what is stored can be unpacked; names that a layer uses for deletions are rejected.
 //! **Order.** Equal tars give equal blobs, however they were compressed.
 
 use super::compress::Compression;
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tar_stays_as_it_is_however_it_came() {
+    fn repack_keeps_tar_bytes() {
         let plain = tar(&["a", "b"], 1_500_000);
         let zstd = zstd::encode_all(&plain[..], 1).expect("zstd");
         let mut results = Vec::new();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn repack_refuses_what_reading_the_layer_refuses() {
+    fn repack_rejects_entries_that_cannot_be_unpacked() {
         // N-10
         let entry = |name: &str, kind, link: &str| {
             let mut builder = tar::Builder::new(Vec::new());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_root_file_system_is_refused() {
+    fn repack_rejects_what_is_not_an_archive() {
         let cut = tar(&["a"], 5000)[..3000].to_vec();
         for (bad, why) in [
             (tar(&["etc/.wh.passwd"], 1), "begins with .wh."),

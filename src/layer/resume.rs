@@ -1,13 +1,12 @@
-//! A layer that begins like the one before it, written from where they part.
+//! Reuse of the unchanged beginning of the previous layer.
 //!
-//! **Holds.** A layer's [`Marks`] say, for places between two entries, what came before and where both digests were
-//! then. If the next layer begins with the same entries, that beginning is taken over: its compressed bytes are copied
-//! and its files are not read.
-//! **Order.** "The same entries" are headers as the tar has them and digests of contents (S-93: what is taken over is
-//! what the digests name, whatever the files have become meanwhile). Taken over is only what compressed to whole
-//! segments that the new layer would cut alike, and whose bytes are still what they were.
-//! **On disk.** Bytes for the caller to keep beside what they describe; losing them costs time only. A wrong state would
-//! make a wrong digest, so damage is always noticed: the BLAKE3 of everything ends the file, and lengths must agree.
+//! **Holds.** The [`Marks`] of a layer record, between entries, the entries so far and the state of both digests. If the next
+//! layer begins with the same entries, it takes that beginning over: the compressed bytes are copied and the files are not
+//! read.
+//! **Order.** Entries are the same if their tar headers and content digests are (S-93). Only whole segments are taken over
+//! that the new layer would cut in the same way and whose bytes are intact.
+//! **On disk.** Bytes for the caller to store; losing them costs time only. A damaged state would give a wrong digest, so the
+//! file ends with the BLAKE3 of everything and lengths must agree.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,9 +1,9 @@
-//! Pieces of a layer that compress on their own and can be used again.
+//! Segments: parts of a layer that are compressed on their own and can be reused.
 //!
-//! **Holds.** A tar stream is cut before entries chosen by their names and sizes (~1 MiB apart) and every 1 MiB inside
-//! a large file, so one edited file changes one segment. Each is one gzip member or zstd frame; the concatenation is
-//! the blob. A [`SegmentIndex`] remembers where the compressed form of which bytes lies in a blob.
-//! **On disk.** An index is bytes for the caller to keep beside what it describes; losing it costs time only.
+//! **Holds.** A tar stream is cut before entries chosen by their names and sizes (about 1 MiB apart) and every 1 MiB inside a
+//! large file, so an edited file changes one segment. Each segment is one gzip member or zstd frame; together they are the
+//! blob. A [`SegmentIndex`] lists where each segment lies in a blob.
+//! **On disk.** An index is bytes for the caller to store; losing it costs time only.
 
 use std::collections::BTreeMap;
 use std::fs::File;

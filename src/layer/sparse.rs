@@ -1,4 +1,4 @@
-//! Files of which the archive holds only the parts that are not zero: GNU's old format and PAX 0.0, 0.1, 1.0 (S-41).
+//! Sparse files in tar: GNU's old format and PAX 0.0, 0.1, 1.0 (S-41).
 
 use super::pax::{Records, decimal};
 

@@ -1,10 +1,9 @@
-//! Hostile tar in, entries out; bounded in everything (S-30, S-39…S-44).
+//! Reading of tar archives that may be hostile, within limits (S-30, S-39…S-44).
 //!
-//! **Holds.** v7, ustar (with prefix), GNU (long names, base-256, sparse) and PAX (local and global headers, sparse).
-//! Names are cleaned or refused, whiteout names become markers or, malformed, errors. A number that does not parse, a
-//! header whose sum is wrong, an archive that ends inside an entry are errors. What follows the end mark is not looked
-//! at.
-//! **Not here.** Links and replaced paths: `apply`.
+//! **Holds.** v7, ustar (with prefix), GNU (long names, base 256, sparse) and PAX (local and global headers, sparse). Names
+//! are cleaned or rejected; whiteout names become markers. Invalid numbers, wrong checksums and archives that end inside an
+//! entry are errors. What follows the end mark is ignored.
+//! **Not here.** Links and replaced paths: `ledger`.
 
 use std::io::{self, Read};
 

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_counts_its_own_length() {
+    fn pax_record_counts_its_own_length() {
         for len in 0..1200 {
             let mut out = Vec::new();
             record(b"k", &vec![b'v'; len], &mut out);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_split_before_they_need_an_extended_header() {
+    fn long_names_are_split_into_prefix_and_name() {
         let fits = |name: &[u8]| set_name(&mut Header::new_ustar(), name);
         assert!(fits(&[b'a'; 100]));
         assert!(!fits(&[b'a'; 101]));

@@ -1,4 +1,4 @@
-//! One layer as a sorted list of entries.
+//! The tree of one layer: a sorted list of entries.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_entry_at_a_path_wins_and_whiteouts_concern_lower_layers_only() {
+    fn last_entry_at_a_path_wins() {
         let file = |size| EntryKind::File { size, content: None };
         // S-35: whiteout and entry of one name, in either order
         let tree = Tree::new(vec![
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_give_the_same_tree_back() {
+    fn tree_bytes_round_trip() {
         let mut odd =
             at("dir/\u{e9}\n", EntryKind::File { size: 1 << 40, content: Some(ContentDigest(Sha256::of(b"x"))) });
         odd.meta.uid = u32::MAX;

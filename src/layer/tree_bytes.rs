@@ -1,4 +1,4 @@
-//! The bytes of a tree.
+//! The stored form of a tree.
 //!
 //! **On disk.** `kilntree`, one byte of version, the number of entries, the entries, the BLAKE3 of all that. Numbers are LEB128;
 //! a path is the length it shares with the one before and the rest. Changing anything here needs a new [`VERSION`]; old files are

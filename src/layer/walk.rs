@@ -1,9 +1,9 @@
-//! Everything that is in a directory, as a step left it.
+//! The content of a directory after a step.
 //!
-//! **Holds.** [`Walked`] is what an overlay's upper directory or a whole tree has, not compared with anything yet.
-//! **In place.** What no layer keeps goes from an upper directory too (attributes, ACLs, sockets): the next step may see it
-//! as a lower one, and has to see what the layer says. As in every layer, the mode that an ACL was part of stays.
-//! **Order.** Before the directory is given to the next step; the comparison can wait.
+//! **Holds.** [`Walked`] lists an overlay's upper directory or a whole tree, not yet compared with the layers below.
+//! **In place.** What a layer cannot hold (attributes, ACLs, sockets) is also removed from an upper directory: the next step
+//! may use it as a lower directory and must see what the layer says. The mode that an ACL is part of stays.
+//! **Order.** The walk is done before the next step gets the directory; the comparison can wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};

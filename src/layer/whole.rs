@@ -1,4 +1,4 @@
-//! Whether an unpacked layer still has everything that was unpacked.
+//! Verification of an unpacked layer.
 
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,8 +12,8 @@ use super::changes::digest_of_file;
 use super::entry::{Entry, EntryKind};
 use super::tree::Tree;
 
-/// Whether `dir`, where the layer of `tree` was unpacked, has every file of it, with the content it had. All of it
-/// is read: a file system that lost what was not written yet may show that by zeros, not only by missing and short files.
+/// Whether `dir`, where the layer of `tree` was unpacked, still has every file with its content. Every file is read: after a
+/// power cut, a file system may show lost data as zeros, not only as missing or short files.
 pub fn is_whole(dir: &Path, tree: &Tree) -> bool {
     tree.entries().par_iter().all(|entry| has(dir, entry))
 }
@@ -31,7 +31,7 @@ fn has(dir: &Path, entry: &Entry) -> bool {
         EntryKind::Dir => is(&Metadata::is_dir),
         EntryKind::Symlink { .. } => is(&Metadata::is_symlink),
         EntryKind::Hardlink { .. } => is(&|found| !found.is_dir()),
-        // Not every form and every user can have those.
+        // Not every form and user can have these on disk.
         EntryKind::Char { .. }
         | EntryKind::Block { .. }
         | EntryKind::Fifo

@@ -1,4 +1,4 @@
-//! Entries and open files in, a finished layer out.
+//! Writing of a layer from entries and open files.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -110,8 +110,8 @@ impl<W: Output> LayerWriter<W> {
     ///
     /// A file must yield exactly the promised number of bytes: one that is shorter or longer has changed since it was
     /// looked at, and the layer is lost (S-93). Where it knows of zeros they are not read; the bytes are the same
-    /// (N-5). A layer longer than [`Limits`] let it be read again is refused before its content is read. A content digest in the entry is taken on trust; where there is none it
-    /// is computed.
+    /// (N-5). An entry that makes the layer longer than [`Limits`] allow is refused before its content is read. A content digest
+    /// in the entry is trusted; otherwise it is computed.
     pub fn append(&mut self, entry: Entry, content: &mut dyn SparseRead) -> Result<(), Error> {
         let mut entry = self.as_written(entry)?;
         let size = if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };

@@ -1,10 +1,9 @@
-//! Which extended attributes belong to a file, and which to the host that holds it.
+//! Which extended attributes a layer may hold.
 
 /// Whether an attribute may enter a layer or be taken from one (C-14, S-37).
 ///
-/// Out stay what controls overlayfs (a layer must not steer our mounts, and a step's root is one), the host's SELinux
-/// and integrity labels, ACLs (their ids are the host's), `trusted.*`, which no image can set portably, and the mark of
-/// files whose owner this host cannot express.
+/// Left out are attributes of overlayfs (a layer must not control kiln's mounts), SELinux and integrity labels and ACLs of the
+/// host, `trusted.*`, which images cannot set portably, and the mark of files whose owner this host cannot express.
 pub(super) fn belongs(name: &[u8]) -> bool {
     match name.split(|&b| b == b'.').next() {
         Some(b"user") => !name.starts_with(b"user.overlay.") && name != super::owners::MARK,
@@ -35,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_files_own_attributes_enter_layers() {
+    fn belongs_rejects_host_attributes() {
         // C-14, S-37
         for (name, kept) in [
             ("user.mime_type", true),
@@ -55,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespaced_capability_becomes_a_plain_one() {
+    fn namespaced_capability_becomes_revision_2() {
         let plain = [&0x0200_0001u32.to_le_bytes()[..], &[1u8; 16]].concat();
         let tied = [&0x0300_0001u32.to_le_bytes()[..], &[1u8; 16], &100_000u32.to_le_bytes()].concat();
         assert_eq!(portable_capability(&tied), plain);
