@@ -80,7 +80,7 @@ pub(super) fn check_comment(comment: &Word) -> Option<Word> {
 
 /// Which frontend a file asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Syntax {
+enum Syntax {
     /// None, or one that this parser implements.
     Known,
     /// `docker/dockerfile` of a version that may have features that this parser does not have.
@@ -98,10 +98,10 @@ pub enum Syntax {
 }
 
 /// The newest `docker/dockerfile` version that this parser implements.
-pub const FRONTEND: (u64, u64) = (1, 26);
+const FRONTEND: (u64, u64) = (1, 26);
 
 /// Reads an image name as given in `# syntax=` or `BUILDKIT_SYNTAX`.
-pub fn syntax(image: &str) -> Syntax {
+fn syntax(image: &str) -> Syntax {
     let image = image.split_whitespace().next().unwrap_or("");
     if image.is_empty() || image == "dockerfile.v0" {
         return Syntax::Known;

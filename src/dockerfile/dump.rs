@@ -48,7 +48,8 @@ pub fn dump(file: &Dockerfile, lines: bool) -> String {
 }
 
 /// One instruction, as in [`dump`]; without lines.
-pub fn dump_instruction(statement: &Statement<Instruction>) -> String {
+#[cfg(test)]
+pub(super) fn dump_instruction(statement: &Statement<Instruction>) -> String {
     let mut out = Dump { out: String::new(), source: None };
     out.instruction(0, statement);
     out.out

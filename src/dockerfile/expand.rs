@@ -1,7 +1,7 @@
 //! Variable expansion, quotes and escapes (V-1…V-14).
 //!
 //! **Holds.** A word is expanded in one pass from left to right; a nested `${…}` is part of the same pass. Nesting
-//! and the length of the result are limited ([`MAX_DEPTH`], [`MAX_LENGTH`]). An unset variable expands to nothing and
+//! and the length of the result are limited (`MAX_DEPTH`, `MAX_LENGTH` of `lexer`). An unset variable expands to nothing and
 //! is reported (V-2).
 //! **Not here.** Which variables exist: the caller's `lookup`.
 
@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use super::ast::Escape;
 use super::diagnostic::Diagnostic;
+pub use super::lexer::Lookup;
 use super::lexer::{Lexer, Mode};
-pub use super::lexer::{Lookup, MAX_DEPTH, MAX_LENGTH};
 use super::source::Spanned;
 use super::word::Word;
 

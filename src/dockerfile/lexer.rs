@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::pattern::Pattern;
 
 /// How deep `${a:-${b:-…}}` may nest.
-pub const MAX_DEPTH: usize = 100;
+pub(super) const MAX_DEPTH: usize = 100;
 
 /// The longest text that a word may expand to, in bytes: without it, repeating `ENV a=$a$a` would exhaust the memory.
-pub const MAX_LENGTH: usize = 16 << 20;
+pub(super) const MAX_LENGTH: usize = 16 << 20;
 
 /// Finds the value of a variable.
 pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;

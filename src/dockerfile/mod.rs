@@ -37,8 +37,10 @@ mod tests;
 
 pub use ast::{Dockerfile, Escape, Instruction, Stage, Statement};
 pub use diagnostic::{Diagnostic, Label, Severity};
-pub use directives::{FRONTEND, Syntax, check_syntax, syntax};
-pub use dump::{dump, dump_instruction};
+pub use directives::check_syntax;
+pub use dump::dump;
+#[cfg(test)]
+use dump::dump_instruction;
 pub use format::to_text;
 pub use parse::{parse, parse_trigger};
 pub use run_form::RunForm;

@@ -421,7 +421,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 }
 
 /// Bytes with an optional binary unit: `64m`, `1.5g`, `100KiB`.
-pub fn parse_size(text: &str) -> Option<u64> {
+fn parse_size(text: &str) -> Option<u64> {
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().ok()?;

@@ -28,6 +28,7 @@ use crate::base::fs;
 
 /// How long a helper may take to set up the network.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Whether the warden makes the network namespace, not init.
 pub(super) fn is_made_by_warden(spec: &Spec, ports: &Ports) -> bool {
     match spec.network {

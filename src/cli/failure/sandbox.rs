@@ -9,8 +9,8 @@ pub(super) const CRLF: &str = "save the file with LF line ends (dos2unix, or `*.
 /// A hint of the sandbox.
 pub(in crate::cli) fn hint(hint: &Hint) -> String {
     match hint {
-        Hint::SearchPath(path) => format!("PATH is {path} in this root"),
-        Hint::NoSuchFile => "the root has no such file".to_owned(),
+        Hint::SearchPath(path) => format!("install it, or give its path; PATH is {path}"),
+        Hint::NoSuchFile => "check the path: the root has no such file".to_owned(),
         Hint::CannotStart { file, obstacle: Some(obstacle) } => format!("{file} {}", exec_obstacle(obstacle)),
         Hint::CannotStart { file, obstacle: None } => format!("{file} cannot be started"),
         Hint::UnknownFormat => {
@@ -18,7 +18,7 @@ pub(in crate::cli) fn hint(hint: &Hint) -> String {
                 .to_owned()
         }
         Hint::NotExecutable(file) => format!("make {file} executable for this user"),
-        Hint::KnownNames { names, more } => format!("{}; a numeric id needs no entry", known_names(names, *more)),
+        Hint::KnownNames { names, more } => known_names(names, *more),
         Hint::SingleId(reason) => format!("an id is not available here: {}", single_id(reason)),
         Hint::UnmappedId => {
             "an id is not mapped in kiln's user namespace: give the user a range that covers it in /etc/subuid and \
@@ -66,12 +66,12 @@ fn other(hint: &Hint) -> String {
     }
 }
 
-/// `the root has root, app, www-data and 12 more`.
+/// `use one of root, app, www-data and 12 more, or a numeric id`.
 fn known_names(names: &[String], more: usize) -> String {
     match (names, more) {
-        ([], _) => "the root has none".to_owned(),
-        (names, 0) => format!("the root has {}", names.join(", ")),
-        (names, more) => format!("the root has {} and {more} more", names.join(", ")),
+        ([], _) => "use a numeric id".to_owned(),
+        (names, 0) => format!("use one of {}, or a numeric id", names.join(", ")),
+        (names, more) => format!("use one of {} and {more} more, or a numeric id", names.join(", ")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `RUN`, `COPY` and `ADD`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::args::{Args, needs};
 use crate::dockerfile::ast::{Command, Copy, CopySource, Network, Run, Security};
@@ -61,10 +61,8 @@ impl Args<'_> {
             return None;
         }
         let sources = self.sources(found, json)?;
-        let mentioned = |doc: &Heredoc| {
-            sources.iter().any(|source| matches!(source, CopySource::Heredoc(one) if one.name == doc.name))
-        };
-        if let Some(doc) = self.heredocs.iter().find(|doc| !mentioned(doc)) {
+        let mentioned: BTreeSet<&str> = sources.iter().filter_map(heredoc_name).collect();
+        if let Some(doc) = self.heredocs.iter().find(|doc| !mentioned.contains(doc.name.as_str())) {
             let message = format!("this heredoc is no source of the {}", self.keyword);
             let problem = Diagnostic::error(doc.span, message);
             self.report(problem.hint("write <<NAME without blanks, followed by the destination"));
@@ -128,4 +126,12 @@ impl Args<'_> {
 /// The heredoc that a word opens; the strings of a JSON list open none.
 fn opening(word: &Word, json: bool) -> Option<heredoc::Opening> {
     if json { None } else { heredoc::parse_word(&word.text) }
+}
+
+/// The name of a source that is a heredoc.
+fn heredoc_name(source: &CopySource) -> Option<&str> {
+    match source {
+        CopySource::Heredoc(doc) => Some(&doc.name),
+        CopySource::Path(_) => None,
+    }
 }

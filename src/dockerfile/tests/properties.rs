@@ -7,7 +7,9 @@ use proptest::sample::select;
 
 use super::reference;
 use crate::dockerfile::expand::{expand, expand_body, expand_words};
-use crate::dockerfile::{Dockerfile, Escape, Source, Span, Word, dump, parse, parse_trigger, to_text};
+use crate::dockerfile::{
+    Dockerfile, Escape, Source, Span, Word, dump, dump_instruction, parse, parse_trigger, to_text,
+};
 
 /// Pieces that are special to the parser, and some that are not.
 const PIECES: [&str; 88] = [
@@ -302,7 +304,7 @@ proptest! {
             {
                 let again = parse_trigger(&Source::new("trigger", onbuild.trigger.as_str()));
                 let again = again.unwrap_or_else(|problems| panic!("{problems:#?}\n{text:?}"));
-                prop_assert_eq!(crate::dockerfile::dump_instruction(&again), crate::dockerfile::dump_instruction(&onbuild.inner));
+                prop_assert_eq!(dump_instruction(&again), dump_instruction(&onbuild.inner));
             }
         }
     }

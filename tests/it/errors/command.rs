@@ -56,7 +56,7 @@ its last output:
 3 | RUN true
   | ^^^^^^^^
   |
-  = help: there is no such file in this root
+  = help: check the path: the root has no such file
 ",
     );
     says(
@@ -70,7 +70,7 @@ its last output:
 3 | RUN true
   | ^^^^^^^^
   |
-  = help: it has root, daemon, app, nobody; a numeric id needs no entry
+  = help: use one of root, daemon, app, nobody, or a numeric id
 ",
     );
 }

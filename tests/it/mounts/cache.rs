@@ -101,7 +101,7 @@ FROM busybox";
         );
         refused(&env, 1, "RUN --mount=type=cache,id=p,target=/c,source=nothing true")
             .says("nothing")
-            .says("a cache begins empty");
+            .says("a cache starts empty");
     }
 }
 

@@ -12,7 +12,10 @@ fn output_and_exit_status_are_the_commands_own() {
         assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"), "{done}");
         run(&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).fails(137);
         run(&["true"]).ok();
-        run(&["nosuch"]).fails(127).says("error: nosuch: not found in PATH").says("hint: PATH is ");
+        run(&["nosuch"])
+            .fails(127)
+            .says("error: nosuch: not found in PATH")
+            .says("hint: install it, or give its path; PATH is ");
         run(&["/etc"]).fails(126).says("error: exec /etc: Permission denied");
         env.assert_swept();
     }
