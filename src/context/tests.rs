@@ -60,7 +60,7 @@ fn walked(scene: &Scene, ignore: &str) -> Vec<String> {
 }
 
 #[test]
-fn ignore_rules_leave_out_what_moby_leaves_out() {
+fn ignore_rules_agree_with_moby() {
     let scene = Scene::new(&["a/b/c", "a/b/d", "a/x", "foo", "sub/foo", "#name", "keep/this/f", "keep/that", "empty/"]);
     let rows: &[(&str, &str, &[&str])] = &[
         // G-5: anchored at the root
@@ -108,7 +108,7 @@ fn ignore_rules_leave_out_what_moby_leaves_out() {
 }
 
 #[test]
-fn a_bad_ignore_line_is_named() {
+fn bad_ignore_pattern_error_names_line() {
     // G-8, S-11
     for (text, line) in [("a\n[x", 2), ("!", 1), ("\n\n! \n", 3), ("x\\", 1)] {
         let file = IgnoreFile { name: "my.dockerignore".into(), text: text.into() };
@@ -118,7 +118,7 @@ fn a_bad_ignore_line_is_named() {
 }
 
 #[test]
-fn an_ignored_directory_is_not_entered() {
+fn excluded_directory_is_not_read() {
     // G-10: not even one that could not be
     let scene = Scene::new(&["node_modules/x", "a", "secret"]);
     std::fs::set_permissions(scene.path("node_modules"), PermissionsExt::from_mode(0o0)).unwrap();
@@ -128,7 +128,7 @@ fn an_ignored_directory_is_not_entered() {
 }
 
 #[test]
-fn the_dockerfiles_own_ignore_file_wins_entirely() {
+fn ignore_file_of_dockerfile_takes_precedence() {
     // G-1
     let scene = Scene::new(&["Dockerfile"]);
     let root = crate::base::rooted::Root::open(scene.dir.path()).unwrap();
@@ -144,7 +144,7 @@ fn the_dockerfiles_own_ignore_file_wins_entirely() {
 }
 
 #[test]
-fn an_ignore_file_that_is_no_file_is_refused() {
+fn ignore_file_must_be_a_regular_file() {
     // S-91
     let scene = Scene::new(&["Dockerfile"]);
     let root = crate::base::rooted::Root::open(scene.dir.path()).unwrap();
@@ -165,7 +165,7 @@ fn names(tree: &dyn SourceTree, source: &str, options: Options<'_>) -> Vec<Strin
 }
 
 #[test]
-fn sources_are_selected_as_copy_selects_them() {
+fn sources_select_files_as_copy_does() {
     let scene = Scene::new(&[
         "f",
         "dir/a",
@@ -212,7 +212,7 @@ fn sources_are_selected_as_copy_selects_them() {
 }
 
 #[test]
-fn excluded_and_parented_sources() {
+fn exclude_and_parents_limit_selection() {
     let scene = Scene::new(&["a/b/x.go", "a/b/y.md", "a/c/z.go", "a/l -> b", "top.go", "e/only.md"]);
     let tree = scene.open("");
     for (source, parents, exclude, want) in [
@@ -239,7 +239,7 @@ fn excluded_and_parented_sources() {
 }
 
 #[test]
-fn a_missing_source_says_why() {
+fn missing_source_error_gives_reason() {
     let scene = Scene::new(&["dist/app", "loop -> loop", "to -> dist/app", "broken -> nowhere"]);
     let tree = scene.open("# built\ndist\n");
     let text = |source: &str, parents| {
@@ -271,7 +271,7 @@ fn digest_of(tree: &dyn SourceTree, source: &str) -> String {
 }
 
 #[test]
-fn a_digest_is_of_content_names_and_modes_only() {
+fn digest_covers_content_names_and_modes_only() {
     // C-29
     let make = |names: &[&str]| Scene::new(names);
     let base = make(&["d/a", "d/b", "d/l -> a"]);
@@ -304,7 +304,7 @@ fn a_digest_is_of_content_names_and_modes_only() {
 }
 
 #[test]
-fn the_stat_index_saves_reading_and_never_lies() {
+fn stat_index_skips_unchanged_files_only() {
     let scene = Scene::new(&["d/a", "d/b"]);
     let store = tempfile::tempdir().unwrap();
     let index = store.path().join("index");
@@ -339,7 +339,7 @@ fn the_stat_index_saves_reading_and_never_lies() {
 }
 
 #[test]
-fn a_file_that_changes_is_never_handed_out_as_what_it_was() {
+fn changed_file_is_an_error() {
     // S-93
     use std::io::Read as _;
     let scene = Scene::new(&["f"]);
@@ -360,7 +360,7 @@ fn a_file_that_changes_is_never_handed_out_as_what_it_was() {
 }
 
 #[test]
-fn nothing_outside_is_found() {
+fn lookup_does_not_leave_the_context() {
     // S-90, S-92
     let outside = Scene::new(&["canary"]);
     let to = outside.path("canary").display().to_string();
@@ -376,7 +376,7 @@ fn nothing_outside_is_found() {
 }
 
 #[test]
-fn a_file_that_became_a_fifo_is_not_waited_for() {
+fn file_that_became_a_fifo_does_not_block() {
     // S-92, S-93
     let scene = Scene::new(&["f"]);
     let tree = scene.open("");

@@ -108,7 +108,7 @@ fn shown(tree: &Tree) -> String {
 }
 
 #[test]
-fn names_and_links_stay_inside_and_the_last_entry_wins() {
+fn names_and_links_stay_inside_the_root() {
     let many: Vec<String> = (0..50).map(|i| format!("l:l{i}=l{}", i + 1)).chain(["f:l0/x=".to_owned()]).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for (what, lines, want) in [
@@ -157,7 +157,7 @@ fn names_and_links_stay_inside_and_the_last_entry_wins() {
 }
 
 #[test]
-fn deletions_concern_lower_layers_only_in_whatever_order() {
+fn deletions_apply_to_lower_layers_only() {
     // S-38
     for (lines, tree, disk) in [
         (&["f:.wh.a="][..], Ok("w:a\n"), "a gone\n"),
@@ -207,7 +207,7 @@ fn deletions_concern_lower_layers_only_in_whatever_order() {
 }
 
 #[test]
-fn what_was_written_comes_back_and_is_copied_as_it_was() {
+fn unpacked_layer_equals_written_one() {
     let entry = |name: &str, kind: EntryKind| {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let mtime = Timestamp::from_secs(1_000_000_000);
@@ -259,7 +259,7 @@ fn what_was_written_comes_back_and_is_copied_as_it_was() {
 }
 
 #[test]
-fn directories_that_a_layer_only_implies_keep_what_lower_layers_say() {
+fn implied_directories_keep_lower_metadata() {
     let lower = archive(&["d:a", "d:a/b", "d:a/b/c", "d:o", "d:o/p", "d:gone"]);
     let upper = archive(&["f:a/b/new=1", "f:z/.wh.gone=", "f:o/p/.wh..wh..opq=", "f:.wh.gone=", "f:gone/x=1"]);
     let trees = [lower, upper].map(|tar| Arc::new(unpacked(&tar, Form::Plain).unwrap().1));

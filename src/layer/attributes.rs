@@ -7,18 +7,18 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 static NONE: Map = Map::new();
 
-/// Extended attributes by full name (`user.x`, `security.capability`), in order. Hardly a file has any, and trees hold
-/// millions of files: none take no more than a pointer.
+/// Extended attributes by full name (`user.x`, `security.capability`), in order. Few files have any and trees hold millions of
+/// files: an empty list takes no more than a pointer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(Option<Box<Map>>);
 
 impl Attributes {
-    /// Adds one; what it was before, if it was there.
+    /// Adds an attribute and returns its former value.
     pub fn insert(&mut self, name: Vec<u8>, value: Vec<u8>) -> Option<Vec<u8>> {
         self.0.get_or_insert_default().insert(name, value)
     }
 
-    /// Keeps those that `keep` says.
+    /// Keeps the attributes whose names `keep` accepts.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
         let Some(map) = &mut self.0 else { return };
         map.retain(|name, _| keep(name));

@@ -163,7 +163,7 @@ fn overlay_and_copy_give_the_same_layer() {
 }
 
 #[test]
-fn without_lower_content_a_copied_up_file_counts_as_changed() {
+fn copied_up_file_counts_as_changed_without_lower_content() {
     let dir = tempfile::tempdir().unwrap();
     assert!(sh(
         dir.path(),
@@ -181,7 +181,7 @@ fn without_lower_content_a_copied_up_file_counts_as_changed() {
 }
 
 #[test]
-fn a_baseline_spares_what_nobody_touched() {
+fn baseline_skips_untouched_files() {
     let dir = tempfile::tempdir().unwrap();
     assert!(sh(dir.path(), &format!("mkdir tree; cd tree; {BASE}")));
     let tree = root(&dir.path().join("tree"));
@@ -197,7 +197,7 @@ fn a_baseline_spares_what_nobody_touched() {
 }
 
 #[test]
-fn redirects_and_metacopies_are_refused() {
+fn redirects_and_metacopies_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     for attribute in ["user.overlay.redirect", "user.overlay.metacopy"] {
         let upper = dir.path().join(attribute);
@@ -214,7 +214,7 @@ fn redirects_and_metacopies_are_refused() {
 }
 
 #[test]
-fn a_file_that_changes_between_looking_and_writing_is_an_error() {
+fn file_that_changes_before_write_is_an_error() {
     // S-93
     let dir = tempfile::tempdir().unwrap();
     assert!(sh(dir.path(), "echo long > log"));

@@ -122,9 +122,9 @@ impl Codec {
     }
 }
 
-/// Bytes looked at to tell whether a segment is worth compressing.
+/// Bytes that are sampled to tell whether a segment is worth compressing.
 const SAMPLE: usize = 32 << 10;
-/// In pieces of so many.
+/// The size of the pieces of a sample.
 const PIECE: usize = 2 << 10;
 
 /// Makes gzip members. Data that is dense already (archives, pictures, packages) is stored: compressing it would take the most

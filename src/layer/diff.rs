@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn every_attribute_is_compared() {
+    fn diff_compares_every_attribute() {
         let change = |f: fn(&mut Entry)| {
             let mut entry = file("f", "one");
             f(&mut entry);

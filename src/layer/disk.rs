@@ -16,25 +16,25 @@ use super::entry::{EntryKind, Meta, RelPath};
 use super::owners::{self, Mark, Unknown};
 use super::xattrs;
 
-/// What a name in a directory turned out to be.
+/// A file on disk.
 pub(super) struct Node {
-    /// `None` for what no layer can hold: a socket.
+    /// `None` for a socket, which layers cannot hold.
     pub(super) kind: Option<EntryKind>,
-    /// With the true owner, where it or its mark tells that.
+    /// With the true owner, if the file or its mark tells it.
     pub(super) meta: Meta,
-    /// What of its owner nothing tells.
+    /// The owners that neither the file nor its mark tells.
     pub(super) unknown: Unknown,
-    /// It stands for this device, if what it says is true.
+    /// The device that its mark names.
     pub(super) device: Option<EntryKind>,
-    /// Names of attributes that no layer keeps, its mark among them.
+    /// Names of attributes that layers cannot hold, including the mark.
     pub(super) others: Vec<Vec<u8>>,
-    /// `trusted.overlay.*` and `user.overlay.*`: which of them steer overlayfs depends on how it was mounted, the
-    /// others were set by the step and mean nothing.
+    /// `trusted.overlay.*` and `user.overlay.*`. Overlayfs uses one of the two, depending on the mount; the others were set by
+    /// the command.
     pub(super) overlay: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) identity: Identity,
 }
 
-/// Tells two looks at one file apart: if nothing here changed, the file did not.
+/// The identity of a file: if it is unchanged, so is the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) dev: (u32, u32),
@@ -52,7 +52,7 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd>
 
 /// Opens the regular file at `path` below `root`, no symlink on the way.
 pub(super) fn open_file(root: BorrowedFd<'_>, path: &RelPath) -> io::Result<OwnedFd> {
-    // Nothing else is ever opened: a fifo swapped in would otherwise block (S-91).
+    // A fifo that was swapped in must not block (S-91).
     let flags = FLAGS | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let fd = rustix::fs::openat2(root, path.as_os_str(), flags, Mode::empty(), resolve)?;
@@ -124,7 +124,7 @@ pub(super) fn look(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Node> {
     Ok(Node { kind, meta, unknown, device, others, overlay, identity: identity(&stat) })
 }
 
-/// What [`look`] says of it, as far as one call tells.
+/// The identity of `name` in `dir`, as [`look`] gives it.
 pub(super) fn identify(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Identity> {
     Ok(identity(&rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?))
 }
@@ -174,7 +174,7 @@ fn read_xattrs(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<(Vec<u8>, Ve
                     let size = rustix::fs::lgetxattr_query(&path[..], key)?;
                     value.resize(size.max(value.len() * 2), 0);
                 }
-                // Listed but not ours to read, or gone: as if it were not there.
+                // Listed but unreadable, or gone: as if it did not exist.
                 Err(Errno::NODATA | Errno::ACCESS | Errno::PERM | Errno::NOTSUP) => break,
                 Err(e) => return Err(e.into()),
             }

@@ -221,7 +221,7 @@ pub enum EntryKind {
     File {
         /// Its length in bytes.
         size: u64,
-        /// SHA-256 of its bytes, if somebody computed it.
+        /// SHA-256 of its bytes, if known.
         content: Option<ContentDigest>,
     },
     /// A directory.
@@ -260,7 +260,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// Neither a file nor anything else one could see: whiteout or opaque marker.
+    /// Whether it is a whiteout or an opaque marker.
     pub fn is_marker(&self) -> bool {
         matches!(self, EntryKind::Whiteout | EntryKind::Opaque)
     }

@@ -18,7 +18,7 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// A file was not as long as it had been when the layer was begun (S-93).
+    /// The size of a file changed since it was listed (S-93).
     #[error("{path} changed while it was read: want {promised} bytes, {}", if *got < *promised { format!("got {got}") } else { "there are more".to_owned() })]
     Changed {
         /// Which file.
@@ -47,7 +47,7 @@ pub enum Error {
     /// The layer's bytes could not be written out.
     #[error("write layer: {0}")]
     Write(#[source] io::Error),
-    /// The archive's bytes could not be had: the transport failed, the compressed stream is damaged or cut short.
+    /// The archive could not be read: the source failed, or the compressed stream is damaged or cut short.
     #[error("read archive: {0}")]
     Stream(#[source] io::Error),
     /// The archive is not a tar, or breaks its rules.
@@ -82,7 +82,7 @@ pub enum Error {
         /// What is wrong with it.
         source: BadPath,
     },
-    /// The layer is not the one that was asked for.
+    /// The blob is another layer.
     #[error("layer has diff id {got}, want {want}")]
     DiffId {
         /// What the image config promises.
@@ -110,7 +110,7 @@ pub enum Error {
     },
 }
 
-/// The source of the `io::Error` by which a bomb ends.
+/// The source of the `io::Error` that stops a decompression bomb.
 #[derive(Debug, thiserror::Error)]
 #[error("decompresses to more than {limit} {what}")]
 pub(super) struct TooMuch {
@@ -130,7 +130,7 @@ impl Error {
         Self::System { operation, path: path.clone(), source }
     }
 
-    /// Whether the archive was refused for its size rather than its form.
+    /// Whether the archive was rejected for its size.
     pub fn is_limit(&self) -> bool {
         match self {
             Error::Limit { .. } => true,

@@ -33,7 +33,7 @@ fn implied_meta() -> Meta {
 
 pub(super) struct Filler {
     root: Rc<OwnedFd>,
-    /// How overlayfs is told; `None` if the directory is no layer of an overlay.
+    /// The attributes of overlayfs; `None` if the directory is not a layer of an overlay.
     overlay: Option<OverlayAttributes>,
     last: (RelPath, Rc<OwnedFd>),
 }
@@ -169,7 +169,7 @@ impl Filler {
         (major, minor): (u32, u32),
         meta: &Meta,
     ) -> Result<(), Error> {
-        // To overlayfs 0:0 is a whiteout; the archive has other words for that (S-36).
+        // Overlayfs takes 0:0 for a whiteout, which an archive expresses otherwise (S-36).
         let made = match (kind, major, minor) {
             (FileType::CharacterDevice, 0, 0) => Err(Errno::PERM),
             _ => place::make_node(dir, name, kind, major, minor),
@@ -180,7 +180,7 @@ impl Filler {
                 if stand_in(path, dir, name, (kind, major, minor), meta)? {
                     return Ok(());
                 }
-                // In the tree only. What lower layers have there must not show through.
+                // The device is in the tree only. It still hides what lower layers have there.
                 return match self.overlay {
                     Some(_) => hide(dir, name).map_err(|e| Error::system("create whiteout", path, e.into())),
                     None => Ok(()),

@@ -16,15 +16,15 @@ use super::tree::Tree;
 use crate::base::digest::ContentDigest;
 use crate::base::resolve::{self, Last, Target};
 
-/// About what an entry costs beside its path and attributes.
+/// The approximate memory of an entry without its path and attributes.
 const ENTRY_BYTES: usize = 160;
 
-/// What an archive entry comes to.
+/// An entry that was admitted.
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// The entry at its real path; a hard link names a path that exists.
     pub(super) entry: Entry,
-    /// The layer itself has something there that must go first.
+    /// The layer itself put something there before, which must be removed first.
     pub(super) replaces: bool,
 }
 
@@ -33,15 +33,15 @@ pub(super) struct Admitted {
 pub(super) struct Ledger {
     /// Boxed: a map that was filled in order is half empty.
     entries: BTreeMap<RelPath, Box<(EntryKind, Arc<Meta>)>>,
-    /// Of the last entry: those of a layer's files are mostly the same.
+    /// The metadata of the last entry, shared with the next: most files of a layer have the same.
     meta: Arc<Meta>,
     /// Other names of a file, by its first name.
     links: BTreeMap<RelPath, BTreeSet<RelPath>>,
     whiteouts: BTreeSet<RelPath>,
     opaque: BTreeSet<RelPath>,
-    /// Directories nobody described, made because something is inside.
+    /// Directories without an entry, which exist because something is in them.
     implied: BTreeSet<RelPath>,
-    /// The directory last walked to, as the archive calls it and as it is.
+    /// The directory resolved last: its name in the archive and its real path.
     last: Option<(RelPath, RelPath)>,
     held: u64,
     limits: Limits,
@@ -120,14 +120,14 @@ impl Ledger {
         }
     }
 
-    /// Makes room for `kind` at `path`: true if the layer had put something there that cannot stay.
+    /// Makes room for `kind` at `path`. True: the layer had put something there that was removed.
     fn replace(&mut self, path: &RelPath, kind: &EntryKind) -> bool {
         let there = self.at(path).map(|(kind, _)| kind);
         let is_dir = self.implied.contains(path) || there == Some(&EntryKind::Dir);
         if (there.is_none() && !is_dir) || (is_dir && *kind == EntryKind::Dir) {
             return false;
         }
-        self.take_away(path);
+        self.remove_subtree(path);
         true
     }
 
@@ -151,7 +151,7 @@ impl Ledger {
         };
         self.hold(path.as_bytes().len() + attributes + target)?;
         if matches!(kind, EntryKind::Symlink { .. } | EntryKind::Hardlink { .. }) {
-            // Another way may lead through it from now on.
+            // It may change what the path of the directory resolves to.
             self.last = None;
         }
         let meta = self.share(meta);
@@ -159,7 +159,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Counts what is kept in memory: it grows with the archive's compressed size at a rate the archive chooses (S-39).
+    /// Counts memory, which a hostile archive can make grow far beyond its compressed size (S-39).
     fn hold(&mut self, bytes: usize) -> Result<(), Error> {
         self.held += (bytes + ENTRY_BYTES) as u64;
         let limit = self.limits.tree_bytes;
@@ -172,7 +172,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The directory that the archive calls `raw`; with `make` what is missing on the way is implied.
+    /// The real path of directory `raw`; with `make`, missing directories are implied.
     fn walk(&mut self, raw: &RelPath, make: bool) -> Result<Option<RelPath>, Error> {
         if raw.is_root() {
             return Ok(Some(RelPath::root()));
@@ -204,15 +204,15 @@ impl Ledger {
                 return Err(refuse(raw, format!("{} is not a directory", RelPath::from_clean(&path))));
             }
         };
-        if !self.make_way(&at, make)? {
+        if !self.imply_parents(&at, make)? {
             return Ok(None);
         }
         self.last = Some((raw.clone(), at.clone()));
         Ok(Some(at))
     }
 
-    /// Implies `dir` and its parents where they are missing; without `make` only says whether they are there.
-    fn make_way(&mut self, dir: &RelPath, make: bool) -> Result<bool, Error> {
+    /// Implies `dir` and its parents where they are missing; without `make`, returns whether they exist.
+    fn imply_parents(&mut self, dir: &RelPath, make: bool) -> Result<bool, Error> {
         let mut missing = Vec::new();
         let mut up = Some(dir.clone());
         while let Some(at) = up.filter(|d| !d.is_root() && !self.entries.contains_key(d) && !self.implied.contains(d)) {
@@ -229,7 +229,7 @@ impl Ledger {
     }
 
     /// Forgets `path` and everything below it.
-    fn take_away(&mut self, path: &RelPath) {
+    fn remove_subtree(&mut self, path: &RelPath) {
         self.last = None;
         let mut sets = [&mut self.implied, &mut self.whiteouts, &mut self.opaque];
         for (at, set) in sets.iter_mut().enumerate() {
@@ -266,7 +266,7 @@ impl Ledger {
         self.links.insert(heir, links);
     }
 
-    /// Every directory with its metadata, deepest first; those that nobody described have none of their own.
+    /// Every directory, deepest first, with its metadata if it has an entry.
     pub(super) fn dirs_deepest_first(&self) -> Vec<(&RelPath, Option<&Meta>)> {
         let described = self.entries.iter().filter(|(_, entry)| entry.0 == EntryKind::Dir);
         let mut dirs: Vec<(&RelPath, Option<&Meta>)> = described.map(|(path, entry)| (path, Some(&*entry.1))).collect();
@@ -275,12 +275,12 @@ impl Ledger {
         dirs
     }
 
-    /// What the layer deletes and has nothing of its own for.
+    /// Paths that the layer deletes without an entry of its own there.
     pub(super) fn whiteouts(&self) -> impl Iterator<Item = &RelPath> {
         self.whiteouts.iter().filter(|path| !self.entries.contains_key(path) && !self.implied.contains(path))
     }
 
-    /// Directories that show nothing of lower layers: marked so, or deleted and made again.
+    /// Directories that hide those of lower layers: marked opaque, or deleted and created again.
     pub(super) fn opaque(&self) -> BTreeSet<&RelPath> {
         let is_dir = |path: &&RelPath| {
             path.is_root()
@@ -290,7 +290,7 @@ impl Ledger {
         self.opaque.union(&self.whiteouts).filter(is_dir).collect()
     }
 
-    /// Notes what a file holds.
+    /// Stores the digest of a file.
     pub(super) fn set_content(&mut self, path: &RelPath, digest: ContentDigest) {
         if let Some(EntryKind::File { content, .. }) = self.entries.get_mut(path).map(|entry| &mut entry.0) {
             *content = Some(digest);
@@ -301,7 +301,7 @@ impl Ledger {
     pub(super) fn into_tree(mut self) -> Tree {
         let mut markers: Vec<Entry> = self.whiteouts().cloned().map(Entry::whiteout).collect();
         markers.extend(self.opaque().into_iter().cloned().map(Entry::opaque));
-        // Deleted and made again by what is in it: nothing of the directory below is left, its metadata neither (N-4).
+        // A directory that is deleted and implied again has no metadata of the one below (N-4).
         let remade = self.implied.intersection(&self.whiteouts).cloned();
         markers.extend(remade.map(|path| Entry::new(path, EntryKind::Dir, Meta::with_mode(0o755))));
         let groups = std::mem::take(&mut self.links);

@@ -64,8 +64,8 @@ impl Default for Limits {
             global_bytes: 16 << 10,
             tree_bytes: 1 << 29,
             total_bytes: 1 << 37,
-            // Deflate cannot reach it. Zstd frames of 1 MiB, as layers of ours have them, reach 25,600; what reaches more
-            // is made to: a stream of nothing but zeros reaches 32,768.
+            // Deflate cannot reach it. Zstd frames of 1 MiB, as kiln writes them, reach 25,600; only bombs reach more: a
+            // stream of zeros reaches 32,768.
             ratio: 28_000,
             xz_ratio: 5_000,
             ratio_floor: 1 << 30,

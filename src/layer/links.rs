@@ -50,14 +50,14 @@ pub struct Links<'a> {
     beside: PathBuf,
     lower: &'a MergedTree,
     before: &'a Baseline,
-    /// Visible names of files that have, or had, more.
+    /// Visible names of files that have, or had, several names.
     several: BTreeSet<&'a RelPath>,
-    /// Whatever is younger was made by the command.
+    /// Files with a later birth time were created by the command.
     since: Option<(i64, u32)>,
 }
 
 impl<'a> Links<'a> {
-    /// The copy at `root` of `lower`, which looks as `before`; the directory `beside` is on the same file system.
+    /// The copy of `lower` at `root`, with the identities `before`; the directory `beside` is on the same file system.
     pub fn new(root: &Path, beside: &Path, lower: &'a MergedTree, before: &'a Baseline) -> Result<Self, Error> {
         let counts = counts(lower);
         let mut several = BTreeSet::new();
@@ -80,13 +80,13 @@ impl<'a> Links<'a> {
         })
     }
 
-    /// No file of the copy has several names.
+    /// Whether no file of the copy has several names.
     pub fn is_empty(&self) -> bool {
         self.several.is_empty()
     }
 
-    /// `path` leads to this file, and will be changed, linked or moved. Ok(true): it leads to one of its own now, and
-    /// nobody sees another difference.
+    /// Prepares for a change, link or move of `file` at `path`. Ok(true): `path` now names a file of its own with the same
+    /// content.
     pub fn part(&self, path: &RelPath, file: &OnDisk) -> Result<bool, Error> {
         let Some(found) = self.shared(path, file) else { return Ok(false) };
         let dir = self.keep_name(path, file)?;
@@ -115,7 +115,7 @@ impl<'a> Links<'a> {
         Ok(true)
     }
 
-    /// `path` leads to this file, and will not any more. Ok: the file counts as many names afterwards.
+    /// Prepares for the removal of the name `path` of `file`. Ok: the link count will not change.
     pub fn keep(&self, path: &RelPath, file: &OnDisk) -> Result<(), Error> {
         match self.shared(path, file) {
             Some(_) => self.keep_name(path, file).map(drop),
@@ -125,7 +125,7 @@ impl<'a> Links<'a> {
 
     /// Whether a layer below has this directory at `path`.
     pub fn is_below(&self, path: &RelPath, dir: &OnDisk) -> bool {
-        // Numbers of directories that are gone are given again.
+        // Inode numbers of removed directories are reused.
         let younger = dir.born.zip(self.since).is_some_and(|(born, since)| born > since);
         self.is_as_before(path, dir) && !younger
     }
@@ -139,7 +139,7 @@ impl<'a> Links<'a> {
         self.before.identity(path).is_some_and(|was| (was.dev, was.ino) == (file.device, file.inode))
     }
 
-    /// Gives the file one more name, out of sight. Some: the directory that `path` is in; none: it is in it no more.
+    /// Gives the file one more name in `beside`. Returns the directory of `path`; `None`: the file is not there any more.
     fn keep_name(&self, path: &RelPath, file: &OnDisk) -> Result<Option<std::os::fd::OwnedFd>, Error> {
         let fail = |e| Error::system("open", path, e);
         let Ok(dir) = disk::open_dir_at(self.root.as_fd(), &path.parent().unwrap_or_default()) else {

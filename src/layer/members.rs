@@ -10,20 +10,20 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 use crate::base::sparse::{SparseRead, is_zero};
 
-/// Compressed bytes that are looked at together.
+/// The size of the buffer of compressed bytes.
 const WINDOW: usize = 128 << 10;
-/// A longer member is not remembered: as many zeros as that are no more than a few compressed bytes.
+/// Longer members are not remembered: many zeros compress to few bytes.
 const TAPE: usize = 16 << 10;
 /// Shorter runs of zeros are not worth being remembered.
 const WORTHWHILE: u64 = 64 << 10;
 
-/// A buffer that one can look ahead in, and that remembers what was taken from it.
+/// A buffer with look-ahead that can record the bytes that are read.
 pub(super) struct Window<R> {
     inner: R,
     buffer: Vec<u8>,
     at: usize,
     end: usize,
-    /// What was taken since [`Window::remember`]; `None` if nobody asked, or it is too much.
+    /// The bytes read since [`Window::remember`]; `None` if it was not called, or they are too many.
     tape: Option<Vec<u8>>,
 }
 
@@ -32,7 +32,7 @@ impl<R: Read> Window<R> {
         Self { inner, buffer: vec![0; WINDOW], at: 0, end: 0, tape: None }
     }
 
-    /// The next bytes, as many as `count` or all there are.
+    /// The next `count` bytes, or fewer at the end.
     pub(super) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         let count = count.min(WINDOW);
         if self.end - self.at < count {
@@ -99,14 +99,14 @@ pub(super) struct Members<R> {
     /// `None`: they are gzip's.
     zstd: Option<Box<Decoder<'static>>>,
     first: bool,
-    /// How many bytes the current member gave, as long as all of them were zeros.
+    /// The number of bytes of the current member so far, if all were zeros.
     zeros: Option<u64>,
     known: Option<Known>,
-    /// Zeros of members that were recognised, to be given out.
+    /// Zeros of recognised members that were not read yet.
     pending: u64,
 }
 
-/// A member of nothing but zeros.
+/// A member of zeros.
 struct Known {
     packed: Vec<u8>,
     zeros: u64,
@@ -132,7 +132,7 @@ impl<R: Read> Members<R> {
         Ok(Self { zstd: Some(Box::new(decoder)), ..Self::gzip(from) })
     }
 
-    /// Takes the next member if it is the one that is known. Only between two.
+    /// Skips the next member if it equals the known one. Only between members.
     fn repeats(&mut self) -> io::Result<bool> {
         let (State::Between(from), Some(known)) = (&mut self.state, &self.known) else { return Ok(false) };
         if from.peek(known.packed.len())? != known.packed {
@@ -163,7 +163,7 @@ impl<R: Read> Members<R> {
         Ok(begun)
     }
 
-    /// The member is over: if it was nothing but zeros, the next may be the same.
+    /// Ends a member and remembers it if it was all zeros.
     fn end(&mut self, mut from: Window<R>) -> State<R> {
         let packed = from.tape.take();
         if let (Some(packed), Some(zeros)) = (packed, self.zeros.take().filter(|&zeros| zeros >= WORTHWHILE)) {
@@ -223,7 +223,7 @@ impl<R: Read> SparseRead for Members<R> {
     }
 }
 
-/// The next bytes of a frame, at least one unless it is over: how many, and whether it is.
+/// Reads the next bytes of a frame, at least one unless it is over. Returns their number, and whether it is over.
 fn frame<R: Read>(decoder: &mut Decoder<'_>, from: &mut Window<R>, buf: &mut [u8]) -> io::Result<(usize, bool)> {
     loop {
         let input = from.fill_buf()?;
@@ -286,7 +286,7 @@ mod tests {
             };
             let (out, known) = taken(&mut begin(&packed)).unwrap();
             assert!(out == plain);
-            // Of four that could be known, the beginnings of two fill what is being read.
+            // Up to half of the four repeated members fills a read that was begun before.
             assert!(known > 7 << 19, "{known}");
             for cut in [packed.len() - 1, packed.len() / 2, 3] {
                 assert!(taken(&mut begin(&packed[..cut])).is_err(), "{compression:?} cut at {cut}");

@@ -14,7 +14,7 @@ static ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new(RelPath::root(), Entr
 #[derive(Clone, Debug, Default)]
 pub struct MergedTree {
     layers: Vec<Arc<Tree>>,
-    /// Directories that a layer names only by what is inside them.
+    /// Directories without an entry in the layer that has something in them.
     implied: Vec<Entry>,
     nodes: Vec<Node>,
 }
@@ -121,7 +121,7 @@ impl MergedTree {
                 EntryKind::Whiteout => cursor = below,
                 EntryKind::Opaque => {
                     if let Some(here) = here {
-                        // Without an entry of its own in this layer the directory below keeps its metadata.
+                        // The layer has no entry for it: it keeps the metadata of the directory below.
                         let is_dir = self.entry_of(here).kind == EntryKind::Dir;
                         cursor = below;
                         if is_dir {
@@ -175,8 +175,8 @@ impl MergedTree {
         self.implied.push(Entry::new(path, EntryKind::Dir, Meta::with_mode(0o755)));
     }
 
-    /// The lowest layer that anything shows of: one that is opaque at its root hides all below, which overlayfs does not
-    /// know of a lower directory's root.
+    /// The lowest visible layer: one that is opaque at its root hides all below. Overlayfs does not support that of a lower
+    /// directory.
     pub fn bottom(&self) -> usize {
         self.layers.iter().rposition(|layer| layer.is_opaque(&RelPath::root())).unwrap_or(0)
     }

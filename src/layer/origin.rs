@@ -15,13 +15,13 @@ use super::merged::{MergedEntry, MergedTree};
 use super::owners::{Ids, Owners};
 use super::walk::Item;
 
-/// Everything that the layers have whose owner is beyond the map, also what is hidden by now, by time.
+/// All entries of the layers whose owner is not mapped, also hidden ones, by time.
 type Beyond<'l> = BTreeMap<i64, Vec<&'l Entry>>;
 
-/// Puts the true owners, devices and refused attributes into `items`, which are sorted. `Err`: one cannot be known.
+/// Puts the true owners, devices and attributes into `items`, which are sorted. `Err`: an owner cannot be known.
 pub(super) fn complete(items: &mut [Item], lower: &MergedTree) -> Result<(), Error> {
     let mut candidates: Option<Beyond<'_>> = None;
-    // Directories that give their group to what is made in them.
+    // Directories with the setgid bit: new files in them get their group.
     let mut giving: BTreeMap<RelPath, u32> = BTreeMap::new();
     let owners = Owners::here();
     for item in items {
@@ -69,7 +69,7 @@ fn find(
     });
     let same_time = candidates.get(&item.meta.mtime.secs).into_iter().flatten();
     let marks = matches!(item.kind, EntryKind::File { .. } | EntryKind::Dir);
-    // The same link, its time changed: what made it anew would hardly make the same.
+    // The same link with another time: a new one would hardly be the same.
     let same =
         |found: &MergedEntry<'_>| is_twin(found.kind(), found.meta(), item) || !marks && *found.kind() == item.kind;
     let asked = Asked {
@@ -91,14 +91,14 @@ fn find(
 
 /// What may tell the owners of a file.
 struct Asked<'a> {
-    /// What the layers below have at its path, and whether it looks as if that had only been copied up.
+    /// What the layers below have at its path, and whether it seems to be copied up unchanged.
     before: Option<(&'a Meta, bool)>,
-    /// The group of its directory, if that gives it to new files.
+    /// The group of its directory, if that has the setgid bit.
     gives: Option<u32>,
-    /// What it may have been moved from, or be a copy of.
+    /// Entries that it may have been moved or copied from.
     twins: Vec<&'a Entry>,
     candidates: &'a Beyond<'a>,
-    /// What it is, as links say more of themselves than of their time, which copying changes.
+    /// Its kind. For links it tells more than the time, which copying changes.
     kind: &'a EntryKind,
     /// It could carry a mark.
     marks: bool,
@@ -107,7 +107,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn answer(&self, ids: &Ids, of: fn(&Meta) -> u32, gives: Option<u32>, path: &RelPath) -> Result<u32, Error> {
         if ids.stand_in() == 0 {
-            // What is new is root's, who stands for all others.
+            // New files belong to root, which is also the stand-in.
             return Ok(self.with_one_id(of, gives).unwrap_or(0));
         }
         self.with_many(ids, of, gives).ok_or_else(|| Error::NotRepresentable {
@@ -124,7 +124,7 @@ impl Asked<'_> {
         };
         let stood_for = |(meta, _): (&Meta, bool)| Some(of(meta)).filter(|id| ids.on_disk(*id) == ids.stand_in());
         let all = || self.candidates.values().flatten().copied();
-        // Nobody is beyond the map: then it is the id that stands in for the others, and mapped like any.
+        // All owners are mapped: then it is the stand-in itself.
         let itself = || all().all(|entry| ids.has(of(&entry.meta))).then(|| ids.stand_in());
         let unchanged = self.before.filter(|(_, twin)| *twin).and_then(stood_for);
         unchanged
@@ -147,7 +147,7 @@ fn same_kind(a: &EntryKind, b: &EntryKind) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b)
 }
 
-/// Whether `item` may be what was at another path, or a copy of it.
+/// Whether `item` may have been moved or copied from an entry.
 fn is_twin(kind: &EntryKind, meta: &Meta, item: &Item) -> bool {
     let looks = match (kind, &item.kind) {
         (EntryKind::File { size: a, .. }, EntryKind::File { size: b, .. }) => a == b,
@@ -156,7 +156,7 @@ fn is_twin(kind: &EntryKind, meta: &Meta, item: &Item) -> bool {
     looks && meta.mtime.secs == item.meta.mtime.secs
 }
 
-/// Attributes of what no file system gives any: a command cannot have removed them.
+/// Restores `user.` attributes that no file system supports on this kind: a command cannot have removed them.
 fn refused(item: &mut Item, lower: &MergedTree) {
     if matches!(item.kind, EntryKind::File { .. } | EntryKind::Dir) {
         return;

@@ -22,9 +22,9 @@ pub(super) const MARK: &[u8] = b"user.kiln.owner";
 /// The ids of a process's user namespace.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Owners {
-    /// Files can be given to others: by root, with more than one id.
+    /// Files can be given to other owners: as root, with more than one id.
     pub(super) gives: bool,
-    /// We are root, who may read and replace every file of a mapped owner.
+    /// The process is root, who may read and replace every file of a mapped owner.
     pub(super) root: bool,
     pub(super) uids: Ids,
     pub(super) gids: Ids,
@@ -46,7 +46,7 @@ impl Owners {
     /// The mark that a file with this metadata needs here. None: its owner can be had.
     fn mark(&self, meta: &Meta) -> Option<Mark> {
         let known = self.uids.has(meta.uid) && self.gids.has(meta.gid);
-        // Without root no command ever runs on what was unpacked.
+        // Without root, no command runs on unpacked files.
         (self.root && !known).then_some(Mark { uid: meta.uid, gid: meta.gid, device: None })
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn mark(meta: &Meta) -> Option<Vec<u8>> {
     Owners::here().mark(meta).map(|mark| mark.to_bytes())
 }
 
-/// What tells directories of unpacked files apart whose owners are not expressed alike: empty for root of the machine.
+/// A suffix for directories of unpacked files, one per way to express owners: empty for root of the machine.
 pub fn id_map_name() -> String {
     let owners = Owners::here();
     let whole = owners.uids == Ids::default() && owners.gids == Ids::default();
@@ -104,7 +104,7 @@ impl Ids {
         self.ranges.iter().any(|&(first, _, count)| id >= first && id - first < count)
     }
 
-    /// Whose files are that belong to somebody who is not mapped.
+    /// The owner on disk of files whose owner is not mapped.
     pub(super) fn stand_in(&self) -> u32 {
         self.ranges.iter().map(|&(first, _, count)| first.saturating_add(count.saturating_sub(1))).max().unwrap_or(0)
     }
@@ -114,7 +114,7 @@ impl Ids {
         if self.has(id) { id } else { self.stand_in() }
     }
 
-    /// Whose a file is that belongs to `on_disk`, as far as it or its mark says.
+    /// The true owner of a file that belongs to `on_disk`, as far as the id or the mark tells.
     fn truth(&self, on_disk: u32, marked: Option<u32>) -> Owner {
         match marked {
             _ if on_disk != self.stand_in() => Owner::Known(on_disk),
@@ -129,11 +129,11 @@ impl Ids {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Known(u32),
-    /// It is the stand-in, or whom that stands for.
+    /// The stand-in, or an owner that it stands for.
     Unknown,
 }
 
-/// What a file on disk says of itself.
+/// The owners that a file on disk does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unknown {
     pub(super) uid: bool,
@@ -146,7 +146,7 @@ impl Unknown {
     }
 }
 
-/// Puts the true owners into `meta`, which has those on disk; says which of them nothing tells.
+/// Replaces the owners on disk in `meta` by the true ones. Returns which are unknown.
 pub(super) fn truth(meta: &mut Meta, mark: Option<&Mark>) -> Unknown {
     let owners = Owners::here();
     if !owners.root {
@@ -186,7 +186,7 @@ impl Mark {
         text.into_bytes()
     }
 
-    /// None: it says nothing.
+    /// `None`: not a mark.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let mut words = text.split(' ');
@@ -207,13 +207,13 @@ impl Mark {
     }
 }
 
-/// Whether an attribute that a file was to get is one that this host or file system does not have.
+/// Whether the host or file system does not accept an attribute.
 pub(super) fn is_refusal(error: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     matches!(error, Errno::PERM | Errno::NOTSUP | Errno::ACCESS)
 }
 
-/// Gives the open file `fd` the owner that stands here for the one in `meta`.
+/// Sets the owner of the open file `fd` to that in `meta`, or its stand-in.
 pub(super) fn give(fd: std::os::fd::BorrowedFd<'_>, meta: &Meta) -> io::Result<()> {
     let owners = Owners::here();
     if !owners.gives {

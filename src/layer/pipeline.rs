@@ -20,7 +20,7 @@ use super::segment::{Segment, SegmentIndex, SegmentSource, TARGET};
 use crate::base::digest::{BlobDigest, DiffId, HashState, Hasher};
 use crate::base::sparse::is_zero;
 
-/// Where a layer's blob can go: a thread of its own may write it.
+/// A writer of a layer's blob, which may be used from another thread.
 pub trait Output: Write + Send + 'static {}
 
 impl<W: Write + Send + 'static> Output for W {}
@@ -34,11 +34,11 @@ pub(super) struct Finished<W> {
     pub(super) plain_size: u64,
     pub(super) segments: SegmentIndex,
     pub(super) reused: usize,
-    /// Where the digests of tar and blob were after each marked segment, and how many segments that were.
+    /// The states of the digests of tar and blob after each marked segment, and the number of segments.
     pub(super) states: Vec<(HashState, HashState, u32)>,
 }
 
-/// What takes the uncompressed stream.
+/// The consumer of the uncompressed stream.
 #[derive(Default)]
 struct Plain {
     hasher: Hasher,
@@ -58,7 +58,7 @@ impl Plain {
     }
 }
 
-/// The end of the line: what takes compressed segments in order.
+/// The consumer of compressed segments, in order.
 struct Sink<W> {
     out: W,
     compression: Compression,
@@ -67,7 +67,7 @@ struct Sink<W> {
     segments: Vec<Segment>,
     reused: usize,
     states: Vec<(HashState, u32)>,
-    /// The first bytes of a file, as many as said, that are to be the blob's first.
+    /// A file and the number of its first bytes that begin the blob.
     beginning: Option<(Arc<File>, u64)>,
     /// A segment of zeros, once there was one.
     zeros: Option<Compressed>,
@@ -124,7 +124,7 @@ impl<W: Output> Sink<W> {
     }
 }
 
-/// Everything behind the tar stream.
+/// Digests, compresses and writes the tar stream.
 pub(super) struct Pipeline<W: Output> {
     compression: Compression,
     previous: Option<Arc<dyn SegmentSource>>,
@@ -134,10 +134,10 @@ pub(super) struct Pipeline<W: Output> {
 }
 
 enum Stage<W: Output> {
-    /// One thread does it all.
+    /// In the caller's thread.
     Alone(Box<Alone<W>>),
     Shared(Pool<W>),
-    /// It failed, or ended.
+    /// After a failure, or the end.
     Over,
 }
 
@@ -182,7 +182,7 @@ impl<W: Output> Pipeline<W> {
         self.compression.media_type()
     }
 
-    /// Goes on from the beginning of another layer. Nothing was pushed yet.
+    /// Continues after the beginning of another layer. Only before the first segment.
     pub(super) fn resume(&mut self, beginning: Beginning) {
         let Stage::Alone(alone) = &mut self.stage else { return };
         self.plain_size = beginning.plain_len;
@@ -194,7 +194,7 @@ impl<W: Output> Pipeline<W> {
         alone.sink.beginning = Some((beginning.blob, beginning.len));
     }
 
-    /// From the second segment on there is work for several threads.
+    /// Starts threads with the second segment.
     fn share(&mut self) -> io::Result<()> {
         if self.threads > 1 && matches!(self.stage, Stage::Alone(_)) {
             let Stage::Alone(alone) = std::mem::replace(&mut self.stage, Stage::Over) else { return Err(ended()) };
@@ -203,7 +203,7 @@ impl<W: Output> Pipeline<W> {
         Ok(())
     }
 
-    /// How long the stream is so far.
+    /// The length of the stream so far.
     pub(super) fn plain_size(&self) -> u64 {
         self.plain_size
     }
@@ -222,7 +222,7 @@ impl<W: Output> Pipeline<W> {
         }
     }
 
-    /// Takes a segment that is not the last and gives an empty buffer back; `mark`: where it ends is worth remembering.
+    /// Takes a segment that is not the last and returns an empty buffer. `mark`: the states of the digests after it are kept.
     pub(super) fn push(&mut self, mut plain: Vec<u8>, mark: bool) -> io::Result<Vec<u8>> {
         if plain.len() == TARGET && !mark && is_zero(&plain) {
             self.push_zeros(1)?;
@@ -254,7 +254,7 @@ impl<W: Output> Pipeline<W> {
                 alone.sink.finish(alone.plain, self.plain_size)
             }
             Stage::Shared(mut pool) => {
-                // If nobody takes it any more, ending says why.
+                // If it fails, `end` returns the cause.
                 let taken = pool.submit(last, false);
                 let (sink, plain) = pool.end()?;
                 taken.map_err(|()| ended())?;
@@ -264,7 +264,7 @@ impl<W: Output> Pipeline<W> {
         }
     }
 
-    /// Why nobody takes segments any more.
+    /// Why the threads have ended.
     fn failure(&mut self) -> io::Error {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Shared(mut pool) => pool.end().err().unwrap_or_else(ended),
@@ -278,7 +278,7 @@ struct Job {
     done: Sender<io::Result<Compressed>>,
 }
 
-/// The threads behind one layer. Dropping it waits for them, so that nothing of a layer that failed is written later.
+/// The threads of one layer. Dropping it waits for them, so that nothing is written after a failure.
 struct Pool<W: Output> {
     queues: Option<Queues>,
     workers: Vec<JoinHandle<()>>,
@@ -291,7 +291,7 @@ struct Pool<W: Output> {
 struct Queues {
     jobs: Sender<Job>,
     hash: Sender<Piece<Arc<Vec<u8>>>>,
-    /// What comes of each job, in order. Its bound is what bounds all of them.
+    /// The result of each job, in order. Its bound bounds all queues.
     order: Sender<Piece<Receiver<io::Result<Compressed>>>>,
 }
 
@@ -299,7 +299,7 @@ struct Queues {
 enum Piece<T> {
     /// A segment, and whether to mark where it ends.
     Segment(T, bool),
-    /// So many segments of zeros.
+    /// A number of segments of zeros.
     Zeros(u64),
 }
 
@@ -395,7 +395,7 @@ impl<W: Output> Pool<W> {
         Ok(Self { queues, workers, hasher: Some(hasher), writer: Some(writer), spare })
     }
 
-    /// Err: somebody further down has ended.
+    /// Err: a thread has ended.
     fn submit(&mut self, plain: Vec<u8>, mark: bool) -> Result<(), ()> {
         let queues = self.queues.as_ref().ok_or(())?;
         let plain = Arc::new(plain);
@@ -412,7 +412,7 @@ impl<W: Output> Pool<W> {
         queues.hash.send(Piece::Zeros(segments)).map_err(drop)
     }
 
-    /// Lets the threads do what is left, and waits for that.
+    /// Lets the threads finish, and waits for them.
     fn end(&mut self) -> io::Result<(Sink<W>, Plain)> {
         self.queues = None;
         let worked = self.workers.drain(..).try_fold((), |(), worker| worker.join().map_err(|_| ended()));
@@ -426,7 +426,7 @@ impl<W: Output> Pool<W> {
 
 impl<W: Output> Drop for Pool<W> {
     fn drop(&mut self) {
-        // Ended already, or given up by whoever fills it, who knows why.
+        // An error was returned before, or the caller has one of its own.
         let _ = self.end();
     }
 }

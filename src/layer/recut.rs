@@ -12,7 +12,7 @@ use super::tar_write;
 use super::writer::WriteOptions;
 use crate::base::sparse::{MOST, Run, SparseRead, ZEROS, drain};
 
-/// No segment of a layer of ours is longer; a foreign archive is cut there.
+/// No segment that kiln writes is longer; other archives are cut there.
 const LONG: usize = 4 * TARGET;
 
 /// How an archive passes through.
@@ -20,7 +20,7 @@ pub(super) struct Passage<'o> {
     pub(super) dialect: Dialect,
     pub(super) limits: Limits,
     pub(super) options: &'o WriteOptions,
-    /// Files of which the archive holds only parts are written out whole: other readers of layers know no such thing.
+    /// Sparse files are written out in full: other readers of layers do not support them.
     pub(super) expand: bool,
 }
 
@@ -126,7 +126,7 @@ impl<W: Output> Cutter<W> {
         Ok(())
     }
 
-    /// The entry gets a header of ours in place of its own.
+    /// Replaces the header of the entry by one that kiln writes.
     fn rewrite_head(&mut self, entry: &Entry) -> Result<(), Error> {
         let Place::Head(head) = &mut self.place else { return Ok(()) };
         if head.get(156) == Some(&b'g') {
@@ -152,7 +152,7 @@ impl<W: Output> Cutter<W> {
                     head.extend_from_slice(&bytes[..now]);
                     bytes = &bytes[now..];
                     if head.len() == LONG {
-                        // Something between entries that is none, and larger than any header.
+                        // Larger than any header.
                         self.segment.append(head);
                         self.cut()?;
                     }
@@ -184,7 +184,7 @@ impl<W: Output> Cutter<W> {
         Ok(())
     }
 
-    /// Adds zeros; whole steps of a file's content go on as a number.
+    /// Adds zeros; whole steps of a file's content are passed on as a number.
     fn zeros(&mut self, mut count: u64) -> io::Result<()> {
         let target = TARGET as u64;
         while count > 0 {
@@ -224,13 +224,13 @@ impl<W: Output> Cutter<W> {
     }
 }
 
-/// What is read also goes into the layer.
+/// A reader whose bytes also go into the layer.
 struct Tee<R, W: Output> {
     inner: R,
     cutter: Cutter<W>,
-    /// What is read now does not go into the layer.
+    /// Bytes that are read now do not go into the layer.
     silent: bool,
-    /// The layer could not be written: not the archive's fault.
+    /// Writing the layer failed, rather than reading the archive.
     failed: Option<io::Error>,
 }
 

@@ -21,9 +21,9 @@ use crate::base::digest::{BlobDigest, HashState, Hasher, Sha256};
 /// A place before an entry, where a segment ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// As many segments are before it.
+    /// The number of segments before it.
     pub(super) segments: u32,
-    /// As many entries are before it.
+    /// The number of entries before it.
     pub(super) entries: u32,
     /// BLAKE3 of those: see [`Seen`].
     pub(super) seen: [u8; 32],
@@ -37,12 +37,12 @@ pub(super) struct Mark {
 #[derive(Clone, Default)]
 pub(super) struct Seen {
     hasher: blake3::Hasher,
-    /// Not hashed yet: much at once is many times faster.
+    /// Not hashed yet: hashing much at once is many times faster.
     waiting: Vec<u8>,
 }
 
 impl Seen {
-    /// Takes the next entry's header; it says itself how long it is.
+    /// Adds the header of the next entry, which contains its own length.
     pub(super) fn head(&mut self, bytes: &[u8]) {
         self.waiting.extend_from_slice(bytes);
         if self.waiting.len() >= 64 << 10 {
@@ -50,12 +50,12 @@ impl Seen {
         }
     }
 
-    /// Takes the digest of the content, if the entry is a file.
+    /// Adds the digest of the content, if the entry is a file.
     pub(super) fn content(&mut self, digest: &Sha256) {
         self.waiting.extend_from_slice(&digest.0);
     }
 
-    /// Of everything taken so far.
+    /// The digest of everything added so far.
     pub(super) fn digest(&mut self) -> [u8; 32] {
         self.hash();
         *self.hasher.finalize().as_bytes()
@@ -67,7 +67,7 @@ impl Seen {
     }
 }
 
-/// Where writing a layer can go on from, if the next one begins alike.
+/// Places in a layer from which the next layer can continue, if it begins in the same way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks(pub(super) Vec<Mark>);
 
@@ -117,7 +117,7 @@ fn record(bytes: &[u8]) -> Option<Mark> {
     })
 }
 
-/// The layer before: its blob and what is known of it.
+/// The previous layer: its blob, index and marks.
 #[derive(Clone, Debug)]
 pub struct Before {
     blob: Arc<File>,
@@ -125,11 +125,11 @@ pub struct Before {
     marks: Marks,
 }
 
-/// The beginning of a layer, ready to be gone on from.
+/// The beginning of a layer that is to be continued.
 pub(super) struct Beginning {
-    /// Its compressed bytes are the first of this file,
+    /// The file that begins with its compressed bytes.
     pub(super) blob: Arc<File>,
-    /// as many as this.
+    /// The number of these bytes.
     pub(super) len: u64,
     pub(super) plain_len: u64,
     pub(super) segments: Vec<Segment>,
@@ -139,7 +139,7 @@ pub(super) struct Beginning {
 }
 
 impl Before {
-    /// A blob with its index and its marks; if they do not belong together nothing is taken from it.
+    /// A blob with its index and marks. If they do not belong together, nothing is taken over.
     pub fn new(blob: File, index: SegmentIndex, marks: Marks) -> Self {
         Self { blob: Arc::new(blob), index, marks }
     }
@@ -148,12 +148,12 @@ impl Before {
         &self.marks.0
     }
 
-    /// How long the segment that ends at `mark` is.
+    /// The uncompressed length of the segment that ends at `mark`.
     pub(super) fn last_segment(&self, mark: &Mark) -> Option<usize> {
         Some(self.index.0.get((mark.segments as usize).checked_sub(1)?)?.plain_len as usize)
     }
 
-    /// Everything before the mark at `at`, if it is still there and whole.
+    /// Everything before mark number `at`, if it is intact.
     pub(super) fn until(&self, at: usize) -> Option<Beginning> {
         let mark = self.marks.0.get(at)?;
         let segments = self.index.0.get(..mark.segments as usize)?;

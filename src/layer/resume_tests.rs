@@ -79,7 +79,7 @@ fn assert_same(entries: &[(Entry, Vec<u8>)], compression: Compression, before: B
 }
 
 #[test]
-fn an_edit_anywhere_gives_the_layer_that_writing_all_of_it_gives() {
+fn resumed_layer_equals_complete_write() {
     let old = many();
     let last = old.len() - 1;
     for compression in ALL {
@@ -113,7 +113,7 @@ fn an_edit_anywhere_gives_the_layer_that_writing_all_of_it_gives() {
 }
 
 #[test]
-fn what_is_taken_over_is_what_the_digests_name_and_not_read() {
+fn files_taken_over_are_not_read() {
     // S-93
     let old = many();
     let (blob, first, _) = write(&old, &options(ALL[0], 1, None));
@@ -134,7 +134,7 @@ fn what_is_taken_over_is_what_the_digests_name_and_not_read() {
 }
 
 #[test]
-fn nothing_is_taken_over_from_what_is_damaged_or_of_another_layer() {
+fn damaged_or_foreign_blobs_are_not_taken_over() {
     let entries = many();
     let (blob, first, _) = write(&entries, &options(ALL[0], 1, None));
     let bytes = first.marks.to_bytes(first.blob);
@@ -165,7 +165,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn one_layer_after_another_is_as_if_each_were_the_first(
+    fn series_of_resumed_layers_equals_complete_writes(
         sizes in proptest::collection::vec(0usize..400_000, 5..40),
         rounds in proptest::collection::vec(
             proptest::collection::vec((any::<proptest::sample::Index>(), 0u8..4, 0usize..1_500_000), 1..4), 1..4),

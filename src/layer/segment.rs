@@ -53,7 +53,7 @@ impl SegmentKey {
 /// One segment of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// What is in it.
+    /// Names its uncompressed bytes.
     pub key: SegmentKey,
     /// Where its compressed bytes begin in the blob.
     pub offset: u64,

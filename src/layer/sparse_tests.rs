@@ -70,7 +70,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
-    fn a_layer_has_the_same_bytes_with_holes_and_with_zeros(pieces in pieces(), odd in 0..600usize) {
+    fn holes_and_zeros_give_the_same_layer(pieces in pieces(), odd in 0..600usize) {
         let (file, plain) = make(&pieces, odd);
         let want = tar(&plain);
         for (compression, threads) in ALL.into_iter().zip([1, 2, 3]) {
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn a_layer_is_unpacked_with_holes_and_packed_alike_again(pieces in pieces(), odd in 0..600usize) {
+    fn unpacking_and_packing_keep_holes(pieces in pieces(), odd in 0..600usize) {
         let (file, plain) = make(&pieces, odd);
         let data = plain.chunks(4096).filter(|block| !is_zero(block)).count() as u64;
         for compression in ALL {
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn a_sparse_archive_is_the_layer_of_its_files(pieces in pieces()) {
+    fn sparse_archive_gives_layer_of_its_files(pieces in pieces()) {
         let (_, plain) = make(&pieces, 0);
         // PAX 0.1: the map is a record, the parts follow.
         let (mut map, mut stored) = (Vec::new(), Vec::new());
@@ -172,7 +172,7 @@ fn hole(size: u64) -> Vec<u8> {
 }
 
 #[test]
-fn holes_of_an_archive_are_bounded_by_what_it_holds() {
+fn holes_are_limited_by_archive_size() {
     // S-39
     let limits = Limits { hole_floor: 1 << 20, hole_ratio: 10_000, ..Limits::default() };
     let take = |size, limits: &Limits| repack(&hole(size)[..], std::io::sink(), Compression::default(), limits);
@@ -185,7 +185,7 @@ fn holes_of_an_archive_are_bounded_by_what_it_holds() {
 }
 
 #[test]
-fn a_layer_that_could_not_be_read_again_is_not_written() {
+fn layer_beyond_limits_is_not_written() {
     let limit = Limits::default().total_bytes;
     let size = usize::try_from(limit).unwrap();
     let mut writer = LayerWriter::new(Vec::new(), &WriteOptions::default());
@@ -195,7 +195,7 @@ fn a_layer_that_could_not_be_read_again_is_not_written() {
 }
 
 #[test]
-fn long_runs_of_one_byte_can_be_read_again() {
+fn long_runs_of_one_byte_are_within_limits() {
     // What a layer of ours may reach is below what is refused.
     let limits = Limits::default();
     for byte in [0, b'x'] {
@@ -208,7 +208,7 @@ fn long_runs_of_one_byte_can_be_read_again() {
 }
 
 #[test]
-fn whoever_watches_a_layer_grow_can_end_it() {
+fn watch_error_ends_the_layer() {
     let watch: Watch = std::sync::Arc::new(|bytes| match bytes {
         ..20_000_000 => Ok(()),
         _ => Err(std::io::Error::other("enough")),

@@ -19,7 +19,7 @@ use super::xattrs;
 use crate::base::sparse::{MOST, SparseRead, read_full};
 use crate::base::time::Timestamp;
 
-/// As much is skipped before it is asked again whether only zeros follow.
+/// The number of bytes skipped before the input is asked for zeros again.
 const SKIP: u64 = 64 << 10;
 
 const NO_TAR: &str = "not a tar archive";
@@ -29,7 +29,7 @@ const NO_TAR: &str = "not a tar archive";
 pub enum Dialect {
     /// Deletions: the archive is an image layer.
     Layer,
-    /// Nothing special: the archive is somebody's files.
+    /// Nothing special: the archive holds files.
     Plain,
 }
 
@@ -58,7 +58,7 @@ struct Content {
 }
 
 impl Content {
-    /// So many stored bytes were read.
+    /// Counts stored bytes that were read.
     fn took(&mut self, count: u64) {
         self.stored -= count;
         if let Some(cursor) = &mut self.sparse {
@@ -98,9 +98,9 @@ impl<R: SparseRead> TarReader<R> {
         }
     }
 
-    /// The next entry; what was left of the last one's content is skipped. `None` at the end of the archive.
+    /// The next entry; unread content of the previous one is skipped. `None` at the end of the archive.
     ///
-    /// A hard link has no metadata of its own. Sockets and the like are errors; volume labels are skipped.
+    /// A hard link has no metadata of its own. Unsupported types are errors; volume labels are skipped.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         loop {
             self.limits.go_on().map_err(Error::Stream)?;
@@ -365,7 +365,7 @@ impl<R: SparseRead> TarReader<R> {
         Ok(path)
     }
 
-    /// Counts content, holes included, before anybody writes it to disk.
+    /// Counts content, holes included, before it is written to disk.
     fn count(&mut self, size: u64) -> Result<(), Error> {
         self.total = self.total.saturating_add(size);
         self.limit("bytes", self.total, self.limits.total_bytes)
@@ -397,7 +397,7 @@ impl<R: SparseRead> TarReader<R> {
         let mut left = count;
         while left > 0 {
             match self.input.zeros(left.min(MOST)).map_err(Error::Stream)? {
-                // As far as zeros are told of: that is at most a member of the compressed stream.
+                // No zeros are known at this point.
                 0 => {
                     let step = left.min(SKIP);
                     let skipped =

@@ -95,7 +95,7 @@ fn one(parts: &[Raw]) -> (Entry, Vec<u8>) {
 }
 
 #[test]
-fn every_dialect_is_read() {
+fn reader_accepts_every_tar_dialect() {
     // S-41, S-42, S-43
     let prefixed = raw(b'0', b"name").bytes(345, b"some/dir");
     assert_eq!(one(&[prefixed]).0.path.to_string(), "/some/dir/name");
@@ -136,7 +136,7 @@ fn every_dialect_is_read() {
 }
 
 #[test]
-fn what_gnu_tar_writes_is_read_in_all_its_formats() {
+fn reader_accepts_all_formats_of_gnu_tar() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let long = "n".repeat(90) + "/" + &"m".repeat(90);
@@ -309,7 +309,7 @@ fn invalid_sparse_maps_are_refused() {
 }
 
 #[test]
-fn limits_hold_whatever_the_archive_claims() {
+fn limits_hold_for_any_archive() {
     // S-39
     let file = raw(b'0', b"f").with(b"x");
     let few = Limits { entries: 3, ..Limits::default() };
@@ -334,7 +334,7 @@ fn limits_hold_whatever_the_archive_claims() {
 }
 
 #[test]
-fn a_disk_image_full_of_nothing_takes_no_disk() {
+fn empty_disk_image_takes_no_space() {
     use std::os::unix::fs::MetadataExt;
     let parts = [
         pax(b'x', &[("GNU.sparse.map", b"0,1,67108863,1"), ("GNU.sparse.size", b"67108864")]),
@@ -350,7 +350,7 @@ fn a_disk_image_full_of_nothing_takes_no_disk() {
 }
 
 #[test]
-fn somebody_elses_files_may_be_named_like_whiteouts() {
+fn plain_dialect_accepts_whiteout_names() {
     let bytes = tar(&[raw(b'0', b"a/.wh.b"), raw(b'0', b".wh..wh..opq")]);
     let mut reader = TarReader::new(&bytes[..], Dialect::Plain, Limits::default());
     assert_eq!(reader.next_entry().unwrap().unwrap().path.to_string(), "/a/.wh.b");

@@ -26,7 +26,7 @@ impl Tree {
             entries.sort_by(Entry::order);
         }
         if entries.is_sorted_by(|a, b| a.path != b.path) {
-            // As mostly: a second list of millions would be the largest thing in memory.
+            // The usual case needs no second list, which could hold millions of entries.
             return Self { entries };
         }
         let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
@@ -87,8 +87,8 @@ impl Tree {
         self.entries[start..].iter().take_while(|e| e.path == *dir).any(|e| e.kind == EntryKind::Opaque)
     }
 
-    /// Directories that the layer has no entry for, only for what is in them or that they are opaque; in order. Such a
-    /// directory has the metadata that lower layers give it, if they have one there; else mode 0755 and root (N-4).
+    /// Directories without an entry that hold something or are opaque, in order. Such a directory has the metadata of the one
+    /// in lower layers, if there is one; else mode 0755 and owner root (N-4).
     pub fn implied_dirs(&self) -> BTreeSet<RelPath> {
         let mut implied = BTreeSet::new();
         let mut last = RelPath::root();
@@ -118,8 +118,8 @@ impl Tree {
         }
     }
 
-    /// Whether the entries are those of `other`, digests and parts of a second aside: a layer that is not packed yet may
-    /// turn out to be `other`.
+    /// Whether the entries are those of `other`, apart from digests and fractions of a second: a layer that is not packed yet
+    /// may be `other`.
     pub fn resembles(&self, other: &Self) -> bool {
         let same = |a: &Entry, b: &Entry| {
             let kind = match (&a.kind, &b.kind) {
@@ -132,7 +132,7 @@ impl Tree {
         self.len() == other.len() && self.entries().iter().zip(other.entries()).all(|(a, b)| same(a, b))
     }
 
-    /// Notes the digest of the file at `path`, computed later than the tree. False if there is no file.
+    /// Adds the digest of the file at `path`. False: there is no file.
     pub fn set_content(&mut self, path: &RelPath, digest: ContentDigest) -> bool {
         let Some(index) = self.index_of(path.as_bytes()) else { return false };
         match &mut self.entries[index].kind {
@@ -161,8 +161,8 @@ impl Tree {
         Self::read(bytes, bytes.len() as u64).map_err(|e| e.downcast().unwrap_or(BadTree::Damaged))
     }
 
-    /// Reads a tree of `len` bytes back; those of millions of entries are not worth having in memory too. Bytes that are
-    /// no tree are [`InvalidData`](io::ErrorKind::InvalidData).
+    /// Reads a tree of `len` bytes without holding all of them in memory. Bytes that are not a tree are
+    /// [`InvalidData`](io::ErrorKind::InvalidData).
     pub fn read(from: impl BufRead, len: u64) -> io::Result<Self> {
         Ok(Self { entries: tree_bytes::decode(from, len)? })
     }

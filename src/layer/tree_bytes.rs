@@ -12,7 +12,7 @@ use crate::base::time::Timestamp;
 use super::attributes::Attributes;
 use super::entry::{Entry, EntryKind, Meta, RelPath};
 
-/// Of the format below.
+/// The version of the format.
 pub(super) const VERSION: u8 = 2;
 const MAGIC: &[u8] = b"kilntree";
 
@@ -27,7 +27,7 @@ const FIFO: u8 = 7;
 const WHITEOUT: u8 = 8;
 const OPAQUE: u8 = 9;
 
-/// As many bytes are written or read at a time.
+/// The number of bytes written or read at a time.
 const PIECE: usize = 64 << 10;
 /// Bytes of the digest at the end.
 const SUM: u64 = 32;
@@ -166,7 +166,7 @@ pub(super) fn decode(mut from: impl BufRead, len: u64) -> io::Result<Vec<Entry>>
     if whole && stored == sum.as_bytes() { Ok(entries) } else { Err(damaged()) }
 }
 
-/// A reader that digests what it reads, in large pieces.
+/// A reader that digests its bytes, in large pieces.
 struct Summed<R> {
     from: R,
     sum: blake3::Hasher,
@@ -208,7 +208,7 @@ fn damaged() -> io::Error {
 
 struct Input<R> {
     from: R,
-    /// What was taken last.
+    /// The bytes taken last.
     bytes: Vec<u8>,
 }
 

@@ -24,7 +24,7 @@ use super::merged::MergedTree;
 use super::owners::{self, Unknown};
 use super::place;
 
-/// How a whole tree looked before a step, for the copy fallback: what has not been touched since need not be read.
+/// The identities of all files before a step, for the copy fallback: files with the same identity are not read.
 #[derive(Debug, Default)]
 pub struct Baseline(BTreeMap<RelPath, Identity>);
 
@@ -65,8 +65,7 @@ impl OverlayAttributes {
         node.overlay.get(format!("{}{name}", self.prefix()).as_bytes()).map(Vec::as_slice)
     }
 
-    /// Overlayfs keeps this attribute for itself. Another one that is called like it was set by a command: the kernel
-    /// shows such a one without the second `overlay.`.
+    /// Whether overlayfs uses this attribute itself. One with a second `overlay.` was set by a command, which sees it without.
     fn steers(self, name: &[u8]) -> bool {
         name.strip_prefix(self.prefix().as_bytes()).is_some_and(|rest| !rest.starts_with(b"overlay."))
     }
@@ -81,15 +80,15 @@ impl OverlayAttributes {
     }
 }
 
-/// What a directory has.
+/// The entries of a directory tree.
 #[derive(Debug)]
 pub struct Walked {
     pub(super) items: Vec<Item>,
-    /// Paths that are said to be deleted, whether or not anything was there.
+    /// Paths that are marked as deleted, whether or not anything was there.
     pub(super) gone: Vec<RelPath>,
-    /// Directories that show nothing of the layers below.
+    /// Directories that hide those of the layers below.
     pub(super) replaced: Vec<RelPath>,
-    /// In an upper directory, and whether the layers below show there.
+    /// Sockets in an upper directory, and whether the layers below are visible there.
     sockets: Vec<(RelPath, bool)>,
 }
 
@@ -100,11 +99,11 @@ pub(super) struct Item {
     pub(super) kind: EntryKind,
     pub(super) meta: Meta,
     pub(super) identity: Identity,
-    /// What of its owner only the layers below can tell.
+    /// The owners that only the layers below can tell.
     pub(super) unknown: Unknown,
-    /// It stands for this device, if the layers below have one like it.
+    /// The device that it stands for, if the layers below have it.
     pub(super) device: Option<EntryKind>,
-    /// Nobody can have changed it.
+    /// It has not changed since the baseline.
     pub(super) untouched: bool,
 }
 
@@ -113,8 +112,8 @@ impl Walked {
         Self { items: Vec::new(), gone: Vec::new(), replaced: Vec::new(), sockets: Vec::new() }
     }
 
-    /// Looks at an overlay's upper directory, and removes what no layer keeps. Its own root is not looked at: its
-    /// metadata is whoever mounted it.
+    /// Walks an overlay's upper directory and removes what a layer cannot hold. The root itself is skipped: its metadata
+    /// belongs to whoever mounted it.
     ///
     /// Ok: as a lower directory it shows what the layer will say, once [`Walked::remove_sockets`] was called.
     pub fn upper(upper: &Root, attributes: OverlayAttributes) -> Result<Self, Error> {
@@ -159,7 +158,7 @@ impl Walked {
         Ok(found)
     }
 
-    /// Looks at a whole tree.
+    /// Walks a whole tree.
     pub fn tree(root: &Root) -> Result<Self, Error> {
         let mut found = Self::new();
         walk(root, |path, _, node| {
@@ -209,7 +208,7 @@ impl Walked {
 /// Removes attributes that no layer keeps.
 struct Strip {
     attributes: OverlayAttributes,
-    /// Labels that this host gives every file, and lets nobody remove.
+    /// Labels that this host sets on every file and that cannot be removed.
     refused: BTreeSet<Vec<u8>>,
 }
 
@@ -236,7 +235,7 @@ impl Strip {
     }
 }
 
-/// Whether the host may have given a file this attribute, which nobody else sees as a command's.
+/// Whether the host, rather than a command, may have set this attribute.
 fn is_the_hosts(name: &[u8]) -> bool {
     !name.starts_with(b"user.") && !name.starts_with(b"system.posix_acl_")
 }

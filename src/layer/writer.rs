@@ -22,13 +22,13 @@ use super::xattrs;
 /// How a layer is written.
 #[derive(Clone, Default)]
 pub struct WriteOptions {
-    /// Of the blob.
+    /// How the blob is compressed.
     pub compression: Compression,
     /// Compression threads; the number of cores if `None`. The bytes do not depend on it.
     pub threads: Option<NonZeroUsize>,
-    /// Compressed segments of earlier layers, to be copied where nothing changed.
+    /// Compressed segments of earlier layers, copied where nothing changed.
     pub previous: Option<Arc<dyn SegmentSource>>,
-    /// The layer before, compressed alike, for [`LayerWriter::take_over`].
+    /// The previous layer, in the same compression, for [`LayerWriter::take_over`].
     pub before: Option<Before>,
     /// Later times become this one (O-57).
     pub latest: Option<Timestamp>,
@@ -36,13 +36,13 @@ pub struct WriteOptions {
     pub watch: Option<Watch>,
 }
 
-/// Is told how long the tar is so far, at least every few 100 ms; an error ends the layer.
+/// Called with the length of the tar so far, at least every few hundred milliseconds; an error ends the layer.
 pub type Watch = Arc<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
 
-/// No header is longer than [`Limits`] let it be read.
+/// More than all headers of an entry may have.
 const HEADERS: u64 = 2 << 20;
 
-/// At most so many segments of zeros are passed on at once.
+/// The most segments of zeros that are passed on at once.
 const MOST: u64 = 16;
 
 /// A layer that was written to the end.
@@ -60,9 +60,9 @@ pub struct Written {
     pub media_type: &'static str,
     /// What the layer holds.
     pub tree: Tree,
-    /// Where which compressed segment lies, for the next layer like this one.
+    /// The compressed segments, for the next layer like this one.
     pub segments: SegmentIndex,
-    /// Where the next layer can go on from, if it begins like this one.
+    /// Places from which a layer with the same beginning can continue.
     pub marks: Marks,
     /// How many of the segments were copied from an earlier layer.
     pub reused: usize,
@@ -82,9 +82,9 @@ pub struct LayerWriter<W: Output> {
     before: Option<Before>,
     /// All entries so far.
     seen: Seen,
-    /// Taken over from the layer before.
+    /// Marks that were taken over from the previous layer.
     marks: Vec<Mark>,
-    /// How many entries were before each further mark, and their digest.
+    /// The number of entries before each further mark, and their digest.
     marked: Vec<(u32, [u8; 32])>,
 }
 
@@ -132,8 +132,8 @@ impl<W: Output> LayerWriter<W> {
         Ok(())
     }
 
-    /// Takes over as much of the layer before as begins with the `coming` entries, of which nothing was appended yet.
-    /// Ok: that many of them must not be appended any more. Their contents are those that their digests name.
+    /// Takes over the longest beginning of the previous layer that has the first of the `coming` entries, before any was
+    /// appended. Returns the number of entries taken over: they must not be appended. Their contents are those of their digests.
     pub fn take_over(&mut self, coming: &[Entry]) -> usize {
         let Some(before) = self.before.take() else { return 0 };
         // The best mark so far, and everything seen until there.
@@ -145,13 +145,13 @@ impl<W: Output> LayerWriter<W> {
                 if mark.seen != seen.digest() {
                     break;
                 }
-                // Whoever writes all of it decides by the entry that comes now.
+                // A complete write decides by this entry whether to cut.
                 let size = if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };
                 if before.last_segment(mark).is_some_and(|len| cut_before(len, entry.path.as_bytes(), size)) {
                     best = Some((at, self.entries.len(), seen.clone()));
                 }
             }
-            // What cannot be written is for `append` to say.
+            // `append` reports what cannot be written.
             let Ok(entry) = self.as_written(entry.clone()) else { break };
             head.clear();
             if marks.peek().is_none() || tar_write::head(&entry, &mut head).is_err() {
@@ -177,7 +177,7 @@ impl<W: Output> LayerWriter<W> {
         count
     }
 
-    /// `entry`, which comes next, with what the layer will say of it.
+    /// The next entry as the layer will hold it.
     fn as_written(&self, mut entry: Entry) -> Result<Entry, Error> {
         assert!(
             self.entries.last().is_none_or(|last| last.order(&entry).is_lt()),
@@ -224,7 +224,7 @@ impl<W: Output> LayerWriter<W> {
         while left > 0 {
             let mut zeros = 0;
             if left < size {
-                // Inside a large file: a full step is behind us.
+                // Inside a large file, after a full step.
                 self.cut(false)?;
                 (left, zeros) = self.zeros(&entry.path, left, content, hasher.as_mut())?;
             }

@@ -68,7 +68,7 @@ fn gunzip(blob: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn an_empty_layer_has_the_well_known_digest() {
+fn empty_layer_has_well_known_digest() {
     //
     let (_, written) = write(&[], &WriteOptions::default());
     let known = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
@@ -150,7 +150,7 @@ impl SegmentSource for Counting {
 }
 
 #[test]
-fn a_damaged_previous_blob_is_not_copied_from() {
+fn damaged_previous_blob_is_not_reused() {
     let entries = many();
     let (mut blob, first) = write(&entries, &WriteOptions::default());
     let good = blob.clone();
@@ -165,7 +165,7 @@ fn a_damaged_previous_blob_is_not_copied_from() {
 }
 
 #[test]
-fn a_file_that_shrank_or_grew_is_an_error() {
+fn file_of_another_size_is_an_error() {
     // S-93
     for (promised, actual) in [(10, 3), (3, 10), (0, 1), (1 << 21, (1 << 21) - 1), (1 << 21, (1 << 21) + 1)] {
         let mut writer = LayerWriter::new(std::io::sink(), &WriteOptions::default());
@@ -176,7 +176,7 @@ fn a_file_that_shrank_or_grew_is_an_error() {
 }
 
 #[test]
-fn what_a_layer_cannot_hold_is_refused() {
+fn writer_rejects_what_layers_cannot_hold() {
     for (entry, _) in [
         file(".wh.x", b""),
         file("a/.wh..wh..opq", b""),
@@ -190,7 +190,7 @@ fn what_a_layer_cannot_hold_is_refused() {
 }
 
 #[test]
-fn a_failing_disk_ends_the_write() {
+fn write_error_ends_the_layer() {
     struct Full;
     impl Write for Full {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
@@ -235,7 +235,7 @@ fn zoo() -> Vec<(Entry, Vec<u8>)> {
 }
 
 #[test]
-fn gnu_tar_reads_what_we_write() {
+fn gnu_tar_reads_written_layers() {
     let (tar, written) = write(&zoo(), &plain());
     let mut child = Command::new("tar")
         .args([
@@ -285,7 +285,7 @@ fn gnu_tar_reads_what_we_write() {
 }
 
 #[test]
-fn recompressing_gives_what_writing_would_have() {
+fn recompressed_layer_equals_written_one() {
     let mut entries = many();
     entries.push((Entry::whiteout(path(b"zz")), Vec::new()));
     let methods = [Compression::Gzip { level: 4 }, Compression::Zstd { level: 3 }, Compression::Uncompressed];
@@ -307,7 +307,7 @@ fn recompressing_gives_what_writing_would_have() {
 }
 
 #[test]
-fn a_foreign_archive_is_recompressed_byte_for_byte_in_bounded_segments() {
+fn foreign_archive_is_recompressed_in_bounded_segments() {
     // An entry that readers skip, larger than a segment; and padding without end.
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
@@ -329,7 +329,7 @@ fn a_foreign_archive_is_recompressed_byte_for_byte_in_bounded_segments() {
 }
 
 #[test]
-fn layer_writer_refuses_what_cannot_be_read_back() {
+fn writer_rejects_what_cannot_be_read_back() {
     // N-10
     let dir = |path: &str| Entry::new(RelPath::parse(path.as_bytes()).unwrap(), EntryKind::Dir, Meta::default());
     let link =
