@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use super::entry::{Entry, EntryKind, Meta, RelPath, compare, is_within, parent_of};
+use super::sequence::{Position, Sequence};
 use super::tree::Tree;
 use crate::base::resolve::{self, Last, Target};
 
@@ -11,22 +12,24 @@ static ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new(RelPath::root(), Entr
 /// A chain of layers merged: whiteouts and opaque markers applied, upper entries over lower ones.
 ///
 /// It is what overlayfs shows of the unpacked layers: a directory of an upper layer replaces a symlink of a lower one.
+///
+/// A clone shares everything; [`MergedTree::push`] on it copies only what lies around the changes.
 #[derive(Clone, Debug, Default)]
 pub struct MergedTree {
     layers: Vec<Arc<Tree>>,
-    /// Directories without an entry in the layer that has something in them.
-    implied: Vec<Entry>,
-    nodes: Vec<Node>,
+    /// By layer: directories without an entry in the layer that has something in them.
+    implied: Vec<Arc<Vec<Entry>>>,
+    nodes: Sequence<Node>,
 }
 
-/// Where a visible entry is: in `layers[layer]`, or with `layer == IMPLIED` in `implied`.
+/// Where a visible entry is: in `layers[layer]`, or in `implied[layer]` if `index` has the bit [`IMPLIED`].
 #[derive(Clone, Copy, Debug)]
 struct Node {
     layer: u32,
     index: u32,
 }
 
-const IMPLIED: u32 = u32::MAX;
+const IMPLIED: u32 = 1 << 31;
 
 /// A visible entry and the layer that put it there.
 #[derive(Clone, Copy, Debug)]
@@ -104,18 +107,19 @@ impl MergedTree {
     pub fn push(&mut self, layer: Arc<Tree>) {
         let number = self.layers.len() as u32;
         self.layers.push(Arc::clone(&layer));
+        self.implied.push(Arc::default());
         let old = std::mem::take(&mut self.nodes);
-        let mut new: Vec<Node> = Vec::with_capacity(old.len() + layer.len());
-        let mut cursor = 0;
+        let mut new = Sequence::default();
+        let mut cursor = old.start();
         for (index, entry) in layer.entries().iter().enumerate() {
             let path = entry.path.as_bytes();
-            let before = self.lower_bound(&old[cursor..], path);
-            new.extend_from_slice(&old[cursor..cursor + before]);
-            cursor += before;
+            let start = self.lower_bound(&old, cursor, path);
+            new.extend(&old, cursor, start);
+            cursor = start;
             // Also for a whiteout of nothing: unpacked it stands in a directory.
             self.imply_parents(&mut new, path);
-            let here = old.get(cursor).filter(|n| self.path_of(**n) == path).copied();
-            let below = cursor + old[cursor..].partition_point(|n| is_within(self.path_of(*n), path));
+            let here = old.get(cursor).filter(|n| self.path_of(*n) == path);
+            let below = self.end_of(&old, cursor, path);
             let node = Node { layer: number, index: index as u32 };
             match entry.kind {
                 EntryKind::Whiteout => cursor = below,
@@ -130,14 +134,16 @@ impl MergedTree {
                             self.imply(&mut new, path);
                         }
                     } else {
-                        if new.last().is_none_or(|n| self.path_of(*n) != path) && !path.is_empty() {
+                        if new.last().is_none_or(|n| self.path_of(n) != path) && !path.is_empty() {
                             self.imply(&mut new, path);
                         }
                         cursor = below;
                     }
                 }
                 EntryKind::Dir => {
-                    cursor += usize::from(here.is_some());
+                    if here.is_some() {
+                        cursor = old.next(cursor);
+                    }
                     new.push(node);
                 }
                 _ => {
@@ -146,19 +152,20 @@ impl MergedTree {
                 }
             }
         }
-        new.extend_from_slice(&old[cursor..]);
+        new.extend(&old, cursor, old.end());
         self.nodes = new;
     }
 
     /// Makes every parent of `path` a directory: parents sort before it, so they are in `new` already or missing.
-    fn imply_parents(&mut self, new: &mut Vec<Node>, path: &[u8]) {
+    fn imply_parents(&mut self, new: &mut Sequence<Node>, path: &[u8]) {
         let Some(parent) = parent_of(path).filter(|p| !p.is_empty()) else { return };
-        let at = self.lower_bound(new, parent);
-        match new.get(at).copied() {
+        let at = self.lower_bound(new, new.start(), parent);
+        match new.get(at) {
             Some(node) if self.path_of(node) == parent => {
                 if self.entry_of(node).kind != EntryKind::Dir {
-                    // A lower file or symlink in the way: the upper layer's directory replaces it.
-                    new.truncate(at);
+                    // A lower file or symlink in the way, which has nothing below it and so is the last: the upper
+                    // layer's directory replaces it.
+                    new.pop();
                     self.imply(new, parent);
                 }
             }
@@ -169,10 +176,13 @@ impl MergedTree {
         }
     }
 
-    fn imply(&mut self, new: &mut Vec<Node>, path: &[u8]) {
+    /// Adds a directory that the topmost layer does not describe.
+    fn imply(&mut self, new: &mut Sequence<Node>, path: &[u8]) {
         let Ok(path) = RelPath::parse(path) else { return };
-        new.push(Node { layer: IMPLIED, index: self.implied.len() as u32 });
-        self.implied.push(Entry::new(path, EntryKind::Dir, Meta::with_mode(0o755)));
+        let number = self.layers.len() - 1;
+        let implied = Arc::make_mut(&mut self.implied[number]);
+        new.push(Node { layer: number as u32, index: implied.len() as u32 | IMPLIED });
+        implied.push(Entry::new(path, EntryKind::Dir, Meta::with_mode(0o755)));
     }
 
     /// The lowest visible layer: one that is opaque at its root hides all below. Overlayfs does not support that of a lower
@@ -187,9 +197,8 @@ impl MergedTree {
     }
 
     fn get_bytes(&self, path: &[u8]) -> Option<MergedEntry<'_>> {
-        let at = self.lower_bound(&self.nodes, path);
-        match self.nodes.get(at) {
-            Some(&node) if self.path_of(node) == path => Some(self.found(node)),
+        match self.nodes.get(self.lower_bound(&self.nodes, self.nodes.start(), path)) {
+            Some(node) if self.path_of(node) == path => Some(self.found(node)),
             _ if path.is_empty() => Some(MergedEntry { layer: None, entry: &ROOT, inode: &ROOT }),
             _ => None,
         }
@@ -198,20 +207,20 @@ impl MergedTree {
     /// What `dir` holds, one level, sorted by name. Nothing if it is not a directory.
     pub fn children<'a>(&'a self, dir: &RelPath) -> impl Iterator<Item = MergedEntry<'a>> + use<'a> {
         let dir = dir.as_bytes().to_vec();
-        let mut at = self.lower_bound(&self.nodes, &dir);
-        if self.nodes.get(at).is_some_and(|n| self.path_of(*n) == dir) {
-            at += 1;
+        let mut at = self.lower_bound(&self.nodes, self.nodes.start(), &dir);
+        if self.nodes.get(at).is_some_and(|n| self.path_of(n) == dir) {
+            at = self.nodes.next(at);
         }
         std::iter::from_fn(move || {
-            let node = *self.nodes.get(at)?;
+            let node = self.nodes.get(at)?;
             let path = self.path_of(node);
             if !is_within(path, &dir) {
                 return None;
             }
             // The next one that is not below this child.
-            at += 1;
-            if self.nodes.get(at).is_some_and(|n| is_within(self.path_of(*n), path)) {
-                at += self.nodes[at..].partition_point(|n| is_within(self.path_of(*n), path));
+            at = self.nodes.next(at);
+            if self.nodes.get(at).is_some_and(|n| is_within(self.path_of(n), path)) {
+                at = self.end_of(&self.nodes, at, path);
             }
             Some(self.found(node))
         })
@@ -219,14 +228,14 @@ impl MergedTree {
 
     /// `dir` itself (if some layer names it) and everything visible below it, in order.
     pub fn subtree<'a>(&'a self, dir: &RelPath) -> impl Iterator<Item = MergedEntry<'a>> + use<'a> {
-        let start = self.lower_bound(&self.nodes, dir.as_bytes());
-        let len = self.nodes[start..].partition_point(|n| is_within(self.path_of(*n), dir.as_bytes()));
-        self.nodes[start..start + len].iter().map(|n| self.found(*n))
+        let start = self.lower_bound(&self.nodes, self.nodes.start(), dir.as_bytes());
+        let end = self.end_of(&self.nodes, start, dir.as_bytes());
+        self.nodes.range(start, end).map(|n| self.found(n))
     }
 
     /// Everything visible, in order.
     pub fn iter(&self) -> impl Iterator<Item = MergedEntry<'_>> {
-        self.nodes.iter().map(|n| self.found(*n))
+        self.nodes.iter().map(|n| self.found(n))
     }
 
     /// The target of the symlink at `path`.
@@ -259,14 +268,21 @@ impl MergedTree {
         }
     }
 
-    fn lower_bound(&self, nodes: &[Node], path: &[u8]) -> usize {
-        nodes.partition_point(|n| compare(self.path_of(*n), path).is_lt())
+    /// The first place from `from` on that is not before `path`.
+    fn lower_bound(&self, nodes: &Sequence<Node>, from: Position, path: &[u8]) -> Position {
+        nodes.partition_point(from, |n| compare(self.path_of(n), path).is_lt())
+    }
+
+    /// Behind what lies at and below `path`, which begins at `from`.
+    fn end_of(&self, nodes: &Sequence<Node>, from: Position, path: &[u8]) -> Position {
+        nodes.partition_point(from, |n| is_within(self.path_of(n), path))
     }
 
     fn entry_of(&self, node: Node) -> &Entry {
-        match node.layer {
-            IMPLIED => &self.implied[node.index as usize],
-            layer => &self.layers[layer as usize].entries()[node.index as usize],
+        let layer = node.layer as usize;
+        match node.index & IMPLIED {
+            0 => &self.layers[layer].entries()[node.index as usize],
+            _ => &self.implied[layer][(node.index & !IMPLIED) as usize],
         }
     }
 
@@ -276,17 +292,23 @@ impl MergedTree {
 
     fn found(&self, node: Node) -> MergedEntry<'_> {
         let entry = self.entry_of(node);
-        match node.layer {
-            IMPLIED => MergedEntry { layer: None, entry, inode: entry },
-            layer => {
-                MergedEntry { layer: Some(layer as usize), entry, inode: self.layers[layer as usize].inode(entry) }
+        match node.index & IMPLIED {
+            0 => {
+                let layer = node.layer as usize;
+                MergedEntry { layer: Some(layer), entry, inode: self.layers[layer].inode(entry) }
             }
+            _ => MergedEntry { layer: None, entry, inode: entry },
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
     use super::*;
 
     fn path(p: &str) -> RelPath {
@@ -294,11 +316,11 @@ mod tests {
     }
 
     /// `f:a/b` file, `d:a` dir, `w:a` whiteout, `o:a` opaque, `l:a=target` symlink, `h:a=target` hard link.
-    fn layer(lines: &[&str]) -> Arc<Tree> {
+    fn layer(lines: &[impl AsRef<str>]) -> Arc<Tree> {
         let entries = lines
             .iter()
             .map(|line| {
-                let (what, rest) = line.split_once(':').unwrap();
+                let (what, rest) = line.as_ref().split_once(':').unwrap();
                 let (name, target) = rest.split_once('=').unwrap_or((rest, ""));
                 let kind = match what {
                     "f" => EntryKind::File { size: target.parse().unwrap_or(0), content: None },
@@ -343,6 +365,62 @@ mod tests {
             (&["f:s/o"], &["/a@0", "/a/sub@0", "/a/sub/z@0", "/a/x@0", "/a/y@0", "/a-b@0", "/s!", "/s/o@1"]),
         ] {
             assert_eq!(shown(&[base, upper]), want, "{upper:?}");
+        }
+    }
+
+    /// The definition: every entry of the layer in turn takes away what it hides and adds itself and its parents.
+    fn slowly(layers: &[Arc<Tree>]) -> Vec<(String, Option<usize>)> {
+        let mut all: BTreeMap<RelPath, (Option<usize>, bool)> = BTreeMap::new();
+        for (number, tree) in layers.iter().enumerate() {
+            for entry in tree.entries() {
+                let is_here = |path: &RelPath| *path == entry.path;
+                match entry.kind {
+                    EntryKind::Dir => {}
+                    EntryKind::Opaque => all.retain(|p, (_, is_dir)| !p.is_within(&entry.path) || is_here(p) && *is_dir),
+                    _ => all.retain(|p, _| !p.is_within(&entry.path)),
+                }
+                let mut up = entry.path.parent();
+                while let Some(dir) = up.filter(|dir| !dir.is_root()) {
+                    up = dir.parent();
+                    if !all.get(&dir).is_some_and(|(_, is_dir)| *is_dir) {
+                        all.insert(dir, (None, true));
+                    }
+                }
+                match entry.kind {
+                    EntryKind::Whiteout => {}
+                    EntryKind::Opaque => drop(all.entry(entry.path.clone()).or_insert((None, true))),
+                    _ => drop(all.insert(entry.path.clone(), (Some(number), entry.kind == EntryKind::Dir))),
+                }
+            }
+        }
+        all.into_iter().map(|(path, (layer, _))| (path.to_string(), layer)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn merged_tree_equals_its_slow_definition(
+            layers in vec(btree_map("[abc](/[abc]){0,3}", 0..5usize, 0..40), 1..6),
+        ) {
+            let lines = |(path, kind): (&String, &usize)| match kind {
+                0 => vec![format!("f:{path}")],
+                1 => vec![format!("d:{path}")],
+                2 => vec![format!("w:{path}")],
+                3 => vec![format!("o:{path}")],
+                _ => vec![format!("d:{path}"), format!("o:{path}")],
+            };
+            let layers: Vec<Arc<Tree>> =
+                layers.iter().map(|all| layer(&all.iter().flat_map(lines).collect::<Vec<_>>())).collect();
+            let mut merged = MergedTree::new();
+            let mut before: Vec<(MergedTree, usize)> = Vec::new();
+            for (number, layer) in layers.iter().enumerate() {
+                before.push((merged.clone(), number));
+                merged.push(Arc::clone(layer));
+            }
+            before.push((merged, layers.len()));
+            for (merged, count) in before {
+                let got: Vec<_> = merged.iter().map(|f| (f.path().to_string(), f.layer)).collect();
+                prop_assert_eq!(got, slowly(&layers[..count]));
+            }
         }
     }
 

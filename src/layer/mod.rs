@@ -35,6 +35,7 @@ mod recut;
 mod repack;
 mod resume;
 mod segment;
+mod sequence;
 mod sparse;
 mod tar_fields;
 mod tar_read;
