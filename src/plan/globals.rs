@@ -8,9 +8,9 @@ use crate::dockerfile::mount::parse_bool;
 use crate::dockerfile::{Diagnostic, Dockerfile, Span};
 use crate::oci::platform::Platform;
 
-use super::Options;
+use super::limit::too_much;
+use super::options::Options;
 use super::outline::{Taken, What};
-use super::planner::too_much;
 use super::unsupported::{Feature, unsupported};
 
 /// The variable that sets image times.

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::Timestamp;
+use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::step::Network;
+use super::step::{ImageRequest, Network};
+
+/// The configs of images, as far as they are known.
+pub type Configs = BTreeMap<ImageRequest, ImageConfig>;
 
 /// Everything besides the Dockerfile and the base images' configs that decides a plan.
 #[derive(Clone, Debug)]

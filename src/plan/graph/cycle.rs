@@ -2,7 +2,7 @@
 
 use crate::dockerfile::{Diagnostic, Span};
 
-use super::Graph;
+use super::stages::Graph;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {

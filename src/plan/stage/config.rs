@@ -5,10 +5,10 @@ use crate::dockerfile::expand::expand_words;
 use crate::dockerfile::{Diagnostic, Instruction, Spanned, Word, lint};
 use crate::oci::config::{self, Empty};
 
-use super::super::outline::What;
-use super::super::step::{StepKind, Workdir};
-use super::super::{gotext, lints, paths, ports, signal};
-use super::Place;
+use super::place::Place;
+use crate::plan::outline::What;
+use crate::plan::step::{StepKind, Workdir};
+use crate::plan::{gotext, lints, paths, ports, signal};
 
 /// What runs a shell form if neither the base nor SHELL says otherwise.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -50,7 +50,7 @@ impl Place<'_, '_> {
         let mut texts = Vec::new();
         for item in &arg.items {
             let name = item.name.as_str();
-            let given = self.planner.globals.given(name, self.planner.options);
+            let given = self.draft.globals.given(name, self.draft.options);
             let value = match (given, &item.default) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => match self.try_expand(default) {
@@ -60,11 +60,11 @@ impl Place<'_, '_> {
                         None
                     }
                 },
-                (None, None) => self.planner.globals.get(name).map(str::to_owned),
+                (None, None) => self.draft.globals.get(name).map(str::to_owned),
             };
             // Without a default of its own it is the one before the first FROM, which may be described there.
-            if item.default.is_none() && self.planner.globals.is_declared(name) {
-                self.planner.inherited.insert(name.to_owned());
+            if item.default.is_none() && self.draft.globals.is_declared(name) {
+                self.draft.inherited.insert(name.to_owned());
             } else {
                 self.take(name, What::Arg { value: value.clone(), description: item.description.clone() });
             }
@@ -73,7 +73,7 @@ impl Place<'_, '_> {
                 self.report(lints::hidden_env(&item.name));
             }
             if self.here.trigger.is_some() {
-                self.planner.triggered.insert(name.to_owned());
+                self.draft.triggered.insert(name.to_owned());
             }
             self.state.scope.set_arg(name, value.as_deref());
             texts.push(match value {

@@ -4,10 +4,10 @@ use crate::dockerfile::expand::expand_body;
 use crate::dockerfile::heredoc::Heredoc;
 use crate::dockerfile::{Diagnostic, Word, ast};
 
-use super::super::remote::{self, Kind};
-use super::super::step::{ContextName, Copy, CopyFrom, CopySource, StepId, StepKind};
-use super::super::{Mode, paths};
-use super::Place;
+use super::place::Place;
+use crate::plan::remote::{self, Kind};
+use crate::plan::step::{ContextName, Copy, CopyFrom, CopySource, StepId, StepKind};
+use crate::plan::{Mode, paths};
 
 impl Place<'_, '_> {
     pub(super) fn copy(&mut self, copy: &ast::Copy, add: bool) {
@@ -66,11 +66,11 @@ impl Place<'_, '_> {
         let Some(word) = copy.from.as_ref().filter(|word| !word.text.is_empty()) else {
             return Some((CopyFrom::Context(ContextName::Main), None));
         };
-        match self.planner.graph.from(word, self.index, true) {
+        match self.draft.graph.from(word, self.index, true) {
             Ok(root) => {
                 let mut meta = self.meta(format!("FROM {word}"));
                 meta.span = word.span;
-                self.planner.copy_from(&root, self.last, meta)
+                self.draft.copy_from(&root, self.last, meta)
             }
             Err(problem) => {
                 self.report(*problem);

@@ -3,11 +3,11 @@
 use crate::dockerfile::mount::{self, MountKind, MountSpec};
 use crate::dockerfile::{Diagnostic, Span, ast};
 
-use super::super::graph::mount_from;
-use super::super::outline::What;
-use super::super::paths;
-use super::super::step::{ContextName, CopyFrom, Mount, Sharing, StepId};
-use super::Place;
+use super::place::Place;
+use crate::plan::graph::mount_from;
+use crate::plan::outline::What;
+use crate::plan::paths;
+use crate::plan::step::{ContextName, CopyFrom, Mount, Sharing, StepId};
 
 impl Place<'_, '_> {
     /// The mounts of a RUN, and the steps whose files they show.
@@ -40,7 +40,7 @@ impl Place<'_, '_> {
     /// Whose files a mount shows. Err: it was reported.
     fn mount_source(&mut self, mount: &mount::Mount) -> Result<Option<(CopyFrom, Option<StepId>)>, ()> {
         let Some(word) = mount_from(mount) else { return Ok(None) };
-        let root = match self.planner.graph.from(word, self.index, false) {
+        let root = match self.draft.graph.from(word, self.index, false) {
             Ok(root) => root,
             Err(problem) => {
                 self.report(*problem);
@@ -49,7 +49,7 @@ impl Place<'_, '_> {
         };
         let mut meta = self.meta(format!("FROM {word}"));
         meta.span = word.span;
-        self.planner.copy_from(&root, self.last, meta).map(Some).ok_or(())
+        self.draft.copy_from(&root, self.last, meta).map(Some).ok_or(())
     }
 
     fn mount(&mut self, spec: MountSpec, from: Option<CopyFrom>, sockets: &mut usize, span: Span) -> Option<Mount> {
@@ -67,7 +67,7 @@ impl Place<'_, '_> {
             MountKind::Cache => {
                 let target = self.mount_target(written.as_deref(), span)?;
                 let id = spec.id.unwrap_or_else(|| target.clone());
-                let namespace = self.planner.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+                let namespace = self.draft.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
                 let id = match namespace.filter(|n| !n.is_empty()) {
                     Some(namespace) => format!("{namespace}/{id}"),
                     None => id,

@@ -3,10 +3,10 @@
 use crate::dockerfile::RunForm;
 use crate::dockerfile::{Diagnostic, ast};
 
-use super::super::device::{Device, DeviceName};
-use super::super::step::{Mount, Network, Run, RunFile, Security, StepKind};
-use super::super::{globals, paths};
-use super::Place;
+use super::place::Place;
+use crate::plan::device::{Device, DeviceName};
+use crate::plan::step::{Mount, Network, Run, RunFile, Security, StepKind};
+use crate::plan::{globals, paths};
 
 /// Where scripts with a `#!` line of their own are mounted (P-17).
 const PIPES: &str = "/dev/pipes";
@@ -29,7 +29,7 @@ impl Place<'_, '_> {
                 if body.starts_with("#!") {
                     // The delimiter may look like a path; the file is always right below the directory.
                     let name = heredoc.name.rsplit('/').next().unwrap_or_default();
-                    let path = super::super::paths::join(PIPES, name);
+                    let path = paths::join(PIPES, name);
                     files.push(RunFile { path: path.clone(), content: body });
                     // The file is run by the shell, as any command of a shell form.
                     self.with_shell(path)
@@ -57,7 +57,7 @@ impl Place<'_, '_> {
         {
             env.push(("SSH_AUTH_SOCK".to_owned(), socket.to_owned()));
         }
-        let build_args = &self.planner.options.build_args;
+        let build_args = &self.draft.options.build_args;
         let seen = |name: &str| env.iter().chain(&args).any(|(n, _)| n == name);
         let proxy = globals::proxies(build_args).into_iter().filter(|(name, _)| !seen(name)).collect();
         let hostname = build_args.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty());
@@ -112,7 +112,7 @@ impl Place<'_, '_> {
 
     /// `default` means the build's own default; the host's network has to be allowed (A16).
     fn network(&mut self, run: &ast::Run) -> Network {
-        let options = self.planner.options;
+        let options = self.draft.options;
         match run.network.map(|n| n.node) {
             None | Some(ast::Network::Default) => options.network,
             Some(ast::Network::None) => Network::None,
@@ -131,7 +131,7 @@ impl Place<'_, '_> {
         match run.security.map(|s| s.node) {
             None | Some(ast::Security::Sandbox) => Security::Sandbox,
             Some(ast::Security::Insecure) => {
-                if !self.planner.options.allow_insecure {
+                if !self.draft.options.allow_insecure {
                     let span = run.security.map_or(self.here.span, |s| s.span);
                     let problem = Diagnostic::error(span, "RUN --security=insecure is not allowed in this build");
                     self.report(problem.hint("allow it with --allow security.insecure"));

@@ -1,0 +1,143 @@
+//! The plan while it is made: the steps so far, and what stages share.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::time::Timestamp;
+use crate::dockerfile::{Diagnostic, Dockerfile, Escape};
+use crate::oci::config::{History, ImageConfig};
+
+use super::globals::Globals;
+use super::graph::{Graph, Root};
+use super::lints;
+use super::options::{Configs, Options};
+use super::outline::Taken;
+use super::step::{Base, CopyFrom, ImageName, Step, StepId, StepKind, StepMeta};
+
+/// What all stages share while they are planned.
+pub(super) struct Draft<'a> {
+    pub(super) dockerfile: &'a Dockerfile,
+    pub(super) options: &'a Options,
+    pub(super) configs: &'a Configs,
+    pub(super) globals: Globals,
+    pub(super) graph: Graph<'a>,
+    pub(super) created: Timestamp,
+    pub(super) steps: Vec<Step>,
+    /// Steps by their inputs, in the order of what they do: a second one that does the same is the same.
+    same: BTreeMap<(Vec<StepId>, bool), Vec<StepId>>,
+    pub(super) problems: Vec<Diagnostic>,
+    /// What the stages take from outside.
+    pub(super) taken: Vec<Taken>,
+    /// Global arguments that stages take over.
+    pub(super) inherited: BTreeSet<String>,
+    /// Images whose config nobody gave.
+    pub(super) assumed: BTreeSet<ImageName>,
+    /// Arguments that ONBUILD triggers declare.
+    pub(super) triggered: BTreeSet<String>,
+    /// How much of [`super::Options::variable_limit`] is gone.
+    pub(super) spent: usize,
+}
+
+impl<'a> Draft<'a> {
+    /// Nothing is planned yet; `problems` were found on the way here.
+    pub(super) fn new(
+        dockerfile: &'a Dockerfile,
+        options: &'a Options,
+        configs: &'a Configs,
+        globals: Globals,
+        graph: Graph<'a>,
+        problems: Vec<Diagnostic>,
+    ) -> Self {
+        Self {
+            dockerfile,
+            options,
+            configs,
+            created: globals.epoch.unwrap_or(Timestamp::EPOCH),
+            globals,
+            graph,
+            steps: Vec::new(),
+            same: BTreeMap::new(),
+            problems,
+            taken: Vec::new(),
+            inherited: BTreeSet::new(),
+            assumed: BTreeSet::new(),
+            triggered: BTreeSet::new(),
+            spent: 0,
+        }
+    }
+
+    /// The step that does `kind` to `inputs`: a new one, or one that is there already.
+    pub(super) fn step(&mut self, kind: StepKind, inputs: Vec<StepId>, meta: StepMeta) -> StepId {
+        let twins = self.same.entry((inputs.clone(), meta.no_cache)).or_default();
+        match twins.binary_search_by(|id| self.steps[id.index()].kind.cmp(&kind)) {
+            Ok(at) => twins[at],
+            Err(at) => {
+                let id = StepId(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
+                twins.insert(at, id);
+                self.steps.push(Step { id, kind, inputs, meta });
+                id
+            }
+        }
+    }
+
+    /// The step that `root` stands for: a base, or the end of a stage.
+    pub(super) fn root_step(&mut self, root: &Root, last: &BTreeMap<usize, StepId>, meta: StepMeta) -> Option<StepId> {
+        let base = match root {
+            Root::Stage(stage) => return last.get(stage).copied(),
+            Root::Unknown => return None,
+            Root::Scratch => Base::Scratch,
+            Root::Image(request) => Base::Image(request.clone()),
+            Root::Context(name) => Base::Context(name.clone()),
+        };
+        // A base reads nothing from the cache, so that stages with and without it share one.
+        Some(self.step(StepKind::Base(base), Vec::new(), StepMeta { no_cache: false, ..meta }))
+    }
+
+    /// Where files behind a `--from` come from, and the step to wait for.
+    pub(super) fn copy_from(
+        &mut self,
+        root: &Root,
+        last: &BTreeMap<usize, StepId>,
+        meta: StepMeta,
+    ) -> Option<(CopyFrom, Option<StepId>)> {
+        if let Root::Context(name) = root {
+            return Some((CopyFrom::Context(name.clone()), None));
+        }
+        let step = self.root_step(root, last, meta)?;
+        Some((CopyFrom::Step(step), Some(step)))
+    }
+
+    /// The config that a stage of this root starts with, and whether it is only assumed.
+    pub(super) fn base_config(&mut self, index: usize) -> (ImageConfig, bool) {
+        let node = self.graph.nodes[index].clone();
+        let known = match &node.root {
+            Root::Image(request) => self.configs.get(&**request),
+            _ => None,
+        };
+        let assumed = known.is_none() && matches!(node.root, Root::Image(_) | Root::Unknown);
+        if let (None, Root::Image(request)) = (known, &node.root) {
+            self.assumed.insert(request.image.clone());
+        }
+        let Some(config) = known else {
+            let mut config = ImageConfig::scratch(node.platform);
+            config.config.working_dir = "/".to_owned();
+            return (config, assumed);
+        };
+        let mut config = config.clone();
+        let from = &self.dockerfile.stages[index].from.node;
+        lints::base_platform(&from.image, &node.platform, &config.platform, &mut self.problems);
+        config.author = None;
+        config.created = None;
+        config.config.on_build = None;
+        if config.history.is_empty() {
+            // Its layers need entries, or those that follow would be taken for theirs.
+            let entry = History { comment: Some("layer of a base without history".to_owned()), ..History::default() };
+            config.history = vec![entry; config.rootfs.diff_ids.len()];
+        }
+        (config, false)
+    }
+
+    /// The escape character of the file.
+    pub(super) fn escape(&self) -> Escape {
+        self.dockerfile.escape()
+    }
+}

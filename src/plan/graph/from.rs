@@ -1,0 +1,21 @@
+//! Where an instruction names another stage, image or context.
+
+use crate::dockerfile::mount::{Mount, MountKey};
+use crate::dockerfile::{Instruction, Word};
+
+/// The words of an instruction that name other stages, and whether they may be numbers.
+pub(in crate::plan) fn froms(instruction: &Instruction) -> Vec<(&Word, bool)> {
+    match instruction {
+        Instruction::Copy(copy) => copy.from.iter().map(|word| (word, true)).collect(),
+        Instruction::Run(run) => {
+            run.mounts.iter().filter_map(|mount| mount_from(mount).map(|word| (word, false))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The value of a mount's `from`, if it has one.
+pub(in crate::plan) fn mount_from(mount: &Mount) -> Option<&Word> {
+    let last = mount.options.iter().rev().find(|o| o.key == MountKey::From)?;
+    last.value.as_ref().filter(|word| !word.text.is_empty())
+}

@@ -1,0 +1,167 @@
+//! All stages, and what their names mean at a place.
+
+use std::collections::BTreeMap;
+
+use crate::dockerfile::{Diagnostic, Dockerfile, Span, Word};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::plan::options::{NamedContext, Options};
+use crate::plan::step::{ContextName, ImageName, ImageRequest};
+
+use super::from::froms;
+use super::root::{Node, Root};
+
+/// All stages and their names.
+pub(in crate::plan) struct Graph<'a> {
+    pub(super) dockerfile: &'a Dockerfile,
+    pub(super) options: &'a Options,
+    pub(in crate::plan) nodes: Vec<Node>,
+    /// Positions of the stages of each name, ascending.
+    pub(super) names: BTreeMap<String, Vec<usize>>,
+}
+
+impl Graph<'_> {
+    /// What `name` means if it is no stage: a named context, `scratch` or an image.
+    pub(super) fn root(&self, name: &str, platform: &Platform) -> Result<Root, String> {
+        // A name in upper case is none, whatever contexts there are.
+        let reference: Reference = name.parse().map_err(|e: crate::oci::reference::InvalidReference| e.to_string())?;
+        if let Some(root) = self.named_context(name, platform) {
+            return Ok(root);
+        }
+        if name == "scratch" {
+            return Ok(Root::Scratch);
+        }
+        let request = ImageRequest { image: ImageName::Reference(reference), platform: platform.clone() };
+        Ok(Root::Image(Box::new(request)))
+    }
+
+    /// The stages that a stage names, in the order of the Dockerfile: those before it and, by mistake, itself and those
+    /// after it.
+    pub(super) fn named(&self, index: usize) -> Vec<(usize, Span)> {
+        let mut out = Vec::new();
+        let stage = &self.dockerfile.stages[index];
+        if let Root::Stage(below) = self.nodes[index].root {
+            out.push((below, stage.from.node.image.span));
+        }
+        if self.nodes[index].replaced {
+            return out;
+        }
+        for (word, number) in stage.instructions.iter().flat_map(|statement| froms(&statement.node)) {
+            let found = match (number, word.as_str().parse::<usize>()) {
+                (true, Ok(number)) => Some(number).filter(|number| *number < self.nodes.len()),
+                _ => self.last_called(word.as_str()),
+            };
+            out.extend(found.map(|found| (found, word.span)));
+        }
+        out
+    }
+
+    /// The nearest stage called `name`, which is in lower case, before stage `index`: what FROM means.
+    pub(super) fn stage_before(&self, name: &str, index: usize) -> Option<usize> {
+        let all = self.names.get(name)?;
+        all[..all.partition_point(|at| *at < index)].last().copied()
+    }
+
+    /// The last stage of the file called `name`, in any case: what `--from` and `from=` mean, wherever they are.
+    fn last_called(&self, name: &str) -> Option<usize> {
+        self.names.get(&name.to_ascii_lowercase())?.last().copied()
+    }
+
+    /// The named context that stands for `name` (F-11): `name::os/arch` before `name`, `image:latest` equal to `image`.
+    pub(super) fn named_context(&self, name: &str, platform: &Platform) -> Option<Root> {
+        if self.options.contexts.is_empty() {
+            return None;
+        }
+        let plain = normal(name);
+        let special = format!("{plain}::{platform}");
+        let matching = |wanted: &str| {
+            self.options.contexts.iter().find(|(given, _)| match given.split_once("::") {
+                Some((given, platform)) => wanted.split_once("::") == Some((normal(given).as_str(), platform)),
+                None => normal(given) == wanted,
+            })
+        };
+        let (given, context) = matching(&special).or_else(|| matching(&plain))?;
+        let image = match context {
+            NamedContext::Scratch => return Some(Root::Scratch),
+            NamedContext::Local => return Some(Root::Context(ContextName::Named(given.clone()))),
+            NamedContext::Image(reference) => ImageName::Reference(reference.clone()),
+            NamedContext::Layout(at) => ImageName::Layout(at.clone()),
+        };
+        Some(Root::Image(Box::new(ImageRequest { image, platform: platform.clone() })))
+    }
+
+    /// What a `--from` (`number` = it may be a stage's index, C-18) or a mount's `from` (M-4) means in stage `index`.
+    pub(in crate::plan) fn from(&self, word: &Word, index: usize, number: bool) -> Result<Root, Box<Diagnostic>> {
+        let name = word.as_str();
+        let error = |message: String| Box::new(Diagnostic::error(word.span, message));
+        if name.contains('$') {
+            return Err(Box::new(
+                Diagnostic::error(word.span, "variables are not expanded here")
+                    .hint("use an ARG before the first FROM in a `FROM … AS name`, and name that stage"),
+            ));
+        }
+        if let (true, Ok(number)) = (number, name.parse::<i64>()) {
+            return match usize::try_from(number) {
+                Ok(number) if number < index => Ok(Root::Stage(number)),
+                Ok(number) if number < self.nodes.len() => Err(self.too_late(word, index, number)),
+                _ => Err(error(format!("there is no stage {number}: the file has {}", self.nodes.len()))),
+            };
+        }
+        match self.last_called(name) {
+            Some(stage) if stage < index => Ok(Root::Stage(stage)),
+            // A named context in a stage's place is there from the start.
+            Some(stage) if self.nodes[stage].replaced => Ok(self.nodes[stage].root.clone()),
+            Some(later) => Err(self.too_late(word, index, later)),
+            None => self.root(name, &self.options.platform).map_err(error),
+        }
+    }
+
+    fn too_late(&self, word: &Word, index: usize, later: usize) -> Box<Diagnostic> {
+        let problem = match later == index {
+            true => Diagnostic::error(word.span, format!("stage `{word}` cannot copy from itself")),
+            false => Diagnostic::error(word.span, format!("stage `{word}` must be defined before this stage"))
+                .also(self.dockerfile.stages[later].from.span, "it is defined here"),
+        };
+        let problem = match self.names.get(&word.text.to_ascii_lowercase()).map_or(0, Vec::len) {
+            0 | 1 => problem,
+            _ => problem.note("of several stages with one name, the last is meant"),
+        };
+        Box::new(problem.hint("a stage can use only the stages above it"))
+    }
+
+    /// The stage to build (F-10).
+    pub(in crate::plan) fn target(&self) -> Result<usize, Box<Diagnostic>> {
+        let last = self.nodes.len().saturating_sub(1);
+        let Some(target) = &self.options.target else { return Ok(last) };
+        if let Some(all) = self.names.get(&target.to_ascii_lowercase()) {
+            return Ok(all.last().copied().unwrap_or(last));
+        }
+        if let Ok(number) = target.parse::<usize>()
+            && number < self.nodes.len()
+        {
+            return Ok(number);
+        }
+        let problem = Diagnostic::error(Span::default(), format!("there is no stage `{target}`"));
+        let known: Vec<&str> = self.names.keys().map(String::as_str).collect();
+        // A number is no typo of a name.
+        let problem = match target.parse::<u64>() {
+            Ok(_) => problem,
+            Err(_) => problem.suggest(target, known.iter().copied()),
+        };
+        Err(Box::new(match known.is_empty() {
+            true => problem.note("no stage has a name; they are numbered from 0"),
+            false => problem.note(format!("stages: {}", known.join(", "))),
+        }))
+    }
+}
+
+/// Names of contexts are compared as images: in lower case, with Docker Hub's defaults and `:latest` left out.
+fn normal(name: &str) -> String {
+    match name.parse::<Reference>() {
+        Ok(reference) => {
+            let text = reference.familiar();
+            text.strip_suffix(":latest").map_or(text.clone(), str::to_owned)
+        }
+        Err(_) => name.to_ascii_lowercase(),
+    }
+}

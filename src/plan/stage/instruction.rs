@@ -1,0 +1,47 @@
+//! From an instruction to the code that plans it.
+
+use crate::dockerfile::{Escape, Instruction, Statement};
+use crate::plan::trigger::Trigger;
+
+use super::place::{Here, Place};
+
+impl Place<'_, '_> {
+    /// Does what an ONBUILD trigger says. Spans index the trigger's own text; `\` is its escape (I-13).
+    pub(in crate::plan) fn trigger(&mut self, trigger: &Trigger, ordinal: usize) {
+        self.here = Here {
+            span: self.draft.dockerfile.stages[self.index].from.span,
+            escape: Escape::Backslash,
+            slot: format!("{}/onbuild-{ordinal}", self.stage_slot()),
+            text: trigger.statement.text.clone(),
+            sets: Vec::new(),
+            trigger: Some((trigger.source.clone(), trigger.origin.clone())),
+        };
+        self.dispatch(&trigger.statement);
+    }
+
+    /// Does what an instruction of the stage says.
+    pub(in crate::plan) fn instruction(&mut self, statement: &Statement<Instruction>, ordinal: usize) {
+        self.here = Here {
+            span: statement.span,
+            escape: self.draft.escape(),
+            slot: format!("{}/{ordinal}", self.stage_slot()),
+            text: statement.text.clone(),
+            sets: Vec::new(),
+            trigger: None,
+        };
+        self.dispatch(statement);
+    }
+
+    fn dispatch(&mut self, statement: &Statement<Instruction>) {
+        self.unknown = false;
+        if self.draft.spent > self.draft.options.variable_limit {
+            return;
+        }
+        match &statement.node {
+            Instruction::Run(run) => self.run(run),
+            Instruction::Copy(copy) => self.copy(copy, false),
+            Instruction::Add(copy) => self.copy(copy, true),
+            other => self.describe(other),
+        }
+    }
+}
