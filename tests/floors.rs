@@ -21,7 +21,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("registry", &["base", "oci"]),
     ("plan", &["base", "oci", "dockerfile"]),
     ("snapshot", &["base", "oci", "layer"]),
-    ("cache", &["base", "oci"]),
+    ("cache", &["base", "oci", "plan"]),
     ("fetch", &["base", "registry"]),
     ("device", &["base", "sandbox", "plan"]),
     ("copy", &["base", "context", "layer", "plan", "cache", "fetch"]),

@@ -10,7 +10,7 @@ use crate::oci::descriptor::{Descriptor, Layer};
 use crate::oci::image::Image;
 use crate::store::Store;
 
-use super::BaseImage;
+use super::base_image::BaseImage;
 
 /// A store that takes the layers of one image only if each decompresses to its diff-id, also those it has already.
 pub struct Arriving<'a> {

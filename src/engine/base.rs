@@ -1,68 +1,104 @@
-//! Where chains start: the layers of an image.
+//! Executes FROM: the layers of an image, or the files of a context as one layer.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::KeyParts;
+use crate::cache::{KeyParts, step_key};
+use crate::copy::{self, Dest, LayerDirs};
+use crate::fetch::Remote;
+use crate::layer::{LayerWriter, MergedTree, Output};
 use crate::oci::blob::BlobSink as _;
-use crate::oci::descriptor::Descriptor;
-use crate::plan::{ImageRequest, Step};
+use crate::oci::descriptor::{Descriptor, Layer};
+use crate::plan::{ContextName, CopyFrom, ImageRequest, Step};
 
-use super::builder::Message;
-use super::chain::State;
+use super::base_image::BaseImage;
+use super::chain::{Sealed, State};
+use super::commit;
+use super::error::StepError;
 use super::event::Event;
 use super::fetched::Fetched;
-use super::images::BaseImage;
-use super::worker::{Look, Worker};
-use super::{StepError, keys};
+use super::history::History;
+use super::message::Reporter;
+use super::shared::Shared;
 
-impl Worker<'_> {
-    /// An image is a hit if every layer's blob is stored.
-    pub(super) fn look_up_image(&self, request: &ImageRequest) -> Result<Look, StepError> {
-        let image = self.base_image(request)?;
-        if self.missing(image)?.is_empty() {
-            return Ok(Look::Hit(image_state(image)));
+/// The layers of an image, if the store has all their blobs.
+pub(super) fn image(shared: &Shared<'_>, request: &ImageRequest) -> Result<Option<Arc<State>>, StepError> {
+    let image = resolved(shared, request);
+    Ok(missing(shared, image)?.is_empty().then(|| image_state(image)))
+}
+
+/// What determines an image.
+pub(super) fn image_parts(shared: &Shared<'_>, request: &ImageRequest) -> KeyParts {
+    step_key::image(resolved(shared, request).manifest.digest)
+}
+
+/// Fetches what is missing of an image. Ok: the store has the blob of every layer.
+pub(super) fn fetch_image(
+    shared: &Shared<'_>,
+    step: &Step,
+    request: &ImageRequest,
+    reporter: &Reporter,
+) -> Result<Arc<State>, StepError> {
+    let image = resolved(shared, request);
+    let missing = missing(shared, image)?;
+    let bytes = missing.iter().map(|blob| blob.size).sum();
+    reporter.event(Event::Fetching { step: step.id, bytes });
+    let fetched = Fetched::new(step.id, bytes, reporter.clone());
+    shared.builder.images.fetch(request, image, &missing, &|more| fetched.came(more))?;
+    Ok(image_state(image))
+}
+
+/// The layer with all files of a context. Ok: it is stored.
+pub(super) fn context(
+    shared: &Shared<'_>,
+    history: &History,
+    name: &ContextName,
+    step: &Step,
+    reporter: &Reporter,
+) -> Result<Sealed, StepError> {
+    let scratch = shared.scratch_dir(step, "context")?;
+    commit::write_layer(shared, history, step, reporter, |writer| write_context(shared, name, &scratch, writer))
+}
+
+/// The file system that a context's layer alone makes.
+pub(super) fn context_state(layer: Layer) -> Arc<State> {
+    State::base(step_key::layers(&[layer.diff_id]), [layer])
+}
+
+/// Writes all files of a context as a layer.
+pub(super) fn write_context<W: Output>(
+    shared: &Shared<'_>,
+    name: &ContextName,
+    scratch: &Path,
+    writer: &mut LayerWriter<W>,
+) -> Result<(), StepError> {
+    let copy = copy::whole(CopyFrom::Context(name.clone()));
+    let (tree, nothing) = (MergedTree::new(), LayerDirs::default());
+    let prepared = copy::prepare(&copy, &shared.context(name).tree, &Remote::new(scratch, scratch))?;
+    copy::execute(&copy, &prepared, &Dest { tree: &tree, files: &nothing, passed: &[] }, scratch, writer)?;
+    Ok(())
+}
+
+fn resolved<'a>(shared: &Shared<'a>, request: &ImageRequest) -> &'a BaseImage {
+    shared.builder.bases.get(request).expect("every image of a plan was resolved to make the plan")
+}
+
+/// Blobs of `image` that the store lacks or has not verified to be its layers, each once.
+fn missing(shared: &Shared<'_>, image: &BaseImage) -> Result<Vec<Descriptor>, StepError> {
+    let store = shared.builder.store;
+    let mut missing: Vec<Descriptor> = Vec::new();
+    for layer in &image.layers {
+        if !missing.iter().any(|m| m.digest == layer.blob.digest)
+            && !(store.has(&layer.blob).map_err(crate::store::Error::from)?
+                && (image.named || store.is_layer(layer.blob.digest, layer.diff_id)))
+        {
+            missing.push(layer.blob.clone());
         }
-        let mut parts = KeyParts::new();
-        parts.add("base image", image.manifest.digest.to_string().as_bytes());
-        Ok(Look::Miss(parts))
     }
-
-    /// Fetches what is missing of an image. Ok: every layer's blob is stored.
-    pub(super) fn fetch_image(
-        &self,
-        step: &Step,
-        request: &ImageRequest,
-        tell: &dyn Fn(Message),
-    ) -> Result<Arc<State>, StepError> {
-        let image = self.base_image(request)?;
-        let missing = self.missing(image)?;
-        let bytes = missing.iter().map(|blob| blob.size).sum();
-        tell(Message::Event(Event::Fetching { step: step.id, bytes }));
-        let fetched = Fetched::new(step.id, bytes, self.coordinator.get().cloned());
-        self.builder.images.fetch(request, image, &missing, &|more| fetched.came(more))?;
-        Ok(image_state(image))
-    }
-
-    fn base_image(&self, request: &ImageRequest) -> Result<&BaseImage, StepError> {
-        Ok(self.builder.bases.get(request).expect("every image of a plan was resolved to make the plan"))
-    }
-
-    /// Blobs of `image` that the store lacks or does not know to be its layers, each once.
-    fn missing(&self, image: &BaseImage) -> Result<Vec<Descriptor>, StepError> {
-        let mut missing: Vec<Descriptor> = Vec::new();
-        for layer in &image.layers {
-            if !missing.iter().any(|m| m.digest == layer.blob.digest)
-                && !(self.builder.store.has(&layer.blob).map_err(crate::store::Error::from)?
-                    && (image.named || self.builder.store.is_layer(layer.blob.digest, layer.diff_id)))
-            {
-                missing.push(layer.blob.clone());
-            }
-        }
-        Ok(missing)
-    }
+    Ok(missing)
 }
 
 fn image_state(image: &BaseImage) -> Arc<State> {
     let chain: Vec<_> = image.layers.iter().map(|layer| layer.diff_id).collect();
-    State::base(keys::base(&chain), image.layers.iter().cloned())
+    State::base(step_key::layers(&chain), image.layers.iter().cloned())
 }

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::base::digest::{DiffId, Sha256, StepKey};
+use crate::cache::step_key;
 use crate::layer::{MergedTree, RelPath, Tree};
 use crate::oci::descriptor::Layer;
 use crate::snapshot::{self, Layers, Stack};
 
+use super::error::Error;
 use super::promise::Promise;
-use super::{Error, keys};
 
 /// A layer that is whole: its blob is stored.
 #[derive(Clone, Debug)]
@@ -259,7 +260,7 @@ impl State {
     /// The key of the state by what it looks like: that of an image with the same layers. None while one is being packed.
     pub(super) fn content_key(&self) -> Option<StepKey> {
         let chain: Option<Vec<DiffId>> = self.links().iter().map(Link::known).collect();
-        Some(keys::base(&chain?))
+        Some(step_key::layers(&chain?))
     }
 
     /// Whether every layer that is being packed may turn out to be what its place made last time; waits until it is known

@@ -1,8 +1,9 @@
-//! Why there is no image.
+//! Errors of a build.
 
 use crate::plan::StepId;
 
-use super::images::ImageError;
+use super::clues::Clues;
+use super::input::Input;
 
 /// A build that did not succeed. What was stored before stays stored.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +21,10 @@ pub enum Error {
     /// A step must run, and the caller asked only for what is cached: enter a namespace and build again.
     #[error("a step must run")]
     Cold,
-    /// Somebody cancelled the build.
+    /// The build was cancelled.
     #[error("cancelled")]
     Cancelled,
-    /// The build took longer than it was given.
+    /// The build reached its time limit.
     #[error("the build took longer than {0:?}")]
     TimedOut(std::time::Duration),
     /// Another step's failure stopped this one; that failure is the one reported.
@@ -49,17 +50,17 @@ pub enum Error {
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The command ran and said no.
+    /// The command failed.
     #[error("the command {}", ended(*exit))]
     Exit {
         /// How it ended.
         exit: crate::sandbox::Exit,
         /// The last of what it wrote, untrusted bytes.
         tail: Vec<u8>,
-        /// What it tried that cannot work here; `None` where nobody could take note.
+        /// Calls of it that cannot work here; `None` where they could not be observed.
         noticed: Option<Vec<crate::sandbox::Notice>>,
-        /// What may explain it.
-        clues: Box<super::Clues>,
+        /// What may explain the failure.
+        clues: Box<Clues>,
     },
     /// The command never ran.
     #[error(transparent)]
@@ -67,17 +68,15 @@ pub enum StepError {
     /// Files could not be copied.
     #[error(transparent)]
     Copy(Box<crate::copy::Error>),
-    /// A mount could not be prepared.
-    #[error("mount {target}: {why}")]
-    Mount {
+    /// A mount requires something that was not given.
+    #[error("mount {target}: {input} is required and was not given")]
+    NotGiven {
         /// Where it was to appear.
         target: String,
-        /// What is wrong with it.
-        why: String,
-        /// What would help.
-        hint: Option<String>,
+        /// What.
+        input: Input,
     },
-    /// A base image could not be had.
+    /// A base image is missing.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The layer could not be made.
@@ -86,6 +85,56 @@ pub enum StepError {
     /// Anything of [`Error`] that happened inside a step.
     #[error(transparent)]
     Build(#[from] Error),
+}
+
+/// Why a base image is missing.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Neither the store nor its registry has it.
+    #[error("base image {name} {}", not_there(asked.as_deref()))]
+    NotFound {
+        /// As people write it.
+        name: String,
+        /// What the registry said, if it was asked.
+        asked: Option<Box<crate::registry::Error>>,
+        /// An image of ours that reads much like it.
+        similar: Option<String>,
+    },
+    /// The registry failed otherwise.
+    #[error("base image {name}: {source}")]
+    Registry {
+        /// As people write it.
+        name: String,
+        /// Why.
+        source: Box<crate::registry::Error>,
+    },
+    /// The store has it, but not whole, and what is missing cannot be fetched.
+    #[error("base image {name}: the store has lost a layer of it: {source}")]
+    Lost {
+        /// As people write it.
+        name: String,
+        /// Why it cannot be fetched.
+        source: Box<crate::registry::Error>,
+    },
+    /// The store or a layout failed.
+    #[error("base image {name}: {source}")]
+    Store {
+        /// As people write it.
+        name: String,
+        /// Why.
+        source: Box<crate::store::Error>,
+    },
+}
+
+/// Where an image was looked for.
+fn not_there(asked: Option<&crate::registry::Error>) -> String {
+    match asked {
+        Some(crate::registry::Error::NotFound { host, .. }) => {
+            format!("not found: neither the store nor {host} has it")
+        }
+        Some(error) => format!("is not in the store; {error}"),
+        None => "is not in the store".to_owned(),
+    }
 }
 
 impl From<crate::copy::Error> for StepError {

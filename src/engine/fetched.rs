@@ -1,42 +1,40 @@
-//! What is said while layers of a base come over a slow line.
+//! Progress of fetching the layers of a base image over a slow network.
 
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
-
-use super::builder::Message;
 use super::event::Event;
+use super::message::Reporter;
 use super::progress::{PATIENCE, PAUSE};
 use crate::base::sparse::SparseRead;
 use crate::oci::blob::{BlobError, BlobSink, BlobSource, BlobStore, Bringing};
 use crate::oci::descriptor::Descriptor;
 use crate::plan::StepId;
 
-/// Hears how many bytes came, from any thread.
+/// Called with the number of bytes that arrived, from any thread.
 pub type Came<'a> = dyn Fn(u64) + Sync + 'a;
 
 /// The layers of one step being fetched.
 pub(super) struct Fetched {
     step: StepId,
     of: u64,
-    sender: Option<Sender<Message>>,
-    /// When to speak next, and how much is here.
+    reporter: Reporter,
+    /// When to report next, and how many bytes have arrived.
     state: Mutex<(Instant, u64)>,
 }
 
 impl Fetched {
-    /// Speaks through `sender` from time to time if fetching `of` bytes takes long.
-    pub(super) fn new(step: StepId, of: u64, sender: Option<Sender<Message>>) -> Self {
-        Self { step, of, sender, state: Mutex::new((Instant::now() + PATIENCE, 0)) }
+    /// Reports from time to time if fetching `of` bytes takes long.
+    pub(super) fn new(step: StepId, of: u64, reporter: Reporter) -> Self {
+        Self { step, of, reporter, state: Mutex::new((Instant::now() + PATIENCE, 0)) }
     }
 
-    /// More bytes are here.
+    /// Counts bytes that have arrived.
     pub(super) fn came(&self, more: u64) {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // A mirror that fails in the middle gives way to another server: then bytes come twice.
+        // If a mirror fails in the middle, another server sends the same bytes again.
         state.1 = (state.1 + more).min(self.of);
         if now < state.0 {
             return;
@@ -44,14 +42,11 @@ impl Fetched {
         state.0 = now + PAUSE;
         let bytes = state.1;
         drop(state);
-        if let Some(sender) = &self.sender {
-            // The coordinator outlives its workers; if it is gone, nobody is interested.
-            let _ = sender.send(Message::Event(Event::Fetched { step: self.step, bytes, of: self.of }));
-        }
+        self.reporter.event(Event::Fetched { step: self.step, bytes, of: self.of });
     }
 }
 
-/// A store that tells how much it is given.
+/// A store that reports how many bytes it takes.
 pub(super) struct Counted<'a> {
     pub(super) inner: &'a dyn BlobStore,
     pub(super) came: &'a Came<'a>,
@@ -92,10 +87,12 @@ impl Read for Counting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::message::Message;
+
     use super::*;
 
     #[test]
-    fn fetching_that_takes_long_is_told_from_time_to_time() {
+    fn fetching_is_reported_from_time_to_time() {
         let (sender, messages) = crossbeam_channel::unbounded();
         let told = || {
             let said = |message| match message {
@@ -104,7 +101,7 @@ mod tests {
             };
             messages.try_iter().map(said).collect::<Vec<_>>()
         };
-        let fetched = Fetched::new(StepId(3), 10, Some(sender));
+        let fetched = Fetched::new(StepId(3), 10, Reporter::new(sender));
         let wait = || fetched.state.lock().unwrap().0 = Instant::now();
         (0..3).for_each(|_| fetched.came(1));
         assert!(told().is_empty(), "it takes no time yet");

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::layer::Limits;
 use crate::oci::blob::{BlobError, BlobSink, BlobSource};
-use crate::oci::config::ImageConfig;
-use crate::oci::descriptor::{Descriptor, Layer};
+use crate::oci::descriptor::Descriptor;
 use crate::oci::image::Image;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -16,78 +13,9 @@ use crate::registry::Client;
 use crate::store::{Layout, Store};
 
 use super::arriving::Arriving;
+use super::base_image::BaseImage;
+use super::error::ImageError;
 use super::fetched::{Came, Counted};
-
-/// An image whose name has been looked up: from here on only digests count.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BaseImage {
-    /// Its manifest.
-    pub manifest: Descriptor,
-    /// Its config, as read.
-    pub config: ImageConfig,
-    /// Its layers, bottom first.
-    pub layers: Vec<Layer>,
-    /// A name in the store stands for it: then its layers are known to be what its config says.
-    pub named: bool,
-}
-
-impl From<Image> for BaseImage {
-    fn from(image: Image) -> Self {
-        let pairs = image.config.rootfs.diff_ids.iter().zip(&image.manifest.layers);
-        let layers = pairs.map(|(&diff_id, blob)| Layer { diff_id, blob: blob.clone() }).collect();
-        Self { manifest: image.descriptor, config: image.config, layers, named: false }
-    }
-}
-
-/// Why a base image could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// Neither the store nor its registry has it.
-    #[error("base image {name} {}", not_there(asked.as_deref()))]
-    NotFound {
-        /// As people write it.
-        name: String,
-        /// What the registry said, if it was asked.
-        asked: Option<Box<crate::registry::Error>>,
-        /// An image of ours that reads much like it.
-        similar: Option<String>,
-    },
-    /// The registry failed otherwise.
-    #[error("base image {name}: {source}")]
-    Registry {
-        /// As people write it.
-        name: String,
-        /// Why.
-        source: Box<crate::registry::Error>,
-    },
-    /// The store has it, but not whole, and what is missing cannot be fetched.
-    #[error("base image {name}: the store has lost a layer of it: {source}")]
-    Lost {
-        /// As people write it.
-        name: String,
-        /// Why it cannot be fetched.
-        source: Box<crate::registry::Error>,
-    },
-    /// The store or a layout failed.
-    #[error("base image {name}: {source}")]
-    Store {
-        /// As people write it.
-        name: String,
-        /// Why.
-        source: Box<crate::store::Error>,
-    },
-}
-
-/// Where an image was looked for.
-fn not_there(asked: Option<&crate::registry::Error>) -> String {
-    match asked {
-        Some(crate::registry::Error::NotFound { host, .. }) => {
-            format!("not found: neither the store nor {host} has it")
-        }
-        Some(error) => format!("is not in the store; {error}"),
-        None => "is not in the store".to_owned(),
-    }
-}
 
 /// Where base images come from.
 pub trait ImageSource: Sync {

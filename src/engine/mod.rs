@@ -1,46 +1,66 @@
 //! Runs a plan.
 //!
-//! **Holds.** [`Builder`] looks every step up, runs what missed as wide as the graph allows, and makes config and
-//! manifest of the results. [`Images`] turns names into pinned images.
-//! **Order.** Per step: key → lookup → execute → blob → tree → record. Per build: steps → config → manifest; naming the
-//! image is the caller's last act.
-//! **Not here.** What a step is: `plan`. How COPY and ADD choose files: `copy`. How files become a layer: `layer`. Words for
-//! people: `ui`.
+//! **Holds.** [`Builder`] looks up every step, executes what is missing, as many steps at once as the graph allows, and
+//! makes config and manifest of the results. [`Images`] turns names into pinned images. [`Throwaway`] is a root for
+//! `kiln run`.
+//! **Order.** Per step: key, lookup, execution, blob, tree, record. Per build: steps, config, manifest; naming the image
+//! is the caller's last act. Files, from the top: `build`, `sweep` and `schedule`, `worker`, `lookup`; the executors
+//! `run`, `copy`, `base`; `commit`; `assemble`. Executors do not know the worker.
+//! **Not here.** What a step is: `plan`. Keys and records: `cache`. How COPY and ADD choose files: `copy`. How files
+//! become a layer: `layer`. Words for people: `ui`.
 
 mod arriving;
+mod assemble;
 mod base;
+mod base_image;
+mod build;
 mod builder;
+mod cache_mounts;
 mod chain;
+mod claims;
 mod clues;
-mod copied;
+mod commit;
+mod copied_root;
+mod copy;
+mod diagnosis;
 mod error;
 mod event;
 mod fetched;
-mod files;
+mod history;
 mod images;
-mod keys;
+mod input;
+mod lookup;
+mod message;
 mod mounts;
-mod outcome;
-mod pack;
 mod progress;
 mod promise;
+mod ready;
+mod records;
 mod required;
-mod reuse;
+mod root;
 mod run;
 mod schedule;
+mod second_key;
 mod settings;
+mod shared;
 pub mod source;
+mod sources;
+mod sweep;
+mod task;
 mod throwaway;
+mod unpacked;
 mod worker;
 
 pub use arriving::Arriving;
+pub use assemble::Outcome;
+pub use base_image::BaseImage;
 pub use builder::{Builder, Context, OnFailure};
 pub use clues::Clues;
-pub use error::{Error, StepError};
+pub use error::{Error, ImageError, StepError};
 pub use event::{Event, Observer};
 pub use fetched::Came;
-pub use images::{BaseImage, ImageError, ImageSource, Images, Pull};
-pub use outcome::Outcome;
+pub use images::{ImageSource, Images, Pull};
+pub use input::Input;
 pub use run::hosts;
 pub use settings::Settings;
 pub use throwaway::Throwaway;

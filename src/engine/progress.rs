@@ -1,20 +1,18 @@
-//! What is said while a long layer is packed.
+//! Progress of packing a long layer.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
-use super::builder::Message;
 use super::event::Event;
+use super::message::Reporter;
 use crate::layer::Watch;
 use crate::plan::StepId;
 use crate::sandbox::Cancel;
 
-/// Packing or fetching that takes no longer is not worth a word.
+/// Packing or fetching is reported when it takes longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two words about it.
+/// The pause between two reports.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 /// One layer being packed.
@@ -23,16 +21,16 @@ pub(super) struct Progress(Arc<Shared>);
 struct Shared {
     step: StepId,
     stop: Cancel,
-    sender: Sender<Message>,
-    /// When to speak next, and what was said last.
+    reporter: Reporter,
+    /// When to report next, and what was reported last.
     next: Mutex<(Instant, Option<u64>)>,
 }
 
 impl Progress {
-    /// Speaks through `sender` as soon as packing the layer of `step` takes long; `stop` ends it.
-    pub(super) fn new(step: StepId, stop: &Cancel, sender: &Sender<Message>) -> Self {
+    /// Reports when packing the layer of `step` takes long; `stop` ends it.
+    pub(super) fn new(step: StepId, stop: &Cancel, reporter: &Reporter) -> Self {
         let next = Mutex::new((Instant::now() + PATIENCE, None));
-        Self(Arc::new(Shared { step, stop: stop.clone(), sender: sender.clone(), next }))
+        Self(Arc::new(Shared { step, stop: stop.clone(), reporter: reporter.clone(), next }))
     }
 
     /// For the writer of the layer.
@@ -45,7 +43,7 @@ impl Progress {
     pub(super) fn finish(&self, bytes: u64) {
         let next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.1.is_some() {
-            self.0.tell(Event::Packed { step: self.0.step, bytes });
+            self.0.reporter.event(Event::Packed { step: self.0.step, bytes });
         }
     }
 }
@@ -58,24 +56,22 @@ impl Shared {
         if now >= next.0 {
             *next = (now + PAUSE, Some(bytes));
             drop(next);
-            self.tell(Event::Packing { step: self.step, bytes });
+            self.reporter.event(Event::Packing { step: self.step, bytes });
         }
         Ok(())
-    }
-
-    fn tell(&self, event: Event) {
-        // The coordinator outlives its workers; if it is gone, nobody is interested.
-        let _ = self.sender.send(Message::Event(event));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::message::Message;
+
     use super::*;
 
     #[test]
-    fn packing_that_takes_long_is_told_from_time_to_time() {
+    fn packing_is_reported_from_time_to_time() {
         let (sender, messages) = crossbeam_channel::unbounded();
+        let reporter = Reporter::new(sender);
         let (stop, step) = (Cancel::new().unwrap(), StepId(3));
         let told = || {
             let said = |message| match message {
@@ -85,11 +81,11 @@ mod tests {
             };
             messages.try_iter().map(said).collect::<Vec<_>>()
         };
-        let short = Progress::new(step, &stop, &sender);
+        let short = Progress::new(step, &stop, &reporter);
         short.watch()(1).unwrap();
         short.finish(2);
         assert!(told().is_empty());
-        let long = Progress::new(step, &stop, &sender);
+        let long = Progress::new(step, &stop, &reporter);
         long.0.next.lock().unwrap().0 = Instant::now();
         let watch = long.watch();
         (1..4).for_each(|bytes| watch(bytes).unwrap());

@@ -12,8 +12,10 @@ use crate::snapshot::{Layers, Method, Prepared, best};
 use crate::store::{Scratch, Store};
 
 use super::chain::State;
-use super::copied::{Copied, Original};
-use super::{StepError, pack, run};
+use super::commit;
+use super::copied_root::{Copied, Original};
+use super::error::StepError;
+use super::root;
 
 /// Layers of an image with an empty, writable one on top. Dropping it discards what was written.
 pub struct Throwaway<'a> {
@@ -49,13 +51,13 @@ impl<'a> Throwaway<'a> {
         let targets = scratch.subdir("targets")?;
         usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;
         let base = State::base(KeyParts::new().key(), layers.iter().cloned());
-        let (prepared, original) = run::prepare(&base, &unpacked, &scratch.subdir("root")?)?;
+        let (prepared, original) = root::prepare(&base, &unpacked, &scratch.subdir("root")?)?;
         Ok(Self { store, layers: unpacked, base, prepared, targets, original, fallback, _scratch: scratch })
     }
 
     /// What the sandbox mounts.
     pub fn rootfs(&self) -> Rootfs {
-        run::rootfs(&self.prepared, &self.targets)
+        root::rootfs(&self.prepared, &self.targets)
     }
 
     /// What must know what the command is about to do, if anything must.
@@ -71,7 +73,7 @@ impl<'a> Throwaway<'a> {
 
     /// What was written, as a layer. Ok: its blob is stored.
     pub fn pack(&self) -> Result<Layer, StepError> {
-        let left = pack::Left::look(&self.prepared, &self.base, &self.layers)?;
+        let left = commit::Left::look(&self.prepared, &self.base, &self.layers)?;
         let changes = left.changes(self.original.as_ref(), &self.base, &self.layers, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
         changes.write_to(&mut writer)?;

@@ -376,7 +376,9 @@ mod tests {
                 let is_here = |path: &RelPath| *path == entry.path;
                 match entry.kind {
                     EntryKind::Dir => {}
-                    EntryKind::Opaque => all.retain(|p, (_, is_dir)| !p.is_within(&entry.path) || is_here(p) && *is_dir),
+                    EntryKind::Opaque => {
+                        all.retain(|p, (_, is_dir)| !p.is_within(&entry.path) || is_here(p) && *is_dir)
+                    }
                     _ => all.retain(|p, _| !p.is_within(&entry.path)),
                 }
                 let mut up = entry.path.parent();

@@ -7,7 +7,7 @@ use crate::context;
 use crate::copy;
 use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span, resembles_json};
-use crate::engine::{Clues, Error, StepError};
+use crate::engine::{Clues, Error, Input, StepError};
 use crate::plan::{Base, ContextName, CopyFrom, CopySource, ImageName, Mount, Plan, StepId, StepKind};
 use crate::sandbox::{Notice, userns};
 use crate::ui::lines::Lines;
@@ -98,7 +98,7 @@ fn hints(error: &StepError) -> Vec<String> {
     let advice = match error {
         StepError::Sandbox(e) => e.hint().map(hint),
         StepError::Image(e) => image::describe(e).2,
-        StepError::Mount { hint, .. } => hint.clone(),
+        StepError::NotGiven { input, .. } => Some(format!("give it with {}", flag_of(input))),
         StepError::Copy(e) => e.hint(),
         _ => None,
     };
@@ -166,13 +166,19 @@ fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
     } else {
         hints.extend(status_hint(code).map(str::to_owned));
     }
-    for (secret, id) in &clues.ungiven {
-        hints.push(match secret {
-            true => format!("the secret {id:?} was not given; if the command needs it, add --secret id={id},src=FILE"),
-            false => format!("the ssh agent {id:?} was not given; if the command needs it, add --ssh {id}"),
-        });
-    }
+    let ungiven = clues.ungiven.iter();
+    hints.extend(
+        ungiven.map(|input| format!("the {input} was not given; if the command needs it, add {}", flag_of(input))),
+    );
     hints
+}
+
+/// The option that gives `input` to a build.
+fn flag_of(input: &Input) -> String {
+    match input {
+        Input::Secret(id) => format!("--secret id={id},src=FILE"),
+        Input::Agent(id) => format!("--ssh {id}"),
+    }
 }
 
 /// The source that a COPY or ADD did not find, and whether it is known why: an ignore rule hides it, or a link leads

@@ -9,8 +9,8 @@ use crate::oci::manifest::Manifest;
 use crate::plan::Plan;
 use crate::store::Store;
 
-use super::Error;
 use super::chain::State;
+use super::error::Error;
 
 /// What a build produced; everything it names is stored.
 #[derive(Clone, Debug)]

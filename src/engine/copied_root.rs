@@ -1,4 +1,4 @@
-//! A command on a copy of its layers, which is to leave what it would leave on a stack of them.
+//! A root that is a copy of its layers: what a command leaves in it is what it would leave on overlayfs.
 
 use std::error::Error as _;
 use std::io;
@@ -9,21 +9,21 @@ use crate::layer::{self, Baseline, Links, MergedTree, OnDisk, RelPath};
 use crate::sandbox::{Effect, FileOperation, Watch, WatchScope, WatchedFile};
 use crate::snapshot::Prepared;
 
-use super::StepError;
+use super::error::StepError;
 
-/// A copy before its command runs.
+/// A copied root before its command runs.
 pub(super) struct Original {
-    /// What it is a copy of.
+    /// The layers it is a copy of.
     pub(super) layers: Arc<MergedTree>,
-    /// How it looks.
+    /// The files in it.
     pub(super) baseline: Baseline,
 }
 
-/// Does to the copy what overlayfs would do before the command changes something of it.
+/// Answers calls of the command that would show that its root is a copy.
 pub(super) struct Copied<'a>(Links<'a>);
 
 impl<'a> Copied<'a> {
-    /// None if `prepared` is no copy.
+    /// `None` if `prepared` is not a copy.
     pub(super) fn new(prepared: &Prepared, original: Option<&'a Original>) -> Result<Option<Self>, StepError> {
         match (prepared, original) {
             (Prepared::Copy { root, beside }, Some(original)) => {
@@ -40,7 +40,7 @@ impl Watch for Copied<'_> {
     }
 
     fn before(&self, operation: FileOperation, file: &WatchedFile) -> io::Result<Effect> {
-        // A name that no layer can hold is none of theirs.
+        // A name that no layer can hold is in none of them.
         let Ok(path) = RelPath::parse(file.path.as_os_str().as_bytes()) else { return Ok(Effect::Unchanged) };
         let on_disk = OnDisk { device: file.device, inode: file.inode, born: file.born };
         let parted = match operation {
@@ -58,7 +58,7 @@ impl Watch for Copied<'_> {
     }
 }
 
-/// What the system said.
+/// The error number of the system call.
 fn cause(error: &layer::Error) -> io::Error {
     let mut source = error.source();
     while let Some(error) = source {

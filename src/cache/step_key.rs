@@ -5,26 +5,39 @@
 
 use serde::Serialize;
 
-use crate::base::digest::{Sha256, StepKey};
-use crate::cache::KeyParts;
+use crate::base::digest::{BlobDigest, DiffId, Sha256, StepKey};
+use crate::base::stable::StableHasher;
+use crate::base::time::Timestamp;
 use crate::oci::platform::Platform;
 use crate::plan::{Copy, Mount, Run, Workdir};
 
-/// The part of a COPY or ADD that stands for what it reads.
-pub(super) const FILES: &str = "files";
+use super::key::KeyParts;
 
-/// The part that stands for what is below.
-pub(super) const PARENT: &str = "parent";
+/// The part of a COPY or ADD that stands for the files it reads.
+pub const FILES: &str = "files";
 
-/// The key of a filesystem by its layers, whoever made them.
-pub(super) fn base(chain: &[crate::base::digest::DiffId]) -> StepKey {
+/// The part that stands for the parent.
+const PARENT: &str = "parent";
+
+/// The part of a linked COPY that stands for what it depends on of its parent.
+const PASSED: &str = "directories it passes through";
+
+/// The key of a file system by its layers, bottom first, in whatever way they were made.
+pub fn layers(chain: &[DiffId]) -> StepKey {
     let mut parts = KeyParts::new();
     parts.add("base image", chain.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").as_bytes());
     parts.key()
 }
 
+/// The parts of a FROM of an image that has to be fetched.
+pub fn image(manifest: BlobDigest) -> KeyParts {
+    let mut parts = KeyParts::new();
+    parts.add("base image", manifest.to_string().as_bytes());
+    parts
+}
+
 /// The parts of a FROM of a context whose files have the digest `files`.
-pub(super) fn context(files: Sha256) -> KeyParts {
+pub fn context(files: Sha256) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add_digest("the files of the context", files);
     parts
@@ -32,7 +45,7 @@ pub(super) fn context(files: Sha256) -> KeyParts {
 
 /// The parts of a RUN; `mounts[i]` is the digest of what `run.mounts[i]` shows, where it shows files; `devices` are those
 /// it gets.
-pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&str]) -> KeyParts {
+pub fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&str]) -> KeyParts {
     let Run {
         argv,
         env,
@@ -72,7 +85,7 @@ pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices
     for (mount, digest) in shapes.iter().zip(mounts) {
         let name = mount.target().unwrap_or("environment");
         parts.add(format!("mount {name}"), &canonical(mount));
-        // What a cache holds is nobody's input (M-10), except the seed it starts from, which only its shape names.
+        // The content of a cache mount is no input (M-10). Its seed is named by its options alone.
         if let (Mount::Bind { .. }, Some(digest)) = (mount, digest) {
             parts.add_digest(format!("files of mount {name}"), *digest);
         }
@@ -81,7 +94,7 @@ pub(super) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices
 }
 
 /// The parts of a COPY or ADD that selects `files`.
-pub(super) fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
+pub fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add_digest(PARENT, parent.0);
     parts.add("the instruction", &canonical(copy));
@@ -90,12 +103,31 @@ pub(super) fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
 }
 
 /// The parts of a WORKDIR.
-pub(super) fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
+pub fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add_digest(PARENT, parent.0);
     parts.add("the directory", workdir.path.as_bytes());
     parts.add("the user", workdir.user.as_bytes());
     parts
+}
+
+/// Adds SOURCE_DATE_EPOCH: times in the layer are no later than `latest`.
+pub fn clamp(parts: &mut KeyParts, latest: Timestamp) {
+    parts.add("SOURCE_DATE_EPOCH", latest.secs.to_string().as_bytes());
+}
+
+/// The parts of the same step over a parent with another key.
+pub fn over_parent(parts: &KeyParts, parent: StepKey) -> KeyParts {
+    parts.replace(PARENT, PARENT, parent.0)
+}
+
+/// The parts of the same step over any parent that has these directories.
+pub fn over_directories<'d>(parts: &KeyParts, dirs: impl IntoIterator<Item = &'d [u8]>) -> KeyParts {
+    let mut hasher = StableHasher::new("kiln.passed.v1");
+    for dir in dirs {
+        hasher.field("directory", dir);
+    }
+    parts.replace(PARENT, PASSED, hasher.finish())
 }
 
 fn platform_text(platform: &Platform) -> String {

@@ -1,0 +1,103 @@
+//! Runs a plan.
+//!
+//! **Order.** A sweep looks up all steps; what it does not find is executed; results become an image. Naming the image
+//! is left to the caller.
+
+use std::sync::Arc;
+
+use crate::base::fs::{self, FsError};
+use crate::base::watch::beside;
+use crate::plan::Plan;
+use crate::sandbox::{Cancel, usual_targets};
+use crate::snapshot::best;
+
+use super::assemble::{self, Outcome, assemble};
+use super::builder::Builder;
+use super::chain::State;
+use super::error::Error;
+use super::event::{Event, Observer};
+use super::required;
+use super::schedule::execute;
+use super::sweep::sweep;
+use super::worker::Worker;
+
+/// Docker's overlay2 driver stacks no more layers.
+const PORTABLE_LAYERS: usize = 127;
+
+/// How often a build starts again after something stored turned out to be damaged.
+const ROUNDS: usize = 8;
+
+impl Builder<'_> {
+    /// Runs `plan`. Ok: the image's manifest, config and every layer are stored; no name points at it yet.
+    ///
+    /// If the build fails, the steps that finished are recorded, and the next build finds them. If it fails because a
+    /// stored blob is damaged, which only reading shows, the blob is removed and the build starts again.
+    pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        observer.event(&Event::Planned(Arc::clone(plan)));
+        assemble::check(plan)?;
+        let mut removed = self.store.removed();
+        let mut built = self.attempt(plan, observer);
+        for _ in 0..ROUNDS {
+            let is_final = matches!(built, Ok(_) | Err(Error::Cold | Error::Cancelled | Error::TimedOut(_)));
+            if is_final || self.store.removed() == removed {
+                break;
+            }
+            removed = self.store.removed();
+            // The failure set the flag. A signal that comes from here on ends the process.
+            let fresh = Cancel::new().map_err(|e| FsError::new("watch", self.store.root(), e))?;
+            self.images.resume();
+            built = Builder { cancel: &fresh, ..*self }.attempt(plan, observer);
+        }
+        built
+    }
+
+    /// One round of [`Builder::build`].
+    fn attempt(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        let worker = Worker::new(self, plan);
+        let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
+        let missed = sweep(&worker, &mut states, observer)?;
+        if states.iter().any(Option::is_none) {
+            if self.settings.warm_only {
+                return Err(Error::Cold);
+            }
+            worker.shared.lease(&states)?;
+            required::check_all(&worker.shared, &worker.lookup.history, &states, &missed)?;
+            self.settle(&worker, observer)?;
+            let executed =
+                beside(self.cancel, None, |_| self.images.cancel(), || execute(&worker, &mut states, observer));
+            let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
+            if executed.is_err() {
+                // Before `finish` moves directories that the root of the command may stand on.
+                worker.commands.show_failed(&worker.shared)?;
+            }
+            worker.finish()?;
+            executed?;
+        }
+        let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
+        let outcome = assemble(self.store, plan, &states)?;
+        if outcome.layers > PORTABLE_LAYERS {
+            let count = outcome.layers;
+            observer.event(&Event::Warning(format!(
+                "the image has {count} layers; Docker stacks at most {PORTABLE_LAYERS}: join RUN instructions with &&"
+            )));
+        }
+        Ok(outcome)
+    }
+
+    /// Chooses how roots are made, and reports it if it is not overlayfs. Ok: commands can have roots.
+    fn settle(&self, worker: &Worker<'_>, observer: &mut dyn Observer) -> Result<(), Error> {
+        let scratch = worker.shared.scratch()?;
+        let method = self.settings.snapshot.unwrap_or_else(|| {
+            let (method, why) = best(self.settings.user_namespace, scratch);
+            if let Some(why) = why {
+                let what = "layers are copied for every RUN instead of stacked".to_owned();
+                observer.event(&Event::Fallback { what, why: format!("overlayfs: {why}") });
+            }
+            method
+        });
+        worker.shared.layers.settle(method, scratch);
+        let targets = worker.shared.usual_targets()?;
+        fs::create_dir(&targets, 0o755)?;
+        Ok(usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?)
+    }
+}

@@ -1,0 +1,66 @@
+//! One maker per key: steps with the same key wait for the first of them, in this process and in others.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::digest::StepKey;
+use crate::base::lock::Patience;
+use crate::store::{Claim, Claiming};
+
+use super::error::StepError;
+use super::message::Reporter;
+use super::promise::Promise;
+use super::shared::Shared;
+
+/// The keys of the steps that this build makes now.
+#[derive(Default)]
+pub(super) struct InFlight {
+    keys: Mutex<BTreeMap<StepKey, Promise<()>>>,
+}
+
+/// The right to make the result with one key. Dropping it lets the others go on.
+pub(super) struct Turn<'f> {
+    of: &'f InFlight,
+    key: StepKey,
+    promise: Promise<()>,
+}
+
+impl InFlight {
+    /// Ok(Some): no other step of this build makes this key. `None`: one did, and has ended.
+    pub(super) fn claim(&self, key: StepKey) -> Option<Turn<'_>> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys.get(&key).cloned() {
+            Some(other) => {
+                drop(keys);
+                other.wait();
+                None
+            }
+            None => {
+                let promise = Promise::new();
+                keys.insert(key, promise.clone());
+                Some(Turn { of: self, key, promise })
+            }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.of.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.promise.keep(());
+    }
+}
+
+/// Waits until no other process makes the result with this key. `None`: one tried and failed, and nobody waits any more.
+pub(super) fn among_processes(
+    shared: &Shared<'_>,
+    key: StepKey,
+    reporter: &Reporter,
+) -> Result<Option<Claim>, StepError> {
+    let mut told = |who: &str| reporter.fallback(format!("waiting for {who}"), "it runs a step of this build");
+    let mut patience = Patience::new(&mut told).until(shared.stop);
+    match shared.builder.store.claim(&key.hex(), &mut patience)? {
+        Claiming::Ours(claim) => Ok(Some(claim)),
+        Claiming::Failed => Ok(None),
+    }
+}

@@ -1,0 +1,56 @@
+//! What each place in the Dockerfile made in the build before: it explains misses and lends its layer's bytes to the next.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::digest::StepKey;
+use crate::cache::{CacheBackend as _, Listing, Record, Slot};
+use crate::plan::{Step, StepId};
+
+use super::error::StepError;
+use super::shared::Shared;
+
+/// The records of the build before, as far as they were read.
+#[derive(Default)]
+pub(super) struct History {
+    records: Mutex<BTreeMap<StepId, Option<Arc<Record>>>>,
+}
+
+impl History {
+    /// What the place of `step` made before this build.
+    pub(super) fn record(&self, shared: &Shared<'_>, step: &Step) -> Result<Option<Arc<Record>>, StepError> {
+        if let Some(known) = self.records.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id) {
+            return Ok(known.clone());
+        }
+        let record = match shared.slots.key(&slot(shared, step)) {
+            Some(key) => shared.cache.get(key)?.map(Arc::new),
+            None => None,
+        };
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).insert(step.id, record.clone());
+        Ok(record)
+    }
+}
+
+/// The key that the place of `step` had last time.
+pub(super) fn last_key(shared: &Shared<'_>, step: &Step) -> Option<StepKey> {
+    shared.slots.key(&slot(shared, step))
+}
+
+/// Notes that the place of `step` has `key` now.
+pub(super) fn note_key(shared: &Shared<'_>, step: &Step, key: StepKey) -> Result<(), StepError> {
+    Ok(shared.slots.set_key(&slot(shared, step), key)?)
+}
+
+/// The files that the place of `step` read last time.
+pub(super) fn last_files(shared: &Shared<'_>, step: &Step) -> Listing {
+    shared.slots.files(&slot(shared, step)).unwrap_or_default()
+}
+
+/// Notes the files that `step` reads.
+pub(super) fn note_files(shared: &Shared<'_>, step: &Step, files: &Listing) -> Result<(), StepError> {
+    Ok(shared.slots.set_files(&slot(shared, step), files)?)
+}
+
+fn slot(shared: &Shared<'_>, step: &Step) -> Slot {
+    Slot::new(&shared.builder.settings.slots, &step.meta.slot)
+}

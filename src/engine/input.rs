@@ -1,0 +1,28 @@
+//! Secrets and agents, which the user gives to a build.
+
+/// Something that a RUN mounts and the user gives, by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A secret.
+    Secret(String),
+    /// The socket of an ssh agent.
+    Agent(String),
+}
+
+impl Input {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        match self {
+            Input::Secret(id) | Input::Agent(id) => id,
+        }
+    }
+}
+
+impl std::fmt::Display for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Input::Secret(id) => write!(f, "secret {id:?}"),
+            Input::Agent(id) => write!(f, "ssh agent {id:?}"),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Finds the results of steps in the cache, and explains why one is not there.
+
+use std::sync::Arc;
+
+use crate::cache::{KeyParts, Miss, Record, StepKey, step_key};
+use crate::oci::descriptor::Layer;
+use crate::plan::{Base, StepKind};
+
+use super::base;
+use super::chain::{Link, State};
+use super::error::StepError;
+use super::history::{self, History};
+use super::second_key;
+use super::shared::Shared;
+use super::sources::{Sources, context_digest, mount_digests};
+use super::task::Task;
+
+/// The answer for one step.
+pub(super) enum Look {
+    /// The result is there.
+    Hit(Arc<State>),
+    /// It must be made.
+    Miss(KeyParts),
+}
+
+/// What is known of a step before the cache is asked.
+pub(super) enum Question {
+    /// The answer needs no cache.
+    Answered(Look),
+    /// The parts of the key to look up.
+    Key(KeyParts),
+}
+
+impl Question {
+    /// The key to look up, if there is one.
+    pub(super) fn key(&self) -> Option<StepKey> {
+        match self {
+            Question::Answered(_) => None,
+            Question::Key(parts) => Some(parts.key()),
+        }
+    }
+}
+
+/// Looks up steps.
+#[derive(Default)]
+pub(super) struct Lookup<'a> {
+    pub(super) sources: Sources<'a>,
+    pub(super) history: History,
+}
+
+impl<'a> Lookup<'a> {
+    /// Looks for the result of a step.
+    pub(super) fn look_up(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Look, StepError> {
+        match self.question(shared, task)? {
+            Question::Answered(look) => Ok(look),
+            Question::Key(parts) => {
+                let found = shared.records().layer(parts.key())?;
+                self.answer(shared, task, parts, found)
+            }
+        }
+    }
+
+    /// The key of a step. Files that are part of it are read.
+    pub(super) fn question(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Question, StepError> {
+        let step = task.step;
+        let parent = || task.parent().key;
+        let mut parts = match &step.kind {
+            StepKind::Base(Base::Scratch) => {
+                return Ok(Question::Answered(Look::Hit(State::base(step_key::layers(&[]), []))));
+            }
+            StepKind::Base(Base::Image(request)) => {
+                return Ok(Question::Answered(match base::image(shared, request)? {
+                    Some(state) => Look::Hit(state),
+                    None => Look::Miss(base::image_parts(shared, request)),
+                }));
+            }
+            StepKind::Base(Base::Context(name)) => step_key::context(context_digest(shared, name, "/")?),
+            StepKind::Run(run) => {
+                let mounts = mount_digests(shared, run, task)?;
+                step_key::run(run, parent(), &mounts, &shared.builder.devices.names(&run.devices))
+            }
+            StepKind::Copy(copy) => step_key::copy(copy, parent(), self.sources.digest(shared, copy, task)?),
+            StepKind::Workdir(workdir) => step_key::workdir(workdir, parent()),
+        };
+        if let Some(latest) = shared.plan.clamp {
+            step_key::clamp(&mut parts, latest);
+        }
+        Ok(if step.meta.no_cache { Question::Answered(Look::Miss(parts)) } else { Question::Key(parts) })
+    }
+
+    /// The answer for a step with these `parts`, under whose key the cache has `found`. Looks for its second key, too.
+    pub(super) fn answer(
+        &self,
+        shared: &Shared<'a>,
+        task: Task<'_>,
+        parts: KeyParts,
+        found: Option<Layer>,
+    ) -> Result<Look, StepError> {
+        let found = match found {
+            Some(layer) => Some(layer),
+            None => second_key::look_up(shared, &self.history, task, &parts)?,
+        };
+        let Some(layer) = found else { return Ok(Look::Miss(parts)) };
+        let key = parts.key();
+        self.note(shared, task, key)?;
+        Ok(Look::Hit(match task.inputs.first() {
+            Some(parent) => State::over(parent, key, Link::stored(layer)),
+            None => base::context_state(layer),
+        }))
+    }
+
+    /// Notes that the place of a step has `key` now, unless it had it before.
+    fn note(&self, shared: &Shared<'a>, task: Task<'_>, key: StepKey) -> Result<(), StepError> {
+        if history::last_key(shared, task.step) == Some(key) {
+            return Ok(());
+        }
+        if let StepKind::Copy(copy) = &task.step.kind {
+            self.sources.with(shared, copy, task, |now, _| history::note_files(shared, task.step, now.listing()))?;
+        }
+        history::note_key(shared, task.step, key)
+    }
+
+    /// Whether the result of a step was made in the meantime.
+    pub(super) fn is_there(&self, shared: &Shared<'a>, task: Task<'_>, parts: &KeyParts) -> Result<bool, StepError> {
+        match &task.step.kind {
+            StepKind::Base(Base::Image(request)) => Ok(base::image(shared, request)?.is_some()),
+            _ => Ok(shared.records().layer(parts.key())?.is_some()),
+        }
+    }
+
+    /// Why a step with these `parts` missed, when its place made `before` last time.
+    pub(super) fn explain(
+        &self,
+        shared: &Shared<'a>,
+        task: Task<'_>,
+        parts: &KeyParts,
+        before: Option<&Record>,
+    ) -> Result<Miss, StepError> {
+        match task.step.kind {
+            StepKind::Base(Base::Image(_)) => return Ok(Miss::NoRecord),
+            _ if task.step.meta.no_cache => return Ok(Miss::Disabled),
+            _ => {}
+        }
+        let Some(before) = before else { return Ok(Miss::NoRecord) };
+        match (parts.explain(&before.parts), &task.step.kind) {
+            (Miss::Changed { part, .. }, StepKind::Copy(copy)) if part == step_key::FILES => {
+                let before = history::last_files(shared, task.step);
+                let difference = |now: &mut crate::copy::Prepared<'_>, _: &crate::fetch::Remote<'_>| {
+                    Ok(now.listing().difference(&before))
+                };
+                let detail = self.sources.with(shared, copy, task, difference)?;
+                Ok(Miss::Changed { part, detail })
+            }
+            (why, _) => Ok(why),
+        }
+    }
+}

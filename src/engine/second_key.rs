@@ -1,0 +1,135 @@
+//! Finds the result of a step although its parent was made in another way (early cutoff).
+//!
+//! **Holds.** The first key of a step names its parent by the parent's key, that is, by how everything below was made.
+//! The second key names the parent by the digests of its layers. A step that runs again and makes the same layer thus ends
+//! a chain of misses: the steps on it are found (N-9). For `COPY --link`, the second key names only the directories that
+//! its destination passes through (N-7).
+//! **Order.** The second key is looked up after the first; what it finds is recorded under the first key too. The layers of
+//! the parent may still be packed. A step waits for them only if it may be a hit: nothing but the parent changed, and the
+//! entries of those layers are those of the build before. A cold build has no build before, so it never waits. Second
+//! keys that are not known when a step is done are recorded at the end of the build.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::cache::{KeyParts, Miss, step_key};
+use crate::layer::{MergedTree, RelPath};
+use crate::oci::descriptor::Layer;
+use crate::plan::{Copy, Step, StepKind};
+
+use super::chain::State;
+use super::error::{Error, StepError};
+use super::history::History;
+use super::records::Records;
+use super::shared::Shared;
+use super::task::Task;
+
+/// Second keys that are recorded when the layers below are packed.
+#[derive(Default)]
+pub(super) struct SecondKeys {
+    later: Mutex<Vec<Later>>,
+}
+
+/// A result whose second key is not known yet.
+struct Later {
+    parent: Arc<State>,
+    parts: KeyParts,
+    layer: Layer,
+}
+
+impl SecondKeys {
+    /// Records `layer` under the second key of the step, now or when that is known.
+    pub(super) fn record(
+        &self,
+        shared: &Shared<'_>,
+        task: Task<'_>,
+        parts: KeyParts,
+        layer: &Layer,
+    ) -> Result<(), StepError> {
+        let Some(parent) = task.inputs.first() else { return Ok(()) };
+        if linked(task.step).is_some() || parent.content_key().is_some() {
+            if let Some(second) = second(shared, task.step, parent, &parts)? {
+                shared.records().keep(second, layer)?;
+            }
+            return Ok(());
+        }
+        let later = Later { parent: Arc::clone(parent), parts, layer: layer.clone() };
+        self.later.lock().unwrap_or_else(PoisonError::into_inner).push(later);
+        Ok(())
+    }
+
+    /// Records what [`SecondKeys::record`] put off. No step runs any more.
+    pub(super) fn finish(&self, records: Records<'_>) -> Result<(), Error> {
+        let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        for Later { parent, parts, layer } in later {
+            if let Some(second) = over_content(&parent, &parts) {
+                records.keep(second, &layer)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The layer recorded under the second key of the step with these `parts`. Ok(Some): it is recorded under the first too.
+pub(super) fn look_up(
+    shared: &Shared<'_>,
+    history: &History,
+    task: Task<'_>,
+    parts: &KeyParts,
+) -> Result<Option<Layer>, StepError> {
+    let Some(parent) = task.inputs.first() else { return Ok(None) };
+    if parent.content_key().is_none() && !is_worth_waiting(shared, history, task.step, parent, parts)? {
+        return Ok(None);
+    }
+    let Some(second) = second(shared, task.step, parent, parts)? else { return Ok(None) };
+    let Some(layer) = shared.records().layer(second.key())? else { return Ok(None) };
+    shared.records().keep(parts.clone(), &layer)?;
+    Ok(Some(layer))
+}
+
+/// The parts of the second key; none if it is the first. Waits for layers that are being packed.
+fn second(shared: &Shared<'_>, step: &Step, parent: &State, parts: &KeyParts) -> Result<Option<KeyParts>, StepError> {
+    if let Some(copy) = linked(step) {
+        let dirs = passed(copy, &*parent.outline(&shared.layers)?);
+        return Ok(Some(step_key::over_directories(parts, dirs.iter().map(RelPath::as_bytes))));
+    }
+    parent.layers()?;
+    Ok(over_content(parent, parts))
+}
+
+/// Whether only the parent of `step` changed since the build before, and the parent may still turn out the same.
+fn is_worth_waiting(
+    shared: &Shared<'_>,
+    history: &History,
+    step: &Step,
+    parent: &State,
+    parts: &KeyParts,
+) -> Result<bool, StepError> {
+    if linked(step).is_some() {
+        return Ok(true);
+    }
+    let Some(before) = history.record(shared, step)? else { return Ok(false) };
+    Ok(parts.explain(&before.parts) == Miss::Parent && parent.may_be_as_before(&shared.layers)?)
+}
+
+fn over_content(parent: &State, parts: &KeyParts) -> Option<KeyParts> {
+    let key = parent.content_key()?;
+    (key != parent.key).then(|| step_key::over_parent(parts, key))
+}
+
+fn linked(step: &Step) -> Option<&Copy> {
+    match &step.kind {
+        StepKind::Copy(copy) if copy.link => Some(copy),
+        _ => None,
+    }
+}
+
+/// The directories of `tree` on the way to the destination of a linked COPY, itself included. Links are not followed.
+pub(super) fn passed(copy: &Copy, tree: &MergedTree) -> Vec<RelPath> {
+    let Ok(dest) = RelPath::parse(copy.dest.as_bytes()) else { return Vec::new() };
+    let mut dirs: Vec<RelPath> = std::iter::successors(Some(dest), RelPath::parent).collect();
+    dirs.retain(|dir| !dir.is_root());
+    dirs.reverse();
+    let there = dirs.iter().take_while(|dir| tree.get(dir).is_some_and(|found| found.is_dir())).count();
+    dirs.truncate(there);
+    dirs
+}

@@ -1,0 +1,121 @@
+//! What the steps of one build share.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use crate::base::fs;
+use crate::cache::{Local, Slots};
+use crate::oci::blob::BlobSink as _;
+use crate::plan::{ContextName, Plan, Step, StepId};
+use crate::sandbox::Cancel;
+use crate::snapshot::Layers;
+use crate::store::Scratch;
+
+use super::builder::{Builder, Context};
+use super::chain::State;
+use super::error::{Error, StepError};
+use super::message::Reporter;
+use super::records::Records;
+
+/// The parts of a build that every step uses.
+pub(super) struct Shared<'a> {
+    pub(super) builder: &'a Builder<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) layers: Layers<'a>,
+    pub(super) cache: Local,
+    pub(super) slots: Slots,
+    pub(super) stop: &'a Cancel,
+    /// Set when steps run.
+    reporter: Arc<OnceLock<Reporter>>,
+    /// Made when first needed: a cached build needs none, nor a store that can be written to.
+    scratch: OnceLock<Scratch>,
+}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
+        let reporter: Arc<OnceLock<Reporter>> = Arc::default();
+        let told = Arc::clone(&reporter);
+        let tell = move |who: &str, why: &str| {
+            if let Some(reporter) = told.get() {
+                reporter.fallback(format!("waiting for {who}"), why);
+            }
+        };
+        let dir = builder.store.root().join("cache");
+        Self {
+            builder,
+            plan,
+            layers: Layers::new(builder.store.layers_dir(), builder.store)
+                .until(builder.cancel)
+                .telling(tell)
+                .noticing(builder.store.notices())
+                .kept_by(|dir| builder.store.keep_dir(dir)),
+            cache: Local::new(&dir).telling(builder.store.notices()),
+            slots: Slots::new(&dir),
+            stop: builder.cancel,
+            reporter,
+            scratch: OnceLock::new(),
+        }
+    }
+
+    /// Steps run from here on, and report to `reporter`.
+    pub(super) fn report_to(&self, reporter: &Reporter) {
+        let _ = self.reporter.set(reporter.clone());
+    }
+
+    /// The layers that the cache knows of.
+    pub(super) fn records(&self) -> Records<'_> {
+        let builder = self.builder;
+        Records { cache: &self.cache, store: builder.store, compression: builder.settings.compression }
+    }
+
+    /// Lets other processes remove what this build does not use. `found` is used.
+    pub(super) fn lease(&self, found: &[Option<Arc<State>>]) -> Result<(), Error> {
+        let moment = self.builder.store.lease()?;
+        for state in found.iter().flatten() {
+            for layer in state.layers()? {
+                self.builder.store.has(&layer.blob).map_err(crate::store::Error::from)?;
+            }
+        }
+        drop(moment);
+        Ok(())
+    }
+
+    /// This build's own directory in scratch.
+    pub(super) fn scratch(&self) -> Result<&Path, Error> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch.path());
+        }
+        let made = self.builder.store.scratch()?;
+        // If another thread was faster, this one is dropped, which removes it.
+        Ok(self.scratch.get_or_init(|| made).path())
+    }
+
+    /// An empty directory of `step` in scratch.
+    pub(super) fn scratch_dir(&self, step: &Step, purpose: &str) -> Result<PathBuf, StepError> {
+        let path = self.scratch()?.join(format!("{}-{purpose}", step.id.0));
+        fs::create_dir(&path, 0o755)?;
+        Ok(path)
+    }
+
+    /// The layer with the mount targets that all commands share.
+    pub(super) fn usual_targets(&self) -> Result<PathBuf, Error> {
+        Ok(self.scratch()?.join("targets"))
+    }
+
+    /// The context called `name`.
+    pub(super) fn context(&self, name: &ContextName) -> &'a Context {
+        self.builder.contexts.get(name).expect("every context of a plan was opened")
+    }
+
+    /// Names the step in which `error` happened. After a cancellation every error is a consequence of that.
+    pub(super) fn located(&self, step: StepId, error: StepError) -> Error {
+        if self.stop.is_cancelled() {
+            return Error::Cancelled;
+        }
+        match error {
+            StepError::Build(e @ (Error::Stopped | Error::Cancelled | Error::Cold)) => e,
+            StepError::Sandbox(crate::sandbox::Error::Cancelled) => Error::Cancelled,
+            source => Error::Step { step, name: self.plan.step(step).meta.name.clone(), source: Box::new(source) },
+        }
+    }
+}

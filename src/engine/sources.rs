@@ -1,0 +1,127 @@
+//! What steps read: files of contexts, of other steps, and from servers.
+//!
+//! **Order.** What a lookup selects and digests of a context is kept until the step runs, so that a context is walked
+//! once. Files of layers are unpacked only when one of them must be read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::digest::Sha256;
+use crate::cache::step_key;
+use crate::context::{self, Given, Options};
+use crate::copy::{self, LayerTree, Prepared};
+use crate::fetch::{Remote, Secrets};
+use crate::layer::{self, MergedTree};
+use crate::plan::{ContextName, Copy, CopyFrom, CopySource, Mount, Run, StepId};
+
+use super::chain::State;
+use super::error::{Error, StepError};
+use super::shared::Shared;
+use super::task::Task;
+use super::unpacked::Unpacked;
+
+/// What COPY and ADD steps have selected of contexts so far.
+#[derive(Default)]
+pub(super) struct Sources<'a> {
+    selected: Mutex<BTreeMap<StepId, Prepared<'a>>>,
+}
+
+impl<'a> Sources<'a> {
+    /// The digest of what `copy` reads: part of its key.
+    pub(super) fn digest(&self, shared: &Shared<'a>, copy: &Copy, task: Task<'_>) -> Result<Sha256, StepError> {
+        self.with(shared, copy, task, |prepared, _| Ok(prepared.digest()))
+    }
+
+    /// Calls `use_it` with what `copy` reads, selected and digested now or before.
+    pub(super) fn with<R>(
+        &self,
+        shared: &Shared<'a>,
+        copy: &Copy,
+        task: Task<'_>,
+        use_it: impl FnOnce(&mut Prepared<'_>, &Remote<'_>) -> Result<R, StepError>,
+    ) -> Result<R, StepError> {
+        let cache = shared.builder.store.fetched_dir();
+        let fetches = copy.sources.iter().any(|s| matches!(s, CopySource::Http(_) | CopySource::Git(_)));
+        let scratch = match fetches {
+            true => shared.scratch()?.join(format!("{}-fetch", task.step.id.0)),
+            false => PathBuf::new(),
+        };
+        let settings = shared.builder.settings;
+        let remote = Remote {
+            proxies: settings.proxies.clone(),
+            env: &settings.git_environment,
+            secrets: Secrets(&settings.secrets),
+            since: Some(settings.began),
+            stop: Some(shared.stop),
+            max_bytes: settings.max_download,
+            ..Remote::new(&cache, &scratch)
+        };
+        match &copy.from {
+            CopyFrom::Context(name) => {
+                let context = shared.context(name);
+                let known = self.selected.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.step.id);
+                let mut prepared = match known {
+                    Some(prepared) => prepared,
+                    None => copy::prepare(copy, &context.tree, &remote)?,
+                };
+                let result = use_it(&mut prepared, &remote);
+                self.selected.lock().unwrap_or_else(PoisonError::into_inner).insert(task.step.id, prepared);
+                result
+            }
+            CopyFrom::Step(id) => {
+                let state = task.input(*id);
+                let tree = state.merged(&shared.layers)?;
+                let files = Unpacked::new(state, &shared.layers);
+                let from = LayerTree::new(&tree, &files);
+                let mut prepared = copy::prepare(copy, &from, &remote).map_err(|e| files.explain(e))?;
+                keep_digests(shared, state, &tree, &from)?;
+                use_it(&mut prepared, &remote)
+            }
+        }
+    }
+
+    /// Drops what was selected for `step`, which is done.
+    pub(super) fn forget(&self, step: StepId) {
+        self.selected.lock().unwrap_or_else(PoisonError::into_inner).remove(&step);
+    }
+}
+
+/// Stores the content digests that had to be computed in the trees of their layers, for the next build.
+fn keep_digests(shared: &Shared<'_>, state: &State, tree: &MergedTree, from: &LayerTree<'_>) -> Result<(), StepError> {
+    let learnt = from.learnt();
+    let mut layers: Vec<usize> = learnt.iter().map(|l| l.layer).collect();
+    layers.sort_unstable();
+    layers.dedup();
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let diff_ids = state.diff_ids()?;
+    for layer in layers {
+        let mut knowing = layer::Tree::clone(&tree.layers()[layer]);
+        for one in learnt.iter().filter(|l| l.layer == layer) {
+            knowing.set_content(&one.path, one.content);
+        }
+        shared.layers.keep_tree(diff_ids[layer], &std::sync::Arc::new(knowing)).map_err(Error::from)?;
+    }
+    Ok(())
+}
+
+/// The digest of the files at `source` in a context, as a bind mount shows them: part of the key.
+pub(super) fn context_digest(shared: &Shared<'_>, name: &ContextName, source: &str) -> Result<Sha256, StepError> {
+    let context = shared.context(name);
+    let selected = context::select(&context.tree, source.as_bytes(), Options { parents: false, exclude: None });
+    let digested = selected.and_then(|selected| context::digest(&context.tree, &selected, Given::default()));
+    Ok(digested.map_err(copy::Error::from)?.digest.0)
+}
+
+/// The digest of what each mount of `run` shows, where that is files: part of the key.
+pub(super) fn mount_digests(shared: &Shared<'_>, run: &Run, task: Task<'_>) -> Result<Vec<Option<Sha256>>, StepError> {
+    let digest = |mount: &Mount| match mount {
+        Mount::Bind { from: CopyFrom::Context(name), source, .. } => context_digest(shared, name, source).map(Some),
+        // All files of the other step stand for the part that is mounted: never too few.
+        Mount::Bind { from: CopyFrom::Step(id), .. } => Ok(Some(step_key::layers(&task.input(*id).diff_ids()?).0)),
+        _ => Ok(None),
+    };
+    run.mounts.iter().map(digest).collect()
+}

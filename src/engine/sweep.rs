@@ -1,0 +1,115 @@
+//! Looks up all steps before any of them runs: a fully cached build ends here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::fs::FsError;
+use crate::base::watch::{Ended, beside};
+use crate::oci::descriptor::Layer;
+use crate::plan::{Step, StepId};
+
+use super::chain::State;
+use super::error::{Error, StepError};
+use super::event::{Event, Observer};
+use super::lookup::{Look, Question};
+use super::task::Task;
+use super::worker::Worker;
+
+/// Looks up every step whose inputs are all there, in order; gives those that were not found. What servers must be asked
+/// for takes no longer than the build may.
+pub(super) fn sweep(
+    worker: &Worker<'_>,
+    states: &mut [Option<Arc<State>>],
+    observer: &mut dyn Observer,
+) -> Result<BTreeSet<StepId>, Error> {
+    let (builder, cancel) = (worker.shared.builder, worker.shared.stop);
+    let sweep = Sweep { worker, states, observer, missed: BTreeSet::new() };
+    let Some(limit) = builder.settings.timeout else { return sweep.run() };
+    let late = AtomicBool::new(false);
+    let end = |why| {
+        late.store(why == Ended::TimedOut, Ordering::Relaxed);
+        cancel.cancel();
+    };
+    let swept = beside(cancel, Some(limit), end, || sweep.run());
+    match swept.map_err(|e| FsError::new("watch", builder.store.root(), e))? {
+        // There is no time left to make what was not found.
+        _ if late.load(Ordering::Relaxed) => Err(Error::TimedOut(limit)),
+        swept => swept,
+    }
+}
+
+/// A sweep on its way.
+struct Sweep<'s, 'a> {
+    worker: &'s Worker<'a>,
+    states: &'s mut [Option<Arc<State>>],
+    observer: &'s mut dyn Observer,
+    missed: BTreeSet<StepId>,
+}
+
+/// A step of a wave: its inputs, and what is known of it.
+type Asked<'p> = (&'p Step, Vec<Arc<State>>, Result<Question, StepError>);
+
+impl Sweep<'_, '_> {
+    fn run(mut self) -> Result<BTreeSet<StepId>, Error> {
+        let steps = &self.worker.shared.plan.steps;
+        let mut next = 0;
+        while next < steps.len() {
+            let (wave, asked) = self.wave(&steps[next..]);
+            self.answer(asked)?;
+            next += wave;
+        }
+        Ok(self.missed)
+    }
+
+    /// The first steps of `steps` that do not need each other, with their keys; and how many steps were looked at.
+    fn wave<'p>(&self, steps: &'p [Step]) -> (usize, Vec<Asked<'p>>) {
+        let (mut looked, mut asked) = (0, Vec::new());
+        let mut pending: BTreeSet<StepId> = BTreeSet::new();
+        for step in steps {
+            if step.inputs.iter().any(|input| pending.contains(input)) {
+                break;
+            }
+            looked += 1;
+            let inputs: Option<Vec<Arc<State>>> = step.inputs.iter().map(|i| self.states[i.index()].clone()).collect();
+            let Some(inputs) = inputs else { continue };
+            let question = self.worker.lookup.question(&self.worker.shared, Task { step, inputs: &inputs });
+            let failed = question.is_err();
+            pending.insert(step.id);
+            asked.push((step, inputs, question));
+            if failed {
+                break;
+            }
+        }
+        (looked, asked)
+    }
+
+    /// Asks the cache for all keys of a wave at once.
+    fn answer(&mut self, asked: Vec<Asked<'_>>) -> Result<(), Error> {
+        let (lookup, shared) = (&self.worker.lookup, &self.worker.shared);
+        let keys: Vec<_> = asked.iter().filter_map(|(_, _, question)| question.as_ref().ok()?.key()).collect();
+        let mut found = shared.records().layers(&keys).into_iter();
+        for (step, inputs, question) in asked {
+            let task = Task { step, inputs: &inputs };
+            let look = question.and_then(|question| match question {
+                Question::Answered(look) => Ok(look),
+                Question::Key(parts) => {
+                    let found: Option<Layer> = found.next().expect("one answer per key")?;
+                    lookup.answer(shared, task, parts, found)
+                }
+            });
+            match look {
+                Ok(Look::Hit(state)) => {
+                    self.states[step.id.index()] = Some(state);
+                    self.observer.event(&Event::Cached(step.id));
+                }
+                // Its key needs files of layers that are not unpacked: not in a sweep.
+                Err(StepError::Build(Error::Cold)) if !shared.builder.settings.warm_only => {}
+                Err(error) => return Err(shared.located(step.id, error)),
+                Ok(Look::Miss(_)) if shared.builder.settings.warm_only => return Err(Error::Cold),
+                Ok(Look::Miss(_)) => drop(self.missed.insert(step.id)),
+            }
+        }
+        Ok(())
+    }
+}
