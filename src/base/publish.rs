@@ -43,14 +43,14 @@ impl Draft {
         }
     }
 
-    /// The open file. Its length is right only after [`Draft::settle`].
+    /// The open file. Its length is right only after [`Draft::set_len`].
     pub fn file(&self) -> &File {
         self.file.inner()
     }
 
     /// Ok: the file has its full length, also if it ends in zeros, which are stored as a hole.
-    pub fn settle(&mut self) -> io::Result<()> {
-        self.file.settle()
+    pub fn set_len(&mut self) -> io::Result<()> {
+        self.file.set_len()
     }
 
     /// The path of the draft until it is published.
@@ -93,7 +93,7 @@ impl Draft {
     /// Ok: `to` names what was written; the write-back that is returned may still be running.
     fn name(mut self, to: &Path, mode: u32) -> Result<Option<WriteBack>, FsError> {
         use std::os::unix::fs::PermissionsExt;
-        self.settle().map_err(|e| FsError::new("write", self.path.path(), e))?;
+        self.set_len().map_err(|e| FsError::new("write", self.path.path(), e))?;
         self.file()
             .set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(|e| FsError::new("set mode of", self.path.path(), e))?;
@@ -107,7 +107,7 @@ impl Draft {
 
     /// [`Draft::publish`] that survives a power cut.
     pub fn publish_durably(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
-        self.settle().map_err(|e| FsError::new("write", to, e))?;
+        self.set_len().map_err(|e| FsError::new("write", to, e))?;
         self.file().sync_all().map_err(|e| FsError::new("sync", to, e))?;
         let dir = parent(to);
         self.publish(to, mode)?;

@@ -207,7 +207,7 @@ impl<F: AsFd> SparseWriter<F> {
         Self { file, at: 0, len: 0 }
     }
 
-    /// The file. Its length is right only after [`SparseWriter::settle`].
+    /// The file. Its length is right only after [`SparseWriter::set_len`].
     pub fn inner(&self) -> &F {
         &self.file
     }
@@ -223,7 +223,7 @@ impl<F: AsFd> SparseWriter<F> {
     }
 
     /// Ok: the file has its full length.
-    pub fn settle(&mut self) -> io::Result<()> {
+    pub fn set_len(&mut self) -> io::Result<()> {
         if self.len < self.at {
             rustix::fs::ftruncate(&self.file, self.at)?;
             self.len = self.at;
@@ -231,9 +231,9 @@ impl<F: AsFd> SparseWriter<F> {
         Ok(())
     }
 
-    /// [`SparseWriter::settle`] that returns the file.
+    /// [`SparseWriter::set_len`] that returns the file.
     pub fn finish(mut self) -> io::Result<F> {
-        self.settle()?;
+        self.set_len()?;
         Ok(self.file)
     }
 
@@ -301,7 +301,7 @@ pub fn copy(from: &File, to: &File, size: u64) -> io::Result<u64> {
             (target.at, target.len) = (source.at, source.at);
         }
         if copied < len {
-            target.settle()?;
+            target.set_len()?;
             return Ok(source.at);
         }
     }

@@ -154,14 +154,16 @@ fn refused_by_regexp(pattern: &[u8], tokens: &[Token]) -> Result<(), &'static st
         _ => false,
     };
     if tokens.iter().any(backwards) {
-        return Err("a range in `[…]` ends before it begins");
+        return Err("a range in `[…]` is reversed");
     }
     let mut at = 0;
     while let Some(escape) = pattern[at..].iter().position(|&b| b == b'\\') {
         let escaped = pattern.get(at + escape + 1).copied().unwrap_or_default();
         // These mean something in a regular expression; other letters and digits after a backslash do not.
         if escaped.is_ascii_alphanumeric() && !b"01234567abdfnprstvxzABDPQSW".contains(&escaped) {
-            return Err("a backslash takes the meaning of what follows it, and this has none; separate names with /");
+            return Err(
+                "a backslash escapes the next character, which has no special meaning here; names are separated by /",
+            );
         }
         at += escape + 2;
         if at >= pattern.len() {

@@ -67,7 +67,7 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
                     Ok(())
                 }
             });
-            filled = filled.and_then(|()| file.settle());
+            filled = filled.and_then(|()| file.set_len());
             filled.map_err(|e: io::Error| match e.raw_os_error() {
                 Some(_) => FsError::new("write", &path, e).into(),
                 None => fail(layer::Error::Stream(e)),

@@ -66,7 +66,7 @@ impl BlobSink for Arriving<'_> {
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
         let Some(want) = self.promised(blob)? else { return self.store.accept(blob, content) };
         let checked = Checked::new(content, want, &self.limits);
-        self.store.accept_if(blob, checked, |checked| checked.verdict().map_err(|e| refused(blob.digest, &e)))?;
+        self.store.accept_if(blob, checked, |checked| checked.finish().map_err(|e| refused(blob.digest, &e)))?;
         self.store.know_layer(blob.digest, want);
         Ok(())
     }

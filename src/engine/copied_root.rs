@@ -47,8 +47,8 @@ impl Watch for Copied<'_> {
             FileOperation::Rename if file.is_dir && self.0.is_below(&path, &on_disk) => {
                 return Err(rustix::io::Errno::XDEV.into());
             }
-            FileOperation::Unlink => self.0.keep(&path, &on_disk).map(|()| false),
-            FileOperation::Modify | FileOperation::Rename => self.0.part(&path, &on_disk),
+            FileOperation::Unlink => self.0.keep_count(&path, &on_disk).map(|()| false),
+            FileOperation::Modify | FileOperation::Rename => self.0.copy_up(&path, &on_disk),
         };
         match parted {
             Ok(true) => Ok(Effect::Replaced),

@@ -74,7 +74,7 @@ pub fn unpack_within(
                     Ok(())
                 }
             })?;
-            file.settle().map_err(failed)?;
+            file.set_len().map_err(failed)?;
             Ok(digest)
         };
         filler.file(&entry.path, &entry.meta, *replaces, write).map(Some)

@@ -42,7 +42,7 @@ impl<R: Read> Checked<R> {
     }
 
     /// Ok: the blob is the layer. Call it after the digest of the blob was verified, whose error tells more.
-    pub fn verdict(mut self) -> Result<(), Error> {
+    pub fn finish(mut self) -> Result<(), Error> {
         drop(self.sender.take());
         let got = self.thread.join().unwrap_or_else(|_| Err(Error::Stream(io::ErrorKind::Other.into())))?;
         if got == self.want { Ok(()) } else { Err(Error::DiffId { want: self.want, got }) }
@@ -52,7 +52,7 @@ impl<R: Read> Checked<R> {
 impl<R: Read> Read for Checked<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        // If the other thread has ended early, `verdict` returns its error.
+        // If the other thread has ended early, `finish` returns its error.
         if n > 0 && self.sender.as_ref().is_some_and(|sender| sender.send(buf[..n].to_vec()).is_err()) {
             self.sender = None;
         }
@@ -98,7 +98,7 @@ mod tests {
         let read = |blob: &[u8], want| {
             let (mut out, mut reader) = (Vec::new(), Checked::new(blob, want, &Limits::default()));
             reader.read_to_end(&mut out).unwrap();
-            reader.verdict().map(|()| out)
+            reader.finish().map(|()| out)
         };
         assert_eq!(read(&gzip, want).unwrap(), gzip);
         assert_eq!(read(&plain, want).unwrap(), plain);

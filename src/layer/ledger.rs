@@ -91,7 +91,7 @@ impl Ledger {
 
     /// The real name of a hard link's target, whose last component is not followed (S-33).
     fn link_target(&mut self, path: &RelPath, target: &RelPath) -> Result<RelPath, Error> {
-        let missing = || refuse(path, format!("hard link to {target}, which this archive has not brought"));
+        let missing = || refuse(path, format!("hard link to {target}, which is not in the archive before it"));
         let parent = target.parent().ok_or_else(missing)?;
         let real = self.walk(&parent, false)?.ok_or_else(missing)?.join(target.name());
         if real == *path {

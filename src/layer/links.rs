@@ -87,7 +87,7 @@ impl<'a> Links<'a> {
 
     /// Prepares for a change, link or move of `file` at `path`. Ok(true): `path` now names a file of its own with the same
     /// content.
-    pub fn part(&self, path: &RelPath, file: &OnDisk) -> Result<bool, Error> {
+    pub fn copy_up(&self, path: &RelPath, file: &OnDisk) -> Result<bool, Error> {
         let Some(found) = self.shared(path, file) else { return Ok(false) };
         let dir = self.keep_name(path, file)?;
         let Some(dir) = dir else { return Ok(false) };
@@ -116,7 +116,7 @@ impl<'a> Links<'a> {
     }
 
     /// Prepares for the removal of the name `path` of `file`. Ok: the link count will not change.
-    pub fn keep(&self, path: &RelPath, file: &OnDisk) -> Result<(), Error> {
+    pub fn keep_count(&self, path: &RelPath, file: &OnDisk) -> Result<(), Error> {
         match self.shared(path, file) {
             Some(_) => self.keep_name(path, file).map(drop),
             None => Ok(()),

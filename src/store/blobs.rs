@@ -190,7 +190,7 @@ impl BlobDraft {
     /// Names the blob by the digest its writer computed over the very bytes written here.
     /// Ok: the content is stored under its digest, atomically. A file of another size is an error: bytes were lost.
     pub fn finish(mut self, digest: BlobDigest, size: u64) -> Result<(), Error> {
-        self.draft.settle().map_err(|e| FsError::new("write", self.draft.path(), e))?;
+        self.draft.set_len().map_err(|e| FsError::new("write", self.draft.path(), e))?;
         let written = self.draft.file().metadata().map_err(|e| FsError::new("stat", self.draft.path(), e))?.len();
         if written != size {
             let mismatch = Mismatch::Size { digest: digest.0, want: size, got: written };
