@@ -23,20 +23,27 @@ pub const PIECE: u64 = 8 << 20;
 
 /// Published files that may not be on the disk yet.
 #[derive(Debug, Default)]
-pub struct Unsynced(Mutex<(BTreeSet<PathBuf>, Vec<(PathBuf, WriteBack)>)>);
+pub struct Unsynced(Mutex<Pending>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    paths: BTreeSet<PathBuf>,
+    write_backs: Vec<(PathBuf, WriteBack)>,
+}
 
 impl Unsynced {
     /// Notes that the file at `path` was published, and its write-back if one is running.
     pub fn note(&self, path: &Path, back: Option<WriteBack>) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.0.insert(path.to_owned());
-        noted.1.extend(back.map(|back| (path.to_owned(), back)));
+        noted.paths.insert(path.to_owned());
+        noted.write_backs.extend(back.map(|back| (path.to_owned(), back)));
     }
 
     /// Takes all noted paths, which the caller then syncs. Waits for running write-backs. Ok: none of them failed.
     pub fn take(&self) -> Result<BTreeSet<PathBuf>, FsError> {
-        let (paths, backs) = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, back) in backs {
+        let Pending { paths, write_backs } =
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (path, back) in write_backs {
             back.finish().map_err(|e| FsError::new("write", &path, e))?;
         }
         Ok(paths)
