@@ -23,6 +23,15 @@ impl Severity {
     }
 }
 
+/// A permission that a Dockerfile cannot give itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entitlement {
+    /// The network of the host.
+    HostNetwork,
+    /// Commands without the restrictions of the sandbox.
+    Insecure,
+}
+
 /// A second position that helps to understand the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
@@ -51,6 +60,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do; a "did you mean" is one of these.
     pub hints: Vec<String>,
+    /// A permission that the build would need.
+    pub needs: Option<Entitlement>,
     /// The source that the spans index if it is not the Dockerfile: an `ONBUILD` trigger of a base image.
     pub source: Option<Source>,
 }
@@ -67,6 +78,7 @@ impl Diagnostic {
             labels: Vec::new(),
             notes: Vec::new(),
             hints: Vec::new(),
+            needs: None,
             source: None,
         }
     }
@@ -102,6 +114,12 @@ impl Diagnostic {
     pub fn hint(mut self, text: impl Into<String>) -> Self {
         self.hints.push(text.into());
         self
+    }
+
+    /// Says that the build would need a permission.
+    #[must_use]
+    pub fn needs(self, entitlement: Entitlement) -> Self {
+        Self { needs: Some(entitlement), ..self }
     }
 
     /// Adds "did you mean" when one of `known` is close to `word`.

@@ -36,7 +36,7 @@ mod words;
 mod tests;
 
 pub use ast::{Dockerfile, Escape, Instruction, Stage, Statement};
-pub use diagnostic::{Diagnostic, Label, Severity};
+pub use diagnostic::{Diagnostic, Entitlement, Label, Severity};
 pub use directives::check_syntax;
 pub use dump::dump;
 #[cfg(test)]

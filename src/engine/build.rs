@@ -76,10 +76,7 @@ impl Builder<'_> {
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
         let outcome = assemble(self.store, plan, &states)?;
         if outcome.layers > PORTABLE_LAYERS {
-            let count = outcome.layers;
-            observer.event(&Event::Warning(format!(
-                "the image has {count} layers; Docker stacks at most {PORTABLE_LAYERS}: join RUN instructions with &&"
-            )));
+            observer.event(&Event::ManyLayers { layers: outcome.layers, portable: PORTABLE_LAYERS });
         }
         Ok(outcome)
     }

@@ -1,4 +1,4 @@
-//! What a build says while it runs.
+//! The events of a build.
 //!
 //! **Order.** Events of one step come in the order `Started` or `Cached`, `Output`…, `Finished` or `Failed`; events of
 //! different steps interleave. The coordinator alone calls the observer, from one thread.
@@ -21,7 +21,7 @@ pub enum Event {
         /// Compressed bytes to fetch.
         bytes: u64,
     },
-    /// Fetching takes long; said every few seconds.
+    /// Fetching takes long; sent every few seconds.
     Fetched {
         /// The step that needs the layers.
         step: StepId,
@@ -30,21 +30,21 @@ pub enum Event {
         /// Compressed bytes to fetch.
         of: u64,
     },
-    /// The step runs, because of this miss. Base steps that only become available say so with `Cached`.
+    /// The step runs, because of this miss.
     Started {
         /// Which.
         step: StepId,
         /// Why.
         why: Miss,
     },
-    /// The step's layer is long and being packed; said every few seconds, also after `Finished`.
+    /// The step's layer is long and being packed; sent every few seconds, also after `Finished`.
     Packing {
         /// Which.
         step: StepId,
         /// How long its tar is so far.
         bytes: u64,
     },
-    /// The layer of which `Packing` told is packed.
+    /// A layer that `Packing` reported is packed.
     Packed {
         /// Which.
         step: StepId,
@@ -60,21 +60,30 @@ pub enum Event {
         /// Untrusted bytes, any length, not cut at lines.
         bytes: Vec<u8>,
     },
-    /// The step ran.
+    /// The step ran. A RUN whose layer is still being packed can fail later: the error of the build names it.
     Finished {
         /// Which.
         step: StepId,
         /// How long it took, without waiting for its inputs.
         took: Duration,
     },
-    /// The step ran and did not succeed; the error itself is the build's result.
+    /// The step failed; the error is the build's result. Not sent after `Finished`.
     Failed(StepId),
-    /// Something is done another way than usual, or waited for, and why. Said once each.
+    /// Something is done in another way than usual, or waited for, and why. Each is sent once.
     Fallback {
         /// What is different: `layers are copied, not mounted`.
         what: String,
         /// Why: `overlay: operation not permitted`.
         why: String,
+    },
+    /// Commands use the network of the host, because nothing else was asked for. Sent once.
+    HostNetwork,
+    /// The image has more layers than other tools support.
+    ManyLayers {
+        /// How many it has.
+        layers: usize,
+        /// How many Docker supports.
+        portable: usize,
     },
     /// Something a user should know but that does not stop the build.
     Warning(String),

@@ -77,3 +77,66 @@ impl Records<'_> {
         Ok(Descriptor::new(written.media_type, written.blob, written.size))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::base::digest::{BlobDigest, Sha256};
+    use crate::oci::blob::BlobSink;
+    use crate::oci::descriptor::LAYER_TAR;
+
+    /// A cache elsewhere, which has blobs of its own.
+    #[derive(Default)]
+    struct Memory {
+        records: Mutex<BTreeMap<StepKey, Record>>,
+        blobs: BTreeMap<BlobDigest, Vec<u8>>,
+    }
+
+    impl CacheBackend for Memory {
+        fn lookup(&self, keys: &[StepKey]) -> Vec<Result<Option<Record>, CacheError>> {
+            let records = self.records.lock().unwrap();
+            keys.iter().map(|key| Ok(records.get(key).cloned())).collect()
+        }
+
+        fn record(&self, records: &[Record]) -> Result<(), CacheError> {
+            let keyed = records.iter().map(|record| (record.parts.key(), record.clone()));
+            self.records.lock().unwrap().extend(keyed);
+            Ok(())
+        }
+
+        fn fetch(&self, blob: &Descriptor, store: &dyn BlobSink) -> Result<bool, CacheError> {
+            let Some(bytes) = self.blobs.get(&blob.digest) else { return Ok(false) };
+            store.accept(blob, &mut &bytes[..])?;
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn recorded_layer_is_fetched_from_another_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let bytes = vec![0; 1024];
+        let digest = BlobDigest(Sha256::of(&bytes));
+        let blob = Descriptor::new(LAYER_TAR, digest, bytes.len() as u64);
+        let layer = Layer { diff_id: DiffId(Sha256::of(&bytes)), blob: blob.clone() };
+        let lost = Descriptor::new(LAYER_TAR, BlobDigest(Sha256::of(b"lost")), 4);
+        let cache = Memory { blobs: BTreeMap::from([(digest, bytes)]), ..Memory::default() };
+        let records = Records { cache: &cache, store: &store, compression: Compression::Uncompressed };
+        let parts = |name: &str| {
+            let mut parts = KeyParts::new();
+            parts.add(name, b"");
+            parts
+        };
+        records.keep(parts("here"), &layer).unwrap();
+        records.keep(parts("lost"), &Layer { blob: lost, ..layer.clone() }).unwrap();
+
+        let keys = ["here", "lost", "never made"].map(|name| parts(name).key());
+        let found: Vec<_> = records.layers(&keys).into_iter().map(Result::unwrap).collect();
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, false]);
+        assert!(found[0].as_ref().is_some_and(|found| found.diff_id == layer.diff_id));
+        assert!(store.has(&blob).unwrap(), "the blob was brought into the store");
+    }
+}

@@ -68,9 +68,7 @@ impl Commands {
             reporter.fallback(what, why);
         }
         if spec.network == sandbox::Network::Host && run.network == Network::Default {
-            // Reported once in a build (S-76).
-            let (what, why) = ("commands use the host's network", "--network none or private keeps them apart");
-            reporter.fallback(what, why);
+            reporter.event(Event::HostNetwork);
         }
         let mut tail = Tail::default();
         let mut output = |bytes: &[u8]| {

@@ -39,6 +39,7 @@ pub(super) fn execute(
         error: None,
         ended: BTreeSet::new(),
         fallbacks: BTreeSet::new(),
+        host_network: false,
     };
     schedule.run(steps);
     schedule.error.map_or(Ok(()), Err)
@@ -58,6 +59,8 @@ struct Schedule<'s, 'a> {
     ended: BTreeSet<StepId>,
     /// What was reported as done in another way: many steps report the same.
     fallbacks: BTreeSet<(String, String)>,
+    /// It was reported that commands use the network of the host.
+    host_network: bool,
 }
 
 impl Schedule<'_, '_> {
@@ -115,6 +118,8 @@ impl Schedule<'_, '_> {
     fn pass_on(&mut self, event: Event) {
         match &event {
             Event::Fallback { what, why } if !self.fallbacks.insert((what.clone(), why.clone())) => return,
+            // Every RUN sends it (S-76).
+            Event::HostNetwork if std::mem::replace(&mut self.host_network, true) => return,
             Event::Finished { step, .. } => drop(self.ended.insert(*step)),
             _ => {}
         }

@@ -10,7 +10,7 @@ use crate::engine::{Event, Observer};
 use crate::plan::{Plan, StepId};
 
 use super::lines::Lines;
-use super::sanitize;
+use super::{sanitize, step};
 
 /// Writes progress as JSON lines.
 pub struct Json<W> {
@@ -78,6 +78,13 @@ impl<W: Write> Observer for Json<W> {
             }
             Event::Fallback { what, why } => {
                 self.line(&json!({ "event": "fallback", "what": what, "why": sanitize::plain(why) }))
+            }
+            Event::HostNetwork => {
+                let (what, why) = step::HOST_NETWORK;
+                self.line(&json!({ "event": "fallback", "what": what, "why": why }));
+            }
+            Event::ManyLayers { layers, portable } => {
+                self.line(&json!({ "event": "warning", "message": step::many_layers(*layers, *portable) }));
             }
             Event::Warning(message) => self.line(&json!({ "event": "warning", "message": message })),
         }

@@ -129,6 +129,10 @@ impl<W: Write> Observer for Plain<W> {
             Event::Fallback { what, why } => {
                 self.line(&format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why))));
             }
+            Event::HostNetwork => self.line(&format!("note: {} ({})", step::HOST_NETWORK.0, step::HOST_NETWORK.1)),
+            Event::ManyLayers { layers, portable } => {
+                self.line(&format!("warning: {}", step::many_layers(*layers, *portable)));
+            }
             Event::Warning(text) => self.line(&format!("warning: {}", sanitize::text(text))),
         }
     }

@@ -26,6 +26,15 @@ pub fn tag(name: &str) -> String {
     }
 }
 
+/// What commands do that use the network of the host, and how to change that.
+pub const HOST_NETWORK: (&str, &str) =
+    ("commands use the host's network", "--network none or private keeps them apart");
+
+/// The warning about an image with more layers than Docker supports.
+pub fn many_layers(layers: usize, portable: usize) -> String {
+    format!("the image has {layers} layers; Docker stacks at most {portable}: join RUN instructions with &&")
+}
+
 /// `0.03s`, `12.4s`, `3m05s`.
 pub fn duration(took: Duration) -> String {
     let seconds = took.as_secs();

@@ -205,6 +205,12 @@ impl View {
             Event::Fallback { what, why } => {
                 return vec![format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why)))];
             }
+            Event::HostNetwork => {
+                return vec![format!("note: {} ({})", step::HOST_NETWORK.0, step::HOST_NETWORK.1)];
+            }
+            Event::ManyLayers { layers, portable } => {
+                return vec![format!("warning: {}", step::many_layers(*layers, *portable))];
+            }
             Event::Warning(text) => return vec![format!("warning: {}", sanitize::text(text))],
         }
         Vec::new()

@@ -5,7 +5,7 @@ use std::error::Error;
 use serde_json::json;
 
 use crate::base::fs::FsError;
-use crate::dockerfile::{Diagnostic, Source};
+use crate::dockerfile::{Diagnostic, Entitlement, Source};
 use crate::layer;
 use crate::ui::console::{Console, Lost};
 use crate::ui::{excerpt, sanitize};
@@ -81,7 +81,7 @@ impl Failure {
 
     /// What is wrong with a Dockerfile, all of it at once.
     pub(in crate::cli) fn diagnostics(dockerfile: &Source, found: Vec<Diagnostic>) -> Self {
-        let place = |d: Diagnostic| (d.source.clone().unwrap_or_else(|| dockerfile.clone()), d);
+        let place = |d: Diagnostic| (d.source.clone().unwrap_or_else(|| dockerfile.clone()), with_permission(d));
         Self { places: found.into_iter().map(place).collect(), ..Self::build("") }
     }
 
@@ -216,6 +216,15 @@ impl From<FsError> for Failure {
             std::io::ErrorKind::PermissionDenied => Self::from_error(Kind::Host, &error),
             _ => Self::of_error(&error),
         }
+    }
+}
+
+/// Adds the option that gives the permission a problem is about.
+fn with_permission(problem: Diagnostic) -> Diagnostic {
+    match problem.needs {
+        Some(Entitlement::HostNetwork) => problem.hint("allow it with --allow network.host"),
+        Some(Entitlement::Insecure) => problem.hint("allow it with --allow security.insecure"),
+        None => problem,
     }
 }
 

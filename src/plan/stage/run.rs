@@ -1,7 +1,7 @@
 //! RUN (R-1…R-16).
 
 use crate::dockerfile::RunForm;
-use crate::dockerfile::{Diagnostic, ast};
+use crate::dockerfile::{Diagnostic, Entitlement, ast};
 
 use super::place::Place;
 use crate::plan::device::{Device, DeviceName};
@@ -16,29 +16,7 @@ const HOSTNAME: &str = "buildkitsandbox";
 
 impl Place<'_, '_> {
     pub(super) fn run(&mut self, run: &ast::Run) {
-        let mut files = Vec::new();
-        let argv = match run.form() {
-            RunForm::Exec(words) => words.iter().map(|w| w.text.clone()).collect(),
-            RunForm::Line(line) => self.with_shell(line.text.clone()),
-            RunForm::Script(heredoc) => {
-                let body = heredoc.body().text.clone();
-                if let Some(first) = body.trim().lines().next() {
-                    let more = if body.trim().lines().count() > 1 { "..." } else { "" };
-                    self.here.text += &format!(" ({first}{more})");
-                }
-                if body.starts_with("#!") {
-                    // The delimiter may look like a path; the file is always right below the directory.
-                    let name = heredoc.name.rsplit('/').next().unwrap_or_default();
-                    let path = paths::join(PIPES, name);
-                    files.push(RunFile { path: path.clone(), content: body });
-                    // The file is run by the shell, as any command of a shell form.
-                    self.with_shell(path)
-                } else {
-                    self.with_shell(body)
-                }
-            }
-            RunForm::Fed(text) => self.with_shell(text),
-        };
+        let (argv, files) = self.command(run);
         let (mounts, inputs) = self.mounts(run);
         let devices = self.devices(run);
         let network = self.network(run);
@@ -82,6 +60,34 @@ impl Place<'_, '_> {
         self.history(history, Some(step));
     }
 
+    /// The argument vector, and the scripts that are mounted for it.
+    fn command(&mut self, run: &ast::Run) -> (Vec<String>, Vec<RunFile>) {
+        let mut files = Vec::new();
+        let argv = match run.form() {
+            RunForm::Exec(words) => words.iter().map(|w| w.text.clone()).collect(),
+            RunForm::Line(line) => self.with_shell(line.text.clone()),
+            RunForm::Script(heredoc) => {
+                let body = heredoc.body().text.clone();
+                if let Some(first) = body.trim().lines().next() {
+                    let more = if body.trim().lines().count() > 1 { "..." } else { "" };
+                    self.here.text += &format!(" ({first}{more})");
+                }
+                if body.starts_with("#!") {
+                    // The delimiter may look like a path; the file is always right below the directory.
+                    let name = heredoc.name.rsplit('/').next().unwrap_or_default();
+                    let path = paths::join(PIPES, name);
+                    files.push(RunFile { path: path.clone(), content: body });
+                    // The file is run by the shell, as any command of a shell form.
+                    self.with_shell(path)
+                } else {
+                    self.with_shell(body)
+                }
+            }
+            RunForm::Fed(text) => self.with_shell(text),
+        };
+        (argv, files)
+    }
+
     /// `RUN |2 a=1 b=2 /bin/sh -c make # buildkit` (I-14).
     fn run_history(&self, argv: &[String]) -> String {
         let args = self.state.scope.history_args();
@@ -120,7 +126,7 @@ impl Place<'_, '_> {
                 if !options.allow_host_network && options.network != Network::Host {
                     let span = run.network.map_or(self.here.span, |n| n.span);
                     let problem = Diagnostic::error(span, "RUN --network=host is not allowed in this build");
-                    self.report(problem.hint("allow it with --allow network.host"));
+                    self.report(problem.needs(Entitlement::HostNetwork));
                 }
                 Network::Host
             }
@@ -134,7 +140,7 @@ impl Place<'_, '_> {
                 if !self.draft.options.allow_insecure {
                     let span = run.security.map_or(self.here.span, |s| s.span);
                     let problem = Diagnostic::error(span, "RUN --security=insecure is not allowed in this build");
-                    self.report(problem.hint("allow it with --allow security.insecure"));
+                    self.report(problem.needs(Entitlement::Insecure));
                 }
                 Security::Insecure
             }

@@ -195,6 +195,9 @@ fn diagnostics(problems: &[Diagnostic], source: &Source) -> String {
         for hint in &problem.hints {
             writeln!(out, "  hint {hint}").expect("string");
         }
+        if let Some(entitlement) = problem.needs {
+            writeln!(out, "  needs {entitlement:?}").expect("string");
+        }
     }
     out
 }
