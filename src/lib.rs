@@ -4,7 +4,7 @@
 //!
 //! 1. [`cli`] turns arguments and environment into a request.
 //! 2. [`dockerfile`] parses the Dockerfile; [`plan`] makes a graph of steps of it. Neither does any I/O.
-//! 3. [`registry`] and [`store`] say what image names stand for; [`context`] lists the files that a build may read.
+//! 3. [`registry`] (over [`transport`]) and [`store`] say what image names stand for; [`context`] lists the files that a build may read.
 //! 4. [`engine`] looks every step up in the [`cache`] and executes what is missing: [`copy`] chooses and places files
 //!    ([`fetch`] gets those that are elsewhere), [`snapshot`] makes the root of a RUN, [`sandbox`] runs its command ([`device`]
 //!    gives it devices), [`layer`] turns files and changes into layers.
@@ -26,6 +26,7 @@ pub mod layer;
 pub mod registry;
 pub mod sandbox;
 pub mod store;
+pub mod transport;
 
 pub mod cache;
 pub mod copy;

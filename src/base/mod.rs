@@ -23,5 +23,6 @@ pub mod stable;
 pub mod time;
 pub mod unfinished;
 pub mod unique;
+pub(crate) mod url;
 pub mod verify;
 pub mod watch;

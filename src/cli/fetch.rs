@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs;
 use crate::base::time::Timestamp;
+use crate::base::url::redacted;
 use crate::dockerfile::mount::parse_bool;
 use crate::engine::source::{self, Origin};
-use crate::fetch::{FetchError, Remote as Way, Secrets, shown};
+use crate::fetch::{FetchError, Remote as Way, Secrets};
 use crate::plan::{EpochSource, KEEP_GIT_DIR};
 use crate::sandbox::Cancel;
 use crate::store::Scratch;
 
-use super::failure::Failure;
+use super::failure::{Failure, fetch_hint};
 use super::locate;
 use super::request::{DockerfileFrom, Remote, SourceRequest};
 use super::session::Session;
@@ -55,10 +56,10 @@ impl Session<'_> {
         if let Some(url) = dockerfile {
             let unfetched = |error: FetchError| {
                 let failure = Failure::of_error(&error).prefixed("read Dockerfile: ");
-                error.hint().into_iter().fold(failure, Failure::hint)
+                fetch_hint(&error).into_iter().fold(failure, Failure::hint)
             };
             let file = way.http(&url, None).map_err(unfetched)?;
-            request.file = DockerfileFrom::Text(shown(&url), locate::downloaded(&file.path, &shown(&url))?);
+            request.file = DockerfileFrom::Text(redacted(&url), locate::downloaded(&file.path, &redacted(&url))?);
         }
         let directories = fetch_named(&way, named, request)?;
         Ok(Fetched { directories, _scratch: Some(scratch) })
@@ -158,7 +159,7 @@ fn failed(error: source::Error) -> Failure {
         source::Error::NotAnArchive(_) => {
             failure.hint("a context is a directory or an archive; name the Dockerfile with -f")
         }
-        source::Error::Fetch(error) => error.hint().into_iter().fold(failure, Failure::hint),
+        source::Error::Fetch(error) => fetch_hint(&error).into_iter().fold(failure, Failure::hint),
         source::Error::Unpack(error) => error.hint().into_iter().fold(failure, Failure::hint),
         _ => failure,
     }

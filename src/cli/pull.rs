@@ -43,14 +43,15 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
 }
 
 impl Session<'_> {
-    /// Says which credential files are of no use, and which mirrors did not give what they were asked for.
+    /// Reports credential files that cannot be used, and mirrors that failed.
     pub(super) fn announce_registries(&mut self, client: &Client) {
-        // A process inside reads the same files as the one that started it.
+        // The process inside a user namespace reads the same files as the one that started it.
         let outside = self.environment.began().is_none();
-        for text in client.credential_problems().iter().filter(|_| outside) {
-            self.console.labelled("warning", &sanitize::text(text));
+        for problem in client.take_credential_problems().iter().filter(|_| outside) {
+            self.console.labelled("warning", &sanitize::text(&format!("{}: {}", problem.origin, problem.why)));
         }
-        for text in client.fallbacks() {
+        for failure in client.take_mirror_failures() {
+            let text = format!("mirror {} failed: {}", failure.host, failure.error);
             self.console.labelled("note", &sanitize::text(&text));
         }
     }

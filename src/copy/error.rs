@@ -190,7 +190,6 @@ impl Error {
             Error::Source(context::Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
                 Some("make it readable for yourself, or leave it out: a line in .dockerignore".into())
             }
-            Error::Fetch(error) => error.hint(),
             Error::Layer(layer::Error::NotRepresentable { .. }) => {
                 Some("leave it out: a line in .dockerignore, or --exclude".into())
             }

@@ -4,9 +4,10 @@ use std::sync::OnceLock;
 
 use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
+use crate::base::url::redacted;
 use crate::cache::Listing;
 use crate::context::{self, Given, Matcher, Options, Selected, SourceTree};
-use crate::fetch::{Remote, shown};
+use crate::fetch::Remote;
 use crate::plan::{Copy, CopyFrom, CopySource, Mode};
 
 use super::Error;
@@ -113,7 +114,7 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
             CopySource::Git(url) => {
                 let pinned = Pinned::new(url, copy.checksum.as_deref(), copy.keep_git_dir, remote)?;
                 hasher.field("commit", pinned.id().as_bytes());
-                let (name, commit) = (shown(url), Some(pinned.id().to_owned()));
+                let (name, commit) = (redacted(url), Some(pinned.id().to_owned()));
                 let tree = SourceFiles::Later(Box::new(pinned));
                 let (selected, contents) = (Vec::new(), Vec::new());
                 prepared.items.push(Item { source: owned, name, tree, selected, contents, unpack: false, commit });

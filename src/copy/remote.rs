@@ -5,10 +5,10 @@ use std::fs::File;
 use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::Verified;
 use crate::context::{Content, Dir, DirOptions, Error, FileKind, Meta, Node, Selected, SourceTree};
-use crate::fetch::{Commit, Fetched, GitUrl, Remote};
+use crate::fetch::{Commit, FetchedFile, GitUrl, Remote};
 
 /// A fetched file: mode 0600, owned by root, as old as its server says (C-23).
-pub(super) struct Download(Fetched);
+pub(super) struct Download(FetchedFile);
 
 /// Fetches `url`.
 pub(super) fn http(url: &str, checksum: Option<&str>, remote: &Remote<'_>) -> Result<Download, super::Error> {

@@ -1,6 +1,7 @@
 //! Errors of a build.
 
 use crate::plan::StepId;
+use crate::registry::RegistryError;
 
 use super::clues::Clues;
 use super::input::Input;
@@ -96,7 +97,7 @@ pub enum ImageError {
         /// As people write it.
         name: String,
         /// What the registry said, if it was asked.
-        asked: Option<Box<crate::registry::Error>>,
+        asked: Option<Box<RegistryError>>,
         /// An image of ours that reads much like it.
         similar: Option<String>,
     },
@@ -106,7 +107,7 @@ pub enum ImageError {
         /// As people write it.
         name: String,
         /// Why.
-        source: Box<crate::registry::Error>,
+        source: Box<RegistryError>,
     },
     /// The store has it, but not whole, and what is missing cannot be fetched.
     #[error("base image {name}: the store has lost a layer of it: {source}")]
@@ -114,7 +115,7 @@ pub enum ImageError {
         /// As people write it.
         name: String,
         /// Why it cannot be fetched.
-        source: Box<crate::registry::Error>,
+        source: Box<RegistryError>,
     },
     /// The store or a layout failed.
     #[error("base image {name}: {source}")]
@@ -127,9 +128,9 @@ pub enum ImageError {
 }
 
 /// Where an image was looked for.
-fn not_there(asked: Option<&crate::registry::Error>) -> String {
+fn not_there(asked: Option<&RegistryError>) -> String {
     match asked {
-        Some(crate::registry::Error::NotFound { host, .. }) => {
+        Some(RegistryError::NotFound { host, .. }) => {
             format!("not found: neither the store nor {host} has it")
         }
         Some(error) => format!("is not in the store; {error}"),

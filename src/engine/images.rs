@@ -9,8 +9,9 @@ use crate::oci::image::Image;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{ImageName, ImageRequest};
-use crate::registry::Client;
+use crate::registry::{Client, RegistryError};
 use crate::store::{Layout, Store};
+use crate::transport::HttpError;
 
 use super::arriving::Arriving;
 use super::base_image::BaseImage;
@@ -135,7 +136,6 @@ impl Images<'_> {
                 Some(self.registry.resolve(name, platform, self.store))
             }
         };
-        use crate::registry::Error as E;
         let name = name.familiar();
         match (answer, stored) {
             (Some(Ok(pinned)), _) => {
@@ -145,13 +145,19 @@ impl Images<'_> {
                 Ok(pinned.image.into())
             }
             // An image for another platform is better than none; the plan warns about it (F-6).
-            (None | Some(Err(E::NotFound { .. } | E::Network { .. })), Some((image, _))) => {
-                Ok(BaseImage { named, ..image.into() })
-            }
+            (
+                None | Some(Err(RegistryError::NotFound { .. } | RegistryError::Http(HttpError::Network { .. }))),
+                Some((image, _)),
+            ) => Ok(BaseImage { named, ..image.into() }),
             (None | Some(Err(_)), None) if damage.is_some() => Err(damage.expect("just seen")),
-            (Some(Err(asked @ (E::NotFound { .. } | E::Network { .. } | E::Denied { .. }))), None) => {
-                Err(self.not_found(name, Some(Box::new(asked))))
-            }
+            (
+                Some(Err(
+                    asked @ (RegistryError::NotFound { .. }
+                    | RegistryError::Http(HttpError::Network { .. })
+                    | RegistryError::Denied { .. }),
+                )),
+                None,
+            ) => Err(self.not_found(name, Some(Box::new(asked)))),
             (Some(Err(e)), _) => Err(ImageError::Registry { name, source: Box::new(e) }),
             (None, None) => Err(self.not_found(name, None)),
         }
@@ -177,7 +183,7 @@ impl Images<'_> {
         }
     }
 
-    fn not_found(&self, name: String, asked: Option<Box<crate::registry::Error>>) -> ImageError {
+    fn not_found(&self, name: String, asked: Option<Box<RegistryError>>) -> ImageError {
         let similar = match self.store.find(&name) {
             Err(crate::store::Error::NoSuchImage { similar, .. }) => similar,
             _ => None,

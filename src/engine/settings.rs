@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::base::time::Timestamp;
 use crate::layer::Compression;
-use crate::registry::Proxies;
 use crate::sandbox::{Resources, Rlimit};
 use crate::snapshot::Method;
+use crate::transport::Proxies;
 
 /// Decided once, by whoever read flags and environment.
 #[derive(Clone, Debug)]

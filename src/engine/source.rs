@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs::{self, FsError};
 use crate::base::time::Timestamp;
+use crate::base::url::redacted;
 use crate::layer::Limits;
 use crate::plan::EpochSource;
 
 use crate::copy::{self, Stream};
-use crate::fetch::{FetchError, GitUrl, Remote};
+use crate::fetch::{FetchError, FetchedFile, GitUrl, Remote};
 
 /// No Dockerfile is larger.
 const MAX_TEXT: u64 = 16 << 20;
@@ -185,9 +186,9 @@ impl Remote<'_> {
     }
 
     /// What is in a file from `url`.
-    fn unpacked(&self, file: &crate::fetch::Fetched, url: &str, name: &str) -> Result<Fetched, Error> {
+    fn unpacked(&self, file: &FetchedFile, url: &str, name: &str) -> Result<Fetched, Error> {
         let open = File::open(&file.path).map_err(|e| FsError::new("open", &file.path, e))?;
-        self.stream(open, &crate::fetch::shown(url), name, true)
+        self.stream(open, &redacted(url), name, true)
     }
 
     fn stream(&self, from: impl Read + Send, what: &str, name: &str, text: bool) -> Result<Fetched, Error> {

@@ -1,32 +1,34 @@
-//! What a repository's URL says (C-25).
+//! The parts of a repository's URL (C-25).
 
-use super::{FetchError, shown};
+use crate::base::url::redacted;
 
-/// A repository's URL in its parts.
+use super::error::FetchError;
+
+/// A repository's URL, and what BuildKit's fragment and query keys select.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GitUrl {
-    /// What git fetches from.
+    /// The URL that git fetches from.
     pub remote: String,
     /// Branch, tag or commit; the remote's default branch if absent.
     pub reference: Option<String>,
-    /// The part of the checkout that is meant; all of it if empty.
+    /// The subdirectory to use; empty = all of the checkout.
     pub subdir: String,
-    /// What the commit's id must begin with.
+    /// The beginning of the commit's id.
     pub checksum: Option<String>,
-    /// Keep `.git`.
+    /// Whether to keep `.git`.
     pub keep_git_dir: Option<bool>,
     /// Fetch submodules.
     pub submodules: bool,
-    /// Ask the remote for the commit that `checksum` names, wherever the ref points.
+    /// Fetch the commit that `checksum` names, whatever the ref is.
     pub fetch_by_commit: bool,
-    /// Files are as old as their checkout, not as their commit.
+    /// Files get the time of the checkout instead of that of the commit.
     pub new_files: bool,
 }
 
 impl GitUrl {
     /// Reads `URL[#ref[:subdir]]` and the query keys of BuildKit.
-    pub fn parse(text: &str) -> Result<Self, FetchError> {
-        let bad = |why: &str| FetchError::Url { url: shown(text), why: why.to_owned() };
+    pub(crate) fn parse(text: &str) -> Result<Self, FetchError> {
+        let bad = |why: &str| FetchError::Url { url: redacted(text), why: why.to_owned() };
         let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
         let (remote, query) = match rest.split_once('?') {
             Some((remote, query)) if remote.contains("://") => (remote, query),
@@ -76,12 +78,12 @@ impl GitUrl {
         Ok(url)
     }
 
-    /// It is reached through ssh, which asks an agent who one is.
-    pub fn is_ssh(&self) -> bool {
+    /// Whether ssh is used.
+    pub(crate) fn is_ssh(&self) -> bool {
         self.remote.starts_with("ssh://") || !self.remote.contains("://") && !self.remote.starts_with('/')
     }
 
-    /// Nothing in it can be taken for an option or a transport of git's own (S-10).
+    /// Ok: git takes no part of the URL for an option or for a transport helper (S-10).
     fn check(&self) -> Result<(), String> {
         let plain = |s: &str| !s.starts_with('-') && !s.bytes().any(|b| b.is_ascii_control());
         if self.remote.is_empty() || !plain(&self.remote) || self.remote.contains("::") {
@@ -110,12 +112,12 @@ impl GitUrl {
     }
 }
 
-/// A commit's whole id.
+/// Whether `text` is a full commit id.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && is_hex(text)
 }
 
-/// What may be a part of a commit's id.
+/// Whether `text` may be the beginning of a commit id.
 pub(super) fn is_hex(text: &str) -> bool {
     text.len() >= 7 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -1,4 +1,4 @@
-//! Against a server on loopback that misbehaves on request, and repositories on disk.
+//! Fetching from a server on loopback that misbehaves on request, and from repositories on disk.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::*;
 use crate::base::fs;
 use crate::base::time::Timestamp;
+use crate::transport::Timing;
 
-/// Answers each path in its own way; remembers what was asked.
+/// A server with one behaviour per path; it records the requests.
 struct Server {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -102,7 +103,7 @@ impl Scene {
         ask(&Remote { timing, max_bytes: self.max_bytes, ..Remote::new(&cache, &scratch) })
     }
 
-    fn http(&self, url: &str, checksum: Option<&str>) -> Result<Fetched, String> {
+    fn http(&self, url: &str, checksum: Option<&str>) -> Result<FetchedFile, String> {
         self.with(|remote| remote.http(url, checksum).map_err(|e| e.to_string()))
     }
 
@@ -126,7 +127,7 @@ struct Checkout {
 const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
 #[test]
-fn a_file_is_fetched_once_and_asked_about_later() {
+fn unchanged_file_is_not_transferred_again() {
     // C-23, C-24
     let (server, scene) = (serve(), Scene::new());
     let url = format!("{}/file.txt?x=1", server.url);
@@ -136,7 +137,7 @@ fn a_file_is_fetched_once_and_asked_about_later() {
         assert_eq!(fs::read(&file.path).unwrap(), b"hello");
     }
     assert_eq!(*server.asked.lock().unwrap(), ["/file.txt?x=1", "/file.txt?x=1 \"1\""]);
-    // A known digest needs no network at all.
+    // A known digest needs no network.
     let other = scene.http("http://127.0.0.1:1/other-name", Some(HELLO)).unwrap();
     assert_eq!((other.name.as_str(), other.size), ("other-name", 5));
     let wrong = HELLO.replace("2cf2", "0000");
@@ -144,13 +145,13 @@ fn a_file_is_fetched_once_and_asked_about_later() {
     assert_eq!(error, format!("{url}: checksum mismatch: want {wrong}, got {HELLO}"));
     let file = scene.http(&format!("{}/to-file", server.url), None).unwrap();
     assert_eq!(file.name, "to-file");
-    // The digest is of what is delivered.
+    // The digest is that of the bytes as sent.
     let file = scene.http(&format!("{}/gzip", server.url), None);
     assert!(file.is_err() || fs::read(&file.unwrap().path).unwrap() == b"as sent");
 }
 
 #[test]
-fn a_password_is_sent_to_its_host_and_never_shown() {
+fn password_in_url_is_sent_and_never_shown() {
     // S-6, C-31
     let (server, scene) = (serve(), Scene::new());
     let url = server.url.replace("http://", "http://me:s%65cret@");
@@ -162,7 +163,7 @@ fn a_password_is_sent_to_its_host_and_never_shown() {
 }
 
 #[test]
-fn servers_that_fail_are_told_apart_and_never_leave_a_part() {
+fn failed_transfer_leaves_nothing_in_the_cache() {
     let (server, mut scene) = (serve(), Scene::new());
     for (path, want) in [
         ("missing", "404"),
@@ -170,8 +171,8 @@ fn servers_that_fail_are_told_apart_and_never_leave_a_part() {
         ("loop", "more than 10 redirects"),
         ("elsewhere", "redirects to \"file:///etc/passwd\", which is not an http or https URL"),
         ("short", "after 9 bytes"),
-        ("large", "larger than the 1048576 bytes that are allowed"),
-        ("endless", "larger than the 1048576 bytes that are allowed"),
+        ("large", "larger than the limit of 1048576 bytes"),
+        ("endless", "larger than the limit of 1048576 bytes"),
         ("stall", "timeout"),
         ("silent", "timeout"),
     ] {
@@ -223,7 +224,7 @@ fn repository(dir: &Path, files: &[&str]) -> String {
 }
 
 #[test]
-fn a_commit_is_checked_out_exactly() {
+fn checkout_holds_exactly_the_commit() {
     // C-25
     let scene = Scene::new();
     let repo = scene.dir.path().join("repo");
@@ -269,7 +270,7 @@ fn a_commit_is_checked_out_exactly() {
 }
 
 #[test]
-fn a_repository_cannot_leave_its_checkout_or_run_anything() {
+fn repository_cannot_leave_its_checkout_or_run_code() {
     // S-8, S-10
     let scene = Scene::new();
     let repo = scene.dir.path().join("repo");

@@ -1,4 +1,4 @@
-//! Telling paths, URLs and git repositories apart (C-22…C-25), and keeping passwords in URLs out of histories (C-31).
+//! Telling paths, URLs and git repositories apart (C-22…C-25).
 
 /// What a source of COPY or ADD is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,18 +38,6 @@ fn is_scp_like(source: &str) -> bool {
         .is_some_and(|(user, host, path)| plain(user) && plain(host) && !path.is_empty())
 }
 
-/// The text with user names and passwords of URLs taken out.
-pub(super) fn redact(source: &str) -> String {
-    let Some((scheme, rest)) = source.split_once("://") else { return source.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) if matches!(scheme, "http" | "https") || rest[..at].contains(':') => {
-            format!("{scheme}://xxxxx@{}", &rest[at + 1..])
-        }
-        _ => source.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,14 +54,5 @@ mod tests {
         for git in git {
             assert_eq!(kind(git), Kind::Git, "{git}");
         }
-    }
-
-    #[test]
-    fn passwords_in_urls_are_not_recorded_c31() {
-        assert_eq!(redact("https://me:secret@h/x?a@b"), "https://xxxxx@h/x?a@b");
-        assert_eq!(redact("https://token@h/x"), "https://xxxxx@h/x");
-        assert_eq!(redact("ssh://git@h/x"), "ssh://git@h/x");
-        assert_eq!(redact("https://h/x@y"), "https://h/x@y");
-        assert_eq!(redact("a@b"), "a@b");
     }
 }

@@ -1,36 +1,36 @@
-//! Access tokens: asked for when a registry says it wants one, kept, renewed.
+//! Access tokens: fetched when a registry asks for one, kept, renewed.
 //!
-//! **Holds.** One token per (registry, scope); parallel requests wait for the first to fetch it. A token server is
-//! spoken to over TLS unless the registry itself is one we speak plain HTTP with (S-58, S-60).
+//! **Holds.** One token per registry and scope; parallel requests wait for the first one to fetch it. Token servers are
+//! asked over TLS, unless the registry itself may be asked over plain HTTP (S-58, S-60).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
 use serde::Deserialize;
 
-use super::Error;
-use super::credentials::{Credential, Credentials};
-use super::http::{Ask, Http};
-use super::url::Url;
+use crate::base::url::redacted;
+use crate::transport::{HttpClient, HttpError, Request, Url, basic_authorization, form_encode};
 
-const MAX_TOKEN_ANSWER: u64 = 1 << 20;
-/// No registry needs a longer one, and servers in between refuse longer headers.
+use super::RegistryError;
+use super::credentials::{Credential, Credentials};
+
+const MAX_TOKEN_RESPONSE: u64 = 1 << 20;
+/// Longer tokens do not fit into the headers that servers accept.
 const MAX_TOKEN: usize = 64 << 10;
 
-/// `Authorization` values that registries have accepted or token servers have given.
+/// Credentials, and the `Authorization` headers made from them.
 pub(super) struct Auth {
     credentials: Credentials,
     tokens: Mutex<BTreeMap<(String, String), Slot>>,
 }
 
-/// Locked by whoever fetches the token, so that one does and the others wait.
+/// Locked by the thread that fetches the token, while the others wait.
 type Slot = Arc<Mutex<Option<String>>>;
 
-/// Whom a request is for.
+/// What a token gives access to.
 #[derive(Clone, Debug)]
-pub(super) struct Party {
-    /// The registry as named in references.
+pub(super) struct Scope {
+    /// The registry, as references name it.
     pub(super) registry: String,
     /// The repository.
     pub(super) repository: String,
@@ -38,8 +38,9 @@ pub(super) struct Party {
     pub(super) actions: &'static str,
 }
 
-impl Party {
-    fn scope(&self) -> String {
+impl Scope {
+    /// As token servers spell it.
+    fn text(&self) -> String {
         format!("repository:{}:{}", self.repository, self.actions)
     }
 }
@@ -52,7 +53,7 @@ struct Challenge {
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
 }
@@ -62,37 +63,37 @@ impl Auth {
         Self { credentials, tokens: Mutex::new(BTreeMap::new()) }
     }
 
-    /// What to send with a request, if anything is known yet.
-    pub(super) fn known(&self, party: &Party) -> Option<String> {
-        self.slot(party).lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The header to send with a request, if one is known already.
+    pub(super) fn known(&self, scope: &Scope) -> Option<String> {
+        self.slot(scope).lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What to send after `url` answered 401 with `challenges` to a request that carried `sent`.
-    /// `Ok(None)` = there is nothing better to send.
-    pub(super) fn answer(
+    /// The header to send after `url` answered 401 with `challenges` to a request that carried `sent`. `Ok(None)` = no
+    /// credentials are left to try.
+    pub(super) fn respond(
         &self,
-        http: &Http,
-        party: &Party,
+        http: &HttpClient,
+        scope: &Scope,
         url: &Url,
         challenges: &[&str],
         sent: Option<&str>,
-    ) -> Result<Option<String>, Error> {
-        let slot = self.slot(party);
+    ) -> Result<Option<String>, RegistryError> {
+        let slot = self.slot(scope);
         let mut token = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if token.is_some() && token.as_deref() != sent {
-            // Somebody else has fetched one while we waited.
+            // Another thread fetched one meanwhile.
             return Ok(token.clone());
         }
         *token = None;
         let challenges: Vec<Challenge> = challenges.iter().flat_map(|text| parse(text)).collect();
-        let credential = self.credentials.lookup(&party.registry, &party.repository)?;
+        let credential = self.credentials.lookup(&scope.registry, &scope.repository)?;
         let secret = url.tls || http.is_insecure(&url.authority);
         if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
             if let Some(Credential::Bearer(given)) = &credential {
                 let value = format!("Bearer {given}");
                 *token = (secret && sent != Some(&value)).then_some(value);
             } else {
-                *token = Some(format!("Bearer {}", self.fetch(http, party, url, bearer, credential.as_ref())?));
+                *token = Some(format!("Bearer {}", fetch_token(http, scope, url, bearer, credential.as_ref())?));
             }
         } else if challenges.iter().any(|c| c.scheme == "basic")
             && let Some(Credential::Password { user, password }) = &credential
@@ -104,107 +105,88 @@ impl Auth {
         Ok(token.clone())
     }
 
-    /// Whether we have anything to offer the registry.
-    pub(super) fn anonymous(&self, party: &Party) -> bool {
-        matches!(self.credentials.lookup(&party.registry, &party.repository), Ok(None))
+    /// Whether there are no credentials for the registry.
+    pub(super) fn is_anonymous(&self, scope: &Scope) -> bool {
+        matches!(self.credentials.lookup(&scope.registry, &scope.repository), Ok(None))
     }
 
-    fn fetch(
-        &self,
-        http: &Http,
-        party: &Party,
-        registry: &Url,
-        challenge: &Challenge,
-        credential: Option<&Credential>,
-    ) -> Result<String, Error> {
-        let protocol = |why: String| Error::Protocol { url: registry.shown(), why };
-        let realm = challenge.parameters.get("realm").map(String::as_str).unwrap_or_default();
-        let Some(mut url) = Url::parse(realm) else {
-            return Err(protocol(format!("names {realm:?} as its token server, which is not an http or https URL")));
-        };
-        if !url.tls && !http.is_insecure(&url.authority) && (registry.tls || credential.is_some()) {
-            return Err(protocol(format!("its token server {} is not reached over https", url.shown())));
-        }
-        let service = challenge.parameters.get("service").cloned().unwrap_or_default();
-        let scope = challenge.parameters.get("scope").cloned().unwrap_or_else(|| party.scope());
-        let ask = match credential {
-            Some(Credential::Identity(refresh)) => {
-                let form = [
-                    ("grant_type", "refresh_token"),
-                    ("service", &service),
-                    ("scope", &scope),
-                    ("client_id", "kiln"),
-                    ("refresh_token", refresh),
-                ];
-                Ask { method: ureq::http::Method::POST, form: Some(encode(&form)), ..Ask::get(url) }
-            }
-            other => {
-                let mut query = vec![("scope", scope.as_str())];
-                if !service.is_empty() {
-                    query.insert(0, ("service", service.as_str()));
-                }
-                let separator = if url.target.contains('?') { '&' } else { '?' };
-                url.target = format!("{}{separator}{}", url.target, encode(&query));
-                let authorization = match other {
-                    Some(Credential::Password { user, password }) => Some(basic(user, password)),
-                    _ => None,
-                };
-                Ask { authorization, ..Ask::get(url) }
-            }
-        };
-        let answer = http.send(&ask)?;
-        if matches!(answer.status, 400 | 401 | 403) {
-            let (host, status) = (answer.url.authority.clone(), answer.status);
-            return Err(Error::Denied {
-                what: format!("{}/{}", party.registry, party.repository),
-                host,
-                anonymous: credential.is_none(),
-                reason: format!("{status} {}", answer.reason()).trim_end().to_owned(),
-            });
-        }
-        if !answer.ok() {
-            return Err(answer.into_error());
-        }
-        let shown = answer.url.shown();
-        let bytes = answer.into_bytes(MAX_TOKEN_ANSWER)?;
-        let token = serde_json::from_slice::<TokenAnswer>(&bytes).ok().and_then(|a| a.token.or(a.access_token));
-        match token {
-            Some(token)
-                if !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic()) =>
-            {
-                Ok(token)
-            }
-            _ => Err(Error::Protocol { url: shown, why: "its answer holds no usable token".to_owned() }),
-        }
-    }
-
-    fn slot(&self, party: &Party) -> Slot {
-        let key = (party.registry.clone(), party.scope());
+    fn slot(&self, scope: &Scope) -> Slot {
+        let key = (scope.registry.clone(), scope.text());
         Arc::clone(self.tokens.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 }
 
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
-}
-
-/// `application/x-www-form-urlencoded`.
-fn encode(pairs: &[(&str, &str)]) -> String {
-    let escape = |text: &str| {
-        let mut out = String::new();
-        for byte in text.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-                _ => out.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        out
+/// Fetches a token from the server that `challenge` names.
+fn fetch_token(
+    http: &HttpClient,
+    scope: &Scope,
+    registry: &Url,
+    challenge: &Challenge,
+    credential: Option<&Credential>,
+) -> Result<String, RegistryError> {
+    let protocol = |why: String| HttpError::Protocol { url: registry.without_query(), why };
+    let realm = challenge.parameters.get("realm").map(String::as_str).unwrap_or_default();
+    let Some(url) = Url::parse(realm) else {
+        let why = format!("names {:?} as its token server, which is not an http or https URL", redacted(realm));
+        return Err(protocol(why).into());
     };
-    pairs.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect::<Vec<_>>().join("&")
+    if !url.tls && !http.is_insecure(&url.authority) && (registry.tls || credential.is_some()) {
+        return Err(protocol(format!("its token server {} is not reached over https", url.without_query())).into());
+    }
+    let response = http.send(&token_request(url, scope, challenge, credential))?;
+    if matches!(response.status, 400 | 401 | 403) {
+        let (host, status) = (response.url.authority.clone(), response.status);
+        return Err(RegistryError::Denied {
+            what: format!("{}/{}", scope.registry, scope.repository),
+            host,
+            anonymous: credential.is_none(),
+            reason: format!("{status} {}", response.into_reason()).trim_end().to_owned(),
+        });
+    }
+    if !response.is_success() {
+        return Err(response.into_error().into());
+    }
+    let url = response.url.without_query();
+    let bytes = response.into_bytes(MAX_TOKEN_RESPONSE)?;
+    let token = serde_json::from_slice::<TokenResponse>(&bytes).ok().and_then(|a| a.token.or(a.access_token));
+    let usable = |token: &String| (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+    let why = || "its response holds no usable token".to_owned();
+    Ok(token.filter(usable).ok_or_else(|| HttpError::Protocol { url, why: why() })?)
 }
 
-/// Reads a `WWW-Authenticate` value, which may hold several challenges (RFC 9110 §11.6.1). Leniently: what cannot be
-/// read is passed over.
+/// Asks for a token: a refresh token is exchanged by POST, anything else by GET.
+fn token_request(mut url: Url, scope: &Scope, challenge: &Challenge, credential: Option<&Credential>) -> Request {
+    let service = challenge.parameters.get("service").cloned().unwrap_or_default();
+    let scope = challenge.parameters.get("scope").cloned().unwrap_or_else(|| scope.text());
+    if let Some(Credential::Identity(refresh)) = credential {
+        let form = form_encode(&[
+            ("grant_type", "refresh_token"),
+            ("service", &service),
+            ("scope", &scope),
+            ("client_id", "kiln"),
+            ("refresh_token", refresh),
+        ]);
+        return Request { method: ureq::http::Method::POST, form: Some(form), ..Request::get(url) };
+    }
+    let mut query = vec![("scope", scope.as_str())];
+    if !service.is_empty() {
+        query.insert(0, ("service", service.as_str()));
+    }
+    let separator = if url.target.contains('?') { '&' } else { '?' };
+    url.target = format!("{}{separator}{}", url.target, form_encode(&query));
+    let authorization = match credential {
+        Some(Credential::Password { user, password }) => Some(basic(user, password)),
+        _ => None,
+    };
+    Request { authorization, ..Request::get(url) }
+}
+
+fn basic(user: &str, password: &str) -> String {
+    basic_authorization(format!("{user}:{password}").as_bytes())
+}
+
+/// Reads a `WWW-Authenticate` value, which may hold several challenges (RFC 9110 §11.6.1). What cannot be read is
+/// skipped.
 fn parse(text: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = text.trim_start();
@@ -228,7 +210,7 @@ fn parse(text: &str) -> Vec<Challenge> {
     challenges
 }
 
-/// A token or quoted string, and what follows it.
+/// A token or a quoted string, and the text after it.
 fn value_of(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ' ']).unwrap_or(text.len());
@@ -251,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges_are_read_as_servers_write_them() {
+    fn challenges_of_real_servers_are_parsed() {
         let parsed =
             parse(r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull,push""#);
         assert_eq!(parsed.len(), 1);
@@ -264,13 +246,5 @@ mod tests {
         for odd in ["", " ", "=", "Bearer", "Bearer realm=\"", ",,,", "a=b"] {
             let _ = parse(odd);
         }
-    }
-
-    #[test]
-    fn forms_are_encoded() {
-        assert_eq!(
-            encode(&[("scope", "repository:a/b:pull"), ("x", "a b&c")]),
-            "scope=repository%3Aa%2Fb%3Apull&x=a%20b%26c"
-        );
     }
 }

@@ -1,7 +1,8 @@
-//! Who we are to which registry: Docker's `config.json`, containers' `auth.json`, credential helpers (O-76).
+//! Credentials by registry: Docker's `config.json`, containers' `auth.json`, credential helpers (O-76).
 //!
-//! **Holds.** Contents come in as data; nothing here looks for files. A helper is asked only when a registry wants
-//! credentials, gets the registry's name on stdin, and is killed if it hangs.
+//! **Holds.** A helper runs only when a registry asks for credentials, reads the registry's name from standard input,
+//! and is killed if it hangs.
+//! **Not here.** Finding and reading files: their contents come in as data.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -15,19 +16,19 @@ use serde::Deserialize;
 use crate::base::json::{null_default, null_values};
 use crate::oci::reference::DEFAULT_REGISTRY;
 
-use super::Error;
+use super::RegistryError;
 
-/// What Docker Hub is called in credential files.
+/// Docker Hub's name in credential files.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-const HELPER_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a helper that has ended may hold on to its standard error.
-const COMPLAINT_PATIENCE: Duration = Duration::from_secs(1);
-const MAX_HELPER_ANSWER: u64 = 1 << 20;
+const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time that a child of an ended helper may keep its standard error open.
+const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_HELPER_OUTPUT: u64 = 1 << 20;
 
-/// One way to say who we are.
+/// A way to authenticate.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// User name and password (or access token used as one).
+    /// User name and password, or an access token in place of the password.
     Password {
         /// User name.
         user: String,
@@ -36,12 +37,12 @@ pub enum Credential {
     },
     /// A refresh token, exchanged for access tokens by POST.
     Identity(String),
-    /// A token sent to the registry as it is.
+    /// A token that is sent to the registry as it is.
     Bearer(String),
 }
 
 impl std::fmt::Debug for Credential {
-    /// Never the secret.
+    /// Without secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Password { user, .. } => write!(f, "Password({user:?})"),
@@ -51,7 +52,7 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// All credential files, in order of precedence.
+/// The contents of all credential files, in order of precedence.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     files: Vec<(String, Result<File, String>)>,
@@ -85,24 +86,24 @@ struct Auth {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
+struct HelperOutput {
     username: String,
     secret: String,
 }
 
 impl Credentials {
-    /// None at all.
-    pub fn none() -> Self {
+    /// No credentials.
+    pub(crate) fn none() -> Self {
         Self::default()
     }
 
-    /// Adds a file's content; earlier files win. `origin` is what errors call it. Content that cannot be read is an
-    /// error for whoever needs it ([`Credentials::lookup`]), and else a [problem](Credentials::problems); an empty file
-    /// has no entries.
-    pub fn add(&mut self, origin: &str, content: &[u8]) {
+    /// Adds a file's content; earlier files take precedence. Errors call it `origin`. Invalid content is a
+    /// [problem](Credentials::problems), and an error of every [`Credentials::lookup`] that gets to it. An empty file has
+    /// no entries.
+    pub(crate) fn add(&mut self, origin: &str, content: &[u8]) {
         let file = match content.trim_ascii() {
             [] => Ok(File::default()),
-            // Only the position: the text around it may be a secret.
+            // Only the position, because the text there may be a secret.
             text => serde_json::from_slice(text)
                 .map_err(|e| format!("not a credential file (line {}, column {})", e.line(), e.column())),
         };
@@ -110,21 +111,21 @@ impl Credentials {
     }
 
     /// Adds a file that could not be read.
-    pub fn add_unreadable(&mut self, origin: &str, why: String) {
+    pub(crate) fn add_unreadable(&mut self, origin: &str, why: String) {
         self.files.push((origin.to_owned(), Err(why)));
     }
 
-    /// Which files are of no use, and why.
-    pub fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// The files that cannot be used, and why.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().filter_map(|(origin, file)| Some((origin.as_str(), file.as_ref().err()?.as_str())))
     }
 
-    /// The credential for a repository, asking a helper if a file says so. `Ok(None)` = nobody knows one.
-    /// A key may name a registry or, as containers tools write, a registry and the beginning of a repository; the
-    /// longest match wins.
-    pub fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+    /// The credential for a repository, from a helper if a file names one. `Ok(None)` = there is none.
+    /// A key names a registry or, as Podman writes it, a registry and the beginning of a repository; the longest match
+    /// wins.
+    pub(crate) fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Credential>, RegistryError> {
         for (origin, file) in &self.files {
-            let unusable = |why: &String| Error::Credentials { origin: origin.clone(), why: why.clone() };
+            let unusable = |why: &String| RegistryError::Credentials { origin: origin.clone(), why: why.clone() };
             let file = file.as_ref().map_err(unusable)?;
             let server = if registry == DEFAULT_REGISTRY { HUB_KEY } else { registry };
             let helper = file.cred_helpers.get(registry).or_else(|| file.cred_helpers.get(server));
@@ -148,7 +149,7 @@ impl Credentials {
 }
 
 impl File {
-    fn inline(&self, origin: &str, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+    fn inline(&self, origin: &str, registry: &str, repository: &str) -> Result<Option<Credential>, RegistryError> {
         let full = format!("{registry}/{repository}");
         let matches = |key: &str| -> Option<usize> {
             let plain = key.trim_start_matches("https://").trim_start_matches("http://");
@@ -164,7 +165,8 @@ impl File {
             self.auths.iter().filter_map(|(key, auth)| Some((matches(key)?, key, auth))).collect();
         candidates.sort_by_key(|(length, ..)| std::cmp::Reverse(*length));
         for (_, key, auth) in candidates {
-            let wrong = |why: &str| Error::Credentials { origin: origin.to_owned(), why: format!("{key}: {why}") };
+            let wrong =
+                |why: &str| RegistryError::Credentials { origin: origin.to_owned(), why: format!("{key}: {why}") };
             if let Some(found) = auth.credential().map_err(wrong)? {
                 return Ok(Some(found));
             }
@@ -194,7 +196,7 @@ impl Auth {
     }
 }
 
-/// A user called `<token>` has an identity token for a password.
+/// For the user `<token>`, the password is an identity token.
 fn from_pair(user: &str, password: &str) -> Credential {
     match user {
         "<token>" => Credential::Identity(password.to_owned()),
@@ -203,9 +205,9 @@ fn from_pair(user: &str, password: &str) -> Credential {
 }
 
 /// Runs `docker-credential-<helper> get`.
-fn ask_helper(origin: &str, helper: &str, server: &str) -> Result<Option<Credential>, Error> {
+fn ask_helper(origin: &str, helper: &str, server: &str) -> Result<Option<Credential>, RegistryError> {
     let program = format!("docker-credential-{helper}");
-    let fail = |why: String| Error::Credentials { origin: format!("{origin}: {program}"), why };
+    let fail = |why: String| RegistryError::Credentials { origin: format!("{origin}: {program}"), why };
     if helper.is_empty() || !helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
         return Err(fail("not the name of a credential helper".to_owned()));
     }
@@ -217,42 +219,42 @@ fn ask_helper(origin: &str, helper: &str, server: &str) -> Result<Option<Credent
         .spawn()
         .map_err(|e| fail(format!("cannot be started: {e}")))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read its input says what it wants with its exit code.
+        // A helper that does not read its input reports the reason with its exit code.
         let _ = stdin.write_all(server.as_bytes());
     }
     let output = collect(child.stdout.take());
-    let complaint = collect(child.stderr.take());
-    let answer = match output.recv_timeout(HELPER_PATIENCE) {
+    let errors = collect(child.stderr.take());
+    let answer = match output.recv_timeout(HELPER_TIMEOUT) {
         Ok(answer) => answer.map_err(|e| fail(e.to_string()))?,
         Err(_) => {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(fail(format!("gave no answer in {} s", HELPER_PATIENCE.as_secs())));
+            return Err(fail(format!("gave no answer within {} s", HELPER_TIMEOUT.as_secs())));
         }
     };
     let status = child.wait().map_err(|e| fail(e.to_string()))?;
     if !status.success() {
-        // The protocol wants words on standard output; many helpers print theirs elsewhere.
-        let complaint = complaint.recv_timeout(COMPLAINT_PATIENCE).ok().and_then(Result::ok).unwrap_or_default();
-        let text = [answer, complaint].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
+        // The protocol expects the message on standard output, but many helpers write it to standard error.
+        let errors = errors.recv_timeout(STDERR_TIMEOUT).ok().and_then(Result::ok).unwrap_or_default();
+        let text = [answer, errors].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
         if text.contains("credentials not found") || text.contains("no credentials") {
             return Ok(None);
         }
         let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
         return Err(fail(if line.is_empty() { format!("ended with {status}") } else { line.to_owned() }));
     }
-    let answer: HelperAnswer =
-        serde_json::from_slice(&answer).map_err(|_| fail("its answer is not a credential".to_owned()))?;
+    let answer: HelperOutput =
+        serde_json::from_slice(&answer).map_err(|_| fail("its output is not a credential".to_owned()))?;
     Ok(Some(from_pair(&answer.username, &answer.secret)))
 }
 
-/// Reads a stream to its end, in a thread of its own.
+/// Reads a stream to its end in another thread.
 fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<u8>>> {
     let (done, output) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let read = stream.map_or(Ok(0), |stream| stream.take(MAX_HELPER_ANSWER).read_to_end(&mut bytes));
-        // Nobody waits any more for a helper that was ended.
+        let read = stream.map_or(Ok(0), |stream| stream.take(MAX_HELPER_OUTPUT).read_to_end(&mut bytes));
+        // The receiver is gone if the helper was killed.
         let _ = done.send(read.map(|_| bytes));
     });
     output
@@ -262,7 +264,7 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Ve
 mod tests {
     use super::*;
 
-    fn lookup(json: &str, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+    fn lookup(json: &str, registry: &str, repository: &str) -> Result<Option<Credential>, RegistryError> {
         let mut credentials = Credentials::none();
         credentials.add("config.json", json.as_bytes());
         credentials.lookup(registry, repository)
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_registry_is_understood_o76() {
+    fn every_spelling_of_a_registry_matches_o76() {
         let auth = "dXNlcjpwYTpzcw=="; // user:pa:ss
         for key in ["r.example", "https://r.example", "https://r.example/v1/", "r.example/v2/"] {
             let json = format!(r#"{{"auths":{{"{key}":{{"auth":"{auth}"}}}}}}"#);
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_repository_prefix_wins() {
+    fn longest_repository_prefix_wins() {
         let json = r#"{"auths":{"r":{"username":"a","password":"1"},"r/team":{"username":"b","password":"2"},
             "r/team/app":{"identitytoken":"t"},"r/tea":{"username":"x","password":"x"}}}"#;
         assert_eq!(lookup(json, "r", "other").expect("lookup"), password("a", "1"));
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_files_are_named_without_their_secrets() {
+    fn broken_file_is_named_without_its_secrets() {
         let secret = "c2VjcmV0"; // "secret", no colon
         let message =
             lookup(&format!(r#"{{"auths":{{"r":{{"auth":"{secret}"}}}}}}"#), "r", "a").expect_err("bad").to_string();

@@ -1,4 +1,4 @@
-//! What a manifest answer is: three places may say so, and they must agree (S-54).
+//! The media type of a manifest response: three places may state it, and they must agree (S-54).
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use serde_json::value::RawValue;
 
 use crate::oci::descriptor::{DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST};
 
-/// What we ask for, best first.
+/// The accepted media types, preferred ones first.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
 
 /// The media type of a manifest or index, from its own `mediaType`, else from `Content-Type`, else from its shape.
-/// A document that is both, or is labelled as what it is not, is refused (CVE-2021-41190).
+/// A document that could be either, or whose label contradicts its shape, is refused (CVE-2021-41190).
 pub(super) fn media_type(content_type: Option<&str>, body: &[u8]) -> Result<&'static str, String> {
     let not_a_manifest = |e: serde_json::Error| format!("not a manifest: {e}");
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(body).map_err(not_a_manifest)?;
-    // Go writes `null` for an empty list; beside another's fields such a list says nothing (N-20).
+    // Go writes `null` for an empty list; such a field does not decide the shape (N-20).
     let has = |name: &str| fields.get(name).is_some_and(|value| value.get() != "null");
     if has("fsLayers") {
         return Err(
@@ -36,7 +36,7 @@ pub(super) fn media_type(content_type: Option<&str>, body: &[u8]) -> Result<&'st
         None => None,
     };
     let declared = match declared.as_deref() {
-        Some(text) => Some(known(text).ok_or_else(|| format!("has media type {text:?}, which is no image's"))?),
+        Some(text) => Some(known(text).ok_or_else(|| format!("has media type {text:?}, which is not an image's"))?),
         None => None,
     };
     let default = if is_index { INDEX } else { MANIFEST };
@@ -50,6 +50,7 @@ pub(super) fn media_type(content_type: Option<&str>, body: &[u8]) -> Result<&'st
     Ok(chosen)
 }
 
+/// The media type, if it is one of a manifest or index.
 pub(super) fn known(text: &str) -> Option<&'static str> {
     [INDEX, DOCKER_INDEX, MANIFEST, DOCKER_MANIFEST].into_iter().find(|known| *known == text)
 }
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_and_shape_must_agree_s54() {
+    fn media_type_and_shape_must_agree_s54() {
         let m = |extra: &str| format!(r#"{{"schemaVersion":2,"config":{{}},"layers":[]{extra}}}"#);
         let i = r#"{"schemaVersion":2,"manifests":[]}"#;
         assert_eq!(media_type(None, m("").as_bytes()), Ok(MANIFEST));

@@ -1,38 +1,40 @@
-//! A blob being fetched: a reader that survives broken connections.
+//! A download that continues after a broken connection.
 //!
-//! **Holds.** The bytes come in order and each once, however often the connection breaks (S-61): the rest is asked for
-//! with `Range`. Nothing is verified here; the sink the bytes go to does, over the whole.
+//! **Holds.** Every byte is delivered once and in order, however often the connection breaks (S-61): the rest is
+//! requested with `Range`.
+//! **Not here.** Verification: the sink verifies the whole blob.
 
 use std::io::{self, Read};
 
 use crate::oci::descriptor::Descriptor;
+use crate::transport::{HttpError, Response, io_reason, is_slow};
 
-use super::Error;
-use super::client::Repository;
-use super::http::{Answer, io_reason};
-use super::pace::is_slow;
+use super::RegistryError;
+use super::repository::Repository;
 
-/// However much progress each connection makes, more than these are not for one blob.
+/// The most connections for one blob, however much progress each of them makes.
 const MAX_CONNECTIONS: u32 = 1000;
 
+/// Reads a blob, unverified.
 pub(super) struct Download<'a> {
     repository: &'a Repository<'a>,
     blob: Descriptor,
     body: Option<Box<dyn Read + Send>>,
+    /// Bytes delivered.
     at: u64,
     etag: Option<String>,
-    /// Breaks since the last byte of progress.
+    /// Breaks since the last byte.
     breaks: u32,
     connections: u32,
-    /// How often it came too slowly.
+    /// Connections that were too slow.
     slow: u32,
-    /// What ended it, for a caller that wants more than an `io::Error`.
-    failure: Option<Error>,
+    /// What ended the download; an `io::Error` cannot carry it.
+    failure: Option<RegistryError>,
 }
 
 impl<'a> Download<'a> {
-    /// Starts it. Ok: the registry has the blob.
-    pub(super) fn start(repository: &'a Repository<'a>, blob: &Descriptor) -> Result<Self, Error> {
+    /// Starts a download. Ok: the registry has the blob.
+    pub(super) fn start(repository: &'a Repository<'a>, blob: &Descriptor) -> Result<Self, RegistryError> {
         let mut download = Self {
             repository,
             blob: blob.clone(),
@@ -48,42 +50,44 @@ impl<'a> Download<'a> {
         Ok(download)
     }
 
-    pub(super) fn into_failure(self) -> Option<Error> {
+    pub(super) fn into_failure(self) -> Option<RegistryError> {
         self.failure
     }
 
-    fn connect(&mut self) -> Result<(), Error> {
+    fn connect(&mut self) -> Result<(), RegistryError> {
         self.connections += 1;
-        let answer = self.repository.get_blob(&self.blob, self.at, self.etag.as_deref())?;
-        let length = answer.header("content-length").and_then(|n| n.parse::<u64>().ok());
-        let protocol = |answer: &Answer, why: String| Error::Protocol { url: answer.url.shown(), why };
-        let skip = match answer.status {
+        let response = self.repository.get_blob(&self.blob, self.at, self.etag.as_deref())?;
+        let length = response.header("content-length").and_then(|n| n.parse::<u64>().ok());
+        let protocol = |response: &Response, why: String| {
+            RegistryError::from(HttpError::Protocol { url: response.url.without_query(), why })
+        };
+        let skip = match response.status {
             206 => {
-                let start = answer.header("content-range").and_then(range_start);
+                let start = response.header("content-range").and_then(range_start);
                 if start != Some(self.at) {
-                    return Err(protocol(&answer, format!("asked for bytes from {}, answered with others", self.at)));
+                    return Err(protocol(&response, format!("asked for bytes from {}, got others", self.at)));
                 }
                 0
             }
             _ => {
-                // The whole of it, even if the rest was asked for: read past what we have.
+                // The server sends the whole blob though the rest was requested: skip what was delivered.
                 if let Some(length) = length.filter(|n| *n != self.blob.size) {
                     let why = format!("has {length} bytes, its manifest says {}", self.blob.size);
-                    return Err(protocol(&answer, why));
+                    return Err(protocol(&response, why));
                 }
                 self.at
             }
         };
-        self.etag = answer.header("etag").map(str::to_owned);
-        let mut body = answer.into_reader();
+        self.etag = response.header("etag").map(str::to_owned);
+        let mut body = response.into_reader();
         let skipped = io::copy(&mut body.by_ref().take(skip), &mut io::sink());
-        // A break while skipping shows as a short read of what follows.
+        // A break while skipping is handled by the next read.
         self.body = matches!(skipped, Ok(n) if n == skip).then_some(body);
         Ok(())
     }
 
-    /// Connects again after a break, or gives up with the reason for the break.
-    fn resume(&mut self, reason: String) -> Result<(), Error> {
+    /// Connects again after a break, or fails with the reason for the break.
+    fn resume(&mut self, reason: String) -> Result<(), RegistryError> {
         self.body = None;
         self.breaks += 1;
         let http = self.repository.http();
@@ -92,14 +96,14 @@ impl<'a> Download<'a> {
             .pause_before(self.breaks + 1, None)
             .filter(|_| self.connections < MAX_CONNECTIONS && self.slow < http.timing().attempts);
         let Some(pause) = pause else {
-            let url = self.repository.blob_url(&self.blob).shown();
-            return Err(Error::Network { url, reason, attempts: self.connections });
+            let url = self.repository.blob_url(&self.blob).without_query();
+            return Err(HttpError::Network { url, reason, attempts: self.connections }.into());
         };
         http.pause(pause)?;
         self.connect()
     }
 
-    fn fail(&mut self, error: Error) -> io::Error {
+    fn fail(&mut self, error: RegistryError) -> io::Error {
         let text = io::Error::other(error.to_string());
         self.failure = Some(error);
         text
@@ -127,7 +131,7 @@ impl Read for Download<'_> {
                 },
             };
             if self.at >= self.blob.size {
-                // Everything is here; how the connection ended does not matter.
+                // The blob is complete; how the connection ended does not matter.
                 return Ok(0);
             }
             if let Err(error) = self.resume(broken) {
@@ -137,7 +141,7 @@ impl Read for Download<'_> {
     }
 }
 
-/// `bytes 5-9/10` → 5
+/// The first offset of a `Content-Range`: `bytes 5-9/10` → 5.
 fn range_start(value: &str) -> Option<u64> {
     value.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

@@ -2,23 +2,24 @@
 
 use crate::oci::blob::BlobError;
 use crate::oci::image::ImageError;
+use crate::transport::HttpError;
 
 /// Why the registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It wants credentials, or others than ours.
+pub enum RegistryError {
+    /// The registry wants credentials, or rejects those it was given.
     #[error("{what}: {host} denied access{}: {reason}", if *.anonymous { " (no credentials for it)" } else { "" })]
     Denied {
         /// The image or blob.
         what: String,
-        /// The registry.
+        /// The host that denied access.
         host: String,
-        /// We had no credentials to offer.
+        /// No credentials are configured for the registry.
         anonymous: bool,
-        /// Its words.
+        /// The registry's explanation.
         reason: String,
     },
-    /// It has no such image or blob.
+    /// The registry has no such image or blob.
     #[error("{what}: not found on {host}")]
     NotFound {
         /// The image or blob.
@@ -26,45 +27,10 @@ pub enum Error {
         /// The registry.
         host: String,
     },
-    /// It answered, but not with success.
-    #[error("{url}: {status}{}{}", if .reason.is_empty() { String::new() } else { format!(": {}", .reason) }, tried(*.attempts))]
-    Status {
-        /// What was asked, without query.
-        url: String,
-        /// HTTP status.
-        status: u16,
-        /// Its words.
-        reason: String,
-        /// How often it was asked.
-        attempts: u32,
-    },
-    /// It could not be reached, or the connection broke and stayed broken.
-    #[error("{url}: {reason}{}", tried(*.attempts))]
-    Network {
-        /// What was asked, without query.
-        url: String,
-        /// What happened last.
-        reason: String,
-        /// How often it was tried.
-        attempts: u32,
-    },
-    /// It is not who it says, or does not speak TLS.
-    #[error("{host}: TLS: {reason}")]
-    Tls {
-        /// The registry.
-        host: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// It broke the protocol.
-    #[error("{url}: {why}")]
-    Protocol {
-        /// What was asked, without query.
-        url: String,
-        /// What it did.
-        why: String,
-    },
-    /// A credential file or helper is of no use.
+    /// The registry could not be reached, answered with an error, or broke the protocol.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A credential file or helper cannot be used.
     #[error("{origin}: {why}")]
     Credentials {
         /// The file or helper.
@@ -72,7 +38,7 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// What came is no image for this platform (S-54…S-56).
+    /// The registry has no usable image for this platform (S-54…S-56).
     #[error("{name}: {source}")]
     Image {
         /// The image.
@@ -80,14 +46,14 @@ pub enum Error {
         /// What is wrong with it.
         source: ImageError,
     },
-    /// The store could not take it, or it was not what its digest says.
+    /// The store could not take a blob, or the blob does not have its digest.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// The caller asked to stop.
-    #[error("interrupted")]
-    Cancelled,
 }
 
-fn tried(attempts: u32) -> String {
-    if attempts > 1 { format!(" (tried {attempts} times)") } else { String::new() }
+impl RegistryError {
+    /// The caller cancelled the request.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Http(HttpError::Cancelled))
+    }
 }

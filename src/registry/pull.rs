@@ -1,4 +1,4 @@
-//! From a name to an image: pin the tag, read manifest and config, fetch layers when somebody needs them.
+//! From a name to an image: pin the tag, read manifest and config, fetch layers on demand.
 
 use std::io::{Cursor, Read};
 use std::sync::Mutex;
@@ -11,40 +11,48 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::image::{Image, ImageError};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
+use crate::transport::HttpError;
 
-use super::Error;
-use super::client::{Client, Repository};
+use super::RegistryError;
+use super::client::Client;
+use super::download::Download;
+use super::repository::Repository;
 
-/// What a name stood for when it was asked.
+/// What a name stands for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pinned {
     /// The name with the digest of `target`.
     pub reference: Reference,
     /// The manifest or index that the name stands for.
     pub target: Descriptor,
-    /// The image for the platform asked for.
+    /// The image for the requested platform.
     pub image: Image,
 }
 
 impl Client {
-    /// Reads a tag once and fetches manifest and config (and index) of `platform`'s image, no layer.
+    /// Reads a tag once and fetches the documents of `platform`'s image (index, manifest and config), but no layer.
     ///
-    /// Ok: the documents are in `store` and belong together. What the store has already is not fetched again: for an
-    /// unchanged tag that is one HEAD request.
-    pub fn resolve(&self, name: &Reference, platform: &Platform, store: &dyn BlobStore) -> Result<Pinned, Error> {
-        self.first(name, |repository| repository.resolve(name, platform, store))
+    /// Ok: the documents are in `store` and belong together. Documents that the store has are not fetched again, so that
+    /// an unchanged tag costs one HEAD request.
+    pub(crate) fn resolve(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        store: &dyn BlobStore,
+    ) -> Result<Pinned, RegistryError> {
+        self.try_hosts(name, |repository| repository.resolve(name, platform, store))
     }
 
-    /// Fetches the layers that `store` lacks, up to `jobs` at a time, each byte hashed once (by the store).
+    /// Fetches the layers that `store` lacks, up to `jobs` at a time. The store hashes each byte, once.
     ///
-    /// Ok: the store has them all. On an error, those already complete stay.
-    pub fn fetch(
+    /// Ok: the store has all layers. After an error, complete layers stay.
+    pub(crate) fn fetch(
         &self,
         name: &Reference,
         layers: &[Descriptor],
         store: &dyn BlobStore,
         jobs: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), RegistryError> {
         let mut wanted: Vec<&Descriptor> = Vec::new();
         for layer in layers {
             if !wanted.iter().any(|w| w.digest == layer.digest) && !store.has(layer)? {
@@ -52,11 +60,11 @@ impl Client {
             }
         }
         let next = AtomicUsize::new(0);
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let failure: Mutex<Option<RegistryError>> = Mutex::new(None);
         let work = || {
             while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Err(error) = self.fetch_one(name, layer, store) {
-                    // The first error is the cause; the rest follow from stopping.
+                    // The first error is the cause; further ones follow from stopping.
                     next.store(wanted.len(), Ordering::Relaxed);
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 }
@@ -74,37 +82,24 @@ impl Client {
         }
     }
 
-    /// Fetches a layer, unless somebody else does, who is waited for (N-67).
-    fn fetch_one(&self, name: &Reference, layer: &Descriptor, store: &dyn BlobStore) -> Result<(), Error> {
-        let bringing = store.bring(layer, &|| !self.is_cancelled());
-        // Whatever went wrong with waiting is the consequence of that.
-        let bringing = if self.is_cancelled() { return Err(Error::Cancelled) } else { bringing? };
+    /// Fetches a layer; if another process fetches it already, waits for that (N-67).
+    fn fetch_one(&self, name: &Reference, layer: &Descriptor, store: &dyn BlobStore) -> Result<(), RegistryError> {
+        let claim = store.bring(layer, &|| !self.is_cancelled());
+        // An error of waiting is only the consequence of a cancellation.
+        let claim = if self.is_cancelled() { return Err(HttpError::Cancelled.into()) } else { claim? };
         if store.has(layer)? {
             return Ok(());
         }
-        let fetched = self.first(name, |repository| repository.fetch(layer, store));
+        let fetched = self.try_hosts(name, |repository| repository.fetch(layer, store));
         if fetched.is_err() && !self.is_cancelled() {
-            bringing.failed();
+            claim.failed();
         }
         fetched
-    }
-
-    /// [`Client::resolve`], then [`Client::fetch`] of all layers. Ok: the image is in `store` whole.
-    pub fn pull(
-        &self,
-        name: &Reference,
-        platform: &Platform,
-        store: &dyn BlobStore,
-        jobs: usize,
-    ) -> Result<Pinned, Error> {
-        let pinned = self.resolve(name, platform, store)?;
-        self.fetch(name, &pinned.image.manifest.layers, store, jobs)?;
-        Ok(pinned)
     }
 }
 
 impl Repository<'_> {
-    fn resolve(&self, name: &Reference, platform: &Platform, store: &dyn BlobStore) -> Result<Pinned, Error> {
+    fn resolve(&self, name: &Reference, platform: &Platform, store: &dyn BlobStore) -> Result<Pinned, RegistryError> {
         let target = match (&name.digest, &name.tag) {
             (Some(digest), _) => {
                 let (target, bytes) = self.manifest_by_digest(*digest)?;
@@ -121,7 +116,7 @@ impl Repository<'_> {
             },
             (None, None) => {
                 let why = "the name has neither tag nor digest".to_owned();
-                return Err(Error::Protocol { url: name.to_string(), why });
+                return Err(HttpError::Protocol { url: name.to_string(), why }.into());
             }
         };
         let image = self.image(name, &target, platform, store)?;
@@ -129,27 +124,27 @@ impl Repository<'_> {
         Ok(Pinned { reference, target, image })
     }
 
-    /// Reads the image for `platform` behind a manifest or index, fetching what `store` lacks of the documents.
+    /// Reads the image for `platform` from a manifest or index, and fetches the documents that `store` lacks.
     fn image(
         &self,
         name: &Reference,
         target: &Descriptor,
         platform: &Platform,
         store: &dyn BlobStore,
-    ) -> Result<Image, Error> {
+    ) -> Result<Image, RegistryError> {
         let source = ReadThrough { remote: self, store, failure: Mutex::new(None) };
         Image::read(&source, target, platform).map_err(|error| {
             let failure = source.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
             match (failure, error) {
                 (Some(failure), ImageError::Blob(_)) => failure,
-                (_, source) => Error::Image { name: name.familiar(), source },
+                (_, source) => RegistryError::Image { name: name.familiar(), source },
             }
         })
     }
 
-    /// Ok: the store has the blob. It is resumed where the connection breaks, and verified by the store as a whole.
-    pub fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), Error> {
-        let mut download = self.download(blob)?;
+    /// Ok: the store has the blob. The download is resumed after a broken connection; the store verifies the whole.
+    fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), RegistryError> {
+        let mut download = Download::start(self, blob)?;
         let accepted = store.accept(blob, &mut download);
         match (accepted, download.into_failure()) {
             (Ok(()), _) => Ok(()),
@@ -159,11 +154,11 @@ impl Repository<'_> {
     }
 }
 
-/// Documents from the store if it has them, else from the registry into the store.
+/// Opens documents in the store, after fetching those that it lacks.
 struct ReadThrough<'a> {
     remote: &'a Repository<'a>,
     store: &'a dyn BlobStore,
-    failure: Mutex<Option<Error>>,
+    failure: Mutex<Option<RegistryError>>,
 }
 
 impl BlobSource for ReadThrough<'_> {
@@ -181,7 +176,7 @@ impl BlobSource for ReadThrough<'_> {
         };
         if let Err(error) = fetched {
             let reason = error.to_string();
-            let missing = matches!(error, Error::NotFound { .. });
+            let missing = matches!(error, RegistryError::NotFound { .. });
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             return Err(BlobError { operation: "fetch", digest: blob.digest, reason, missing });
         }
@@ -190,7 +185,7 @@ impl BlobSource for ReadThrough<'_> {
 }
 
 impl ReadThrough<'_> {
-    /// A stored document that does not verify is as good as none: it is fetched again (S-130).
+    /// `None`: the stored document is damaged, and is fetched again (S-130).
     fn stored(&self, blob: &Descriptor) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.store.open(blob).ok()?.read_to_end(&mut bytes).ok()?;

@@ -12,6 +12,7 @@ use crate::plan::{Base, ContextName, CopyFrom, CopySource, ImageName, Mount, Pla
 use crate::sandbox::{Notice, userns};
 use crate::ui::lines::Lines;
 
+use super::fetch::fetch_hint;
 use super::host::{FREE_SPACE, host_fault};
 use super::image;
 use super::message::{Failure, Kind, chain};
@@ -99,7 +100,10 @@ fn hints(error: &StepError) -> Vec<String> {
         StepError::Sandbox(e) => e.hint().map(hint),
         StepError::Image(e) => image::describe(e).2,
         StepError::NotGiven { input, .. } => Some(format!("give it with {}", flag_of(input))),
-        StepError::Copy(e) => e.hint(),
+        StepError::Copy(e) => match &**e {
+            copy::Error::Fetch(e) => fetch_hint(e),
+            e => e.hint(),
+        },
         _ => None,
     };
     let host = || host_fault(error).map(str::to_owned);

@@ -5,6 +5,7 @@
 //! **Order.** `error: message`, the excerpt, then `note:` lines, then `hint:` lines.
 
 mod build;
+mod fetch;
 mod host;
 mod image;
 mod message;
@@ -13,6 +14,7 @@ mod registry;
 mod sandbox;
 
 pub(super) use build::{of_notices, word};
+pub(super) use fetch::fetch_hint;
 pub(super) use host::ELSEWHERE;
 pub(super) use image::describe;
 pub(super) use message::{Done, Failure, Kind, SUCCESS, chain};

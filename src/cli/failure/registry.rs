@@ -1,46 +1,53 @@
 //! A registry's errors in words: whose fault it is, and what would help.
 
-use crate::registry::Error;
+use crate::registry::RegistryError;
+use crate::transport::HttpError;
 
 use super::message::{Failure, Kind};
 
 /// Which exit code an error of a registry has.
-pub(super) fn kind(error: &Error) -> Kind {
+pub(super) fn kind(error: &RegistryError) -> Kind {
     match error {
-        Error::Network { .. } | Error::Tls { .. } | Error::Status { status: 429 | 500.., .. } => Kind::Host,
-        Error::Cancelled => Kind::Interrupted,
-        Error::Credentials { .. } => Kind::Usage,
+        RegistryError::Http(
+            HttpError::Network { .. } | HttpError::Tls { .. } | HttpError::Status { status: 429 | 500.., .. },
+        ) => Kind::Host,
+        RegistryError::Http(HttpError::Cancelled) => Kind::Interrupted,
+        RegistryError::Credentials { .. } => Kind::Usage,
         _ => Kind::Build,
     }
 }
 
 /// What would help, if it is known.
-pub(super) fn hint(error: &Error) -> Option<String> {
+pub(super) fn hint(error: &RegistryError) -> Option<String> {
     Some(match error {
-        Error::Denied { anonymous: true, host, .. } => format!(
+        RegistryError::Denied { anonymous: true, host, .. } => format!(
             "if the image exists, log in with docker login {host} or podman login {host}: kiln reads their credentials"
         ),
-        Error::Denied { host, .. } => {
+        RegistryError::Denied { host, .. } => {
             format!("the credentials for {host} may be wrong, expired or too weak: log in to it again")
         }
-        Error::Status { status: 429, .. } => {
+        RegistryError::Http(HttpError::Status { status: 429, .. }) => {
             "the registry limits how often it is asked: wait, log in for a higher limit, or use --registry-mirror"
                 .into()
         }
-        Error::Status { status: 500.., .. } => "the server is at fault: try again later".into(),
-        Error::Tls { host, reason } if reason.contains("UnknownIssuer") => format!(
+        RegistryError::Http(HttpError::Status { status: 500.., .. }) => {
+            "the server is at fault: try again later".into()
+        }
+        RegistryError::Http(HttpError::Tls { host, reason }) if reason.contains("UnknownIssuer") => format!(
             "if {host} has a certificate of a private CA, set SSL_CERT_FILE to a PEM file that holds the CA's certificate"
         ),
-        Error::Tls { host, .. } => {
+        RegistryError::Http(HttpError::Tls { host, .. }) => {
             format!("if {host} need not prove who it is, name it with --insecure-registry {host}")
         }
-        Error::Credentials { .. } => "log in again with the tool that wrote the file, or remove the entry".into(),
+        RegistryError::Credentials { .. } => {
+            "log in again with the tool that wrote the file, or remove the entry".into()
+        }
         _ => return None,
     })
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
         let failure = Self::from_error(kind(&error), &error);
         hint(&error).into_iter().fold(failure, Self::hint)
     }
@@ -52,10 +59,17 @@ mod tests {
 
     #[test]
     fn registry_errors_have_a_code_and_a_hint() {
-        let status = |status| Error::Status { url: "https://r/v2/".into(), status, reason: String::new(), attempts: 5 };
-        let denied =
-            |anonymous| Error::Denied { what: "r/a".into(), host: "r:5000".into(), anonymous, reason: "401".into() };
-        let tls = |reason: &str| Error::Tls { host: "r:5000".into(), reason: reason.into() };
+        let status = |status| -> RegistryError {
+            HttpError::Status { url: "https://r/v2/".into(), status, reason: String::new(), attempts: 5 }.into()
+        };
+        let denied = |anonymous| RegistryError::Denied {
+            what: "r/a".into(),
+            host: "r:5000".into(),
+            anonymous,
+            reason: "401".into(),
+        };
+        let tls =
+            |reason: &str| -> RegistryError { HttpError::Tls { host: "r:5000".into(), reason: reason.into() }.into() };
         for (error, code, message, hint) in [
             (status(429), 3, "https://r/v2/: 429 (tried 5 times)", "limits how often"),
             (status(503), 3, "https://r/v2/: 503 (tried 5 times)", "try again later"),

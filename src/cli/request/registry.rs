@@ -7,7 +7,8 @@ use crate::base::fs;
 use crate::cli::failure::Failure;
 use crate::fetch::MAX_BYTES;
 use crate::oci::reference::DEFAULT_REGISTRY;
-use crate::registry::{Credentials, Options, Proxies};
+use crate::registry::{Credentials, Options};
+use crate::transport::Proxies;
 
 use super::{Environment, size};
 

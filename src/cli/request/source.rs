@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::base::fs::FsError;
+use crate::base::url::redacted;
 use crate::cli::args::{CheckArgs, SourceArgs};
 use crate::cli::failure::{Failure, Kind};
 use crate::copy::SCHEMES;
 use crate::device::Grants;
 use crate::engine::source::Origin;
-use crate::fetch;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{NamedContext, Options};
@@ -127,7 +127,7 @@ pub(super) fn source(
 fn context_of(text: &str) -> Result<Result<PathBuf, Remote>, Failure> {
     let path = match Origin::parse(text).map_err(|e| Failure::usage(format!("context {e}")))? {
         Origin::Directory(path) => path,
-        origin => return Ok(Err(Remote { text: fetch::shown(text), origin })),
+        origin => return Ok(Err(Remote { text: redacted(text), origin })),
     };
     match path.metadata().map_err(|e| FsError::new("open context", &path, e)) {
         Ok(found) if found.is_dir() => Ok(Ok(path)),

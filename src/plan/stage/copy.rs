@@ -1,5 +1,6 @@
 //! COPY and ADD (C-1…C-31).
 
+use crate::base::url::redacted;
 use crate::dockerfile::expand::expand_body;
 use crate::dockerfile::heredoc::Heredoc;
 use crate::dockerfile::{Diagnostic, Word, ast};
@@ -26,7 +27,7 @@ impl Place<'_, '_> {
             if let ast::CopySource::Path(word) = source
                 && let Some(text) = self.path(word)
             {
-                texts.push(remote::redact(&text));
+                texts.push(redacted(&text));
                 sources.extend(self.source(text, word, add));
             }
         }

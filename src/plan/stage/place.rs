@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::url::redacted;
 use crate::dockerfile::expand::expand;
 use crate::dockerfile::{Diagnostic, Escape, Instruction, Severity, Source, Span, Spanned, Statement, Word};
 use crate::oci::config::ImageConfig;
@@ -14,7 +15,7 @@ use crate::plan::result::{HISTORY_COMMENT, PlannedHistory};
 use crate::plan::scope::Scope;
 use crate::plan::step::{ImageRequest, StepId, StepKind, StepMeta};
 use crate::plan::trigger::Trigger;
-use crate::plan::{lints, paths, remote};
+use crate::plan::{lints, paths};
 
 /// The `PATH` of an image that has none (F-13).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -297,7 +298,7 @@ impl<'p, 'a> Place<'p, 'a> {
 fn one_line(text: &str) -> String {
     let mut words = text.split_whitespace();
     let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-    words.fold(keyword, |line, word| line + " " + &remote::redact(word))
+    words.fold(keyword, |line, word| line + " " + &redacted(word))
 }
 
 impl StageState {

@@ -1,10 +1,10 @@
-//! Tokens: who gets which credentials, and how often.
+//! Tokens: which credentials are sent where, and how often.
 
 use super::*;
 
-/// A registry that wants a bearer token `good` from the token server at `realm`.
+/// A registry that requires the bearer token `good` from the token server at `realm`.
 fn guarded(realm: String) -> Server {
-    let image = held("linux/amd64", b"layer");
+    let image = hosted("linux/amd64", b"layer");
     Server::start(move |r| match r.header("authorization") {
         Some("Bearer good") => image.answer(r),
         _ => Reply::new(401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#)
@@ -15,7 +15,7 @@ fn guarded(realm: String) -> Server {
 fn with(registry: &str, auth: &str) -> Client {
     let mut credentials = Credentials::none();
     credentials.add("test", format!(r#"{{"auths":{{"{registry}":{auth}}}}}"#).as_bytes());
-    Client::new(Options { credentials, timing: impatient(), ..Options::default() })
+    Client::new(Options { credentials, timing: short_timing(), ..Options::default() })
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn one_token_serves_all_requests() {
 }
 
 #[test]
-fn passwords_go_to_the_token_server_as_basic() {
+fn password_is_sent_to_token_server_as_basic() {
     let tokens = Server::start(|r| match r.header("authorization") {
         Some("Basic dTpw") => Reply::new(200, r#"{"access_token":"good","expires_in":60}"#),
         _ => Reply::new(401, r#"{"details":"incorrect username or password"}"#),
@@ -46,7 +46,7 @@ fn passwords_go_to_the_token_server_as_basic() {
 }
 
 #[test]
-fn identity_tokens_are_exchanged_by_post_o76() {
+fn identity_token_is_exchanged_by_post_o76() {
     let tokens = Server::start(|r| {
         let right =
             r.method == "POST" && r.body.contains("grant_type=refresh_token") && r.body.contains("refresh_token=ref");
@@ -58,7 +58,7 @@ fn identity_tokens_are_exchanged_by_post_o76() {
 }
 
 #[test]
-fn a_registry_that_wants_ever_more_credentials_is_left_s58() {
+fn repeated_challenges_end_in_an_error_s58() {
     let tokens = Server::start(|_| Reply::new(200, r#"{"token":"never-good-enough"}"#));
     let server = guarded(format!("http://{}/token", tokens.authority));
     let message = client().resolve(&name(&server), &amd64(), &Memory::default()).expect_err("denied").to_string();
@@ -67,7 +67,7 @@ fn a_registry_that_wants_ever_more_credentials_is_left_s58() {
 }
 
 #[test]
-fn passwords_are_not_sent_to_a_token_server_in_clear_s58() {
+fn password_is_not_sent_to_plain_http_token_server_s58() {
     let server = guarded("http://tokens.example/token".to_owned());
     let client = with(&server.authority, r#"{"auth":"dTpw"}"#);
     let message = client.resolve(&name(&server), &amd64(), &Memory::default()).expect_err("refused").to_string();
@@ -90,14 +90,14 @@ fn unusable_tokens_are_refused_s58() {
 }
 
 #[test]
-fn a_stale_token_is_renewed_once() {
+fn expired_token_is_renewed_once() {
     let count = std::sync::atomic::AtomicUsize::new(0);
     let tokens = Server::start(move |_| {
         let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         Reply::new(200, format!(r#"{{"token":"t{n}"}}"#))
     });
     let realm = format!("http://{}/token", tokens.authority);
-    let image = held("linux/amd64", b"layer");
+    let image = hosted("linux/amd64", b"layer");
     let seen = std::sync::atomic::AtomicUsize::new(0);
     let server = Server::start(move |r| {
         // Each token is good for two requests.

@@ -1,4 +1,4 @@
-//! Against servers that misbehave on purpose.
+//! A client against servers that misbehave on purpose.
 
 mod auth;
 mod faults;
@@ -12,12 +12,13 @@ use std::time::Duration;
 use crate::base::digest::{BlobDigest, DiffId, Sha256};
 use crate::base::sparse::SparseRead;
 use crate::base::verify::Verified;
-use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource, BlobStore};
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::descriptor::{CONFIG, Descriptor, INDEX, LAYER_TAR, MANIFEST};
 use crate::oci::manifest::{Index, Manifest};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
+use crate::transport::{HttpError, Pace, Timing};
 
 use super::*;
 use server::{Reply, Request, Server};
@@ -50,13 +51,13 @@ impl BlobSink for Memory {
 
 /// An image as a registry holds it.
 #[derive(Clone)]
-struct Held {
+struct Hosted {
     manifest: Descriptor,
     layer: Descriptor,
     blobs: BTreeMap<String, Vec<u8>>,
 }
 
-fn held(platform: &str, layer: &[u8]) -> Held {
+fn hosted(platform: &str, layer: &[u8]) -> Hosted {
     let mut config = ImageConfig::scratch(platform.parse().expect("platform"));
     config.rootfs.diff_ids.push(DiffId(Sha256::of(layer)));
     config.history.push(History::default());
@@ -68,11 +69,11 @@ fn held(platform: &str, layer: &[u8]) -> Held {
     let blobs =
         [(config_blob.digest, config_bytes), (layer_blob.digest, layer.to_vec()), (manifest.digest, manifest_bytes)];
     let blobs = blobs.into_iter().map(|(digest, bytes)| (digest.to_string(), bytes)).collect();
-    Held { manifest, layer: layer_blob, blobs }
+    Hosted { manifest, layer: layer_blob, blobs }
 }
 
-impl Held {
-    /// What an honest registry answers, with tag `1`.
+impl Hosted {
+    /// The response of a correct registry that has the image under the tag `1`.
     fn answer(&self, request: &Request) -> Reply {
         let key = request.target.rsplit('/').next().unwrap_or_default();
         let key = if key == "1" { self.manifest.digest.to_string() } else { key.to_owned() };
@@ -90,19 +91,33 @@ impl Held {
     }
 }
 
-fn impatient() -> Timing {
+impl Client {
+    fn pull(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        store: &dyn BlobStore,
+        jobs: usize,
+    ) -> Result<Pinned, RegistryError> {
+        let pinned = self.resolve(name, platform, store)?;
+        self.fetch(name, &pinned.image.manifest.layers, store, jobs)?;
+        Ok(pinned)
+    }
+}
+
+fn short_timing() -> Timing {
     Timing {
         attempts: 3,
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(1500),
         connect: Duration::from_secs(2),
         stall: Duration::from_millis(300),
-        pace: pace::Pace { bytes: 1000, window: Duration::from_millis(400) },
+        pace: Pace { bytes: 1000, window: Duration::from_millis(400) },
     }
 }
 
 fn client() -> Client {
-    Client::new(Options { timing: impatient(), ..Options::default() })
+    Client::new(Options { timing: short_timing(), ..Options::default() })
 }
 
 fn name(server: &Server) -> Reference {

@@ -1,11 +1,11 @@
-//! A server that does exactly what a test tells it to.
+//! A server whose responses a test determines.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What was asked.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) method: String,
@@ -26,19 +26,19 @@ impl Request {
     }
 }
 
-/// What to answer.
+/// The response to send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
-    /// Close after so many bytes of the body, whatever was announced.
+    /// Close after so many bytes of the body.
     pub(super) cut: Option<usize>,
-    /// Say nothing for so long before the body.
+    /// The pause before the body.
     pub(super) stall: Duration,
     /// Send the body byte by byte, with this pause before each.
     pub(super) drip: Option<Duration>,
-    /// Announce this length instead of the body's.
+    /// The `Content-Length`, if not that of the body.
     pub(super) length: Option<usize>,
 }
 
@@ -71,7 +71,7 @@ impl Server {
             for stream in listener.incoming().flatten() {
                 let (handle, log) = (Arc::clone(&handle), Arc::clone(&log));
                 std::thread::spawn(move || {
-                    // A client that goes away is part of what is tested.
+                    // Some tests disconnect.
                     let _ = serve(stream, &*handle, &log);
                 });
             }

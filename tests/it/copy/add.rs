@@ -170,10 +170,10 @@ fn servers_that_fail_end_the_build_with_their_words() {
     let web = Web::serve(&[]);
     let context = env.context("-- x --\n");
     for (path, says, helps) in [
-        ("missing", "404", "look at the URL"),
+        ("missing", "404", "check the URL"),
         ("status-403", "403", "HTTP_AUTH_TOKEN"),
-        ("loop", "more than 10 redirects", "name the URL that has the file itself"),
-        ("to-file", "not an http or https URL", "name the URL that has the file itself"),
+        ("loop", "more than 10 redirects", "use the URL of the file itself"),
+        ("to-file", "not an http or https URL", "use the URL of the file itself"),
         ("short", "the transfer", "or try again"),
     ] {
         let (done, _) = super::build(&env, &context, &format!("COPY x /\nADD {}/{path} /", web.url), &[]);
@@ -182,7 +182,7 @@ fn servers_that_fail_end_the_build_with_their_words() {
     }
     let (done, _) = super::build(&env, &context, "ADD http://127.0.0.1:1/x /", &[]);
     assert_ne!(done.code, 0);
-    done.says("connection refused").says("look at the URL and the network");
+    done.says("connection refused").says("check the URL and the network");
 }
 
 #[test]

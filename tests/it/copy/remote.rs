@@ -149,7 +149,7 @@ fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
             let file = context.join("Dockerfile.remote");
             std::fs::write(&file, format!("FROM scratch\nADD {url} /\n")).expect("write");
             let file = file.to_str().expect("UTF-8");
-            let said = format!("error: fetch {url}: larger than the 1048576 bytes that are allowed");
+            let said = format!("error: fetch {url}: larger than the limit of 1048576 bytes");
             for args in
                 [vec!["-f", file, "."], vec![url.as_str()], vec!["--build-context", "a=", "."], vec!["-f", &url, "."]]
             {
@@ -167,12 +167,12 @@ fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
         let (done, _) = super::build(&env, &context, &format!("ADD {}/small /", web.url), &[]);
         assert_eq!(done.code, 0, "{done}");
         let done = env.kiln(&["build", &format!("{}/small", web.url)]).env("KILN_MAX_DOWNLOAD", "4").fails(1);
-        done.says("larger than the 4 bytes");
+        done.says("larger than the limit of 4 bytes");
         let with_file = ["build", "-f", "Dockerfile.remote", "."];
         let wrong = env.kiln(&with_file).env("KILN_MAX_DOWNLOAD", "many").dir(&context).fails(2);
         wrong.says("KILN_MAX_DOWNLOAD");
         // Without being told, nobody fetches a TiB either.
-        env.kiln(&["build", &format!("{}/vast", web.url)]).fails(1).says("larger than the 68719476736 bytes");
+        env.kiln(&["build", &format!("{}/vast", web.url)]).fails(1).says("larger than the limit of 68719476736 bytes");
     }
 }
 
@@ -285,7 +285,7 @@ fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
     std::fs::write(env.dir().join("token"), "a\nb").expect("write");
     let (done, _) = build(&format!("ARG X=2\n{private}"), "HTTP_AUTH_TOKEN_127.0.0.1");
     assert_eq!(done.code, 1);
-    done.says("the secret HTTP_AUTH_TOKEN_127.0.0.1 is empty, or no text of one line");
+    done.says("the secret HTTP_AUTH_TOKEN_127.0.0.1 is empty, or not one line of text");
     let leaks = canary::leaks(&env.store(), &secret);
     assert!(leaks.is_empty(), "{leaks:?}");
 }

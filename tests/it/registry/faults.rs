@@ -152,12 +152,12 @@ fn a_mirror_is_asked_first_and_may_fail() {
     };
     // Nobody is there; wrong bytes are there; the image is not there: each time the registry itself helps.
     let free = TcpListener::bind("127.0.0.1:0").expect("listen").local_addr().expect("an address").to_string();
-    pull(&TestEnv::new(), &free).says(&format!("note: the mirror {free} was of no use"));
+    pull(&TestEnv::new(), &free).says(&format!("note: mirror {free} failed: "));
     let file = kept(&mirror, &layer());
     let good = fs::read(&file).expect("the mirror's copy");
     fs::write(&file, vec![0; good.len()]).expect("write");
-    pull(&TestEnv::new(), &mirror.host()).says("was of no use").says("digest mismatch");
-    pull(&TestEnv::new(), &Registry::start().host()).says("was of no use").says("not found on");
+    pull(&TestEnv::new(), &mirror.host()).says(" failed: ").says("digest mismatch");
+    pull(&TestEnv::new(), &Registry::start().host()).says(" failed: ").says("not found on");
     // All is well: the registry itself is not needed.
     fs::write(&file, &good).expect("write");
     let env = TestEnv::new();
@@ -165,7 +165,7 @@ fn a_mirror_is_asked_first_and_may_fail() {
     drop(origin);
     let flag = format!("{gone}={}", mirror.host());
     let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
-    env.build(&["--registry-mirror", &flag, "-t", "app"], &context).ok().never_says("of no use");
+    env.build(&["--registry-mirror", &flag, "-t", "app"], &context).ok().never_says(" failed: ");
     assert!(env.image("app").tree().0.contains_key("bin/busybox"));
     assert_ne!(same, name);
     env.kiln(&["pull", "--registry-mirror", "https://x", "busybox"]).fails(2).says("without a scheme");

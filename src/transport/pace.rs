@@ -1,14 +1,14 @@
-//! A body that must keep coming: a server that sends a byte now and then does not hold a build for ever.
+//! The slowest transfer that is accepted: a server that sends a byte now and then must not hold a build for ever.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-/// How fast a body has to be.
+/// The slowest transfer that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Fewer bytes in a window are too slow.
+    /// Fewer bytes within `window` are too slow.
     pub bytes: u64,
-    /// The window.
+    /// Time spent waiting for the server.
     pub window: Duration,
 }
 
@@ -18,13 +18,13 @@ impl Default for Pace {
     }
 }
 
-/// Reads a body; slower than its pace, it fails with an error that [`is_slow`] knows.
+/// Reads a body, and fails if it is slower than its pace: [`is_slow`] recognises the error.
 pub(super) struct Paced<R> {
     body: R,
     pace: Pace,
-    /// How long the present window was waited for bytes; the time between two reads is not the server's.
+    /// Time spent waiting in this window; what passes between two reads is the caller's.
     waited: Duration,
-    /// Bytes in it.
+    /// Bytes received in this window.
     read: u64,
 }
 
@@ -49,7 +49,7 @@ impl<R: Read> Read for Paced<R> {
     }
 }
 
-/// The server sent too little.
+/// A body that is too slow.
 #[derive(Debug, thiserror::Error)]
 #[error("too slow: {bytes} bytes in {:?}", pace.window)]
 struct Slow {
@@ -57,8 +57,8 @@ struct Slow {
     pace: Pace,
 }
 
-/// The body was slower than its pace.
-pub(super) fn is_slow(error: &io::Error) -> bool {
+/// Whether a read failed because the body was too slow.
+pub(crate) fn is_slow(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Slow>())
 }
 
@@ -66,7 +66,7 @@ pub(super) fn is_slow(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// Gives one byte after each pause.
+    /// One byte after each pause, so many times.
     struct Drip(Duration, u32);
 
     impl Read for Drip {
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn slow_bodies_end_and_fast_ones_do_not() {
+    fn slow_body_fails_and_fast_body_does_not() {
         let pace = Pace { bytes: 10, window: Duration::from_millis(40) };
         let mut sink = Vec::new();
         let error = Paced::new(Drip(Duration::from_millis(15), 100), pace).read_to_end(&mut sink).expect_err("slow");
         assert!(is_slow(&error) && error.to_string() == "too slow: 3 bytes in 40ms", "{error}");
         for fine in [Drip(Duration::from_micros(100), 60), Drip(Duration::from_millis(5), 4)] {
             sink.clear();
-            Paced::new(fine, pace).read_to_end(&mut sink).expect("fast enough, or soon over");
+            Paced::new(fine, pace).read_to_end(&mut sink).expect("fast enough, or short");
         }
     }
 }

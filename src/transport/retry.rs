@@ -1,4 +1,4 @@
-//! When to try again, and after how long.
+//! When to send a request again, and after how long (S-61).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,20 +7,20 @@ use crate::base::time::Timestamp;
 
 use super::pace::Pace;
 
-/// Patience.
+/// Attempts and time-outs.
 #[derive(Clone, Debug)]
 pub struct Timing {
-    /// How often a request is sent at most; also how often a download may break without progress.
+    /// The most attempts per request, and the most breaks of a download without progress.
     pub attempts: u32,
-    /// The pause after the first failure; doubled after each further one.
+    /// The pause after the first failure; it doubles after each further one.
     pub pause: Duration,
-    /// No pause is longer; a server that asks for a longer one (`Retry-After`) is not waited for.
+    /// The longest pause; a server that asks for a longer one (`Retry-After`) is not asked again.
     pub longest_pause: Duration,
-    /// Time to establish a connection.
+    /// The time to connect.
     pub connect: Duration,
-    /// Time without a single byte.
+    /// The time without a single byte.
     pub stall: Duration,
-    /// How fast a body must come.
+    /// The slowest transfer.
     pub pace: Pace,
 }
 
@@ -38,8 +38,8 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// The pause before attempt number `next` (the second is 2), or `None` if there is to be none.
-    pub(super) fn pause_before(&self, next: u32, retry_after: Option<Duration>) -> Option<Duration> {
+    /// The pause before attempt number `next` (the second is 2); `None` = no more attempts.
+    pub(crate) fn pause_before(&self, next: u32, retry_after: Option<Duration>) -> Option<Duration> {
         if next > self.attempts {
             return None;
         }
@@ -47,18 +47,18 @@ impl Timing {
             return (asked <= self.longest_pause).then_some(asked);
         }
         let doubled = self.pause.saturating_mul(1 << (next - 2).min(16));
-        // Up to a quarter more, so that parallel downloads do not come back in step.
+        // Up to a quarter more, so that parallel downloads do not retry at the same moment.
         let jitter = doubled.mul_f64(f64::from(Timestamp::now().nanos % 1000) / 4000.0);
         Some((doubled + jitter).min(self.longest_pause))
     }
 }
 
-/// A status that may be another one later (S-61).
+/// Whether a later attempt may get another status.
 pub(super) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// `Retry-After`: seconds, or a date.
+/// Reads `Retry-After`: seconds, or a date.
 pub(super) fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
@@ -67,7 +67,7 @@ pub(super) fn retry_after(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(until - Timestamp::now().secs).unwrap_or(0)))
 }
 
-/// Sleeps, but not past a cancellation. `false` = cancelled.
+/// Sleeps. `false` = cancelled meanwhile.
 pub(super) fn sleep(mut pause: Duration, cancelled: &AtomicBool) -> bool {
     let step = Duration::from_millis(50);
     while !pause.is_zero() && !cancelled.load(Ordering::Relaxed) {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_end_and_respect_the_server_s61() {
+    fn pauses_grow_and_respect_retry_after_s61() {
         let timing = Timing::default();
         let ms = |next, after| timing.pause_before(next, after).map(|d: Duration| d.as_millis());
         assert!(ms(2, None).is_some_and(|p| (250..=313).contains(&p)));

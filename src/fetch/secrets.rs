@@ -1,7 +1,7 @@
-//! Who asks: what a build's secrets and URLs say of it.
+//! Credentials from a build's secrets.
 //!
-//! **Holds.** A credential is sent to the host it is for and to no other, and is in no command line, message or file of
-//! the store (S-114). As BuildKit has it (C-23, C-25):
+//! **Holds.** A credential is sent only to the host it is for, and is in no command line, message or file of the store
+//! (S-114). The secrets are named as in BuildKit (C-23, C-25):
 //!
 //! | secret | sent as `Authorization` |
 //! | --- | --- |
@@ -13,13 +13,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::Engine as _;
+use crate::transport::basic_authorization;
 
-use super::FetchError;
+use super::address::Address;
+use super::error::FetchError;
 
 static NONE: BTreeMap<String, Vec<u8>> = BTreeMap::new();
 
-/// A build's secrets by id; not shown by `{:?}`.
+/// A build's secrets by id; `{:?}` shows only the ids.
 #[derive(Clone, Copy)]
 pub struct Secrets<'a>(pub &'a BTreeMap<String, Vec<u8>>);
 
@@ -36,7 +37,7 @@ impl fmt::Debug for Secrets<'_> {
 }
 
 impl Secrets<'_> {
-    /// For a file on the host of `url`.
+    /// The `Authorization` header for a file at `url`.
     pub(super) fn for_http(&self, url: &Address<'_>) -> Result<Option<String>, FetchError> {
         for host in url.hosts() {
             if let Some(header) = self.text(&format!("HTTP_AUTH_HEADER_{host}"))? {
@@ -49,7 +50,7 @@ impl Secrets<'_> {
         Ok(None)
     }
 
-    /// For a repository on the host of `url`.
+    /// The `Authorization` header for the repository at `url`.
     pub(super) fn for_git(&self, url: &Address<'_>) -> Result<Option<String>, FetchError> {
         let suffixes = url.hosts().map(|host| format!(".{host}")).chain([String::new()]);
         for suffix in suffixes {
@@ -57,13 +58,13 @@ impl Secrets<'_> {
                 return Ok(Some(header.to_owned()));
             }
             if let Some(token) = self.text(&format!("GIT_AUTH_TOKEN{suffix}"))? {
-                return Ok(Some(basic(format!("x-access-token:{token}").as_bytes())));
+                return Ok(Some(basic_authorization(format!("x-access-token:{token}").as_bytes())));
             }
         }
         Ok(None)
     }
 
-    /// The secret without the line feed that files end with.
+    /// A secret without the line feed at the end of its file.
     fn text(&self, id: &str) -> Result<Option<&str>, FetchError> {
         let Some(bytes) = self.0.get(id) else { return Ok(None) };
         let text = std::str::from_utf8(bytes).map(str::trim_ascii).unwrap_or_default();
@@ -74,71 +75,12 @@ impl Secrets<'_> {
     }
 }
 
-/// An `http` or `https` URL in the parts that matter to credentials.
-pub(super) struct Address<'a> {
-    scheme: &'a str,
-    user: Option<&'a str>,
-    authority: &'a str,
-    rest: &'a str,
-}
-
-impl<'a> Address<'a> {
-    /// `None`: it is of another scheme.
-    pub(super) fn parse(url: &'a str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
-            return None;
-        }
-        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let (user, authority) = match authority.rsplit_once('@') {
-            Some((user, authority)) => (Some(user), authority),
-            None => (None, authority),
-        };
-        Some(Self { scheme, user, authority, rest })
-    }
-
-    /// It names no host.
-    pub(super) fn is_nowhere(&self) -> bool {
-        self.authority.is_empty() || self.authority.starts_with(':')
-    }
-
-    /// The URL without user name and password.
-    pub(super) fn plain(&self) -> String {
-        format!("{}://{}{}", self.scheme, self.authority, self.rest)
-    }
-
-    /// `https://host:port/`
-    pub(super) fn origin(&self) -> String {
-        format!("{}://{}/", self.scheme, self.authority)
-    }
-
-    /// The header that says user name and password.
-    pub(super) fn user(&self) -> Option<String> {
-        let user = self.user?;
-        let mut text = super::http::decode(user);
-        if !user.contains(':') {
-            text.push(b':');
-        }
-        Some(basic(&text))
-    }
-
-    /// The host as secrets may name it: with its port, and without.
-    fn hosts(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let bare = self.authority.rsplit_once(':').map(|(host, _)| host).filter(|host| !host.ends_with(':'));
-        [self.authority].into_iter().chain(bare)
-    }
-}
-
-fn basic(text: &[u8]) -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn secrets_go_to_the_host_they_name_c23_c25() {
+    fn secret_is_sent_to_its_host_only_c23_c25() {
         let secrets: BTreeMap<String, Vec<u8>> = [
             ("HTTP_AUTH_TOKEN_h", "t\n"),
             ("HTTP_AUTH_HEADER_h:8080", "Basic x"),
@@ -159,13 +101,5 @@ mod tests {
         assert_eq!(git("https://h/r.git").as_deref(), Some("Bearer git"));
         assert_eq!(git("https://other/r.git").as_deref(), Some("Basic eC1hY2Nlc3MtdG9rZW46YWxs"));
         assert!(!format!("{secrets:?}").contains("all"));
-    }
-
-    #[test]
-    fn urls_lose_their_passwords() {
-        let url = Address::parse("https://me:s%65cret@h:1/a@b?c").unwrap();
-        assert_eq!((url.plain().as_str(), url.origin().as_str()), ("https://h:1/a@b?c", "https://h:1/"));
-        assert_eq!(url.user().as_deref(), Some("Basic bWU6c2VjcmV0"));
-        assert!(Address::parse("ssh://git@h/x").is_none() && Address::parse("git@h:x").is_none());
     }
 }

@@ -1,27 +1,27 @@
-//! The little we need of URLs: `http(s)://authority/target`.
+//! Absolute `http` and `https` URLs in the three parts that routing and redirects need.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An absolute HTTP URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Url {
+pub(crate) struct Url {
     /// `https`.
-    pub(super) tls: bool,
+    pub(crate) tls: bool,
     /// `host` or `host:port`.
-    pub(super) authority: String,
+    pub(crate) authority: String,
     /// Path and query, beginning with a slash.
-    pub(super) target: String,
+    pub(crate) target: String,
 }
 
 impl Url {
-    /// A URL on a registry host.
-    pub(super) fn new(tls: bool, authority: &str, target: &str) -> Self {
+    /// The URL of `target` on a host.
+    pub(crate) fn new(tls: bool, authority: &str, target: &str) -> Self {
         Self { tls, authority: authority.to_owned(), target: target.to_owned() }
     }
 
-    /// Parses an absolute URL; anything but http and https, and URLs with user names, are refused.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Parses an absolute URL. `None`: it has another scheme, a user name, or characters that no URL has.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (tls, rest) = match (strip(text, "https://"), strip(text, "http://")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
@@ -38,8 +38,8 @@ impl Url {
         Some(Self { tls, authority: authority.to_ascii_lowercase(), target })
     }
 
-    /// Where a `Location` header leads from here (RFC 3986 §5, without dot segments).
-    pub(super) fn join(&self, location: &str) -> Option<Self> {
+    /// The URL that a `Location` header of a response from here names (RFC 3986 §5, without dot segments).
+    pub(crate) fn join(&self, location: &str) -> Option<Self> {
         if let Some(rest) = location.strip_prefix("//") {
             return Self::parse(&format!("{}://{rest}", self.scheme()));
         }
@@ -54,19 +54,19 @@ impl Url {
         Self::parse(&format!("{}://{}{dir}{location}", self.scheme(), self.authority))
     }
 
-    pub(super) fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         if self.tls { "https" } else { "http" }
     }
 
     /// Same scheme, host and port.
-    pub(super) fn same_origin(&self, other: &Self) -> bool {
+    pub(crate) fn same_origin(&self, other: &Self) -> bool {
         let default = |url: &Self| if url.tls { ":443" } else { ":80" };
         let spelled = |url: &Self| url.authority.strip_suffix(default(url)).unwrap_or(&url.authority).to_owned();
         self.tls == other.tls && spelled(self) == spelled(other)
     }
 
-    /// Without the query, which may hold a signature.
-    pub(super) fn shown(&self) -> String {
+    /// For messages: a server may have put a signature into the query, under any name.
+    pub(crate) fn without_query(&self) -> String {
         let path = self.target.split('?').next().unwrap_or_default();
         format!("{}://{}{path}", self.scheme(), self.authority)
     }
@@ -79,15 +79,15 @@ impl fmt::Display for Url {
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.
-pub(super) fn host_of(authority: &str) -> &str {
+pub(crate) fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, _)) => host,
         None => authority.split(':').next().unwrap_or(authority),
     }
 }
 
-/// `localhost`, `127.0.0.0/8`, `::1`: what nobody between us and the registry can read.
-pub(super) fn is_loopback(authority: &str) -> bool {
+/// `localhost`, `127.0.0.0/8`, `::1`: traffic to it never leaves this host.
+pub(crate) fn is_loopback(authority: &str) -> bool {
     let host = host_of(authority);
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn locations_are_followed_from_where_they_were_given_s59() {
+    fn location_is_resolved_against_the_request_s59() {
         let from = Url::parse("https://r.example/v2/a/blobs/x?y=1").expect("url");
         for (location, want) in [
             ("https://cdn.example/x?sig=1", Some("https://cdn.example/x?sig=1")),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_is_loopback_s60() {
+    fn loopback_addresses_are_recognised_s60() {
         for yes in ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5000"] {
             assert!(is_loopback(yes), "{yes}");
         }

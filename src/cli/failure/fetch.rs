@@ -1,0 +1,35 @@
+//! Hints for files and repositories that cannot be fetched.
+
+use crate::fetch::{FetchError, GitFailure};
+use crate::transport::HttpError;
+
+/// What may help.
+pub(in crate::cli) fn fetch_hint(error: &FetchError) -> Option<String> {
+    let hint = match error {
+        FetchError::Http(HttpError::Status { status: 401 | 403, .. }) => {
+            "if authentication is required, pass --secret id=HTTP_AUTH_TOKEN_<host>,env=<variable>"
+        }
+        FetchError::Http(HttpError::Status { status: 404 | 410, .. }) => "check the URL: the server has no such file",
+        FetchError::Http(HttpError::Status { status: 500.., .. }) => "the server failed: try again later",
+        FetchError::Http(HttpError::Redirect { .. }) => "use the URL of the file itself",
+        FetchError::Http(HttpError::Network { .. }) => "check the URL and the network, or try again",
+        FetchError::TooLarge { .. } => "set another limit with KILN_MAX_DOWNLOAD=<size>",
+        FetchError::Checksum { .. } => "if the change is intended, update the checksum",
+        FetchError::Git { failure, .. } => match failure {
+            GitFailure::AuthenticationRequired => {
+                "if authentication is required, pass --secret id=GIT_AUTH_TOKEN,env=<variable>"
+            }
+            GitFailure::KeyRejected => {
+                "pass a key that the server accepts: --ssh default for your agent, or --ssh default=<key>"
+            }
+            GitFailure::UnknownHostKey => {
+                "add the host to ~/.ssh/known_hosts: ssh-keyscan <host> prints its keys for you to check"
+            }
+            GitFailure::NotInstalled => "install git, or ADD an archive of the repository instead",
+            GitFailure::Redirected => "use the URL that the server redirects to",
+            GitFailure::NoShallowClone | GitFailure::Other => return None,
+        },
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}

@@ -1,0 +1,211 @@
+//! Requests to one repository, on its registry or on a mirror.
+
+use std::sync::PoisonError;
+
+use ureq::http::Method;
+
+use crate::base::digest::{BlobDigest, Sha256};
+use crate::oci::blob::BlobError;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::MAX_DOCUMENT;
+use crate::oci::reference::{DEFAULT_REGISTRY, Reference};
+use crate::transport::{HttpClient, HttpError, Request, Response, Url, is_loopback};
+
+use super::RegistryError;
+use super::auth::Scope;
+use super::client::Client;
+use super::document::{self, ACCEPT};
+
+/// The host of Docker Hub's API.
+const HUB_HOST: &str = "registry-1.docker.io";
+
+/// One repository on one host.
+pub(super) struct Repository<'a> {
+    client: &'a Client,
+    /// Host and port of the API.
+    host: String,
+    scope: Scope,
+}
+
+impl Client {
+    /// Asks the mirrors of `name`'s registry in order, then the registry itself, until one answers. What a mirror serves
+    /// is verified like everything else (S-50); its failures are kept for [`Client::take_mirror_failures`].
+    pub(super) fn try_hosts<'a, T>(
+        &'a self,
+        name: &Reference,
+        ask: impl Fn(&Repository<'a>) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        for (_, host) in self.mirrors.iter().filter(|(registry, _)| *registry == name.registry) {
+            match ask(&self.repository_at(host, name)) {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.is_cancelled() => return Err(error),
+                Err(error) => self.mirror_failed(host, error),
+            }
+        }
+        ask(&self.repository(name))
+    }
+
+    /// The repository that a reference names, on its registry.
+    pub(super) fn repository(&self, name: &Reference) -> Repository<'_> {
+        let host = match name.registry.as_str() {
+            DEFAULT_REGISTRY => HUB_HOST.to_owned(),
+            other => other.to_ascii_lowercase(),
+        };
+        self.repository_on(host, &name.registry, name)
+    }
+
+    /// The same repository on a mirror, which has its own credentials.
+    fn repository_at(&self, mirror: &str, name: &Reference) -> Repository<'_> {
+        self.repository_on(mirror.to_ascii_lowercase(), mirror, name)
+    }
+
+    fn repository_on(&self, host: String, registry: &str, name: &Reference) -> Repository<'_> {
+        let (registry, repository) = (registry.to_owned(), name.repository.clone());
+        Repository { client: self, host, scope: Scope { registry, repository, actions: "pull" } }
+    }
+}
+
+impl Repository<'_> {
+    pub(super) fn http(&self) -> &HttpClient {
+        &self.client.http
+    }
+
+    /// The descriptor that a tag stands for, without its manifest; `None` = the registry does not say.
+    pub(super) fn head(&self, tag: &str) -> Result<Option<Descriptor>, RegistryError> {
+        let what = self.what(&format!(":{tag}"));
+        let response = self.send(Method::HEAD, &format!("manifests/{tag}"), &[("accept", ACCEPT)], &what)?;
+        let digest = response.header("docker-content-digest").and_then(|d| d.parse::<BlobDigest>().ok());
+        let size = response.header("content-length").and_then(|n| n.parse::<u64>().ok());
+        let media_type = response.header("content-type").and_then(|t| document::known(t.split(';').next()?.trim()));
+        Ok(match (digest, size, media_type) {
+            (Some(digest), Some(size), Some(media_type)) => Some(Descriptor::new(media_type, digest, size)),
+            _ => None,
+        })
+    }
+
+    /// The manifest or index that a tag stands for: its descriptor, computed from the body, and its bytes (S-51).
+    pub(super) fn manifest_by_tag(&self, tag: &str) -> Result<(Descriptor, Vec<u8>), RegistryError> {
+        self.manifest(tag, &self.what(&format!(":{tag}")))
+    }
+
+    /// The manifest or index with a digest. Ok: the bytes have the digest.
+    pub(super) fn manifest_by_digest(&self, digest: BlobDigest) -> Result<(Descriptor, Vec<u8>), RegistryError> {
+        let (descriptor, bytes) = self.manifest(&digest.to_string(), &self.what(&format!("@{digest}")))?;
+        if descriptor.digest != digest {
+            let reason = format!("digest mismatch: got {}", descriptor.digest);
+            return Err(BlobError { operation: "fetch", digest, reason, missing: false }.into());
+        }
+        Ok((descriptor, bytes))
+    }
+
+    fn manifest(&self, key: &str, what: &str) -> Result<(Descriptor, Vec<u8>), RegistryError> {
+        let response = self.send(Method::GET, &format!("manifests/{key}"), &[("accept", ACCEPT)], what)?;
+        let url = response.url.without_query();
+        let content_type = response.header("content-type").map(str::to_owned);
+        let bytes = response.into_bytes(MAX_DOCUMENT)?;
+        let media_type =
+            document::media_type(content_type.as_deref(), &bytes).map_err(|why| HttpError::Protocol { url, why })?;
+        let digest = BlobDigest(Sha256::of(&bytes));
+        Ok((Descriptor::new(media_type, digest, bytes.len() as u64), bytes))
+    }
+
+    pub(super) fn blob_url(&self, blob: &Descriptor) -> Url {
+        self.url(&format!("blobs/{}", blob.digest))
+    }
+
+    /// A blob from an offset on, unverified. The `urls` of foreign layers are never followed (S-57).
+    pub(super) fn get_blob(&self, blob: &Descriptor, from: u64, etag: Option<&str>) -> Result<Response, RegistryError> {
+        let range = format!("bytes={from}-");
+        let mut headers = Vec::new();
+        if from > 0 {
+            headers.push(("range", range.as_str()));
+            // A weak validator does not promise that ranges fit together (RFC 9110 §13.1.5).
+            headers.extend(etag.filter(|e| !e.starts_with("W/")).map(|e| ("if-range", e)));
+        }
+        let foreign = if blob.urls.is_empty() { "" } else { " (a foreign layer, which its registry need not hold)" };
+        let what = format!("{}{foreign}", self.what(&format!(": blob {}", blob.digest)));
+        self.send(Method::GET, &format!("blobs/{}", blob.digest), &headers, &what)
+    }
+
+    /// Sends a request, with credentials once the registry asks for them. `what` names the image or blob in errors.
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        what: &str,
+    ) -> Result<Response, RegistryError> {
+        let Client { http, auth, .. } = self.client;
+        let mut authorization = auth.known(&self.scope);
+        // Without a token, with one, and once more if the token had expired.
+        for round in 0..3 {
+            let request = Request {
+                method: method.clone(),
+                headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+                authorization: authorization.clone(),
+                ..Request::get(self.url(path))
+            };
+            let response = self.send_plain_or_tls(request, path)?;
+            match response.status {
+                401 if round < 2 => {
+                    let challenges = response.header_values("www-authenticate");
+                    let sent = authorization.as_deref();
+                    match auth.respond(http, &self.scope, &self.url(path), &challenges, sent)? {
+                        Some(next) if Some(next.as_str()) != sent => authorization = Some(next),
+                        _ => return Err(self.denied(response, what)),
+                    }
+                }
+                401 | 403 => return Err(self.denied(response, what)),
+                404 => return Err(RegistryError::NotFound { what: what.to_owned(), host: self.host.clone() }),
+                _ if response.is_success() => return Ok(response),
+                _ => return Err(response.into_error().into()),
+            }
+        }
+        let (url, why) = (self.url(path).without_query(), "keeps asking for credentials".to_owned());
+        Err(HttpError::Protocol { url, why }.into())
+    }
+
+    /// Tries TLS and plain HTTP with an insecure host, and remembers which one works.
+    fn send_plain_or_tls(&self, request: Request, path: &str) -> Result<Response, HttpError> {
+        let http = self.http();
+        let first = http.send(&request);
+        if !http.is_insecure(&self.host) {
+            return first;
+        }
+        let tls = match &first {
+            // Go's server answers this to plain HTTP on a TLS port.
+            Ok(response) if !request.url.tls && response.status == 400 => true,
+            Err(HttpError::Tls { .. } | HttpError::Network { .. }) if request.url.tls => false,
+            _ => return first,
+        };
+        let known = || self.client.speaks_tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains_key(&self.host) {
+            return first;
+        }
+        match http.send(&Request { url: Url { tls, ..self.url(path) }, ..request }) {
+            Ok(response) => {
+                known().insert(self.host.clone(), tls);
+                Ok(response)
+            }
+            Err(_) => first,
+        }
+    }
+
+    fn denied(&self, response: Response, what: &str) -> RegistryError {
+        let anonymous = self.client.auth.is_anonymous(&self.scope);
+        let status = response.status;
+        let reason = format!("{status} {}", response.into_reason()).trim_end().to_owned();
+        RegistryError::Denied { what: what.to_owned(), host: self.host.clone(), anonymous, reason }
+    }
+
+    /// TLS, except plain HTTP first for loopback.
+    fn url(&self, path: &str) -> Url {
+        let known = self.client.speaks_tls.lock().unwrap_or_else(PoisonError::into_inner).get(&self.host).copied();
+        let tls = known.unwrap_or(!is_loopback(&self.host));
+        Url::new(tls, &self.host, &format!("/v2/{}/{path}", self.scope.repository))
+    }
+
+    fn what(&self, suffix: &str) -> String {
+        format!("{}/{}{suffix}", self.scope.registry, self.scope.repository)
+    }
+}

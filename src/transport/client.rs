@@ -1,0 +1,243 @@
+//! Sends requests: routes, redirects, retries.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::http;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use crate::base::url::redacted;
+
+use super::error::{HttpError, io_reason};
+use super::proxy::Proxies;
+use super::request::Request;
+use super::response::Response;
+use super::retry::{self, Timing};
+use super::url::{Url, host_of, is_loopback};
+
+const MAX_REDIRECTS: usize = 10;
+
+/// What decides which connection pool a request uses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Route {
+    tls: bool,
+    verify: bool,
+    proxied: bool,
+}
+
+/// An HTTP client; shared by threads.
+pub(crate) struct HttpClient {
+    proxies: Proxies,
+    /// Hosts whose certificates are not verified: `host` or `host:port`.
+    insecure: Vec<String>,
+    timing: Timing,
+    agents: Mutex<BTreeMap<Route, Agent>>,
+    cancelled: AtomicBool,
+}
+
+impl HttpClient {
+    /// A client; nothing is sent before the first request.
+    pub(crate) fn new(proxies: Proxies, insecure: Vec<String>, timing: Timing) -> Self {
+        let agents = Mutex::new(BTreeMap::new());
+        Self { proxies, insecure, timing, agents, cancelled: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Ends running requests and refuses new ones, until [`HttpClient::resume`].
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        let agents = std::mem::take(&mut *self.agents.lock().unwrap_or_else(PoisonError::into_inner));
+        for agent in agents.into_values() {
+            agent.shutdown();
+        }
+    }
+
+    /// Accepts requests again.
+    pub(crate) fn resume(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<(), HttpError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(HttpError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Waits before another attempt; a cancellation ends the wait.
+    pub(crate) fn pause(&self, pause: Duration) -> Result<(), HttpError> {
+        if retry::sleep(pause, &self.cancelled) { Ok(()) } else { Err(HttpError::Cancelled) }
+    }
+
+    /// Whether a host's certificate is not verified, and plain HTTP to it is allowed (S-60).
+    pub(crate) fn is_insecure(&self, authority: &str) -> bool {
+        is_loopback(authority) || self.insecure.iter().any(|i| i == authority || i == host_of(authority))
+    }
+
+    /// Sends a request, and again while an error may be transient (S-61).
+    pub(crate) fn send(&self, request: &Request) -> Result<Response, HttpError> {
+        let mut attempt = 1;
+        loop {
+            self.check_cancelled()?;
+            let result = self.follow(request);
+            let retry_after = match &result {
+                Ok(response) if retry::is_transient(response.status) => {
+                    response.header("retry-after").and_then(retry::retry_after)
+                }
+                Err(Attempt::Retry(_)) => None,
+                _ => return after(result, attempt),
+            };
+            match self.timing.pause_before(attempt + 1, retry_after) {
+                Some(pause) => self.pause(pause)?,
+                None => return after(result, attempt),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Sends a request once, following redirects.
+    fn follow(&self, request: &Request) -> Result<Response, Attempt> {
+        let mut request = request.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.exchange(&request)?;
+            let location = match (response.status, response.header("location")) {
+                (301 | 302 | 303 | 307 | 308, Some(location)) => location.to_owned(),
+                _ => return Ok(response),
+            };
+            let refuse = |why: String| Attempt::Fail(HttpError::Redirect { url: request.url.without_query(), why });
+            let Some(next) = request.url.join(&location) else {
+                return Err(refuse(format!(
+                    "redirects to {:?}, which is not an http or https URL",
+                    redacted(&location)
+                )));
+            };
+            if request.url.tls && !next.tls {
+                return Err(refuse(format!("redirects from https to {}", next.without_query())));
+            }
+            if !next.same_origin(&request.url) {
+                request.authorization = None;
+            }
+            request.url = next;
+        }
+        let why = format!("more than {MAX_REDIRECTS} redirects");
+        Err(Attempt::Fail(HttpError::Redirect { url: request.url.without_query(), why }))
+    }
+
+    /// Sends a request and receives the head of the response.
+    fn exchange(&self, request: &Request) -> Result<Response, Attempt> {
+        let url = &request.url;
+        let invalid = |why: &str| Attempt::Fail(HttpError::Protocol { url: url.without_query(), why: why.to_owned() });
+        let mut message = http::Request::builder().method(request.method.clone()).uri(url.to_string());
+        for (name, value) in &request.headers {
+            message = message.header(*name, value);
+        }
+        if let Some(value) = &request.authorization {
+            let mut value = http::HeaderValue::from_str(value)
+                .map_err(|_| invalid("the credentials contain characters that a header cannot hold"))?;
+            value.set_sensitive(true);
+            message = message.header("authorization", value);
+        }
+        let agent = self.agent(url).map_err(Attempt::Fail)?;
+        let sent = match &request.form {
+            Some(form) => {
+                let message = message.header("content-type", "application/x-www-form-urlencoded");
+                agent.run(message.body(form.as_str()).map_err(|_| invalid("not a valid request"))?)
+            }
+            None => agent.run(message.body(()).map_err(|_| invalid("not a valid request"))?),
+        };
+        let response = sent.map_err(|e| self.classify(url, &e))?;
+        let (parts, body) = response.into_parts();
+        let (status, headers) = (parts.status.as_u16(), parts.headers);
+        Ok(Response { url: url.clone(), status, headers, body, attempts: 1, pace: self.timing.pace })
+    }
+
+    /// Decides whether another attempt may succeed: it may after a failure of the server or the network.
+    fn classify(&self, url: &Url, error: &ureq::Error) -> Attempt {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Attempt::Fail(HttpError::Cancelled);
+        }
+        let tls = |reason: String| Attempt::Fail(HttpError::Tls { host: url.authority.clone(), reason });
+        let network = |reason: String| HttpError::Network { url: url.without_query(), reason, attempts: 1 };
+        let no_host = || Attempt::Fail(network(format!("there is no host {}", host_of(&url.authority))));
+        match error {
+            ureq::Error::Rustls(e) => tls(e.to_string()),
+            ureq::Error::Tls(e) => tls((*e).to_owned()),
+            ureq::Error::Io(e) if is_tls(e) => tls(io_reason(e)),
+            ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                Attempt::Fail(network("connection refused".to_owned()))
+            }
+            ureq::Error::HostNotFound => no_host(),
+            // The standard library has no error kind for a failed name lookup.
+            ureq::Error::Io(e) if e.to_string().contains("Name or service not known") => no_host(),
+            ureq::Error::Io(e) => Attempt::Retry(network(io_reason(e))),
+            ureq::Error::Timeout(_) => Attempt::Retry(network(error.to_string())),
+            ureq::Error::ConnectionFailed => Attempt::Retry(network("connection failed".to_owned())),
+            ureq::Error::Protocol(e) => Attempt::Retry(network(e.to_string())),
+            other => Attempt::Fail(HttpError::Protocol { url: url.without_query(), why: other.to_string() }),
+        }
+    }
+
+    /// The connection pool for `url`.
+    fn agent(&self, url: &Url) -> Result<Agent, HttpError> {
+        let proxy = self.proxies.select(url);
+        let route = Route { tls: url.tls, verify: !self.is_insecure(&url.authority), proxied: proxy.is_some() };
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&route) {
+            return Ok(agent.clone());
+        }
+        let proxy = proxy.map(ureq::Proxy::new).transpose().map_err(|e| HttpError::Protocol {
+            url: url.without_query(),
+            why: format!("the proxy for {}:// is not valid: {e}", url.scheme()),
+        })?;
+        let tls =
+            TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).disable_verification(!route.verify).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .tls_config(tls)
+            .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+            // A blob must arrive as it is stored (S-62).
+            .accept_encoding("identity")
+            .timeout_connect(Some(self.timing.connect))
+            .timeout_recv_response(Some(self.timing.stall))
+            .timeout_per_read(Some(self.timing.stall))
+            .timeout_per_write(Some(self.timing.stall))
+            .max_idle_connections_per_host(8)
+            .build();
+        let agent = config.new_agent();
+        agents.insert(route, agent.clone());
+        Ok(agent)
+    }
+}
+
+/// A failed attempt.
+enum Attempt {
+    /// Another one may succeed.
+    Retry(HttpError),
+    /// Another one fails the same way.
+    Fail(HttpError),
+}
+
+/// The result of the last of `attempts` attempts.
+fn after(result: Result<Response, Attempt>, attempts: u32) -> Result<Response, HttpError> {
+    match result {
+        Ok(response) => Ok(Response { attempts, ..response }),
+        Err(Attempt::Retry(HttpError::Network { url, reason, .. })) => {
+            Err(HttpError::Network { url, reason, attempts })
+        }
+        Err(Attempt::Retry(error) | Attempt::Fail(error)) => Err(error),
+    }
+}
+
+/// Whether an I/O error comes from the TLS library, which has no error kind of its own.
+fn is_tls(error: &io::Error) -> bool {
+    let text = error.to_string();
+    error.kind() == io::ErrorKind::InvalidData
+        || ["certificate", "received fatal alert", "corrupt message"].iter().any(|word| text.contains(word))
+}

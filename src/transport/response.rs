@@ -1,0 +1,111 @@
+//! What a server answered, after redirects.
+
+use std::io::Read;
+
+use ureq::Body;
+use ureq::http::HeaderMap;
+
+use super::error::{HttpError, io_reason};
+use super::pace::{Pace, Paced};
+use super::url::Url;
+
+/// The most bytes of an error's body that are read.
+const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// A response whose body is not read yet.
+pub(crate) struct Response {
+    pub(crate) url: Url,
+    pub(crate) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// Requests sent until it came.
+    pub(super) attempts: u32,
+    pub(super) pace: Pace,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// All values of a header that may be repeated.
+    pub(crate) fn header_values(&self, name: &str) -> Vec<&str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as a stream. A connection that ends early is an error.
+    pub(crate) fn into_reader(self) -> Box<dyn Read + Send> {
+        Box::new(Paced::new(self.body.into_reader(), self.pace))
+    }
+
+    /// The whole body. More than `limit` bytes are an error and are not read (S-53).
+    pub(crate) fn into_bytes(self, limit: u64) -> Result<Vec<u8>, HttpError> {
+        let url = self.url.without_query();
+        let too_large =
+            || HttpError::Protocol { url: url.clone(), why: format!("the response is larger than {limit} bytes") };
+        if self.body.content_length().is_some_and(|n| n > limit) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::new();
+        let read = self.into_reader().take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|e| HttpError::Network { url: url.clone(), reason: io_reason(&e), attempts: 1 })?;
+        if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+    }
+
+    /// The error that the response stands for, with the server's explanation.
+    pub(crate) fn into_error(self) -> HttpError {
+        let (url, status, attempts) = (self.url.without_query(), self.status, self.attempts);
+        HttpError::Status { url, status, reason: self.into_reason(), attempts }
+    }
+
+    /// The server's explanation; empty if it gives none.
+    pub(crate) fn into_reason(self) -> String {
+        let mut bytes = Vec::new();
+        // What was received before a break may still explain the error.
+        let _ = self.into_reader().take(MAX_ERROR_BODY).read_to_end(&mut bytes);
+        explain(&bytes)
+    }
+}
+
+/// The messages of a distribution-spec error list, else a JSON message, else the first line of a text.
+fn explain(body: &[u8]) -> String {
+    if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let listed: Vec<String> = json["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|e| text(&e["message"]).filter(|m| !m.is_empty()).or_else(|| text(&e["code"])))
+            .collect();
+        if !listed.is_empty() {
+            return shorten(&listed.join("; "));
+        }
+        let single = ["details", "message", "error_description", "error"].iter().find_map(|key| text(&json[*key]));
+        return shorten(&single.unwrap_or_default());
+    }
+    let text = String::from_utf8_lossy(body);
+    if text.trim_start().starts_with('<') { String::new() } else { shorten(&text) }
+}
+
+/// The first line, at most 300 characters.
+fn shorten(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim().chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_explanation_is_found_and_shortened() {
+        assert_eq!(explain(br#"{"errors":[{"code":"X","message":"no"},{"code":"DENIED"}]}"#), "no; DENIED");
+        assert_eq!(explain(br#"{"details":"incorrect username or password"}"#), "incorrect username or password");
+        assert_eq!(explain(b"<html>"), "");
+        assert_eq!(explain(b"plain\nsecond line"), "plain");
+        assert_eq!(explain(&[b'x'; 1000]).len(), 300);
+    }
+}
