@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::sparse::SparseRead;
 use crate::layer::{self, Checked, Limits};
-use crate::oci::blob::{BlobError, BlobSink, BlobSource, Bringing};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource, DownloadClaim};
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::oci::image::Image;
 use crate::store::Store;
@@ -71,8 +71,8 @@ impl BlobSink for Arriving<'_> {
         Ok(())
     }
 
-    fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
-        self.store.bring(blob, go_on)
+    fn claim_download(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn DownloadClaim>, BlobError> {
+        self.store.claim_download(blob, go_on)
     }
 }
 

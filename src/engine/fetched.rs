@@ -8,7 +8,7 @@ use super::event::Event;
 use super::message::Reporter;
 use super::progress::{PATIENCE, PAUSE};
 use crate::base::sparse::SparseRead;
-use crate::oci::blob::{BlobError, BlobSink, BlobSource, BlobStore, Bringing};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource, BlobStore, DownloadClaim};
 use crate::oci::descriptor::Descriptor;
 use crate::plan::StepId;
 
@@ -67,8 +67,8 @@ impl BlobSink for Counted<'_> {
         self.inner.accept(blob, &mut Counting { content, came: self.came })
     }
 
-    fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
-        self.inner.bring(blob, go_on)
+    fn claim_download(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn DownloadClaim>, BlobError> {
+        self.inner.claim_download(blob, go_on)
     }
 }
 

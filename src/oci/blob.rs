@@ -1,4 +1,4 @@
-//! The two ports: who has blobs, and who takes them.
+//! The ports: where blobs can be read, and where they can be stored.
 
 use std::io::Read;
 
@@ -7,53 +7,57 @@ use crate::base::sparse::SparseRead;
 
 use super::descriptor::Descriptor;
 
-/// Why a blob could not be had or stored.
+/// Why a blob could not be read or stored.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} blob {digest}: {reason}")]
 pub struct BlobError {
     /// The verb: `open`, `store`, `fetch`.
     pub operation: &'static str,
-    /// Its operand.
+    /// The blob.
     pub digest: BlobDigest,
-    /// What went wrong, one line.
+    /// The cause, on one line.
     pub reason: String,
-    /// The blob is not there (as opposed to unreadable or wrong).
+    /// The blob is missing, rather than unreadable or damaged.
     pub missing: bool,
 }
 
-/// Somewhere blobs can be read from.
+/// A place to read blobs from.
 pub trait BlobSource: Sync {
-    /// Ok: a reader that yields exactly the descriptor's bytes, or fails: size and digest are verified by the time it
-    /// returns `Ok(0)`. Read to the end before trusting any of it.
+    /// Ok: a reader of exactly the descriptor's bytes. It verifies size and digest before it returns `Ok(0)`: read to the
+    /// end before trusting any of the content.
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError>;
 }
 
-/// Somewhere blobs can be put.
+/// A place to store blobs.
 pub trait BlobSink: Sync {
-    /// Whether the content is already there; a cheap question, not a verification.
+    /// Whether the content is stored. Nothing is verified.
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError>;
 
-    /// Ok: the content is stored under its digest, not that this call stored it. `content` is verified on the way in;
-    /// on any error nothing becomes visible.
+    /// Ok: the content is stored under its digest, though perhaps not by this call. `content` is verified; after an error
+    /// nothing is visible.
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError>;
 
-    /// Waits until nobody else brings the blob, as long as `go_on` says so. Ok: what is returned keeps others waiting;
-    /// somebody may have brought the blob meanwhile.
-    fn bring(&self, _blob: &Descriptor, _go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
+    /// Waits while another process downloads the blob, as long as `go_on` returns true. Ok: other processes wait until
+    /// the claim is dropped; the blob may have been stored meanwhile.
+    fn claim_download(
+        &self,
+        _blob: &Descriptor,
+        _go_on: &dyn Fn() -> bool,
+    ) -> Result<Box<dyn DownloadClaim>, BlobError> {
         Ok(Box::new(()))
     }
 }
 
-/// Held by whoever brings a blob.
-pub trait Bringing {
-    /// It cannot be had: those who wait need not try one after the other.
+/// The right to download a blob.
+pub trait DownloadClaim {
+    /// The download failed: the processes that wait need not try one after the other.
     fn failed(self: Box<Self>) {}
 }
 
-/// Nobody is kept waiting.
-impl Bringing for () {}
+/// A claim that no process waits for.
+impl DownloadClaim for () {}
 
-/// Somewhere blobs can be read from and put: a store.
+/// A store: blobs can be read and stored.
 pub trait BlobStore: BlobSource + BlobSink {}
 
 impl<T: BlobSource + BlobSink> BlobStore for T {}

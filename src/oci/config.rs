@@ -1,7 +1,7 @@
-//! Image configs (image-spec `config.md`) with Docker's additions, as BuildKit writes them (F-12, A9).
+//! Image configs (image-spec `config.md`) with Docker's additions, as BuildKit writes them.
 //!
-//! Docker's `Healthcheck`, `Shell`, `OnBuild` and `ArgsEscaped` are written into OCI configs too (A9). Fields we do
-//! not know are kept from the base (F-12).
+//! **Holds.** Docker's `Healthcheck`, `Shell`, `OnBuild` and `ArgsEscaped` are written into OCI configs too (A9). Unknown
+//! fields of a base image's `config` object are kept (F-12).
 
 use std::collections::BTreeMap;
 
@@ -15,25 +15,25 @@ use crate::base::time::Timestamp;
 use super::manifest::{InvalidDocument, MAX_DOCUMENT, parse, serialize, shape};
 use super::platform::Platform;
 
-/// A whole image config document.
+/// An image config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {
-    /// When the image was made.
+    /// When the image was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
-    /// Who made it (MAINTAINER).
+    /// The author (MAINTAINER).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// os, architecture, variant, os.version, os.features.
+    /// The platform, as fields of the document.
     #[serde(flatten)]
     pub platform: Platform,
-    /// How to run it.
+    /// How to run a container.
     #[serde(default, deserialize_with = "null_default")]
     pub config: RuntimeConfig,
     /// The layers, bottom first.
     #[serde(default, deserialize_with = "null_default")]
     pub rootfs: RootFs,
-    /// One entry per instruction, oldest first; entries that are not `empty_layer` match `rootfs.diff_ids` in order.
+    /// One entry per instruction, oldest first. Those without `empty_layer` match `rootfs.diff_ids` in order.
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
@@ -56,12 +56,12 @@ impl Default for RootFs {
     }
 }
 
-/// `null` is the only type there is.
+/// Reads the type; `null` stands for the only one.
 fn layers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<String, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_else(|| RootFs::default().kind))
 }
 
-/// How to run an image: the `config` object.
+/// How to run a container: the `config` object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RuntimeConfig {
@@ -74,37 +74,37 @@ pub struct RuntimeConfig {
     /// `K=V`, in order of first definition.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// Argument vector put before `cmd`.
+    /// The arguments before `cmd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
-    /// Default arguments, or the whole command.
+    /// Default arguments, or the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
-    /// Paths kept out of the image's writable layer at run time.
+    /// Paths that are volumes at run time.
     #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Empty>,
     /// Absolute path.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
-    /// Free-form facts.
+    /// Labels.
     #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Name or number.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
-    /// Docker: how to tell whether a container works.
+    /// Docker: how to check a container's health.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
-    /// Docker: argument vector that runs shell-form commands.
+    /// Docker: the shell that runs shell-form commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
-    /// Docker: instructions for whoever builds on this image.
+    /// Docker: instructions for builds on this image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_build: Option<Vec<String>>,
     /// Docker: `cmd` is one shell string; BuildKit writes it for shell-form CMD and ENTRYPOINT.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "is_false")]
     pub args_escaped: bool,
-    /// Whatever else the base had.
+    /// Unknown fields, from the base image.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
 }
@@ -137,28 +137,28 @@ pub struct Healthcheck {
     pub retries: i64,
 }
 
-/// What one instruction did.
+/// An instruction of the build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// When.
+    /// When it was executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
     /// The instruction as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// MAINTAINER at that point.
+    /// The author at that point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// `buildkit.dockerfile.v0` in BuildKit's images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// It made no layer.
+    /// The instruction made no layer.
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "is_false")]
     pub empty_layer: bool,
 }
 
 impl ImageConfig {
-    /// An image with nothing in it: what `FROM scratch` starts from.
+    /// An empty image: `FROM scratch`.
     pub fn scratch(platform: Platform) -> Self {
         Self {
             created: None,
@@ -170,12 +170,12 @@ impl ImageConfig {
         }
     }
 
-    /// Reads a config. Refuses one whose history claims more or fewer layers than it has (S-56).
-    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
+    /// Reads a config. One whose history lists more or fewer layers than it has is refused (S-56).
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
         let config: ImageConfig = parse("image config", bytes)?;
         let claimed = config.history.iter().filter(|h| !h.empty_layer).count();
         if !config.history.is_empty() && claimed != config.rootfs.diff_ids.len() {
-            let why = format!("history speaks of {claimed} layers, rootfs of {}", config.rootfs.diff_ids.len());
+            let why = format!("history lists {claimed} layers, rootfs {}", config.rootfs.diff_ids.len());
             return Err(shape("image config", why));
         }
         config.config.check()?;
@@ -183,26 +183,25 @@ impl ImageConfig {
     }
 
     /// The bytes to store; equal configs give equal bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         serialize(self)
     }
 
-    /// The bytes to store. Ok: [`ImageConfig::parse`] takes them, and no reader finds them too long (N-10).
-    pub fn checked_bytes(&self) -> Result<Vec<u8>, InvalidDocument> {
+    /// The bytes to store. Ok: they are within the size limit and [`ImageConfig::parse`] accepts them (N-10).
+    pub(crate) fn checked_bytes(&self) -> Result<Vec<u8>, InvalidDocument> {
         self.config.check()?;
         let bytes = self.to_bytes();
         match bytes.len() as u64 {
-            size if size > MAX_DOCUMENT => Err(shape(
-                "image config",
-                format!("it has {size} bytes, more than the {MAX_DOCUMENT} that readers take"),
-            )),
+            size if size > MAX_DOCUMENT => {
+                Err(shape("image config", format!("it has {size} bytes, more than the limit of {MAX_DOCUMENT}")))
+            }
             _ => Ok(bytes),
         }
     }
 }
 
 impl RuntimeConfig {
-    /// Ok: everything that reaches a command or the kernel can do so: nothing of it holds a NUL byte.
+    /// Ok: no value holds a NUL byte, which neither commands nor the kernel accept.
     fn check(&self) -> Result<(), InvalidDocument> {
         let list = |list: &Option<Vec<String>>| list.iter().flatten().any(|text| text.contains('\0'));
         let has = |text: &str| text.contains('\0');
@@ -243,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn config_with_nul_byte_or_too_long_is_refused_both_ways() {
+    fn config_with_nul_byte_or_too_long_is_refused() {
         // N-10
         let plain = ImageConfig::scratch(Platform::host());
         type Change = fn(&mut RuntimeConfig, String);
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_fields_and_unknown_ones_survive_f12() {
+    fn docker_and_unknown_fields_are_kept_f12() {
         let text = br#"{"created":"2024-01-01T00:00:00Z","architecture":"amd64","os":"linux","config":{"Env":null,
             "Cmd":["sh"],"Healthcheck":{"Test":["CMD","true"],"Interval":1000000},"OnBuild":["RUN x"],"Shell":["/bin/bash","-c"],
             "Zebra":{"a":1},"Volumes":null},"rootfs":{"type":"layers","diff_ids":[]}}"#;
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn null_means_absent_in_every_field_of_a_config_n_20() {
+    fn null_in_config_means_absent_n_20() {
         let all = json!({
             "created": "2024-01-01T00:00:00Z", "author": "a", "architecture": "amd64", "os": "linux",
             "os.version": "1", "os.features": ["f"], "variant": "v2",
@@ -324,5 +323,19 @@ mod tests {
             let config = read(&with).expect("valid").config;
             assert_eq!(config.exposed_ports.len() + config.volumes.len() + config.labels.len(), 3);
         }
+    }
+
+    #[test]
+    fn oci_spec_reads_written_configs() {
+        let mut config = ImageConfig::scratch(Platform::new("linux", "arm64"));
+        config.config.env = vec!["A=b".to_owned()];
+        config.config.labels = BTreeMap::from([("l".to_owned(), "m".to_owned())]);
+        config.config.shell = Some(vec!["/bin/bash".to_owned()]);
+        config.history = vec![History { empty_layer: true, ..History::default() }];
+        let read = oci_spec::image::ImageConfiguration::from_reader(&*config.to_bytes()).expect("a config");
+        assert_eq!(read.architecture().to_string(), "arm64");
+        assert_eq!(read.labels_of_config().map(|labels| labels["l"].as_str()), Some("m"));
+        assert_eq!(read.config().as_ref().and_then(|c| c.env().clone()), Some(config.config.env));
+        assert_eq!(read.history().as_ref().map(Vec::len), Some(1));
     }
 }

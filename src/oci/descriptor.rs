@@ -1,64 +1,106 @@
-//! Descriptors and media types (image-spec, `descriptor.md`, `media-types.md`).
+//! Descriptors and media types (image-spec `descriptor.md`, `media-types.md`).
 
 use std::collections::BTreeMap;
 
+pub use oci_spec::image::ANNOTATION_REF_NAME;
+use oci_spec::image::{Descriptor as KnownFields, Sha256Digest};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::base::digest::{BlobDigest, DiffId};
-use crate::base::json::{null_default, null_values};
+use crate::base::digest::{BlobDigest, DiffId, InvalidDigest, Sha256};
+use crate::base::json::null_values;
 
 use super::platform::Platform;
 
 /// `application/vnd.oci.image.index.v1+json`
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// `application/vnd.oci.image.manifest.v1+json`
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// `application/vnd.oci.image.config.v1+json`
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// An uncompressed layer.
-pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 /// A gzip layer.
-pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// A zstd layer.
-pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Docker's manifest list.
-pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker's manifest, schema 2.
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Docker's image config.
-pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-/// Docker's gzip layer.
-pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-/// Docker's uncompressed layer.
-pub const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
+pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// Points at content: type, digest, size in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(try_from = "Wire", into = "Wire")]
 pub struct Descriptor {
-    /// What the bytes are.
+    /// The media type of the content.
     pub media_type: String,
-    /// Their digest.
+    /// Its digest.
     pub digest: BlobDigest,
-    /// Their number.
+    /// Its size.
     pub size: u64,
-    /// Where else they may be found; never fetched by default (S-57).
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    /// Other places that may have the content; never fetched (S-57).
     pub urls: Vec<String>,
-    /// Free-form facts.
-    #[serde(default, deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
+    /// Annotations.
     pub annotations: BTreeMap<String, String>,
     /// In an index: the platform of the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The type of an artifact manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// Fields that kiln has no use for, such as `data`, as they were read.
+    pub other: Map<String, Value>,
+}
+
+/// A descriptor as JSON: `oci-spec` reads and writes the fields it treats as the specification does; those that it would
+/// reorder or rename are here, in the specification's order.
+#[derive(Clone, Serialize, Deserialize)]
+struct Wire {
+    #[serde(flatten)]
+    known: KnownFields,
+    #[serde(default, deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    #[serde(rename = "artifactType", default, skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl TryFrom<Wire> for Descriptor {
+    type Error = InvalidDigest;
+
+    fn try_from(wire: Wire) -> Result<Self, InvalidDigest> {
+        let Wire { known, annotations, platform, artifact_type, mut other } = wire;
+        other.retain(|_, value| !value.is_null());
+        other.extend(known.data().clone().map(|data| ("data".to_owned(), Value::String(data))));
+        Ok(Self {
+            media_type: known.media_type().to_string(),
+            digest: known.digest().as_ref().parse()?,
+            size: known.size(),
+            urls: known.urls().clone().unwrap_or_default(),
+            annotations,
+            platform,
+            artifact_type,
+            other,
+        })
+    }
+}
+
+impl From<Descriptor> for Wire {
+    #[expect(clippy::expect_used, reason = "an invariant of our own type, not of input")]
+    fn from(descriptor: Descriptor) -> Self {
+        let Descriptor { media_type, digest, size, urls, annotations, platform, artifact_type, other } = descriptor;
+        let digest: Sha256Digest = digest.hex().parse().expect("64 hexadecimal digits");
+        let mut known = KnownFields::new(media_type.as_str().into(), size, digest);
+        known.set_urls(Some(urls).filter(|urls| !urls.is_empty()));
+        Self { known, annotations, platform, artifact_type, other }
+    }
 }
 
 impl Descriptor {
-    /// A descriptor with nothing but the three mandatory facts.
-    pub fn new(media_type: &str, digest: BlobDigest, size: u64) -> Self {
+    /// A descriptor with the three mandatory fields.
+    pub(crate) fn new(media_type: &str, digest: BlobDigest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest,
@@ -67,30 +109,84 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             platform: None,
             artifact_type: None,
+            other: Map::new(),
         }
     }
 
     /// The descriptor of `bytes`.
-    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
-        Self::new(media_type, BlobDigest(crate::base::digest::Sha256::of(bytes)), bytes.len() as u64)
+    pub(crate) fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::new(media_type, BlobDigest(Sha256::of(bytes)), bytes.len() as u64)
     }
 
-    /// It names an index (OCI or Docker).
-    pub fn is_index(&self) -> bool {
+    /// Whether the content is an index (OCI or Docker).
+    pub(crate) fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), INDEX | DOCKER_INDEX)
     }
 
-    /// It names an image manifest (OCI or Docker).
-    pub fn is_manifest(&self) -> bool {
+    /// Whether the content is an image manifest (OCI or Docker).
+    pub(crate) fn is_manifest(&self) -> bool {
         matches!(self.media_type.as_str(), MANIFEST | DOCKER_MANIFEST)
     }
 }
 
-/// One filesystem change as stored: what it unpacks to, and the bytes that hold it.
+/// A layer as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// Digest of the uncompressed tar.
     pub diff_id: DiffId,
-    /// The stored (usually compressed) blob.
+    /// The stored blob, usually compressed.
     pub blob: Descriptor,
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::image::MediaType;
+
+    use super::*;
+
+    #[test]
+    fn media_types_are_those_of_the_specification() {
+        for (ours, theirs) in [
+            (INDEX, MediaType::ImageIndex),
+            (MANIFEST, MediaType::ImageManifest),
+            (CONFIG, MediaType::ImageConfig),
+            (LAYER_TAR, MediaType::ImageLayer),
+            (LAYER_GZIP, MediaType::ImageLayerGzip),
+        ] {
+            assert_eq!(ours, theirs.to_string());
+        }
+    }
+
+    #[test]
+    fn descriptor_keeps_its_bytes_and_unknown_fields() {
+        let digest = Sha256::of(b"x");
+        let text = format!(
+            concat!(
+                r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":7,"urls":["u"],"annotations":{{"a":"1","b":"2"}},"#,
+                r#""platform":{{"architecture":"amd64","os":"windows","os.version":"1","os.features":["f"],"variant":"v2"}},"#,
+                r#""artifactType":"t/x","data":"e30=","zebra":{{"k":[1,null]}}}}"#
+            ),
+            MANIFEST = MANIFEST,
+            digest = digest,
+        );
+        let descriptor: Descriptor = serde_json::from_str(&text).expect("valid");
+        assert_eq!(serde_json::to_string(&descriptor).expect("JSON"), text);
+        let plain = Descriptor::of(LAYER_TAR, b"x");
+        let want = format!(r#"{{"mediaType":"{LAYER_TAR}","digest":"{digest}","size":1}}"#);
+        assert_eq!(serde_json::to_string(&plain).expect("JSON"), want);
+    }
+
+    #[test]
+    fn ambiguous_or_foreign_descriptor_is_refused_s54() {
+        let digest = Sha256::of(b"x");
+        for bad in [
+            format!(r#"{{"mediaType":"a","digest":"{digest}","digest":"{digest}","size":1}}"#),
+            format!(r#"{{"mediaType":"a","digest":"{digest}","size":1,"annotations":{{}},"annotations":{{}}}}"#),
+            format!(r#"{{"mediaType":"a","digest":"sha512:{}","size":1}}"#, "0".repeat(128)),
+            format!(r#"{{"mediaType":"a","digest":"{digest}"}}"#),
+            format!(r#"{{"mediaType":"a","digest":"{digest}","size":-1}}"#),
+        ] {
+            assert!(serde_json::from_str::<Descriptor>(&bad).is_err(), "{bad}");
+        }
+    }
 }

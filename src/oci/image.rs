@@ -1,4 +1,4 @@
-//! One image as a whole: index → manifest → config, checked against each other.
+//! An image as a whole: index → manifest → config, checked against each other.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -11,47 +11,47 @@ use super::descriptor::{CONFIG, DOCKER_CONFIG, Descriptor};
 use super::manifest::{Index, InvalidDocument, MAX_DOCUMENT, Manifest};
 use super::platform::Platform;
 
-/// An index may point at an index, but not for ever (S-55).
+/// The deepest nesting of indexes (S-55).
 const MAX_INDEX_DEPTH: usize = 4;
 
-/// Why there is no image to be had from a descriptor.
+/// Why a descriptor gives no image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// An index that has nothing for the machine asked for.
+    /// The index has no image for the platform.
     #[error("{digest} has no image for {want}; it has {}", .have.join(", "))]
     NoPlatform {
         /// The index.
         digest: BlobDigest,
-        /// The platform asked for.
+        /// The requested platform.
         want: String,
-        /// What there is.
+        /// The platforms that it has.
         have: Vec<String>,
     },
-    /// A manifest, index or config that is not one.
+    /// An invalid manifest, index or config.
     #[error("{digest}: {source}")]
     Document {
         /// The blob.
         digest: BlobDigest,
-        /// What is wrong with it.
+        /// What is wrong.
         source: InvalidDocument,
     },
-    /// A manifest and its config contradict each other (S-56), or it is no image (S-54).
+    /// A manifest that contradicts its config (S-56), or is not of an image (S-54).
     #[error("{digest} is not a usable image: {why}")]
     NotAnImage {
         /// The manifest.
         digest: BlobDigest,
-        /// Why not.
+        /// What is wrong.
         why: String,
     },
-    /// A document is missing or wrong.
+    /// A document is missing, or does not have its digest.
     #[error(transparent)]
     Blob(#[from] BlobError),
 }
 
-/// One image: manifest and config, each as data and as the bytes its digest is of.
+/// An image: its manifest and config.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    /// Of the manifest.
+    /// The descriptor of the manifest.
     pub descriptor: Descriptor,
     /// The manifest.
     pub manifest: Manifest,
@@ -60,10 +60,10 @@ pub struct Image {
 }
 
 impl Image {
-    /// Reads manifest and config from anywhere; an index is followed to what `platform` runs best.
+    /// Reads manifest and config; of an index, those of the image that suits `platform` best.
     ///
-    /// Ok: both are what their digests say, are image documents, and speak of equally many layers (S-54…S-56).
-    pub fn read(source: &dyn BlobSource, target: &Descriptor, platform: &Platform) -> Result<Self, ImageError> {
+    /// Ok: both have their digests, are documents of an image, and list equally many layers (S-54…S-56).
+    pub(crate) fn read(source: &dyn BlobSource, target: &Descriptor, platform: &Platform) -> Result<Self, ImageError> {
         let mut target = target.clone();
         for _ in 0..MAX_INDEX_DEPTH {
             if !target.is_index() {
@@ -103,20 +103,20 @@ impl Image {
             .map_err(|source| ImageError::Document { digest: manifest.config.digest, source })?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             let (has, says) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-            let why = format!("its manifest has {has} layers, its config speaks of {says}");
+            let why = format!("its manifest lists {has} layers, its config {says}");
             return Err(ImageError::NotAnImage { digest, why });
         }
         Ok(Self { descriptor, manifest, config })
     }
 
-    /// Bytes of all layers as stored, equal ones counted once.
-    pub fn size(&self) -> u64 {
+    /// The size of all layers as stored; equal ones count once.
+    pub(crate) fn size(&self) -> u64 {
         let unique: BTreeSet<_> = self.manifest.layers.iter().map(|l| (l.digest, l.size)).collect();
         unique.iter().map(|(_, size)| size).sum()
     }
 }
 
-/// Reads a manifest, index or config, refusing oversized ones unread (S-53).
+/// Reads a manifest, index or config; one that is too large is refused unread (S-53).
 fn read_document(source: &dyn BlobSource, blob: &Descriptor) -> Result<Vec<u8>, ImageError> {
     if blob.size > MAX_DOCUMENT {
         let why = format!("{} of {} bytes, more than {MAX_DOCUMENT}", blob.media_type, blob.size);
@@ -132,7 +132,7 @@ fn read_document(source: &dyn BlobSource, blob: &Descriptor) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-/// An index with a single manifest that names no platform needs no choice.
+/// The manifest of an index with a single one that names no platform.
 fn only(index: &Index) -> Option<&Descriptor> {
     match index.manifests.as_slice() {
         [one] if one.platform.is_none() => Some(one),

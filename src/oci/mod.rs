@@ -1,11 +1,18 @@
-//! The image-spec as data.
+//! The image specification as data.
 //!
-//! **Holds.** Media types and descriptors (`descriptor`), manifests and indexes (`manifest`), image configs
-//! (`config`), one image as a whole (`image`), platforms (`platform`), names (`reference`), and the two ports between those who hold blobs and those
-//! who want them (`blob`).
-//! **Order.** Written JSON has sorted maps and a fixed field order, so equal values give equal bytes; unknown fields
-//! of a config that was read are kept (F-12). `oci-spec` supplies the media-type names; its own structs drop
-//! `Healthcheck`, `OnBuild`, `Shell` and write maps in random order, so ours are here.
+//! **Holds.** Media types and descriptors (`descriptor`), manifests and indexes (`manifest`), image configs (`config`), an
+//! image as a whole (`image`), platforms (`platform`), names (`reference`), and the ports between those who have blobs and
+//! those who want them (`blob`). Written JSON has a fixed field order and sorted maps, so that equal values give equal bytes.
+//! Unknown fields of descriptors, manifests, indexes and the `config` object are kept (F-12).
+//! **On `oci-spec`.** It is the wire format of descriptors, and in tests the reader that must understand what kiln writes.
+//! For the other documents it would change bytes or lose content (version 0.10):
+//! - `ImageManifest` and `ImageIndex` hold its own descriptors, which drop unknown fields;
+//! - `Config` drops `Healthcheck`, `OnBuild`, `Shell`, `ArgsEscaped` and unknown fields;
+//! - annotations, labels, ports and volumes are hash maps, which it writes in random order;
+//! - `History` writes `author` before `created_by`, other builders and kiln the other way round;
+//! - `Platform` writes `os_version` and `os_features` where the specification has `os.version` and `os.features`;
+//! - `null`, which Go programs write for empty lists and maps (N-20), is refused.
+//!
 //! **Not here.** Where blobs are: `store`, `registry`.
 
 pub mod blob;

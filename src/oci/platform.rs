@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::json::null_default;
 
-/// What a manifest runs on. The variant is normalised: `arm64/v8` is `arm64`, `arm` is `arm/v7`, `amd64/v1` is `amd64`.
+/// An operating system and a processor. The variant is normalised: `arm64/v8` is `arm64`, `arm` is `arm/v7`, `amd64/v1` is `amd64`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// GOARCH.
+    /// `GOARCH`.
     pub architecture: String,
-    /// GOOS.
+    /// `GOOS`.
     pub os: String,
-    /// Windows and friends; kept from the base.
+    /// The version of the operating system, as on Windows; kept from the base image.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
-    /// Required features; kept from the base.
+    /// Required features of the operating system; kept from the base image.
     #[serde(rename = "os.features", default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
-    /// CPU variant, empty if it is the architecture's default.
+    /// The CPU variant, unless it is the architecture's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
-/// Text that is not a platform.
+/// Text that does not name a platform.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid platform {0:?}: want os/arch or os/arch/variant, for example linux/arm64")]
 pub struct InvalidPlatform(pub String);
@@ -43,8 +43,8 @@ impl Platform {
         .normalized()
     }
 
-    /// The machine this binary was made for.
-    pub fn host() -> Self {
+    /// The platform of this binary.
+    pub(crate) fn host() -> Self {
         let arch = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -55,8 +55,8 @@ impl Platform {
         Self::new("linux", arch)
     }
 
-    /// Alternative spellings brought to one (containerd `platforms`).
-    pub fn normalized(mut self) -> Self {
+    /// The normal spelling, as in containerd's `platforms`.
+    pub(crate) fn normalized(mut self) -> Self {
         self.os = match self.os.to_ascii_lowercase().as_str() {
             "macos" => "darwin".to_owned(),
             other => other.to_owned(),
@@ -81,9 +81,9 @@ impl Platform {
         self
     }
 
-    /// How well a machine of this platform runs `other`: smaller is better, `None` = not at all.
+    /// How well this platform runs images for `other`: smaller is better, `None` = not at all.
     /// arm v7 runs v6 and v5, amd64 v3 runs v2 and v1.
-    pub fn distance(&self, other: &Platform) -> Option<u32> {
+    pub(crate) fn distance(&self, other: &Platform) -> Option<u32> {
         if self.os != other.os || self.architecture != other.architecture {
             return None;
         }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_are_normalised_and_matched_f6() {
+    fn platforms_are_normalised_and_compared_f6() {
         for (text, want) in [
             ("linux/amd64", "linux/amd64"),
             ("linux/x86_64/v1", "linux/amd64"),

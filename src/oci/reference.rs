@@ -7,12 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::digest::BlobDigest;
 
-/// The registry of a name that names none.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
-/// The tag of a name that has neither tag nor digest.
-pub const DEFAULT_TAG: &str = "latest";
+/// The registry of a name without one.
+pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
+/// The tag of a name without tag and digest.
+pub(crate) const DEFAULT_TAG: &str = "latest";
 
-/// A fully spelled-out image name. Displays in full; [`Reference::familiar`] is what people type.
+/// An image name. `Display` gives the full name, [`Reference::familiar`] the short one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     /// `docker.io`, `localhost:5000`, `[::1]:5000`.
@@ -21,23 +21,23 @@ pub struct Reference {
     pub repository: String,
     /// Present unless only a digest was given.
     pub tag: Option<String>,
-    /// Decides if both are present.
+    /// Takes precedence over the tag.
     pub digest: Option<BlobDigest>,
 }
 
-/// Text that is not an image name, and why.
+/// Text that is not an image name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid image name {text:?}: {why}")]
 pub struct InvalidReference {
-    /// What was given.
+    /// The text.
     pub text: String,
-    /// What is wrong with it.
+    /// What is wrong.
     pub why: String,
 }
 
 impl Reference {
     /// The name without Docker Hub's defaults: `debian:12`.
-    pub fn familiar(&self) -> String {
+    pub(crate) fn familiar(&self) -> String {
         let full = self.to_string();
         match full.strip_prefix("docker.io/") {
             Some(rest) => rest.strip_prefix("library/").unwrap_or(rest).to_owned(),
@@ -45,14 +45,9 @@ impl Reference {
         }
     }
 
-    /// Registry and repository only: `docker.io/library/debian`.
-    pub fn name(&self) -> String {
+    /// Registry and repository: `docker.io/library/debian`.
+    pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
-    }
-
-    /// The same name pinned to `digest`, tag dropped.
-    pub fn pinned(&self, digest: BlobDigest) -> Reference {
-        Reference { tag: None, digest: Some(digest), ..self.clone() }
     }
 }
 
@@ -163,7 +158,7 @@ fn check_registry(registry: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Components of lower-case letters and digits, separated inside by `.`, `_`, `__` or dashes.
+/// Components are of lower-case letters and digits, separated by `.`, `_`, `__` or dashes.
 fn check_path(path: &str) -> Result<(), String> {
     if path.is_empty() {
         return Err("the repository is empty".to_owned());
@@ -205,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_spelled_out_f1_s65() {
+    fn names_are_completed_f1_s65() {
         for (text, full) in [
             ("debian", "docker.io/library/debian:latest"),
             ("debian:12", "docker.io/library/debian:12"),

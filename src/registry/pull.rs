@@ -84,7 +84,7 @@ impl Client {
 
     /// Fetches a layer; if another process fetches it already, waits for that (N-67).
     fn fetch_one(&self, name: &Reference, layer: &Descriptor, store: &dyn BlobStore) -> Result<(), RegistryError> {
-        let claim = store.bring(layer, &|| !self.is_cancelled());
+        let claim = store.claim_download(layer, &|| !self.is_cancelled());
         // An error of waiting is only the consequence of a cancellation.
         let claim = if self.is_cancelled() { return Err(HttpError::Cancelled.into()) } else { claim? };
         if store.has(layer)? {

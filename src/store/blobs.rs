@@ -22,7 +22,7 @@ use crate::base::publish::{self, Draft};
 use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::time::Timestamp;
 use crate::base::verify::{Mismatch, Verified};
-use crate::oci::blob::{BlobError, BlobSink, BlobSource, Bringing};
+use crate::oci::blob::{BlobError, BlobSink, BlobSource, DownloadClaim};
 use crate::oci::descriptor::Descriptor;
 
 use super::persist::{NEW, Standing};
@@ -134,7 +134,7 @@ impl BlobSink for Store {
         self.accept_if(blob, content, |_| Ok(()))
     }
 
-    fn bring(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn Bringing>, BlobError> {
+    fn claim_download(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn DownloadClaim>, BlobError> {
         let check = || if go_on() { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) };
         // The command that waits shows what it waits for: bytes to be fetched.
         let mut tell = |_: &str| ();
@@ -164,7 +164,7 @@ impl Store {
     }
 }
 
-impl Bringing for Claim {
+impl DownloadClaim for Claim {
     fn failed(self: Box<Self>) {
         Claim::failed(*self);
     }

@@ -12,12 +12,11 @@ use memchr::memmem;
 use serde_json::{Map, Value};
 
 use crate::base::digest::BlobDigest;
+pub use crate::oci::descriptor::ANNOTATION_REF_NAME as REF_NAME;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::{Index, InvalidDocument};
 use crate::oci::reference::{DEFAULT_TAG, Reference};
 
-/// The annotation other tools look names up by.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation containerd keeps the full name in.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
