@@ -126,14 +126,9 @@ impl<W: Write> Observer for Plain<W> {
                 }
                 self.line(&format!("{} FAILED", step::tag(self.name(*id))));
             }
-            Event::Fallback { what, why } => {
-                self.line(&format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why))));
+            Event::Fallback { .. } | Event::HostNetwork | Event::ManyLayers { .. } | Event::Warning(_) => {
+                step::notice(event).into_iter().for_each(|line| self.line(&line));
             }
-            Event::HostNetwork => self.line(&format!("note: {} ({})", step::HOST_NETWORK.0, step::HOST_NETWORK.1)),
-            Event::ManyLayers { layers, portable } => {
-                self.line(&format!("warning: {}", step::many_layers(*layers, *portable)));
-            }
-            Event::Warning(text) => self.line(&format!("warning: {}", sanitize::text(text))),
         }
     }
 }

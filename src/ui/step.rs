@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::sanitize;
+use crate::engine::Event;
 
 /// Names longer than this are cut: a whole script does not belong in a heading.
 const MAX_NAME: usize = 200;
@@ -33,6 +34,19 @@ pub const HOST_NETWORK: (&str, &str) =
 /// The warning about an image with more layers than Docker supports.
 pub fn many_layers(layers: usize, portable: usize) -> String {
     format!("the image has {layers} layers; Docker stacks at most {portable}: join RUN instructions with &&")
+}
+
+/// An event that is about no step, as a line; `None` for the others.
+pub fn notice(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Fallback { what, why } => {
+            format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why)))
+        }
+        Event::HostNetwork => format!("note: {} ({})", HOST_NETWORK.0, HOST_NETWORK.1),
+        Event::ManyLayers { layers, portable } => format!("warning: {}", many_layers(*layers, *portable)),
+        Event::Warning(text) => format!("warning: {}", sanitize::text(text)),
+        _ => return None,
+    })
 }
 
 /// `0.03s`, `12.4s`, `3m05s`.

@@ -202,16 +202,9 @@ impl View {
                 self.packing.remove(step);
                 return vec![format!("{} {}", self.painted("31", "FAILED"), self.title(*step))];
             }
-            Event::Fallback { what, why } => {
-                return vec![format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why)))];
+            Event::Fallback { .. } | Event::HostNetwork | Event::ManyLayers { .. } | Event::Warning(_) => {
+                return step::notice(event).into_iter().collect();
             }
-            Event::HostNetwork => {
-                return vec![format!("note: {} ({})", step::HOST_NETWORK.0, step::HOST_NETWORK.1)];
-            }
-            Event::ManyLayers { layers, portable } => {
-                return vec![format!("warning: {}", step::many_layers(*layers, *portable))];
-            }
-            Event::Warning(text) => return vec![format!("warning: {}", sanitize::text(text))],
         }
         Vec::new()
     }

@@ -66,7 +66,7 @@ fn resolve(graph: &Graph<'_>, index: usize, globals: &Globals, problems: &mut Ve
         lints::constant_platform(word, text, stage.name.as_ref(), &mut node.lints);
         match platform_of(word, text) {
             Ok(platform) => node.platform = platform,
-            Err(problem) => problems.push(suggest_unset(problem, text, globals)),
+            Err(problem) => problems.push(suggest_unset(*problem, text, globals)),
         }
     }
     if let Some(name) = &stage.name
@@ -77,7 +77,7 @@ fn resolve(graph: &Graph<'_>, index: usize, globals: &Globals, problems: &mut Ve
     let Some(image) = image else { return node };
     match base(graph, index, from, &image, &node.platform) {
         Ok(root) => node.root = root,
-        Err(problem) => problems.push(suggest_unset(problem, &image, globals)),
+        Err(problem) => problems.push(suggest_unset(*problem, &image, globals)),
     }
     if image.text == "scratch" && node.root == Root::Scratch {
         // Nothing is for no platform: what is put into it is for the build's.
@@ -87,13 +87,13 @@ fn resolve(graph: &Graph<'_>, index: usize, globals: &Globals, problems: &mut Ve
 }
 
 /// The platform that FROM names.
-fn platform_of(word: &Word, text: &Expanded) -> Result<Platform, Diagnostic> {
+fn platform_of(word: &Word, text: &Expanded) -> Result<Platform, Box<Diagnostic>> {
     text.text.parse().map_err(|problem: crate::oci::platform::InvalidPlatform| {
         let message = match text.text.is_empty() {
             true => format!("--platform is empty: `{word}` has no value"),
             false => problem.to_string(),
         };
-        Diagnostic::error(word.span, message)
+        Box::new(Diagnostic::error(word.span, message))
     })
 }
 
@@ -104,10 +104,10 @@ fn base(
     from: &From,
     image: &Expanded,
     platform: &Platform,
-) -> Result<Root, Diagnostic> {
+) -> Result<Root, Box<Diagnostic>> {
     if image.text.is_empty() {
         let message = format!("the base image is empty: `{}` has no value", from.image);
-        return Err(Diagnostic::error(from.image.span, message));
+        return Err(Box::new(Diagnostic::error(from.image.span, message)));
     }
     // Names of stages are in lower case, and FROM, unlike --from, takes them as they are (N-36).
     if let Some(stage) = graph.stage_before(&image.text, index) {
@@ -116,10 +116,10 @@ fn base(
     graph.root(&image.text, platform).map_err(|why| {
         let problem = Diagnostic::error(from.image.span, why);
         let lower = image.text.to_ascii_lowercase();
-        match graph.stage_before(&lower, index) {
+        Box::new(match graph.stage_before(&lower, index) {
             Some(_) => problem.hint(format!("write FROM {lower}: names of stages are in lower case")),
             None => problem,
-        }
+        })
     })
 }
 
