@@ -17,6 +17,7 @@ mod contexts;
 mod copy;
 mod coverage;
 mod dockerfile;
+mod documents;
 mod errors;
 mod harness;
 mod images;

@@ -1,10 +1,10 @@
-//! The arguments of the commands that deal with the cache.
+//! The arguments of `kiln cache` and `kiln prune`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::{Format, examples};
 
 /// Arguments of `kiln cache`.
 #[derive(Debug, Args)]
@@ -13,14 +13,17 @@ pub(in crate::cli) struct CacheArgs {
     pub(in crate::cli) command: CacheCommand,
 }
 
-/// What to do with the cache.
+/// The subcommands of `kiln cache`.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum CacheCommand {
-    /// List what takes space in the store.
+    /// List what takes space in the store
+    #[command(after_help = examples::CACHE_LS)]
     Ls(CacheLsArgs),
-    /// Remove what can be built again; all images stay.
+    /// Remove build cache; images stay
+    #[command(after_help = examples::CACHE_PRUNE)]
     Prune(PruneArgs),
-    /// What RUN --mount=type=cache keeps between builds.
+    /// Manage the cache mounts of RUN
+    #[command(after_help = examples::MOUNTS)]
     Mounts(MountsArgs),
 }
 
@@ -31,7 +34,7 @@ pub(in crate::cli) struct CacheLsArgs {
     #[arg(long)]
     pub(in crate::cli) no_trunc: bool,
 
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
@@ -39,23 +42,27 @@ pub(in crate::cli) struct CacheLsArgs {
 /// Arguments of `kiln prune` and `kiln cache prune`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PruneArgs {
-    /// Also what named images are built from again faster, and cache mounts
+    /// Remove the build cache of tagged images and cache mounts too
     #[arg(short, long)]
     pub(in crate::cli) all: bool,
 
-    /// Remove, longest unused first, only until the store takes no more than this
+    /// Stop when the store takes no more than this
+    ///
+    /// What was not used for the longest time is removed first.
     #[arg(long, value_name = "SIZE")]
     pub(in crate::cli) keep_storage: Option<String>,
 
-    /// Only say what would go
+    /// Report what would be removed
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
 
-    /// Nothing: kiln never asks back. Taken because scripts written for Docker say it
-    #[arg(short, long)]
+    /// Skip the confirmation
+    ///
+    /// No effect: kiln never asks for one. Accepted for Docker compatibility.
+    #[arg(short, long, hide_short_help = true)]
     pub(in crate::cli) force: bool,
 
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
@@ -67,23 +74,29 @@ pub(in crate::cli) struct MountsArgs {
     pub(in crate::cli) command: MountsCommand,
 }
 
-/// What to do with cache mounts.
+/// The subcommands of `kiln cache mounts`.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum MountsCommand {
-    /// List cache mounts.
+    /// List cache mounts
+    #[command(after_help = examples::MOUNTS_LS)]
     Ls(MountsLsArgs),
-    /// Write cache mounts to a tar archive, for the next machine.
+    /// Write cache mounts to a tar archive
+    #[command(after_help = examples::MOUNTS_EXPORT)]
     Export(MountsExportArgs),
-    /// Take cache mounts from an archive that export wrote; those of the same ids are replaced.
+    /// Read cache mounts from an exported archive
+    ///
+    /// Cache mounts with the same ids are replaced.
+    #[command(after_help = examples::MOUNTS_IMPORT)]
     Import(MountsImportArgs),
-    /// Remove cache mounts.
+    /// Remove cache mounts
+    #[command(after_help = examples::MOUNTS_RM)]
     Rm(MountsRmArgs),
 }
 
 /// Arguments of `kiln cache mounts ls`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MountsLsArgs {
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
@@ -91,11 +104,11 @@ pub(in crate::cli) struct MountsLsArgs {
 /// Arguments of `kiln cache mounts export`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MountsExportArgs {
-    /// Ids of cache mounts [default: all]
+    /// Ids of cache mounts; all without one
     #[arg(value_name = "ID")]
     pub(in crate::cli) ids: Vec<String>,
 
-    /// Write to this file [default: standard output]
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
 }
@@ -103,7 +116,7 @@ pub(in crate::cli) struct MountsExportArgs {
 /// Arguments of `kiln cache mounts import`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MountsImportArgs {
-    /// An archive, in any compression; - for standard input
+    /// An archive, compressed or not; - for standard input
     #[arg(value_name = "TAR|-")]
     pub(in crate::cli) source: PathBuf,
 }
@@ -115,7 +128,7 @@ pub(in crate::cli) struct MountsRmArgs {
     #[arg(value_name = "ID", required_unless_present = "all")]
     pub(in crate::cli) ids: Vec<String>,
 
-    /// All of them
+    /// Remove all cache mounts
     #[arg(long, conflicts_with = "ids")]
     pub(in crate::cli) all: bool,
 }

@@ -6,15 +6,13 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     BuildArgs, CacheArgs, CheckArgs, CompletionsArgs, DiffArgs, DoctorArgs, HistoryArgs, ImagesArgs, ImportArgs,
-    InfoArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs,
+    InfoArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs, examples,
 };
 
-/// Builds container images from Dockerfiles without a daemon.
+/// Build container images from Dockerfiles, without a daemon
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, max_term_width = 110, infer_subcommands = false)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 the build failed, 2 usage, 3 this host lacks something, 101 a bug in kiln, 130 interrupted. kiln run: the command's own, 127 not found, 126 not executable, 125 anything that keeps it from starting."
-)]
+#[command(name = "kiln", version, max_term_width = 100, infer_subcommands = false)]
+#[command(after_help = examples::KILN, after_long_help = examples::KILN_LONG)]
 pub(in crate::cli) struct Cli {
     #[command(flatten)]
     pub(in crate::cli) global: Global,
@@ -25,50 +23,71 @@ pub(in crate::cli) struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Global {
-    /// Where images and the cache are kept [default: $KILN_ROOT, else /var/lib/kiln for root, else kiln below $XDG_DATA_HOME or ~/.local/share]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Set the directory of the store
+    ///
+    /// The default is $KILN_ROOT, else /var/lib/kiln for root, else $XDG_DATA_HOME/kiln, else ~/.local/share/kiln.
+    #[arg(long, global = true, value_name = "DIR", display_order = 900)]
     pub(in crate::cli) root: Option<PathBuf>,
 }
 
-/// The commands. Each one's arguments and code are in its own file.
+/// The commands. The arguments and the code of each are in its own file.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Command {
-    /// Build an image from a Dockerfile.
+    /// Build an image from a Dockerfile
+    #[command(after_help = examples::BUILD)]
     Build(Box<BuildArgs>),
-    /// Check a Dockerfile without building it.
+    /// Check a Dockerfile without building it
+    #[command(after_help = examples::CHECK)]
     Check(CheckArgs),
-    /// Run a command of an image.
+    /// Run a command in an image
+    #[command(after_help = examples::RUN)]
     Run(Box<RunArgs>),
-    /// Show what differs between two images, layers or directories.
+    /// Compare two images, layers or directories
+    #[command(after_help = examples::DIFF)]
     Diff(DiffArgs),
-    /// List images.
+    /// List images
+    #[command(after_help = examples::IMAGES)]
     Images(ImagesArgs),
-    /// Show everything about images, as JSON.
+    /// Show everything about images, as JSON
+    #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
-    /// Show what made an image, newest first.
+    /// Show the history of an image, newest entry first
+    #[command(after_help = examples::HISTORY)]
     History(HistoryArgs),
-    /// Give an image further names.
+    /// Add names to an image
+    #[command(after_help = examples::TAG)]
     Tag(TagArgs),
-    /// Take names away, or forget images.
+    /// Remove image tags or images
+    #[command(after_help = examples::RMI)]
     Rmi(RmiArgs),
-    /// Make a base image of a root file system.
+    /// Create an image from a root file system
+    #[command(after_help = examples::IMPORT)]
     Import(ImportArgs),
-    /// Fetch an image from a registry.
+    /// Pull an image from a registry
+    #[command(after_help = examples::PULL)]
     Pull(PullArgs),
-    /// Take in the images of an archive or layout.
+    /// Load images from an archive or OCI layout
+    #[command(after_help = examples::LOAD)]
     Load(LoadArgs),
-    /// Write an image to an archive.
+    /// Save an image to an archive
+    #[command(after_help = examples::SAVE)]
     Save(SaveArgs),
-    /// Look at and carry around what builds keep for the next build.
+    /// Manage the build cache
+    #[command(after_help = examples::CACHE)]
     Cache(CacheArgs),
-    /// Remove what no named image needs.
+    /// Remove what no tagged image and no running build needs
+    #[command(after_help = examples::PRUNE)]
     Prune(PruneArgs),
-    /// Say what works on this host, and what stands in the way of the rest.
+    /// Check what works on this host
+    #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
-    /// Show what kiln works with here.
+    /// Show the version, the user and the store
+    #[command(after_help = examples::INFO)]
     Info(InfoArgs),
-    /// Print kiln's version.
+    /// Print the version
+    #[command(after_help = examples::VERSION)]
     Version(VersionArgs),
-    /// Print a script that completes kiln's commands and options in a shell.
+    /// Print a shell completion script
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
 }

@@ -9,51 +9,55 @@ use super::Format;
 /// Arguments of `kiln diff`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DiffArgs {
-    /// An image, a layer (its digest, or the beginning of one), or a directory (with a slash: ./DIR)
+    /// An image, a layer digest or its beginning, or a directory such as ./DIR
     #[arg(value_name = "A")]
     pub(in crate::cli) a: String,
 
-    /// The same, to compare with it
+    /// An image, layer or directory to compare with
     #[arg(value_name = "B")]
     pub(in crate::cli) b: String,
 
-    /// Say nothing of these attributes (mtime: nor of when an image was made)
+    /// Ignore differences in these attributes
     #[arg(long, value_name = "ATTRIBUTE", value_enum, value_delimiter = ',')]
     pub(in crate::cli) ignore: Vec<Attribute>,
 
-    /// Exit with 1 if anything differs, with 0 if nothing does, with 2 or more if they cannot be compared [default: 0
-    /// if both could be compared]
+    /// Exit with 1 if anything differs
+    ///
+    /// 0 means that nothing differs, 2 or more that the two cannot be compared. Without the option, 0 means that they could
+    /// be compared.
     #[arg(long)]
     pub(in crate::cli) exit_code: bool,
 
-    /// Of images for several platforms, compare this one [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Select this platform of images with several
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
 
-/// What a file has beside its content.
+/// What a file has besides its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Attribute {
-    /// Modification times.
+    /// Modification times, and the creation time of images
     Mtime,
-    /// Permissions.
+    /// Permissions
     Mode,
-    /// Users and groups.
+    /// Users and groups
     Owner,
-    /// Extended attributes.
+    /// Extended attributes
     Xattr,
-    /// Which names are hard links of one another.
+    /// Hard links
     Link,
-    /// How the images are run, and what made them.
+    /// The image config
     Config,
 }
 
 impl Attribute {
-    /// Whether the attribute that a difference names is this one.
+    /// Whether `name` is this attribute.
     pub(in crate::cli) fn covers(self, name: &str) -> bool {
         match self {
             Self::Mtime => name == "mtime",

@@ -5,9 +5,9 @@ use clap::ValueEnum;
 /// How a command prints its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Format {
-    /// For people.
+    /// For people
     #[default]
     Text,
-    /// One JSON document.
+    /// One JSON document
     Json,
 }

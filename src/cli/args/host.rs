@@ -7,7 +7,7 @@ use super::Format;
 /// Arguments of `kiln version`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VersionArgs {
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
@@ -15,7 +15,7 @@ pub(in crate::cli) struct VersionArgs {
 /// Arguments of `kiln doctor`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DoctorArgs {
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
@@ -23,7 +23,7 @@ pub(in crate::cli) struct DoctorArgs {
 /// Arguments of `kiln completions`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CompletionsArgs {
-    /// The shell
+    /// The shell to complete commands in
     #[arg(value_enum)]
     pub(in crate::cli) shell: clap_complete::Shell,
 }
@@ -31,7 +31,7 @@ pub(in crate::cli) struct CompletionsArgs {
 /// Arguments of `kiln info`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct InfoArgs {
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }

@@ -12,15 +12,17 @@ use super::Format;
 /// Arguments of `kiln images`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ImagesArgs {
-    /// Only images of this repository, or this one image
+    /// List only this repository or image
     #[arg(value_name = "NAME[:TAG]")]
     pub(in crate::cli) name: Option<String>,
 
-    /// Nothing: unnamed images are always listed. Taken because scripts written for Docker say it
-    #[arg(short, long)]
+    /// List untagged images too
+    ///
+    /// No effect: they are always listed. Accepted for Docker compatibility.
+    #[arg(short, long, hide_short_help = true)]
     pub(in crate::cli) all: bool,
 
-    /// Only unnamed images, or only named ones
+    /// List only untagged or only tagged images
     #[arg(short, long, value_name = "dangling=true|false")]
     pub(in crate::cli) filter: Option<String>,
 
@@ -36,7 +38,7 @@ pub(in crate::cli) struct ImagesArgs {
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,
 
-    /// How to print them
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
@@ -44,12 +46,14 @@ pub(in crate::cli) struct ImagesArgs {
 /// Arguments of `kiln inspect`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct InspectArgs {
-    /// Images: names, digests or the beginning of one
+    /// Images, by name, digest or the beginning of a digest
     #[arg(value_name = "IMAGE", required = true)]
     pub(in crate::cli) images: Vec<String>,
 
-    /// Of an image for several platforms, show this one [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Select this platform of an image with several
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 
     /// Print the manifest or index exactly as it is stored
@@ -64,19 +68,21 @@ pub(in crate::cli) struct InspectArgs {
 /// Arguments of `kiln history`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct HistoryArgs {
-    /// An image: a name, a digest or the beginning of one
+    /// An image, by name, digest or the beginning of a digest
     #[arg(value_name = "IMAGE")]
     pub(in crate::cli) image: String,
 
-    /// Of an image for several platforms, show this one [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Select this platform of an image with several
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 
     /// Show instructions in full
     #[arg(long)]
     pub(in crate::cli) no_trunc: bool,
 
-    /// How to print it
+    /// Choose the output format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }
@@ -84,11 +90,11 @@ pub(in crate::cli) struct HistoryArgs {
 /// Arguments of `kiln tag`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TagArgs {
-    /// An image: a name, a digest or the beginning of one
+    /// An image, by name, digest or the beginning of a digest
     #[arg(value_name = "IMAGE")]
     pub(in crate::cli) image: String,
 
-    /// Further names for it; a name that another image has moves
+    /// Names to add; a name of another image moves to this one
     #[arg(value_name = "NAME[:TAG]", required = true)]
     pub(in crate::cli) names: Vec<Reference>,
 }
@@ -96,11 +102,11 @@ pub(in crate::cli) struct TagArgs {
 /// Arguments of `kiln rmi`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RmiArgs {
-    /// Images: a name takes that name away, an id forgets the image with all its names
+    /// A name to remove, or the digest of an image to remove
     #[arg(value_name = "IMAGE", required = true)]
     pub(in crate::cli) images: Vec<String>,
 
-    /// Forget an image by its id even if it has several names; images that are not there are no error
+    /// Remove an image with several names; ignore missing images
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
 }
@@ -108,43 +114,53 @@ pub(in crate::cli) struct RmiArgs {
 /// Arguments of `kiln import`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ImportArgs {
-    /// A tar archive in any compression, a directory, or - for an archive on standard input
+    /// A tar archive, compressed or not, a directory, or - for standard input
     #[arg(value_name = "TAR|DIR|-")]
     pub(in crate::cli) source: PathBuf,
 
-    /// The image's name
+    /// The name of the image
     #[arg(value_name = "NAME[:TAG]")]
     pub(in crate::cli) name: Reference,
 
-    /// A Dockerfile instruction that changes the config: CMD, ENV, USER, …
+    /// Apply a Dockerfile instruction to the config
+    ///
+    /// One that only sets metadata: CMD, ENV, USER, …
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub(in crate::cli) change: Vec<String>,
 
-    /// A comment for the history
+    /// Set the comment in the history
     #[arg(short, long, value_name = "TEXT")]
     pub(in crate::cli) message: Option<String>,
 
-    /// What it runs on [default: this machine]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Set the platform of the image
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 }
 
 /// Arguments of `kiln pull`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PullArgs {
-    /// An image on a registry
+    /// The name of an image in a registry
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     pub(in crate::cli) name: Reference,
 
-    /// Of an image for several platforms, pull this one [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Pull this platform of an image with several
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 
-    /// A registry that need not prove who it is (loopback ones need not)
+    /// Use this registry without TLS or without checking its certificate
+    ///
+    /// Registries on loopback addresses need no option.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(in crate::cli) insecure_registry: Vec<String>,
 
-    /// Ask this host first for images of Docker Hub, or of the registry named before it
+    /// Ask this mirror first
+    ///
+    /// It is a mirror of Docker Hub, or of the registry named before it.
     #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]")]
     pub(in crate::cli) registry_mirror: Vec<String>,
 
@@ -156,15 +172,15 @@ pub(in crate::cli) struct PullArgs {
 /// Arguments of `kiln save`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SaveArgs {
-    /// An image: a name, a digest or the beginning of one
+    /// An image, by name, digest or the beginning of a digest
     #[arg(value_name = "IMAGE")]
     pub(in crate::cli) image: String,
 
-    /// Write to this file [default: standard output]
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
 
-    /// For which tools
+    /// Choose the archive format
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: ArchiveFormat,
 }
@@ -172,21 +188,23 @@ pub(in crate::cli) struct SaveArgs {
 /// Arguments of `kiln load`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LoadArgs {
-    /// An archive in any compression, or the directory of an image layout [default: standard input]
+    /// Read this archive or image layout instead of standard input
     #[arg(short, long, value_name = "FILE|DIR|-")]
     pub(in crate::cli) input: Option<PathBuf>,
 
-    /// Of an image for several platforms, take this one [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Load this platform of an image with several
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 }
 
 /// The two archive formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(in crate::cli) enum ArchiveFormat {
-    /// An OCI image layout in a tar file.
+    /// An OCI image layout in a tar file
     #[default]
     Oci,
-    /// The same with the file that `docker load` looks for.
+    /// The same, with the file that docker load reads
     Docker,
 }

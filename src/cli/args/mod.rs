@@ -1,15 +1,16 @@
-//! What was typed, nothing looked up.
+//! The command line as it was typed; nothing is looked up.
 //!
-//! **Holds.** The shape of the command line and its help. Values that need no more than their own text to be
-//! understood (image names, platforms, sizes) are parsed here, so that a mistake in one is a usage error before
-//! anything happens (O-50).
-//! **Order.** A flag appears here only when the command does what it says, or refuses it by name (`request`).
+//! **Holds.** The shape of the command line and its help. Values that can be understood by themselves (image names,
+//! platforms) are parsed here, so that a mistake in one is a usage error before anything happens (O-50). `-h` shows common
+//! options on one screen; `--help` shows all of them.
+//! **Order.** An option appears here only if the command honours it or `request` refuses it by name.
 
 mod around;
 mod build;
 mod cache;
 mod command;
 mod diff;
+mod examples;
 mod foreign;
 mod format;
 mod host;
@@ -34,5 +35,7 @@ pub(super) use images::{
 };
 pub(super) use run::RunArgs;
 
+#[cfg(test)]
+mod help_tests;
 #[cfg(test)]
 mod tests;

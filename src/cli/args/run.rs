@@ -11,125 +11,148 @@ use crate::oci::reference::Reference;
 
 use super::{AroundArgs, NetworkArg, SnapshotterArg};
 
-const COMMAND: &str = "The command";
-const FILES: &str = "Its files";
-const AROUND: &str = "Around commands";
+const FILES: &str = "Files";
+const NETWORK: &str = "Network and devices";
+const LIMITS: &str = "Hosts and limits";
 
 /// Arguments of `kiln run`.
 #[derive(Debug, Args)]
 #[command(override_usage = "kiln run [OPTIONS] IMAGE [COMMAND [ARG]...]")]
 pub(in crate::cli) struct RunArgs {
-    /// An image (a name, a digest or the beginning of one), and what to run instead of its CMD: everything after the
-    /// image belongs to the command. The image's ENTRYPOINT stays in front
+    /// An image, and a command to run instead of its CMD
+    ///
+    /// The image is given by name, digest or the beginning of a digest. All words after it belong to the command. The
+    /// ENTRYPOINT of the image stays in front of them.
     #[arg(value_names = ["IMAGE", "COMMAND"], required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
 
-    /// Set an environment variable; without a value, to what it is here
-    #[arg(long, short = 'e', value_name = "KEY[=VALUE]", help_heading = COMMAND)]
+    /// Set an environment variable
+    ///
+    /// Without a value, it is taken from the environment.
+    #[arg(long, short = 'e', value_name = "KEY[=VALUE]")]
     pub(in crate::cli) env: Vec<String>,
 
-    /// Set the environment variables in a file, one KEY=VALUE a line
-    #[arg(long, value_name = "FILE", help_heading = COMMAND)]
+    /// Set the environment variables in this file, one per line
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(in crate::cli) env_file: Vec<PathBuf>,
 
-    /// Run this instead of the image's ENTRYPOINT and CMD; empty for no entrypoint
-    #[arg(long, value_name = "PROGRAM", help_heading = COMMAND)]
+    /// Replace the ENTRYPOINT and CMD of the image
+    ///
+    /// Empty for no entrypoint.
+    #[arg(long, value_name = "PROGRAM")]
     pub(in crate::cli) entrypoint: Option<String>,
 
-    /// Run in this directory, made if it is missing
-    #[arg(long, short = 'w', value_name = "DIR", help_heading = COMMAND)]
+    /// Run in this directory
+    ///
+    /// It is created if it is missing.
+    #[arg(long, short = 'w', value_name = "DIR")]
     pub(in crate::cli) workdir: Option<String>,
 
     /// Run as this user
-    #[arg(long, short = 'u', value_name = "USER[:GROUP]", help_heading = COMMAND)]
+    #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
     pub(in crate::cli) user: Option<String>,
 
-    /// Pass standard input on
-    #[arg(long, short = 'i', help_heading = COMMAND)]
+    /// Keep standard input open
+    #[arg(long, short = 'i')]
     pub(in crate::cli) interactive: bool,
 
-    /// Give the command a terminal
-    #[arg(long, short = 't', help_heading = COMMAND)]
+    /// Allocate a terminal
+    #[arg(long, short = 't')]
     pub(in crate::cli) tty: bool,
 
-    /// Keep kiln's init as process 1, which forwards signals and reaps orphans; with false the command is process 1
+    /// Run the command below an init process
     ///
-    /// An init system insists on being process 1; a command named init or systemd is so by default.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = COMMAND)]
+    /// The init forwards signals and reaps orphans. With false the command itself is process 1, as init systems require; a
+    /// command named init or systemd is process 1 by default.
+    #[arg(long, value_name = "BOOL", hide_short_help = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(in crate::cli) init: Option<bool>,
 
-    /// How layers become the command's files: stacked by overlayfs, or copied
-    #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = FILES)]
+    /// Choose how layers become the files of the command
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t, help_heading = FILES, hide_short_help = true)]
     pub(in crate::cli) snapshotter: SnapshotterArg,
 
-    /// Keep nothing of the run: always so, and accepted for those who are used to it
-    #[arg(long, help_heading = FILES)]
+    /// Remove the container afterwards
+    ///
+    /// No effect: containers are always removed. Accepted for Docker compatibility.
+    #[arg(long, help_heading = FILES, hide_short_help = true)]
     pub(in crate::cli) rm: bool,
 
-    /// Show a file or directory of the host inside
-    #[arg(long, short = 'v', value_name = "HOST:INSIDE[:ro]", help_heading = FILES)]
+    /// Mount a file or directory of the host
+    #[arg(long, short = 'v', value_name = "HOST:PATH[:ro]", help_heading = FILES)]
     pub(in crate::cli) volume: Vec<String>,
 
-    /// The same, or an empty file system in memory, in long form
-    #[arg(long, value_name = "type=bind|tmpfs,src=HOST,dst=INSIDE[,ro]", help_heading = FILES)]
+    /// Mount a file or directory of the host, or a tmpfs
+    ///
+    /// A tmpfs takes dst, tmpfs-size and tmpfs-mode.
+    #[arg(long, value_name = "type=bind|tmpfs,src=HOST,dst=PATH[,ro]", help_heading = FILES, hide_short_help = true)]
     pub(in crate::cli) mount: Vec<String>,
 
-    /// An empty file system in memory
-    #[arg(long, value_name = "INSIDE[:size=SIZE,mode=MODE]", help_heading = FILES)]
+    /// Mount a tmpfs
+    #[arg(long, value_name = "PATH[:size=SIZE,mode=MODE]", help_heading = FILES, hide_short_help = true)]
     pub(in crate::cli) tmpfs: Vec<String>,
 
-    /// Make an image of what the command changed, if it succeeds
+    /// Create an image from the changed files if the command succeeds
     #[arg(long, value_name = "NAME[:TAG]", help_heading = FILES)]
     pub(in crate::cli) commit: Option<Reference>,
 
-    /// The network. With --publish, the default is private, or none where that is not to be had
-    #[arg(long, alias = "net", value_name = "MODE", value_enum, default_value_t, help_heading = AROUND)]
+    /// Set the network
+    ///
+    /// With --publish the default is private, or none where private is not available.
+    #[arg(long, alias = "net", value_name = "MODE", value_enum, default_value_t, help_heading = NETWORK)]
     pub(in crate::cli) network: NetworkArg,
 
-    /// Give the command a network of its own, and lead a port of the host into it: TCP, over IPv4 and IPv6 unless IP says
-    /// otherwise. Without HOST one that is free, which is said. FIRST-LAST on both sides is several
-    #[arg(long, short = 'p', value_name = "[[IP:]HOST:]INSIDE", help_heading = AROUND)]
+    /// Publish a TCP port on the host
+    ///
+    /// On IPv4 and IPv6, unless IP is given. Without HOST a free port is chosen and printed. FIRST-LAST on both sides
+    /// publishes a range. The command gets a network of its own.
+    #[arg(long, short = 'p', value_name = "[[IP:]HOST:]PORT", help_heading = NETWORK)]
     pub(in crate::cli) publish: Vec<String>,
 
-    /// Show a device of the host inside: by its path, or as VENDOR/CLASS=NAME with what its description (CDI) adds
-    #[arg(long, value_name = "HOST[:INSIDE]|NAME", help_heading = AROUND)]
+    /// Add a device of the host
+    ///
+    /// By its path, or as VENDOR/CLASS=NAME if a CDI file describes it.
+    #[arg(long, value_name = "HOST[:PATH]|NAME", help_heading = NETWORK, hide_short_help = true)]
     pub(in crate::cli) device: Vec<String>,
 
-    /// Look in this directory for the descriptions of devices [default: /etc/cdi and /var/run/cdi]
-    #[arg(long, value_name = "DIR", help_heading = AROUND)]
+    /// Read CDI device descriptions from this directory
+    ///
+    /// The default is /etc/cdi and /var/run/cdi.
+    #[arg(long, value_name = "DIR", help_heading = NETWORK, hide_short_help = true)]
     pub(in crate::cli) cdi_spec_dir: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(in crate::cli) around: AroundArgs,
 
-    /// The host name inside
-    #[arg(long, value_name = "NAME", default_value = "kiln", help_heading = AROUND)]
+    /// Set the host name
+    #[arg(long, value_name = "NAME", default_value = "kiln", help_heading = LIMITS, hide_short_help = true)]
     pub(in crate::cli) hostname: String,
 
-    /// Of an image for several platforms, run this one [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = AROUND)]
+    /// Select this platform of an image with several
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 
-    /// Not known here
+    /// Not supported
     #[arg(long, short = 'd', hide = true)]
     pub(in crate::cli) detach: bool,
 
-    /// Not known here
+    /// Not supported
     #[arg(long, hide = true)]
     pub(in crate::cli) name: Option<String>,
 
-    /// Not known here
+    /// Not supported
     #[arg(long, hide = true)]
     pub(in crate::cli) privileged: bool,
 }
 
 impl RunArgs {
-    /// The image's name, digest or the beginning of one.
+    /// The image, as it was named.
     pub(in crate::cli) fn image(&self) -> Cow<'_, str> {
         self.words.first().map(|word| word.to_string_lossy()).unwrap_or_default()
     }
 
-    /// What to run instead of the image's CMD, if anything.
+    /// The command to run instead of the CMD of the image; empty for none.
     pub(in crate::cli) fn command(&self) -> &[OsString] {
         self.words.get(1..).unwrap_or_default()
     }
