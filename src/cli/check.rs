@@ -1,8 +1,7 @@
-//! `kiln check`, `kiln build --check` and `--call`: what is wrong or odd about a Dockerfile, without building it.
+//! `kiln check`, `kiln build --check` and `--call`: questions about a Dockerfile, answered without building it.
 //!
-//! **Holds.** The JSON form and the exit status are BuildKit's: 1 if a rule found anything, also if it is
-//! only a warning. Base images are looked up in the store; a network is not needed, so of images that are not there
-//! nothing is assumed.
+//! **Holds.** JSON form and exit status are BuildKit's: 1 if any rule fired, warnings included. Base images are looked up
+//! in the store only, without a network; nothing is assumed about missing ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,14 +22,14 @@ use super::read::{Read, read};
 use super::request::{self, SourceRequest};
 use super::session::Session;
 
-/// What is asked about a Dockerfile.
+/// A question about a Dockerfile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
-    /// What is wrong or odd.
+    /// Its errors and warnings.
     Check,
-    /// What the target takes.
+    /// The arguments, secrets and caches of the target.
     Outline,
-    /// Which stages there are.
+    /// Its stages.
     Targets,
 }
 
@@ -48,7 +47,7 @@ pub(super) fn run(args: &CheckArgs, session: &mut Session<'_>) -> Done {
 /// `--call METHOD[,format=json]` and `--check`.
 pub(super) fn parse_call(text: &str) -> Result<(Question, Format), Failure> {
     let wrong =
-        || Failure::usage(format!("--call {text:?}: want check, outline or targets, perhaps with ,format=json"));
+        || Failure::usage(format!("--call {text:?}: want check, outline or targets, optionally with ,format=json"));
     let (method, format) = match text.split_once(',') {
         Some((method, "format=json")) => (method, Format::Json),
         Some((method, "format=text")) => (method, Format::Text),
@@ -63,7 +62,7 @@ pub(super) fn parse_call(text: &str) -> Result<(Question, Format), Failure> {
     }
 }
 
-/// Answers on standard output.
+/// Prints the answer on standard output.
 pub(super) fn answer(
     question: Question,
     format: Format,
@@ -73,7 +72,7 @@ pub(super) fn answer(
     let stop = session.interruptible()?;
     let _fetched =
         session.fetch(&mut request, &BTreeMap::new(), &BTreeMap::new(), session.environment.agent(), &stop)?;
-    // Whether this build may do what the Dockerfile asks for is not its Dockerfile's fault.
+    // A missing entitlement is not a fault of the Dockerfile.
     (request.options.allow_host_network, request.options.allow_insecure) = (true, true);
     request.options.all_stages = question == Question::Check && request.options.target.is_none();
     let read = match read(&request) {
@@ -93,14 +92,14 @@ pub(super) fn answer(
         return Ok(SUCCESS);
     }
     for image in &plan.assumed {
-        let text = format!("{image} is not in the store: what depends on its config is not checked");
+        let text = format!("{image} is not in the store: checks that need its config are skipped");
         session.console.message(&crate::ui::sanitize::text(&text));
     }
     let (found, fatal) = read.warnings(&plan)?;
     report(&read.dockerfile.source, &found, fatal, format, session)
 }
 
-/// Plans with the configs that the store has; images it does not have are taken to say nothing.
+/// Plans with the image configs in the store; the config of a missing image counts as empty.
 fn plan_offline(read: &Read, request: &SourceRequest, session: &Session<'_>) -> Result<Plan, Failure> {
     let root = session.store_root()?;
     let store = if root.join("version").exists() { Store::open(&root).ok() } else { None };
@@ -127,7 +126,7 @@ fn plan_offline(read: &Read, request: &SourceRequest, session: &Session<'_>) -> 
     }
 }
 
-/// The Dockerfile cannot be built at all: for the JSON form that is part of the answer.
+/// The Dockerfile cannot be planned. In JSON form that is part of the answer.
 fn broken(question: Question, format: Format, failure: Failure, session: &mut Session<'_>) -> Done {
     let Some((source, problem)) = failure.places.iter().find(|(_, d)| d.severity == Severity::Error) else {
         return Err(failure);
@@ -147,7 +146,7 @@ fn broken(question: Question, format: Format, failure: Failure, session: &mut Se
     Ok(failure.kind.code())
 }
 
-/// `fatal` = the author wants the build to fail for them.
+/// Prints warnings. `fatal`: the Dockerfile asks for them to be errors.
 fn report(source: &Source, found: &[Diagnostic], fatal: bool, format: Format, session: &mut Session<'_>) -> Done {
     match format {
         Format::Json => {
@@ -177,11 +176,11 @@ fn report(source: &Source, found: &[Diagnostic], fatal: bool, format: Format, se
             session.console.data(format_args!("{}: {count}", crate::ui::sanitize::text(source.name())))?;
         }
     }
-    // BuildKit knows only rules: what else is worth a word fails nothing.
+    // Only rules count, as in BuildKit; other warnings do not change the exit status.
     Ok(u8::from(found.iter().any(|warning| warning.code.is_some())))
 }
 
-/// With the page that explains its rule.
+/// Adds the URL that explains the rule.
 fn explained(diagnostic: Diagnostic) -> Diagnostic {
     match diagnostic.code.and_then(lint::find).and_then(lint::Rule::url) {
         Some(url) => diagnostic.note(url),
@@ -189,7 +188,7 @@ fn explained(diagnostic: Diagnostic) -> Diagnostic {
     }
 }
 
-/// The file, and the ONBUILD triggers that something was found in.
+/// The file, and the ONBUILD triggers with findings.
 fn sources(file: &Source, found: &[Diagnostic]) -> Vec<Source> {
     let mut sources = vec![file.clone()];
     for source in found.iter().filter_map(|d| d.source.as_ref()) {
@@ -200,7 +199,7 @@ fn sources(file: &Source, found: &[Diagnostic]) -> Vec<Source> {
     sources
 }
 
-/// One warning as BuildKit's lint results have it.
+/// One warning in the form of BuildKit's lint results.
 fn warning(sources: &[Source], diagnostic: &Diagnostic) -> Value {
     let rule = diagnostic.code.and_then(lint::find);
     json!({
@@ -213,7 +212,7 @@ fn warning(sources: &[Source], diagnostic: &Diagnostic) -> Value {
     })
 }
 
-/// What is wrong and what to do about it, in one line.
+/// Message and hints in one line.
 fn detail(diagnostic: &Diagnostic) -> String {
     diagnostic.hints.iter().fold(diagnostic.message.clone(), |text, hint| format!("{text} ({hint})"))
 }

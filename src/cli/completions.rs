@@ -1,8 +1,8 @@
-//! `kiln completions`: a script for a shell.
+//! `kiln completions`: prints a shell completion script.
 
 use clap::CommandFactory as _;
 
-use crate::ui::console::Lost;
+use crate::ui::console::Unwritten;
 
 use super::args::{Cli, CompletionsArgs};
 use super::failure::{Done, SUCCESS};
@@ -13,6 +13,6 @@ pub(super) fn run(args: &CompletionsArgs, session: &mut Session<'_>) -> Done {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "kiln", &mut script);
     let out = session.console.raw();
-    out.write_all(&script).and_then(|()| out.flush()).map_err(Lost)?;
+    out.write_all(&script).and_then(|()| out.flush()).map_err(Unwritten)?;
     Ok(SUCCESS)
 }

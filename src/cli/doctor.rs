@@ -1,7 +1,7 @@
-//! `kiln doctor`: what this host lets commands of builds have, and what stands in the way of the rest.
+//! `kiln doctor`: what works on this host, and what prevents the rest.
 //!
-//! **Order.** A plain user's doctor tries what a plain user's build does: it goes on inside a user namespace, and only if
-//! there is none does it report from outside. A command is really run; nothing is concluded from version numbers.
+//! **Order.** For a plain user it continues inside a user namespace, as a build does, and reports from outside only if it
+//! cannot create one. It runs a command; it concludes nothing from version numbers.
 
 use std::path::{Path, PathBuf};
 
@@ -20,15 +20,15 @@ use super::session::Session;
 /// Directories of the host that its `/bin/true` needs.
 const PROGRAMS: [&str; 5] = ["/bin", "/lib", "/lib64", "/usr", "/nix"];
 
-/// How one thing stands.
+/// The state of one feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// Works and is what builds use.
+    /// Works, and builds use it.
     Used,
     /// Works.
     Works,
-    /// Not tried: not needed, or of no use without what is missing.
+    /// Not tried: not needed, or useless without a missing feature.
     Untried,
     /// Does not work.
     Missing,
@@ -39,10 +39,10 @@ enum State {
 struct Finding {
     name: &'static str,
     state: State,
-    /// What stands in the way, or what it means.
+    /// The reason, or the consequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
-    /// What would help.
+    /// How to enable it.
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<String>,
 }
@@ -74,14 +74,14 @@ impl Finding {
     }
 }
 
-/// Everything that is reported.
+/// The whole report.
 #[derive(Debug, Serialize)]
 struct Report {
     /// RUN works.
     run: bool,
-    /// The ladder, best rung first.
+    /// The modes, best first.
     ladder: Vec<Finding>,
-    /// What commands get.
+    /// Features of RUN steps.
     commands: Vec<Finding>,
 }
 
@@ -94,7 +94,7 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Done {
             Err(refused) => Some(refused),
         },
         Privilege::Namespace { .. } => {
-            // If it is refused, the command tried below says what is missing.
+            // If it is refused, the command below reports what is missing.
             userns::own_mounts().ok();
             None
         }
@@ -116,7 +116,7 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Done {
     Ok(if report.run { SUCCESS } else { Kind::Host.code() })
 }
 
-/// The ladder, of which the highest rung that works is used.
+/// The modes, best first; the first that works is used.
 fn ladder(privilege: Privilege, refused: Option<&userns::Error>) -> Vec<Finding> {
     let (root, many, one, none) = (
         "root",
@@ -129,7 +129,7 @@ fn ladder(privilege: Privilege, refused: Option<&userns::Error>) -> Vec<Finding>
             .or_else(|| (privilege == Privilege::Plain).then(|| rustix::process::geteuid().as_raw()));
         let why = match user {
             None => "kiln was started inside a user namespace",
-            Some(0) => "root has no CAP_SYS_ADMIN here: a container around kiln keeps it back",
+            Some(0) => "root lacks CAP_SYS_ADMIN here: the container around kiln withholds it",
             Some(_) => "kiln was started by a plain user",
         };
         Finding::missing(root, why)
@@ -143,7 +143,7 @@ fn ladder(privilege: Privilege, refused: Option<&userns::Error>) -> Vec<Finding>
         }
         (Privilege::Namespace { .. }, _) => {
             let why = userns::single_id_reason().as_ref().map(single_id).unwrap_or_default();
-            let one = Finding::new(one, State::Used).why("a chown to anybody else fails, and so does su");
+            let one = Finding::new(one, State::Used).why("chown to other users fails, and so does su");
             vec![not_root(), Finding::missing(many, why), one]
         }
         (Privilege::Plain, refused) => {
@@ -162,7 +162,7 @@ fn ladder(privilege: Privilege, refused: Option<&userns::Error>) -> Vec<Finding>
     rungs.into_iter().chain([Finding::new(none, last)]).collect()
 }
 
-/// Runs a command as a build would, and looks at what it got.
+/// Runs a command as a build would, and reports what it got.
 fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
     let (sandbox, overlay) = ("a sandbox for RUN", "layers stacked by overlayfs");
     let store = session.store()?;
@@ -182,7 +182,7 @@ fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
             findings.push(Finding::new(sandbox, State::Works));
             without = outcome.fallbacks;
         }
-        // Everything was set up; only this host's `true` is elsewhere.
+        // The sandbox works; only /bin/true is missing on this host.
         Err(error) if error.code() == 127 => findings.push(Finding::new(sandbox, State::Works)),
         Err(error) => {
             findings.push(
@@ -213,7 +213,7 @@ fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// What `RUN --device` may name here; nothing is said where nobody described a device.
+/// The names that `RUN --device` can use; none: no CDI file describes a device.
 fn devices() -> Option<Finding> {
     let (devices, unread) = device::described(&device::SPEC_DIRS.map(PathBuf::from));
     let (names, wrong): (Vec<_>, Vec<_>) = devices.into_iter().partition(Result::is_ok);
@@ -225,8 +225,7 @@ fn devices() -> Option<Finding> {
 
 fn text(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
-    for (title, findings) in [("Ways for kiln to work, best first", &report.ladder), ("Commands get", &report.commands)]
-    {
+    for (title, findings) in [("Modes, best first", &report.ladder), ("Commands get", &report.commands)] {
         if findings.is_empty() {
             continue;
         }

@@ -17,9 +17,9 @@ use super::{
     pull, run, save, version,
 };
 
-/// Runs the command that `argv` (program name first) asks for. The result is the process's exit code: 0 done, 1 the
-/// build failed, 2 usage, 3 this host lacks something, 130 interrupted; a command of `kiln run` passes its own on, and
-/// is never mistaken for kiln: whatever keeps it from starting is 125, 126 or 127.
+/// Runs the command of `argv` (program name first) and returns the exit code of the process: 0 success, 1 the build
+/// failed, 2 usage, 3 the host lacks something, 130 interrupted. `kiln run` returns the status of its command, or 125,
+/// 126 or 127 if the command did not start.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let environment = Environment::read();
     let mut console = Console::stdio(environment.wants_colour());
@@ -27,13 +27,13 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let argv: Vec<OsString> = argv.into_iter().collect();
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
-        Err(answer) => return not_understood(&answer, &argv, &mut console),
+        Err(answer) => return report_syntax(&answer, &argv, &mut console),
     };
     let mut session = Session::new(&environment, &mut console, cli.global.root, argv);
     let done = dispatch(cli.command, &mut session);
-    session.say_damage();
+    session.report_damage();
     let interrupted = session.was_interrupted();
-    // Should it be ending the process already, this waits for it.
+    // Waits if the watcher is already ending the process.
     drop(session);
     unfinished::wait_for_sweep();
     match done {
@@ -43,8 +43,8 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Help that was asked for, or what is wrong with the command line.
-fn not_understood(answer: &clap::Error, argv: &[OsString], console: &mut Console) -> u8 {
+/// Prints help, or what is wrong with the command line.
+fn report_syntax(answer: &clap::Error, argv: &[OsString], console: &mut Console) -> u8 {
     if answer.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(name)) = answer.get(ContextKind::InvalidSubcommand)
         && let Some(instead) = args::instead_of_command(name)
@@ -66,21 +66,20 @@ fn not_understood(answer: &clap::Error, argv: &[OsString], console: &mut Console
         }
         command = words.next();
     }
-    // 2 might be the command's own answer.
+    // 2 could be the status of the command itself.
     if code != failure::SUCCESS && command.is_some_and(|word| word == "run") { run::NOT_STARTED } else { code }
 }
 
-/// What to use in place of an option of another builder, or where a value must be joined to its option.
+/// Explains an option of another builder, and a value of `--pull` without `=`.
 fn unknown_argument(option: &str, argv: &[OsString]) -> Option<Failure> {
     if let Some(instead) = args::instead_of_option(option) {
         return Some(Failure::usage(format!("{option} is not supported")).hint(instead));
     }
-    // `--pull` may stand alone, so the next word is the context and the context one too many.
+    // `--pull` takes no separate value, so the next word was read as the context.
     let after = argv.iter().skip_while(|word| *word != "--pull").nth(1)?.to_str()?;
-    ["always", "missing", "never"].contains(&after).then(|| {
-        Failure::usage(format!("--pull {after}: the value is not joined to the option"))
-            .hint(format!("use --pull={after}"))
-    })
+    ["always", "missing", "never"]
+        .contains(&after)
+        .then(|| Failure::usage(format!("--pull {after}: want = before the value")).hint(format!("use --pull={after}")))
 }
 
 fn dispatch(command: Command, session: &mut Session<'_>) -> Done {

@@ -1,4 +1,4 @@
-//! Contexts that are not directories here become directories here, for the time of one command.
+//! Fetching remote contexts into scratch, for the duration of one command.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -9,7 +9,7 @@ use crate::base::time::Timestamp;
 use crate::base::url::redacted;
 use crate::dockerfile::mount::parse_bool;
 use crate::engine::source::{self, Origin};
-use crate::fetch::{FetchError, Remote as Way, Secrets};
+use crate::fetch::{FetchError, Remote as Fetcher, Secrets};
 use crate::plan::{EpochSource, KEEP_GIT_DIR};
 use crate::sandbox::Cancel;
 use crate::store::Scratch;
@@ -19,7 +19,7 @@ use super::locate;
 use super::request::{DockerfileFrom, Remote, SourceRequest};
 use super::session::Session;
 
-/// What was fetched; it goes away with this.
+/// Fetched contexts; dropping this removes them.
 #[derive(Default)]
 pub(super) struct Fetched {
     /// The named contexts.
@@ -28,10 +28,10 @@ pub(super) struct Fetched {
 }
 
 impl Session<'_> {
-    /// Fetches the main context of `request`, if it is not a directory here, and `named` ones; `secrets` and the SSH
-    /// agent may say who asks, `stop` when to give up.
+    /// Fetches the main context of `request`, if it is not a local directory, and the contexts in `named`. `secrets` and
+    /// `agent` authenticate; `stop` cancels.
     ///
-    /// Ok: `request.context` is a directory, and `request.file` says where in it, or instead of it, the Dockerfile is.
+    /// Ok: `request.context` is a directory, and `request.file` says where the Dockerfile is.
     pub(super) fn fetch(
         &self,
         request: &mut SourceRequest,
@@ -51,21 +51,21 @@ impl Session<'_> {
         let scratch = store.scratch()?;
         let cache = store.fetched_dir();
         let environment = self.environment.for_git(agent);
-        let way = self.way(Way::new(&cache, scratch.path()), &environment, secrets, stop)?;
-        fetch_main(&way, request, scratch.path())?;
+        let fetcher = self.fetcher(Fetcher::new(&cache, scratch.path()), &environment, secrets, stop)?;
+        fetch_main(&fetcher, request, scratch.path())?;
         if let Some(url) = dockerfile {
             let unfetched = |error: FetchError| {
                 let failure = Failure::of_error(&error).prefixed("read Dockerfile: ");
                 fetch_hint(&error).into_iter().fold(failure, Failure::hint)
             };
-            let file = way.http(&url, None).map_err(unfetched)?;
+            let file = fetcher.http(&url, None).map_err(unfetched)?;
             request.file = DockerfileFrom::Text(redacted(&url), locate::downloaded(&file.path, &redacted(&url))?);
         }
-        let directories = fetch_named(&way, named, request)?;
+        let directories = fetch_named(&fetcher, named, request)?;
         Ok(Fetched { directories, _scratch: Some(scratch) })
     }
 
-    /// When what a stage adds that SOURCE_DATE_EPOCH names changed last, if that is known.
+    /// The modification time of the source that SOURCE_DATE_EPOCH names, if it has one.
     pub(super) fn time_of(
         &self,
         source: &EpochSource,
@@ -77,18 +77,18 @@ impl Session<'_> {
         let scratch = store.scratch()?;
         let cache = store.fetched_dir();
         let environment = self.environment.for_git(agent);
-        let way = self.way(Way::new(&cache, scratch.path()), &environment, secrets, stop)?;
-        way.time_of(source).map_err(|e| failed(e).prefixed(&format!("SOURCE_DATE_EPOCH={}: ", source.stage)))
+        let fetcher = self.fetcher(Fetcher::new(&cache, scratch.path()), &environment, secrets, stop)?;
+        fetcher.time_of(source).map_err(|e| failed(e).prefixed(&format!("SOURCE_DATE_EPOCH={}: ", source.stage)))
     }
 
-    fn way<'a>(
+    fn fetcher<'a>(
         &self,
-        plain: Way<'a>,
+        plain: Fetcher<'a>,
         environment: &'a [(String, String)],
         secrets: &'a BTreeMap<String, Vec<u8>>,
         stop: &'a Cancel,
-    ) -> Result<Way<'a>, Failure> {
-        Ok(Way {
+    ) -> Result<Fetcher<'a>, Failure> {
+        Ok(Fetcher {
             proxies: self.environment.proxies(),
             env: environment,
             secrets: Secrets(secrets),
@@ -100,19 +100,19 @@ impl Session<'_> {
     }
 }
 
-/// Fetches the main context, if it is not a directory here.
-fn fetch_main(way: &Way<'_>, request: &mut SourceRequest, scratch: &Path) -> Result<(), Failure> {
+/// Fetches the main context, if it is not a local directory.
+fn fetch_main(fetcher: &Fetcher<'_>, request: &mut SourceRequest, scratch: &Path) -> Result<(), Failure> {
     let Some(remote) = request.origin.clone() else { return Ok(()) };
     let keep_git_dir = request.options.build_args.get(KEEP_GIT_DIR).and_then(|text| parse_bool(text));
-    match fetch(way, &remote, "main", keep_git_dir == Some(true))? {
+    match fetch(fetcher, &remote, "main", keep_git_dir == Some(true))? {
         source::Fetched::Files { dir, time } => {
             request.context = dir;
             request.options.context_time = time;
         }
         source::Fetched::Dockerfile(text) => {
             if !matches!(request.file, DockerfileFrom::Fetched(None)) {
-                let message = format!("context {}: it is not an archive", remote.text);
-                return Err(Failure::usage(message).hint("without --file, it is taken for a Dockerfile"));
+                let message = format!("context {} is not an archive", remote.text);
+                return Err(Failure::usage(message).hint("omit --file to use it as the Dockerfile"));
             }
             let name = if remote.origin == Origin::Stdin { "stdin".to_owned() } else { remote.text };
             request.file = DockerfileFrom::Text(name, text);
@@ -124,33 +124,33 @@ fn fetch_main(way: &Way<'_>, request: &mut SourceRequest, scratch: &Path) -> Res
 
 /// Fetches the named contexts. Ok: the directory of each.
 fn fetch_named(
-    way: &Way<'_>,
+    fetcher: &Fetcher<'_>,
     named: &BTreeMap<String, Remote>,
     request: &mut SourceRequest,
 ) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let mut directories = BTreeMap::new();
     for (number, (name, remote)) in named.iter().enumerate() {
-        match fetch(way, remote, &number.to_string(), false)? {
+        match fetch(fetcher, remote, &number.to_string(), false)? {
             source::Fetched::Files { dir, time } => {
                 directories.insert(name.clone(), dir);
                 request.options.context_times.insert(name.clone(), time);
             }
             source::Fetched::Dockerfile(_) => {
                 return Err(Failure::build(format!("context {name}: {} is not an archive", remote.text))
-                    .hint("a named context is a directory, an archive, a repository or an image"));
+                    .hint("name a directory, an archive, a repository or an image"));
             }
         }
     }
     Ok(directories)
 }
 
-fn fetch(way: &Way<'_>, remote: &Remote, name: &str, keep_git_dir: bool) -> Result<source::Fetched, Failure> {
+fn fetch(fetcher: &Fetcher<'_>, remote: &Remote, name: &str, keep_git_dir: bool) -> Result<source::Fetched, Failure> {
     let mut stdin = std::io::stdin();
     if remote.origin == Origin::Stdin && stdin.is_terminal() {
         return Err(Failure::usage("context -: standard input is a terminal")
-            .hint("give it an archive or a Dockerfile: kiln build - < context.tar"));
+            .hint("pipe an archive or a Dockerfile into kiln: kiln build - < context.tar"));
     }
-    way.context(&remote.origin, name, keep_git_dir, &mut stdin).map_err(failed)
+    fetcher.context(&remote.origin, name, keep_git_dir, &mut stdin).map_err(failed)
 }
 
 fn failed(error: source::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! `kiln history`: what made an image, newest first.
+//! `kiln history`: the history of an image, newest entry first.
 
 use serde_json::json;
 
@@ -13,11 +13,11 @@ use super::session::Session;
 use super::store::check_platform;
 use super::table;
 
-/// Letters of an instruction that fit in a table.
+/// Longest instruction in the table, in characters.
 const SHORT: usize = 60;
 
-/// Prints one line per instruction, those of the base included. Sizes are those of the layers as stored (compressed);
-/// instructions that made no layer show 0B.
+/// Prints one line per instruction, including those of the base. Sizes are those of the compressed layers; instructions
+/// without a layer show 0B.
 pub(super) fn run(args: &HistoryArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
@@ -62,7 +62,7 @@ pub(super) fn run(args: &HistoryArgs, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
-/// Each entry with the layer it made. An image without history (some tools write none) has one entry per layer.
+/// Each entry with its layer. An image without history (some tools write none) gets one entry per layer.
 fn newest_first(image: &Image) -> Vec<(History, Option<&Descriptor>)> {
     let mut layers = image.manifest.layers.iter();
     let mut lines: Vec<_> = if image.config.history.is_empty() {

@@ -1,4 +1,4 @@
-//! `kiln images`: what the store has, by name.
+//! `kiln images`: the images of the store.
 
 use serde_json::json;
 
@@ -12,8 +12,8 @@ use super::failure::{Done, Failure, SUCCESS, chain};
 use super::session::Session;
 use super::table;
 
-/// Prints one line per name, unnamed images last. Sizes are those of the layers as stored (compressed), each counted
-/// once per image. An image that cannot be read is listed, and a warning says why.
+/// Prints one line per name, newest first. The size is that of the compressed layers, each counted once per image. An
+/// unreadable image is listed with a warning.
 pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let filter = args.name.as_deref().map(Filter::parse).transpose()?;
@@ -58,7 +58,7 @@ pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
-/// `dangling=true`: an image without a name.
+/// `dangling=true`: only images without a name.
 fn dangling(text: &str) -> Result<bool, Failure> {
     match text {
         "dangling=true" | "dangling=1" => Ok(true),

@@ -1,4 +1,4 @@
-//! `kiln import`: a root file system becomes a base image.
+//! `kiln import`: creates an image from a root file system.
 
 use std::io::Read;
 use std::path::Path;
@@ -20,12 +20,12 @@ use super::args::ImportArgs;
 use super::failure::{Done, Failure, SUCCESS};
 use super::session::Session;
 
-/// Takes a tar archive (in any compression, or on standard input) or a directory in as an image of one layer. Ok: it is
-/// stored and has its name. The archive's bytes and times stay; equal file systems give equal images. A directory is
-/// read with the owners its files have; without root, in a user namespace, whose ids are the image's.
+/// Stores a tar archive (compressed or not, or on standard input) or a directory as an image of one layer. Ok: the image
+/// is stored and named. Equal file systems give equal images. A plain user's directory is read in a user namespace, whose
+/// ids become the owners in the image.
 pub(super) fn run(args: &ImportArgs, session: &mut Session<'_>) -> Done {
     if args.name.digest.is_some() {
-        return Err(Failure::usage(format!("{}: an image that is made has no digest yet", args.name.familiar())));
+        return Err(Failure::usage(format!("{}: a new image cannot be named by a digest", args.name.familiar())));
     }
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let mut config = configure(args, platform)?;
@@ -54,7 +54,7 @@ pub(super) fn run(args: &ImportArgs, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
-/// The image's config: that of a Dockerfile `FROM scratch` with the changes as its instructions.
+/// The image config: that of a Dockerfile `FROM scratch` with the changes as instructions.
 fn configure(args: &ImportArgs, platform: Platform) -> Result<ImageConfig, Failure> {
     let mut text = String::from("FROM scratch\n");
     for change in &args.change {
@@ -71,18 +71,18 @@ fn configure(args: &ImportArgs, platform: Platform) -> Result<ImageConfig, Failu
         match &instruction.node {
             Instruction::Add(_) | Instruction::Copy(_) | Instruction::Run(_) | Instruction::Arg(_) => {
                 let keyword = instruction.node.keyword();
-                return Err(Failure::usage(format!("--change: {keyword} changes no config"))
-                    .hint("build on the imported image with a Dockerfile"));
+                return Err(Failure::usage(format!("--change: {keyword} does not set metadata"))
+                    .hint("build FROM the imported image with a Dockerfile"));
             }
             _ => {}
         }
     }
     if parsed.stages.len() != 1 {
-        return Err(Failure::usage("--change: FROM changes no config"));
+        return Err(Failure::usage("--change: FROM does not set metadata"));
     }
     let planned = plan::plan(&parsed, &Options::new(platform), &plan::Configs::new()).map_err(wrong)?;
     let Planned::Done(plan) = planned else {
-        return Err(Failure::usage("--change: it names other images"));
+        return Err(Failure::usage("--change: other images cannot be named"));
     };
     let mut config = plan.image.config;
     let created = Timestamp::EPOCH;
@@ -117,7 +117,7 @@ fn take_archive(store: &Store, from: impl Read + Send, path: &Path, limits: &Lim
     let (draft, packed) = packed.map_err(|e| unusable(path, &e))?;
     if packed.holds_images {
         return Err(Failure::build(format!("{} is an archive of images, not of a root file system", path.display()))
-            .hint("`kiln load -i FILE` takes in the images"));
+            .hint("load the images with `kiln load -i FILE`"));
     }
     draft.finish(packed.blob, packed.size)?;
     let blob = Descriptor::new(packed.media_type, packed.blob, packed.size);

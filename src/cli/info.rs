@@ -1,4 +1,4 @@
-//! `kiln info`: what kiln works with here.
+//! `kiln info`: version, user and store.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use super::args::{Format, InfoArgs};
 use super::failure::{Done, SUCCESS};
 use super::session::Session;
 
-/// Prints version, platform, who we are, and the store with what it holds.
+/// Prints version, platform, user, and the store with its contents.
 pub(super) fn run(args: &InfoArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let entries = store.entries()?;

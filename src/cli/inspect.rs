@@ -1,4 +1,4 @@
-//! `kiln inspect`: everything about an image, as JSON.
+//! `kiln inspect`: images as JSON.
 
 use serde_json::{Value, json};
 
@@ -13,9 +13,8 @@ use super::failure::{Done, SUCCESS};
 use super::session::Session;
 use super::store::check_platform;
 
-/// Prints an array with one object per image, in the order asked for. Field names are those of `docker inspect`, so
-/// that `.[0].Config.Env` works; what Docker does not have (`Manifest`, `History`) is added. With `--raw` or
-/// `--config`, the stored bytes are printed as they are.
+/// Prints an array with one object per image, in the given order. Field names are those of `docker inspect`, plus
+/// `Manifest` and `History`. `--raw` and `--config` print the stored bytes.
 pub(super) fn run(args: &InspectArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
@@ -45,7 +44,7 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_>) -> Done {
 
 fn write_raw(session: &mut Session<'_>, bytes: &[u8]) -> Result<(), super::failure::Failure> {
     let out = session.console.raw();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(crate::ui::console::Lost)?;
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(crate::ui::console::Unwritten)?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! `kiln load`: images of an archive or layout come into the store.
+//! `kiln load`: loads images from an archive or layout into the store.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -27,7 +27,7 @@ use super::failure::{Done, Failure, SUCCESS};
 use super::session::Session;
 use super::store::check_platform;
 
-/// One line of a Docker archive's `manifest.json`.
+/// One entry of `manifest.json` in a Docker archive.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Line {
@@ -38,9 +38,8 @@ struct Line {
     layers: Vec<String>,
 }
 
-/// Takes in what `kiln save`, `docker save`, skopeo and other builders write: OCI archives and layouts, Docker archives.
-/// Ok: every image in it is in the store, verified, under the names it has there; of one for several platforms, the
-/// one asked for.
+/// Loads OCI archives and layouts and Docker archives, as `kiln save`, `docker save` and skopeo write them. Ok: every image
+/// is verified and stored under its names; of a multi-platform image, the requested platform.
 pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
@@ -58,8 +57,9 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
         (true, _) => from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), args.platform.as_ref(), &limits)?,
         (false, Some(lines)) => from_docker(&store, &dir, lines, shown, &limits)?,
         (false, None) => {
-            let text = format!("{} is no image archive: it has neither oci-layout nor manifest.json", shown.display());
-            return Err(Failure::build(text).hint("`kiln import` makes an image of a root file system"));
+            let text =
+                format!("{} is not an image archive: it has neither oci-layout nor manifest.json", shown.display());
+            return Err(Failure::build(text).hint("create an image from a root file system with `kiln import`"));
         }
     };
     for (manifest, names) in loaded {
@@ -74,7 +74,7 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
     Ok(scratch.remove().map(|()| SUCCESS)?)
 }
 
-/// Unpacks an archive in `scratch`, whatever it holds, without leaving that directory.
+/// Unpacks an untrusted archive in `scratch`; nothing is written outside it.
 fn unpack(from: impl Read + Send, scratch: &Path, source: &Path, limits: &Limits) -> Result<PathBuf, Failure> {
     let wrong = |e: layer::Error| Failure::of_archive(&format!("load {}", source.display()), &e);
     let plain = scratch.join("load.tar");
@@ -124,7 +124,7 @@ fn from_layout(
         }
         let config = image.manifest.config.digest.hex();
         let tags = lines.iter().filter(|line| line.config.contains(&config)).filter_map(|line| line.repo_tags.as_ref());
-        // A bare tag in `ref.name` is no name; other tools then have the name elsewhere.
+        // A bare tag in `ref.name` is not a name; other tools then keep the name elsewhere.
         let own = [CONTAINERD_NAME, REF_NAME].map(|key| target.annotations.get(key));
         let own = own.into_iter().flatten().find(|name| name.contains(['/', ':']));
         let names: Vec<Reference> = tags.flatten().chain(own).filter_map(|name| name.parse().ok()).collect();
@@ -140,7 +140,7 @@ fn from_layout(
     Ok(loaded)
 }
 
-/// What `docker save` wrote before it wrote layouts: a config and the layers' tars, found by their paths.
+/// Loads the format that `docker save` used before layouts: a config and the tars of the layers, by path.
 fn from_docker(store: &Store, dir: &Path, lines: &[Line], shown: &Path, limits: &Limits) -> Result<Loaded, Failure> {
     let wrong = |what: &str, why: &dyn std::fmt::Display| Failure::build(format!("{}: {what}: {why}", shown.display()));
     let root = Root::open(dir).map_err(|e| FsError::new("open", dir, e))?;
@@ -153,12 +153,12 @@ fn from_docker(store: &Store, dir: &Path, lines: &[Line], shown: &Path, limits: 
         if config.rootfs.diff_ids.len() != line.layers.len() {
             return Err(wrong(
                 &line.config,
-                &format!("it speaks of other layers than the {} there are", line.layers.len()),
+                &format!("its number of layers differs from the {} in the archive", line.layers.len()),
             ));
         }
         let mut layers = Vec::new();
         for (path, diff_id) in line.layers.iter().zip(&config.rootfs.diff_ids) {
-            // Equal layers are links to each other in such archives, resolved inside the directory.
+            // Equal layers are links to each other in such archives; they are resolved inside the directory.
             let file = root.open_file(OsStr::new(path)).map_err(|e| wrong(path, &e))?;
             let long = file.metadata().map_err(|e| wrong(path, &e))?.len();
             let mut from = io::BufReader::with_capacity(1 << 18, SparseFile::new(file, long));

@@ -15,24 +15,24 @@ use crate::dockerfile::suggest::nearest;
 use super::failure::{Failure, Kind};
 use super::request::DockerfileFrom;
 
-/// What is looked for in a context when no file is named; the last is Podman's name (A22).
+/// Names of a Dockerfile in a context, in order; the last is Podman's.
 const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
-/// Larger files are refused: they are no Dockerfiles.
+/// Larger files are refused.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// A Dockerfile that was read.
 #[derive(Debug)]
 pub(super) struct Located {
-    /// Its text, under the name messages use.
+    /// Its text, and its name in messages.
     pub(super) source: Source,
     /// Where it is; none for standard input.
     pub(super) path: Option<PathBuf>,
 }
 
 impl Located {
-    /// Where the file really is, if its path lies in `context` and leads out of it through a link: its lines are not the
-    /// context's, and whoever wrote the context must not get to see them (P-21).
+    /// The real path of the file, if its path is in `context` and leads out of it through a link. Messages do not show its
+    /// lines then: the author of the context must not see them (P-21).
     pub(super) fn leads_out(&self, context: &Path) -> Option<PathBuf> {
         let path = std::path::absolute(self.path.as_ref()?).ok()?;
         let (root, target) = (std::fs::canonicalize(context).ok()?, std::fs::canonicalize(&path).ok()?);
@@ -72,12 +72,12 @@ pub(super) fn read(from: &DockerfileFrom, context: &Path, stdin: &mut dyn Read) 
     }
 }
 
-/// The text of what was fetched as a Dockerfile into a file of ours.
+/// The text of a Dockerfile that was downloaded to `path`.
 pub(super) fn downloaded(path: &Path, url: &str) -> Result<Vec<u8>, Failure> {
-    bounded(&mut fs::open(path)?, "it").map_err(|why| Failure::build(format!("read Dockerfile {url}: {why}")))
+    bounded(&mut fs::open(path)?, "the file").map_err(|why| Failure::build(format!("read Dockerfile {url}: {why}")))
 }
 
-/// In somebody else's files: links are followed inside them only.
+/// Reads the Dockerfile of a fetched context; links are followed inside the context only.
 fn fetched(name: Option<&Path>, context: &Path) -> Result<Located, Failure> {
     let root = Root::open(context).map_err(|e| FsError::new("open context", context, e))?;
     let names = name.map_or_else(|| NAMES.map(Path::new).to_vec(), |name| vec![name]);
@@ -85,7 +85,7 @@ fn fetched(name: Option<&Path>, context: &Path) -> Result<Located, Failure> {
         let unread = |why: String| Failure::build(format!("read Dockerfile {}: {why}", name.display()));
         match root.open_file(name.as_os_str()) {
             Ok(mut file) => {
-                let bytes = bounded(&mut file, "it").map_err(unread)?;
+                let bytes = bounded(&mut file, "the file").map_err(unread)?;
                 return Ok(Located { source: Source::new(shown(name), bytes), path: None });
             }
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
@@ -94,7 +94,7 @@ fn fetched(name: Option<&Path>, context: &Path) -> Result<Located, Failure> {
     }
     match name {
         Some(name) => Err(Failure::build(format!("no {} in the context", name.display()))
-            .hint("with a context that is not a directory here, -f is a path in it")),
+            .hint("name a file in the context with -f: it is not a local directory")),
         None => Err(nothing_in(context)),
     }
 }
@@ -119,7 +119,7 @@ fn file(path: &Path) -> Result<Vec<u8>, ReadError> {
         rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => ReadError::Missing,
         e => ReadError::Other(std::io::Error::from(e).to_string()),
     };
-    // Looked at before it is opened: opening a fifo or a device can hang or do something.
+    // Checked before it is opened: opening a fifo or a device can block or have effects.
     let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(other)?;
     let stat = rustix::fs::fstat(&found).map_err(other)?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -128,7 +128,7 @@ fn file(path: &Path) -> Result<Vec<u8>, ReadError> {
         _ => return Err(ReadError::Other("is not a regular file".to_owned())),
     }
     let opened = rooted::reopen(found.as_fd(), OFlags::RDONLY).map_err(|e| ReadError::Other(e.to_string()))?;
-    bounded(&mut std::fs::File::from(opened), "it").map_err(ReadError::Other)
+    bounded(&mut std::fs::File::from(opened), "the file").map_err(ReadError::Other)
 }
 
 fn bounded(reader: &mut dyn Read, what: &str) -> Result<Vec<u8>, String> {
@@ -145,7 +145,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The context has none of the usual names: what it has that looks like one.
+/// The context has no Dockerfile; the hint names a file that looks like one.
 fn nothing_in(context: &Path) -> Failure {
     let place =
         if context == Path::new(".") { "the working directory".to_owned() } else { context.display().to_string() };
@@ -161,7 +161,7 @@ fn nothing_in(context: &Path) -> Failure {
             || nearest(&lower, ["dockerfile", "containerfile"]).is_some()
     });
     match close {
-        Some(name) => failure.hint(format!("there is {0}: name it with -f {0}", context.join(name).display())),
+        Some(name) => failure.hint(format!("use -f {0}", context.join(name).display())),
         None => failure.hint("name it with -f FILE, or -f - for standard input"),
     }
 }
@@ -172,11 +172,13 @@ fn hint_for_path(error: ReadError, path: &Path, context: &Path) -> Failure {
     if !missing {
         return failure;
     }
-    // People coming from elsewhere expect the path to start at the context.
+    // Some builders resolve the path in the context.
     let inside = context.join(path);
     if path.is_relative() && inside.is_file() {
-        return failure
-            .hint(format!("-f starts at the working directory, not at the context: -f {}", inside.display()));
+        return failure.hint(format!(
+            "paths of -f start at the working directory, not at the context: use -f {}",
+            inside.display()
+        ));
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names: Vec<String> = match fs::list(dir) {
@@ -206,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_names_are_tried_in_order_p21() {
-        // A22
+    fn dockerfile_names_are_tried_in_order() {
+        // P-21
         let dir = tempfile::tempdir().expect("tempdir");
         for (name, want) in [("Containerfile", "c"), ("dockerfile", "b"), ("Dockerfile", "a")] {
             put(dir.path(), name, want);
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_dockerfile_is_explained() {
+    fn missing_dockerfile_suggests_close_names() {
         let dir = tempfile::tempdir().expect("tempdir");
         let missing = |from: &DockerfileFrom| {
             let failure = read(from, dir.path(), &mut std::io::empty()).expect_err("missing");
@@ -233,11 +235,12 @@ mod tests {
         assert!(message.starts_with("no such Dockerfile: "), "{message}");
         assert!(hint.contains("did you mean") && hint.contains("Dockerfile.dev"), "{hint}");
         let (_, hint) = missing(&DockerfileFrom::Path("Dockerfile.dev".into()));
-        assert!(hint.starts_with("-f starts at the working directory"), "{hint}");
+        assert!(hint.starts_with("paths of -f start"), "{hint}");
     }
 
     #[test]
-    fn only_regular_files_of_bounded_size_are_read_s91() {
+    fn dockerfile_must_be_regular_and_bounded() {
+        // S-91
         let dir = tempfile::tempdir().expect("tempdir");
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
@@ -248,13 +251,13 @@ mod tests {
             ("fifo", "is not a regular file"),
             ("zero", "is not a regular file"),
             (".", "is a directory"),
-            ("huge", "it is larger than 16 MiB"),
+            ("huge", "the file is larger than 16 MiB"),
         ] {
             let from = DockerfileFrom::Path(dir.path().join(name));
             let failure = read(&from, dir.path(), &mut std::io::empty()).expect_err(name);
             assert!(failure.message.ends_with(want), "{}", failure.message);
         }
-        // A link to a regular file is followed: the path is the user's own.
+        // A link to a regular file is followed: the path was given by the user.
         put(dir.path(), "real", "FROM scratch");
         symlink("real", dir.path().join("link")).expect("symlink");
         let from = DockerfileFrom::Path(dir.path().join("link"));
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn links_out_of_the_context_are_told_from_other_paths() {
+    fn leads_out_detects_links_out_of_context() {
         let dir = tempfile::tempdir().expect("tempdir");
         let context = dir.path().join("context");
         std::fs::create_dir_all(context.join("sub")).expect("mkdir");
@@ -287,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dash_reads_standard_input() {
+    fn dash_reads_dockerfile_from_stdin() {
         let located = read(&DockerfileFrom::Stdin, Path::new("."), &mut &b"FROM x"[..]).expect("read");
         assert_eq!((text(&located), located.source.name()), ("FROM x", "stdin"));
         assert!(read(&DockerfileFrom::Stdin, Path::new("."), &mut std::io::repeat(b'x')).is_err());

@@ -1,10 +1,9 @@
 //! Arguments and environment in, exit code out.
 //!
-//! **Holds.** One file per command (`build`, `check`, …), each with one `run` that takes its arguments and a
-//! `Session` and returns an exit code or a `Failure`. What was typed is `args`; what it means here, on this host
-//! and with this environment, is `request`, the one place that reads the environment; every module's error becomes
-//! words, hints and an exit code in `failure`.
-//! **Order.** argv → `args` → `request` → the floors below → `failure` → exit code. A message is printed once, here.
+//! **Holds.** One file per command (`build`, `check`, …), each with a `run` that takes its arguments and a `Session` and
+//! returns an exit code or a `Failure`. `args` is the command line as typed; `request` turns it into values for this
+//! host and is the only reader of the environment; `failure` turns every error into a message, hints and an exit code.
+//! **Order.** argv → `args` → `request` → the modules below → `failure` → exit code. `entry` prints the message, once.
 //! **Not here.** How events and diagnostics look: `ui`.
 
 mod args;

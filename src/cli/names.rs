@@ -1,4 +1,4 @@
-//! `kiln tag` and `kiln rmi`: names given and taken away.
+//! `kiln tag` and `kiln rmi`: adding and removing names.
 
 use crate::oci::reference::Reference;
 use crate::store::{Error, Store};
@@ -7,20 +7,20 @@ use super::args::{RmiArgs, TagArgs};
 use super::failure::{Done, Failure, SUCCESS};
 use super::session::Session;
 
-/// Gives an image further names. Ok: all of them stand for it; images that had one of them keep their others.
+/// Adds names to an image. Ok: each of them names it; another image loses only the names that moved.
 pub(super) fn tag(args: &TagArgs, session: &mut Session<'_>) -> Done {
     if let Some(pinned) = args.names.iter().find(|name| name.digest.is_some()) {
         return Err(Failure::usage(format!("{}: a new name has a tag, not a digest", pinned.familiar())));
     }
     let store = session.store()?;
-    // What is named now must not be swept as unnamed meanwhile.
+    // A concurrent prune must not remove the image before it is named.
     session.share(&store)?;
     let found = store.find(&args.image)?;
     store.tag(&args.names, &found.target)?;
     Ok(SUCCESS)
 }
 
-/// Takes names away, and forgets images that have none left. Their blobs stay: builds may have them cached.
+/// Removes names, and images without names. Their blobs stay until a prune: the build cache may use them.
 pub(super) fn rmi(args: &RmiArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let mut missing = None;
@@ -32,12 +32,12 @@ pub(super) fn rmi(args: &RmiArgs, session: &mut Session<'_>) -> Done {
                 }
             }
             Err(Removal::Store(Error::NoSuchImage { .. })) if args.force => {}
-            // The others are still removed; the first that is missing is reported at the end.
+            // The others are removed; the first missing one is reported at the end.
             Err(Removal::Store(error @ Error::NoSuchImage { .. })) => missing = missing.or(Some(error)),
             Err(Removal::Store(error)) => return Err(error.into()),
             Err(Removal::SeveralNames(names)) => {
                 return Err(Failure::build(format!("{text} has several names: {}", names.join(", ")))
-                    .hint("remove it by name, or all of them with --force"));
+                    .hint("remove one name, or all names with --force"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `--outline` and `--targets`: what a Dockerfile offers (P-20), as JSON or as columns.
+//! `--outline` and `--targets`: arguments and stages of a Dockerfile (P-20), as JSON or as a table.
 
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ pub(super) fn targets(file: &Dockerfile, format: Format, session: &mut Session<'
     print(&targets, &rows, format, session)
 }
 
-/// Lists what the target takes: arguments, secrets, agents, caches.
+/// Lists arguments, secrets, agents and caches of the target.
 pub(super) fn outline(outline: &Outline, format: Format, session: &mut Session<'_>) -> Result<(), Failure> {
     let name = outline.name.as_deref().unwrap_or("default");
     let mut rows = vec![row(["TARGET", name, or_empty(&outline.description)])];

@@ -1,4 +1,4 @@
-//! `kiln pull`: an image from a registry into the store.
+//! `kiln pull`: pulls an image from a registry into the store.
 
 use crate::engine::Arriving;
 use crate::layer::Limits;
@@ -12,10 +12,10 @@ use super::session::Session;
 use super::store::check_platform;
 use super::table;
 
-/// Layers fetched at once.
+/// Layers pulled at the same time.
 const JOBS: usize = 4;
 
-/// Fetches what the store lacks of an image. Ok: it is whole and has the name it was asked for by.
+/// Pulls the missing blobs of an image. Ok: the image is complete in the store and has its name.
 pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
@@ -30,7 +30,7 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     session.announce_registries(&client);
     let pinned = pulled?;
     check_platform(&args.name.familiar(), &pinned.image, args.platform.as_ref())?;
-    // Only this platform is here: the name stands for its manifest, not for an index with holes.
+    // Only this platform was pulled: the name points at its manifest, not at an incomplete index.
     let target = &pinned.image.descriptor;
     store.tag(std::slice::from_ref(&args.name), target)?;
     if args.quiet {

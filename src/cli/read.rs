@@ -1,4 +1,4 @@
-//! The Dockerfile, read and parsed, and everything that is worth a warning in it.
+//! The Dockerfile, read and parsed, and the warnings about it.
 
 use std::path::{Path, PathBuf};
 
@@ -16,19 +16,19 @@ use super::request::{Remote, SourceRequest};
 
 /// A Dockerfile that parses.
 pub(super) struct Read {
-    /// What it says.
+    /// Its content.
     pub(super) dockerfile: Dockerfile,
     /// Where it is; none for standard input.
     pub(super) path: Option<PathBuf>,
-    /// The ignore file that holds for it (G-1).
+    /// The ignore file of the build (G-1).
     pub(super) ignore: Option<IgnoreFile>,
     /// Which warnings its author wants.
     controls: Controls,
-    /// What is odd about it before it is planned.
+    /// Warnings found before planning.
     warnings: Vec<Diagnostic>,
 }
 
-/// Ok: the Dockerfile was found and parses, and its frontend is ours. Err: every problem it has.
+/// Ok: the Dockerfile was found and parses, and kiln is its frontend. Err: all of its problems.
 pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
     let located = locate::read(&request.file, &request.context, &mut std::io::stdin())?;
     let outside = located.leads_out(&request.context);
@@ -38,7 +38,7 @@ pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
         Some(target) => {
             let (name, target) = (source.name(), target.display());
             Failure::build(format!("{name} links to {target}, outside the context, which is not a valid Dockerfile"))
-                .hint(format!("its lines are not shown; to see them, name the file itself: -f {target}"))
+                .hint(format!("name the file itself to see its lines: -f {target}"))
         }
     };
     let dockerfile = dockerfile::parse(&source).map_err(wrong)?;
@@ -50,7 +50,7 @@ pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
     }
     let controls = Controls::of(&dockerfile, argument("BUILDKIT_DOCKERFILE_CHECK")).map_err(wrong)?;
     let context = Root::open(&request.context).map_err(|e| FsError::new("open context", &request.context, e))?;
-    // G-2, A14: only a directory of the user's has rules.
+    // Only a local directory has an ignore file (G-2).
     let ignore = match request.origin {
         Some(_) => None,
         None => {
@@ -63,7 +63,7 @@ pub(super) fn read(request: &SourceRequest) -> Result<Read, Failure> {
     Ok(Read { dockerfile, path: located.path, ignore, controls, warnings })
 }
 
-/// A `.dockerignore` beside a Dockerfile that does not lie in the root of the context looks as if it had an effect.
+/// Warns about a `.dockerignore` beside a Dockerfile outside the root of the context: it looks as if it had an effect.
 fn unused_ignore_file(context: &Path, dockerfile: Option<&Path>, used: Option<&IgnoreFile>) -> Option<Diagnostic> {
     let dir = dockerfile?.parent()?;
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
@@ -79,8 +79,7 @@ fn unused_ignore_file(context: &Path, dockerfile: Option<&Path>, used: Option<&I
 }
 
 impl Read {
-    /// Every warning about what `plan` needs of this Dockerfile, in its order, and whether they fail a build
-    /// (`# check=error=true`).
+    /// All warnings about the stages that `plan` needs, and whether they fail the build (`# check=error=true`).
     pub(super) fn warnings(&self, plan: &Plan) -> Result<(Vec<Diagnostic>, bool), Failure> {
         let mut all: Vec<Diagnostic> =
             self.warnings.iter().filter(|w| self.is_planned(w.span, plan)).cloned().collect();
@@ -91,7 +90,7 @@ impl Read {
         Ok((kept, fatal))
     }
 
-    /// `span` is above all stages or in one that the plan needs: nobody is warned about stages he does not build.
+    /// Whether `span` is before the first stage or in a stage that the plan needs.
     fn is_planned(&self, span: Span, plan: &Plan) -> bool {
         match self.dockerfile.stages.iter().rposition(|stage| stage.from.span.start <= span.start) {
             None => true,
@@ -99,7 +98,7 @@ impl Read {
         }
     }
 
-    /// CopyIgnoredFile: sources that the ignore file hides. Rules with exceptions are too subtle to warn about.
+    /// CopyIgnoredFile: sources that the ignore file excludes. Ignore files with exceptions are skipped, as in BuildKit.
     fn ignored_copies(&self, plan: &Plan) -> Result<Vec<Diagnostic>, Failure> {
         let mut found = Vec::new();
         let Some(ignore) = &self.ignore else { return Ok(found) };
@@ -118,7 +117,7 @@ impl Read {
                 let CopySource::Path(path) = source else { continue };
                 let clean = clean(path);
                 let hidden = match clean.as_str() {
-                    // The whole context is meant as what is left of it.
+                    // The whole context stands for what is left of it.
                     "." | "/" => nothing_left(ignore) && (clean == "." || !has_line(ignore, b"*")),
                     path => matcher.excludes(path.as_bytes()),
                 };
@@ -148,13 +147,13 @@ impl Read {
     }
 }
 
-/// Build arguments that no ARG takes (A-2), filters that hold for no stage, options of mounts that mean nothing for their
-/// type: whoever gave them expects an effect (N-8).
+/// Warnings about options without effect (N-8): build arguments without an ARG (A-2), filters without a stage, mount options
+/// that their type ignores.
 pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, request: &SourceRequest) -> Vec<Diagnostic> {
     let options = &request.options;
     let warning = |message| Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
     let unused = plan.unused_args.iter().map(|(name, meant)| {
-        let message = format!("--build-arg {name} has no effect: no ARG of the Dockerfile takes it");
+        let message = format!("--build-arg {name} has no effect: the Dockerfile has no ARG of that name");
         let problem = warning(message);
         match meant {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
@@ -173,16 +172,15 @@ pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, request: &Sou
         warning(message).suggest(filter, names.iter().copied())
     });
     let on = |name: &str| options.build_args.get(name).is_some_and(|v| !matches!(v.as_str(), "" | "0" | "false"));
-    let nobody = WITHOUT_EFFECT.into_iter().filter(|name| on(name));
-    let nobody = nobody
-        .map(|name| warning(format!("--build-arg {name} has no effect: neither SBOMs nor records of builds are made")));
+    let attest = WITHOUT_EFFECT.into_iter().filter(|name| on(name));
+    let attest = attest.map(|name| warning(format!("--build-arg {name} has no effect: kiln creates no attestations")));
     let is_git = matches!(&request.origin, Some(Remote { origin: Origin::Git { .. }, .. }));
     let git = Some(KEEP_GIT_DIR).filter(|name| on(name) && !is_git);
-    let git = git.map(|name| warning(format!("--build-arg {name} has no effect: the context is no git repository")));
-    unused.chain(filters).chain(nobody).chain(git).chain(mounts_without_effect(plan, dockerfile)).collect()
+    let git = git.map(|name| warning(format!("--build-arg {name} has no effect: the context is not a git repository")));
+    unused.chain(filters).chain(attest).chain(git).chain(mounts_without_effect(plan, dockerfile)).collect()
 }
 
-/// Options of mounts that BuildKit accepts and does nothing with, in the stages of `plan`.
+/// Mount options that BuildKit accepts and ignores, in the stages of `plan`.
 fn mounts_without_effect(plan: &Plan, dockerfile: &Dockerfile) -> Vec<Diagnostic> {
     let planned = dockerfile.stages.iter().enumerate().filter(|(at, _)| plan.stages.iter().any(|s| s.index == *at));
     let mounts = planned.flat_map(|(_, stage)| &stage.instructions).filter_map(|statement| match &statement.node {
@@ -204,12 +202,12 @@ fn has_line(ignore: &IgnoreFile, pattern: &[u8]) -> bool {
     ignore.text.split(|&b| b == b'\n').any(|line| line.trim_ascii() == pattern)
 }
 
-/// The ignore file leaves out everything.
+/// The ignore file excludes everything.
 fn nothing_left(ignore: &IgnoreFile) -> bool {
     [&b"*"[..], b"**", b"**/*", b"/*", b"/**"].iter().any(|all| has_line(ignore, all))
 }
 
-/// A path as Go's `path.Clean` gives it: rules are held against that, with a slash that it begins with.
+/// A path as Go's `path.Clean` returns it, with a leading slash if it has one.
 fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let rooted = path.starts_with('/');

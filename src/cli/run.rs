@@ -1,8 +1,8 @@
-//! `kiln run`: a command over an image's files, in the sandbox that RUN has.
+//! `kiln run`: runs a command in an image, in the sandbox of RUN.
 //!
-//! **Holds.** What the command changes is discarded, or becomes one more layer with `--commit`. Its exit status is
-//! ours; if it never ran, ours is 127 (no such command), 126 (cannot be executed) or 125 (anything else), as `docker run`
-//! has it. What goes wrong afterwards is 125, too.
+//! **Holds.** Changes of the command are discarded, or become a layer with `--commit`. The exit status is that of the
+//! command; if it did not start, 127 (no such command), 126 (cannot be executed) or 125 (anything else), as with `docker
+//! run`. Later failures of kiln are 125 too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -26,15 +26,15 @@ use crate::sandbox::{
 use crate::store::Store;
 
 use super::args::RunArgs;
-use super::failure::{Done, Failure, Kind, of_notices, sandbox_hint};
+use super::failure::{Done, Failure, Kind, notice_hints, sandbox_hint};
 use super::request::{self, RunRequest};
 use super::session::Session;
 use super::store::check_platform;
 
-/// The exit code for whatever is not the command's own doing.
+/// The exit code of failures that are not the command's.
 pub(super) const NOT_STARTED: u8 = 125;
 
-/// Runs a command of an image, as [`attempt`] does. No failure of kiln's has a code that the command may have meant.
+/// Runs a command in an image. Failures of kiln get a code of their own, so that they are not taken for the command's.
 pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
     attempt(args, session).map_err(|mut failure| {
         if let Kind::Build | Kind::Usage | Kind::Host = failure.kind {
@@ -44,18 +44,19 @@ pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
     })
 }
 
-/// Ok: it ran and every process of it is dead; the code is its exit status.
+/// Ok: the command ran and all its processes have ended; the code is its exit status.
 fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let request = request::run(args, session.environment)?;
     check_terminal_and_name(args)?;
     if let Some(code) = session.as_root()? {
         return Ok(code);
     }
-    let signals =
-        Signals::keep().map_err(|e| Failure::new(Kind::Host, format!("keep signals for the command: {e}")))?;
+    let signals = Signals::keep().map_err(|e| Failure::new(Kind::Host, format!("cannot block signals: {e}")))?;
     session.announce_single_id();
     if let Some(why) = &request.no_network {
-        session.console.labelled("note", &format!("published ports lead in, but nothing leads out: {why}"));
+        session
+            .console
+            .labelled("note", &format!("published ports work, but the command has no outgoing network: {why}"));
     }
     let store = session.store()?;
     let image = open_image(args, &store, session)?;
@@ -67,7 +68,7 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     for (what, why) in devices(&mut spec, &request)? {
         session.console.labelled("note", &format!("{what}: {why}"));
     }
-    let ports = Ports::listen(&request.publish).map_err(never_ran)?;
+    let ports = Ports::listen(&request.publish).map_err(not_started)?;
     announce(&ports, &request.publish, session);
     let io = match (args.tty, args.interactive) {
         (true, input) => Io::Terminal { input, signals: &signals },
@@ -76,12 +77,12 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let cancel = Cancel::new().map_err(|e| Failure::new(Kind::Host, format!("make an event: {e}")))?;
     let watch = root.watch().map_err(|e| Failure::of_step(&e))?;
     let options = RunOptions { ports, watch: watch.as_deref() };
-    let outcome = Launcher::new().run_with(&spec, options, io, &cancel).map_err(never_ran)?;
+    let outcome = Launcher::new().run_with(&spec, options, io, &cancel).map_err(not_started)?;
     let code = u8::try_from(outcome.exit.code()).unwrap_or(u8::MAX);
     explain(&outcome, code, session);
     if let Some(name) = &args.commit {
         if !outcome.exit.success() {
-            session.console.labelled("note", &format!("{} is not made: the command did not succeed", name.familiar()));
+            session.console.labelled("note", &format!("{} was not created: the command failed", name.familiar()));
             return Ok(code);
         }
         let layer = root.pack().map_err(|e| Failure::of_step(&e))?;
@@ -92,15 +93,15 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
 
 fn check_terminal_and_name(args: &RunArgs) -> Result<(), Failure> {
     if args.tty && !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("--tty: standard input is not a terminal").hint("without -t it works"));
+        return Err(Failure::usage("--tty: standard input is not a terminal").hint("omit -t"));
     }
     match args.commit.as_ref().filter(|name| name.digest.is_some()) {
-        Some(pinned) => Err(Failure::usage(format!("--commit {}: an image's digest is a result", pinned.familiar()))),
+        Some(pinned) => Err(Failure::usage(format!("--commit {}: a digest cannot be chosen", pinned.familiar()))),
         None => Ok(()),
     }
 }
 
-/// Ok: the image is for the platform that was asked for, and its layers are in use from here on.
+/// Ok: the image is for the requested platform, and a prune keeps its layers for now.
 fn open_image(args: &RunArgs, store: &Store, session: &Session<'_>) -> Result<Image, Failure> {
     let moment = session.lease(store)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
@@ -113,7 +114,7 @@ fn open_image(args: &RunArgs, store: &Store, session: &Session<'_>) -> Result<Im
     Ok(image)
 }
 
-/// The image's files, to be changed and thrown away.
+/// A writable root with the files of the image; its changes are discarded.
 fn root_of<'s>(
     image: &Image,
     args: &RunArgs,
@@ -123,7 +124,7 @@ fn root_of<'s>(
     let layers = BaseImage::from(image.clone()).layers;
     let user_namespace = session.in_user_namespace()?;
     let method = args.snapshotter.method(user_namespace);
-    let root = Throwaway::new(store, &layers, user_namespace, method, session.teller());
+    let root = Throwaway::new(store, &layers, user_namespace, method, session.wait_reporter());
     let root = root.map_err(|e| Failure::of_step(&e))?;
     if let Some((what, why)) = root.fallback() {
         session.console.labelled("note", &format!("{what} ({why})"));
@@ -131,19 +132,19 @@ fn root_of<'s>(
     Ok(root)
 }
 
-/// Says what the command did not get, and what that may have to do with its failure.
+/// Reports what the command did not get, and why it may have failed.
 fn explain(outcome: &Outcome, code: u8, session: &mut Session<'_>) {
     for fallback in &outcome.fallbacks {
         session.console.labelled("note", &format!("without {}: {}", fallback.feature, fallback.cause));
     }
     if let (1.., Some(noticed)) = (code, &outcome.noticed) {
-        for hint in of_notices(Some(noticed)) {
+        for hint in notice_hints(Some(noticed)) {
             session.console.labelled("hint", &hint);
         }
     }
 }
 
-/// What the command finds around it: the image's config, then what was asked for.
+/// Fills in the spec from the image config and the options.
 fn fill(spec: &mut Spec, args: &RunArgs, request: &RunRequest, image: &Image) {
     let config = &image.config.config;
     spec.env = request.environment(config);
@@ -152,28 +153,28 @@ fn fill(spec: &mut Spec, args: &RunArgs, request: &RunRequest, image: &Image) {
     spec.cwd = PathBuf::from(if dir.is_empty() { "/" } else { dir });
     spec.user = args.user.clone().unwrap_or_else(|| config.user.clone());
     spec.hostname.clone_from(&args.hostname);
-    let around = &request.around;
-    spec.hosts = Some(hosts(&args.hostname, &around.hosts));
-    spec.resolv_conf = Some(around.resolv_conf.clone()).filter(|_| request.network != Network::None);
-    // As docker has it: the image's own would be of another machine. What is asked for may lie over it.
+    let container = &request.container;
+    spec.hosts = Some(hosts(&args.hostname, &container.hosts));
+    spec.resolv_conf = Some(container.resolv_conf.clone()).filter(|_| request.network != Network::None);
+    // As with Docker: the file of the image would name another machine. Mounts of the user may cover it.
     let name = format!("{}\n", args.hostname).into_bytes();
     let source = Source::Data { bytes: name, mode: 0o644, uid: 0, gid: 0 };
     spec.mounts = vec![Mount { source, target: PathBuf::from("/etc/hostname"), readonly: false }];
     spec.mounts.extend_from_slice(&request.mounts);
     spec.network = request.network;
     spec.devices.clone_from(&request.devices);
-    spec.shm_size = around.shm_size;
-    spec.rlimits.clone_from(&around.rlimits);
-    spec.resources.clone_from(&around.resources);
+    spec.shm_size = container.shm_size;
+    spec.rlimits.clone_from(&container.rlimits);
+    spec.resources.clone_from(&container.resources);
 }
 
-/// Whether a program is one that wants to be process 1, by its name.
+/// Whether the program is an init system, by its name.
 fn is_init(program: Option<&OsString>) -> bool {
     let name = program.and_then(|program| Path::new(program).file_name());
     name.is_some_and(|name| name == "init" || name == "systemd")
 }
 
-/// Gives it the devices that are named. The result is what is not quite as their descriptions say.
+/// Adds the named devices. Returns what differs from their descriptions, and why.
 fn devices(spec: &mut Spec, request: &RunRequest) -> Result<Vec<(String, String)>, Failure> {
     let found = Devices::named(&request.named_devices, &request.spec_dirs).map_err(|refused| {
         let failure = Failure::from_error(Kind::Host, &refused);
@@ -189,7 +190,7 @@ fn devices(spec: &mut Spec, request: &RunRequest) -> Result<Vec<(String, String)
     Ok(found.add(&asked, spec))
 }
 
-/// Says which ports of the host were free, if it was left to us.
+/// Prints the host ports that kiln chose.
 fn announce(ports: &Ports, publish: &[Publish], session: &mut Session<'_>) {
     let wanted: BTreeSet<u16> = publish.iter().filter_map(|one| one.host).collect();
     let mut chosen: BTreeMap<(u16, u16), Vec<String>> = BTreeMap::new();
@@ -197,11 +198,11 @@ fn announce(ports: &Ports, publish: &[Publish], session: &mut Session<'_>) {
         chosen.entry((inside, address.port())).or_default().push(address.to_string());
     }
     for ((inside, _), addresses) in chosen {
-        session.console.labelled("note", &format!("port {inside} inside is {} here", addresses.join(" and ")));
+        session.console.labelled("note", &format!("port {inside} is published on {}", addresses.join(" and ")));
     }
 }
 
-fn never_ran(error: Error) -> Failure {
+fn not_started(error: Error) -> Failure {
     let kind = if error.is_host() { Kind::Host } else { Kind::Command(error.code()) };
     let failure = Failure::from_error(kind, &error);
     match error.hint() {
@@ -210,7 +211,7 @@ fn never_ran(error: Error) -> Failure {
     }
 }
 
-/// Names the image that is `base` with `layer` on top. Its config is the base's; its times are, too.
+/// Stores and names the image of `base` with `layer` on top. Config and times are those of the base.
 fn commit(store: &Store, name: &Reference, base: &Image, layer: Layer, line: &str) -> Result<(), Failure> {
     let mut config = base.config.clone();
     config.rootfs.diff_ids.push(layer.diff_id);

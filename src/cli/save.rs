@@ -1,4 +1,4 @@
-//! `kiln save`: an image as an archive.
+//! `kiln save`: saves an image to an archive.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use super::args::{ArchiveFormat, SaveArgs};
 use super::failure::{Done, Failure, SUCCESS};
 use super::session::Session;
 
-/// Writes an image with all its names (or the one it was asked for by) to a file or standard output. Ok: the archive
-/// is whole; a file appears under its name only then. A terminal is refused (O-64).
+/// Writes an image with all its names (or the given one) to a file or standard output. Ok: the archive is complete; a file
+/// appears only then. A terminal is refused (O-64).
 pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
     session.interruptible()?;
     let store = session.store()?;
@@ -30,9 +30,8 @@ pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
     match args.output.as_deref() {
         Some(path) if path != Path::new("-") => store.export_file(&found.target, &names, archive, path)?,
         _ if session.console.out_is_terminal() => {
-            return Err(
-                Failure::usage("an archive is not for a terminal").hint("name a file with -o FILE, or redirect")
-            );
+            return Err(Failure::usage("cannot write an archive to a terminal")
+                .hint("name a file with -o FILE, or redirect the output the output the output the output"));
         }
         _ => store.export(&found.target, &names, archive, Path::new("standard output"), session.console.raw())?,
     }

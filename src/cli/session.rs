@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
             let report = move || {
                 let mut console = Console::stdio(colour);
                 if json {
-                    console.speak_json();
+                    console.use_json();
                 }
                 interrupt::interrupted().report(&mut console);
             };

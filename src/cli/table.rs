@@ -1,10 +1,10 @@
-//! Columns of text, and the small facts people read in them.
+//! Tables as text, and the forms of sizes, ids and times in them.
 
 use crate::base::digest::BlobDigest;
 use crate::base::time::Timestamp;
 use crate::ui::sanitize;
 
-/// Rows of equally many cells; the first is the heading. Lines have no trailing blanks.
+/// Aligns rows with equally many cells; the first is the heading. Lines have no trailing spaces.
 pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let rows: Vec<Vec<String>> = rows
         .iter()
@@ -37,12 +37,12 @@ pub(super) fn size(bytes: u64) -> String {
     String::new()
 }
 
-/// The first twelve digits, or all of it.
+/// The first twelve digits, or the whole digest.
 pub(super) fn id(digest: BlobDigest, whole: bool) -> String {
     if whole { digest.to_string() } else { digest.hex()[..12].to_owned() }
 }
 
-/// `2024-05-01 10:00`, UTC. Images made reproducibly say 1970.
+/// `2024-05-01 10:00`, UTC.
 pub(super) fn time(time: Option<Timestamp>) -> String {
     match time {
         Some(time) => time.to_string().get(..16).map(|t| t.replace('T', " ")).unwrap_or_default(),
@@ -55,13 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_control_characters_stay_out() {
+    fn table_aligns_columns_and_escapes_controls() {
         let rows = [vec!["A".into(), "B".into()], vec!["long\u{1b}[2J".into(), "x\ny".into()]];
         assert_eq!(lines(&rows), ["A             B", "long\\x1b[2J   x y"]);
     }
 
     #[test]
-    fn sizes_have_three_digits() {
+    fn sizes_show_three_digits() {
         for (bytes, want) in [
             (0, "0B"),
             (999, "999B"),

@@ -1,4 +1,4 @@
-//! `kiln version`.
+//! `kiln version`: prints the version.
 
 use serde_json::json;
 

@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal, Write};
 
 use super::sanitize;
 
-/// Standard output went away or is full.
+/// Standard output is closed or full.
 #[derive(Debug)]
-pub struct Lost(pub io::Error);
+pub struct Unwritten(pub io::Error);
 
 /// Standard output for data, standard error for messages.
 pub struct Console {
@@ -43,7 +43,7 @@ impl Write for Sink {
 }
 
 impl Console {
-    /// The process's own streams. `colour`: allowed, if standard error is a terminal.
+    /// The streams of the process. `colour`: allowed, if standard error is a terminal.
     pub fn stdio(colour: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         Self {
@@ -55,12 +55,12 @@ impl Console {
         }
     }
 
-    /// Streams that are kept in memory, without colour.
+    /// Streams in memory, without colour.
     pub fn capture() -> Self {
         Self { out: Sink::Memory(vec![]), err: Sink::Memory(vec![]), colour: false, terminal: false, json: false }
     }
 
-    /// What a capturing console was given on standard output and standard error.
+    /// What was written to standard output and standard error of a capturing console.
     pub fn captured(&self) -> (String, String) {
         let text = |sink: &Sink| match sink {
             Sink::Memory(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -69,52 +69,52 @@ impl Console {
         (text(&self.out), text(&self.err))
     }
 
-    /// Messages may be coloured.
+    /// Whether messages are coloured.
     pub fn colour(&self) -> bool {
         self.colour
     }
 
     /// From now on messages are JSON, one object per line.
-    pub fn speak_json(&mut self) {
+    pub fn use_json(&mut self) {
         self.json = true;
     }
 
-    /// Messages are JSON.
+    /// Whether messages are JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Standard error is a terminal.
+    /// Whether standard error is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Data that is text may be coloured.
+    /// Whether text on standard output is coloured.
     pub fn out_colour(&self) -> bool {
         self.colour && self.out_is_terminal()
     }
 
-    /// Standard output is a terminal: binary data does not belong there.
+    /// Whether standard output is a terminal.
     pub fn out_is_terminal(&self) -> bool {
         matches!(&self.out, Sink::Out(out) if out.is_terminal())
     }
 
-    /// One line of data on standard output. Ok: it was written and flushed.
-    pub fn data(&mut self, line: fmt::Arguments<'_>) -> Result<(), Lost> {
-        writeln!(self.out, "{line}").and_then(|()| self.out.flush()).map_err(Lost)
+    /// Writes one line of data to standard output. Ok: it is written and flushed.
+    pub fn data(&mut self, line: fmt::Arguments<'_>) -> Result<(), Unwritten> {
+        writeln!(self.out, "{line}").and_then(|()| self.out.flush()).map_err(Unwritten)
     }
 
-    /// Bytes of data on standard output, as they are.
+    /// Standard output, for binary data.
     pub fn raw(&mut self) -> &mut dyn Write {
         &mut self.out
     }
 
-    /// Standard error, for a renderer that makes its own bytes safe.
+    /// Standard error, for a renderer that sanitises its text.
     pub fn err(&mut self) -> &mut dyn Write {
         &mut self.err
     }
 
-    /// Standard error, for a view that draws from a thread of its own; none if it is no terminal.
+    /// Standard error, for a view with its own thread; none if it is not a terminal.
     pub fn screen(&self) -> Option<io::Stderr> {
         match &self.err {
             Sink::Err(_) if self.terminal => Some(io::stderr()),
@@ -122,14 +122,14 @@ impl Console {
         }
     }
 
-    /// A complete message on standard error, already safe for a terminal.
+    /// Writes a message to standard error; it must be safe for a terminal.
     pub fn message(&mut self, text: &str) {
         let newline = if text.ends_with('\n') { "" } else { "\n" };
-        // Without standard error there is nobody to tell that standard error is gone.
+        // A closed standard error cannot be reported.
         let _ = write!(self.err, "{text}{newline}");
     }
 
-    /// `label: text` on standard error; `error`, `warning`, `note` and `hint` have a colour.
+    /// Writes `label: text` to standard error; labels are coloured.
     pub fn labelled(&mut self, label: &str, text: &str) {
         let text = sanitize::plain(text);
         if self.json {
@@ -146,7 +146,7 @@ impl Console {
         self.message(&format!("{code}{label}:{reset} {text}"));
     }
 
-    /// Prints what clap has to say (help on standard output, mistakes on standard error) and gives its exit code.
+    /// Prints an answer of clap, help to standard output and errors to standard error, and returns the exit code.
     pub fn clap_answer(&mut self, answer: &clap::Error) -> u8 {
         let text = answer.render();
         if answer.use_stderr() {
@@ -154,7 +154,7 @@ impl Console {
             return 2;
         }
         let text = if self.colour && self.out_is_terminal() { text.ansi().to_string() } else { text.to_string() };
-        // `kiln --help | head` is no error.
+        // `kiln --help | head` is not an error.
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
         0
     }

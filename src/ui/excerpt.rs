@@ -1,8 +1,7 @@
-//! Diagnostics as people read them: the sentence, the place, the line with a caret under the bytes at fault, help.
+//! Diagnostics as text: message, place, the line with carets under the bytes at fault, help.
 //!
-//! **Holds.** The only module that knows the renderer (annotate-snippets). Plain text without colours unless asked;
-//! nothing from the file reaches the terminal raw (`sanitize`).
-//! **Not here.** What is wrong: `dockerfile`, `plan`.
+//! **Holds.** The only module that uses the renderer (annotate-snippets). Text from the file is made safe for a terminal.
+//! **Not here.** Finding problems: `dockerfile`, `plan`.
 
 use std::fmt::Write as _;
 
@@ -11,15 +10,15 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use super::sanitize;
 use crate::dockerfile::{Diagnostic, Severity, Source, Span};
 
-/// Lines between two places of one diagnostic that are still shown in one excerpt.
+/// Most lines between two places of one diagnostic in one excerpt.
 const REACH: usize = 200;
 
-/// All diagnostics, an empty line between two; without colours.
+/// All diagnostics without colours, separated by empty lines.
 pub fn render(source: &Source, diagnostics: &[Diagnostic]) -> String {
     render_with(source, diagnostics, false)
 }
 
-/// All diagnostics, perhaps with colours.
+/// All diagnostics, separated by empty lines.
 pub fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -> String {
     let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
@@ -30,7 +29,7 @@ pub fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -
         out.push_str(one(diagnostic.source.as_ref().unwrap_or(source), diagnostic, &renderer).trim_end());
         out.push('\n');
     }
-    // Empty columns under the gutter are nobody's reading.
+    // Removes trailing spaces of the gutter.
     out.split_inclusive('\n').fold(String::new(), |mut text, line| {
         let body = line.trim_end_matches([' ', '\n']);
         let _ = writeln!(text, "{body}");
@@ -38,7 +37,7 @@ pub fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -
     })
 }
 
-/// The same facts as one object, for programs.
+/// A diagnostic as a JSON object.
 pub fn json(source: &Source, diagnostic: &Diagnostic) -> serde_json::Value {
     let source = diagnostic.source.as_ref().unwrap_or(source);
     let at = |offset: u32| {
@@ -110,7 +109,7 @@ fn one(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String 
     renderer.render(&[group])
 }
 
-/// No line of the file is at fault: said in the form of all other errors.
+/// A diagnostic about the command line, in the form of other errors.
 fn about_command_line(title: Group<'_>, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
     let hint = Level::HELP.with_name("hint");
     let notes = diagnostic.notes.iter().map(|note| Level::NOTE.primary_title(sanitize::text(note)));
@@ -119,7 +118,7 @@ fn about_command_line(title: Group<'_>, diagnostic: &Diagnostic, renderer: &Rend
     std::iter::once(title).chain(more).map(|group| renderer.render(&[group]) + "\n").collect()
 }
 
-/// The lines that an excerpt needs, made safe.
+/// The lines of an excerpt, made safe.
 struct Window {
     text: String,
     /// Number of the first line.
@@ -151,7 +150,7 @@ impl Window {
     }
 }
 
-/// User names and passwords of URLs as so many `x` (C-31, S-6).
+/// Replaces user names and passwords of URLs by `x` (C-31, S-6).
 fn without_passwords(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -191,7 +190,7 @@ fn line_end(text: &str, at: usize) -> usize {
     at.max(text[..end].trim_end_matches('\r').len())
 }
 
-/// Control characters as U+FFFD, one for one, so that columns stay true. Line feeds and tabs stay.
+/// Replaces each control character by U+FFFD, so that columns stay the same. Line feeds and tabs stay.
 fn safe(text: &str) -> String {
     let replace = |c: char| match c {
         '\n' | '\t' => c,
@@ -212,7 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_the_line_and_the_bytes_at_fault_p_22() {
+    fn excerpt_marks_the_bytes_at_fault() {
+        // P-22
         let want = "\
 error: unknown instruction: CPOY
  --> Dockerfile:2:1
@@ -226,19 +226,19 @@ error: unknown instruction: CPOY
     }
 
     #[test]
-    fn nothing_of_the_file_reaches_the_terminal_raw() {
+    fn excerpt_escapes_control_characters() {
         let text = rendered("FROM x\nR\u{1b}[31mUN \u{202e}y\n");
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
     }
 
     #[test]
-    fn an_empty_file_has_a_place_too() {
+    fn excerpt_of_empty_file_has_a_place() {
         assert!(rendered("").contains("Dockerfile:1"), "{}", rendered(""));
         assert!(rendered("ARG x").contains("Dockerfile:1:1"));
     }
 
     #[test]
-    fn spans_of_any_kind_are_rendered() {
+    fn excerpt_renders_any_span() {
         let source = Source::new("Dockerfile", "FROM ä\r\nRUN x\r\n");
         for start in 0..20 {
             for end in 0..20 {

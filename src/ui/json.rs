@@ -1,4 +1,4 @@
-//! Progress as JSON, one object per line, with the facts that [`super::plain`] has in words (O-70).
+//! Progress as JSON, one object per line: the events of [`super::plain`] as data (O-70).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,7 +25,7 @@ impl<W: Write> Json<W> {
     }
 
     fn line(&mut self, value: &Value) {
-        // Without standard error there is nobody to tell that standard error is gone.
+        // A closed standard error cannot be reported.
         let _ = self.out.write_all(format!("{value}\n").as_bytes()).and_then(|()| self.out.flush());
     }
 
@@ -103,7 +103,7 @@ fn planned(plan: &Plan) -> Value {
     json!({ "event": "planned", "steps": steps })
 }
 
-/// The reason as data: its kind, and the part it names.
+/// The reason of a miss: its kind, and the part that changed.
 fn miss(why: &Miss) -> Value {
     match why {
         Miss::NoRecord => json!({ "kind": "no-record" }),

@@ -1,6 +1,6 @@
 //! A command's output as lines.
 //!
-//! **Holds.** Bytes come in pieces of any size; safe lines go out, in order. Memory is bounded: a line longer than
+//! **Holds.** Takes bytes in pieces of any size and returns safe lines, in order. Memory is bounded: a line longer than
 //! `MAX_LINE` is cut, and of text overwritten with carriage returns only the last version is kept (R-12).
 
 use super::sanitize;
@@ -15,7 +15,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes bytes; `emit` gets every line they complete.
+    /// Takes bytes; `emit` gets every completed line.
     pub fn feed(&mut self, mut bytes: &[u8], mut emit: impl FnMut(String)) {
         while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
             self.append(&bytes[..end], &mut emit);
@@ -25,7 +25,7 @@ impl Lines {
         self.append(bytes, &mut emit);
     }
 
-    /// The output has ended; `emit` gets a line that lacks its end, if there is one.
+    /// Ends the output; `emit` gets an unfinished last line, if there is one.
     pub fn finish(&mut self, mut emit: impl FnMut(String)) {
         self.flush(&mut emit, false);
     }
@@ -43,7 +43,7 @@ impl Lines {
             self.partial.extend_from_slice(&bytes[..room]);
             bytes = &bytes[room..];
             match self.partial.iter().rposition(|&b| b == b'\r') {
-                // What was overwritten is gone on a terminal too.
+                // A terminal does not show overwritten text either.
                 Some(at) if at > 0 => {
                     self.partial.drain(..at);
                 }
@@ -58,7 +58,7 @@ impl Lines {
     }
 }
 
-/// The last place in `bytes` that does not cut a UTF-8 sequence.
+/// The last position in `bytes` that does not cut a UTF-8 sequence.
 fn boundary(bytes: &[u8]) -> usize {
     let start = (bytes.len().saturating_sub(4)..bytes.len()).rev().find(|&i| bytes[i] & 0xc0 != 0x80);
     match start {
@@ -82,7 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_whole_however_the_bytes_come_r12() {
+    fn lines_join_bytes_from_any_pieces() {
+        // R-12
         assert_eq!(lines(&[b"a\nb", b"c\n", b"", b"d"]), ["a", "bc", "d"]);
         assert_eq!(lines(&[b"\n\n"]), ["", ""]);
         assert_eq!(lines(&[b"caf\xc3", b"\xa9\n"]), ["caf\u{e9}"]);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_line_is_cut_between_characters() {
+    fn long_line_is_cut_between_characters() {
         let long = "\u{e9}".repeat(MAX_LINE);
         let out = lines(&[b"x", long.as_bytes(), b"\nend\n"]);
         assert_eq!(out.concat(), format!("x{long}end"));
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_progress_bar_takes_no_memory() {
+    fn endless_progress_bar_uses_bounded_memory() {
         let mut lines = Lines::default();
         for i in 0..100_000 {
             lines.feed(format!("{i}\r").as_bytes(), |_| panic!("no line has ended"));
@@ -113,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_do_not_matter(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0..300usize) {
+        fn lines_ignore_piece_boundaries(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0..300usize) {
             let cut = cut.min(bytes.len());
             prop_assert_eq!(lines(&[&bytes]), lines(&[&bytes[..cut], &bytes[cut..]]));
         }

@@ -1,8 +1,7 @@
 //! Events and diagnostics as text.
 //!
-//! **Holds.** Where text goes and what it may contain: `console` owns both streams, `sanitize` makes bytes from
-//! files, registries and commands safe for a terminal (S-99). How a build is told: `plain` lines, `json` lines, or a
-//! view on a `terminal`.
+//! **Holds.** `console` owns both streams. `sanitize` makes bytes from files, registries and commands safe for a terminal (S-99).
+//! Progress is shown as `plain` lines, `json` lines or a view on a `terminal`; `excerpt` renders diagnostics.
 //! **Order.** Standard output carries data only; progress, warnings and errors go to standard error (O-71).
 //! **Not here.** What an error means and its exit code: `cli::failure`.
 

@@ -1,6 +1,6 @@
-//! Progress as plain lines: stable, in order, one fact a line (O-70).
+//! Progress as plain lines: stable, in order, one event per line (O-70).
 //!
-//! **Holds.** Every line of a step begins with its tag, because steps run side by side:
+//! **Holds.** Every line of a step begins with its tag, because steps run at the same time:
 //!
 //! ```text
 //! [app 2/3] RUN make
@@ -10,7 +10,7 @@
 //! CACHED [app 3/3] COPY app /usr/bin/
 //! ```
 //!
-//! **Order.** Each line is written whole and at once, so that a CI log is never behind and lines never mix.
+//! **Order.** Each line is written at once and flushed, so that a CI log is up to date and lines do not mix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -22,7 +22,7 @@ use crate::plan::{Plan, StepId};
 use super::lines::Lines;
 use super::{sanitize, step};
 
-/// Output of one step beyond this is not shown (R-12); the end of it is still in the error if the step fails.
+/// Most output shown of one step, in bytes (R-12). If the step fails, the error repeats the last lines.
 pub const DEFAULT_LOG_LIMIT: u64 = 2 << 20;
 
 /// Writes progress as plain lines.
@@ -41,7 +41,7 @@ struct Log {
 }
 
 impl<W: Write> Plain<W> {
-    /// Writes to `out`. `log_limit`: bytes of output shown of each step.
+    /// Writes to `out`. `log_limit`: most output shown of each step, in bytes.
     pub fn new(out: W, log_limit: Option<u64>) -> Self {
         Self { out, log_limit, plan: None, logs: BTreeMap::new(), started: BTreeSet::new() }
     }
@@ -51,7 +51,7 @@ impl<W: Write> Plain<W> {
     }
 
     fn line(&mut self, line: &str) {
-        // Without standard error there is nobody to tell that standard error is gone.
+        // A closed standard error cannot be reported.
         let _ = self.out.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.out.flush());
     }
 
@@ -120,7 +120,7 @@ impl<W: Write> Observer for Plain<W> {
             }
             Event::Failed(id) => {
                 self.end_of_output(*id);
-                // Its key could not be made.
+                // It failed before its key was known.
                 if !self.started.contains(id) {
                     self.line(&step::title(self.name(*id)));
                 }

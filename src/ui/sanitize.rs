@@ -1,13 +1,13 @@
 //! Bytes from files, registries, image configs and commands, made safe for a terminal (S-99).
 //!
-//! **Holds.** The functions are total: any bytes in, text out that holds no control character except line feed and
-//! tab, so nothing can move the cursor, change the title, paint over a line or write to the clipboard. Directional
-//! overrides, which can make text read as something else, count as control characters.
+//! **Holds.** Every function accepts any bytes and returns text without control characters except line feed and tab, so that
+//! nothing can move the cursor, change the title, overwrite a line or write to the clipboard. Bidirectional overrides count
+//! as control characters.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Without the numbers that the standard library adds to the system's answers.
+/// Removes the error numbers that the standard library adds to messages of the system.
 pub fn plain(text: &str) -> String {
     let mut parts = text.split(" (os error ");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -18,8 +18,7 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
-/// Text for one of our own messages: control characters appear as `\x1b`, invalid UTF-8 is the caller's to replace.
-/// Line feeds and tabs stay.
+/// Text for a message: control characters appear as `\x1b`. Line feeds and tabs stay.
 pub fn text(input: &str) -> Cow<'_, str> {
     if !input.chars().any(unsafe_char) {
         return Cow::Borrowed(input);
@@ -39,7 +38,7 @@ pub fn text(input: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The same for bytes that may not be UTF-8: each invalid byte appears as `\xff`.
+/// Bytes for a message: as [`text`], and each invalid byte appears as `\xff`.
 pub fn bytes(input: &[u8]) -> String {
     let mut out = String::with_capacity(input.len());
     for chunk in input.utf8_chunks() {
@@ -51,8 +50,8 @@ pub fn bytes(input: &[u8]) -> String {
     out
 }
 
-/// One line that a command printed: colours and other escape sequences are dropped rather than spelled out, invalid
-/// UTF-8 becomes U+FFFD. Of text overwritten with carriage returns (progress bars) the last version counts.
+/// One line of a command's output: escape sequences are removed, invalid UTF-8 becomes U+FFFD. Of text overwritten with
+/// carriage returns (progress bars) the last version counts.
 pub fn output_line(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let last = line.rsplit(|&b| b == b'\r').find(|part| !part.is_empty()).unwrap_or_default();
@@ -83,7 +82,7 @@ fn unsafe_char(c: char) -> bool {
     }
 }
 
-/// What follows an ESC: a control sequence, a string that ends with BEL or ST, or one more character.
+/// Skips what follows an ESC: a control sequence, a string that ends with BEL or ST, or one character.
 fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     match chars.peek() {
         Some('[') => {
@@ -103,7 +102,7 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
         }
         // Character set selection: an intermediate and a final character.
         Some(' '..='/') => {
-            // The first that is not an intermediate is the final one, and is consumed too.
+            // Consumes the final character too.
             let _ = chars.find(|c| !(' '..='/').contains(c));
         }
         Some(_) => {
@@ -113,7 +112,7 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     }
 }
 
-/// Parameters and intermediates up to the final character.
+/// Skips parameters and intermediates up to the final character.
 fn skip_csi(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     while let Some(&c) = chars.peek() {
         match c {
@@ -124,7 +123,7 @@ fn skip_csi(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
                 chars.next();
                 return;
             }
-            // Not a control sequence after all; keep what follows.
+            // Not a control sequence: keep what follows.
             _ => return,
         }
     }
@@ -136,7 +135,8 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn our_own_messages_spell_control_characters_out_s99() {
+    fn messages_escape_control_characters() {
+        // S-99
         for (input, want) in [
             ("plain ünïcode\ttab\nline", "plain ünïcode\ttab\nline"),
             ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
@@ -151,7 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn a_commands_output_loses_its_escapes_and_keeps_its_words_r12_s99() {
+    fn command_output_drops_escape_sequences() {
+        // R-12, S-99
         for (input, want) in [
             (&b"\x1b[1;32mok\x1b[0m done"[..], "ok done"),
             (b"\x1b]0;owned\x07text", "text"),
@@ -173,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_comes_out_controls_a_terminal(input in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn sanitized_text_never_controls_a_terminal(input in proptest::collection::vec(any::<u8>(), 0..200)) {
             let safe = |s: &str| s.chars().all(|c| c == '\n' || c == '\t' || !unsafe_char(c));
             prop_assert!(safe(&bytes(&input)));
             let line = output_line(&input);

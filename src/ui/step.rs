@@ -1,11 +1,11 @@
-//! How a step is called in messages.
+//! Names, durations and sizes of steps in messages.
 
 use std::time::Duration;
 
 use super::sanitize;
 use crate::engine::Event;
 
-/// Names longer than this are cut: a whole script does not belong in a heading.
+/// Longest name, in characters.
 const MAX_NAME: usize = 200;
 
 /// `[builder 2/5] RUN make`, on one line.
@@ -18,7 +18,7 @@ pub fn title(name: &str) -> String {
     }
 }
 
-/// `[builder 2/5]`: what every line of the step begins with.
+/// `[builder 2/5]`: the beginning of every line of the step.
 pub fn tag(name: &str) -> String {
     let title = title(name);
     match title.find(']') {
@@ -59,7 +59,7 @@ pub fn duration(took: Duration) -> String {
     }
 }
 
-/// `512 B`, `3.4 MB`: powers of 1000, as disks and registries count.
+/// `512 B`, `3.4 MB`: powers of 1000.
 pub fn size(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_is_one_safe_line() {
+    fn title_is_one_safe_line() {
         assert_eq!(title("[b 2/5] RUN <<EOF\n  make \x1b[2J\nEOF"), "[b 2/5] RUN <<EOF make \\x1b[2J EOF");
         assert_eq!(title(&"x".repeat(500)).chars().count(), MAX_NAME + 1);
         assert_eq!(tag("[b 2/5] RUN echo ]"), "[b 2/5]");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_short() {
+    fn duration_is_short() {
         for (millis, want) in [(0, "0.00s"), (1234, "1.23s"), (12_345, "12.3s"), (185_000, "3m05s")] {
             assert_eq!(duration(Duration::from_millis(millis)), want);
         }

@@ -1,8 +1,8 @@
 //! Progress on a terminal: finished steps as lines that stay, running ones below them, redrawn in place (O-70).
 //!
-//! **Holds.** Of running steps, their name, why they run, how long they have, and the last lines they printed; as many as
-//! fit. What stays is what [`super::plain`] says, without output. Memory is bounded by the number of steps.
-//! **Order.** A thread redraws while something runs, so that time passes without events; it ends with the view.
+//! **Holds.** Running steps show their name, reason, duration and last lines of output, as far as they fit. Lines that stay are
+//! those of [`super::plain`], without output. Memory is bounded by the number of steps.
+//! **Order.** A thread redraws while steps run, so that durations advance without events; it ends with the view.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
@@ -19,10 +19,10 @@ use super::{sanitize, step};
 /// Lines of output shown below a running step.
 const LAST_LINES: usize = 4;
 
-/// How often time passes.
+/// The interval between redraws.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Columns and rows where the terminal does not say.
+/// Columns and rows if the terminal does not report them.
 const USUAL: (usize, usize) = (80, 24);
 
 /// Shows progress on a terminal.
@@ -57,7 +57,7 @@ impl Terminal {
                 }
             }
         });
-        // Without the thread only time stands still between events.
+        // Without the thread, durations advance only with events.
         Self { screen, stop: Some(stop), ticker: ticker.ok() }
     }
 }
@@ -74,7 +74,7 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(ticker) = self.ticker.take() {
-            // It panicked: then it has said so.
+            // A panic has been reported.
             let _ = ticker.join();
         }
         let mut screen = locked(&self.screen);
@@ -92,13 +92,13 @@ fn locked(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
 struct Screen {
     out: Box<dyn Write + Send>,
     size: Size,
-    /// Lines at the bottom that are to be drawn over.
+    /// Lines at the bottom to draw over.
     drawn: usize,
     view: View,
 }
 
 impl Screen {
-    /// Replaces what is at the bottom by `stays` and what is running now, in one write.
+    /// Replaces the lines at the bottom by `stays` and the running steps, in one write.
     fn draw(&mut self, stays: &[String]) {
         let (columns, rows) = (self.size)().unwrap_or(USUAL);
         let live = self.view.frame(columns, rows, Instant::now());
@@ -111,7 +111,7 @@ impl Screen {
             text.push('\n');
         }
         self.drawn = live.len();
-        // Without standard error there is nobody to tell that standard error is gone.
+        // A closed standard error cannot be reported.
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 }
@@ -122,7 +122,7 @@ struct View {
     began: Instant,
     done: usize,
     running: BTreeMap<StepId, Running>,
-    /// Layers that are packed after their commands ended: how far that is.
+    /// Bytes packed so far, of layers whose commands have ended.
     packing: BTreeMap<StepId, u64>,
 }
 
@@ -138,7 +138,7 @@ impl View {
         Self { colour, plan: None, began: Instant::now(), done: 0, running: BTreeMap::new(), packing: BTreeMap::new() }
     }
 
-    /// Something is going on.
+    /// Whether anything runs.
     fn is_busy(&self) -> bool {
         !self.running.is_empty() || !self.packing.is_empty()
     }
@@ -151,7 +151,7 @@ impl View {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// Takes an event; gives the lines about it that stay.
+    /// Takes an event; returns the lines that stay.
     fn take(&mut self, event: &Event) -> Vec<String> {
         match event {
             Event::Planned(plan) => {
@@ -209,7 +209,7 @@ impl View {
         Vec::new()
     }
 
-    /// What is running, in lines that fit.
+    /// The running steps, in lines that fit.
     fn frame(&self, columns: usize, rows: usize, now: Instant) -> Vec<String> {
         let Some(plan) = &self.plan else { return Vec::new() };
         if !self.is_busy() {
@@ -230,14 +230,13 @@ impl View {
             let title = fit(&self.title(*id), columns.saturating_sub(size.len() + 1));
             lines.push(self.painted("2", &format!("{title} {size}")));
         }
-        // The last row stays free for the cursor.
+        // The last row is for the cursor.
         lines.truncate(rows.saturating_sub(1).max(1));
         lines
     }
 }
 
-/// At most `columns` characters. Characters that take two columns are rare in what programs print; a line that wraps
-/// for them costs a line of history, nothing else.
+/// Cuts a line to `columns` characters. Wide characters are not counted twice: a line that wraps costs one line of history.
 fn fit(line: &str, columns: usize) -> String {
     let line = line.replace('\t', "    ");
     match line.char_indices().nth(columns.saturating_sub(1)) {
@@ -251,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_fit() {
+    fn fit_cuts_long_lines() {
         assert_eq!(fit("abc", 3), "abc");
         assert_eq!(fit("abcd", 3), "ab…");
         assert_eq!(fit("äöüß", 3), "äö…");

@@ -1,4 +1,4 @@
-//! One small build, told in every form.
+//! One small build, shown in every form.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -57,7 +57,8 @@ fn tell(observer: &mut dyn Observer) {
 }
 
 #[test]
-fn plain_is_one_fact_a_line_o70_r12_s99() {
+fn plain_prints_one_event_per_line() {
+    // O-70, R-12, S-99
     let mut out = Vec::new();
     tell(&mut Plain::new(&mut out, None));
     let want = "\
@@ -83,7 +84,8 @@ warning: build argument X was not used
 }
 
 #[test]
-fn plain_stops_showing_a_step_that_says_too_much_r12() {
+fn plain_truncates_long_step_output() {
+    // R-12
     let mut out = Vec::new();
     let mut plain = Plain::new(&mut out, Some(1024));
     plain.event(&Event::Planned(plan()));
@@ -99,7 +101,8 @@ fn plain_stops_showing_a_step_that_says_too_much_r12() {
 }
 
 #[test]
-fn json_has_the_same_facts_one_object_a_line_o70() {
+fn json_prints_one_object_per_event() {
+    // O-70
     let mut out = Vec::new();
     tell(&mut Json::new(&mut out));
     let text = String::from_utf8(out).expect("UTF-8");
@@ -155,7 +158,8 @@ fn shown(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_terminal_keeps_what_is_done_and_redraws_what_runs_o70_s99() {
+fn terminal_keeps_finished_and_redraws_running() {
+    // O-70, S-99
     let out = Shared::default();
     let read = || String::from_utf8(out.0.lock().expect("lock").clone()).expect("UTF-8");
     let mut terminal = Terminal::new(Box::new(out.clone()), || Some((40, 10)), false);

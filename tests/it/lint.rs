@@ -188,7 +188,7 @@ fn build_arguments_of_buildkit_work_or_are_named_n_8() {
         ("BUILDKIT_INLINE_CACHE=0", 0, ""),
         ("BUILDKIT_MULTI_PLATFORM=true", 1, "BUILDKIT_MULTI_PLATFORM is not supported"),
         ("BUILDKIT_MULTI_PLATFORM=maybe", 1, "want true or false"),
-        ("BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", 0, "no effect: the context is no git repository"),
+        ("BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", 0, "no effect: the context is not a git repository"),
         ("BUILDKIT_BUILD_NAME=x", 0, "BUILDKIT_BUILD_NAME has no effect"),
         ("BUILDKIT_SBOM_SCAN_CONTEXT=true", 0, "BUILDKIT_SBOM_SCAN_CONTEXT has no effect"),
         ("BUILDKIT_SBOM_SCAN_STAGE=false", 0, ""),

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::snapshot::Method;
 
-use super::{AroundArgs, ForeignArgs, Format};
+use super::{ContainerArgs, ForeignArgs, Format};
 
 const STEPS: &str = "Steps";
 const RESULT: &str = "Result";
@@ -111,7 +111,7 @@ pub(in crate::cli) struct BuildArgs {
     pub(in crate::cli) cdi_spec_dir: Vec<PathBuf>,
 
     #[command(flatten)]
-    pub(in crate::cli) around: AroundArgs,
+    pub(in crate::cli) container: ContainerArgs,
 
     /// Choose when to resolve tags at the registry
     #[arg(long, value_name = "WHEN", value_enum, num_args = 0..=1, require_equals = true)]

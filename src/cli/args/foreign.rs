@@ -1,12 +1,12 @@
-//! Commands and options of docker, buildah, podman and kaniko that kiln does not have, each with what to use instead.
+//! Commands and options of docker, buildah, podman and kaniko that kiln does not have, with suggestions.
 //!
-//! **Holds.** An option's row lists the values that ask for nothing but what kiln does anyway: `kiln build` accepts those
-//! (hidden from its help) and refuses all others. An option without such values is no option at all; it is looked up
-//! here when the command line turns out not to be understood, whatever else is wrong with it.
+//! **Holds.** The row of an option lists the values without effect: `kiln build` accepts those (hidden from its help) and
+//! refuses all others. An option without such values is not defined; its suggestion is looked up when the parser
+//! does not know it.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-/// An option's name, the values that have no effect, and what to use in place of the others.
+/// The name of an option, its values without effect, and a suggestion for the others.
 type Row = (&'static str, &'static [&'static str], &'static str);
 
 /// Options of other builders.
@@ -149,22 +149,22 @@ const OPTIONS: &[Row] = &[
 /// Short forms of [`OPTIONS`].
 const SHORT: [(char, &str); 3] = [('D', "debug"), ('v', "volume"), ('d', "destination")];
 
-/// What to use in place of another tool's command `name`, if it is known.
+/// The suggestion for a command of another tool.
 pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
     Some(match name {
         "push" | "copy" | "manifest" => {
-            "skopeo pushes what kiln saves: kiln save -o app.tar IMAGE, then skopeo copy oci-archive:app.tar docker://IMAGE"
+            "push with skopeo: kiln save -o app.tar IMAGE, then skopeo copy oci-archive:app.tar docker://IMAGE"
         }
         "login" | "logout" => {
-            "kiln reads the credentials that docker login, podman login and skopeo login store; the README says where"
+            "kiln reads the credentials that docker login, podman login and skopeo login store; docs/reference.md names the files"
         }
         "commit" => "kiln run --commit NAME IMAGE COMMAND makes an image of what a command changed",
         "buildx" | "bud" | "builder" | "bake" => "kiln build takes the options of docker build",
-        "container" => "kiln keeps no containers: kiln run runs a command and forgets what it changed",
+        "container" => "kiln keeps no containers: kiln run discards what a command changed",
         "image" => "the commands for images are kiln images, inspect, history, tag, rmi, save and load",
         "rm" => "kiln keeps no containers; kiln rmi removes images, kiln prune what none of them needs",
         "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "create" | "restart" | "wait" | "cp"
-        | "top" => "kiln keeps no containers: kiln run runs a command and forgets what it changed",
+        | "top" => "kiln keeps no containers: kiln run discards what a command changed",
         "compose" | "up" | "volume" | "network" => "kiln builds images and runs single commands; podman runs services",
         "export" => "kiln build -o type=tar,dest=FILE writes an image's files",
         "system" => "kiln info and kiln prune",
@@ -173,7 +173,7 @@ pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What to use in place of another tool's option, given as `--name` or `-n`, if it is known.
+/// The suggestion for an option of another tool, given as `--name` or `-n`.
 pub(in crate::cli) fn instead_of_option(option: &str) -> Option<&'static str> {
     let name = option.strip_prefix("--").or_else(|| {
         let letter = option.strip_prefix('-')?.chars().next()?;
@@ -182,14 +182,14 @@ pub(in crate::cli) fn instead_of_option(option: &str) -> Option<&'static str> {
     OPTIONS.iter().find(|(known, ..)| *known == name).map(|(_, _, instead)| *instead)
 }
 
-/// The options of other builders that were given to `kiln build` and have a value without effect.
+/// Options of other builders that were given to `kiln build`.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct ForeignArgs {
     given: Vec<(Row, String)>,
 }
 
 impl ForeignArgs {
-    /// The first option whose value asks for something that kiln does not do, and what to use instead.
+    /// The first option with a value that has an effect, and its suggestion.
     pub(in crate::cli) fn refused(&self) -> Option<(&'static str, &str, &'static str)> {
         let fine = |row: &Row, value: &str| row.1.contains(&value) || value.is_empty();
         let (row, value) = self.given.iter().find(|(row, value)| !fine(row, value))?;
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use crate::cli::args::{Cli, Command as Asked};
 
-    /// The foreign options of `kiln build LINE`; none: the line was not understood.
+    /// The foreign options of `kiln build LINE`; none: the line does not parse.
     fn foreign(line: &[&str]) -> Option<ForeignArgs> {
         match Cli::try_parse_from(["kiln", "build"].iter().chain(line).chain(&["."])).ok()?.command {
             Asked::Build(args) => Some(args.foreign),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_foreign_option_names_what_to_use_instead() {
+    fn foreign_options_fail_with_a_suggestion() {
         for (name, fine, instead) in OPTIONS {
             let option = format!("--{name}");
             match fine {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_options_are_rows_once_and_hints_name_real_options() {
+    fn foreign_option_hints_name_real_options() {
         let command = Cli::command();
         let build = command.find_subcommand("build").expect("build");
         let known = |option: &str| {
@@ -289,7 +289,7 @@ mod tests {
             ["--security=insecure", "--mount=type=bind", "--mount=type=tmpfs", "--device=NAME", "--from=STAGE"];
         for (i, (name, _, instead)) in OPTIONS.iter().enumerate() {
             assert!(!known(name), "--{name} is kiln's own");
-            assert!(OPTIONS[..i].iter().all(|(other, ..)| other != name), "--{name} stands twice");
+            assert!(OPTIONS[..i].iter().all(|(other, ..)| other != name), "--{name} is listed twice");
             for word in instead.split([' ', ',', ':', ';']).filter(|word| word.starts_with("--")) {
                 let option = word.trim_start_matches("--").split('=').next().unwrap_or_default();
                 assert!(known(option) || of_run.contains(&word), "--{name}: there is no {word}");

@@ -5,10 +5,10 @@
 //! options on one screen; `--help` shows all of them.
 //! **Order.** An option appears here only if the command honours it or `request` refuses it by name.
 
-mod around;
 mod build;
 mod cache;
 mod command;
+mod container;
 mod diff;
 mod examples;
 mod foreign;
@@ -17,7 +17,6 @@ mod host;
 mod images;
 mod run;
 
-pub(super) use around::AroundArgs;
 pub(super) use build::{
     BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg, SourceArgs,
 };
@@ -26,6 +25,7 @@ pub(super) use cache::{
     MountsRmArgs, PruneArgs,
 };
 pub(super) use command::{Cli, Command};
+pub(super) use container::ContainerArgs;
 pub(super) use diff::{Attribute, DiffArgs};
 pub(super) use foreign::{ForeignArgs, instead_of_command, instead_of_option};
 pub(super) use format::Format;

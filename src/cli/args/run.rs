@@ -9,7 +9,7 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::{AroundArgs, NetworkArg, SnapshotterArg};
+use super::{ContainerArgs, NetworkArg, SnapshotterArg};
 
 const FILES: &str = "Files";
 const NETWORK: &str = "Network and devices";
@@ -121,7 +121,7 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) cdi_spec_dir: Vec<PathBuf>,
 
     #[command(flatten)]
-    pub(in crate::cli) around: AroundArgs,
+    pub(in crate::cli) container: ContainerArgs,
 
     /// Set the host name
     #[arg(long, value_name = "NAME", default_value = "kiln", help_heading = LIMITS, hide_short_help = true)]

@@ -1,4 +1,4 @@
-//! From a Dockerfile to a plan: images are looked up as planning asks for them.
+//! From a Dockerfile to a plan: images are resolved as planning needs them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::engine::{BaseImage, ImageError, ImageSource};
 use crate::oci::reference::Reference;
 use crate::plan::{self, Base, Configs, ImageRequest, Plan, Planned, StepKind};
 
-/// A plan, and the images it names.
+/// A plan and its images.
 pub(super) struct Resolved {
     pub(super) plan: Arc<Plan>,
     pub(super) bases: BTreeMap<ImageRequest, BaseImage>,
 }
 
-/// Plans. Ok: every image the plan names was found.
+/// Plans. Ok: every image of the plan is resolved.
 pub(super) fn plan(read: &Read, request: &BuildRequest, images: &dyn ImageSource) -> Result<Resolved, Failure> {
     let mut bases: BTreeMap<ImageRequest, BaseImage> = BTreeMap::new();
     let mut configs = Configs::new();
@@ -27,12 +27,12 @@ pub(super) fn plan(read: &Read, request: &BuildRequest, images: &dyn ImageSource
         let wrong = |problems| Failure::diagnostics(&read.dockerfile.source, problems);
         match plan::plan(&read.dockerfile, &request.source.options, &configs).map_err(wrong)? {
             Planned::Done(plan) => {
-                // Of an image that is only copied from, planning needs nothing.
+                // Planning does not need the config of an image that is only copied from.
                 for step in &plan.steps {
                     if let StepKind::Base(Base::Image(wanted)) = &step.kind
                         && !bases.contains_key(wanted.as_ref())
                     {
-                        let image = images.resolve(wanted).map_err(|e| not_had(&e, wanted, read))?;
+                        let image = images.resolve(wanted).map_err(|e| not_found(&e, wanted, read))?;
                         bases.insert(wanted.as_ref().clone(), image);
                     }
                 }
@@ -40,7 +40,7 @@ pub(super) fn plan(read: &Read, request: &BuildRequest, images: &dyn ImageSource
             }
             Planned::Needs(needs) => {
                 for wanted in needs {
-                    let image = images.resolve(&wanted).map_err(|e| not_had(&e, &wanted, read))?;
+                    let image = images.resolve(&wanted).map_err(|e| not_found(&e, &wanted, read))?;
                     configs.insert(wanted.clone(), image.config.clone());
                     bases.insert(wanted, image);
                 }
@@ -49,11 +49,11 @@ pub(super) fn plan(read: &Read, request: &BuildRequest, images: &dyn ImageSource
     }
 }
 
-/// What helps where a number stands for an image (M-4).
-const NO_NUMBERS: &str = "only COPY --from takes a stage's number: name the stage, FROM … AS NAME, and write that";
+/// The hint for a number in place of an image (M-4).
+const NO_NUMBERS: &str = "name the stage with FROM … AS NAME: only COPY --from accepts a number";
 
-/// A failure to find an image, at the word that names it where one does so literally.
-fn not_had(error: &ImageError, wanted: &ImageRequest, read: &Read) -> Failure {
+/// A failure to resolve an image, at the word that names it, if the name is literal.
+fn not_found(error: &ImageError, wanted: &ImageRequest, read: &Read) -> Failure {
     let (kind, message, hint) = describe(error);
     match place(wanted, read) {
         Some(word) => {
@@ -74,7 +74,7 @@ fn not_had(error: &ImageError, wanted: &ImageRequest, read: &Read) -> Failure {
     }
 }
 
-/// The word that asks for `wanted` literally: a FROM's, a `--from`'s or a mount's.
+/// The word that names `wanted` literally: in FROM, `--from` or a mount.
 fn place<'r>(wanted: &ImageRequest, read: &'r Read) -> Option<&'r Word> {
     let plan::ImageName::Reference(name) = &wanted.image else { return None };
     let mut words: Vec<&Word> = Vec::new();
@@ -94,7 +94,7 @@ fn place<'r>(wanted: &ImageRequest, read: &'r Read) -> Option<&'r Word> {
     words.into_iter().find(|word| word.text.parse().is_ok_and(|written: Reference| &written == name))
 }
 
-/// The stage that was perhaps meant by a word which names an image that nobody has (C-18).
+/// A hint with a stage of a similar name (C-18).
 fn stage_like(word: &Word, read: &Read) -> Option<String> {
     let names = read.dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
     nearest(&word.text, names.map(|name| name.node.as_str())).map(|name| format!("did you mean the stage `{name}`?"))

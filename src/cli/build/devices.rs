@@ -1,4 +1,4 @@
-//! The devices of the host that a plan asks for, before any step.
+//! Finding the devices of a plan, before any step runs.
 
 use crate::cli::failure::{Failure, Kind, word};
 use crate::cli::request::BuildRequest;
@@ -6,10 +6,10 @@ use crate::device::{Devices, Refusal, Refused};
 use crate::dockerfile::{Diagnostic, Source};
 use crate::plan::Plan;
 
-/// Ok: every command can have the devices it asks for, and may.
+/// Ok: every device is found and allowed.
 pub(super) fn find(plan: &Plan, dockerfile: &Source, request: &BuildRequest) -> Result<Devices, Failure> {
     Devices::find(plan, &request.spec_dirs, &request.grants).map_err(|refused| {
-        // The Dockerfile asks for what is not allowed; everything else is how this host is.
+        // A missing entitlement is a fault of the build; everything else is a fault of the host.
         let forbidden = refused.iter().any(|refused| matches!(refused.why, Refusal::Forbidden { .. }));
         let problems = refused.iter().map(|refused| diagnostic(refused, plan, dockerfile)).collect();
         let mut failure = Failure::diagnostics(dockerfile, problems);
@@ -29,10 +29,8 @@ fn diagnostic(refused: &Refused, plan: &Plan, dockerfile: &Source) -> Diagnostic
         Refusal::Missing { unread, .. } => {
             let problem = unread.iter().fold(problem, |problem, file| problem.note(format!("not read: {file}")));
             problem.hint(match unread.is_empty() {
-                true => {
-                    "name the directory of its description with --cdi-spec-dir, or write the flag without `required`"
-                }
-                false => "if one of the files that were not read describes it, mend that one",
+                true => "name the directory of its CDI file with --cdi-spec-dir, or remove `required`",
+                false => "fix the files that could not be read",
             })
         }
         Refusal::Forbidden { device, .. } => problem.hint(format!("allow it with --allow device={device}")),

@@ -1,4 +1,4 @@
-//! What a build reads before it plans: secrets, contexts that are not directories here, the Dockerfile.
+//! What a build reads before it plans: secrets, remote contexts, the Dockerfile.
 
 use std::collections::BTreeMap;
 
@@ -27,22 +27,22 @@ pub(super) struct Inputs {
     pub(super) fetched: Fetched,
     /// The Dockerfile.
     pub(super) read: Read,
-    /// Images that the process outside has looked up.
+    /// Images that the process outside has resolved.
     pub(super) pinned: BTreeMap<ImageRequest, BaseImage>,
 }
 
-/// What the process inside is handed: names are looked up once in a build (N-66), and a secret may be a pipe.
+/// What the process inside a user namespace is handed: tags are resolved once in a build (N-66), and a secret may be a pipe.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct Handed {
+pub(super) struct Handover {
     pub(super) images: Vec<(ImageRequest, BaseImage)>,
-    /// Of what was asked when it changed.
+    /// Modification times that were asked for.
     pub(super) times: BTreeMap<String, Option<Timestamp>>,
     pub(super) secrets: Option<BTreeMap<String, Vec<u8>>>,
 }
 
-/// Ok: everything is here that planning needs, and `request` says where.
+/// Ok: everything that planning needs is read, and `request` says where it is.
 pub(super) fn read(request: &mut BuildRequest, session: &Session<'_>, cancel: &Cancel) -> Result<Inputs, Failure> {
-    let handed = Session::handed_over::<Handed>().unwrap_or_default();
+    let handed = Session::handed_over::<Handover>().unwrap_or_default();
     let secrets = match handed.secrets {
         Some(secrets) => secrets,
         None => secrets::read(&request.secrets)?,
@@ -66,7 +66,7 @@ pub(super) fn read(request: &mut BuildRequest, session: &Session<'_>, cancel: &C
     Ok(Inputs { secrets, git_agent, fetched, read, pinned: handed.images.into_iter().collect() })
 }
 
-/// What has to be fetched to know what SOURCE_DATE_EPOCH means, unless it was handed over.
+/// The source that SOURCE_DATE_EPOCH names, unless its time was handed over.
 fn epoch_source(read: &Read, request: &BuildRequest) -> Result<Option<EpochSource>, Failure> {
     let source = plan::epoch_source(&read.dockerfile, &request.source.options)
         .map_err(|problem| Failure::diagnostics(&read.dockerfile.source, vec![*problem]))?;

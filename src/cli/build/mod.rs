@@ -33,13 +33,13 @@ use steps::{Build, Ended};
 
 /// `kiln build`. Ok: the image is stored, written where `-o` says, and has its names.
 pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
-    interrupt::deafen_pool();
+    interrupt::block_signals_in_pool();
     let mut request = request::build(args, session.environment)?;
     if let Some((question, format)) = question(args)? {
         return check::answer(question, format, request.source, session);
     }
     if request.progress == Progress::Json {
-        session.console.speak_json();
+        session.console.use_json();
     }
     if can_be_read_once_only(&request)
         && !args.print_plan

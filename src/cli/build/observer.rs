@@ -1,4 +1,4 @@
-//! Who is told about a build.
+//! The observers of a build.
 
 use crate::cli::args::Progress;
 use crate::cli::session::Session;
@@ -22,14 +22,14 @@ pub(super) fn observer<'s>(progress: Progress, session: &'s mut Session<'_>) -> 
     }
 }
 
-/// Says nothing.
+/// Ignores events.
 struct Quiet;
 
 impl Observer for Quiet {
     fn event(&mut self, _: &Event) {}
 }
 
-/// Keeps what a build said until it is known whether this process is the one that does it.
+/// Keeps events until it is known whether this process runs the build.
 #[derive(Default)]
 pub(super) struct Recorder(pub(super) Vec<Event>);
 

@@ -1,4 +1,4 @@
-//! What is done with a built image.
+//! Writing outputs and names after the build.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::engine::Outcome;
 use crate::export::{Rootfs, RootfsError};
 use crate::store::{Archive, Store, Target};
 
-/// A file that says which image was built must not speak of an earlier one if this build fails (O-54).
+/// Removes the files of `--iidfile` and `--metadata-file`: they must not name an earlier image if this build fails (O-54).
 pub(super) fn forget_old(request: &BuildRequest) -> Result<(), Failure> {
     for path in [&request.iidfile, &request.metadata_file].into_iter().flatten() {
         match std::fs::remove_file(path) {
@@ -23,8 +23,7 @@ pub(super) fn forget_old(request: &BuildRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Finds out before the build whether there is a place for what is to be written after it. What changes meanwhile is
-/// found then.
+/// Checks the destinations before the build. Later changes are found when they are written.
 pub(super) fn check_places(request: &BuildRequest) -> Result<(), Failure> {
     let files = [("--iidfile", &request.iidfile), ("--metadata-file", &request.metadata_file)];
     let files = files.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?, false)));
@@ -52,7 +51,7 @@ pub(super) fn check_places(request: &BuildRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes outputs, then names, then the files that say so. Ok: all of it is done.
+/// Writes outputs, then names, then `--iidfile` and `--metadata-file`. Ok: all are written.
 pub(super) fn deliver(
     store: &Store,
     request: &BuildRequest,
@@ -86,7 +85,7 @@ pub(super) fn deliver(
     Ok(())
 }
 
-/// Writes one output. Ok: it is there whole.
+/// Writes one output. Ok: it is complete.
 fn write(
     store: &Store,
     request: &BuildRequest,
@@ -102,7 +101,7 @@ fn write(
     let stdout = Path::new("standard output");
     match (output.form, &output.dest) {
         (_, Destination::Stdout) if session.console.out_is_terminal() => {
-            return Err(Failure::usage("an archive is not for a terminal").hint("name a file with dest=FILE"));
+            return Err(Failure::usage("cannot write an archive to a terminal").hint("name a file with dest=FILE"));
         }
         (Form::OciArchive | Form::DockerArchive, Destination::Path(path)) => {
             store.export_file(image, &request.tags, archive, path)?;
@@ -122,11 +121,11 @@ fn write(
             let skipped = Rootfs::open(store, image)?.write_dir(dir)?;
             if let Some(first) = skipped.devices.first() {
                 let text =
-                    format!("{} devices were left out of {}, first {first}", skipped.devices.len(), dir.display());
+                    format!("{} devices were not written to {}, first {first}", skipped.devices.len(), dir.display());
                 session.console.labelled("warning", &text);
             }
             if skipped.setuid > 0 {
-                let text = format!("{} files lost their setuid or setgid bit: they are yours now", skipped.setuid);
+                let text = format!("{} files were written without their setuid or setgid bit", skipped.setuid);
                 session.console.labelled("note", &text);
             }
         }
@@ -135,7 +134,7 @@ fn write(
     Ok(())
 }
 
-/// What `--metadata-file` says, in BuildKit's words (O-55).
+/// The content of `--metadata-file`, in BuildKit's form (O-55).
 fn metadata(request: &BuildRequest, outcome: &Outcome) -> String {
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
     let mut value = serde_json::json!({

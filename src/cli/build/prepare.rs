@@ -1,4 +1,4 @@
-//! What a build is given besides its plan: contexts and settings.
+//! Contexts and settings of a build.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,11 +21,10 @@ use crate::store::Store;
 use super::inputs::Inputs;
 use super::ssh::GitAgent;
 
-/// Steps at once, at the least: most of what commands do is waiting.
+/// Fewest steps at the same time: commands mostly wait.
 const MIN_JOBS: usize = 4;
 
-/// Opens the contexts. Ok: each is a directory, and its ignore file is understood. Their files are read until `stop` is
-/// set.
+/// Opens the contexts. Ok: each is a directory with a valid ignore file. Reading their files ends when `stop` is set.
 pub(super) fn contexts(
     read: &Read,
     request: &BuildRequest,
@@ -43,7 +42,7 @@ pub(super) fn contexts(
         contexts.insert(ContextName::Named(name.clone()), plain(dir, stop)?);
     }
     for (name, dir) in &request.directories {
-        // G-2: each local context has its own rules.
+        // Each local context has its own ignore file (G-2).
         let root = Root::open(dir).map_err(|e| FsError::new("open context", dir, e))?;
         let ignore = IgnoreFile::find(&root, None).map_err(|e| Failure::from_error(Kind::Build, &e))?;
         contexts.insert(ContextName::Named(name.clone()), open(dir, ignore, store, stop)?);
@@ -51,7 +50,7 @@ pub(super) fn contexts(
     Ok(contexts)
 }
 
-/// What was fetched: no rules, and nothing to remember of files that are gone after the build.
+/// A fetched context: it has no ignore file and no stat index, because it is removed after the build.
 fn plain(dir: &Path, stop: &Cancel) -> Result<Context, Failure> {
     let options = DirOptions { stop: Some(stop.clone()), ..DirOptions::default() };
     let tree = Dir::open(dir, &options).map_err(|e| Failure::from_error(Kind::Build, &e))?;
@@ -68,7 +67,7 @@ fn open(dir: &Path, ignore: Option<IgnoreFile>, store: &Store, stop: &Cancel) ->
     Ok(Context { tree, dir })
 }
 
-/// How to build, as far as this host, this user and the options decide.
+/// The settings of the build, from host, user and options.
 pub(super) fn settings(
     request: &BuildRequest,
     inputs: &Inputs,
@@ -82,7 +81,7 @@ pub(super) fn settings(
         (Some(path), None) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         (None, None) => Path::new("-").to_owned(),
     };
-    let around = &request.around;
+    let container = &request.container;
     Ok(Settings {
         jobs: request.jobs.unwrap_or(processors.max(MIN_JOBS)),
         compression: request.compression,
@@ -93,11 +92,11 @@ pub(super) fn settings(
         max_download: environment.max_download()?,
         git_environment: environment.for_git(inputs.git_agent.as_ref().and_then(GitAgent::socket)),
         network: request.network,
-        resolv_conf: around.resolv_conf.clone(),
-        hosts: around.hosts.clone(),
-        shm_size: around.shm_size,
-        rlimits: around.rlimits.clone(),
-        resources: around.resources.clone(),
+        resolv_conf: container.resolv_conf.clone(),
+        hosts: container.hosts.clone(),
+        shm_size: container.shm_size,
+        rlimits: container.rlimits.clone(),
+        resources: container.resources.clone(),
         secrets: inputs.secrets.clone(),
         ssh: BTreeMap::new(),
         began,

@@ -8,10 +8,10 @@ use crate::base::fs::{self, FsError};
 use crate::cli::failure::Failure;
 use crate::cli::request::SecretFrom;
 
-/// A secret may be this large, in bytes (M-12).
+/// The largest secret, in bytes (M-12).
 const LONGEST_SECRET: usize = 500 << 10;
 
-/// Reads the secrets, once: some can be read only once. They are held in memory only (S-110).
+/// Reads the secrets. Each is read once, because it may be a pipe, and held in memory only (S-110).
 pub(super) fn read(given: &BTreeMap<String, SecretFrom>) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut secrets = BTreeMap::new();
     for (id, from) in given {
@@ -27,7 +27,7 @@ pub(super) fn read(given: &BTreeMap<String, SecretFrom>) -> Result<BTreeMap<Stri
     Ok(secrets)
 }
 
-/// A secret's file, or so much of it that it is told to be too large.
+/// The file of a secret, up to one byte more than the limit.
 fn secret(path: &Path) -> Result<Vec<u8>, FsError> {
     let mut bytes = Vec::new();
     let read = fs::open(path)?.take(LONGEST_SECRET as u64 + 1).read_to_end(&mut bytes);

@@ -1,4 +1,4 @@
-//! `--on-failure=shell`: a look at what a failed command left.
+//! `--on-failure=shell`: a shell in place of the failed command.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,17 +7,17 @@ use crate::sandbox::{Cancel, Io, Launcher, Signals, Spec};
 use crate::ui::console::Console;
 use crate::ui::sanitize;
 
-/// Opens a shell where the command of `spec` failed: its files as it left them, its mounts, environment and user.
-/// What the shell changes is discarded; whatever it does, the build has failed.
+/// Opens a shell with the files, mounts, environment and user of the failed command of `spec`. Its changes are discarded, and
+/// the build fails in any case.
 pub(super) fn open(step: &str, spec: &Spec, term: &OsStr, console: &mut Console) {
     let mut spec = spec.clone();
     spec.argv = vec![shell(&spec.argv)];
     spec.env.retain(|(name, _)| name != "TERM");
     spec.env.push(("TERM".into(), term.to_owned()));
-    let what = "a shell in the files it left, discarded afterwards; leave it to end the build";
+    let what = "this shell has its files, which are discarded afterwards; exit to end the build";
     console.labelled("note", &format!("{} failed: {what}", sanitize::text(step)));
     if let Err(why) = run(&spec) {
-        console.labelled("warning", &format!("no shell could be opened: {}", sanitize::text(&why)));
+        console.labelled("warning", &format!("cannot open a shell: {}", sanitize::text(&why)));
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shell_is_the_one_that_ran_the_command() {
+    fn shell_after_failure_matches_the_command() {
         let shell_of = |argv: &[&str]| shell(&argv.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(shell_of(&["/bin/bash", "-o", "pipefail", "-c", "x"]), "/bin/bash");
         assert_eq!(shell_of(&["/usr/bin/make", "all"]), "/bin/sh");

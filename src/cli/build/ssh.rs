@@ -1,7 +1,7 @@
-//! `--ssh`: agents that commands of a build may use.
+//! `--ssh`: agents for RUN steps and for git.
 //!
-//! **Order.** An agent of the user's is only named; keys given as files are loaded into an agent of our own, which ends
-//! with the build: it runs a program that waits for our end of a pipe.
+//! **Order.** An agent of the user is used as it is. Key files are loaded into an agent that kiln starts and that ends with
+//! the build: it runs `cat`, which ends with kiln's end of the pipe.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -19,14 +19,14 @@ use crate::plan::{CopySource, Plan, StepKind};
 use crate::sandbox::agent_listens;
 use crate::store::{Scratch, Store};
 
-/// The id that git's own agent has.
+/// The id of the agent that git uses.
 const DEFAULT: &str = "default";
 /// How long an agent may take to start.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// All that the agent's programs find in their environment.
+/// The environment of ssh-agent and ssh-add.
 const PATH: &str = "/usr/bin:/bin:/usr/local/bin";
 
-/// Agents of ours; dropping them ends them.
+/// Agents for a build; dropping this ends those that kiln started.
 pub(super) struct Agents {
     /// Sockets by id.
     pub(super) sockets: BTreeMap<String, PathBuf>,
@@ -46,15 +46,15 @@ impl Drop for Own {
     }
 }
 
-/// Those that git asks, which has to know before the steps begin. `context`: a context comes through ssh, and then the
-/// user's own agent is asked without being named; a Dockerfile alone may ask none that was not (C-25).
+/// The agent for git. It must be known before the steps run. For a context, the agent of the user is used without `--ssh`;
+/// a Dockerfile can use only an agent that `--ssh` names (C-25).
 pub(super) struct GitAgent {
     own: Option<Agents>,
     given: Option<PathBuf>,
 }
 
 impl GitAgent {
-    /// Ok: what git may ask listens. Keys are only loaded if something is to be fetched with them.
+    /// Ok: the agent listens.
     pub(super) fn new(
         asked: &BTreeMap<String, SshFrom>,
         users: Option<&Path>,
@@ -75,7 +75,7 @@ impl GitAgent {
     }
 }
 
-/// Starts the agent for git unless it is there. `context`: a context comes through ssh.
+/// Starts the agent for git unless it is started. `context`: a context is fetched through ssh.
 pub(super) fn start(
     agent: &mut Option<GitAgent>,
     request: &BuildRequest,
@@ -130,15 +130,15 @@ fn load(id: &str, keys: &[PathBuf], store: &Store) -> Result<(Own, PathBuf), Fai
     let scratch = store.scratch()?;
     let dir = scratch.subdir("ssh")?;
     let missing = |e: std::io::Error| {
-        Failure::new(Kind::Host, format!("--ssh {id}: start ssh-agent: {e}"))
-            .hint("keys as files need OpenSSH's ssh-agent and ssh-add (package openssh-client)")
+        Failure::new(Kind::Host, format!("--ssh {id}: cannot cannot cannot cannot start ssh-agent: {e}"))
+            .hint("install OpenSSH's ssh-agent and ssh-add (package openssh-client)")
     };
     let program = |name: &str| {
         let mut command = Command::new(name);
         command.env_clear().env("PATH", PATH).current_dir(&dir);
         command
     };
-    // Our agent would outlive us; one that runs a program ends with it, and `cat` ends with our pipe.
+    // A plain agent would outlive kiln; one that runs a program ends with it, and `cat` ends with the pipe.
     let child = program("ssh-agent")
         .args(["-a", "agent", "cat"])
         .stdin(Stdio::piped())
@@ -160,14 +160,14 @@ fn load(id: &str, keys: &[PathBuf], store: &Store) -> Result<(Own, PathBuf), Fai
     Ok((own, dir.join("agent")))
 }
 
-/// Loads one key through standard input: a file that others may read is no reason to refuse it here.
+/// Loads one key through standard input: from a file, ssh-add refuses keys that others can read.
 fn add(id: &str, key: &Path, mut ssh_add: Command) -> Result<(), AddError> {
     let bytes = fs::read(key).map_err(|e| AddError::Said(Failure::usage(format!("--ssh {id}: {e}"))))?;
     ssh_add.args(["-q", "-"]).env("SSH_AUTH_SOCK", "agent").env("SSH_ASKPASS_REQUIRE", "never");
     ssh_add.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = ssh_add.spawn().map_err(AddError::Program)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // It says itself what it did not like.
+        // ssh-add reports the problem itself.
         let _ = stdin.write_all(&bytes);
     }
     let out = child.wait_with_output().map_err(AddError::Program)?;
@@ -177,9 +177,9 @@ fn add(id: &str, key: &Path, mut ssh_add: Command) -> Result<(), AddError> {
     let said = String::from_utf8_lossy(&out.stderr).trim().replace('\n', "; ");
     let failure = |why: &str| Failure::usage(format!("--ssh {id}: {} cannot be used: {why}", key.display()));
     Err(AddError::Said(if said.contains("passphrase") {
-        failure("it has a passphrase").hint("load it into an agent yourself: ssh-add KEY, and then --ssh default")
+        failure("it has a passphrase").hint("load it into your agent with ssh-add KEY, then use --ssh default")
     } else {
-        failure(&said).hint("want a private key, or the socket of an agent")
+        failure(&said).hint("pass a private key, or the socket of an agent")
     }))
 }
 

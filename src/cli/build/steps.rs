@@ -18,11 +18,11 @@ use crate::ui::console::Console;
 use crate::ui::{excerpt, step};
 
 use super::bases::Resolved;
-use super::inputs::{Handed, Inputs};
+use super::inputs::{Handover, Inputs};
 use super::observer::{Recorder, observer};
 use super::{prepare, shell, ssh};
 
-/// Everything that is known before the first step.
+/// Everything that is known before the first step runs.
 pub(super) struct Build<'a> {
     pub(super) inputs: &'a Inputs,
     pub(super) request: &'a BuildRequest,
@@ -33,11 +33,11 @@ pub(super) struct Build<'a> {
     pub(super) warnings: Vec<Diagnostic>,
 }
 
-/// Where a build took place.
+/// Where the build ran.
 pub(super) enum Ended {
     /// In this process.
     Here(Box<Outcome>),
-    /// In another, as root of a user namespace; this is its exit code.
+    /// In a process inside a user namespace, with this exit code.
     Inside(u8),
 }
 
@@ -51,14 +51,14 @@ impl Build<'_> {
             let mut recorded = Recorder::default();
             let mut tried = self.build(&contexts, &settings, &cancel, &mut recorded);
             if matches!(tried, Err(Error::Cold)) {
-                // What was read to look must not be read again inside.
+                // The process inside must not read the files again.
                 save(&contexts)?;
-                session.hand_over(&Handed {
+                session.hand_over(&Handover {
                     images: self.resolved.bases.clone().into_iter().collect(),
                     times: self.request.source.options.context_times.clone(),
                     secrets: Some(self.inputs.secrets.clone()),
                 });
-                // The process inside relies on what was looked up here.
+                // Protects what was found here from pruning until the process inside uses it.
                 drop(self.store.lease()?);
                 match session.as_root() {
                     Ok(code) => return Ok(Ended::Inside(code.unwrap_or(SUCCESS))),
@@ -66,7 +66,7 @@ impl Build<'_> {
                 }
                 session.interruptible()?;
                 settings.warm_only = false;
-                // No command: nothing needs a root file system, however it would be made.
+                // Without RUN steps no root is needed, so any method will do.
                 settings.snapshot = Some(Method::Copy);
                 recorded.0.clear();
                 tried = self.build(&contexts, &settings, &cancel, &mut recorded);
@@ -77,7 +77,7 @@ impl Build<'_> {
             drop(observer);
             return self.done(tried, &contexts);
         }
-        // Root of something already; it may still have to get mounts of its own.
+        // Already root of a namespace; it may still need a mount namespace.
         session.as_root()?;
         session.announce_single_id();
         let agents = ssh::agents(&self.request.ssh, self.store)?;
@@ -90,14 +90,15 @@ impl Build<'_> {
         self.done(built, &contexts)
     }
 
-    /// Where nobody can be root of anything, a build still works if no step is a command. Err: some step is one, and
-    /// `refused` says what stands in its way.
+    /// Ok: no step is a RUN, so the build works without a user namespace. Err: some step is, and `refused` says what is
+    /// missing.
     fn without_commands(&self, refused: Failure) -> Result<(), Failure> {
         let Some(step) = self.resolved.plan.steps.iter().find(|step| matches!(step.kind, StepKind::Run(_))) else {
             return Ok(());
         };
-        let place = Diagnostic::error(step.meta.span, "this command needs a user namespace, and none can be made here");
-        let mut failure = refused.note("without one, COPY, ADD and everything that only sets metadata still work");
+        let place =
+            Diagnostic::error(step.meta.span, "this command needs a user namespace, which this host does not allow");
+        let mut failure = refused.note("COPY, ADD and instructions that set metadata work without one");
         failure.places.push((self.inputs.read.dockerfile.source.clone(), place));
         Err(failure)
     }
@@ -129,7 +130,7 @@ impl Build<'_> {
     }
 
     fn done(&self, built: Result<Outcome, Error>, contexts: &BTreeMap<ContextName, Context>) -> Result<Ended, Failure> {
-        // What was read of the contexts is remembered for the next build, also if this one failed.
+        // The stat index is kept even if the build failed.
         let saved = save(contexts);
         match built {
             Ok(outcome) => {
@@ -145,7 +146,7 @@ impl Build<'_> {
         }
     }
 
-    /// Says what is odd about the Dockerfile, once.
+    /// Prints the warnings.
     fn warn(&self, session: &mut Session<'_>) {
         if self.request.progress == Progress::Quiet {
             return;
@@ -161,7 +162,7 @@ impl Build<'_> {
     }
 }
 
-/// Keeps for the next build, or the process inside, what this one learnt of its contexts' files.
+/// Saves the stat indexes of the contexts for the next build or the process inside.
 fn save(contexts: &BTreeMap<ContextName, Context>) -> Result<(), Failure> {
     for context in contexts.values() {
         context.tree.save().map_err(|e| Failure::from_error(Kind::Host, &e))?;

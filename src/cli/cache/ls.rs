@@ -1,4 +1,4 @@
-//! `kiln cache ls`: what takes space in the store, and which images it belongs to.
+//! `kiln cache ls`: what takes space in the store, and for which images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::cli::table;
 use crate::oci::reference::Reference;
 use crate::store::Survey;
 
-/// One line.
+/// One row of the table.
 struct Row {
     kind: &'static str,
     id: String,
@@ -25,8 +25,8 @@ struct Row {
     images: Vec<String>,
 }
 
-/// Lists layers (those that a cached step made, and others that are unpacked), cache mounts and the rest, the longest
-/// unused first: the order in which `prune --keep-storage` takes them.
+/// Lists layers of cached steps, other unpacked layers, cache mounts and the rest. The longest unused come first, the order
+/// in which `prune --keep-storage` removes them.
 pub(super) fn run(args: &CacheLsArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     if let Some(code) = session.as_owner(&store)? {
@@ -58,7 +58,7 @@ pub(super) fn run(args: &CacheLsArgs, session: &mut Session<'_>) -> Done {
         session.console.data(format_args!("{line}"))?;
     }
     let (total, named) = (table::size(survey.total()), table::size(survey.named()));
-    session.console.data(format_args!("{total} in all, {named} of it named images"))?;
+    session.console.data(format_args!("{total} in total, {named} of it tagged images"))?;
     Ok(SUCCESS)
 }
 

@@ -1,8 +1,7 @@
-//! `kiln cache` and `kiln prune`: what the store keeps to be faster, and getting rid of it.
+//! `kiln cache` and `kiln prune`: listing and removing the build cache.
 //!
-//! **Holds.** What belongs to named images stays whatever is asked for. A running build keeps everything it uses; the
-//! rest goes beside it. Without root, files of a rootless build belong to subordinate ids: then the whole command runs
-//! in a user namespace.
+//! **Holds.** Blobs of tagged images always stay, and so does what a running build uses. A plain user's unpacked layers
+//! belong to subordinate ids, so the whole command runs in a user namespace.
 
 mod ls;
 mod mounts;

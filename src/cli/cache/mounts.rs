@@ -1,8 +1,7 @@
-//! `kiln cache mounts`: what `RUN --mount=type=cache` keeps, carried from one machine to the next.
+//! `kiln cache mounts`: cache mounts of RUN, carried from one machine to another.
 //!
-//! **On disk.** An export is a plain tar: for every cache mount a directory named by the hash of its id, in it the file
-//! `id` with the id and the directory `data` with the files; owners, modes, links and attributes as they are, times in
-//! whole seconds.
+//! **On disk.** An export is a plain tar. Each cache mount is a directory named by the hash of its id, with the file `id` and
+//! the directory `data`. Owners, modes, links and attributes are kept, times in whole seconds.
 
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -27,12 +26,12 @@ use crate::store::{Claimed, Instance, Store, Target, mount_name};
 
 const DATA: &[u8] = b"data";
 const ID: &[u8] = b"id";
-/// Longer ids than this are not ids.
+/// Longest id, in bytes.
 const MAX_ID: u64 = 64 << 10;
 
 pub(super) fn run(args: &MountsArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
-    // Whatever is read or written here belongs to whom the builds gave it.
+    // The files may belong to subordinate ids.
     if !fs::list(&store.mounts_dir())?.is_empty() || matches!(args.command, MountsCommand::Import(_)) {
         if let Some(code) = session.as_root()? {
             return Ok(code);
@@ -71,29 +70,30 @@ fn ls(args: &MountsLsArgs, store: &Store, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
-/// The instances of the ids asked for; of all if none is.
+/// The instances of the given ids; all instances without an id.
 fn chosen(store: &Store, ids: &[String]) -> Result<Vec<Instance>, Failure> {
     let instances = store.mount_instances()?;
     if let Some(missing) = ids.iter().find(|id| !instances.iter().any(|i| i.id == **id)) {
         return Err(Failure::build(format!("no cache mount with the id {missing:?}"))
-            .hint("`kiln cache mounts ls` lists what there is"));
+            .hint("list cache mounts with `kiln cache mounts ls`"));
     }
     Ok(instances.into_iter().filter(|i| ids.is_empty() || ids.contains(&i.id)).collect())
 }
 
-/// Waits for whoever has a cache mounted.
+/// Waits until no build uses the cache mount.
 fn claim(store: &Store, id: &str, session: &mut Session<'_>) -> Result<Claimed, Failure> {
     let console = &mut *session.console;
     let mut waiting = || console.labelled("note", &format!("waiting for the build that uses the cache mount {id:?}"));
     Ok(store.claim_mount(id, 0, &mut waiting)?)
 }
 
-/// Writes first instances to an archive. Ok: it holds each as it was at one moment; a file appears only when whole.
+/// Writes the first instance of each cache mount to an archive. Ok: the archive is complete and each cache mount is as it
+/// was at one moment. A file appears only then.
 fn export(args: &MountsExportArgs, store: &Store, session: &mut Session<'_>) -> Done {
     drop(session.lease(store)?);
     let mut instances = chosen(store, &args.ids)?;
     for further in instances.iter().filter(|i| i.number > 0) {
-        let text = format!("cache mount {:?} has a further private instance, which stays here", further.id);
+        let text = format!("cache mount {:?} has another private instance, which is not exported", further.id);
         session.console.labelled("note", &text);
     }
     instances.retain(|i| i.number == 0);
@@ -104,7 +104,7 @@ fn export(args: &MountsExportArgs, store: &Store, session: &mut Session<'_>) -> 
             target.finish(path, 0o644)?;
         }
         None if session.console.out_is_terminal() => {
-            return Err(Failure::usage("an archive is not for a terminal").hint("name a file with -o FILE"));
+            return Err(Failure::usage("cannot write an archive to a terminal").hint("name a file with -o FILE"));
         }
         None => {
             write_all(&instances, store, io::stdout(), Path::new("standard output"), session)?;
@@ -166,7 +166,7 @@ fn write_one<W: Output>(writer: &mut LayerWriter<W>, id: &str, data: &Path) -> R
     writer.append(Entry::new(dir.join(ID), layer::EntryKind::File { size, content: None }, meta), &mut id.as_bytes())
 }
 
-/// Takes first instances from an archive. Ok: each cache mount in it holds what the archive says and nothing else.
+/// Replaces cache mounts from an archive. Ok: each of them holds exactly the files of the archive.
 fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> Done {
     drop(session.lease(store)?);
     let scratch = store.scratch()?;
@@ -176,14 +176,15 @@ fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> 
     } else {
         unpack(fs::open(source)?, scratch.path(), source)?
     };
-    let foreign =
-        |what: &str| Failure::build(format!("{}: {what}: no export of cache mounts", source.display())).hint(EXPORT);
+    let foreign = |what: &str| {
+        Failure::build(format!("{}: {what}: not an export of cache mounts", source.display())).hint(EXPORT)
+    };
     let mut found = Vec::new();
     for name in fs::list(&made)? {
         let dir = made.join(&name);
         let id = read_id(&dir).map_err(|why| foreign(&format!("{} {why}", name.display())))?;
         if name != mount_name(&id).as_str() {
-            return Err(foreign(&format!("{} is not named by the id in it", name.display())));
+            return Err(foreign(&format!("{} does not match the id in it", name.display())));
         }
         found.push((id, dir.join("data")));
     }
@@ -195,7 +196,7 @@ fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> 
     Ok(scratch.remove().map(|()| SUCCESS)?)
 }
 
-/// Unpacks an archive in `scratch`, whatever it holds, without leaving that directory.
+/// Unpacks an untrusted archive in `scratch`; nothing is written outside it.
 fn unpack(from: impl Read + Send, scratch: &Path, source: &Path) -> Result<std::path::PathBuf, Failure> {
     let plain = scratch.join("import.tar");
     let out = SparseWriter::new(fs::create_new(&plain)?);
@@ -209,17 +210,17 @@ fn unpack(from: impl Read + Send, scratch: &Path, source: &Path) -> Result<std::
     Ok(made)
 }
 
-/// The id that an unpacked directory says it has; `Err` says what is wrong with it.
+/// The id in an unpacked directory; `Err` says what is wrong with it.
 fn read_id(dir: &Path) -> Result<String, &'static str> {
-    let root = Root::open(dir).map_err(|_| "is no directory")?;
+    let root = Root::open(dir).map_err(|_| "is not a directory")?;
     let file = root.open_file("id".as_ref()).map_err(|_| "has no id")?;
     let mut id = String::new();
-    file.take(MAX_ID).read_to_string(&mut id).map_err(|_| "has an id that is no text")?;
+    file.take(MAX_ID).read_to_string(&mut id).map_err(|_| "has an id that is not UTF-8")?;
     let is_dir = std::fs::symlink_metadata(dir.join("data")).is_ok_and(|meta| meta.is_dir());
     if is_dir { Ok(id) } else { Err("has no data") }
 }
 
-/// Removes cache mounts with all their instances. One that a build uses stays, and is an error.
+/// Removes cache mounts with all their instances. One that a build uses stays and is an error.
 fn rm(args: &MountsRmArgs, store: &Store, session: &mut Session<'_>) -> Done {
     drop(session.lease(store)?);
     let scratch = store.scratch()?;
@@ -241,8 +242,8 @@ fn rm(args: &MountsRmArgs, store: &Store, session: &mut Session<'_>) -> Done {
     }
 }
 
-/// What can be imported.
-const EXPORT: &str = "`kiln cache mounts export -o FILE` writes archives for this";
+/// Where archives for import come from.
+const EXPORT: &str = "create the archive with `kiln cache mounts export -o FILE`";
 
 fn named(id: &str, error: &layer::Error) -> Failure {
     let mut failure = Failure::of_error(error);

@@ -1,4 +1,4 @@
-//! `kiln prune`, `kiln cache prune`: the store made smaller.
+//! `kiln prune` and `kiln cache prune`: removing what is not needed.
 
 use serde_json::json;
 
@@ -10,17 +10,17 @@ use crate::cli::session::Session;
 use crate::cli::{request, table};
 use crate::store::{Policy, Sweep, plan};
 
-/// What may go at all.
+/// What may be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Scope {
-    /// Only what builds left for the next build.
+    /// The build cache.
     Cache,
-    /// Unnamed images too.
+    /// Untagged images too.
     Store,
 }
 
-/// Removes what nobody needs. By default that is what belongs to no named image; with `--all` everything but the images
-/// themselves; with a bound, the longest unused until the store is within it. What running builds use stays (S-131).
+/// Removes what no tagged image needs; with `--all` everything but the images themselves; with `--keep-storage` the longest
+/// unused until the store is within the bound. What running builds use stays (S-131).
 pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<'_>) -> Done {
     let keep = args.keep_storage.as_deref().map(request::size).transpose();
     let keep = keep.map_err(|e| Failure::usage(format!("--keep-storage {e}")))?;
@@ -33,13 +33,13 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         let (survey, _) = super::survey::survey(&store)?;
         (plan(&survey, &policy), survey.total(), survey.named())
     } else {
-        let tell = session.teller();
-        let mut told = |who: &str| tell(who, "it uses the store");
-        // Its time is when the survey began, on the clock of the store's files.
+        let report = session.wait_reporter();
+        let mut waiting = |who: &str| report(who, "it uses the store");
+        // The time of the scratch directory is when the survey began, on the clock of the store's file system.
         let trash = store.scratch()?;
         let began = fs::modified(trash.path())?;
         let (mut survey, broken) = super::survey::survey(&store)?;
-        let alone = store.exclude(&mut Patience::new(&mut told))?;
+        let alone = store.exclude(&mut Patience::new(&mut waiting))?;
         store.renew(&mut survey, began, &alone)?;
         let mut sweep = plan(&survey, &policy);
         sweep.records.extend(broken);
@@ -47,7 +47,7 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         drop(alone);
         trash.remove()?;
         if survey.busy.anybody {
-            session.console.labelled("note", "what running builds and containers use stays");
+            session.console.labelled("note", "running builds and containers keep what they use");
         }
         (sweep, survey.total(), survey.named())
     };
@@ -55,9 +55,9 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
     report(args, &sweep, left, session)?;
     if let Some(keep) = keep.filter(|keep| left > *keep) {
         let (left, keep, named) = (table::size(left), table::size(keep), table::size(named));
-        session.console.labelled("note", &format!("{left} stay, more than {keep}: named images take {named}"));
+        session.console.labelled("note", &format!("{left} remain, more than {keep}: tagged images take {named}"));
         if !args.all {
-            session.console.labelled("hint", "`kiln rmi` removes images, --all also cache mounts");
+            session.console.labelled("hint", "remove images with `kiln rmi`, or cache mounts with --all");
         }
     }
     Ok(SUCCESS)
@@ -77,12 +77,12 @@ fn report(args: &PruneArgs, sweep: &Sweep, left: u64, session: &mut Session<'_>)
         let facts = json!({ "dryRun": args.dry_run, "removed": removed, "freed": sweep.freed, "left": left });
         return Ok(session.console.data(format_args!("{facts}"))?);
     }
-    let mut said: Vec<String> = Vec::new();
+    let mut parts: Vec<String> = Vec::new();
     for (_, noun, n) in counts.iter().filter(|(_, _, n)| *n > 0) {
         let plural = if *n == 1 { "" } else { "s" };
-        said.push(format!("{n} {noun}{plural}"));
+        parts.push(format!("{n} {noun}{plural}"));
     }
-    let what = if said.is_empty() { "nothing".to_owned() } else { said.join(", ") };
+    let what = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
     let verb = if args.dry_run { "would remove" } else { "removed" };
     session.console.data(format_args!("{verb} {what}"))?;
     session.console.data(format_args!("{} freed, {} left", table::size(sweep.freed), table::size(left)))?;

@@ -9,14 +9,14 @@ use crate::cli::session::Session;
 use crate::store::{Step, Store, Survey};
 
 impl Session<'_> {
-    /// Makes sure that we may look at and remove what builds unpacked. `Some(code)`: the command ran elsewhere.
+    /// Ensures that unpacked layers can be read and removed. `Some(code)`: the command has run in a user namespace.
     pub(super) fn as_owner(&self, store: &Store) -> Result<Option<u8>, Failure> {
         let owned = !fs::list(&store.layers_dir())?.is_empty() || !fs::list(&store.mounts_dir())?.is_empty();
         if owned { self.as_root() } else { Ok(None) }
     }
 }
 
-/// Everything in the store, and records that are none.
+/// Everything in the store, and the paths of unreadable records.
 pub(super) fn survey(store: &Store) -> Result<(Survey, Vec<PathBuf>), Failure> {
     let failed = |e: crate::cache::Error| Failure::from_error(Kind::Build, &e);
     let (mut steps, mut broken) = (Vec::new(), Vec::new());

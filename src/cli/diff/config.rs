@@ -1,7 +1,7 @@
-//! What differs between the configs of two images.
+//! Comparing the configs of two images.
 //!
-//! **Holds.** One line for every field, environment variable, label, port and volume; names are those that
-//! `kiln inspect` prints. Whatever a config holds is compared, also what kiln knows nothing about.
+//! **Holds.** One line per field, environment variable, label, port and volume, named as in `kiln inspect`. Unknown fields
+//! are compared too.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::ui::sanitize;
 
 use super::super::args::Attribute;
 
-/// A field that differs. `None`: that side does not have it.
+/// A field that differs. `None`: the side does not have it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Field {
     /// `Env PATH`, `Cmd`, `Label a`, `architecture`, `created`, `history 3`, `layers`, …
@@ -22,12 +22,12 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// Whether nothing but times, or nothing but what the files below tell better, is behind it.
+    /// Whether the ignored attributes explain the difference.
     pub(super) fn is_covered(&self, ignored: &[Attribute]) -> bool {
         ignored.contains(&Attribute::Config)
             || match self.name.as_str() {
                 "created" => ignored.contains(&Attribute::Mtime),
-                // A layer's digest covers what is not to be looked at.
+                // A layer's digest covers the ignored attributes too.
                 "layers" => ignored.iter().any(|one| *one != Attribute::Config),
                 _ => false,
             }
@@ -43,7 +43,7 @@ impl Field {
                 let list = |side: &Option<Value>| side.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
                 let (a, b) = (list(&self.a), list(&self.b));
                 let common = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
-                format!("changed config layers: {} → {}, {common} at the bottom are the same", a.len(), b.len())
+                format!("changed config layers: {} → {}, {common} in common at the bottom", a.len(), b.len())
             }
             (a, b) => {
                 let shown = |side: &Option<Value>| side.as_ref().map_or_else(|| "none".to_owned(), text);
@@ -52,13 +52,13 @@ impl Field {
         }
     }
 
-    /// The same for programs.
+    /// The field as JSON.
     pub(super) fn json(&self) -> Value {
         json!({ "field": self.name, "a": self.a, "b": self.b })
     }
 }
 
-/// Text as it is, everything else as JSON; safe for a terminal.
+/// A string as it is, other values as JSON; safe for a terminal.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => sanitize::text(text).into_owned(),
@@ -95,7 +95,7 @@ fn fields_of(config: &ImageConfig) -> BTreeMap<String, Value> {
             ("Env", Value::Array(variables)) => {
                 for variable in variables.iter().filter_map(Value::as_str) {
                     let (key, value) = variable.split_once('=').unwrap_or((variable, ""));
-                    // Where one is there twice, the last one counts, as at run time.
+                    // Of duplicates the last one counts, as at run time.
                     fields.insert(format!("Env {key}"), value.into());
                 }
             }
@@ -117,7 +117,7 @@ fn fields_of(config: &ImageConfig) -> BTreeMap<String, Value> {
     if whole.remove("rootfs").is_some() {
         fields.insert("layers".to_owned(), json!(config.rootfs.diff_ids));
     }
-    // When something was made is told by `created`; the time of each entry adds nothing.
+    // Times of history entries are not compared: `created` covers them.
     whole.remove("history");
     for (number, entry) in (1..).zip(&config.history) {
         fields.insert(format!("history {number}"), entry.created_by.clone().unwrap_or_default().into());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_compared_and_named_as_inspect_names_it() {
+    fn config_diff_names_fields_like_inspect() {
         for (a, b, want) in [
             ("", "", vec![]),
             (r#""Env":["A=1","B=2"]"#, r#""Env":["B=2","A=3"]"#, vec!["changed config Env A: 1 → 3"]),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_around_the_config_is_compared_too() {
+    fn config_diff_compares_top_level_fields() {
         let mut other = config("");
         other.platform.architecture = "arm64".to_owned();
         other.author = Some("me".to_owned());

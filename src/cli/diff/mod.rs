@@ -1,7 +1,7 @@
-//! `kiln diff`: what differs between two images, layers or directories.
+//! `kiln diff`: compares two images, layers or directories.
 //!
-//! **Holds.** Files are compared by path and attribute; of two images, the configs as well. A directory is read as
-//! `kiln import` reads it: without root, in a user namespace, whose ids are the owners that are shown.
+//! **Holds.** Files are compared by path and attribute; of two images also the configs. A directory is read as `kiln import`
+//! reads it: for a plain user in a user namespace, whose ids are shown as owners.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,14 +29,13 @@ use super::store::check_platform;
 
 mod config;
 
-/// Fewer digits of a digest are not taken for a layer.
+/// Fewer digits do not name a layer.
 const MIN_ID: usize = 4;
 
-/// Prints every path and every field of the config that differs, and how. The exit code says whether any did only if
-/// it was asked to.
+/// Prints every path and config field that differs, and how. With `--exit-code` the exit code says whether any did.
 pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
     compare(args, session).map_err(|mut failure| {
-        // 1 is an answer then.
+        // With --exit-code, 1 means that they differ.
         if args.exit_code && failure.kind == Cause::Build {
             failure.kind = Cause::Usage;
         }
@@ -46,7 +45,7 @@ pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Done {
 
 fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
     let directories: Vec<_> = [&args.a, &args.b].into_iter().filter_map(|text| directory(text)).collect();
-    // What is not there is said without a namespace.
+    // Missing directories are reported without a namespace.
     if !directories.is_empty() && directories.iter().all(|dir| dir.is_dir()) {
         let privilege = userns::privilege().map_err(|e| Failure::from_error(Cause::Host, &e))?;
         if privilege == Privilege::Plain {
@@ -60,7 +59,7 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
     }
     session.interruptible()?;
     let sides = read_sides(args, session)?;
-    let [a, b] = [&sides[0], &sides[1]].map(Thing::side);
+    let [a, b] = [&sides[0], &sides[1]].map(Operand::side);
     let mut found = layer::diff(&a, &b).map_err(|e| Failure::from_error(Cause::Build, &e))?;
     found.retain_mut(|difference| match &mut difference.change {
         Change::Changed(all) => {
@@ -70,7 +69,7 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
         _ => true,
     });
     let mut fields = match (&sides[0], &sides[1]) {
-        (Thing::Image(_, a), Thing::Image(_, b)) => config::diff(a, b),
+        (Operand::Image(_, a), Operand::Image(_, b)) => config::diff(a, b),
         _ => Vec::new(),
     };
     fields.retain(|field| !field.is_covered(&args.ignore));
@@ -78,8 +77,8 @@ fn compare(args: &DiffArgs, session: &mut Session<'_>) -> Done {
     Ok(if args.exit_code && !(found.is_empty() && fields.is_empty()) { DIFFERENT } else { SUCCESS })
 }
 
-/// What the two arguments name, in their order.
-fn read_sides(args: &DiffArgs, session: &Session<'_>) -> Result<Vec<Thing>, Failure> {
+/// The two operands, in their order.
+fn read_sides(args: &DiffArgs, session: &Session<'_>) -> Result<Vec<Operand>, Failure> {
     let mut store = None;
     let mut sides = Vec::new();
     for text in [&args.a, &args.b] {
@@ -122,32 +121,32 @@ fn print(
     Ok(())
 }
 
-/// What `--exit-code` answers when something differs, as other programs of the kind do.
+/// The exit code of `--exit-code` if anything differs, as with diff(1).
 const DIFFERENT: u8 = 1;
 
-/// One side, with what it borrows from.
-enum Thing {
+/// One operand, as read.
+enum Operand {
     Image(MergedTree, Box<ImageConfig>),
     Layer(Arc<Tree>),
     Dir(Changes),
 }
 
-impl Thing {
+impl Operand {
     fn side(&self) -> Side<'_> {
         match self {
-            Thing::Image(merged, _) => Side::chain(merged),
-            Thing::Layer(tree) => Side::layer(tree),
-            Thing::Dir(all) => Side::directory(all),
+            Operand::Image(merged, _) => Side::chain(merged),
+            Operand::Layer(tree) => Side::layer(tree),
+            Operand::Dir(all) => Side::directory(all),
         }
     }
 }
 
-/// Names of images neither begin with a slash or a dot nor end with a slash.
+/// A directory: image names neither begin with a slash or a dot nor end with a slash.
 fn directory(text: &str) -> Option<PathBuf> {
     (text.starts_with(['/', '.']) || text.ends_with('/')).then(|| PathBuf::from(text))
 }
 
-fn read_dir(path: &Path) -> Result<Thing, Failure> {
+fn read_dir(path: &Path) -> Result<Operand, Failure> {
     let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
     let all = layer::tree_changes(&root, &MergedTree::new(), &(), None, None);
     let all = all.map_err(|e| {
@@ -155,26 +154,26 @@ fn read_dir(path: &Path) -> Result<Thing, Failure> {
         failure.message = format!("{}: {}", path.display(), failure.message);
         failure
     })?;
-    Ok(Thing::Dir(all))
+    Ok(Operand::Dir(all))
 }
 
-fn stored(store: &Store, text: &str, asked: Option<&Platform>) -> Result<Thing, Failure> {
+fn stored(store: &Store, text: &str, asked: Option<&Platform>) -> Result<Operand, Failure> {
     let layers = Layers::new(store.layers_dir(), store).noticing(store.notices());
     match store.image(text, &asked.cloned().unwrap_or_else(Platform::host)) {
         Ok((_, image)) => {
             check_platform(text, &image, asked)?;
             let trees: Result<Vec<_>, Failure> = of(&image).map(|layer| tree(store, &layers, &layer)).collect();
-            Ok(Thing::Image(MergedTree::over(trees?), Box::new(image.config)))
+            Ok(Operand::Image(MergedTree::over(trees?), Box::new(image.config)))
         }
         Err(missing @ Error::NoSuchImage { .. }) => match find_layer(store, text)? {
-            Some(layer) => Ok(Thing::Layer(tree(store, &layers, &layer)?)),
+            Some(layer) => Ok(Operand::Layer(tree(store, &layers, &layer)?)),
             None => {
                 let failure = Failure::from(missing);
                 let is_dir = crate::base::fs::open(Path::new(text)).and_then(|f| {
                     f.metadata().map(|m| m.is_dir()).map_err(|e| FsError::new("look at", Path::new(text), e))
                 });
                 Err(match is_dir {
-                    Ok(true) => failure.hint(format!("write ./{text} for the directory of that name")),
+                    Ok(true) => failure.hint(format!("write ./{text} for the directory")),
                     _ => failure,
                 })
             }
@@ -188,7 +187,7 @@ fn of(image: &Image) -> impl Iterator<Item = Layer> {
     ids.into_iter().zip(image.manifest.layers.clone()).map(|(diff_id, blob)| Layer { diff_id, blob })
 }
 
-/// A layer of any stored image, by the beginning of its diff-id or of its blob's digest.
+/// A layer of any stored image, by the beginning of its diff-id or blob digest.
 fn find_layer(store: &Store, text: &str) -> Result<Option<Layer>, Failure> {
     let id = text.strip_prefix("sha256:").unwrap_or(text);
     if id.len() < MIN_ID || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -196,7 +195,7 @@ fn find_layer(store: &Store, text: &str) -> Result<Option<Layer>, Failure> {
     }
     let mut found: Vec<Layer> = Vec::new();
     for entry in store.entries()? {
-        // An image that cannot be read has no layers to be found.
+        // The layers of an unreadable image are not known.
         let Ok(image) = Image::read(store, &entry.target, &Platform::host()) else { continue };
         for layer in of(&image) {
             let is_it = layer.diff_id.hex().starts_with(id) || layer.blob.digest.hex().starts_with(id);
@@ -209,7 +208,7 @@ fn find_layer(store: &Store, text: &str) -> Result<Option<Layer>, Failure> {
         0 | 1 => Ok(found.pop()),
         _ => {
             let ids: Vec<_> = found.iter().map(|layer| layer.diff_id.to_string()).collect();
-            Err(Failure::usage(format!("{text} is the beginning of several layers: {}", ids.join(", "))))
+            Err(Failure::usage(format!("{text} matches several layers: {}", ids.join(", "))))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A failed build in words: which instruction, what it said, what would help.
+//! A failed build: the instruction, its output, hints.
 
 use std::path::Path;
 
@@ -18,15 +18,14 @@ use super::image;
 use super::message::{Failure, Kind, chain};
 use super::sandbox::{CRLF, exec_obstacle, hint, single_id};
 
-/// A shell's statuses for a command that it could not start.
+/// Exit statuses of a shell that could not start a command.
 const NOT_FOUND: [i32; 2] = [126, 127];
 
-/// Lines of a failing command's output that are repeated below its error.
+/// Lines of a failed command's output that are repeated below its error.
 const LAST_LINES: usize = 20;
 
 impl Failure {
-    /// Why `plan`, made from `dockerfile` for the context at `context`, has no image. No `context`: the Dockerfile came
-    /// without one.
+    /// The failure of a build of `plan`. `context`: its directory; none if the Dockerfile came without a context.
     pub(in crate::cli) fn of_build(
         error: &Error,
         plan: &Plan,
@@ -36,7 +35,7 @@ impl Failure {
         let (step, source) = match error {
             Error::Step { step, source, .. } => (*step, source),
             Error::Cancelled | Error::Stopped => return Self::new(Kind::Interrupted, "interrupted"),
-            Error::TimedOut(_) => return Self::from_error(Kind::Build, error).hint("give it more with --timeout"),
+            Error::TimedOut(_) => return Self::from_error(Kind::Build, error).hint("raise --timeout"),
             other => return Self::of_error(other),
         };
         let meta = &plan.step(step).meta;
@@ -54,8 +53,7 @@ impl Failure {
             diagnostic.message = format!("{written} not found {place}");
             match context {
                 None if matches!(from, CopyFrom::Context(ContextName::Main)) => {
-                    diagnostic =
-                        diagnostic.hint("the Dockerfile came alone, without files: kiln build -f - DIR gives it some");
+                    diagnostic = diagnostic.hint("pass a context directory: kiln build -f - DIR");
                 }
                 Some(context) if here && !explained => {
                     if let Some(name) = similar(path, context) {
@@ -66,8 +64,7 @@ impl Failure {
             }
         }
         if is_unread_list(&plan.step(step).kind) {
-            diagnostic =
-                diagnostic.hint("this is not a JSON list: its strings stand in double quotes (\"), and `]` comes last");
+            diagnostic = diagnostic.hint("write a JSON list with double quotes (\") and nothing after `]`");
         } else {
             diagnostic = hints(source).into_iter().fold(diagnostic, Diagnostic::hint);
         }
@@ -77,14 +74,14 @@ impl Failure {
         failure
     }
 
-    /// Why something that is no step of a Dockerfile, but is done like one, failed.
+    /// The failure of a step outside a build, in `kiln run` and `kiln doctor`.
     pub(in crate::cli) fn of_step(error: &StepError) -> Self {
         let (kind, message) = describe(error);
         hints(error).into_iter().fold(Self::new(kind, message), Self::hint)
     }
 }
 
-/// The kind of failure, and what happened in one line.
+/// Kind and message of a step's error.
 fn describe(error: &StepError) -> (Kind, String) {
     let kind = match error {
         StepError::Sandbox(e) if e.is_host() => Kind::Host,
@@ -112,22 +109,22 @@ fn hints(error: &StepError) -> Vec<String> {
         _ => advice.or_else(host).into_iter().collect(),
     };
     if let StepError::Exit { noticed, .. } = error {
-        hints.extend(of_notices(noticed.as_deref()));
+        hints.extend(notice_hints(noticed.as_deref()));
     }
     hints
 }
 
-/// What a command that failed could not know: which of its calls cannot work here, and why.
-pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
+/// Hints about system calls of the command that cannot work on this host.
+pub(in crate::cli) fn notice_hints(noticed: Option<&[Notice]>) -> Vec<String> {
     let mut hints = Vec::new();
     match (noticed, userns::single_id_reason().as_ref().map(single_id)) {
         (Some(noticed), reason) if noticed.contains(&Notice::ForeignId) => {
             let reason = reason.unwrap_or_else(|| "give the user a range that covers it in /etc/subuid".to_owned());
             hints.push(format!("the command used a user or group id that is not available here: {reason}"));
         }
-        // A chown or setgroups in the command may be what failed.
+        // chown or setgroups may have failed.
         (None, Some(reason)) => {
-            hints.push(format!("if it changes owners or groups: only one user id is available here: {reason}"));
+            hints.push(format!("changing owners may have failed: only one user id is available here: {reason}"));
         }
         _ => {}
     }
@@ -135,10 +132,8 @@ pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
         let root = matches!(userns::privilege(), Ok(userns::Privilege::Root));
         hints.push(
             match root {
-                true => {
-                    "the command made a device node, which cannot be opened here; --device gives it one of the host's"
-                }
-                false => "the command tried to make a device node, which only root of the host may: run kiln as root",
+                true => "a device node that a command creates cannot be opened here; add one of the host with --device",
+                false => "run kiln as root: only root of the host can create device nodes",
             }
             .to_owned(),
         );
@@ -146,7 +141,7 @@ pub(in crate::cli) fn of_notices(noticed: Option<&[Notice]>) -> Vec<String> {
     hints
 }
 
-/// The step was written as a JSON list, which was not read as one.
+/// Whether the step looks like a JSON list that did not parse.
 fn is_unread_list(kind: &StepKind) -> bool {
     match kind {
         StepKind::Run(run) => run.argv.last().is_some_and(|script| resembles_json(script)),
@@ -157,12 +152,12 @@ fn is_unread_list(kind: &StepKind) -> bool {
     }
 }
 
-/// What may have kept a command from succeeding, the likeliest first.
+/// Possible causes of a failed command, the likeliest first.
 fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
     let said = |text: &[u8]| tail.windows(text.len()).any(|bytes| bytes == text);
     let mut hints = Vec::new();
     if clues.full || said(b"No space left on device") {
-        hints.push(format!("what a command writes is kept in the store; {}", FREE_SPACE));
+        hints.push(format!("the files of a command are in the store; {}", FREE_SPACE));
     } else if let Some((path, obstacle)) = &clues.unstartable {
         hints.push(format!("{path} {}", exec_obstacle(obstacle)));
     } else if NOT_FOUND.contains(&code) && said(b"\r") {
@@ -185,8 +180,7 @@ fn flag_of(input: &Input) -> String {
     }
 }
 
-/// The source that a COPY or ADD did not find, and whether it is known why: an ignore rule hides it, or a link leads
-/// nowhere.
+/// The source that COPY or ADD did not find, and whether the error explains it: an ignore rule or a dangling link.
 fn missing(error: &StepError) -> Option<(&str, bool)> {
     let StepError::Copy(error) = error else { return None };
     match &**error {
@@ -197,7 +191,7 @@ fn missing(error: &StepError) -> Option<(&str, bool)> {
     }
 }
 
-/// Where the source `path` of a step is looked for, how it is written, and what may stand before it.
+/// Where the step looks for `path`, how the path is written, and which characters may precede it.
 fn wanted_from<'p>(kind: &'p StepKind, path: &'p str) -> Option<(&'p CopyFrom, &'p str, &'static str)> {
     match kind {
         StepKind::Copy(copy) => Some((&copy.from, path, "")),
@@ -209,8 +203,8 @@ fn wanted_from<'p>(kind: &'p StepKind, path: &'p str) -> Option<(&'p CopyFrom, &
     }
 }
 
-/// Where `text` is written in the instruction at `span`, perhaps after one of `before`; all of it if it is not, because
-/// a variable stands for it.
+/// The span of `text` in the instruction at `span`, where one of `before` may precede it. The whole instruction if the text
+/// is not there, because a variable stands for it.
 pub(in crate::cli) fn word(source: &Source, span: Span, text: &str, before: &str) -> Span {
     let instruction = source.text().get(span.start as usize..span.end as usize).unwrap_or_default();
     let ends = |c: Option<char>| c.is_none_or(|c| c.is_whitespace() || "\",[]".contains(c));
@@ -227,7 +221,7 @@ pub(in crate::cli) fn word(source: &Source, span: Span, text: &str, before: &str
     }
 }
 
-/// A file beside where `path` would be that is called much like it.
+/// A file in the directory of `path` with a similar name.
 fn similar(path: &str, context: &Path) -> Option<String> {
     let path = Path::new(path.trim_start_matches('/').trim_end_matches('/'));
     let (dir, name) = (path.parent()?, path.file_name()?.to_str()?);
@@ -237,7 +231,7 @@ fn similar(path: &str, context: &Path) -> Option<String> {
     Some(dir.join(near).display().to_string())
 }
 
-/// What the image or stage is called whose files `step` has.
+/// The image or stage that has the files of `step`.
 fn place_of(plan: &Plan, step: StepId) -> String {
     if let StepKind::Base(Base::Image(wanted)) = &plan.step(step).kind
         && let ImageName::Reference(name) = &wanted.image
@@ -251,12 +245,12 @@ fn place_of(plan: &Plan, step: StepId) -> String {
     }
 }
 
-/// What a command's status usually means.
+/// What an exit status usually means.
 fn status_hint(code: i32) -> Option<&'static str> {
     match code {
-        126 => Some("status 126: a file was found but could not be executed; look at its mode and its first line"),
-        127 => Some("status 127: a command was not found; look at PATH and at what the base image has"),
-        137 => Some("killed: perhaps the machine or a limit ran out of memory"),
+        126 => Some("status 126: the file cannot be executed; check its mode and its first line"),
+        127 => Some("status 127: command not found; check PATH and the base image"),
+        137 => Some("killed; check the memory limit and the free memory of the host"),
         _ => None,
     }
 }

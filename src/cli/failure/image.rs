@@ -1,11 +1,11 @@
-//! An image that cannot be found or fetched, in words.
+//! Failures to find or fetch an image.
 
 use crate::engine::ImageError;
 
 use super::message::{Kind, chain};
 use super::registry;
 
-/// Exit code, message and hint of an image that could not be had.
+/// Kind, message and hint of a failure to get an image.
 pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<String>) {
     let message = chain(error);
     match error {
@@ -13,10 +13,10 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
             let kind = asked.as_deref().map_or(Kind::Build, registry::kind);
             let hint = match (similar, asked) {
                 (_, Some(asked)) if registry::hint(asked).is_some() => registry::hint(asked).unwrap_or_default(),
-                (Some(similar), _) => format!("the store has {similar}; `kiln images` lists everything"),
-                (None, None) => "--pull never uses only images of the store; `kiln pull` fetches one".to_owned(),
+                (Some(similar), _) => format!("did you mean {similar}? `kiln images` lists the store"),
+                (None, None) => "pull it with `kiln pull`: --pull never uses only images of the store".to_owned(),
                 (None, Some(_)) => {
-                    "`kiln import` makes a base image of a directory or tar, `kiln images` lists what the store has"
+                    "list images with `kiln images`, or create one from a directory or tar with `kiln import`"
                         .to_owned()
                 }
             };

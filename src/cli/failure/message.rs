@@ -7,29 +7,29 @@ use serde_json::json;
 use crate::base::fs::FsError;
 use crate::dockerfile::{Diagnostic, Entitlement, Source};
 use crate::layer;
-use crate::ui::console::{Console, Lost};
+use crate::ui::console::{Console, Unwritten};
 use crate::ui::{excerpt, sanitize};
 
 use super::host::host_fault;
 
-/// The exit code of a command that did what was asked.
+/// The exit code of success.
 pub(in crate::cli) const SUCCESS: u8 = 0;
 
-/// An exit code, or why there is none.
+/// An exit code, or the failure.
 pub(in crate::cli) type Done = Result<u8, Failure>;
 
-/// What sort of thing went wrong; one exit code each.
+/// The kind of a failure; it decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Kind {
     /// 1: the build failed: the Dockerfile, the context, an image, or a command in it.
     Build,
-    /// 2: the command line asks for something that cannot be.
+    /// 2: the command line is wrong.
     Usage,
-    /// 3: this host lacks something.
+    /// 3: the host lacks something.
     Host,
     /// 130: interrupted by a signal.
     Interrupted,
-    /// 125, 126, 127: the command of a run could not be started, as a shell would put it.
+    /// 125, 126, 127: the command of `kiln run` did not start.
     Command(u8),
 }
 
@@ -46,22 +46,22 @@ impl Kind {
     }
 }
 
-/// Why a command did not do what was asked, in words.
+/// Why a command failed.
 #[derive(Debug)]
 pub(in crate::cli) struct Failure {
     /// Decides the exit code.
     pub(in crate::cli) kind: Kind,
-    /// What went wrong: one line, lower-case, no period. Empty: everything is said by `places`.
+    /// One line, lower case, without a full stop. Empty: `places` say everything.
     pub(in crate::cli) message: String,
-    /// Errors with a place in a Dockerfile, shown with the lines they are about.
+    /// Diagnostics, shown with their lines of the Dockerfile.
     pub(in crate::cli) places: Vec<(Source, Diagnostic)>,
-    /// The last lines a failing command printed, safe for a terminal.
+    /// The last lines of output of a failed command, safe for a terminal.
     pub(in crate::cli) output: Box<[String]>,
-    /// Facts that help to understand.
+    /// Facts that help to understand the failure.
     pub(in crate::cli) notes: Vec<String>,
-    /// What to try.
+    /// What to do.
     pub(in crate::cli) hints: Vec<String>,
-    /// Standard output went away: nobody is there to be told.
+    /// Standard output is closed: nothing is printed.
     silent: bool,
 }
 
@@ -79,7 +79,7 @@ impl Failure {
         }
     }
 
-    /// What is wrong with a Dockerfile, all of it at once.
+    /// All problems of a Dockerfile.
     pub(in crate::cli) fn diagnostics(dockerfile: &Source, found: Vec<Diagnostic>) -> Self {
         let place = |d: Diagnostic| (d.source.clone().unwrap_or_else(|| dockerfile.clone()), with_permission(d));
         Self { places: found.into_iter().map(place).collect(), ..Self::build("") }
@@ -90,12 +90,12 @@ impl Failure {
         Self::new(Kind::Usage, message)
     }
 
-    /// The build, or what it was given, is wrong.
+    /// The build failed.
     pub(in crate::cli) fn build(message: impl Into<String>) -> Self {
         Self::new(Kind::Build, message)
     }
 
-    /// The message of `error` and all its sources; a full or read-only disk among them is the host's fault.
+    /// The message of `error` and its sources. A full or read-only disk among them is a fault of the host.
     pub(in crate::cli) fn of_error(error: &(dyn Error + 'static)) -> Self {
         match host_fault(error) {
             Some(hint) => Self::from_error(Kind::Host, error).hint(hint),
@@ -103,7 +103,7 @@ impl Failure {
         }
     }
 
-    /// An archive that was given is not what it should be; `what` names it.
+    /// An archive is unusable; `what` names it.
     pub(in crate::cli) fn of_archive(what: &str, error: &layer::Error) -> Self {
         let failure = Self::of_error(error).prefixed(&format!("{what}: "));
         match error {
@@ -112,7 +112,7 @@ impl Failure {
         }
     }
 
-    /// The message of `error` and all its sources, each said once.
+    /// The message of `error` and its sources, each once.
     pub(in crate::cli) fn from_error(kind: Kind, error: &dyn Error) -> Self {
         Self::new(kind, chain(error))
     }
@@ -123,7 +123,7 @@ impl Failure {
         self
     }
 
-    /// Adds what to try.
+    /// Adds a hint: one imperative sentence.
     pub(in crate::cli) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
@@ -148,7 +148,7 @@ impl Failure {
             console.message(&excerpt::render_with(source, std::slice::from_ref(diagnostic), console.colour()));
         }
         if !self.output.is_empty() {
-            console.message("its last output:");
+            console.message("last output:");
             for line in &self.output {
                 console.message(&format!("  | {line}"));
             }
@@ -167,7 +167,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// The same facts as JSON lines: one per place, then the failure itself.
+    /// Prints JSON lines: one per diagnostic, then the failure.
     fn report_json(&self, console: &mut Console) {
         for (source, diagnostic) in &self.places {
             console.message(&excerpt::json(source, diagnostic).to_string());
@@ -188,7 +188,7 @@ impl Failure {
     }
 }
 
-/// `error: its source: the source's source`; a source that the message above already quotes is not repeated.
+/// `error: source: source of the source`; a source whose text is already there is not repeated.
 pub(in crate::cli) fn chain(error: &dyn Error) -> String {
     let mut text = sanitize::plain(&error.to_string());
     let mut source = error.source();
@@ -203,10 +203,13 @@ pub(in crate::cli) fn chain(error: &dyn Error) -> String {
     text
 }
 
-impl From<Lost> for Failure {
-    fn from(lost: Lost) -> Self {
+impl From<Unwritten> for Failure {
+    fn from(lost: Unwritten) -> Self {
         let silent = lost.0.kind() == std::io::ErrorKind::BrokenPipe;
-        Self { silent, ..Self::new(Kind::Host, format!("write to standard output: {}", lost.0)) }
+        Self {
+            silent,
+            ..Self::new(Kind::Host, format!("cannot cannot cannot cannot write to standard output: {}", lost.0))
+        }
     }
 }
 
@@ -233,13 +236,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_documented_exit_code_o72() {
+    fn failure_kinds_map_to_exit_codes() {
+        // O-72
         let codes = [Kind::Build, Kind::Usage, Kind::Host, Kind::Interrupted].map(Kind::code);
         assert_eq!(codes, [1, 2, 3, 130]);
     }
 
     #[test]
-    fn a_failure_is_one_message_then_notes_then_hints_p22() {
+    fn failure_prints_message_notes_then_hints() {
+        // P-22
         let mut console = Console::capture();
         let failure = Failure::usage("no such \u{1b}[31mthing").note("it was never there").hint("look elsewhere");
         assert_eq!(failure.report(&mut console), 2);
@@ -250,22 +255,22 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_says_each_cause_once() {
+    fn chain_prints_each_cause_once() {
         let cause = std::io::Error::other("no space");
         let error = FsError::new("write", std::path::Path::new("/x"), cause);
         assert_eq!(chain(&error), "write /x: no space");
     }
 
     #[test]
-    fn a_message_has_words_and_no_numbers_of_the_system() {
+    fn messages_omit_system_error_numbers() {
         let error = std::io::Error::from_raw_os_error(28);
         assert_eq!(chain(&error), "No space left on device");
         assert_eq!(sanitize::plain("a (os error 2): b (os error 13)"), "a: b");
     }
 
     #[test]
-    fn a_closed_standard_output_is_not_an_error() {
-        let failure = Failure::from(Lost(std::io::ErrorKind::BrokenPipe.into()));
+    fn closed_stdout_is_not_an_error() {
+        let failure = Failure::from(Unwritten(std::io::ErrorKind::BrokenPipe.into()));
         let mut console = Console::capture();
         assert_eq!(failure.report(&mut console), SUCCESS);
         assert_eq!(console.captured().1, "");

@@ -1,7 +1,7 @@
-//! Errors as words and exit codes: the only place where a module's error meets a person.
+//! Errors as messages, hints and exit codes. No other module has hints or names flags.
 //!
-//! **Holds.** A [`Failure`] has a kind (which decides the exit code), one message, what lies behind it, hints and
-//! excerpts that are already rendered. Printed once, in [`Failure::report`].
+//! **Holds.** A [`Failure`] has a kind, which decides the exit code, one message, notes, hints, and diagnostics with their
+//! sources. It is printed once, by [`Failure::report`].
 //! **Order.** `error: message`, the excerpt, then `note:` lines, then `hint:` lines.
 
 mod build;
@@ -13,9 +13,9 @@ mod panics;
 mod registry;
 mod sandbox;
 
-pub(super) use build::{of_notices, word};
+pub(super) use build::{notice_hints, word};
 pub(super) use fetch::fetch_hint;
-pub(super) use host::ELSEWHERE;
+pub(super) use host::OTHER_STORE;
 pub(super) use image::describe;
 pub(super) use message::{Done, Failure, Kind, SUCCESS, chain};
 pub(super) use panics::report_panics;

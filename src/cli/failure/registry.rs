@@ -1,11 +1,11 @@
-//! A registry's errors in words: whose fault it is, and what would help.
+//! Errors of registries as failures.
 
 use crate::registry::RegistryError;
 use crate::transport::HttpError;
 
 use super::message::{Failure, Kind};
 
-/// Which exit code an error of a registry has.
+/// The kind of an error.
 pub(super) fn kind(error: &RegistryError) -> Kind {
     match error {
         RegistryError::Http(
@@ -17,27 +17,24 @@ pub(super) fn kind(error: &RegistryError) -> Kind {
     }
 }
 
-/// What would help, if it is known.
+/// The hint for an error, if there is one.
 pub(super) fn hint(error: &RegistryError) -> Option<String> {
     Some(match error {
         RegistryError::Denied { anonymous: true, host, .. } => format!(
             "if the image exists, log in with docker login {host} or podman login {host}: kiln reads their credentials"
         ),
         RegistryError::Denied { host, .. } => {
-            format!("the credentials for {host} may be wrong, expired or too weak: log in to it again")
+            format!("log in to {host} again: the credentials may be wrong, expired or insufficient")
         }
         RegistryError::Http(HttpError::Status { status: 429, .. }) => {
-            "the registry limits how often it is asked: wait, log in for a higher limit, or use --registry-mirror"
-                .into()
+            "wait, log in for a higher limit, or use --registry-mirror: the registry limits requests".into()
         }
-        RegistryError::Http(HttpError::Status { status: 500.., .. }) => {
-            "the server is at fault: try again later".into()
+        RegistryError::Http(HttpError::Status { status: 500.., .. }) => "try again later: the server failed".into(),
+        RegistryError::Http(HttpError::Tls { host, reason }) if reason.contains("UnknownIssuer") => {
+            format!("if {host} uses a private CA, set SSL_CERT_FILE to a PEM file with its certificate")
         }
-        RegistryError::Http(HttpError::Tls { host, reason }) if reason.contains("UnknownIssuer") => format!(
-            "if {host} has a certificate of a private CA, set SSL_CERT_FILE to a PEM file that holds the CA's certificate"
-        ),
         RegistryError::Http(HttpError::Tls { host, .. }) => {
-            format!("if {host} need not prove who it is, name it with --insecure-registry {host}")
+            format!("if {host} needs no verification, use --insecure-registry {host}")
         }
         RegistryError::Credentials { .. } => {
             "log in again with the tool that wrote the file, or remove the entry".into()
@@ -58,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registry_errors_have_a_code_and_a_hint() {
+    fn registry_errors_map_to_code_and_hint() {
         let status = |status| -> RegistryError {
             HttpError::Status { url: "https://r/v2/".into(), status, reason: String::new(), attempts: 5 }.into()
         };
@@ -71,10 +68,10 @@ mod tests {
         let tls =
             |reason: &str| -> RegistryError { HttpError::Tls { host: "r:5000".into(), reason: reason.into() }.into() };
         for (error, code, message, hint) in [
-            (status(429), 3, "https://r/v2/: 429 (tried 5 times)", "limits how often"),
+            (status(429), 3, "https://r/v2/: 429 (tried 5 times)", "limits requests"),
             (status(503), 3, "https://r/v2/: 503 (tried 5 times)", "try again later"),
             (denied(true), 1, "r/a: r:5000 denied access (no credentials for it): 401", "docker login r:5000"),
-            (denied(false), 1, "r/a: r:5000 denied access: 401", "log in to it again"),
+            (denied(false), 1, "r/a: r:5000 denied access: 401", "again: the credentials"),
             (tls("invalid peer certificate: UnknownIssuer"), 3, "r:5000: TLS: ", "SSL_CERT_FILE"),
             (tls("certificate expired"), 3, "r:5000: TLS: ", "--insecure-registry r:5000"),
         ] {

@@ -1,8 +1,7 @@
 //! `kiln build`: arguments and environment → a [`BuildRequest`].
 //!
-//! **Order.** Everything that can be found wrong without touching the Dockerfile, the context or the store is found
-//! here, before anything happens (O-50); each error names its option. An option that the command line knows but that
-//! cannot be honoured is an error too, never dropped (N-8).
+//! **Order.** Everything that can be checked without the Dockerfile, the context or the store is checked here, before anything
+//! happens (O-50). Each error names its option. An option that cannot be honoured is an error (N-8).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,7 +19,7 @@ use crate::plan::{Network, Options};
 use crate::sandbox;
 
 use super::Environment;
-use super::around::{self, Around};
+use super::container::{self, Container};
 use super::devices;
 use super::output::{self, Output};
 use super::secret::{SecretFrom, secrets};
@@ -28,46 +27,46 @@ use super::source::{Remote, SourceRequest, allow, contexts, source};
 use super::ssh::{SshFrom, ssh};
 use super::value;
 
-/// A build, as far as it is known before a file is opened.
+/// A build, before any file is opened.
 #[derive(Debug)]
 pub(in crate::cli) struct BuildRequest {
     /// The Dockerfile and the context directory.
     pub(in crate::cli) source: SourceRequest,
     /// Directories of `--build-context`, by name.
     pub(in crate::cli) directories: BTreeMap<String, PathBuf>,
-    /// What of `--build-context` has to be fetched, by name.
+    /// Remote contexts of `--build-context`, by name.
     pub(in crate::cli) remotes: BTreeMap<String, Remote>,
     /// Names for the image.
     pub(in crate::cli) tags: Vec<Reference>,
-    /// Where else the result goes.
+    /// Where the result is written besides the store.
     pub(in crate::cli) outputs: Vec<Output>,
     /// How progress is shown.
     pub(in crate::cli) progress: Progress,
-    /// The build ends after this time.
+    /// The build is stopped after this time.
     pub(in crate::cli) timeout: Option<Duration>,
-    /// Steps at once.
+    /// Steps at the same time.
     pub(in crate::cli) jobs: Option<usize>,
-    /// How layers become a root.
+    /// How roots are created.
     pub(in crate::cli) snapshotter: SnapshotterArg,
-    /// When a registry is asked what a name means.
+    /// When tags are resolved at a registry.
     pub(in crate::cli) pull: engine::Pull,
-    /// Registries that may be spoken to without TLS, or with a certificate nobody vouches for.
+    /// Registries that may be used without TLS or with an unknown certificate.
     pub(in crate::cli) insecure_registries: Vec<String>,
-    /// Hosts to ask before the registries.
+    /// Mirrors of registries.
     pub(in crate::cli) registry_mirrors: Vec<String>,
     /// How new layers are compressed.
     pub(in crate::cli) compression: Compression,
-    /// What RUN without a network of its own gets.
+    /// The network of a RUN without `--network`.
     pub(in crate::cli) network: sandbox::Network,
     /// Hosts, resolver, limits.
-    pub(in crate::cli) around: Around,
-    /// Where devices are described.
+    pub(in crate::cli) container: Container,
+    /// Directories with CDI files.
     pub(in crate::cli) spec_dirs: Vec<PathBuf>,
-    /// Which devices commands may have.
+    /// Devices that are allowed.
     pub(in crate::cli) grants: Grants,
     /// Secrets by id.
     pub(in crate::cli) secrets: BTreeMap<String, SecretFrom>,
-    /// Where a command fails, a shell opens.
+    /// Open a shell when a command fails.
     pub(in crate::cli) shell: Option<Shell>,
     /// Agents by id.
     pub(in crate::cli) ssh: BTreeMap<String, SshFrom>,
@@ -77,7 +76,7 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) metadata_file: Option<PathBuf>,
 }
 
-/// Ok: every option is understood and can be honoured.
+/// Ok: every option is valid and can be honoured.
 pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Result<BuildRequest, Failure> {
     if let Some((name, value, instead)) = args.foreign.refused() {
         let given = if value == "true" { String::new() } else { format!("={value}") };
@@ -119,7 +118,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
             NetworkArg::Private => sandbox::Network::Private,
             _ => sandbox::Network::Host,
         },
-        around: around::around(&args.around, shares_host, environment)?,
+        container: container::container(&args.container, shares_host, environment)?,
         spec_dirs: devices::spec_dirs(&args.cdi_spec_dir)?,
         grants,
         secrets: secrets(&args.secret, environment)?,
@@ -130,7 +129,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
     })
 }
 
-/// What planning is told by options that only `build` has.
+/// Sets the planning options that only `build` has.
 fn planning(args: &BuildArgs, options: &mut Options) -> Result<(), Failure> {
     for label in &args.label {
         // `--label key` is an empty label (O-51).
@@ -163,7 +162,7 @@ fn progress(args: &BuildArgs, environment: &Environment) -> Result<Progress, Fai
 /// `--on-failure=shell`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Shell {
-    /// What kind of terminal there is.
+    /// `TERM` of the shell.
     pub(in crate::cli) term: OsString,
     /// Messages around it may be coloured.
     pub(in crate::cli) colour: bool,
@@ -197,7 +196,7 @@ fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
         }
         CompressionArg::Zstd => Ok(Compression::Zstd { level: level("zstd", 1..=22, 3)? }),
         CompressionArg::Uncompressed if args.compression_level.is_some() => {
-            Err(Failure::usage("--compression-level has no meaning with --compression uncompressed"))
+            Err(Failure::usage("--compression-level has no effect with --compression uncompressed"))
         }
         CompressionArg::Uncompressed => Ok(Compression::Uncompressed),
     }
@@ -213,7 +212,7 @@ fn name(text: &str) -> Result<Reference, Failure> {
         }
     })?;
     match reference.digest {
-        Some(_) => Err(Failure::usage(format!("--tag {text:?}: an image's digest is a result, not a choice"))),
+        Some(_) => Err(Failure::usage(format!("--tag {text:?}: a digest cannot be chosen"))),
         None => Ok(reference),
     }
 }

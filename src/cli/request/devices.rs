@@ -1,4 +1,4 @@
-//! Devices of the host: which are asked for, which are allowed, and where they are described.
+//! `--device`, `--allow device` and `--cdi-spec-dir`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::device::{Grants, SPEC_DIRS};
 use crate::plan::DeviceName;
 use crate::sandbox::Device;
 
-/// `--device` of a run: a node of the host, or what a description names.
+/// `--device` of `kiln run`: a node of the host, or a CDI device.
 pub(super) enum Asked {
     Node(Device),
     Named(DeviceName),
@@ -18,24 +18,23 @@ pub(super) fn device(text: &str) -> Result<Asked, Failure> {
     let wrong = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
     if !text.starts_with('/') {
         let named = DeviceName::parse(text).map(Asked::Named);
-        return named
-            .map_err(|why| wrong(&format!("want a path that begins with /, or a name that files describe: {why}")));
+        return named.map_err(|why| wrong(&format!("want a path that begins with /, or VENDOR/CLASS=NAME: {why}")));
     }
     let mut fields = text.split(':');
     let host = fields.next().unwrap_or_default();
     let inside = fields.next().unwrap_or(host);
     if !matches!(fields.next(), None | Some("rwm")) || fields.next().is_some() {
-        return Err(wrong("want HOST[:INSIDE]; what may be done with it is what its mode says"));
+        return Err(wrong("want HOST[:PATH]; access follows the mode of the device"));
     }
     match inside.strip_prefix("/dev/") {
         Some(name) if !name.is_empty() && !name.split('/').any(|part| matches!(part, "" | "." | "..")) => {
             Ok(Asked::Node(Device { host: host.into(), name: name.into(), required: true }))
         }
-        _ => Err(wrong("inside it must lie below /dev")),
+        _ => Err(wrong("the path inside must be below /dev")),
     }
 }
 
-/// `--allow` as far as it is about devices: `device`, `device=NAME` (O-22). None: it is not.
+/// `--allow device` and `--allow device=NAME` (O-22). None: another entitlement.
 pub(super) fn grant(what: &str, grants: &mut Grants) -> Option<Result<(), String>> {
     match what.strip_prefix("device")? {
         "" => grants.all = true,
@@ -47,13 +46,13 @@ pub(super) fn grant(what: &str, grants: &mut Grants) -> Option<Result<(), String
     Some(Ok(()))
 }
 
-/// `--cdi-spec-dir`; one that was named has to be there.
+/// `--cdi-spec-dir`. A named directory must exist.
 pub(super) fn spec_dirs(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     if given.is_empty() {
         return Ok(SPEC_DIRS.iter().map(PathBuf::from).collect());
     }
     match given.iter().find(|dir| !dir.is_dir()) {
-        Some(dir) => Err(Failure::usage(format!("--cdi-spec-dir {}: there is no such directory", dir.display()))),
+        Some(dir) => Err(Failure::usage(format!("--cdi-spec-dir {}: no such directory", dir.display()))),
         None => Ok(given.to_vec()),
     }
 }
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_stay_below_dev() {
+    fn device_path_must_stay_below_dev() {
         let read = |text: &str| match device(text) {
             Ok(Asked::Node(d)) => Some((d.host.display().to_string(), d.name.display().to_string())),
             _ => None,
@@ -77,7 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn permissions_of_devices_are_told_from_others_o_22() {
+    fn allow_parses_device_entitlements() {
+        // O-22
         let mut grants = Grants::default();
         for (what, want) in [
             ("device", Some(true)),

@@ -8,7 +8,7 @@ use crate::base::fs;
 use crate::base::time::Timestamp;
 use crate::cli::failure::{Failure, Kind};
 
-/// Tells the process inside a user namespace when the command began outside.
+/// Tells the process inside a user namespace when the command began.
 pub(in crate::cli) const BEGAN: &str = "KILN_BEGAN";
 
 /// The variables and user kiln was started with.
@@ -25,48 +25,48 @@ impl Environment {
         Self { variables: std::env::vars_os().collect(), uid: rustix::process::geteuid().as_raw() }
     }
 
-    /// A variable's value, also if it is empty.
+    /// The value of a variable, even if it is empty.
     pub(in crate::cli) fn get(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
-    /// A variable's value; empty counts as unset.
+    /// The value of a variable; empty counts as unset.
     pub(in crate::cli) fn non_empty(&self, name: &str) -> Option<&OsStr> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// No `NO_COLOR` (O-70), and a terminal that is not dumb. Whether there is a terminal is the console's to know.
+    /// Whether colour is allowed: no `NO_COLOR`, and `TERM` is not dumb (O-70).
     pub(in crate::cli) fn wants_colour(&self) -> bool {
         self.non_empty("NO_COLOR").is_none() && self.get("TERM").is_none_or(|term| term != "dumb")
     }
 
-    /// The terminal, if there is one, can move its cursor.
+    /// Whether a terminal can move its cursor.
     pub(in crate::cli) fn can_redraw(&self) -> bool {
         self.non_empty("TERM").is_some_and(|term| term != "dumb")
     }
 
-    /// What this host asks for names: `/etc/resolv.conf`.
+    /// `/etc/resolv.conf` of the host.
     pub(in crate::cli) fn resolv_conf(&self) -> Result<Vec<u8>, Failure> {
         Ok(fs::read_opt(Path::new("/etc/resolv.conf"))?.unwrap_or_default())
     }
 
-    /// What this host has of a kind of thing (`cpu`, or `node` for memory), as the kernel lists it; none if it does not.
+    /// The kernel's list of CPUs (`cpu`) or memory nodes (`node`) that are online; none if there is no list.
     pub(in crate::cli) fn online(&self, kind: &str) -> Result<Option<String>, Failure> {
         let list = fs::read_opt(&Path::new("/sys/devices/system").join(kind).join("online"))?;
         Ok(list.map(|list| String::from_utf8_lossy(&list).into_owned()))
     }
 
-    /// The user's SSH agent.
+    /// The SSH agent of the user.
     pub(in crate::cli) fn agent(&self) -> Option<&Path> {
         self.non_empty("SSH_AUTH_SOCK").map(Path::new)
     }
 
-    /// When the command began that this process goes on with, if it does.
+    /// When the command began, if this is the process inside a user namespace.
     pub(in crate::cli) fn began(&self) -> Option<Timestamp> {
         self.non_empty(BEGAN)?.to_str()?.parse().ok()
     }
 
-    /// Where the store is.
+    /// The directory of the store.
     pub(in crate::cli) fn store_root(&self, option: Option<&Path>) -> Result<PathBuf, Failure> {
         if let Some(root) = option {
             return Ok(root.to_owned());
@@ -77,12 +77,12 @@ impl Environment {
         if self.uid == 0 {
             return Ok(PathBuf::from("/var/lib/kiln"));
         }
-        // The base-directory specification: a relative value is to be ignored.
+        // The base directory specification says to ignore a relative value.
         let data = self.non_empty("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let data = data.or_else(|| self.non_empty("HOME").map(|home| Path::new(home).join(".local/share")));
         match data {
             Some(data) => Ok(data.join("kiln")),
-            None => Err(Failure::new(Kind::Host, "no place for the store: HOME is not set")
+            None => Err(Failure::new(Kind::Host, "cannot choose a store: HOME is not set")
                 .hint("choose one with --root or KILN_ROOT")),
         }
     }
@@ -90,7 +90,7 @@ impl Environment {
 
 #[cfg(test)]
 impl Environment {
-    /// An environment made up for a test.
+    /// An environment for a test.
     pub(in crate::cli) fn of(uid: u32, variables: &[(&str, &str)]) -> Self {
         Self { variables: variables.iter().map(|(k, v)| (k.into(), v.into())).collect(), uid }
     }

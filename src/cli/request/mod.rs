@@ -1,11 +1,10 @@
-//! From what was typed to what is meant here: the one place that reads the environment.
+//! From the command line to requests; the only reader of the environment.
 //!
-//! **Holds.** [`Environment`], a value read once at start and passed on; below this module nothing asks the process
-//! what its variables or directory are. `build` and `check` turn a command line into a request; `value` and
-//! `output` read the small languages inside option values.
+//! **Holds.** [`Environment`] is read once at start; no other module reads variables. `build`, `run` and `source` turn a command
+//! line into a request. `value`, `output` and the other files parse the values of options.
 
-mod around;
 mod build;
+mod container;
 mod devices;
 mod environment;
 mod output;

@@ -1,4 +1,4 @@
-//! `-o`: where a result goes besides the store (O-62…O-66).
+//! `-o`: outputs besides the store (O-62 to O-66).
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use super::value;
 /// One `-o`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Output {
-    /// In which form.
+    /// Its form.
     pub(in crate::cli) form: Form,
-    /// Where.
+    /// Its destination.
     pub(in crate::cli) dest: Destination,
 }
 
-/// In which form a result is written.
+/// The form of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Form {
     /// `type=oci`: an OCI layout in one tar file.
@@ -31,13 +31,13 @@ pub(in crate::cli) enum Form {
 }
 
 impl Form {
-    /// A directory, not one file.
+    /// Whether it is a directory, not a file.
     pub(in crate::cli) fn is_directory(self) -> bool {
         matches!(self, Form::OciLayout | Form::RootfsDir)
     }
 }
 
-/// Where a result is written.
+/// The destination of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Destination {
     /// A file or directory.
@@ -68,10 +68,12 @@ pub(super) fn parse(text: &str) -> Result<Output, Failure> {
             _ => {
                 let failure = wrong(format!("{text:?}: the attribute {key} is not supported"));
                 return Err(match key.as_str() {
-                    "name" => failure.hint("-t names the image"),
-                    "compression" | "compression-level" => failure.hint(format!("--{key} holds for every output")),
-                    "push" => failure.hint("skopeo copies images from kiln's store, or from an archive"),
-                    _ => failure.hint("known are type, dest and tar"),
+                    "name" => failure.hint("name the image with -t"),
+                    "compression" | "compression-level" => {
+                        failure.hint(format!("use --{key}, which applies to every output"))
+                    }
+                    "push" => failure.hint("push with skopeo, from the store or from an archive"),
+                    _ => failure.hint("use type, dest and tar"),
                 });
             }
         }
@@ -107,7 +109,7 @@ pub(super) fn parse(text: &str) -> Result<Output, Failure> {
 
 fn unsupported(kind: &str) -> Failure {
     Failure::usage(format!("--output type={kind} is not supported yet"))
-        .hint("every image is in kiln's store under its names; write an archive with type=oci,dest=FILE.tar for others")
+        .hint("write an archive with type=oci,dest=FILE.tar: images are always stored")
 }
 
 #[cfg(test)]
@@ -115,7 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_are_understood_or_refused_by_name_o62() {
+    fn output_options_parse_or_fail_by_name() {
+        // O-62
         let output = |form, dest: &str| Ok(Output { form, dest: Destination::Path(dest.into()) });
         for (text, want) in [
             ("type=oci,dest=a.tar", output(Form::OciArchive, "a.tar")),

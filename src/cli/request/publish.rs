@@ -1,4 +1,4 @@
-//! `--publish`: ports of the host that lead into a run, as `docker run` has them.
+//! `--publish`: published ports, as in `docker run`.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use crate::cli::failure::Failure;
 use crate::sandbox::Publish;
 
-/// Ports that can be published at once: each is two sockets.
+/// Most published ports: each uses two sockets.
 const MOST: usize = 256;
 
-/// Ok: every port that is asked for.
+/// Ok: all published ports.
 pub(super) fn all(texts: &[String]) -> Result<Vec<Publish>, Failure> {
     let mut ports = Vec::new();
     for text in texts {
@@ -22,9 +22,9 @@ pub(super) fn all(texts: &[String]) -> Result<Vec<Publish>, Failure> {
     Ok(ports)
 }
 
-/// `[[IP:][HOST]:]INSIDE[/tcp]`, where HOST and INSIDE may be ranges. Without a host port, or with 0, a free one.
+/// Parses `[[IP:][HOST]:]PORT[/tcp]`; HOST and PORT may be ranges. Without HOST, or with 0, a free port is chosen.
 fn one(text: &str) -> Result<Vec<Publish>, String> {
-    let form = || "want [[IP:]HOST:]INSIDE, for example 8080:80".to_owned();
+    let form = || "want [[IP:]HOST:]PORT, for example 8080:80".to_owned();
     let (bare, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
     if !protocol.eq_ignore_ascii_case("tcp") {
         return Err(format!("only TCP can be published, not {protocol:?}"));
@@ -47,7 +47,7 @@ fn one(text: &str) -> Result<Vec<Publish>, String> {
         && host.len() != inside.len()
     {
         let (outer, inner) = (host.len(), inside.len());
-        return Err(format!("{outer} of the host for {inner} inside: want as many on both sides"));
+        return Err(format!("{outer} host ports for {inner} container ports: want the same number"));
     }
     let first = host.map(|host| *host.start());
     let port = |(n, inside)| Publish { address, host: first.map(|first| first + n), inside };
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_ports_are_read_as_docker_reads_them() {
+    fn publish_parses_ports_like_docker() {
         let read = |text: &str| {
             let ports = all(&[text.to_owned()]).map_err(|f| f.message)?;
             let line = |p: &Publish| {
@@ -103,7 +103,7 @@ mod tests {
             ("1:2:3:4", "\"1:2\" is not an IP address"),
             ("localhost:80:80", "\"localhost\" is not an IP address"),
             ("80:80/udp", "only TCP can be published, not \"udp\""),
-            ("8000-8010:80", "11 of the host for 1 inside"),
+            ("8000-8010:80", "11 host ports for 1 container ports"),
             ("1-300", "at most 256 ports"),
         ] {
             let message = read(text).expect_err(text);

@@ -1,4 +1,4 @@
-//! What the environment says about registries: credentials and proxies (O-76).
+//! Credentials and proxies from the environment (O-76).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::transport::Proxies;
 use super::{Environment, size};
 
 impl Environment {
-    /// Ok: every credential file that exists was read, or is a problem of the credentials. The one named by `$REGISTRY_AUTH_FILE` must exist.
+    /// Ok: every credential file that exists was read, or is recorded as unreadable. `$REGISTRY_AUTH_FILE` must exist.
     pub(in crate::cli) fn registry_options(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
         let mirrors: Vec<(String, String)> = mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?;
         if let Some(wrong) = insecure.iter().find(|host| !is_host(host)) {
@@ -34,7 +34,7 @@ impl Environment {
         Ok(Options { credentials, insecure: insecure.to_vec(), mirrors, proxies: self.proxies(), ..Options::default() })
     }
 
-    /// How servers are reached.
+    /// The proxies.
     pub(in crate::cli) fn proxies(&self) -> Proxies {
         let either = |name: &str| self.non_empty(&name.to_ascii_lowercase()).or_else(|| self.non_empty(name));
         let text = |value: &OsStr| value.to_string_lossy().into_owned();
@@ -46,13 +46,13 @@ impl Environment {
         }
     }
 
-    /// How large a file may be that is fetched from a URL (S-64).
+    /// The largest file to fetch from a URL, in bytes (S-64).
     pub(in crate::cli) fn max_download(&self) -> Result<u64, Failure> {
         let Some(text) = self.non_empty("KILN_MAX_DOWNLOAD") else { return Ok(MAX_BYTES) };
         size(&text.to_string_lossy()).map_err(|why| Failure::usage(format!("KILN_MAX_DOWNLOAD: {why}")))
     }
 
-    /// What git and ssh may know of the environment: the hosts that are known, and the way out; and `agent`.
+    /// The environment of git and ssh: known hosts, proxies, certificates and `agent`.
     pub(in crate::cli) fn for_git(&self, agent: Option<&Path>) -> Vec<(String, String)> {
         const NAMES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
         let lower = NAMES.iter().map(|name| name.to_ascii_lowercase());
@@ -61,9 +61,9 @@ impl Environment {
         let value = |name: &str| Some(self.non_empty(name)?.to_str()?.to_owned());
         let mut all: Vec<_> = names.filter_map(|name| Some((name.clone(), value(&name)?))).collect();
         all.extend(agent.and_then(Path::to_str).map(|socket| ("SSH_AUTH_SOCK".to_owned(), socket.to_owned())));
-        // git has its own name for it.
+        // git's own name for it.
         all.extend(value("SSL_CERT_FILE").map(|file| ("GIT_SSL_CAINFO".to_owned(), file)));
-        // ssh would look in the home of whom it runs as: root of a namespace.
+        // Inside a user namespace ssh would use the home of root.
         if let Some(home) = value("HOME").filter(|home| !home.contains(['\'', '"', '%', '$', '\\', '\n'])) {
             let ssh = format!("ssh -oBatchMode=yes '-oUserKnownHostsFile=\"{home}/.ssh/known_hosts\"'");
             all.push(("GIT_SSH_COMMAND".to_owned(), ssh));
@@ -71,7 +71,7 @@ impl Environment {
         all
     }
 
-    /// Where credentials may be, the ones that win first: podman's places, then docker's.
+    /// Credential files in order of precedence, podman's before docker's, and whether each must exist.
     fn credential_files(&self) -> Vec<(PathBuf, bool)> {
         let dir = |name: &str| self.non_empty(name).map(Path::new);
         let mut files = Vec::new();
@@ -87,7 +87,7 @@ impl Environment {
     }
 }
 
-/// It may be `HOST[:PORT]`, and is no more than that.
+/// Whether the text has only the characters of `HOST[:PORT]`.
 fn is_host(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]_".contains(&b))
 }
@@ -109,7 +109,7 @@ mod tests {
     use crate::base::time::Timestamp;
 
     #[test]
-    fn git_and_the_process_inside_are_told_what_they_need() {
+    fn git_and_inner_process_get_their_environment() {
         let variables = [("SSL_CERT_FILE", "/ca.pem"), ("SSL_CERT_DIR", "/ca"), ("HOME", "/h"), ("https_proxy", "p")];
         let given = Environment::of(0, &variables).for_git(Some(Path::new("/agent")));
         let value = |name: &str| given.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_is_of_docker_hub_unless_it_says_of_whom() {
+    fn registry_mirror_defaults_to_docker_hub() {
         let pair = |registry: &str, host: &str| (registry.to_owned(), host.to_owned());
         assert_eq!(mirror("m.example:5000").ok(), Some(pair("docker.io", "m.example:5000")));
         assert_eq!(mirror("ghcr.io=[::1]:80").ok(), Some(pair("ghcr.io", "[::1]:80")));

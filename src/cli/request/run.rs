@@ -10,45 +10,45 @@ use crate::oci::config::RuntimeConfig;
 use crate::plan::DeviceName;
 use crate::sandbox::{Device, Mount, Network, Publish, Source, private_network};
 
-use super::around::{self, Around};
+use super::container::{self, Container};
 use super::devices::{self, Asked};
 use super::{Environment, publish, value};
 
-/// Where programs are looked for if neither the image nor the command line says.
+/// PATH, if neither the image nor the command line sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A run, as far as it is known before the image is.
+/// A run, before the image is known.
 #[derive(Debug)]
 pub(in crate::cli) struct RunRequest {
-    /// Set, or (without a value) taken away from the image's environment.
+    /// Variables to set or, without a value, to remove from the environment of the image.
     env: Vec<(OsString, Option<OsString>)>,
-    /// What is mounted.
+    /// Mounts.
     pub(in crate::cli) mounts: Vec<Mount>,
-    /// Which network.
+    /// The network.
     pub(in crate::cli) network: Network,
-    /// Why the network is less than what would have been chosen.
+    /// Why the network is `none` instead of `private`.
     pub(in crate::cli) no_network: Option<String>,
-    /// Ports of the host that lead inside.
+    /// Published ports.
     pub(in crate::cli) publish: Vec<Publish>,
-    /// Nodes of the host.
+    /// Device nodes of the host.
     pub(in crate::cli) devices: Vec<Device>,
-    /// Devices that files of `spec_dirs` describe.
+    /// CDI devices.
     pub(in crate::cli) named_devices: Vec<DeviceName>,
-    /// Where devices are described.
+    /// Directories with CDI files.
     pub(in crate::cli) spec_dirs: Vec<PathBuf>,
     /// Hosts, resolver, limits.
-    pub(in crate::cli) around: Around,
+    pub(in crate::cli) container: Container,
 }
 
-/// Ok: every option is understood and can be honoured; files of the host that are to be mounted exist.
+/// Ok: every option is valid and can be honoured; mounted files of the host exist.
 pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<RunRequest, Failure> {
     refuse(args)?;
-    // Whatever is not known may be the image, or so it looks to the parser.
+    // The parser takes an unknown option for the image.
     let image = args.image();
     if let Some(option) = image.strip_prefix('-') {
         let option = format!("-{}", option.split('=').next().unwrap_or_default());
         return Err(Failure::usage(format!("kiln run has no option {option}"))
-            .hint("kiln run --help lists those it has; they stand before the image"));
+            .hint("list the options with kiln run --help; they come before the image"));
     }
     let usage = |option: &'static str| move |why: String| Failure::usage(format!("{option} {why}"));
     let mut env = Vec::new();
@@ -97,25 +97,25 @@ pub(in crate::cli) fn run(args: &RunArgs, environment: &Environment) -> Result<R
         devices,
         named_devices,
         spec_dirs: devices::spec_dirs(&args.cdi_spec_dir)?,
-        around: around::around(&args.around, network == Network::Host, environment)?,
+        container: container::container(&args.container, network == Network::Host, environment)?,
     })
 }
 
-/// The kernel keeps no longer host name.
+/// Longest host name of the kernel.
 const LONGEST_NAME: usize = 64;
 
-/// It can be set, and is one word in `/etc/hosts`.
+/// Whether it is a valid host name and one word in `/etc/hosts`.
 fn is_host_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     (1..=LONGEST_NAME).contains(&text.len()) && text.chars().all(fits)
 }
 
-/// Which network; and what is missing for the one that would have been chosen.
+/// The network, and why it is not `private` where that would be the default.
 fn network(asked: NetworkArg, publishes: bool) -> Result<(Network, Option<String>), Failure> {
     Ok(match (asked, publishes) {
         (NetworkArg::Host, true) => {
-            return Err(Failure::usage("--publish needs a network of the command's own, and --network is host")
-                .hint("with the host's network, what the command listens on is reachable as it is"));
+            return Err(Failure::usage("--publish does not work with --network host")
+                .hint("omit --publish: with the host's network, ports of the command are reachable"));
         }
         (NetworkArg::Default, true) => match private_network() {
             Ok(_) => (Network::Private, None),
@@ -127,20 +127,20 @@ fn network(asked: NetworkArg, publishes: bool) -> Result<(Network, Option<String
     })
 }
 
-/// Options that people know from elsewhere: each is answered with what there is instead.
+/// Refuses options of `docker run` that kiln does not have, with a suggestion.
 fn refuse(args: &RunArgs) -> Result<(), Failure> {
     let refused = [
         (
             args.detach,
-            "--detach is not supported: there is no daemon to leave a run to",
-            "let the shell do it: kiln run … &",
+            "--detach is not supported: kiln has no daemon",
+            "run it in the background of the shell: kiln run … &",
         ),
         (
             args.name.is_some(),
-            "--name is not supported: nothing of a run is kept that could have a name",
-            "to keep what it changes as an image, give --commit NAME",
+            "--name is not supported: containers are not kept",
+            "keep the changed files as an image with --commit NAME",
         ),
-        (args.privileged, "--privileged is not supported: a run has what a RUN has", ""),
+        (args.privileged, "--privileged is not supported", ""),
     ];
     match refused.into_iter().find(|(given, ..)| *given) {
         Some((_, why, "")) => Err(Failure::usage(why)),
@@ -150,7 +150,7 @@ fn refuse(args: &RunArgs) -> Result<(), Failure> {
 }
 
 impl RunRequest {
-    /// The environment of a command of an image: the image's, then what was asked for.
+    /// The environment of the command: the image's, then that of the options.
     pub(in crate::cli) fn environment(&self, image: &RuntimeConfig) -> Vec<(OsString, OsString)> {
         let mut all: Vec<(OsString, OsString)> = Vec::new();
         let mut set = |name: OsString, value: Option<OsString>| {
@@ -169,7 +169,7 @@ impl RunRequest {
     }
 }
 
-/// What is executed: ENTRYPOINT and then the words given, or CMD if there are none. `--entrypoint` replaces both.
+/// The command line: ENTRYPOINT and the given words, or CMD without words. `--entrypoint` replaces both.
 pub(in crate::cli) fn command_line(args: &RunArgs, image: &RuntimeConfig) -> Result<Vec<OsString>, Failure> {
     let words = |words: &Option<Vec<String>>| words.iter().flatten().map(OsString::from).collect::<Vec<_>>();
     let mut line = match args.entrypoint.as_deref() {
@@ -182,13 +182,13 @@ pub(in crate::cli) fn command_line(args: &RunArgs, image: &RuntimeConfig) -> Res
     }
     line.extend(args.command().iter().cloned());
     if line.is_empty() {
-        return Err(Failure::usage(format!("{} has no command of its own", args.image()))
+        return Err(Failure::usage(format!("{} has no command", args.image()))
             .hint(format!("name one: kiln run {} COMMAND", args.image())));
     }
     Ok(line)
 }
 
-/// `KEY=VALUE`, or `KEY` for what it is here: if it is nothing, the image's is taken away.
+/// Parses `KEY=VALUE`, or `KEY` for the value in kiln's environment; if it is unset there, it is removed.
 fn variable(text: &str, environment: &Environment) -> Result<(OsString, Option<OsString>), String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(OsString::from(value))),
@@ -200,8 +200,8 @@ fn variable(text: &str, environment: &Environment) -> Result<(OsString, Option<O
     Ok((name.into(), value))
 }
 
-/// One variable a line, as `--env` takes them; empty lines and those that begin with `#` are skipped. Nothing is
-/// unquoted or expanded, as with docker.
+/// Reads one variable per line, in the form of `--env`. Empty lines and comments (`#`) are skipped. Nothing is unquoted or
+/// expanded, as with docker.
 fn env_file(path: &Path, environment: &Environment) -> Result<Vec<(OsString, Option<OsString>)>, Failure> {
     let wrong = |why: String| Failure::usage(format!("--env-file {why}"));
     let bytes = fs::read(path).map_err(|e| wrong(e.to_string()))?;
@@ -215,7 +215,7 @@ fn env_file(path: &Path, environment: &Environment) -> Result<Vec<(OsString, Opt
         let at = |why: String| wrong(format!("{}:{}: {why}", path.display(), number + 1));
         let name = line.split('=').next().unwrap_or_default();
         if name.contains(char::is_whitespace) {
-            return Err(at(format!("a variable's name has no spaces: {name:?}")));
+            return Err(at(format!("the variable name {name:?} has spaces")));
         }
         found.push(variable(line, environment).map_err(at)?);
     }
@@ -239,8 +239,8 @@ fn volume(text: &str) -> Result<Mount, Failure> {
         }
     }
     if !host.contains('/') && host != "." && host != ".." {
-        return Err(Failure::usage(format!("{text:?}: named volumes do not exist"))
-            .hint(format!("for a directory of this host, write ./{host}")));
+        return Err(Failure::usage(format!("{text:?}: named volumes are not supported"))
+            .hint(format!("write ./{host} for a directory of this host")));
     }
     bind(host, inside, readonly)
 }
@@ -266,7 +266,7 @@ fn mount(text: &str) -> Result<Mount, Failure> {
     }
     let kind = match kind.as_deref() {
         Some(kind @ ("bind" | "tmpfs")) => kind,
-        Some(other) => return Err(wrong(&format!("the type {other:?} does not exist here: want bind or tmpfs"))),
+        Some(other) => return Err(wrong(&format!("{other:?} is not a type: want bind or tmpfs"))),
         None => return Err(wrong("the type is missing: want type=bind or type=tmpfs")),
     };
     let target = target.ok_or_else(|| wrong("dst is missing"))?;
@@ -304,10 +304,11 @@ fn octal(text: &str) -> Result<u32, String> {
 
 fn bind(host: &str, target: &str, readonly: bool) -> Result<Mount, Failure> {
     let target = inside(target).map_err(Failure::usage)?;
-    // Absolute: the sandbox is prepared from `/`.
+    // Absolute, because the sandbox is prepared from `/`.
     let path = std::fs::canonicalize(host).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Failure::usage(format!("{host}: there is no such file or directory here"))
-            .hint("kiln does not make missing directories: mkdir first"),
+        std::io::ErrorKind::NotFound => {
+            Failure::usage(format!("{host}: no such file or directory")).hint("create it with mkdir: kiln does not")
+        }
         _ => Failure::usage(format!("{host}: {e}")),
     })?;
     Ok(Mount { source: Source::Path(path), target, readonly })
@@ -315,9 +316,9 @@ fn bind(host: &str, target: &str, readonly: bool) -> Result<Mount, Failure> {
 
 fn inside(target: &str) -> Result<PathBuf, String> {
     match target {
-        "/" => Err("/ inside cannot be mounted over".to_owned()),
+        "/" => Err("cannot mount over /".to_owned()),
         _ if target.starts_with('/') => Ok(PathBuf::from(target)),
-        _ => Err(format!("{target:?}: the place inside begins with /")),
+        _ => Err(format!("{target:?}: want a path that begins with /")),
     }
 }
 
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn words_replace_cmd_and_entrypoint_replaces_both() {
+    fn words_replace_cmd_and_entrypoint_both() {
         let image = RuntimeConfig { entrypoint: words(&["/e", "x"]), cmd: words(&["c"]), ..RuntimeConfig::default() };
         let bare = RuntimeConfig { cmd: words(&["c", "d"]), ..RuntimeConfig::default() };
         for (image, line, want) in [
@@ -359,12 +360,12 @@ mod tests {
             assert_eq!(got, want, "{line:?}");
         }
         let failure = command_line(&args(&["i"]), &RuntimeConfig::default()).expect_err("nothing to run");
-        assert_eq!((failure.message.as_str(), failure.kind.code()), ("i has no command of its own", 2));
+        assert_eq!((failure.message.as_str(), failure.kind.code()), ("i has no command", 2));
         assert!(command_line(&args(&["--entrypoint", "", "i"]), &bare).is_err());
     }
 
     #[test]
-    fn variables_come_from_image_files_and_line_the_last_wins() {
+    fn later_environment_sources_override_earlier() {
         let dir = tempfile::tempdir().expect("tempdir");
         let file = dir.path().join("env");
         let text = b"\xef\xbb\xbf# comment\n\n  A=file\nHERE\nQ=\"as is\" $A\n";
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_understood_or_refused_by_name() {
+    fn mount_options_parse_or_fail_by_name() {
         let here = std::fs::canonicalize("/").expect("the root");
         let path = |readonly| Ok((true, readonly));
         for (line, want) in [
@@ -397,13 +398,13 @@ mod tests {
             (&["--mount", "type=tmpfs,dst=/x,size=1m"], Ok((false, false))),
             (&["--tmpfs", "/x:size=1m,mode=700"], Ok((false, false))),
             (&["-v", "/x"], Err("--volume \"/x\": want HOST:INSIDE")),
-            (&["-v", "data:/x"], Err("named volumes do not exist")),
-            (&["-v", "/:x"], Err("the place inside begins with /")),
-            (&["-v", "/:/"], Err("/ inside cannot be mounted over")),
+            (&["-v", "data:/x"], Err("named volumes are not supported")),
+            (&["-v", "/:x"], Err("want a path that begins with /")),
+            (&["-v", "/:/"], Err("cannot mount over /")),
             (&["-v", "/:/x:z"], Err("\"z\" is not an option")),
-            (&["-v", "/nonexistent:/x"], Err("there is no such file or directory here")),
-            (&["--mount", "type=volume,dst=/x"], Err("the type \"volume\" does not exist here")),
-            (&["--mount", "type=volume"], Err("the type \"volume\" does not exist here")),
+            (&["-v", "/nonexistent:/x"], Err("no such file or directory")),
+            (&["--mount", "type=volume,dst=/x"], Err("\"volume\" is not a type")),
+            (&["--mount", "type=volume"], Err("\"volume\" is not a type")),
             (&["--mount", "type=bind,dst=/x"], Err("src is missing")),
             (&["--mount", "type=bind,src=/"], Err("dst is missing")),
             (&["--mount", "type=bind,src=/,dst=/x,bind-propagation=shared"], Err("\"bind-propagation\"")),
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_has_and_a_run_has_not_is_answered_by_name() {
+    fn docker_run_options_fail_with_a_suggestion() {
         for (line, want) in [
             (&["-d"][..], "--detach"),
             (&["-p", "80:80", "--network", "host"], "--publish"),

@@ -1,4 +1,4 @@
-//! `--secret`: what commands may read and nothing may keep.
+//! `--secret`: secrets of RUN steps.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use crate::cli::failure::Failure;
 
 use super::{Environment, value};
 
-/// Where a secret comes from.
+/// The source of a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::cli) enum SecretFrom {
-    /// A file, read when the build starts.
+    /// A file; it is read when the build starts.
     File(PathBuf),
-    /// A variable's value.
+    /// The value of a variable.
     Value(Vec<u8>),
 }
 
@@ -36,11 +36,11 @@ pub(super) fn secrets(given: &[String], environment: &Environment) -> Result<BTr
                 "src" | "source" => file = Some(value),
                 "env" => variable = Some(value),
                 "type" if matches!(value.as_str(), "file" | "env") => kind = Some(value),
-                "type" => return Err(wrong("type is file or env")),
-                _ => return Err(wrong(&format!("{key} is no attribute of a secret: want id, src or env"))),
+                "type" => return Err(wrong("want type=file or type=env")),
+                _ => return Err(wrong(&format!("{key} is not an attribute of a secret: want id, src or env"))),
             }
         }
-        // As docker has it: `type=env` takes src for the name of the variable, wherever it stands (N-8).
+        // As in Docker, `type=env` takes src for the name of the variable, in any order (N-8).
         match kind.as_deref() {
             Some("env") if variable.is_none() => variable = file.take().or_else(|| id.clone()),
             Some("file") if variable.is_some() => return Err(wrong("type=file and env contradict each other")),
@@ -53,7 +53,7 @@ pub(super) fn secrets(given: &[String], environment: &Environment) -> Result<BTr
         let from = match (file, variable) {
             (Some(_), Some(_)) => return Err(wrong("src and env contradict each other")),
             (Some(file), None) if file.starts_with("~/") && !Path::new(&file).exists() => {
-                let shell = "the shell expands ~ at the beginning of a word only";
+                let shell = "the shell expands ~ only at the beginning of a word";
                 return Err(wrong(&format!("there is no file {file}")).hint(format!("{shell}: write $HOME instead")));
             }
             (Some(file), None) => SecretFrom::File(PathBuf::from(file)),
@@ -63,12 +63,12 @@ pub(super) fn secrets(given: &[String], environment: &Environment) -> Result<BTr
                 None if Path::new(&id).exists() => SecretFrom::File(PathBuf::from(&id)),
                 None => {
                     return Err(wrong(&format!("there is neither a variable nor a file {id}"))
-                        .hint(format!("say where it is: --secret id={id},src=FILE or id={id},env=VARIABLE")));
+                        .hint(format!("name the source: --secret id={id},src=FILE or id={id},env=VARIABLE")));
                 }
             },
         };
         if secrets.insert(id, from).is_some() {
-            return Err(wrong("this id was given before"));
+            return Err(wrong("the id is given twice"));
         }
     }
     Ok(secrets)

@@ -1,4 +1,4 @@
-//! Which Dockerfile, which contexts, and what planning is told: `kiln build` and `kiln check` have this in common.
+//! Dockerfile, contexts and planning options: common to `kiln build` and `kiln check`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,16 +16,16 @@ use crate::plan::{NamedContext, Options};
 
 use super::{Environment, devices};
 
-/// Which Dockerfile, read with which options: all that planning needs.
+/// A Dockerfile, its context and the options of planning.
 #[derive(Debug)]
 pub(in crate::cli) struct SourceRequest {
     /// Where the Dockerfile is.
     pub(in crate::cli) file: DockerfileFrom,
-    /// The context directory; of one that is not a directory here, once it is.
+    /// The context directory; of a remote context, once it is fetched.
     pub(in crate::cli) context: PathBuf,
-    /// Where the context has to be fetched from, if it is not a directory here.
+    /// The source of a remote context.
     pub(in crate::cli) origin: Option<Remote>,
-    /// What planning is told.
+    /// The options of planning.
     pub(in crate::cli) options: Options,
 }
 
@@ -40,13 +40,13 @@ pub(in crate::cli) enum DockerfileFrom {
     Url(String),
     /// `-f -`.
     Stdin,
-    /// In a fetched context, under this or one of the usual names; no link leads out of it (S-24, S-91).
+    /// In a fetched context, under this or one of the usual names; links do not lead out of it (S-24, S-91).
     Fetched(Option<PathBuf>),
-    /// It came in place of a context: what messages call it, and its text.
+    /// In place of a context: its name in messages, and its text.
     Text(String, Vec<u8>),
 }
 
-/// A context that is no directory here.
+/// A remote context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Remote {
     /// As typed, without a password.
@@ -55,10 +55,10 @@ pub(in crate::cli) struct Remote {
     pub(in crate::cli) origin: Origin,
 }
 
-/// Build arguments that are taken from the environment, under these names and in lower case.
+/// Build arguments that are taken from the environment, also in lower case.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
-/// Ok: every option is understood.
+/// Ok: every option is valid.
 pub(in crate::cli) fn check(args: &CheckArgs, environment: &Environment) -> Result<SourceRequest, Failure> {
     let mut request = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
     allow(&args.allow, &mut request.options, &mut Grants::default())?;
@@ -106,7 +106,7 @@ pub(super) fn source(
         (DockerfileFrom::Path(path), Some(_)) => DockerfileFrom::Fetched(Some(path)),
         (file, _) => file,
     };
-    // Scripts give empty values for what they leave open, as docker takes them.
+    // An empty value counts as none, as in Docker.
     let asked = platform.filter(|text| !text.is_empty());
     let platform = match asked {
         None => Platform::host(),
@@ -123,7 +123,7 @@ pub(super) fn source(
     Ok(SourceRequest { file, context, origin, options })
 }
 
-/// A context (O-1): a directory that is there, or what has to be fetched.
+/// A context (O-1): a local directory, or a remote source.
 fn context_of(text: &str) -> Result<Result<PathBuf, Remote>, Failure> {
     let path = match Origin::parse(text).map_err(|e| Failure::usage(format!("context {e}")))? {
         Origin::Directory(path) => path,
@@ -132,7 +132,7 @@ fn context_of(text: &str) -> Result<Result<PathBuf, Remote>, Failure> {
     match path.metadata().map_err(|e| FsError::new("open context", &path, e)) {
         Ok(found) if found.is_dir() => Ok(Ok(path)),
         Ok(_) => Err(Failure::build(format!("context {text:?} is neither a directory nor a file"))
-            .hint("the context is the directory that COPY reads from; name the Dockerfile with -f")),
+            .hint("name the directory that COPY reads from, and the Dockerfile with -f")),
         Err(e) if e.is_not_found() => {
             let failure = Failure::build(format!("context {text:?} does not exist"));
             Err(if text.contains("://") { failure.hint(SCHEMES) } else { failure })
@@ -141,7 +141,7 @@ fn context_of(text: &str) -> Result<Result<PathBuf, Remote>, Failure> {
     }
 }
 
-/// `--build-arg`, over what the environment gives: proxies (O-32) and SOURCE_DATE_EPOCH (O-57).
+/// `--build-arg`, on top of proxies (O-32) and SOURCE_DATE_EPOCH (O-57) from the environment.
 fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
     let mut all = BTreeMap::new();
     let utf8 = |name: &str| match environment.get(name).map(|value| value.to_str()) {
@@ -165,7 +165,7 @@ fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<St
         if key.is_empty() {
             return Err(Failure::usage(format!("--build-arg {text:?}: the name is empty")));
         }
-        // without a value, that of the environment; if there is none, as if it was not given.
+        // Without a value, that of the environment; if it is unset, the argument is not given.
         match value.map_or_else(|| utf8(key), |value| Ok(Some(value)))? {
             Some(value) => all.insert(key.to_owned(), value),
             None => all.remove(key),
@@ -174,10 +174,10 @@ fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<St
     Ok(all)
 }
 
-/// Contexts by name: directories, and what has to be fetched.
+/// Contexts by name: directories and remote sources.
 pub(super) type Contexts = (BTreeMap<String, PathBuf>, BTreeMap<String, Remote>);
 
-/// `--build-context`: what planning is told, and the directories to open.
+/// `--build-context`: sets the planning options and returns the sources.
 pub(super) fn contexts(given: &[String], options: &mut Options) -> Result<Contexts, Failure> {
     let (mut directories, mut remotes) = Contexts::default();
     for text in given {
@@ -208,7 +208,7 @@ pub(super) fn contexts(given: &[String], options: &mut Options) -> Result<Contex
     Ok((directories, remotes))
 }
 
-/// `NAME` or `NAME::PLATFORM`, each in its usual spelling (F-11).
+/// `NAME` or `NAME::PLATFORM`, normalised (F-11).
 fn context_name(text: &str) -> Result<String, String> {
     let (name, platform) = match text.split_once("::") {
         Some((name, platform)) => (name, Some(platform.parse::<Platform>().map_err(|e| format!("{text:?}: {e}"))?)),
@@ -217,7 +217,7 @@ fn context_name(text: &str) -> Result<String, String> {
     let name = name.to_ascii_lowercase();
     let stage = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     if !stage && name.parse::<Reference>().is_err() {
-        return Err(format!("{name:?}: FROM and --from name a stage or an image, and this can be neither"));
+        return Err(format!("{name:?}: neither the name of a stage nor of an image"));
     }
     Ok(platform.map_or(name.clone(), |platform| format!("{name}::{platform}")))
 }

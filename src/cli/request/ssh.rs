@@ -1,4 +1,4 @@
-//! `--ssh`: agents and keys that commands may use.
+//! `--ssh`: agents and keys.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use crate::sandbox::agent_listens;
 
 use super::Environment;
 
-/// Where an agent comes from.
+/// The source of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum SshFrom {
-    /// One that runs, by its socket.
+    /// The socket of a running agent.
     Agent(PathBuf),
-    /// Files of keys, for an agent of ours.
+    /// Key files, for an agent that kiln starts.
     Keys(Vec<PathBuf>),
 }
 
@@ -31,7 +31,7 @@ pub(super) fn ssh(given: &[String], environment: &Environment) -> Result<BTreeMa
         let from = if paths.is_empty() {
             let socket = environment
                 .non_empty("SSH_AUTH_SOCK")
-                .ok_or_else(|| wrong("SSH_AUTH_SOCK is not set: there is no agent".to_owned()).hint(start.clone()))?;
+                .ok_or_else(|| wrong("SSH_AUTH_SOCK is not set".to_owned()).hint(start.clone()))?;
             let socket = absolute(Path::new(socket));
             if let Err(e) = agent_listens(&socket) {
                 let failure =
@@ -48,8 +48,8 @@ pub(super) fn ssh(given: &[String], environment: &Environment) -> Result<BTreeMa
                     return Err(wrong(format!("{} is a directory", path.display())));
                 }
                 if path.extension().is_some_and(|extension| extension == "pub") {
-                    let why = format!("{} cannot be used: it is the public half", path.display());
-                    return Err(wrong(why).hint(format!("give the private one: {}", path.with_extension("").display())));
+                    let why = format!("{} is a public key", path.display());
+                    return Err(wrong(why).hint(format!("pass the private key: {}", path.with_extension("").display())));
                 }
                 sockets += usize::from(found.file_type().is_socket());
             }
@@ -59,7 +59,7 @@ pub(super) fn ssh(given: &[String], environment: &Environment) -> Result<BTreeMa
                     Ok(()) => SshFrom::Agent(socket.clone()),
                     Err(e) => return Err(wrong(format!("no agent answers at {}: {e}", socket.display())).hint(start)),
                 },
-                _ => return Err(wrong("give one socket, or files of keys".to_owned())),
+                _ => return Err(wrong("want one socket, or key files".to_owned())),
             }
         };
         if agents.insert(id.to_owned(), from).is_some() {

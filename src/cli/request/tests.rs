@@ -26,7 +26,7 @@ fn request(line: &[&str]) -> BuildRequest {
 }
 
 #[test]
-fn a_plain_build_has_the_documented_defaults() {
+fn build_request_has_documented_defaults() {
     let request = request(&[]);
     assert_eq!(request.source.file, DockerfileFrom::Context);
     assert_eq!(request.source.options.network, Network::Default);
@@ -36,7 +36,8 @@ fn a_plain_build_has_the_documented_defaults() {
 }
 
 #[test]
-fn build_arguments_come_from_the_line_then_from_the_environment_a2() {
+fn build_arg_without_value_reads_environment() {
+    // A-2
     let environment =
         [("V", "env"), ("EMPTY", ""), ("https_proxy", "http://p"), ("SOURCE_DATE_EPOCH", "7"), ("X", "x")];
     let args = |line: &[&str]| {
@@ -59,7 +60,8 @@ fn build_arguments_come_from_the_line_then_from_the_environment_a2() {
 }
 
 #[test]
-fn named_contexts_are_directories_images_or_layouts_o5() {
+fn build_context_takes_directory_image_or_layout() {
+    // O-5
     let request = request(&[
         "--build-context=Src=/",
         "--build-context=alpine=docker-image://busybox:1",
@@ -79,7 +81,8 @@ fn named_contexts_are_directories_images_or_layouts_o5() {
 }
 
 #[test]
-fn progress_is_the_options_then_the_environments_o70_o71() {
+fn progress_option_overrides_environment() {
+    // O-70, O-71
     let progress = |env: &[(&str, &str)], line: &[&str]| request_in(env, line).map(|r| r.progress).ok();
     let plain = [("BUILDKIT_PROGRESS", "plain")];
     assert_eq!(progress(&plain, &[]), Some(Progress::Plain));
@@ -89,7 +92,8 @@ fn progress_is_the_options_then_the_environments_o70_o71() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_before_anything_happens_and_names_its_option_o50() {
+fn invalid_options_fail_as_usage_errors() {
+    // O-50
     for (line, want) in [
         (&["-t", "Upper/Case"][..], "--tag"),
         (&["-t", "a:b:c"], "--tag"),
@@ -120,13 +124,15 @@ fn what_cannot_be_is_refused_before_anything_happens_and_names_its_option_o50() 
 }
 
 #[test]
-fn an_upper_case_name_is_explained_o50() {
+fn tag_with_upper_case_suggests_lower_case() {
+    // O-50
     let failure = request_in(&[], &["-t", "App:V1"]).expect_err("refused");
     assert_eq!(failure.hints, ["names are lower-case: app:v1"]);
 }
 
 #[test]
-fn the_context_is_a_directory_or_can_be_fetched_o1() {
+fn context_takes_directory_or_remote_source() {
+    // O-1
     for context in ["-", "https://example.org/x.git#main:sub", "https://example.org/x.tar", "git@h:o/r", "ssh://h/r"] {
         let line = Line::try_parse_from(["kiln", context]).unwrap_or_else(|e| panic!("{e}"));
         let request = build(&line.args, &Environment::of(0, &[])).unwrap_or_else(|e| panic!("{}", e.message));
@@ -148,7 +154,7 @@ fn the_context_is_a_directory_or_can_be_fetched_o1() {
 }
 
 #[test]
-fn the_store_is_where_the_option_the_variable_or_the_user_says() {
+fn store_root_follows_option_environment_user() {
     let root = |uid, vars: &[(&str, &str)], option: Option<&str>| {
         Environment::of(uid, vars).store_root(option.map(Path::new)).map(|p| p.display().to_string()).ok()
     };
@@ -167,7 +173,8 @@ fn the_store_is_where_the_option_the_variable_or_the_user_says() {
 }
 
 #[test]
-fn no_color_and_dumb_terminals_get_no_colour_o70() {
+fn no_color_and_dumb_terminals_disable_colour() {
+    // O-70
     assert!(Environment::of(0, &[]).wants_colour());
     assert!(Environment::of(0, &[("NO_COLOR", "")]).wants_colour());
     assert!(!Environment::of(0, &[("NO_COLOR", "1")]).wants_colour());

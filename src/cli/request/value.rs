@@ -1,13 +1,13 @@
-//! The small languages inside option values: sizes, durations, `key=value` lists.
+//! Values of options: sizes, durations, `key=value` lists, hosts, limits.
 //!
-//! Every function is pure and its error says what was expected; the caller adds the option's name.
+//! Every function is pure. Its error says what was expected; the caller adds the name of the option.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::sandbox::Rlimit;
 
-/// `512`, `64k`, `64m`, `1.5g`, also with `b` or `ib` after the letter; powers of 1024, as Docker has them.
+/// Parses `512`, `64k`, `64m`, `1.5g`, also with `b` or `ib` after the letter; powers of 1024, as in Docker.
 pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size: want a number with k, m, g or t after it, for example 64m");
     let lower = text.to_ascii_lowercase();
@@ -28,13 +28,13 @@ pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
         return Err(wrong());
     }
     let parts: u128 = fraction.parse().map_err(|_| wrong())?;
-    // At most 10^9 × 2^40: it fits, and is less than one whole unit.
+    // At most 10^9 × 2^40, which fits, and less than one whole unit.
     let part = (parts << shift) / 10u128.pow(fraction.len() as u32);
     let whole = whole.checked_mul(1 << shift).ok_or_else(large)?;
     whole.checked_add(u64::try_from(part).map_err(|_| large())?).ok_or_else(large)
 }
 
-/// `90`, `90s`, `10m`, `1h30m`, `500ms`; never zero.
+/// Parses `90`, `90s`, `10m`, `1h30m`, `500ms`; never zero.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: want for example 90s, 10m or 1h30m");
     let mut total = Duration::ZERO;
@@ -57,7 +57,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if total.is_zero() { Err(wrong()) } else { Ok(total) }
 }
 
-/// `a=1,"b=2,3",c`: comma-separated fields of which each may be quoted as in CSV; `(key, value)`, no value without `=`.
+/// Parses `a=1,"b=2,3",c`: comma-separated fields, quoted as in CSV, as `(key, value)`; no value without `=`.
 pub(super) fn fields(text: &str) -> Result<Vec<(String, Option<String>)>, String> {
     let mut out = Vec::new();
     let mut chars = text.chars().peekable();
@@ -99,7 +99,7 @@ pub(super) fn fields(text: &str) -> Result<Vec<(String, Option<String>)>, String
     }
 }
 
-/// `name:address` or `name=address`; IPv6 addresses may be in brackets (O-20).
+/// Parses `name:address` or `name=address`; IPv6 addresses may be in brackets (O-20).
 pub(super) fn host(text: &str, shares_host: bool) -> Result<(String, IpAddr), String> {
     let wrong = || format!("{text:?}: want HOST:IP");
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
@@ -107,12 +107,10 @@ pub(super) fn host(text: &str, shares_host: bool) -> Result<(String, IpAddr), St
         return Err(wrong());
     }
     if address == "host-gateway" {
-        // Commands that share the host's network reach it like any program there does.
+        // Commands in the host's network reach the host by loopback.
         return match shares_host {
             true => Ok((name.to_owned(), IpAddr::from([127, 0, 0, 1]))),
-            false => {
-                Err(format!("{text:?}: a network apart from the host's has no way to the host; use --network host"))
-            }
+            false => Err(format!("{text:?}: an isolated network cannot reach the host; use --network host")),
         };
     }
     let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
@@ -120,7 +118,7 @@ pub(super) fn host(text: &str, shares_host: bool) -> Result<(String, IpAddr), St
     Ok((name.to_owned(), address))
 }
 
-/// The limits that can be set, by the names `ulimit` options have.
+/// The names of `--ulimit`.
 const LIMITS: [&str; 16] = [
     "as",
     "core",
@@ -140,7 +138,7 @@ const LIMITS: [&str; 16] = [
     "stack",
 ];
 
-/// `name=soft[:hard]`; -1 or `unlimited` is no limit (O-24).
+/// Parses `name=soft[:hard]`; -1 or `unlimited` means no limit (O-24).
 pub(super) fn ulimit(text: &str) -> Result<Rlimit, String> {
     let wrong = || format!("{text:?}: want NAME=SOFT[:HARD], for example nofile=1024:2048");
     let (name, values) = text.split_once('=').ok_or_else(wrong)?;
@@ -164,7 +162,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_powers_of_1024_o23() {
+    fn sizes_use_powers_of_1024() {
+        // O-23
         for (text, want) in [
             ("0", Some(0)),
             ("512", Some(512)),
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_add_up_and_are_never_zero() {
+    fn duration_sums_units_and_rejects_zero() {
         for (text, want) in [
             ("90", Some(90_000)),
             ("90s", Some(90_000)),
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_csv() {
+    fn fields_parse_as_csv() {
         let some = |k: &str, v: &str| (k.to_owned(), Some(v.to_owned()));
         for (text, want) in [
             ("type=oci,dest=a.tar", Ok(vec![some("type", "oci"), some("dest", "a.tar")])),
@@ -226,7 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn hosts_have_a_name_and_an_address_o20() {
+    fn add_host_needs_name_and_address() {
+        // O-20
         for (text, want) in [
             ("db:10.0.0.1", Ok("db 10.0.0.1")),
             ("db=10.0.0.1", Ok("db 10.0.0.1")),
@@ -249,13 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn host_gateway_needs_the_network_of_the_host_n_38() {
+    fn host_gateway_needs_host_network() {
+        // N-38
         assert!(host("db:host-gateway", false).is_err_and(|why| why.contains("--network host")));
         assert!(host("db:10.0.0.1", false).is_ok());
     }
 
     #[test]
-    fn limits_are_known_and_ordered_o24() {
+    fn ulimit_rejects_unknown_names_and_soft_over_hard() {
+        // O-24
         let limit = |soft, hard| Ok(Rlimit { name: "nofile".to_owned(), soft, hard });
         for (text, want) in [
             ("nofile=1024:2048", limit(Some(1024), Some(2048))),

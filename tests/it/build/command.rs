@@ -178,7 +178,7 @@ fn how_a_command_ends_is_told_and_nobody_outlives_it_r_11_s_75() {
         };
         fails("exit 42").says("status 42");
         fails("sh -c 'kill -TERM $$'; exit $?").says("status 143");
-        fails("sh -c 'kill -KILL $$'; exit $?").says("status 137").says("out of memory");
+        fails("sh -c 'kill -KILL $$'; exit $?").says("status 137").says("memory limit");
         // What it left in the background cannot write into the layer, now or later.
         let late = "(sleep 0.5; echo x > /late) & setsid sh -c 'trap \"\" HUP TERM; sleep 0.5; echo x > /later' & \
                     (trap '' HUP TERM; while :; do echo x >> /ever; done) & \

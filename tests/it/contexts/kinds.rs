@@ -227,7 +227,7 @@ fn build_argument_keeps_git_dir_of_context_n_8() {
         assert!(!keeps(&["--build-arg", &argument(off)], &url), "{off}");
     }
     env.kiln(&["build", "--build-arg", &argument("maybe"), &url]).fails(1).says("BUILDKIT_CONTEXT_KEEP_GIT_DIR=maybe");
-    env.build(&["--build-arg", &argument("1")], &src).ok().says("no effect: the context is no git repository");
+    env.build(&["--build-arg", &argument("1")], &src).ok().says("no effect: the context is not a git repository");
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn failed(message: &str, line: usize, instruction: &str, hints: &[&str], output:
     let hints: String = hints.iter().map(|hint| format!("  = help: {hint}\n")).collect();
     let gutter = " ".repeat(line.to_string().len());
     let bar = if hints.is_empty() { String::new() } else { format!("{gutter} |\n") };
-    let output = if output.is_empty() { String::new() } else { format!("its last output:\n  | {output}\n") };
+    let output = if output.is_empty() { String::new() } else { format!("last output:\n  | {output}\n") };
     format!(
         "error: {message}\n{gutter}--> CTX/Dockerfile:{line}:1\n{gutter} |\n{line} | {instruction}\n{gutter} | {}\n{bar}{hints}{output}",
         "^".repeat(instruction.chars().count()),
@@ -33,7 +33,7 @@ fn scripts_that_cannot_be_started_say_why() {
     ] {
         let hint = match hint.is_empty() {
             // It is in no directory of the PATH that kiln knows.
-            true => "status 127: a command was not found; look at PATH and at what the base image has".to_owned(),
+            true => "status 127: command not found; check PATH and the base image".to_owned(),
             false => hint,
         };
         says(
@@ -87,8 +87,8 @@ fn optional_secrets_and_agents_that_lack_are_named() {
             2,
             run,
             &[
-                "the secret \"tok\" was not given; if the command needs it, add --secret id=tok,src=FILE",
-                "the ssh agent \"default\" was not given; if the command needs it, add --ssh default",
+                "the secret \"tok\" is missing; if the command needs it, pass --secret id=tok,src=FILE",
+                "the ssh agent \"default\" is missing; if the command needs it, pass --ssh default",
             ],
             "",
         ),
@@ -102,7 +102,7 @@ fn optional_secrets_and_agents_that_lack_are_named() {
 fn lists_in_wrong_quotes_are_told_from_failing_commands() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    let hint = "this is not a JSON list: its strings stand in double quotes (\"), and `]` comes last";
+    let hint = "write a JSON list with double quotes (\") and nothing after `]`";
     let run = "RUN [\u{201c}echo\u{201d}, \u{201c}a\u{201d}]";
     says(
         &env,
@@ -218,6 +218,6 @@ fn options_of_other_builders_say_what_to_use_instead() {
     env.build(&["-q", "--rm", "--layers", "--no-push", "--tls-verify=true", "--storage-driver", "overlay"], &context)
         .ok();
     let done = env.build(&["--pull", "never"], &context).fails(2);
-    assert_eq!(done.stderr, "error: --pull never: the value is not joined to the option\nhint: use --pull=never\n");
+    assert_eq!(done.stderr, "error: --pull never: want = before the value\nhint: use --pull=never\n");
     env.kiln(&["pull", "--tls-verify=false", "x"]).fails(2).says("name the registry with --insecure-registry");
 }

@@ -19,7 +19,7 @@ fn a_failing_command_is_shown_with_its_status_and_its_last_lines() {
   |
 2 | RUN seq 25 | sed 's/^/line /' && \\
   | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-its last output:
+last output:
 {last}"
         ),
     );
@@ -40,8 +40,8 @@ fn a_command_that_does_not_exist() {
 2 | RUN frobnicate
   | ^^^^^^^^^^^^^^
   |
-  = help: status 127: a command was not found; look at PATH and at what the base image has
-its last output:
+  = help: status 127: command not found; check PATH and the base image
+last output:
   | /bin/sh: frobnicate: not found
 ",
     );
@@ -160,6 +160,6 @@ fn a_build_that_takes_too_long_is_ended() {
         "-- Dockerfile --\nFROM busybox\nRUN sleep 100\n",
         &["--timeout", "300ms"],
         1,
-        "error: the build took longer than 300ms\nhint: give it more with --timeout\n",
+        "error: the build took longer than 300ms\nhint: raise --timeout\n",
     );
 }

@@ -13,20 +13,14 @@ fn a_dockerfile_that_is_not_there() {
         1,
         "error: no Dockerfile in CTX\nhint: name it with -f FILE, or -f - for standard input\n",
     );
-    says(
-        &env,
-        "-- Dockerfile.dev --\n",
-        &[],
-        1,
-        "error: no Dockerfile in CTX\nhint: there is CTX/Dockerfile.dev: name it with -f CTX/Dockerfile.dev\n",
-    );
+    says(&env, "-- Dockerfile.dev --\n", &[], 1, "error: no Dockerfile in CTX\nhint: use -f CTX/Dockerfile.dev\n");
     says(
         &env,
         "-- dev.Dockerfile --\n",
         &["-f", "dev.Dockerfile"],
         1,
         "error: no such Dockerfile: dev.Dockerfile\n\
-         hint: -f starts at the working directory, not at the context: -f CTX/dev.Dockerfile\n",
+         hint: paths of -f start at the working directory, not at the context: use -f CTX/dev.Dockerfile\n",
     );
 }
 

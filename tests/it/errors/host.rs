@@ -31,7 +31,7 @@ fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
     let _small = Small::at(&env);
     let base = crate::support::env::fixture("busybox").join("rootfs.tar");
     env.kiln(&["import", base.to_str().expect("UTF-8"), "busybox"]).ok();
-    let free = "free some space, or choose another place for the store with --root or KILN_ROOT";
+    let free = "free disk space, or choose another store with --root or KILN_ROOT";
     // In the command, …
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=64\n");
     env.build(&["-q", "-t", "app"], &context).fails(1).says("status 1").says(free);
@@ -73,7 +73,7 @@ fn contexts_and_downloads_that_do_not_fit_end_the_build_and_leave_nothing() {
     let tar = std::fs::read(context.join("big.tar")).expect("read");
     let _small = Small::at(&env);
     let full = |done: crate::support::env::Done, place: &str| {
-        done.says("No space left on device").says("free some space").says(place).never_says("os error");
+        done.says("No space left on device").says("free disk space").says(place).never_says("os error");
         swept(&env);
     };
     for file in ["Copy", "Add", "Url"] {
@@ -99,7 +99,7 @@ fn a_store_that_cannot_be_used_is_named_with_what_to_do() {
     let file = context.join("Dockerfile");
     let root = file.to_str().expect("UTF-8");
     let done = env.build(&["-q", "--root", root], &context).fails(3);
-    done.says("Not a directory\n").says("hint: choose another place with --root or KILN_ROOT");
+    done.says("Not a directory\n").says("hint: choose another store with --root or KILN_ROOT");
     let done = env.build(&["-q", "--root", context.to_str().expect("UTF-8")], &context).fails(3);
     done.says("hint: choose an empty or new directory");
     intact(&env);

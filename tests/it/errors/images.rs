@@ -18,7 +18,7 @@ fn an_image_whose_registry_cannot_be_reached() {
 1 | FROM localhost:1/team/app:1
   |      ^^^^^^^^^^^^^^^^^^^^^^
   |
-  = help: `kiln import` makes a base image of a directory or tar, `kiln images` lists what the store has
+  = help: list images with `kiln images`, or create one from a directory or tar with `kiln import`
 ",
     );
 }
@@ -43,7 +43,7 @@ fn an_image_that_nobody_has() {
 1 | FROM {image}
   |      {under}
   |
-  = help: `kiln import` makes a base image of a directory or tar, `kiln images` lists what the store has
+  = help: list images with `kiln images`, or create one from a directory or tar with `kiln import`
 "
         ),
     );
@@ -58,7 +58,7 @@ fn an_image_that_may_not_be_asked_for_and_one_that_reads_much_alike() {
         &["--pull=never"],
         1,
         "error: base image busybox:1 is not in the store
-hint: the store has busybox:latest; `kiln images` lists everything
+hint: did you mean busybox:latest? `kiln images` lists the store
 ",
     );
     says(
@@ -72,7 +72,7 @@ hint: the store has busybox:latest; `kiln images` lists everything
 2 | FROM busybx
   |      ^^^^^^
   |
-  = help: the store has busybox:latest; `kiln images` lists everything
+  = help: did you mean busybox:latest? `kiln images` lists the store
 ",
     );
 }
@@ -101,5 +101,5 @@ fn a_mount_takes_no_number_of_a_stage_m_4() {
     let lines = "FROM scratch\nCOPY f /\nFROM scratch\nRUN --mount=from=0,target=/m true\n";
     let context = env.context(&format!("-- Dockerfile --\n{lines}-- f --\n"));
     let done = env.build(&["--pull=never"], &context).fails(1);
-    done.says("Dockerfile:4:18").says("only COPY --from takes a stage's number");
+    done.says("Dockerfile:4:18").says("only COPY --from accepts a number");
 }

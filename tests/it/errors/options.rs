@@ -37,8 +37,8 @@ fn secrets_and_keys_that_are_not_there_say_where_they_were_looked_for_o_33_o_34(
         ("--secret", "id=token", "there is neither a variable nor a file token"),
         ("--secret", "id=token,src=~/none", "write $HOME instead"),
         ("--ssh", "default=/", "/ is a directory"),
-        ("--ssh", "default=key.pub", "it is the public half"),
-        ("--build-context", "a b=.", "can be neither"),
+        ("--ssh", "default=key.pub", "is a public key"),
+        ("--build-context", "a b=.", "neither the name of a stage"),
     ] {
         env.build(&[option, value], &context).fails(2).says(option).says(says);
     }

@@ -72,7 +72,7 @@ fn configs_of_images_are_compared_field_by_field() {
     }
     assert!(!text.contains("Env B") && !text.contains("layers") && !text.contains("created"), "{text}");
     let all = env.kiln(&["diff", "first", "second"]).ok();
-    assert!(all.contains("changed config layers: 1 → 2, 0 at the bottom are the same"), "{all}");
+    assert!(all.contains("changed config layers: 1 → 2, 0 in common at the bottom"), "{all}");
     let json: Value =
         serde_json::from_str(&env.kiln(&["diff", "first", "second", "--format=json"]).ok()).expect("JSON");
     let fields = json["config"].as_array().expect("config");

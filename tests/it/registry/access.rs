@@ -46,7 +46,7 @@ fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114()
         .says("hint: if the image exists, log in with docker login 127.0.0.1")
         .never_says(PASSWORD);
     config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded("wrong")));
-    env.kiln(&["pull", &name]).fails(1).says("denied access").says("may be wrong, expired or too weak");
+    env.kiln(&["pull", &name]).fails(1).says("denied access").says("may be wrong, expired or insufficient");
     config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded(PASSWORD)));
     let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
     env.build(&["-t", "app"], &context).ok().never_says(PASSWORD);

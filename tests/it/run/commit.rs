@@ -43,7 +43,7 @@ fn a_failing_command_makes_no_image() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let done = env.kiln(&["run", "--commit", "never", "busybox", "sh", "-c", "echo x > /x; exit 3"]).fails(3);
-    done.says("note: never:latest is not made: the command did not succeed");
+    done.says("note: never:latest was not created: the command failed");
     env.kiln(&["inspect", "never"]).fails(1);
     env.assert_swept();
 }

@@ -105,7 +105,7 @@ fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
     env.build(&["-t", "bare"], &context).ok();
     env.kiln(&["run", "busybos"]).fails(125).says("busybos").says("did you mean \"busybox:latest\"?");
-    env.kiln(&["run", "bare"]).fails(125).says("error: bare has no command of its own").says("kiln run bare COMMAND");
+    env.kiln(&["run", "bare"]).fails(125).says("error: bare has no command").says("kiln run bare COMMAND");
     env.kiln(&["run", "bare", "/x"]).fails(127).says("error: exec /x: No such file or directory");
     env.kiln(&["run", "-u", "nobody-here", "busybox", "true"]).fails(125).says("nobody-here");
     env.kiln(&["run", "-t", "busybox", "true"]).fails(125).says("error: --tty: standard input is not a terminal");

@@ -199,6 +199,6 @@ fn a_broken_description_is_named_when_it_may_be_the_one_that_is_missed() {
         assert_eq!(done.code, 3, "{done}");
         done.says("/dev/nosuch").says("Dockerfile:2");
         let nowhere = env.build(&["--cdi-spec-dir", "/nosuch"], &env.context("-- Dockerfile --\nFROM busybox\n"));
-        nowhere.fails(2).says("--cdi-spec-dir /nosuch: there is no such directory");
+        nowhere.fails(2).says("--cdi-spec-dir /nosuch: no such directory");
     }
 }

@@ -61,7 +61,7 @@ fn device_nodes_of_a_command_open_or_are_explained() {
     let controller = Path::new("/sys/fs/cgroup/devices/devices.list").exists();
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     if !is_root() || !map.split_whitespace().eq(["0", "0", "4294967295"]) {
-        env.build(&[], &context).fails(1).says("only root of the host may: run kiln as root");
+        env.build(&[], &context).fails(1).says("run kiln as root: only root of the host");
         return;
     }
     if !controller {

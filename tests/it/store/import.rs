@@ -116,9 +116,9 @@ fn changes_are_dockerfile_instructions() {
     assert!(config["config"]["ExposedPorts"]["80/tcp"].is_object(), "{config:#}");
     assert_eq!(config["history"][0]["comment"], "from scratch");
     for (change, why) in [
-        ("RUN true", "RUN changes no config"),
-        ("COPY a b", "COPY changes no config"),
-        ("FROM x", "FROM changes no config"),
+        ("RUN true", "RUN does not set metadata"),
+        ("COPY a b", "COPY does not set metadata"),
+        ("FROM x", "FROM does not set metadata"),
         ("CDM sh", "CDM"),
         ("ENV", "ENV"),
     ] {

@@ -82,7 +82,7 @@ fn damaged_and_other_archives_are_refused_and_leave_nothing() {
         ("cut.tar", "load cut.tar"),
         ("flipped.tar", "digest mismatch"),
         ("climb.tar", "../../etc/passwd"),
-        ("neither.tar", "is no image archive"),
+        ("neither.tar", "is not an image archive"),
         ("noise", "load noise"),
         ("missing", "missing"),
     ] {

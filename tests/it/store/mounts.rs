@@ -147,7 +147,7 @@ fn an_archive_that_is_no_export_changes_nothing_s30() {
     tar("good", &[]);
     refused("has no data");
     tar("named", &[]);
-    refused("zzz is not named by the id in it");
+    refused("zzz does not match the id in it");
     tar("nothing", &[]);
     refused("has no id");
     tar("link", &[]);
@@ -204,7 +204,7 @@ fn a_private_cache_is_nobody_elses_while_it_is_in_use_m7() {
     // Nobody uses them now: the next one gets the first again.
     env.build(&[], &dockerfile(&env, "RUN --mount=type=cache,target=/p,id=own,sharing=private touch /p/third")).ok();
     assert!(data(&env, "own").join("third").exists());
-    env.kiln(&["cache", "mounts", "export", "-o", "x.tar", "own"]).ok().says("further private instance");
+    env.kiln(&["cache", "mounts", "export", "-o", "x.tar", "own"]).ok().says("another private instance");
 }
 
 #[test]

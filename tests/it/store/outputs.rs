@@ -82,7 +82,7 @@ fn files(env: &TestEnv) {
     let context = context(env);
     let out = env.dir().join("out");
     let owner = fs::metadata(env.dir().join("home")).expect("home").uid();
-    env.build(&["-t", "app", "-o", "out"], &context).ok().says("1 files lost their setuid");
+    env.build(&["-t", "app", "-o", "out"], &context).ok().says("1 files were written without their setuid");
     let check = |path: &str, mode: u32| {
         let meta = fs::symlink_metadata(out.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert_eq!((meta.mode() & 0o7777, meta.uid()), (mode, owner), "{path}");
@@ -175,7 +175,7 @@ fn archives_are_not_written_to_a_terminal_s97() {
             .output()
             .expect("run script");
         let said = String::from_utf8_lossy(&done.stdout);
-        assert!(said.contains("not for a terminal") && !said.contains("ustar"), "{line}: {said}");
+        assert!(said.contains("to a terminal") && !said.contains("ustar"), "{line}: {said}");
         assert_eq!(done.status.code(), Some(2), "{line}: {said}");
     }
 }
@@ -245,7 +245,7 @@ fn devices_are_left_out_and_named_s_96() {
         archive.append_data(&mut header, name, std::io::empty()).expect("append");
     }
     fs::write(context.join("a.tar"), archive.into_inner().expect("archive")).expect("write");
-    env.build(&["-o", "out"], &context).ok().says("2 devices were left out of out");
+    env.build(&["-o", "out"], &context).ok().says("2 devices were not written to out");
     let names = |dir: &str| {
         fs::read_dir(env.dir().join(dir)).expect("list").map(|e| e.expect("entry").file_name()).collect::<Vec<_>>()
     };

@@ -98,7 +98,7 @@ fn a_bound_is_kept_by_what_was_unused_longest() {
     env.build(&[], &contexts[0]).ok().never_says("why:");
     env.build(&[], &contexts[1]).ok().says("why:");
     env.kiln(&["prune", "--keep-storage", "lots"]).fails(2).says("--keep-storage").says("not a size");
-    env.kiln(&["prune", "--keep-storage", "1k"]).ok().says("named images take");
+    env.kiln(&["prune", "--keep-storage", "1k"]).ok().says("tagged images take");
     env.image("busybox").tree();
 }
 
@@ -123,7 +123,10 @@ fn prune_beside_running_build_takes_only_what_it_does_not_use() {
             assert!(started.elapsed() < Duration::from_secs(30));
             std::thread::sleep(Duration::from_millis(10));
         }
-        env.kiln(&["prune", "--all"]).ok().says("what running builds and containers use stays").never_says("waiting");
+        env.kiln(&["prune", "--all"])
+            .ok()
+            .says("running builds and containers keep what they use")
+            .never_says("waiting");
         env.kiln(&["inspect", &stray]).fails(1);
         env.kiln(&["rmi", "busybox"]).ok();
         env.kiln(&["prune", "--all"]).ok();

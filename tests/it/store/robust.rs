@@ -62,7 +62,7 @@ fn a_full_disk_is_said_and_leaves_the_store_whole_s79() {
     let parts: Vec<&str> = said.split("== ").collect();
     assert_eq!(parts.len(), 6, "{said}");
     for failed in &parts[1..5] {
-        says(failed, &["No space left on device", "free some space, or choose another place", "code 3"]);
+        says(failed, &["No space left on device", "free disk space, or choose another store", "code 3"]);
     }
     says(parts[5], &["busybox", "code 0"]);
     for wrong in ["INDEX CHANGED", "SCRATCH LEFT", "NO IMAGE"] {
@@ -108,7 +108,7 @@ FROM busybox AS one\nRUN echo x > /x\nCOPY file /\nFROM busybox\nCOPY --from=one
     assert!(!said.contains("CANNOT"), "{said}");
     let parts: Vec<&str> = said.split("== ").collect();
     for failed in &parts[1..] {
-        says(failed, &["Read-only file system", "choose another place with --root or KILN_ROOT", "code 3"]);
+        says(failed, &["Read-only file system", "choose another store with --root or KILN_ROOT", "code 3"]);
     }
     assert_eq!(parts.len(), 6, "{said}");
 }

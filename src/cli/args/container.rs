@@ -6,7 +6,7 @@ const LIMITS: &str = "Hosts and limits";
 
 /// Hosts, resolver and limits.
 #[derive(Debug, Default, Args)]
-pub(in crate::cli) struct AroundArgs {
+pub(in crate::cli) struct ContainerArgs {
     /// Add a line to /etc/hosts
     ///
     /// The address host-gateway stands for the host, if commands use its network.

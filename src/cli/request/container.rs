@@ -1,42 +1,45 @@
-//! What is around a command: hosts, resolver, limits.
+//! Hosts, resolver and limits of a command's container.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::cli::args::AroundArgs;
+use crate::cli::args::ContainerArgs;
 use crate::cli::failure::Failure;
 use crate::sandbox::{Resources, Rlimit};
 
 use super::{Environment, value};
 
-/// Docker's least `--memory`.
+/// The smallest `--memory`, as in Docker.
 const LEAST_MEMORY: u64 = 6 << 20;
 
-/// The kernel's most microseconds of `--cpu-period`.
+/// The kernel's largest `--cpu-period`, in microseconds.
 const LONGEST_PERIOD: u64 = 1_000_000;
 
-/// As understood.
+/// The container of a command.
 #[derive(Debug)]
-pub(in crate::cli) struct Around {
+pub(in crate::cli) struct Container {
     /// Lines for `/etc/hosts`: name and address.
     pub(in crate::cli) hosts: Vec<(String, String)>,
     /// `/etc/resolv.conf`.
     pub(in crate::cli) resolv_conf: Vec<u8>,
-    /// Bytes of `/dev/shm`.
+    /// Size of `/dev/shm`, in bytes.
     pub(in crate::cli) shm_size: u64,
     /// Resource limits.
     pub(in crate::cli) rlimits: Vec<Rlimit>,
-    /// Limits kept by control groups.
+    /// Limits of control groups.
     pub(in crate::cli) resources: Resources,
 }
 
-/// Ok: every option is understood.
-/// `shares_host` = commands have the host's network.
-pub(super) fn around(args: &AroundArgs, shares_host: bool, environment: &Environment) -> Result<Around, Failure> {
+/// Ok: every option is valid. `shares_host`: commands use the network of the host.
+pub(super) fn container(
+    args: &ContainerArgs,
+    shares_host: bool,
+    environment: &Environment,
+) -> Result<Container, Failure> {
     let usage = |option: &'static str| move |why: String| Failure::usage(format!("{option} {why}"));
     let hosts =
         args.add_host.iter().map(|text| value::host(text, shares_host).map(|(name, ip)| (name, ip.to_string())));
-    Ok(Around {
+    Ok(Container {
         hosts: hosts.collect::<Result<_, _>>().map_err(usage("--add-host"))?,
         resolv_conf: resolv_conf(args, environment)?,
         shm_size: value::size(&args.shm_size).map_err(usage("--shm-size"))?,
@@ -45,8 +48,8 @@ pub(super) fn around(args: &AroundArgs, shares_host: bool, environment: &Environ
     })
 }
 
-/// The host's, with what was asked for in place of what it says about that.
-fn resolv_conf(args: &AroundArgs, environment: &Environment) -> Result<Vec<u8>, Failure> {
+/// `/etc/resolv.conf` of the host, with the lines that options replace.
+fn resolv_conf(args: &ContainerArgs, environment: &Environment) -> Result<Vec<u8>, Failure> {
     for server in &args.dns {
         if server.parse::<IpAddr>().is_err() {
             return Err(Failure::usage(format!("--dns {server:?} is not an IP address")));
@@ -79,8 +82,8 @@ fn resolv_conf(args: &AroundArgs, environment: &Environment) -> Result<Vec<u8>, 
     Ok(lines.join("\n").into_bytes())
 }
 
-/// What control groups are asked for. Zero and less mean no limit, as with Docker.
-fn resources(args: &AroundArgs, environment: &Environment) -> Result<Resources, Failure> {
+/// The limits of control groups. Zero and less mean no limit, as with Docker.
+fn resources(args: &ContainerArgs, environment: &Environment) -> Result<Resources, Failure> {
     let (memory, memory_swap) = memory(args)?;
     let (cpu_quota, cpu_period) = cpu_time(args)?;
     for (option, list, kind) in
@@ -108,7 +111,7 @@ fn positive(number: Option<i64>) -> Option<u64> {
 }
 
 /// `--memory` and `--memory-swap`.
-fn memory(args: &AroundArgs) -> Result<(Option<u64>, Option<i64>), Failure> {
+fn memory(args: &ContainerArgs) -> Result<(Option<u64>, Option<i64>), Failure> {
     let size = |option: &str, text: &Option<String>| match text {
         Some(text) => {
             let size = value::size(text).map_err(|why| Failure::usage(format!("{option} {why}")))?;
@@ -122,7 +125,7 @@ fn memory(args: &AroundArgs) -> Result<(Option<u64>, Option<i64>), Failure> {
         _ => size("--memory-swap", &args.memory_swap)?.map(|swap| i64::try_from(swap).unwrap_or(i64::MAX)),
     };
     if memory.is_some_and(|memory| memory < LEAST_MEMORY) {
-        return Err(Failure::usage("--memory has to be at least 6m: with less no command starts"));
+        return Err(Failure::usage("--memory must be at least 6m"));
     }
     match (memory, swap.and_then(|swap| u64::try_from(swap).ok())) {
         (None, Some(_)) => Err(Failure::usage("--memory-swap needs --memory")),
@@ -134,7 +137,7 @@ fn memory(args: &AroundArgs) -> Result<(Option<u64>, Option<i64>), Failure> {
 }
 
 /// The quota and period of `--cpus`, `--cpu-quota` and `--cpu-period`, in microseconds.
-fn cpu_time(args: &AroundArgs) -> Result<(Option<u64>, Option<u64>), Failure> {
+fn cpu_time(args: &ContainerArgs) -> Result<(Option<u64>, Option<u64>), Failure> {
     let (given, period) = (positive(args.cpu_quota), args.cpu_period.filter(|&period| period > 0));
     if let Some(text) = args.cpus.as_ref().filter(|text| text.parse() != Ok(0.0)) {
         if given.is_some() || period.is_some() {
@@ -164,7 +167,7 @@ fn check_online(list: &str, online: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// `0-3,5`, as the kernel writes CPUs and memory nodes.
+/// Parses `0-3,5`, the kernel's notation for CPUs and memory nodes.
 fn number_list(text: &str) -> Option<BTreeSet<u16>> {
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
     let mut all = BTreeSet::new();
@@ -184,11 +187,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_checked_before_anything_happens_o24_o25() {
-        let read = |change: &dyn Fn(&mut AroundArgs)| {
-            let mut args = AroundArgs { shm_size: "64m".to_owned(), ..AroundArgs::default() };
+    fn limit_options_are_validated() {
+        // O-24, O-25
+        let read = |change: &dyn Fn(&mut ContainerArgs)| {
+            let mut args = ContainerArgs { shm_size: "64m".to_owned(), ..ContainerArgs::default() };
             change(&mut args);
-            around(&args, true, &Environment::of(0, &[])).map_err(|f| f.message)
+            container(&args, true, &Environment::of(0, &[])).map_err(|f| f.message)
         };
         let some = |text: &str| Some(text.to_owned());
         let all = read(&|a| {
@@ -211,8 +215,8 @@ mod tests {
             assert_eq!(unlimited.unwrap().resources, Resources::default(), "{none} is no limit");
         }
         for (change, want) in [
-            (&(|a: &mut AroundArgs| a.memory = some("x")) as &dyn Fn(&mut AroundArgs), "--memory"),
-            (&|a| a.memory = some("5m"), "--memory has to be at least 6m"),
+            (&(|a: &mut ContainerArgs| a.memory = some("x")) as &dyn Fn(&mut ContainerArgs), "--memory"),
+            (&|a| a.memory = some("5m"), "--memory must be at least 6m"),
             (&|a| a.memory_swap = some("1g"), "--memory-swap needs"),
             (&|a| (a.memory, a.memory_swap) = (some("2g"), some("1g")), "--memory-swap is"),
             (&|a| a.cpus = some("0.001"), "--cpus"),
@@ -235,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn the_resolver_asked_for_replaces_the_hosts() {
-        let mut args = AroundArgs { shm_size: "64m".to_owned(), ..AroundArgs::default() };
+    fn dns_options_replace_lines_of_the_host() {
+        let mut args = ContainerArgs { shm_size: "64m".to_owned(), ..ContainerArgs::default() };
         args.dns = vec!["192.0.2.7".to_owned()];
         args.dns_search = vec!["a.example".to_owned(), "b.example".to_owned()];
         let text = resolv_conf(&args, &Environment::of(0, &[])).unwrap();
