@@ -19,7 +19,7 @@ pub fn render(source: &Source, diagnostics: &[Diagnostic]) -> String {
 }
 
 /// All diagnostics, separated by empty lines.
-pub fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -> String {
+pub(crate) fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -> String {
     let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
     for diagnostic in diagnostics {
@@ -38,7 +38,7 @@ pub fn render_with(source: &Source, diagnostics: &[Diagnostic], colours: bool) -
 }
 
 /// A diagnostic as a JSON object.
-pub fn json(source: &Source, diagnostic: &Diagnostic) -> serde_json::Value {
+pub(crate) fn json(source: &Source, diagnostic: &Diagnostic) -> serde_json::Value {
     let source = diagnostic.source.as_ref().unwrap_or(source);
     let at = |offset: u32| {
         let position = source.position(offset);
@@ -61,7 +61,7 @@ pub fn json(source: &Source, diagnostic: &Diagnostic) -> serde_json::Value {
 }
 
 /// `Dockerfile:3:5`.
-pub fn place(source: &Source, span: Span) -> String {
+fn place(source: &Source, span: Span) -> String {
     let position = source.position(span.start);
     format!("{}:{}:{}", sanitize::text(source.name()), position.line, position.column)
 }

@@ -13,14 +13,14 @@ use super::lines::Lines;
 use super::{sanitize, step};
 
 /// Writes progress as JSON lines.
-pub struct Json<W> {
+pub(crate) struct Json<W> {
     out: W,
     logs: BTreeMap<StepId, Lines>,
 }
 
 impl<W: Write> Json<W> {
     /// Writes to `out`.
-    pub fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Self { out, logs: BTreeMap::new() }
     }
 

@@ -10,13 +10,13 @@ const MAX_LINE: usize = 16 << 10;
 
 /// Cuts bytes into safe lines.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
 }
 
 impl Lines {
     /// Takes bytes; `emit` gets every completed line.
-    pub fn feed(&mut self, mut bytes: &[u8], mut emit: impl FnMut(String)) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut emit: impl FnMut(String)) {
         while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
             self.append(&bytes[..end], &mut emit);
             self.flush(&mut emit, true);
@@ -26,7 +26,7 @@ impl Lines {
     }
 
     /// Ends the output; `emit` gets an unfinished last line, if there is one.
-    pub fn finish(&mut self, mut emit: impl FnMut(String)) {
+    pub(crate) fn finish(&mut self, mut emit: impl FnMut(String)) {
         self.flush(&mut emit, false);
     }
 

@@ -5,14 +5,14 @@
 //! **Order.** Standard output carries data only; progress, warnings and errors go to standard error (O-71).
 //! **Not here.** What an error means and its exit code: `cli::failure`.
 
-pub mod console;
+pub(crate) mod console;
 pub mod excerpt;
-pub mod json;
-pub mod lines;
-pub mod plain;
-pub mod sanitize;
-pub mod step;
-pub mod terminal;
+pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod plain;
+pub(crate) mod sanitize;
+pub(crate) mod step;
+pub(crate) mod terminal;
 
 #[cfg(test)]
 mod tests;

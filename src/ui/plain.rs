@@ -23,10 +23,10 @@ use super::lines::Lines;
 use super::{sanitize, step};
 
 /// Most output shown of one step, in bytes. If the step fails, the error repeats the last lines.
-pub const DEFAULT_LOG_LIMIT: u64 = 2 << 20;
+pub(crate) const DEFAULT_LOG_LIMIT: u64 = 2 << 20;
 
 /// Writes progress as plain lines.
-pub struct Plain<W> {
+pub(crate) struct Plain<W> {
     out: W,
     log_limit: Option<u64>,
     plan: Option<Arc<Plan>>,
@@ -42,7 +42,7 @@ struct Log {
 
 impl<W: Write> Plain<W> {
     /// Writes to `out`. `log_limit`: most output shown of each step, in bytes.
-    pub fn new(out: W, log_limit: Option<u64>) -> Self {
+    pub(crate) fn new(out: W, log_limit: Option<u64>) -> Self {
         Self { out, log_limit, plan: None, logs: BTreeMap::new(), started: BTreeSet::new() }
     }
 

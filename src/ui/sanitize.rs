@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Removes the error numbers that the standard library adds to messages of the system.
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut parts = text.split(" (os error ");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -19,7 +19,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Text for a message: control characters appear as `\x1b`. Line feeds and tabs stay.
-pub fn text(input: &str) -> Cow<'_, str> {
+pub(crate) fn text(input: &str) -> Cow<'_, str> {
     if !input.chars().any(unsafe_char) {
         return Cow::Borrowed(input);
     }
@@ -39,7 +39,7 @@ pub fn text(input: &str) -> Cow<'_, str> {
 }
 
 /// Bytes for a message: as [`text`], and each invalid byte appears as `\xff`.
-pub fn bytes(input: &[u8]) -> String {
+pub(crate) fn bytes(input: &[u8]) -> String {
     let mut out = String::with_capacity(input.len());
     for chunk in input.utf8_chunks() {
         out.push_str(&text(chunk.valid()));
@@ -52,7 +52,7 @@ pub fn bytes(input: &[u8]) -> String {
 
 /// One line of a command's output: escape sequences are removed, invalid UTF-8 becomes U+FFFD. Of text overwritten with
 /// carriage returns (progress bars) the last version counts.
-pub fn output_line(line: &[u8]) -> String {
+pub(crate) fn output_line(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let last = line.rsplit(|&b| b == b'\r').find(|part| !part.is_empty()).unwrap_or_default();
     let lossy = String::from_utf8_lossy(last);

@@ -9,7 +9,7 @@ use crate::engine::Event;
 const MAX_NAME: usize = 200;
 
 /// `[builder 2/5] RUN make`, on one line.
-pub fn title(name: &str) -> String {
+pub(crate) fn title(name: &str) -> String {
     let one_line = name.split_whitespace().collect::<Vec<_>>().join(" ");
     let safe = sanitize::text(&one_line);
     match safe.char_indices().nth(MAX_NAME) {
@@ -19,7 +19,7 @@ pub fn title(name: &str) -> String {
 }
 
 /// `[builder 2/5]`: the beginning of every line of the step.
-pub fn tag(name: &str) -> String {
+pub(crate) fn tag(name: &str) -> String {
     let title = title(name);
     match title.find(']') {
         Some(end) if title.starts_with('[') => title[..=end].to_owned(),
@@ -50,7 +50,7 @@ pub fn notice(event: &Event) -> Option<String> {
 }
 
 /// `0.03s`, `12.4s`, `3m05s`.
-pub fn duration(took: Duration) -> String {
+pub(crate) fn duration(took: Duration) -> String {
     let seconds = took.as_secs();
     match seconds {
         0..10 => format!("{:.2}s", took.as_secs_f64()),
@@ -60,7 +60,7 @@ pub fn duration(took: Duration) -> String {
 }
 
 /// `512 B`, `3.4 MB`: powers of 1000.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),

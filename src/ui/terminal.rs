@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(100);
 const USUAL: (usize, usize) = (80, 24);
 
 /// Shows progress on a terminal.
-pub struct Terminal {
+pub(crate) struct Terminal {
     screen: Arc<Mutex<Screen>>,
     /// Dropped to end the thread.
     stop: Option<mpsc::Sender<()>>,
@@ -34,17 +34,17 @@ pub struct Terminal {
 }
 
 /// How large the terminal is now: columns and rows.
-pub type Size = fn() -> Option<(usize, usize)>;
+pub(crate) type Size = fn() -> Option<(usize, usize)>;
 
 /// The size of the terminal that is standard error.
-pub fn size_of_stderr() -> Option<(usize, usize)> {
+pub(crate) fn size_of_stderr() -> Option<(usize, usize)> {
     let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 
 impl Terminal {
     /// Draws on `out`, a terminal of `size`.
-    pub fn new(out: Box<dyn Write + Send>, size: Size, colour: bool) -> Self {
+    pub(crate) fn new(out: Box<dyn Write + Send>, size: Size, colour: bool) -> Self {
         let screen = Screen { out, size, drawn: 0, view: View::new(colour) };
         let screen = Arc::new(Mutex::new(screen));
         let (stop, stopped) = mpsc::channel::<()>();
