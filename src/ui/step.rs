@@ -28,16 +28,16 @@ pub(crate) fn tag(name: &str) -> String {
 }
 
 /// What commands do that use the network of the host, and how to change that.
-pub const HOST_NETWORK: (&str, &str) =
+pub(crate) const HOST_NETWORK: (&str, &str) =
     ("commands use the host's network", "--network none or private keeps them apart");
 
 /// The warning about an image with more layers than Docker supports.
-pub fn many_layers(layers: usize, portable: usize) -> String {
+pub(crate) fn many_layers(layers: usize, portable: usize) -> String {
     format!("the image has {layers} layers; Docker stacks at most {portable}: join RUN instructions with &&")
 }
 
 /// An event that is about no step, as a line; `None` for the others.
-pub fn notice(event: &Event) -> Option<String> {
+pub(crate) fn notice(event: &Event) -> Option<String> {
     Some(match event {
         Event::Fallback { what, why } => {
             format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why)))
