@@ -77,12 +77,14 @@ pub fn taken(attempt: Result<(), TryLockError>, path: &Path) -> Result<Option<()
 pub struct Patience<'a> {
     stop: Option<Box<dyn Fn() -> io::Result<()> + 'a>>,
     tell: &'a mut dyn FnMut(&str),
+    /// The holder to report when another thread of this process has the lock.
+    own: Option<&'a str>,
 }
 
 impl<'a> Patience<'a> {
     /// Waits without a limit. `tell` is called with the holders once a wait becomes noticeable.
     pub fn new(tell: &'a mut dyn FnMut(&str)) -> Self {
-        Self { stop: None, tell }
+        Self { stop: None, tell, own: None }
     }
 
     /// Waits only until `stop` is set.
@@ -93,6 +95,11 @@ impl<'a> Patience<'a> {
     /// Waits only as long as `check` succeeds.
     pub fn as_long_as(self, check: impl Fn() -> io::Result<()> + 'a) -> Self {
         Self { stop: Some(Box::new(check)), ..self }
+    }
+
+    /// Calls `tell` with `own` if another thread of this process holds the lock, too.
+    pub fn naming_own(self, own: &'a str) -> Self {
+        Self { own: Some(own), ..self }
     }
 
     /// Calls `attempt` until it returns something, for instance the lock of the file at `path`.
@@ -113,7 +120,7 @@ impl<'a> Patience<'a> {
             }
             if !told && since.get_or_insert_with(Instant::now).elapsed() >= NOTICEABLE {
                 told = true;
-                if let Some(holders) = holders(path) {
+                if let Some(holders) = holders(path).or(self.own.map(str::to_owned)) {
                     (self.tell)(&holders);
                 }
             }

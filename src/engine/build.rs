@@ -92,7 +92,7 @@ impl Builder<'_> {
             }
             method
         });
-        worker.shared.layers.settle(method, scratch);
+        worker.shared.use_method(method)?;
         let targets = worker.shared.usual_targets()?;
         fs::create_dir(&targets, 0o755)?;
         Ok(usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?)

@@ -11,7 +11,7 @@ use crate::base::digest::{DiffId, Sha256, StepKey};
 use crate::cache::step_key;
 use crate::layer::{MergedTree, RelPath, Tree};
 use crate::oci::descriptor::Layer;
-use crate::snapshot::{self, Layers, Stack};
+use crate::snapshot::{self, Layers, Snapshotter, Stack};
 
 use super::error::Error;
 use super::promise::Promise;
@@ -139,7 +139,7 @@ impl State {
     }
 
     /// Where the files of each layer are, bottom first; unpacks what is not there yet.
-    pub(super) fn directories(&self, layers: &Layers<'_>) -> Result<Vec<PathBuf>, Error> {
+    pub(super) fn directories(&self, snapshots: &Snapshotter<'_>) -> Result<Vec<PathBuf>, Error> {
         let links = self.links();
         let stored: Vec<Option<Layer>> = links
             .iter()
@@ -148,13 +148,13 @@ impl State {
                 None => link.sealed().map(|sealed| Some(sealed.layer)),
             })
             .collect::<Result<_, Error>>()?;
-        layers.unpack(stored.iter().flatten())?;
+        snapshots.unpack(stored.iter().flatten())?;
         Ok(links
             .iter()
             .zip(&stored)
             .map(|(link, layer)| match (&link.fresh, layer) {
                 (Some(path), _) => path.clone(),
-                (None, Some(layer)) => layers.path(layer.diff_id),
+                (None, Some(layer)) => snapshots.path(layer.diff_id),
                 (None, None) => unreachable!("a layer is fresh or stored"),
             })
             .collect())
@@ -164,21 +164,21 @@ impl State {
     ///
     /// Layers may name directories only by what is in them, or that they are opaque, and hide what layers below say of
     /// those. A directory of our own over them, the floor, sets that right (N-4).
-    pub(super) fn lowers(&self, layers: &Layers<'_>) -> Result<Stack, Error> {
-        match self.stack(layers) {
+    pub(super) fn lowers(&self, snapshots: &Snapshotter<'_>) -> Result<Stack, Error> {
+        match self.stack(snapshots) {
             // Layers that are still being packed may turn out to be empty, or equal to others.
             Err(Error::Snapshot(snapshot::Error::TooManyLayers { .. })) => {
                 self.layers()?;
-                self.stack(layers)
+                self.stack(snapshots)
             }
             other => other,
         }
     }
 
     /// [`State::lowers`], as far as layers are known now.
-    fn stack(&self, layers: &Layers<'_>) -> Result<Stack, Error> {
+    fn stack(&self, snapshots: &Snapshotter<'_>) -> Result<Stack, Error> {
         let links = self.links();
-        let mut dirs = self.directories(layers)?;
+        let mut dirs = self.directories(snapshots)?;
         // Equal layers made by this build are in directories of their own: they are one layer all the same.
         let mut topmost: BTreeMap<DiffId, PathBuf> = BTreeMap::new();
         for (link, dir) in links.iter().zip(&mut dirs).rev() {
@@ -188,18 +188,18 @@ impl State {
         }
         let (mut stacked, mut dirs) = (Vec::with_capacity(dirs.len()), dirs.into_iter());
         for state in self.bottom_up() {
-            let hidden = if state.parent.is_none() { state.merged(layers)?.bottom() } else { 0 };
+            let hidden = if state.parent.is_none() { state.merged(snapshots.layers())?.bottom() } else { 0 };
             // What changed nothing only makes the stack higher, and every mount dearer.
             let added =
                 state.added.iter().zip(&mut dirs).skip(hidden).filter(|(link, _)| link.known() != Some(empty()));
             stacked.extend(added.map(|(_, dir)| dir));
-            stacked.extend(state.floor(layers)?);
+            stacked.extend(state.floor(snapshots)?);
         }
         Ok(Stack::new(&stacked)?)
     }
 
     /// A directory whose mode, owner and times `/` has: the topmost layer's that says something of it.
-    pub(super) fn root(&self, layers: &Layers<'_>) -> Result<Option<PathBuf>, Error> {
+    pub(super) fn root(&self, snapshots: &Snapshotter<'_>) -> Result<Option<PathBuf>, Error> {
         let mut state = self;
         while let Some(parent) = &state.parent {
             for link in &state.added {
@@ -207,13 +207,13 @@ impl State {
                     // Every upper directory was begun as a copy of the one below.
                     return Ok(Some(fresh.clone()));
                 }
-                if link.tree(layers)?.get(&RelPath::root()).is_some() {
-                    return Ok(Some(layers.path(link.sealed()?.layer.diff_id)));
+                if link.tree(snapshots.layers())?.get(&RelPath::root()).is_some() {
+                    return Ok(Some(snapshots.path(link.sealed()?.layer.diff_id)));
                 }
             }
             state = parent;
         }
-        state.floor(layers)
+        state.floor(snapshots)
     }
 
     /// This state and those below it, lowest first.
@@ -224,16 +224,16 @@ impl State {
     }
 
     /// What lies over the directories of this state's layers for the sake of directories they have no entry for.
-    fn floor(&self, layers: &Layers<'_>) -> Result<Option<PathBuf>, Error> {
+    fn floor(&self, snapshots: &Snapshotter<'_>) -> Result<Option<PathBuf>, Error> {
         if let Some(made) = self.floor.get() {
             return Ok(made.clone());
         }
         // The bottom's has the metadata of `/`, too. What a RUN wrote is in a copy of what was below.
         let mut needed = self.parent.is_none() && !self.added.is_empty();
         for link in self.added.iter().filter(|link| self.parent.is_some() && link.fresh.is_none()) {
-            needed |= !link.tree(layers)?.implied_dirs().is_empty();
+            needed |= !link.tree(snapshots.layers())?.implied_dirs().is_empty();
         }
-        let made = if needed { Some(layers.floor(&*self.outline(layers)?)?) } else { None };
+        let made = if needed { Some(snapshots.floor(&*self.outline(snapshots.layers())?)?) } else { None };
         Ok(self.floor.get_or_init(|| made).clone())
     }
 
@@ -305,6 +305,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::base::claim::Claims;
     use crate::base::digest::BlobDigest;
     use crate::base::sparse::SparseRead;
     use crate::layer::{Entry, EntryKind, Meta};
@@ -322,14 +323,16 @@ mod tests {
 
     #[test]
     fn what_a_layer_holds_is_known_before_it_is_packed() {
-        let layers = Layers::new("layers".into(), &Nothing);
+        let layers = Arc::new(Layers::new("layers".into(), Claims::new("claims".into()), &Nothing));
         let key = StepKey(Sha256::of(b"key"));
         let (link, packing) = Link::packing(Some("upper".into()), None);
         let state = State::over(&State::base(key, []), key, link);
         let entry = Entry::new(RelPath::root().join(b"f"), EntryKind::Dir, Meta::default());
         packing.outline.keep(Ok(Arc::new(Tree::new(vec![entry.clone()]))));
         assert!(state.outline(&layers).is_ok_and(|tree| tree.get(&entry.path).is_some()));
-        assert_eq!(state.directories(&layers).ok(), Some(vec![PathBuf::from("upper")]));
+        let scratch = tempfile::tempdir().expect("a directory");
+        let snapshots = Snapshotter::new(Arc::clone(&layers), Method::Copy, scratch.path());
+        assert_eq!(state.directories(&snapshots).ok(), Some(vec![PathBuf::from("upper")]));
 
         // If it never becomes known, nobody waits for it.
         let (link, packing) = Link::packing(None, None);
@@ -348,8 +351,8 @@ mod tests {
     #[test]
     fn floor_lies_over_each_layer_that_only_implies_directories() {
         let scratch = tempfile::tempdir().expect("a directory");
-        let layers = Layers::new("layers".into(), &Nothing);
-        layers.settle(Method::Overlay { userxattr: true }, scratch.path());
+        let layers = Layers::new("layers".into(), Claims::new("claims".into()), &Nothing);
+        let snapshots = Snapshotter::new(Arc::new(layers), Method::Overlay { userxattr: true }, scratch.path());
         let key = StepKey(Sha256::of(b"key"));
         let dir = RelPath::root().join(b"d");
         let own = Meta {
@@ -363,9 +366,9 @@ mod tests {
         let below = State::over(&State::base(key, []), key, named);
         let above = State::over(&below, key, made(b"implied", vec![file]));
         let opaque = State::over(&below, key, made(b"opaque", vec![Entry::opaque(dir)]));
-        assert_eq!(below.floor(&layers).expect("no floor"), None);
+        assert_eq!(below.floor(&snapshots).expect("no floor"), None);
         for state in [above, opaque] {
-            let floor = state.floor(&layers).expect("a floor").expect("is needed");
+            let floor = state.floor(&snapshots).expect("a floor").expect("is needed");
             let mode = floor.join("d").metadata().expect("d is there").mode();
             assert_eq!(mode & 0o7777, 0o700);
         }

@@ -16,7 +16,7 @@ use crate::layer::{
 };
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::plan::Step;
-use crate::snapshot::{Layers, Prepared};
+use crate::snapshot::{Layers, Prepared, Snapshotter};
 use crate::store::BlobDraft;
 
 use super::chain::{Packing, Sealed, State};
@@ -43,7 +43,7 @@ pub(super) fn pack(
     packing: &Packing,
     reporter: &Reporter,
 ) -> Result<Sealed, StepError> {
-    let changes = left.changes(original, task.parent(), &shared.layers, shared.plan.clamp)?;
+    let changes = left.changes(original, task.parent(), shared.snapshots()?, shared.plan.clamp)?;
     packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
     write_layer(shared, history, task.step, reporter, |writer| Ok(changes.write_to(writer)?))
 }
@@ -148,11 +148,11 @@ impl Left {
         self,
         original: Option<&Original>,
         parent: &State,
-        layers: &Layers<'_>,
+        snapshots: &Snapshotter<'_>,
         latest: Option<Timestamp>,
     ) -> Result<Changes, StepError> {
-        let lower = parent.outline(layers)?;
-        let files = Below(parent.directories(layers)?);
+        let lower = parent.outline(snapshots.layers())?;
+        let files = Below(parent.directories(snapshots)?);
         Ok(self.walked.changes(&self.root, &lower, &files, original.map(|o| &o.baseline), latest)?)
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn copy<'a>(
             passed = second_key::passed(copy, &tree);
             tree = Arc::new(MergedTree::new());
         }
-        let files = Unpacked::new(task.parent(), &shared.layers);
+        let files = Unpacked::new(task.parent(), shared.snapshots().ok());
         let scratch = shared.scratch_dir(task.step, "copy")?;
         commit::write_layer(shared, history, task.step, reporter, |writer| {
             let dest = Dest { tree: &tree, files: &files, passed: &passed };
@@ -60,7 +60,7 @@ pub(super) fn workdir(
     reporter: &Reporter,
 ) -> Result<Sealed, StepError> {
     let tree = task.parent().outline(&shared.layers)?;
-    let files = Unpacked::new(task.parent(), &shared.layers);
+    let files = Unpacked::new(task.parent(), shared.snapshots().ok());
     commit::write_layer(shared, history, task.step, reporter, |writer| {
         let dest = Dest { tree: &tree, files: &files, passed: &[] };
         let notes = copy::workdir(workdir, &dest, writer).map_err(|e| files.explain(e))?;

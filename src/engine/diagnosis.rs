@@ -64,7 +64,7 @@ fn unstartable(
     let files = Files {
         changed,
         tree: parent.merged(&shared.layers).ok()?,
-        dirs: LayerDirs::open(&parent.directories(&shared.layers).ok()?).ok()?,
+        dirs: LayerDirs::open(&parent.directories(shared.snapshots().ok()?).ok()?).ok()?,
     };
     let path = run.environment().find(|(name, _)| *name == "PATH").map(|(_, value)| value.to_owned());
     let path = path.unwrap_or_default();

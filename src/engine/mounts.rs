@@ -106,7 +106,7 @@ fn bind(
         Ok(inside(copied))
     };
     let user_namespace = shared.builder.settings.user_namespace;
-    let stacks = shared.layers.method() != Method::Copy;
+    let stacks = shared.snapshots()?.method() != Method::Copy;
     let lowers = match from {
         CopyFrom::Context(name) => {
             let context = shared.context(name);
@@ -122,7 +122,7 @@ fn bind(
             }
         }
         CopyFrom::Step(_) if !stacks => return copied(),
-        CopyFrom::Step(id) => task.input(*id).lowers(&shared.layers)?,
+        CopyFrom::Step(id) => task.input(*id).lowers(shared.snapshots()?)?,
     };
     let scratch = match writable {
         true => Some(sandbox::Scratch { upper: dir("upper")?, work: dir("work")? }),
@@ -137,7 +137,7 @@ fn seed(shared: &Shared<'_>, from: &CopyFrom, data: &Path, task: Task<'_>, numbe
     match from {
         CopyFrom::Step(id) => {
             let state = task.input(*id);
-            let (tree, dirs) = (state.merged(&shared.layers)?, state.directories(&shared.layers)?);
+            let (tree, dirs) = (state.merged(&shared.layers)?, state.directories(shared.snapshots()?)?);
             Ok(layer::copy_tree(&tree, &dirs, data)?)
         }
         CopyFrom::Context(name) => {

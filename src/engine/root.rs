@@ -6,7 +6,7 @@ use crate::base::fs::FsError;
 use crate::base::rooted::Root;
 use crate::layer::Baseline;
 use crate::sandbox::Rootfs;
-use crate::snapshot::{Layers, Method, Prepared};
+use crate::snapshot::{Method, Prepared, Snapshotter};
 
 use super::chain::State;
 use super::copied_root::Original;
@@ -15,17 +15,17 @@ use super::error::StepError;
 /// A writable root over the layers of `parent`, in the empty directory `scratch`; and its contents, if it is a copy.
 pub(super) fn prepare(
     parent: &State,
-    layers: &Layers<'_>,
+    snapshots: &Snapshotter<'_>,
     scratch: &Path,
 ) -> Result<(Prepared, Option<Original>), StepError> {
-    match layers.method() {
+    match snapshots.method() {
         Method::Overlay { userxattr } => {
-            let lowers = parent.lowers(layers)?;
-            Ok((Prepared::overlay(lowers, parent.root(layers)?.as_deref(), scratch, userxattr)?, None))
+            let lowers = parent.lowers(snapshots)?;
+            Ok((Prepared::overlay(lowers, parent.root(snapshots)?.as_deref(), scratch, userxattr)?, None))
         }
         Method::Copy => {
-            let dirs = parent.directories(layers)?;
-            let merged = parent.merged(layers)?;
+            let dirs = parent.directories(snapshots)?;
+            let merged = parent.merged(snapshots.layers())?;
             let prepared = Prepared::copy(&merged, &dirs, scratch)?;
             let root = prepared.changed();
             let baseline = Baseline::take(&Root::open(root).map_err(|e| FsError::new("open", root, e))?)?;

@@ -61,7 +61,7 @@ impl Commands {
         reporter: &Reporter,
     ) -> Result<Ran, StepError> {
         let step = task.step;
-        let (prepared, original) = prepare(task.parent(), &shared.layers, &shared.scratch_dir(step, "root")?)?;
+        let (prepared, original) = prepare(task.parent(), shared.snapshots()?, &shared.scratch_dir(step, "root")?)?;
         let mut spec = spec(shared.builder.settings, run, rootfs(&prepared, &shared.usual_targets()?));
         let mounts = mounts::mount(shared, run, task, &mut spec, reporter)?;
         for (what, why) in shared.builder.devices.add(&run.devices, &mut spec) {

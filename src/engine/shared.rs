@@ -8,7 +8,7 @@ use crate::cache::{Local, Slots};
 use crate::oci::blob::BlobSink as _;
 use crate::plan::{ContextName, Plan, Step, StepId};
 use crate::sandbox::Cancel;
-use crate::snapshot::Layers;
+use crate::snapshot::{Layers, Method, Snapshotter};
 use crate::store::Scratch;
 
 use super::builder::{Builder, Context};
@@ -21,7 +21,9 @@ use super::records::Records;
 pub(super) struct Shared<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) plan: &'a Plan,
-    pub(super) layers: Layers<'a>,
+    pub(super) layers: Arc<Layers<'a>>,
+    /// Set before steps run.
+    snapshotter: OnceLock<Snapshotter<'a>>,
     pub(super) cache: Local,
     pub(super) slots: Slots,
     pub(super) stop: &'a Cancel,
@@ -44,11 +46,14 @@ impl<'a> Shared<'a> {
         Self {
             builder,
             plan,
-            layers: Layers::new(builder.store.layers_dir(), builder.store)
-                .until(builder.cancel)
-                .telling(tell)
-                .noticing(builder.store.notices())
-                .kept_by(|dir| builder.store.keep_dir(dir)),
+            layers: Arc::new(
+                Layers::new(builder.store.layers_dir(), builder.store.claims(), builder.store)
+                    .until(builder.cancel)
+                    .telling(tell)
+                    .noticing(builder.store.notices())
+                    .kept_by(|dir| builder.store.keep_dir(dir)),
+            ),
+            snapshotter: OnceLock::new(),
             cache: Local::new(&dir).telling(builder.store.notices()),
             slots: Slots::new(&dir),
             stop: builder.cancel,
@@ -95,6 +100,18 @@ impl<'a> Shared<'a> {
         let path = self.scratch()?.join(format!("{}-{purpose}", step.id.0));
         fs::create_dir(&path, 0o755)?;
         Ok(path)
+    }
+
+    /// Roots are made by `method` from here on.
+    pub(super) fn use_method(&self, method: Method) -> Result<(), Error> {
+        let snapshotter = Snapshotter::new(Arc::clone(&self.layers), method, self.scratch()?);
+        self.snapshotter.get_or_init(|| snapshotter);
+        Ok(())
+    }
+
+    /// Unpacks layers. Nothing is unpacked while steps are only looked up: then this is [`Error::Cold`].
+    pub(super) fn snapshots(&self) -> Result<&Snapshotter<'a>, Error> {
+        self.snapshotter.get().ok_or(Error::Cold)
     }
 
     /// The layer with the mount targets that all commands share.

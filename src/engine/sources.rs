@@ -72,7 +72,7 @@ impl<'a> Sources<'a> {
             CopyFrom::Step(id) => {
                 let state = task.input(*id);
                 let tree = state.merged(&shared.layers)?;
-                let files = Unpacked::new(state, &shared.layers);
+                let files = Unpacked::new(state, shared.snapshots().ok());
                 let from = LayerTree::new(&tree, &files);
                 let mut prepared = copy::prepare(copy, &from, &remote).map_err(|e| files.explain(e))?;
                 keep_digests(shared, state, &tree, &from)?;

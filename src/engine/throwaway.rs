@@ -8,7 +8,7 @@ use crate::cache::KeyParts;
 use crate::layer::{LayerWriter, WriteOptions};
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::sandbox::{Rootfs, Watch, usual_targets};
-use crate::snapshot::{Layers, Method, Prepared, best};
+use crate::snapshot::{Layers, Method, Prepared, Snapshotter, best};
 use crate::store::{Scratch, Store};
 
 use super::chain::State;
@@ -20,7 +20,7 @@ use super::root;
 /// Layers of an image with an empty, writable one on top. Dropping it discards what was written.
 pub struct Throwaway<'a> {
     store: &'a Store,
-    layers: Layers<'a>,
+    snapshots: Snapshotter<'a>,
     base: Arc<State>,
     prepared: Prepared,
     targets: PathBuf,
@@ -43,16 +43,16 @@ impl<'a> Throwaway<'a> {
         let (method, why) = method.map_or_else(|| best(user_namespace, scratch.path()), |method| (method, None));
         let what = "layers are copied instead of stacked".to_owned();
         let fallback = why.map(|why| (what, format!("overlayfs: {why}")));
-        let unpacked = Layers::new(store.layers_dir(), store)
+        let known = Layers::new(store.layers_dir(), store.claims(), store)
             .telling(tell)
             .noticing(store.notices())
             .kept_by(|dir| store.keep_dir(dir));
-        unpacked.settle(method, scratch.path());
+        let snapshots = Snapshotter::new(Arc::new(known), method, scratch.path());
         let targets = scratch.subdir("targets")?;
         usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?;
         let base = State::base(KeyParts::new().key(), layers.iter().cloned());
-        let (prepared, original) = root::prepare(&base, &unpacked, &scratch.subdir("root")?)?;
-        Ok(Self { store, layers: unpacked, base, prepared, targets, original, fallback, _scratch: scratch })
+        let (prepared, original) = root::prepare(&base, &snapshots, &scratch.subdir("root")?)?;
+        Ok(Self { store, snapshots, base, prepared, targets, original, fallback, _scratch: scratch })
     }
 
     /// What the sandbox mounts.
@@ -73,8 +73,8 @@ impl<'a> Throwaway<'a> {
 
     /// What was written, as a layer. Ok: its blob is stored.
     pub fn pack(&self) -> Result<Layer, StepError> {
-        let left = commit::Left::look(&self.prepared, &self.base, &self.layers)?;
-        let changes = left.changes(self.original.as_ref(), &self.base, &self.layers, None)?;
+        let left = commit::Left::look(&self.prepared, &self.base, self.snapshots.layers())?;
+        let changes = left.changes(self.original.as_ref(), &self.base, &self.snapshots, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
         changes.write_to(&mut writer)?;
         let (draft, written) = writer.finish()?;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use crate::base::fs::FsError;
 use crate::copy::{self, LayerDirs, LayerFiles};
 use crate::layer::MergedEntry;
-use crate::snapshot::Layers;
+use crate::snapshot::Snapshotter;
 
 use super::chain::State;
 use super::error::{Error, StepError};
@@ -16,15 +16,16 @@ use super::error::{Error, StepError};
 /// The files of one chain.
 pub(super) struct Unpacked<'s> {
     state: &'s State,
-    layers: &'s Layers<'s>,
+    /// `None`: nothing is unpacked yet.
+    snapshots: Option<&'s Snapshotter<'s>>,
     dirs: OnceLock<Option<LayerDirs>>,
     failed: Mutex<Option<Error>>,
 }
 
 impl<'s> Unpacked<'s> {
     /// The files of `state`.
-    pub(super) fn new(state: &'s State, layers: &'s Layers<'s>) -> Self {
-        Self { state, layers, dirs: OnceLock::new(), failed: Mutex::default() }
+    pub(super) fn new(state: &'s State, snapshots: Option<&'s Snapshotter<'s>>) -> Self {
+        Self { state, snapshots, dirs: OnceLock::new(), failed: Mutex::default() }
     }
 
     /// Why a copy failed: that a layer could not be unpacked, if it is that, else `error`.
@@ -36,10 +37,7 @@ impl<'s> Unpacked<'s> {
     }
 
     fn dirs(&self) -> Result<LayerDirs, Error> {
-        if !self.layers.is_settled() {
-            return Err(Error::Cold);
-        }
-        let dirs = self.state.directories(self.layers)?;
+        let dirs = self.state.directories(self.snapshots.ok_or(Error::Cold)?)?;
         LayerDirs::open(&dirs).map_err(|e| FsError::new("open", Path::new("unpacked layers"), e).into())
     }
 }

@@ -159,7 +159,7 @@ impl<'a> Worker<'a> {
     pub(super) fn finish(&self) -> Result<(), Error> {
         self.second.finish(self.shared.records())?;
         for (diff_id, made) in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.shared.layers.adopt(diff_id, &made)?;
+            self.shared.snapshots()?.adopt(diff_id, &made)?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@
 //! - L has nothing at p, and an opaque directory above p: the upper L hides all below it, the lower L included.
 //!
 //! So the lower L changes nothing that is seen from above the upper L. This is about directories on the disk. Where an
-//! image's layer names a directory only by what is in it, [`Layers::floor`](super::Layers::floor) corrects what the
+//! image's layer names a directory only by what is in it, [`Snapshotter::floor`](super::Snapshotter::floor) corrects what the
 //! stack shows, and it is made from the whole chain: it is the same with and without the lower L.
 
 use std::collections::BTreeSet;

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::base::claim::{Claiming, Claims};
 use crate::base::digest::DiffId;
 use crate::base::durable::Unsynced;
 use crate::base::fs::{self, FsError};
-use crate::base::lock::Shared;
+use crate::base::lock::{Patience, Shared};
 use crate::base::notice::Notices;
 use crate::base::publish;
 use crate::base::time::Timestamp;
@@ -34,14 +35,14 @@ pub(super) enum Protection {
 pub struct Store {
     root: PathBuf,
     /// Where drafts are written until they are published; made when first needed.
-    drafts: Mutex<Option<Arc<Scratch>>>,
+    drafts: OnceLock<Scratch>,
     pub(super) protection: Mutex<Protection>,
     /// This process has a lease.
     pub(super) leased: AtomicBool,
     /// A process that waited to remove something when the store was opened.
     pub(super) pruner: Option<PathBuf>,
     /// `index.json` as last read.
-    pub(super) index: Mutex<Option<CachedIndex>>,
+    pub(super) index: Mutex<Option<Arc<CachedIndex>>>,
     /// Files that this process published and that may not be on the disk yet.
     pub(super) unsynced: Arc<Unsynced>,
     /// When this machine started; looked up when first needed.
@@ -57,7 +58,7 @@ impl Store {
     pub(super) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            drafts: Mutex::default(),
+            drafts: OnceLock::new(),
             protection: Mutex::default(),
             leased: AtomicBool::new(false),
             pruner: None,
@@ -129,8 +130,17 @@ impl Store {
         self.root.join("lock")
     }
 
-    pub(super) fn claims_dir(&self) -> PathBuf {
-        self.root.join("claims")
+    /// The claims on work that is done once for all who use the store.
+    ///
+    /// A claim on a step is taken when everything that the step needs is there but layers and blobs; claims on those are
+    /// taken below it, and their holders wait for no other claim. So no two holders wait for each other.
+    pub fn claims(&self) -> Claims {
+        Claims::new(self.root.join("claims"))
+    }
+
+    /// [`Claims::wait`] for the work called `name`.
+    pub fn claim(&self, name: &str, patience: &mut Patience<'_>) -> Result<Claiming, Error> {
+        Ok(self.claims().wait(name, patience)?)
     }
 
     pub(super) fn scratch_dir(&self) -> PathBuf {
@@ -143,17 +153,12 @@ impl Store {
 
     /// A draft in this process's scratch: a killed writer leaves nothing elsewhere.
     pub(super) fn draft(&self) -> Result<publish::Draft, FsError> {
-        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
-        let scratch = match &*drafts {
-            Some(scratch) => Arc::clone(scratch),
-            None => {
-                let scratch = Arc::new(Scratch::new(&self.scratch_dir())?);
-                *drafts = Some(Arc::clone(&scratch));
-                scratch
-            }
-        };
-        drop(drafts);
-        publish::Draft::new(scratch.path())
+        if let Some(scratch) = self.drafts.get() {
+            return publish::Draft::new(scratch.path());
+        }
+        let made = Scratch::new(&self.scratch_dir())?;
+        // Of two threads that made one, the slower one's is removed again.
+        publish::Draft::new(self.drafts.get_or_init(|| made).path())
     }
 
     /// The lock for changing `index.json` or creating the store: a flock of the root directory, because `index.json` is

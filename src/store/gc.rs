@@ -13,7 +13,7 @@ use crate::base::fs;
 use crate::base::lock::Exclusive;
 use crate::base::time::Timestamp;
 
-use super::mounts::Instance;
+use super::mounts::MountInstance;
 use super::survey::Survey;
 use super::{Error, Scratch, Store};
 
@@ -42,7 +42,7 @@ pub struct Sweep {
     /// Unpacked layers.
     pub unpacked: Vec<PathBuf>,
     /// Cache mounts.
-    pub mounts: Vec<Instance>,
+    pub mounts: Vec<MountInstance>,
     /// Blobs.
     pub blobs: Vec<BlobDigest>,
     /// How many bytes that is.
@@ -268,8 +268,8 @@ impl Store {
         let nobody = self.leases(alone)?.is_empty();
         for (number, mount) in sweep.mounts.iter().enumerate() {
             // Somebody may have mounted it since it was looked at.
-            let Some(claimed) = self.try_claim_mount(mount)? else { continue };
-            claimed.take(&trash.path().join(format!("mount-{number}")))?;
+            let Some(locked) = self.try_lock_mount(mount)? else { continue };
+            locked.take(&trash.path().join(format!("mount-{number}")))?;
             if nobody {
                 // Nobody waits for its lock. Other instances may still be there.
                 fs::remove_tree(&mount.path)?;
@@ -281,6 +281,6 @@ impl Store {
         for blob in &sweep.blobs {
             fs::remove(&self.blob_path(*blob))?;
         }
-        self.sweep_claims()
+        Ok(self.claims().sweep()?)
     }
 }

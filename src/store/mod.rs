@@ -17,7 +17,7 @@
 //! ├── context/<id>                stat index per context directory
 //! ├── fetched/                    what ADD and remote contexts downloaded
 //! ├── mounts/<hash>/<n>/          cache mounts
-//! ├── claims/<name>               who makes what now
+//! ├── claims/<name>               work in progress: steps, unpacking, downloads
 //! ├── lock                        shared while looking, exclusive while removing
 //! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
 //! ```
@@ -29,7 +29,6 @@
 
 mod archive;
 mod blobs;
-mod claims;
 mod directory;
 mod error;
 mod gc;
@@ -47,16 +46,16 @@ mod survey;
 mod tags;
 mod usage;
 
+pub use crate::base::claim::{Claim, Claiming};
 pub use archive::{Archive, Target};
 pub use blobs::BlobDraft;
-pub use claims::{Claim, Claiming};
 pub use directory::Store;
 pub use error::Error;
 pub use gc::{Policy, Sweep, plan};
 pub use images::Found;
 pub use layout::Layout;
 pub use lease::Moment;
-pub use mounts::{Claimed, Instance, mount_name};
+pub use mounts::{MountInstance, MountLock, MountRoot, MountSharing, mount_name};
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
 pub use open::FORMAT;
 pub use scratch::Scratch;

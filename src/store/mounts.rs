@@ -1,18 +1,23 @@
 //! Cache mounts on disk: what `RUN --mount=type=cache` keeps between builds.
 //!
-//! **On disk.** `mounts/<hash of the id>/<n>/{id,lock,data}`. Instance 0 is the one that everybody uses; further ones
-//! are those of `sharing=private` while it was in use (M-7).
-//! **Order.** Whoever replaces or removes `data` holds the instance's `lock` exclusively, and leaves the lock where it
-//! is: somebody may be waiting for it. `id` is there before `data`.
+//! **Holds.** Whoever uses the files of an instance has its lock ([`MountLock`]), and nobody makes, replaces or removes them
+//! without it. Locks are flocks: they end with their process.
+//! **On disk.** `mounts/<hash of the id>/<n>/{id,lock,data}`. All share instance 0; `sharing=private` takes the first
+//! instance that is free (M-7).
+//! **Order.** Whoever locks several mounts does so in the order of their directories, so that no two commands wait for each
+//! other. `id` is there before `data`. `lock` stays when `data` goes: somebody may be waiting for it.
 
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
+use crate::base::lock::{Patience, taken};
 use crate::base::publish;
 use crate::base::time::Timestamp;
+use crate::base::unique;
 
 use super::Error;
 use super::directory::Store;
@@ -20,29 +25,54 @@ use super::usage::usage;
 
 /// Hexadecimal digits of the hash in a directory's name.
 const NAME: usize = 32;
+/// `kiln prune` and others lock an instance only to see whether it is in use: a private mount waits that long for them.
+const LOOKING: Duration = Duration::from_millis(20);
 
 /// One instance of a cache mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// Its id, which is any text.
+pub struct MountInstance {
+    /// The mount's id, which is any text.
     pub id: String,
     /// `mounts/<hash>/<n>`.
     pub path: PathBuf,
     /// Counted from 0.
     pub number: u64,
-    /// What its files take on disk.
+    /// Disk usage of its files, in bytes.
     pub bytes: u64,
-    /// When somebody last mounted it.
+    /// When it was last mounted.
     pub used: Timestamp,
-    /// Somebody has it mounted right now.
+    /// It is mounted right now.
     pub busy: bool,
 }
 
-/// An instance nobody else uses.
+/// Who may use an instance at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountSharing {
+    /// Everybody else who shares it.
+    Shared,
+    /// Nobody: others wait.
+    Locked,
+    /// Nobody: others take another instance.
+    Private,
+}
+
+/// Mode and owner of a mount's root directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountRoot {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// The lock of one instance.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct MountLock {
     path: PathBuf,
-    _lock: File,
+    /// Holds the flock.
+    _file: File,
 }
 
 impl Store {
@@ -52,7 +82,7 @@ impl Store {
     }
 
     /// All instances that hold something, by id.
-    pub fn mount_instances(&self) -> Result<Vec<Instance>, Error> {
+    pub fn mount_instances(&self) -> Result<Vec<MountInstance>, Error> {
         let mut found = Vec::new();
         for name in fs::list(&self.mounts_dir())? {
             let dir = self.mounts_dir().join(name);
@@ -68,46 +98,77 @@ impl Store {
         Ok(found)
     }
 
-    /// Waits until nobody uses an instance, which is made if it is not there, and keeps others from it.
-    /// `waiting` is told if that takes time.
-    pub fn claim_mount(&self, id: &str, number: u64, waiting: &mut dyn FnMut()) -> Result<Claimed, Error> {
-        let path = self.mount_dir(id).join(number.to_string());
-        fs::ensure_dir(&path)?;
-        let lock = fs::open_lock(&path.join("lock"))?;
-        if lock.try_lock().is_err() {
-            waiting();
-            lock.lock().map_err(|e| FsError::new("lock", &path.join("lock"), e))?;
+    /// Waits until the mount `id` can be used as `sharing` says. Its instance is made if it is not there.
+    pub fn lock_mount(&self, id: &str, sharing: MountSharing, patience: &mut Patience<'_>) -> Result<MountLock, Error> {
+        let dir = self.mount_dir(id);
+        let mut number = 0u64;
+        loop {
+            let path = dir.join(number.to_string());
+            fs::ensure_dir(&path)?;
+            let lock = path.join("lock");
+            let file = fs::open_lock(&lock)?;
+            let free = match sharing {
+                MountSharing::Shared => patience.wait(&lock, || taken(file.try_lock_shared(), &lock)).map(Some),
+                MountSharing::Locked => patience.wait(&lock, || taken(file.try_lock(), &lock)).map(Some),
+                MountSharing::Private => free_soon(&file, &lock),
+            };
+            if free?.is_some() {
+                return Ok(MountLock { path, _file: file });
+            }
+            number += 1;
         }
-        Ok(Claimed { path, _lock: lock })
     }
 
-    /// Keeps others from an instance, unless somebody has it mounted: then `None`.
-    pub fn try_claim_mount(&self, instance: &Instance) -> Result<Option<Claimed>, Error> {
-        let path = instance.path.join("lock");
-        let lock = fs::open_lock(&path)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(Claimed { path: instance.path.clone(), _lock: lock })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(e)) => Err(FsError::new("lock", &path, e).into()),
-        }
+    /// Locks an instance, unless it is mounted: then `None`.
+    pub fn try_lock_mount(&self, instance: &MountInstance) -> Result<Option<MountLock>, Error> {
+        let lock = instance.path.join("lock");
+        let file = fs::open_lock(&lock)?;
+        Ok(taken(file.try_lock(), &lock)?.map(|()| MountLock { path: instance.path.clone(), _file: file }))
     }
 }
 
-impl Claimed {
+impl MountLock {
     /// Where the files are; it need not exist.
     pub fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
-    /// Puts `made`, a directory on the same file system, in the place of what is there; that goes to `old`, which must
-    /// not exist. Ok: the instance holds what `made` held.
+    /// Where the files are, for a command that is about to use them. If there are none, a directory with the mode and owner
+    /// `root` is made, of what `fill` writes into it (M-8, M-9).
+    pub fn data_for_use<E: From<Error>>(
+        &self,
+        id: &str,
+        root: MountRoot,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
+        let failed = |e: FsError| E::from(Error::from(e));
+        let data = self.data();
+        if !data.exists() {
+            publish::atomic(&self.path.join("id"), id.as_bytes(), 0o600).map_err(failed)?;
+            let draft = self.path.join(unique::name("data-"));
+            fs::create_dir(&draft, 0o700).map_err(failed)?;
+            fill(&draft)?;
+            let owned = chown(&draft, Some(root.uid), Some(root.gid))
+                .and_then(|()| std::fs::set_permissions(&draft, Permissions::from_mode(root.mode)));
+            owned.map_err(|e| failed(FsError::new("set mode and owner of", &draft, e)))?;
+            // Of two who share the lock and find nothing, the first to rename makes it.
+            if !fs::rename_new(&draft, &data).map_err(failed)? {
+                fs::remove_tree(&draft).map_err(failed)?;
+            }
+        }
+        fs::touch(&self.path.join("lock"));
+        Ok(data)
+    }
+
+    /// Replaces the files by `made`, a directory on the same file system. The old ones go to `old`, which must not exist.
+    /// Ok: the instance holds what `made` held.
     pub fn replace(&self, id: &str, made: &Path, old: &Path) -> Result<(), Error> {
         publish::atomic(&self.path.join("id"), id.as_bytes(), 0o600)?;
         self.take(old)?;
         Ok(fs::rename(made, &self.data())?)
     }
 
-    /// Moves what is there to `to`, which must not exist. Ok: the instance is empty; the next build makes it anew.
+    /// Moves the files to `to`, which must not exist. Ok: the instance is empty; the next build makes it anew.
     pub fn take(&self, to: &Path) -> Result<(), Error> {
         match fs::rename(&self.data(), to) {
             Err(e) if !e.is_not_found() => Err(e.into()),
@@ -123,17 +184,28 @@ pub fn mount_name(id: &str) -> String {
     name
 }
 
+/// Locks `file`, which is at `path`. `None`: it is in use for longer than a look takes.
+fn free_soon(file: &File, path: &Path) -> Result<Option<()>, FsError> {
+    match taken(file.try_lock(), path)? {
+        Some(()) => Ok(Some(())),
+        None => {
+            std::thread::sleep(LOOKING);
+            taken(file.try_lock(), path)
+        }
+    }
+}
+
 /// `None`: it holds nothing.
-fn instance(path: PathBuf, number: u64, id: String) -> Result<Option<Instance>, Error> {
+fn instance(path: PathBuf, number: u64, id: String) -> Result<Option<MountInstance>, Error> {
     let data = path.join("data");
     if !data.is_dir() {
         return Ok(None);
     }
     let bytes = usage(&data)?;
-    // Whoever mounts it touches the lock.
+    // Mounting touches the lock.
     let time = |path: &Path| std::fs::symlink_metadata(path).map(|m| m.mtime()).unwrap_or(0);
     let used = Timestamp::from_secs(time(&data).max(time(&path.join("lock"))));
     let lock = fs::open(&path.join("lock"));
     let busy = lock.is_ok_and(|lock| lock.try_lock().is_err());
-    Ok(Some(Instance { id, path, number, bytes, used, busy }))
+    Ok(Some(MountInstance { id, path, number, bytes, used, busy }))
 }

@@ -18,7 +18,7 @@ use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::reference::Reference;
 
 use super::directory::Store;
-use super::mounts::Instance;
+use super::mounts::MountInstance;
 use super::usage::usage;
 use super::{Entry, Error};
 
@@ -89,7 +89,7 @@ pub struct Survey {
     /// Stat indexes of context directories, what explains misses, downloads.
     pub notes: Vec<Kept>,
     /// Cache mounts.
-    pub mounts: Vec<Instance>,
+    pub mounts: Vec<MountInstance>,
     /// `index.json` when the images were looked at.
     pub(super) listed: Vec<Entry>,
     /// What somebody uses who goes on beside a removal.

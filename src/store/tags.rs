@@ -141,13 +141,13 @@ impl Store {
     /// `index.json`, which is read again only if it is another file than last time: one is never written twice.
     pub(super) fn known_index(&self) -> io::Result<Arc<Names>> {
         let path = self.index_path();
-        let mut known = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = &*known
-            && index.is_current(&path)
-        {
+        let known = self.index.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(index) = known.filter(|index| index.is_current(&path)) {
             return Ok(index.names());
         }
-        Ok(known.insert(CachedIndex::read(&path)?).names())
+        let index = Arc::new(CachedIndex::read(&path)?);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&index));
+        Ok(index.names())
     }
 
     /// Edits the entries under the lock. Ok: they are on the disk, and before them the files in `unsynced`.

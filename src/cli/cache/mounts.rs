@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::base::fs::{self, FsError};
+use crate::base::lock::Patience;
 use crate::base::rooted::Root;
 use crate::base::sparse::{Dense, SparseFile, SparseWriter};
 use crate::base::time::Timestamp;
@@ -22,7 +23,7 @@ use crate::cli::table;
 use crate::layer::{
     self, Compression, Entry, Form, LayerWriter, Limits, MergedTree, Meta, Output, RelPath, WriteOptions,
 };
-use crate::store::{Claimed, Instance, Store, Target, mount_name};
+use crate::store::{MountInstance, MountLock, MountSharing, Store, Target, mount_name};
 
 const DATA: &[u8] = b"data";
 const ID: &[u8] = b"id";
@@ -71,7 +72,7 @@ fn ls(args: &MountsLsArgs, store: &Store, session: &mut Session<'_>) -> Done {
 }
 
 /// The instances of the given ids; all instances without an id.
-fn chosen(store: &Store, ids: &[String]) -> Result<Vec<Instance>, Failure> {
+fn chosen(store: &Store, ids: &[String]) -> Result<Vec<MountInstance>, Failure> {
     let instances = store.mount_instances()?;
     if let Some(missing) = ids.iter().find(|id| !instances.iter().any(|i| i.id == **id)) {
         return Err(Failure::build(format!("no cache mount with the id {missing:?}"))
@@ -81,10 +82,11 @@ fn chosen(store: &Store, ids: &[String]) -> Result<Vec<Instance>, Failure> {
 }
 
 /// Waits until no build uses the cache mount.
-fn claim(store: &Store, id: &str, session: &mut Session<'_>) -> Result<Claimed, Failure> {
+fn lock(store: &Store, id: &str, session: &mut Session<'_>) -> Result<MountLock, Failure> {
     let console = &mut *session.console;
-    let mut waiting = || console.labelled("note", &format!("waiting for the build that uses the cache mount {id:?}"));
-    Ok(store.claim_mount(id, 0, &mut waiting)?)
+    let mut waiting =
+        |who: &str| console.labelled("note", &format!("waiting for {who}, which uses the cache mount {id:?}"));
+    Ok(store.lock_mount(id, MountSharing::Locked, &mut Patience::new(&mut waiting))?)
 }
 
 /// Writes the first instance of each cache mount to an archive. Ok: the archive is complete and each cache mount is as it
@@ -114,7 +116,7 @@ fn export(args: &MountsExportArgs, store: &Store, session: &mut Session<'_>) -> 
 }
 
 fn write_all<W: Output>(
-    instances: &[Instance],
+    instances: &[MountInstance],
     store: &Store,
     out: W,
     path: &Path,
@@ -123,8 +125,8 @@ fn write_all<W: Output>(
     let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
     let mut writer = LayerWriter::new(out, &options);
     for instance in instances {
-        let claimed = claim(store, &instance.id, session)?;
-        write_one(&mut writer, &instance.id, &claimed.data()).map_err(|e| named(&instance.id, &e))?;
+        let locked = lock(store, &instance.id, session)?;
+        write_one(&mut writer, &instance.id, &locked.data()).map_err(|e| named(&instance.id, &e))?;
     }
     let (mut out, _) = writer.finish().map_err(|e| wrong(path, &e))?;
     out.flush().map_err(|e| FsError::new("write", path, e))?;
@@ -190,7 +192,7 @@ fn import(args: &MountsImportArgs, store: &Store, session: &mut Session<'_>) -> 
     }
     for (number, (id, data)) in found.iter().enumerate() {
         let old = scratch.path().join(format!("old-{number}"));
-        claim(store, id, session)?.replace(id, data, &old)?;
+        lock(store, id, session)?.replace(id, data, &old)?;
         session.console.data(format_args!("imported {}", crate::ui::sanitize::text(id)))?;
     }
     Ok(scratch.remove().map(|()| SUCCESS)?)
@@ -226,9 +228,9 @@ fn rm(args: &MountsRmArgs, store: &Store, session: &mut Session<'_>) -> Done {
     let scratch = store.scratch()?;
     let mut busy = Vec::new();
     for (number, instance) in chosen(store, &args.ids)?.into_iter().enumerate() {
-        match store.try_claim_mount(&instance)? {
-            Some(claimed) => {
-                claimed.take(&scratch.path().join(number.to_string()))?;
+        match store.try_lock_mount(&instance)? {
+            Some(locked) => {
+                locked.take(&scratch.path().join(number.to_string()))?;
                 let id = crate::ui::sanitize::text(&instance.id);
                 session.console.data(format_args!("removed {id}"))?;
             }

@@ -158,7 +158,7 @@ fn read_dir(path: &Path) -> Result<Operand, Failure> {
 }
 
 fn stored(store: &Store, text: &str, asked: Option<&Platform>) -> Result<Operand, Failure> {
-    let layers = Layers::new(store.layers_dir(), store).noticing(store.notices());
+    let layers = Layers::new(store.layers_dir(), store.claims(), store).noticing(store.notices());
     match store.image(text, &asked.cloned().unwrap_or_else(Platform::host)) {
         Ok((_, image)) => {
             check_platform(text, &image, asked)?;

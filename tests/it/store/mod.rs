@@ -11,3 +11,4 @@ mod outputs;
 mod prune;
 mod robust;
 mod sharing;
+mod unpacking;
