@@ -14,7 +14,7 @@ use crate::plan::{EpochSource, KEEP_GIT_DIR};
 use crate::sandbox::Cancel;
 use crate::store::Scratch;
 
-use super::failure::{Failure, fetch_hint};
+use super::failure::{Failure, fetch_hint, copy_hint};
 use super::locate;
 use super::request::{DockerfileFrom, Remote, SourceRequest};
 use super::session::Session;
@@ -160,7 +160,7 @@ fn failed(error: source::Error) -> Failure {
             failure.hint("a context is a directory or an archive; name the Dockerfile with -f")
         }
         source::Error::Fetch(error) => fetch_hint(&error).into_iter().fold(failure, Failure::hint),
-        source::Error::Unpack(error) => error.hint().into_iter().fold(failure, Failure::hint),
+        source::Error::Unpack(error) => copy_hint(error).into_iter().fold(failure, Failure::hint),
         _ => failure,
     }
 }

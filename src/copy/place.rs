@@ -8,8 +8,9 @@ use crate::plan::{Copy, Mode};
 use super::Error;
 use super::dest::Dest;
 use super::item::Item;
+use super::occupant::Occupant;
 use super::owner::{self, Owner};
-use super::view::{Data, NewDir, Origin, Placed, View, describe};
+use super::view::{Data, NewDir, Origin, Placed, View};
 
 /// Files being placed for one instruction.
 pub(super) struct Placer<'a> {
@@ -85,7 +86,8 @@ impl<'a> Placer<'a> {
     fn place_file(&mut self, selected: &Selected, thing: Thing<'_>) -> Result<(), Error> {
         let target = if self.goes_into()? {
             let into = |error| match error {
-                Error::NotADirectory { path, is } if !is.starts_with("a symlink") => Error::NotInto { path, is },
+                symlink @ Error::NotADirectory { occupant: Occupant::Symlink { .. }, .. } => symlink,
+                Error::NotADirectory { path, occupant } => Error::NotInto { path, occupant },
                 other => other,
             };
             self.dest_dir().map_err(into)?.join_path(&RelPath::parse(&selected.name)?)
@@ -140,7 +142,7 @@ impl<'a> Placer<'a> {
             }
             Some((EntryKind::Dir, _)) => return Err(Error::IsADirectory { path: target }),
             Some((there, _)) if kind == EntryKind::Dir => {
-                return Err(Error::NotADirectory { path: target, is: describe(there) });
+                return Err(Error::NotADirectory { path: target, occupant: Occupant::of(there) });
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ use crate::base::time::Timestamp;
 use crate::layer::{Entry, EntryKind, MergedTree, Meta, RelPath, ResolveError};
 
 use super::Error;
+use super::occupant::Occupant;
 use super::owner::Owner;
 
 /// Directories that anybody may write to, with mode 1777.
@@ -176,7 +177,7 @@ impl<'a> View<'a> {
             return Ok(());
         }
         if let Some((kind, _)) = self.get(path) {
-            return Err(Error::NotADirectory { path: path.clone(), is: describe(kind) });
+            return Err(Error::NotADirectory { path: path.clone(), occupant: Occupant::of(kind) });
         }
         self.ensure_dir(&path.parent().unwrap_or_default(), new)?;
         if self.blind.is_some_and(|passed| passed.contains(path)) {
@@ -204,7 +205,7 @@ impl<'a> View<'a> {
         while let Some(dir) = at.filter(|dir| !dir.is_root()) {
             match self.get(&dir) {
                 Some((EntryKind::Dir, _)) => break,
-                Some((kind, _)) => return Err(Error::NotADirectory { is: describe(kind), path: dir }),
+                Some((kind, _)) => return Err(Error::NotADirectory { occupant: Occupant::of(kind), path: dir }),
                 None => self.pass(dir.clone()),
             }
             at = dir.parent();
@@ -302,17 +303,5 @@ impl<'a> View<'a> {
             }
         }
         (entries, contents)
-    }
-}
-
-/// What stands in the way, for a message.
-pub(super) fn describe(kind: &EntryKind) -> String {
-    match kind {
-        EntryKind::File { .. } | EntryKind::Hardlink { .. } => "a file".into(),
-        EntryKind::Dir => "a directory".into(),
-        EntryKind::Symlink { target } => format!("a symlink to {}", String::from_utf8_lossy(target)),
-        EntryKind::Fifo => "a fifo".into(),
-        EntryKind::Char { .. } | EntryKind::Block { .. } => "a device".into(),
-        EntryKind::Whiteout | EntryKind::Opaque => "gone".into(),
     }
 }

@@ -7,8 +7,9 @@ use super::Error;
 use super::dest::Dest;
 use super::execute::write;
 use super::note::Note;
+use super::occupant::Occupant;
 use super::owner;
-use super::view::{NewDir, View, describe};
+use super::view::{NewDir, View};
 
 /// Puts into `writer` the directories that `workdir` lacks in `dest`: mode 0755, owned by its user, at the epoch, links
 /// followed inside the root. Nothing if it is a directory already, whatever its metadata.
@@ -38,11 +39,11 @@ pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut Layer
 /// WORKDIR copies nothing: what is in its way is told in its own words.
 fn occupied(view: &View<'_>, error: Error) -> Error {
     match error {
-        Error::NotADirectory { path, is } => Error::WorkdirOccupied { path, is },
-        Error::Destination(ResolveError::NotADirectory(path)) => {
-            let is = view.get(&path).map_or_else(String::new, |(kind, _)| describe(kind));
-            Error::WorkdirOccupied { path, is }
-        }
+        Error::NotADirectory { path, occupant } => Error::WorkdirOccupied { path, occupant },
+        Error::Destination(ResolveError::NotADirectory(path)) => match view.get(&path) {
+            Some((kind, _)) => Error::WorkdirOccupied { occupant: Occupant::of(kind), path },
+            None => ResolveError::NotADirectory(path).into(),
+        },
         other => other,
     }
 }

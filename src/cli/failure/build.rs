@@ -97,10 +97,7 @@ fn hints(error: &StepError) -> Vec<String> {
         StepError::Sandbox(e) => e.hint().map(hint),
         StepError::Image(e) => image::describe(e).2,
         StepError::NotGiven { input, .. } => Some(format!("give it with {}", flag_of(input))),
-        StepError::Copy(e) => match &**e {
-            copy::Error::Fetch(e) => fetch_hint(e),
-            e => e.hint(),
-        },
+        StepError::Copy(e) => super::copy::copy_hint(e),
         _ => None,
     };
     let host = || host_fault(error).map(str::to_owned);

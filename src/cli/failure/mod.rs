@@ -5,6 +5,7 @@
 //! **Order.** `error: message`, the excerpt, then `note:` lines, then `hint:` lines.
 
 mod build;
+mod copy;
 mod fetch;
 mod host;
 mod image;
@@ -14,6 +15,7 @@ mod registry;
 mod sandbox;
 
 pub(super) use build::{notice_hints, word};
+pub(super) use copy::{SCHEMES, copy_hint};
 pub(super) use fetch::fetch_hint;
 pub(super) use host::OTHER_STORE;
 pub(super) use image::describe;

@@ -165,7 +165,7 @@ fn linked_layers_do_not_look_below() {
             ),
         ],
     );
-    refuse(CONTEXT, &[("C-19", "COPY --link --chown=app f /n", &["--chown=app with --link", "use numbers"])]);
+    refuse(CONTEXT, &[("C-19", "COPY --link --chown=app f /n", &["cannot look up owner \"app\"", "use a numeric id"])]);
     // What is there keeps mode and owner, and the layer says nothing of it (N-7).
     check(
         CONTEXT,

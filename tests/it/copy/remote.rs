@@ -185,11 +185,11 @@ fn what_can_be_fetched_is_said_of_what_cannot() {
         let (done, _) = super::build(&env, &context, &format!("ADD {source} /x"), &[]);
         assert_eq!(done.code, 1, "{done}");
         done.says(&format!("{source} not found in the context"))
-            .says("what can be fetched begins with http://, https://");
+            .says("use a URL that begins with http://, https://");
     }
     env.build(&["-f", "-"], &context).stdin(b"FROM scratch\nCOPY http://127.0.0.1/x /\n").fails(1).says("replace COPY");
     let done = env.kiln(&["build", "ftp://127.0.0.1/x"]).fails(1);
-    done.says("does not exist").says("what can be fetched begins with");
+    done.says("does not exist").says("use a URL that begins with");
 }
 
 #[test]

@@ -137,8 +137,8 @@ fn workdir_and_copy_say_what_is_in_the_way() {
         says(&env, &context, &[], 1, &occupied(3, &workdir));
     }
     for (source, hint) in [
-        ("a*", "a1 leads through a symbolic link to nowhere, which is not there"),
-        ("a1", "a1 leads through a symbolic link to nowhere, which is not there"),
+        ("a*", "a1 leads through a symlink to nowhere, which does not exist"),
+        ("a1", "a1 leads through a symlink to nowhere, which does not exist"),
     ] {
         let context = format!("-- Dockerfile --\nFROM scratch\nCOPY {source} /x/\n-- a1 -> nowhere --\n");
         let want = format!(
@@ -152,7 +152,7 @@ fn workdir_and_copy_say_what_is_in_the_way() {
             &format!("{source}: too many levels of symbolic links"),
             2,
             &copy,
-            &["the links lead to each other: let one of them name a file"],
+            &["make one of the symlinks point to a file"],
             "",
         );
         says(&env, &format!("-- Dockerfile --\nFROM scratch\n{copy}\n-- a -> b --\n-- b -> a --\n"), &[], 1, &want);
