@@ -3,7 +3,7 @@
 use crate::base::lock::Patience;
 use crate::oci::image::Image;
 use crate::oci::platform::Platform;
-use crate::store::{Error, Moment, Store};
+use crate::store::{Error, SharedGuard, Store};
 use crate::ui::console::Console;
 use crate::ui::sanitize;
 
@@ -42,7 +42,7 @@ impl Session<'_> {
     }
 
     /// Protects what the command creates or reads from pruning; the rest may be pruned meanwhile.
-    pub(super) fn lease(&self, store: &Store) -> Result<Moment, Failure> {
+    pub(super) fn lease(&self, store: &Store) -> Result<SharedGuard, Failure> {
         self.share(store)?;
         Ok(store.lease()?)
     }

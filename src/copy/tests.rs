@@ -97,7 +97,7 @@ fn shown(tree: &Tree) -> Vec<String> {
 }
 
 #[test]
-fn files_go_where_the_destination_says() {
+fn copy_places_files_by_destination() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), &["f", "d/", "d/x", "d/s/", "d/s/y", "d/l -> nowhere", "w/a1", "w/a2", "link -> f", "e/s=x"]);
     let context = Dir::open(dir.path(), &DirOptions::default()).unwrap();
@@ -147,7 +147,7 @@ fn files_go_where_the_destination_says() {
 }
 
 #[test]
-fn what_is_in_the_way_is_an_error_and_links_below_are_replaced() {
+fn copy_rejects_occupied_paths_and_replaces_links() {
     // C-7, C-8, C-9, A6
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), &["r/bin/", "r/bin/tool", "q/tmp/", "q/f", "z/f/", "z/f/x"]);
@@ -167,7 +167,7 @@ fn what_is_in_the_way_is_an_error_and_links_below_are_replaced() {
 }
 
 #[test]
-fn owners_and_modes_are_given() {
+fn chown_and_chmod_set_owner_and_mode() {
     // C-15, C-16, C-17
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), &["d/", "d/x", "d/l -> x"]);
@@ -208,7 +208,7 @@ fn gnu(text: &str, mode: u32, dir: &Path) -> u32 {
 }
 
 #[test]
-fn chmod_agrees_with_gnu_where_the_languages_do() {
+fn chmod_agrees_with_gnu_chmod() {
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};
     let dir = tempfile::tempdir().unwrap();
@@ -236,7 +236,7 @@ fn chmod_agrees_with_gnu_where_the_languages_do() {
 }
 
 #[test]
-fn hard_links_within_one_instruction_stay() {
+fn copy_keeps_hard_links_within_instruction() {
     // C-12
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), &["d/a"]);
@@ -247,7 +247,7 @@ fn hard_links_within_one_instruction_stay() {
 }
 
 #[test]
-fn a_missing_source_names_the_line_that_hides_it() {
+fn missing_source_names_ignore_rule() {
     // C-2, G-9
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), &["dist/x"]);
@@ -267,7 +267,7 @@ fn a_missing_source_names_the_line_that_hides_it() {
 }
 
 #[test]
-fn working_directories_are_made_once() {
+fn workdir_creates_missing_directories_only() {
     // I-6, I-7
     let base = dest_tree(&["d:etc", "f:etc/passwd=.", "d:there", "l:to=there"]);
     for (path, user, want, notes) in [
@@ -349,7 +349,7 @@ fn linked_layer_has_no_entry_for_passed_directories() {
 }
 
 #[test]
-fn archive_links_do_not_lead_out_of_the_destination() {
+fn archive_links_stay_inside_destination() {
     // S-31, S-32
     let dir = tempfile::tempdir().unwrap();
     let base = dest_tree(&["d:etc", "d:a", "l:a/out=/etc", "l:a/up=.."]);
@@ -381,7 +381,7 @@ fn archive_links_do_not_lead_out_of_the_destination() {
 }
 
 #[test]
-fn metadata_that_the_instruction_gives_is_not_digested() {
+fn overridden_metadata_is_not_digested() {
     // N-9, C-29
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), &["d/", "d/f", "d/s/", "d/l -> f"]);
@@ -442,7 +442,7 @@ fn tar(lines: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn archives_are_known_by_content_and_confined() {
+fn archives_are_detected_by_content_and_confined() {
     // C-26, C-27, S-30…S-35
     let dir = tempfile::tempdir().unwrap();
     let base = dest_tree(&["d:etc", "f:etc/passwd=old", "d:full", "d:full/x", "l:out=/etc"]);

@@ -35,7 +35,7 @@ fn named(text: &str) -> DeviceName {
 }
 
 #[test]
-fn a_file_that_breaks_the_rules_is_told_with_its_name_and_the_reason() {
+fn invalid_file_is_reported_with_path_and_reason() {
     let whole = |head: &str| format!(r#"{{{head}, "devices": [{{"name": "one", "containerEdits": {{}}}}]}}"#);
     let cases: &[(String, &str)] = &[
         ("{".to_owned(), "EOF while parsing an object at line 1 column 1"),
@@ -74,7 +74,7 @@ fn a_file_that_breaks_the_rules_is_told_with_its_name_and_the_reason() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_to_who_asks_for_the_device() {
+fn unsupported_device_is_refused_with_reason() {
     let cases = [
         (r#"{"hooks": [{"hookName": "createContainer", "path": "/bin/x", "args": []}]}"#, "a createContainer hook"),
         (r#"{"intelRdt": {"closID": "a"}}"#, "intelRdt"),
@@ -110,7 +110,8 @@ fn what_cannot_be_done_is_told_to_who_asks_for_the_device() {
 }
 
 #[test]
-fn a_name_stands_for_what_it_stands_for_elsewhere_r_10() {
+fn device_names_resolve_as_in_buildkit() {
+    // R-10
     let two = r#"{"cdiVersion": "1.1.0", "kind": "v.com/c", "annotations": {"org.mobyproject.buildkit.device.class": "fast"},
         "devices": [{"name": "b", "containerEdits": {}}, {"name": "a", "containerEdits": {},
         "annotations": {"org.mobyproject.buildkit.device.class": "slow"}}, {"name": "c", "containerEdits": {}}]}"#;
@@ -130,7 +131,7 @@ fn a_name_stands_for_what_it_stands_for_elsewhere_r_10() {
 }
 
 #[test]
-fn the_later_directory_counts_and_two_files_of_one_are_nobodys() {
+fn later_directory_overrides_and_duplicates_are_refused() {
     let of = |value: &str| one(&format!(r#"{{"env": ["A={value}"]}}"#));
     let name = named("v.com/c=one");
     let (_dir, both) = host(&[("low/z.json", &of("low")), ("high/a.json", &of("high"))]);
@@ -154,7 +155,8 @@ fn the_later_directory_counts_and_two_files_of_one_are_nobodys() {
 }
 
 #[test]
-fn an_annotation_of_the_host_permits_what_no_flag_does_o_22() {
+fn autoallow_annotation_grants_device() {
+    // O-22
     let name = named("v.com/c=one");
     for (value, allowed) in [("true", true), ("1", true), ("false", false), ("yes", false)] {
         let note = format!(r#"{{"annotations": {{"org.mobyproject.buildkit.device.autoallow": "{value}"}}, "#);
@@ -165,7 +167,7 @@ fn an_annotation_of_the_host_permits_what_no_flag_does_o_22() {
 }
 
 #[test]
-fn edits_replace_what_is_there_and_stay_in_order() {
+fn edits_replace_existing_values_in_order() {
     let text = one(r#"{"env": ["A=new", "B=b=c"], "additionalGids": [0, 44, 44],
         "deviceNodes": [{"path": "/dev/d/one", "hostPath": "/dev/null", "type": "c", "major": 1, "minor": 3,
             "permissions": "rwm"}],
@@ -196,7 +198,7 @@ fn edits_replace_what_is_there_and_stay_in_order() {
 }
 
 #[test]
-fn a_node_keeps_what_the_host_says_of_it_and_that_is_noted() {
+fn node_keeps_host_mode_and_owner_with_note() {
     for (node, noted) in [
         (r#"{"path": "/dev/null"}"#, false),
         (r#"{"path": "/dev/null", "fileMode": 438}"#, false),

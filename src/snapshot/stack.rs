@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn stack_has_only_the_topmost_of_equal_directories() {
+    fn stack_keeps_topmost_of_equal_directories() {
         for (dirs, want) in [
             (&[][..], &[][..]),
             (&["a"], &["a"]),

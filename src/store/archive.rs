@@ -1,8 +1,8 @@
-//! Images leaving the store: as a tar archive or into an image layout of somebody else's (O-62, O-63).
+//! Exporting images: as a tar archive, or into an OCI image layout (O-62, O-63).
 //!
-//! **Holds.** Equal images and names give equal archives: entries sorted, no owner, no time. A layout that was there
-//! keeps its other images; its index is replaced atomically, under a flock of the directory, after the blobs are on the disk.
-//! Bytes are verified as they leave.
+//! **Holds.** Equal images and names give equal archives: sorted entries, no owners, no times. An existing layout keeps its
+//! other images; its index is replaced atomically, under a flock of the directory, after the blobs are on the disk. Blobs are
+//! verified while they are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -23,18 +23,18 @@ use super::blobs::{blob_error, copy};
 use super::layout::MARKER;
 use super::{CONTAINERD_NAME, Error, REF_NAME, Store};
 
-/// Which tools an archive is for.
+/// The format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Archive {
     /// An OCI image layout in a tar file.
     Oci,
-    /// The same with a `manifest.json`, which `docker load` of any age reads.
+    /// The same with a `manifest.json`, which every version of `docker load` reads.
     Docker,
 }
 
 impl Store {
     /// Writes an image under all its names as a tar archive. `target` may be an index for [`Archive::Oci`].
-    /// Ok: `out`, which errors call `path`, took all of it, and every blob was what its digest says.
+    /// Ok: `out`, which errors call `path`, took all of it, and every blob matched its digest.
     pub fn export(
         &self,
         target: &Descriptor,
@@ -44,7 +44,7 @@ impl Store {
         out: &mut dyn Write,
     ) -> Result<(), Error> {
         let blobs = self.closure(target)?;
-        let index = Index::new(named(target, names, &[])).to_bytes();
+        let index = Index::new(index_entries(target, names, &[])).to_bytes();
         let mut small: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         small.insert("index.json".to_owned(), index);
         small.insert("oci-layout".to_owned(), MARKER.to_vec());
@@ -68,8 +68,8 @@ impl Store {
         out.write_all(&[0; 1024]).and_then(|()| out.flush()).map_err(wrap)
     }
 
-    /// [`Store::export`] into a file. Ok: `path` holds the whole archive; a regular file there was replaced at once,
-    /// anything else (a fifo, `/dev/stdout`) was written to.
+    /// [`Store::export`] into a file. Ok: `path` holds the whole archive. A regular file is replaced atomically; anything else
+    /// (a fifo, `/dev/stdout`) is written to.
     pub fn export_file(
         &self,
         image: &Descriptor,
@@ -85,11 +85,11 @@ impl Store {
     }
 
     /// Adds an image under all its names to the image layout at `dir`, made if missing.
-    /// Ok: the layout holds it whole; other images in it are untouched, ones with the same names are replaced.
+    /// Ok: the layout has all of the image. Images with the same names are replaced, others are untouched.
     pub fn export_layout(&self, target: &Descriptor, names: &[Reference], dir: &Path) -> Result<(), Error> {
         let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
-        fs_ensure(&dir.join("blobs/sha256"))?;
-        // An earlier export may have been cut short before it synced what is there already.
+        make_output_dir(&dir.join("blobs/sha256"))?;
+        // An earlier export may have been interrupted before it synced blobs that exist already.
         let mut paths = BTreeSet::from([dir.join("blobs"), dir.join("blobs/sha256")]);
         for blob in self.closure(target)?.values() {
             let to = dir.join("blobs/sha256").join(blob.digest.hex());
@@ -120,13 +120,13 @@ impl Store {
             (None, None) => old.digest == target.digest,
         };
         index.manifests.retain(|old| !replaced(old));
-        let added = named(target, names, &index.manifests);
+        let added = index_entries(target, names, &index.manifests);
         index.manifests.extend(added);
         publish::durable(&path, &index.to_bytes(), 0o644)?;
         Ok(())
     }
 
-    /// Every blob an image needs, by digest.
+    /// Every blob of an image, by digest.
     fn closure(&self, target: &Descriptor) -> Result<BTreeMap<BlobDigest, Descriptor>, Error> {
         let mut blobs = BTreeMap::new();
         let mut todo = vec![target.clone()];
@@ -166,14 +166,14 @@ impl Store {
 /// Where an archive is written.
 #[derive(Debug)]
 pub enum Target {
-    /// A regular file, which appears whole under its name.
+    /// A regular file, which gets its name when it is complete.
     Draft(Draft),
-    /// A fifo, a device: written to as it is.
+    /// A fifo or device, which is written to directly.
     Special(std::fs::File),
 }
 
 impl Target {
-    /// Ok: what is written goes to `path`, or will be there after [`Target::finish`].
+    /// Ok: what is written goes to `path`, or is there after [`Target::finish`].
     pub fn open(path: &Path) -> Result<Self, FsError> {
         if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
             let file = std::fs::OpenOptions::new().write(true).open(path);
@@ -189,7 +189,7 @@ impl Target {
         Draft::new(dir).map(Self::Draft)
     }
 
-    /// Ok: `path` has all of it, also after a power cut; a regular file that was there was replaced at once.
+    /// Ok: `path` has all of it, also after a power cut. A regular file was replaced atomically.
     pub fn finish(self, path: &Path, mode: u32) -> Result<(), FsError> {
         match self {
             Self::Draft(draft) => draft.publish_durably(path, mode),
@@ -214,9 +214,9 @@ impl Write for Target {
     }
 }
 
-/// The entries of an image in an index of its own: one per name, or a single one without. As in the layouts that other
-/// builders write, `ref.name` is the tag; if `others` has an image of another name under that tag, it is the whole name.
-fn named(target: &Descriptor, names: &[Reference], others: &[Descriptor]) -> Vec<Descriptor> {
+/// The entries of an image for an index: one per name, or a single one without. As other builders do, `ref.name` is the tag;
+/// if `others` has another image under that tag, it is the whole name.
+fn index_entries(target: &Descriptor, names: &[Reference], others: &[Descriptor]) -> Vec<Descriptor> {
     let mut bare = target.clone();
     bare.annotations.remove(REF_NAME);
     bare.annotations.remove(CONTAINERD_NAME);
@@ -236,9 +236,9 @@ fn named(target: &Descriptor, names: &[Reference], others: &[Descriptor]) -> Vec
     entries
 }
 
-/// Moves a blob; a reader that does not verify and a writer that is full are told apart.
+/// Copies a blob. Errors of reading and of writing are told apart.
 fn transfer(blob: &Descriptor, from: &mut dyn Read, to: &mut dyn Write, path: &Path) -> Result<(), Error> {
-    let mut writer = Remember { inner: to, failed: false };
+    let mut writer = TrackedWriter { inner: to, failed: false };
     match copy(from, &mut writer) {
         Ok(_) => Ok(()),
         Err(e) if writer.failed => Err(FsError::new("write", path, e).into()),
@@ -246,13 +246,13 @@ fn transfer(blob: &Descriptor, from: &mut dyn Read, to: &mut dyn Write, path: &P
     }
 }
 
-/// Knows whether it was the one that failed.
-struct Remember<'a> {
+/// A writer that knows whether it failed.
+struct TrackedWriter<'a> {
     inner: &'a mut dyn Write,
     failed: bool,
 }
 
-impl Write for Remember<'_> {
+impl Write for TrackedWriter<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.inner.write(buf).inspect_err(|_| self.failed = true)
     }
@@ -280,7 +280,7 @@ fn pad(out: &mut dyn Write, size: u64) -> io::Result<()> {
     if rest == 0 { Ok(()) } else { out.write_all(&[0; 512][rest..]) }
 }
 
-/// An output directory is the user's, not private to the store.
-fn fs_ensure(path: &Path) -> Result<(), FsError> {
+/// Creates an output directory, which is not private like the store's.
+fn make_output_dir(path: &Path) -> Result<(), FsError> {
     std::fs::create_dir_all(path).map_err(|e| FsError::new("create directory", path, e))
 }

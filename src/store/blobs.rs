@@ -1,10 +1,10 @@
 //! Blobs by digest.
 //!
-//! **Holds.** A file exists under its digest only if its bytes hash to it: what comes from outside is verified on the
-//! way in, a [`BlobDraft`] is named by the digest its writer computed in the same pass.
-//! **On disk.** `blobs/sha256/<64 hex>` by rename from scratch, synced when something durable names it (`persist`). Until
-//! then a power cut may leave it short or with other bytes, which [`BlobSink::has`] notices afterwards; a blob that reading
-//! finds to be wrong is removed (S-130). A sound blob is never replaced by one that is not synced.
+//! **Holds.** A file exists under its digest only if its bytes hash to it: content from outside is verified when it is
+//! stored, and a [`BlobDraft`] is named by the digest that its writer computed in the same pass.
+//! **On disk.** `blobs/sha256/<64 hex>`, by rename from scratch; synced when something durable names it (`persist`). Until
+//! then a power cut may leave it short or with other bytes, which [`BlobSink::has`] detects afterwards. A blob that turns out
+//! to be damaged when it is read is removed (S-130). A sound blob is never replaced by one that is not synced.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,10 +25,10 @@ use crate::base::verify::{Mismatch, Verified};
 use crate::oci::blob::{BlobError, BlobSink, BlobSource, DownloadClaim};
 use crate::oci::descriptor::Descriptor;
 
-use super::persist::{NEW, Standing};
+use super::persist::{NEW, Integrity};
 use super::{Claim, Claiming, Error, Store};
 
-/// What makes a lost blob come back.
+/// How to get a lost blob back.
 const AGAIN: &str = "pull, import or build its image again";
 const COPY_BUFFER: usize = 256 * 1024;
 
@@ -67,17 +67,17 @@ impl Store {
         Ok(BlobDraft { blobs: self.blobs_dir(), draft: self.draft()?, unsynced, booted, lock })
     }
 
-    /// The stored file as it is, for copying ranges whose digests the caller checks itself. Nothing is verified.
+    /// The stored file, not verified, for copying ranges whose digests the caller checks.
     pub fn blob_file(&self, digest: BlobDigest) -> Result<File, Error> {
         let path = self.blob_path(digest);
         fs::open(&path).map_err(|e| blob_error("open", digest, &e.source).into())
     }
 
-    /// Marks the blob at `path` as used. A mark makes its file look younger than the machine's start: what is doubtful
-    /// is read before.
+    /// Marks the blob at `path` as used. A mark makes the file look younger than the machine's start, so a doubtful one is
+    /// read first.
     fn keep_blob(&self, blob: &Descriptor, path: &Path) -> io::Result<()> {
         if self.leased.load(Ordering::Acquire) {
-            self.is_there(blob, path)?;
+            self.is_stored(blob, path)?;
         }
         self.keep(path).map_err(|e| e.source)
     }
@@ -100,7 +100,7 @@ impl Store {
         std::fs::symlink_metadata(self.layer_note(blob, diff_id)).is_ok()
     }
 
-    /// Remembers that the blob, decompressed, is this layer. Best effort: otherwise it is found out again.
+    /// Remembers that the blob, decompressed, is this layer. Best effort: without it the blob is read again.
     pub fn know_layer(&self, blob: BlobDigest, diff_id: DiffId) {
         let _ = publish::atomic_over(&self.layer_note(blob, diff_id), b"", 0o600);
     }
@@ -109,7 +109,7 @@ impl Store {
         self.layer_dir(diff_id).join(format!("of-{}", blob.hex()))
     }
 
-    /// The stored size of a blob; `None` = it is not there.
+    /// The stored size of a blob; `None`: it is not stored.
     pub fn blob_size(&self, digest: BlobDigest) -> Result<Option<u64>, Error> {
         size_of(&self.blob_path(digest)).map_err(|e| blob_error("stat", digest, &e).into())
     }
@@ -127,7 +127,7 @@ impl BlobSink for Store {
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
         let (path, fail) = (self.blob_path(blob.digest), |e: &io::Error| blob_error("look at", blob.digest, e));
         self.keep_blob(blob, &path).map_err(|e| fail(&e))?;
-        self.is_there(blob, &path).map_err(|e| fail(&e))
+        self.is_stored(blob, &path).map_err(|e| fail(&e))
     }
 
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
@@ -136,7 +136,7 @@ impl BlobSink for Store {
 
     fn claim_download(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn DownloadClaim>, BlobError> {
         let check = || if go_on() { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) };
-        // The command that waits shows what it waits for: bytes to be fetched.
+        // Not announced: the command shows that it fetches bytes.
         let mut tell = |_: &str| ();
         let mut patience = Patience::new(&mut tell).as_long_as(check);
         match self.claim(&format!("blob-{}", blob.digest.hex()), &mut patience) {
@@ -177,7 +177,7 @@ pub struct BlobDraft {
     draft: Draft,
     unsynced: Arc<Unsynced>,
     booted: Timestamp,
-    /// Held shared while a blob that is there is marked as used, if others may remove it.
+    /// With a lease: the lock to share while a blob that exists is marked as used.
     lock: Option<PathBuf>,
 }
 
@@ -187,7 +187,7 @@ impl BlobDraft {
         self.draft.file()
     }
 
-    /// Names the blob by the digest its writer computed over the very bytes written here.
+    /// Names the blob by the digest that its writer computed over the bytes written here.
     /// Ok: the content is stored under its digest, atomically. A file of another size is an error: bytes were lost.
     pub fn finish(mut self, digest: BlobDigest, size: u64) -> Result<(), Error> {
         self.draft.set_len().map_err(|e| FsError::new("write", self.draft.path(), e))?;
@@ -199,13 +199,13 @@ impl BlobDraft {
         Ok(self.name(digest, size)?)
     }
 
-    /// Gives the draft its name, unless a sound blob has it: that may be on the disk already.
+    /// Renames the draft, unless a sound blob has the name: that one may be on the disk already.
     fn name(self, digest: BlobDigest, size: u64) -> Result<(), FsError> {
         let path = self.blobs.join(digest.hex());
         let lock = self.lock.as_deref();
         let _moment = lock.map(|lock| Shared::wait(lock, &mut Patience::new(&mut |_| ()))).transpose()?;
         let there = std::fs::symlink_metadata(&path);
-        if there.is_ok_and(|meta| Standing::of(&meta, size, self.booted) == Standing::Sound) {
+        if there.is_ok_and(|meta| Integrity::of(&meta, size, self.booted) == Integrity::Sound) {
             fs::touch(&path);
             return Ok(());
         }
@@ -223,7 +223,7 @@ impl Write for BlobDraft {
     }
 }
 
-/// A stored blob being read; if it turns out not to be what its name says, the file goes.
+/// A stored blob being read. If it turns out to be damaged, the file is removed.
 struct Stored {
     path: PathBuf,
     inode: u64,
@@ -242,13 +242,13 @@ impl Read for Stored {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buf).map_err(|e| {
             let Some(mismatch) = e.get_ref().and_then(|e| e.downcast_ref::<Mismatch>()) else {
-                // The disk has lost it.
+                // The disk cannot read it any more.
                 if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
                     self.discard(&e.to_string());
                 }
                 return e;
             };
-            // A wrong size may be the descriptor's lie; a wrong digest is the file's.
+            // A wrong size may be the descriptor's fault, a wrong digest is the file's.
             if matches!(mismatch, Mismatch::Digest { .. }) {
                 self.discard(&mismatch.to_string());
             }
@@ -258,11 +258,10 @@ impl Read for Stored {
 }
 
 impl Stored {
-    /// Removes the file, unless somebody has put a good one in its place.
+    /// Removes the file, unless it was replaced by a good one meanwhile.
     fn discard(&self, why: &str) {
         if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode)
-            // The caller gets the mismatch either way; a read-only store keeps the bad file.
-            && fs::remove_file(&self.path).is_ok()
+                && fs::remove_file(&self.path).is_ok()
         {
             self.removed.fetch_add(1, Ordering::Relaxed);
             self.notices.note(format!("removed the damaged blob {}", self.path.display()), why);
@@ -270,7 +269,7 @@ impl Stored {
     }
 }
 
-/// Moves everything, in large steps.
+/// Copies everything, in large steps.
 pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<u64> {
     let mut buffer = vec![0u8; COPY_BUFFER];
     let mut total = 0;

@@ -1,4 +1,4 @@
-//! What can go wrong with a store, by what a caller can do about it.
+//! Errors of the store.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use crate::oci::blob::BlobError;
 use crate::oci::image::ImageError;
 use crate::oci::reference::InvalidReference;
 
-/// Why the store could not do it.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A later kiln made this store (S-133).
-    #[error("store {} has format {found}, this kiln knows formats up to {known}", root.display())]
+    /// A later version of kiln made the store (S-133).
+    #[error("store {} has format {found}; this kiln knows formats up to {known}", root.display())]
     Newer {
         /// The store.
         root: PathBuf,
@@ -20,7 +20,7 @@ pub enum Error {
         /// The newest we know.
         known: u64,
     },
-    /// The directory holds something else; filling it with a store could destroy or reveal it.
+    /// The directory has foreign files, which a store in it could destroy or reveal.
     #[error("{} is not a kiln store and not empty (it holds {example:?})", root.display())]
     NotAStore {
         /// The directory.
@@ -36,7 +36,7 @@ pub enum Error {
         /// What was tried.
         source: FsError,
     },
-    /// A file of the store's own is not what the store writes.
+    /// A file of the store is damaged.
     #[error("{} is damaged: {why}", path.display())]
     Damaged {
         /// The file.
@@ -44,7 +44,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// A directory that was named as an OCI layout is none.
+    /// The directory is not an OCI image layout.
     #[error("{} is not an OCI image layout: {why}", root.display())]
     NotALayout {
         /// The directory.
@@ -52,7 +52,7 @@ pub enum Error {
         /// What is missing or wrong.
         why: String,
     },
-    /// An OCI layout does not have what was asked for.
+    /// The image is not in the OCI image layout.
     #[error("the OCI image layout {} {why}", root.display())]
     NotInLayout {
         /// The directory.
@@ -60,32 +60,32 @@ pub enum Error {
         /// What it has instead.
         why: String,
     },
-    /// Nothing has this name or id.
+    /// No image has this name or id.
     #[error("no image named {name:?}{}", did_you_mean(.similar.as_deref()))]
     NoSuchImage {
         /// What was asked for.
         name: String,
-        /// A name that exists and reads much like it.
+        /// A similar name that exists.
         similar: Option<String>,
     },
     /// Neither an image name nor an id.
     #[error(transparent)]
     InvalidName(InvalidReference),
-    /// A short id that several images begin with.
+    /// A short id with which the ids of several images begin.
     #[error("image id {id:?} is ambiguous: it begins {}", .candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
         id: String,
-        /// What it could mean.
+        /// The ids that begin with it.
         candidates: Vec<String>,
     },
-    /// What the name stands for is no image for this platform, or damaged.
+    /// The image is damaged, or not for this platform.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// A blob is missing or wrong.
+    /// A blob is missing or damaged.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// The file system said no.
+    /// A file operation failed.
     #[error(transparent)]
     Fs(#[from] FsError),
 }

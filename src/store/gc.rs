@@ -1,9 +1,10 @@
-//! What of the store goes, and its going.
+//! Pruning: what is removed from the store, and removing it.
 //!
-//! **Holds.** A named image stays whole, whatever is asked for. What nothing needs (blobs of no image and no record,
-//! unpacked layers of none) always goes. What is decided is a value ([`plan`]); doing it decides nothing ([`Store::sweep`]).
-//! **Order.** Names, then records, then unpacked layers and mounts, then blobs: cut short anywhere, what is still named
-//! or recorded is whole. Directories are moved to scratch before they are emptied, so that none is seen half there.
+//! **Holds.** Named images stay complete under every policy. What nothing needs (blobs and unpacked layers of no image and no
+//! record) is always removed. [`plan`] decides and returns a value; [`Store::sweep`] carries it out.
+//! **Order.** Names, then records, then unpacked layers and mounts, then blobs: if pruning is interrupted, what is still
+//! named or recorded is complete. Directories are moved to scratch before they are emptied, so that none is seen half
+//! empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,49 +18,49 @@ use super::mounts::MountInstance;
 use super::survey::Survey;
 use super::{Error, Scratch, Store};
 
-/// How much may go.
+/// What may be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Unnamed images.
     pub unnamed: bool,
-    /// The cache of named images: their records, their unpacked layers, stat indexes, downloads.
+    /// The cache of named images: their records and unpacked layers, stat indexes, downloads.
     pub named_cache: bool,
     /// Cache mounts.
     pub mounts: bool,
-    /// Stop, oldest first, as soon as the store takes no more than this.
+    /// Remove the least recently used first, and stop when the store uses no more than this many bytes.
     pub keep: Option<u64>,
 }
 
-/// What goes.
+/// What is removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sweep {
     /// Unnamed images.
     pub images: Vec<BlobDigest>,
     /// Records of steps.
     pub records: Vec<PathBuf>,
-    /// Stat indexes, downloads and the like.
-    pub notes: Vec<PathBuf>,
+    /// Stat indexes, last keys of slots, downloads.
+    pub cache_files: Vec<PathBuf>,
     /// Unpacked layers.
     pub unpacked: Vec<PathBuf>,
     /// Cache mounts.
     pub mounts: Vec<MountInstance>,
     /// Blobs.
     pub blobs: Vec<BlobDigest>,
-    /// How many bytes that is.
+    /// How many bytes that frees.
     pub freed: u64,
 }
 
-/// One thing that can go, with all that goes with it.
+/// Something that can be removed, with everything that only it needs.
 enum Candidate<'s> {
     Image(&'s BlobDigest),
-    /// All records of one layer: none of them alone frees anything.
+    /// All records of one layer: removing only some of them frees nothing.
     Steps(DiffId),
     Unpacked(&'s DiffId),
-    Note(usize),
+    CacheFile(usize),
     Mount(usize),
 }
 
-/// Decides what goes.
+/// Decides what is removed.
 pub fn plan(survey: &Survey, policy: &Policy) -> Sweep {
     let mut needs = Needs::of(survey);
     let mut sweep = Sweep::default();
@@ -69,21 +70,21 @@ pub fn plan(survey: &Survey, policy: &Policy) -> Sweep {
         sweep.freed += bytes;
     }
     for layer in survey.unpacked.keys().filter(|layer| !needs.layers.contains_key(layer)) {
-        drop_layer(survey, &mut needs.gone, layer, &mut sweep);
+        take_out_layer(survey, &mut needs.gone, layer, &mut sweep);
     }
     let total = survey.total();
     let mut candidates = candidates(survey, policy, &needs);
     candidates.sort_by_key(|(used, _)| *used);
-    // What frees nothing yet may free something once another is gone: look again until nothing changes.
+    // Something that frees nothing may free something once another candidate is gone: repeat until nothing changes.
     loop {
         let before = candidates.len();
         let mut left = Vec::new();
         for (used, candidate) in candidates {
             let enough = policy.keep.is_some_and(|keep| total - sweep.freed <= keep);
-            if enough || (policy.keep.is_some() && gain(survey, &needs, &candidate) == 0) {
+            if enough || (policy.keep.is_some() && freed_by(survey, &needs, &candidate) == 0) {
                 left.push((used, candidate));
             } else {
-                give_up(survey, policy, &mut needs, candidate, &mut sweep);
+                take_out(survey, policy, &mut needs, candidate, &mut sweep);
             }
         }
         candidates = left;
@@ -93,18 +94,18 @@ pub fn plan(survey: &Survey, policy: &Policy) -> Sweep {
     }
 }
 
-/// Who needs what.
+/// How many images and records need each blob and layer.
 #[derive(Default)]
 struct Needs {
-    /// How many images and layers' records need a blob.
+    /// Users of a blob: images, and layers with records.
     blobs: BTreeMap<BlobDigest, usize>,
-    /// How many images and records need a layer.
+    /// Users of a layer: images, and its records together.
     layers: BTreeMap<DiffId, usize>,
-    /// Layers whose unpacked files were given up.
+    /// Layers whose unpacked files are removed.
     gone: BTreeSet<DiffId>,
     /// Layers of named images.
     named: BTreeSet<DiffId>,
-    /// The blobs that the records of a layer need.
+    /// For each layer with records: when they were last used, and their blobs.
     steps: BTreeMap<DiffId, (Timestamp, BTreeSet<BlobDigest>)>,
 }
 
@@ -133,7 +134,7 @@ impl Needs {
 
 fn candidates<'s>(survey: &'s Survey, policy: &Policy, needs: &Needs) -> Vec<(Timestamp, Candidate<'s>)> {
     let mut list = Vec::new();
-    // A bound is a bound: with one, the cache of named images goes too when it is the oldest.
+    // With a size bound, the cache of named images is removed, too, when it is the least recently used.
     let named = policy.named_cache || policy.keep.is_some();
     let used_by_steps = |layer: &DiffId| needs.steps.get(layer).map(|(used, _)| *used).unwrap_or_default();
     let idle = |layer: &DiffId| needs.layers.contains_key(layer) && !survey.busy.layers.contains(layer);
@@ -155,8 +156,8 @@ fn candidates<'s>(survey: &'s Survey, policy: &Policy, needs: &Needs) -> Vec<(Ti
         }
     }
     if named {
-        let idle = survey.notes.iter().enumerate().filter(|(at, _)| !survey.busy.notes.contains(at));
-        list.extend(idle.map(|(at, note)| (note.used, Candidate::Note(at))));
+        let idle = survey.cache_files.iter().enumerate().filter(|(at, _)| !survey.busy.cache_files.contains(at));
+        list.extend(idle.map(|(at, file)| (file.used, Candidate::CacheFile(at))));
     }
     if policy.mounts {
         let idle = survey.mounts.iter().enumerate().filter(|(_, m)| !m.busy);
@@ -165,8 +166,8 @@ fn candidates<'s>(survey: &'s Survey, policy: &Policy, needs: &Needs) -> Vec<(Ti
     list
 }
 
-/// What giving a candidate up would free now.
-fn gain(survey: &Survey, needs: &Needs, candidate: &Candidate<'_>) -> u64 {
+/// How many bytes removing a candidate frees now.
+fn freed_by(survey: &Survey, needs: &Needs, candidate: &Candidate<'_>) -> u64 {
     let last = |blob: &&BlobDigest| needs.blobs.get(blob) == Some(&1) && !survey.busy.blobs.contains(blob);
     let sum = |blobs: &BTreeSet<BlobDigest>| blobs.iter().filter(last).filter_map(|b| survey.blobs.get(b)).sum();
     match candidate {
@@ -174,12 +175,12 @@ fn gain(survey: &Survey, needs: &Needs, candidate: &Candidate<'_>) -> u64 {
         Candidate::Steps(layer) => needs.steps.get(layer).map(|(_, blobs)| sum(blobs)).unwrap_or(0),
         Candidate::Unpacked(layer) if needs.gone.contains(layer) => 0,
         Candidate::Unpacked(layer) => survey.unpacked[layer].files,
-        Candidate::Note(at) => survey.notes[*at].bytes,
+        Candidate::CacheFile(at) => survey.cache_files[*at].bytes,
         Candidate::Mount(at) => survey.mounts[*at].bytes,
     }
 }
 
-fn give_up(survey: &Survey, policy: &Policy, needs: &mut Needs, candidate: Candidate<'_>, sweep: &mut Sweep) {
+fn take_out(survey: &Survey, policy: &Policy, needs: &mut Needs, candidate: Candidate<'_>, sweep: &mut Sweep) {
     match candidate {
         Candidate::Image(digest) => {
             let image = &survey.images[digest];
@@ -191,18 +192,17 @@ fn give_up(survey: &Survey, policy: &Policy, needs: &mut Needs, candidate: Candi
             let blobs = std::mem::take(&mut needs.steps.entry(layer).or_default().1);
             needs.release(survey, &blobs, [layer].iter(), sweep);
         }
-        // The tree beside the files says what a layer holds without unpacking it again: as long as somebody needs the
-        // layer and space is not all that counts, it stays.
+        // The tree beside the files is small and saves unpacking the layer to list it: it stays while the layer is needed.
         Candidate::Unpacked(layer) if policy.keep.is_some() => {
             if needs.gone.insert(*layer) {
                 sweep.unpacked.extend(survey.unpacked[layer].forms.iter().cloned());
                 sweep.freed += survey.unpacked[layer].files;
             }
         }
-        Candidate::Unpacked(layer) => drop_layer(survey, &mut needs.gone, layer, sweep),
-        Candidate::Note(at) => {
-            sweep.notes.push(survey.notes[at].path.clone());
-            sweep.freed += survey.notes[at].bytes;
+        Candidate::Unpacked(layer) => take_out_layer(survey, &mut needs.gone, layer, sweep),
+        Candidate::CacheFile(at) => {
+            sweep.cache_files.push(survey.cache_files[at].path.clone());
+            sweep.freed += survey.cache_files[at].bytes;
         }
         Candidate::Mount(at) => {
             sweep.mounts.push(survey.mounts[at].clone());
@@ -212,7 +212,7 @@ fn give_up(survey: &Survey, policy: &Policy, needs: &mut Needs, candidate: Candi
 }
 
 impl Needs {
-    /// Somebody needs these no more; what nobody needs now goes.
+    /// One user less for these blobs and layers; those without users are removed.
     fn release<'l>(
         &mut self,
         survey: &Survey,
@@ -234,24 +234,24 @@ impl Needs {
         }
         for layer in layers {
             if self.layers.get_mut(layer).is_some_and(last) {
-                drop_layer(survey, &mut self.gone, layer, sweep);
+                take_out_layer(survey, &mut self.gone, layer, sweep);
             }
         }
     }
 }
 
-/// A layer's directory goes whole, whatever is still in it.
-fn drop_layer(survey: &Survey, gone: &mut BTreeSet<DiffId>, layer: &DiffId, sweep: &mut Sweep) {
+/// Removes the whole directory of a layer.
+fn take_out_layer(survey: &Survey, gone: &mut BTreeSet<DiffId>, layer: &DiffId, sweep: &mut Sweep) {
     let idle = !survey.busy.layers.contains(layer);
     let found = survey.unpacked.get(layer).filter(|u| idle && !sweep.unpacked.contains(&u.path));
     let Some(unpacked) = found else { return };
     sweep.unpacked.push(unpacked.path.clone());
-    sweep.freed += unpacked.about + if gone.insert(*layer) { unpacked.files } else { 0 };
+    sweep.freed += unpacked.beside + if gone.insert(*layer) { unpacked.files } else { 0 };
 }
 
 impl Store {
-    /// Takes what was decided out of the store; what is large goes to `trash`, and is gone with it. `alone` proves that
-    /// nobody relies on it (S-131). Ok: nobody finds it any more. Repeating is harmless.
+    /// Removes what was decided. Directories are moved to `trash` and removed with it. `alone` proves that nobody relies on
+    /// what is removed (S-131). Ok: nobody finds it any more. Repeating is harmless.
     pub fn sweep(&self, sweep: &Sweep, trash: &Scratch, alone: &Exclusive) -> Result<(), Error> {
         for image in &sweep.images {
             self.forget(*image)?;
@@ -259,7 +259,7 @@ impl Store {
         for file in &sweep.records {
             fs::remove(file)?;
         }
-        for (number, dir) in sweep.unpacked.iter().chain(&sweep.notes).enumerate() {
+        for (number, dir) in sweep.unpacked.iter().chain(&sweep.cache_files).enumerate() {
             match fs::rename(dir, &trash.path().join(number.to_string())) {
                 Err(e) if !e.is_not_found() => return Err(e.into()),
                 _ => {}
@@ -267,11 +267,11 @@ impl Store {
         }
         let nobody = self.leases(alone)?.is_empty();
         for (number, mount) in sweep.mounts.iter().enumerate() {
-            // Somebody may have mounted it since it was looked at.
+            // It may have been mounted since the survey.
             let Some(locked) = self.try_lock_mount(mount)? else { continue };
             locked.take(&trash.path().join(format!("mount-{number}")))?;
             if nobody {
-                // Nobody waits for its lock. Other instances may still be there.
+                // Nobody waits for its lock. The mount may have other instances.
                 fs::remove_tree(&mount.path)?;
                 if let Some(dir) = mount.path.parent() {
                     let _ = std::fs::remove_dir(dir);

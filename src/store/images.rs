@@ -1,4 +1,4 @@
-//! Finding an image by what a person typed, and reading it.
+//! Finding images by name or id.
 
 use crate::base::digest::BlobDigest;
 use crate::oci::descriptor::{Descriptor, INDEX, MANIFEST};
@@ -10,13 +10,13 @@ use crate::oci::reference::Reference;
 use super::directory::Store;
 use super::{Entry, Error};
 
-/// Fewer digits of a digest are not taken for an id.
+/// The shortest id, in hexadecimal digits.
 const MIN_ID: usize = 4;
 
-/// What a name or id stands for.
+/// The image that a name or id stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The name it was found by, if it was a name.
+pub struct FoundImage {
+    /// The name by which it was found; `None`: it was found by its id.
     pub name: Option<Reference>,
     /// Its manifest or index.
     pub target: Descriptor,
@@ -25,21 +25,21 @@ pub struct Found {
 impl Store {
     /// Finds an image by name (`app`, `app:1`, `app@sha256:…`), digest, or the unambiguous beginning of one.
     /// Names win over ids.
-    pub fn find(&self, text: &str) -> Result<Found, Error> {
+    pub fn find(&self, text: &str) -> Result<FoundImage, Error> {
         let name: Option<Reference> = text.parse().ok();
         if let Some(name) = &name
             && let Some(Entry { name, target }) = self.entry_named(name)?
         {
-            return Ok(Found { name, target });
+            return Ok(FoundImage { name, target });
         }
         let entries = self.entries()?;
         let id = text.strip_prefix("sha256:").unwrap_or(text);
         if id.len() >= MIN_ID && id.len() <= 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             if let Some(target) = self.by_id(&entries, id)? {
-                return Ok(Found { name: None, target });
+                return Ok(FoundImage { name: None, target });
             }
         } else if name.is_none() {
-            // Not a name and not an id: say what is wrong with it as a name.
+            // Neither a name nor an id: report why it is not a name.
             if let Err(e) = text.parse::<Reference>() {
                 return Err(Error::InvalidName(e));
             }
@@ -47,14 +47,14 @@ impl Store {
         Err(Error::NoSuchImage { name: text.to_owned(), similar: similar(&entries, text) })
     }
 
-    /// Finds an image and reads what `platform` runs of it.
-    pub fn image(&self, text: &str, platform: &Platform) -> Result<(Found, Image), Error> {
+    /// Finds an image, and reads its manifest and config for `platform`.
+    pub fn image(&self, text: &str, platform: &Platform) -> Result<(FoundImage, Image), Error> {
         let found = self.find(text)?;
         let image = Image::read(self, &found.target, platform)?;
         Ok((found, image))
     }
 
-    /// An image by the digest of its manifest (listed or not), or the beginning of a listed manifest's or config's.
+    /// An image by the digest of its manifest (listed or not), or by the beginning of a listed manifest's or config's digest.
     fn by_id(&self, entries: &[Entry], id: &str) -> Result<Option<Descriptor>, Error> {
         let mut found: Vec<Descriptor> = Vec::new();
         for entry in entries {

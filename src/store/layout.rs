@@ -1,7 +1,7 @@
-//! Somebody else's OCI image layout, read only: `oci-layout:DIR[:TAG][@DIGEST]`.
+//! OCI image layouts of other tools, read only: `oci-layout:DIR[:TAG][@DIGEST]`.
 //!
-//! **Holds.** Only regular files inside the directory are opened (links are resolved inside it), and every blob is
-//! verified, so a hostile layout can be wrong but not make us hang on a fifo or read a file elsewhere (S-31, S-91).
+//! **Holds.** Only regular files inside the directory are opened (symlinks are resolved inside it), and every blob is
+//! verified: a hostile layout cannot make kiln hang on a fifo or read files elsewhere (S-31, S-91).
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -30,7 +30,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Opens the layout at `dir`. Ok: it has version 1 and a valid index.
+    /// Opens the layout at `dir`. Ok: it has layout version 1 and a valid index.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
         let root = Root::open(dir).map_err(|e| wrong(e.to_string()))?;
@@ -53,8 +53,8 @@ impl Layout {
         &self.index
     }
 
-    /// The manifest or index that a tag or digest stands for. Without either: `latest`, or the only one there is (O-5).
-    /// A tag is compared with the whole `ref.name` and with the tag part of a name in full.
+    /// The manifest or index of a tag or digest. Without either: `latest`, or the only image (O-5).
+    /// A tag matches a `ref.name` as a whole, or the tag of a full name.
     pub fn find(&self, tag: Option<&str>, digest: Option<BlobDigest>) -> Result<&Descriptor, Error> {
         let all = &self.index.manifests;
         let has_tag = |d: &&Descriptor, tag: &str| {

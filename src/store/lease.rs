@@ -1,14 +1,14 @@
-//! Who uses the store, so that what is used stays, and what is not can be removed beside them (N-63).
+//! Leases: what a process uses stays, and other things can be removed at the same time (N-63).
 //!
-//! **Holds.** While a process looks, it holds `lock` shared, and nothing is removed at all. One that goes on for longer
-//! (a step runs, something is fetched) takes a lease instead, and marks whatever it looks at from then on: it sets its
-//! modification time. Whoever removes holds `lock` exclusively, for as long as some renames take, and leaves what was
-//! made or marked since the oldest lease began.
-//! **On disk.** A lease is an empty directory `scratch/use-<n>`, flock'ed by its holder: it ends with its process, and is
-//! swept like all scratch. Whoever waits for `lock` to remove something holds `scratch/prune-<n>`, at which those who are
-//! about to share `lock` wait, or it would never be free.
-//! **Order.** A lease begins while `lock` is shared; what was found before is marked before that ends. A mark is made
-//! with `lock` shared, too: it comes before a removal, which then sees it, or after it, and then there is nothing to mark.
+//! **Holds.** A process that only looks things up holds `lock` shared; then nothing is removed. One that works for longer
+//! (runs steps, fetches) takes a lease instead, and from then on marks what it uses by setting the modification time.
+//! Pruning holds `lock` exclusively, for as long as some renames take, and leaves what was made or marked since the oldest
+//! lease began.
+//! **On disk.** A lease is an empty directory `scratch/use-<n>`, flock'ed by its holder. It ends with its process, and is
+//! swept like all scratch. A process that waits to prune holds `scratch/prune-<n>`; others wait for that before they share
+//! `lock`, or `lock` would never be free.
+//! **Order.** A lease begins while `lock` is shared, and what was found before is marked before `lock` is released. Marking
+//! shares `lock`, too: a removal either sees the mark or has happened, and then there is nothing to mark.
 
 use std::io;
 use std::path::Path;
@@ -23,19 +23,19 @@ use super::Error;
 use super::directory::{Protection, Store};
 use super::scratch::{LEASE, PRUNER, Scratch};
 
-/// Nothing is removed while it lives.
+/// Nothing is removed from the store while this lives.
 #[derive(Debug)]
-pub struct Moment(Option<Shared>);
+pub struct SharedGuard(Option<Shared>);
 
-impl Drop for Moment {
+impl Drop for SharedGuard {
     fn drop(&mut self) {
         drop(self.0.take());
     }
 }
 
 impl Store {
-    /// To be called before anything in the store is relied on. Ok: nothing is removed until this store is dropped or
-    /// [`Store::lease`] called (S-131).
+    /// Call this before relying on anything in the store. Ok: nothing is removed until this store is dropped or
+    /// [`Store::lease`] is called (S-131).
     pub fn share(&self, patience: &mut Patience<'_>) -> Result<(), Error> {
         if let Some(waiting) = &self.pruner
             && let Ok(turn) = fs::open(waiting)
@@ -47,37 +47,36 @@ impl Store {
         Ok(())
     }
 
-    /// From here on others may remove what this process does not use. Ok: everything made or looked at from now on
-    /// stays until this store is dropped; what was found before has to be looked at once more while what is returned
-    /// lives. A store that cannot be written to stays shared: nothing can be removed from it.
-    pub fn lease(&self) -> Result<Moment, Error> {
+    /// From here on, others may remove what this process does not use. Ok: everything made or looked at from now on stays
+    /// until this store is dropped. What was found before has to be looked at again while the guard lives. A read-only store
+    /// stays shared: nothing can be removed from it.
+    pub fn lease(&self) -> Result<SharedGuard, Error> {
         let mut protection = self.protection.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = match std::mem::take(&mut *protection) {
             Protection::Leased(lease) => {
                 *protection = Protection::Leased(lease);
-                return Ok(Moment(None));
+                return Ok(SharedGuard(None));
             }
             Protection::Shared(shared) => shared,
-            Protection::None => self.briefly()?,
+            Protection::None => self.lock_shared()?,
         };
         match Scratch::named(&self.scratch_dir(), LEASE) {
             Ok(lease) => {
                 *protection = Protection::Leased(lease);
                 self.leased.store(true, Ordering::Release);
-                Ok(Moment(Some(shared)))
+                Ok(SharedGuard(Some(shared)))
             }
             Err(e) => {
                 *protection = Protection::Shared(shared);
-                if e.source.kind() == io::ErrorKind::ReadOnlyFilesystem { Ok(Moment(None)) } else { Err(e.into()) }
+                if e.source.kind() == io::ErrorKind::ReadOnlyFilesystem { Ok(SharedGuard(None)) } else { Err(e.into()) }
             }
         }
     }
 
-    /// Marks `path` as used, if this process has a lease: without one nothing is removed, or nothing relied on.
-    /// Ok: if it is there now, it stays.
+    /// Marks `path` as used, if this process has a lease: without one, nothing is removed. Ok: if it exists, it stays.
     pub fn keep(&self, path: &Path) -> Result<(), FsError> {
         if self.leased.load(Ordering::Acquire) {
-            let _moment = self.briefly()?;
+            let _moment = self.lock_shared()?;
             fs::touch(path);
         }
         Ok(())
@@ -85,13 +84,13 @@ impl Store {
 
     /// [`Store::keep`] for a directory, which is made if it is not there.
     pub fn keep_dir(&self, path: &Path) -> Result<(), FsError> {
-        let _moment = if self.leased.load(Ordering::Acquire) { Some(self.briefly()?) } else { None };
+        let _moment = if self.leased.load(Ordering::Acquire) { Some(self.lock_shared()?) } else { None };
         fs::make_dir(path)?;
         fs::touch(path);
         Ok(())
     }
 
-    /// Held by whoever removes something, while it renames. Waits for those who share the store; those with a lease go on.
+    /// The lock for removing something. Waits for processes that share the store; those with a lease go on.
     pub fn exclude(&self, patience: &mut Patience<'_>) -> Result<Exclusive, Error> {
         let _turn = Scratch::named(&self.scratch_dir(), PRUNER)?;
         Ok(Exclusive::wait(&self.lock_path(), patience)?)
@@ -112,8 +111,8 @@ impl Store {
         Ok(began)
     }
 
-    /// Whoever holds it exclusively does so for moments only: nobody need be told of this wait.
-    fn briefly(&self) -> Result<Shared, FsError> {
+    /// Nobody holds `lock` exclusively for long: this wait is not announced.
+    fn lock_shared(&self) -> Result<Shared, FsError> {
         Shared::wait(&self.lock_path(), &mut Patience::new(&mut |_| ()))
     }
 }

@@ -1,30 +1,30 @@
-//! Blobs, names and scratch space on disk.
+//! The store: blobs, image names, cache mounts and scratch space on disk.
 //!
-//! **Holds.** The store is a valid OCI image layout that skopeo and umoci read as it is. A file exists under its digest
-//! only if its bytes hash to it (`blobs`); a name in `index.json` points at a manifest that was whole when it was named
-//! (`tags`). Many processes share one store: plain files, atomic rename, `flock`; no daemon, no database.
+//! **Holds.** The store is a valid OCI image layout that skopeo and umoci can read. A file exists under its digest only if
+//! its bytes hash to it (`blobs`). A name in `index.json` points to a manifest that was complete when it was named (`tags`).
+//! Many processes share one store through plain files, atomic renames and `flock`, without a daemon or a database.
 //! **On disk.** Mode 0700.
 //!
 //! ```text
 //! <root>/
-//! ├── version                     format number; newer than ours → refuse, naming both
-//! ├── oci-layout index.json       names; replaced atomically under a flock of <root> itself
-//! ├── index.json.old              the names before the last change, should index.json be damaged
-//! ├── blobs/sha256/<hex>          mode 0400, and 0444 once it is on the disk
+//! ├── version                     format number; a newer one is an error
+//! ├── oci-layout index.json       image names; replaced atomically under a flock of <root>
+//! ├── index.json.old              the names before the last change, in case index.json is damaged
+//! ├── blobs/sha256/<hex>          mode 0400, and 0444 once synced
 //! ├── cache/v1/<kk>/<key>         one record per step key
 //! ├── cache/slots/…               the last key per slot, to explain misses
-//! ├── layers/<diff-id>/           an unpacked layer and what is known of it (`snapshot`); derivable from blobs
+//! ├── layers/<diff-id>/           an unpacked layer, its tree and the like (`snapshot`); derivable from blobs
 //! ├── context/<id>                stat index per context directory
-//! ├── fetched/                    what ADD and remote contexts downloaded
+//! ├── fetched/                    downloads of ADD and remote contexts
 //! ├── mounts/<hash>/<n>/          cache mounts
 //! ├── claims/<name>               work in progress: steps, unpacking, downloads
-//! ├── lock                        shared while looking, exclusive while removing
-//! └── scratch/<n>/                locked by its owner; unlocked ones are swept at open
+//! ├── lock                        shared to look things up, exclusive to remove (`lease`)
+//! └── scratch/<n>/                locked by its owner; unlocked ones are removed when a store is opened
 //! ```
 //!
-//! **Order.** Blob → record → manifest → name. Interrupted anywhere, also by a power cut, what is named is whole (`persist`).
-//! What is damaged and can be derived is never fatal: it is said ([`Store::notices`]) and derived again. Opening a blob
-//! verifies it, and one that does not verify is removed, so that it is made or fetched again.
+//! **Order.** Blob → record → manifest → name. After an interruption or a power cut, what is named is complete (`persist`).
+//! Damage to what can be derived is never fatal: it is reported ([`Store::notices`]) and repaired. Blobs are verified while
+//! they are read, and a damaged one is removed, so that it is made or fetched again.
 //! **Not here.** What a record or a stat index says: `cache`, `context`. What a layer holds: `layer`.
 
 mod archive;
@@ -52,14 +52,14 @@ pub use blobs::BlobDraft;
 pub use directory::Store;
 pub use error::Error;
 pub use gc::{Policy, Sweep, plan};
-pub use images::Found;
+pub use images::FoundImage;
 pub use layout::Layout;
-pub use lease::Moment;
+pub use lease::SharedGuard;
 pub use mounts::{MountInstance, MountLock, MountRoot, MountSharing, mount_name};
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
 pub use open::FORMAT;
 pub use scratch::Scratch;
-pub use survey::{Busy, Held, Kept, Step, Survey, Unpacked};
+pub use survey::{InUse, StoredImage, CacheFile, Step, Survey, Unpacked};
 
 #[cfg(test)]
 mod tests;

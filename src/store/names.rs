@@ -1,8 +1,8 @@
-//! The text of `index.json`, of which only the entries that matter are parsed.
+//! The text of `index.json`, of which only the entries in question are parsed.
 //!
-//! **Holds.** A change of one name parses and prints the entries that it concerns; every other byte of the file stays as
-//! it was written, unknown fields included (N-64). Finding those entries is a search for text: a name or a digest that an
-//! entry has is in its text letter by letter, unless the entry uses escapes; such entries are always parsed.
+//! **Holds.** A change of one name parses and prints only the entries that it concerns. Every other byte of the file stays as
+//! it was written, unknown fields included (N-64). Entries are found by text search: the text of an entry has its name and
+//! digest letter by letter, unless it uses escapes; entries with escapes are always parsed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,32 +17,32 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::{Index, InvalidDocument};
 use crate::oci::reference::{DEFAULT_TAG, Reference};
 
-/// The annotation containerd keeps the full name in.
+/// The annotation in which containerd keeps the full name.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// One line of `index.json`.
+/// One entry of `index.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// `None` = an image without a name.
+    /// `None`: the image has no name.
     pub name: Option<Reference>,
     /// Its manifest or index.
     pub target: Descriptor,
 }
 
 impl Entry {
-    /// What people type for it: `app:1`, or `<none>`.
+    /// The name as users type it: `app:1`, or `<none>`.
     pub fn familiar(&self) -> String {
         self.name.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar)
     }
 }
 
-/// What `index.json` says.
+/// The entries of `index.json`.
 #[derive(Debug)]
 pub(super) struct Names {
     text: String,
-    /// Where entries are, with what separates them.
+    /// The range of all entries with their separators.
     list: Range<usize>,
-    /// Where each entry is.
+    /// The range of each entry.
     lines: Vec<Range<usize>>,
     /// The entries that use escapes.
     escaped: Vec<usize>,
@@ -50,11 +50,11 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads the file. Ok: it is JSON and an index; what its entries say is looked at later.
+    /// Reads the file. Ok: it is a JSON index; its entries are parsed later.
     pub(super) fn read(bytes: Vec<u8>) -> Result<Self, InvalidDocument> {
         let (list, lines) = match Index::entries_of(&bytes)? {
             Some(found) => found,
-            // It has no list: one is added.
+            // It has no list of manifests: one is added.
             None => {
                 let bytes = Index::parse(&bytes)?.to_bytes();
                 return Self::read(bytes);
@@ -90,7 +90,7 @@ impl Names {
             at.sort_unstable();
             at.dedup();
         }
-        at.retain(|at| hex.as_ref().is_none_or(|hex| self.says(*at, hex)));
+        at.retain(|at| hex.as_ref().is_none_or(|hex| self.contains(*at, hex)));
         self.parsed(at).filter(move |found| {
             found.as_ref().map_or(true, |(_, entry)| match (&entry.name, &name.digest) {
                 (Some(n), None) => n == name,
@@ -109,13 +109,13 @@ impl Names {
     /// The entries of an image that have no name.
     pub(super) fn nameless(&self, digest: BlobDigest) -> impl Iterator<Item = Result<(usize, Entry), InvalidDocument>> {
         let mut at = self.candidates(&digest.hex());
-        at.retain(|at| !self.says(*at, CONTAINERD_NAME));
+        at.retain(|at| !self.contains(*at, CONTAINERD_NAME));
         self.parsed(at).filter(move |found| {
             found.as_ref().map_or(true, |(_, entry)| entry.name.is_none() && entry.target.digest == digest)
         })
     }
 
-    /// The text with some entries taken out and others put in, in order; `None`: it stays as it is.
+    /// The text with some entries removed and others inserted in order; `None`: nothing changes.
     pub(super) fn edited(&self, edit: Edit) -> Option<Vec<u8>> {
         if edit.gone.is_empty() && edit.new.is_empty() {
             return None;
@@ -124,28 +124,28 @@ impl Names {
         let mut new = edit.new;
         new.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
         for (entry, text) in new {
-            changes.entry(self.place_of(&entry)).or_default().push(text);
+            changes.entry(self.position_of(&entry)).or_default().push(text);
         }
         let mut parts: Vec<&str> = Vec::new();
         let mut from = 0;
         for (at, texts) in &changes {
-            parts.extend(self.run(from..*at));
+            parts.extend(self.text_of(from..*at));
             parts.extend(texts.iter().map(String::as_str));
             from = at + usize::from(edit.gone.contains_key(at));
         }
-        parts.extend(self.run(from..self.lines.len()));
+        parts.extend(self.text_of(from..self.lines.len()));
         let (before, after) = (&self.text[..self.list.start], &self.text[self.list.end..]);
         Some([before, &parts.join(","), after].concat().into_bytes())
     }
 
-    /// Entries side by side, with what separates them.
-    fn run(&self, lines: Range<usize>) -> Option<&str> {
+    /// The text of neighbouring entries with their separators.
+    fn text_of(&self, lines: Range<usize>) -> Option<&str> {
         let lines = self.lines.get(lines)?;
         Some(&self.text[lines.first()?.start..lines.last()?.end])
     }
 
-    /// The line before which an entry belongs.
-    fn place_of(&self, entry: &Entry) -> usize {
+    /// The position at which an entry is inserted.
+    fn position_of(&self, entry: &Entry) -> usize {
         let (mut low, mut high) = (0, self.lines.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -169,7 +169,7 @@ impl Names {
         &self.text[self.lines[at].clone()]
     }
 
-    fn says(&self, at: usize, word: &str) -> bool {
+    fn contains(&self, at: usize, word: &str) -> bool {
         let line = self.line(at).as_bytes();
         memmem::find(line, word.as_bytes()).is_some() || memchr::memchr(b'\\', line).is_some()
     }
@@ -197,16 +197,16 @@ impl Names {
     }
 }
 
-/// What is to change.
+/// A change of entries.
 #[derive(Debug, Default)]
 pub(super) struct Edit {
-    /// Entries that go, by their place.
+    /// Entries to remove, by their position.
     pub(super) gone: BTreeMap<usize, Entry>,
     new: Vec<(Entry, String)>,
 }
 
 impl Edit {
-    /// Adds an entry, unless it is added already.
+    /// Adds an entry, unless the edit has it already.
     pub(super) fn add(&mut self, entry: Entry) {
         if !self.new.iter().any(|(other, _)| *other == entry) {
             let text = Index::write_entry(&descriptor_of(entry.clone()));
@@ -214,7 +214,7 @@ impl Edit {
         }
     }
 
-    /// Keeps the image of an entry that goes, without its name; fields that we do not know stay.
+    /// Keeps a removed entry as an unnamed one. Its unknown fields stay.
     pub(super) fn add_nameless(&mut self, names: &Names, at: usize, mut entry: Entry) {
         if entry.name.take().is_none() {
             return;
@@ -230,12 +230,12 @@ impl Edit {
         self.new.push((entry, Value::Object(fields).to_string()));
     }
 
-    /// The image gets a name, or keeps one of those that were asked for.
+    /// Whether the edit gives the image a name.
     pub(super) fn names(&self, digest: BlobDigest) -> bool {
         self.new.iter().any(|(entry, _)| entry.name.is_some() && entry.target.digest == digest)
     }
 
-    /// The image has an entry, or gets one.
+    /// Whether the image has an entry after the edit.
     pub(super) fn lists(&self, names: &Names, digest: BlobDigest) -> Result<bool, InvalidDocument> {
         if self.new.iter().any(|(entry, _)| entry.target.digest == digest) {
             return Ok(true);
@@ -253,8 +253,8 @@ fn order(entry: &Entry) -> (bool, Option<&Reference>, BlobDigest) {
     (entry.name.is_none(), entry.name.as_ref(), entry.target.digest)
 }
 
-/// Reads the name off a descriptor. A `ref.name` that is no image name (other tools write any text) is left in place
-/// and the entry counts as unnamed.
+/// Moves the name from the annotations of a descriptor to the entry. A `ref.name` that is not an image name (other tools
+/// write any text) is left in place, and the entry counts as unnamed.
 fn entry_of(mut target: Descriptor) -> Entry {
     let parse = |text: &String| text.parse::<Reference>().ok().filter(|name| name.digest.is_none());
     let full = target.annotations.get(CONTAINERD_NAME).and_then(parse);

@@ -21,7 +21,7 @@ pub const FORMAT: u64 = 1;
 
 const EMPTY_INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
-/// What a store (or an image layout about to become one) may hold; anything else is somebody's files.
+/// What the directory of a store, or of an image layout that becomes one, may hold. Anything else is foreign.
 const OUR_NAMES: &[&str] = &[
     "blobs",
     "cache",
@@ -39,25 +39,24 @@ const OUR_NAMES: &[&str] = &[
 ];
 
 impl Store {
-    /// Opens the store at `root`, making it if the directory is missing or empty.
+    /// Opens the store at `root`, and creates it if the directory is missing or empty.
     ///
-    /// Ok: the store has a format we know and the directories below exist. Scratch that dead processes left is
-    /// removed as far as we may (S-132). Refuses stores of a later format (S-133) and directories that hold something
-    /// else.
+    /// Ok: the store has a known format, and its directories exist. Scratch of dead processes is removed as far as this
+    /// process may (S-132). Stores of a later format (S-133) and directories with foreign files are errors.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let mut store = Self::at(root);
         if store.check_version()? {
-            store.mend_directories(DIRECTORIES);
+            store.repair_directories(DIRECTORIES);
         } else {
             store.create()?;
         }
-        // What cannot be removed now (files of subordinate ids, a read-only store) waits for a process that may.
+        // What this process may not remove (files of subordinate ids, a read-only store) is left to others.
         store.pruner = scratch::sweep(&store.scratch_dir());
         Ok(store)
     }
 
-    /// Whether the store exists in a format we know. A format that cannot be read any more is written again if everything
-    /// around it is a store's.
+    /// Whether there is a store, of a known format. A damaged format file is written again if the directory has nothing but
+    /// a store's files.
     fn check_version(&self) -> Result<bool, Error> {
         use std::os::unix::fs::PermissionsExt;
         let path = self.root().join("version");
@@ -88,7 +87,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Lays the store out. Two processes may try at once; dying half way leaves what the next open completes.
+    /// Creates the store. Two processes may try at once, and the next one completes an interrupted creation.
     fn create(&self) -> Result<(), Error> {
         let laid = || -> Result<Option<String>, FsError> {
             fs::ensure_dir(self.root())?;
@@ -107,7 +106,7 @@ impl Store {
                 }
             }
             fs::open_lock(&self.lock_path())?;
-            // Last: from here on the store counts as laid out. Whoever names the first image syncs it.
+            // Last: from here on the store is complete. It is synced when the first image is named.
             let version = format!("{FORMAT}\n");
             publish::atomic_over(&self.root().join("version"), version.as_bytes(), NEW_LAYOUT)?;
             self.layout_synced.store(false, Ordering::Relaxed);
@@ -124,7 +123,7 @@ impl Store {
     }
 }
 
-/// Private code is in layers: nobody else may look (S-135).
+/// Layers may hold private code: nobody else may read the store (S-135).
 fn make_private(root: &Path) -> Result<(), FsError> {
     use std::os::unix::fs::PermissionsExt;
     let dir = fs::open(root)?;

@@ -1,4 +1,4 @@
-//! Damage to the store's own files: what can be derived is written again, names are never lost silently.
+//! Repair of the store's own files: what can be derived is written again, and lost names are reported.
 
 use std::ffi::OsString;
 
@@ -10,12 +10,12 @@ use crate::oci::manifest::Index;
 use super::Error;
 use super::directory::Store;
 
-/// The names before the last change.
+/// A copy of `index.json` from before the last change.
 const PREVIOUS: &str = "index.json.old";
 
 impl Store {
-    /// Keeps what `index.json` says now under another name, before it is replaced. Best effort: it only serves
-    /// [`Store::recover_index`].
+    /// Keeps the present `index.json` under another name before it is replaced. Best effort: only
+    /// [`Store::recover_index`] reads it.
     pub(super) fn keep_previous(&self) {
         let previous = self.root().join(PREVIOUS);
         if fs::remove_file(&previous).is_ok() {
@@ -23,8 +23,8 @@ impl Store {
         }
     }
 
-    /// Names from before the last change, and an unnamed entry for every other image that is stored. The damaged file is
-    /// kept. The caller holds the lock on names. Ok: `index.json` is whole.
+    /// Replaces a damaged `index.json` by the names from before the last change, and an unnamed entry for every other image
+    /// that is stored. The damaged file is kept. The caller holds the lock on names. Ok: `index.json` is valid.
     pub(super) fn recover_index(&self, why: &str) -> Result<Index, Error> {
         let path = self.index_path();
         let previous = fs::read_spare(&self.root().join(PREVIOUS)).and_then(|bytes| Index::parse(&bytes).ok());
@@ -61,9 +61,9 @@ impl Store {
         digests.filter_map(|digest| self.document(digest).ok().flatten()).filter(Descriptor::is_manifest).collect()
     }
 
-    /// Makes the directories of the store that are missing, and removes files in their places. Best effort: what cannot
-    /// be mended is reported by whoever needs it.
-    pub(super) fn mend_directories(&self, names: &[&str]) {
+    /// Creates missing directories of the store, and removes files in their places. Best effort: whoever needs a directory
+    /// reports that it is missing.
+    pub(super) fn repair_directories(&self, names: &[&str]) {
         for name in names {
             let dir = self.root().join(name);
             if std::fs::symlink_metadata(&dir).is_ok_and(|there| there.is_dir()) {
@@ -75,8 +75,8 @@ impl Store {
         }
     }
 
-    /// `oci-layout`, by which other tools know the store.
-    pub(super) fn mend_marker(&self, content: &[u8]) -> Result<(), FsError> {
+    /// Writes `oci-layout`, by which other tools recognise the store, if it is missing or damaged.
+    pub(super) fn repair_marker(&self, content: &[u8]) -> Result<(), FsError> {
         let path = self.root().join("oci-layout");
         if fs::read_spare(&path).is_some_and(|there| there == content) {
             return Ok(());
@@ -87,17 +87,17 @@ impl Store {
     }
 }
 
-/// Whether the store itself may bear the name `name` in its root directory.
+/// Whether `name` is one of the store's own in its root directory.
 pub(super) fn is_ours(name: &str) -> bool {
     name == PREVIOUS || name.starts_with("index.json.damaged-") || name.starts_with(".draft-")
 }
 
-/// Names in a directory of the store that somebody else's files have.
+/// A name in the store's root directory that is not the store's own.
 pub(super) fn foreign(names: Vec<OsString>, known: &[&str]) -> Option<String> {
     let names = names.into_iter().map(|name| name.to_string_lossy().into_owned());
     names.into_iter().find(|name| !known.contains(&name.as_str()) && !is_ours(name))
 }
 
-/// The paths of [`Store::mend_directories`] that every command relies on.
+/// The directories that every command relies on.
 pub(super) const DIRECTORIES: &[&str] =
     &["blobs/sha256", "cache/v1", "cache/slots", "claims", "layers", "context", "mounts", "scratch"];

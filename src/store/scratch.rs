@@ -1,9 +1,9 @@
 //! Directories for work in progress.
 //!
-//! **Holds.** A scratch directory is locked (flock of the directory itself) by the process that made it, for as long as
-//! it lives. One that is not locked belongs to nobody.
-//! **Order.** Making one holds `scratch/` shared from before the directory exists until it is locked; the sweep looks
-//! only while it holds `scratch/` exclusively, so it never sees a directory that is merely not locked yet.
+//! **Holds.** The process that makes a scratch directory locks it (a flock of the directory itself) for as long as it lives.
+//! An unlocked one belongs to a dead process.
+//! **Order.** `scratch/` is locked shared from before a directory is made until that is locked. The sweep locks `scratch/`
+//! exclusively, so it never sees a directory that is merely not locked yet.
 
 use std::fs::File;
 use std::io;
@@ -68,7 +68,7 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Removes it now. Ok: nothing of it is left.
+    /// Removes it now. Ok: it is gone with everything in it.
     pub fn remove(self) -> Result<(), FsError> {
         fs::remove_tree(self.path())
     }
@@ -76,14 +76,14 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Whatever denies us removal here is swept by the next open that may.
+        // Best effort: what stays is swept when the store is opened again.
         let _ = fs::remove_tree(self.path());
     }
 }
 
-/// Removes what dead processes left, as far as we may. Best effort by design: scratch that stays (another user's ids, a
-/// read-only file system) costs space, never correctness, and must not keep anybody from building.
-/// Gives the directory of somebody who wants to prune, if there is one.
+/// Removes what dead processes left, as far as this process may. Best effort: scratch that stays (files of another user, a
+/// read-only file system) costs only space, and must not keep anybody from building.
+/// Returns the directory of a process that waits to prune, if there is one.
 pub(super) fn sweep(parent: &Path) -> Option<PathBuf> {
     let names = fs::list(parent).ok().filter(|names| !names.is_empty())?;
     let pruner = names.iter().find(|name| name.as_encoded_bytes().starts_with(PRUNER.as_bytes()));
@@ -92,14 +92,14 @@ pub(super) fn sweep(parent: &Path) -> Option<PathBuf> {
         Ok(guard) if guard.try_lock().is_ok() => unlocked(parent, &names),
         _ => return pruner,
     };
-    // The lock on `scratch/` is gone, those on the dead directories are ours: others neither wait nor sweep with us.
+    // `scratch/` is unlocked again, and the dead directories are locked by us: nobody waits for their removal.
     for (path, _lock) in dead {
         let _ = fs::remove_tree(&path);
     }
     pruner
 }
 
-/// The directories nobody holds, each with the lock we now have on it.
+/// The unlocked directories, each with the lock that we now have on it.
 fn unlocked(parent: &Path, names: &[std::ffi::OsString]) -> Vec<(PathBuf, Option<File>)> {
     let mut dead = Vec::new();
     for name in names {
@@ -110,7 +110,7 @@ fn unlocked(parent: &Path, names: &[std::ffi::OsString]) -> Vec<(PathBuf, Option
                     dead.push((path, Some(file)));
                 }
             }
-            // Its owner would have left it readable: mode 0700 and ours.
+            // A living owner keeps it at mode 0700, readable to us.
             Err(e) if e.source.kind() == io::ErrorKind::PermissionDenied => dead.push((path, None)),
             Err(_) => {}
         }

@@ -1,8 +1,8 @@
-//! What the store holds, what it costs on disk, and who needs it.
+//! What the store holds, its disk usage, and what needs it.
 //!
-//! **Holds.** Sizes are what the disk gives for it (allocated blocks), as `du` counts. An image that cannot be read in
-//! full still needs whatever of it can be read: damage never makes more of an image go away.
-//! **Not here.** What a record says: the caller brings [`Step`]s. What goes: `gc`.
+//! **Holds.** Sizes are allocated blocks, as `du` counts them. An image that cannot be read in full still needs whatever of
+//! it can be read: damage never makes pruning remove more of an image.
+//! **Not here.** What a record says: the caller passes [`Step`]s. What is removed: `gc`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -22,26 +22,26 @@ use super::mounts::MountInstance;
 use super::usage::usage;
 use super::{Entry, Error};
 
-/// How the directories are called that hold a layer's files: `fs2`, `fs2-user-…`, `fs2-plain`.
+/// Prefix of the directories that have a layer's files: `fs2`, `fs2-user-…`, `fs2-plain`.
 const FORMS: &[u8] = b"fs";
 
 /// One cached step, as the cache describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Its record.
+    /// The path of its record.
     pub record: PathBuf,
-    /// The layer it made.
+    /// The layer that it made.
     pub layer: DiffId,
-    /// That layer as stored.
+    /// The layer's blobs, one for each compression.
     pub blobs: Vec<BlobDigest>,
     /// When it was made or last found.
     pub used: Timestamp,
 }
 
-/// One image of `index.json` with everything it consists of.
+/// An image of `index.json` with all its blobs and layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Empty = the image is unnamed.
+pub struct StoredImage {
+    /// Empty: the image is unnamed.
     pub names: Vec<Reference>,
     /// Manifests, configs and layers that are stored.
     pub blobs: BTreeSet<BlobDigest>,
@@ -49,28 +49,28 @@ pub struct Held {
     pub layers: BTreeSet<DiffId>,
 }
 
-/// Something on disk that can be made again.
+/// A file or directory that only saves work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct CacheFile {
     /// Where it is.
     pub path: PathBuf,
-    /// What it takes.
+    /// Disk usage in bytes.
     pub bytes: u64,
     /// When it was made or last used.
     pub used: Timestamp,
 }
 
-/// A layer's directory.
+/// The directory of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unpacked {
     /// Where it is.
     pub path: PathBuf,
-    /// The directories in it that hold its files, one for each form they are needed in.
+    /// The directories in it that have the layer's files, one for each form.
     pub forms: Vec<PathBuf>,
-    /// What the unpacked files take.
+    /// Disk usage of the unpacked files, in bytes.
     pub files: u64,
-    /// What is kept beside them: the layer's tree and the like.
-    pub about: u64,
+    /// Disk usage of what is kept beside them, such as the layer's tree.
+    pub beside: u64,
     /// When it was made or last used.
     pub used: Timestamp,
 }
@@ -78,46 +78,46 @@ pub struct Unpacked {
 /// Everything in a store that takes space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Every stored blob and what it takes.
+    /// Every stored blob with its disk usage.
     pub blobs: BTreeMap<BlobDigest, u64>,
-    /// The images by digest of their manifest or index.
-    pub images: BTreeMap<BlobDigest, Held>,
+    /// The images by the digest of their manifest or index.
+    pub images: BTreeMap<BlobDigest, StoredImage>,
     /// The cached steps.
     pub steps: Vec<Step>,
     /// Unpacked layers.
     pub unpacked: BTreeMap<DiffId, Unpacked>,
-    /// Stat indexes of context directories, what explains misses, downloads.
-    pub notes: Vec<Kept>,
+    /// Stat indexes of context directories, last keys of slots, downloads.
+    pub cache_files: Vec<CacheFile>,
     /// Cache mounts.
     pub mounts: Vec<MountInstance>,
-    /// `index.json` when the images were looked at.
+    /// The entries of `index.json` from which `images` was made.
     pub(super) listed: Vec<Entry>,
-    /// What somebody uses who goes on beside a removal.
-    pub busy: Busy,
+    /// What other processes use while something is removed.
+    pub busy: InUse,
 }
 
-/// What has been made or marked since whoever uses the store began: it stays.
+/// What was made or marked since the oldest lease began: it stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Busy {
+pub struct InUse {
     /// Blobs.
     pub blobs: BTreeSet<BlobDigest>,
     /// Layers whose files or records are used.
     pub layers: BTreeSet<DiffId>,
-    /// Numbers of notes.
-    pub notes: BTreeSet<usize>,
-    /// Somebody goes on.
+    /// Indexes into [`Survey::cache_files`].
+    pub cache_files: BTreeSet<usize>,
+    /// Some process has a lease.
     pub anybody: bool,
 }
 
 impl Survey {
-    /// What all of it takes.
+    /// Disk usage of everything, in bytes.
     pub fn total(&self) -> u64 {
-        let unpacked = self.unpacked.values().map(|u| u.files + u.about);
+        let unpacked = self.unpacked.values().map(|u| u.files + u.beside);
         let others = self.notes.iter().map(|n| n.bytes).chain(self.mounts.iter().map(|m| m.bytes));
         self.blobs.values().copied().chain(unpacked).chain(others).sum()
     }
 
-    /// What the named images take: never given up.
+    /// Disk usage of the blobs of named images, which are never removed.
     pub fn named(&self) -> u64 {
         let blobs: BTreeSet<&BlobDigest> =
             self.images.values().filter(|i| !i.names.is_empty()).flat_map(|i| &i.blobs).collect();
@@ -126,8 +126,8 @@ impl Survey {
 }
 
 impl Store {
-    /// Looks at everything. `steps` are all records of the cache. Ok: the survey was true while it was made; it stays
-    /// true as long as the caller holds [`Store::exclude`]; [`Store::renew`] makes it true later.
+    /// Surveys the whole store. `steps` are all records of the cache. Ok: the survey was true while it was made. It stays
+    /// true while the caller holds [`Store::exclude`]; [`Store::refresh`] brings it up to date later.
     pub fn survey(&self, steps: Vec<Step>) -> Result<Survey, Error> {
         let mut survey = Survey { steps, mounts: self.mount_instances()?, ..Survey::default() };
         let blobs = self.root().join("blobs/sha256");
@@ -145,8 +145,8 @@ impl Store {
                 let names = fs::list(&path)?.into_iter().filter(|name| name.as_encoded_bytes().starts_with(FORMS));
                 let forms: Vec<PathBuf> = names.map(|name| path.join(name)).collect();
                 let files = forms.iter().map(|form| usage(form)).sum::<Result<u64, _>>()?;
-                let about = usage(&path)?.saturating_sub(files);
-                let unpacked = Unpacked { path, forms, files, about, used: kept.used };
+                let beside = usage(&path)?.saturating_sub(files);
+                let unpacked = Unpacked { path, forms, files, beside, used: kept.used };
                 survey.unpacked.insert(layer, unpacked);
             }
         }
@@ -154,7 +154,7 @@ impl Store {
             for name in fs::list(&dir)? {
                 let path = dir.join(name);
                 if let Some(kept) = look(&path)? {
-                    survey.notes.push(Kept { bytes: usage(&path)?, ..kept });
+                    survey.cache_files.push(CacheFile { bytes: usage(&path)?, ..kept });
                 }
             }
         }
@@ -165,25 +165,25 @@ impl Store {
         survey.listed = self.entries()?;
         survey.images.clear();
         for entry in survey.listed.iter().cloned() {
-            let held = survey.images.entry(entry.target.digest).or_default();
-            held.names.extend(entry.name);
-            if held.blobs.is_empty() {
-                self.gather(entry.target, held);
+            let image = survey.images.entry(entry.target.digest).or_default();
+            image.names.extend(entry.name);
+            if image.blobs.is_empty() {
+                self.add_contents(entry.target, image);
             }
         }
         Ok(())
     }
 
-    /// Makes a survey that was begun at `began` true again: names anew if they changed, and what was used since, or is by
-    /// somebody who goes on. `_alone` keeps it true.
-    pub fn renew(&self, survey: &mut Survey, began: Timestamp, alone: &Exclusive) -> Result<(), Error> {
+    /// Brings a survey that was begun at `began` up to date: the images, if names changed, and what was used since or is used
+    /// under a lease. It stays true as long as `alone` is held.
+    pub fn refresh(&self, survey: &mut Survey, began: Timestamp, alone: &Exclusive) -> Result<(), Error> {
         let leases = self.leases(alone)?;
         let is_busy = |path: &Path| -> Result<bool, FsError> {
-            // A survey takes time: what was used meanwhile by somebody who is done is in an image or a record.
+            // A survey takes time. What a process used that is done by now is in an image or a record.
             let used = look(path)?.map(|kept| kept.used);
             Ok(used.is_some_and(|used| used > began || leases.iter().any(|lease| used >= *lease)))
         };
-        let mut busy = Busy { anybody: !leases.is_empty(), ..Busy::default() };
+        let mut busy = InUse { anybody: !leases.is_empty(), ..InUse::default() };
         for step in &survey.steps {
             if is_busy(&step.record)? {
                 busy.layers.insert(step.layer);
@@ -201,10 +201,10 @@ impl Store {
             }
         }
         let downloads = self.fetched_dir();
-        for (number, note) in survey.notes.iter().enumerate() {
-            // Whoever copies from a download does not mark it.
-            if is_busy(&note.path)? || busy.anybody && note.path.starts_with(&downloads) {
-                busy.notes.insert(number);
+        for (number, file) in survey.cache_files.iter().enumerate() {
+            // Copying from a download does not mark it.
+            if is_busy(&file.path)? || busy.anybody && file.path.starts_with(&downloads) {
+                busy.cache_files.insert(number);
             }
         }
         survey.busy = busy;
@@ -214,11 +214,11 @@ impl Store {
         Ok(())
     }
 
-    /// Adds what can be read of an image.
-    pub(super) fn gather(&self, target: Descriptor, held: &mut Held) {
+    /// Adds the blobs and layers of an image, as far as they can be read.
+    pub(super) fn add_contents(&self, target: Descriptor, image: &mut StoredImage) {
         let mut todo = vec![target];
         while let Some(blob) = todo.pop() {
-            if !held.blobs.insert(blob.digest) || blob.size > MAX_DOCUMENT {
+            if !image.blobs.insert(blob.digest) || blob.size > MAX_DOCUMENT {
                 continue;
             }
             if blob.is_index() {
@@ -227,20 +227,20 @@ impl Store {
             } else if blob.is_manifest() {
                 let Some(manifest) = self.get(&blob).ok().and_then(|b| Manifest::parse(&b).ok()) else { continue };
                 let config = self.get(&manifest.config).ok().and_then(|bytes| ImageConfig::parse(&bytes).ok());
-                held.layers.extend(config.map(|c| c.rootfs.diff_ids).unwrap_or_default());
-                held.blobs.insert(manifest.config.digest);
-                held.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+                image.layers.extend(config.map(|c| c.rootfs.diff_ids).unwrap_or_default());
+                image.blobs.insert(manifest.config.digest);
+                image.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
             }
         }
     }
 }
 
-/// What one file or directory itself takes, and its time; `None` = it went away.
-fn look(path: &Path) -> Result<Option<Kept>, FsError> {
+/// Disk usage and modification time of one file or directory itself. `None`: it is gone.
+fn look(path: &Path) -> Result<Option<CacheFile>, FsError> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) => {
             let used = Timestamp { secs: meta.mtime(), nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0) };
-            Ok(Some(Kept { path: path.to_owned(), bytes: meta.blocks() * 512, used }))
+            Ok(Some(CacheFile { path: path.to_owned(), bytes: meta.blocks() * 512, used }))
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(FsError::new("stat", path, e)),

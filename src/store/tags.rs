@@ -1,11 +1,11 @@
 //! Names: `index.json`.
 //!
-//! **Holds.** One entry per name. `org.opencontainers.image.ref.name` is the name people type (`app:1`,
+//! **Holds.** One entry per name. `org.opencontainers.image.ref.name` is the name as users type it (`app:1`,
 //! `localhost:5000/app:1`), so `skopeo inspect oci:<root>:app:1` and `umoci unpack --image <root>:app:1` work;
-//! `io.containerd.image.name` is the name in full. An image without a name (built without `-t`, or its name moved on)
-//! has an entry without either, which keeps it listed and alive.
-//! **Order.** Read, change and replace happen under a flock of the store's directory; the replacement is synced before
-//! and after the rename, together with all that it names (`persist`). A change that changes nothing writes nothing.
+//! `io.containerd.image.name` is the full name. An image without a name (built without `-t`, or its name was given to another
+//! image) has an entry with neither, which keeps it listed and stored.
+//! **Order.** `index.json` is read, changed and replaced under a flock of the store's directory. It is synced before and
+//! after the rename, together with all blobs that it names (`persist`). A change that has no effect writes nothing.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -30,19 +30,19 @@ impl Store {
         self.ask(|names| Ok(names.entries()?.to_vec()))
     }
 
-    /// What a name stands for; `None` = nothing has it.
+    /// The manifest or index of a name; `None`: there is no such name.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
         Ok(self.entry_named(name)?.map(|entry| entry.target))
     }
 
-    /// The entry that a name stands for. Only what may be that entry is parsed.
+    /// The entry of a name. Only candidates are parsed.
     pub(super) fn entry_named(&self, name: &Reference) -> Result<Option<Entry>, Error> {
         self.ask(|names| Ok(names.named(name).next().transpose()?.map(|(_, entry)| entry)))
     }
 
-    /// Makes `names` stand for `target`, which must be stored; without names, keeps it as an unnamed image.
-    /// Ok: they do, atomically and durably. Repeating is harmless and writes nothing. An image that loses its last
-    /// name stays as an unnamed one.
+    /// Gives `names` to `target`, which must be stored; without names, lists it as an unnamed image.
+    /// Ok: the image has them, atomically and durably. Repeating is harmless and writes nothing. An image that loses its last
+    /// name stays listed as an unnamed one.
     pub fn tag(&self, names: &[Reference], target: &Descriptor) -> Result<(), Error> {
         let unsynced = self.unsynced_of(target)?;
         let mut bare = target.clone();
@@ -72,7 +72,7 @@ impl Store {
                     edit.add_nameless(index, at, lost);
                 }
             }
-            // An unnamed entry only matters while the image has no name.
+            // An image needs an unnamed entry only while it has no name.
             if edit.names(bare.digest) {
                 for found in index.nameless(bare.digest) {
                     let (at, entry) = found?;
@@ -83,8 +83,8 @@ impl Store {
         })
     }
 
-    /// Takes names away. Ok: they stand for nothing. Returns the images that are left without any name; they are no
-    /// longer listed, their blobs stay until gc.
+    /// Removes names. Ok: nothing has them. Returns the images that are left without a name: they are no longer listed, and
+    /// their blobs stay until the store is pruned.
     pub fn untag(&self, names: &[Reference]) -> Result<Vec<Descriptor>, Error> {
         self.change(BTreeSet::new(), |index, edit| {
             let mut orphans = Vec::new();
@@ -103,7 +103,7 @@ impl Store {
         })
     }
 
-    /// Forgets an image with all its names. Ok: nothing in `index.json` refers to it. Returns the names it had.
+    /// Removes an image with all its names. Ok: nothing in `index.json` refers to it. Returns the names it had.
     pub fn forget(&self, digest: BlobDigest) -> Result<Vec<Reference>, Error> {
         self.change(BTreeSet::new(), |index, edit| {
             let mut names = Vec::new();
@@ -116,7 +116,7 @@ impl Store {
         })
     }
 
-    /// What `index.json` says of something; a damaged one is mended.
+    /// Asks `index.json`; a damaged one is repaired first.
     fn ask<T>(&self, ask: impl Fn(&Names) -> Result<T, InvalidDocument>) -> Result<T, Error> {
         if let Ok(names) = self.known_index()
             && let Ok(answer) = ask(&names)
@@ -138,7 +138,7 @@ impl Store {
         })
     }
 
-    /// `index.json`, which is read again only if it is another file than last time: one is never written twice.
+    /// `index.json`, read again only if it was replaced.
     pub(super) fn known_index(&self) -> io::Result<Arc<Names>> {
         let path = self.index_path();
         let known = self.index.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -150,7 +150,7 @@ impl Store {
         Ok(index.names())
     }
 
-    /// Edits the entries under the lock. Ok: they are on the disk, and before them the files in `unsynced`.
+    /// Edits the entries under the lock. Ok: they are on the disk, after the files in `unsynced`.
     fn change<T>(
         &self,
         mut unsynced: BTreeSet<PathBuf>,
@@ -170,7 +170,7 @@ impl Store {
         let path = self.index_path();
         let mut draft = self.draft()?;
         draft.write_all(&text).map_err(|e| FsError::new("write", &path, e))?;
-        self.mend_marker(MARKER)?;
+        self.repair_marker(MARKER)?;
         unsynced.insert(draft.path().to_owned());
         self.persist(unsynced)?;
         self.keep_previous();

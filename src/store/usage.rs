@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::base::fs::FsError;
 
-/// What a directory takes with everything below it, files with several names counted once.
-/// Nothing takes nothing.
+/// Disk usage of a directory with everything below it, in bytes. A file with several names counts once; a missing directory
+/// counts 0.
 pub(super) fn usage(dir: &Path) -> Result<u64, FsError> {
     let mut seen = BTreeSet::new();
     let mut bytes = 0;
@@ -20,7 +20,7 @@ pub(super) fn usage(dir: &Path) -> Result<u64, FsError> {
             FsError::new("look at", &path, e.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into()))
         };
         let meta = match entry.and_then(|e| e.metadata()) {
-            // Builds go on meanwhile.
+            // Builds may remove files meanwhile.
             Err(e) if e.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => continue,
             other => other.map_err(failed)?,
         };

@@ -74,7 +74,7 @@ fn rows(survey: &Survey, whole: bool) -> Vec<Row> {
         kind,
         id: short(layer.hex()),
         bytes: 0,
-        unpacked: survey.unpacked.get(layer).map_or(0, |u| u.files + u.about),
+        unpacked: survey.unpacked.get(layer).map_or(0, |u| u.files + u.beside),
         used: survey.unpacked.get(layer).map(|u| u.used),
         images: images.get(layer).cloned().unwrap_or_default(),
     };
@@ -98,9 +98,9 @@ fn rows(survey: &Survey, whole: bool) -> Vec<Row> {
     for mount in &survey.mounts {
         rows.push(plain("mount", mount.id.clone(), mount.bytes, Some(mount.used)));
     }
-    if let Some(used) = survey.notes.iter().map(|note| note.used).max() {
-        let bytes = survey.notes.iter().map(|note| note.bytes).sum();
-        rows.push(plain("other", format!("{} files", survey.notes.len()), bytes, Some(used)));
+    if let Some(used) = survey.cache_files.iter().map(|file| file.used).max() {
+        let bytes = survey.cache_files.iter().map(|file| file.bytes).sum();
+        rows.push(plain("other", format!("{} files", survey.cache_files.len()), bytes, Some(used)));
     }
     rows.sort_by_key(|row| row.used);
     rows

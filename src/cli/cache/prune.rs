@@ -40,7 +40,7 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         let began = fs::modified(trash.path())?;
         let (mut survey, broken) = super::survey::survey(&store)?;
         let alone = store.exclude(&mut Patience::new(&mut waiting))?;
-        store.renew(&mut survey, began, &alone)?;
+        store.refresh(&mut survey, began, &alone)?;
         let mut sweep = plan(&survey, &policy);
         sweep.records.extend(broken);
         store.sweep(&sweep, &trash, &alone)?;
@@ -69,7 +69,7 @@ fn report(args: &PruneArgs, sweep: &Sweep, left: u64, session: &mut Session<'_>)
         ("steps", "cached step", sweep.records.len()),
         ("unpackedLayers", "unpacked layer", sweep.unpacked.len()),
         ("mounts", "cache mount", sweep.mounts.len()),
-        ("others", "other file", sweep.notes.len()),
+        ("others", "other file", sweep.cache_files.len()),
         ("blobs", "blob", sweep.blobs.len()),
     ];
     if args.format == Format::Json {

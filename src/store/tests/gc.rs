@@ -6,7 +6,7 @@ use crate::base::digest::{BlobDigest, DiffId, Sha256};
 use crate::base::lock::Patience;
 use crate::base::time::Timestamp;
 use crate::oci::blob::BlobSink as _;
-use crate::store::survey::{Held, Kept, Step, Survey, Unpacked};
+use crate::store::survey::{StoredImage, CacheFile, Step, Survey, Unpacked};
 use crate::store::{Policy, Sweep, plan};
 
 use super::{image, name, store};
@@ -22,8 +22,8 @@ fn layer(n: u8) -> DiffId {
     DiffId(Sha256([n; 32]))
 }
 
-fn held(names: &[&str], blobs: &[u8], layers: &[u8]) -> Held {
-    Held {
+fn stored(names: &[&str], blobs: &[u8], layers: &[u8]) -> StoredImage {
+    StoredImage {
         names: names.iter().map(|n| name(n)).collect(),
         blobs: blobs.iter().map(|n| blob(*n)).collect(),
         layers: layers.iter().map(|n| layer(*n)).collect(),
@@ -40,17 +40,17 @@ fn survey() -> Survey {
     for n in [1, 2, 3, 4, 5, 9, 11, 13] {
         survey.blobs.insert(blob(n), 100);
     }
-    survey.images.insert(blob(11), held(&["app"], &[11, 1, 2], &[1, 2]));
-    survey.images.insert(blob(13), held(&[], &[13, 2, 3], &[2, 3]));
+    survey.images.insert(blob(11), stored(&["app"], &[11, 1, 2], &[1, 2]));
+    survey.images.insert(blob(13), stored(&[], &[13, 2, 3], &[2, 3]));
     survey.steps =
         vec![step("r2", 2, 50), step("r3", 3, 10), step("r4", 4, 30), step("r5", 5, 5), step("r5-again", 5, 60)];
     for n in [1, 2, 4, 8] {
         let path = PathBuf::from(format!("layers/{n}"));
         let forms = vec![path.join("fs")];
-        let unpacked = Unpacked { path, forms, files: 1000, about: 10, used: Timestamp::from_secs(20) };
+        let unpacked = Unpacked { path, forms, files: 1000, beside: 10, used: Timestamp::from_secs(20) };
         survey.unpacked.insert(layer(n), unpacked);
     }
-    survey.notes = vec![Kept { path: PathBuf::from("note"), bytes: 1, used: Timestamp::from_secs(1) }];
+    survey.cache_files = vec![CacheFile { path: PathBuf::from("note"), bytes: 1, used: Timestamp::from_secs(1) }];
     survey
 }
 
@@ -61,7 +61,7 @@ fn records(sweep: &Sweep) -> Vec<&str> {
 }
 
 #[test]
-fn by_default_what_no_named_image_needs_goes() {
+fn prune_removes_what_no_named_image_needs() {
     let sweep = plan(&survey(), &DEFAULT);
     assert_eq!(sweep.images, [blob(13)]);
     assert_eq!(records(&sweep), ["r3", "r4", "r5", "r5-again"]);
@@ -71,22 +71,22 @@ fn by_default_what_no_named_image_needs_goes() {
     let mut unpacked = sweep.unpacked.clone();
     unpacked.sort();
     assert_eq!(unpacked, [PathBuf::from("layers/4"), PathBuf::from("layers/8")]);
-    assert_eq!((sweep.freed, sweep.notes.len()), (5 * 100 + 2 * 1010, 0));
+    assert_eq!((sweep.freed, sweep.cache_files.len()), (5 * 100 + 2 * 1010, 0));
 }
 
 #[test]
-fn everything_but_the_named_image_goes_when_asked() {
+fn prune_all_keeps_named_images() {
     let survey = survey();
     let sweep = plan(&survey, &ALL);
     assert_eq!(records(&sweep).len(), 5);
     assert_eq!(sweep.unpacked.len(), 4);
-    assert_eq!(sweep.notes.len(), 1);
+    assert_eq!(sweep.cache_files.len(), 1);
     assert_eq!(survey.total() - sweep.freed, survey.named());
     assert_eq!(survey.named(), 300);
 }
 
 #[test]
-fn the_cache_alone_leaves_unnamed_images_whole() {
+fn cache_prune_keeps_unnamed_images() {
     let sweep = plan(&survey(), &Policy { unnamed: false, ..DEFAULT });
     assert!(sweep.images.is_empty());
     assert!(!sweep.blobs.contains(&blob(3)) && !sweep.blobs.contains(&blob(13)));
@@ -94,7 +94,7 @@ fn the_cache_alone_leaves_unnamed_images_whole() {
 }
 
 #[test]
-fn a_bound_takes_the_longest_unused_first_and_no_more_than_needed() {
+fn size_bound_removes_least_recently_used_first() {
     let survey = survey();
     let garbage = 100 + 1010;
     let keep = |bytes| plan(&survey, &Policy { keep: Some(bytes), ..DEFAULT });
@@ -117,7 +117,8 @@ fn a_bound_takes_the_longest_unused_first_and_no_more_than_needed() {
 }
 
 #[test]
-fn a_sweep_removes_what_was_decided_and_nothing_else_s131() {
+fn sweep_removes_exactly_what_was_planned() {
+    // S-131
     let (_dir, store) = store();
     let (a, b) = (image(&store, "a"), image(&store, "b"));
     store.tag(&[name("a")], &a).expect("tag");
@@ -144,7 +145,7 @@ fn a_sweep_removes_what_was_decided_and_nothing_else_s131() {
 }
 
 #[test]
-fn sweep_beside_lease_takes_only_what_nobody_used_since() {
+fn sweep_beside_lease_keeps_what_was_used_since() {
     // N-63
     let (_dir, store) = store();
     let put = |text: &str| store.put("x", text.as_bytes()).expect("put");
@@ -165,7 +166,7 @@ fn sweep_beside_lease_takes_only_what_nobody_used_since() {
         let began = crate::base::fs::modified(trash.path()).expect("its time");
         let mut survey = store.survey(Vec::new()).expect("survey");
         let alone = store.exclude(&mut Patience::new(&mut |_| ())).expect("nobody only looks");
-        store.renew(&mut survey, began, &alone).expect("renewed");
+        store.refresh(&mut survey, began, &alone).expect("renewed");
         let sweep = plan(&survey, &ALL);
         store.sweep(&sweep, &trash, &alone).expect("swept");
         sweep.blobs
@@ -183,7 +184,7 @@ fn sweep_beside_lease_takes_only_what_nobody_used_since() {
 }
 
 #[test]
-fn index_is_read_again_only_when_it_changed() {
+fn index_is_reread_only_after_a_change() {
     // N-64
     let (_dir, store) = store();
     let a = image(&store, "a");

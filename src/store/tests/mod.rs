@@ -53,7 +53,8 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_store_is_private_and_opens_again_s135() {
+fn store_is_private_and_reopens() {
+    // S-135
     let (dir, store) = store();
     assert_eq!(mode(store.root()), 0o700);
     let target = image(&store, "a");
@@ -66,7 +67,8 @@ fn a_store_is_private_and_opens_again_s135() {
 }
 
 #[test]
-fn a_store_of_a_later_format_is_refused_naming_both_s133() {
+fn open_rejects_later_format_naming_both() {
+    // S-133
     let (_dir, store) = store();
     crate::base::publish::atomic(&store.root().join("version"), b"9\n", 0o644).expect("write");
     let message = Store::open(store.root()).expect_err("refused").to_string();
@@ -74,7 +76,7 @@ fn a_store_of_a_later_format_is_refused_naming_both_s133() {
 }
 
 #[test]
-fn open_writes_a_damaged_version_again_and_says_so() {
+fn open_repairs_damaged_version_and_reports_it() {
     let (_dir, store) = store();
     let version = store.root().join("version");
     for damage in [&b""[..], b"x\n", b"\0\0", b"-1"] {
@@ -91,7 +93,7 @@ fn open_writes_a_damaged_version_again_and_says_so() {
 }
 
 #[test]
-fn damaged_index_is_kept_and_names_of_before_are_used() {
+fn damaged_index_is_set_aside_and_previous_names_used() {
     for damage in [&b""[..], b"{\"sch", b"[]"] {
         let (_dir, store) = store();
         let (first, second) = (image(&store, "a"), image(&store, "b"));
@@ -123,7 +125,7 @@ fn blob_is_marked_once_it_is_synced() {
 }
 
 #[test]
-fn a_directory_with_other_things_is_not_filled() {
+fn open_rejects_directory_with_foreign_files() {
     let dir = tempfile::tempdir().expect("temp dir");
     crate::base::publish::atomic(&dir.path().join("thesis.tex"), b"", 0o644).expect("write");
     let message = Store::open(dir.path()).expect_err("refused").to_string();
@@ -134,7 +136,7 @@ fn a_directory_with_other_things_is_not_filled() {
 }
 
 #[test]
-fn an_interrupted_creation_is_completed() {
+fn open_completes_interrupted_creation() {
     let dir = tempfile::tempdir().expect("temp dir");
     let root = dir.path().join("store");
     fs::ensure_dir(&root.join("blobs/sha256")).expect("half a store");
@@ -143,7 +145,8 @@ fn an_interrupted_creation_is_completed() {
 }
 
 #[test]
-fn what_does_not_hash_to_its_name_never_becomes_visible_s50() {
+fn accept_rejects_content_with_wrong_digest() {
+    // S-50
     let (_dir, store) = store();
     let blob = Descriptor::of("x", b"hello");
     for bad in [&b"hell"[..], b"hello!", b"jello", b""] {
@@ -161,7 +164,8 @@ fn what_does_not_hash_to_its_name_never_becomes_visible_s50() {
 }
 
 #[test]
-fn a_flipped_byte_is_noticed_and_the_blob_goes_s130() {
+fn reading_damaged_blob_removes_it() {
+    // S-130
     let (_dir, store) = store();
     let blob = store.put("x", b"hello").expect("put");
     crate::base::publish::atomic(&store.blob_path(blob.digest), b"hellp", 0o444).expect("write");
@@ -180,7 +184,7 @@ fn a_flipped_byte_is_noticed_and_the_blob_goes_s130() {
 }
 
 #[test]
-fn a_draft_is_named_only_when_finished() {
+fn draft_is_visible_only_after_finish() {
     let (_dir, store) = store();
     let digest = BlobDigest(Sha256::of(b"abc"));
     let mut draft = store.draft_blob().expect("draft");
@@ -194,7 +198,7 @@ fn a_draft_is_named_only_when_finished() {
 }
 
 #[test]
-fn names_move_and_images_without_names_stay_listed() {
+fn image_that_loses_its_name_stays_listed() {
     let (_dir, store) = store();
     let (a, b) = (image(&store, "a"), image(&store, "b"));
     store.tag(&[name("app"), name("localhost:5000/app:1")], &a).expect("tag");
@@ -215,7 +219,7 @@ fn names_move_and_images_without_names_stay_listed() {
 }
 
 #[test]
-fn tagging_the_same_again_writes_nothing() {
+fn repeated_tag_writes_nothing() {
     use std::os::unix::fs::MetadataExt;
     let (_dir, store) = store();
     let a = image(&store, "a");
@@ -226,7 +230,8 @@ fn tagging_the_same_again_writes_nothing() {
 }
 
 #[test]
-fn many_taggers_lose_no_name_s131() {
+fn parallel_tags_lose_no_name() {
+    // S-131
     let (_dir, store) = store();
     let a = image(&store, "a");
     std::thread::scope(|scope| {
@@ -244,7 +249,7 @@ fn many_taggers_lose_no_name_s131() {
 }
 
 #[test]
-fn images_are_found_by_name_digest_and_short_id() {
+fn find_accepts_name_digest_and_short_id() {
     let (_dir, store) = store();
     let (a, b) = (image(&store, "a"), image(&store, "b"));
     store.tag(&[name("app:1")], &a).expect("tag");
@@ -265,7 +270,7 @@ fn images_are_found_by_name_digest_and_short_id() {
 }
 
 #[test]
-fn an_ambiguous_id_names_the_candidates() {
+fn ambiguous_id_error_names_candidates() {
     let (_dir, store) = store();
     // Enough images that two begin with the same hexadecimal digits.
     let mut seen = std::collections::BTreeMap::new();
@@ -283,7 +288,8 @@ fn an_ambiguous_id_names_the_candidates() {
 }
 
 #[test]
-fn scratch_of_the_dead_is_swept_and_that_of_the_living_is_not_s132() {
+fn open_sweeps_scratch_of_dead_processes_only() {
+    // S-132
     let (_dir, store) = store();
     let mine = store.scratch().expect("scratch");
     let dead = store.scratch_dir().join("1-0");
@@ -303,7 +309,7 @@ fn scratch_of_the_dead_is_swept_and_that_of_the_living_is_not_s132() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_leaves_what_was_there() {
+fn full_disk_is_an_error_and_keeps_old_content() {
     // Stands in for a full disk: a limit no blob of this size can cross would need a signal handler, /dev/full needs none.
     let (_dir, store) = store();
     let a = image(&store, "a");
@@ -325,7 +331,7 @@ impl Read for FailingRead {
 }
 
 #[test]
-fn skopeo_and_umoci_read_the_store_as_it_is() {
+fn skopeo_and_umoci_read_the_store() {
     let (_dir, store) = store();
     let a = image(&store, "a");
     let names = ["app:1", "localhost:5000/team/app:1.2-x", "ghcr.io/a/b:latest"];
@@ -344,7 +350,8 @@ fn skopeo_and_umoci_read_the_store_as_it_is() {
 }
 
 #[test]
-fn a_layout_is_read_by_tag_digest_or_as_the_only_image_o5() {
+fn layout_finds_image_by_tag_digest_or_alone() {
+    // O-5
     let (_dir, store) = store();
     let (a, b) = (image(&store, "a"), image(&store, "b"));
     store.tag(&[name("app:1")], &a).expect("tag");
@@ -370,7 +377,8 @@ fn run(program: &str, args: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn archives_are_equal_and_read_by_others_o62_o63() {
+fn archives_are_reproducible_and_portable() {
+    // O-62, O-63
     let (dir, store) = store();
     let a = image(&store, "a");
     let names = ["app:1", "localhost:5000/app:2"].map(name);
@@ -391,7 +399,8 @@ fn archives_are_equal_and_read_by_others_o62_o63() {
 }
 
 #[test]
-fn a_layout_keeps_its_other_images_o62() {
+fn export_keeps_other_images_of_layout() {
+    // O-62
     let (dir, store) = store();
     let (a, b) = (image(&store, "a"), image(&store, "b"));
     let out = dir.path().join("out");
@@ -414,7 +423,7 @@ fn a_layout_keeps_its_other_images_o62() {
 }
 
 #[test]
-fn a_damaged_blob_does_not_leave_the_store() {
+fn export_rejects_damaged_blob() {
     let (dir, store) = store();
     let a = image(&store, "a");
     let layer = Descriptor::of(LAYER_TAR, &EMPTY_TAR);

@@ -72,7 +72,7 @@ fn perform(store: &Store, act: &Act, images: &[Descriptor]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn names_mean_the_same_whatever_was_changed_before(acts in proptest::collection::vec(act(), 1..12)) {
+    fn edits_match_the_reference_model(acts in proptest::collection::vec(act(), 1..12)) {
         let (_dir, store) = store();
         let images = ["a", "b", "c"].map(|content| image(&store, content));
         let mut want = Vec::new();
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn entries_of_others_survive_byte_for_byte(
+    fn foreign_entries_survive_byte_for_byte(
         acts in proptest::collection::vec(act(), 1..8),
         space in "[ \n\t]{0,2}",
         at in 0..3usize,
@@ -139,7 +139,7 @@ proptest! {
 }
 
 #[test]
-fn index_without_a_list_gets_one() {
+fn index_without_list_gets_one() {
     for text in [
         r#"{"schemaVersion":2}"#,
         r#"{"schemaVersion":2,"manifests":null}"#,
@@ -157,7 +157,7 @@ fn index_without_a_list_gets_one() {
 }
 
 #[test]
-fn damage_is_mended_whoever_finds_it() {
+fn damaged_index_is_repaired_by_any_operation() {
     for text in [
         "",
         "{",
