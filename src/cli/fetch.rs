@@ -160,7 +160,7 @@ fn failed(error: source::Error) -> Failure {
             failure.hint("a context is a directory or an archive; name the Dockerfile with -f")
         }
         source::Error::Fetch(error) => fetch_hint(&error).into_iter().fold(failure, Failure::hint),
-        source::Error::Unpack(error) => copy_hint(error).into_iter().fold(failure, Failure::hint),
+        source::Error::Unpack(error) => copy_hint(&error).into_iter().fold(failure, Failure::hint),
         _ => failure,
     }
 }

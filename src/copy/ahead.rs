@@ -1,8 +1,7 @@
-//! Small files, read before the layer comes to them.
+//! Reads small files ahead of the layer writer.
 //!
-//! **Order.** A few threads read neighbouring files, some at a time as one batch; batches come back in the order of the
-//! layer. The number of batches that are being read or waiting is bounded, and their memory goes round. A COPY of few
-//! files starts no thread; large files are not read ahead at all.
+//! **Order.** A few threads read batches of neighbouring files; batches are taken in the order of the layer. The number of
+//! batches is bounded, and their memory is reused. A COPY of few files starts no thread; large files are not read ahead.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -15,19 +14,19 @@ use super::item::Item;
 use super::view::{Data, Origin};
 use crate::layer::{self, Entry};
 
-/// A longer file is read by whoever writes the layer.
+/// Larger files are read by the layer writer.
 const SMALL: u64 = 128 << 10;
-/// A batch ends with the file that makes it as long as this.
+/// A batch is complete when it has this many bytes.
 const BATCH: u64 = 256 << 10;
-/// Fewer small files are not worth a thread.
+/// Fewer small files are not read ahead.
 const FEW: usize = 16;
-/// Also on fewer cores: storage that has to seek, or is far away, answers several at once.
+/// On any number of cores: slow storage answers several requests at once.
 const THREADS: usize = 4;
 
-/// What came of reading one file.
+/// The result of reading one file.
 #[derive(Debug)]
 enum Piece {
-    /// So many bytes after those of the file before. One more than there should be if the file is longer than it was.
+    /// That many bytes, after those of the previous file. If the file has grown, one more than its size.
     Bytes(usize),
     NotOpened(crate::context::Error),
     NotRead(io::Error),
@@ -37,7 +36,7 @@ enum Piece {
 struct Batch {
     bytes: Vec<u8>,
     pieces: VecDeque<Piece>,
-    /// Where the next piece begins.
+    /// The offset of the next piece.
     at: usize,
 }
 
@@ -47,7 +46,7 @@ struct Job {
     done: Sender<Batch>,
 }
 
-/// Hands out small files in the order of the layer.
+/// The small files, in the order of the layer.
 pub(super) struct Ahead {
     queue: Option<Queue>,
 }
@@ -60,7 +59,7 @@ struct Queue {
     room: usize,
 }
 
-/// Gives `body` the small files of `data`, in order.
+/// Calls `body` with the small files of `data`, in order.
 pub(super) fn read_ahead<R>(items: &[Item<'_>], data: &[Data], body: impl FnOnce(Ahead) -> R) -> R {
     let batches = batches(items, data);
     if batches.is_empty() {
@@ -74,7 +73,7 @@ pub(super) fn read_ahead<R>(items: &[Item<'_>], data: &[Data], body: impl FnOnce
             let queue = queue.clone();
             scope.spawn(move || {
                 for Job { range, memory, done } in queue {
-                    // Fails only when the layer is given up.
+                    // Fails only if writing the layer failed.
                     let _ = done.send(read(items, &data[range], memory));
                 }
             });
@@ -107,16 +106,16 @@ impl Ahead {
 }
 
 impl Queue {
-    /// Has the next batch read.
+    /// Queues the next batch.
     fn ask(&mut self, memory: Batch) {
         let Some(range) = self.todo.next() else { return };
         let (done, batch) = bounded(1);
-        // If every reader is gone, so is the other end of `done`.
+        // If every reader has ended, receiving from `batch` fails.
         let _ = self.jobs.send(Job { range, memory, done });
         self.pending.push_back(batch);
     }
 
-    /// The batch that has the next file.
+    /// The batch with the next file.
     fn batch(&mut self) -> Result<&mut Batch, Error> {
         if self.current.pieces.is_empty()
             && let Some(next) = self.pending.pop_front()
@@ -136,7 +135,7 @@ fn is_small(item: &Item<'_>, origin: Origin) -> bool {
     (1..=SMALL).contains(&item.meta(origin).size)
 }
 
-/// Which neighbours are read together; nothing if there are few files to read.
+/// The ranges of files that are read as one batch; none if there are few files.
 fn batches(items: &[Item<'_>], data: &[Data]) -> Vec<Range<usize>> {
     let (mut batches, mut start, mut bytes, mut files) = (Vec::new(), 0, 0, 0);
     for (at, one) in data.iter().enumerate() {

@@ -1,10 +1,9 @@
 //! Archives that ADD unpacks (C-26, C-27).
 //!
-//! **Holds.** Whether a file is an archive is decided by its content: what decompresses to something that begins with
-//! a tar header is one, everything else is a file. Entries go where they say inside the destination and nowhere else:
+//! **Holds.** A file is an archive if its content, decompressed, begins with a tar header. Entries stay inside the destination:
 //! they are placed into the tree like copied files, so no link of an archive is ever followed on the host (S-31…S-34).
-//! **On disk.** An archive is read once, front to back; the bytes of its files wait in one unnamed file until the layer,
-//! which has another order, asks for them.
+//! **On disk.** An archive is read once, front to back. The bytes of its files are kept in one unnamed file until the layer,
+//! which has another order, needs them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -24,8 +23,8 @@ use super::place::{Placer, has_mode};
 use super::view::{Data, Placed, View};
 use crate::plan::Mode;
 
-/// Reads what follows an archive's end: only there does compressed data say that it is whole (S-40), and whoever writes
-/// to a pipe wants to be read.
+/// Reads to the end of the stream: compressed data have their checksum there (S-40), and a process that writes to a pipe
+/// must not be left with an error.
 pub(super) fn drain(tar: TarReader<impl SparseRead>) -> io::Result<()> {
     sparse::drain(&mut tar.into_inner(), &mut vec![0; 64 << 10], |_| Ok(()))
 }
@@ -43,8 +42,7 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Unpacks `selected` of `item` if it is an archive, without what `exclude` leaves out. `None`: it is a file like any
-    /// other.
+    /// Unpacks `selected` of `item`, without what `exclude` matches. `None`: it is not an archive.
     pub(super) fn fill(
         item: &Item<'_>,
         selected: &Selected,
@@ -61,21 +59,21 @@ impl Spool {
         let (format, mut reader) = layer::decompress(reader, &limits).map_err(|e| fail(layer::Error::Stream(e)))?;
         let mut head = Vec::with_capacity(BLOCK);
         match (&mut reader).take(BLOCK as u64).read_to_end(&mut head) {
-            // What is cut short may well have been an archive: it must not become a file instead.
+            // A truncated file may have been an archive: it must not be copied as a file.
             Err(e) if format != Format::Plain && e.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(Error::CutShort { name });
             }
-            // What begins like a compressed stream and is none is a file like any other.
+            // Something that only begins like a compressed stream is not an archive.
             Err(_) => return Ok(None),
             Ok(_) if !is_header(&head) => return Ok(None),
             Ok(_) => {}
         }
-        let tar = TarReader::new(After { head: io::Cursor::new(head), rest: reader }, Dialect::Plain, limits);
+        let tar = TarReader::new(Rejoined { head: io::Cursor::new(head), rest: reader }, Dialect::Plain, limits);
         let (entries, file) = spool(tar, &name, exclude, scratch)?;
         Ok(Some(Self { name, entries, file }))
     }
 
-    /// Puts the entries below the destination, which becomes a directory. `spool` is this one's number.
+    /// Places the entries below the destination, which becomes a directory. `spool` is the number of this archive.
     pub(super) fn place(&mut self, placer: &mut Placer<'_>, spool: usize) -> Result<(), Error> {
         let dest = placer.dest_dir()?;
         for (entry, at) in std::mem::take(&mut self.entries) {
@@ -114,7 +112,7 @@ fn spool(
         let start = at;
         if let EntryKind::File { content, .. } = &mut entry.kind {
             let mut hasher = Hasher::new();
-            sparse::drain::<Trouble>(&mut tar, &mut buffer, |run| {
+            sparse::drain::<CopyError>(&mut tar, &mut buffer, |run| {
                 match run {
                     Run::Bytes(bytes) => {
                         hasher.update(bytes);
@@ -127,11 +125,11 @@ fn spool(
                         out.flush().map(|()| out.get_mut().zeros(count))
                     }
                 }
-                .map_err(Trouble::Write)
+                .map_err(CopyError::Write)
             })
-            .map_err(|trouble| match trouble {
-                Trouble::Read(e) => fail(layer::Error::Stream(e)),
-                Trouble::Write(e) => FsError::new("write", scratch, e).into(),
+            .map_err(|error| match error {
+                CopyError::Read(e) => fail(layer::Error::Stream(e)),
+                CopyError::Write(e) => FsError::new("write", scratch, e).into(),
             })?;
             *content = Some(ContentDigest(hasher.finish()));
         }
@@ -143,7 +141,7 @@ fn spool(
     Ok((entries, file))
 }
 
-/// One entry. Links on the way to it are followed inside the root (S-31); what is there already makes room (S-34).
+/// Places one entry. Symlinks in its path are followed inside the root (S-31); what is at the path is replaced (S-34).
 pub(super) fn place(
     view: &mut View<'_>,
     owner: Option<Owner>,
@@ -152,7 +150,7 @@ pub(super) fn place(
     entry: Entry,
     data: Data,
 ) -> Result<(), Error> {
-    // The archive's own top says nothing of the destination, which is there.
+    // The entry of the archive's root does not change the destination.
     let Some(parent) = entry.path.parent() else { return Ok(()) };
     let parent = view.resolve_below(dest, parent.as_bytes())?;
     view.imply_dir(&parent)?;
@@ -186,7 +184,7 @@ pub(super) fn place(
     Ok(())
 }
 
-/// `block` begins a tar archive: its checksum is right, or it is the end of an empty one.
+/// Whether `block` is a tar header with a valid checksum, or the end of an empty archive.
 pub(super) fn is_header(block: &[u8]) -> bool {
     if block.len() < BLOCK {
         return false;
@@ -201,7 +199,7 @@ pub(super) fn is_header(block: &[u8]) -> bool {
     stated == sum || i64::try_from(stated) == Ok(signed)
 }
 
-/// A file without a name: gone with the process, however that ends.
+/// A file without a name, which disappears with the process.
 fn unnamed(dir: &Path) -> Result<File, FsError> {
     let path = dir.join(format!("spool-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     fs::create_new(&path)?;
@@ -210,13 +208,13 @@ fn unnamed(dir: &Path) -> Result<File, FsError> {
     Ok(file)
 }
 
-/// A stream of which the beginning was looked at.
-struct After<R> {
+/// A stream with a part that was read before in front of it.
+struct Rejoined<R> {
     head: io::Cursor<Vec<u8>>,
     rest: R,
 }
 
-impl<R: Read> Read for After<R> {
+impl<R: Read> Read for Rejoined<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.head.read(buf)? {
             0 => self.rest.read(buf),
@@ -225,20 +223,20 @@ impl<R: Read> Read for After<R> {
     }
 }
 
-impl<R: SparseRead> SparseRead for After<R> {
+impl<R: SparseRead> SparseRead for Rejoined<R> {
     fn zeros(&mut self, max: u64) -> io::Result<u64> {
         if self.head.position() < self.head.get_ref().len() as u64 { Ok(0) } else { self.rest.zeros(max) }
     }
 }
 
 /// Which side of a copy failed.
-enum Trouble {
+enum CopyError {
     Read(io::Error),
     Write(io::Error),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for CopyError {
     fn from(error: io::Error) -> Self {
-        Trouble::Read(error)
+        CopyError::Read(error)
     }
 }

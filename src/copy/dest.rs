@@ -4,12 +4,12 @@ use crate::layer::{MergedTree, RelPath};
 
 use super::layers::LayerFiles;
 
-/// Where files go.
+/// The file system to which files are copied.
 pub struct Dest<'a> {
-    /// What is there; an empty tree for `--link` (C-19).
+    /// Its files; empty for `--link` (C-19).
     pub tree: &'a MergedTree,
-    /// For `--link`: which of the directories that the destination names are there. The layer says nothing of them.
+    /// For `--link`: the directories on the path of the destination that exist. The layer has no entries for them.
     pub passed: &'a [RelPath],
-    /// Opens what is there, to look names up.
+    /// Opens its files, to look up users and groups.
     pub files: &'a dyn LayerFiles,
 }

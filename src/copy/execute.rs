@@ -16,7 +16,8 @@ use super::place::Placer;
 use super::prepare::Prepared;
 use super::view::{Data, Origin, View};
 
-/// Puts what `prepared`, completed, selected into `writer`, as `copy` says, over `dest`; archives are unpacked by way of `scratch`.
+/// Writes the files of `prepared`, which must be complete, to `writer` as `copy` says, over `dest`. Files of archives are kept in
+/// `scratch` meanwhile.
 ///
 /// Ok: the writer has every changed path with the directories above it, in order. An empty selection changes nothing.
 pub fn execute<W: Output>(
@@ -56,6 +57,7 @@ pub fn execute<W: Output>(
     write(placer.view, dest, &prepared.items, &spools, writer)
 }
 
+/// Writes the placed files to `writer`.
 pub(super) fn write<W: Output>(
     view: View<'_>,
     dest: &Dest<'_>,
@@ -64,7 +66,7 @@ pub(super) fn write<W: Output>(
     writer: &mut LayerWriter<W>,
 ) -> Result<(), Error> {
     let (entries, data) = view.finish();
-    // The layer begins like the one before it: what has the same digests need not be read.
+    // Where the layer begins like the previous one, files with the same digests need not be read.
     let taken = writer.take_over(&entries);
     let data = &data[taken..];
     read_ahead(items, data, |mut ahead| {

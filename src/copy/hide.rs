@@ -1,4 +1,4 @@
-//! What a bind mount of a context shows: ignored files do not appear there either.
+//! Hides ignored files in bind mounts of a context.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,10 +14,10 @@ use crate::base::fs::{self, FsError};
 use crate::base::rooted::{Root, reopen};
 use crate::context::{self, SourceTree};
 
-/// Puts into the directory `into` an overlay layer that, over the context's directory `dir`, hides everything below
-/// `source` that `tree` leaves out. Ok(false): nothing is left out, `into` is as it was.
+/// Writes an overlay layer into the directory `into` that, over the context's directory `dir`, hides everything below `source`
+/// that `tree` leaves out. Ok(false): nothing is left out, and `into` is unchanged.
 ///
-/// Directories in it have the metadata of those they cover.
+/// Directories of the layer have the metadata of those that they cover.
 pub fn hide_ignored(tree: &dyn SourceTree, dir: &Path, source: &str, into: &Path) -> Result<bool, Error> {
     let hidden = tree.hidden(&context::anchor(source.as_bytes()))?;
     if hidden.is_empty() {
@@ -34,7 +34,7 @@ pub fn hide_ignored(tree: &dyn SourceTree, dir: &Path, source: &str, into: &Path
         rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, Mode::empty(), 0)
             .map_err(|e| FsError::new("create whiteout", &node, e))?;
     }
-    // Deepest first: making something in a directory changes its time.
+    // Deepest first: creating an entry changes the time of its directory.
     for parent in parents.iter().rev() {
         fs::copy_metadata(&below(dir, parent), &below(into, parent))?;
     }
@@ -42,21 +42,21 @@ pub fn hide_ignored(tree: &dyn SourceTree, dir: &Path, source: &str, into: &Path
     Ok(true)
 }
 
-/// What an owner or group looks like that this user namespace has no id for.
+/// The owner that the kernel shows for ids that are not mapped in this user namespace.
 const NOBODY: u32 = 65534;
 
-/// Whether something of `source` in the context's directory `dir` belongs to somebody this user namespace does not know
-/// (a checkout's group, usually). Overlay copies no such file up.
-pub fn has_strangers(dir: &Path, source: &str) -> Result<bool, Error> {
+/// Whether a file of `source` in the context's directory `dir` has an owner or group that is not mapped in this user namespace.
+/// Overlayfs cannot copy up such a file.
+pub fn has_unmapped_owners(dir: &Path, source: &str) -> Result<bool, Error> {
     let failed = |path: &Path, e: io::Error| FsError::new("look at", &dir.join(path), e);
-    // Links of the context are followed inside it, as the mount will.
+    // Symlinks are followed inside the context, as the mount does.
     let root = Root::open(dir).map_err(|e| failed(Path::new(""), e))?;
     let mut todo = vec![below(Path::new("."), &context::anchor(source.as_bytes()))];
     let mut flags = OFlags::PATH;
     while let Some(path) = todo.pop() {
         let found = match root.open_at(path.as_os_str(), flags, Mode::empty()) {
             Ok(found) => found,
-            // The mount says what is wrong with the source.
+            // The mount reports what is wrong with the source.
             Err(_) if flags == OFlags::PATH => return Ok(false),
             Err(e) => return Err(failed(&path, e).into()),
         };

@@ -1,4 +1,4 @@
-//! A file that is given in the Dockerfile (P-19), as a tree.
+//! Files given in the Dockerfile as heredocs (P-19), as trees.
 
 use crate::base::digest::Sha256;
 use crate::base::sparse::SparseRead;
@@ -16,7 +16,7 @@ impl Inline {
         Self { name: name.as_bytes().to_vec(), content: content.as_bytes().to_vec() }
     }
 
-    /// The file, selected.
+    /// The selection of the file.
     pub(super) fn selected(&self) -> Selected {
         let (name, path) = (self.name.clone(), self.name.clone());
         Selected { name, path, meta: self.meta(FileKind::File), below: Vec::new() }

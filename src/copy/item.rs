@@ -7,28 +7,32 @@ use super::view::Origin;
 
 /// The files of a source.
 pub(super) enum SourceFiles<'a> {
+    /// A tree that is there anyway: a context or a stage.
     Borrowed(&'a dyn SourceTree),
+    /// A tree for this source alone: a heredoc, a download, a repository.
     Owned(Box<dyn SourceTree + Send + 'a>),
-    /// A repository that is not here yet.
-    Later(Box<Pinned>),
+    /// A repository that is fetched only if the step runs.
+    Repository(Box<Pinned>),
 }
 
-/// One source of the instruction: what it means, and what is in that.
+/// One source of the instruction, and what was selected of it.
 pub(super) struct Item<'a> {
-    /// Which: equal for sources of one tree, so that hard links between them are seen.
+    /// Number of the tree: sources of one tree have the same, so that hard links between them are found.
     pub(super) source: usize,
+    /// For messages.
     pub(super) name: String,
     pub(super) tree: SourceFiles<'a>,
     pub(super) selected: Vec<Selected>,
+    /// Digests of each selected file, and of those below it.
     pub(super) contents: Vec<(Content, Vec<Content>)>,
-    /// An archive is to be unpacked (C-26, C-27).
+    /// Archives are unpacked (C-26, C-27).
     pub(super) unpack: bool,
-    /// The commit of a repository: it stands for all that is selected.
+    /// The commit of a repository, which stands for all its files.
     pub(super) commit: Option<String>,
 }
 
 impl Item<'_> {
-    /// Where what `origin` names is in the tree.
+    /// The path of `origin` in the tree.
     pub(super) fn path(&self, origin: Origin) -> Vec<u8> {
         let selected = &self.selected[origin.selected()];
         match origin.inside() {
@@ -37,17 +41,18 @@ impl Item<'_> {
         }
     }
 
-    /// What it is.
+    /// The metadata of `origin`.
     pub(super) fn meta(&self, origin: Origin) -> &context::Meta {
         let selected = &self.selected[origin.selected()];
         origin.inside().map_or(&selected.meta, |below| &selected.below[below].meta)
     }
 
+    /// The tree, which must have been fetched.
     pub(super) fn tree(&self) -> &dyn SourceTree {
         match &self.tree {
             SourceFiles::Borrowed(tree) => *tree,
             SourceFiles::Owned(tree) => tree.as_ref(),
-            SourceFiles::Later(_) => unreachable!("what is executed was completed"),
+            SourceFiles::Repository(_) => unreachable!("repositories are fetched before a step is executed"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The layers of an image or a stage as a tree of files to copy from.
+//! The layers of an image or stage as a source of files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,18 +12,18 @@ use crate::base::sparse::{SparseFile, SparseRead};
 use crate::context::{Content, Error, FileKind, Inode, Meta, Node, SourceTree};
 use crate::layer::{self, MergedEntry, MergedTree, RelPath};
 
-/// Opens files that layers hold.
+/// Opens files of layers.
 pub trait LayerFiles: Sync {
     /// Opens the regular file `found` for reading.
     fn open(&self, found: &MergedEntry<'_>) -> io::Result<File>;
 }
 
-/// Unpacked layers, bottom first, as [`MergedTree::layers`] counts them.
+/// Unpacked layers, bottom first, in the order of [`MergedTree::layers`].
 #[derive(Debug, Default)]
 pub struct LayerDirs(Vec<Root>);
 
 impl LayerDirs {
-    /// Opens the directories that hold each layer's files.
+    /// Opens the directories of the layers.
     pub fn open(dirs: &[PathBuf]) -> io::Result<Self> {
         dirs.iter().map(|dir| Root::open(dir)).collect::<io::Result<_>>().map(Self)
     }
@@ -36,7 +36,7 @@ impl LayerFiles for LayerDirs {
     }
 }
 
-/// A chain of layers to copy from (C-18). What is in it is read only where a layer's tree does not say.
+/// Layers to copy from (C-18). Files are read only where the tree of their layer lacks the digest.
 pub struct LayerTree<'a> {
     tree: &'a MergedTree,
     files: &'a dyn LayerFiles,
@@ -45,19 +45,19 @@ pub struct LayerTree<'a> {
     learnt: Mutex<Vec<Learnt>>,
 }
 
-/// The digest of a file, which its layer's tree did not say.
+/// The digest of a file that the tree of its layer lacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Learnt {
-    /// Which layer, as [`MergedTree::layers`] counts them.
+    /// Index of the layer in [`MergedTree::layers`].
     pub layer: usize,
-    /// Where in it.
+    /// Path in the layer.
     pub path: RelPath,
-    /// Of its bytes.
+    /// Digest of its bytes.
     pub content: ContentDigest,
 }
 
 impl<'a> LayerTree<'a> {
-    /// The files of `tree`, whose bytes `files` has.
+    /// The files of `tree`, opened by `files`.
     pub fn new(tree: &'a MergedTree, files: &'a dyn LayerFiles) -> Self {
         let mut linked = BTreeMap::new();
         for (number, layer) in tree.layers().iter().enumerate() {
@@ -71,7 +71,7 @@ impl<'a> LayerTree<'a> {
         Self { tree, files, linked, learnt: Mutex::default() }
     }
 
-    /// What had to be read so far: for [`layer::Tree::set_content`], so that it need not be again.
+    /// The digests of the files that had to be read, for [`layer::Tree::set_content`].
     pub fn learnt(&self) -> Vec<Learnt> {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,11 +1,11 @@
 //! COPY, ADD and WORKDIR: from selected files to a layer.
 //!
-//! **Holds.** Everything is decided on trees: which files are meant ([`prepare`]), where they go and what they
-//! replace ([`execute`]). Nothing is written below a root, so nothing can be written outside one (S-94, S-95); the
-//! bytes go from the context straight into the layer.
-//! **Order.** `prepare` → key → lookup; only on a miss `complete` and `execute`. What was digested for the key is what is read later, or
-//! it is an error (S-93).
-//! **Not here.** What a source means in a tree: `context`. The layer's format: `layer`.
+//! **Holds.** All decisions are made on trees: [`prepare`] selects the source files, [`execute`] decides where they go and what
+//! they replace. Nothing is written below a root, so nothing can be written outside one (S-94, S-95); the bytes go from the
+//! source directly into the layer.
+//! **Order.** `prepare` → key → lookup; only on a miss `complete` and `execute`. If a file is not what was digested for the key
+//! when it is read, that is an error (S-93).
+//! **Not here.** Patterns and ignore rules: `context`. The format of layers: `layer`.
 
 mod ahead;
 mod archive;
@@ -32,7 +32,7 @@ mod tests;
 pub use dest::Dest;
 pub use error::Error;
 pub use execute::execute;
-pub use hide::{has_strangers, hide_ignored};
+pub use hide::{has_unmapped_owners, hide_ignored};
 pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
 pub use note::Note;
 pub use occupant::Occupant;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Something worth telling that is no error.
+/// Something to report that is not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A pattern matched nothing, so nothing was copied for it (C-2, A5).
@@ -12,12 +12,12 @@ pub enum Note {
     },
     /// Sockets became empty files: no layer can hold one (C-11, N-26).
     Sockets {
-        /// One of them.
+        /// The first of them.
         path: String,
         /// How many there are.
         count: usize,
     },
-    /// The stage's user is not in the image; root owns the directory.
+    /// The image does not have the user of the stage; root owns the directory.
     OwnerUnknown {
         /// `user` or `group`.
         what: &'static str,

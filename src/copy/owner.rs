@@ -1,4 +1,4 @@
-//! Whose files they are to be: `--chown`, and the user of WORKDIR (C-16).
+//! Owners: `--chown`, and the user of WORKDIR (C-16).
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use super::dest::Dest;
 
 /// No passwd or group file is larger (S-12, S-22).
 const MAX_FILE: u64 = 10 << 20;
-/// As many known names are listed when one is not known.
+/// An error about an unknown name lists at most this many known ones.
 const LISTED: usize = 8;
 
 /// A user and a group.
@@ -20,10 +20,10 @@ pub(super) struct Owner {
     pub(super) gid: u32,
 }
 
-/// Reads `user`, `user:group`, `uid:gid`, `user:`, `:group` and `uid`. Names are looked up where the files go.
+/// Reads `user`, `user:group`, `uid:gid`, `user:`, `:group` and `uid`. Names are looked up in the destination.
 ///
-/// A user's name alone stands for its primary group too, a number alone is also the group; beside a colon, what is empty
-/// is 0, and `root` is 0 wherever it stands (N-23). A name that is not there is an error (A2).
+/// A user name alone also gives its primary group, a number alone is also the group. Beside a colon, an empty part is 0; `root`
+/// is always 0 (N-23). An unknown name is an error (A2).
 pub(super) fn resolve(text: &str, dest: &Dest<'_>) -> Result<Owner, Error> {
     let bad = || Error::Owner { text: text.to_owned(), why: "want USER, USER:GROUP, :GROUP or numbers".into() };
     let (user, group) = match text.split_once(':') {
@@ -55,7 +55,7 @@ fn number(text: &str) -> Option<Result<u32, ()>> {
     if matches!(text, "" | "root") {
         return Some(Ok(0));
     }
-    // The last of them is no id: to the kernel it means "leave as it is".
+    // The largest number is not an id: for the kernel it means "unchanged".
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok().filter(|&id| id != u32::MAX).ok_or(()))
 }
 

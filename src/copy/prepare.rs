@@ -27,14 +27,14 @@ pub struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    /// Fetches the repositories, of which only the commits were needed so far.
+    /// Fetches the repositories, of which only the commits were needed for the key.
     ///
-    /// Ok: everything that is selected is here and digested.
+    /// Ok: all selected files are available and digested.
     pub fn complete(&mut self, copy: &Copy, remote: &Remote<'_>) -> Result<(), Error> {
         let exclude = Matcher::patterns(&copy.exclude)?;
         let options = Options { parents: false, exclude: (!exclude.is_empty()).then_some(&exclude) };
         for item in &mut self.items {
-            let SourceFiles::Later(pinned) = &item.tree else { continue };
+            let SourceFiles::Repository(pinned) = &item.tree else { continue };
             self.listing = OnceLock::new();
             let dir = pinned.checkout(remote)?;
             item.selected = context::select(&dir, b"/", options)?;
@@ -44,12 +44,12 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Of everything that is selected: the step's input besides its own text and the destination.
+    /// Digest of all selected files: with the instruction and the destination, the input of the step.
     pub fn digest(&self) -> Sha256 {
         self.digest
     }
 
-    /// What is selected, file by file, to say which changed.
+    /// The selected files, one by one, to report which changed.
     pub fn listing(&self) -> &Listing {
         self.listing.get_or_init(|| self.list())
     }
@@ -66,16 +66,16 @@ impl Prepared<'_> {
         Listing::of(files.chain(commits))
     }
 
-    /// What is worth telling.
+    /// What to report.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 }
 
-/// Selects and digests the sources of `copy`, whose paths are in `from`. URLs are fetched by `remote`; of repositories
-/// it finds out the commits.
+/// Selects and digests the sources of `copy`; paths are in `from`. URLs are fetched by `remote`; for repositories it only
+/// resolves the commit.
 ///
-/// Ok: every source exists. Files known to be unchanged were not read.
+/// Ok: every source exists. Files that are known to be unchanged were not read.
 pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -> Result<Prepared<'a>, Error> {
     let exclude = Matcher::patterns(&copy.exclude)?;
     let options = Options { parents: copy.parents, exclude: (!exclude.is_empty()).then_some(&exclude) };
@@ -115,7 +115,7 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
                 let pinned = Pinned::new(url, copy.checksum.as_deref(), copy.keep_git_dir, remote)?;
                 hasher.field("commit", pinned.id().as_bytes());
                 let (name, commit) = (redacted(url), Some(pinned.id().to_owned()));
-                let tree = SourceFiles::Later(Box::new(pinned));
+                let tree = SourceFiles::Repository(Box::new(pinned));
                 let (selected, contents) = (Vec::new(), Vec::new());
                 prepared.items.push(Item { source: owned, name, tree, selected, contents, unpack: false, commit });
                 continue;
@@ -132,7 +132,7 @@ pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -
     Ok(prepared)
 }
 
-/// A file that is a source by itself, unless `exclude` names it (C-21).
+/// The selection of a single file, unless `exclude` matches it (C-21).
 fn unless_excluded(file: Selected, exclude: &Matcher) -> Vec<Selected> {
     if exclude.excludes(&file.name) { Vec::new() } else { vec![file] }
 }
@@ -148,7 +148,7 @@ fn sockets(selected: &[Selected]) -> Option<Note> {
     Some(Note::Sockets { path: String::from_utf8_lossy(&first).into_owned(), count: 1 + found.count() })
 }
 
-/// A COPY of everything in `from` to the root: what FROM a named directory means (F-11).
+/// A COPY of everything in `from` to the root: FROM of a named directory (F-11).
 pub fn whole(from: CopyFrom) -> Copy {
     Copy {
         add: false,

@@ -1,4 +1,4 @@
-//! What URLs and repositories name, as trees.
+//! URLs and repositories as trees.
 
 use std::fs::File;
 
@@ -7,7 +7,7 @@ use crate::base::verify::Verified;
 use crate::context::{Content, Dir, DirOptions, Error, FileKind, Meta, Node, Selected, SourceTree};
 use crate::fetch::{Commit, FetchedFile, GitUrl, Remote};
 
-/// A fetched file: mode 0600, owned by root, as old as its server says (C-23).
+/// A fetched file: mode 0600, owned by root, with the time that its server reports (C-23).
 pub(super) struct Download(FetchedFile);
 
 /// Fetches `url`.
@@ -15,7 +15,7 @@ pub(super) fn http(url: &str, checksum: Option<&str>, remote: &Remote<'_>) -> Re
     Ok(Download(remote.http(url, checksum)?))
 }
 
-/// A repository and the commit that is meant.
+/// A repository at a commit.
 pub(super) struct Pinned {
     url: GitUrl,
     commit: Commit,
@@ -23,7 +23,7 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    /// Finds out which commit `url` means; nothing is fetched.
+    /// Resolves the commit of `url`; nothing is fetched.
     pub(super) fn new(
         url: &str,
         checksum: Option<&str>,
@@ -40,7 +40,7 @@ impl Pinned {
         &self.commit.id
     }
 
-    /// The commit's files. No ignore file holds for what is fetched (G-2).
+    /// Fetches the files of the commit. Ignore files do not apply to them (G-2).
     pub(super) fn checkout(&self, remote: &Remote<'_>) -> Result<Dir, super::Error> {
         let dir = remote.checkout(&self.url, &self.commit, self.keep, false)?;
         let options = DirOptions { stop: remote.stop.cloned(), ..DirOptions::default() };
@@ -49,7 +49,7 @@ impl Pinned {
 }
 
 impl Download {
-    /// The file, selected.
+    /// The selection of the file.
     pub(super) fn selected(&self) -> Selected {
         let name = self.0.name.clone().into_bytes();
         Selected { name: name.clone(), path: name, meta: self.meta(FileKind::File), below: Vec::new() }
@@ -78,7 +78,7 @@ impl SourceTree for Download {
 
     fn open(&self, path: &[u8], _meta: &Meta) -> Result<Box<dyn SparseRead + Send + '_>, Error> {
         let file = File::open(&self.0.path).map_err(|e| Error::io("open", path, e))?;
-        // It may have lain in the cache for long.
+        // It may have been in the cache for a long time.
         Ok(Box::new(Verified::new(SparseFile::new(file, self.0.size), self.0.digest, self.0.size)))
     }
 }

@@ -1,8 +1,7 @@
-//! An archive that is a context, as a directory.
+//! Unpacks an archive that is a build context into a directory.
 //!
-//! **Holds.** Entries are placed into a tree first, which settles every link, replacement and name; what is then made on
-//! disk is only that tree, in order, in a directory that nobody else writes to. No path of it has a link on its way
-//! (S-24, S-25, S-30…S-35).
+//! **Holds.** Entries are placed into a tree first, which resolves all links and replacements. Then that tree is written, in
+//! order, into a directory that nobody else writes to. No path in it passes through a symlink (S-24, S-25, S-30…S-35).
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -24,15 +23,15 @@ use crate::layer::{self, Dialect, Entry, EntryKind, Format, Limits, MergedTree, 
 /// A tar header's size.
 const BLOCK: u64 = 512;
 
-/// What a stream turned out to be.
+/// A stream, by its content.
 pub enum Stream<R> {
     /// A tar archive, compressed or not.
     Archive(R),
-    /// Something else.
+    /// Anything else.
     Other(R),
 }
 
-/// Looks at the beginning of `from`. The reader that is given back still has it.
+/// Detects whether `from` is an archive. The returned reader begins where `from` began.
 pub fn sniff<R: Read>(mut from: R) -> io::Result<Stream<impl Read + use<R>>> {
     let mut head = Vec::new();
     (&mut from).take(BLOCK).read_to_end(&mut head)?;
@@ -41,10 +40,10 @@ pub fn sniff<R: Read>(mut from: R) -> io::Result<Stream<impl Read + use<R>>> {
     Ok(if archive { Stream::Archive(from) } else { Stream::Other(from) })
 }
 
-/// Unpacks `archive`, which messages call `name`, into the new directory `dest`; `staging` is another one for the time
-/// being.
+/// Unpacks `archive`, which messages call `name`, into the new directory `dest`. `staging` is a temporary directory on the same
+/// file system, which is made and removed.
 ///
-/// Ok: `dest` holds what the archive does, as far as a context can: owners are not kept (C-15).
+/// Ok: `dest` has the files of the archive, without owners, which contexts do not have (C-15).
 pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path, limits: Limits) -> Result<(), Error> {
     let fail = |source| Error::Archive { name: name.to_owned(), source };
     fs::create_dir(staging, 0o700)?;
@@ -83,42 +82,42 @@ pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path
     for (entry, data) in entries.into_iter().zip(contents) {
         let path = dest.join(entry.path.as_os_str());
         make(&entry, &data, &path, staging, dest).map_err(|e| match e {
-            Unmade::System(e) => Error::Fs(FsError::new("create", &path, e)),
-            Unmade::Device => fail(layer::Error::NotRepresentable {
+            MakeError::System(e) => Error::Fs(FsError::new("create", &path, e)),
+            MakeError::Device => fail(layer::Error::NotRepresentable {
                 path: entry.path.clone(),
-                reason: "a device has no place in a context",
+                reason: "contexts cannot have devices",
             }),
         })?;
         if entry.kind == EntryKind::Dir {
             dirs.push((path, entry.meta));
         }
     }
-    // Deepest first: making something in a directory changes its time and needs its permissions.
+    // Deepest first: creating an entry changes the time of its directory and needs its permissions.
     for (path, meta) in dirs.iter().rev() {
-        seal(path, meta).map_err(|e| FsError::new("set mode and time of", path, e))?;
+        set_metadata(path, meta).map_err(|e| FsError::new("set mode and time of", path, e))?;
     }
     fs::remove_tree(staging)?;
     Ok(())
 }
 
-enum Unmade {
+enum MakeError {
     System(io::Error),
     Device,
 }
 
-impl From<io::Error> for Unmade {
+impl From<io::Error> for MakeError {
     fn from(e: io::Error) -> Self {
-        Unmade::System(e)
+        MakeError::System(e)
     }
 }
 
-impl From<Errno> for Unmade {
+impl From<Errno> for MakeError {
     fn from(e: Errno) -> Self {
-        Unmade::System(e.into())
+        MakeError::System(e.into())
     }
 }
 
-fn make(entry: &Entry, data: &Data, path: &Path, staging: &Path, dest: &Path) -> Result<(), Unmade> {
+fn make(entry: &Entry, data: &Data, path: &Path, staging: &Path, dest: &Path) -> Result<(), MakeError> {
     match &entry.kind {
         EntryKind::Dir if entry.path.is_root() => {}
         EntryKind::Dir => rustix::fs::mkdir(path, Mode::RWXU)?,
@@ -126,38 +125,38 @@ fn make(entry: &Entry, data: &Data, path: &Path, staging: &Path, dest: &Path) ->
             if let Data::Spool { at, .. } = data {
                 rustix::fs::rename(staged(staging, *at), path)?;
             }
-            seal(path, &entry.meta)?;
+            set_metadata(path, &entry.meta)?;
         }
         EntryKind::Symlink { target } => {
             symlink(OsStr::from_bytes(target), path)?;
-            stamp(path, &entry.meta)?;
+            set_time(path, &entry.meta)?;
         }
         EntryKind::Hardlink { target } => std::fs::hard_link(dest.join(target.as_os_str()), path)?,
         EntryKind::Fifo => {
             rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0)?;
-            seal(path, &entry.meta)?;
+            set_metadata(path, &entry.meta)?;
         }
-        EntryKind::Char { .. } | EntryKind::Block { .. } => return Err(Unmade::Device),
-        // Nothing of an archive's is below the archive.
+        EntryKind::Char { .. } | EntryKind::Block { .. } => return Err(MakeError::Device),
+        // The tree of an archive has no layers below it.
         EntryKind::Whiteout | EntryKind::Opaque => {}
     }
     Ok(())
 }
 
-/// Attributes, mode and time of what is no link.
-fn seal(path: &Path, meta: &layer::Meta) -> io::Result<()> {
+/// Sets attributes, mode and time of anything but a symlink.
+fn set_metadata(path: &Path, meta: &layer::Meta) -> io::Result<()> {
     for (name, value) in &meta.xattrs {
         match rustix::fs::lsetxattr(path, &name[..], value, XattrFlags::empty()) {
-            // A file system without attributes keeps none of a local context either.
+            // File systems without attributes have none for local contexts either.
             Ok(()) | Err(Errno::NOTSUP) => {}
             Err(e) => return Err(e.into()),
         }
     }
     std::fs::set_permissions(path, Permissions::from_mode(meta.mode))?;
-    stamp(path, meta)
+    set_time(path, meta)
 }
 
-fn stamp(path: &Path, meta: &layer::Meta) -> io::Result<()> {
+fn set_time(path: &Path, meta: &layer::Meta) -> io::Result<()> {
     let time = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)

@@ -1,4 +1,4 @@
-//! The destination while files are being placed: what is there, and what has been put over it so far.
+//! The destination while files are being placed: its files, and those placed so far.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,29 +10,27 @@ use super::Error;
 use super::occupant::Occupant;
 use super::owner::Owner;
 
-/// Directories that anybody may write to, with mode 1777.
-const EVERYBODYS: [&[u8]; 2] = [b"tmp", b"var/tmp"];
+/// Directories that are writable for everybody, with mode 1777.
+const WORLD_WRITABLE: [&[u8]; 2] = [b"tmp", b"var/tmp"];
 
-/// Which of the things that an instruction selects: of 50,000 of them, paths and metadata are kept once.
+/// A selected file, by index: an instruction may select very many, and paths and metadata are kept once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     item: u32,
     selected: u32,
-    /// Which of those below it; [`Origin::ITSELF`] if none.
-    below: u32,
+    /// Index below it; `None`: the selected file itself.
+    below: Option<u32>,
 }
 
 impl Origin {
-    const ITSELF: u32 = u32::MAX;
-
     /// The `selected`th of item `item`.
     pub(super) fn new(item: usize, selected: usize) -> Self {
-        Self { item: item as u32, selected: selected as u32, below: Self::ITSELF }
+        Self { item: item as u32, selected: selected as u32, below: None }
     }
 
     /// The `below`th of those below it.
     pub(super) fn below(self, below: usize) -> Self {
-        Self { below: below as u32, ..self }
+        Self { below: Some(below as u32), ..self }
     }
 
     pub(super) fn item(self) -> usize {
@@ -44,26 +42,26 @@ impl Origin {
     }
 
     pub(super) fn inside(self) -> Option<usize> {
-        (self.below != Self::ITSELF).then_some(self.below as usize)
+        self.below.map(|below| below as usize)
     }
 }
 
-/// Where the bytes of a placed file come from.
+/// The source of a placed file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Data {
     /// It has none.
     None,
-    /// A directory that is only passed through and that no layer of ours says anything of.
+    /// None, and no entry either: a directory that is only passed through.
     Passed,
     /// A file of a source.
     Tree(Origin),
-    /// The file that the destination has at this path.
+    /// The file of the destination at this path.
     Dest(RelPath),
-    /// Bytes of the `spool`th archive that was unpacked.
+    /// Bytes at an offset of the `spool`th unpacked archive.
     Spool { spool: usize, at: u64 },
 }
 
-/// Something that will be in the layer.
+/// A future entry of the layer.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) kind: EntryKind,
@@ -73,20 +71,20 @@ pub(super) struct Placed {
     pub(super) inode: Option<(usize, u64, u64)>,
 }
 
-/// The destination's tree with what was placed on top.
+/// The destination's tree with the placed files over it.
 pub(super) struct View<'a> {
     dest: &'a MergedTree,
-    /// Boxed: half of a map's room for its values is empty when they came in order.
+    /// Boxed: a map that is filled in order leaves half of its room for values empty.
     placed: BTreeMap<RelPath, Box<Placed>>,
-    /// Directories of the destination that a file took the place of, if only for a while.
+    /// Directories of the destination that were replaced, even if a directory was placed there again.
     cut: BTreeSet<RelPath>,
-    /// How many files got further names.
+    /// How many files have several names.
     names: u64,
-    /// What is there cannot be seen (C-19), except for directories that are only passed through.
+    /// For `--link`: the destination is unknown (C-19), except for these directories.
     blind: Option<&'a [RelPath]>,
 }
 
-/// What directories are like that are made because something goes into them.
+/// Owner and mode of directories that are made because something goes into them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewDir {
     pub(super) owner: Owner,
@@ -105,12 +103,12 @@ impl<'a> View<'a> {
         Self { dest, placed: BTreeMap::new(), cut: BTreeSet::new(), names: 0, blind: None }
     }
 
-    /// The same for a layer that will lie on something else than `dest`, where `passed` are directories.
+    /// The same for a layer that may lie over another file system than `dest`, in which `passed` are directories.
     pub(super) fn linked(dest: &'a MergedTree, passed: &'a [RelPath]) -> Self {
         Self { blind: Some(passed), ..Self::new(dest) }
     }
 
-    /// What is at `path`: its kind and metadata. Symlinks are not followed.
+    /// Kind and metadata of what is at `path`. Symlinks are not followed.
     pub(super) fn get(&self, path: &RelPath) -> Option<(&EntryKind, &Meta)> {
         if let Some(placed) = self.placed.get(path) {
             return Some((&placed.kind, &placed.meta));
@@ -121,7 +119,7 @@ impl<'a> View<'a> {
         self.dest.get(path).map(|found| (found.kind(), found.meta()))
     }
 
-    /// Asks for every directory above, not for every one that was cut: an archive decides how many that are (S-39).
+    /// Whether `path` is in a replaced directory. Looks up each parent, because an archive may replace very many (S-39).
     fn is_cut(&self, path: &RelPath) -> bool {
         let mut at = Some(path.clone());
         while let Some(dir) = at {
@@ -184,8 +182,8 @@ impl<'a> View<'a> {
             self.pass(path.clone());
             return Ok(());
         }
-        // Such a directory is everybody's in every image that has it, and must stay that where it is not seen.
-        let NewDir { owner, mode } = match self.blind.is_some() && EVERYBODYS.contains(&path.as_bytes()) {
+        // Images have these directories writable for everybody; a linked layer must not change that.
+        let NewDir { owner, mode } = match self.blind.is_some() && WORLD_WRITABLE.contains(&path.as_bytes()) {
             true => NewDir { owner: Owner::default(), mode: 0o1777 },
             false => new,
         };
@@ -195,8 +193,8 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Makes directories that an archive names only by what is in them: root's, whoever owns the rest (N-29). Where it
-    /// is not seen what is there, nothing is said of them: unpacking makes what is missing the same way.
+    /// Makes directories that an archive has no entries for; root owns them (N-29). A linked layer has no entries for them
+    /// either: unpacking it makes missing ones the same way.
     pub(super) fn imply_dir(&mut self, path: &RelPath) -> Result<(), Error> {
         if self.blind.is_none() {
             return self.ensure_dir(path, NewDir::of(Owner::default()));
@@ -213,18 +211,18 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Counts `path` as a directory without an entry.
+    /// Makes `path` a directory without an entry.
     fn pass(&mut self, path: RelPath) {
         self.put(path, Placed { kind: EntryKind::Dir, meta: Meta::with_mode(0o755), data: Data::Passed, inode: None });
     }
 
-    /// Puts something at `path`, whose parent is a directory. A directory that is there stays if `placed` is one too;
-    /// that is for the caller to check.
+    /// Places something at `path`, whose parent is a directory. The caller checks that a directory is replaced by a directory
+    /// only.
     pub(super) fn put(&mut self, path: RelPath, placed: Placed) {
         self.placed.insert(path, Box::new(placed));
     }
 
-    /// Takes away what is at `path` with all below, to make room (archives only, S-34).
+    /// Removes `path` with everything below (archives only, S-34).
     pub(super) fn clear(&mut self, path: &RelPath) {
         let below = self.placed.range(path.clone()..).map(|(placed, _)| placed).take_while(|p| p.is_within(path));
         for placed in below.cloned().collect::<Vec<_>>() {
@@ -235,13 +233,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Another name for what is at `target`, which must not be a directory. `None`: it is one, or there is nothing.
+    /// Another name for the file at `target`. `None`: it is a directory, or does not exist.
     pub(super) fn link(&mut self, target: &RelPath) -> Option<Placed> {
         if self.is_dir(target) {
             return None;
         }
         if !self.placed.contains_key(target) {
-            // The file below gets a second name only together with its first: both are in the layer.
+            // Both names must be in the layer, or they would not be one file.
             let (kind, meta) = self.get(target)?;
             let data = if matches!(kind, EntryKind::File { .. }) { Data::Dest(target.clone()) } else { Data::None };
             let placed = Placed { kind: kind.clone(), meta: meta.clone(), data, inode: None };
@@ -255,8 +253,8 @@ impl<'a> View<'a> {
         Some(Placed::clone(placed))
     }
 
-    /// Everything the layer must hold, in order: what was placed, the directories above it with the metadata they
-    /// have, and of several names of one file the first as the file and the others as its links.
+    /// The entries of the layer, in order: what was placed, and the directories above it with the metadata that they have. The
+    /// first name of a file is the file, the others are its hard links.
     pub(super) fn finish(mut self) -> (Vec<Entry>, Vec<Data>) {
         self.placed.retain(|_, placed| placed.data != Data::Passed);
         let mut parents = BTreeSet::new();

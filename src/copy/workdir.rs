@@ -1,4 +1,4 @@
-//! WORKDIR makes sure that its directory exists (I-7).
+//! WORKDIR: creates the directory if it is missing (I-7).
 
 use crate::layer::{LayerWriter, Output, ResolveError};
 use crate::plan::Workdir;
@@ -11,10 +11,10 @@ use super::occupant::Occupant;
 use super::owner;
 use super::view::{NewDir, View};
 
-/// Puts into `writer` the directories that `workdir` lacks in `dest`: mode 0755, owned by its user, at the epoch, links
-/// followed inside the root. Nothing if it is a directory already, whatever its metadata.
+/// Writes the directories of `workdir` that `dest` lacks to `writer`: mode 0755, owned by its user, at the epoch. Symlinks are
+/// followed inside the root. An existing directory is left as it is.
 ///
-/// A user whom the image does not know is no error here (I-6) but told: the directories are root's then.
+/// A user that the image does not have is not an error here (I-6) but a note; then root owns the directories.
 pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut LayerWriter<W>) -> Result<Vec<Note>, Error> {
     let mut view = View::new(dest.tree);
     let path = view.resolve(workdir.path.as_bytes()).map_err(|error| occupied(&view, error))?;
@@ -36,7 +36,7 @@ pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut Layer
     Ok(notes)
 }
 
-/// WORKDIR copies nothing: what is in its way is told in its own words.
+/// Errors of WORKDIR do not speak of copying.
 fn occupied(view: &View<'_>, error: Error) -> Error {
     match error {
         Error::NotADirectory { path, occupant } => Error::WorkdirOccupied { path, occupant },

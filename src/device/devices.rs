@@ -11,26 +11,26 @@ use super::host::Host;
 use super::refusal::{Refusal, Refused};
 use super::spec::{Edits, HostDevice};
 
-/// What commands may have: `--allow device`, `--allow device=NAME`.
+/// The devices that commands may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Every device.
     pub all: bool,
-    /// These.
+    /// Devices with these names.
     pub names: Vec<DeviceName>,
 }
 
-/// The devices that a plan's commands get.
+/// The devices that the commands of a plan get.
 #[derive(Debug, Default)]
 pub struct Devices {
     found: BTreeMap<DeviceName, Vec<Arc<HostDevice>>>,
-    /// Why nothing was found, for those who can do without.
-    without: String,
+    /// Why an optional device is missing.
+    missing: String,
 }
 
 impl Devices {
-    /// Looks for the devices that `plan` asks for in the files of `dirs`. Ok: every command can have those it asks for,
-    /// and may; one that is missing is not required. Err: all that are not so.
+    /// Looks up the devices of `plan` in the files of `dirs`. Ok: every command can have the devices that it asks for, and
+    /// may; missing ones are optional. Err: all devices for which that is not so.
     pub fn find(plan: &Plan, dirs: &[PathBuf], grants: &Grants) -> Result<Self, Vec<Refused>> {
         let asked: Vec<(StepId, &Device)> = plan
             .steps
@@ -51,18 +51,18 @@ impl Devices {
         let mut found = BTreeMap::new();
         for (step, Device { name, required }) in asked {
             let devices = host.find(name);
-            if let Err(why) = host.judge(name, &devices, *required, |device| grants.all || granted.contains(device)) {
+            if let Err(why) = host.check(name, &devices, *required, |device| grants.all || granted.contains(device)) {
                 refused.push(Refused { step, device: name.clone(), why });
             }
             found.insert(name.clone(), devices.into_iter().cloned().collect());
         }
         match refused.is_empty() {
-            true => Ok(Self { found, without: host.nothing() }),
+            true => Ok(Self { found, missing: host.reason_missing() }),
             false => Err(refused),
         }
     }
 
-    /// Looks for the devices `names`, asked for by whoever may have them. Ok: all are there.
+    /// Looks up the devices `names`, which are permitted. Ok: all of them exist.
     pub fn named(names: &[DeviceName], dirs: &[PathBuf]) -> Result<Self, Refusal> {
         if names.is_empty() {
             return Ok(Self::default());
@@ -71,26 +71,26 @@ impl Devices {
         let mut found = BTreeMap::new();
         for name in names {
             let devices = host.find(name);
-            host.judge(name, &devices, true, |_| true)?;
+            host.check(name, &devices, true, |_| true)?;
             found.insert(name.clone(), devices.into_iter().cloned().collect());
         }
-        Ok(Self { found, without: host.nothing() })
+        Ok(Self { found, missing: host.reason_missing() })
     }
 
-    /// The names of the devices that `asked` stands for, in order, each once.
+    /// The names of the devices that `asked` selects, in order, each once.
     pub(crate) fn names<'d>(&'d self, asked: &[Device]) -> Vec<&'d str> {
         self.of(asked).map(|device| device.name.as_str()).collect()
     }
 
-    /// Gives `spec` the devices `asked`. The result is what it does not get as asked for: what, and why.
+    /// Adds the devices `asked` to `spec`. Returns what differs from what was asked for, and why.
     pub fn add(&self, asked: &[Device], spec: &mut Spec) -> Vec<(String, String)> {
         let mut notes = Vec::new();
         for device in asked {
             if self.found.get(&device.name).is_none_or(Vec::is_empty) {
-                notes.push((format!("without device {}", device.name), self.without.clone()));
+                notes.push((format!("without device {}", device.name), self.missing.clone()));
             }
         }
-        // What a file says of all its devices holds once, however many of them a command gets.
+        // The edits that a file has for all its devices apply once, however many of them a command gets.
         let mut applied: Vec<&Arc<Edits>> = Vec::new();
         for device in self.of(asked) {
             for edits in device.edits.iter().flatten() {

@@ -11,25 +11,26 @@ use crate::plan::device::Pick;
 use super::refusal::Refusal;
 use super::spec::{self, HostDevice, SpecError};
 
-/// Where files are looked for, the last counting most.
+/// The directories of CDI files; later ones override earlier ones.
 pub const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
-/// What the class of a device is called in its annotations.
+/// The annotation with the class of a device.
 const CLASS: &str = "org.mobyproject.buildkit.device.class";
-/// Annotated so, a device needs no permission.
+/// A device with this annotation needs no permission.
 const AUTO_ALLOW: &str = "org.mobyproject.buildkit.device.autoallow";
 
-/// What the files of `dirs` describe: the name of each device, or why it cannot be had; and files that cannot be read.
+/// The devices that the files of `dirs` describe, each by its name or with the reason why it cannot be used; and the files
+/// that cannot be read.
 pub fn described(dirs: &[PathBuf]) -> (Vec<Result<String, String>>, Vec<String>) {
     let host = Host::read(dirs);
     let of = |device: &Arc<HostDevice>| {
         let name = DeviceName::parse(&device.name)?;
-        host.judge(&name, &[device], true, |_| true).map(|()| device.name.clone()).map_err(|why| why.to_string())
+        host.check(&name, &[device], true, |_| true).map(|()| device.name.clone()).map_err(|why| why.to_string())
     };
     (host.devices.values().map(of).collect(), host.unread.iter().map(ToString::to_string).collect())
 }
 
-/// What all files say.
+/// The devices of all files.
 pub(super) struct Host {
     pub(super) devices: BTreeMap<String, Arc<HostDevice>>,
     pub(super) unread: Vec<SpecError>,
@@ -54,7 +55,7 @@ impl Host {
         Self { devices, unread, dirs: dirs.join(" or ") }
     }
 
-    /// What `name` stands for, sorted; nothing if there is none.
+    /// The devices that `name` selects, sorted.
     pub(super) fn find(&self, name: &DeviceName) -> Vec<&Arc<HostDevice>> {
         let mut of_kind = self.devices.values().filter(|device| device.kind == name.kind);
         match &name.pick {
@@ -67,7 +68,8 @@ impl Host {
         }
     }
 
-    pub(super) fn judge(
+    /// Checks that a command can have `devices`, which `name` selected, and may.
+    pub(super) fn check(
         &self,
         name: &DeviceName,
         devices: &[&Arc<HostDevice>],
@@ -95,8 +97,8 @@ impl Host {
         Ok(())
     }
 
-    /// Why a device is not there.
-    pub(super) fn nothing(&self) -> String {
+    /// Why a device is missing.
+    pub(super) fn reason_missing(&self) -> String {
         let unread: String = self.unread.iter().map(|error| format!("; {error}")).collect();
         format!("no file in {} describes it{unread}", self.dirs)
     }
@@ -109,7 +111,7 @@ fn add(here: &mut BTreeMap<String, HostDevice>, device: HostDevice) {
     }
 }
 
-/// The files of `dir` that may describe devices.
+/// The CDI files of `dir`.
 pub(super) fn files(dir: &Path, unread: &mut Vec<SpecError>) -> Vec<PathBuf> {
     let is_spec = |path: &PathBuf| {
         path.extension().is_some_and(|extension| ["json", "yaml", "yml"].iter().any(|known| extension == *known))
@@ -123,7 +125,7 @@ pub(super) fn files(dir: &Path, unread: &mut Vec<SpecError>) -> Vec<PathBuf> {
     }
 }
 
-/// What Go's `ParseBool` takes for true.
+/// Whether Go's `ParseBool` reads `text` as true.
 fn is_true(text: &str) -> bool {
     ["1", "t", "T", "true", "TRUE", "True"].contains(&text)
 }

@@ -1,14 +1,14 @@
 //! Devices of the host for `RUN --device`, as Container Device Interface files describe them (R-10, O-22).
 //!
-//! **Holds.** [`Devices`]: for every name a plan asks for, the devices that are meant and what they change about a
-//! command. `spec` reads one file; this module reads the directories, chooses and permits.
-//! **Order.** Files are read only if the plan asks for a device, once, before any step is looked up. Of two devices of
-//! one name that of the later directory counts; two in one directory are nobody's.
-//! **Not here.** The device nodes themselves: the sandbox opens them when the command starts.
+//! **Holds.** [`Devices`]: for every device name in a plan, the devices that match and how they change a command. `spec` reads
+//! one file, `host` the directories; `devices` selects and checks permission.
+//! **Order.** Files are read only if the plan asks for a device, once, before any step is looked up. A later directory
+//! overrides an earlier one. A device that two files of one directory describe is an error.
+//! **Not here.** The device nodes: the sandbox opens them when the command starts.
 //!
-//! A step's key holds the names of the devices it gets, as BuildKit's does, not what their files say: the same driver
-//! lies elsewhere on every host. An optional device that is missing is not in the key, so a command that ran without it
-//! runs again once it is there.
+//! A step's key has the names of its devices, as in BuildKit, not the content of their files: paths of a driver differ
+//! between hosts. An optional device that is missing is not in the key, so a command that ran without it runs again when the
+//! device is available.
 
 mod devices;
 mod host;

@@ -14,15 +14,15 @@ pub enum Refusal {
         device: String,
         /// Where files were looked for.
         dirs: String,
-        /// Files that could not be read; one of them may describe it.
+        /// Files that could not be read, with the reason; one of them may describe it.
         unread: Vec<String>,
     },
-    /// Nobody allowed it.
+    /// It was not granted.
     #[error("RUN --device={asked} is not allowed in this build")]
     Forbidden {
         /// As asked for.
         asked: String,
-        /// What it stands for.
+        /// The device that this selects.
         device: String,
     },
     /// Two files of one directory describe it.
@@ -33,7 +33,7 @@ pub enum Refusal {
         /// The files.
         files: (PathBuf, PathBuf),
     },
-    /// It asks for something that kiln does not do.
+    /// Its file asks for something that kiln does not support.
     #[error("device {device}, described by {}: {why}", file.display())]
     Unusable {
         /// Which.
@@ -45,7 +45,7 @@ pub enum Refusal {
     },
 }
 
-/// A refusal, and whom it concerns.
+/// A device that a step cannot have.
 #[derive(Debug)]
 pub struct Refused {
     /// The RUN.

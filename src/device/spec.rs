@@ -1,8 +1,8 @@
 //! One file of the Container Device Interface: JSON, version 0.x or 1.x.
 //!
-//! A file that breaks the format's rules describes nothing. One that asks for what kiln does not do still describes its
-//! devices, so that whoever asks for them is told what stands in the way. A field that is not known breaks the rules:
-//! nobody can say what leaving it out means.
+//! A file that breaks the rules of the format describes nothing. One that asks for something that kiln does not support still
+//! describes its devices, so that the error can say what is missing. An unknown field breaks the rules, because ignoring it
+//! may be wrong.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -17,7 +17,7 @@ use crate::base::fs::{self, FsError};
 use crate::plan::device::{check_kind, check_name};
 use crate::sandbox::{Device, Mount, Source, Spec};
 
-/// Larger files are refused, in bytes.
+/// The largest file that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
 /// Why a file describes nothing.
@@ -26,7 +26,7 @@ pub(super) enum SpecError {
     /// It could not be read.
     #[error(transparent)]
     Read(#[from] FsError),
-    /// It is not what it should be.
+    /// It is not a valid CDI file.
     #[error("{}: {why}", path.display())]
     Wrong {
         /// The file.
@@ -113,9 +113,9 @@ pub(super) struct HostDevice {
     pub(super) kind: String,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) file: PathBuf,
-    /// What its file says of all its devices, then of this one. Err: what cannot be done.
+    /// The edits for all devices of the file, then those for this one. Err: what is not supported.
     pub(super) edits: Result<[Arc<Edits>; 2], String>,
-    /// The other file of the same directory that describes it.
+    /// Another file of the same directory that describes it.
     pub(super) also: Option<PathBuf>,
 }
 
@@ -126,7 +126,7 @@ pub(super) struct Edits {
     nodes: Vec<Device>,
     mounts: Vec<Mount>,
     groups: Vec<u32>,
-    /// What is not quite as the file says.
+    /// What differs from the file.
     pub(super) notes: Vec<String>,
 }
 
@@ -134,7 +134,7 @@ pub(super) struct Edits {
 pub(super) fn read(path: &Path) -> Result<Vec<HostDevice>, SpecError> {
     let wrong = |why: String| SpecError::Wrong { path: path.to_owned(), why };
     if path.extension().is_none_or(|extension| extension != "json") {
-        return Err(wrong("YAML is not read: write it as JSON into a file named *.json".to_owned()));
+        return Err(wrong("not a JSON file (kiln does not read CDI files in YAML)".to_owned()));
     }
     let bytes = contents(path)?;
     let file: RawFile = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
@@ -175,7 +175,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<HostDevice>, SpecError> {
 
 fn contents(path: &Path) -> Result<Vec<u8>, SpecError> {
     let wrong = |why: &str| SpecError::Wrong { path: path.to_owned(), why: why.to_owned() };
-    // Looked at before it is opened: opening a fifo would wait for ever.
+    // Checked before it is opened: opening a fifo would block.
     let found = std::fs::metadata(path).map_err(|e| FsError::new("open", path, e))?;
     if !found.is_file() {
         return Err(wrong("it is not a regular file"));
@@ -188,16 +188,16 @@ fn contents(path: &Path) -> Result<Vec<u8>, SpecError> {
     }
 }
 
-/// What `raw` asks for. Err: what of it cannot be done.
+/// The edits that `raw` asks for. Err: what is not supported.
 fn edits(raw: &RawEdits) -> Result<Edits, String> {
     if let Some(hook) = raw.hooks.first() {
-        return Err(format!("it wants a {} hook to be run, and kiln runs no hooks", hook.hook_name));
+        return Err(format!("it needs a {} hook; kiln does not run hooks", hook.hook_name));
     }
     if raw.intel_rdt.is_some() {
-        return Err("it wants a class of Intel RDT (intelRdt), which kiln does not set".to_owned());
+        return Err("it needs an Intel RDT class (intelRdt), which kiln does not support".to_owned());
     }
     if !raw.net_devices.is_empty() {
-        return Err("it wants network devices (netDevices), which kiln does not move".to_owned());
+        return Err("it needs network devices (netDevices), which kiln does not support".to_owned());
     }
     let mut edits = Edits::default();
     for variable in &raw.env {
@@ -212,24 +212,24 @@ fn edits(raw: &RawEdits) -> Result<Edits, String> {
     for raw in &raw.mounts {
         edits.mounts.push(mount(raw)?);
     }
-    // Parents before what lies in them.
+    // Parents before what is in them.
     edits.mounts.sort_by_key(|mount| mount.target.components().count());
-    // Group 0 is no gain, and others take it for "none".
+    // Group 0 adds nothing, and other tools read it as "none".
     edits.groups = raw.additional_gids.iter().copied().filter(|gid| *gid != 0).collect();
     Ok(edits)
 }
 
-/// The node that is shown is the host's own: it may not be another device, and what else the file says of it is noted.
+/// The command gets the host's own node: it must be the device that the file describes; other differences are noted.
 fn node(raw: &RawNode, notes: &mut Vec<String>) -> Result<Device, String> {
     let RawNode { path, host_path, kind, major, minor, file_mode, permissions, uid, gid } = raw;
     let below = path.strip_prefix("/dev/").filter(|name| is_clean(name));
-    let Some(name) = below else { return Err(format!("device node {path:?} is no path below /dev")) };
+    let Some(name) = below else { return Err(format!("device node {path:?} is not a path below /dev")) };
     let host = host_path.as_deref().unwrap_or(path);
     if !host.starts_with('/') {
         return Err(format!("device node {path}: hostPath {host:?} is not absolute"));
     }
     if !["", "b", "c", "u"].contains(&kind.as_str()) {
-        return Err(format!("device node {path}: type {kind:?} is not done: want b, c or u"));
+        return Err(format!("device node {path}: unsupported type {kind:?}: want b, c or u"));
     }
     match permissions.as_str() {
         "" => {}
@@ -239,11 +239,11 @@ fn node(raw: &RawNode, notes: &mut Vec<String>) -> Result<Device, String> {
         rights if rights.contains('r') && rights.contains('w') => {}
         rights => {
             return Err(format!(
-                "device node {path}: permissions {rights:?}: kiln shows a device for reading and writing only"
+                "device node {path}: permissions {rights:?}: kiln gives devices read and write permission only"
             ));
         }
     }
-    // What is missing is missed when the command starts.
+    // A missing node is an error when the command starts.
     if let Ok(found) = std::fs::metadata(host) {
         let block = found.file_type().is_block_device();
         let (has_major, has_minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
@@ -252,7 +252,7 @@ fn node(raw: &RawNode, notes: &mut Vec<String>) -> Result<Device, String> {
         if differs {
             let kind = if block { "b" } else { "c" };
             return Err(format!(
-                "device node {path}: {host} of this host is {kind} {has_major}:{has_minor}, another device than described"
+                "device node {path}: {host} of this host is {kind} {has_major}:{has_minor}, not the device described"
             ));
         }
         let (mode, of) = (found.mode() & 0o7777, (found.uid(), found.gid()));
@@ -266,10 +266,10 @@ fn node(raw: &RawNode, notes: &mut Vec<String>) -> Result<Device, String> {
 fn mount(raw: &RawMount) -> Result<Mount, String> {
     let RawMount { host_path, container_path: target, options, kind } = raw;
     if !["", "none", "bind"].contains(&kind.as_str()) {
-        return Err(format!("mount {target}: type {kind:?} is not done: want bind"));
+        return Err(format!("mount {target}: unsupported type {kind:?}: want bind"));
     }
     if !target.strip_prefix('/').is_some_and(is_clean) {
-        return Err(format!("mount {target:?}: containerPath is no absolute path without `..`"));
+        return Err(format!("mount {target:?}: containerPath is not an absolute path without `..`"));
     }
     if !host_path.starts_with('/') {
         return Err(format!("mount {target}: hostPath {host_path:?} is not absolute"));
@@ -281,22 +281,22 @@ fn mount(raw: &RawMount) -> Result<Mount, String> {
             "rw" => readonly = false,
             "nosuid" => nosuid = true,
             "noexec" => noexec = true,
-            // What every mount inside is. Nothing that happens inside reaches the host.
+            // These hold for every mount, or have no effect in a mount namespace of its own.
             "bind" | "rbind" | "nodev" | "private" | "rprivate" | "slave" | "rslave" | "suid" | "exec" => {}
-            other => return Err(format!("mount {target}: option {other:?} is not done")),
+            other => return Err(format!("mount {target}: unsupported option {other:?}")),
         }
     }
     let source = Source::Driver { path: host_path.into(), nosuid, noexec };
     Ok(Mount { source, target: target.into(), readonly })
 }
 
-/// A relative path that leads nowhere but down.
+/// Whether a relative path has no empty, `.` or `..` components.
 fn is_clean(path: &str) -> bool {
     !path.trim_end_matches('/').split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 impl Edits {
-    /// Changes `spec`; what it has of the same name, path or target is replaced.
+    /// Applies the edits to `spec`; values of the same name, path or target are replaced.
     pub(super) fn apply(&self, spec: &mut Spec) {
         for (name, value) in &self.env {
             match spec.env.iter_mut().find(|(known, _)| known == name.as_str()) {
@@ -310,7 +310,7 @@ impl Edits {
         }
         for mount in &self.mounts {
             spec.mounts.retain(|known| known.target != mount.target);
-            // Before what would be hidden by it.
+            // Before mounts that it would cover.
             let inside = |known: &Mount| known.target.starts_with(&mount.target);
             let at = spec.mounts.iter().position(inside).unwrap_or(spec.mounts.len());
             spec.mounts.insert(at, mount.clone());

@@ -61,11 +61,11 @@ fn invalid_file_is_reported_with_path_and_reason() {
         let said = spec::read(&file).expect_err(text).to_string();
         assert!(said.starts_with(&format!("{}: ", file.display())) && said.contains(why), "{said}: want {why}");
     }
-    // Neither a file that would be waited for, nor YAML.
+    // Neither a fifo, which would block, nor YAML.
     let told = |name: &str| spec::read(&dir.path().join(name)).expect_err(name).to_string();
     std::process::Command::new("mkfifo").arg(dir.path().join("fifo.json")).status().expect("mkfifo");
     assert!(told("fifo.json").contains("it is not a regular file"));
-    assert!(told("nvidia.yaml").contains("YAML is not read: write it as JSON"));
+    assert!(told("nvidia.yaml").contains("not a JSON file (kiln does not read CDI files in YAML)"));
     assert!(told("nosuch.json").contains("No such file"));
     // Only files of these names count; a directory that is not there has none.
     let found = files(dir.path(), &mut Vec::new());
@@ -80,20 +80,20 @@ fn unsupported_device_is_refused_with_reason() {
         (r#"{"intelRdt": {"closID": "a"}}"#, "intelRdt"),
         (r#"{"netDevices": [{"hostInterfaceName": "a", "name": "b"}]}"#, "netDevices"),
         (r#"{"env": ["A"]}"#, "env \"A\" is not NAME=VALUE"),
-        (r#"{"deviceNodes": [{"path": "/etc/x"}]}"#, "\"/etc/x\" is no path below /dev"),
-        (r#"{"deviceNodes": [{"path": "/dev/../x"}]}"#, "\"/dev/../x\" is no path below /dev"),
+        (r#"{"deviceNodes": [{"path": "/etc/x"}]}"#, "\"/etc/x\" is not a path below /dev"),
+        (r#"{"deviceNodes": [{"path": "/dev/../x"}]}"#, "\"/dev/../x\" is not a path below /dev"),
         (r#"{"deviceNodes": [{"path": "/dev/x", "hostPath": "y"}]}"#, "hostPath \"y\" is not absolute"),
-        (r#"{"deviceNodes": [{"path": "/dev/x", "type": "p"}]}"#, "type \"p\" is not done"),
-        (r#"{"deviceNodes": [{"path": "/dev/x", "permissions": "r"}]}"#, "permissions \"r\": kiln shows"),
+        (r#"{"deviceNodes": [{"path": "/dev/x", "type": "p"}]}"#, "unsupported type \"p\""),
+        (r#"{"deviceNodes": [{"path": "/dev/x", "permissions": "r"}]}"#, "permissions \"r\": kiln gives"),
         (r#"{"deviceNodes": [{"path": "/dev/x", "permissions": "x"}]}"#, "want letters of rwm"),
-        (r#"{"deviceNodes": [{"path": "/dev/null", "type": "b"}]}"#, "is c 1:3, another device than described"),
-        (r#"{"deviceNodes": [{"path": "/dev/null", "major": 1, "minor": 5}]}"#, "is c 1:3, another device"),
-        (r#"{"mounts": [{"hostPath": "/a", "containerPath": "b"}]}"#, "containerPath is no absolute path"),
+        (r#"{"deviceNodes": [{"path": "/dev/null", "type": "b"}]}"#, "is c 1:3, not the device described"),
+        (r#"{"deviceNodes": [{"path": "/dev/null", "major": 1, "minor": 5}]}"#, "is c 1:3, not the device"),
+        (r#"{"mounts": [{"hostPath": "/a", "containerPath": "b"}]}"#, "containerPath is not an absolute path"),
         (r#"{"mounts": [{"hostPath": "a", "containerPath": "/b"}]}"#, "hostPath \"a\" is not absolute"),
-        (r#"{"mounts": [{"hostPath": "/a", "containerPath": "/b", "type": "tmpfs"}]}"#, "type \"tmpfs\" is not done"),
+        (r#"{"mounts": [{"hostPath": "/a", "containerPath": "/b", "type": "tmpfs"}]}"#, "unsupported type \"tmpfs\""),
         (
             r#"{"mounts": [{"hostPath": "/a", "containerPath": "/b", "options": ["rshared"]}]}"#,
-            "\"rshared\" is not done",
+            "unsupported option \"rshared\"",
         ),
     ];
     for (edits, want) in cases {
@@ -102,7 +102,7 @@ fn unsupported_device_is_refused_with_reason() {
         for text in [one(edits), common] {
             let (_dir, host) = host(&[("low/x.json", &text)]);
             let name = named("v.com/c=one");
-            let refused = host.judge(&name, &host.find(&name), false, |_| true).expect_err(want);
+            let refused = host.check(&name, &host.find(&name), false, |_| true).expect_err(want);
             let said = refused.to_string();
             assert!(said.contains("device v.com/c=one, described by ") && said.contains(want), "{said}: want {want}");
         }
@@ -139,7 +139,7 @@ fn later_directory_overrides_and_duplicates_are_refused() {
     assert_eq!(found.len(), 1);
     assert!(found[0].file.ends_with("high/a.json"), "{:?}", found[0].file);
     let (_dir, twice) = host(&[("high/a.json", &of("1")), ("high/b.json", &of("2"))]);
-    let refused = twice.judge(&name, &twice.find(&name), false, |_| true).expect_err("ambiguous");
+    let refused = twice.check(&name, &twice.find(&name), false, |_| true).expect_err("ambiguous");
     let said = refused.to_string();
     assert!(
         said.contains("described twice: by ") && said.contains("a.json and ") && said.ends_with("b.json"),
@@ -147,11 +147,11 @@ fn later_directory_overrides_and_duplicates_are_refused() {
     );
     // What is broken hides nothing of what is not.
     let (_dir, broken) = host(&[("low/a.json", &of("1")), ("low/b.json", "{")]);
-    assert!(broken.judge(&name, &broken.find(&name), true, |_| true).is_ok());
+    assert!(broken.check(&name, &broken.find(&name), true, |_| true).is_ok());
     let missing = named("v.com/c=two");
-    let Err(Refusal::Missing { unread, .. }) = broken.judge(&missing, &[], true, |_| true) else { panic!("found") };
+    let Err(Refusal::Missing { unread, .. }) = broken.check(&missing, &[], true, |_| true) else { panic!("found") };
     assert!(unread[0].contains("b.json: EOF"), "{unread:?}");
-    assert!(broken.judge(&missing, &[], false, |_| true).is_ok() && broken.nothing().contains("b.json: EOF"));
+    assert!(broken.check(&missing, &[], false, |_| true).is_ok() && broken.reason_missing().contains("b.json: EOF"));
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn autoallow_annotation_grants_device() {
     for (value, allowed) in [("true", true), ("1", true), ("false", false), ("yes", false)] {
         let note = format!(r#"{{"annotations": {{"org.mobyproject.buildkit.device.autoallow": "{value}"}}, "#);
         let (_dir, host) = host(&[("low/x.json", &one("{}").replacen('{', &note, 1))]);
-        assert_eq!(host.judge(&name, &host.find(&name), true, |_| false).is_ok(), allowed, "{value}");
-        assert!(host.judge(&name, &host.find(&name), true, |device| device == "v.com/c=one").is_ok());
+        assert_eq!(host.check(&name, &host.find(&name), true, |_| false).is_ok(), allowed, "{value}");
+        assert!(host.check(&name, &host.find(&name), true, |device| device == "v.com/c=one").is_ok());
     }
 }
 

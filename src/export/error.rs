@@ -1,4 +1,4 @@
-//! Why a file system could not be written out.
+//! Why a file system could not be exported.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use crate::oci::blob::BlobError;
 use crate::oci::image::ImageError;
 use crate::store;
 
-/// Why a file system could not be written out.
+/// Why a file system could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
-    /// The image is none.
+    /// The image is damaged, or not for this platform.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// A layer is missing or damaged.
@@ -20,16 +20,16 @@ pub enum RootfsError {
     /// A layer cannot be unpacked or packed.
     #[error(transparent)]
     Layer(#[from] layer::Error),
-    /// The store said no.
+    /// An operation of the store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The file system said no.
+    /// A file operation failed.
     #[error(transparent)]
     Fs(#[from] FsError),
-    /// A directory stands where the image has something else; what is in it may be somebody's.
-    #[error("{} is a directory, the image has a file there", path.display())]
+    /// A directory is where the image has a file. It is not removed, because what is in it may be needed.
+    #[error("cannot replace {}: it is a directory, and the image has a file there", path.display())]
     Occupied {
-        /// Where.
+        /// The directory.
         path: PathBuf,
     },
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::layer::{MergedEntry, RelPath};
 
-/// Which names are further names of a file that was written already.
+/// The first names of files that have several.
 #[derive(Default)]
 pub(super) struct Links<'a>(BTreeMap<(usize, &'a RelPath), &'a RelPath>);
 
 impl<'a> Links<'a> {
-    /// The first name of the file at `found`; `None`: this is it.
+    /// The name under which the file at `found` was seen before; `None`: this is its first.
     pub(super) fn first(&mut self, found: &MergedEntry<'a>) -> Option<&'a RelPath> {
         let inode = (found.layer?, &found.inode().path);
         if found.is_dir() {

@@ -1,4 +1,4 @@
-//! The files in a directory of the caller's.
+//! Writing an image's files into a directory.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,7 +20,7 @@ use super::error::RootfsError;
 use super::links::Links;
 use super::rootfs::Rootfs;
 
-/// What a directory of the caller's cannot have.
+/// What was left out of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Devices.
@@ -33,13 +33,13 @@ const SETUID: u32 = 0o6000;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Rootfs {
-    /// Writes everything into `dest`, made if missing. Ok: what the image has is there; files that were there are
-    /// replaced, others stay. A link that was there is replaced, never followed.
+    /// Writes everything into `dest`, which is made if it is missing. Ok: `dest` has all files of the image. Existing files of
+    /// the same name are replaced, others stay. Existing symlinks are replaced, never followed.
     pub fn write_dir(&self, dest: &Path) -> Result<Skipped, RootfsError> {
         std::fs::create_dir_all(dest).map_err(|e| FsError::new("create directory", dest, e))?;
         let open = rustix::fs::open(dest, DIRECTORY - OFlags::NOFOLLOW, Mode::empty());
         let root = open.map_err(|e| FsError::new("open", dest, e))?;
-        let mut place = Place { dest, merged: &self.merged, stack: vec![(RelPath::root(), root)] };
+        let mut tree = TreeWriter { dest, merged: &self.merged, stack: vec![(RelPath::root(), root)] };
         let mut skipped = Skipped::default();
         let mut links = Links::default();
         let mut dirs = Vec::new();
@@ -47,48 +47,47 @@ impl Rootfs {
             let (path, meta) = (found.path(), found.meta());
             let mode = Mode::from_raw_mode(meta.mode & 0o7777 & !SETUID);
             if let Some(first) = links.first(&found) {
-                place.link(path, first)?;
+                tree.link(path, first)?;
                 continue;
             }
             match found.kind() {
                 EntryKind::Dir => {
-                    place.dir(path)?;
+                    tree.dir(path)?;
                     dirs.push((path, mode, meta.mtime));
                     continue;
                 }
                 EntryKind::File { size, .. } => {
                     let from = self.content(&found)?;
-                    place.file(path, &from, *size, mode)?;
+                    tree.file(path, &from, *size, mode)?;
                     skipped.setuid += usize::from(meta.mode & SETUID != 0);
                 }
-                EntryKind::Symlink { target } => place.symlink(path, target)?,
-                EntryKind::Fifo => place.fifo(path, mode)?,
+                EntryKind::Symlink { target } => tree.symlink(path, target)?,
+                EntryKind::Fifo => tree.fifo(path, mode)?,
                 EntryKind::Char { .. } | EntryKind::Block { .. } => {
                     skipped.devices.push(path.to_string());
                     continue;
                 }
                 EntryKind::Hardlink { .. } | EntryKind::Whiteout | EntryKind::Opaque => continue,
             }
-            place.time(path, meta.mtime)?;
+            tree.time(path, meta.mtime)?;
         }
-        // Writing into a directory touches it, and one without write permission could not be written into.
+        // Last: writing into a directory changes its time, and needs write permission.
         for (path, mode, mtime) in dirs.into_iter().rev() {
-            place.seal(path, mode, mtime)?;
+            tree.finish_dir(path, mode, mtime)?;
         }
         Ok(skipped)
     }
 }
 
-/// Where the walk is: the directories on the way to the last entry, open.
-struct Place<'a> {
+/// Writes entries in order, with the directories on the path of the last one open.
+struct TreeWriter<'a> {
     dest: &'a Path,
-    /// What is being written.
+    /// The files of the image.
     merged: &'a MergedTree,
-    /// Of the next name that is tried for something unfinished.
     stack: Vec<(RelPath, OwnedFd)>,
 }
 
-impl Place<'_> {
+impl TreeWriter<'_> {
     fn shown(&self, path: &RelPath) -> PathBuf {
         self.dest.join(path.as_os_str())
     }
@@ -98,7 +97,7 @@ impl Place<'_> {
         move |e| FsError::new(operation, &path, e).into()
     }
 
-    /// The directory that `path` is in, open. Entries come in order: it is one of those on the way here.
+    /// The directory that `path` is in, open. Entries come in order: it is on the path of the last one, or below.
     fn parent(&mut self, path: &RelPath) -> Result<&OwnedFd, RootfsError> {
         let parent = path.parent().unwrap_or_default();
         while self.stack.len() > 1 && self.stack.last().is_some_and(|(dir, _)| !parent.is_within(dir)) {
@@ -129,7 +128,7 @@ impl Place<'_> {
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW).map_err(&make)?;
                 if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                    // Closed to us from an earlier export: opened up, and sealed again at the end.
+                    // An earlier export may have left it without permissions; they are set again at the end.
                     let open = Mode::from_raw_mode(stat.st_mode) | Mode::RWXU;
                     return rustix::fs::chmodat(above, name, open, AtFlags::empty()).map_err(make);
                 }
@@ -140,8 +139,7 @@ impl Place<'_> {
         }
     }
 
-    /// Makes something under a name of its own with `make`, which touches nothing that is there, then gives it the name
-    /// it is to have.
+    /// Makes something under a temporary name with `make`, then renames it to `path`.
     fn put(
         &mut self,
         path: &RelPath,
@@ -151,7 +149,7 @@ impl Place<'_> {
         let failed = |e| RootfsError::from(FsError::new("create", &shown, e));
         let temporary = loop {
             let temporary = OsString::from(unique::name(".kiln-"));
-            // Neither the image's nor anybody else's file may have this name (N-10).
+            // No file of the image or of the directory may have this name (N-10).
             let beside = path.parent().unwrap_or_default().join(temporary.as_bytes());
             if self.merged.get(&beside).is_none() {
                 match make(self.parent(path)?, &temporary) {
@@ -167,7 +165,7 @@ impl Place<'_> {
             Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => Err(RootfsError::Occupied { path: shown.clone() }),
             Err(e) => Err(failed(e.into())),
         };
-        // Two names of one file: the rename did nothing and both are there.
+        // If both were names of one file, the rename did nothing.
         let _ = rustix::fs::unlinkat(above, &temporary, AtFlags::empty());
         made
     }
@@ -192,7 +190,7 @@ impl Place<'_> {
     fn link(&mut self, path: &RelPath, first: &RelPath) -> Result<(), RootfsError> {
         let root = self.stack[0].1.try_clone().map_err(|e| FsError::new("open", self.dest, e))?;
         let shown = self.shown(path);
-        // Its directory was made by this walk, so nothing on the way is a link; opened name by name all the same.
+        // This export made its directory, so no component is a symlink; opened name by name all the same.
         let mut dir = root;
         let above = first.parent().unwrap_or_default();
         for name in above.components() {
@@ -208,13 +206,14 @@ impl Place<'_> {
         let above = self.parent(path)?;
         let name = OsStr::from_bytes(path.name());
         match rustix::fs::utimensat(above, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW) {
-            // A time that this file system cannot hold (S-43).
+            // The file system cannot represent the time (S-43).
             Err(Errno::INVAL | Errno::RANGE | Errno::OVERFLOW) | Ok(()) => Ok(()),
             Err(e) => Err(failed(e)),
         }
     }
 
-    fn seal(&mut self, path: &RelPath, mode: Mode, mtime: Timestamp) -> Result<(), RootfsError> {
+    /// Sets time and mode of a directory that is complete.
+    fn finish_dir(&mut self, path: &RelPath, mode: Mode, mtime: Timestamp) -> Result<(), RootfsError> {
         self.stack.truncate(1);
         self.time(path, mtime)?;
         let failed = self.wrap("set mode of", path);

@@ -1,10 +1,9 @@
-//! An image's file system leaves the store: as one tar, or as files in a directory (O-64, O-65).
+//! Exports the file system of an image: as one tar, or as files in a directory (O-64, O-65).
 //!
-//! **Holds.** The tar has what a container would see, with its true owners, modes, devices and attributes and without
-//! whiteouts; equal images give equal tars. The directory has the files as the caller's own: no owners, devices or
-//! attributes, setuid and setgid bits cleared, and nothing in it is followed on the way (S-96).
-//! **Order.** Layers are unpacked in scratch first: nothing is written before every one of them was what its digest
-//! says.
+//! **Holds.** The tar has what a container would see, with true owners, modes, devices and attributes, without whiteouts;
+//! equal images give equal tars. In a directory, the files belong to the caller: no owners, devices or attributes, setuid and
+//! setgid bits cleared. Symlinks that are in the directory already are never followed (S-96).
+//! **Order.** Layers are unpacked in scratch first: nothing is written before every layer has been verified.
 
 mod error;
 mod links;

@@ -28,7 +28,7 @@ pub struct Rootfs {
 }
 
 impl Rootfs {
-    /// Unpacks the layers of the image `target`. Ok: they were what their digests say.
+    /// Unpacks the layers of the image `target`. Ok: every layer matched its digest.
     pub fn open(store: &Store, target: &Descriptor) -> Result<Self, RootfsError> {
         let image = Image::read(store, target, &Platform::host())?;
         let scratch = store.scratch()?;

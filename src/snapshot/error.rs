@@ -9,20 +9,20 @@ use crate::oci::blob::BlobError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A layer could not be unpacked or read.
-    #[error("unpack layer {diff_id}: {source}")]
+    #[error("cannot unpack layer {diff_id}: {source}")]
     Layer {
         /// Which.
         diff_id: DiffId,
         /// Why.
         source: layer::Error,
     },
-    /// Its blob could not be had.
+    /// A blob is missing or damaged.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// A root could not be copied together.
-    #[error("copy layers into a root: {0}")]
+    /// Layers could not be copied into a root.
+    #[error("cannot copy layers into a root: {0}")]
     Copy(#[source] layer::Error),
-    /// More layers than the kernel stacks.
+    /// Overlayfs does not support that many layers.
     #[error("the image has {count} layers; overlayfs supports {max}")]
     TooManyLayers {
         /// Layers to be stacked.
@@ -30,7 +30,7 @@ pub enum Error {
         /// Layers that can be stacked.
         max: usize,
     },
-    /// The file system said no.
+    /// A file operation failed.
     #[error(transparent)]
     Fs(#[from] FsError),
 }

@@ -1,20 +1,22 @@
-//! Layers → roots.
+//! Snapshots: layers become the root directories of commands.
 //!
 //! **Holds.** [`Layers`] keeps the [`Tree`](crate::layer::Tree) of each layer. [`Snapshotter`] unpacks layers into
 //! directories, in the form that its method needs: overlayfs, or a copy where that does not work. [`Stack`] has the lower
 //! directories of an overlay, [`Prepared`] is a writable root over them.
-//! **One file system.** What a step sees, what its layer says and what the next build finds are the same: whatever is
-//! cached, whoever builds, overlay or copy. A layer's tree has all of the truth; a directory has the bytes, and of the rest
-//! what this host can express. So what a root looks like and what changed in it is asked of the merged tree. Random
-//! histories are held to this: `tests/it/layers/histories.rs`, `scripts/soak histories COUNT`.
-//! **On disk.** `layers/<diff-id>/{fs2,whole-fs2,tree,segments,marks,of-<blob>}` (`fs2-user` where overlayfs keeps its attributes in
-//! `user.*`, `fs2-plain` where there is no overlayfs; with a name of the id map behind it where that does not have every
-//! id); everything there can be derived from blobs, or only saves work, and
-//! may be removed while nobody uses it.
+//! **One result.** A layer's bytes do not depend on the method, on what is cached, or on who builds. So what a root looks like
+//! and what changed in it is taken from the merged tree, which has the whole truth; a directory has the bytes, and of the
+//! metadata what this host can express. Random histories test this: `tests/it/layers/histories.rs`,
+//! `scripts/soak histories COUNT`.
+//! **Hard links in copies.** Where a command changes one name of a file that has several in a lower layer, overlayfs copies up
+//! that name alone. Copied roots do the same (`sandbox::Watch`, `layer::Links`): without it, package managers that replace
+//! files and git object stores would make other layers, and digests would depend on the host. That is worth its code.
+//! **On disk.** `layers/<diff-id>/{fs2,whole-fs2,tree,segments,marks,of-<blob>}`: `fs2-user` where overlayfs keeps its
+//! attributes in `user.*`, `fs2-plain` for copies; where only some ids are mapped, the name of the id map is appended. All of
+//! it can be derived from blobs, and may be removed while nobody uses it.
 //! **Order.** Claim the layer → unpack in scratch → verify the diff-id → rename: parallel steps and processes unpack a layer
-//! once. No lock of this process is held meanwhile. A directory that exists is whole, unless the machine went
-//! down before its files were on the disk: what is older than the machine's start is read once before it is used.
-//! **Not here.** Mounting: the sandbox mounts in a namespace of its own. What changed in a root: `layer`.
+//! once, and no lock of this process is held meanwhile. A directory that exists is complete, unless the machine went down before
+//! its files were on the disk: one that is older than the machine's start is read once before it is used.
+//! **Not here.** Mounting: `sandbox`. What changed in a root: `layer`.
 
 mod error;
 mod layers;

@@ -7,7 +7,7 @@ use crate::layer::{MergedTree, copy_tree, keep_counts};
 
 use super::{Error, Stack};
 
-/// A writable root in a scratch directory; whoever owns the scratch directory discards it.
+/// A writable root in a scratch directory, discarded with that directory.
 #[derive(Clone, Debug)]
 pub enum Prepared {
     /// To be mounted by the sandbox.
@@ -16,25 +16,24 @@ pub enum Prepared {
         lowers: Vec<PathBuf>,
         /// Receives the changes; has the mode, owner and times that `/` shows.
         upper: PathBuf,
-        /// Overlayfs's own.
+        /// The work directory of overlayfs.
         work: PathBuf,
-        /// Where the sandbox may put mount targets; nothing is there.
+        /// Where the sandbox may make mount targets; it does not exist yet.
         stub: PathBuf,
-        /// Overlay's attributes live in `user.*`.
+        /// Overlayfs keeps its attributes in `user.*`.
         userxattr: bool,
     },
     /// A directory that holds everything.
     Copy {
         /// The directory.
         root: PathBuf,
-        /// For more names of files in it, out of sight.
+        /// Directory for further names of files in it, outside the root.
         beside: PathBuf,
     },
 }
 
 impl Prepared {
-    /// An overlay in the empty directory `scratch` over `lowers`. `/` shows mode, owner and times of the directory
-    /// `root`.
+    /// An overlay in the empty directory `scratch` over `lowers`. `/` has the mode, owner and times of the directory `root`.
     pub fn overlay(lowers: Stack, root: Option<&Path>, scratch: &Path, userxattr: bool) -> Result<Self, Error> {
         let [upper, work, stub] = ["upper", "work", "stub"].map(|name| scratch.join(name));
         for dir in [&upper, &work] {
@@ -46,7 +45,7 @@ impl Prepared {
         Ok(Self::Overlay { lowers: lowers.into_lowers(), upper, work, stub, userxattr })
     }
 
-    /// A copy in the empty directory `scratch` of all that `merged` shows of `lowers`, given bottom first.
+    /// A copy in the empty directory `scratch` of the files of `merged`, which are in `lowers`, bottom first.
     pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
         let [root, beside] = ["root", "beside"].map(|name| scratch.join(name));
         fs::create_dir(&root, 0o755)?;
@@ -56,7 +55,7 @@ impl Prepared {
         Ok(Self::Copy { root, beside })
     }
 
-    /// A directory that can be a layer of the next step's overlay, if there is one.
+    /// The directory that can be a lower layer of the next step, if there is one.
     pub fn fresh(&self) -> Option<PathBuf> {
         match self {
             Prepared::Overlay { upper, .. } => Some(upper.clone()),
@@ -64,7 +63,7 @@ impl Prepared {
         }
     }
 
-    /// Where the changes are: an overlay's upper, or the whole root.
+    /// Where the changes are: the upper directory, or the whole root.
     pub fn changed(&self) -> &Path {
         match self {
             Prepared::Overlay { upper, .. } => upper,

@@ -1,4 +1,4 @@
-//! Which way of stacking layers works here.
+//! Finding the method that works on this host.
 
 use std::io;
 use std::path::Path;
@@ -7,19 +7,19 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-/// How layers become a root.
+/// How layers become the root of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Overlayfs over the unpacked layers.
     Overlay {
-        /// Its own attributes live in `user.*`: we are root of a user namespace only.
+        /// Overlayfs keeps its attributes in `user.*`: kiln is root of a user namespace only.
         userxattr: bool,
     },
-    /// Every root is a full copy, and its layer the difference of two trees.
+    /// Every root is a full copy; its layer is the difference of two trees.
     Copy,
 }
 
-/// The best way that works here, tried in the directory `scratch`, and why it is not overlayfs if it is not.
+/// The best method that works here, tried in the directory `scratch`; and why it is not overlayfs.
 pub fn best(user_namespace: bool, scratch: &Path) -> (Method, Option<io::Error>) {
     let overlay = Method::Overlay { userxattr: user_namespace };
     match probe(overlay, scratch) {
@@ -28,7 +28,7 @@ pub fn best(user_namespace: bool, scratch: &Path) -> (Method, Option<io::Error>)
     }
 }
 
-/// Tries `method` once in the directory `scratch`. Ok: it works there. No mount is left, or ever attached anywhere.
+/// Tries `method` once in the directory `scratch`. Ok: it works there. No mount is attached to any directory.
 pub fn probe(method: Method, scratch: &Path) -> io::Result<()> {
     let Method::Overlay { userxattr } = method else { return Ok(()) };
     let dir = scratch.join("probe");

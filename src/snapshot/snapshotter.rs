@@ -32,13 +32,7 @@ impl<'a> Snapshotter<'a> {
     /// layers for longer than whoever only looks: those that were looked at before are kept again when they are used.
     pub fn new(layers: Arc<Layers<'a>>, method: Method, scratch: &Path) -> Self {
         layers.keep_again();
-        Self {
-            layers,
-            method,
-            scratch: scratch.to_owned(),
-            unpacked: Mutex::default(),
-            booted: Timestamp::boot(),
-        }
+        Self { layers, method, scratch: scratch.to_owned(), unpacked: Mutex::default(), booted: Timestamp::boot() }
     }
 
     /// What is known of the layers.

@@ -1,7 +1,7 @@
 //! The lower directories of an overlay.
 //!
-//! **Holds.** A directory occurs once: overlayfs refuses (ELOOP) a stack that has one twice, and a chain may hold equal
-//! layers anywhere (N-1). Of equal layers only the topmost goes into the stack; what the overlay shows is the same:
+//! **Holds.** A directory occurs once: overlayfs refuses (ELOOP) a directory that occurs twice, and an image may have equal
+//! layers anywhere (N-1). Of equal layers only the topmost is in the stack. The overlay shows the same files:
 //!
 //! Let L be a layer that occurs twice, with other layers between, and p any path. Unpacked, L has an inode for every
 //! path that it names, parents included.
@@ -11,9 +11,9 @@
 //! - L has nothing at p, and only directories above p that are not opaque: the lower L neither shows nor hides p.
 //! - L has nothing at p, and an opaque directory above p: the upper L hides all below it, the lower L included.
 //!
-//! So the lower L changes nothing that is seen from above the upper L. This is about directories on the disk. Where an
-//! image's layer names a directory only by what is in it, [`Snapshotter::floor`](super::Snapshotter::floor) corrects what the
-//! stack shows, and it is made from the whole chain: it is the same with and without the lower L.
+//! So the lower L changes nothing that is visible above the upper L. This holds for directories on disk. Where an image's
+//! layer names a directory only by what is in it, [`Snapshotter::floor`](super::Snapshotter::floor) corrects what the
+//! stack shows; it is made from the whole chain, so it is the same with and without the lower L.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const MAX_LOWERS: usize = 498;
 pub struct Stack(Vec<PathBuf>);
 
 impl Stack {
-    /// The stack of `dirs`, given bottom first. Ok: it looks as all of them do, has each once, and is not too high.
+    /// The stack of `dirs`, given bottom first. Ok: it shows what all of them show, has each once, and overlayfs supports it.
     pub fn new(dirs: &[PathBuf]) -> Result<Self, Error> {
         let mut seen: BTreeSet<&Path> = BTreeSet::new();
         let lowers: Vec<PathBuf> = dirs.iter().rev().filter(|dir| seen.insert(dir)).cloned().collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::claim::Claims;
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::sparse::SparseRead;
-use crate::layer::{Compression, Entry, Kind, LayerWriter, Meta, RelPath, WriteOptions};
+use crate::layer::{Compression, Entry, EntryKind, LayerWriter, Meta, RelPath, WriteOptions};
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::{Descriptor, LAYER_TAR, Layer};
 
@@ -41,7 +41,7 @@ fn layer() -> (Layer, Counted) {
     };
     let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
     let mut writer = LayerWriter::new(Vec::new(), &options);
-    writer.append_empty(Entry::new(RelPath::root().join(b"d"), Kind::Dir, own)).expect("append");
+    writer.append_empty(Entry::new(RelPath::root().join(b"d"), EntryKind::Dir, own)).expect("append");
     let (bytes, written) = writer.finish().expect("finish");
     let blob = Descriptor::new(LAYER_TAR, BlobDigest(written.diff_id.0), bytes.len() as u64);
     (Layer { diff_id: written.diff_id, blob }, Counted { bytes, opened: AtomicUsize::new(0) })

@@ -25,7 +25,7 @@ use crate::base::verify::{Mismatch, Verified};
 use crate::oci::blob::{BlobError, BlobSink, BlobSource, DownloadClaim};
 use crate::oci::descriptor::Descriptor;
 
-use super::persist::{NEW, Integrity};
+use super::persist::{Integrity, NEW};
 use super::{Claim, Claiming, Error, Store};
 
 /// How to get a lost blob back.
@@ -261,7 +261,7 @@ impl Stored {
     /// Removes the file, unless it was replaced by a good one meanwhile.
     fn discard(&self, why: &str) {
         if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode)
-                && fs::remove_file(&self.path).is_ok()
+            && fs::remove_file(&self.path).is_ok()
         {
             self.removed.fetch_add(1, Ordering::Relaxed);
             self.notices.note(format!("removed the damaged blob {}", self.path.display()), why);

@@ -59,7 +59,7 @@ pub use mounts::{MountInstance, MountLock, MountRoot, MountSharing, mount_name};
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
 pub use open::FORMAT;
 pub use scratch::Scratch;
-pub use survey::{InUse, StoredImage, CacheFile, Step, Survey, Unpacked};
+pub use survey::{CacheFile, InUse, Step, StoredImage, Survey, Unpacked};
 
 #[cfg(test)]
 mod tests;

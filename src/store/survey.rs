@@ -113,7 +113,7 @@ impl Survey {
     /// Disk usage of everything, in bytes.
     pub fn total(&self) -> u64 {
         let unpacked = self.unpacked.values().map(|u| u.files + u.beside);
-        let others = self.notes.iter().map(|n| n.bytes).chain(self.mounts.iter().map(|m| m.bytes));
+        let others = self.cache_files.iter().map(|n| n.bytes).chain(self.mounts.iter().map(|m| m.bytes));
         self.blobs.values().copied().chain(unpacked).chain(others).sum()
     }
 

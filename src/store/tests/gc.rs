@@ -6,7 +6,7 @@ use crate::base::digest::{BlobDigest, DiffId, Sha256};
 use crate::base::lock::Patience;
 use crate::base::time::Timestamp;
 use crate::oci::blob::BlobSink as _;
-use crate::store::survey::{StoredImage, CacheFile, Step, Survey, Unpacked};
+use crate::store::survey::{CacheFile, Step, StoredImage, Survey, Unpacked};
 use crate::store::{Policy, Sweep, plan};
 
 use super::{image, name, store};
@@ -103,7 +103,7 @@ fn size_bound_removes_least_recently_used_first() {
     assert_eq!((sweep.freed, records(&sweep).len()), (garbage, 0));
     // One byte less: the note (1), unused since 1.
     let left = survey.total() - garbage;
-    assert_eq!(keep(left - 1).notes.len(), 1);
+    assert_eq!(keep(left - 1).cache_files.len(), 1);
     assert!(keep(left - 1).unpacked.len() == 1 && keep(left - 1).images.is_empty());
     // Then the unnamed image (last used at 50, by its layer 2's step) comes after layer 1's files (20).
     let sweep = keep(left - 2);

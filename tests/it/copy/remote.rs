@@ -184,8 +184,7 @@ fn what_can_be_fetched_is_said_of_what_cannot() {
     for source in ["ftp://127.0.0.1/x", "file:///etc/passwd", "s3://bucket/x", "HTTP://127.0.0.1/x"] {
         let (done, _) = super::build(&env, &context, &format!("ADD {source} /x"), &[]);
         assert_eq!(done.code, 1, "{done}");
-        done.says(&format!("{source} not found in the context"))
-            .says("use a URL that begins with http://, https://");
+        done.says(&format!("{source} not found in the context")).says("use a URL that begins with http://, https://");
     }
     env.build(&["-f", "-"], &context).stdin(b"FROM scratch\nCOPY http://127.0.0.1/x /\n").fails(1).says("replace COPY");
     let done = env.kiln(&["build", "ftp://127.0.0.1/x"]).fails(1);

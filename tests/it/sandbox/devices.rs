@@ -176,21 +176,21 @@ fn a_broken_description_is_named_when_it_may_be_the_one_that_is_missed() {
         );
         let allow = ["--allow", "device"];
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=test.example/dev=zero,required true");
-        assert_eq!(done.code, 0, "what is described well is not in doubt: {done}");
+        assert_eq!(done.code, 0, "a valid file is not affected by others: {done}");
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=other.example/dev,required true");
         assert_eq!(done.code, 3, "{done}");
         done.says("broken.json: unknown field `kinds`").says("at line 2 column").says("mend");
-        done.says("other.yaml: YAML is not read: write it as JSON");
+        done.says("other.yaml: not a JSON file (kiln does not read CDI files in YAML)");
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=other.example/dev true");
         assert_eq!(done.code, 0, "{done}");
         done.says("broken.json: unknown field");
-        // One that wants what is not done is an error, required or not.
+        // One that needs something unsupported is an error, required or not.
         let hook = r#"{"cdiVersion": "0.6.0", "kind": "hook.example/dev", "devices": [{"name": "a", "containerEdits":
             {"hooks": [{"hookName": "createContainer", "path": "/bin/true"}]}}]}"#;
         env.add(&dir, &format!("-- hook.json --\n{hook}\n"));
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=hook.example/dev=a true");
         assert_eq!(done.code, 3, "{done}");
-        done.says("device hook.example/dev=a, described by ").says("hook.json: it wants a createContainer hook");
+        done.says("device hook.example/dev=a, described by ").says("hook.json: it needs a createContainer hook");
         // A node that went away is missed where it is wanted.
         let gone = r#"{"cdiVersion": "0.6.0", "kind": "gone.example/dev", "devices": [{"name": "a", "containerEdits":
             {"deviceNodes": [{"path": "/dev/gone", "hostPath": "/dev/nosuch"}]}}]}"#;
