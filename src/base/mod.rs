@@ -3,8 +3,8 @@
 //! **Holds.** Digests with one type per use (`digest`), framed hashing (`stable`), verified readers (`verify`), paths
 //! confined to a directory (`rooted`), the resolver of symbolic links (`resolve`), user and group files (`passwd`), atomic
 //! publication (`publish`), syncing (`durable`), temporary names (`unique`), temporary files that are removed on exit
-//! (`unfinished`), locks (`lock`), claims on work (`claim`), the clock (`time`), cancellation (`cancel`, `watch`), notices of repaired damage
-//! (`notice`), sparse files (`sparse`).
+//! (`unfinished`), locks (`lock`), claims on work (`claim`), the clock (`time`), cancellation (`cancel`, `watch`),
+//! notices of repaired damage (`notice`), sparse files (`sparse`).
 //! **Not here.** Anything about layers, images or Dockerfiles.
 
 pub mod cancel;

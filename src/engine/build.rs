@@ -62,7 +62,7 @@ impl Builder<'_> {
             }
             worker.shared.lease(&states)?;
             required::check_all(&worker.shared, &worker.lookup.history, &states, &missed)?;
-            self.settle(&worker, observer)?;
+            self.choose_snapshotter(&worker, observer)?;
             let executed =
                 beside(self.cancel, None, |_| self.images.cancel(), || execute(&worker, &mut states, observer));
             let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
@@ -82,7 +82,7 @@ impl Builder<'_> {
     }
 
     /// Chooses how roots are made, and reports it if it is not overlayfs. Ok: commands can have roots.
-    fn settle(&self, worker: &Worker<'_>, observer: &mut dyn Observer) -> Result<(), Error> {
+    fn choose_snapshotter(&self, worker: &Worker<'_>, observer: &mut dyn Observer) -> Result<(), Error> {
         let scratch = worker.shared.scratch()?;
         let method = self.settings.snapshot.unwrap_or_else(|| {
             let (method, why) = best(self.settings.user_namespace, scratch);

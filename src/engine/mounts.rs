@@ -12,6 +12,7 @@ use crate::layer::{self, Compression, Form, LayerWriter, WriteOptions};
 use crate::plan::{CopyFrom, Mount, Run};
 use crate::sandbox::{self, AgentProxy, Source, Spec};
 use crate::snapshot::{Method, Stack};
+use crate::store::MountLock;
 
 use super::base;
 use super::cache_mounts;
@@ -28,7 +29,7 @@ const TMPFS_MODE: u32 = 0o1777;
 
 /// Keeps cache mounts locked and agents reachable.
 pub(super) struct MountGuard {
-    _locks: Vec<File>,
+    _locks: Vec<MountLock>,
     _proxies: Vec<AgentProxy>,
 }
 
@@ -86,7 +87,7 @@ pub(super) fn mount(
         let source = Source::Data { bytes, mode: SCRIPT_MODE, uid: 0, gid: 0 };
         spec.mounts.push(sandbox::Mount { source, target: (&file.path).into(), readonly: true });
     }
-    Ok(MountGuard { _locks: caches.into_iter().map(|c| c.lock).collect(), _proxies: proxies })
+    Ok(MountGuard { _locks: caches.into_iter().filter_map(|c| c.lock).collect(), _proxies: proxies })
 }
 
 /// The source of a bind mount.
@@ -110,8 +111,8 @@ fn bind(
     let lowers = match from {
         CopyFrom::Context(name) => {
             let context = shared.context(name);
-            let strange = || copy::has_strangers(&context.dir, source);
-            if writable && (!stacks || user_namespace && strange()?) {
+            let unmapped = || copy::has_unmapped_owners(&context.dir, source);
+            if writable && (!stacks || user_namespace && unmapped()?) {
                 return copied();
             }
             let hidden = dir("hidden")?;
