@@ -23,7 +23,7 @@ use super::Error;
 pub struct Layers<'a> {
     dir: PathBuf,
     blobs: &'a dyn BlobSource,
-    /// Whoever unpacks or lists a layer has the claim on it.
+    /// A layer is unpacked and listed under the claim on it.
     claims: Claims,
     trees: Mutex<BTreeMap<DiffId, Arc<Tree>>>,
     /// How layers are read, and until when.

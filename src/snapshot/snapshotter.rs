@@ -28,8 +28,8 @@ pub struct Snapshotter<'a> {
 }
 
 impl<'a> Snapshotter<'a> {
-    /// Roots are made by `method`. `scratch` is a directory on the same file system as the layers. Whoever unpacks keeps
-    /// layers for longer than whoever only looks: those that were looked at before are kept again when they are used.
+    /// Roots are made by `method`. `scratch` is a directory on the same file system as the layers. Layers that were looked at
+    /// before are marked as used again: the lease may have begun meanwhile.
     pub fn new(layers: Arc<Layers<'a>>, method: Method, scratch: &Path) -> Self {
         layers.keep_again();
         Self { layers, method, scratch: scratch.to_owned(), unpacked: Mutex::default(), booted: Timestamp::boot() }

@@ -1,4 +1,4 @@
-//! A layer is unpacked once, whoever needs it at the same time.
+//! Parallel users of a layer unpack it once.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,11 +1,11 @@
 //! Cache mounts on disk: what `RUN --mount=type=cache` keeps between builds.
 //!
-//! **Holds.** Whoever uses the files of an instance has its lock ([`MountLock`]), and nobody makes, replaces or removes them
-//! without it. Locks are flocks: they end with their process.
+//! **Holds.** The files of an instance are used, made, replaced and removed only under its lock ([`MountLock`]). Locks are
+//! flocks: they end with their process.
 //! **On disk.** `mounts/<hash of the id>/<n>/{id,lock,data}`. All share instance 0; `sharing=private` takes the first
 //! instance that is free (M-7).
-//! **Order.** Whoever locks several mounts does so in the order of their directories, so that no two commands wait for each
-//! other. `id` is there before `data`. `lock` stays when `data` goes: somebody may be waiting for it.
+//! **Order.** A command locks several mounts in the order of their directories, so that no two commands wait for each other.
+//! `id` is written before `data`. `lock` stays when `data` is removed: another process may be waiting for it.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt as _, chown};

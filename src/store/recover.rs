@@ -61,8 +61,8 @@ impl Store {
         digests.filter_map(|digest| self.document(digest).ok().flatten()).filter(Descriptor::is_manifest).collect()
     }
 
-    /// Creates missing directories of the store, and removes files in their places. Best effort: whoever needs a directory
-    /// reports that it is missing.
+    /// Creates missing directories of the store, and removes files in their places. Best effort: a missing
+    /// directory is reported when it is needed.
     pub(super) fn repair_directories(&self, names: &[&str]) {
         for name in names {
             let dir = self.root().join(name);

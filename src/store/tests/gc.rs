@@ -136,7 +136,7 @@ fn sweep_removes_exactly_what_was_planned() {
     store.find("a").expect("the named image is whole");
     assert!(crate::base::fs::list(&store.layers_dir()).expect("layers").is_empty());
     drop(alone);
-    // Somebody looks: nobody sweeps.
+    // While the store is shared, nothing is swept.
     let lock = || crate::base::lock::Exclusive::try_now(&store.root().join("lock")).expect("lock");
     store.share(&mut Patience::new(&mut |_| ())).expect("share");
     assert!(lock().is_none());

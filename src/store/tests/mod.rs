@@ -72,7 +72,7 @@ fn open_rejects_later_format_naming_both() {
     let (_dir, store) = store();
     crate::base::publish::atomic(&store.root().join("version"), b"9\n", 0o644).expect("write");
     let message = Store::open(store.root()).expect_err("refused").to_string();
-    assert!(message.ends_with("has format 9, this kiln knows formats up to 1"), "{message}");
+    assert!(message.ends_with("has format 9; this kiln knows formats up to 1"), "{message}");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn open_repairs_damaged_version_and_reports_it() {
         assert_eq!(fs::read(&version).expect("read"), b"1\n");
         assert!(Store::open(store.root()).expect("quiet").notices().take().is_empty());
     }
-    // Among somebody else's files nothing is written.
+    // Nothing is written among foreign files.
     crate::base::publish::atomic(&version, b"", 0o644).expect("write");
     crate::base::publish::atomic(&store.root().join("thesis.tex"), b"", 0o644).expect("write");
     assert!(matches!(Store::open(store.root()), Err(Error::Damaged { .. })));
@@ -117,7 +117,7 @@ fn blob_is_marked_once_it_is_synced() {
     assert_eq!(mode(&store.blob_path(target.digest)), 0o400);
     store.tag(&[name("a")], &target).expect("tag");
     assert_eq!(mode(&store.blob_path(target.digest)), 0o444);
-    // One that an earlier process left is synced by whoever names it.
+    // A blob of an earlier process is synced when it is named.
     let target = image(&store, "b");
     let again = Store::open(store.root()).expect("opens");
     again.tag(&[name("b")], &target).expect("tag");
