@@ -14,7 +14,7 @@ use crate::plan::{EpochSource, KEEP_GIT_DIR};
 use crate::sandbox::Cancel;
 use crate::store::Scratch;
 
-use super::failure::{Failure, fetch_hint, copy_hint};
+use super::failure::{Failure, copy_hint, fetch_hint};
 use super::locate;
 use super::request::{DockerfileFrom, Remote, SourceRequest};
 use super::session::Session;

@@ -110,9 +110,7 @@ const SHOWN_DIGEST: usize = 16;
 /// Mode and owner of a cache's root. The options of a mount of a part of a cache do not apply to the root.
 fn cache_root(mount: &Mount) -> MountRoot {
     match mount {
-        Mount::Cache { source, mode, uid, gid, .. } if source == "/" => {
-            MountRoot { mode: *mode, uid: *uid, gid: *gid }
-        }
+        Mount::Cache { source, mode, uid, gid, .. } if source == "/" => MountRoot { mode: *mode, uid: *uid, gid: *gid },
         _ => PLAIN_CACHE,
     }
 }

@@ -12,7 +12,6 @@ use crate::plan::{Base, ContextName, CopyFrom, CopySource, ImageName, Mount, Pla
 use crate::sandbox::{Notice, userns};
 use crate::ui::lines::Lines;
 
-use super::fetch::fetch_hint;
 use super::host::{FREE_SPACE, host_fault};
 use super::image;
 use super::message::{Failure, Kind, chain};

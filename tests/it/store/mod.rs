@@ -11,4 +11,3 @@ mod outputs;
 mod prune;
 mod robust;
 mod sharing;
-mod unpacking;
