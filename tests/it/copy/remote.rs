@@ -76,7 +76,7 @@ fn a_repository_is_fetched_once_for_each_commit() {
     assert!(fetched > 0 && env.image(&name).tree().0.contains_key("g"), "{done}");
     let (done, _) = super::build(&env, &context, &format!("ADD --checksum={commit} {url}#main /"), &[]);
     assert_eq!(done.code, 1);
-    done.says("checksum mismatch").says(&commit).says("change the checksum");
+    done.says("checksum mismatch").says(&commit).says("update the checksum");
     // Asked twice in one Dockerfile, a server is asked once.
     let (_, _, _, once) = build(&format!("ADD {url}#both /a"));
     let from = web.asked().len();
