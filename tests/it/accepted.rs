@@ -90,7 +90,7 @@ fn compared(text: &str) -> BTreeSet<String> {
 
 /// Instructions, their flags, and directives.
 fn of_the_language(found: &mut BTreeSet<String>) {
-    let keywords = code("src/dockerfile/instruction/keyword.rs");
+    let keywords = code("src/dockerfile/keyword.rs");
     for row in part(&keywords, "pub(super) const KEYWORDS", "\n];").lines().filter(|row| row.contains('"')) {
         let mut names = words(row);
         let instruction = names.next().expect("a name");

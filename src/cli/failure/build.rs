@@ -163,7 +163,7 @@ fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
     }
     let ungiven = clues.ungiven.iter();
     hints.extend(
-        ungiven.map(|input| format!("the {input} was not given; if the command needs it, add {}", flag_of(input))),
+        ungiven.map(|input| format!("the {input} is missing; if the command needs it, pass {}", flag_of(input))),
     );
     hints
 }

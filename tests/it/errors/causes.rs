@@ -95,7 +95,7 @@ fn optional_secrets_and_agents_that_lack_are_named() {
     );
     let context = env.context(&format!("-- Dockerfile --\nFROM busybox\n{run}\n-- t --\nx\n"));
     let secret = format!("id=tok,src={}", context.join("t").display());
-    env.build(&["-q", "--secret", &secret], &context).fails(1).never_says("\"tok\" was not given");
+    env.build(&["-q", "--secret", &secret], &context).fails(1).never_says("\"tok\" is missing");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn a_run_takes_a_device_by_its_name_too() {
             .says("this host has no device")
             .says("not read: ")
             .says("broken.json");
-        run("zero", "true").fails(125).says("--device \"zero\": want a path that begins with /, or a name");
+        run("zero", "true").fails(125).says("--device \"zero\": want a path that begins with /, or VENDOR/CLASS=NAME");
     }
 }
 
@@ -179,7 +179,7 @@ fn a_broken_description_is_named_when_it_may_be_the_one_that_is_missed() {
         assert_eq!(done.code, 0, "a valid file is not affected by others: {done}");
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=other.example/dev,required true");
         assert_eq!(done.code, 3, "{done}");
-        done.says("broken.json: unknown field `kinds`").says("at line 2 column").says("mend");
+        done.says("broken.json: unknown field `kinds`").says("at line 2 column").says("fix the files");
         done.says("other.yaml: not a JSON file (kiln does not read CDI files in YAML)");
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=other.example/dev true");
         assert_eq!(done.code, 0, "{done}");
