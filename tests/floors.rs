@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use citations::{cited, links};
+use citations::{cited, links, paths};
 use reader::{code, files, line_of, named, read, root, sources, words};
 
 /// Who may name whom; every row names only rows above it.
@@ -302,6 +302,24 @@ fn links_of_pages_lead_to_files() {
 }
 
 #[test]
+fn paths_in_pages_lead_to_files() {
+    let mut wrong = Vec::new();
+    for path in files("", "md") {
+        // The changelog speaks of files as they were.
+        if path.ends_with("CHANGELOG.md") {
+            continue;
+        }
+        let page = read(&path);
+        for (at, file) in paths(&page) {
+            if !root().join(file).exists() {
+                wrong.push(format!("{}:{}: there is no {file}", path.display(), line_of(&page, at)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn ids_and_links_are_found_in_text() {
     let text = "// C-8…C-10, S-31 and A4; no ids are UTF-8, x-S-1, S-1x, AES and Q-7";
     let ids: Vec<String> = cited(text).into_iter().map(|(_, id)| id).collect();
@@ -311,4 +329,6 @@ fn ids_and_links_are_found_in_text() {
     let page = "[a](docs/a.md#part), [b](b.md \"title\"), [c](#here), [d](https://example.org/d)";
     let files: Vec<&str> = links(page).into_iter().map(|(_, file)| file).collect();
     assert_eq!(files, ["docs/a.md", "b.md"]);
+    let page = "see `src/a.rs`, `src/b/*.rs` and\n`testdata/RULE/x`, `tests/it`; not src/c.rs\n";
+    assert_eq!(paths(page), [(5, "src/a.rs"), (53, "tests/it")]);
 }

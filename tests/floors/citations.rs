@@ -71,3 +71,33 @@ pub fn links(page: &str) -> Vec<(usize, &str)> {
     let files = targets.map(|(at, target)| (at, target.split(['#', ' ']).next().unwrap_or_default()));
     files.filter(|(_, file)| !file.is_empty() && !file.contains(':')).collect()
 }
+
+/// The paths of the repository that a Markdown page names in backticks, with the byte they start at: `src/layer/tree.rs`.
+pub fn paths(page: &str) -> Vec<(usize, &str)> {
+    const TOPS: [&str; 8] =
+        ["src/", "tests/", "testdata/", "scripts/", "docs/", "benches/", "fuzz/", "rootfs-fixtures/"];
+    let spans = page.lines().scan(0, |at, line| {
+        let start = *at;
+        *at += line.len() + 1;
+        Some((start, line))
+    });
+    let mut found = Vec::new();
+    for (start, line) in spans {
+        let mut at = start;
+        for (i, part) in line.split('`').enumerate() {
+            let path = part.split([' ', ':']).next().unwrap_or_default();
+            // `RULE` stands for any name.
+            let general = path.contains(['*', '{', '…', '<', '[']) || path.split('/').any(is_placeholder);
+            if i % 2 == 1 && TOPS.iter().any(|top| path.starts_with(top)) && !general {
+                found.push((at, path));
+            }
+            at += part.len() + 1;
+        }
+    }
+    found
+}
+
+fn is_placeholder(part: &str) -> bool {
+    let stem = part.split('.').next().unwrap_or_default();
+    stem.len() > 1 && stem.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && stem != "README"
+}
