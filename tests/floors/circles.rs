@@ -33,7 +33,7 @@ struct Crate(BTreeMap<Module, Source>);
 
 /// The circles between the files of a crate: for each, its edges with the names that make them. `sources` are paths from
 /// the crate's directory and code without comments.
-pub fn circles(sources: &[(PathBuf, String)]) -> Vec<Vec<String>> {
+pub(crate) fn circles(sources: &[(PathBuf, String)]) -> Vec<Vec<String>> {
     let mut files = BTreeMap::new();
     for (path, code) in sources {
         let Some(module) = module_of(path) else { continue };

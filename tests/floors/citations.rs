@@ -41,7 +41,7 @@ fn ids_of_name(name: &str) -> Vec<String> {
 
 /// The ids that `text` cites, with the byte they start at: `C-8`, `C-8…C-10` (all three), the decision `A4`, and those
 /// at the end of a test's name.
-pub fn cited(text: &str) -> Vec<(usize, String)> {
+pub(crate) fn cited(text: &str) -> Vec<(usize, String)> {
     let words = words(text);
     let mut ids = Vec::new();
     for (i, &(at, word)) in words.iter().enumerate() {
@@ -65,7 +65,7 @@ pub fn cited(text: &str) -> Vec<(usize, String)> {
 }
 
 /// The targets of the links of a Markdown page that are files, with the byte they start at.
-pub fn links(page: &str) -> Vec<(usize, &str)> {
+pub(crate) fn links(page: &str) -> Vec<(usize, &str)> {
     let starts = page.match_indices("](").map(|(at, open)| at + open.len());
     let targets = starts.filter_map(|at| page[at..].split_once(')').map(|(target, _)| (at, target)));
     let files = targets.map(|(at, target)| (at, target.split(['#', ' ']).next().unwrap_or_default()));
@@ -73,7 +73,7 @@ pub fn links(page: &str) -> Vec<(usize, &str)> {
 }
 
 /// The paths of the repository that a Markdown page names in backticks, with the byte they start at: `src/layer/tree.rs`.
-pub fn paths(page: &str) -> Vec<(usize, &str)> {
+pub(crate) fn paths(page: &str) -> Vec<(usize, &str)> {
     const TOPS: [&str; 8] =
         ["src/", "tests/", "testdata/", "scripts/", "docs/", "benches/", "fuzz/", "rootfs-fixtures/"];
     let spans = page.lines().scan(0, |at, line| {

@@ -3,14 +3,14 @@
 use crate::reader::{line_of, words};
 
 /// A function in a file: its name, the line it starts at, and how many lines it has, both braces included.
-pub struct Function<'c> {
-    pub name: &'c str,
-    pub line: usize,
-    pub lines: usize,
+pub(crate) struct Function<'c> {
+    pub(crate) name: &'c str,
+    pub(crate) line: usize,
+    pub(crate) lines: usize,
 }
 
 /// All functions of `code` that have a body, those inside of others too.
-pub fn functions(code: &str) -> Vec<Function<'_>> {
+pub(crate) fn functions(code: &str) -> Vec<Function<'_>> {
     let words = words(code);
     let mut found = Vec::new();
     for pair in words.windows(2) {

@@ -4,18 +4,18 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// All `.rs` files below `dir`, relative to the repository, sorted.
-pub fn sources(dir: &str) -> Vec<PathBuf> {
+pub(crate) fn sources(dir: &str) -> Vec<PathBuf> {
     files(dir, "rs")
 }
 
 /// All files below `dir` with that extension, relative to the repository, sorted. Hidden and build directories are not
 /// looked into.
-pub fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![root().join(dir)];
     while let Some(dir) = todo.pop() {
@@ -36,13 +36,13 @@ pub fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-pub fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
 }
 
 /// `text` with comments and the insides of string literals blanked, so that only code is left to read. Line numbers
 /// stay. Raw strings are understood as far as `r#"…"#`.
-pub fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
@@ -96,12 +96,12 @@ fn quoted(rest: &[u8]) -> usize {
     i + 1
 }
 
-pub fn is_word(b: u8) -> bool {
+pub(crate) fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_'
 }
 
 /// The words of `code` with the byte they start at.
-pub fn words(code: &str) -> Vec<(usize, &str)> {
+pub(crate) fn words(code: &str) -> Vec<(usize, &str)> {
     let bytes = code.as_bytes();
     let mut out = Vec::new();
     let mut i = 0;
@@ -140,7 +140,7 @@ fn heads(code: &str, at: usize) -> Vec<String> {
 }
 
 /// The top-level modules that `code`, at `depth` modules below the crate root, names.
-pub fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
+pub(crate) fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
     let words = words(code);
     let mut out = Vec::new();
     let mut i = 0;
@@ -162,6 +162,6 @@ pub fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
     out
 }
 
-pub fn line_of(text: &str, at: usize) -> usize {
+pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }

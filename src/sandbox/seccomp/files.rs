@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::program::{ALLOW, AND, ANY_BIT, EQUAL, NOTIFY, NUMBER, answer, argument, jump, load, per_arch};
-use super::table::{Arch, NO};
+use super::rule::NO;
+use super::table::Arch;
 use crate::sandbox::sys::{Instruction, Notification};
 
 /// What a call does to a name, or to the file that it leads to.

@@ -14,7 +14,8 @@ use super::notices::{Limits, noticed};
 use super::program::{
     ALLOW, ANY_BIT, AT_LEAST, Answer, ENOSYS, EPERM, EQUAL, NUMBER, answer, argument, jump, load, over, per_arch,
 };
-use super::table::{Arch, Condition, NEWEST, Rule};
+use super::rule::{Condition, Rule};
+use super::table::{Arch, NEWEST};
 use crate::sandbox::sys::Instruction;
 
 /// The program for this machine and a command with these capabilities. With `limits` it reports calls and needs a

@@ -8,6 +8,7 @@ mod files;
 mod filter;
 mod notices;
 mod program;
+mod rule;
 mod table;
 #[cfg(test)]
 mod tests;

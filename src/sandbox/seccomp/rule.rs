@@ -1,0 +1,33 @@
+//! What a row of the table of calls says.
+
+use rustix::thread::CapabilitySet as Cap;
+
+/// No such call on this architecture.
+pub(super) const NO: u32 = u32::MAX;
+
+/// Numbers for x86-64, i386, aarch64, arm.
+pub(super) type Numbers = [u32; 4];
+
+/// When a call is allowed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rule {
+    /// Always.
+    Allow,
+    /// To a command that has one of these capabilities.
+    With(Cap),
+    /// If its first argument is so.
+    If(Condition),
+    /// Never, and it does not even exist (ENOSYS): a filter cannot see its arguments, and libc has another way.
+    Hidden,
+}
+
+/// What the lower half of an argument must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Condition {
+    /// None of these bits is set.
+    NoBits(u32),
+    /// One of these.
+    OneOf(&'static [u32]),
+    /// None of these.
+    NoneOf(&'static [u32]),
+}
