@@ -4,9 +4,6 @@ use std::io;
 
 use super::entry::{BadPath, RelPath};
 
-/// What helps against an archive that cannot be read to its end.
-pub const DAMAGED: &str = "it is damaged or cut short: fetch it or make it again";
-
 /// Why a layer could not be read, written, unpacked or compared.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

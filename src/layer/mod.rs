@@ -69,7 +69,7 @@ pub use copy_tree::{copy_tree, keep_counts, prepare_upper};
 pub use decompress::{Format, decompress};
 pub use diff::{Change, Changed, Difference, Side, diff};
 pub use entry::{BadPath, Entry, EntryKind, Meta, RelPath};
-pub use error::{DAMAGED, Error};
+pub use error::Error;
 pub use limits::Limits;
 pub use links::{Links, OnDisk};
 pub use merged::{MergedEntry, MergedTree, ResolveError};

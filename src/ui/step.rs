@@ -29,7 +29,7 @@ pub(crate) fn tag(name: &str) -> String {
 
 /// What commands do that use the network of the host, and how to change that.
 pub(crate) const HOST_NETWORK: (&str, &str) =
-    ("commands use the host's network", "--network none or private keeps them apart");
+    ("RUN steps use the host network", "isolate with --network private or none");
 
 /// The warning about an image with more layers than Docker supports.
 pub(crate) fn many_layers(layers: usize, portable: usize) -> String {

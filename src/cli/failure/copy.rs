@@ -6,6 +6,9 @@ use crate::context;
 use crate::copy::{Error, Occupant};
 use crate::layer;
 
+/// What helps against an archive that cannot be read to its end.
+pub(super) const DAMAGED: &str = "it is damaged or cut short: fetch it or make it again";
+
 /// What can be fetched.
 pub(in crate::cli) const SCHEMES: &str =
     "use a URL that begins with http://, https://, git:// or ssh://, or a repository as USER@HOST:PATH";
@@ -26,7 +29,7 @@ pub(in crate::cli) fn copy_hint(error: &Error) -> Option<String> {
             "remove the entry from the archive, or copy the archive as it is with --unpack=false"
         }
         Error::CutShort { .. } => "replace the file, or copy it as it is with --unpack=false",
-        Error::Archive { source: source @ layer::Error::Stream(_), .. } if !source.is_limit() => layer::DAMAGED,
+        Error::Archive { source: source @ layer::Error::Stream(_), .. } if !source.is_limit() => DAMAGED,
         Error::Layer(layer::Error::NotRepresentable { .. }) => "exclude it in .dockerignore or with --exclude",
         Error::LinkedName { .. } => "use a numeric id with --link",
         _ => return None,

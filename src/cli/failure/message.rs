@@ -10,6 +10,7 @@ use crate::layer;
 use crate::ui::console::{Console, Unwritten};
 use crate::ui::{excerpt, sanitize};
 
+use super::copy::DAMAGED;
 use super::host::host_fault;
 
 /// The exit code of success.
@@ -107,7 +108,7 @@ impl Failure {
     pub(in crate::cli) fn of_archive(what: &str, error: &layer::Error) -> Self {
         let failure = Self::of_error(error).prefixed(&format!("{what}: "));
         match error {
-            layer::Error::Stream(_) if failure.kind == Kind::Build && !error.is_limit() => failure.hint(layer::DAMAGED),
+            layer::Error::Stream(_) if failure.kind == Kind::Build && !error.is_limit() => failure.hint(DAMAGED),
             _ => failure,
         }
     }

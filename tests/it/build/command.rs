@@ -144,7 +144,7 @@ fn a_command_has_the_network_it_was_given_r_8() {
             let alone = seen.starts_with("lo\n0x9\n");
             assert_eq!(alone, !seen.contains(&own), "{args:?} {flag}: {seen}");
             // Which one it is is said where nobody chose (S-76).
-            let said = done.stderr.matches("commands use the host's network").count();
+            let said = done.stderr.matches("RUN steps use the host network").count();
             assert!(said == 0 || !alone, "{done}");
             (alone, said)
         };

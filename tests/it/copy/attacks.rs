@@ -210,7 +210,7 @@ fn archives_that_are_contexts_stay_inside() {
     }
     // A device has no place in a context.
     let device = [member("null", b'3', ""), file("Dockerfile", "FROM scratch\n")];
-    env.kiln(&["build", "-"]).stdin(&tar(&device)).fails(1).says("a device has no place in a context");
+    env.kiln(&["build", "-"]).stdin(&tar(&device)).fails(1).says("contexts cannot have devices");
 }
 
 #[test]

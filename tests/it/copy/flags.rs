@@ -59,7 +59,7 @@ fn copy_flags_work_on_every_kind_of_source() {
             ("file", "ADD --keep-git-dir f /", &["--keep-git-dir is for git repositories"]),
             ("heredoc", "COPY f /f\nFROM scratch\nCOPY --from=0 <<E /\nh\nE", &["--from is for paths"]),
             ("file", "ADD --checksum=sha256:00 f /", &["--checksum is for URLs and git repositories"]),
-            ("linked", "COPY --link --chown=app f /", &["--chown=app with --link"]),
+            ("linked", "COPY --link --chown=app f /", &["cannot look up owner \"app\" for a linked layer"]),
         ],
     );
 }
