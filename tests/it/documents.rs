@@ -6,10 +6,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::env::{binary, fixture};
+use crate::support::env::{binary, documents, fixture};
 use crate::support::{Registry, TestEnv};
 
 const CONTEXT: &str = "
@@ -20,20 +20,6 @@ COPY hello.txt /
 -- hello.txt --
 hello
 ";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// README.md and every page of docs; none where only what tests need was brought along.
-fn documents() -> Vec<PathBuf> {
-    let Ok(docs) = fs::read_dir(root().join("docs")) else { return Vec::new() };
-    let docs = docs.map(|entry| entry.expect("list docs").path());
-    let mut all: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).collect();
-    all.push(root().join("README.md"));
-    all.sort();
-    all
-}
 
 /// The shell blocks of a document: whether each runs, and its text.
 fn blocks(text: &str) -> Vec<(bool, String)> {
@@ -84,13 +70,9 @@ fn run(document: &Path, scripts: &[String], registry: &Registry) {
 #[test]
 fn documented_commands_succeed() {
     requires!(userns, overlay, docker_registry, skopeo);
-    let documents = documents();
-    if documents.is_empty() {
-        return;
-    }
     let registry = Registry::start();
     let mut ran = 0;
-    for document in documents {
+    for document in documents() {
         let text = fs::read_to_string(&document).expect("read");
         let scripts: Vec<String> = blocks(&text).into_iter().filter(|(runs, _)| *runs).map(|(_, body)| body).collect();
         if !scripts.is_empty() {
