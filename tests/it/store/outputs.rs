@@ -112,7 +112,7 @@ fn files(env: &TestEnv) {
     // Somebody's directory is not removed for a file.
     fs::remove_file(out.join("d/b")).expect("remove");
     fs::create_dir(out.join("d/b")).expect("create");
-    env.build(&["-o", "out"], &context).fails(1).says("d/b is a directory, the image has a file there");
+    env.build(&["-o", "out"], &context).fails(1).says("cannot replace out/d/b: it is a directory");
     env.assert_swept();
 }
 
