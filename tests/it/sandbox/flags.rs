@@ -149,13 +149,13 @@ fn a_port_inside_alone_gets_a_free_one_that_is_said_over_both_kinds_of_address()
     for env in everybody() {
         let mut run = env.kiln(&["run", "--network", "none", "-p", "8080", "busybox", "sh", "-c", SERVE]).spawn();
         let mut said = BufReader::new(run.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let note = said.find(|line| line.starts_with("note: port 8080 inside is 0.0.0.0:")).expect("says which");
+        let note = said.find(|line| line.starts_with("note: port 8080 is published on 0.0.0.0:")).expect("says which");
         let port = note.split_whitespace().find_map(|word| word.strip_prefix("0.0.0.0:")).expect("a port");
         let port: u16 = port.parse().expect("a number");
         assert_ne!(port, 8080);
         assert!(answer(("127.0.0.1", port)).contains("served"));
         if TcpListener::bind("[::1]:0").is_ok() {
-            assert!(note.ends_with(&format!(" and [::]:{port} here")), "{note}");
+            assert!(note.ends_with(&format!(" and [::]:{port}")), "{note}");
             assert!(answer(("::1", port)).contains("served"));
         }
         end(run);
