@@ -82,7 +82,7 @@ impl Draft {
         self.publish(to, mode)
     }
 
-    /// [`Draft::publish_over`] that notes the file in `unsynced`.
+    /// `publish_over` that notes the file in `unsynced`.
     pub fn publish_unsynced(self, to: &Path, mode: u32, unsynced: &Unsynced) -> Result<(), FsError> {
         fs::clear(to)?;
         let back = self.name(to, mode)?;

@@ -1,7 +1,7 @@
 //! Paths with symbolic links, resolved inside a tree that may exist only in memory.
 //!
 //! **Holds.** The result never leaves the root, whatever the links say: an absolute target starts at the root and `..`
-//! stops there (S-31, S-90, S-95). More than [`MAX_LINKS`] links are an error, as in the kernel (S-32).
+//! stops there (S-31, S-90, S-95). More than `MAX_LINKS` links are an error, as in the kernel (S-32).
 //! **Not here.** What is in the tree: the caller's lookup tells, and decides whether a missing name is an error.
 //! Directories on disk that others can change: [`super::rooted`] lets the kernel resolve their paths.
 
@@ -47,7 +47,7 @@ pub enum Last {
 /// Why a path does not resolve.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error<E> {
-    /// More than [`MAX_LINKS`] links.
+    /// More than `MAX_LINKS` links.
     Loop,
     /// A component before the last is [`Target::Other`]. Its path.
     NotADirectory(Vec<u8>),

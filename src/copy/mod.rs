@@ -1,6 +1,6 @@
 //! COPY, ADD and WORKDIR: from selected files to a layer.
 //!
-//! **Holds.** All decisions are made on trees: [`prepare`] selects the source files, [`execute`] decides where they go and what
+//! **Holds.** All decisions are made on trees: [`prepare()`] selects the source files, [`execute()`] decides where they go and what
 //! they replace. Nothing is written below a root, so nothing can be written outside one (S-94, S-95); the bytes go from the
 //! source directly into the layer.
 //! **Order.** `prepare` → key → lookup; only on a miss `complete` and `execute`. If a file is not what was digested for the key

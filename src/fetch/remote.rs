@@ -11,7 +11,7 @@ use super::secrets::Secrets;
 /// The most bytes of a file, unless the caller sets another limit.
 pub(crate) const MAX_BYTES: u64 = 64 << 30;
 
-/// Fetches files ([`Remote::http`]) and repositories ([`Remote::commit`], [`Remote::checkout`]).
+/// Fetches files (`http`) and repositories (`commit`, `checkout`).
 #[derive(Clone, Debug)]
 pub struct Remote<'a> {
     /// The directory that keeps fetched files between builds; created if missing.

@@ -71,7 +71,7 @@ pub struct Written {
 /// Writes one layer as canonical tar, compressed and digested in one pass.
 ///
 /// The same entries and contents give the same bytes whatever the number of threads, the slicing of reads or the host.
-/// Attributes that belong to the host rather than the file are left out ([`xattrs::belongs`]); times lose their
+/// Attributes that belong to the host rather than the file are left out (`xattrs::belongs`); times lose their
 /// fraction of a second (C-13).
 pub struct LayerWriter<W: Output> {
     pipeline: Pipeline<W>,

@@ -12,7 +12,7 @@ pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
 /// The tag of a name without tag and digest.
 pub(crate) const DEFAULT_TAG: &str = "latest";
 
-/// An image name. `Display` gives the full name, [`Reference::familiar`] the short one.
+/// An image name. `Display` gives the full name, `familiar` the short one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     /// `docker.io`, `localhost:5000`, `[::1]:5000`.

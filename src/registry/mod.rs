@@ -5,7 +5,7 @@
 //! Credentials go to the registry and to the token server that it names, never to the target of a redirect (S-58, S-59),
 //! and over plain HTTP only to loopback and to registries listed as insecure (S-60).
 //! **Order.** `client` (what requests share) → `repository` (one request) → `download` (one blob) → `pull` (an image). A
-//! mutable tag is read once, by [`Client::resolve`]; what follows is addressed by digest.
+//! mutable tag is read once, by `Client::resolve`; what follows is addressed by digest.
 //! **Not here.** Connections, redirects, retries: `transport`. Environment variables and credential files: their contents
 //! come in as [`Options`]. Where blobs are stored: the caller's store.
 

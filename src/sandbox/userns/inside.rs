@@ -1,4 +1,4 @@
-//! The process that [`enter`](super::enter) started: it makes the namespace and goes on as its root.
+//! The process that [`enter`](fn@super::enter) started: it makes the namespace and goes on as its root.
 
 use std::ffi::OsString;
 use std::io;

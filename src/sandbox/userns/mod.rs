@@ -1,6 +1,6 @@
 //! Root without being root of the host: user namespaces.
 //!
-//! **Holds.** [`enter`] starts the same command line once more, in a new process, as uid 0 of a new user and mount
+//! **Holds.** [`enter()`] starts the same command line once more, in a new process, as uid 0 of a new user and mount
 //! namespace. Its other ids are the user's subordinate ids (`maps`), or there are none, for a reason that is
 //! announced ([`single_id_reason`]). The process outside passes signals and the exit status through; the terminal is
 //! shared. `nested` gives one command a user namespace of its own. [`NamespaceObstacle`] says what refuses a

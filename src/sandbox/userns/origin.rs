@@ -17,7 +17,7 @@ pub(super) struct Origin {
     pub(super) uid: u32,
     /// The reason, if the namespace has a single id.
     pub(super) single_id: Option<SingleIdReason>,
-    /// What the caller of [`enter`](super::enter) handed over.
+    /// What the caller of [`enter`](fn@super::enter) handed over.
     pub(super) payload: String,
 }
 

@@ -20,7 +20,7 @@ pub enum Privilege {
         /// 1 = every file belongs to the one user.
         ids: u64,
     },
-    /// A plain user, or the root of a container without `CAP_SYS_ADMIN`: either has to [enter](super::enter) a user
+    /// A plain user, or the root of a container without `CAP_SYS_ADMIN`: either has to [enter](fn@super::enter) a user
     /// namespace first.
     Plain,
 }
