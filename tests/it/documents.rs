@@ -6,10 +6,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::env::{binary, documents, fixture};
+use crate::support::env::{binary, fixture, testdata};
 use crate::support::{Registry, TestEnv};
 
 const CONTEXT: &str = "
@@ -20,6 +20,16 @@ COPY hello.txt /
 -- hello.txt --
 hello
 ";
+
+/// `README.md` and every page of `docs`. They lie beside `testdata`, also where a plain user runs the tests.
+fn documents() -> Vec<PathBuf> {
+    let beside = testdata("..");
+    let pages = fs::read_dir(beside.join("docs")).expect("list docs").map(|entry| entry.expect("list docs").path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|ext| ext == "md"));
+    let mut all: Vec<PathBuf> = pages.chain([beside.join("README.md")]).collect();
+    all.sort();
+    all
+}
 
 /// The shell blocks of a document: whether each runs, and its text.
 fn blocks(text: &str) -> Vec<(bool, String)> {

@@ -32,17 +32,6 @@ pub fn testdata(path: &str) -> PathBuf {
     place("testdata", || Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")).join(path)
 }
 
-/// `README.md` and every page of `docs`.
-pub fn documents() -> Vec<PathBuf> {
-    let docs = place("docs", || Path::new(env!("CARGO_MANIFEST_DIR")).join("docs"));
-    let pages = fs::read_dir(docs).expect("list docs").map(|entry| entry.expect("list docs").path());
-    let readme = place("README.md", || Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
-    let mut all: Vec<PathBuf> =
-        pages.filter(|path| path.extension().is_some_and(|ext| ext == "md")).chain([readme]).collect();
-    all.sort();
-    all
-}
-
 /// The directory of a base image: `rootfs.tar` and `layout` (tag `latest`). Makes it if the recipe was not run yet.
 pub fn fixture(name: &str) -> PathBuf {
     let fixtures = match std::env::var_os("KILN_FIXTURES") {
