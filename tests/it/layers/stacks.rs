@@ -20,15 +20,17 @@ use crate::support::{TestEnv, Tree, layout};
 const DIRS: [&str; 5] = ["p", "p/q", "p/q/r", "s", "s/p"];
 const LEAVES: [&str; 2] = ["x", "y"];
 
-/// One layer's members as a tar. With `strange`, files and links may stand where other layers have directories, and a
-/// layer may delete what it has itself: readers disagree on those.
+/// One layer's members as a tar. With `strange`, files and links may stand where other layers have directories, a layer
+/// may delete what it has itself, a marker may be in a directory that no member makes (containerd makes it, umoci does
+/// not), and such a directory may be in a setgid one (kiln's has no group by it): readers disagree on those.
 fn layer(random: &mut Random, strange: bool) -> Vec<u8> {
+    let setgid = if strange { 0o2750 } else { 0o750 };
     let mut markers = BTreeSet::new();
     let mut entries: BTreeMap<String, (u8, String, u32, u32)> = BTreeMap::new();
     for _ in 0..1 + random.below(7) {
         let dir = *random.of(&DIRS);
         let leaf = format!("{dir}/{}", random.of(&LEAVES));
-        let (mode, owner) = (*random.of(&[0o700, 0o755, 0o1777, 0o2750]), *random.of(&[0, 3, 42, 1000]));
+        let (mode, owner) = (*random.of(&[0o700, 0o755, 0o1777, setgid]), *random.of(&[0, 3, 42, 1000]));
         let nondir = |name: &str, random: &mut Random| match random.below(3) {
             0 => (b'2', "nowhere".to_owned(), 0o777, owner),
             1 => (b'6', String::new(), mode, owner),
@@ -44,9 +46,14 @@ fn layer(random: &mut Random, strange: bool) -> Vec<u8> {
             _ => drop(entries.insert(leaf, (b'5', String::new(), mode, owner))),
         }
     }
+    let above = |name: &str| name.match_indices('/').map(|(at, _)| name[..at].to_owned()).collect::<Vec<_>>();
+    for (name, opaque) in markers.iter().filter(|_| !strange) {
+        for dir in above(name).into_iter().chain(opaque.then(|| name.clone())) {
+            entries.entry(dir).or_insert((b'5', String::new(), 0o755, 0));
+        }
+    }
     // Nothing is below what is no directory, and without `strange` a name is deleted or made, not both.
     let is_file = |name: &str| entries.get(name).is_some_and(|(kind, ..)| *kind != b'5');
-    let above = |name: &str| name.match_indices('/').map(|(at, _)| name[..at].to_owned()).collect::<Vec<_>>();
     let gone = |name: &str| !strange && markers.contains(&(name.to_owned(), false));
     let fits = |name: &str| !gone(name) && above(name).iter().all(|dir| !is_file(dir) && !gone(dir));
     let mut tar = Vec::new();
