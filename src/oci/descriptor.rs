@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 pub use oci_spec::image::ANNOTATION_REF_NAME;
-use oci_spec::image::{Descriptor as KnownFields, Sha256Digest};
+use oci_spec::image::{Digest, MediaType, Sha256Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::base::digest::{BlobDigest, DiffId, InvalidDigest, Sha256};
-use crate::base::json::null_values;
+use crate::base::json::{null_default, null_values};
 
 use super::platform::Platform;
 
@@ -51,17 +51,21 @@ pub struct Descriptor {
     pub other: Map<String, Value>,
 }
 
-/// A descriptor as JSON: `oci-spec` reads and writes the fields it treats as the specification does; those that it would
-/// reorder or rename are here, in the specification's order.
+/// A descriptor as JSON, in the specification's order. Not `oci-spec`'s own: that loses unknown fields and the order of
+/// annotations.
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Wire {
-    #[serde(flatten)]
-    known: KnownFields,
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    urls: Vec<String>,
     #[serde(default, deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     platform: Option<Platform>,
-    #[serde(rename = "artifactType", default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     artifact_type: Option<String>,
     #[serde(flatten)]
     other: Map<String, Value>,
@@ -71,19 +75,10 @@ impl TryFrom<Wire> for Descriptor {
     type Error = InvalidDigest;
 
     fn try_from(wire: Wire) -> Result<Self, InvalidDigest> {
-        let Wire { known, annotations, platform, artifact_type, mut other } = wire;
+        let Wire { media_type, digest, size, urls, annotations, platform, artifact_type, mut other } = wire;
         other.retain(|_, value| !value.is_null());
-        other.extend(known.data().clone().map(|data| ("data".to_owned(), Value::String(data))));
-        Ok(Self {
-            media_type: known.media_type().to_string(),
-            digest: known.digest().as_ref().parse()?,
-            size: known.size(),
-            urls: known.urls().clone().unwrap_or_default(),
-            annotations,
-            platform,
-            artifact_type,
-            other,
-        })
+        let (media_type, digest) = (media_type.to_string(), digest.as_ref().parse()?);
+        Ok(Self { media_type, digest, size, urls, annotations, platform, artifact_type, other })
     }
 }
 
@@ -92,9 +87,8 @@ impl From<Descriptor> for Wire {
     fn from(descriptor: Descriptor) -> Self {
         let Descriptor { media_type, digest, size, urls, annotations, platform, artifact_type, other } = descriptor;
         let digest: Sha256Digest = digest.hex().parse().expect("64 hexadecimal digits");
-        let mut known = KnownFields::new(media_type.as_str().into(), size, digest);
-        known.set_urls(Some(urls).filter(|urls| !urls.is_empty()));
-        Self { known, annotations, platform, artifact_type, other }
+        let (media_type, digest) = (media_type.as_str().into(), digest.into());
+        Self { media_type, digest, size, urls, annotations, platform, artifact_type, other }
     }
 }
 
@@ -140,7 +134,6 @@ pub struct Layer {
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::image::MediaType;
 
     use super::*;
 
