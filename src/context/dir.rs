@@ -47,6 +47,29 @@ pub struct Dir {
     stop: Option<Cancel>,
 }
 
+/// A piece of a file that was read: a number of bytes in a buffer, or of zeros.
+#[derive(Clone, Copy)]
+enum Piece {
+    Bytes(usize),
+    Zeros(u64),
+}
+
+impl Piece {
+    fn len(self) -> u64 {
+        match self {
+            Self::Bytes(n) => n as u64,
+            Self::Zeros(n) => n,
+        }
+    }
+
+    fn digest(self, buffer: &[u8], hasher: &mut Hasher) {
+        match self {
+            Self::Bytes(n) => hasher.update(&buffer[..n]),
+            Self::Zeros(n) => hasher.zeros(n),
+        }
+    }
+}
+
 impl Dir {
     /// Opens the directory at `path`. Its files are listed and read on demand.
     pub fn open(path: &Path, options: &DirOptions) -> Result<Self, Error> {
@@ -116,39 +139,51 @@ impl Dir {
         let file = self.open_file(path)?;
         let xattrs = xattrs(file.as_fd(), path)?;
         let mut file = SparseFile::new(file, meta.size);
-        let mut hasher = Hasher::new();
-        let mut buffer = vec![0; (meta.size + 1).min(256 * 1024) as usize];
-        let mut left = meta.size;
-        loop {
-            self.go_on().map_err(|e| Error::io("read", path, e))?;
-            let zeros = file.zeros(left.min(MOST)).map_err(|e| Error::io("read", path, e))?;
-            if zeros > 0 {
-                hasher.zeros(zeros);
-                left -= zeros;
-                if left == 0 {
-                    break;
-                }
-                continue;
-            }
-            let n = match file.read(&mut buffer) {
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Error::io("read", path, e)),
-            };
-            if n == 0 {
-                break;
-            }
-            left = left.checked_sub(n as u64).ok_or_else(|| Error::Changed { path: path.to_vec() })?;
-            hasher.update(&buffer[..n]);
+        let (mut hasher, mut left) = (Hasher::new(), meta.size);
+        let size = (meta.size + 1).min(256 * 1024) as usize;
+        let (mut now, mut next) = (vec![0; size], Vec::new());
+        let mut piece = self.piece(path, &mut file, &mut now, left)?;
+        // The size is checked at the end: no read is needed to see that of the file.
+        while let Some(read) = piece {
+            left = left.checked_sub(read.len()).ok_or_else(|| Error::Changed { path: path.to_vec() })?;
             if left == 0 {
-                // The size is checked below: no read is needed to see the end.
+                read.digest(&now, &mut hasher);
                 break;
             }
+            next.resize(size, 0);
+            // Long files are read by one thread and digested by another.
+            let (_, ahead) =
+                rayon::join(|| read.digest(&now, &mut hasher), || self.piece(path, &mut file, &mut next, left));
+            piece = ahead?;
+            std::mem::swap(&mut now, &mut next);
         }
         self.same(file.inner(), path, meta)?;
         match left {
             0 => Ok((hasher.finish(), xattrs)),
             _ => Err(Error::Changed { path: path.to_vec() }),
+        }
+    }
+
+    /// The next piece of a file of which `left` bytes are expected; its bytes are in `buffer`.
+    fn piece(
+        &self,
+        path: &[u8],
+        file: &mut SparseFile<File>,
+        buffer: &mut [u8],
+        left: u64,
+    ) -> Result<Option<Piece>, Error> {
+        self.go_on().map_err(|e| Error::io("read", path, e))?;
+        let zeros = file.zeros(left.min(MOST)).map_err(|e| Error::io("read", path, e))?;
+        if zeros > 0 {
+            return Ok(Some(Piece::Zeros(zeros)));
+        }
+        loop {
+            match file.read(buffer) {
+                Ok(0) => return Ok(None),
+                Ok(n) => return Ok(Some(Piece::Bytes(n))),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("read", path, e)),
+            }
         }
     }
 
