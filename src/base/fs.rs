@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::time::Timestamp;
 
-/// A failed operation on a path: `open /x/y: permission denied`.
+/// A failed operation on a path: `cannot open /x/y: permission denied`.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} {}: {source}", path.display())]
+#[error("cannot {operation} {}: {source}", path.display())]
 pub struct FsError {
     /// A lower-case verb: `open`, `create`, `rename`.
     pub operation: &'static str,

@@ -7,9 +7,9 @@ use crate::oci::blob::BlobError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Its files could not be read or written.
-    #[error("cache: {0}")]
+    #[error("cannot use the build cache: {0}")]
     Fs(#[from] FsError),
     /// A blob that it holds could not be brought into the store.
-    #[error("cache: {0}")]
+    #[error("cannot use the build cache: {0}")]
     Blob(#[from] BlobError),
 }

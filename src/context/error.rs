@@ -51,7 +51,7 @@ pub enum Error {
         path: Vec<u8>,
     },
     /// A system call failed.
-    #[error("{operation} {}: {source}", Shown(path))]
+    #[error("cannot {operation} {}: {source}", Shown(path))]
     Io {
         /// The operation.
         operation: &'static str,

@@ -48,7 +48,7 @@ const NOBODY: u32 = 65534;
 /// Whether a file of `source` in the context's directory `dir` has an owner or group that is not mapped in this user namespace.
 /// Overlayfs cannot copy up such a file.
 pub fn has_unmapped_owners(dir: &Path, source: &str) -> Result<bool, Error> {
-    let failed = |path: &Path, e: io::Error| FsError::new("look at", &dir.join(path), e);
+    let failed = |path: &Path, e: io::Error| FsError::new("stat", &dir.join(path), e);
     // Symlinks are followed inside the context, as the mount does.
     let root = Root::open(dir).map_err(|e| failed(Path::new(""), e))?;
     let mut todo = vec![below(Path::new("."), &context::anchor(source.as_bytes()))];

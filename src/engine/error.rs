@@ -81,7 +81,7 @@ pub enum StepError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The layer could not be made.
-    #[error("pack the layer: {0}")]
+    #[error("cannot pack the layer: {0}")]
     Layer(#[from] crate::layer::Error),
     /// Anything of [`Error`] that happened inside a step.
     #[error(transparent)]

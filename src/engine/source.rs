@@ -65,7 +65,7 @@ pub enum Error {
     #[error(transparent)]
     Unpack(#[from] copy::Error),
     /// It could not be read.
-    #[error("read {what}: {source}")]
+    #[error("cannot read {what}: {source}")]
     Read {
         /// `standard input`, a path or a URL.
         what: String,

@@ -15,10 +15,10 @@ pub enum FetchError {
         why: String,
     },
     /// The server could not be reached, or did not send the file.
-    #[error("fetch {0}")]
+    #[error("cannot fetch {0}")]
     Http(#[from] HttpError),
     /// The file is larger than allowed; nothing of it is kept.
-    #[error("fetch {url}: larger than the limit of {max} bytes")]
+    #[error("cannot fetch {url}: larger than the limit of {max} bytes")]
     TooLarge {
         /// The URL.
         url: String,

@@ -88,7 +88,7 @@ impl Walked {
 pub fn whole_tree(root: &Root) -> Result<Changes, Error> {
     let mut changes = tree_changes(root, &MergedTree::new(), &(), None, None)?;
     let top = RelPath::root();
-    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("look at", &top, e))?;
+    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("stat", &top, e))?;
     changes.entries.insert(0, Entry::new(top, EntryKind::Dir, node.meta));
     Ok(changes)
 }

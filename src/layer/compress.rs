@@ -80,17 +80,18 @@ impl Codec {
         Ok(Self { method: compression.method(), kind })
     }
 
-    /// The compressed form of `plain`, copied from an earlier layer if it has it; `out` is memory to use again.
+    /// The compressed form of `plain`, copied from an earlier layer if it has it. `out` is memory to use again: it keeps what
+    /// it held until that is overwritten, because clearing it costs as much as hashing it.
     pub(super) fn run(
         &mut self,
         plain: &[u8],
         previous: Option<&dyn SegmentSource>,
         mut out: Vec<u8>,
     ) -> io::Result<Compressed> {
-        out.clear();
         let mut segment =
             Segment { key: SegmentKey([0; 32]), offset: 0, len: 0, plain_len: plain.len() as u32, check: [0; 32] };
         if matches!(self.kind, CodecKind::Plain) {
+            out.clear();
             out.extend_from_slice(plain);
             segment.len = segment.plain_len;
             segment.check = *blake3::hash(plain).as_bytes();
@@ -107,14 +108,15 @@ impl Codec {
     }
 
     fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        out.clear();
         match &mut self.kind {
             CodecKind::Gzip(gzip) => gzip.compress(plain, out),
             CodecKind::Zstd(compressor) => {
+                out.clear();
                 out.reserve(zstd::zstd_safe::compress_bound(plain.len()));
                 compressor.compress_to_buffer(plain, out).map(drop)
             }
             CodecKind::Plain => {
+                out.clear();
                 out.extend_from_slice(plain);
                 Ok(())
             }

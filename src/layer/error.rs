@@ -8,7 +8,7 @@ use super::entry::{BadPath, RelPath};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the layer could not be read.
-    #[error("read {path}: {source}")]
+    #[error("cannot read {path}: {source}")]
     Read {
         /// Which file, as the layer names it.
         path: RelPath,
@@ -42,10 +42,10 @@ pub enum Error {
         limit: u64,
     },
     /// The layer's bytes could not be written out.
-    #[error("write layer: {0}")]
+    #[error("cannot write the layer: {0}")]
     Write(#[source] io::Error),
     /// The archive could not be read: the source failed, or the compressed stream is damaged or cut short.
-    #[error("read archive: {0}")]
+    #[error("cannot read the archive: {0}")]
     Stream(#[source] io::Error),
     /// The archive is not a tar, or breaks its rules.
     #[error("archive entry {entry}: {reason}")]
@@ -88,7 +88,7 @@ pub enum Error {
         got: crate::base::digest::DiffId,
     },
     /// A system call on a directory being filled or compared.
-    #[error("{operation} {path}: {source}")]
+    #[error("cannot {operation} {path}: {source}")]
     System {
         /// The verb.
         operation: &'static str,

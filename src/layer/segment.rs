@@ -113,7 +113,7 @@ fn record(bytes: &[u8]) -> Option<Segment> {
 
 /// Where compressed segments of earlier layers can be had.
 pub trait SegmentSource: Send + Sync {
-    /// Fills `out`, which is empty, with the compressed bytes of a segment and returns their BLAKE3, if they are there
+    /// Replaces what `out` holds with the compressed bytes of a segment and returns their BLAKE3, if they are there
     /// and intact. `None` merely means compressing again.
     fn get(&self, key: &SegmentKey, out: &mut Vec<u8>) -> Option<[u8; 32]>;
 }
@@ -140,7 +140,7 @@ impl SegmentSource for PreviousBlob {
     }
 }
 
-/// Fills `out`, which is empty, with a segment of `blob`, if it is there and intact.
+/// Replaces what `out` holds with a segment of `blob`, if it is there and intact.
 pub(super) fn read_segment(blob: &File, segment: &Segment, out: &mut Vec<u8>) -> Option<()> {
     // Segments are cut at 2 MiB and compression adds very little: anything longer is damage.
     if segment.len as usize > 2 * MAX {

@@ -243,7 +243,7 @@ fn is_the_hosts(name: &[u8]) -> bool {
 /// Visits `root` and everything below it, parents first, with the directory that each is in.
 fn walk(root: &Root, mut visit: impl FnMut(&RelPath, BorrowedFd<'_>, Node) -> Result<(), Error>) -> Result<(), Error> {
     let top = RelPath::root();
-    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("look at", &top, e))?;
+    let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("stat", &top, e))?;
     visit(&top, root.as_fd(), node)?;
     // A directory is opened from its parent's fd, so depth is not limited by the length of a path, and a parent is
     // closed as soon as its last subdirectory has been entered.
@@ -254,7 +254,7 @@ fn walk(root: &Root, mut visit: impl FnMut(&RelPath, BorrowedFd<'_>, Node) -> Re
         let names = disk::names(dir.as_fd()).map_err(|e| Error::system("list", &path, e))?;
         for name in names {
             let here = path.join(name.as_bytes());
-            let node = disk::look(dir.as_fd(), &name).map_err(|e| Error::system("look at", &here, e))?;
+            let node = disk::look(dir.as_fd(), &name).map_err(|e| Error::system("stat", &here, e))?;
             let is_dir = node.kind == Some(EntryKind::Dir);
             visit(&here, dir.as_fd(), node)?;
             if is_dir {

@@ -9,7 +9,7 @@ use super::descriptor::Descriptor;
 
 /// Why a blob could not be read or stored.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} blob {digest}: {reason}")]
+#[error("cannot {operation} blob {digest}: {reason}")]
 pub struct BlobError {
     /// The verb: `open`, `store`, `fetch`.
     pub operation: &'static str,

@@ -125,7 +125,7 @@ impl BlobSource for Store {
 
 impl BlobSink for Store {
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
-        let (path, fail) = (self.blob_path(blob.digest), |e: &io::Error| blob_error("look at", blob.digest, e));
+        let (path, fail) = (self.blob_path(blob.digest), |e: &io::Error| blob_error("stat", blob.digest, e));
         self.keep_blob(blob, &path).map_err(|e| fail(&e))?;
         self.is_stored(blob, &path).map_err(|e| fail(&e))
     }

@@ -17,7 +17,7 @@ pub(super) fn usage(dir: &Path) -> Result<u64, FsError> {
     for entry in walkdir::WalkDir::new(dir).follow_links(false) {
         let failed = |e: walkdir::Error| {
             let path = e.path().unwrap_or(dir).to_owned();
-            FsError::new("look at", &path, e.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into()))
+            FsError::new("stat", &path, e.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into()))
         };
         let meta = match entry.and_then(|e| e.metadata()) {
             // Builds may remove files meanwhile.

@@ -170,7 +170,7 @@ fn stored(store: &Store, text: &str, asked: Option<&Platform>) -> Result<Operand
             None => {
                 let failure = Failure::from(missing);
                 let is_dir = crate::base::fs::open(Path::new(text)).and_then(|f| {
-                    f.metadata().map(|m| m.is_dir()).map_err(|e| FsError::new("look at", Path::new(text), e))
+                    f.metadata().map(|m| m.is_dir()).map_err(|e| FsError::new("stat", Path::new(text), e))
                 });
                 Err(match is_dir {
                     Ok(true) => failure.hint(format!("write ./{text} for the directory")),

@@ -14,7 +14,7 @@ fn an_unreadable_file_is_named() {
     fs::set_permissions(&context, fs::Permissions::from_mode(0o755)).expect("chmod");
     let (done, _) = super::build(&env, &context, "COPY secret /", &[]);
     assert_eq!(done.code, 1, "{done}");
-    done.says("error: open secret: Permission denied").says("make it readable, or exclude it");
+    done.says("error: cannot open secret: Permission denied").says("make it readable, or exclude it");
     fs::set_permissions(context.join("d"), fs::Permissions::from_mode(0o700)).expect("chmod");
     let (done, _) = super::build(&env, &context, "COPY . /", &[]);
     assert_eq!(done.code, 1, "{done}");

@@ -204,7 +204,7 @@ fn a_dockerfile_may_be_somewhere_else_p21() {
         env.build(&["-f", &format!("{}/bad", web.url)], &context).fails(1).says(&format!("{}/bad:1", web.url));
         env.kiln(&["check", "-f", &format!("{}/d/Dockerfile", web.url), "."]).dir(&context).ok();
         let gone = env.build(&["-f", &format!("{}/none", web.url)], &context).fails(1);
-        gone.says("read Dockerfile: fetch").says("404");
+        gone.says("read Dockerfile: cannot fetch").says("404");
         let text = format!("{}/d/Dockerfile", web.url);
         env.kiln(&["build", "-f", &text, &text]).fails(2).says("is not an archive");
     }

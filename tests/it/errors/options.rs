@@ -72,9 +72,9 @@ fn what_has_no_effect_or_names_nothing_is_said() {
     let done = env.build(&["--build-context", &asked], &using).fails(1);
     done.says("holds no image nope; it holds latest").never_says("is not an OCI image layout");
     let done = env.build(&["--secret", "id=a,src=none"], &context).fails(2);
-    done.says("error: --secret a: open none: No such file or directory\n");
-    env.kiln(&["save", "-o", ".", "x"]).fails(1).says("error: write .: is a directory").never_says("rename");
-    env.kiln(&["cache", "mounts", "export", "-o", "."]).fails(1).says("error: write .: is a directory");
+    done.says("error: --secret a: cannot open none: No such file or directory\n");
+    env.kiln(&["save", "-o", ".", "x"]).fails(1).says("error: cannot write .: is a directory").never_says("rename");
+    env.kiln(&["cache", "mounts", "export", "-o", "."]).fails(1).says("error: cannot write .: is a directory");
     env.kiln(&["run", "--read-only", "x", "true"]).fails(125).says("kiln run has no option --read-only");
     env.kiln(&["container", "ls"]).fails(2).says("kiln keeps no containers");
 }
