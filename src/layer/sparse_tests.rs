@@ -219,6 +219,6 @@ fn watch_error_ends_the_layer() {
         let options = WriteOptions { watch: Some(watch.clone()), ..layer_options(Compression::default(), threads) };
         let mut writer = LayerWriter::new(std::io::sink(), &options);
         let error = writer.append(entry("f", size as usize), &mut SparseFile::new(&file, size)).unwrap_err();
-        assert_eq!(error.to_string(), "write layer: enough");
+        assert_eq!(error.to_string(), "cannot write the layer: enough");
     }
 }

@@ -259,7 +259,7 @@ mod tests {
     fn chain_prints_each_cause_once() {
         let cause = std::io::Error::other("no space");
         let error = FsError::new("write", std::path::Path::new("/x"), cause);
-        assert_eq!(chain(&error), "write /x: no space");
+        assert_eq!(chain(&error), "cannot write /x: no space");
     }
 
     #[test]

@@ -317,7 +317,7 @@ fn full_disk_is_an_error_and_keeps_old_content() {
     let blob = Descriptor::of("x", b"hello");
     let mut failing = std::io::Read::chain(&b"he"[..], FailingRead);
     let message = store.accept(&blob, &mut failing).expect_err("fails").to_string();
-    assert!(message.starts_with("store blob sha256:") && message.contains("no space left"), "{message}");
+    assert!(message.starts_with("cannot store blob sha256:") && message.contains("no space left"), "{message}");
     assert!(!store.has(&blob).expect("has"));
     assert_eq!(store.resolve(&name("app")).expect("index"), Some(a));
 }
