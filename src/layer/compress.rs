@@ -81,7 +81,7 @@ impl Codec {
     }
 
     /// The compressed form of `plain`, copied from an earlier layer if it has it. `out` is memory to use again: it keeps what
-    /// it held until that is overwritten, because clearing it costs as much as hashing it.
+    /// it held until that is overwritten, because clearing it first would write every byte twice.
     pub(super) fn run(
         &mut self,
         plain: &[u8],

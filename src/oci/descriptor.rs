@@ -134,7 +134,6 @@ pub struct Layer {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[test]

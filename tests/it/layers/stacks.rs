@@ -22,7 +22,8 @@ const LEAVES: [&str; 2] = ["x", "y"];
 
 /// One layer's members as a tar. With `strange`, files and links may stand where other layers have directories, a layer
 /// may delete what it has itself, a marker may be in a directory that no member makes (containerd makes it, umoci does
-/// not), and such a directory may be in a setgid one (kiln's has no group by it): readers disagree on those.
+/// not), and such a directory may be in a setgid one (kiln gives it to root, umoci to the group of that one): readers disagree
+/// on those.
 fn layer(random: &mut Random, strange: bool) -> Vec<u8> {
     let setgid = if strange { 0o2750 } else { 0o750 };
     let mut markers = BTreeSet::new();
