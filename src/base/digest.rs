@@ -32,13 +32,12 @@ impl Sha256 {
 
     /// The 64 lower-case hexadecimal digits, without a prefix.
     pub fn hex(&self) -> String {
-        let mut out = String::with_capacity(64);
-        for byte in self.0 {
-            for nibble in [byte >> 4, byte & 15] {
-                out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
+        let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+        let mut out = [0; 64];
+        for (pair, byte) in out.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
-        out
+        String::from_utf8_lossy(&out).into_owned()
     }
 
     /// Parses 64 lower-case hexadecimal digits.

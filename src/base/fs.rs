@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that wraps std::fs for kiln's own paths")]
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub fn open(path: &Path) -> Result<File, FsError> {
 
 /// The content of a file; `None` if it does not exist.
 pub fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
-    match std::fs::read(path) {
+    match content(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(FsError::new("read", path, e)),
@@ -51,7 +51,15 @@ pub fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
 
 /// The content of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
-    std::fs::read(path).map_err(|e| FsError::new("read", path, e))
+    content(path).map_err(|e| FsError::new("read", path, e))
+}
+
+/// Like `std::fs::read`, for files that are nearly always small: it does not ask for their length first.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(4096);
+    // Through `take`, because a file of its own asks for the length again.
+    File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Creates the directory `path` and its parents with mode 0700. Ok: it exists.
@@ -83,7 +91,7 @@ pub fn clear(path: &Path) -> Result<(), FsError> {
 
 /// The content of a file that only saves work; `None` if it cannot be read, for any reason.
 pub fn read_spare(path: &Path) -> Option<Vec<u8>> {
-    std::fs::read(path).ok()
+    content(path).ok()
 }
 
 /// Creates one directory with `mode` (umask applies); it must not exist yet.

@@ -24,6 +24,9 @@ use crate::base::time::Timestamp;
 /// The longest attribute and list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const MAX_XATTR: usize = 64 * 1024;
 
+/// How much of a long file is read at once.
+const PIECE: u64 = 1 << 20;
+
 /// How a directory becomes a tree.
 #[derive(Clone, Debug, Default)]
 pub struct DirOptions {
@@ -140,7 +143,7 @@ impl Dir {
         let xattrs = xattrs(file.as_fd(), path)?;
         let mut file = SparseFile::new(file, meta.size);
         let (mut hasher, mut left) = (Hasher::new(), meta.size);
-        let size = (meta.size + 1).min(256 * 1024) as usize;
+        let size = (meta.size + 1).min(PIECE) as usize;
         let (mut now, mut next) = (vec![0; size], Vec::new());
         let mut piece = self.piece(path, &mut file, &mut now, left)?;
         // The size is checked at the end: no read is needed to see that of the file.
