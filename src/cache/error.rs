@@ -1,15 +1,15 @@
-//! Errors of a cache.
+//! Cache errors.
 
 use crate::base::fs::FsError;
 use crate::oci::blob::BlobError;
 
-/// Why a cache failed.
+/// Why a cache operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Its files could not be read or written.
+    /// A file of the cache cannot be read or written.
     #[error("cannot use the build cache: {0}")]
     Fs(#[from] FsError),
-    /// A blob that it holds could not be brought into the store.
+    /// A blob cannot be copied from the cache to the store.
     #[error("cannot use the build cache: {0}")]
     Blob(#[from] BlobError),
 }

@@ -1,31 +1,31 @@
-//! From what determines a step to its key, and from two keys to a reason.
+//! Turns what determines a step into its key, and the difference between two lists of parts into the reason for a miss.
 //!
-//! | value | part |
+//! | input | part |
 //! | --- | --- |
-//! | key format, kiln's semantics | the hash domain |
-//! | what the step is, its canonical expanded text | `the instruction`, of a RUN `the command` |
-//! | platform, of a RUN | `platform` |
-//! | what came before | `parent`: the parent's key, or the digest of its chain of diff-ids |
-//! | each variable a RUN can see | `variable NAME`, `build argument NAME` |
+//! | key format, meaning of instructions | the hash domain |
+//! | the instruction, expanded and canonical | `the instruction`, for a RUN `the command` |
+//! | platform of a RUN | `platform` |
+//! | parent step | `parent`: its key, or the digest of its chain of diff-ids |
+//! | each variable that a RUN sees | `variable NAME`, `build argument NAME` |
 //! | user, directory, host name, network, security, mounts, devices, heredocs | one part each |
 //! | files it reads | `files …`: a digest over path, kind, mode, ids, link, xattrs, content |
 //!
 //! **Never in a key.** Spans, display names and stage names (moving a line rebuilds nothing); mtimes, inodes and
 //! absolute paths (a checkout may move); secret values and proxy variables (A-6, S-117); `--jobs`, progress and
-//! compression (they change no file of the result).
+//! compression (they change no file in the result).
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{Sha256, StepKey};
 use crate::base::stable::StableHasher;
 
-/// Changes whenever the same instruction may give another result than before.
+/// Change it whenever the same instruction may give a different result than before.
 const DOMAIN: &str = "kiln.step.v1";
 
-/// One thing that determines a step's result.
+/// One input that determines a step's result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// What it is, as a person would say it: `build argument VERSION`.
+    /// What it is, in words for users: `build argument VERSION`.
     pub name: String,
     /// Digest of its value, 64 hexadecimal digits.
     pub digest: String,
@@ -38,24 +38,24 @@ pub struct KeyParts(Vec<Part>);
 /// Why a step had to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// Nothing like it was built here before.
+    /// This instruction was not built before.
     NoRecord,
-    /// It was built before, with another value of this part; `detail` names what differs inside it, if that is known.
+    /// This part had another value; `detail` names what differs inside it, if that is known.
     Changed {
         /// [`Part::name`].
         part: String,
         /// For files: the first path that differs.
         detail: Option<String>,
     },
-    /// It was built before, without this part.
+    /// This part did not exist.
     Added(String),
-    /// It was built before, with this part.
+    /// This part no longer exists.
     Removed(String),
-    /// What it builds on changed.
+    /// Only the parent step changed.
     Parent,
-    /// The cache was not asked for this step.
+    /// The cache is disabled for this step.
     Disabled,
-    /// Everything is as before, but the stored result is gone.
+    /// No part changed, but the stored result is missing.
     Lost,
 }
 
@@ -76,7 +76,7 @@ impl KeyParts {
         self
     }
 
-    /// The same parts with the part `name` replaced, if there is one.
+    /// A copy in which the part `with` of this digest replaces the part `name`, if there is one.
     pub fn replace(&self, name: &str, with: &str, digest: Sha256) -> KeyParts {
         let replaced = |part: &Part| match part.name == name {
             true => Part { name: with.to_owned(), digest: digest.hex() },
@@ -94,8 +94,8 @@ impl KeyParts {
         StepKey(hasher.finish())
     }
 
-    /// Why a step with these parts missed, given the parts that the same place had last time.
-    /// The parent comes last: a change of its own explains a step better than a change above it.
+    /// Why a step with these parts missed, given the parts of the same instruction in the previous build.
+    /// The parent counts last: a change in the step itself explains more than a change above it.
     pub fn explain(&self, before: &KeyParts) -> Miss {
         let mut parent = false;
         for (at, part) in self.0.iter().enumerate() {
@@ -114,8 +114,7 @@ impl KeyParts {
         if parent { Miss::Parent } else { Miss::Lost }
     }
 
-    /// The part that is to these parts what part `at` is to `other`. Several parts may have one name: the second
-    /// corresponds to the second.
+    /// The part that corresponds to part `at` of `other`: same name and, among parts of that name, same position.
     fn counterpart(&self, other: &KeyParts, at: usize) -> Option<&Part> {
         let name = &other.0[at].name;
         let earlier = other.0[..at].iter().filter(|part| part.name == *name).count();
@@ -129,11 +128,11 @@ impl std::fmt::Display for Miss {
             Miss::NoRecord => f.write_str("not built before"),
             Miss::Changed { part, detail: None } => write!(f, "{part} changed"),
             Miss::Changed { part, detail: Some(detail) } => write!(f, "{part} changed: {detail}"),
-            Miss::Added(part) => write!(f, "{part} is new"),
-            Miss::Removed(part) => write!(f, "{part} is gone"),
-            Miss::Parent => f.write_str("what it builds on changed"),
+            Miss::Added(part) => write!(f, "{part} was added"),
+            Miss::Removed(part) => write!(f, "{part} was removed"),
+            Miss::Parent => f.write_str("parent step changed"),
             Miss::Disabled => f.write_str("cache not used"),
-            Miss::Lost => f.write_str("its stored result is gone"),
+            Miss::Lost => f.write_str("cached layer is missing"),
         }
     }
 }
@@ -151,23 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn a_miss_names_the_part_that_differs() {
+    fn miss_names_the_part_that_differs() {
         let was = parts(&[("parent", "p"), ("instruction", "RUN make"), ("build argument V", "1")]);
         let cases = [
             (
                 parts(&[("parent", "p"), ("instruction", "RUN make"), ("build argument V", "2")]),
                 "build argument V changed",
             ),
-            (
-                parts(&[("parent", "q"), ("instruction", "RUN make"), ("build argument V", "1")]),
-                "what it builds on changed",
-            ),
+            (parts(&[("parent", "q"), ("instruction", "RUN make"), ("build argument V", "1")]), "parent step changed"),
             (
                 parts(&[("parent", "q"), ("instruction", "RUN make all"), ("build argument V", "1")]),
                 "instruction changed",
             ),
-            (parts(&[("parent", "p"), ("instruction", "RUN make")]), "build argument V is gone"),
-            (was.clone(), "its stored result is gone"),
+            (parts(&[("parent", "p"), ("instruction", "RUN make")]), "build argument V was removed"),
+            (was.clone(), "cached layer is missing"),
         ];
         for (now, want) in cases {
             assert_eq!(now.explain(&was).to_string(), want);
@@ -176,20 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_one_name_are_compared_in_order() {
+    fn parts_with_one_name_are_compared_in_order() {
         let was = parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "2")]);
         for (now, want) in [
-            (parts(&[("parent", "q"), ("mount /a", "1"), ("mount /a", "2")]), "what it builds on changed"),
+            (parts(&[("parent", "q"), ("mount /a", "1"), ("mount /a", "2")]), "parent step changed"),
             (parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "3")]), "mount /a changed"),
-            (parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "2"), ("mount /a", "2")]), "mount /a is new"),
-            (parts(&[("parent", "p"), ("mount /a", "1")]), "mount /a is gone"),
+            (parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "2"), ("mount /a", "2")]), "mount /a was added"),
+            (parts(&[("parent", "p"), ("mount /a", "1")]), "mount /a was removed"),
         ] {
             assert_eq!(now.explain(&was).to_string(), want);
         }
     }
 
     #[test]
-    fn ambiguous_lists_have_different_keys_s136() {
+    fn keys_differ_for_lists_that_concatenate_alike() {
+        // S-136
         assert_ne!(parts(&[("a", "bc")]).key(), parts(&[("ab", "c")]).key());
         assert_ne!(parts(&[("a", ""), ("b", "")]).key(), parts(&[("b", ""), ("a", "")]).key());
     }

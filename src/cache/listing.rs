@@ -1,12 +1,12 @@
-//! What files a step read last time, to say which of them changed.
+//! The files that a step reads, so that the next build can name the one that changed.
 
-/// Files by path, each with a fingerprint of everything about it that is in the step's key. Explains, never decides: a
-/// fingerprint is 64 bits.
+/// Files by path, each with a fingerprint of everything about it that is in the step's key. It only explains misses: a
+/// 64-bit fingerprint is too short to decide on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing(Vec<(Vec<u8>, u64)>);
 
 impl Listing {
-    /// Lists files in any order; of one that is read twice, both fingerprints count.
+    /// Lists files, given in any order. The fingerprints of a file that is read twice are combined.
     pub fn of(files: impl IntoIterator<Item = (Vec<u8>, u64)>) -> Self {
         let mut files: Vec<(Vec<u8>, u64)> = files.into_iter().collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
@@ -20,21 +20,22 @@ impl Listing {
         Self(files)
     }
 
-    /// The first path that differs from `before`, and how many others do: `src/main.c changed`, `a is new, and 2 more`.
-    /// `None` if nothing does.
+    /// The first path that differs from `before`, and how many others do: `a/b changed`, `a was added, and 2 more`.
+    /// `None` if no path does.
     pub fn difference(&self, before: &Self) -> Option<String> {
-        // Both are sorted, and mostly alike.
+        // Both are sorted: merge them.
         let mut old = before.0.iter().peekable();
         let (mut here, mut gone) = (Vec::new(), Vec::new());
         for (path, print) in &self.0 {
-            gone.extend(std::iter::from_fn(|| old.next_if(|(was, _)| was < path)).map(|(path, _)| (path, "is gone")));
+            let missing = std::iter::from_fn(|| old.next_if(|(was, _)| was < path));
+            gone.extend(missing.map(|(path, _)| (path, "was removed")));
             match old.next_if(|(was, _)| was == path) {
                 Some((_, was)) if was == print => {}
                 Some(_) => here.push((path, "changed")),
-                None => here.push((path, "is new")),
+                None => here.push((path, "was added")),
             }
         }
-        gone.extend(old.map(|(path, _)| (path, "is gone")));
+        gone.extend(old.map(|(path, _)| (path, "was removed")));
         let mut all = here.into_iter().chain(gone);
         let (path, what) = all.next()?;
         let first = format!("{} {what}", String::from_utf8_lossy(path));
@@ -44,7 +45,7 @@ impl Listing {
         })
     }
 
-    /// For [`Listing::from_bytes`]: per file its fingerprint, its path and a zero byte.
+    /// Serializes for [`Listing::from_bytes`]: for each file its fingerprint, its path and a zero byte.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.iter().map(|(path, _)| path.len() + 9).sum());
         for (path, fingerprint) in &self.0 {
@@ -55,7 +56,7 @@ impl Listing {
         bytes
     }
 
-    /// A listing as it was stored; as much of it as can be read.
+    /// Parses a stored listing, up to the first file that is cut off.
     pub fn from_bytes(mut bytes: &[u8]) -> Self {
         let mut files = Vec::new();
         while let Some((fingerprint, rest)) = bytes.split_first_chunk()
@@ -77,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_is_named_and_the_rest_counted() {
+    fn difference_names_first_path_and_counts_the_rest() {
         let before = listing(&[("a", 1), ("b", 2), ("z", 9)]);
         for (now, want) in [
             (listing(&[("a", 1), ("b", 2), ("z", 9)]), None),
             (listing(&[("a", 1), ("b", 3), ("z", 9)]), Some("b changed")),
-            (listing(&[("a", 1), ("b", 2), ("c", 2), ("z", 9)]), Some("c is new")),
-            (listing(&[("a", 1), ("b", 2)]), Some("z is gone")),
+            (listing(&[("a", 1), ("b", 2), ("c", 2), ("z", 9)]), Some("c was added")),
+            (listing(&[("a", 1), ("b", 2)]), Some("z was removed")),
             (listing(&[("b", 5)]), Some("b changed, and 2 more")),
         ] {
             assert_eq!(now.difference(&before).as_deref(), want);
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_read_back_and_a_torn_one_as_far_as_it_goes() {
+    fn listing_round_trips_and_tolerates_truncation() {
         let files = listing(&[("a", 1), ("b\n/c", u64::MAX)]);
         let bytes = files.to_bytes();
         assert_eq!(Listing::from_bytes(&bytes), files);

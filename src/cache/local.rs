@@ -1,4 +1,4 @@
-//! The cache in the store: a directory of records.
+//! The cache in the store: a directory with one file per record.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use super::error::Error;
 use super::record::Record;
 use super::write::write;
 
-/// Records as files of a store. Many processes use them at once: files appear whole, the last writer of equal records
-/// wins.
+/// Records as files in the store. Processes may use them concurrently: each file is written atomically, and the last
+/// writer wins.
 #[derive(Debug)]
 pub struct Local {
     dir: PathBuf,
@@ -24,22 +24,22 @@ pub struct Local {
 }
 
 impl Local {
-    /// The cache below `dir` (`<store>/cache`); directories are made by the first write.
+    /// The cache in `dir` (`<store>/cache`); the first write creates its directories.
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), notices: Notices::default() }
     }
 
     /// Reports damage to `notices`.
-    pub fn telling(self, notices: &Notices) -> Self {
+    pub fn with_notices(self, notices: &Notices) -> Self {
         Self { notices: notices.clone(), ..self }
     }
 
-    /// Every record with its file and the time it was made or last found; one that cannot be read has no content.
+    /// Every record with its file and the time it was written or last used; `None` in place of one that cannot be read.
     pub fn all(&self) -> Result<Vec<(PathBuf, Timestamp, Option<Record>)>, Error> {
         let mut found = Vec::new();
         for short in fs::list(&self.dir.join("v1"))? {
             let dir = self.dir.join("v1").join(short);
-            // Anything but a directory is damage.
+            // A stray file here has no records.
             for name in fs::list(&dir).unwrap_or_default() {
                 let path = dir.join(name);
                 let Ok(used) = fs::modified(&path) else { continue };
@@ -50,8 +50,8 @@ impl Local {
         Ok(found)
     }
 
-    /// The record of `key`. Reading it counts as use: pruning removes the longest unused first. A damaged one is reported
-    /// and removed: its step runs again.
+    /// Reads the record of `key` and marks it as used, because pruning removes the least recently used first. A damaged
+    /// record is reported and removed, so its step runs again.
     fn read(&self, key: StepKey) -> Result<Option<Record>, Error> {
         let path = self.path(key);
         let why = match fs::read_opt(&path) {
@@ -68,7 +68,7 @@ impl Local {
             Err(e) => e.source.to_string(),
         };
         self.notices.note(format!("ignored the damaged cache record {}", path.display()), why);
-        // Best effort: the step that runs again replaces it.
+        // Best effort: when the step runs again, it replaces the record.
         let _ = fs::remove(&path);
         Ok(None)
     }
@@ -84,12 +84,12 @@ impl CacheBackend for Local {
         keys.iter().map(|&key| self.read(key)).collect()
     }
 
-    /// Records are not synced: a power cut that loses one costs a run of its step.
+    /// Does not sync: a record lost in a power failure costs one more run of its step.
     fn record(&self, records: &[Record]) -> Result<(), Error> {
         records.iter().try_for_each(|record| write(&self.path(record.parts.key()), &record.to_bytes()))
     }
 
-    /// The blobs of its records are those of the store.
+    /// Its blobs are those of the store, so there is nowhere else to fetch from.
     fn fetch(&self, _: &Descriptor, _: &dyn BlobSink) -> Result<bool, Error> {
         Ok(false)
     }

@@ -1,10 +1,10 @@
 //! The build cache: keys, records, reasons for misses.
 //!
-//! **Holds.** A step's result is determined by its [`KeyParts`]. From that one list come the [`StepKey`] and, when the
-//! key is not found, the [`Miss`] that says which part changed. [`step_key`] makes the parts of every kind of step.
-//! [`CacheBackend`] is the seam for places where records are kept; [`Local`] is the directory in the store.
+//! **Holds.** [`KeyParts`] lists everything that determines a step's result. Its hash is the [`StepKey`]; comparing it
+//! with the list of the previous build gives the [`Miss`] that names what changed. [`step_key`] makes the parts of
+//! every kind of step. [`CacheBackend`] is the interface of a store of records; [`Local`] is the one in a directory.
 //! **On disk.** `cache/v1/<kk>/<key>`, one JSON [`Record`] per key, where `kk` is the key's first two digits.
-//! `cache/slots/`: what the same place of the same Dockerfile had last time ([`Slots`]).
+//! `cache/slots/`: the key and files of each instruction in the previous build ([`Slots`]).
 //! **Order.** A record is written after its blob. A record that cannot be read is reported, and its step runs again.
 //! **Not here.** Which steps to look up: `engine`. Files and their digests: `context`, `layer`.
 

@@ -9,7 +9,7 @@ use crate::oci::descriptor::Descriptor;
 
 use super::key::KeyParts;
 
-/// The result of one step: the layer it made, in every compression it was asked for so far.
+/// The result of one step: its layer, in every compression requested so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// What determined the result.
@@ -20,12 +20,12 @@ pub struct Record {
     pub blobs: BTreeMap<String, Descriptor>,
 }
 
-/// What follows a record's fields in its file: a digest over them, by which damage that is still JSON is noticed.
-/// Earlier kilns wrote none.
+/// Precedes the digest at the end of a record file. The digest covers the fields before it and detects damage that is
+/// still valid JSON. Earlier versions wrote none.
 const SUM: &str = ",\"sum\":\"";
 
 impl Record {
-    /// For [`Record::from_bytes`].
+    /// Serializes the record for [`Record::from_bytes`].
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).expect("a record has only string keys");
         let sum = Sha256::of(&bytes).hex();
@@ -34,7 +34,7 @@ impl Record {
         bytes
     }
 
-    /// A record as it was stored, or why it is none.
+    /// Parses a stored record. Err: why it is invalid.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let sum = bytes.len().checked_sub("\"}".len() + 64).map(|at| bytes.split_at(at));
         if let Some((before, sum)) = sum
@@ -44,7 +44,7 @@ impl Record {
             hasher.update(fields);
             hasher.update(b"}");
             if !sum.starts_with(hasher.finish().hex().as_bytes()) {
-                return Err("its digest is wrong".to_owned());
+                return Err("its digest does not match".to_owned());
             }
         }
         serde_json::from_slice(bytes).map_err(|e| e.to_string())
@@ -57,7 +57,7 @@ mod tests {
     use crate::base::digest::BlobDigest;
 
     #[test]
-    fn record_with_any_changed_byte_is_noticed() {
+    fn record_rejects_or_ignores_any_changed_byte() {
         let blob = Descriptor::new("application/x", BlobDigest(Sha256::of(b"blob")), 7);
         let mut parts = KeyParts::new();
         parts.add("a", b"b");

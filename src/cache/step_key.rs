@@ -1,7 +1,7 @@
-//! From a step and its inputs to the parts of its key.
+//! Makes the parts of a step's key from the step and its inputs.
 //!
-//! Every field of a step is named here: a field added to the plan does not compile until somebody decided whether it
-//! is in the key.
+//! `Run` is destructured in full: a new field does not compile until someone decides whether it belongs in the key. A
+//! COPY or ADD enters in serialized form, see [`crate::plan::StepKind`].
 
 use serde::Serialize;
 
@@ -13,38 +13,38 @@ use crate::plan::{Copy, Mount, Run, Workdir};
 
 use super::key::KeyParts;
 
-/// The part of a COPY or ADD that stands for the files it reads.
+/// The part for the files that a COPY or ADD reads.
 pub const FILES: &str = "files";
 
-/// The part that stands for the parent.
+/// The part for the parent step.
 const PARENT: &str = "parent";
 
-/// The part of a linked COPY that stands for what it depends on of its parent.
+/// The part of a `COPY --link` in place of its parent: the directories of the parent that it depends on.
 const PASSED: &str = "directories it passes through";
 
-/// The key of a file system by its layers, bottom first, in whatever way they were made.
+/// The key of a file system with these layers, bottom first, however they were made.
 pub fn layers(chain: &[DiffId]) -> StepKey {
     let mut parts = KeyParts::new();
     parts.add("base image", chain.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").as_bytes());
     parts.key()
 }
 
-/// The parts of a FROM of an image that has to be fetched.
+/// The parts of a FROM whose image is not fetched yet.
 pub fn image(manifest: BlobDigest) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add("base image", manifest.to_string().as_bytes());
     parts
 }
 
-/// The parts of a FROM of a context whose files have the digest `files`.
+/// The parts of a FROM of a named context whose files have the digest `files`.
 pub fn context(files: Sha256) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add_digest("the files of the context", files);
     parts
 }
 
-/// The parts of a RUN; `mounts[i]` is the digest of what `run.mounts[i]` shows, where it shows files; `devices` are those
-/// it gets.
+/// The parts of a RUN. `mounts[i]` is the digest of the files in `run.mounts[i]`, if it has any; `devices` names the
+/// devices it gets.
 pub fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&str]) -> KeyParts {
     let Run {
         argv,
@@ -85,7 +85,7 @@ pub fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&st
     for (mount, digest) in shapes.iter().zip(mounts) {
         let name = mount.target().unwrap_or("environment");
         parts.add(format!("mount {name}"), &canonical(mount));
-        // The content of a cache mount is no input (M-10). Its seed is named by its options alone.
+        // The content of a cache mount is not an input (M-10); only the options of the mount count.
         if let (Mount::Bind { .. }, Some(digest)) = (mount, digest) {
             parts.add_digest(format!("files of mount {name}"), *digest);
         }
@@ -111,17 +111,17 @@ pub fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
     parts
 }
 
-/// Adds SOURCE_DATE_EPOCH: times in the layer are no later than `latest`.
+/// Adds SOURCE_DATE_EPOCH, which limits times in the layer to `latest`.
 pub fn clamp(parts: &mut KeyParts, latest: Timestamp) {
     parts.add("SOURCE_DATE_EPOCH", latest.secs.to_string().as_bytes());
 }
 
-/// The parts of the same step over a parent with another key.
+/// The parts of the same step on a parent with another key.
 pub fn over_parent(parts: &KeyParts, parent: StepKey) -> KeyParts {
     parts.replace(PARENT, PARENT, parent.0)
 }
 
-/// The parts of the same step over any parent that has these directories.
+/// The parts of the same step on any parent that has these directories.
 pub fn over_directories<'d>(parts: &KeyParts, dirs: impl IntoIterator<Item = &'d [u8]>) -> KeyParts {
     let mut hasher = StableHasher::new("kiln.passed.v1");
     for dir in dirs {

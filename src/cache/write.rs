@@ -1,4 +1,4 @@
-//! Writing small files of the cache.
+//! Writes small cache files.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use crate::base::{fs, publish};
 
 use super::error::Error;
 
-/// Publishes `bytes` at `path`, and makes its directory if that is missing. A file with these bytes is left alone: to
-/// read a file is far cheaper than to make one.
+/// Writes `bytes` to `path` atomically, creating its directory if needed. A file that already has these bytes is only
+/// touched: reading a file is far cheaper than creating one.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    if fs::read_spare(path).is_some_and(|there| there == bytes) {
+    if fs::read_spare(path).is_some_and(|old| old == bytes) {
         fs::touch(path);
         return Ok(());
     }

@@ -54,7 +54,7 @@ impl<'a> Shared<'a> {
                     .kept_by(|dir| builder.store.keep_dir(dir)),
             ),
             snapshotter: OnceLock::new(),
-            cache: Local::new(&dir).telling(builder.store.notices()),
+            cache: Local::new(&dir).with_notices(builder.store.notices()),
             slots: Slots::new(&dir),
             stop: builder.cancel,
             reporter,

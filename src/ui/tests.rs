@@ -73,7 +73,7 @@ note: layers are copied, not mounted (overlay: not permitted)
 [1/2] done in 1.20s
 [1/2] packing: 12.3 GB so far
 [2/2] RUN test \\x1b[31m
-[2/2] why: what it builds on changed
+[2/2] why: parent step changed
 [2/2] | 2 of 2
 [2/2] | FAIL: x
 [1/2] packed 20.5 GB

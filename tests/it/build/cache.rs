@@ -120,7 +120,7 @@ fn a_changed_file_reruns_what_copies_it_and_what_follows() {
     let told = after(|c| fs::write(c.join("src/b"), "other\n").expect("write"), &[]);
     assert_eq!(told.ran(), BTreeSet::from([SRC, ALL, FROM_TOOL]));
     assert!(told.why(SRC).contains("files"), "{told:?}");
-    assert_eq!(told.why(ALL), "what it builds on changed");
+    assert_eq!(told.why(ALL), "parent step changed");
 
     let mode = after(|c| fs::set_permissions(c.join("src/a"), PermissionsExt::from_mode(0o600)).expect("chmod"), &[]);
     assert_eq!(mode.ran(), BTreeSet::from([SRC, ALL, FROM_TOOL]), "C-29: the mode counts");
@@ -136,7 +136,7 @@ fn a_changed_argument_reruns_from_the_first_step_that_sees_it() {
     let told = after(|_| {}, &["--build-arg", "VERSION=2"]);
     assert_eq!(told.ran(), BTreeSet::from([VERSION, SRC, ALL, FROM_TOOL]));
     assert_eq!(told.why(VERSION), "build argument VERSION changed");
-    assert_eq!(told.why(SRC), "what it builds on changed");
+    assert_eq!(told.why(SRC), "parent step changed");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_changed_instruction_names_itself() {
     let told = after(|c| replace(c, "RUN cat first.txt > first.out", "RUN cat first.txt > other.out"), &[]);
     assert_eq!(told.why("RUN cat first.txt > other.out"), "the command changed");
     assert!(told.cached().contains(&FIRST), "{told:?}");
-    assert_eq!(told.why(VERSION), "what it builds on changed");
+    assert_eq!(told.why(VERSION), "parent step changed");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_new_base_reruns_everything_on_it() {
     env.build(&["-t", "busybox"], &base).ok();
     let told = env.build(&["-t", "app"], &context).ok().progress();
     assert_eq!(told.ran().len(), 8, "{told:?}");
-    assert_eq!(told.why(TOOL), "what it builds on changed");
+    assert_eq!(told.why(TOOL), "parent step changed");
 }
 
 #[test]
