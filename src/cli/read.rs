@@ -8,7 +8,7 @@ use crate::context::{IgnoreFile, Matcher};
 use crate::dockerfile::lint::{self, Controls};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Instruction, Severity, Span, ast};
 use crate::engine::source::Origin;
-use crate::plan::{ContextName, CopyFrom, CopySource, KEEP_GIT_DIR, Plan, Step, StepKind, WITHOUT_EFFECT};
+use crate::plan::{ContextName, CopyFrom, CopySource, IGNORED_ARGS, KEEP_GIT_DIR, Plan, Step, StepKind};
 
 use super::failure::{Failure, Kind};
 use super::locate;
@@ -172,7 +172,7 @@ pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, request: &Sou
         warning(message).suggest(filter, names.iter().copied())
     });
     let on = |name: &str| options.build_args.get(name).is_some_and(|v| !matches!(v.as_str(), "" | "0" | "false"));
-    let attest = WITHOUT_EFFECT.into_iter().filter(|name| on(name));
+    let attest = IGNORED_ARGS.into_iter().filter(|name| on(name));
     let attest = attest.map(|name| warning(format!("--build-arg {name} has no effect: kiln creates no attestations")));
     let is_git = matches!(&request.origin, Some(Remote { origin: Origin::Git { .. }, .. }));
     let git = Some(KEEP_GIT_DIR).filter(|name| on(name) && !is_git);

@@ -10,7 +10,7 @@ use super::globals::Globals;
 use super::graph::{Graph, Root};
 use super::lints;
 use super::options::{Configs, Options};
-use super::outline::Taken;
+use super::outline::Parameter;
 use super::step::{Base, CopyFrom, ImageName, Step, StepId, StepKind, StepMeta};
 
 /// What all stages share while they are planned.
@@ -23,10 +23,10 @@ pub(super) struct Draft<'a> {
     pub(super) created: Timestamp,
     pub(super) steps: Vec<Step>,
     /// Steps by their inputs, in the order of what they do: a second one that does the same is the same.
-    same: BTreeMap<(Vec<StepId>, bool), Vec<StepId>>,
+    by_inputs: BTreeMap<(Vec<StepId>, bool), Vec<StepId>>,
     pub(super) problems: Vec<Diagnostic>,
     /// What the stages take from outside.
-    pub(super) taken: Vec<Taken>,
+    pub(super) parameters: Vec<Parameter>,
     /// Global arguments that stages take over.
     pub(super) inherited: BTreeSet<String>,
     /// Images whose config nobody gave.
@@ -55,9 +55,9 @@ impl<'a> Draft<'a> {
             globals,
             graph,
             steps: Vec::new(),
-            same: BTreeMap::new(),
+            by_inputs: BTreeMap::new(),
             problems,
-            taken: Vec::new(),
+            parameters: Vec::new(),
             inherited: BTreeSet::new(),
             assumed: BTreeSet::new(),
             triggered: BTreeSet::new(),
@@ -67,12 +67,12 @@ impl<'a> Draft<'a> {
 
     /// The step that does `kind` to `inputs`: a new one, or one that is there already.
     pub(super) fn step(&mut self, kind: StepKind, inputs: Vec<StepId>, meta: StepMeta) -> StepId {
-        let twins = self.same.entry((inputs.clone(), meta.no_cache)).or_default();
-        match twins.binary_search_by(|id| self.steps[id.index()].kind.cmp(&kind)) {
-            Ok(at) => twins[at],
+        let equal = self.by_inputs.entry((inputs.clone(), meta.no_cache)).or_default();
+        match equal.binary_search_by(|id| self.steps[id.index()].kind.cmp(&kind)) {
+            Ok(at) => equal[at],
             Err(at) => {
                 let id = StepId(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
-                twins.insert(at, id);
+                equal.insert(at, id);
                 self.steps.push(Step { id, kind, inputs, meta });
                 id
             }

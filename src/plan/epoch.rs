@@ -40,7 +40,7 @@ pub fn epoch_source(dockerfile: &Dockerfile, options: &Options) -> Result<Option
 
 impl Globals {
     /// The time that SOURCE_DATE_EPOCH means, if it is known, and a warning if it should be.
-    pub(super) fn epoch_means(
+    pub(super) fn resolve_epoch(
         &self,
         dockerfile: &Dockerfile,
         options: &Options,
@@ -58,7 +58,7 @@ impl Globals {
                 (told.flatten(), told.is_some())
             }
         };
-        Ok((time, (asked && time.is_none()).then(|| timeless(&value, at))))
+        Ok((time, (asked && time.is_none()).then(|| undated(&value, at))))
     }
 
     /// The text of SOURCE_DATE_EPOCH, and where it is.
@@ -83,7 +83,7 @@ fn names_a_context(value: &str, options: &Options) -> bool {
 }
 
 /// As BuildKit has it, a directory, an image or an undated file has no time, and then there is no SOURCE_DATE_EPOCH.
-fn timeless(value: &str, at: Span) -> Diagnostic {
+fn undated(value: &str, at: Span) -> Diagnostic {
     let message = format!("{EPOCH}={value} has no effect: nothing says when that was changed last");
     let problem = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(at, message) };
     problem.hint("give whole seconds, or name a git repository, an archive or a URL that has a Last-Modified time")

@@ -8,9 +8,9 @@ use crate::dockerfile::mount::parse_bool;
 use crate::dockerfile::{Diagnostic, Dockerfile, Span};
 use crate::oci::platform::Platform;
 
-use super::limit::too_much;
+use super::limit::over_variable_limit;
 use super::options::Options;
-use super::outline::{Taken, What};
+use super::outline::{Parameter, ParameterKind};
 use super::unsupported::{Feature, unsupported};
 
 /// The variable that sets image times.
@@ -23,7 +23,7 @@ const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 pub const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// Build arguments whose effect is on what nobody makes here: records of builds and SBOMs.
-pub const WITHOUT_EFFECT: [&str; 3] = ["BUILDKIT_BUILD_NAME", "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub const IGNORED_ARGS: [&str; 3] = ["BUILDKIT_BUILD_NAME", "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// The proxy variables, upper case; the lower-case twins go with them.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -59,7 +59,7 @@ impl Globals {
     /// Evaluates the ARGs before the first FROM. What is wrong with them is added to `problems`.
     pub(super) fn new(dockerfile: &Dockerfile, options: &Options, problems: &mut Vec<Diagnostic>) -> Self {
         let mut globals = Self::with(dockerfile, options, &options.build_args, problems);
-        match globals.epoch_means(dockerfile, options) {
+        match globals.resolve_epoch(dockerfile, options) {
             Ok((epoch, warning)) => {
                 globals.epoch = epoch;
                 problems.extend(warning);
@@ -71,7 +71,7 @@ impl Globals {
             globals.values.remove(EPOCH);
             globals.values.extend(globals.epoch.map(|epoch| (EPOCH.to_owned(), epoch.secs.to_string())));
         }
-        refuse(options, problems);
+        reject_unsupported(options, problems);
         globals
     }
 
@@ -101,7 +101,7 @@ impl Globals {
         for statement in &dockerfile.global_args {
             for item in &statement.node.items {
                 if spent > options.variable_limit {
-                    problems.push(too_much(statement.span, options));
+                    problems.push(over_variable_limit(statement.span, options));
                     return globals;
                 }
                 let name = item.name.as_str();
@@ -147,7 +147,7 @@ impl Globals {
     }
 
     /// The ARGs that these names stand for, and those that their values are made of.
-    pub(super) fn taken(&self, dockerfile: &Dockerfile, names: BTreeSet<String>) -> Vec<Taken> {
+    pub(super) fn parameters(&self, dockerfile: &Dockerfile, names: BTreeSet<String>) -> Vec<Parameter> {
         let mut todo: Vec<String> = names.into_iter().collect();
         let mut wanted = BTreeSet::new();
         while let Some(name) = todo.pop() {
@@ -161,8 +161,8 @@ impl Globals {
         for statement in &dockerfile.global_args {
             for item in statement.node.items.iter().filter(|item| wanted.contains(item.name.as_str())) {
                 let value = self.values.get(item.name.as_str()).cloned();
-                let what = What::Arg { value, description: item.description.clone() };
-                out.push(Taken { what, name: item.name.text.clone(), span: statement.span, stage: usize::MAX });
+                let kind = ParameterKind::Arg { value, description: item.description.clone() };
+                out.push(Parameter { kind, name: item.name.text.clone(), span: statement.span, stage: usize::MAX });
             }
         }
         out
@@ -175,7 +175,7 @@ impl Globals {
 }
 
 /// Refuses build arguments that would have no effect here (N-8).
-fn refuse(options: &Options, problems: &mut Vec<Diagnostic>) {
+fn reject_unsupported(options: &Options, problems: &mut Vec<Diagnostic>) {
     for (name, feature) in [
         (INLINE_CACHE, Some(Feature::InlineCache)),
         (MULTI_PLATFORM, Some(Feature::SinglePlatformIndex)),

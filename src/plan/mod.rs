@@ -37,7 +37,7 @@ mod tests;
 pub use chmod::{BadMode, Mode};
 pub use device::{Device, DeviceName};
 pub use epoch::{EpochSource, epoch_source};
-pub use globals::{KEEP_GIT_DIR, WITHOUT_EFFECT};
+pub use globals::{IGNORED_ARGS, KEEP_GIT_DIR};
 pub use options::{Configs, NamedContext, Options};
 pub use planner::plan;
 pub use result::{HISTORY_COMMENT, Plan, Planned, PlannedHistory, PlannedStage, StageSummary};

@@ -1,5 +1,5 @@
-//! What a Dockerfile offers, without building it: `check --targets` lists its stages, `check --outline` what a target
-//! takes. The JSON has the shape of BuildKit's `--call=…,format=json`.
+//! Describes a Dockerfile without building it: `check --targets` lists its stages, `check --outline` the arguments,
+//! secrets, SSH agents and cache mounts of a target. The JSON has the shape of BuildKit's `--call=…,format=json`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use crate::dockerfile::{Dockerfile, Source, Span};
 /// The stages of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Targets {
-    /// In the order of the file.
+    /// In file order.
     pub targets: Vec<Target>,
     /// The file, in base64.
     pub sources: Vec<String>,
@@ -25,22 +25,22 @@ pub struct Target {
     /// Lower-case; absent if the FROM names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// It is what is built if no target is asked for.
+    /// It is built if `--target` is absent.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub default: bool,
     /// The comment above FROM that starts with the stage's name (P-20).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What FROM names, unexpanded.
+    /// The image or stage in FROM, unexpanded.
     pub base: String,
-    /// What `--platform` says, unexpanded.
+    /// The value of `--platform`, unexpanded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
-    /// The FROM.
+    /// The FROM line.
     pub location: Location,
 }
 
-/// What a target takes from outside.
+/// The parameters of a target: what a build can pass to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outline {
     /// The target; absent if its FROM names none.
@@ -49,16 +49,16 @@ pub struct Outline {
     /// The comment above its FROM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Build arguments, by place.
+    /// Build arguments, in file order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<OutlineArg>,
-    /// Secrets, by place.
+    /// Secrets, in file order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<OutlineInput>,
-    /// SSH agents, by place.
+    /// SSH agents, in file order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ssh: Vec<OutlineInput>,
-    /// Cache mounts, by place.
+    /// Cache mounts, in file order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cache: Vec<OutlineCache>,
     /// The file, in base64.
@@ -73,14 +73,14 @@ pub struct OutlineArg {
     /// The comment above ARG that starts with its name (P-20).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What it would be now.
+    /// Its value in a build with the current options.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// The ARG.
+    /// The ARG line.
     pub location: Location,
 }
 
-/// A secret or an agent.
+/// A secret or an SSH agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OutlineInput {
     /// Its id.
@@ -88,7 +88,7 @@ pub struct OutlineInput {
     /// The build fails without it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
-    /// The RUN.
+    /// The RUN line.
     pub location: Location,
 }
 
@@ -98,7 +98,7 @@ pub struct OutlineCache {
     /// Its id.
     #[serde(rename = "ID")]
     pub id: String,
-    /// The RUN.
+    /// The RUN line.
     pub location: Location,
 }
 
@@ -109,7 +109,7 @@ pub struct Location {
     pub ranges: [Lines; 1],
 }
 
-/// From a line to a line, both included, counted from 1.
+/// A range of lines, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Lines {
     /// The first.
@@ -149,38 +149,38 @@ pub fn targets(dockerfile: &Dockerfile) -> Targets {
     }
 }
 
-/// One thing that an instruction of a needed stage takes.
+/// A parameter of an instruction in a needed stage.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
-    pub(super) what: What,
+pub(super) struct Parameter {
+    pub(super) kind: ParameterKind,
     pub(super) name: String,
     pub(super) span: Span,
     pub(super) stage: usize,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(super) enum ParameterKind {
     Arg { value: Option<String>, description: Option<String> },
     Secret { required: bool },
     Ssh { required: bool },
     Cache,
 }
 
-/// The outline of stage `target`: of several that take the same, the target's own counts, else that of the first stage,
-/// and in a stage the last.
-pub(super) fn outline(dockerfile: &Dockerfile, target: usize, mut taken: Vec<Taken>) -> Outline {
-    taken.sort_by_key(|t| (t.stage != target, t.stage, Reverse(t.span)));
+/// The outline of stage `target`. Of several parameters with one name, that of the target wins, then that of the first
+/// stage; within a stage the last one wins.
+pub(super) fn outline(dockerfile: &Dockerfile, target: usize, mut parameters: Vec<Parameter>) -> Outline {
+    parameters.sort_by_key(|p| (p.stage != target, p.stage, Reverse(p.span)));
     let mut known: BTreeSet<(u8, String)> = BTreeSet::new();
-    taken.retain(|t| {
-        let kind = match t.what {
-            What::Arg { .. } => 0,
-            What::Secret { .. } => 1,
-            What::Ssh { .. } => 2,
-            What::Cache => 3,
+    parameters.retain(|p| {
+        let kind = match p.kind {
+            ParameterKind::Arg { .. } => 0,
+            ParameterKind::Secret { .. } => 1,
+            ParameterKind::Ssh { .. } => 2,
+            ParameterKind::Cache => 3,
         };
-        known.insert((kind, t.name.clone()))
+        known.insert((kind, p.name.clone()))
     });
-    taken.sort_by_key(|t| t.span);
+    parameters.sort_by_key(|p| p.span);
     let stage = &dockerfile.stages[target];
     let mut out = Outline {
         name: stage.name.as_ref().map(|name| name.node.clone()),
@@ -191,13 +191,15 @@ pub(super) fn outline(dockerfile: &Dockerfile, target: usize, mut taken: Vec<Tak
         cache: Vec::new(),
         sources: vec![STANDARD.encode(dockerfile.source.text())],
     };
-    for Taken { what, name, span, .. } in taken {
+    for Parameter { kind, name, span, .. } in parameters {
         let location = Location::new(&dockerfile.source, span);
-        match what {
-            What::Arg { value, description } => out.args.push(OutlineArg { name, description, value, location }),
-            What::Secret { required } => out.secrets.push(OutlineInput { name, required, location }),
-            What::Ssh { required } => out.ssh.push(OutlineInput { name, required, location }),
-            What::Cache => out.cache.push(OutlineCache { id: name, location }),
+        match kind {
+            ParameterKind::Arg { value, description } => {
+                out.args.push(OutlineArg { name, description, value, location });
+            }
+            ParameterKind::Secret { required } => out.secrets.push(OutlineInput { name, required, location }),
+            ParameterKind::Ssh { required } => out.ssh.push(OutlineInput { name, required, location }),
+            ParameterKind::Cache => out.cache.push(OutlineCache { id: name, location }),
         }
     }
     out

@@ -12,7 +12,7 @@ use super::options::{Configs, Options};
 use super::outline;
 use super::reach::Reach;
 use super::result::{Plan, Planned, PlannedHistory, PlannedStage, StageSummary};
-use super::stage::{Place, StageState};
+use super::stage::{StagePlanner, StageState};
 use super::step::{ContextName, StepId};
 use super::trigger::Trigger;
 
@@ -39,12 +39,12 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
         return Ok(Planned::Needs(reach.needs));
     }
     let draft = Draft::new(dockerfile, options, configs, globals, graph, problems);
-    Planner { draft, states: BTreeMap::new(), last: BTreeMap::new(), chapters: BTreeMap::new() }.run(reach, target)
+    Planner { draft, states: BTreeMap::new(), last: BTreeMap::new(), histories: BTreeMap::new() }.run(reach, target)
 }
 
 /// Makes an image say that it is for the platform that was asked for. What only its base knows stays, unless the base
 /// is for something else.
-fn say_platform(image: &mut Platform, wanted: &Platform) {
+fn set_platform(image: &mut Platform, wanted: &Platform) {
     let same = (&image.os, &image.architecture) == (&wanted.os, &wanted.architecture);
     image.os.clone_from(&wanted.os);
     image.architecture.clone_from(&wanted.architecture);
@@ -85,7 +85,7 @@ fn sorted(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
 }
 
 /// The history that a stage's own instructions made, and the stage below it.
-struct Chapter {
+struct StageHistory {
     below: Option<usize>,
     entries: Vec<PlannedHistory>,
 }
@@ -97,7 +97,7 @@ struct Planner<'a> {
     states: BTreeMap<usize, StageState>,
     /// The last step of each stage.
     last: BTreeMap<usize, StepId>,
-    chapters: BTreeMap<usize, Chapter>,
+    histories: BTreeMap<usize, StageHistory>,
 }
 
 impl Planner<'_> {
@@ -125,11 +125,11 @@ impl Planner<'_> {
         };
         let image = self.image(target, state);
         let draft = self.draft;
-        let mut taken = draft.globals.taken(draft.dockerfile, draft.inherited);
-        taken.extend(draft.taken);
+        let mut parameters = draft.globals.parameters(draft.dockerfile, draft.inherited);
+        parameters.extend(draft.parameters);
         Ok(Planned::Done(Box::new(Plan {
             assumed: draft.assumed,
-            outline: outline::outline(draft.dockerfile, target, taken),
+            outline: outline::outline(draft.dockerfile, target, parameters),
             steps: draft.steps,
             stages,
             image,
@@ -154,22 +154,22 @@ impl Planner<'_> {
         self.draft.inherited.extend(node.used.iter().cloned());
         self.draft.problems.append(&mut node.lints);
         let node = node.clone();
-        let mut place = Place::new(&mut self.draft, index, triggers, parent, &self.last);
+        let mut planner = StagePlanner::new(&mut self.draft, index, triggers, parent, &self.last);
         if let Root::Context(ContextName::Named(name)) = &node.root {
             // Its files are a layer like any other, and every layer has an entry.
-            let layer = place.state.last;
-            place.history(format!("FROM {name}"), Some(layer));
+            let layer = planner.state.last;
+            planner.history(format!("FROM {name}"), Some(layer));
         }
         if !node.replaced {
             for (ordinal, trigger) in triggers.iter().enumerate() {
-                place.trigger(trigger, ordinal);
+                planner.trigger(trigger, ordinal);
             }
-            let dockerfile = place.draft.dockerfile;
+            let dockerfile = planner.draft.dockerfile;
             for (ordinal, statement) in dockerfile.stages[index].instructions.iter().enumerate() {
-                place.instruction(statement, ordinal);
+                planner.instruction(statement, ordinal);
             }
         }
-        let (state, entries) = place.finish();
+        let (state, entries) = planner.finish();
         let summary = StageSummary {
             name: self.draft.dockerfile.stages[index].name.as_ref().map(|n| n.node.clone()),
             index,
@@ -178,7 +178,7 @@ impl Planner<'_> {
             last: state.last,
         };
         self.last.insert(index, state.last);
-        self.chapters.insert(index, Chapter { below: self.below(index), entries });
+        self.histories.insert(index, StageHistory { below: self.below(index), entries });
         self.states.insert(index, state);
         summary
     }
@@ -186,16 +186,16 @@ impl Planner<'_> {
     fn image(&self, target: usize, state: StageState) -> PlannedStage {
         let mut history = Vec::new();
         let mut at = Some(target);
-        while let Some(chapter) = at.and_then(|index| self.chapters.get(&index)) {
-            history.extend(chapter.entries.iter().rev().cloned());
-            at = chapter.below;
+        while let Some(own) = at.and_then(|index| self.histories.get(&index)) {
+            history.extend(own.entries.iter().rev().cloned());
+            at = own.below;
         }
         history.reverse();
         let StageState { scope, mut config, platform, base, last, .. } = state;
         config.config.env = scope.config_env();
         config.created = Some(self.draft.created);
         if self.draft.options.platform_given {
-            say_platform(&mut config.platform, &self.draft.options.platform);
+            set_platform(&mut config.platform, &self.draft.options.platform);
         }
         config.platform = config.platform.normalized();
         config.config.labels.extend(self.draft.options.labels.clone());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::{Diagnostic, Dockerfile};
 
-use super::graph::{Graph, Root, froms};
+use super::graph::{Graph, Root, references};
 use super::options::{Configs, Options};
 use super::step::ImageRequest;
 use super::trigger::{Trigger, image_triggers, parse_triggers, stage_triggers};
@@ -57,7 +57,7 @@ impl Reach {
             if !node.replaced {
                 let own = dockerfile.stages[index].instructions.iter();
                 for statement in own.chain(triggers.iter().map(|t| &t.statement)) {
-                    for (word, number) in froms(&statement.node) {
+                    for (word, number) in references(&statement.node) {
                         // What is wrong with the others is said when the stage is planned.
                         if let Ok(Root::Stage(other)) = graph.from(word, index, number) {
                             todo.push(other);

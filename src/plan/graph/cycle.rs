@@ -29,7 +29,7 @@ pub(super) fn check(graph: &Graph<'_>, problems: &mut Vec<Diagnostic>) {
         loop {
             if let Some(stage) = enter.take() {
                 seen[stage] = Seen::Open;
-                path.push(Step { stage, names: graph.named(stage), next: 0 });
+                path.push(Step { stage, names: graph.referenced_stages(stage), next: 0 });
             }
             let Some(step) = path.last_mut() else { break };
             let Some(&(named, _)) = step.names.get(step.next) else {

@@ -4,7 +4,7 @@ use crate::dockerfile::mount::{Mount, MountKey};
 use crate::dockerfile::{Instruction, Word};
 
 /// The words of an instruction that name other stages, and whether they may be numbers.
-pub(in crate::plan) fn froms(instruction: &Instruction) -> Vec<(&Word, bool)> {
+pub(in crate::plan) fn references(instruction: &Instruction) -> Vec<(&Word, bool)> {
     match instruction {
         Instruction::Copy(copy) => copy.from.iter().map(|word| (word, true)).collect(),
         Instruction::Run(run) => {

@@ -6,7 +6,7 @@ mod resolve;
 mod root;
 mod stages;
 
-pub(super) use from::{froms, mount_from};
+pub(super) use from::{mount_from, references};
 pub(super) use resolve::graph;
 pub(super) use root::Root;
 pub(super) use stages::Graph;

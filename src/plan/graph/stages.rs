@@ -8,7 +8,7 @@ use crate::oci::reference::Reference;
 use crate::plan::options::{NamedContext, Options};
 use crate::plan::step::{ContextName, ImageName, ImageRequest};
 
-use super::from::froms;
+use super::from::references;
 use super::root::{Node, Root};
 
 /// All stages and their names.
@@ -37,7 +37,7 @@ impl Graph<'_> {
 
     /// The stages that a stage names, in the order of the Dockerfile: those before it and, by mistake, itself and those
     /// after it.
-    pub(super) fn named(&self, index: usize) -> Vec<(usize, Span)> {
+    pub(super) fn referenced_stages(&self, index: usize) -> Vec<(usize, Span)> {
         let mut out = Vec::new();
         let stage = &self.dockerfile.stages[index];
         if let Root::Stage(below) = self.nodes[index].root {
@@ -46,10 +46,10 @@ impl Graph<'_> {
         if self.nodes[index].replaced {
             return out;
         }
-        for (word, number) in stage.instructions.iter().flat_map(|statement| froms(&statement.node)) {
+        for (word, number) in stage.instructions.iter().flat_map(|statement| references(&statement.node)) {
             let found = match (number, word.as_str().parse::<usize>()) {
                 (true, Ok(number)) => Some(number).filter(|number| *number < self.nodes.len()),
-                _ => self.last_called(word.as_str()),
+                _ => self.last_named(word.as_str()),
             };
             out.extend(found.map(|found| (found, word.span)));
         }
@@ -63,7 +63,7 @@ impl Graph<'_> {
     }
 
     /// The last stage of the file called `name`, in any case: what `--from` and `from=` mean, wherever they are.
-    fn last_called(&self, name: &str) -> Option<usize> {
+    fn last_named(&self, name: &str) -> Option<usize> {
         self.names.get(&name.to_ascii_lowercase())?.last().copied()
     }
 
@@ -107,7 +107,7 @@ impl Graph<'_> {
                 _ => Err(error(format!("there is no stage {number}: the file has {}", self.nodes.len()))),
             };
         }
-        match self.last_called(name) {
+        match self.last_named(name) {
             Some(stage) if stage < index => Ok(Root::Stage(stage)),
             // A named context in a stage's place is there from the start.
             Some(stage) if self.nodes[stage].replaced => Ok(self.nodes[stage].root.clone()),

@@ -1,21 +1,21 @@
-//! Instructions that only describe the image (I-1…I-14), and WORKDIR.
+//! Instructions that change only the image config (I-1…I-14), and WORKDIR.
 
 use crate::dockerfile::ast::{Arg, Command, HealthTest, Healthcheck, Pairs, Volume};
 use crate::dockerfile::expand::expand_words;
 use crate::dockerfile::{Diagnostic, Instruction, Spanned, Word, lint};
 use crate::oci::config::{self, Empty};
 
-use super::place::Place;
-use crate::plan::outline::What;
+use super::planner::StagePlanner;
+use crate::plan::outline::ParameterKind;
 use crate::plan::step::{StepKind, Workdir};
 use crate::plan::{gotext, lints, paths, ports, signal};
 
-/// What runs a shell form if neither the base nor SHELL says otherwise.
+/// Runs the shell form if neither the base image nor SHELL sets a shell.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
-impl Place<'_, '_> {
-    /// Does what an instruction says that makes no files.
-    pub(super) fn describe(&mut self, instruction: &Instruction) {
+impl StagePlanner<'_, '_> {
+    /// Applies an instruction to the config; WORKDIR also adds a step.
+    pub(super) fn configure(&mut self, instruction: &Instruction) {
         match instruction {
             Instruction::Arg(arg) => self.arg(arg),
             Instruction::Env(pairs) => self.env(pairs),
@@ -45,7 +45,7 @@ impl Place<'_, '_> {
         }
     }
 
-    /// One item after the other: each sees those before it (V-12).
+    /// Sets the arguments one by one: each default sees those before it (V-12).
     fn arg(&mut self, arg: &Arg) {
         let mut texts = Vec::new();
         for item in &arg.items {
@@ -62,17 +62,18 @@ impl Place<'_, '_> {
                 },
                 (None, None) => self.draft.globals.get(name).map(str::to_owned),
             };
-            // Without a default of its own it is the one before the first FROM, which may be described there.
+            // Without a default it refers to the global ARG, whose comment describes it.
             if item.default.is_none() && self.draft.globals.is_declared(name) {
                 self.draft.inherited.insert(name.to_owned());
             } else {
-                self.take(name, What::Arg { value: value.clone(), description: item.description.clone() });
+                let description = item.description.clone();
+                self.add_parameter(name, ParameterKind::Arg { value: value.clone(), description });
             }
             let hides = |value: &String| self.state.scope.env(name).is_some_and(|env| env != value);
             if value.as_ref().is_some_and(hides) {
                 self.report(lints::hidden_env(&item.name));
             }
-            if self.here.trigger.is_some() {
+            if self.current.trigger.is_some() {
                 self.draft.triggered.insert(name.to_owned());
             }
             self.state.scope.set_arg(name, value.as_deref());
@@ -84,7 +85,7 @@ impl Place<'_, '_> {
         self.history(format!("ARG {}", texts.join(" ")), None);
     }
 
-    /// Names and values, all expanded before the first is set (V-12).
+    /// Expands all names and values before any of them is set (V-12).
     fn pairs(&mut self, pairs: &Pairs) -> Vec<(String, String)> {
         let mut out = Vec::new();
         for (key, value) in &pairs.pairs {
@@ -98,7 +99,7 @@ impl Place<'_, '_> {
     }
 
     fn env(&mut self, pairs: &Pairs) {
-        self.here.sets = pairs.pairs.iter().map(|(name, _)| name.text.clone()).collect();
+        self.current.sets = pairs.pairs.iter().map(|(name, _)| name.text.clone()).collect();
         let pairs = self.pairs(pairs);
         let text: String = pairs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
         for (name, value) in &pairs {
@@ -114,7 +115,7 @@ impl Place<'_, '_> {
         self.history(format!("LABEL{text}"), None);
     }
 
-    /// The argument vector of a command: as it is, or one string for the shell.
+    /// The argument vector of a command: the exec form as written, the shell form as a script for the shell.
     pub(super) fn argv(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(words) => words.iter().map(|w| w.text.clone()).collect(),
@@ -122,7 +123,7 @@ impl Place<'_, '_> {
         }
     }
 
-    /// The shell and its script.
+    /// The argument vector that runs `script` in the stage's shell.
     pub(super) fn with_shell(&self, script: String) -> Vec<String> {
         let mut argv = match &self.state.config.config.shell {
             Some(shell) if !shell.is_empty() => shell.clone(),
@@ -132,12 +133,12 @@ impl Place<'_, '_> {
         argv
     }
 
-    /// A shell form without a SHELL that somebody chose, be it the base image.
+    /// Warns about a shell form, unless the file or the base image sets SHELL.
     fn check_shell_form(&mut self, keyword: &str, command: &Command) {
         if let Command::Shell(line) = command
             && self.state.config.config.shell.as_ref().is_none_or(Vec::is_empty)
         {
-            let span = if line.text.is_empty() { self.here.span } else { line.span };
+            let span = if line.text.is_empty() { self.current.span } else { line.span };
             self.report(lints::shell_form(keyword, span, &line.text));
         }
     }
@@ -161,18 +162,19 @@ impl Place<'_, '_> {
         }
     }
 
-    /// Each word may become several (V-13).
+    /// Expansion may split a word into several ports (V-13).
     fn expose(&mut self, words: &[Word]) {
         let mut all = Vec::new();
         for word in words {
-            let expanded = match expand_words(word, self.here.escape, &|n| self.state.scope.get(n).map(str::to_owned)) {
+            let known = |name: &str| self.state.scope.get(name).map(str::to_owned);
+            let expanded = match expand_words(word, self.current.escape, &known) {
                 Ok(expanded) => expanded,
                 Err(problem) => {
                     self.report(*problem);
                     continue;
                 }
             };
-            // BuildKit's UndefinedVar does not look at ports.
+            // No UndefinedVar here: BuildKit does not check ports.
             self.note_unset(&expanded.unset);
             if let Err(problem) = self.spend(expanded.text.len()) {
                 return self.report(*problem);
@@ -218,7 +220,7 @@ impl Place<'_, '_> {
     }
 
     fn user(&mut self, word: &Word) {
-        // An empty user is root (N-22).
+        // An empty value means root (N-22).
         let Some(user) = self.expand(word) else { return };
         self.history(format!("USER {user}"), None);
         self.state.config.config.user = user;
@@ -237,7 +239,7 @@ impl Place<'_, '_> {
         self.state.config.config.volumes.extend(paths.into_iter().map(|path| (path, Empty {})));
     }
 
-    /// Always a layer, except for what is written as `/`, which is always there (I-7).
+    /// Always makes a layer, except for `/`, which always exists (I-7).
     fn workdir(&mut self, word: &Word) {
         let Some(text) = self.expand(word) else { return };
         if !self.state.workdir_seen && !text.starts_with('/') {
@@ -254,7 +256,7 @@ impl Place<'_, '_> {
         self.history(format!("WORKDIR {dir}"), layer);
     }
 
-    /// A flag's value as text, empty ones left out.
+    /// The expanded value of a flag; `None` if it is absent or empty.
     pub(super) fn flag(&mut self, word: Option<&Word>) -> Option<String> {
         self.expand(word?).filter(|text| !text.is_empty())
     }

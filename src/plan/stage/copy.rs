@@ -1,16 +1,16 @@
-//! COPY and ADD (C-1…C-31).
+//! Plans COPY and ADD (C-1…C-31).
 
 use crate::base::url::redacted;
 use crate::dockerfile::expand::expand_body;
 use crate::dockerfile::heredoc::Heredoc;
 use crate::dockerfile::{Diagnostic, Word, ast};
 
-use super::place::Place;
+use super::planner::StagePlanner;
 use crate::plan::remote::{self, Kind};
 use crate::plan::step::{ContextName, Copy, CopyFrom, CopySource, StepId, StepKind};
 use crate::plan::{Mode, paths};
 
-impl Place<'_, '_> {
+impl StagePlanner<'_, '_> {
     pub(super) fn copy(&mut self, copy: &ast::Copy, add: bool) {
         let from = self.copy_from(copy);
         let chown = self.flag(copy.chown.as_ref());
@@ -40,7 +40,7 @@ impl Place<'_, '_> {
         let dest = self.path(&copy.dest);
         let (Some((from, input)), Some(dest)) = (from, dest) else { return };
         self.check_checksum(copy, checksum.as_ref(), &sources);
-        self.check_idle(copy, &sources);
+        self.check_unused_flags(copy, &sources);
         let step = Copy {
             add,
             from,
@@ -62,7 +62,7 @@ impl Place<'_, '_> {
         self.history(history, Some(step));
     }
 
-    /// Whose files, and the step to wait for. Nothing: it was reported.
+    /// Where the files come from, and the step to wait for. `None`: a problem was reported.
     fn copy_from(&mut self, copy: &ast::Copy) -> Option<(CopyFrom, Option<StepId>)> {
         let Some(word) = copy.from.as_ref().filter(|word| !word.text.is_empty()) else {
             return Some((CopyFrom::Context(ContextName::Main), None));
@@ -90,18 +90,18 @@ impl Place<'_, '_> {
             return Some(source);
         }
         self.report(
-            Diagnostic::error(word.span, format!("COPY cannot take {what}")).hint("ADD can: replace COPY by ADD"),
+            Diagnostic::error(word.span, format!("COPY cannot take {what}")).hint("replace COPY with ADD"),
         );
         None
     }
 
-    /// A source or the destination: a word, and blanks end words also between quotes.
+    /// Expands a source or the destination. Outside the JSON form, spaces separate words even inside quotes.
     fn path(&mut self, word: &Word) -> Option<String> {
         match self.try_expand(word) {
             Ok(text) => Some(text),
             Err(problem) if word.text.starts_with(['"', '\'']) => {
                 self.report(
-                    problem.hint("names with blanks need the JSON form: [\"the source\", \"the destination\"]"),
+                    problem.hint("write names with spaces in the JSON form: [\"the source\", \"the destination\"]"),
                 );
                 None
             }
@@ -112,7 +112,7 @@ impl Place<'_, '_> {
         }
     }
 
-    /// The file that a heredoc makes. The escape in its body is always `\`, quotes are data (P-19).
+    /// The file that a heredoc creates. In its body the escape is always `\` and quotes are data (P-19).
     fn heredoc(&mut self, heredoc: &Heredoc) -> Option<CopySource> {
         let body = heredoc.body();
         if !heredoc.expand {
@@ -134,21 +134,21 @@ impl Place<'_, '_> {
         }
     }
 
-    /// A flag that none of the sources has a use for does nothing: better to say so (N-8).
-    fn check_idle(&mut self, copy: &ast::Copy, sources: &[CopySource]) {
+    /// Rejects flags that apply to none of the sources, because they would silently do nothing (N-8).
+    fn check_unused_flags(&mut self, copy: &ast::Copy, sources: &[CopySource]) {
         if let Some(keep) = copy.keep_git_dir.filter(|keep| keep.node)
             && !sources.iter().any(|source| matches!(source, CopySource::Git(_)))
         {
-            self.error(keep.span, "--keep-git-dir is for git repositories");
+            self.error(keep.span, "--keep-git-dir applies only to git repositories");
         }
         if let Some(from) = copy.from.as_ref().filter(|from| !from.text.is_empty())
             && sources.iter().all(|source| matches!(source, CopySource::Heredoc { .. }))
         {
-            self.error(from.span, "--from is for paths, and every source is a heredoc");
+            self.error(from.span, "--from applies only to paths, and every source is a heredoc");
         }
     }
 
-    /// A checksum is of one thing that comes from elsewhere (C-24).
+    /// A checksum requires a single remote source (C-24).
     fn check_checksum(&mut self, copy: &ast::Copy, checksum: Option<&String>, sources: &[CopySource]) {
         let (Some(word), Some(checksum)) = (&copy.checksum, checksum) else { return };
         match sources {
@@ -160,13 +160,13 @@ impl Place<'_, '_> {
                     self.report(problem.hint("want sha256: and 64 lower-case hexadecimal digits"));
                 }
             }
-            [_] => self.error(word.span, "--checksum is for URLs and git repositories"),
-            _ => self.error(word.span, "--checksum is for a single source"),
+            [_] => self.error(word.span, "--checksum applies only to URLs and git repositories"),
+            _ => self.error(word.span, "--checksum requires a single source"),
         }
     }
 }
 
-/// `COPY --chown=1:1 a b /dest # buildkit` (C-31).
+/// History text: `COPY --chown=1:1 a b /dest # buildkit` (C-31).
 fn history(copy: &Copy, sources: &[String], dest: &str) -> String {
     let mut words = vec![if copy.add { "ADD".to_owned() } else { "COPY".to_owned() }];
     if copy.parents {

@@ -1,14 +1,14 @@
-//! From an instruction to the code that plans it.
+//! Dispatches each instruction to the code that plans it.
 
 use crate::dockerfile::{Escape, Instruction, Statement};
 use crate::plan::trigger::Trigger;
 
-use super::place::{Here, Place};
+use super::planner::{CurrentInstruction, StagePlanner};
 
-impl Place<'_, '_> {
-    /// Does what an ONBUILD trigger says. Spans index the trigger's own text; `\` is its escape (I-13).
+impl StagePlanner<'_, '_> {
+    /// Plans an ONBUILD trigger. Its spans index its own text, and its escape is always `\` (I-13).
     pub(in crate::plan) fn trigger(&mut self, trigger: &Trigger, ordinal: usize) {
-        self.here = Here {
+        self.current = CurrentInstruction {
             span: self.draft.dockerfile.stages[self.index].from.span,
             escape: Escape::Backslash,
             slot: format!("{}/onbuild-{ordinal}", self.stage_slot()),
@@ -19,9 +19,9 @@ impl Place<'_, '_> {
         self.dispatch(&trigger.statement);
     }
 
-    /// Does what an instruction of the stage says.
+    /// Plans an instruction of the stage.
     pub(in crate::plan) fn instruction(&mut self, statement: &Statement<Instruction>, ordinal: usize) {
-        self.here = Here {
+        self.current = CurrentInstruction {
             span: statement.span,
             escape: self.draft.escape(),
             slot: format!("{}/{ordinal}", self.stage_slot()),
@@ -41,7 +41,7 @@ impl Place<'_, '_> {
             Instruction::Run(run) => self.run(run),
             Instruction::Copy(copy) => self.copy(copy, false),
             Instruction::Add(copy) => self.copy(copy, true),
-            other => self.describe(other),
+            other => self.configure(other),
         }
     }
 }

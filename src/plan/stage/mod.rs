@@ -1,13 +1,13 @@
-//! One stage: its instructions, in order, as steps and as changes to its config.
+//! Plans one stage: turns its instructions, in order, into steps and changes of its image config.
 //!
-//! **Holds.** What every instruction shares (`place`): where it stands, expansion, history, steps. What each one does:
-//! `config` (those that only describe the image), `run`, `mounts`, `copy`; `instruction` dispatches.
+//! **Holds.** `planner`: the stage's state, and what all instructions share (expansion, history, steps). One file per
+//! kind of instruction: `config` (image config and WORKDIR), `run`, `mounts`, `copy`. `instruction` dispatches to them.
 
 mod config;
 mod copy;
 mod instruction;
 mod mounts;
-mod place;
+mod planner;
 mod run;
 
-pub(super) use place::{Place, StageState};
+pub(super) use planner::{StagePlanner, StageState};

@@ -3,14 +3,14 @@
 use crate::dockerfile::mount::{self, MountKind, MountSpec};
 use crate::dockerfile::{Diagnostic, Span, ast};
 
-use super::place::Place;
+use super::planner::StagePlanner;
 use crate::plan::graph::mount_from;
-use crate::plan::outline::What;
+use crate::plan::outline::ParameterKind;
 use crate::plan::paths;
 use crate::plan::step::{ContextName, CopyFrom, Mount, Sharing, StepId};
 
-impl Place<'_, '_> {
-    /// The mounts of a RUN, and the steps whose files they show.
+impl StagePlanner<'_, '_> {
+    /// The mounts of a RUN, and the steps whose files they mount.
     pub(super) fn mounts(&mut self, run: &ast::Run) -> (Vec<Mount>, Vec<StepId>) {
         let mut mounts = Vec::new();
         let mut inputs = Vec::new();
@@ -37,7 +37,7 @@ impl Place<'_, '_> {
         (mounts, inputs)
     }
 
-    /// Whose files a mount shows. Err: it was reported.
+    /// Where the files of a mount come from, and the step to wait for. Err: it was reported.
     fn mount_source(&mut self, mount: &mount::Mount) -> Result<Option<(CopyFrom, Option<StepId>)>, ()> {
         let Some(word) = mount_from(mount) else { return Ok(None) };
         let root = match self.draft.graph.from(word, self.index, false) {
@@ -78,7 +78,7 @@ impl Place<'_, '_> {
                     Some(mount::Sharing::Locked) => Sharing::Locked,
                 };
                 let mode = spec.mode.unwrap_or(0o755);
-                self.take(&id, What::Cache);
+                self.add_parameter(&id, ParameterKind::Cache);
                 Mount::Cache { target, id, sharing, from, source, mode, uid, gid, read_only: spec.read_only }
             }
             MountKind::Tmpfs => {
@@ -93,7 +93,7 @@ impl Place<'_, '_> {
                     (None, Some(_)) => None,
                     (None, None) => Some(format!("/run/secrets/{}", base(&id))),
                 };
-                self.take(&id, What::Secret { required });
+                self.add_parameter(&id, ParameterKind::Secret { required });
                 Mount::Secret { id, target, env: spec.env, required, mode: spec.mode.unwrap_or(0o400), uid, gid }
             }
             MountKind::Ssh => {
@@ -103,20 +103,20 @@ impl Place<'_, '_> {
                 };
                 *sockets += 1;
                 let id = spec.id.unwrap_or_else(|| "default".to_owned());
-                self.take(&id, What::Ssh { required });
+                self.add_parameter(&id, ParameterKind::Ssh { required });
                 Mount::Ssh { id, target, required, mode: spec.mode.unwrap_or(0o600), uid, gid }
             }
         })
     }
 
-    /// Relative targets are below the working directory, nothing can cover `/` (M-2).
+    /// Relative targets are below the working directory; no mount can cover `/` (M-2).
     fn mount_target(&mut self, target: Option<&str>, span: Span) -> Option<String> {
         let path = paths::join(&self.state.config.config.working_dir, target.unwrap_or_default());
         if path != "/" {
             return Some(path);
         }
         let message = match target {
-            Some(target) => format!("a mount cannot cover `/`, and `{target}` is that"),
+            Some(target) => format!("a mount cannot cover `/` (target `{target}`)"),
             None => "a mount needs a target here: the working directory is `/`".to_owned(),
         };
         self.report(Diagnostic::error(span, message).hint("give target=/some/directory"));

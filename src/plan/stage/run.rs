@@ -1,27 +1,27 @@
-//! RUN (R-1…R-16).
+//! Plans RUN (R-1…R-16).
 
 use crate::dockerfile::RunForm;
 use crate::dockerfile::{Diagnostic, Entitlement, ast};
 
-use super::place::Place;
+use super::planner::StagePlanner;
 use crate::plan::device::{Device, DeviceName};
 use crate::plan::step::{Mount, Network, Run, RunFile, Security, StepKind};
 use crate::plan::{globals, paths};
 
-/// Where scripts with a `#!` line of their own are mounted (P-17).
+/// Where heredoc scripts with a `#!` line are mounted (P-17).
 const PIPES: &str = "/dev/pipes";
 
-/// A sandbox' host name.
+/// The default host name of a command.
 const HOSTNAME: &str = "buildkitsandbox";
 
-impl Place<'_, '_> {
+impl StagePlanner<'_, '_> {
     pub(super) fn run(&mut self, run: &ast::Run) {
         let (argv, files) = self.command(run);
         let (mounts, inputs) = self.mounts(run);
         let devices = self.devices(run);
         let network = self.network(run);
         let security = self.security(run);
-        // Every RUN holds the whole environment.
+        // Every RUN step holds a copy of the whole environment.
         if let Err(problem) = self.spend(self.state.scope.size()) {
             return self.report(*problem);
         }
@@ -29,7 +29,7 @@ impl Place<'_, '_> {
         let scope = &self.state.scope;
         let args = scope.process_args();
         let mut env = scope.process_env();
-        // The first socket is the one programs find, unless the image says otherwise (M-18).
+        // Programs find the first socket, unless SSH_AUTH_SOCK is already set (M-18).
         if let Some(socket) = mounts.iter().find_map(ssh_target)
             && scope.get("SSH_AUTH_SOCK").is_none()
         {
@@ -60,7 +60,7 @@ impl Place<'_, '_> {
         self.history(history, Some(step));
     }
 
-    /// The argument vector, and the scripts that are mounted for it.
+    /// The argument vector, and the scripts to mount for it.
     fn command(&mut self, run: &ast::Run) -> (Vec<String>, Vec<RunFile>) {
         let mut files = Vec::new();
         let argv = match run.form() {
@@ -70,14 +70,14 @@ impl Place<'_, '_> {
                 let body = heredoc.body().text.clone();
                 if let Some(first) = body.trim().lines().next() {
                     let more = if body.trim().lines().count() > 1 { "..." } else { "" };
-                    self.here.text += &format!(" ({first}{more})");
+                    self.current.text += &format!(" ({first}{more})");
                 }
                 if body.starts_with("#!") {
-                    // The delimiter may look like a path; the file is always right below the directory.
+                    // The delimiter may contain slashes; the file is always directly below `PIPES`.
                     let name = heredoc.name.rsplit('/').next().unwrap_or_default();
                     let path = paths::join(PIPES, name);
                     files.push(RunFile { path: path.clone(), content: body });
-                    // The file is run by the shell, as any command of a shell form.
+                    // The shell runs the file, like any shell form.
                     self.with_shell(path)
                 } else {
                     self.with_shell(body)
@@ -88,7 +88,7 @@ impl Place<'_, '_> {
         (argv, files)
     }
 
-    /// `RUN |2 a=1 b=2 /bin/sh -c make # buildkit` (I-14).
+    /// History text: `RUN |2 a=1 b=2 /bin/sh -c make # buildkit` (I-14).
     fn run_history(&self, argv: &[String]) -> String {
         let args = self.state.scope.history_args();
         let mut words = vec!["RUN".to_owned()];
@@ -101,7 +101,8 @@ impl Place<'_, '_> {
         words.join(" ")
     }
 
-    /// Names are not expanded, as BuildKit does not. Whether the host has them, and may give them, is not asked here.
+    /// Device names are not expanded, as in BuildKit. Whether the host has the devices, and they are granted, is checked
+    /// when the plan runs.
     fn devices(&mut self, run: &ast::Run) -> Vec<Device> {
         let mut devices = Vec::new();
         for device in &run.devices {
@@ -116,7 +117,7 @@ impl Place<'_, '_> {
         devices
     }
 
-    /// `default` means the build's own default; the host's network has to be allowed (A16).
+    /// `default` means the network of the build; the host network must be allowed (A16).
     fn network(&mut self, run: &ast::Run) -> Network {
         let options = self.draft.options;
         match run.network.map(|n| n.node) {
@@ -124,7 +125,7 @@ impl Place<'_, '_> {
             Some(ast::Network::None) => Network::None,
             Some(ast::Network::Host) => {
                 if !options.allow_host_network && options.network != Network::Host {
-                    let span = run.network.map_or(self.here.span, |n| n.span);
+                    let span = run.network.map_or(self.current.span, |n| n.span);
                     let problem = Diagnostic::error(span, "RUN --network=host is not allowed in this build");
                     self.report(problem.needs(Entitlement::HostNetwork));
                 }
@@ -138,7 +139,7 @@ impl Place<'_, '_> {
             None | Some(ast::Security::Sandbox) => Security::Sandbox,
             Some(ast::Security::Insecure) => {
                 if !self.draft.options.allow_insecure {
-                    let span = run.security.map_or(self.here.span, |s| s.span);
+                    let span = run.security.map_or(self.current.span, |s| s.span);
                     let problem = Diagnostic::error(span, "RUN --security=insecure is not allowed in this build");
                     self.report(problem.needs(Entitlement::Insecure));
                 }

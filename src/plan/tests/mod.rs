@@ -74,7 +74,7 @@ fn read_options(text: &str) -> Options {
 }
 
 /// An image like many: one layer, a PATH, a command.
-pub(super) fn usual_base(platform: &Platform) -> ImageConfig {
+pub(super) fn typical_base(platform: &Platform) -> ImageConfig {
     let mut config = ImageConfig::scratch(platform.clone());
     config.config.env = vec!["PATH=/usr/bin:/bin".to_owned()];
     config.config.cmd = Some(vec!["bash".to_owned()]);
@@ -126,7 +126,7 @@ fn tell(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) ->
                 for request in needs {
                     writeln!(out, "needs {} for {}", request.image, request.platform).expect("string");
                     let name = request.image.to_string();
-                    let config = bases.get(&name).cloned().unwrap_or_else(|| usual_base(&request.platform));
+                    let config = bases.get(&name).cloned().unwrap_or_else(|| typical_base(&request.platform));
                     configs.insert(request, config);
                 }
             }

@@ -56,9 +56,9 @@ fn copy_flags_work_on_every_kind_of_source() {
         &env,
         &context,
         &[
-            ("file", "ADD --keep-git-dir f /", &["--keep-git-dir is for git repositories"]),
+            ("file", "ADD --keep-git-dir f /", &["--keep-git-dir applies only to git repositories"]),
             ("heredoc", "COPY f /f\nFROM scratch\nCOPY --from=0 <<E /\nh\nE", &["--from is for paths"]),
-            ("file", "ADD --checksum=sha256:00 f /", &["--checksum is for URLs and git repositories"]),
+            ("file", "ADD --checksum=sha256:00 f /", &["--checksum applies only to URLs and git repositories"]),
             ("linked", "COPY --link --chown=app f /", &["cannot look up owner \"app\" for a linked layer"]),
         ],
     );

@@ -1,4 +1,4 @@
-//! A place in a stage: what the next instruction works on, and what all instructions do.
+//! The planner of one stage: its state between instructions, and what all instructions share.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 use crate::plan::draft::Draft;
 use crate::plan::graph::Root;
-use crate::plan::limit::too_much;
-use crate::plan::outline::{Taken, What};
+use crate::plan::limit::over_variable_limit;
+use crate::plan::outline::{Parameter, ParameterKind};
 use crate::plan::result::{HISTORY_COMMENT, PlannedHistory};
 use crate::plan::scope::Scope;
 use crate::plan::step::{ImageRequest, StepId, StepKind, StepMeta};
@@ -20,58 +20,59 @@ use crate::plan::{lints, paths};
 /// The `PATH` of an image that has none (F-13).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a stage has become so far; what a stage that starts from it begins with.
+/// The state of a stage so far. A stage that starts from it inherits its final state.
 #[derive(Clone, Debug)]
 pub(in crate::plan) struct StageState {
-    /// Its variables. The config's `env` is written from here at the end.
+    /// Its variables; the config's `env` is derived from them at the end.
     pub(in crate::plan) scope: Scope,
-    /// Its config.
+    /// Its image config.
     pub(in crate::plan) config: ImageConfig,
-    /// What it is for.
+    /// Its platform.
     pub(in crate::plan) platform: Platform,
-    /// The image at the bottom.
+    /// The base image, possibly through other stages.
     pub(in crate::plan) base: Option<ImageRequest>,
-    /// The step whose filesystem is the stage's.
+    /// The step that produces the stage's filesystem.
     pub(in crate::plan) last: StepId,
     /// A WORKDIR was seen.
     pub(super) workdir_seen: bool,
-    /// The base's config is not known: nothing can be said about its variables.
+    /// The base image's config is unknown, so variables that the file does not define may still exist.
     pub(super) assumed: bool,
 }
 
-/// A place in a stage: what the next instruction works on.
-pub(in crate::plan) struct Place<'p, 'a> {
+/// Plans the instructions of one stage in order.
+pub(in crate::plan) struct StagePlanner<'p, 'a> {
     pub(in crate::plan) draft: &'p mut Draft<'a>,
     pub(super) index: usize,
     pub(in crate::plan) state: StageState,
     pub(super) entries: Vec<PlannedHistory>,
     pub(super) last: &'p BTreeMap<usize, StepId>,
-    /// How many steps the stage's names promise, and how many were named.
+    /// How many steps the stage has: the `5` in `[2/5]`.
     pub(super) total: usize,
+    /// How many steps have a name so far: the `2` in `[2/5]`.
     pub(super) named: usize,
-    /// CMD was seen in this stage (I-12).
+    /// This stage has a CMD, so ENTRYPOINT does not clear it (I-12).
     pub(super) cmd_seen: bool,
-    /// The instruction at hand.
-    pub(super) here: Here,
-    /// It uses a variable that only the base image, which nobody has, can tell: its errors are nobody's.
+    /// The current instruction.
+    pub(super) current: CurrentInstruction,
+    /// The current instruction uses a variable that the unknown base image may define: its errors are dropped.
     pub(super) unknown: bool,
 }
 
-/// Where an instruction stands.
+/// The current instruction: where it is and how it reads.
 #[derive(Clone)]
-pub(super) struct Here {
+pub(super) struct CurrentInstruction {
     pub(super) span: Span,
     pub(super) escape: Escape,
     pub(super) slot: String,
     pub(super) text: String,
-    /// Variables that the instruction sets for those after it.
+    /// Variables that it sets for later instructions.
     pub(super) sets: Vec<String>,
-    /// The trigger's text and its origin.
+    /// For an ONBUILD trigger, its text and origin.
     pub(super) trigger: Option<(Source, String)>,
 }
 
-impl<'p, 'a> Place<'p, 'a> {
-    /// The start of stage `index`, from its parent's state or from its base.
+impl<'p, 'a> StagePlanner<'p, 'a> {
+    /// Starts stage `index` from its parent stage's state or from its base image.
     pub(in crate::plan) fn new(
         draft: &'p mut Draft<'a>,
         index: usize,
@@ -92,7 +93,7 @@ impl<'p, 'a> Place<'p, 'a> {
             }
         };
         let total = own + usize::from(!matches!(root, Root::Scratch | Root::Stage(_)));
-        let here = Here {
+        let current = CurrentInstruction {
             span: stage.from.span,
             escape: draft.escape(),
             slot: String::new(),
@@ -104,7 +105,7 @@ impl<'p, 'a> Place<'p, 'a> {
             Some(parent) => parent.child(),
             None => StageState::empty(draft, index),
         };
-        let mut place = Self {
+        let mut planner = Self {
             draft,
             index,
             state,
@@ -113,24 +114,24 @@ impl<'p, 'a> Place<'p, 'a> {
             total,
             named: 0,
             cmd_seen: false,
-            here,
+            current,
             unknown: false,
         };
         if !matches!(root, Root::Stage(_)) {
-            place.start(&root);
+            planner.start(&root);
         }
-        place
+        planner
     }
 
-    /// Takes the base's filesystem and config.
+    /// Sets up the filesystem and config of the base.
     fn start(&mut self, root: &Root) {
         let (config, assumed) = self.draft.base_config(self.index);
         let stage = &self.draft.dockerfile.stages[self.index];
-        self.here.text = match root {
+        self.current.text = match root {
             Root::Image(request) => format!("FROM {}", request.image),
             _ => stage.from.text.clone(),
         };
-        self.here.slot = format!("{}/from", self.stage_slot());
+        self.current.slot = format!("{}/from", self.stage_slot());
         let named = match root {
             Root::Scratch => "FROM scratch".to_owned(),
             _ => self.next_name(),
@@ -158,7 +159,7 @@ impl<'p, 'a> Place<'p, 'a> {
         }
     }
 
-    /// The stage's end, and the history that its instructions made.
+    /// The final state, and the history entries of the stage's instructions.
     pub(in crate::plan) fn finish(self) -> (StageState, Vec<PlannedHistory>) {
         (self.state, self.entries)
     }
@@ -170,7 +171,7 @@ impl<'p, 'a> Place<'p, 'a> {
         }
     }
 
-    /// The value of a word here. Nothing if it cannot be read, which is reported.
+    /// Expands a word. `None` if that fails, which is reported.
     pub(super) fn expand(&mut self, word: &Word) -> Option<String> {
         match self.try_expand(word) {
             Ok(text) => Some(text),
@@ -183,10 +184,10 @@ impl<'p, 'a> Place<'p, 'a> {
 
     pub(super) fn try_expand(&mut self, word: &Word) -> Result<String, Box<Diagnostic>> {
         let known = |name: &str| self.state.scope.get(name).map(str::to_owned);
-        let expanded = match expand(word, self.here.escape, &known) {
-            // `${v:?…}` of a variable that the base may have.
+        let expanded = match expand(word, self.current.escape, &known) {
+            // `${v:?…}` may refer to a variable of the unknown base image.
             Err(_) if self.state.assumed => {
-                let expanded = expand(word, self.here.escape, &|name| known(name).or_else(|| Some("?".to_owned())))?;
+                let expanded = expand(word, self.current.escape, &|name| known(name).or_else(|| Some("?".to_owned())))?;
                 self.unknown = true;
                 expanded
             }
@@ -197,18 +198,18 @@ impl<'p, 'a> Place<'p, 'a> {
         Ok(expanded.text)
     }
 
-    /// Counts what variables take. Err, once: it is too much.
+    /// Counts the bytes of expanded variables. Err, once: they exceed the limit.
     pub(super) fn spend(&mut self, bytes: usize) -> Result<(), Box<Diagnostic>> {
         let Draft { spent, options, .. } = &mut *self.draft;
         let before = *spent;
         *spent += bytes;
         match before <= options.variable_limit && *spent > options.variable_limit {
-            true => Err(Box::new(too_much(self.here.span, options))),
+            true => Err(Box::new(over_variable_limit(self.current.span, options))),
             false => Ok(()),
         }
     }
 
-    /// Remembers that the instruction at hand uses a variable which only the base, that nobody has, can tell.
+    /// Records that the current instruction uses a variable that the unknown base image may define.
     pub(super) fn note_unset(&mut self, unset: &[Spanned<String>]) {
         self.unknown |= self.state.assumed && unset.iter().any(|name| !self.state.scope.is_declared(&name.node));
     }
@@ -219,16 +220,16 @@ impl<'p, 'a> Place<'p, 'a> {
             return;
         }
         let mut found = Vec::new();
-        lints::undefined(unset, &self.state.scope, &self.draft.globals, &self.here.sets, &mut found);
+        lints::undefined(unset, &self.state.scope, &self.draft.globals, &self.current.sets, &mut found);
         found.into_iter().for_each(|lint| self.report(lint));
     }
 
-    /// Adds a problem of the instruction at hand.
+    /// Reports a problem of the current instruction.
     pub(super) fn report(&mut self, problem: Diagnostic) {
         if self.unknown && problem.severity == Severity::Error {
             return;
         }
-        let problem = match &self.here.trigger {
+        let problem = match &self.current.trigger {
             Some((source, origin)) => problem.in_source(source).note(format!("this is an ONBUILD trigger of {origin}")),
             None => problem,
         };
@@ -239,10 +240,10 @@ impl<'p, 'a> Place<'p, 'a> {
         self.report(Diagnostic::error(span, message));
     }
 
-    /// Notes what the instruction at hand takes from outside.
-    pub(super) fn take(&mut self, name: &str, what: What) {
-        let taken = Taken { what, name: name.to_owned(), span: self.here.span, stage: self.index };
-        self.draft.taken.push(taken);
+    /// Records a parameter of the current instruction for the outline.
+    pub(super) fn add_parameter(&mut self, name: &str, kind: ParameterKind) {
+        let parameter = Parameter { kind, name: name.to_owned(), span: self.current.span, stage: self.index };
+        self.draft.parameters.push(parameter);
     }
 
     /// Adds a history entry; `layer` is the step that makes its layer.
@@ -268,18 +269,19 @@ impl<'p, 'a> Place<'p, 'a> {
         let filter = &self.draft.options.no_cache_filter;
         let filtered = stage.name.as_ref().is_some_and(|n| filter.iter().any(|f| f.eq_ignore_ascii_case(&n.node)))
             || filter.contains(&self.index.to_string());
-        let origin = self.here.trigger.as_ref().map(|(source, origin)| format!("{} ({origin})", source.text().trim()));
+        let trigger = self.current.trigger.as_ref();
+        let origin = trigger.map(|(source, origin)| format!("{} ({origin})", source.text().trim()));
         StepMeta {
-            span: self.here.span,
+            span: self.current.span,
             name,
             no_cache: self.draft.options.no_cache || filtered,
             stage: self.index,
-            slot: self.here.slot.clone(),
+            slot: self.current.slot.clone(),
             origin,
         }
     }
 
-    /// `[build 2/5] RUN make`: the next name of the stage.
+    /// Names the next step of the stage: `[build 2/5] RUN make`.
     pub(super) fn next_name(&mut self) -> String {
         self.named += 1;
         let stages = &self.draft.dockerfile.stages;
@@ -289,12 +291,12 @@ impl<'p, 'a> Place<'p, 'a> {
             None => format!("stage-{} ", self.index),
         };
         let width = self.total.max(1).ilog10() as usize + 1;
-        let onbuild = if self.here.trigger.is_some() { "ONBUILD " } else { "" };
-        format!("[{stage}{:>width$}/{}] {onbuild}{}", self.named, self.total, one_line(&self.here.text))
+        let onbuild = if self.current.trigger.is_some() { "ONBUILD " } else { "" };
+        format!("[{stage}{:>width$}/{}] {onbuild}{}", self.named, self.total, one_line(&self.current.text))
     }
 }
 
-/// A command on one line, its keyword in upper case.
+/// An instruction on one line: keyword in upper case, credentials in URLs redacted.
 fn one_line(text: &str) -> String {
     let mut words = text.split_whitespace();
     let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
