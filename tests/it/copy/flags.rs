@@ -57,7 +57,7 @@ fn copy_flags_work_on_every_kind_of_source() {
         &context,
         &[
             ("file", "ADD --keep-git-dir f /", &["--keep-git-dir applies only to git repositories"]),
-            ("heredoc", "COPY f /f\nFROM scratch\nCOPY --from=0 <<E /\nh\nE", &["--from is for paths"]),
+            ("heredoc", "COPY f /f\nFROM scratch\nCOPY --from=0 <<E /\nh\nE", &["--from applies only to paths"]),
             ("file", "ADD --checksum=sha256:00 f /", &["--checksum applies only to URLs and git repositories"]),
             ("linked", "COPY --link --chown=app f /", &["cannot look up owner \"app\" for a linked layer"]),
         ],

@@ -103,8 +103,8 @@ fn sources_are_found_in_the_context_only() {
             ("C-10", "COPY d/broken /", &["not found", "d/broken leads through a symlink to nowhere"]),
             ("C-3 C-10", "COPY d/b* /", &["d/b* not found", "d/broken leads through a symlink to nowhere"]),
             ("C-30", "COPY \"two words\" /to", &["unterminated quote", "write names with spaces in the JSON form"]),
-            ("C-22", "COPY https://example.org/x /", &["ADD can"]),
-            ("C-22", "COPY git@example.org:x/y /", &["ADD can"]),
+            ("C-22", "COPY https://example.org/x /", &["replace COPY with ADD"]),
+            ("C-22", "COPY git@example.org:x/y /", &["replace COPY with ADD"]),
         ],
     );
 }
