@@ -1,4 +1,4 @@
-//! The plan while it is made: the steps so far, and what stages share.
+//! The plan under construction: the steps so far, and the state that all stages share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::options::{Configs, Options};
 use super::outline::Parameter;
 use super::step::{Base, CopyFrom, ImageName, Step, StepId, StepKind, StepMeta};
 
-/// What all stages share while they are planned.
+/// The plan under construction, shared by all stages.
 pub(super) struct Draft<'a> {
     pub(super) dockerfile: &'a Dockerfile,
     pub(super) options: &'a Options,
@@ -22,23 +22,23 @@ pub(super) struct Draft<'a> {
     pub(super) graph: Graph<'a>,
     pub(super) created: Timestamp,
     pub(super) steps: Vec<Step>,
-    /// Steps by their inputs, in the order of what they do: a second one that does the same is the same.
+    /// Steps by inputs and `no_cache`, sorted by kind, to find an equal step instead of adding another.
     by_inputs: BTreeMap<(Vec<StepId>, bool), Vec<StepId>>,
     pub(super) problems: Vec<Diagnostic>,
-    /// What the stages take from outside.
+    /// Parameters of the stages, for the outline.
     pub(super) parameters: Vec<Parameter>,
-    /// Global arguments that stages take over.
+    /// Global arguments that the stages use.
     pub(super) inherited: BTreeSet<String>,
-    /// Images whose config nobody gave.
+    /// Images whose config is unknown and assumed to be empty.
     pub(super) assumed: BTreeSet<ImageName>,
     /// Arguments that ONBUILD triggers declare.
     pub(super) triggered: BTreeSet<String>,
-    /// How much of [`super::Options::variable_limit`] is gone.
+    /// Bytes of expanded variables so far; [`super::Options::variable_limit`] bounds them.
     pub(super) spent: usize,
 }
 
 impl<'a> Draft<'a> {
-    /// Nothing is planned yet; `problems` were found on the way here.
+    /// An empty plan; `problems` are those found before.
     pub(super) fn new(
         dockerfile: &'a Dockerfile,
         options: &'a Options,
@@ -65,7 +65,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The step that does `kind` to `inputs`: a new one, or one that is there already.
+    /// Adds the step that applies `kind` to `inputs`, or returns an equal one that exists already.
     pub(super) fn step(&mut self, kind: StepKind, inputs: Vec<StepId>, meta: StepMeta) -> StepId {
         let equal = self.by_inputs.entry((inputs.clone(), meta.no_cache)).or_default();
         match equal.binary_search_by(|id| self.steps[id.index()].kind.cmp(&kind)) {
@@ -79,7 +79,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The step that `root` stands for: a base, or the end of a stage.
+    /// The step that provides `root`: a base, or the last step of a stage.
     pub(super) fn root_step(&mut self, root: &Root, last: &BTreeMap<usize, StepId>, meta: StepMeta) -> Option<StepId> {
         let base = match root {
             Root::Stage(stage) => return last.get(stage).copied(),
@@ -88,11 +88,11 @@ impl<'a> Draft<'a> {
             Root::Image(request) => Base::Image(request.clone()),
             Root::Context(name) => Base::Context(name.clone()),
         };
-        // A base reads nothing from the cache, so that stages with and without it share one.
+        // `no_cache` has no effect on a base, so stages with and without it share one.
         Some(self.step(StepKind::Base(base), Vec::new(), StepMeta { no_cache: false, ..meta }))
     }
 
-    /// Where files behind a `--from` come from, and the step to wait for.
+    /// Where the files of a `--from` come from, and the step to wait for.
     pub(super) fn copy_from(
         &mut self,
         root: &Root,
@@ -106,7 +106,7 @@ impl<'a> Draft<'a> {
         Some((CopyFrom::Step(step), Some(step)))
     }
 
-    /// The config that a stage of this root starts with, and whether it is only assumed.
+    /// The config that stage `index` starts with, and whether it is only assumed.
     pub(super) fn base_config(&mut self, index: usize) -> (ImageConfig, bool) {
         let node = self.graph.nodes[index].clone();
         let known = match &node.root {
@@ -129,14 +129,14 @@ impl<'a> Draft<'a> {
         config.created = None;
         config.config.on_build = None;
         if config.history.is_empty() {
-            // Its layers need entries, or those that follow would be taken for theirs.
+            // Every layer needs an entry, or later entries would be attributed to these layers.
             let entry = History { comment: Some("layer of a base without history".to_owned()), ..History::default() };
             config.history = vec![entry; config.rootfs.diff_ids.len()];
         }
         (config, false)
     }
 
-    /// The escape character of the file.
+    /// The escape character of the Dockerfile.
     pub(super) fn escape(&self) -> Escape {
         self.dockerfile.escape()
     }

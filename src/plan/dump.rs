@@ -1,5 +1,4 @@
-//! A plan as text: what `--print-plan` prints and the golden tests compare. Stable from version to version only
-//! as far as the plan itself is.
+//! Prints a plan as text, for `--print-plan` and the golden tests. The format may change between versions.
 
 use std::fmt::{self, Display, Write};
 

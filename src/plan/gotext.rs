@@ -1,4 +1,4 @@
-//! Values as Go prints them: history text is compared with BuildKit's, which uses `%q`, `%v` and `%+v`.
+//! Formats values as Go does, because history text must equal BuildKit's, which uses `%q`, `%v` and `%+v`.
 
 use std::fmt::Write as _;
 
@@ -68,7 +68,7 @@ pub(super) fn duration(nanos: i64) -> String {
     }
 }
 
-/// `n / unit` in decimal, without zeros at the end. `unit` is a power of ten.
+/// `n / unit` in decimal, without trailing zeros. `unit` is a power of ten.
 fn fraction(n: u64, unit: u64) -> String {
     let (whole, rest) = (n / unit, n % unit);
     if rest == 0 {
@@ -96,14 +96,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_are_quoted_as_go_does_i11() {
+    fn quoted_escapes_like_go() {
+        // I-11
         assert_eq!(quoted("a\"b\\\t\u{1}\u{7f}é\u{a0}"), r#""a\"b\\\t\x01\x7fé\u00a0""#);
         assert_eq!(quoted_list(&["/bin/sh".to_owned(), "-c".to_owned()]), r#"["/bin/sh" "-c"]"#);
         assert_eq!(quoted_list(&[]), "[]");
     }
 
     #[test]
-    fn durations_read_as_go_prints_them_i10() {
+    fn duration_formats_like_go() {
+        // I-10
         const S: i64 = 1_000_000_000;
         for (nanos, text) in [
             (0, "0s"),

@@ -1,12 +1,12 @@
-//! The limit of what variables may take.
+//! The limit on the size of expanded variables.
 
 use crate::dockerfile::{Diagnostic, Span};
 
 use super::options::Options;
 
-/// Variables take more than [`Options::variable_limit`].
+/// The error for variables that exceed [`Options::variable_limit`].
 pub(super) fn over_variable_limit(span: Span, options: &Options) -> Diagnostic {
     let limit = options.variable_limit >> 20;
-    let problem = Diagnostic::error(span, format!("the variables of this file take more than {limit} MiB"));
-    problem.hint("a variable that is made of itself grows with every line")
+    let problem = Diagnostic::error(span, format!("the expanded variables of this file exceed {limit} MiB"));
+    problem.hint("look for a variable that includes itself: it grows with every line")
 }

@@ -1,10 +1,12 @@
-//! AST and arguments → graph of steps. No I/O.
+//! Turns a parsed Dockerfile and the build options into a plan: a graph of steps. No I/O.
 //!
-//! **Holds.** The plan as data: steps (`step`) and stages; what the user said beside the Dockerfile (`options`).
-//! **Order.** A step's inputs have smaller ids than the step. Equal input gives equal plans: no clock, no
-//! environment, no map order.
-//! **Not here.** What a name resolves to, what a pattern selects: the plan holds names and patterns, whoever runs it
-//! looks. What a base image's config says is asked for: planning answers `Planned::Needs` until it was given.
+//! **Holds.** The input besides the Dockerfile (`options`); the plan as data: steps (`step`), stages and the target
+//! image (`result`). `planner` runs the phases.
+//! **Order.** Global arguments (`globals`), references between stages (`graph`), needed stages (`reach`), then each
+//! stage in file order (`stage`). A step's inputs have smaller ids than the step. Equal input gives equal plans: no
+//! clock, no environment, no map order.
+//! **Not here.** The engine resolves image names and path patterns when it runs the plan. Planning needs the configs of
+//! base images: it returns `Planned::Needs` until the caller passes them.
 
 mod chmod;
 pub mod device;

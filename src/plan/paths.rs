@@ -1,6 +1,6 @@
-//! Paths inside an image, as text: nothing here looks at a file system.
+//! Paths inside an image, as text. No I/O.
 
-/// `path` below `base` unless it is absolute; clean, without a slash at the end, never leaving `/`.
+/// Joins `path` to `base`, unless `path` is absolute. The result is clean, has no trailing slash and stays below `/`.
 pub(super) fn join(base: &str, path: &str) -> String {
     let whole = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
     let mut parts: Vec<&str> = Vec::new();
@@ -16,7 +16,7 @@ pub(super) fn join(base: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The working directory after `WORKDIR path` in `current`. An absolute path stays as it is written, as in BuildKit's
+/// The working directory after `WORKDIR path` in `current`. An absolute path is kept as written, as in BuildKit's
 /// config: `/a/`, `/a/.`, `//` (N-24).
 pub(super) fn workdir(current: &str, path: &str) -> String {
     match path {
@@ -26,8 +26,8 @@ pub(super) fn workdir(current: &str, path: &str) -> String {
     }
 }
 
-/// Whether a destination was written as a directory: empty or `.` (the working directory), with a slash or a dot
-/// component at its end (C-5).
+/// Whether a destination is written as a directory: empty or `.` (the working directory), or ending in a slash, `/.` or
+/// `/..` (C-5).
 pub(super) fn is_written_as_directory(path: &str) -> bool {
     path.is_empty() || path == "." || path == ".." || ["/", "/.", "/.."].iter().any(|end| path.ends_with(end))
 }
@@ -37,7 +37,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_joined_and_cleaned_i7() {
+    fn join_cleans_paths() {
+        // I-7
         for (base, path, want) in [
             ("/", "a", "/a"),
             ("/a", "b/", "/a/b"),
@@ -71,7 +72,8 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_says_that_it_is_a_directory_c5() {
+    fn is_written_as_directory_follows_spelling() {
+        // C-5
         for dir in ["", ".", "./", "a/", "/", "a/.", ".."] {
             assert!(is_written_as_directory(dir), "{dir:?}");
         }

@@ -1,8 +1,8 @@
-//! EXPOSE's words (I-4): `[[ip:]host:]port[-port][/proto]`.
+//! Parses the words of EXPOSE (I-4): `[[ip:]host:]port[-port][/proto]`.
 
 use std::net::IpAddr;
 
-/// The ports that one word exposes, as `80/tcp`. The host's side of a mapping is checked and dropped.
+/// The ports that one word exposes, such as `80/tcp`. The host side of a mapping is checked and dropped.
 pub(super) fn parse(word: &str) -> Result<Vec<String>, String> {
     let mut parts = word.rsplitn(3, ':');
     let container = parts.next().unwrap_or_default();
@@ -24,7 +24,7 @@ pub(super) fn parse(word: &str) -> Result<Vec<String>, String> {
     let (first, last) = range(port)?;
     if !host.is_empty() {
         let (host_first, host_last) = range(host)?;
-        // A single container port may have a range of host ports to choose from.
+        // A single container port may map to any port of a range on the host.
         if last != first && host_last - host_first != last - first {
             return Err(format!("the ranges `{host}` and `{port}` differ in length"));
         }
@@ -52,7 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_become_ports_i4() {
+    fn parse_reads_ports_ranges_and_mappings() {
+        // I-4
         for (word, want) in [
             ("80", vec!["80/tcp"]),
             ("80/", vec!["80/tcp"]),

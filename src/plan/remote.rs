@@ -1,9 +1,9 @@
-//! Telling paths, URLs and git repositories apart (C-22…C-25).
+//! Distinguishes paths, URLs and git repositories among sources (C-22…C-25).
 
-/// What a source of COPY or ADD is.
+/// The kind of a COPY or ADD source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// In the context or the stage that `--from` names.
+    /// A path in the context or in what `--from` names.
     Path,
     /// `http://…` or `https://…`
     Http,
@@ -11,7 +11,7 @@ pub(super) enum Kind {
     Git,
 }
 
-/// What `source` is, by its spelling alone.
+/// Classifies `source` by its spelling alone.
 pub(super) fn kind(source: &str) -> Kind {
     let (scheme, rest) = match source.split_once("://") {
         Some((scheme, rest)) => (scheme, rest),
@@ -43,7 +43,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_told_apart_c23_c25() {
+    fn kind_distinguishes_paths_urls_and_repositories() {
+        // C-23, C-25
         for path in ["a", "/a", "github.com/a/b.git", "a@b", "file:///etc", "C:/x", "a b@c:d"] {
             assert_eq!(kind(path), Kind::Path, "{path}");
         }

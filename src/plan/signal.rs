@@ -1,13 +1,13 @@
-//! STOPSIGNAL's values (I-9).
+//! Checks the value of STOPSIGNAL (I-9).
 
-/// Linux' names, without `SIG`.
+/// Linux signal names, without `SIG`.
 const NAMES: [&str; 37] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
     "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "UNUSED",
 ];
 
-/// Whether a runtime will understand `text`: a number that is not 0, or a name in any case, with or without `SIG`,
+/// Whether container runtimes accept `text`: a number other than 0, or a name in any case, with or without `SIG`,
 /// `RTMIN+1`…`RTMIN+15` and `RTMAX-14`…`RTMAX-1` included.
 pub(super) fn is_valid(text: &str) -> bool {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -22,7 +22,7 @@ pub(super) fn is_valid(text: &str) -> bool {
     NAMES.contains(&name) || offset("RTMIN+", 15) || offset("RTMAX-", 14)
 }
 
-/// The known name that is nearest to a wrong one.
+/// All known names, for suggestions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     NAMES.into_iter()
 }
@@ -32,7 +32,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_are_told_from_nonsense_i9() {
+    fn is_valid_accepts_signal_names_and_numbers() {
+        // I-9
         for good in ["15", "64", "SIGTERM", "term", "SIGRTMIN+3", "rtmax-14", "SIGKILL"] {
             assert!(is_valid(good), "{good}");
         }

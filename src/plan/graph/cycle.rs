@@ -1,4 +1,4 @@
-//! Stages that wait for each other (F-9).
+//! Reports circular dependencies between stages (F-9).
 
 use crate::dockerfile::{Diagnostic, Span};
 
@@ -7,23 +7,23 @@ use super::stages::Graph;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Not,
-    /// On the path that is being walked.
+    /// On the current path.
     Open,
     Done,
 }
 
-/// A stage on the path: what it names, and how many of those were followed.
+/// A stage on the current path: the stages it refers to, and how many of those were followed.
 struct Step {
     stage: usize,
     names: Vec<(usize, Span)>,
     next: usize,
 }
 
-/// Reports every way in which stages wait for each other, whether they are needed or not.
+/// Reports every cycle, also between stages that the target does not need.
 pub(super) fn check(graph: &Graph<'_>, problems: &mut Vec<Diagnostic>) {
     let mut seen = vec![Seen::Not; graph.nodes.len()];
     for start in 0..graph.nodes.len() {
-        // A loop with its own stack: ten thousand stages may stand on each other.
+        // No recursion: a chain of ten thousand stages must not overflow the stack.
         let mut path: Vec<Step> = Vec::new();
         let mut enter = Some(start).filter(|start| seen[*start] == Seen::Not);
         loop {
@@ -57,10 +57,10 @@ fn report(graph: &Graph<'_>, path: &[Step], back_to: usize) -> Diagnostic {
     let mut places = ring.iter().map(|step| step.names[step.next - 1].1);
     let first = places.next().unwrap_or_default();
     if let [_] = ring {
-        return Diagnostic::error(first, format!("stage {} waits for itself", name(back_to)));
+        return Diagnostic::error(first, format!("stage {} depends on itself", name(back_to)));
     }
     let mut around: Vec<String> = ring.iter().map(|step| name(step.stage)).collect();
     around.push(name(back_to));
-    let message = format!("stages wait for each other: {}", around.join(" → "));
+    let message = format!("circular dependency between stages: {}", around.join(" → "));
     places.fold(Diagnostic::error(first, message), |problem, place| problem.also(place, "and this"))
 }

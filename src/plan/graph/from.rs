@@ -1,9 +1,9 @@
-//! Where an instruction names another stage, image or context.
+//! Finds where an instruction refers to another stage, an image or a context.
 
 use crate::dockerfile::mount::{Mount, MountKey};
 use crate::dockerfile::{Instruction, Word};
 
-/// The words of an instruction that name other stages, and whether they may be numbers.
+/// The words of an instruction that may refer to a stage, and whether a number means a stage index.
 pub(in crate::plan) fn references(instruction: &Instruction) -> Vec<(&Word, bool)> {
     match instruction {
         Instruction::Copy(copy) => copy.from.iter().map(|word| (word, true)).collect(),

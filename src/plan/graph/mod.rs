@@ -1,4 +1,7 @@
-//! Stages and what they stand on (F-2…F-11).
+//! The graph of stages: what each stage starts from and which stages it refers to (F-2…F-11).
+//!
+//! **Holds.** `resolve` resolves every FROM to a `root`; `stages` resolves names; `from` finds the references in an
+//! instruction; `cycle` reports circular dependencies. Which stages a target needs: `reach`.
 
 mod cycle;
 mod from;

@@ -1,4 +1,4 @@
-//! What every FROM stands for.
+//! Resolves every FROM to a stage, an image, a context or nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::cycle;
 use super::root::{Node, Root};
 use super::stages::Graph;
 
-/// Resolves every FROM, also of stages that are not needed: their words are checked, their images not asked for.
+/// Resolves every FROM. Stages that the target does not need are checked too, but their images are not requested.
 pub(in crate::plan) fn graph<'a>(
     dockerfile: &'a Dockerfile,
     options: &'a Options,
@@ -39,7 +39,7 @@ pub(in crate::plan) fn graph<'a>(
     graph
 }
 
-/// The node of stage `index`; those before it are in `graph`.
+/// Resolves stage `index`; the stages before it are already in `graph`.
 fn resolve(graph: &Graph<'_>, index: usize, globals: &Globals, problems: &mut Vec<Diagnostic>) -> Node {
     let stage = &graph.dockerfile.stages[index];
     let from = &stage.from.node;
@@ -80,13 +80,13 @@ fn resolve(graph: &Graph<'_>, index: usize, globals: &Globals, problems: &mut Ve
         Err(problem) => problems.push(suggest_unset(*problem, &image, globals)),
     }
     if image.text == "scratch" && node.root == Root::Scratch {
-        // Nothing is for no platform: what is put into it is for the build's.
+        // `scratch` has no platform; its stage gets that of the build.
         node.platform.clone_from(target);
     }
     node
 }
 
-/// The platform that FROM names.
+/// Parses the platform of a FROM.
 fn platform_of(word: &Word, text: &Expanded) -> Result<Platform, Box<Diagnostic>> {
     text.text.parse().map_err(|problem: crate::oci::platform::InvalidPlatform| {
         let message = match text.text.is_empty() {
@@ -97,7 +97,7 @@ fn platform_of(word: &Word, text: &Expanded) -> Result<Platform, Box<Diagnostic>
     })
 }
 
-/// What the image of FROM stands for.
+/// Resolves the image word of a FROM.
 fn base(
     graph: &Graph<'_>,
     index: usize,
@@ -109,7 +109,7 @@ fn base(
         let message = format!("the base image is empty: `{}` has no value", from.image);
         return Err(Box::new(Diagnostic::error(from.image.span, message)));
     }
-    // Names of stages are in lower case, and FROM, unlike --from, takes them as they are (N-36).
+    // Stage names are lower-case, and FROM, unlike --from, compares them exactly (N-36).
     if let Some(stage) = graph.stage_before(&image.text, index) {
         return Ok(Root::Stage(stage));
     }
@@ -117,13 +117,13 @@ fn base(
         let problem = Diagnostic::error(from.image.span, why);
         let lower = image.text.to_ascii_lowercase();
         Box::new(match graph.stage_before(&lower, index) {
-            Some(_) => problem.hint(format!("write FROM {lower}: names of stages are in lower case")),
+            Some(_) => problem.hint(format!("write FROM {lower}: stage names are lower-case")),
             None => problem,
         })
     })
 }
 
-/// An index that no stage has is wrong wherever it is written (F-9).
+/// Rejects stage indexes that are out of range, also in stages that are not needed (F-9).
 fn check_indices(dockerfile: &Dockerfile, problems: &mut Vec<Diagnostic>) {
     let count = dockerfile.stages.len();
     for statement in dockerfile.stages.iter().flat_map(|stage| &stage.instructions) {

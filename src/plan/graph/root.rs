@@ -1,4 +1,4 @@
-//! What a stage or a `--from` stands for.
+//! What a FROM or a `--from` refers to.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use crate::dockerfile::Diagnostic;
 use crate::oci::platform::Platform;
 use crate::plan::step::{ContextName, ImageRequest};
 
-/// What is below a stage's first instruction, or behind a `--from`.
+/// What a stage starts from, or what a `--from` refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::plan) enum Root {
-    /// Nothing (F-5).
+    /// An empty file system (F-5).
     Scratch,
     /// An earlier stage.
     Stage(usize),
@@ -17,7 +17,7 @@ pub(in crate::plan) enum Root {
     Image(Box<ImageRequest>),
     /// A local context's files.
     Context(ContextName),
-    /// It could not be read; that was reported.
+    /// Invalid, which was reported.
     Unknown,
 }
 
@@ -26,12 +26,12 @@ pub(in crate::plan) enum Root {
 pub(in crate::plan) struct Node {
     /// What the stage starts from.
     pub(in crate::plan) root: Root,
-    /// What it is for, unless it starts from another stage.
+    /// Its platform, unless it starts from another stage.
     pub(in crate::plan) platform: Platform,
-    /// A named context stands for the whole stage: its instructions do not count (F-11).
+    /// A named context replaces the whole stage, so its instructions are ignored (F-11).
     pub(in crate::plan) replaced: bool,
-    /// The global arguments that its FROM is made of.
+    /// The global arguments that its FROM uses.
     pub(in crate::plan) used: BTreeSet<String>,
-    /// What is odd about its FROM: for those who build the stage.
+    /// Lint warnings about its FROM, reported only if the stage is needed.
     pub(in crate::plan) lints: Vec<Diagnostic>,
 }

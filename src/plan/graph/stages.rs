@@ -1,4 +1,4 @@
-//! All stages, and what their names mean at a place.
+//! All stages, and how their names resolve inside a given stage.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ pub(in crate::plan) struct Graph<'a> {
 }
 
 impl Graph<'_> {
-    /// What `name` means if it is no stage: a named context, `scratch` or an image.
+    /// Resolves `name` when it is not a stage: to a named context, `scratch` or an image.
     pub(super) fn root(&self, name: &str, platform: &Platform) -> Result<Root, String> {
-        // A name in upper case is none, whatever contexts there are.
+        // Parsed first: an upper-case name is invalid even if a context has it.
         let reference: Reference = name.parse().map_err(|e: crate::oci::reference::InvalidReference| e.to_string())?;
         if let Some(root) = self.named_context(name, platform) {
             return Ok(root);
@@ -35,8 +35,7 @@ impl Graph<'_> {
         Ok(Root::Image(Box::new(request)))
     }
 
-    /// The stages that a stage names, in the order of the Dockerfile: those before it and, by mistake, itself and those
-    /// after it.
+    /// The stages that a stage refers to, in file order. Wrong references, to itself or to later stages, are included.
     pub(super) fn referenced_stages(&self, index: usize) -> Vec<(usize, Span)> {
         let mut out = Vec::new();
         let stage = &self.dockerfile.stages[index];
@@ -56,18 +55,18 @@ impl Graph<'_> {
         out
     }
 
-    /// The nearest stage called `name`, which is in lower case, before stage `index`: what FROM means.
+    /// The nearest stage before `index` with this lower-case name: the one that FROM refers to.
     pub(super) fn stage_before(&self, name: &str, index: usize) -> Option<usize> {
         let all = self.names.get(name)?;
         all[..all.partition_point(|at| *at < index)].last().copied()
     }
 
-    /// The last stage of the file called `name`, in any case: what `--from` and `from=` mean, wherever they are.
+    /// The last stage in the file with this name, in any case: the one that `--from` and `from=` refer to.
     fn last_named(&self, name: &str) -> Option<usize> {
         self.names.get(&name.to_ascii_lowercase())?.last().copied()
     }
 
-    /// The named context that stands for `name` (F-11): `name::os/arch` before `name`, `image:latest` equal to `image`.
+    /// The named context for `name` (F-11): `name::os/arch` wins over `name`; `image:latest` equals `image`.
     pub(super) fn named_context(&self, name: &str, platform: &Platform) -> Option<Root> {
         if self.options.contexts.is_empty() {
             return None;
@@ -90,7 +89,7 @@ impl Graph<'_> {
         Some(Root::Image(Box::new(ImageRequest { image, platform: platform.clone() })))
     }
 
-    /// What a `--from` (`number` = it may be a stage's index, C-18) or a mount's `from` (M-4) means in stage `index`.
+    /// Resolves a `--from` (C-18) or a mount's `from` (M-4) in stage `index`; `number`: it may be a stage index.
     pub(in crate::plan) fn from(&self, word: &Word, index: usize, number: bool) -> Result<Root, Box<Diagnostic>> {
         let name = word.as_str();
         let error = |message: String| Box::new(Diagnostic::error(word.span, message));
@@ -109,7 +108,7 @@ impl Graph<'_> {
         }
         match self.last_named(name) {
             Some(stage) if stage < index => Ok(Root::Stage(stage)),
-            // A named context in a stage's place is there from the start.
+            // A later stage that a named context replaces is available from the start.
             Some(stage) if self.nodes[stage].replaced => Ok(self.nodes[stage].root.clone()),
             Some(later) => Err(self.too_late(word, index, later)),
             None => self.root(name, &self.options.platform).map_err(error),
@@ -124,7 +123,7 @@ impl Graph<'_> {
         };
         let problem = match self.names.get(&word.text.to_ascii_lowercase()).map_or(0, Vec::len) {
             0 | 1 => problem,
-            _ => problem.note("of several stages with one name, the last is meant"),
+            _ => problem.note("several stages have this name; the last one is used"),
         };
         Box::new(problem.hint("a stage can use only the stages above it"))
     }
@@ -143,7 +142,7 @@ impl Graph<'_> {
         }
         let problem = Diagnostic::error(Span::default(), format!("there is no stage `{target}`"));
         let known: Vec<&str> = self.names.keys().map(String::as_str).collect();
-        // A number is no typo of a name.
+        // A number is not a misspelled name.
         let problem = match target.parse::<u64>() {
             Ok(_) => problem,
             Err(_) => problem.suggest(target, known.iter().copied()),
@@ -155,7 +154,7 @@ impl Graph<'_> {
     }
 }
 
-/// Names of contexts are compared as images: in lower case, with Docker Hub's defaults and `:latest` left out.
+/// Normalizes a context name like an image name: lower case, without Docker Hub's defaults and `:latest`.
 fn normal(name: &str) -> String {
     match name.parse::<Reference>() {
         Ok(reference) => {

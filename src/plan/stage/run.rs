@@ -101,7 +101,7 @@ impl StagePlanner<'_, '_> {
         words.join(" ")
     }
 
-    /// Device names are not expanded, as in BuildKit. Whether the host has the devices, and they are granted, is checked
+    /// Device names are not expanded, as in BuildKit. Whether the host has the devices and they are granted is checked
     /// when the plan runs.
     fn devices(&mut self, run: &ast::Run) -> Vec<Device> {
         let mut devices = Vec::new();

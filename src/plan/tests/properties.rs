@@ -155,7 +155,7 @@ fn said(text: &str) -> Vec<String> {
 
 #[test]
 fn variables_that_grow_are_stopped() {
-    const ALL: &str = "the variables of this file take more than 1 MiB";
+    const ALL: &str = "the expanded variables of this file exceed 1 MiB";
     let doubled = |keyword: &str| format!("{keyword} a=xxxxxxxxxxxxxxxx\n{}", format!("{keyword} a=$a$a\n").repeat(12));
     // 64 KiB each: no word is too long, all together are too much.
     for text in [
