@@ -47,10 +47,10 @@ fn invalid_file_is_reported_with_path_and_reason() {
             "cdiVersion \"2.0.0\" is not known: want 0.x.y or 1.x.y",
         ),
         (whole(r#""cdiVersion": "1", "kind": "v.com/c""#), "cdiVersion \"1\" is not known"),
-        (whole(r#""cdiVersion": "0.6.0", "kind": "gpu""#), "kind: \"gpu\" is no kind of devices: want VENDOR/CLASS"),
+        (whole(r#""cdiVersion": "0.6.0", "kind": "gpu""#), "kind: \"gpu\" is not a device kind: want VENDOR/CLASS"),
         (whole(r#""cdiVersion": "0.6.0", "kind": "v.com/c", "mounts": []"#), "unknown field `mounts`"),
         (r#"{"cdiVersion": "0.6.0", "kind": "v.com/c", "devices": []}"#.to_owned(), "it describes no device"),
-        (one("{}").replace("\"one\"", "\"a b\""), "\"a b\" is no name of a device"),
+        (one("{}").replace("\"one\"", "\"a b\""), "\"a b\" is not a device name"),
         (one(r#"{"env": "A=b"}"#), "invalid type: string"),
         (one(r#"{"device_nodes": []}"#), "unknown field `device_nodes`"),
     ];

@@ -1,17 +1,16 @@
 //! `--chmod` values (C-17): octal up to 07777, or symbolic.
 //!
-//! Symbolic changes mean what BuildKit makes of them, which is BSD's reading and not GNU's: `X` asks for the mode the
-//! file came with, not for what earlier changes made of it; `=` clears set-id bits of directories too; the sticky bit
-//! is nobody's but `t`'s.
+//! Symbolic modes follow BuildKit, which follows BSD rather than GNU: `X` tests the original mode of the file, not the
+//! result of earlier changes; `=` also clears the set-id bits of directories; only `t` changes the sticky bit.
 
 use std::fmt;
 
-/// A mode to give, or changes to the mode there is.
+/// A mode to set, or changes to the existing mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// For files and directories alike.
     Octal(u32),
-    /// In order, each on the result of the one before.
+    /// Changes in order; each applies to the result of the previous one.
     Symbolic(Vec<Change>),
 }
 
@@ -22,22 +21,22 @@ pub enum Change {
     Set(u32),
     /// Clear these bits.
     Clear(u32),
-    /// Set these bits of a directory, and of what somebody could execute before any change.
+    /// Set these bits on a directory, and on a file that anyone could execute before the first change.
     SetIfExecutable(u32),
     /// Combine the bits of one class with those of others.
     Copy {
-        /// How far to shift the mode right to have the copied class lowest.
+        /// How far to shift the mode right so that the copied class is lowest.
         from: u32,
-        /// Permission bits of the classes that are changed.
+        /// Permission bits of the classes to change.
         to: u32,
-        /// Clear what is copied (`-`), or everything first (`=`).
+        /// Clear the copied bits (`-`), or all bits first (`=`).
         clear: bool,
-        /// Set what is copied (`+`, `=`).
+        /// Set the copied bits (`+`, `=`).
         set: bool,
     },
 }
 
-/// A mode that cannot be read.
+/// An invalid mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadMode {
     mode: String,
@@ -59,7 +58,7 @@ const STICKY: u32 = 0o1000;
 const OTHER: u32 = 0o007;
 
 impl Mode {
-    /// Reads `text`.
+    /// Parses `text`.
     pub fn parse(text: &str) -> Result<Self, BadMode> {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let octal = text.bytes().all(|b| b.is_ascii_digit());
@@ -73,7 +72,7 @@ impl Mode {
         Ok(Mode::Symbolic(changes))
     }
 
-    /// The mode to give to something that has `mode`.
+    /// The new mode of a file or directory that has `mode`.
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         let changes = match self {
             Mode::Octal(octal) => return *octal,
@@ -93,7 +92,7 @@ impl Mode {
         })
     }
 
-    /// The mode of a directory that is made because something goes into it (C-6).
+    /// The mode of a directory that is created as a missing parent (C-6).
     pub fn for_new_dir(&self) -> u32 {
         match self {
             Mode::Octal(octal) => octal & 0o777,
@@ -122,12 +121,12 @@ fn read_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
     Some(())
 }
 
-/// What one `+`, `-` or `=` does. Classes that are copied from divide it: what stands before them is done first.
+/// Reads the letters after one `+`, `-` or `=`. The letters before a copied class (`u`, `g`, `o`) apply first.
 fn read_operation(who: &mut u32, operation: u8, letters: &[u8], changes: &mut Vec<Change>) -> Option<()> {
     *who &= !STICKY;
     let (mut bits, mut if_executable, mut assigned) = (0, 0, false);
     for &letter in letters {
-        // What is only for others has neither set-id bits nor a sticky bit.
+        // The class `o` alone has neither set-id bits nor a sticky bit.
         let special = *who == 0 || *who & !OTHER != 0;
         match letter {
             b'r' => bits |= 0o444,
@@ -245,7 +244,8 @@ mod tests {
     #[test]
     fn chmod_never_leaves_the_twelve_mode_bits() {
         use proptest::prelude::*;
-        proptest!(|(text in "[ugoa]{0,2}([-+=][rwxXstugo]{0,4}){1,3}(,[ugoa]{0,2}[-+=][rwxXst]{0,3}){0,2}", mode in 0u32..0o10000)| {
+        let symbolic = "[ugoa]{0,2}([-+=][rwxXstugo]{0,4}){1,3}(,[ugoa]{0,2}[-+=][rwxXst]{0,3}){0,2}";
+        proptest!(|(text in symbolic, mode in 0u32..0o10000)| {
             let changed = Mode::parse(&text).unwrap();
             prop_assert!(changed.apply(mode, false) <= 0o7777);
             prop_assert_eq!(changed.apply(mode, true) & !0o777, changed.apply(mode, false) & !0o777);

@@ -1,4 +1,4 @@
-//! `RUN --device`: the name of a device, as the Container Device Interface has it.
+//! Device names of `RUN --device`, as the Container Device Interface (CDI) defines them.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct DeviceName {
     /// `vendor.com/class`.
     pub kind: String,
-    /// Which of them.
+    /// Which devices of that kind.
     pub pick: Pick,
 }
 
@@ -18,21 +18,21 @@ pub enum Pick {
     First,
     /// All: `*`.
     All,
-    /// The one of this name; if there is none, all of the class that their annotations call so.
+    /// The one with this name; if there is none, all devices whose annotations give this class.
     Named(String),
 }
 
 /// One `--device` of a RUN.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Device {
-    /// Which.
+    /// Its name.
     pub name: DeviceName,
-    /// It is an error not to have it; otherwise the command runs without it.
+    /// A missing device is an error; otherwise the command runs without it.
     pub required: bool,
 }
 
 impl DeviceName {
-    /// Reads `VENDOR/CLASS`, `VENDOR/CLASS=NAME` or `VENDOR/CLASS=*`. Err: what is wrong with it.
+    /// Parses `VENDOR/CLASS`, `VENDOR/CLASS=NAME` or `VENDOR/CLASS=*`. Err: why it is invalid.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (kind, name) = text.split_once('=').unwrap_or((text, ""));
         check_kind(kind)?;
@@ -61,24 +61,24 @@ impl fmt::Display for DeviceName {
 /// Whether `text` is `VENDOR/CLASS`. Err: why not.
 pub fn check_kind(text: &str) -> Result<(), String> {
     let Some((vendor, class)) = text.split_once('/') else {
-        return Err(format!("{text:?} is no kind of devices: want VENDOR/CLASS, for example vendor.com/gpu"));
+        return Err(format!("{text:?} is not a device kind: want VENDOR/CLASS, for example vendor.com/gpu"));
     };
     for (what, part) in [("vendor", vendor), ("class", class)] {
         if !part.starts_with(|c: char| c.is_ascii_alphabetic()) || !is_word(part, "_-.") {
             return Err(format!(
-                "{part:?} is no {what}: want letters, digits and `_-.` between, first a letter and last a letter or digit"
+                "{part:?} is not a {what}: want a letter, then letters, digits and `_-.`, then a letter or digit"
             ));
         }
     }
     Ok(())
 }
 
-/// Whether `text` may name one device of a kind. Err: why not.
+/// Whether `text` is a valid name of one device of a kind. Err: why not.
 pub fn check_name(text: &str) -> Result<(), String> {
     if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_word(text, "_-.:") {
         return Ok(());
     }
-    Err(format!("{text:?} is no name of a device: want letters, digits and `_-.:` between"))
+    Err(format!("{text:?} is not a device name: want letters and digits, with `_-.:` only between them"))
 }
 
 fn is_word(text: &str, between: &str) -> bool {
@@ -91,7 +91,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_is_named_by_kind_and_name_r_10() {
+    fn parse_reads_device_kind_and_selection() {
+        //
         for (text, pick) in [
             ("vendor.com/gpu", Pick::First),
             ("vendor.com/gpu=*", Pick::All),

@@ -1,7 +1,8 @@
-//! What SOURCE_DATE_EPOCH stands for (A-8, N-37): seconds, or when something that is fetched changed last.
+//! Resolves SOURCE_DATE_EPOCH (A-8, N-37): seconds, or the name of something whose modification time is used.
 //!
-//! **Holds.** A stage that only says where something is (`FROM scratch`, ARGs, one ADD of a URL or a repository) may be
-//! named; whoever plans a build fetches its [`EpochSource`] first and says the time in [`Options::context_times`].
+//! **Holds.** The value may name a context, or a stage that consists of `FROM scratch`, ARGs and one ADD of a URL or a
+//! git repository. For a stage, the caller fetches its [`EpochSource`] before planning and passes the time in
+//! [`Options::context_times`].
 
 use crate::base::time::Timestamp;
 use crate::dockerfile::ast::{Copy, CopySource, Instruction, Stage};
@@ -13,23 +14,23 @@ use super::Options;
 use super::globals::{EPOCH, Globals};
 use super::remote;
 
-/// What a stage says that SOURCE_DATE_EPOCH names.
+/// The remote source in a stage that SOURCE_DATE_EPOCH names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochSource {
-    /// The stage as SOURCE_DATE_EPOCH names it: the name of its time in [`Options::context_times`].
+    /// The stage name as SOURCE_DATE_EPOCH spells it: the key of its time in [`Options::context_times`].
     pub stage: String,
-    /// A URL or a repository.
+    /// The URL of a file or a git repository.
     pub url: String,
-    /// It is a repository.
+    /// It is a git repository.
     pub git: bool,
-    /// What `--checksum` promises.
+    /// The value of `--checksum`.
     pub checksum: Option<String>,
 }
 
-/// What has to be asked when it changed before a build can be planned. Ok(None): nothing. Err: SOURCE_DATE_EPOCH names a
-/// stage that is not made for it, as planning says, too.
+/// The source whose modification time is needed before planning. Ok(None): none. Err: SOURCE_DATE_EPOCH names a stage
+/// that cannot be used for it; planning reports the same error.
 pub fn epoch_source(dockerfile: &Dockerfile, options: &Options) -> Result<Option<EpochSource>, Box<Diagnostic>> {
-    // What is wrong with the ARGs is said by whoever plans.
+    // Errors in the ARGs are reported by planning.
     let globals = Globals::with(dockerfile, options, &options.build_args, &mut Vec::new());
     let Some((value, at)) = globals.epoch_text(dockerfile, options) else { return Ok(None) };
     if seconds(&value).is_some() || names_a_context(&value, options) {
@@ -39,7 +40,7 @@ pub fn epoch_source(dockerfile: &Dockerfile, options: &Options) -> Result<Option
 }
 
 impl Globals {
-    /// The time that SOURCE_DATE_EPOCH means, if it is known, and a warning if it should be.
+    /// The time of SOURCE_DATE_EPOCH, if it is known, and a warning if it was looked up in vain.
     pub(super) fn resolve_epoch(
         &self,
         dockerfile: &Dockerfile,
@@ -49,19 +50,19 @@ impl Globals {
         if let Some(time) = seconds(&value) {
             return Ok((Some(time), None));
         }
-        let told = options.context_times.get(&value).copied();
+        let given = options.context_times.get(&value).copied();
         let (time, asked) = match value.as_str() {
             "context" => (options.context_time, true),
-            name if options.contexts.contains_key(name) => (told.flatten(), true),
+            name if options.contexts.contains_key(name) => (given.flatten(), true),
             _ => {
                 stage_source(self, &value, at, dockerfile, options)?;
-                (told.flatten(), told.is_some())
+                (given.flatten(), given.is_some())
             }
         };
         Ok((time, (asked && time.is_none()).then(|| undated(&value, at))))
     }
 
-    /// The text of SOURCE_DATE_EPOCH, and where it is.
+    /// The text of SOURCE_DATE_EPOCH and its span.
     fn epoch_text(&self, dockerfile: &Dockerfile, options: &Options) -> Option<(String, Span)> {
         let given = options.build_args.get(EPOCH);
         let value = given.map(String::as_str).or_else(|| self.get(EPOCH)).filter(|value| !value.is_empty())?;
@@ -82,14 +83,14 @@ fn names_a_context(value: &str, options: &Options) -> bool {
     value == "context" || options.contexts.contains_key(value)
 }
 
-/// As BuildKit has it, a directory, an image or an undated file has no time, and then there is no SOURCE_DATE_EPOCH.
+/// As in BuildKit, a directory, an image or an undated file has no time, and SOURCE_DATE_EPOCH is ignored.
 fn undated(value: &str, at: Span) -> Diagnostic {
-    let message = format!("{EPOCH}={value} has no effect: nothing says when that was changed last");
+    let message = format!("{EPOCH}={value} has no effect: its modification time is unknown");
     let problem = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(at, message) };
     problem.hint("give whole seconds, or name a git repository, an archive or a URL that has a Last-Modified time")
 }
 
-/// What the stage called `value` adds. Err: there is none, or it does more than that.
+/// The source that the stage called `value` adds. Err: there is no such stage, or it does more than that.
 fn stage_source(
     globals: &Globals,
     value: &str,
@@ -103,8 +104,8 @@ fn stage_source(
         return Err(Box::new(problem.hint("give whole seconds since 1970-01-01T00:00:00Z")));
     };
     let refused = |span, why: &str| {
-        let problem = Diagnostic::error(span, format!("{EPOCH}={value}: this stage has no time of its own: {why}"));
-        Box::new(problem.hint("such a stage has FROM scratch, ARGs, and one ADD of a URL or a repository"))
+        let problem = Diagnostic::error(span, format!("{EPOCH}={value}: cannot take a time from this stage: {why}"));
+        Box::new(problem.hint("use a stage with FROM scratch, ARGs, and one ADD of a URL or a repository"))
     };
     let mut scope = Scope { globals, dockerfile, own: Vec::new() };
     if scope.expand(&stage.from.node.image)? != "scratch" {
@@ -125,8 +126,8 @@ fn stage_source(
                 }
             }
             Instruction::Add(add) if found.is_none() => {
-                let source = source_of(add, value, &scope)?;
-                found = Some(source.ok_or_else(|| refused(statement.span, "it adds no single URL or repository"))?);
+                let none = || refused(statement.span, "it must ADD exactly one URL or repository");
+                found = Some(source_of(add, value, &scope)?.ok_or_else(none)?);
             }
             Instruction::Add(_) => return Err(refused(statement.span, "it has a second ADD")),
             other => return Err(refused(statement.span, &format!("it has {}", other.keyword()))),
@@ -135,7 +136,7 @@ fn stage_source(
     found.ok_or_else(|| refused(stage.from.span, "it adds nothing"))
 }
 
-/// None: it adds something else.
+/// The remote source of an ADD. None: it adds something else.
 fn source_of(add: &Copy, stage: &str, scope: &Scope<'_>) -> Result<Option<EpochSource>, Box<Diagnostic>> {
     let [CopySource::Path(word)] = add.sources.as_slice() else { return Ok(None) };
     let url = scope.expand(word)?;
@@ -151,7 +152,7 @@ fn source_of(add: &Copy, stage: &str, scope: &Scope<'_>) -> Result<Option<EpochS
 struct Scope<'a> {
     globals: &'a Globals,
     dockerfile: &'a Dockerfile,
-    /// Its ARGs; later ones win.
+    /// Its own ARGs; later ones win.
     own: Vec<(String, String)>,
 }
 

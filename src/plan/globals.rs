@@ -1,4 +1,4 @@
-//! What FROM lines can say: platform arguments and the ARGs before the first FROM (F-7, A-7).
+//! The global scope that FROM lines see: platform arguments and the ARGs before the first FROM (F-7, A-7).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,13 +22,13 @@ const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 /// The build argument that keeps the `.git` of a context (O-2).
 pub const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
-/// Build arguments whose effect is on what nobody makes here: records of builds and SBOMs.
+/// Build arguments without effect: they configure attestations (provenance, SBOMs), which kiln does not create.
 pub const IGNORED_ARGS: [&str; 3] = ["BUILDKIT_BUILD_NAME", "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
-/// The proxy variables, upper case; the lower-case twins go with them.
+/// The proxy variables in upper case; each also exists in lower case.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
-/// Arguments that need no ARG anywhere: giving one is never a mistake.
+/// Build arguments that need no ARG, so giving one is never reported as unused.
 const PREDEFINED: [&str; 11] = [
     "BUILDKIT_BUILD_NAME",
     "BUILDKIT_CACHE_MOUNT_NS",
@@ -48,15 +48,14 @@ const PREDEFINED: [&str; 11] = [
 pub(super) struct Globals {
     /// Names with a value.
     values: BTreeMap<String, String>,
-    /// Names that an ARG declares or that are predefined, with or without a value, and which others that value was
-    /// made of.
+    /// Names that are predefined or declared by an ARG, with or without a value, and the names that this value uses.
     declared: BTreeMap<String, BTreeSet<String>>,
     /// SOURCE_DATE_EPOCH.
     pub(super) epoch: Option<Timestamp>,
 }
 
 impl Globals {
-    /// Evaluates the ARGs before the first FROM. What is wrong with them is added to `problems`.
+    /// Evaluates the ARGs before the first FROM. Errors are added to `problems`.
     pub(super) fn new(dockerfile: &Dockerfile, options: &Options, problems: &mut Vec<Diagnostic>) -> Self {
         let mut globals = Self::with(dockerfile, options, &options.build_args, problems);
         match globals.resolve_epoch(dockerfile, options) {
@@ -66,7 +65,7 @@ impl Globals {
             }
             Err(problem) => problems.push(*problem),
         }
-        // From here on it is a number, or nothing.
+        // From here on, it is a number or unset.
         if globals.values.contains_key(EPOCH) {
             globals.values.remove(EPOCH);
             globals.values.extend(globals.epoch.map(|epoch| (EPOCH.to_owned(), epoch.secs.to_string())));
@@ -75,17 +74,18 @@ impl Globals {
         globals
     }
 
-    /// What `--build-arg` says of a name.
+    /// The value of `--build-arg` for a name.
     pub(super) fn given(&self, name: &str, options: &Options) -> Option<String> {
         let given = options.build_args.get(name)?;
         if name == EPOCH { self.epoch.map(|epoch| epoch.secs.to_string()) } else { Some(given.clone()) }
     }
 
-    /// The same as if no build argument had been given (lint `InvalidDefaultArgInFrom`).
+    /// The global scope without build arguments (lint `InvalidDefaultArgInFrom`).
     pub(super) fn defaults(dockerfile: &Dockerfile, options: &Options) -> Self {
         Self::with(dockerfile, options, &BTreeMap::new(), &mut Vec::new())
     }
 
+    /// The global scope with these build arguments, SOURCE_DATE_EPOCH not yet resolved.
     pub(super) fn with(
         dockerfile: &Dockerfile,
         options: &Options,
@@ -94,7 +94,7 @@ impl Globals {
     ) -> Self {
         let mut globals = Self::default();
         for (name, value) in predefined(dockerfile, options) {
-            // A build argument of that name wins, also without an ARG.
+            // A build argument of that name wins, even without an ARG.
             globals.set(name, build_args.get(name).cloned().or(Some(value)), BTreeSet::new());
         }
         let mut spent = 0;
@@ -141,12 +141,12 @@ impl Globals {
         self.values.get(name).map(String::as_str)
     }
 
-    /// Whether FROM may mention a name without being suspicious.
+    /// Whether a name is predefined or declared by an ARG.
     pub(super) fn is_declared(&self, name: &str) -> bool {
         self.declared.contains_key(name)
     }
 
-    /// The ARGs that these names stand for, and those that their values are made of.
+    /// The ARGs with these names, and those that their values use.
     pub(super) fn parameters(&self, dockerfile: &Dockerfile, names: BTreeSet<String>) -> Vec<Parameter> {
         let mut todo: Vec<String> = names.into_iter().collect();
         let mut wanted = BTreeSet::new();
@@ -174,7 +174,7 @@ impl Globals {
     }
 }
 
-/// Refuses build arguments that would have no effect here (N-8).
+/// Rejects unsupported and malformed BuildKit arguments, which would silently do nothing (N-8).
 fn reject_unsupported(options: &Options, problems: &mut Vec<Diagnostic>) {
     for (name, feature) in [
         (INLINE_CACHE, Some(Feature::InlineCache)),
@@ -193,7 +193,7 @@ fn reject_unsupported(options: &Options, problems: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Platform arguments and TARGETSTAGE (A-7, F-14).
+/// The platform arguments and TARGETSTAGE (A-7, F-14).
 fn predefined(dockerfile: &Dockerfile, options: &Options) -> Vec<(&'static str, String)> {
     let stage = match &options.target {
         Some(target) => target.clone(),
@@ -217,7 +217,7 @@ fn predefined(dockerfile: &Dockerfile, options: &Options) -> Vec<(&'static str, 
     ]
 }
 
-/// Whether a build argument is consumed without any ARG.
+/// Whether a build argument needs no ARG.
 pub(super) fn is_predefined(name: &str) -> bool {
     PREDEFINED.contains(&name)
         || PROXIES.contains(&name.to_ascii_uppercase().as_str())
@@ -227,11 +227,11 @@ pub(super) fn is_predefined(name: &str) -> bool {
         })
 }
 
-/// The proxy variables that were given, in both spellings.
+/// The proxy variables among the build arguments, in upper and lower case.
 pub(super) fn proxies(build_args: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for name in PROXIES {
-        // The exact spelling wins over other cases of it.
+        // Upper or lower case wins over mixed case.
         let exact = build_args.get(name).or_else(|| build_args.get(&name.to_ascii_lowercase()));
         let any = || build_args.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         if let Some(value) = exact.or_else(any) {

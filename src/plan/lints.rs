@@ -1,4 +1,4 @@
-//! Lint rules that need to know what a variable is at a place, or what a base image is.
+//! Lint rules that need the values of variables or the config of a base image.
 
 use crate::dockerfile::expand::{Expanded, expand};
 use crate::dockerfile::{Diagnostic, Dockerfile, Span, Spanned, Word, resembles_json};
@@ -19,7 +19,7 @@ pub(super) fn unset_in_from(unset: &[Spanned<String>], globals: &Globals, out: &
     }
 }
 
-/// InvalidDefaultArgInFrom: `defaults` are the global arguments as if nobody gave any.
+/// InvalidDefaultArgInFrom: `defaults` is the global scope without build arguments.
 pub(super) fn default_base(dockerfile: &Dockerfile, index: usize, defaults: &Globals, out: &mut Vec<Diagnostic>) {
     let word = &dockerfile.stages[index].from.node.image;
     if !word.text.contains('$') {
@@ -29,23 +29,23 @@ pub(super) fn default_base(dockerfile: &Dockerfile, index: usize, defaults: &Glo
     if expanded.text.parse::<Reference>().is_err() {
         let message = match expanded.text.is_empty() {
             true => format!("without build arguments, `{word}` is empty"),
-            false => format!("without build arguments, `{word}` is `{}`, which is no image name", expanded.text),
+            false => format!("without build arguments, `{word}` is `{}`, which is not an image name", expanded.text),
         };
         let lint = Diagnostic::warning(word.span, "InvalidDefaultArgInFrom", message);
-        out.push(lint.hint("give the ARG a default that works"));
+        out.push(lint.hint("give the ARG a default that makes a valid image name"));
     }
 }
 
-/// RedundantTargetPlatform: nothing but TARGETPLATFORM went in, and it came out unchanged.
+/// RedundantTargetPlatform: the value uses nothing but TARGETPLATFORM and is equal to it.
 pub(super) fn redundant_platform(word: &Word, expanded: &Expanded, target: &Platform, out: &mut Vec<Diagnostic>) {
     let only = expanded.unset.is_empty() && expanded.used.iter().eq(["TARGETPLATFORM"]);
     if only && expanded.text == target.to_string() {
-        let message = format!("--platform={word} is what FROM does without it");
+        let message = format!("--platform={word} is the default");
         out.push(Diagnostic::warning(word.span, "RedundantTargetPlatform", message));
     }
 }
 
-/// FromPlatformFlagConstDisallowed: tolerated in a stage whose name says which platform it is for.
+/// FromPlatformFlagConstDisallowed: allowed in a stage whose name contains the OS or architecture.
 pub(super) fn constant_platform(
     word: &Word,
     expanded: &Expanded,
@@ -54,11 +54,11 @@ pub(super) fn constant_platform(
 ) {
     let Ok(platform) = expanded.text.parse::<Platform>() else { return };
     let constant = expanded.unset.is_empty() && expanded.used.is_empty();
-    let said = name.is_some_and(|name| {
+    let named = name.is_some_and(|name| {
         let name = name.node.as_str();
         name.contains(&platform.os) || name.contains(&platform.architecture)
     });
-    if constant && !said {
+    if constant && !named {
         let message = format!("--platform is always {word}");
         let lint = Diagnostic::warning(word.span, "FromPlatformFlagConstDisallowed", message);
         out.push(lint.hint("use a variable such as $BUILDPLATFORM, or name the platform in the stage's name"));
@@ -70,14 +70,14 @@ pub(super) fn shell_form(keyword: &str, span: Span, line: &str) -> Diagnostic {
     let message = format!("{keyword} runs in a shell, which keeps signals from the program");
     let mut lint = Diagnostic::warning(span, "JSONArgsRecommended", message);
     if resembles_json(line) {
-        lint = lint.note("this looks like a JSON list, but is none: strings stand in double quotes, `]` comes last");
+        lint = lint.note("this looks like a JSON list but is invalid: put strings in double quotes and `]` last");
     }
     lint.hint("write a JSON list, or choose a shell with SHELL if one is wanted")
 }
 
 /// UndefinedVar, once per variable of an instruction.
 ///
-/// `same` are the variables that the instruction itself sets, for those that come after it (V-12).
+/// `same` lists the variables that the instruction itself sets; they take effect after it (V-12).
 pub(super) fn undefined(
     unset: &[Spanned<String>],
     scope: &Scope,
@@ -95,9 +95,10 @@ pub(super) fn undefined(
             _ if same.contains(&name.node) => {
                 lint.hint(format!("`{}` takes effect on the next instruction: write a second ENV", name.node))
             }
-            true => {
-                lint.hint(format!("repeat ARG {0} in this stage: what is before the first FROM is for FROM", name.node))
-            }
+            true => lint.hint(format!(
+                "repeat ARG {} in this stage: before the first FROM it applies only to FROM",
+                name.node
+            )),
             false => lint.suggest(&name.node, scope.names()),
         });
     }
@@ -117,7 +118,7 @@ pub(super) fn base_platform(image: &Word, wanted: &Platform, found: &Platform, o
     }
 }
 
-/// An ARG that hides an ENV from the RUNs that follow (A1). Not one of BuildKit's rules: a warning without a code.
+/// An ARG that hides an ENV from later RUNs (A1). BuildKit has no such rule, so the warning has no code.
 pub(super) fn hidden_env(name: &Word) -> Diagnostic {
     let message = format!("ARG `{name}` hides ENV `{name}` from the RUNs that follow; the image keeps the ENV");
     Diagnostic { severity: crate::dockerfile::Severity::Warning, ..Diagnostic::error(name.span, message) }

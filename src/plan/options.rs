@@ -1,4 +1,4 @@
-//! What the user said beside the Dockerfile.
+//! The options of a build, besides the Dockerfile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,54 +9,54 @@ use crate::oci::reference::Reference;
 
 use super::step::{ImageRequest, Network};
 
-/// The configs of images, as far as they are known.
+/// The image configs known so far.
 pub type Configs = BTreeMap<ImageRequest, ImageConfig>;
 
-/// Everything besides the Dockerfile and the base images' configs that decides a plan.
+/// Everything that determines a plan besides the Dockerfile and the configs of base images.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `--build-arg`, with values; one that was given without a value and is not in the environment is absent.
+    /// `--build-arg`, by name. An argument given without a value that the environment lacks is absent.
     pub build_args: BTreeMap<String, String>,
     /// `--target`: a stage's name or index; the last stage if absent (F-10).
     pub target: Option<String>,
-    /// Every stage, not only those the target needs: what `check` without a target looks at (O-6).
+    /// Plan every stage, not only those the target needs: for `check` without a target (O-6).
     pub all_stages: bool,
-    /// An image whose config is not given is assumed to say nothing, instead of being asked for: what `check` does
-    /// without a network.
+    /// Assume an empty config for an image whose config is unknown, instead of requesting it: for `check` without a
+    /// network.
     pub assume_bases: bool,
-    /// `--platform`: what the image is for.
+    /// `--platform`: the platform of the image.
     pub platform: Platform,
-    /// `platform` was asked for, so that the image says it is for that platform whatever its base says.
+    /// `--platform` was given: the image config names that platform, whatever the base image says.
     pub platform_given: bool,
-    /// What this machine runs.
+    /// The platform of this machine.
     pub build_platform: Platform,
     /// `--build-context`, by name (F-11); `name::os/arch` for one platform only.
     pub contexts: BTreeMap<String, NamedContext>,
-    /// When what was fetched for the main context changed last: a commit's time, a server's `Last-Modified`, the latest
-    /// file of an archive. What SOURCE_DATE_EPOCH=context means.
+    /// When the main context was last modified, if it was fetched: the time of a commit, a server's `Last-Modified`,
+    /// the newest file of an archive. The value of SOURCE_DATE_EPOCH=context.
     pub context_time: Option<Timestamp>,
-    /// The same of named contexts, and of a stage that SOURCE_DATE_EPOCH names ([`super::EpochSource`]). `None`: nothing says
-    /// it; what is not here was not asked for.
+    /// The same for named contexts, and for a stage that SOURCE_DATE_EPOCH names ([`super::EpochSource`]). `None`: the
+    /// time is unknown; an absent name was not looked up.
     pub context_times: BTreeMap<String, Option<Timestamp>>,
-    /// `--label`: wins over LABEL (O-51).
+    /// `--label`, which overrides LABEL (O-51).
     pub labels: BTreeMap<String, String>,
     /// `--no-cache`.
     pub no_cache: bool,
-    /// `--no-cache-filter`: names of stages, in any case.
+    /// `--no-cache-filter`: stage names, case-insensitive.
     pub no_cache_filter: BTreeSet<String>,
-    /// `--network`: what RUN without `--network` gets.
+    /// `--network`: the network of every RUN that sets none.
     pub network: Network,
     /// `--allow network.host`.
     pub allow_host_network: bool,
     /// `--allow security.insecure`.
     pub allow_insecure: bool,
-    /// How many bytes variables may take, in all the places where they are used: doubling one with every line must not
-    /// eat the machine.
+    /// How many bytes all expanded variables may have in total. A file that doubles a variable on every line must not
+    /// exhaust memory.
     pub variable_limit: usize,
 }
 
 impl Options {
-    /// A plain build of the last stage for this machine.
+    /// Default options: build the last stage for `platform`.
     pub fn new(platform: Platform) -> Self {
         Self {
             build_args: BTreeMap::new(),
@@ -80,7 +80,7 @@ impl Options {
     }
 }
 
-/// What `--build-context NAME=…` names.
+/// The value of `--build-context NAME=…`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NamedContext {
     /// A directory that the caller opened.
@@ -89,6 +89,6 @@ pub enum NamedContext {
     Image(Reference),
     /// `oci-layout://…`: the text after `//`.
     Layout(String),
-    /// `docker-image://scratch`: nothing.
+    /// `docker-image://scratch`: an empty file system.
     Scratch,
 }

@@ -1,4 +1,4 @@
-//! The walk: which stages are needed, then each of them in order.
+//! Makes the plan: resolves stages, finds those that the target needs, then plans each of them in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ use super::stage::{StagePlanner, StageState};
 use super::step::{ContextName, StepId};
 use super::trigger::Trigger;
 
-/// Plans a build. Ok(`Needs`): resolve these images and ask again. Ok(`Done`): every name a step needs is in the plan.
-/// Err: every problem that was found, errors and warnings, in the order of the Dockerfile.
+/// Plans a build. Ok(`Needs`): fetch the configs of these images and call again. Ok(`Done`): the plan is complete.
+/// Err: all problems found, errors and warnings, in the order of the Dockerfile.
 pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Result<Planned, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let globals = Globals::new(dockerfile, options, &mut problems);
@@ -25,7 +25,7 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
     let target = graph.target().map_err(|problem| problems.push(*problem));
     let Ok(target) = target else { return Err(sorted(problems)) };
     let mut reach = Reach::default();
-    // What is wrong with stages and names does not hide what is wrong with instructions; but then nothing is looked up.
+    // After an error, planning goes on to report errors in instructions too, but requests no image configs.
     let assuming;
     let options = match has_errors(&problems) {
         true => {
@@ -42,8 +42,8 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, configs: &Configs) -> Re
     Planner { draft, states: BTreeMap::new(), last: BTreeMap::new(), histories: BTreeMap::new() }.run(reach, target)
 }
 
-/// Makes an image say that it is for the platform that was asked for. What only its base knows stays, unless the base
-/// is for something else.
+/// Sets the platform of an image to the requested one. Details that only the base image states are kept if the base has
+/// the same OS and architecture.
 fn set_platform(image: &mut Platform, wanted: &Platform) {
     let same = (&image.os, &image.architecture) == (&wanted.os, &wanted.architecture);
     image.os.clone_from(&wanted.os);
@@ -65,15 +65,15 @@ fn has_errors(problems: &[Diagnostic]) -> bool {
 
 fn sorted(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     problems.sort_by_key(|p| (p.span, p.severity));
-    // A trigger that fires in several stages says everything as often. One error at a place is enough: further ones come
-    // from looking at it again.
-    let mut said = BTreeSet::new();
+    // A trigger that fires in several stages reports each problem repeatedly. One error per span is enough: others come
+    // from checking the same words again.
+    let mut seen = BTreeSet::new();
     problems.retain(|p| {
         let source = p.source.as_ref().map(|source| source.name().to_owned());
         let message = if p.severity == Severity::Error && !p.span.is_empty() { "" } else { &p.message };
-        said.insert((p.span, p.severity, source, message.to_owned()))
+        seen.insert((p.span, p.severity, source, message.to_owned()))
     });
-    // An error of a FROM says all that these would say.
+    // An error in a FROM makes these warnings about the same words redundant.
     let of_from = |code: &str| matches!(code, "InvalidDefaultArgInFrom" | "UndefinedArgInFrom");
     let wrong: Vec<Span> = problems.iter().filter(|p| p.severity == Severity::Error).map(|p| p.span).collect();
     problems.retain(|p| {
@@ -84,16 +84,16 @@ fn sorted(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     problems
 }
 
-/// The history that a stage's own instructions made, and the stage below it.
+/// The history entries of a stage's own instructions, and the stage that it starts from.
 struct StageHistory {
     below: Option<usize>,
     entries: Vec<PlannedHistory>,
 }
 
-/// Plans one needed stage after the other.
+/// Plans the needed stages in order.
 struct Planner<'a> {
     draft: Draft<'a>,
-    /// What stages have become, for those that start from them.
+    /// Final states of stages, for the stages that start from them.
     states: BTreeMap<usize, StageState>,
     /// The last step of each stage.
     last: BTreeMap<usize, StepId>,
@@ -108,7 +108,7 @@ impl Planner<'_> {
         }
         let mut stages = Vec::new();
         for (index, triggers) in std::mem::take(&mut reach.stages) {
-            // The last child takes its parent's state: a chain of ten thousand stages copies nothing.
+            // The last child takes its parent's state instead of cloning it: chains of stages may be long.
             let parent = self.below(index).and_then(|below| {
                 children[below] -= 1;
                 if children[below] == 0 && below != target {
@@ -156,7 +156,7 @@ impl Planner<'_> {
         let node = node.clone();
         let mut planner = StagePlanner::new(&mut self.draft, index, triggers, parent, &self.last);
         if let Root::Context(ContextName::Named(name)) = &node.root {
-            // Its files are a layer like any other, and every layer has an entry.
+            // The files of the context are a layer, and every layer needs an entry.
             let layer = planner.state.last;
             planner.history(format!("FROM {name}"), Some(layer));
         }
@@ -211,8 +211,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Build arguments that no ARG of the file names and that mean nothing by themselves, with the name that
-    /// was perhaps meant.
+    /// Build arguments that no ARG declares and that are not predefined, each with the name that was probably
+    /// meant.
     fn unused_args(&self) -> BTreeMap<String, Option<String>> {
         let globals = self.draft.dockerfile.global_args.iter().flat_map(|s| &s.node.items);
         let stages = self.draft.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);

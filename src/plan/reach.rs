@@ -1,4 +1,4 @@
-//! Which stages a target needs.
+//! Determines which stages a target needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use super::trigger::{Trigger, image_triggers, parse_triggers, stage_triggers};
 #[derive(Default)]
 pub(super) struct Reach {
     pub(super) stages: BTreeMap<usize, Vec<Trigger>>,
-    /// Images whose configs are needed first.
+    /// Images whose configs must be known first.
     pub(super) needs: BTreeSet<ImageRequest>,
 }
 
 impl Reach {
-    /// Follows FROM, `--from` and `from=` of every stage from the target on, triggers included.
+    /// Follows FROM, `--from` and `from=` from the target on, including those in ONBUILD triggers.
     pub(super) fn walk(
         &mut self,
         dockerfile: &Dockerfile,
@@ -58,7 +58,7 @@ impl Reach {
                 let own = dockerfile.stages[index].instructions.iter();
                 for statement in own.chain(triggers.iter().map(|t| &t.statement)) {
                     for (word, number) in references(&statement.node) {
-                        // What is wrong with the others is said when the stage is planned.
+                        // Errors are reported when the stage is planned.
                         if let Ok(Root::Stage(other)) = graph.from(word, index, number) {
                             todo.push(other);
                         }

@@ -1,4 +1,4 @@
-//! What planning gives: the plan as data.
+//! The result of planning: the plan as data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,38 +10,38 @@ use crate::oci::platform::Platform;
 use super::outline::Outline;
 use super::step::{ImageName, ImageRequest, Step, StepId};
 
-/// The comment of every history entry that an instruction makes, as BuildKit writes it (I-14).
+/// The comment of every history entry of an instruction, as in BuildKit (I-14).
 pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 
-/// What planning gives.
+/// The result of planning.
 #[derive(Clone, Debug)]
 pub enum Planned {
-    /// The configs of these images are needed first: ask again with them.
+    /// The configs of these images are missing: fetch them and plan again.
     Needs(BTreeSet<ImageRequest>),
     /// The plan.
     Done(Box<Plan>),
 }
 
-/// What to do, in an order that is possible.
+/// The steps of a build, in an order that satisfies their dependencies.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Every step the target needs; `steps[i].id == StepId(i)`.
     pub steps: Vec<Step>,
     /// The stages that the target needs, in the Dockerfile's order.
     pub stages: Vec<StageSummary>,
-    /// The target: what becomes the image.
+    /// The target stage, which becomes the image.
     pub image: PlannedStage,
     /// `created` of the config and of every new history entry: SOURCE_DATE_EPOCH, else the epoch (A20).
     pub created: Timestamp,
-    /// SOURCE_DATE_EPOCH if it was given: times of files in new layers that are later are clamped to it.
+    /// SOURCE_DATE_EPOCH, if set: later file times in new layers are clamped to it.
     pub clamp: Option<Timestamp>,
-    /// Lints (with a code) and other warnings; nothing that stops a build.
+    /// Lints (with a code) and other warnings; no errors.
     pub warnings: Vec<Diagnostic>,
-    /// Images that were assumed to say nothing ([`super::Options::assume_bases`]).
+    /// Images whose config was assumed to be empty ([`super::Options::assume_bases`]).
     pub assumed: BTreeSet<ImageName>,
-    /// What the target takes from outside: for `check --outline`.
+    /// The parameters of the target, for `check --outline`.
     pub outline: Outline,
-    /// Build arguments that nothing in the file names, each with the name that was perhaps meant.
+    /// Build arguments that the file does not declare, each with the name that was probably meant.
     pub unused_args: BTreeMap<String, Option<String>>,
 }
 
@@ -64,31 +64,31 @@ pub struct StageSummary {
     pub name: Option<String>,
     /// Its number in the Dockerfile.
     pub index: usize,
-    /// What it is for.
+    /// Its platform.
     pub platform: Platform,
-    /// The image at the bottom: of its own FROM, or of the stage that its FROM names.
+    /// The base image: of its own FROM, or of the stage that its FROM names.
     pub base: Option<ImageRequest>,
-    /// The step whose filesystem is the stage's.
+    /// The step that produces the stage's filesystem.
     pub last: StepId,
 }
 
-/// The stage that becomes an image, as far as it is known before anything runs.
+/// The stage that becomes the image, as far as it is known before any step runs.
 #[derive(Clone, Debug)]
 pub struct PlannedStage {
     /// Lower-case; absent if the FROM names none.
     pub name: Option<String>,
     /// Its number in the Dockerfile.
     pub index: usize,
-    /// What it is for.
+    /// Its platform.
     pub platform: Platform,
-    /// The image at the bottom: of its own FROM, or of the stage that its FROM names.
+    /// The base image: of its own FROM, or of the stage that its FROM names.
     pub base: Option<ImageRequest>,
-    /// The step whose filesystem is the stage's.
+    /// The step that produces the stage's filesystem.
     pub last: StepId,
-    /// The image's config. `config`, `author`, `created` and platform are final; `rootfs` and `history` are the base
-    /// image's own, to be continued.
+    /// The image config. `config`, `author`, `created` and platform are final; `rootfs` and `history` are those of the
+    /// base image, to be extended.
     pub config: ImageConfig,
-    /// What follows the base image's history.
+    /// The entries that follow the base image's history.
     pub history: Vec<PlannedHistory>,
 }
 
@@ -97,7 +97,7 @@ pub struct PlannedStage {
 pub struct PlannedHistory {
     /// The instruction as text.
     pub created_by: String,
-    /// MAINTAINER at that point.
+    /// The MAINTAINER at that point.
     pub author: Option<String>,
     /// Who wrote the entry: [`HISTORY_COMMENT`].
     pub comment: String,

@@ -1,8 +1,8 @@
-//! Variables as one place in a stage sees them: ENV and ARG in one scope, the last writer wins (V-14).
+//! The variables of a stage: ENV and ARG share one scope, and the last writer wins (V-14).
 
 use std::collections::BTreeMap;
 
-/// Set by ARG like any other, but never in an environment (A-9).
+/// An ARG may set these, but they are never exported to a RUN (A-9).
 pub(super) const NEVER_EXPORTED: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// The variables of one stage so far.
@@ -10,13 +10,13 @@ pub(super) const NEVER_EXPORTED: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUI
 pub(super) struct Scope {
     /// The image's environment, in order of first definition.
     env: Vec<(String, String)>,
-    /// What ARG declared, in order of first declaration; without a value if nothing gave it one.
+    /// Declared arguments, in order of first declaration, with their value if they have one.
     args: Vec<(String, Option<String>)>,
-    /// Position in `env` or `args`, for names whose last writer was ENV or ARG.
+    /// By name, the last writer and its position in `env` or `args`.
     seen: BTreeMap<String, Writer>,
-    /// Position in `env`, whoever wrote last.
+    /// By name, the position in `env`, whoever wrote last.
     env_at: BTreeMap<String, usize>,
-    /// Position in `args`, whoever wrote last.
+    /// By name, the position in `args`, whoever wrote last.
     arg_at: BTreeMap<String, usize>,
 }
 
@@ -27,7 +27,7 @@ enum Writer {
 }
 
 impl Scope {
-    /// What `$name` is here.
+    /// The value of `$name`.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         match *self.seen.get(name)? {
             Writer::Env(at) => Some(&self.env[at].1),
@@ -35,17 +35,17 @@ impl Scope {
         }
     }
 
-    /// The names that have a value here.
+    /// The names that have a value.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.seen.keys().map(String::as_str)
     }
 
-    /// Whether an ARG names it, with or without a value.
+    /// Whether an ARG declares `name`, with or without a value.
     pub(super) fn is_declared(&self, name: &str) -> bool {
         self.arg_at.contains_key(name)
     }
 
-    /// ENV, or what a base image's config says.
+    /// Sets a variable by ENV or from the base image's config.
     pub(super) fn set_env(&mut self, name: &str, value: &str) {
         let at = match self.env_at.get(name) {
             Some(&at) => {
@@ -61,7 +61,7 @@ impl Scope {
         self.seen.insert(name.to_owned(), Writer::Env(at));
     }
 
-    /// ARG. Without a value it declares the name and changes nothing else.
+    /// Sets an argument by ARG. Without a value, the name is only declared.
     pub(super) fn set_arg(&mut self, name: &str, value: Option<&str>) {
         let at = match self.arg_at.get(name) {
             Some(&at) => at,
@@ -79,7 +79,7 @@ impl Scope {
         }
     }
 
-    /// What a stage that starts from this one sees: the same, except that the image's environment is written anew.
+    /// The scope of a stage that starts from this one: the same, but ENV wins over ARG again.
     pub(super) fn inherited(&self) -> Self {
         let mut scope = self.clone();
         for (at, (name, _)) in self.env.iter().enumerate() {
@@ -88,18 +88,18 @@ impl Scope {
         scope
     }
 
-    /// The image's environment as its config lists it.
+    /// The environment for the image config.
     pub(super) fn config_env(&self) -> Vec<String> {
         self.env.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
-    /// The image's environment as a process sees it: without the names that an ARG hides.
+    /// The environment for a process: without the names that an ARG hides.
     pub(super) fn process_env(&self) -> Vec<(String, String)> {
         let visible = |(at, (name, _)): &(usize, &(String, String))| self.seen.get(name) == Some(&Writer::Env(*at));
         self.env.iter().enumerate().filter(visible).map(|(_, pair)| pair.clone()).collect()
     }
 
-    /// The arguments that a process sees, in order of declaration.
+    /// The arguments visible to a process, in order of declaration.
     pub(super) fn process_args(&self) -> Vec<(String, String)> {
         let mut out = Vec::new();
         for (at, (name, value)) in self.args.iter().enumerate() {
@@ -112,7 +112,7 @@ impl Scope {
         out
     }
 
-    /// Every declared argument with the value its name has here: the `|N k=v` of a RUN's history (I-14).
+    /// Every declared argument with the current value of its name: the `|N k=v` in the history of a RUN (I-14).
     pub(super) fn history_args(&self) -> Vec<String> {
         self.args
             .iter()
@@ -120,13 +120,13 @@ impl Scope {
             .collect()
     }
 
-    /// How many bytes names and values have.
+    /// The size of all names and values in bytes.
     pub(super) fn size(&self) -> usize {
         let args = self.args.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len));
         self.env.iter().map(|(name, value)| name.len() + value.len()).chain(args).sum()
     }
 
-    /// What ENV says of a name, whoever wrote last.
+    /// The value that ENV gives to a name, even if an ARG hides it.
     pub(super) fn env(&self, name: &str) -> Option<&str> {
         self.env_at.get(name).map(|at| self.env[*at].1.as_str())
     }
@@ -141,7 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn the_last_writer_wins_v14() {
+    fn last_writer_of_a_variable_wins() {
+        // V-14
         let mut scope = Scope::default();
         scope.set_env("A", "env");
         scope.set_arg("A", Some("arg"));
@@ -158,7 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_without_a_value_is_declared_and_hides_nothing_a1() {
+    fn argument_without_value_hides_nothing() {
+        // A-1
         let mut scope = Scope::default();
         scope.set_env("A", "env");
         scope.set_arg("A", None);
@@ -170,7 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn a_child_stage_sees_arguments_but_its_environment_first_f3() {
+    fn child_stage_sees_env_before_inherited_arguments() {
+        // F-3
         let mut scope = Scope::default();
         scope.set_env("A", "env");
         scope.set_arg("A", Some("arg"));
@@ -181,7 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn scan_arguments_are_never_exported_a9() {
+    fn scan_arguments_are_never_exported() {
+        // A-9
         let mut scope = Scope::default();
         scope.set_arg("BUILDKIT_SBOM_SCAN_STAGE", Some("true"));
         assert_eq!(scope.process_args(), []);

@@ -1,8 +1,8 @@
-//! One node of the graph: everything its execution and its key need, already expanded.
+//! A step of the plan: everything that its execution and its key need, with variables expanded.
 //!
-//! What `Serialize` writes of a [`StepKind`] is what determines its result, except what only the world can tell: the
-//! digest an image name stands for, the contents selected from a context or another step, and which devices the host
-//! has. Those are `skip`ped here and enter a key as digests, devices as names. Proxy variables are skipped because they are in no key.
+//! `Serialize` writes the part of a [`StepKind`] that goes into its key. It skips what is known only at run time: an
+//! image's digest and the files selected from a context or another step, which enter a key as digests, and the devices
+//! of the host, which enter as names. It also skips proxy variables, which are in no key.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::oci::reference::Reference;
 
 use super::device::Device;
 
-/// Names a step of one plan. A step's inputs have smaller ids: order is legality.
+/// Identifies a step of one plan. A step's inputs have smaller ids than the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub u32);
 
@@ -29,21 +29,21 @@ impl std::fmt::Display for StepId {
     }
 }
 
-/// One thing to do.
+/// A step of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Its position in the plan.
     pub id: StepId,
     /// What to do.
     pub kind: StepKind,
-    /// What it needs: for `Run`, `Copy` and `Workdir` the first is the filesystem it works on, the others are those
-    /// its mounts or `--from` read, each once. `Base` needs nothing.
+    /// The steps it depends on. For `Run`, `Copy` and `Workdir` the first provides the filesystem to work on; mounts or
+    /// `--from` read the others, each listed once. `Base` has none.
     pub inputs: Vec<StepId>,
-    /// What is in no key.
+    /// Data that is in no key.
     pub meta: StepMeta,
 }
 
-/// For people and for looking up the previous result of the same place; never hashed.
+/// Data for display and for finding the previous result of the same instruction; never hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepMeta {
     /// The instruction in the Dockerfile; for a trigger, the FROM that fired it.
@@ -52,12 +52,12 @@ pub struct StepMeta {
     pub name: String,
     /// Run it even if a record exists; the record is still written (O-40, O-41).
     pub no_cache: bool,
-    /// Index of the stage in the Dockerfile (the first one, if several stages share the step).
+    /// Index of the stage in the Dockerfile; of the first one, if several stages share the step.
     pub stage: usize,
-    /// A stable name of the place within one Dockerfile, `stage/ordinal`: where the last result of this place is
-    /// remembered, to explain misses.
+    /// The instruction's position in the Dockerfile, `stage/ordinal`: the previous result is recorded under it, to
+    /// explain misses.
     pub slot: String,
-    /// The trigger's text and whence it came, for a step that ONBUILD made (I-13).
+    /// For a step of an ONBUILD trigger, the trigger's text and origin (I-13).
     pub origin: Option<String>,
 }
 
@@ -65,29 +65,29 @@ pub struct StepMeta {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepKind {
-    /// Where a filesystem starts; makes no layer of its own.
+    /// The start of a filesystem; makes no layer of its own.
     Base(Base),
     /// RUN.
     Run(Run),
     /// COPY or ADD.
     Copy(Copy),
-    /// WORKDIR: makes sure that a directory exists.
+    /// WORKDIR: creates a directory if it is missing.
     Workdir(Workdir),
 }
 
-/// Where a filesystem starts.
+/// The start of a filesystem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Base {
     /// Nothing (F-5).
     Scratch,
-    /// An image's layers; keyed by the digest its name is resolved to.
+    /// The layers of an image; keyed by the digest that its name resolves to.
     Image(#[serde(skip)] Box<ImageRequest>),
     /// The files of a named local context (F-11); keyed by their content.
     Context(#[serde(skip)] ContextName),
 }
 
-/// An image wanted for one platform.
+/// An image for one platform.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ImageRequest {
     /// Which image.
@@ -96,7 +96,7 @@ pub struct ImageRequest {
     pub platform: Platform,
 }
 
-/// How an image is named.
+/// The name of an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageName {
@@ -115,7 +115,7 @@ impl std::fmt::Display for ImageName {
     }
 }
 
-/// A tree of files that the caller opened.
+/// A build context; the caller opens it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ContextName {
@@ -137,14 +137,14 @@ pub enum CopyFrom {
 /// RUN.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Run {
-    /// What is executed: shell and script, or the exec form as it is.
+    /// The argument vector: shell and script, or the exec form as written.
     pub argv: Vec<String>,
-    /// The image's environment here, in order of definition, without the names that `args` hides; has PATH.
-    /// No HOME: whoever runs it derives that from the user.
+    /// The image's environment at this point, in order of definition, without the names that `args` hides; has PATH.
+    /// No HOME: it is derived from the user when the command runs.
     pub env: Vec<(String, String)>,
     /// Declared arguments that have a value, in order of declaration; their names are not in `env` (V-14).
     pub args: Vec<(String, String)>,
-    /// Proxy variables that no ARG declares: seen by the process, in no key and no history (A-6, S-113).
+    /// Proxy variables that no ARG declares: visible to the process, but in no key and no history (A-6, S-113).
     #[serde(skip)]
     pub proxy: Vec<(String, String)>,
     /// `name`, `uid`, `name:group`, `uid:gid`; empty = root.
@@ -153,9 +153,9 @@ pub struct Run {
     pub cwd: String,
     /// In written order (M-21): a later one covers an earlier one.
     pub mounts: Vec<Mount>,
-    /// Which network it sees.
+    /// The network of the command.
     pub network: Network,
-    /// How much it may do.
+    /// The privileges of the command.
     pub security: Security,
     /// Devices of the host, in written order; keyed by the names of those that are found.
     #[serde(skip)]
@@ -164,19 +164,19 @@ pub struct Run {
     pub files: Vec<RunFile>,
     /// `BUILDKIT_SANDBOX_HOSTNAME`, else `buildkitsandbox`.
     pub hostname: String,
-    /// What the command is for.
+    /// The platform of the command.
     pub platform: Platform,
 }
 
 impl Run {
-    /// Everything the process finds in its environment, HOME and secrets aside. No name twice.
+    /// The environment of the process, except HOME and secrets. Names are unique.
     pub fn environment(&self) -> impl Iterator<Item = &(String, String)> {
         let hidden = |name: &str| self.args.iter().chain(&self.env).any(|(n, _)| n == name);
         self.env.iter().chain(&self.args).chain(self.proxy.iter().filter(move |(n, _)| !hidden(n)))
     }
 }
 
-/// A heredoc that is run as a file.
+/// A heredoc that is executed as a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct RunFile {
     /// Absolute, under `/dev/pipes`.
@@ -189,12 +189,12 @@ pub struct RunFile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// Whatever the build offers.
+    /// The default of the build.
     #[default]
     Default,
-    /// Only loopback.
+    /// Loopback only.
     None,
-    /// The host's.
+    /// The host network.
     Host,
 }
 
@@ -205,11 +205,11 @@ pub enum Security {
     /// The default profile.
     #[default]
     Sandbox,
-    /// Every capability the build itself has.
+    /// All capabilities that the build has.
     Insecure,
 }
 
-/// `RUN --mount`: something that is there during one RUN and never in its layer.
+/// `RUN --mount`: visible during one RUN and never in its layer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mount {
@@ -217,82 +217,82 @@ pub enum Mount {
     Bind {
         /// Absolute and clean; never `/`.
         target: String,
-        /// Whose files; keyed by their content.
+        /// Where the files come from; keyed by their content.
         #[serde(skip)]
         from: CopyFrom,
         /// Absolute path in `from`.
         source: String,
-        /// Writes are possible, and thrown away.
+        /// Writes are possible, and discarded.
         writable: bool,
     },
     /// A directory that outlives the build (M-6…M-10).
     Cache {
         /// Absolute and clean; never `/`.
         target: String,
-        /// With `BUILDKIT_CACHE_MOUNT_NS/` before it if that is given. Any text: never a path by itself.
+        /// Prefixed with `BUILDKIT_CACHE_MOUNT_NS/` if that is given. Arbitrary text: never use it as a path.
         id: String,
-        /// What happens when several RUNs want it at once.
+        /// How concurrent RUNs share it.
         sharing: Sharing,
-        /// What it holds at first; nothing if absent.
+        /// Where its initial content comes from; absent = empty.
         #[serde(skip)]
         from: Option<CopyFrom>,
-        /// Absolute path of a directory in it.
+        /// Absolute path of a directory in `from`.
         source: String,
-        /// Of its root, when it is made.
+        /// Mode of its root directory, when it is created.
         mode: u32,
-        /// Of its root, when it is made.
+        /// Owner of its root directory, when it is created.
         uid: u32,
-        /// Of its root, when it is made.
+        /// Group of its root directory, when it is created.
         gid: u32,
         /// No writes.
         read_only: bool,
     },
-    /// Memory (M-11).
+    /// A tmpfs (M-11).
     Tmpfs {
         /// Absolute and clean; never `/`.
         target: String,
         /// In bytes; absent = no limit.
         size: Option<u64>,
-        /// No writes. Absent from keys where it is not so: they were made before it was there.
+        /// No writes. Serialized only if true, so that keys from before this field stay valid.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         read_only: bool,
     },
-    /// A value from outside (M-12…M-16); keyed by this shape, never by the value (S-117).
+    /// A secret (M-12…M-16); keyed by these options, never by its value (S-117).
     Secret {
-        /// Which.
+        /// Its id.
         id: String,
-        /// Where the file is; absent if only `env` is wanted.
+        /// Path of the file; absent if only `env` is requested.
         target: Option<String>,
         /// The variable that holds it.
         env: Option<String>,
-        /// It is an error not to have it; otherwise nothing is mounted.
+        /// A missing one is an error; otherwise nothing is mounted.
         required: bool,
-        /// Of the file.
+        /// Mode of the file.
         mode: u32,
-        /// Of the file.
+        /// Owner of the file.
         uid: u32,
-        /// Of the file.
+        /// Group of the file.
         gid: u32,
     },
     /// An agent's socket (M-17…M-19). `SSH_AUTH_SOCK` is already in `Run::env`.
     Ssh {
-        /// Which.
+        /// Its id.
         id: String,
-        /// Where the socket is.
+        /// Path of the socket.
         target: String,
-        /// It is an error not to have it; otherwise nothing is mounted.
+        /// A missing one is an error; otherwise nothing is mounted.
         required: bool,
-        /// Of the socket.
+        /// Mode of the socket.
         mode: u32,
-        /// Of the socket.
+        /// Owner of the socket.
         uid: u32,
-        /// Of the socket.
+        /// Group of the socket.
         gid: u32,
     },
 }
 
 impl Mount {
-    /// Where it appears, if anywhere.
+    /// Where it is mounted, if anywhere.
     pub fn target(&self) -> Option<&str> {
         match self {
             Mount::Bind { target, .. }
@@ -303,7 +303,7 @@ impl Mount {
         }
     }
 
-    /// Whose files it shows or starts with.
+    /// Where its files or its initial content come from.
     pub fn from(&self) -> Option<&CopyFrom> {
         match self {
             Mount::Bind { from, .. } => Some(from),
@@ -317,12 +317,12 @@ impl Mount {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {
-    /// All at once.
+    /// Concurrent RUNs share it.
     #[default]
     Shared,
-    /// Whoever finds it in use gets another.
+    /// A RUN that finds it in use gets another one.
     Private,
-    /// One after the other.
+    /// Concurrent RUNs wait for each other.
     Locked,
 }
 
@@ -331,16 +331,16 @@ pub enum Sharing {
 pub struct Copy {
     /// It is an ADD: URLs are fetched, git repositories cloned, archives unpacked.
     pub add: bool,
-    /// Whose files; keyed by what is selected.
+    /// Where the files come from; keyed by the selected files.
     #[serde(skip)]
     pub from: CopyFrom,
     /// In written order; heredocs after the others.
     pub sources: Vec<CopySource>,
     /// Absolute and clean, WORKDIR already applied.
     pub dest: String,
-    /// It was written as a directory: with a slash at the end, or as `.`.
+    /// It is written as a directory: with a trailing slash, or as `.`.
     pub dest_is_dir: bool,
-    /// `--chown` as text: names are looked up where the files go (C-16).
+    /// `--chown` as text: names are looked up in the destination's filesystem (C-16).
     pub chown: Option<String>,
     /// `--chmod` as text, octal or symbolic (C-17); valid.
     pub chmod: Option<String>,
@@ -382,6 +382,6 @@ pub enum CopySource {
 pub struct Workdir {
     /// Absolute and clean.
     pub path: String,
-    /// Who owns what has to be made: the stage's user here.
+    /// The owner of directories that are created: the stage's user at this point.
     pub user: String,
 }

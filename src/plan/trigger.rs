@@ -1,4 +1,4 @@
-//! ONBUILD triggers: which fire in a stage, and what they say (I-13).
+//! Collects and parses the ONBUILD triggers that fire in a stage (I-13).
 
 use crate::dockerfile::{Diagnostic, Dockerfile, Instruction, Source, Statement, parse_trigger};
 use crate::oci::config::ImageConfig;
@@ -9,15 +9,15 @@ use super::step::ImageRequest;
 
 /// An ONBUILD trigger that fires in a stage (I-13).
 pub(super) struct Trigger {
-    /// What it says.
+    /// The instruction.
     pub(super) statement: Statement<Instruction>,
     /// The text that its spans index.
     pub(super) source: Source,
-    /// Whence it came: an image or a stage.
+    /// The image or stage that defines it.
     pub(super) origin: String,
 }
 
-/// The triggers that a stage leaves to those that start from it, with where they come from.
+/// The triggers that stage `below` defines for the stages that start from it: text and origin.
 pub(super) fn stage_triggers(
     dockerfile: &Dockerfile,
     configs: &Configs,
@@ -39,13 +39,13 @@ pub(super) fn stage_triggers(
     stage.instructions.iter().filter_map(onbuild).collect()
 }
 
-/// The triggers of an image.
+/// The triggers of an image: text and origin.
 pub(super) fn image_triggers(request: &ImageRequest, config: &ImageConfig) -> Vec<(String, String)> {
     let texts = config.config.on_build.iter().flatten();
     texts.map(|text| (text.clone(), format!("image {}", request.image))).collect()
 }
 
-/// Parses triggers; what is wrong with them is added to `problems`.
+/// Parses triggers; errors are added to `problems`.
 pub(super) fn parse_triggers(texts: Vec<(String, String)>, problems: &mut Vec<Diagnostic>) -> Vec<Trigger> {
     let mut out = Vec::new();
     for (text, origin) in texts {

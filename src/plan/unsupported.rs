@@ -1,8 +1,8 @@
-//! What the parser understands and nothing here can do yet. The only place that says so.
+//! The features that kiln recognizes but does not support, and the errors for them.
 
 use crate::dockerfile::{Diagnostic, Span};
 
-/// Something that is refused by name.
+/// An unsupported feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {
     /// BUILDKIT_INLINE_CACHE.
@@ -11,12 +11,12 @@ pub(super) enum Feature {
     SinglePlatformIndex,
 }
 
-/// The whole list: what it is called, and what to do instead.
+/// All unsupported features: what each is called, and what to do instead.
 const REFUSED: [(Feature, &str, &str); 2] = [
     (
         Feature::InlineCache,
         "the build argument BUILDKIT_INLINE_CACHE",
-        "remove it: the build cache is kept in the store, and nothing of it is written into the image",
+        "remove it: the build cache is kept in the store, not in the image",
     ),
     (
         Feature::SinglePlatformIndex,
@@ -25,7 +25,7 @@ const REFUSED: [(Feature, &str, &str); 2] = [
     ),
 ];
 
-/// Refuses `feature`, naming it and the place that asks for it.
+/// The error for `feature` at `span`.
 pub(super) fn unsupported(feature: Feature, span: Span) -> Diagnostic {
     let (name, advice) = REFUSED
         .iter()

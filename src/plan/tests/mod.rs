@@ -1,6 +1,8 @@
-//! Cases in `testdata/plan/<case>/`: `Dockerfile`, `ids` (behaviour ids, one a line), optionally `options` (lines, see
-//! [`read_options`]) and `bases.json` (configs by image name), and what is expected: `plan`, and where there is a file of
-//! that name, `outline` and `targets` (JSON). `BLESS=1` writes them.
+//! Plans the cases in `testdata/plan/<case>/` and compares the results.
+//!
+//! Input: `Dockerfile`, `ids` (behaviour ids, one per line), optionally `options` (see [`read_options`]) and
+//! `bases.json` (image configs by name). Expected: `plan` and, if the file exists, `outline` and `targets` (JSON).
+//! `BLESS=1` updates them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,9 +28,9 @@ fn read(path: &Path) -> Option<String> {
     bytes.map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
 }
 
-/// `arg K=V`, `target T`, `platform P`, `build-platform P`, `context N=local|image REF|layout AT|scratch`, `time N=SECS|unknown`, `label K=V`,
-/// `no-cache`, `no-cache-filter S`, `network default|none|host`, `allow network.host|security.insecure`,
-/// `all-stages`, `assume-bases`.
+/// Reads one option per line: `arg K=V`, `target T`, `platform P`, `build-platform P`,
+/// `context N=local|image REF|layout AT|scratch`, `time N=SECS|unknown`, `label K=V`, `no-cache`, `no-cache-filter S`,
+/// `network default|none|host`, `allow network.host|security.insecure`, `all-stages`, `assume-bases`.
 fn read_options(text: &str) -> Options {
     let mut options = Options::new(Platform::new("linux", "amd64"));
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -73,7 +75,7 @@ fn read_options(text: &str) -> Options {
     options
 }
 
-/// An image like many: one layer, a PATH, a command.
+/// A typical base image: one layer, a PATH, a command.
 pub(super) fn typical_base(platform: &Platform) -> ImageConfig {
     let mut config = ImageConfig::scratch(platform.clone());
     config.config.env = vec!["PATH=/usr/bin:/bin".to_owned()];
@@ -83,19 +85,19 @@ pub(super) fn typical_base(platform: &Platform) -> ImageConfig {
     config
 }
 
-/// What a case is compared by.
+/// The results of a case as text.
 #[derive(Default)]
-struct Told {
+struct Rendered {
     plan: String,
     outline: String,
     targets: String,
 }
 
 fn plan_text(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) -> String {
-    tell(text, options, bases).plan
+    render(text, options, bases).plan
 }
 
-/// An object without the file itself: a line per entry, or per element of an entry that is a list.
+/// An object as text, without `sources`: one line per entry, and per element of a list.
 fn json(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_value(value).expect("JSON");
     let mut out = String::new();
@@ -108,16 +110,16 @@ fn json(value: &impl serde::Serialize) -> String {
     out
 }
 
-/// Plans as a build does: asks, is told, asks again.
-fn tell(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) -> Told {
+/// Plans as a build does: until the plan needs no more image configs.
+fn render(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) -> Rendered {
     let source = Source::new("Dockerfile", text);
-    let mut told = Told::default();
+    let mut rendered = Rendered::default();
     let dockerfile = match parse(&source) {
         Ok(dockerfile) => dockerfile,
-        Err(problems) => return Told { plan: diagnostics(&problems, &source), ..told },
+        Err(problems) => return Rendered { plan: diagnostics(&problems, &source), ..rendered },
     };
     let targets = outline::targets(&dockerfile);
-    told.targets = json(&targets);
+    rendered.targets = json(&targets);
     let mut out = String::new();
     let mut configs = Configs::new();
     loop {
@@ -135,16 +137,16 @@ fn tell(text: &str, options: &Options, bases: &BTreeMap<String, ImageConfig>) ->
                 for (name, meant) in &plan.unused_args {
                     writeln!(out, "unused argument {name}, meant {meant:?}").expect("string");
                 }
-                told.outline = json(&plan.outline);
-                told.plan = out + &diagnostics(&plan.warnings, &source) + &plan.to_string();
-                return told;
+                rendered.outline = json(&plan.outline);
+                rendered.plan = out + &diagnostics(&plan.warnings, &source) + &plan.to_string();
+                return rendered;
             }
-            Err(problems) => return Told { plan: out + &diagnostics(&problems, &source), ..told },
+            Err(problems) => return Rendered { plan: out + &diagnostics(&problems, &source), ..rendered },
         }
     }
 }
 
-/// What holds of every plan.
+/// Checks the invariants of every plan.
 fn check(plan: &Plan) {
     for (at, step) in plan.steps.iter().enumerate() {
         assert_eq!(step.id.index(), at);
@@ -160,18 +162,18 @@ fn check(plan: &Plan) {
     let image = plan.target_stage();
     let layers = image.config.history.iter().filter(|h| !h.empty_layer).count();
     assert_eq!(layers, image.config.rootfs.diff_ids.len(), "the base's history matches its layers");
-    // The chain of layers from the target down is what the history speaks of (I-14).
+    // The layers in the history are the chain of steps from the target down (I-14).
     let mut chain = Vec::new();
     let mut at = image.last;
     while let Some(&below) = plan.step(at).inputs.first() {
         chain.push(at);
         at = below;
     }
-    // The files of a context are a layer too.
+    // A base that is a context is a layer too.
     chain.extend(matches!(plan.step(at).kind, StepKind::Base(Base::Context(_))).then_some(at));
     chain.reverse();
-    let told: Vec<StepId> = image.history.iter().filter_map(|h| h.layer).collect();
-    assert_eq!(told, chain, "history and layers agree");
+    let listed: Vec<StepId> = image.history.iter().filter_map(|h| h.layer).collect();
+    assert_eq!(listed, chain, "history and layers agree");
 }
 
 fn diagnostics(problems: &[Diagnostic], source: &Source) -> String {
@@ -203,7 +205,7 @@ fn diagnostics(problems: &[Diagnostic], source: &Source) -> String {
 }
 
 #[test]
-fn every_case_gives_the_expected_plan() {
+fn every_case_has_the_expected_plan() {
     let bless = option_env!("BLESS").is_some();
     let mut failed = Vec::new();
     for case in cases() {
@@ -212,8 +214,8 @@ fn every_case_gives_the_expected_plan() {
         let bases = read(&case.join("bases.json"))
             .map(|json| serde_json::from_str(&json).unwrap_or_else(|e| panic!("{}: {e}", case.display())))
             .unwrap_or_default();
-        let told = tell(&text, &options, &bases);
-        for (name, got) in [("plan", told.plan), ("outline", told.outline), ("targets", told.targets)] {
+        let rendered = render(&text, &options, &bases);
+        for (name, got) in [("plan", rendered.plan), ("outline", rendered.outline), ("targets", rendered.targets)] {
             let path = case.join(name);
             let want = read(&path);
             if (want.is_none() && name != "plan") || want.as_deref() == Some(&got) {

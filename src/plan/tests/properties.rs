@@ -1,4 +1,4 @@
-//! What holds for any Dockerfile that the parser accepts.
+//! Properties of planning that hold for any Dockerfile that the parser accepts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn options() -> Options {
     options
 }
 
-/// Lines that are nearly right, with names and variables that meet.
+/// Almost valid lines whose names and variables refer to each other.
 fn line() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         Just("a"),
@@ -85,7 +85,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn planning_never_panics_and_is_the_same_twice(lines in proptest::collection::vec(line(), 1..16)) {
+    fn planning_is_deterministic_and_never_panics(lines in proptest::collection::vec(line(), 1..16)) {
         let text = format!("FROM a\n{}\n", lines.join("\n"));
         let once = plan_text(&text, &options(), &BTreeMap::new());
         prop_assert_eq!(once, plan_text(&text, &options(), &BTreeMap::new()));
@@ -100,10 +100,10 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// The beginning of one case and the end of another, with the options of either: planned as every plan is
-    /// (`plan_text` checks that), or refused with words.
+    /// Joins the start of one case and the end of another, with the options of the latter. The result is a valid plan
+    /// (`plan_text` checks the invariants) or an error message.
     #[test]
-    fn spliced_cases_are_planned_or_refused(
+    fn planning_accepts_or_rejects_spliced_cases(
         (one, other) in (any::<Index>(), any::<Index>()),
         (first, rest) in (0usize..40, 0usize..40),
         all_stages in any::<bool>(),
@@ -115,8 +115,8 @@ proptest! {
         let lines: Vec<&str> = head.lines().take(first).chain(tail.lines().skip(rest)).collect();
         let mut options = read_options(&read(&other.join("options")).unwrap_or_default());
         options.all_stages |= all_stages;
-        let told = plan_text(&lines.join("\n"), &options, &BTreeMap::new());
-        prop_assert!(!told.is_empty());
+        let planned = plan_text(&lines.join("\n"), &options, &BTreeMap::new());
+        prop_assert!(!planned.is_empty());
     }
 }
 
@@ -129,22 +129,22 @@ fn planned(text: &str) -> usize {
 }
 
 #[test]
-fn ten_thousand_stages_take_little_time() {
+fn planning_ten_thousand_stages_is_fast() {
     let chain: String = (0..10_000)
         .map(|i| format!("FROM {} AS s{i}\nRUN a{i}\n", if i == 0 { "scratch".into() } else { format!("s{}", i - 1) }))
         .collect();
     let fan: String = (0..10_000).map(|i| format!("FROM scratch AS s{i}\nENV A=1\nRUN a{i}\n")).collect();
     let copies: String = (0..10_000).map(|i| format!("COPY --from=s{i} a b\n")).collect();
-    let started = worked();
+    let started = cpu_time();
     assert_eq!(planned(&chain), 10_001);
     assert_eq!(planned(&(fan + "FROM scratch\n" + &copies)), 20_001);
-    // In a debug build; what it must not be is quadratic.
-    let took = worked() - started;
+    // Generous for a debug build, but planning must not be quadratic.
+    let took = cpu_time() - started;
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
-/// What is wrong with a file, or that it can be planned.
-fn said(text: &str) -> Vec<String> {
+/// The errors of planning a file.
+fn errors(text: &str) -> Vec<String> {
     let dockerfile = parse(&Source::new("Dockerfile", text)).expect("valid");
     let options = Options { variable_limit: 1 << 20, ..options() };
     match plan(&dockerfile, &options, &Configs::new()) {
@@ -154,10 +154,10 @@ fn said(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn variables_that_grow_are_stopped() {
+fn planning_rejects_variables_over_the_limit() {
     const ALL: &str = "the expanded variables of this file exceed 1 MiB";
     let doubled = |keyword: &str| format!("{keyword} a=xxxxxxxxxxxxxxxx\n{}", format!("{keyword} a=$a$a\n").repeat(12));
-    // 64 KiB each: no word is too long, all together are too much.
+    // 64 KiB each: no word is too long, but together they exceed the limit.
     for text in [
         format!("FROM scratch\n{}", doubled("ENV").replace("$a$a", "$a$a$a$a")),
         format!("FROM scratch\n{}{}", doubled("ENV"), "ENV b$a=$a\n".repeat(20)),
@@ -168,20 +168,20 @@ fn variables_that_grow_are_stopped() {
         format!("FROM scratch\n{}EXPOSE {}\n", doubled("ARG"), "${a:+80} ".repeat(20) + &"${a%x}/$a ".repeat(20)),
         format!("{}ARG {}\nFROM scratch\n", doubled("ARG"), "b=$a ".repeat(20)),
     ] {
-        let problems = said(&text);
+        let problems = errors(&text);
         assert!(problems.iter().any(|problem| problem == ALL), "{problems:.200?}");
     }
 }
 
 #[test]
-fn nesting_ends_in_an_error() {
+fn planning_rejects_deeply_nested_variables() {
     let nested = "${a:-".repeat(1_000);
-    assert_eq!(said(&format!("FROM scratch\nENV a={nested}{}\n", "}".repeat(1_000))).len(), 1);
-    assert_eq!(said(&format!("FROM scratch\nENV a={}x{}\n", "${a:-".repeat(90), "}".repeat(90))), [""; 0]);
+    assert_eq!(errors(&format!("FROM scratch\nENV a={nested}{}\n", "}".repeat(1_000))).len(), 1);
+    assert_eq!(errors(&format!("FROM scratch\nENV a={}x{}\n", "${a:-".repeat(90), "}".repeat(90))), [""; 0]);
 }
 
-/// The processor time of this thread: a busy machine makes no test fail.
-fn worked() -> Duration {
+/// The CPU time of this thread, so that a busy machine fails no test.
+fn cpu_time() -> Duration {
     let text = crate::base::fs::read_opt(Path::new("/proc/thread-self/schedstat")).expect("readable").expect("there");
     let text = String::from_utf8(text).expect("ASCII");
     Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds"))
