@@ -89,9 +89,7 @@ impl StagePlanner<'_, '_> {
         if add {
             return Some(source);
         }
-        self.report(
-            Diagnostic::error(word.span, format!("COPY cannot take {what}")).hint("replace COPY with ADD"),
-        );
+        self.report(Diagnostic::error(word.span, format!("COPY cannot take {what}")).hint("replace COPY with ADD"));
         None
     }
 
