@@ -1,4 +1,4 @@
-//! Layers that come into the store: each is the layer its image says it is.
+//! Verifies the layers of an image on their way into the store.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ use crate::store::Store;
 
 use super::base_image::BaseImage;
 
-/// A store that takes the layers of one image only if each decompresses to its diff-id, also those it has already.
+/// A store that accepts layers of one image only if they decompress to their diff-ids, including those it already has.
 pub struct Arriving<'a> {
     store: &'a Store,
     layers: Vec<Layer>,
@@ -29,12 +29,12 @@ impl<'a> Arriving<'a> {
         Self { store, layers, limits: limits.clone() }
     }
 
-    /// What the image says `blob` holds; `None`: it is no layer of it.
+    /// The diff-id that the image gives `blob`; `None` if it is not a layer of the image.
     fn promised(&self, blob: &Descriptor) -> Result<Option<DiffId>, BlobError> {
         let mut promised = self.layers.iter().filter(|layer| layer.blob.digest == blob.digest).map(|l| l.diff_id);
         let first = promised.next();
         match promised.find(|other| Some(*other) != first) {
-            Some(_) => Err(refused(blob.digest, &"the image says that it is two different layers")),
+            Some(_) => Err(refused(blob.digest, &"the image lists it with two different diff-ids")),
             None => Ok(first),
         }
     }

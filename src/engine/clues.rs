@@ -4,7 +4,7 @@ use crate::sandbox::ExecObstacle;
 
 use super::input::Input;
 
-/// Facts that may explain a failure; none of them is certain to be the reason.
+/// Facts that may explain a failure; none is certain to be the cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clues {
     /// Optional secrets and agents that were not given.

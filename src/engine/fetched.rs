@@ -15,7 +15,7 @@ use crate::plan::StepId;
 /// Called with the number of bytes that arrived, from any thread.
 pub type Came<'a> = dyn Fn(u64) + Sync + 'a;
 
-/// The layers of one step being fetched.
+/// The progress of fetching the layers of one step.
 pub(super) struct Fetched {
     step: StepId,
     of: u64,
@@ -25,7 +25,7 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
-    /// Reports from time to time if fetching `of` bytes takes long.
+    /// Reports periodically if fetching `of` bytes takes long.
     pub(super) fn new(step: StepId, of: u64, reporter: Reporter) -> Self {
         Self { step, of, reporter, state: Mutex::new((Instant::now() + PATIENCE, 0)) }
     }
@@ -46,7 +46,7 @@ impl Fetched {
     }
 }
 
-/// A store that reports how many bytes it takes.
+/// A store that reports how many bytes it receives.
 pub(super) struct Counted<'a> {
     pub(super) inner: &'a dyn BlobStore,
     pub(super) came: &'a Came<'a>,
@@ -92,25 +92,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fetching_is_reported_from_time_to_time() {
+    fn fetching_reports_progress_periodically() {
         let (sender, messages) = crossbeam_channel::unbounded();
-        let told = || {
-            let said = |message| match message {
+        let reported = || {
+            let text = |message| match message {
                 Message::Event(Event::Fetched { bytes, of, .. }) => format!("{bytes} of {of}"),
                 _ => "something else".to_owned(),
             };
-            messages.try_iter().map(said).collect::<Vec<_>>()
+            messages.try_iter().map(text).collect::<Vec<_>>()
         };
         let fetched = Fetched::new(StepId(3), 10, Reporter::new(sender));
         let wait = || fetched.state.lock().unwrap().0 = Instant::now();
         (0..3).for_each(|_| fetched.came(1));
-        assert!(told().is_empty(), "it takes no time yet");
+        assert!(reported().is_empty(), "it does not take long yet");
         wait();
         (0..3).for_each(|_| fetched.came(1));
-        assert_eq!(told(), ["4 of 10"]);
+        assert_eq!(reported(), ["4 of 10"]);
         wait();
         let mut reader = Counting { content: &mut &b"123456789"[..], came: &|more| fetched.came(more) };
         io::copy(&mut reader, &mut io::sink()).unwrap();
-        assert_eq!(told(), ["10 of 10"]);
+        assert_eq!(reported(), ["10 of 10"]);
     }
 }
