@@ -1,7 +1,7 @@
 //! Runs a plan.
 //!
-//! **Holds.** [`Builder`] looks up every step, executes those that miss, as many at once as the graph allows, and makes
-//! config and manifest. [`Images`] resolves names to pinned images. [`Throwaway`] is a root for `kiln run`.
+//! **Holds.** [`Builder`] looks up every step, executes those that miss, as many at once as the graph allows, and
+//! makes config and manifest. [`Images`] resolves names to pinned images. [`Throwaway`] is a root for `kiln run`.
 //! **Order.** Per step: key, lookup, execution, blob, tree, record. Per build: steps, config, manifest; then the caller
 //! tags the image. Files, from the top: `build`, `sweep` and `schedule`, `worker`, `lookup`; the executors `run`,
 //! `copy`, `base`; `commit`; `assemble`. Executors do not know the worker.

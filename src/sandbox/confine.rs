@@ -60,7 +60,7 @@ pub(super) fn confine(
     sys::new_session_keyring().or_else(|e| match e.raw_os_error() {
         // A kernel without keyrings has none to leak; a filter around kiln that forbids the call forbids every use.
         Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT) => Ok(()),
-        _ => Err(Problem::host("make a session keyring", &e)),
+        _ => Err(Problem::host("create a session keyring", &e)),
     })?;
     let all =
         CapabilitySets { effective: now.permitted, permitted: now.permitted, inheritable: CapabilitySet::empty() };

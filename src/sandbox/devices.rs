@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ pub(super) fn open(init: Pid, devices: &[Device]) -> Result<Groups, Option<Strin
 fn restrict(dir: &Path, devices: &[Device]) -> Result<(), String> {
     let set = |file: &str, value: &str| {
         let file = dir.join(file);
-        cgroup::write(&file, value).map_err(|e| format!("{}: {e}", file.display()))
+        cgroup::write(&file, value).map_err(|e| format!("cannot write {}: {e}", file.display()))
     };
     set("devices.deny", "a")?;
     for kind in ["c *:* m", "b *:* m"] {
@@ -77,7 +78,7 @@ fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
     let namespace = |pid: &OsStr| rustix::fs::readlink(Path::new("/proc").join(pid).join("ns/pid"), Vec::new());
     let init = init.as_raw_nonzero().to_string();
     let theirs =
-        namespace(OsStr::new(&init)).map_err(|e| format!("/proc/{init}/ns/pid: {}", std::io::Error::from(e)))?;
+        namespace(OsStr::new(&init)).map_err(|e| format!("cannot read /proc/{init}/ns/pid: {}", io::Error::from(e)))?;
     let procs = dir.join("cgroup.procs");
     let mut clean = 0;
     for _ in 0..PASSES {
@@ -92,7 +93,9 @@ fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
             }
             moved = true;
             match cgroup::write(&procs, number) {
-                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(format!("{}: {e}", procs.display())),
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                    return Err(format!("cannot write {}: {e}", procs.display()));
+                }
                 _ => {}
             }
         }
@@ -101,12 +104,12 @@ fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
             return Ok(());
         }
     }
-    Err("the command starts processes faster than they can be moved".to_owned())
+    Err("the command starts processes faster than kiln can move them to a control group".to_owned())
 }
 
 /// Removes `nodev` where the command makes its nodes, in a process that enters the command's mount namespace.
 fn permit(init: Pid) -> Result<(), String> {
-    match sys::fork().map_err(|e| format!("fork: {e}"))? {
+    match sys::fork().map_err(|e| format!("cannot fork: {e}"))? {
         Fork::Child => {
             let cleared = clear_nodev(init);
             std::process::exit(cleared.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0))
@@ -116,15 +119,15 @@ fn permit(init: Pid) -> Result<(), String> {
             match ended.ok().flatten().and_then(|status| status.exit_status()) {
                 Some(0) => Ok(()),
                 errno => {
-                    let error = std::io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO));
-                    Err(format!("let device nodes be opened: {error}"))
+                    let error = io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO));
+                    Err(format!("cannot remove nodev from / and /dev: {error}"))
                 }
             }
         }
     }
 }
 
-fn clear_nodev(init: Pid) -> std::io::Result<()> {
+fn clear_nodev(init: Pid) -> io::Result<()> {
     let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", init.as_raw_nonzero()));
     let namespace = rustix::fs::open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;

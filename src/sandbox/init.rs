@@ -180,7 +180,7 @@ impl Init<'_> {
             sent.context(|| "send the listener to the warden".to_owned())?;
         }
         // Changing the user cleared it.
-        die_with_parent().context(|| "ask to die with the parent".to_owned())
+        die_with_parent().context(|| "set the parent-death signal".to_owned())
     }
 
     fn become_command(&mut self, entered: &Entered) -> StepResult<Infallible> {
@@ -218,10 +218,10 @@ struct Entered {
 }
 
 fn own_session() -> StepResult<()> {
-    die_with_parent().context(|| "ask to die with the parent".to_owned())?;
+    die_with_parent().context(|| "set the parent-death signal".to_owned())?;
     name_process("kiln:init".as_ref());
     sys::default_signals();
-    rustix::process::setsid().context(|| "start a session".to_owned())?;
+    rustix::process::setsid().context(|| "create a session".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())
 }
@@ -240,7 +240,7 @@ fn give_streams(identity: &Identity) -> StepResult<()> {
             match rustix::fs::fchown(stream, Some(owner), None) {
                 // The id is not mapped, which is reported when the user is set.
                 Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-                Err(e) => return Err(Problem::host("give the standard streams to the user", &e.into())),
+                Err(e) => return Err(Problem::host("change the owner of the standard streams", &e.into())),
             }
         }
     }
@@ -262,7 +262,7 @@ fn unshare(spec: &Spec, network: bool) -> StepResult<Vec<Fallback>> {
     }
     let mut own_name = true;
     if sys::unshare(needed | optional).is_err() {
-        sys::unshare(needed).context(|| "make namespaces".to_owned())?;
+        sys::unshare(needed).context(|| "create namespaces".to_owned())?;
         for (flag, feature) in
             [(UnshareFlags::NEWUTS, Feature::UtsNamespace), (UnshareFlags::NEWCGROUP, Feature::CgroupNamespace)]
         {
@@ -300,8 +300,8 @@ fn targets(prepared: &[mounts::Prepared]) -> Vec<Target> {
 /// Makes `root` the only visible tree: the old one is stacked below it for a moment, then detached (S-72).
 fn pivot(root: &Root) -> StepResult<()> {
     rustix::process::fchdir(root.as_fd()).context(|| "enter the root".to_owned())?;
-    rustix::process::pivot_root(".", ".").context(|| "pivot_root".to_owned())?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "detach the host's tree".to_owned())?;
+    rustix::process::pivot_root(".", ".").context(|| "switch to the new root (pivot_root)".to_owned())?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the host's tree".to_owned())?;
     rustix::process::chdir("/").context(|| "enter the root".to_owned())
 }
 
@@ -316,7 +316,7 @@ fn enter_directory(root: &Root, cwd: &Path) -> StepResult<()> {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
             if let Some(names) = stubs::missing(root, cwd)? {
                 stubs::create_in_place(root, &names, Kind::Dir)
-                    .context(|| format!("make working directory {}", cwd.display()))
+                    .context(|| format!("create working directory {}", cwd.display()))
                     .map_err(Problem::requested)?;
             }
             root.open_at(cwd.as_os_str(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())

@@ -103,7 +103,7 @@ impl Launcher {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let (ours, theirs) = socketpair().map_err(start_error("make a socket for the sandbox"))?;
+        let (ours, theirs) = socketpair().map_err(start_error("create a socket for the sandbox"))?;
         let mut command = Command::new(&self.program);
         command.arg0("kiln").arg(warden::ARGUMENT).env_clear().current_dir("/").stdin(Stdio::from(theirs));
         let Connected { streams, signals, stdin, pipes } = connect(io, &mut command)?;
@@ -148,15 +148,15 @@ struct Connected<'a> {
 fn connect<'a>(io: Io<'a>, command: &mut Command) -> Result<Connected<'a>, Error> {
     Ok(match io {
         Io::Captured(sink) => {
-            let (read, write) = io::pipe().map_err(start_error("make a pipe for the command's output"))?;
-            let again = write.try_clone().map_err(start_error("make a pipe for the command's output"))?;
+            let (read, write) = io::pipe().map_err(start_error("create a pipe for the command's output"))?;
+            let again = write.try_clone().map_err(start_error("create a pipe for the command's output"))?;
             command.stdout(Stdio::from(OwnedFd::from(write))).stderr(Stdio::from(OwnedFd::from(again)));
             let streams = Streams::Pipe { from: Some(read), to: sink };
             Connected { streams, signals: None, stdin: None, pipes: None }
         }
         Io::Inherit { input, signals } => {
             let connected = Pipes::connect(command, input);
-            let (pipes, stdin) = connected.map_err(start_error("make pipes for the command's streams"))?;
+            let (pipes, stdin) = connected.map_err(start_error("create pipes for the command's streams"))?;
             Connected { streams: Streams::Threads, signals: Some(signals), stdin, pipes: Some(pipes) }
         }
         Io::Terminal { input, signals } => {
@@ -189,8 +189,8 @@ fn with_supervisor(
     })
 }
 
-fn start_error(what: &str) -> impl FnOnce(io::Error) -> Error + '_ {
-    move |source| Error::Start { what: what.to_owned(), source }
+fn start_error(action: &str) -> impl FnOnce(io::Error) -> Error + '_ {
+    move |source| Error::Start { action: action.to_owned(), source }
 }
 
 impl Default for Launcher {

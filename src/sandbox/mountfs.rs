@@ -33,10 +33,10 @@ pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, what: &str) -> StepResult<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("mount {what}"))?;
     // The name in /proc/mounts, which would be `none`.
-    fsconfig_set_string(&fs, "source", kind).context(|| format!("mount {what}: name it"))?;
+    fsconfig_set_string(&fs, "source", kind).context(|| format!("set the source of mount {what}"))?;
     for (key, value) in options {
         fsconfig_set_string(&fs, *key, *value)
-            .context(|| format!("mount {what}: option {key}={value}"))
+            .context(|| format!("set option {key}={value} of mount {what}"))
             .map_err(|p| with_log(p, &fs))?;
     }
     fsconfig_create(&fs).context(|| format!("mount {what}")).map_err(|p| with_log(p, &fs))?;
@@ -71,7 +71,7 @@ pub(super) fn view(at: BorrowedFd<'_>, what: &str) -> StepResult<OwnedFd> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(at, c"", flags).context(|| format!("bind {what}"))
+    open_tree(at, c"", flags).context(|| format!("bind-mount {what}"))
 }
 
 /// Mounts a detached mount over what `target` refers to.
@@ -87,17 +87,17 @@ pub(super) fn read_only(mount: &OwnedFd, what: &str) -> StepResult<()> {
 
 /// Makes a mount and all below it `nodev`.
 pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> StepResult<()> {
-    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).context(|| format!("mount {what} nodev"))
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).context(|| format!("set nodev on {what}"))
 }
 
 /// Restricts a mount and all below it: no devices, no set-id bits, no execution.
 pub(super) fn restrict(mount: &OwnedFd, nodev: bool, nosuid: bool, noexec: bool, what: &str) -> StepResult<()> {
     let all = [(nodev, libc::MOUNT_ATTR_NODEV), (nosuid, libc::MOUNT_ATTR_NOSUID), (noexec, libc::MOUNT_ATTR_NOEXEC)];
     let attributes = all.into_iter().filter(|(on, _)| *on).fold(0, |set, (_, attribute)| set | attribute);
-    sys::set_mount_attributes(mount.as_fd(), attributes, true).context(|| format!("mount {what} restricted"))
+    sys::set_mount_attributes(mount.as_fd(), attributes, true).context(|| format!("restrict mount {what}"))
 }
 
 /// Makes a mount and all below it `noexec`.
 pub(super) fn no_programs(mount: &OwnedFd, what: &str) -> StepResult<()> {
-    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).context(|| format!("mount {what} noexec"))
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).context(|| format!("set noexec on {what}"))
 }

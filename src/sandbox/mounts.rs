@@ -113,14 +113,14 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
         }
         Source::Socket { path, mode, uid, gid } => {
             let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .context(|| format!("mount {what}: open socket {}", path.display()))?;
+                .context(|| format!("open socket {} for mount {what}", path.display()))?;
             // The socket was made for this run, so its own mode and owner may change.
             let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
             rustix::fs::chown(own.as_str(), Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-                .context(|| format!("mount {what}: set the owner {uid}:{gid} of the socket"))
+                .context(|| format!("set the owner {uid}:{gid} of socket {what}"))
                 .map_err(Problem::about_ids)?;
             rustix::fs::chmod(own.as_str(), Mode::from_raw_mode(*mode))
-                .context(|| format!("mount {what}: set the socket's mode"))?;
+                .context(|| format!("set the mode of socket {what}"))?;
             bound(fd, &what, false)?
         }
     };
@@ -131,7 +131,7 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
 /// A path of the host that the user chose.
 fn of_host(path: &Path, what: &str) -> StepResult<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("mount {what}: open {}", path.display()))
+        .context(|| format!("open {} for mount {what}", path.display()))
         .map_err(Problem::requested)
 }
 
@@ -146,7 +146,7 @@ fn bound(fd: OwnedFd, what: &str, devices: bool) -> StepResult<(Ready, Kind)> {
 }
 
 fn kind_of(fd: &OwnedFd, what: &str) -> StepResult<Kind> {
-    let stat = rustix::fs::fstat(fd).context(|| format!("mount {what}: stat the source"))?;
+    let stat = rustix::fs::fstat(fd).context(|| format!("stat the source of mount {what}"))?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Dir,
         _ => Kind::File,
@@ -156,12 +156,12 @@ fn kind_of(fd: &OwnedFd, what: &str) -> StepResult<Kind> {
 /// `subpath` in the directory `root`, resolved by the kernel in one call.
 fn inside(root: &Path, subpath: &Path, no_symlinks: bool, what: &str) -> StepResult<OwnedFd> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("mount {what}: open {}", root.display()))?;
+        .context(|| format!("open {} for mount {what}", root.display()))?;
     resolve(root, subpath, no_symlinks, what)
 }
 
 fn resolve(root: OwnedFd, subpath: &Path, no_symlinks: bool, what: &str) -> StepResult<OwnedFd> {
-    let action = || format!("mount {what}: source {}", subpath.display());
+    let action = || format!("open source {} of mount {what}", subpath.display());
     if !no_symlinks {
         return Root::from_fd(root).locate(subpath.as_os_str()).context(action).map_err(Problem::requested);
     }
@@ -191,7 +191,7 @@ fn layers(
         // It is empty, and what is written there is discarded.
         ([], _) => {
             if !stubs::components(subpath).is_empty() {
-                let nothing = format!("mount {what}: source {}: the stage is empty", subpath.display());
+                let nothing = format!("cannot open source {} of mount {what}: the stage is empty", subpath.display());
                 return Err(Problem::request(nothing));
             }
             Ok((Ready::Mount(mountfs::new("tmpfs", &[("mode", "755")], attributes, what)?), Kind::Dir))
@@ -204,15 +204,16 @@ fn layers(
             // mount namespace that nobody else sees.
             let at = scratch.map_or(&lowers[0], |scratch| &scratch.upper);
             let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .context(|| format!("mount {what}: open {}", at.display()))?;
+                .context(|| format!("open {} for mount {what}", at.display()))?;
             mountfs::attach(merged.as_fd(), at.as_fd(), what)?;
             let attached = format!("/proc/self/fd/{}", merged.as_raw_fd());
-            let copy = merged.try_clone().context(|| format!("mount {what}: copy a descriptor"))?;
+            let copy = merged.try_clone().context(|| format!("duplicate the descriptor of mount {what}"))?;
             let fd = resolve(copy, subpath, false, what)?;
             let kind = kind_of(&fd, what)?;
             let view = mountfs::view(fd.as_fd(), what)?;
             // Another mount may stack the same directory and must find it uncovered.
-            rustix::mount::unmount(attached, UnmountFlags::DETACH).context(|| format!("mount {what}: take it down"))?;
+            rustix::mount::unmount(attached, UnmountFlags::DETACH)
+                .context(|| format!("unmount the layers of mount {what}"))?;
             Ok((Ready::Mount(view), kind))
         }
     }
@@ -242,13 +243,13 @@ pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> StepResult<()> {
 fn place(root: &Root, target: &Target, what: &str) -> StepResult<OwnedFd> {
     if let Some(names) = stubs::missing(root, &target.path)? {
         stubs::create_in_place(root, &names, target.kind)
-            .context(|| format!("mount {what}: make {}", stubs::shown(&names)))
+            .context(|| format!("create mount target {}", stubs::shown(&names)))
             .map_err(|p| p.requested().hint(Hint::NoTargetInMount))?;
     }
-    let at = root.locate(target.path.as_os_str()).context(|| format!("mount {what}: look it up in the root"))?;
+    let at = root.locate(target.path.as_os_str()).context(|| format!("look up mount target {what}"))?;
     match (target.kind, kind_of(&at, what)?) {
-        (Kind::Dir, Kind::File) => Err(Problem::request(format!("mount {what}: a directory cannot go over a file"))),
-        (Kind::File, Kind::Dir) => Err(Problem::request(format!("mount {what}: a file cannot go over a directory"))),
+        (Kind::Dir, Kind::File) => Err(Problem::request(format!("cannot mount a directory over the file {what}"))),
+        (Kind::File, Kind::Dir) => Err(Problem::request(format!("cannot mount a file over the directory {what}"))),
         _ => Ok(at),
     }
 }
@@ -267,14 +268,14 @@ impl Memory {
             // Only a part of an attached mount can be cloned. It is attached over the host's /dev in this mount
             // namespace, which the pivot leaves behind.
             let at = rustix::fs::open("/dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .context(|| format!("mount {what}: open /dev"))?;
+                .context(|| format!("open /dev for mount {what}"))?;
             mountfs::attach(fs.as_fd(), at.as_fd(), what)?;
             self.fs = Some(fs);
         }
         let Some(fs) = &self.fs else { return Err(Problem::request("no tmpfs")) };
         self.count += 1;
         let dir = self.count.to_string();
-        let action = || format!("mount {what}: write its content");
+        let action = || format!("write the content of mount {what}");
         rustix::fs::mkdirat(fs, &dir, Mode::from_raw_mode(0o755)).context(action)?;
         let dir = rustix::fs::openat(fs, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(action)?;
         let mut last = None;
@@ -282,7 +283,7 @@ impl Memory {
         let executable = files.iter().any(|file| file.mode & 0o111 != 0);
         for File { name, bytes, mode, uid, gid } in files {
             if name.is_empty() || name == "." || name == ".." || name.to_string_lossy().contains('/') {
-                return Err(Problem::request(format!("mount {what}: {name:?} is not a file name")));
+                return Err(Problem::request(format!("cannot mount {what}: {name:?} is not a file name")));
             }
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600)).context(action)?;
@@ -293,7 +294,7 @@ impl Memory {
             }
             // Owner before mode: changing the owner clears set-id bits.
             rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .context(|| format!("mount {what}: set its owner {uid}:{gid}"))
+                .context(|| format!("set the owner {uid}:{gid} of mount {what}"))
                 .map_err(Problem::about_ids)?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context(action)?;
             last = Some(fd);

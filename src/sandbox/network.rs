@@ -76,7 +76,7 @@ pub(super) fn enter(spec: &mut Spec, ports: Ports) -> StepResult<Helpers> {
     let mut helpers = Helpers::default();
     let connector = match spec.network {
         Network::Private => Some(NetworkHelper::find().ok_or_else(|| {
-            Problem::lacking("a private network needs pasta or slirp4netns, and neither is installed")
+            Problem::lacking("cannot set up a private network: neither pasta nor slirp4netns is installed")
                 .hint(Hint::NoNetworkHelper)
         })?),
         _ => None,
@@ -91,7 +91,7 @@ pub(super) fn enter(spec: &mut Spec, ports: Ports) -> StepResult<Helpers> {
     };
     let forwarder = if ports.is_empty() { None } else { Some(start(|go| publish::forward(ports, go))?) };
 
-    sys::unshare(UnshareFlags::NEWNET).context(|| "make a network namespace".to_owned())?;
+    sys::unshare(UnshareFlags::NEWNET).context(|| "create a network namespace".to_owned())?;
     sys::loopback_up().context(|| "bring the loopback interface up".to_owned())?;
     if let Some(mut child) = forwarder {
         let started = child.go.write_all(b"g");
@@ -117,7 +117,7 @@ struct Forked {
 
 /// Forks a process that runs `work` and exits with its result. It dies with this process.
 fn start(work: impl FnOnce(io::PipeReader) -> i32) -> StepResult<Forked> {
-    let (waits, go) = io::pipe().context(|| "make a pipe".to_owned())?;
+    let (waits, go) = io::pipe().context(|| "create a pipe".to_owned())?;
     match sys::fork().context(|| "fork".to_owned())? {
         Fork::Parent(pid) => Ok(Forked { pid, go, output: None }),
         Fork::Child => {
@@ -136,9 +136,9 @@ fn start(work: impl FnOnce(io::PipeReader) -> i32) -> StepResult<Forked> {
 fn start_connector(helper: NetworkHelper) -> StepResult<Forked> {
     let path = helper.program().unwrap_or_default();
     let real_root = matches!(userns::privilege(), Ok(Privilege::Root));
-    let (output, stderr) = io::pipe().context(|| "make a pipe".to_owned())?;
-    // A full pipe must not block it.
-    rustix::io::ioctl_fionbio(&stderr, true).context(|| "make a pipe".to_owned())?;
+    let (output, stderr) = io::pipe().context(|| "create a pipe".to_owned())?;
+    // A full pipe must not block the helper.
+    rustix::io::ioctl_fionbio(&stderr, true).context(|| "create a pipe".to_owned())?;
     let outer = rustix::process::getpid();
     let mut forked = start(|mut waits| {
         if nix::unistd::dup2_stderr(&stderr).is_err() || waits.read_exact(&mut [0]).is_err() {
@@ -153,7 +153,7 @@ fn start_connector(helper: NetworkHelper) -> StepResult<Forked> {
             let _ = nix::unistd::execve(&path, &words, &[c"PATH=/usr/bin:/bin:/usr/sbin:/sbin"]);
         }
         // Standard error leads to the warden.
-        let _ = writeln!(io::stderr(), "{} could not be executed", helper.name());
+        let _ = writeln!(io::stderr(), "cannot execute {}", helper.name());
         1
     })?;
     forked.output = Some(output);
@@ -187,14 +187,14 @@ fn wait_for_route(helper: NetworkHelper, child: &mut Helper) -> StepResult<()> {
                 let _ = pipe.take(4096).read_to_end(&mut output);
             }
             let output = String::from_utf8_lossy(&output).trim().replace('\n', "; ");
-            let problem = Problem::lacking(format!("set up a private network with {name}"));
+            let problem = Problem::lacking(format!("cannot set up a private network with {name}: it has ended"));
             return Err(problem.hint(match Path::new("/dev/net/tun").exists() {
                 true => Hint::NetworkHelperFailed { helper, output },
                 false => Hint::NoTunDevice,
             }));
         }
         if began.elapsed() > TIMEOUT {
-            let problem = Problem::lacking(format!("set up a private network with {name}"));
+            let problem = Problem::lacking(format!("cannot set up a private network with {name}: it takes too long"));
             return Err(problem.hint(Hint::NetworkHelperSlow { helper, seconds: TIMEOUT.as_secs() }));
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -89,7 +89,7 @@ fn listen(publish: &Publish) -> StepResult<Vec<TcpListener>> {
     let refused = |address: IpAddr| {
         move |e: io::Error| {
             let at = SocketAddr::new(address, publish.host.unwrap_or(0));
-            let problem = Problem::host(format!("listen on {at} of the host"), &e).requested();
+            let problem = Problem::host(format!("listen on {at}"), &e).requested();
             match e.kind() {
                 io::ErrorKind::AddrInUse => problem.hint(Hint::PortInUse),
                 io::ErrorKind::AddrNotAvailable => problem.hint(Hint::NoSuchAddress),
@@ -105,14 +105,14 @@ fn listen(publish: &Publish) -> StepResult<Vec<TcpListener>> {
     let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
     for left in (0..TRIES).rev() {
         let first = TcpListener::bind((v4, publish.host.unwrap_or(0))).map_err(refused(v4.into()))?;
-        let port = first.local_addr().context(|| "ask which port is free".to_owned())?.port();
+        let port = first.local_addr().context(|| "find a free port".to_owned())?.port();
         match listen_v6(port) {
             Ok(second) => return Ok(std::iter::once(first).chain(second).collect()),
             Err(e) if publish.host.is_none() && left > 0 && e.kind() == io::ErrorKind::AddrInUse => {}
             Err(e) => return Err(refused(v6.into())(e)),
         }
     }
-    Err(Problem::request("no port of the host is free"))
+    Err(Problem::request("cannot find a free port on the host"))
 }
 
 /// Listens on every IPv6 address and on no IPv4 address. None: the host has no IPv6.

@@ -21,7 +21,7 @@ pub(super) fn fork_command(status: BorrowedFd<'_>) -> StepResult<()> {
     undumpable.context(|| "protect the init process".to_owned())?;
     match sys::fork().context(|| "fork the command".to_owned())? {
         Fork::Parent(pid) => supervise(pid, status),
-        Fork::Child => rustix::process::setsid().map(drop).context(|| "start a session".to_owned()),
+        Fork::Child => rustix::process::setsid().map(drop).context(|| "create a session".to_owned()),
     }
 }
 

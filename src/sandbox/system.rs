@@ -68,7 +68,7 @@ pub(super) fn mount(
 }
 
 fn target(root: &Root, path: &str) -> StepResult<OwnedFd> {
-    root.locate(OsStr::new(path)).context(|| format!("mount {path}: look it up in the root"))
+    root.locate(OsStr::new(path)).context(|| format!("look up mount target {path}"))
 }
 
 /// A `/proc` of this pid namespace, not attached yet; `None` if the container around kiln forbids it.
@@ -214,7 +214,7 @@ fn device(path: &str) -> StepResult<OwnedFd> {
     let fd = open(rustix::fs::CWD, path).context(|| format!("open {path}"))?;
     let stat = rustix::fs::fstat(&fd).context(|| format!("stat {path}"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
-        return Err(Problem::host(format!("{path} of the host is not a device"), &std::io::Error::other("")));
+        return Err(Problem::lacking(format!("{path} of the host is not a character device")));
     }
     Ok(fd)
 }
@@ -249,7 +249,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
         ("ptmx", "pts/ptmx"),
     ];
     for (name, to) in links {
-        rustix::fs::symlinkat(to, &dev, name).context(|| format!("make /dev/{name}"))?;
+        rustix::fs::symlinkat(to, &dev, name).context(|| format!("create /dev/{name}"))?;
     }
     let shm_size = spec.shm_size.to_string();
     let shm = mountfs::new("tmpfs", &[("mode", "1777"), ("size", &shm_size)], INERT, "/dev/shm");
@@ -263,7 +263,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
             }
             other => other?,
         };
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).context(|| format!("make /dev/{name}"))?;
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).context(|| format!("create /dev/{name}"))?;
         // A mount of the spec at this path replaces this one (N-27).
         let place = Path::new("/dev").join(name);
         if spec.mounts.iter().any(|mount| stubs::components(&mount.target) == stubs::components(&place)) {
@@ -290,12 +290,12 @@ fn pts() -> StepResult<OwnedFd> {
 
 /// Attaches a mount at a path in `/dev`, creating the file below it.
 fn place(dev: &OwnedFd, name: &Path, view: &OwnedFd) -> StepResult<()> {
-    let what = || format!("/dev/{}", name.display());
+    let what = format!("/dev/{}", name.display());
     let names = stubs::components(name);
-    stubs::make(dev.as_fd(), &names, Kind::File).context(|| format!("make {}", what()))?;
+    stubs::make(dev.as_fd(), &names, Kind::File).context(|| format!("create {what}"))?;
     let at = rustix::fs::openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("open {}", what()))?;
-    mountfs::attach(view.as_fd(), at.as_fd(), &what())
+        .context(|| format!("open {what}"))?;
+    mountfs::attach(view.as_fd(), at.as_fd(), &what)
 }
 
 fn extra_device(dev: &OwnedFd, device: &Device) -> StepResult<()> {

@@ -17,23 +17,23 @@ use super::user::Identity;
 
 /// Makes a terminal the standard streams of this process and returns its other end. Call it in the final root, as root.
 pub(super) fn make(identity: &Identity) -> StepResult<OwnedFd> {
-    let what = || "make a terminal".to_owned();
+    let action = || "create a terminal".to_owned();
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let outer = rustix::pty::openpt(flags).context(what)?;
-    rustix::pty::unlockpt(&outer).context(what)?;
-    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).context(what)?;
+    let outer = rustix::pty::openpt(flags).context(action)?;
+    rustix::pty::unlockpt(&outer).context(action)?;
+    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).context(action)?;
     let owner = rustix::fs::Uid::from_raw(identity.uid);
-    rustix::fs::fchown(&inner, Some(owner), None).context(|| "give the terminal to the user".to_owned())?;
+    rustix::fs::fchown(&inner, Some(owner), None).context(|| "change the owner of the terminal".to_owned())?;
     nix::unistd::dup2_stdin(&inner)
         .and_then(|()| nix::unistd::dup2_stdout(&inner))
         .and_then(|()| nix::unistd::dup2_stderr(&inner))
-        .context(|| "make the terminal the standard streams".to_owned())?;
+        .context(|| "connect the standard streams to the terminal".to_owned())?;
     Ok(outer)
 }
 
 /// Makes the terminal on standard input the controlling terminal of this session, which has none yet.
 pub(super) fn control() -> StepResult<()> {
-    rustix::process::ioctl_tiocsctty(io::stdin()).context(|| "make it the controlling terminal".to_owned())
+    rustix::process::ioctl_tiocsctty(io::stdin()).context(|| "set the controlling terminal".to_owned())
 }
 
 /// Standard input in raw mode; restored when dropped.

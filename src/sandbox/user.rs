@@ -37,15 +37,13 @@ fn database(root: &Root, path: &str) -> StepResult<String> {
     let file = match root.open_file(OsStr::new(path)) {
         Ok(file) => file,
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(String::new()),
-        Err(e) if e.raw_os_error().is_none() => {
-            return Err(Problem::request(format!("read {path} of the root: {e}")));
-        }
         Err(e) => return Err(unusable(&e)),
     };
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|e| unusable(&e))?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Problem::request(format!("read {path} of the root: larger than {} MiB", LONGEST >> 20)));
+        let limit = LONGEST >> 20;
+        return Err(Problem::request(format!("cannot read {path} of the root: it is larger than {limit} MiB")));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -75,8 +75,8 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     for fallback in fallbacks {
         wire.send(&Message::Fallback(fallback)).context(|| "report to kiln".to_owned())?;
     }
-    let (status, theirs) = socketpair().context(|| "make a socket".to_owned())?;
-    sys::unshare(UnshareFlags::NEWPID).context(|| "make a pid namespace".to_owned())?;
+    let (status, theirs) = socketpair().context(|| "create a socket".to_owned())?;
+    sys::unshare(UnshareFlags::NEWPID).context(|| "create a pid namespace".to_owned())?;
     let pid =
         match sys::fork().context(|| "fork".to_owned()).map_err(|e| explain_fork(e, orders.spec.resources.pids))? {
             Fork::Child => init::run(&orders, done, wire, &theirs),
@@ -90,7 +90,7 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     nix::unistd::dup2_stdin(&null)
         .and_then(|()| nix::unistd::dup2_stdout(&null))
         .and_then(|()| nix::unistd::dup2_stderr(&null))
-        .context(|| "close the output".to_owned())?;
+        .context(|| "redirect the standard streams".to_owned())?;
     let command =
         RunningCommand::new(wire, status, pid, pid_one, devices).context(|| "watch the command".to_owned())?;
     let Ended { exit, noticed } = command.wait().context(|| "wait for the command".to_owned())?;

@@ -61,7 +61,7 @@ pub enum Effect {
 /// Installs the filter that stops the calls of `scope`. Err: why this host has none. Needs what any filter needs.
 pub(in crate::sandbox) fn install_file_filter(scope: WatchScope) -> io::Result<OwnedFd> {
     if !can_continue_calls() {
-        return Err(io::Error::other("it needs Linux 5.5"));
+        return Err(io::Error::other("Linux 5.5 or newer is required"));
     }
     sys::install_filter_with_listener(&seccomp::file_filter(scope))
 }

@@ -82,7 +82,7 @@ fn start_and_wait(program: Program<'_>, signals: &SigSet) -> Result<u8, Error> {
     let mut child = started.map_err(|error| match error {
         StartError::Namespace(error) => error,
         // A single id needs no helper.
-        StartError::Maps(_) => Error::new("write the ids of a user namespace", io::ErrorKind::PermissionDenied),
+        StartError::Maps(_) => Error::new("write the id maps of a user namespace", io::ErrorKind::PermissionDenied),
     })?;
     forward_and_wait(&mut child, &signals)
 }
@@ -92,16 +92,16 @@ fn start(program: Program<'_>, ids: &Ids) -> Result<Child, StartError> {
     let fail = |what: &'static str| move |e: io::Error| StartError::Namespace(Error::new(what, e));
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(io::Error::from)
-        .map_err(fail("make a socket"))?;
+        .map_err(fail("create a socket"))?;
     // Inherited by number, because standard input belongs to the command. A process that another thread starts in this
     // moment inherits it too; kiln's own children close what they do not know.
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
         .map_err(io::Error::from)
-        .map_err(fail("pass a socket on"))?;
+        .map_err(fail("pass a socket to kiln in a user namespace"))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("kiln").arg(ARGUMENT).arg(theirs.as_raw_fd().to_string()).args(program.argv);
     command.envs(program.env.iter().map(|(k, v)| (k, v)));
-    let mut child = command.spawn().map_err(fail("start kiln again"))?;
+    let mut child = command.spawn().map_err(fail("start another kiln process"))?;
     drop(theirs);
     let wire = Wire::new(ours);
     let outcome = give_ids(&wire, &child, ids, program.payload);
@@ -132,7 +132,7 @@ fn give_ids(wire: &Wire, child: &Child, ids: &Ids, payload: &str) -> Result<(), 
         }
     };
     wire.send(&Handshake::Mapped { single_id, payload: payload.to_owned() })
-        .map_err(|e| StartError::Namespace(Error::new("let kiln go on in its user namespace", e)))
+        .map_err(|e| StartError::Namespace(Error::new("send the id maps to kiln in its user namespace", e)))
 }
 
 /// Passes signals to the child and waits for its end.

@@ -38,7 +38,7 @@ pub(in crate::sandbox) fn enter_if_needed() -> StepResult<bool> {
 /// are not all visible from here.
 fn can_mount_proc() -> StepResult<bool> {
     let answer = in_child(|| {
-        let tried = sys::unshare(UnshareFlags::NEWPID).context(|| "make a pid namespace".to_owned());
+        let tried = sys::unshare(UnshareFlags::NEWPID).context(|| "create a pid namespace".to_owned());
         tried
             .and_then(|()| in_child(|| system::fresh_proc().map_or(UNKNOWN, |proc| i32::from(proc.is_none()))))
             .ok()
@@ -69,7 +69,7 @@ pub(in crate::sandbox) fn enter() -> StepResult<()> {
     // The number in `/proc`, which is not that of our pid namespace.
     let me = rustix::fs::readlink("/proc/self", Vec::new()).context(|| "read /proc/self".to_owned())?;
     let me = me.to_string_lossy().into_owned();
-    let (mut waits, mut go) = io::pipe().context(|| "make a pipe".to_owned())?;
+    let (mut waits, mut go) = io::pipe().context(|| "create a pipe".to_owned())?;
     // The maps are written by a child that stays in the outer namespace and has rights there.
     let pid = match sys::fork().context(|| "fork".to_owned())? {
         Fork::Parent(pid) => pid,
@@ -85,11 +85,11 @@ pub(in crate::sandbox) fn enter() -> StepResult<()> {
     };
     let unshared = sys::unshare(UnshareFlags::NEWUSER);
     if unshared.is_ok() {
-        go.write_all(b"g").context(|| "let the ids be written".to_owned())?;
+        go.write_all(b"g").context(|| "start writing the id maps of a user namespace".to_owned())?;
     }
     drop(go);
     let written = exit_code(pid);
-    unshared.context(|| "make a user namespace".to_owned()).map_err(|problem| {
+    unshared.context(|| "create a user namespace".to_owned()).map_err(|problem| {
         match NamespaceObstacle::of_user_namespace(problem.errno().unwrap_or(libc::EPERM)) {
             Some(found) => problem.hint(Hint::Obstacle(found)),
             None => problem,
@@ -99,7 +99,7 @@ pub(in crate::sandbox) fn enter() -> StepResult<()> {
         Some(0) => Ok(()),
         errno => {
             let error = io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO));
-            Err(Problem::host("write the ids of a user namespace", &error))
+            Err(Problem::host("write the id maps of a user namespace", &error))
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn privilege() -> Result<Privilege, Error> {
 pub fn own_mounts() -> Result<(), Error> {
     match rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
         Err(rustix::io::Errno::PERM) => {
-            sys::unshare(UnshareFlags::NEWNS).map_err(|e| Error::new("make a mount namespace", e))
+            sys::unshare(UnshareFlags::NEWNS).map_err(|e| Error::new("create a mount namespace", e))
         }
         _ => Ok(()),
     }

@@ -50,7 +50,7 @@ last output:
         "-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\nRUN true\n",
         &[],
         1,
-        "error: exec /bin/sh: No such file or directory
+        "error: cannot execute /bin/sh: No such file or directory
  --> CTX/Dockerfile:3:1
   |
 3 | RUN true

@@ -83,7 +83,7 @@ fn run_names_the_call_that_a_container_refuses() {
             assert_eq!(code, Some(3), "{call} {errno}: {said}");
             // The root of a namespace needs one of mounts before any step.
             let early = call == libc::SYS_unshare && !nix::unistd::geteuid().is_root();
-            let place = if early { "cannot make a mount namespace" } else { "Dockerfile:2" };
+            let place = if early { "cannot create a mount namespace" } else { "Dockerfile:2" };
             assert!(said.contains(place) && said.contains("a container around kiln"), "{call} {errno}: {said}");
             assert!(!said.contains("built without"), "{call} {errno}: {said}");
         }
@@ -120,7 +120,7 @@ fn build_names_what_refuses_a_user_namespace() {
             .expect("run unshare");
         let (code, said) = said(out);
         assert_eq!(code, Some(3), "{around}: {said}");
-        for words in ["cannot make a user namespace: "].iter().chain(&wanted) {
+        for words in ["cannot create a user namespace: "].iter().chain(&wanted) {
             assert!(said.contains(words), "{around}: {said}");
         }
     }
