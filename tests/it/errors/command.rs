@@ -40,7 +40,7 @@ fn a_command_that_does_not_exist() {
 2 | RUN frobnicate
   | ^^^^^^^^^^^^^^
   |
-  = help: status 127: command not found; check PATH and the base image
+  = help: check PATH and the base image: status 127 means command not found
 last output:
   | /bin/sh: frobnicate: not found
 ",
