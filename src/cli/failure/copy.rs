@@ -39,7 +39,7 @@ pub(in crate::cli) fn copy_hint(error: &Error) -> Option<String> {
 
 fn of_source(error: &context::Error) -> Option<String> {
     match error {
-        context::Error::NotFound { excluded: Some(rule), .. } => Some(rule.to_string()),
+        context::Error::NotFound { excluded: Some(rule), .. } => Some(format!("change the ignore rule: it is {rule}")),
         context::Error::NotFound { led: Some(led), .. } => {
             let (path, to) = &**led;
             let (path, to) = (String::from_utf8_lossy(path), String::from_utf8_lossy(to));
