@@ -1,4 +1,4 @@
-//! The last step of init: becoming the command.
+//! Executes the command, the last step of init.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;

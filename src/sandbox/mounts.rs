@@ -1,6 +1,6 @@
 //! The mounts of a spec.
 //!
-//! **Order.** Sources are opened before the root exists and become detached mounts at once, so that no name can be
+//! **Order.** Sources are opened before the root exists and become detached mounts at once, so that no path can be
 //! swapped afterwards (S-2, S-23). They are attached in the order of the spec.
 
 use std::ffi::{OsStr, OsString};
@@ -22,7 +22,7 @@ use super::stubs::{self, Kind};
 /// A mount that is not attached yet.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Where it goes.
+    /// Where it is mounted.
     pub(super) target: Target,
     what: String,
     source: Ready,
@@ -31,7 +31,7 @@ pub(super) struct Prepared {
 
 #[derive(Debug)]
 enum Ready {
-    /// Detached already.
+    /// A detached mount.
     Mount(OwnedFd),
     /// Files that are still to be written to a private tmpfs.
     Data(Vec<File>),
@@ -46,10 +46,10 @@ struct File {
     gid: u32,
 }
 
-/// Opens every source of `spec`, `resolv.conf` and `hosts` first.
+/// Opens every mount source of `spec`; `resolv.conf` and `hosts` come first.
 pub(super) fn prepare(spec: &Spec) -> StepResult<Vec<Prepared>> {
     let mut out = Vec::new();
-    // Of several mounts on one target only the last is visible: only that is made (N-27).
+    // Of several mounts on one target only the last is visible, so only that is mounted (N-27).
     let same = |a: &Path, b: &Path| stubs::components(a) == stubs::components(b);
     let last = |path: &Path| spec.mounts.iter().rposition(|mount| same(&mount.target, path));
     for (path, bytes) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
@@ -128,14 +128,14 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
     Ok(Prepared { target, what, source, readonly: mount.readonly })
 }
 
-/// A path of the host that the user chose.
+/// Opens a path of the host that the user chose.
 fn of_host(path: &Path, what: &str) -> StepResult<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .context(|| format!("open {} for mount {what}", path.display()))
         .map_err(Problem::requested)
 }
 
-/// A mount of what `fd` refers to; `nodev` unless `devices`.
+/// A bind mount of what `fd` refers to; `nodev` unless `devices`.
 fn bound(fd: OwnedFd, what: &str, devices: bool) -> StepResult<(Ready, Kind)> {
     let kind = kind_of(&fd, what)?;
     let view = mountfs::view(fd.as_fd(), what)?;
@@ -153,7 +153,7 @@ fn kind_of(fd: &OwnedFd, what: &str) -> StepResult<Kind> {
     })
 }
 
-/// `subpath` in the directory `root`, resolved by the kernel in one call.
+/// Opens `subpath` in the directory `root`; the kernel resolves it in one call.
 fn inside(root: &Path, subpath: &Path, no_symlinks: bool, what: &str) -> StepResult<OwnedFd> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context(|| format!("open {} for mount {what}", root.display()))?;
@@ -188,7 +188,7 @@ fn layers(
     what: &str,
 ) -> StepResult<(Ready, Kind)> {
     match (lowers, scratch) {
-        // It is empty, and what is written there is discarded.
+        // An empty stage; what is written to it is discarded.
         ([], _) => {
             if !stubs::components(subpath).is_empty() {
                 let nothing = format!("cannot open source {} of mount {what}: the stage is empty", subpath.display());
@@ -200,8 +200,8 @@ fn layers(
         (_, scratch) => {
             let dirs = scratch.map(|scratch| (scratch.upper.as_path(), scratch.work.as_path()));
             let merged = rootfs::stack(lowers, dirs, userxattr, attributes)?;
-            // Only a part of an attached mount can be cloned: it is attached over one of its own directories, in a
-            // mount namespace that nobody else sees.
+            // Only a part of an attached mount can be cloned. The overlay is attached over one of its own directories,
+            // in a mount namespace that no other process sees.
             let at = scratch.map_or(&lowers[0], |scratch| &scratch.upper);
             let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
                 .context(|| format!("open {} for mount {what}", at.display()))?;
@@ -211,7 +211,7 @@ fn layers(
             let fd = resolve(copy, subpath, false, what)?;
             let kind = kind_of(&fd, what)?;
             let view = mountfs::view(fd.as_fd(), what)?;
-            // Another mount may stack the same directory and must find it uncovered.
+            // Another mount may stack the same directory, which must not be covered then.
             rustix::mount::unmount(attached, UnmountFlags::DETACH)
                 .context(|| format!("unmount the layers of mount {what}"))?;
             Ok((Ready::Mount(view), kind))
@@ -239,7 +239,7 @@ pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> StepResult<()> {
     Ok(())
 }
 
-/// What `target` refers to now. Targets in the root itself exist by now; one inside an earlier mount is created there.
+/// Opens the mount target. Targets in the root itself exist by now; one inside an earlier mount is created there.
 fn place(root: &Root, target: &Target, what: &str) -> StepResult<OwnedFd> {
     if let Some(names) = stubs::missing(root, &target.path)? {
         stubs::create_in_place(root, &names, target.kind)

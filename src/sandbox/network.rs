@@ -1,9 +1,9 @@
 //! A private network, and published ports.
 //!
-//! **Holds.** The warden makes the network namespace and keeps two helpers that have access to the outer one: a
-//! user-mode program (`pasta` or `slirp4netns`) that carries packets, and a forwarder for published ports.
-//! **Order.** Helpers are forked while the warden is still in the outer network, wait for the new one, and are ready
-//! before the command starts. They die with the warden.
+//! **Holds.** The warden creates the network namespace and keeps two helpers with access to the outer one: a user-mode
+//! program (`pasta` or `slirp4netns`) that forwards packets, and a forwarder for published ports.
+//! **Order.** Helpers are forked while the warden is still in the outer network namespace, wait for the new one, and
+//! are ready before the command starts. They die with the warden.
 
 use std::ffi::CString;
 use std::io::{self, Read, Write};
@@ -29,7 +29,7 @@ use crate::base::fs;
 /// How long a helper may take to set up the network.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether the warden makes the network namespace, not init.
+/// Whether the warden, not init, creates the network namespace.
 pub(super) fn is_made_by_warden(spec: &Spec, ports: &Ports) -> bool {
     match spec.network {
         Network::Host => false,
@@ -38,16 +38,16 @@ pub(super) fn is_made_by_warden(spec: &Spec, ports: &Ports) -> bool {
     }
 }
 
-/// The processes that run as long as the command.
+/// Helper processes, which run as long as the command.
 #[derive(Debug, Default)]
 pub(super) struct Helpers(Vec<Helper>);
 
 #[derive(Debug)]
 struct Helper {
     pid: Pid,
-    /// Closing it tells this one to finish.
+    /// Closing it tells the helper to finish.
     go: Option<io::PipeWriter>,
-    /// Its standard error. Kept open: writing to a closed pipe would kill it.
+    /// Its standard error, kept open: writing to a closed pipe would kill it.
     output: Option<io::PipeReader>,
 }
 
@@ -70,8 +70,8 @@ impl Drop for Helpers {
     }
 }
 
-/// Ok: this process is in a new network namespace, connected as `spec` says; `ports` lead into it, and `spec` names a
-/// resolver that can be reached from there.
+/// Ok: this process is in a new network namespace, connected as `spec` says; `ports` are forwarded into it, and `spec`
+/// names a resolver that is reachable from there.
 pub(super) fn enter(spec: &mut Spec, ports: Ports) -> StepResult<Helpers> {
     let mut helpers = Helpers::default();
     let connector = match spec.network {
@@ -144,7 +144,7 @@ fn start_connector(helper: NetworkHelper) -> StepResult<Forked> {
         if nix::unistd::dup2_stderr(&stderr).is_err() || waits.read_exact(&mut [0]).is_err() {
             return 1;
         }
-        // The one descriptor that it inherits. It could not open the path itself, because it drops its rights first.
+        // The only descriptor that the helper inherits. It drops its rights before it could open the path itself.
         let open = rustix::fs::open(format!("/proc/{}/ns/net", outer.as_raw_nonzero()), OFlags::RDONLY, Mode::empty());
         let Ok(netns) = open else { return 1 };
         let words = helper.command(netns.as_raw_fd(), real_root);
@@ -152,7 +152,7 @@ fn start_connector(helper: NetworkHelper) -> StepResult<Forked> {
         if let (Ok(path), Ok(words)) = (CString::new(path), words) {
             let _ = nix::unistd::execve(&path, &words, &[c"PATH=/usr/bin:/bin:/usr/sbin:/sbin"]);
         }
-        // Standard error leads to the warden.
+        // Standard error is a pipe to the warden.
         let _ = writeln!(io::stderr(), "cannot execute {}", helper.name());
         1
     })?;

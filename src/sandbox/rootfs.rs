@@ -1,4 +1,4 @@
-//! The file system the command sees at `/`.
+//! Mounts the file system that the command sees at `/`.
 //!
 //! **Order.** Unusual mount targets are created in a stub layer, the lowest of the overlay; the usual ones are in a
 //! layer that the caller shares among all runs ([`super::usual_targets`]). If a target is still missing (a dangling
@@ -86,7 +86,7 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
     }
 }
 
-/// A stack of layers, detached; writable if `scratch` has directories for the changes.
+/// A detached overlay of layers; writable if `scratch` has directories for the changes.
 pub(super) fn stack(
     lowers: &[PathBuf],
     scratch: Option<(&Path, &Path)>,
@@ -106,7 +106,7 @@ fn directory(path: &Path) -> StepResult<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {}", path.display()))
 }
 
-/// Mounts, checks whether all targets exist, and mounts again with stubs for the missing ones until they do.
+/// Mounts the overlay, and mounts it again with stubs for missing targets until all exist.
 fn overlay_with_targets(
     mut layers: Layers,
     stub: &Path,
@@ -144,7 +144,7 @@ fn overlay_with_targets(
     Err(Problem::request("cannot create mount targets: symlinks on their paths change during the mount"))
 }
 
-/// The stub layer: the lowest one, once it is needed.
+/// The stub layer, which becomes the lowest layer when it is first needed.
 struct Stub<'a> {
     path: &'a Path,
     made: bool,
@@ -162,7 +162,7 @@ impl Stub<'_> {
     }
 }
 
-/// Targets that lie in no earlier one: these can be looked up before anything is mounted.
+/// Targets outside all earlier ones: these can be looked up before anything is mounted.
 fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
     let names: Vec<Vec<OsString>> = targets.iter().map(|target| stubs::components(&target.path)).collect();
     targets.iter().enumerate().filter_map(move |(i, target)| {
@@ -171,8 +171,8 @@ fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
     })
 }
 
-/// Removes the mark of a volatile overlay, which forbids mounting its work directory again; nothing was written
-/// through this one.
+/// Removes the mark of a volatile overlay, which forbids mounting its work directory again. Nothing was written through
+/// this overlay.
 fn forget_volatile(work: &OwnedFd) {
     let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
     for path in ["work/incompat/volatile", "work/incompat", "work"] {

@@ -1,7 +1,8 @@
 //! `/proc`, `/sys` and `/dev` as the command sees them.
 //!
-//! **Order.** All three are attached by descriptor to what their path means inside the root. Masked paths are opened
-//! through the descriptor of the new mount, so that no link in the image and no race can redirect them (S-13).
+//! **Order.** All three are attached by descriptor, at the place that their path resolves to in the root. Masked paths
+//! are opened through the descriptor of the new mount, so that no symlink in the image and no race can redirect them
+//! (S-13).
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +21,7 @@ use super::problem::{Context, Problem, StepResult};
 use super::spec::{Device, Security, Spec};
 use super::stubs::{self, Kind};
 
-/// Hidden: kernel memory, keys, and information about other tenants (S-71).
+/// Hidden paths: kernel memory, keys, and information about other tenants (S-71).
 const MASKED_PROC: &[&str] = &[
     "acpi",
     "asound",
@@ -34,12 +35,12 @@ const MASKED_PROC: &[&str] = &[
     "timer_stats",
 ];
 const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
-/// Shown but not writable.
+/// Visible but read-only paths.
 const READ_ONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
-/// The devices that every program may expect.
+/// The devices of every sandbox.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Mounts all three; `fresh` is the result of [`fresh_proc`]. What is no protection and cannot be mounted is added to
+/// Mounts all three; `fresh` is the result of [`fresh_proc`]. What cannot be mounted and protects nothing is added to
 /// `fallbacks` (N-51).
 pub(super) fn mount(
     root: &Root,
@@ -71,7 +72,7 @@ fn target(root: &Root, path: &str) -> StepResult<OwnedFd> {
     root.locate(OsStr::new(path)).context(|| format!("look up mount target {path}"))
 }
 
-/// A `/proc` of this pid namespace, not attached yet; `None` if the container around kiln forbids it.
+/// A detached `/proc` of this pid namespace; `None` if the container around kiln forbids it.
 pub(super) fn fresh_proc() -> StepResult<Option<OwnedFd>> {
     match mountfs::new("proc", &[], INERT, "/proc") {
         Ok(fd) => Ok(Some(fd)),
@@ -80,7 +81,7 @@ pub(super) fn fresh_proc() -> StepResult<Option<OwnedFd>> {
     }
 }
 
-/// The fallback if there is none. `nested`: the command has a user namespace of its own.
+/// The fallback without a new `/proc`. `nested`: the command has a user namespace of its own.
 pub(super) fn no_proc(nested: bool) -> Fallback {
     let visible = match nested {
         true => "only names and command lines of that container's processes are visible",
@@ -137,7 +138,7 @@ fn sys(root: &Root, spec: &Spec, fallbacks: &mut Vec<Fallback>) -> StepResult<Op
 }
 
 /// Mounts this cgroup namespace at `/sys/fs/cgroup` if the host has version 2 there: programs such as Java and Go
-/// read their limits from it. Without it, and with version 1, they size themselves by the whole machine.
+/// read their limits from it. Without it, and with version 1, they assume the resources of the whole machine.
 fn cgroups(sys: &OwnedFd, security: Security) -> StepResult<()> {
     let host = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2);
     let Some((at, FileType::Directory)) = find(sys, "/sys", "fs/cgroup")?.filter(|_| host) else { return Ok(()) };
@@ -154,7 +155,7 @@ fn cgroups(sys: &OwnedFd, security: Security) -> StepResult<()> {
 /// `CGROUP2_SUPER_MAGIC`
 const CGROUP2: rustix::fs::FsWord = 0x6367_7270;
 
-/// What is mounted over masked paths.
+/// Mounts that hide masked paths.
 struct Masks {
     file: OwnedFd,
 }
@@ -164,7 +165,7 @@ impl Masks {
         Ok(Self { file: device("/dev/null")? })
     }
 
-    /// Covers what exists of `paths`.
+    /// Covers those of `paths` that exist.
     fn hide(&self, fs: &OwnedFd, of: &str, paths: &[&str]) -> StepResult<()> {
         for path in paths {
             let Some((at, kind)) = find(fs, of, path)? else { continue };
@@ -219,8 +220,8 @@ fn device(path: &str) -> StepResult<OwnedFd> {
     Ok(fd)
 }
 
-/// A small `/dev`. The file system itself is `nodev`, so that a node made in it cannot be opened; the devices are
-/// bind mounts of the host's.
+/// Mounts a minimal `/dev`. The file system itself is `nodev`, so that a node created in it cannot be opened; the
+/// devices are bind mounts of the host's.
 fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) -> StepResult<()> {
     let at = target(root, "/dev")?;
     let dev = mountfs::new(
@@ -275,7 +276,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
     Ok(())
 }
 
-/// A separate instance of terminals; the host's are not reachable (S-73).
+/// A separate devpts instance; the host's terminals are not reachable (S-73).
 fn pts() -> StepResult<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
@@ -288,7 +289,7 @@ fn pts() -> StepResult<OwnedFd> {
     }
 }
 
-/// Attaches a mount at a path in `/dev`, creating the file below it.
+/// Attaches a mount at a path in `/dev`, where it creates a file.
 fn place(dev: &OwnedFd, name: &Path, view: &OwnedFd) -> StepResult<()> {
     let what = format!("/dev/{}", name.display());
     let names = stubs::components(name);

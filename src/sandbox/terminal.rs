@@ -1,8 +1,8 @@
 //! A terminal for the command, connected to the caller's.
 //!
-//! **Holds.** The pair is made inside, in the command's own `/dev/pts` (S-73): the command never holds the caller's
-//! terminal, where it could fake input. The other end is sent to kiln. The caller's terminal is raw while the command
-//! runs, so that keys like Ctrl-C act inside; it is restored however the run ends.
+//! **Holds.** The pair is created in the sandbox, in the command's own `/dev/pts` (S-73): the command never holds the
+//! caller's terminal, where it could fake input. The other end is sent to kiln. The caller's terminal is in raw mode
+//! while the command runs, so that keys like Ctrl-C reach the command; it is restored however the run ends.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,8 @@ use super::pipes;
 use super::problem::{Context, StepResult};
 use super::user::Identity;
 
-/// Makes a terminal the standard streams of this process and returns its other end. Call it in the final root, as root.
+/// Creates a terminal, connects the standard streams of this process to it and returns its other end. To be called in
+/// the final root, as root.
 pub(super) fn make(identity: &Identity) -> StepResult<OwnedFd> {
     let action = || "create a terminal".to_owned();
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -56,10 +57,10 @@ impl Drop for Raw {
     }
 }
 
-/// Passes bytes between the caller's terminal and the command's.
+/// Copies bytes between the caller's terminal and the command's.
 pub(super) struct Relay {
     outer: OwnedFd,
-    /// Typed bytes that the command's terminal has not taken: at most one read's worth.
+    /// Typed bytes that the command's terminal has not taken yet; at most those of one read.
     typed: Vec<u8>,
     keyboard: bool,
     _raw: Option<Raw>,
@@ -89,7 +90,7 @@ impl Relay {
         (&self.outer, PollFlags::IN | typed)
     }
 
-    /// Typed bytes can be taken now.
+    /// Whether typed bytes can be taken now.
     pub(super) fn wants_keys(&self) -> bool {
         self.keyboard && self.typed.is_empty()
     }
@@ -105,7 +106,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Passes on what can be passed on now. False: the command's side is closed.
+    /// Copies whatever can be copied without waiting. `false`: the command's side is closed.
     pub(super) fn pass_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         if !self.typed.is_empty() {
             match rustix::io::write(&self.outer, &self.typed) {

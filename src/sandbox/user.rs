@@ -1,4 +1,4 @@
-//! `USER` to ids, by the root's own `/etc/passwd` and `/etc/group`.
+//! Resolves `USER` to ids with the root's own `/etc/passwd` and `/etc/group`.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -90,7 +90,7 @@ fn identity(text: &str, passwd: &str, group: &str) -> StepResult<Identity> {
     Ok(Identity { uid, gid, groups: all, home: home.to_owned() })
 }
 
-/// `Some` if it is all digits; too large is an error, not a name.
+/// The number, if `text` is all digits; one that is too large is an error, not a name.
 fn number(text: &str) -> StepResult<Option<u32>> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
@@ -102,7 +102,7 @@ fn number(text: &str) -> StepResult<Option<u32>> {
     }
 }
 
-/// Users whose line has a group: others cannot run a command.
+/// Users with a group: others cannot run a command.
 fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
     passwd::users(passwd).filter(|user| user.gid.is_some())
 }

@@ -1,9 +1,9 @@
-//! The process between kiln and pid 1.
+//! The warden: the process between kiln and pid 1.
 //!
-//! **Holds.** It is a new, single-threaded copy of kiln that owns one pid namespace: it forks init into it, waits,
-//! and reports the end. If kiln cancels or dies, kiln's end of the socket closes; the warden then kills pid 1, and
-//! the kernel kills everything else in the namespace. If the warden dies, pid 1's parent-death signal does the same.
-//! **Order.** Every descriptor is marked close-on-exec before anything else: the command gets 0, 1 and 2 (S-1).
+//! **Holds.** A new, single-threaded copy of kiln that owns one pid namespace: it forks init into it, waits, and
+//! reports the end. If kiln cancels or dies, kiln's end of the socket closes; the warden then kills pid 1, and the
+//! kernel kills every other process of the namespace. If the warden dies, pid 1's parent-death signal does the same.
+//! **Order.** Every descriptor is marked close-on-exec first, so that the command gets only 0, 1 and 2 (S-1).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -51,7 +51,7 @@ fn own_wire() -> io::Result<Wire> {
 
 fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     name_process("kiln:warden".as_ref());
-    // A terminal sends its signals to the whole group; kiln passes on those that the command is to get.
+    // A terminal signals the whole process group; kiln forwards the signals that are meant for the command.
     sys::block_signals();
     let mut orders: Orders<Spec> = wire.receive().context(|| "receive the command from kiln".to_owned())?;
     let stdin = if orders.stdin {
@@ -112,7 +112,7 @@ fn null() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// The limit of processes is in force already, and counts init too.
+/// Adds the hint that the limit of processes, which is already in force and counts init, is too low.
 fn explain_fork(problem: Problem, limit: Option<u64>) -> Problem {
     match limit {
         Some(limit) if problem.errno() == Some(libc::EAGAIN) => problem.requested().hint(Hint::ProcessLimit(limit)),
