@@ -44,7 +44,7 @@ pub(super) fn fetch_image(
     let bytes = missing.iter().map(|blob| blob.size).sum();
     reporter.event(Event::Fetching { step: step.id, bytes });
     let fetched = Fetched::new(step.id, bytes, reporter.clone());
-    shared.builder.images.fetch(request, image, &missing, &|more| fetched.came(more))?;
+    shared.builder.images.fetch(request, image, &missing, &|more| fetched.add(more))?;
     Ok(image_state(image))
 }
 

@@ -8,7 +8,7 @@ use super::input::Input;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clues {
     /// Optional secrets and agents that were not given.
-    pub ungiven: Vec<Input>,
+    pub not_given: Vec<Input>,
     /// The disk that holds the command's root is full.
     pub full: bool,
     /// A file that the command's last output names and that cannot be started, and why.

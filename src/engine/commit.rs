@@ -40,11 +40,11 @@ pub(super) fn pack(
     shared: &Shared<'_>,
     history: &History,
     task: Task<'_>,
-    (left, original): (Left, Option<&Original>),
+    (changed, original): (ChangedRoot, Option<&Original>),
     packing: &Packing,
     reporter: &Reporter,
 ) -> Result<Sealed, StepError> {
-    let changes = left.changes(original, task.parent(), shared.snapshots()?, shared.plan.clamp)?;
+    let changes = changed.changes(original, task.parent(), shared.snapshots()?, shared.plan.clamp)?;
     packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
     write_layer(shared, history, task.step, reporter, |writer| Ok(changes.write_to(writer)?))
 }
@@ -119,15 +119,15 @@ pub(super) fn record(
     second.record(shared, task, parts, &made.layer)
 }
 
-/// The root that a command left behind.
-pub(super) struct Left {
+/// The root after a command, with its changes.
+pub(super) struct ChangedRoot {
     root: Root,
     walked: Walked,
 }
 
-impl Left {
+impl ChangedRoot {
     /// Walks the changes over `parent`. Ok: a step that stacks the directory sees what the layer will contain.
-    pub(super) fn look(prepared: &Prepared, parent: &State, layers: &Layers<'_>) -> Result<Self, StepError> {
+    pub(super) fn walk(prepared: &Prepared, parent: &State, layers: &Layers<'_>) -> Result<Self, StepError> {
         let path = prepared.changed();
         let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
         let walked = match prepared {

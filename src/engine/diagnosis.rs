@@ -38,7 +38,7 @@ pub(super) fn clues(
     tail: &[u8],
 ) -> Clues {
     let settings = shared.builder.settings;
-    let ungiven = run.mounts.iter().filter_map(|mount| match mount {
+    let not_given = run.mounts.iter().filter_map(|mount| match mount {
         Mount::Secret { id, .. } if !settings.secrets.contains_key(id) => Some(Input::Secret(id.clone())),
         Mount::Ssh { id, .. } if !settings.ssh.contains_key(id) => Some(Input::Agent(id.clone())),
         _ => None,
@@ -49,7 +49,7 @@ pub(super) fn clues(
     };
     let unstartable = unstartable(shared, run, parent, prepared, tail).filter(likely);
     let full = fs::available(prepared.changed()).is_some_and(|left| left < FULL);
-    Clues { ungiven: ungiven.collect(), full, unstartable }
+    Clues { not_given: not_given.collect(), full, unstartable }
 }
 
 /// The first word of `tail` that names a file which cannot be started.

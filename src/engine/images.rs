@@ -13,23 +13,23 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{Layout, Store};
 use crate::transport::HttpError;
 
-use super::arriving::Arriving;
 use super::base_image::BaseImage;
 use super::error::ImageError;
-use super::fetched::{Came, Counted};
+use super::fetched::{Counted, OnBytes};
+use super::verifying_store::VerifyingStore;
 
 /// Where base images come from.
 pub trait ImageSource: Sync {
     /// Resolves a name; nothing else reads a mutable tag. Fetches manifest and config, no layer.
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError>;
 
-    /// Fetches layers of a resolved image into the store; `came` counts the bytes. Ok: they are stored and verified.
+    /// Fetches layers of a resolved image into the store; `on_bytes` counts bytes. Ok: they are stored and verified.
     fn fetch(
         &self,
         request: &ImageRequest,
         image: &BaseImage,
         layers: &[Descriptor],
-        came: &Came<'_>,
+        on_bytes: &OnBytes<'_>,
     ) -> Result<(), ImageError>;
 
     /// Cancels fetches in progress; may be called from any thread.
@@ -81,13 +81,13 @@ impl ImageSource for Images<'_> {
         request: &ImageRequest,
         image: &BaseImage,
         layers: &[Descriptor],
-        came: &Came<'_>,
+        on_bytes: &OnBytes<'_>,
     ) -> Result<(), ImageError> {
         let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
-        let sink = Arriving::new(self.store, image.layers.clone(), &Limits::default());
+        let sink = VerifyingStore::new(self.store, image.layers.clone(), &Limits::default());
         match &request.image {
             ImageName::Reference(name) => {
-                self.registry.fetch(name, layers, &Counted { inner: &sink, came }, CONNECTIONS).map_err(|e| {
+                self.registry.fetch(name, layers, &Counted { inner: &sink, on_bytes }, CONNECTIONS).map_err(|e| {
                     let (source, known) = (Box::new(e), matches!(self.store.resolve(name), Ok(Some(_))));
                     let name = name.familiar();
                     if known { ImageError::Lost { name, source } } else { ImageError::Registry { name, source } }

@@ -16,7 +16,7 @@ use super::sources::{Sources, context_digest, mount_digests};
 use super::task::Task;
 
 /// The answer for one step.
-pub(super) enum Look {
+pub(super) enum LookupResult {
     /// The result is stored.
     Hit(Arc<State>),
     /// The step must be executed.
@@ -26,7 +26,7 @@ pub(super) enum Look {
 /// What is known of a step before the cache lookup.
 pub(super) enum Question {
     /// The answer needs no lookup.
-    Answered(Look),
+    Answered(LookupResult),
     /// The parts of the key to look up.
     Key(KeyParts),
 }
@@ -50,7 +50,7 @@ pub(super) struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     /// Looks up the result of a step.
-    pub(super) fn look_up(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Look, StepError> {
+    pub(super) fn look_up(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<LookupResult, StepError> {
         match self.question(shared, task)? {
             Question::Answered(look) => Ok(look),
             Question::Key(parts) => {
@@ -66,12 +66,12 @@ impl<'a> Lookup<'a> {
         let parent = || task.parent().key;
         let mut parts = match &step.kind {
             StepKind::Base(Base::Scratch) => {
-                return Ok(Question::Answered(Look::Hit(State::base(step_key::layers(&[]), []))));
+                return Ok(Question::Answered(LookupResult::Hit(State::base(step_key::layers(&[]), []))));
             }
             StepKind::Base(Base::Image(request)) => {
                 return Ok(Question::Answered(match base::image(shared, request)? {
-                    Some(state) => Look::Hit(state),
-                    None => Look::Miss(base::image_parts(shared, request)),
+                    Some(state) => LookupResult::Hit(state),
+                    None => LookupResult::Miss(base::image_parts(shared, request)),
                 }));
             }
             StepKind::Base(Base::Context(name)) => step_key::context(context_digest(shared, name, "/")?),
@@ -85,7 +85,7 @@ impl<'a> Lookup<'a> {
         if let Some(latest) = shared.plan.clamp {
             step_key::clamp(&mut parts, latest);
         }
-        Ok(if step.meta.no_cache { Question::Answered(Look::Miss(parts)) } else { Question::Key(parts) })
+        Ok(if step.meta.no_cache { Question::Answered(LookupResult::Miss(parts)) } else { Question::Key(parts) })
     }
 
     /// The answer for a step with these `parts`, under whose key the cache has `found`. On a miss, looks up the second
@@ -96,15 +96,15 @@ impl<'a> Lookup<'a> {
         task: Task<'_>,
         parts: KeyParts,
         found: Option<Layer>,
-    ) -> Result<Look, StepError> {
+    ) -> Result<LookupResult, StepError> {
         let found = match found {
             Some(layer) => Some(layer),
             None => second_key::look_up(shared, &self.history, task, &parts)?,
         };
-        let Some(layer) = found else { return Ok(Look::Miss(parts)) };
+        let Some(layer) = found else { return Ok(LookupResult::Miss(parts)) };
         let key = parts.key();
         self.note(shared, task, key)?;
-        Ok(Look::Hit(match task.inputs.first() {
+        Ok(LookupResult::Hit(match task.inputs.first() {
             Some(parent) => State::over(parent, key, Link::stored(layer)),
             None => base::context_state(layer),
         }))

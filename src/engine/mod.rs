@@ -8,7 +8,6 @@
 //! **Not here.** What a step is: `plan`. Keys and records: `cache`. How COPY and ADD choose files: `copy`. How files
 //! become a layer: `layer`. How events are displayed: `ui`.
 
-mod arriving;
 mod assemble;
 mod base;
 mod base_image;
@@ -48,18 +47,19 @@ mod sweep;
 mod task;
 mod throwaway;
 mod unpacked;
+mod verifying_store;
 mod worker;
 
-pub use arriving::Arriving;
 pub use assemble::Outcome;
 pub use base_image::BaseImage;
 pub use builder::{Builder, Context, OnFailure};
 pub use clues::Clues;
 pub use error::{Error, ImageError, StepError};
 pub use event::{Event, Observer};
-pub use fetched::Came;
+pub use fetched::OnBytes;
 pub use images::{ImageSource, Images, Pull};
 pub use input::Input;
 pub use run::hosts;
 pub use settings::Settings;
 pub use throwaway::Throwaway;
+pub use verifying_store::VerifyingStore;

@@ -12,7 +12,7 @@ use crate::plan::{Step, StepId};
 use super::chain::State;
 use super::error::{Error, StepError};
 use super::event::{Event, Observer};
-use super::lookup::{Look, Question};
+use super::lookup::{LookupResult, Question};
 use super::task::Task;
 use super::worker::Worker;
 
@@ -99,15 +99,15 @@ impl Sweep<'_, '_> {
                 }
             });
             match look {
-                Ok(Look::Hit(state)) => {
+                Ok(LookupResult::Hit(state)) => {
                     self.states[step.id.index()] = Some(state);
                     self.observer.event(&Event::Cached(step.id));
                 }
                 // Its key needs files of layers, which a sweep does not unpack.
                 Err(StepError::Build(Error::Cold)) if !shared.builder.settings.warm_only => {}
                 Err(error) => return Err(shared.located(step.id, error)),
-                Ok(Look::Miss(_)) if shared.builder.settings.warm_only => return Err(Error::Cold),
-                Ok(Look::Miss(_)) => drop(self.missed.insert(step.id)),
+                Ok(LookupResult::Miss(_)) if shared.builder.settings.warm_only => return Err(Error::Cold),
+                Ok(LookupResult::Miss(_)) => drop(self.missed.insert(step.id)),
             }
         }
         Ok(())

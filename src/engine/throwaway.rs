@@ -73,8 +73,8 @@ impl<'a> Throwaway<'a> {
 
     /// Packs the changes as a layer. Ok: its blob is stored.
     pub fn pack(&self) -> Result<Layer, StepError> {
-        let left = commit::Left::look(&self.prepared, &self.base, self.snapshots.layers())?;
-        let changes = left.changes(self.original.as_ref(), &self.base, &self.snapshots, None)?;
+        let changed = commit::ChangedRoot::walk(&self.prepared, &self.base, self.snapshots.layers())?;
+        let changes = changed.changes(self.original.as_ref(), &self.base, &self.snapshots, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
         changes.write_to(&mut writer)?;
         let (draft, written) = writer.finish()?;

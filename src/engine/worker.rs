@@ -15,11 +15,11 @@ use super::base;
 use super::builder::Builder;
 use super::chain::{Link, Sealed, State, Stopped};
 use super::claims::{self, InFlight};
-use super::commit::{self, Left};
+use super::commit::{self, ChangedRoot};
 use super::copy;
 use super::error::{Error, StepError};
 use super::event::Event;
-use super::lookup::{Look, Lookup};
+use super::lookup::{Lookup, LookupResult};
 use super::message::Reporter;
 use super::run::Commands;
 use super::second_key::SecondKeys;
@@ -58,12 +58,12 @@ impl<'a> Worker<'a> {
         let step = task.step;
         loop {
             let parts = match self.lookup.look_up(&self.shared, task)? {
-                Look::Hit(state) => {
+                LookupResult::Hit(state) => {
                     reporter.event(Event::Cached(step.id));
                     reporter.ready(step.id, &state);
                     return Ok(());
                 }
-                Look::Miss(parts) => parts,
+                LookupResult::Miss(parts) => parts,
             };
             let key = parts.key();
             // The step that had the key may have failed, or run with another cache setting: look again.
@@ -139,11 +139,11 @@ impl<'a> Worker<'a> {
     ) -> Result<(), StepError> {
         let shared = &self.shared;
         let ran = self.commands.run(shared, run, task, reporter)?;
-        let left = Left::look(&ran.prepared, task.parent(), &shared.layers)?;
+        let changed = ChangedRoot::walk(&ran.prepared, task.parent(), &shared.layers)?;
         let (link, packing) = Link::packing(ran.prepared.fresh(), before.map(|before| before.diff_id));
         finished(&State::over(task.parent(), parts.key(), link));
-        let left = (left, ran.original.as_ref());
-        let packed = commit::pack(shared, &self.lookup.history, task, left, &packing, reporter)
+        let changed = (changed, ran.original.as_ref());
+        let packed = commit::pack(shared, &self.lookup.history, task, changed, &packing, reporter)
             .and_then(|made| commit::record(shared, &self.second, task, parts.clone(), &made).map(|()| made));
         if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
             self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));

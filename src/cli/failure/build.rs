@@ -162,8 +162,8 @@ fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
     } else {
         hints.extend(status_hint(code).map(str::to_owned));
     }
-    let ungiven = clues.ungiven.iter();
-    hints.extend(ungiven.map(|input| format!("if the command needs the {input}, pass {}", flag_of(input))));
+    let not_given = clues.not_given.iter();
+    hints.extend(not_given.map(|input| format!("if the command needs the {input}, pass {}", flag_of(input))));
     hints
 }
 

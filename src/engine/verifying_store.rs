@@ -13,13 +13,13 @@ use crate::store::Store;
 use super::base_image::BaseImage;
 
 /// A store that accepts layers of one image only if they decompress to their diff-ids, including those it already has.
-pub struct Arriving<'a> {
+pub struct VerifyingStore<'a> {
     store: &'a Store,
     layers: Vec<Layer>,
     limits: Limits,
 }
 
-impl<'a> Arriving<'a> {
+impl<'a> VerifyingStore<'a> {
     /// For the layers of `image`.
     pub fn of(store: &'a Store, image: &Image, limits: &Limits) -> Self {
         Self::new(store, BaseImage::from(image.clone()).layers, limits)
@@ -40,13 +40,13 @@ impl<'a> Arriving<'a> {
     }
 }
 
-impl BlobSource for Arriving<'_> {
+impl BlobSource for VerifyingStore<'_> {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         self.store.open(blob)
     }
 }
 
-impl BlobSink for Arriving<'_> {
+impl BlobSink for VerifyingStore<'_> {
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
         if !self.store.has(blob)? {
             return Ok(false);
