@@ -70,7 +70,7 @@ pub enum StepError {
     #[error(transparent)]
     Copy(Box<crate::copy::Error>),
     /// A mount requires a secret or an agent that was not passed.
-    #[error("mount {target}: {input} is required and was not given")]
+    #[error("cannot mount {target}: {input} is required")]
     NotGiven {
         /// The target of the mount.
         target: String,

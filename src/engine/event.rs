@@ -32,21 +32,21 @@ pub enum Event {
     },
     /// The step runs.
     Started {
-        /// Which.
+        /// The step.
         step: StepId,
-        /// Why.
+        /// Why it missed the cache.
         why: Miss,
     },
     /// Packing the step's layer takes long; sent every few seconds, also after `Finished`.
     Packing {
-        /// Which.
+        /// The step.
         step: StepId,
         /// Bytes of the tar archive so far.
         bytes: u64,
     },
     /// A layer that `Packing` reported is packed.
     Packed {
-        /// Which.
+        /// The step.
         step: StepId,
         /// Bytes of the tar archive.
         bytes: u64,
@@ -55,14 +55,14 @@ pub enum Event {
     Cached(StepId),
     /// The command of a RUN wrote something.
     Output {
-        /// Which.
+        /// The step.
         step: StepId,
         /// Untrusted bytes, any length, not cut at lines.
         bytes: Vec<u8>,
     },
     /// The step ran. A RUN whose layer is still being packed can fail later: the error of the build names it.
     Finished {
-        /// Which.
+        /// The step.
         step: StepId,
         /// How long it took, without waiting for its inputs.
         took: Duration,

@@ -165,7 +165,7 @@ fn larger(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     Some(one?.max(other?))
 }
 
-/// Sets the limit of processes, if the request has one.
+/// Sets the process limit, if requested.
 pub(super) fn limit_processes(limits: &[Rlimit]) -> StepResult<()> {
     for limit in limits.iter().filter(|limit| limit.name == "nproc") {
         let wanted = Limit { current: limit.soft, maximum: limit.hard };

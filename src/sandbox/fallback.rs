@@ -87,7 +87,7 @@ impl fmt::Display for Limit {
             Self::CpuTime => "CPU limit",
             Self::CpuWeight => "CPU weight",
             Self::Cpuset => "CPU set",
-            Self::Processes => "limit of processes",
+            Self::Processes => "process limit",
         })
     }
 }

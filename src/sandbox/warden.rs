@@ -112,7 +112,7 @@ fn null() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Adds the hint that the limit of processes, which is already in force and counts init, is too low.
+/// Adds the hint that the process limit, which is already in force and counts init, is too low.
 fn explain_fork(problem: Problem, limit: Option<u64>) -> Problem {
     match limit {
         Some(limit) if problem.errno() == Some(libc::EAGAIN) => problem.requested().hint(Hint::ProcessLimit(limit)),
