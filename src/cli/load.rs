@@ -11,7 +11,7 @@ use crate::base::fs::{self, FsError};
 use crate::base::json::null_default;
 use crate::base::rooted::Root;
 use crate::base::sparse::{Dense, SparseFile, SparseWriter};
-use crate::engine::Arriving;
+use crate::engine::VerifyingStore;
 use crate::layer::{self, Compression, Form, Limits};
 use crate::oci::blob::{BlobSink, BlobSource};
 use crate::oci::config::ImageConfig;
@@ -115,11 +115,11 @@ fn from_layout(
     for target in &layout.index().manifests {
         let image = Image::read(&layout, target, &platform).map_err(Error::from)?;
         check_platform(&format!("image {}", image.descriptor.digest), &image, asked)?;
-        let arriving = Arriving::of(store, &image, limits);
+        let verifying = VerifyingStore::of(store, &image, limits);
         let parts = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
         for blob in parts {
-            if !arriving.has(blob).map_err(Error::from)? {
-                arriving.accept(blob, &mut *layout.open(blob).map_err(Error::from)?).map_err(Error::from)?;
+            if !verifying.has(blob).map_err(Error::from)? {
+                verifying.accept(blob, &mut *layout.open(blob).map_err(Error::from)?).map_err(Error::from)?;
             }
         }
         let config = image.manifest.config.digest.hex();

@@ -1,6 +1,6 @@
 //! `kiln pull`: pulls an image from a registry into the store.
 
-use crate::engine::Arriving;
+use crate::engine::VerifyingStore;
 use crate::layer::Limits;
 use crate::oci::platform::Platform;
 use crate::registry::Client;
@@ -23,8 +23,8 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let client = Client::new(session.environment.registry_options(&args.insecure_registry, &args.registry_mirror)?);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let pulled = client.resolve(&args.name, &platform, &store).and_then(|pinned| {
-        let arriving = Arriving::of(&store, &pinned.image, &limits);
-        client.fetch(&args.name, &pinned.image.manifest.layers, &arriving, JOBS)?;
+        let verifying = VerifyingStore::of(&store, &pinned.image, &limits);
+        client.fetch(&args.name, &pinned.image.manifest.layers, &verifying, JOBS)?;
         Ok(pinned)
     });
     session.announce_registries(&client);

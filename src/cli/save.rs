@@ -31,7 +31,7 @@ pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
         Some(path) if path != Path::new("-") => store.export_file(&found.target, &names, archive, path)?,
         _ if session.console.out_is_terminal() => {
             return Err(Failure::usage("cannot write an archive to a terminal")
-                .hint("name a file with -o FILE, or redirect the output the output the output the output"));
+                .hint("name a file with -o FILE, or redirect the output"));
         }
         _ => store.export(&found.target, &names, archive, Path::new("standard output"), session.console.raw())?,
     }

@@ -1,4 +1,4 @@
-//! From step results to an image.
+//! Assembles an image from step results.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::store::Store;
 use super::chain::State;
 use super::error::Error;
 
-/// What a build produced; everything it names is stored.
+/// The image that a build produced; all its blobs are stored.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The image's manifest.
     pub manifest: Descriptor,
-    /// The image's config: Docker calls its digest the image id.
+    /// The digest of the image's config, which Docker calls the image id.
     pub config: BlobDigest,
     /// How many layers it has.
     pub layers: usize,
 }
 
-/// Ok: a config such as `plan` makes can be read again. Its layers are not known yet; their digests are counted.
+/// Ok: the config of `plan` will be valid. The layers are not known yet, so placeholders stand for their digests.
 pub(super) fn check(plan: &Plan) -> Result<(), Error> {
     let stage = plan.target_stage();
     let none = DiffId(Sha256([0; 32]));
@@ -46,7 +46,7 @@ fn history(plan: &Plan) -> Vec<History> {
     stage.config.history.iter().cloned().chain(new).collect()
 }
 
-/// Writes config and manifest of the target. Equal results give equal bytes: times come from the plan.
+/// Stores config and manifest of the target. Reproducible: times come from the plan.
 pub(super) fn assemble(store: &Store, plan: &Plan, states: &[Arc<State>]) -> Result<Outcome, Error> {
     let stage = plan.target_stage();
     let layers = states[stage.last.index()].layers()?;

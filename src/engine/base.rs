@@ -27,12 +27,12 @@ pub(super) fn image(shared: &Shared<'_>, request: &ImageRequest) -> Result<Optio
     Ok(missing(shared, image)?.is_empty().then(|| image_state(image)))
 }
 
-/// What determines an image.
+/// The key of an image: its manifest's digest.
 pub(super) fn image_parts(shared: &Shared<'_>, request: &ImageRequest) -> KeyParts {
     step_key::image(resolved(shared, request).manifest.digest)
 }
 
-/// Fetches what is missing of an image. Ok: the store has the blob of every layer.
+/// Fetches the missing layers of an image. Ok: the store has the blob of every layer.
 pub(super) fn fetch_image(
     shared: &Shared<'_>,
     step: &Step,
@@ -44,7 +44,7 @@ pub(super) fn fetch_image(
     let bytes = missing.iter().map(|blob| blob.size).sum();
     reporter.event(Event::Fetching { step: step.id, bytes });
     let fetched = Fetched::new(step.id, bytes, reporter.clone());
-    shared.builder.images.fetch(request, image, &missing, &|more| fetched.came(more))?;
+    shared.builder.images.fetch(request, image, &missing, &|more| fetched.add(more))?;
     Ok(image_state(image))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn context(
     commit::write_layer(shared, history, step, reporter, |writer| write_context(shared, name, &scratch, writer))
 }
 
-/// The file system that a context's layer alone makes.
+/// The state with only the layer of a context.
 pub(super) fn context_state(layer: Layer) -> Arc<State> {
     State::base(step_key::layers(&[layer.diff_id]), [layer])
 }
@@ -83,7 +83,7 @@ fn resolved<'a>(shared: &Shared<'a>, request: &ImageRequest) -> &'a BaseImage {
     shared.builder.bases.get(request).expect("every image of a plan was resolved to make the plan")
 }
 
-/// Blobs of `image` that the store lacks or has not verified to be its layers, each once.
+/// Layer blobs of `image` that the store lacks or has not verified, each once.
 fn missing(shared: &Shared<'_>, image: &BaseImage) -> Result<Vec<Descriptor>, StepError> {
     let store = shared.builder.store;
     let mut missing: Vec<Descriptor> = Vec::new();

@@ -1,4 +1,4 @@
-//! A base image, pinned.
+//! A base image, pinned by digest.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::oci::image::Image;
 
-/// An image whose name has been looked up: from here on only digests count.
+/// An image whose name has been resolved: from here on only digests are used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BaseImage {
     /// Its manifest.
@@ -15,7 +15,7 @@ pub struct BaseImage {
     pub config: ImageConfig,
     /// Its layers, bottom first.
     pub layers: Vec<Layer>,
-    /// A name in the store stands for it: then its layers are known to be what its config says.
+    /// A tag in the store points to it: its layers have been verified against its config.
     pub named: bool,
 }
 

@@ -24,26 +24,26 @@ use super::worker::Worker;
 /// Docker's overlay2 driver stacks no more layers.
 const PORTABLE_LAYERS: usize = 127;
 
-/// How often a build starts again after something stored turned out to be damaged.
-const ROUNDS: usize = 8;
+/// How often a build starts again after a stored blob turned out to be damaged.
+const MAX_RESTARTS: usize = 8;
 
 impl Builder<'_> {
     /// Runs `plan`. Ok: the image's manifest, config and every layer are stored; no name points at it yet.
     ///
-    /// If the build fails, the steps that finished are recorded, and the next build finds them. If it fails because a
-    /// stored blob is damaged, which only reading shows, the blob is removed and the build starts again.
+    /// If the build fails, its finished steps stay recorded, and the next build finds them. If it fails because a
+    /// stored blob turned out to be damaged when it was read, the blob is removed and the build starts again.
     pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
         assemble::check(plan)?;
         let mut removed = self.store.removed();
         let mut built = self.attempt(plan, observer);
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_RESTARTS {
             let is_final = matches!(built, Ok(_) | Err(Error::Cold | Error::Cancelled | Error::TimedOut(_)));
             if is_final || self.store.removed() == removed {
                 break;
             }
             removed = self.store.removed();
-            // The failure set the flag. A signal that comes from here on ends the process.
+            // The failure set the cancel flag. A signal from here on ends the process.
             let fresh = Cancel::new().map_err(|e| FsError::new("watch", self.store.root(), e))?;
             self.images.resume();
             built = Builder { cancel: &fresh, ..*self }.attempt(plan, observer);
@@ -51,7 +51,7 @@ impl Builder<'_> {
         built
     }
 
-    /// One round of [`Builder::build`].
+    /// One attempt of [`Builder::build`].
     fn attempt(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
@@ -67,7 +67,7 @@ impl Builder<'_> {
                 beside(self.cancel, None, |_| self.images.cancel(), || execute(&worker, &mut states, observer));
             let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
             if executed.is_err() {
-                // Before `finish` moves directories that the root of the command may stand on.
+                // Before `finish` moves directories that the command's root may use as lower directories.
                 worker.commands.show_failed(&worker.shared)?;
             }
             worker.finish()?;

@@ -1,6 +1,6 @@
-//! Cache mounts of a RUN.
+//! Locks and fills the cache mounts of a RUN.
 //!
-//! **Order.** They are locked in the order of their directories, as `store` asks for, until the command has ended.
+//! **Order.** They are locked in the order of their directories, as `store` requires, until the command has ended.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ use super::message::Reporter;
 use super::shared::Shared;
 use super::task::Task;
 
-/// Fills the cache of mount `number` from its `from`.
+/// Fills the cache of mount `number` from its `from` option.
 type Fill<'f> = dyn Fn(usize, &CopyFrom, &Path) -> Result<(), StepError> + 'f;
 
-/// A cache that a RUN mounts.
-struct Wanted<'m> {
+/// A cache mount that is not locked yet.
+struct Unlocked<'m> {
     dir: PathBuf,
     number: usize,
     mount: &'m Mount,
@@ -26,7 +26,7 @@ struct Wanted<'m> {
     sharing: Sharing,
 }
 
-/// Locks the caches that `run` mounts; `fill` makes the first content of new ones.
+/// Locks the caches that `run` mounts; `fill` makes the initial content of new ones.
 pub(super) fn lock(
     shared: &Shared<'_>,
     run: &Run,
@@ -34,22 +34,22 @@ pub(super) fn lock(
     fill: &Fill<'_>,
     reporter: &Reporter,
 ) -> Result<Vec<CacheMount>, StepError> {
-    let mut wanted: Vec<Wanted<'_>> = Vec::new();
+    let mut unlocked: Vec<Unlocked<'_>> = Vec::new();
     for (number, mount) in run.mounts.iter().enumerate() {
         if let Mount::Cache { sharing, .. } = mount {
             let id = cache_id(mount, task)?;
             let dir = shared.builder.store.mount_dir(&id);
-            wanted.push(Wanted { dir, number, mount, id, sharing: *sharing });
+            unlocked.push(Unlocked { dir, number, mount, id, sharing: *sharing });
         }
     }
-    wanted.sort_by(|a, b| (&a.dir, a.number).cmp(&(&b.dir, b.number)));
+    unlocked.sort_by(|a, b| (&a.dir, a.number).cmp(&(&b.dir, b.number)));
     let mut locked: Vec<CacheMount> = Vec::new();
-    for wanted in wanted {
+    for next in unlocked {
         // One RUN may mount one cache twice; it must not wait for itself.
-        let data = locked.iter().find(|c| c.dir == wanted.dir).map(|c| c.data.clone());
+        let data = locked.iter().find(|c| c.dir == next.dir).map(|c| c.data.clone());
         locked.push(match data {
-            Some(data) => CacheMount { number: wanted.number, dir: wanted.dir, data, lock: None },
-            None => lock_one(shared, wanted, fill, reporter)?,
+            Some(data) => CacheMount { number: next.number, dir: next.dir, data, lock: None },
+            None => lock_one(shared, next, fill, reporter)?,
         });
     }
     Ok(locked)
@@ -57,27 +57,27 @@ pub(super) fn lock(
 
 fn lock_one(
     shared: &Shared<'_>,
-    wanted: Wanted<'_>,
+    unlocked: Unlocked<'_>,
     fill: &Fill<'_>,
     reporter: &Reporter,
 ) -> Result<CacheMount, StepError> {
-    let Wanted { dir, number, mount, id, sharing } = wanted;
+    let Unlocked { dir, number, mount, id, sharing } = unlocked;
     let sharing = match sharing {
         Sharing::Shared => MountSharing::Shared,
         Sharing::Locked => MountSharing::Locked,
         Sharing::Private => MountSharing::Private,
     };
-    let mut told =
+    let mut report =
         |who: &str| reporter.fallback(format!("waiting for the cache mount {id}"), format!("{who} has it locked"));
-    let mut patience = Patience::new(&mut told).until(shared.stop).naming_own("another command");
+    let mut patience = Patience::new(&mut report).until(shared.stop).naming_own("another command");
     let lock = shared.builder.store.lock_mount(&id, sharing, &mut patience)?;
     let fill = |data: &Path| mount.from().map_or(Ok(()), |from| fill(number, from, data));
     let data = lock.data_for_use(&id, cache_root(mount), fill)?;
     Ok(CacheMount { number, dir, data, lock: Some(lock) })
 }
 
-/// The identity of a cache (N-21): its id, owner, mode and first content. Two mounts with one id that differ in the rest
-/// are two caches, as in BuildKit.
+/// The identity of a cache (N-21): its id, owner, mode and initial content. Mounts with one id that differ in the rest
+/// are separate caches, as in BuildKit.
 fn cache_id(mount: &Mount, task: Task<'_>) -> Result<String, StepError> {
     let Mount::Cache { id, from, .. } = mount else { return Ok(String::new()) };
     let mut made_of = Vec::new();
@@ -107,7 +107,7 @@ const PLAIN_CACHE: MountRoot = MountRoot { mode: 0o755, uid: 0, gid: 0 };
 /// How many digits of a digest an id shows.
 const SHOWN_DIGEST: usize = 16;
 
-/// Mode and owner of a cache's root. The options of a mount of a part of a cache do not apply to the root.
+/// Mode and owner of a cache's root. Options of a mount of only a part of the cache do not apply to the root.
 fn cache_root(mount: &Mount) -> MountRoot {
     match mount {
         Mount::Cache { source, mode, uid, gid, .. } if source == "/" => MountRoot { mode: *mode, uid: *uid, gid: *gid },
@@ -122,6 +122,6 @@ pub(super) struct CacheMount {
     dir: PathBuf,
     /// Its files.
     pub(super) data: PathBuf,
-    /// Held until the command has ended. `None`: another mount of the command has it.
+    /// Held until the command has ended. `None`: another mount of the command holds it.
     pub(super) lock: Option<MountLock>,
 }

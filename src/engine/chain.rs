@@ -1,7 +1,7 @@
 //! The filesystem after a step: a stack of layers, some of which are still being packed.
 //!
-//! As soon as a RUN has ended, its upper directory can be the next step's lower; its digests come later.
-//! Whoever needs digests waits for them here, nobody else does: what a layer holds is known before it is packed.
+//! As soon as a RUN has ended, its upper directory can be a lower directory of the next step; its digests come later.
+//! Only callers that need digests wait for them: the entries of a layer are known before it is packed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,25 +16,25 @@ use crate::snapshot::{self, Layers, Snapshotter, Stack};
 use super::error::Error;
 use super::promise::Promise;
 
-/// A layer that is whole: its blob is stored.
+/// A layer whose blob is stored.
 #[derive(Clone, Debug)]
 pub(super) struct Sealed {
     /// Digest and blob.
     pub(super) layer: Layer,
-    /// What it holds, if whoever made it knows; else read on demand.
+    /// Its entries, if they are known from packing; otherwise read on demand.
     pub(super) tree: Option<Arc<Tree>>,
 }
 
-/// The step that was to make the layer stopped; its own error is reported by itself.
+/// The step that was making the layer stopped; it reports its own error.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopped;
 
-/// What a layer that is being packed will be, for whoever packs it to say.
+/// The results of packing a layer, which the packer provides.
 #[derive(Debug)]
 pub(super) struct Packing {
-    /// What it holds, without digests: known long before its bytes.
+    /// Its entries, without digests: known long before the layer is packed.
     pub(super) outline: Promise<Result<Arc<Tree>, Stopped>>,
-    /// All of it.
+    /// The stored layer.
     pub(super) sealed: Promise<Result<Sealed, Stopped>>,
 }
 
@@ -43,9 +43,9 @@ pub(super) struct Packing {
 pub(super) struct Link {
     sealed: Promise<Result<Sealed, Stopped>>,
     outline: Promise<Result<Arc<Tree>, Stopped>>,
-    /// Where its files already are, if it was just made.
+    /// The directory with its files, if this build made it.
     fresh: Option<PathBuf>,
-    /// The layer that the same place made last time.
+    /// The layer that the same slot produced in the previous build.
     before: Option<DiffId>,
 }
 
@@ -55,12 +55,13 @@ impl Link {
         Self::made(Sealed { layer, tree: None })
     }
 
-    /// A layer that has just been made.
+    /// A layer that this build made.
     pub(super) fn made(sealed: Sealed) -> Self {
         Self { sealed: Promise::kept(Ok(sealed)), outline: Promise::new(), fresh: None, before: None }
     }
 
-    /// A layer still to be described; its files may already be in the directory `fresh`. Last time it was `before`.
+    /// A layer that is still to be packed; its files may already be in the directory `fresh`. `before`: the layer of
+    /// the previous build.
     pub(super) fn packing(fresh: Option<PathBuf>, before: Option<DiffId>) -> (Self, Packing) {
         let packing = Packing { outline: Promise::new(), sealed: Promise::new() };
         (Self { sealed: packing.sealed.clone(), outline: packing.outline.clone(), fresh, before }, packing)
@@ -76,7 +77,7 @@ impl Link {
         self.sealed.wait().map_err(|Stopped| Error::Stopped)
     }
 
-    /// Waits until the layer is stored, and tells what it holds.
+    /// The entries of the layer; waits until it is stored.
     fn tree(&self, layers: &Layers<'_>) -> Result<Arc<Tree>, Error> {
         let sealed = self.sealed()?;
         match sealed.tree {
@@ -85,7 +86,7 @@ impl Link {
         }
     }
 
-    /// What the layer holds, perhaps without digests; waits at most until that is known.
+    /// The entries of the layer, possibly without digests; waits only until they are known.
     fn outline(&self, layers: &Layers<'_>) -> Result<Arc<Tree>, Error> {
         match self.sealed.now() {
             Some(_) => self.tree(layers),
@@ -94,18 +95,18 @@ impl Link {
     }
 }
 
-/// What a step left behind.
+/// The file system that a step produced.
 #[derive(Debug)]
 pub(super) struct State {
     /// The step's key.
     pub(super) key: StepKey,
-    /// What is below; `None` at the bottom.
+    /// The state below; `None` at the bottom.
     parent: Option<Arc<State>>,
     /// The layers this step added: all of an image's for a base, else at most one.
     added: Vec<Link>,
     merged: OnceLock<Arc<MergedTree>>,
     outline: OnceLock<Arc<MergedTree>>,
-    /// What its layers cannot say of directories, if that was needed: [`State::floor`].
+    /// Metadata of directories that its layers have no entries for, if needed: [`State::floor`].
     floor: OnceLock<Option<PathBuf>>,
 }
 
@@ -138,7 +139,7 @@ impl State {
         self.links().iter().map(|link| Ok(link.sealed()?.layer)).collect()
     }
 
-    /// Where the files of each layer are, bottom first; unpacks what is not there yet.
+    /// The directory of each layer, bottom first; unpacks those that are missing.
     pub(super) fn directories(&self, snapshots: &Snapshotter<'_>) -> Result<Vec<PathBuf>, Error> {
         let links = self.links();
         let stored: Vec<Option<Layer>> = links
@@ -160,10 +161,11 @@ impl State {
             .collect())
     }
 
-    /// What to stack for an overlay that looks as the chain does.
+    /// The lower directories of an overlay that shows the chain.
     ///
-    /// Layers may name directories only by what is in them, or that they are opaque, and hide what layers below say of
-    /// those. A directory of our own over them, the floor, sets that right (N-4).
+    /// A layer may imply a directory by its files, or mark it opaque, without an entry for it; unpacked, it then hides
+    /// the directory's mode, owner and times in the layers below. The floor, a generated directory stacked over the
+    /// layer, restores them (N-4).
     pub(super) fn lowers(&self, snapshots: &Snapshotter<'_>) -> Result<Stack, Error> {
         match self.stack(snapshots) {
             // Layers that are still being packed may turn out to be empty, or equal to others.
@@ -175,11 +177,11 @@ impl State {
         }
     }
 
-    /// [`State::lowers`], as far as layers are known now.
+    /// [`State::lowers`], with the digests that are known now.
     fn stack(&self, snapshots: &Snapshotter<'_>) -> Result<Stack, Error> {
         let links = self.links();
         let mut dirs = self.directories(snapshots)?;
-        // Equal layers made by this build are in directories of their own: they are one layer all the same.
+        // Equal layers of this build are in separate directories, but are stacked as one.
         let mut topmost: BTreeMap<DiffId, PathBuf> = BTreeMap::new();
         for (link, dir) in links.iter().zip(&mut dirs).rev() {
             if let Some(diff_id) = link.known() {
@@ -189,7 +191,7 @@ impl State {
         let (mut stacked, mut dirs) = (Vec::with_capacity(dirs.len()), dirs.into_iter());
         for state in self.bottom_up() {
             let hidden = if state.parent.is_none() { state.merged(snapshots.layers())?.bottom() } else { 0 };
-            // What changed nothing only makes the stack higher, and every mount dearer.
+            // An empty layer only makes the stack deeper and every mount slower.
             let added =
                 state.added.iter().zip(&mut dirs).skip(hidden).filter(|(link, _)| link.known() != Some(empty()));
             stacked.extend(added.map(|(_, dir)| dir));
@@ -198,13 +200,13 @@ impl State {
         Ok(Stack::new(&stacked)?)
     }
 
-    /// A directory whose mode, owner and times `/` has: the topmost layer's that says something of it.
+    /// The directory with the mode, owner and times of `/`: that of the topmost layer with an entry for it.
     pub(super) fn root(&self, snapshots: &Snapshotter<'_>) -> Result<Option<PathBuf>, Error> {
         let mut state = self;
         while let Some(parent) = &state.parent {
             for link in &state.added {
                 if let Some(fresh) = &link.fresh {
-                    // Every upper directory was begun as a copy of the one below.
+                    // Every upper directory starts with the metadata of the one below.
                     return Ok(Some(fresh.clone()));
                 }
                 if link.tree(snapshots.layers())?.get(&RelPath::root()).is_some() {
@@ -223,12 +225,12 @@ impl State {
         states
     }
 
-    /// What lies over the directories of this state's layers for the sake of directories they have no entry for.
+    /// The directory over this state's layers with the metadata of directories that they have no entry for.
     fn floor(&self, snapshots: &Snapshotter<'_>) -> Result<Option<PathBuf>, Error> {
         if let Some(made) = self.floor.get() {
             return Ok(made.clone());
         }
-        // The bottom's has the metadata of `/`, too. What a RUN wrote is in a copy of what was below.
+        // The bottom one also has the metadata of `/`. A RUN needs none: overlayfs copies directories up with theirs.
         let mut needed = self.parent.is_none() && !self.added.is_empty();
         for link in self.added.iter().filter(|link| self.parent.is_some() && link.fresh.is_none()) {
             needed |= !link.tree(snapshots.layers())?.implied_dirs().is_empty();
@@ -237,7 +239,7 @@ impl State {
         Ok(self.floor.get_or_init(|| made).clone())
     }
 
-    /// What the chain looks like from above; waits for layers being packed.
+    /// The merged tree of the chain; waits for layers being packed.
     pub(super) fn merged(&self, layers: &Layers<'_>) -> Result<Arc<MergedTree>, Error> {
         if let Some(merged) = self.merged.get() {
             return Ok(Arc::clone(merged));
@@ -247,7 +249,7 @@ impl State {
         Ok(Arc::clone(self.merged.get_or_init(|| merged)))
     }
 
-    /// The same, but files of layers being packed may still lack their digests: waits for none of those.
+    /// The merged tree, in which files of layers being packed may lack digests; does not wait for packing.
     pub(super) fn outline(&self, layers: &Layers<'_>) -> Result<Arc<MergedTree>, Error> {
         if let Some(known) = self.merged.get().or(self.outline.get()) {
             return Ok(Arc::clone(known));
@@ -257,14 +259,14 @@ impl State {
         Ok(Arc::clone(self.outline.get_or_init(|| outline)))
     }
 
-    /// The key of the state by what it looks like: that of an image with the same layers. None while one is being packed.
+    /// The key by content: that of an image with the same layers. `None` while a layer is being packed.
     pub(super) fn content_key(&self) -> Option<StepKey> {
         let chain: Option<Vec<DiffId>> = self.links().iter().map(Link::known).collect();
         Some(step_key::layers(&chain?))
     }
 
-    /// Whether every layer that is being packed may turn out to be what its place made last time; waits until it is known
-    /// what those hold.
+    /// Whether every layer being packed may turn out to equal the one of the previous build; waits until their entries
+    /// are known.
     pub(super) fn may_be_as_before(&self, layers: &Layers<'_>) -> Result<bool, Error> {
         for link in self.links().iter().filter(|link| link.sealed.now().is_none()) {
             let Some(before) = link.before.and_then(|before| layers.known_tree(before)) else {
@@ -283,7 +285,7 @@ impl State {
     }
 }
 
-/// What `below` looks like from above with more layers on it.
+/// `below` with more layers on it.
 fn union(
     below: Option<Arc<MergedTree>>,
     trees: impl Iterator<Item = Result<Arc<Tree>, Error>>,
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_layer_holds_is_known_before_it_is_packed() {
+    fn layer_entries_are_known_before_it_is_packed() {
         let layers = Arc::new(Layers::new("layers".into(), Claims::new("claims".into()), &Nothing));
         let key = StepKey(Sha256::of(b"key"));
         let (link, packing) = Link::packing(Some("upper".into()), None);
@@ -334,7 +336,7 @@ mod tests {
         let snapshots = Snapshotter::new(Arc::clone(&layers), Method::Copy, scratch.path());
         assert_eq!(state.directories(&snapshots).ok(), Some(vec![PathBuf::from("upper")]));
 
-        // If it never becomes known, nobody waits for it.
+        // A stopped step ends the wait.
         let (link, packing) = Link::packing(None, None);
         let state = State::over(&state, key, link);
         packing.outline.keep(Err(Stopped));

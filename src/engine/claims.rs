@@ -1,4 +1,4 @@
-//! One maker per key: steps with the same key wait for the first of them, in this process and in others.
+//! Executes each key once: steps with the same key wait for the first, in this process and in others.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +12,13 @@ use super::message::Reporter;
 use super::promise::Promise;
 use super::shared::Shared;
 
-/// The keys of the steps that this build makes now.
+/// The keys of the steps that this build is executing.
 #[derive(Default)]
 pub(super) struct InFlight {
     keys: Mutex<BTreeMap<StepKey, Promise<()>>>,
 }
 
-/// The right to make the result with one key. Dropping it lets the others go on.
+/// The exclusive right to execute one key. Dropping it wakes the steps that wait for it.
 pub(super) struct Turn<'f> {
     of: &'f InFlight,
     key: StepKey,
@@ -26,7 +26,7 @@ pub(super) struct Turn<'f> {
 }
 
 impl InFlight {
-    /// Ok(Some): no other step of this build makes this key. `None`: one did, and has ended.
+    /// `Some`: no other step of this build executes this key. `None`: one did, and has ended.
     pub(super) fn claim(&self, key: StepKey) -> Option<Turn<'_>> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         match keys.get(&key).cloned() {
@@ -51,14 +51,14 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Waits until no other process makes the result with this key. `None`: one tried and failed, and nobody waits any more.
+/// Waits until no other process executes this key. `None`: one tried and failed, so that waiting is over.
 pub(super) fn among_processes(
     shared: &Shared<'_>,
     key: StepKey,
     reporter: &Reporter,
 ) -> Result<Option<Claim>, StepError> {
-    let mut told = |who: &str| reporter.fallback(format!("waiting for {who}"), "it runs a step of this build");
-    let mut patience = Patience::new(&mut told).until(shared.stop);
+    let mut report = |who: &str| reporter.fallback(format!("waiting for {who}"), "it runs a step of this build");
+    let mut patience = Patience::new(&mut report).until(shared.stop);
     match shared.builder.store.claim(&key.hex(), &mut patience)? {
         Claiming::Ours(claim) => Ok(Some(claim)),
         Claiming::Failed => Ok(None),

@@ -4,11 +4,11 @@ use crate::sandbox::ExecObstacle;
 
 use super::input::Input;
 
-/// Facts that may explain a failure; none of them is certain to be the reason.
+/// Facts that may explain a failure; none is certain to be the cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clues {
     /// Optional secrets and agents that were not given.
-    pub ungiven: Vec<Input>,
+    pub not_given: Vec<Input>,
     /// The disk that holds the command's root is full.
     pub full: bool,
     /// A file that the command's last output names and that cannot be started, and why.

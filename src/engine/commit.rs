@@ -1,4 +1,4 @@
-//! From what a step made to a stored layer, and from that to a record.
+//! Stores what a step produced as a layer, and records it.
 //!
 //! **Order.** Blob, tree, record: a record never names a blob that is not stored.
 
@@ -34,21 +34,22 @@ const SEGMENTS: &str = "segments";
 /// The file beside a layer with the places from which the next layer can continue.
 const MARKS: &str = "marks";
 
-/// Makes a layer of what a RUN did to its root, and says what it holds as soon as that is known. Ok: the blob is stored.
+/// Packs the changes of a RUN as a layer; `packing` receives its entries as soon as they are known. Ok: the blob is
+/// stored.
 pub(super) fn pack(
     shared: &Shared<'_>,
     history: &History,
     task: Task<'_>,
-    (left, original): (Left, Option<&Original>),
+    (changed, original): (ChangedRoot, Option<&Original>),
     packing: &Packing,
     reporter: &Reporter,
 ) -> Result<Sealed, StepError> {
-    let changes = left.changes(original, task.parent(), shared.snapshots()?, shared.plan.clamp)?;
+    let changes = changed.changes(original, task.parent(), shared.snapshots()?, shared.plan.clamp)?;
     packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
     write_layer(shared, history, task.step, reporter, |writer| Ok(changes.write_to(writer)?))
 }
 
-/// Stores the layer that `write` writes, and reports progress if that takes long.
+/// Stores the layer that `write` writes; reports progress if it takes long.
 pub(super) fn write_layer(
     shared: &Shared<'_>,
     history: &History,
@@ -78,8 +79,8 @@ pub(super) fn write_layer(
     Ok(Sealed { layer: Layer { diff_id: written.diff_id, blob }, tree })
 }
 
-/// Offers the layer that the step's place made last time to the next one: its compressed segments and, unless the step
-/// ignores the cache, its beginning.
+/// Lets the writer reuse the previous layer of the step's slot: its compressed segments and, unless the step ignores
+/// the cache, its beginning.
 fn use_previous(
     shared: &Shared<'_>,
     history: &History,
@@ -88,7 +89,7 @@ fn use_previous(
 ) -> Result<(), StepError> {
     let Some(record) = history.record(shared, step)? else { return Ok(()) };
     let Some(blob) = record.blobs.get(&shared.builder.settings.compression.method()) else { return Ok(()) };
-    // Segments that are gone are compressed again.
+    // Missing segments are compressed again.
     let index = shared.layers.kept(record.diff_id, SEGMENTS).and_then(|bytes| SegmentIndex::from_bytes(&bytes));
     let (Some(index), Ok(file)) = (index, shared.builder.store.blob_file(blob.digest)) else { return Ok(()) };
     if !step.meta.no_cache
@@ -118,15 +119,15 @@ pub(super) fn record(
     second.record(shared, task, parts, &made.layer)
 }
 
-/// What a command left in its root.
-pub(super) struct Left {
+/// The root after a command, with its changes.
+pub(super) struct ChangedRoot {
     root: Root,
     walked: Walked,
 }
 
-impl Left {
-    /// Walks what was prepared over `parent`. Ok: a step that stacks it sees what the layer will say.
-    pub(super) fn look(prepared: &Prepared, parent: &State, layers: &Layers<'_>) -> Result<Self, StepError> {
+impl ChangedRoot {
+    /// Walks the changes over `parent`. Ok: a step that stacks the directory sees what the layer will contain.
+    pub(super) fn walk(prepared: &Prepared, parent: &State, layers: &Layers<'_>) -> Result<Self, StepError> {
         let path = prepared.changed();
         let root = Root::open(path).map_err(|e| FsError::new("open", path, e))?;
         let walked = match prepared {

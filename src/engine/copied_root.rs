@@ -1,4 +1,4 @@
-//! A root that is a copy of its layers: what a command leaves in it is what it would leave on overlayfs.
+//! A root that is a copy of its layers: makes a command leave in it what it would leave on overlayfs.
 
 use std::error::Error as _;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) struct Original {
     pub(super) baseline: Baseline,
 }
 
-/// Answers calls of the command that would show that its root is a copy.
+/// Handles file operations of the command that behave differently in a copy than on overlayfs.
 pub(super) struct Copied<'a>(Links<'a>);
 
 impl<'a> Copied<'a> {
@@ -40,17 +40,17 @@ impl Watch for Copied<'_> {
     }
 
     fn before(&self, operation: FileOperation, file: &WatchedFile) -> io::Result<Effect> {
-        // A name that no layer can hold is in none of them.
+        // A path that a layer cannot represent is in no layer.
         let Ok(path) = RelPath::parse(file.path.as_os_str().as_bytes()) else { return Ok(Effect::Unchanged) };
         let on_disk = OnDisk { device: file.device, inode: file.inode, born: file.born };
-        let parted = match operation {
+        let replaced = match operation {
             FileOperation::Rename if file.is_dir && self.0.is_below(&path, &on_disk) => {
                 return Err(rustix::io::Errno::XDEV.into());
             }
             FileOperation::Unlink => self.0.keep_count(&path, &on_disk).map(|()| false),
             FileOperation::Modify | FileOperation::Rename => self.0.copy_up(&path, &on_disk),
         };
-        match parted {
+        match replaced {
             Ok(true) => Ok(Effect::Replaced),
             Ok(false) => Ok(Effect::Unchanged),
             Err(error) => Err(cause(&error)),
@@ -58,7 +58,7 @@ impl Watch for Copied<'_> {
     }
 }
 
-/// The error number of the system call.
+/// The system call's error in the chain of `error`.
 fn cause(error: &layer::Error) -> io::Error {
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,4 +1,4 @@
-//! Executes COPY, ADD and WORKDIR: their files go straight into a layer.
+//! Executes COPY, ADD and WORKDIR: writes their files directly into a layer.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Looks for facts that may explain why a command failed, once it has ended.
+//! Looks for facts that may explain why a command failed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -23,12 +23,12 @@ use super::shared::Shared;
 
 /// The exit statuses of a shell for a command that it could not start.
 const NOT_STARTED: [i32; 2] = [126, 127];
-/// A disk with less space left, in bytes, counts as full.
+/// A disk with less free space, in bytes, counts as full.
 const FULL: u64 = 64 << 10;
 /// How many of the last words in the command's output are tried as file names.
 const MAX_WORDS: usize = 200;
 
-/// Facts that may explain why `run` ended with `exit` after it printed `tail` last.
+/// Facts that may explain why `run` ended with `exit`; `tail` is the end of its output.
 pub(super) fn clues(
     shared: &Shared<'_>,
     run: &Run,
@@ -38,7 +38,7 @@ pub(super) fn clues(
     tail: &[u8],
 ) -> Clues {
     let settings = shared.builder.settings;
-    let ungiven = run.mounts.iter().filter_map(|mount| match mount {
+    let not_given = run.mounts.iter().filter_map(|mount| match mount {
         Mount::Secret { id, .. } if !settings.secrets.contains_key(id) => Some(Input::Secret(id.clone())),
         Mount::Ssh { id, .. } if !settings.ssh.contains_key(id) => Some(Input::Agent(id.clone())),
         _ => None,
@@ -49,7 +49,7 @@ pub(super) fn clues(
     };
     let unstartable = unstartable(shared, run, parent, prepared, tail).filter(likely);
     let full = fs::available(prepared.changed()).is_some_and(|left| left < FULL);
-    Clues { ungiven: ungiven.collect(), full, unstartable }
+    Clues { not_given: not_given.collect(), full, unstartable }
 }
 
 /// The first word of `tail` that names a file which cannot be started.
@@ -71,7 +71,7 @@ fn unstartable(
     let mut seen = BTreeSet::new();
     let text = String::from_utf8_lossy(tail);
     for word in text.split([' ', ':', '\n', '\t', '\'', '"', '`', '‘', '’']).rev().take(MAX_WORDS) {
-        // A shell prints the carriage return that it took for a part of a name.
+        // A shell prints the carriage return that it took for part of a name.
         let word = word.trim_end_matches('\r');
         if word.is_empty() || !seen.insert(word) {
             continue;
@@ -90,7 +90,7 @@ fn unstartable(
     None
 }
 
-/// The files of a command's root: those it wrote, and those of the layers below.
+/// The files of a command's root: its changes, and the layers below.
 struct Files {
     changed: Root,
     tree: Arc<MergedTree>,
@@ -98,7 +98,7 @@ struct Files {
 }
 
 impl Files {
-    /// An executable file.
+    /// Opens an executable file.
     fn open(&self, path: &str) -> Option<File> {
         if let Ok(file) = self.changed.open_file(OsStr::new(path)) {
             return Some(file);

@@ -6,20 +6,20 @@ use crate::registry::RegistryError;
 use super::clues::Clues;
 use super::input::Input;
 
-/// A build that did not succeed. What was stored before stays stored.
+/// Why a build failed. Results stored before the failure stay stored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A step failed.
     #[error("{name}: {source}")]
     Step {
-        /// Which.
+        /// The step.
         step: StepId,
-        /// `RUN make`, as in the plan.
+        /// Its name in the plan, such as `RUN make`.
         name: String,
         /// Why.
         source: Box<StepError>,
     },
-    /// A step must run, and the caller asked only for what is cached: enter a namespace and build again.
+    /// A step must run, and only cached results were asked for: the caller enters a namespace and builds again.
     #[error("a step must run")]
     Cold,
     /// The build was cancelled.
@@ -34,16 +34,16 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
-    /// The image's config cannot be what the Dockerfile says.
+    /// The config that the Dockerfile asks for is invalid.
     #[error(transparent)]
     Config(#[from] crate::oci::manifest::InvalidDocument),
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] crate::cache::Error),
-    /// Layers could not be unpacked or stacked.
+    /// A layer could not be unpacked, or the layers could not be stacked.
     #[error(transparent)]
     Snapshot(#[from] crate::snapshot::Error),
-    /// Reading or writing files of our own failed.
+    /// A file of kiln's own could not be read or written.
     #[error(transparent)]
     Fs(#[from] crate::base::fs::FsError),
 }
@@ -56,25 +56,25 @@ pub enum StepError {
     Exit {
         /// How it ended.
         exit: crate::sandbox::Exit,
-        /// The last of what it wrote, untrusted bytes.
+        /// The end of its output, untrusted bytes.
         tail: Vec<u8>,
-        /// Calls of it that cannot work here; `None` where they could not be observed.
+        /// Its system calls that cannot work on this host; `None` if they could not be observed.
         noticed: Option<Vec<crate::sandbox::Notice>>,
-        /// What may explain the failure.
+        /// Facts that may explain the failure.
         clues: Box<Clues>,
     },
     /// The command never ran.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
-    /// Files could not be copied.
+    /// COPY, ADD or WORKDIR failed.
     #[error(transparent)]
     Copy(Box<crate::copy::Error>),
-    /// A mount requires something that was not given.
-    #[error("mount {target}: {input} is required and was not given")]
+    /// A mount requires a secret or an agent that was not passed.
+    #[error("cannot mount {target}: {input} is required")]
     NotGiven {
-        /// Where it was to appear.
+        /// The target of the mount.
         target: String,
-        /// What.
+        /// The secret or agent.
         input: Input,
     },
     /// A base image is missing.
@@ -83,7 +83,7 @@ pub enum StepError {
     /// The layer could not be made.
     #[error("cannot pack the layer: {0}")]
     Layer(#[from] crate::layer::Error),
-    /// Anything of [`Error`] that happened inside a step.
+    /// Another error of the build, inside a step.
     #[error(transparent)]
     Build(#[from] Error),
 }
@@ -96,12 +96,12 @@ pub enum ImageError {
     NotFound {
         /// As people write it.
         name: String,
-        /// What the registry said, if it was asked.
+        /// The registry's answer, if it was asked.
         asked: Option<Box<RegistryError>>,
-        /// An image of ours that reads much like it.
+        /// An image in the store with a similar name.
         similar: Option<String>,
     },
-    /// The registry failed otherwise.
+    /// The registry failed in another way.
     #[error("base image {name}: {source}")]
     Registry {
         /// As people write it.
@@ -109,8 +109,8 @@ pub enum ImageError {
         /// Why.
         source: Box<RegistryError>,
     },
-    /// The store has it, but not whole, and what is missing cannot be fetched.
-    #[error("base image {name}: the store has lost a layer of it: {source}")]
+    /// A layer is missing from the store and cannot be fetched.
+    #[error("base image {name}: a layer is missing from the store: {source}")]
     Lost {
         /// As people write it.
         name: String,

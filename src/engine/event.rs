@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::cache::Miss;
 use crate::plan::{Plan, StepId};
 
-/// One fact about a running build.
+/// One event of a running build.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The plan about to run; sent once, before any event that names a step.
     Planned(Arc<Plan>),
-    /// Layers of a base image are being fetched: bytes still missing.
+    /// Layers of a base image are about to be fetched.
     Fetching {
         /// The step that needs them.
         step: StepId,
@@ -25,58 +25,58 @@ pub enum Event {
     Fetched {
         /// The step that needs the layers.
         step: StepId,
-        /// Compressed bytes that have come.
+        /// Compressed bytes fetched so far.
         bytes: u64,
-        /// Compressed bytes to fetch.
+        /// Compressed bytes in total.
         of: u64,
     },
-    /// The step runs, because of this miss.
+    /// The step runs.
     Started {
-        /// Which.
+        /// The step.
         step: StepId,
-        /// Why.
+        /// Why it missed the cache.
         why: Miss,
     },
-    /// The step's layer is long and being packed; sent every few seconds, also after `Finished`.
+    /// Packing the step's layer takes long; sent every few seconds, also after `Finished`.
     Packing {
-        /// Which.
+        /// The step.
         step: StepId,
-        /// How long its tar is so far.
+        /// Bytes of the tar archive so far.
         bytes: u64,
     },
     /// A layer that `Packing` reported is packed.
     Packed {
-        /// Which.
+        /// The step.
         step: StepId,
-        /// How long its tar is.
+        /// Bytes of the tar archive.
         bytes: u64,
     },
-    /// The step's result was already there.
+    /// The step's result was in the cache.
     Cached(StepId),
     /// The command of a RUN wrote something.
     Output {
-        /// Which.
+        /// The step.
         step: StepId,
         /// Untrusted bytes, any length, not cut at lines.
         bytes: Vec<u8>,
     },
     /// The step ran. A RUN whose layer is still being packed can fail later: the error of the build names it.
     Finished {
-        /// Which.
+        /// The step.
         step: StepId,
         /// How long it took, without waiting for its inputs.
         took: Duration,
     },
     /// The step failed; the error is the build's result. Not sent after `Finished`.
     Failed(StepId),
-    /// Something is done in another way than usual, or waited for, and why. Each is sent once.
+    /// Something is done differently than usual, or waited for. Each fallback is sent once.
     Fallback {
         /// What is different: `layers are copied, not mounted`.
         what: String,
         /// Why: `overlay: operation not permitted`.
         why: String,
     },
-    /// Commands use the network of the host, because nothing else was asked for. Sent once.
+    /// Commands use the host's network, because no other was chosen. Sent once.
     HostNetwork,
     /// The image has more layers than other tools support.
     ManyLayers {
@@ -85,7 +85,7 @@ pub enum Event {
         /// How many Docker supports.
         portable: usize,
     },
-    /// Something a user should know but that does not stop the build.
+    /// A warning for the user; the build goes on.
     Warning(String),
 }
 

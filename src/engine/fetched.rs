@@ -13,9 +13,9 @@ use crate::oci::descriptor::Descriptor;
 use crate::plan::StepId;
 
 /// Called with the number of bytes that arrived, from any thread.
-pub type Came<'a> = dyn Fn(u64) + Sync + 'a;
+pub type OnBytes<'a> = dyn Fn(u64) + Sync + 'a;
 
-/// The layers of one step being fetched.
+/// The progress of fetching the layers of one step.
 pub(super) struct Fetched {
     step: StepId,
     of: u64,
@@ -25,13 +25,13 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
-    /// Reports from time to time if fetching `of` bytes takes long.
+    /// Reports periodically if fetching `of` bytes takes long.
     pub(super) fn new(step: StepId, of: u64, reporter: Reporter) -> Self {
         Self { step, of, reporter, state: Mutex::new((Instant::now() + PATIENCE, 0)) }
     }
 
     /// Counts bytes that have arrived.
-    pub(super) fn came(&self, more: u64) {
+    pub(super) fn add(&self, more: u64) {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // If a mirror fails in the middle, another server sends the same bytes again.
@@ -46,10 +46,10 @@ impl Fetched {
     }
 }
 
-/// A store that reports how many bytes it takes.
+/// A store that reports how many bytes it receives.
 pub(super) struct Counted<'a> {
     pub(super) inner: &'a dyn BlobStore,
-    pub(super) came: &'a Came<'a>,
+    pub(super) on_bytes: &'a OnBytes<'a>,
 }
 
 impl BlobSource for Counted<'_> {
@@ -64,7 +64,7 @@ impl BlobSink for Counted<'_> {
     }
 
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
-        self.inner.accept(blob, &mut Counting { content, came: self.came })
+        self.inner.accept(blob, &mut Counting { content, on_bytes: self.on_bytes })
     }
 
     fn claim_download(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn DownloadClaim>, BlobError> {
@@ -74,13 +74,13 @@ impl BlobSink for Counted<'_> {
 
 struct Counting<'a> {
     content: &'a mut dyn Read,
-    came: &'a Came<'a>,
+    on_bytes: &'a OnBytes<'a>,
 }
 
 impl Read for Counting<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.content.read(buf)?;
-        (self.came)(n as u64);
+        (self.on_bytes)(n as u64);
         Ok(n)
     }
 }
@@ -92,25 +92,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fetching_is_reported_from_time_to_time() {
+    fn fetching_reports_progress_periodically() {
         let (sender, messages) = crossbeam_channel::unbounded();
-        let told = || {
-            let said = |message| match message {
+        let reported = || {
+            let text = |message| match message {
                 Message::Event(Event::Fetched { bytes, of, .. }) => format!("{bytes} of {of}"),
                 _ => "something else".to_owned(),
             };
-            messages.try_iter().map(said).collect::<Vec<_>>()
+            messages.try_iter().map(text).collect::<Vec<_>>()
         };
         let fetched = Fetched::new(StepId(3), 10, Reporter::new(sender));
         let wait = || fetched.state.lock().unwrap().0 = Instant::now();
-        (0..3).for_each(|_| fetched.came(1));
-        assert!(told().is_empty(), "it takes no time yet");
+        (0..3).for_each(|_| fetched.add(1));
+        assert!(reported().is_empty(), "it does not take long yet");
         wait();
-        (0..3).for_each(|_| fetched.came(1));
-        assert_eq!(told(), ["4 of 10"]);
+        (0..3).for_each(|_| fetched.add(1));
+        assert_eq!(reported(), ["4 of 10"]);
         wait();
-        let mut reader = Counting { content: &mut &b"123456789"[..], came: &|more| fetched.came(more) };
+        let mut reader = Counting { content: &mut &b"123456789"[..], on_bytes: &|more| fetched.add(more) };
         io::copy(&mut reader, &mut io::sink()).unwrap();
-        assert_eq!(told(), ["10 of 10"]);
+        assert_eq!(reported(), ["10 of 10"]);
     }
 }

@@ -1,4 +1,7 @@
-//! What each place in the Dockerfile made in the build before: it explains misses and lends its layer's bytes to the next.
+//! What the slot of each step produced in the previous build.
+//!
+//! **Holds.** A slot is a step's place in the Dockerfile. Its previous record explains a miss, and the previous layer's
+//! compressed bytes are reused for the next one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +13,14 @@ use crate::plan::{Step, StepId};
 use super::error::StepError;
 use super::shared::Shared;
 
-/// The records of the build before, as far as they were read.
+/// The records of the previous build, as far as they were read.
 #[derive(Default)]
 pub(super) struct History {
     records: Mutex<BTreeMap<StepId, Option<Arc<Record>>>>,
 }
 
 impl History {
-    /// What the place of `step` made before this build.
+    /// What the slot of `step` produced before this build.
     pub(super) fn record(&self, shared: &Shared<'_>, step: &Step) -> Result<Option<Arc<Record>>, StepError> {
         if let Some(known) = self.records.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id) {
             return Ok(known.clone());
@@ -31,17 +34,17 @@ impl History {
     }
 }
 
-/// The key that the place of `step` had last time.
+/// The key that the slot of `step` had in the previous build.
 pub(super) fn last_key(shared: &Shared<'_>, step: &Step) -> Option<StepKey> {
     shared.slots.key(&slot(shared, step))
 }
 
-/// Notes that the place of `step` has `key` now.
+/// Notes that the slot of `step` has `key` now.
 pub(super) fn note_key(shared: &Shared<'_>, step: &Step, key: StepKey) -> Result<(), StepError> {
     Ok(shared.slots.set_key(&slot(shared, step), key)?)
 }
 
-/// The files that the place of `step` read last time.
+/// The files that the slot of `step` read in the previous build.
 pub(super) fn last_files(shared: &Shared<'_>, step: &Step) -> Listing {
     shared.slots.files(&slot(shared, step)).unwrap_or_default()
 }

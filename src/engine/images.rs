@@ -1,4 +1,4 @@
-//! Base images: from names to pinned digests, and their layers into the store.
+//! Base images: resolves names to pinned digests, and fetches layers into the store.
 
 use std::collections::BTreeMap;
 
@@ -13,45 +13,45 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{Layout, Store};
 use crate::transport::HttpError;
 
-use super::arriving::Arriving;
 use super::base_image::BaseImage;
 use super::error::ImageError;
-use super::fetched::{Came, Counted};
+use super::fetched::{Counted, OnBytes};
+use super::verifying_store::VerifyingStore;
 
 /// Where base images come from.
 pub trait ImageSource: Sync {
-    /// Looks a name up: the only place that reads a mutable tag. Fetches manifest and config, no layer.
+    /// Resolves a name; nothing else reads a mutable tag. Fetches manifest and config, no layer.
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError>;
 
-    /// Brings layers of a resolved image into the store; `came` hears of every piece. Ok: they are there, verified.
+    /// Fetches layers of a resolved image into the store; `on_bytes` counts bytes. Ok: they are stored and verified.
     fn fetch(
         &self,
         request: &ImageRequest,
         image: &BaseImage,
         layers: &[Descriptor],
-        came: &Came<'_>,
+        on_bytes: &OnBytes<'_>,
     ) -> Result<(), ImageError>;
 
-    /// Ends what is being fetched, from any thread.
+    /// Cancels fetches in progress; may be called from any thread.
     fn cancel(&self);
 
-    /// Fetches again after [`ImageSource::cancel`].
+    /// Allows fetches again after [`ImageSource::cancel`].
     fn resume(&self);
 }
 
-/// The store first, then the registry that a name names.
+/// Looks in the store first, then asks the registry of the name.
 pub struct Images<'a> {
-    /// Ours.
+    /// The local store.
     pub store: &'a Store,
-    /// Everybody's.
+    /// The client for all registries.
     pub registry: &'a Client,
     /// When to ask a registry.
     pub pull: Pull,
-    /// Names that were looked up before, by a process that handed over what it found: they are not looked up again.
+    /// Images that an earlier process resolved and handed over: they are not resolved again.
     pub pinned: &'a BTreeMap<ImageRequest, BaseImage>,
 }
 
-/// When a registry is asked what a name means (`--pull`).
+/// When a registry is asked to resolve a name (`--pull`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pull {
     /// Also for names that the store knows.
@@ -81,18 +81,18 @@ impl ImageSource for Images<'_> {
         request: &ImageRequest,
         image: &BaseImage,
         layers: &[Descriptor],
-        came: &Came<'_>,
+        on_bytes: &OnBytes<'_>,
     ) -> Result<(), ImageError> {
         let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
-        let sink = Arriving::new(self.store, image.layers.clone(), &Limits::default());
+        let sink = VerifyingStore::new(self.store, image.layers.clone(), &Limits::default());
         match &request.image {
             ImageName::Reference(name) => {
-                self.registry.fetch(name, layers, &Counted { inner: &sink, came }, CONNECTIONS).map_err(|e| {
+                self.registry.fetch(name, layers, &Counted { inner: &sink, on_bytes }, CONNECTIONS).map_err(|e| {
                     let (source, known) = (Box::new(e), matches!(self.store.resolve(name), Ok(Some(_))));
                     let name = name.familiar();
                     if known { ImageError::Lost { name, source } } else { ImageError::Registry { name, source } }
                 })?;
-                // Now that it is here whole, its name may say so: the next build need not ask.
+                // The image is complete now: tagged, the next build need not ask for it.
                 if name.digest.is_none() {
                     self.store.tag(std::slice::from_ref(name), &image.manifest).map_err(failed)?;
                 }
@@ -116,10 +116,10 @@ impl ImageSource for Images<'_> {
 
 impl Images<'_> {
     fn reference(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
-        // A digest never stands for anything else: no need to ask again (O-42).
+        // A digest is immutable: no need to ask again (O-42).
         let named = self.store.resolve(name).is_ok_and(|found| found.is_some());
         let ask_always = self.pull == Pull::Always && name.digest.is_none();
-        // A registry may have what the store has lost.
+        // A registry may have what is missing from the store.
         let (stored, damage) = match if ask_always { Ok(None) } else { self.stored(name, platform) } {
             Ok(stored) => (stored, None),
             Err(damage) => (None, Some(damage)),
@@ -130,7 +130,7 @@ impl Images<'_> {
         let answer = match self.pull {
             Pull::Never => None,
             Pull::Always | Pull::Missing => {
-                // A registry may take its time: others need not wait.
+                // A registry may be slow: other processes need not wait.
                 let failed = |e| ImageError::Store { name: name.familiar(), source: Box::new(e) };
                 drop(self.store.lease().map_err(failed)?);
                 Some(self.registry.resolve(name, platform, self.store))
@@ -140,7 +140,8 @@ impl Images<'_> {
         match (answer, stored) {
             (Some(Ok(pinned)), _) => {
                 if let Some(damage) = damage {
-                    self.store.notices().note(format!("fetched what the store lost of {name}"), damage.to_string());
+                    let what = format!("fetched the missing parts of {name} again");
+                    self.store.notices().note(what, damage.to_string());
                 }
                 Ok(pinned.image.into())
             }
@@ -177,7 +178,7 @@ impl Images<'_> {
                 let fits = platform.distance(&image.config.platform.clone().normalized()).is_some();
                 Ok(Some((image, fits)))
             }
-            // An index of which another platform was stored: a registry may have this one.
+            // The store has another platform of this index: a registry may have this one.
             Err(crate::oci::image::ImageError::NoPlatform { .. }) => Ok(None),
             Err(e) => Err(failed(e.into())),
         }
@@ -191,7 +192,7 @@ impl Images<'_> {
         ImageError::NotFound { name, asked, similar }
     }
 
-    /// An image in a layout: its documents come into the store, so that the image built on it is whole there.
+    /// Reads manifest and config of an image in a layout.
     fn layout(&self, at: &str, platform: &Platform) -> Result<BaseImage, ImageError> {
         let failed = |e| ImageError::Store { name: format!("oci-layout://{at}"), source: Box::new(e) };
         let (layout, target) = open_layout(at).map_err(failed)?;

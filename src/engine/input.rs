@@ -1,6 +1,6 @@
-//! Secrets and agents, which the user gives to a build.
+//! Secrets and agents that the user passes to a build.
 
-/// Something that a RUN mounts and the user gives, by id.
+/// A secret or an agent that a RUN mounts, by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A secret.

@@ -1,4 +1,4 @@
-//! Finds the results of steps in the cache, and explains why one is not there.
+//! Looks up the results of steps in the cache, and explains misses.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use super::sources::{Sources, context_digest, mount_digests};
 use super::task::Task;
 
 /// The answer for one step.
-pub(super) enum Look {
-    /// The result is there.
+pub(super) enum LookupResult {
+    /// The result is stored.
     Hit(Arc<State>),
-    /// It must be made.
+    /// The step must be executed.
     Miss(KeyParts),
 }
 
-/// What is known of a step before the cache is asked.
+/// What is known of a step before the cache lookup.
 pub(super) enum Question {
-    /// The answer needs no cache.
-    Answered(Look),
+    /// The answer needs no lookup.
+    Answered(LookupResult),
     /// The parts of the key to look up.
     Key(KeyParts),
 }
@@ -49,8 +49,8 @@ pub(super) struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    /// Looks for the result of a step.
-    pub(super) fn look_up(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Look, StepError> {
+    /// Looks up the result of a step.
+    pub(super) fn look_up(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<LookupResult, StepError> {
         match self.question(shared, task)? {
             Question::Answered(look) => Ok(look),
             Question::Key(parts) => {
@@ -60,18 +60,18 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// The key of a step. Files that are part of it are read.
+    /// Computes the key of a step, for which its source files are read.
     pub(super) fn question(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Question, StepError> {
         let step = task.step;
         let parent = || task.parent().key;
         let mut parts = match &step.kind {
             StepKind::Base(Base::Scratch) => {
-                return Ok(Question::Answered(Look::Hit(State::base(step_key::layers(&[]), []))));
+                return Ok(Question::Answered(LookupResult::Hit(State::base(step_key::layers(&[]), []))));
             }
             StepKind::Base(Base::Image(request)) => {
                 return Ok(Question::Answered(match base::image(shared, request)? {
-                    Some(state) => Look::Hit(state),
-                    None => Look::Miss(base::image_parts(shared, request)),
+                    Some(state) => LookupResult::Hit(state),
+                    None => LookupResult::Miss(base::image_parts(shared, request)),
                 }));
             }
             StepKind::Base(Base::Context(name)) => step_key::context(context_digest(shared, name, "/")?),
@@ -85,31 +85,32 @@ impl<'a> Lookup<'a> {
         if let Some(latest) = shared.plan.clamp {
             step_key::clamp(&mut parts, latest);
         }
-        Ok(if step.meta.no_cache { Question::Answered(Look::Miss(parts)) } else { Question::Key(parts) })
+        Ok(if step.meta.no_cache { Question::Answered(LookupResult::Miss(parts)) } else { Question::Key(parts) })
     }
 
-    /// The answer for a step with these `parts`, under whose key the cache has `found`. Looks for its second key, too.
+    /// The answer for a step with these `parts`, under whose key the cache has `found`. On a miss, looks up the second
+    /// key too.
     pub(super) fn answer(
         &self,
         shared: &Shared<'a>,
         task: Task<'_>,
         parts: KeyParts,
         found: Option<Layer>,
-    ) -> Result<Look, StepError> {
+    ) -> Result<LookupResult, StepError> {
         let found = match found {
             Some(layer) => Some(layer),
             None => second_key::look_up(shared, &self.history, task, &parts)?,
         };
-        let Some(layer) = found else { return Ok(Look::Miss(parts)) };
+        let Some(layer) = found else { return Ok(LookupResult::Miss(parts)) };
         let key = parts.key();
         self.note(shared, task, key)?;
-        Ok(Look::Hit(match task.inputs.first() {
+        Ok(LookupResult::Hit(match task.inputs.first() {
             Some(parent) => State::over(parent, key, Link::stored(layer)),
             None => base::context_state(layer),
         }))
     }
 
-    /// Notes that the place of a step has `key` now, unless it had it before.
+    /// Notes that the slot of a step has `key` now, unless it already had.
     fn note(&self, shared: &Shared<'a>, task: Task<'_>, key: StepKey) -> Result<(), StepError> {
         if history::last_key(shared, task.step) == Some(key) {
             return Ok(());
@@ -120,7 +121,7 @@ impl<'a> Lookup<'a> {
         history::note_key(shared, task.step, key)
     }
 
-    /// Whether the result of a step was made in the meantime.
+    /// Whether the result of a step has been stored in the meantime.
     pub(super) fn is_there(&self, shared: &Shared<'a>, task: Task<'_>, parts: &KeyParts) -> Result<bool, StepError> {
         match &task.step.kind {
             StepKind::Base(Base::Image(request)) => Ok(base::image(shared, request)?.is_some()),
@@ -128,7 +129,7 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Why a step with these `parts` missed, when its place made `before` last time.
+    /// Why a step with these `parts` missed, when its slot produced `before` in the previous build.
     pub(super) fn explain(
         &self,
         shared: &Shared<'a>,

@@ -1,4 +1,4 @@
-//! What the threads of steps tell the coordinator.
+//! Messages of step threads to the coordinator.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::event::Event;
 pub(super) enum Message {
     /// For the observer.
     Event(Event),
-    /// The step's files are there: steps that depend on it may start.
+    /// The step's files exist: steps that depend on it may start.
     Ready(StepId, Arc<State>),
     /// The step's thread ends.
     Done(StepId, Result<(), StepError>),
@@ -30,17 +30,17 @@ impl Reporter {
         Self(sender)
     }
 
-    /// Passes an event on to the observer.
+    /// Sends an event for the observer.
     pub(super) fn event(&self, event: Event) {
         self.send(Message::Event(event));
     }
 
-    /// Reports something that is done in another way than usual, and why.
+    /// Reports that something is done differently than usual, and why.
     pub(super) fn fallback(&self, what: impl Into<String>, why: impl Into<String>) {
         self.event(Event::Fallback { what: what.into(), why: why.into() });
     }
 
-    /// Lets the steps start that need `step`.
+    /// Lets the steps that need `step` start.
     pub(super) fn ready(&self, step: StepId, state: &Arc<State>) {
         self.send(Message::Ready(step, Arc::clone(state)));
     }
@@ -51,7 +51,7 @@ impl Reporter {
     }
 
     fn send(&self, message: Message) {
-        // The coordinator outlives the threads of steps; if it is gone, nobody waits for the message.
+        // The coordinator outlives the step threads; if it is gone, nobody waits for the message.
         let _ = self.0.send(message);
     }
 }

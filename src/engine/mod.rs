@@ -1,15 +1,13 @@
 //! Runs a plan.
 //!
-//! **Holds.** [`Builder`] looks up every step, executes what is missing, as many steps at once as the graph allows, and
-//! makes config and manifest of the results. [`Images`] turns names into pinned images. [`Throwaway`] is a root for
-//! `kiln run`.
-//! **Order.** Per step: key, lookup, execution, blob, tree, record. Per build: steps, config, manifest; naming the image
-//! is the caller's last act. Files, from the top: `build`, `sweep` and `schedule`, `worker`, `lookup`; the executors
-//! `run`, `copy`, `base`; `commit`; `assemble`. Executors do not know the worker.
+//! **Holds.** [`Builder`] looks up every step, executes those that miss, as many at once as the graph allows, and
+//! makes config and manifest. [`Images`] resolves names to pinned images. [`Throwaway`] is a root for `kiln run`.
+//! **Order.** Per step: key, lookup, execution, blob, tree, record. Per build: steps, config, manifest; then the caller
+//! tags the image. Files, from the top: `build`, `sweep` and `schedule`, `worker`, `lookup`; the executors `run`,
+//! `copy`, `base`; `commit`; `assemble`. Executors do not know the worker.
 //! **Not here.** What a step is: `plan`. Keys and records: `cache`. How COPY and ADD choose files: `copy`. How files
-//! become a layer: `layer`. Words for people: `ui`.
+//! become a layer: `layer`. How events are displayed: `ui`.
 
-mod arriving;
 mod assemble;
 mod base;
 mod base_image;
@@ -49,18 +47,19 @@ mod sweep;
 mod task;
 mod throwaway;
 mod unpacked;
+mod verifying_store;
 mod worker;
 
-pub use arriving::Arriving;
 pub use assemble::Outcome;
 pub use base_image::BaseImage;
 pub use builder::{Builder, Context, OnFailure};
 pub use clues::Clues;
 pub use error::{Error, ImageError, StepError};
 pub use event::{Event, Observer};
-pub use fetched::Came;
+pub use fetched::OnBytes;
 pub use images::{ImageSource, Images, Pull};
 pub use input::Input;
 pub use run::hosts;
 pub use settings::Settings;
 pub use throwaway::Throwaway;
+pub use verifying_store::VerifyingStore;

@@ -1,4 +1,4 @@
-//! The mounts of a RUN: from the plan to the sandbox.
+//! Turns the mounts of a RUN from the plan into mounts of the sandbox.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -59,7 +59,7 @@ pub(super) fn mount(
             Mount::Tmpfs { size, read_only, .. } => (Source::Tmpfs { size: *size, mode: TMPFS_MODE }, *read_only),
             Mount::Secret { id, env, mode, uid, gid, .. } => {
                 let bytes = settings.secrets.get(id);
-                // An optional secret that was not given leaves an empty variable, not that of the image (N-32).
+                // An optional secret that was not passed sets the variable to empty and hides the image's (N-32).
                 if let Some(name) = env {
                     let value = OsStr::from_bytes(bytes.map_or(&[], Vec::as_slice)).to_owned();
                     spec.env.retain(|(n, _)| n.as_os_str() != name.as_str());
@@ -72,7 +72,7 @@ pub(super) fn mount(
                 let Some(path) = settings.ssh.get(id) else { continue };
                 let dir = shared.scratch_dir(task.step, &format!("mount-{number}-ssh"))?;
                 let started = AgentProxy::start(path, &dir);
-                let proxy = started.map_err(|e| FsError::new("connect to the agent at", path, e))?;
+                let proxy = started.map_err(|e| FsError::new("connect to the ssh agent at", path, e))?;
                 let source = Source::Socket { path: proxy.path().to_owned(), mode: *mode, uid: *uid, gid: *gid };
                 proxies.push(proxy);
                 (source, false)
@@ -100,7 +100,7 @@ fn bind(
 ) -> Result<Source, StepError> {
     let dir = |purpose: &str| shared.scratch_dir(task.step, &format!("mount-{number}-{purpose}"));
     let inside = |root: PathBuf| Source::Inside { root, subpath: below_root(source), no_symlinks: false };
-    // Where layers are not stacked, and for files that a command could not write to in a stack.
+    // For hosts that cannot stack layers, and for files that a command could not write in a stack.
     let copied = || {
         let copied = dir("copy")?;
         seed(shared, from, &copied, task, number)?;
@@ -133,7 +133,7 @@ fn bind(
     Ok(Source::Layers { lowers, scratch, userxattr: user_namespace, subpath: below_root(source) })
 }
 
-/// Fills the directory `data` with the first content of mount `number` (M-8).
+/// Fills the directory `data` with the initial content of mount `number` (M-8).
 fn seed(shared: &Shared<'_>, from: &CopyFrom, data: &Path, task: Task<'_>, number: usize) -> Result<(), StepError> {
     match from {
         CopyFrom::Step(id) => {

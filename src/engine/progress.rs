@@ -10,7 +10,7 @@ use crate::layer::Watch;
 use crate::plan::StepId;
 use crate::sandbox::Cancel;
 
-/// Packing or fetching is reported when it takes longer.
+/// Packing or fetching that takes longer is reported.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// The pause between two reports.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ impl Progress {
         Self(Arc::new(Shared { step, stop: stop.clone(), reporter: reporter.clone(), next }))
     }
 
-    /// For the writer of the layer.
+    /// The callback for the writer of the layer.
     pub(super) fn watch(&self) -> Watch {
         let shared = Arc::clone(&self.0);
         Arc::new(move |bytes| shared.at(bytes))
@@ -69,31 +69,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packing_is_reported_from_time_to_time() {
+    fn packing_reports_progress_periodically() {
         let (sender, messages) = crossbeam_channel::unbounded();
         let reporter = Reporter::new(sender);
         let (stop, step) = (Cancel::new().unwrap(), StepId(3));
-        let told = || {
-            let said = |message| match message {
+        let reported = || {
+            let text = |message| match message {
                 Message::Event(Event::Packing { bytes, .. }) => format!("packing {bytes}"),
                 Message::Event(Event::Packed { bytes, .. }) => format!("packed {bytes}"),
                 _ => "something else".to_owned(),
             };
-            messages.try_iter().map(said).collect::<Vec<_>>()
+            messages.try_iter().map(text).collect::<Vec<_>>()
         };
         let short = Progress::new(step, &stop, &reporter);
         short.watch()(1).unwrap();
         short.finish(2);
-        assert!(told().is_empty());
+        assert!(reported().is_empty());
         let long = Progress::new(step, &stop, &reporter);
         long.0.next.lock().unwrap().0 = Instant::now();
         let watch = long.watch();
         (1..4).for_each(|bytes| watch(bytes).unwrap());
-        assert_eq!(told(), ["packing 1"]);
+        assert_eq!(reported(), ["packing 1"]);
         long.0.next.lock().unwrap().0 = Instant::now();
         watch(4).unwrap();
         long.finish(5);
-        assert_eq!(told(), ["packing 4", "packed 5"]);
+        assert_eq!(reported(), ["packing 4", "packed 5"]);
         stop.cancel();
         assert!(watch(6).is_err());
     }

@@ -1,4 +1,4 @@
-//! A value that comes later, for many readers.
+//! A value that is set later and that many readers wait for.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -32,12 +32,12 @@ impl<T: Clone> Promise<T> {
         self.0.1.notify_all();
     }
 
-    /// The value, if it is there.
+    /// The value, if it is set.
     pub(super) fn now(&self) -> Option<T> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The value, once it is there.
+    /// Waits for the value.
     pub(super) fn wait(&self) -> T {
         let mut slot = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -1,4 +1,4 @@
-//! Which steps may start: the ready set of a graph. Knows nothing of what steps mean.
+//! The ready set of a graph: the steps that may start. It knows only step numbers.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ pub(super) struct ReadySet {
 }
 
 impl ReadySet {
-    /// A ready_set over `inputs[i]`, the steps that step `i` needs. Inputs have smaller numbers.
+    /// A ready set of steps, of which step `i` needs `inputs[i]`. Inputs have smaller numbers.
     pub(super) fn new(inputs: &[Vec<usize>]) -> Self {
         let mut dependents = vec![Vec::new(); inputs.len()];
         let mut waiting_for = Vec::with_capacity(inputs.len());
@@ -36,7 +36,7 @@ impl ReadySet {
         self.ready.pop_first()
     }
 
-    /// Step `step` is done: what waited only for it becomes ready.
+    /// Marks `step` as done: steps that waited only for it become ready.
     pub(super) fn done(&mut self, step: usize) {
         self.left -= 1;
         for &next in &self.dependents[step] {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_diamond_runs_its_sides_together_and_its_tip_last() {
+    fn diamond_runs_sides_together_and_tip_last() {
         let mut ready_set = ReadySet::new(&[vec![], vec![0], vec![0, 0], vec![1, 2]]);
         assert_eq!((ready_set.take(), ready_set.take()), (Some(0), None));
         ready_set.done(0);

@@ -1,4 +1,4 @@
-//! Layers by key: what the cache knows of and the store has, or can have.
+//! Recorded layers by key: a record of the cache whose blob is in the store, or can be fetched or recompressed.
 
 use crate::base::digest::DiffId;
 use crate::cache::{CacheBackend, Error as CacheError, KeyParts, Record, StepKey};
@@ -10,7 +10,7 @@ use crate::store::Store;
 
 use super::error::{Error, StepError};
 
-/// A cache, the store with its blobs, and the compression that this build wants.
+/// A cache, the store with its blobs, and the compression of this build.
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
     pub(super) cache: &'a dyn CacheBackend,
@@ -50,7 +50,7 @@ impl Records<'_> {
         {
             return Ok(Some(Layer { diff_id: record.diff_id, blob: blob.clone() }));
         }
-        // The layer in another compression replaces the command that made it, and is faster.
+        // Recompressing the layer is faster than running its step again.
         for blob in record.blobs.values() {
             if self.have(blob)? {
                 let blob = self.recompress(record.diff_id, blob)?;
@@ -63,12 +63,12 @@ impl Records<'_> {
         Ok(None)
     }
 
-    /// Whether the blob is in the store, or could be brought there.
+    /// Whether the blob is in the store, now or after fetching it from the cache.
     fn have(&self, blob: &Descriptor) -> Result<bool, StepError> {
         Ok(self.store.has(blob).map_err(crate::store::Error::from)? || self.cache.fetch(blob, self.store)?)
     }
 
-    /// Writes a stored layer again in the compression of this build. Ok: that blob is stored too.
+    /// Recompresses a stored layer for this build. Ok: the new blob is stored too.
     fn recompress(&self, diff_id: DiffId, blob: &Descriptor) -> Result<Descriptor, StepError> {
         let options = WriteOptions { compression: self.compression, ..WriteOptions::default() };
         let plain = self.store.open(blob).map_err(crate::store::Error::from)?;
@@ -88,7 +88,7 @@ mod tests {
     use crate::oci::blob::BlobSink;
     use crate::oci::descriptor::LAYER_TAR;
 
-    /// A cache elsewhere, which has blobs of its own.
+    /// A remote cache with its own blobs.
     #[derive(Default)]
     struct Memory {
         records: Mutex<BTreeMap<StepKey, Record>>,

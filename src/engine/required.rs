@@ -1,7 +1,7 @@
-//! Required secrets and agents: a missing one is an error before anything runs, not when its step is reached.
+//! Checks required secrets and agents before any step runs.
 //!
-//! A cached command needs none, and a step whose inputs are still to be made may turn out to be cached. So only steps that
-//! are sure to run are checked.
+//! Only steps that are certain to run are checked: a cached command needs no secret, and a step with missing inputs may
+//! still turn out to be cached.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use super::input::Input;
 use super::settings::Settings;
 use super::shared::Shared;
 
-/// Ok: no command that is sure to run lacks a required secret or agent. `states` are the results that were found,
-/// `missed` the steps that were looked up in vain.
+/// Ok: no command that is certain to run lacks a required secret or agent. `states` are the results that were found,
+/// `missed` the steps whose lookup missed.
 pub(super) fn check_all(
     shared: &Shared<'_>,
     history: &History,
     states: &[Option<Arc<State>>],
     missed: &BTreeSet<StepId>,
 ) -> Result<(), Error> {
-    let mut sure: BTreeSet<StepId> = BTreeSet::new();
+    let mut certain: BTreeSet<StepId> = BTreeSet::new();
     for step in shared.plan.steps.iter().filter(|step| states[step.id.index()].is_none()) {
         let located = |e| shared.located(step.id, e);
         // A step's key contains its parent's: if that is new, so is this one.
-        let over_new =
-            step.inputs.first().is_some_and(|parent| sure.contains(parent) && !shared.plan.step(*parent).meta.no_cache);
+        let is_new = |parent: &StepId| certain.contains(parent) && !shared.plan.step(*parent).meta.no_cache;
+        let over_new = step.inputs.first().is_some_and(is_new);
         let runs = missed.contains(&step.id)
             || step.meta.no_cache
             || over_new
@@ -36,7 +36,7 @@ pub(super) fn check_all(
         if !runs {
             continue;
         }
-        sure.insert(step.id);
+        certain.insert(step.id);
         if let StepKind::Run(run) = &step.kind {
             run.mounts.iter().try_for_each(|mount| check(shared.builder.settings, mount)).map_err(located)?;
         }
@@ -44,7 +44,7 @@ pub(super) fn check_all(
     Ok(())
 }
 
-/// Ok: what `mount` shows was given, or is optional (M-15, M-19).
+/// Ok: the secret or agent of `mount` was passed, or is optional (M-15, M-19).
 pub(super) fn check(settings: &Settings, mount: &Mount) -> Result<(), StepError> {
     let input = match mount {
         Mount::Secret { id, required: true, .. } if !settings.secrets.contains_key(id) => Input::Secret(id.clone()),

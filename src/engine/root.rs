@@ -34,7 +34,7 @@ pub(super) fn prepare(
     }
 }
 
-/// What the sandbox mounts as its root. The directory `usual_targets` becomes its lowest layer.
+/// The root for the sandbox. The directory `usual_targets` becomes the lowest layer.
 pub(super) fn rootfs(prepared: &Prepared, usual_targets: &Path) -> Rootfs {
     match prepared.clone() {
         Prepared::Overlay { mut lowers, upper, work, stub, userxattr } => {

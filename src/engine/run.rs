@@ -1,4 +1,4 @@
-//! Executes RUN: from the plan to a sandbox.
+//! Executes RUN: prepares a root, turns the plan into a sandbox spec, and runs the command.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -21,18 +21,18 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::task::Task;
 
-/// How much of a failing command's last output its error repeats, in bytes.
+/// How much of a failed command's output its error keeps, in bytes.
 const TAIL: usize = 8 << 10;
 
 /// A command that succeeded.
 pub(super) struct Ran {
-    /// Where its changes are.
+    /// The root with its changes.
     pub(super) prepared: Prepared,
-    /// The root before, if it is a copy.
+    /// The root before the command, if it is a copy.
     pub(super) original: Option<Original>,
 }
 
-/// A command that failed: all that is needed to run another one in its place.
+/// A command that failed, with everything needed to run another one in its place.
 struct Failed {
     step: StepId,
     spec: Spec,
@@ -42,12 +42,12 @@ struct Failed {
 /// Runs the commands of a build.
 pub(super) struct Commands {
     launcher: Launcher,
-    /// The first command that failed, if somebody wants it.
+    /// The first command that failed, kept for [`super::Builder::on_failure`].
     failed: Mutex<Option<Failed>>,
 }
 
 impl Commands {
-    /// No command ran yet.
+    /// No command has run yet.
     pub(super) fn new() -> Self {
         Self { launcher: Launcher::new(), failed: Mutex::default() }
     }
@@ -110,7 +110,7 @@ impl Commands {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(show), Some(mut failed)) = (shared.builder.on_failure, failed) else { return Ok(()) };
         if let Rootfs::Overlay { work, stub, .. } = &mut failed.spec.rootfs {
-            // Overlayfs takes both only once.
+            // Overlayfs mounts neither a second time.
             for dir in [&mut *work, stub] {
                 dir.set_file_name(format!("{}-again", dir.file_name().unwrap_or_default().display()));
             }

@@ -1,6 +1,6 @@
-//! The coordinator: starts steps when their inputs are done, and passes their events on.
+//! The coordinator: starts steps when their inputs are done, and passes their events to the observer.
 //!
-//! It is the thread that called `build`; it alone starts steps and calls the observer.
+//! It runs on the thread that called `build`; only this thread starts steps and calls the observer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::ready::ReadySet;
 use super::task::Task;
 use super::worker::Worker;
 
-/// How many messages wait at most: a command that writes faster than the observer reads is slowed down, not buffered
+/// Capacity of the message queue: a command that writes faster than the observer reads is slowed down, not buffered
 ///
 const QUEUE: usize = 64;
 
@@ -51,15 +51,15 @@ struct Schedule<'s, 'a> {
     states: &'s mut [Option<Arc<State>>],
     observer: &'s mut dyn Observer,
     ready: ReadySet,
-    /// How many threads of steps have not ended.
+    /// How many step threads are running.
     running: usize,
     /// Why the build fails, if it does.
     error: Option<Error>,
-    /// Steps of which it was said that they finished.
+    /// Steps whose end has been reported.
     ended: BTreeSet<StepId>,
-    /// What was reported as done in another way: many steps report the same.
+    /// Fallbacks that have been reported: many steps report the same one.
     fallbacks: BTreeSet<(String, String)>,
-    /// It was reported that commands use the network of the host.
+    /// Whether it has been reported that commands use the host's network.
     host_network: bool,
 }
 

@@ -1,13 +1,13 @@
-//! Finds the result of a step although its parent was made in another way (early cutoff).
+//! Finds the result of a step whose parent was rebuilt with equal layers (early cutoff).
 //!
-//! **Holds.** The first key of a step names its parent by the parent's key, that is, by how everything below was made.
-//! The second key names the parent by the digests of its layers. A step that runs again and makes the same layer thus ends
-//! a chain of misses: the steps on it are found (N-9). For `COPY --link`, the second key names only the directories that
-//! its destination passes through (N-7).
-//! **Order.** The second key is looked up after the first; what it finds is recorded under the first key too. The layers of
-//! the parent may still be packed. A step waits for them only if it may be a hit: nothing but the parent changed, and the
-//! entries of those layers are those of the build before. A cold build has no build before, so it never waits. Second
-//! keys that are not known when a step is done are recorded at the end of the build.
+//! **Holds.** The first key of a step contains its parent's key, that is, how everything below was made. The second key
+//! contains the digests of the parent's layers instead. A step that runs again and produces the same layer thus ends a
+//! chain of misses: the steps above it are found (N-9). For `COPY --link`, the second key contains only the directories
+//! that its destination passes through (N-7).
+//! **Order.** The second key is looked up after the first; a hit is recorded under the first key too. The parent's
+//! layers may still be being packed. A step waits for them only if it may be a hit: nothing but the parent changed, and
+//! those layers have the entries of the previous build. A first build has no previous one, so it never waits. Second
+//! keys that are unknown when a step is done are recorded at the end of the build.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ use super::records::Records;
 use super::shared::Shared;
 use super::task::Task;
 
-/// Second keys that are recorded when the layers below are packed.
+/// Results whose second keys are recorded once the layers below are packed.
 #[derive(Default)]
 pub(super) struct SecondKeys {
     later: Mutex<Vec<Later>>,
@@ -37,7 +37,7 @@ struct Later {
 }
 
 impl SecondKeys {
-    /// Records `layer` under the second key of the step, now or when that is known.
+    /// Records `layer` under the second key of the step, now or once it is known.
     pub(super) fn record(
         &self,
         shared: &Shared<'_>,
@@ -57,7 +57,7 @@ impl SecondKeys {
         Ok(())
     }
 
-    /// Records what [`SecondKeys::record`] put off. No step runs any more.
+    /// Records what [`SecondKeys::record`] delayed. To be called when no step runs.
     pub(super) fn finish(&self, records: Records<'_>) -> Result<(), Error> {
         let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
         for Later { parent, parts, layer } in later {
@@ -69,7 +69,7 @@ impl SecondKeys {
     }
 }
 
-/// The layer recorded under the second key of the step with these `parts`. Ok(Some): it is recorded under the first too.
+/// The layer recorded under the second key of the step with these `parts`. Ok(Some): now also recorded under the first.
 pub(super) fn look_up(
     shared: &Shared<'_>,
     history: &History,
@@ -86,7 +86,7 @@ pub(super) fn look_up(
     Ok(Some(layer))
 }
 
-/// The parts of the second key; none if it is the first. Waits for layers that are being packed.
+/// The parts of the second key; `None` if it equals the first. Waits for layers being packed.
 fn second(shared: &Shared<'_>, step: &Step, parent: &State, parts: &KeyParts) -> Result<Option<KeyParts>, StepError> {
     if let Some(copy) = linked(step) {
         let dirs = passed(copy, &*parent.outline(&shared.layers)?);
@@ -96,7 +96,7 @@ fn second(shared: &Shared<'_>, step: &Step, parent: &State, parts: &KeyParts) ->
     Ok(over_content(parent, parts))
 }
 
-/// Whether only the parent of `step` changed since the build before, and the parent may still turn out the same.
+/// Whether only the parent of `step` changed since the previous build, and may still turn out equal.
 fn is_worth_waiting(
     shared: &Shared<'_>,
     history: &History,
@@ -129,7 +129,7 @@ pub(super) fn passed(copy: &Copy, tree: &MergedTree) -> Vec<RelPath> {
     let mut dirs: Vec<RelPath> = std::iter::successors(Some(dest), RelPath::parent).collect();
     dirs.retain(|dir| !dir.is_root());
     dirs.reverse();
-    let there = dirs.iter().take_while(|dir| tree.get(dir).is_some_and(|found| found.is_dir())).count();
-    dirs.truncate(there);
+    let existing = dirs.iter().take_while(|dir| tree.get(dir).is_some_and(|found| found.is_dir())).count();
+    dirs.truncate(existing);
     dirs
 }

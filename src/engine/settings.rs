@@ -1,4 +1,4 @@
-//! How to build: what no plan says and no key holds.
+//! Build settings that are neither in the plan nor in cache keys.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,26 +10,26 @@ use crate::sandbox::{Resources, Rlimit};
 use crate::snapshot::Method;
 use crate::transport::Proxies;
 
-/// Decided once, by whoever read flags and environment.
+/// The settings of one build, taken once from flags and environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Steps that run at once, at least 1.
     pub jobs: usize,
     /// How new layers are compressed.
     pub compression: Compression,
-    /// Only look: [`super::Error::Cold`] as soon as a step would have to run.
+    /// Only look steps up: [`super::Error::Cold`] as soon as one would have to run.
     pub warm_only: bool,
-    /// We are root of a user namespace, not of the machine.
+    /// kiln is root of a user namespace, not of the host.
     pub user_namespace: bool,
-    /// How roots are made; `None` = the best way that works here.
+    /// How roots are made; `None` = the best method that works on this host.
     pub snapshot: Option<Method>,
-    /// What RUN without a network of its own gets.
+    /// The network of a RUN that does not choose one.
     pub network: crate::sandbox::Network,
-    /// `/etc/resolv.conf` inside.
+    /// The content of `/etc/resolv.conf` in the sandbox.
     pub resolv_conf: Vec<u8>,
-    /// Names and addresses that `/etc/hosts` inside has besides its own.
+    /// Names and addresses added to `/etc/hosts` in the sandbox.
     pub hosts: Vec<(String, String)>,
-    /// Bytes of `/dev/shm` inside.
+    /// Size of `/dev/shm` in the sandbox, in bytes.
     pub shm_size: u64,
     /// Limits of every RUN.
     pub rlimits: Vec<Rlimit>,
@@ -39,16 +39,16 @@ pub struct Settings {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// Agent sockets by id (M-17).
     pub ssh: BTreeMap<String, PathBuf>,
-    /// How ADD reaches servers.
+    /// Proxies that ADD uses.
     pub proxies: Proxies,
-    /// No file that ADD fetches has more bytes.
+    /// Maximum size of a file that ADD fetches, in bytes.
     pub max_download: u64,
-    /// What git, started by ADD, may know of the environment.
+    /// Environment variables for the git processes that ADD starts.
     pub git_environment: Vec<(String, String)>,
-    /// When the build began, in whichever process: servers are asked once in a build.
+    /// When the build began, whichever process began it: each server is asked once per build.
     pub began: Timestamp,
-    /// Names the Dockerfile across builds: where the last keys of its steps are remembered.
+    /// Identifies the Dockerfile across builds; the last keys of its steps are stored under this name.
     pub slots: String,
-    /// How long the whole build may take.
+    /// Time limit of the whole build.
     pub timeout: Option<Duration>,
 }

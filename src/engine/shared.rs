@@ -1,4 +1,4 @@
-//! What the steps of one build share.
+//! State that all steps of a build share: store, cache, snapshots, scratch space.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -29,16 +29,16 @@ pub(super) struct Shared<'a> {
     pub(super) stop: &'a Cancel,
     /// Set when steps run.
     reporter: Arc<OnceLock<Reporter>>,
-    /// Made when first needed: a cached build needs none, nor a store that can be written to.
+    /// Made on first use: a fully cached build needs none, and works on a read-only store.
     scratch: OnceLock<Scratch>,
 }
 
 impl<'a> Shared<'a> {
     pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
         let reporter: Arc<OnceLock<Reporter>> = Arc::default();
-        let told = Arc::clone(&reporter);
+        let waits = Arc::clone(&reporter);
         let tell = move |who: &str, why: &str| {
-            if let Some(reporter) = told.get() {
+            if let Some(reporter) = waits.get() {
                 reporter.fallback(format!("waiting for {who}"), why);
             }
         };
@@ -62,18 +62,18 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Steps run from here on, and report to `reporter`.
+    /// Sets the reporter of the steps that run from here on.
     pub(super) fn report_to(&self, reporter: &Reporter) {
         let _ = self.reporter.set(reporter.clone());
     }
 
-    /// The layers that the cache knows of.
+    /// The recorded layers.
     pub(super) fn records(&self) -> Records<'_> {
         let builder = self.builder;
         Records { cache: &self.cache, store: builder.store, compression: builder.settings.compression }
     }
 
-    /// Lets other processes remove what this build does not use. `found` is used.
+    /// Lets other processes remove what this build does not use. The layers of `found` count as used.
     pub(super) fn lease(&self, found: &[Option<Arc<State>>]) -> Result<(), Error> {
         let moment = self.builder.store.lease()?;
         for state in found.iter().flatten() {
@@ -109,7 +109,7 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
-    /// Unpacks layers. Nothing is unpacked while steps are only looked up: then this is [`Error::Cold`].
+    /// The snapshotter, which unpacks layers. [`Error::Cold`] while steps are only looked up: nothing is unpacked then.
     pub(super) fn snapshots(&self) -> Result<&Snapshotter<'a>, Error> {
         self.snapshotter.get().ok_or(Error::Cold)
     }

@@ -1,7 +1,7 @@
-//! Contexts that are not directories here: archives, repositories, files by URL.
+//! Contexts that are not local directories: archives, repositories, files by URL.
 //!
-//! **Holds.** Whatever it was, what comes out is a directory of its own, or the text of a Dockerfile. No ignore file
-//! holds for it (G-2, A14).
+//! **Holds.** Each becomes a directory of the build's own, or the text of a Dockerfile. Ignore files do not apply to it
+//! (G-2, A14).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,7 +17,7 @@ use crate::plan::EpochSource;
 use crate::copy::{self, Stream};
 use crate::fetch::{FetchError, FetchedFile, GitUrl, Remote};
 
-/// No Dockerfile is larger.
+/// Maximum size of a Dockerfile.
 const MAX_TEXT: u64 = 16 << 20;
 
 /// Where a context comes from.
@@ -35,7 +35,7 @@ pub enum Origin {
     Git {
         /// Which.
         url: GitUrl,
-        /// It may be on this host: it was the user who named it.
+        /// It may be on this host, because the user named it.
         local: bool,
     },
 }
@@ -47,18 +47,18 @@ pub enum Fetched {
     Files {
         /// Where.
         dir: PathBuf,
-        /// When they changed last, as far as their origin says: a commit's time, a server's `Last-Modified`, else the
-        /// latest file of an archive.
+        /// When they last changed, if known: the commit's time, the server's `Last-Modified`, otherwise the time of the
+        /// archive's latest file.
         time: Option<Timestamp>,
     },
     /// The text of a Dockerfile, without any files.
     Dockerfile(Vec<u8>),
 }
 
-/// Why there is no context.
+/// Why a context could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It could not be fetched, or it is no URL.
+    /// It could not be fetched, or its URL is invalid.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// It could not be unpacked.
@@ -69,20 +69,20 @@ pub enum Error {
     Read {
         /// `standard input`, a path or a URL.
         what: String,
-        /// The answer.
+        /// Why.
         source: io::Error,
     },
-    /// A file that is no archive.
+    /// A file is not an archive.
     #[error("{0} is not an archive")]
     NotAnArchive(String),
-    /// A file of our own.
+    /// A file of kiln's own could not be read or written.
     #[error(transparent)]
     Fs(#[from] FsError),
 }
 
 impl Origin {
-    /// What `text` names, as docker reads it: `-`, a URL, a repository, else a path. A path that is a file is an
-    /// archive; `dir#ref:subdir` is a repository if `dir` is one and nothing has that whole name.
+    /// Parses `text` as Docker does: `-`, a URL, a repository, otherwise a path. A path to a file is an archive;
+    /// `dir#ref:subdir` is a repository if `dir` is one and no file has the whole name.
     pub fn parse(text: &str) -> Result<Self, FetchError> {
         if text == "-" {
             return Ok(Origin::Stdin);
@@ -126,10 +126,10 @@ fn is_repository(dir: &Path) -> bool {
 }
 
 impl Remote<'_> {
-    /// Fetches and unpacks what `origin` names into new directories of scratch that are called `name`. `keep_git_dir`
-    /// keeps the `.git` of a repository, also if its URL does not ask for it.
+    /// Fetches and unpacks `origin` into new scratch directories with `name` in their names. `keep_git_dir` keeps the
+    /// `.git` of a repository even if its URL does not ask for it.
     ///
-    /// Ok: it was read to its end, and what a checksum or a commit's id promised is true.
+    /// Ok: it was read to its end, and matches its checksum or commit id.
     pub fn context(
         &self,
         origin: &Origin,
@@ -144,7 +144,7 @@ impl Remote<'_> {
                 let keep = keep_git_dir || url.keep_git_dir == Some(true);
                 let url = GitUrl { keep_git_dir: Some(keep), ..url.clone() };
                 let dir = self.checkout(&url, &commit, keep, *local)?;
-                // All that a checkout makes is as old as its commit.
+                // Files of a checkout have the time of its commit.
                 let time = if url.new_files { None } else { Some(changed(&dir)?) };
                 Ok(Fetched::Files { dir, time })
             }
@@ -163,12 +163,12 @@ impl Remote<'_> {
         }
     }
 
-    /// When what `source` names changed last: a commit's time, a server's `Last-Modified`, else the latest file of an
-    /// archive; `None` if nothing says so. Ok: what a checksum promised is true.
+    /// When `source` last changed: the commit's time, the server's `Last-Modified`, otherwise the time of the archive's
+    /// latest file; `None` if unknown. Ok: it matches its checksum.
     pub fn time_of(&self, source: &EpochSource) -> Result<Option<Timestamp>, Error> {
         let checksum = source.checksum.as_deref();
         if source.git {
-            // All that a checkout makes is as old as its commit, unless it is told otherwise.
+            // Files of a checkout have the time of its commit, unless `new_files` is set.
             let url = GitUrl { new_files: false, ..GitUrl::parse(&source.url)? };
             let commit = self.commit(&url, checksum, false)?;
             return Ok(Some(changed(&self.checkout(&url, &commit, false, false)?)?));
@@ -179,13 +179,13 @@ impl Remote<'_> {
         }
         match self.unpacked(&file, &source.url, "epoch") {
             Ok(Fetched::Files { time, .. }) => Ok(time),
-            // Any file may be added.
+            // ADD accepts any file.
             Ok(Fetched::Dockerfile(_)) | Err(Error::NotAnArchive(_) | Error::Unpack(_)) => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// What is in a file from `url`.
+    /// The content of a file from `url`.
     fn unpacked(&self, file: &FetchedFile, url: &str, name: &str) -> Result<Fetched, Error> {
         let open = File::open(&file.path).map_err(|e| FsError::new("open", &file.path, e))?;
         self.stream(open, &redacted(url), name, true)

@@ -1,7 +1,7 @@
-//! What steps read: files of contexts, of other steps, and from servers.
+//! The files that steps read: from contexts, from other steps, and from servers.
 //!
-//! **Order.** What a lookup selects and digests of a context is kept until the step runs, so that a context is walked
-//! once. Files of layers are unpacked only when one of them must be read.
+//! **Order.** The files that a lookup selects and digests are kept until the step runs, so that a context is walked
+//! once. Layers are unpacked only when one of their files must be read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,19 +21,19 @@ use super::shared::Shared;
 use super::task::Task;
 use super::unpacked::Unpacked;
 
-/// What COPY and ADD steps have selected of contexts so far.
+/// The files of contexts that COPY and ADD steps have selected so far.
 #[derive(Default)]
 pub(super) struct Sources<'a> {
     selected: Mutex<BTreeMap<StepId, Prepared<'a>>>,
 }
 
 impl<'a> Sources<'a> {
-    /// The digest of what `copy` reads: part of its key.
+    /// The digest of the files that `copy` reads: part of its key.
     pub(super) fn digest(&self, shared: &Shared<'a>, copy: &Copy, task: Task<'_>) -> Result<Sha256, StepError> {
         self.with(shared, copy, task, |prepared, _| Ok(prepared.digest()))
     }
 
-    /// Calls `use_it` with what `copy` reads, selected and digested now or before.
+    /// Calls `use_it` with the files that `copy` reads, selected and digested now or before.
     pub(super) fn with<R>(
         &self,
         shared: &Shared<'a>,
@@ -81,7 +81,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Drops what was selected for `step`, which is done.
+    /// Drops the files selected for `step`, which is done.
     pub(super) fn forget(&self, step: StepId) {
         self.selected.lock().unwrap_or_else(PoisonError::into_inner).remove(&step);
     }
@@ -98,11 +98,11 @@ fn keep_digests(shared: &Shared<'_>, state: &State, tree: &MergedTree, from: &La
     }
     let diff_ids = state.diff_ids()?;
     for layer in layers {
-        let mut knowing = layer::Tree::clone(&tree.layers()[layer]);
+        let mut completed = layer::Tree::clone(&tree.layers()[layer]);
         for one in learnt.iter().filter(|l| l.layer == layer) {
-            knowing.set_content(&one.path, one.content);
+            completed.set_content(&one.path, one.content);
         }
-        shared.layers.keep_tree(diff_ids[layer], &std::sync::Arc::new(knowing)).map_err(Error::from)?;
+        shared.layers.keep_tree(diff_ids[layer], &std::sync::Arc::new(completed)).map_err(Error::from)?;
     }
     Ok(())
 }
@@ -115,11 +115,11 @@ pub(super) fn context_digest(shared: &Shared<'_>, name: &ContextName, source: &s
     Ok(digested.map_err(copy::Error::from)?.digest.0)
 }
 
-/// The digest of what each mount of `run` shows, where that is files: part of the key.
+/// The digest of the files that each bind mount of `run` shows: part of the key.
 pub(super) fn mount_digests(shared: &Shared<'_>, run: &Run, task: Task<'_>) -> Result<Vec<Option<Sha256>>, StepError> {
     let digest = |mount: &Mount| match mount {
         Mount::Bind { from: CopyFrom::Context(name), source, .. } => context_digest(shared, name, source).map(Some),
-        // All files of the other step stand for the part that is mounted: never too few.
+        // Covers all files of the other step, although only some may be mounted.
         Mount::Bind { from: CopyFrom::Step(id), .. } => Ok(Some(step_key::layers(&task.input(*id).diff_ids()?).0)),
         _ => Ok(None),
     };

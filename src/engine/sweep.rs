@@ -12,12 +12,12 @@ use crate::plan::{Step, StepId};
 use super::chain::State;
 use super::error::{Error, StepError};
 use super::event::{Event, Observer};
-use super::lookup::{Look, Question};
+use super::lookup::{LookupResult, Question};
 use super::task::Task;
 use super::worker::Worker;
 
-/// Looks up every step whose inputs are all there, in order; gives those that were not found. What servers must be asked
-/// for takes no longer than the build may.
+/// Looks up every step whose inputs were found, in order; returns the steps that were not found. The build's time limit
+/// covers requests to servers.
 pub(super) fn sweep(
     worker: &Worker<'_>,
     states: &mut [Option<Arc<State>>],
@@ -33,13 +33,13 @@ pub(super) fn sweep(
     };
     let swept = beside(cancel, Some(limit), end, || sweep.run());
     match swept.map_err(|e| FsError::new("watch", builder.store.root(), e))? {
-        // There is no time left to make what was not found.
+        // No time is left to execute missing steps.
         _ if late.load(Ordering::Relaxed) => Err(Error::TimedOut(limit)),
         swept => swept,
     }
 }
 
-/// A sweep on its way.
+/// A running sweep.
 struct Sweep<'s, 'a> {
     worker: &'s Worker<'a>,
     states: &'s mut [Option<Arc<State>>],
@@ -62,15 +62,15 @@ impl Sweep<'_, '_> {
         Ok(self.missed)
     }
 
-    /// The first steps of `steps` that do not need each other, with their keys; and how many steps were looked at.
+    /// The first of `steps` that do not need each other, with their keys; and how many steps were examined.
     fn wave<'p>(&self, steps: &'p [Step]) -> (usize, Vec<Asked<'p>>) {
-        let (mut looked, mut asked) = (0, Vec::new());
+        let (mut examined, mut asked) = (0, Vec::new());
         let mut pending: BTreeSet<StepId> = BTreeSet::new();
         for step in steps {
             if step.inputs.iter().any(|input| pending.contains(input)) {
                 break;
             }
-            looked += 1;
+            examined += 1;
             let inputs: Option<Vec<Arc<State>>> = step.inputs.iter().map(|i| self.states[i.index()].clone()).collect();
             let Some(inputs) = inputs else { continue };
             let question = self.worker.lookup.question(&self.worker.shared, Task { step, inputs: &inputs });
@@ -81,10 +81,10 @@ impl Sweep<'_, '_> {
                 break;
             }
         }
-        (looked, asked)
+        (examined, asked)
     }
 
-    /// Asks the cache for all keys of a wave at once.
+    /// Looks up all keys of a wave at once.
     fn answer(&mut self, asked: Vec<Asked<'_>>) -> Result<(), Error> {
         let (lookup, shared) = (&self.worker.lookup, &self.worker.shared);
         let keys: Vec<_> = asked.iter().filter_map(|(_, _, question)| question.as_ref().ok()?.key()).collect();
@@ -99,15 +99,15 @@ impl Sweep<'_, '_> {
                 }
             });
             match look {
-                Ok(Look::Hit(state)) => {
+                Ok(LookupResult::Hit(state)) => {
                     self.states[step.id.index()] = Some(state);
                     self.observer.event(&Event::Cached(step.id));
                 }
-                // Its key needs files of layers that are not unpacked: not in a sweep.
+                // Its key needs files of layers, which a sweep does not unpack.
                 Err(StepError::Build(Error::Cold)) if !shared.builder.settings.warm_only => {}
                 Err(error) => return Err(shared.located(step.id, error)),
-                Ok(Look::Miss(_)) if shared.builder.settings.warm_only => return Err(Error::Cold),
-                Ok(Look::Miss(_)) => drop(self.missed.insert(step.id)),
+                Ok(LookupResult::Miss(_)) if shared.builder.settings.warm_only => return Err(Error::Cold),
+                Ok(LookupResult::Miss(_)) => drop(self.missed.insert(step.id)),
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ pub(super) struct Task<'t> {
 }
 
 impl<'t> Task<'t> {
-    /// The file system that the step works on. Panics for a base, which has none.
+    /// The file system that the step changes. Panics for a base, which has none.
     pub(super) fn parent(&self) -> &'t Arc<State> {
         &self.inputs[0]
     }

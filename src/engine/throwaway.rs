@@ -1,4 +1,4 @@
-//! A root over an image for one command that is no step: `kiln run`.
+//! The root of one command outside a build: `kiln run`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Throwaway<'a> {
 
 impl<'a> Throwaway<'a> {
     /// Ok: `layers` (bottom first, their blobs stored) are unpacked, and a command may write over them.
-    /// Without `method`, they are stacked where that can be done. `tell` is told whom a wait is for, and why.
+    /// Without `method`, they are stacked if the host can. `tell` receives the holder and the reason of each wait.
     pub fn new(
         store: &'a Store,
         layers: &[Layer],
@@ -55,26 +55,26 @@ impl<'a> Throwaway<'a> {
         Ok(Self { store, snapshots, base, prepared, targets, original, fallback, _scratch: scratch })
     }
 
-    /// What the sandbox mounts.
+    /// The root for the sandbox.
     pub fn rootfs(&self) -> Rootfs {
         root::rootfs(&self.prepared, &self.targets)
     }
 
-    /// What must know what the command is about to do, if anything must.
+    /// The watch that a copied root needs; `None` for overlayfs.
     pub fn watch(&self) -> Result<Option<Box<dyn Watch + '_>>, StepError> {
         let copied = Copied::new(&self.prepared, self.original.as_ref())?;
         Ok(copied.map(|copied| Box::new(copied) as Box<dyn Watch>))
     }
 
-    /// What is done another way than usual, and why.
+    /// What is done differently than usual, and why.
     pub fn fallback(&self) -> Option<(&str, &str)> {
         self.fallback.as_ref().map(|(what, why)| (what.as_str(), why.as_str()))
     }
 
-    /// What was written, as a layer. Ok: its blob is stored.
+    /// Packs the changes as a layer. Ok: its blob is stored.
     pub fn pack(&self) -> Result<Layer, StepError> {
-        let left = commit::Left::look(&self.prepared, &self.base, self.snapshots.layers())?;
-        let changes = left.changes(self.original.as_ref(), &self.base, &self.snapshots, None)?;
+        let changed = commit::ChangedRoot::walk(&self.prepared, &self.base, self.snapshots.layers())?;
+        let changes = changed.changes(self.original.as_ref(), &self.base, &self.snapshots, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());
         changes.write_to(&mut writer)?;
         let (draft, written) = writer.finish()?;

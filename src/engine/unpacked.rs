@@ -16,7 +16,7 @@ use super::error::{Error, StepError};
 /// The files of one chain.
 pub(super) struct Unpacked<'s> {
     state: &'s State,
-    /// `None`: nothing is unpacked yet.
+    /// `None`: layers are not unpacked yet, as in a sweep.
     snapshots: Option<&'s Snapshotter<'s>>,
     dirs: OnceLock<Option<LayerDirs>>,
     failed: Mutex<Option<Error>>,
@@ -28,7 +28,7 @@ impl<'s> Unpacked<'s> {
         Self { state, snapshots, dirs: OnceLock::new(), failed: Mutex::default() }
     }
 
-    /// Why a copy failed: that a layer could not be unpacked, if it is that, else `error`.
+    /// The cause of a failed copy: a layer that could not be unpacked, otherwise `error`.
     pub(super) fn explain(&self, error: copy::Error) -> StepError {
         match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(reason) => reason.into(),
@@ -53,7 +53,7 @@ impl LayerFiles for Unpacked<'_> {
         });
         match dirs {
             Some(dirs) => dirs.open(found),
-            None => Err(io::Error::other("the layers could not be unpacked")),
+            None => Err(io::Error::other("cannot unpack the layers")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Does one step: looks it up, else executes and records it.
+//! Performs one step: looks it up; on a miss, executes and records it.
 //!
 //! **Order.** Key, lookup, execution, blob, tree, record. A RUN is ready for its dependents when its command has ended;
 //! its layer is packed while they run.
@@ -15,25 +15,25 @@ use super::base;
 use super::builder::Builder;
 use super::chain::{Link, Sealed, State, Stopped};
 use super::claims::{self, InFlight};
-use super::commit::{self, Left};
+use super::commit::{self, ChangedRoot};
 use super::copy;
 use super::error::{Error, StepError};
 use super::event::Event;
-use super::lookup::{Look, Lookup};
+use super::lookup::{Lookup, LookupResult};
 use super::message::Reporter;
 use super::run::Commands;
 use super::second_key::SecondKeys;
 use super::shared::Shared;
 use super::task::Task;
 
-/// What the threads of one build use.
+/// State that the step threads of one build share.
 pub(super) struct Worker<'a> {
     pub(super) shared: Shared<'a>,
     pub(super) lookup: Lookup<'a>,
     pub(super) commands: Commands,
     second: SecondKeys,
     in_flight: InFlight,
-    /// Upper directories of RUNs and their layers: they become unpacked layers when no command mounts them any more.
+    /// Upper directories of RUNs with their layers: they become unpacked layers once no command mounts them.
     fresh: Mutex<Vec<(DiffId, PathBuf)>>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does a step and reports as it goes. The last report is that it is done.
+    /// Performs a step and reports its progress. The last message is `Done`.
     pub(super) fn work(&self, task: Task<'_>, reporter: &Reporter) {
         reporter.done(task.step.id, self.perform(task, reporter));
     }
@@ -58,12 +58,12 @@ impl<'a> Worker<'a> {
         let step = task.step;
         loop {
             let parts = match self.lookup.look_up(&self.shared, task)? {
-                Look::Hit(state) => {
+                LookupResult::Hit(state) => {
                     reporter.event(Event::Cached(step.id));
                     reporter.ready(step.id, &state);
                     return Ok(());
                 }
-                Look::Miss(parts) => parts,
+                LookupResult::Miss(parts) => parts,
             };
             let key = parts.key();
             // The step that had the key may have failed, or run with another cache setting: look again.
@@ -71,7 +71,7 @@ impl<'a> Worker<'a> {
             if self.shared.stop.is_cancelled() {
                 return Err(Error::Cancelled.into());
             }
-            // A step that ignores the cache does not wait for other processes either.
+            // A step that ignores the cache need not wait for other processes.
             if step.meta.no_cache {
                 return self.make(task, parts, reporter);
             }
@@ -139,23 +139,23 @@ impl<'a> Worker<'a> {
     ) -> Result<(), StepError> {
         let shared = &self.shared;
         let ran = self.commands.run(shared, run, task, reporter)?;
-        let left = Left::look(&ran.prepared, task.parent(), &shared.layers)?;
+        let changed = ChangedRoot::walk(&ran.prepared, task.parent(), &shared.layers)?;
         let (link, packing) = Link::packing(ran.prepared.fresh(), before.map(|before| before.diff_id));
         finished(&State::over(task.parent(), parts.key(), link));
-        let left = (left, ran.original.as_ref());
-        let packed = commit::pack(shared, &self.lookup.history, task, left, &packing, reporter)
+        let changed = (changed, ran.original.as_ref());
+        let packed = commit::pack(shared, &self.lookup.history, task, changed, &packing, reporter)
             .and_then(|made| commit::record(shared, &self.second, task, parts.clone(), &made).map(|()| made));
         if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
             self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));
         }
         packing.sealed.keep(packed.as_ref().map(Clone::clone).map_err(|_| Stopped));
-        // If packing failed before it was known what the layer holds, those who wait for that learn it here.
+        // If packing failed before the entries were known, this ends the wait for them.
         packing.outline.keep(Err(Stopped));
         packed.map(drop)
     }
 
-    /// Records what had to wait, and gives upper directories to their layers. No step runs any more. A directory that
-    /// cannot be kept is unpacked again when needed.
+    /// Records delayed second keys and keeps upper directories as unpacked layers. To be called when no step runs. A
+    /// layer whose directory cannot be kept is unpacked again when needed.
     pub(super) fn finish(&self) -> Result<(), Error> {
         self.second.finish(self.shared.records())?;
         for (diff_id, made) in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {

@@ -1,7 +1,8 @@
 //! A proxy for an SSH agent: a command can list keys and have data signed, nothing else (O-34).
 //!
-//! **On disk.** A socket in a scratch directory, mounted inside as `Source::Socket`; the real one is not visible
-//! there. The kernel limits the length of socket paths, so both are reached through a descriptor of their directory.
+//! **On disk.** A socket in a scratch directory, mounted in the sandbox as `Source::Socket`; the agent's own socket is
+//! not visible there. The kernel limits the length of socket paths, so both are opened through a descriptor of their
+//! directory.
 //! **Order.** One proxy per mount. Dropping it closes the socket; connections end when the command ends.
 
 use std::io::{self, Read, Write};
@@ -30,7 +31,7 @@ pub struct AgentProxy {
 }
 
 impl AgentProxy {
-    /// Ok: `dir/agent` is a socket that answers for the agent at `agent` until this is dropped.
+    /// Ok: `dir/agent` is a socket that proxies the agent at `agent` until this is dropped.
     pub fn start(agent: &Path, dir: &Path) -> io::Result<Self> {
         // Fails now rather than in the middle of a command.
         drop(connect(agent)?);
@@ -76,7 +77,7 @@ impl Drop for AgentProxy {
     }
 }
 
-/// Ok: an agent accepts connections at `path`. Its socket exists a moment before that.
+/// Ok: an agent accepts connections at `path`. A new agent's socket exists slightly earlier.
 pub fn agent_listens(path: &Path) -> io::Result<()> {
     connect(path).map(drop)
 }
@@ -111,7 +112,7 @@ fn carry(mut inner: impl Read + Write, mut outer: impl Read + Write) -> io::Resu
     }
 }
 
-/// Reads one message, with its length in front.
+/// Reads one message, including its length prefix.
 fn message(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;

@@ -1,8 +1,8 @@
 //! Limits of memory, CPU and processes.
 //!
-//! **Holds.** One control group per run and hierarchy (version 1 or 2). The warden enters it, forks init, which
-//! thereby is in it, and leaves it again. The group is removed when the command has ended; the next run removes one
-//! that a killed kiln left. A limit that cannot be set is no error but a fallback (R-16).
+//! **Holds.** One control group per run and hierarchy (version 1 or 2). The warden enters it, forks init, which stays
+//! in it, and leaves it. The group is removed when the command has ended; the next run removes groups that a killed
+//! kiln left behind. A limit that cannot be set is a fallback, not an error (R-16).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use super::fallback::{Fallback, Feature, Limit};
 use super::spec::Resources;
 use crate::base::fs;
 
-/// The remedy if control groups of version 2 may not be made.
-const DELEGATE: &str = "run kiln as root, or where systemd delegates control groups: systemd-run --user --scope -p \
+/// The remedy if version 2 control groups cannot be created.
+const DELEGATE: &str = "run kiln as root, or in a delegated control group with systemd-run --user --scope -p \
                         Delegate=yes kiln …";
 /// The remedy for version 1.
 const DELEGATE_V1: &str =
-    "run kiln as root, or in a control group that belongs to you (version 1 has no delegation by systemd)";
+    "run kiln as root, or in a control group that you own (systemd does not delegate version 1 groups)";
 
 /// One value of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,12 +138,12 @@ fn hierarchy(controller: &str, cgroup: &str, mountinfo: &str) -> Option<Hierarch
 /// The groups of one run.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    /// Each with the group that this process was in before.
+    /// Each with the group that this process came from.
     made: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Groups {
-    /// Makes the groups that `resources` needs and moves this process there. The fallbacks are the limits that cannot
+    /// Creates the groups that `resources` needs and moves this process there. The fallbacks are the limits that cannot
     /// be set.
     pub(super) fn enter(resources: &Resources) -> (Self, Vec<Fallback>) {
         let (mut groups, mut fallbacks) = (Self::default(), Vec::new());
@@ -152,7 +152,7 @@ impl Groups {
         for setting in settings(resources) {
             let limit = setting.limit;
             match groups.set(setting, &cgroup, &mountinfo) {
-                // A request for memory alone is told about memory alone.
+                // The swap limit is implied: only the memory limit that was requested is reported.
                 Err(_) if limit == Limit::Swap && resources.memory_swap.is_none() && unlimited == [Limit::Memory] => {}
                 Err(cause) => {
                     fallbacks.push(Fallback::new(Feature::Limit(limit), cause));
@@ -164,7 +164,8 @@ impl Groups {
         for (dir, _) in &groups.made {
             // "0" is the process that writes it.
             if let Err(e) = write(&dir.join("cgroup.procs"), "0") {
-                fallbacks.push(Fallback::new(Feature::ControlGroup, format!("{}: {e}", dir.display())));
+                let cause = format!("cannot enter control group {}: {e}", dir.display());
+                fallbacks.push(Fallback::new(Feature::ControlGroup, cause));
             }
         }
         (groups, fallbacks)
@@ -174,29 +175,29 @@ impl Groups {
     fn set(&mut self, setting: Setting, cgroup: &str, mountinfo: &str) -> Result<(), String> {
         let Setting { controller, v1, v2, .. } = setting;
         let found = hierarchy(controller, cgroup, mountinfo).ok_or_else(|| {
-            format!("no control groups with the controller {controller} are mounted (/sys/fs/cgroup)")
+            format!("no control group hierarchy with the {controller} controller is mounted (/sys/fs/cgroup)")
         })?;
         let dir = self.group(&found, controller)?;
         let values = if found.unified { v2 } else { v1 };
         values.iter().try_for_each(|(file, value)| {
             write(&dir.join(file), value).map_err(|e| {
-                let cause = format!("{}: {e}", dir.join(file).display());
+                let cause = format!("cannot write {}: {e}", dir.join(file).display());
                 match dir.parent().filter(|_| controller == "cpuset").map(|parent| text(parent.join(file))) {
-                    Some(all) => format!("{cause}; there are {}, not {value}", all.trim()),
+                    Some(all) => format!("{cause}; the host has {}, not {value}", all.trim()),
                     None => cause,
                 }
             })
         })
     }
 
-    /// Moves this process back; those it forked stay.
+    /// Moves this process back; its children stay.
     pub(super) fn leave(&self) {
         for (_, before) in &self.made {
             let _ = write(&before.join("cgroup.procs"), "0");
         }
     }
 
-    /// This run's group in a hierarchy, made on first use.
+    /// This run's group in a hierarchy, created on first use.
     pub(super) fn group(&mut self, found: &Hierarchy, controller: &str) -> Result<PathBuf, String> {
         if let Some((dir, _)) = self.made.iter().find(|(_, before)| *before == found.own) {
             if found.unified {
@@ -217,7 +218,8 @@ impl Groups {
                 Ok(()) => Ok(()),
                 Err(e) => {
                     let help = if found.unified { DELEGATE } else { DELEGATE_V1 };
-                    Err(format!("{}: {}; {help}", parent.display(), io::Error::from(e)))
+                    let error = io::Error::from(e);
+                    Err(format!("cannot create a control group in {}: {error}; {help}", parent.display()))
                 }
             };
             let usable = made.and_then(|()| match found.unified {
@@ -255,7 +257,7 @@ impl Drop for Groups {
     }
 }
 
-/// Lets children of a version 2 group use a controller.
+/// Enables a controller for the children of a version 2 group.
 fn enable(parent: &Path, controller: &str) -> Result<(), String> {
     let words =
         |file: &str| fs::read(&parent.join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
@@ -264,25 +266,26 @@ fn enable(parent: &Path, controller: &str) -> Result<(), String> {
         return Ok(());
     }
     if !has(&words("cgroup.controllers")) {
-        return Err(format!("the controller {controller} is not delegated to {}; {DELEGATE}", parent.display()));
+        return Err(format!("the {controller} controller is not delegated to {}; {DELEGATE}", parent.display()));
     }
     let file = parent.join("cgroup.subtree_control");
-    write(&file, &format!("+{controller}")).map_err(|e| format!("{}: {e}; {DELEGATE}", file.display()))
+    write(&file, &format!("+{controller}")).map_err(|e| format!("cannot write {}: {e}; {DELEGATE}", file.display()))
 }
 
-/// Fills a new version 1 cpuset: it is empty, and no process can enter an empty one.
+/// Copies the parent's values to a new version 1 cpuset: it starts empty, and no process can enter an empty one.
 fn inherit_cpuset(parent: &Path, dir: &Path, controller: &str) -> Result<(), String> {
     if controller != "cpuset" {
         return Ok(());
     }
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let value = fs::read(&parent.join(file)).map_err(|e| e.to_string())?;
-        write(&dir.join(file), String::from_utf8_lossy(&value).trim()).map_err(|e| format!("{file}: {e}"))?;
+        write(&dir.join(file), String::from_utf8_lossy(&value).trim())
+            .map_err(|e| format!("cannot write {}: {e}", dir.join(file).display()))?;
     }
     Ok(())
 }
 
-/// Removes groups of wardens that are gone.
+/// Removes groups of dead wardens.
 fn sweep(parent: &Path) {
     let Ok(names) = fs::list(parent) else { return };
     for name in names {

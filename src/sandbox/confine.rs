@@ -1,4 +1,4 @@
-//! What the command may do: user, capabilities, system calls.
+//! Restricts the command: user, capabilities, resource limits, system calls.
 //!
 //! **Order.** The bounding set shrinks while that is permitted; then the user changes and keeps the capabilities that
 //! the filter needs; then the filter is installed; then the remaining capabilities are dropped. What follows (fork,
@@ -20,7 +20,7 @@ use super::supervise;
 use super::sys;
 use super::user::Identity;
 
-/// Docker's default set: enough for package managers, nothing that reaches beyond the container.
+/// Docker's default set: enough for package managers, without power beyond the container.
 pub(super) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
@@ -36,10 +36,10 @@ pub(super) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Becomes `identity` with the capabilities that `security` leaves. no-new-privs stays off, as in other builders:
-/// `RUN sudo …` works, and what it gains is limited by the bounding set.
+/// Becomes `identity` with the capabilities that `security` allows. no-new-privs stays off, as in other builders:
+/// `RUN sudo …` works, within the bounding set.
 ///
-/// Some: the listener of calls that cannot work within `limits`; a process has to reply to them.
+/// `Some`: the listener of calls that cannot work within `limits`; a process must reply to them.
 pub(super) fn confine(
     identity: &Identity,
     extra_groups: &[u32],
@@ -60,7 +60,7 @@ pub(super) fn confine(
     sys::new_session_keyring().or_else(|e| match e.raw_os_error() {
         // A kernel without keyrings has none to leak; a filter around kiln that forbids the call forbids every use.
         Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT) => Ok(()),
-        _ => Err(Problem::host("make a session keyring", &e)),
+        _ => Err(Problem::host("create a session keyring", &e)),
     })?;
     let all =
         CapabilitySets { effective: now.permitted, permitted: now.permitted, inheritable: CapabilitySet::empty() };
@@ -76,7 +76,7 @@ pub(super) fn confine(
     Ok(listener)
 }
 
-/// With a listener, if this kernel can continue reported calls and no other filter has one.
+/// Installs the filter, with a listener if this kernel can continue reported calls and no other filter has one.
 fn install_filter(capabilities: CapabilitySet, limits: Limits) -> io::Result<Option<OwnedFd>> {
     if supervise::can_continue_calls()
         && let Ok(listener) = sys::install_filter_with_listener(&seccomp::filter(capabilities, Some(limits)))
@@ -131,8 +131,8 @@ fn become_user(identity: &Identity, extra_groups: &[u32]) -> StepResult<()> {
         .map_err(Problem::about_ids)
 }
 
-/// Sets the limits of the request. Core files are off unless requested, because they would end up in the layer. The
-/// limit of processes is only raised here: [`limit_processes`] sets it after the fork, which it might forbid.
+/// Sets the requested limits. Core files are off unless requested, because they would end up in the layer. The limit of
+/// processes is only raised here: [`limit_processes`] sets it after the fork, which it might forbid.
 pub(super) fn limit(limits: &[Rlimit]) -> StepResult<()> {
     if !limits.iter().any(|limit| limit.name == "core") {
         let hard = rustix::process::getrlimit(Resource::Core).maximum;
@@ -146,7 +146,7 @@ pub(super) fn limit(limits: &[Rlimit]) -> StepResult<()> {
         let mut wanted = Limit { current: *soft, maximum: *hard };
         if resource == Resource::Nproc {
             let now = rustix::process::getrlimit(resource);
-            wanted = Limit { current: more(now.current, *soft), maximum: more(now.maximum, *hard) };
+            wanted = Limit { current: larger(now.current, *soft), maximum: larger(now.maximum, *hard) };
         }
         rustix::process::setrlimit(resource, wanted).map_err(|e| {
             let problem = Problem::host(format!("set limit {name}"), &e.into());
@@ -160,12 +160,12 @@ pub(super) fn limit(limits: &[Rlimit]) -> StepResult<()> {
     Ok(())
 }
 
-/// The larger of two limits; none is the largest.
-fn more(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+/// The larger of two limits; `None` is unlimited.
+fn larger(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     Some(one?.max(other?))
 }
 
-/// Sets the limit of processes, if the request has one.
+/// Sets the process limit, if requested.
 pub(super) fn limit_processes(limits: &[Rlimit]) -> StepResult<()> {
     for limit in limits.iter().filter(|limit| limit.name == "nproc") {
         let wanted = Limit { current: limit.soft, maximum: limit.hard };

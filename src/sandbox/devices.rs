@@ -1,14 +1,15 @@
-//! Docker's default devices for the nodes that a command makes (N-53).
+//! Lets a command open device nodes that it creates, if they are among Docker's default devices (N-53).
 //!
-//! **Holds.** Every mount is `nodev` until a command makes a device node. Then, before the node exists, all its
-//! processes move to a control group that permits making any node, and opening those of [`OPEN`] and the devices of
+//! **Holds.** Every mount is `nodev` until a command creates a device node. Then, before the node exists, all its
+//! processes move to a control group that permits creating any node, and opening those of [`OPEN`] and the devices of
 //! the spec; only then do the root and `/dev` lose `nodev`. If a step fails, they keep it, and no node can be opened.
-//! A disk of the host never can.
+//! A disk of the host can never be opened.
 //! **Not here.** Version 2 control groups, whose device controller is a BPF program. User namespaces, where the kernel
-//! lets nobody make a node.
+//! forbids creating device nodes.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -24,13 +25,13 @@ use crate::base::fs;
 
 /// The devices that may be opened: null, zero, full, random, urandom, tty, console, ptmx, terminals.
 const OPEN: &[&str] = &["1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2", "136:*"];
-/// The mounts on which nodes can be opened then.
+/// The mounts that lose `nodev`.
 const PLACES: &[&str] = &["/", "/dev"];
-/// A pass over all processes takes well under a second.
+/// The maximum number of passes over all processes; each takes well under a second.
 const PASSES: usize = 1000;
 
 /// Ok: the processes of the pid namespace of `init` can open the usual devices in its root, as long as the groups
-/// exist. Err: they cannot; the cause, unless no process may make nodes here anyway.
+/// exist. Err: they cannot, for this cause; `None` if no process may create nodes on this host anyway.
 pub(super) fn open(init: Pid, devices: &[Device]) -> Result<Groups, Option<String>> {
     if !matches!(userns::privilege(), Ok(Privilege::Root)) {
         return Err(None);
@@ -45,11 +46,11 @@ pub(super) fn open(init: Pid, devices: &[Device]) -> Result<Groups, Option<Strin
     Ok(groups)
 }
 
-/// Lets the processes of the group open nothing else.
+/// Restricts the group to the permitted devices.
 fn restrict(dir: &Path, devices: &[Device]) -> Result<(), String> {
     let set = |file: &str, value: &str| {
         let file = dir.join(file);
-        cgroup::write(&file, value).map_err(|e| format!("{}: {e}", file.display()))
+        cgroup::write(&file, value).map_err(|e| format!("cannot write {}: {e}", file.display()))
     };
     set("devices.deny", "a")?;
     for kind in ["c *:* m", "b *:* m"] {
@@ -71,13 +72,13 @@ fn restrict(dir: &Path, devices: &[Device]) -> Result<(), String> {
     Ok(())
 }
 
-/// Moves every process of the namespace to the group. Children of a moved process start in the group; two passes that
-/// find no process outside make sure that none was forked during the first.
+/// Moves every process of the namespace to the group. Children of a moved process start in the group. Two passes must
+/// find no process outside, because one may have been forked during the first.
 fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
     let namespace = |pid: &OsStr| rustix::fs::readlink(Path::new("/proc").join(pid).join("ns/pid"), Vec::new());
     let init = init.as_raw_nonzero().to_string();
     let theirs =
-        namespace(OsStr::new(&init)).map_err(|e| format!("/proc/{init}/ns/pid: {}", std::io::Error::from(e)))?;
+        namespace(OsStr::new(&init)).map_err(|e| format!("cannot read /proc/{init}/ns/pid: {}", io::Error::from(e)))?;
     let procs = dir.join("cgroup.procs");
     let mut clean = 0;
     for _ in 0..PASSES {
@@ -86,13 +87,15 @@ fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
         let mut moved = false;
         for pid in fs::list(Path::new("/proc")).map_err(|e| e.to_string())? {
             let Some(number) = pid.to_str().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) else { continue };
-            // One that has ended has no namespace.
+            // A process that has ended has no namespace.
             if inside.contains(number) || !namespace(&pid).is_ok_and(|ns| ns == theirs) {
                 continue;
             }
             moved = true;
             match cgroup::write(&procs, number) {
-                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(format!("{}: {e}", procs.display())),
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                    return Err(format!("cannot write {}: {e}", procs.display()));
+                }
                 _ => {}
             }
         }
@@ -101,12 +104,12 @@ fn move_all(init: Pid, dir: &Path) -> Result<(), String> {
             return Ok(());
         }
     }
-    Err("the command starts processes faster than they can be moved".to_owned())
+    Err("the command starts processes faster than kiln can move them to a control group".to_owned())
 }
 
-/// Removes `nodev` where the command makes its nodes, in a process that enters the command's mount namespace.
+/// Removes `nodev` from [`PLACES`], in a child that enters the command's mount namespace.
 fn permit(init: Pid) -> Result<(), String> {
-    match sys::fork().map_err(|e| format!("fork: {e}"))? {
+    match sys::fork().map_err(|e| format!("cannot fork: {e}"))? {
         Fork::Child => {
             let cleared = clear_nodev(init);
             std::process::exit(cleared.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0))
@@ -116,21 +119,20 @@ fn permit(init: Pid) -> Result<(), String> {
             match ended.ok().flatten().and_then(|status| status.exit_status()) {
                 Some(0) => Ok(()),
                 errno => {
-                    let error = std::io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO));
-                    Err(format!("let device nodes be opened: {error}"))
+                    let error = io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO));
+                    Err(format!("cannot remove nodev from / and /dev: {error}"))
                 }
             }
         }
     }
 }
 
-fn clear_nodev(init: Pid) -> std::io::Result<()> {
+fn clear_nodev(init: Pid) -> io::Result<()> {
     let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", init.as_raw_nonzero()));
     let namespace = rustix::fs::open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
     for place in PLACES {
-        // A mount or link of the command's at this path is not followed out of its root; the group limits it in any
-        // case.
+        // A mount or symlink of the command at this path does not lead out of its root; the group restricts it anyway.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mount = rustix::fs::open(*place, flags, Mode::empty())?;
         sys::clear_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV)?;

@@ -12,15 +12,15 @@ pub enum Error {
     #[error("{0}")]
     Setup(SetupFailure),
     /// The sandbox process could not be started.
-    #[error("{what}: {source}")]
+    #[error("cannot {action}: {source}")]
     Start {
         /// The action that failed.
-        what: String,
+        action: String,
         /// The error of the system.
         source: io::Error,
     },
     /// The init process died in this stage without reporting a failure.
-    #[error("sandbox setup was killed while in stage {stage}")]
+    #[error("cannot set up the sandbox: its init process was killed in stage {stage}")]
     Died {
         /// The last stage it reported.
         stage: Stage,
@@ -40,7 +40,7 @@ impl Error {
         }
     }
 
-    /// What would help, if known.
+    /// A remedy, if known.
     pub fn hint(&self) -> Option<&Hint> {
         match self {
             Error::Setup(failure) => failure.hint.as_ref(),

@@ -1,4 +1,4 @@
-//! The last step of init: becoming the command.
+//! Executes the command, the last step of init.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -62,7 +62,7 @@ fn execve(file: &CString, argv: &[CString], env: &[CString]) -> Result<std::conv
 
 fn c_string(bytes: &[u8]) -> StepResult<CString> {
     CString::new(bytes).map_err(|_| {
-        Problem::request(format!("{:?} contains a zero byte", String::from_utf8_lossy(bytes))).with_code(126)
+        Problem::request(format!("{:?} contains a NUL byte", String::from_utf8_lossy(bytes))).with_code(126)
     })
 }
 
@@ -72,7 +72,7 @@ fn exists(file: &Path) -> bool {
 
 fn explain(shown: &str, file: &OsStr, error: &io::Error) -> Problem {
     let path = Path::new(file);
-    let problem = Problem::host(format!("exec {shown}"), error).requested().with_code(126);
+    let problem = Problem::host(format!("execute {shown}"), error).requested().with_code(126);
     let cannot_start = || {
         let found = std::fs::File::open(path).and_then(|file| ExecObstacle::of(&file, &|path| exists(Path::new(path))));
         Hint::CannotStart { file: path.display().to_string(), obstacle: found.ok().flatten() }

@@ -1,4 +1,4 @@
-//! A setup step that failed, as the process that started the sandbox learns it.
+//! A failed setup step, as reported to the process that started the sandbox.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::hint::Hint;
 /// A stage of the setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
-    /// Reading the orders.
+    /// Receiving the orders.
     Start,
     /// New mount, ipc, uts, cgroup and network namespaces.
     Namespaces,
@@ -51,7 +51,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Who can remove the cause of a failed setup.
+/// Where the cause of a failed setup lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// The host lacks or forbids something.
@@ -65,13 +65,13 @@ pub enum Fault {
 pub struct SetupFailure {
     /// The stage it belongs to.
     pub stage: Stage,
-    /// The action with its operand: `mount /proc`.
+    /// What failed: `cannot mount /proc`, or a problem of the request.
     pub what: String,
     /// The error of the system call, if one failed.
     pub errno: Option<i32>,
-    /// What would help.
+    /// A remedy, if known.
     pub hint: Option<Hint>,
-    /// Who can remove the cause.
+    /// Where the cause lies.
     pub fault: Fault,
     /// The exit status that a shell would report: 127 = no such command, 126 = cannot be executed, 125 otherwise.
     pub code: u8,

@@ -1,13 +1,13 @@
-//! What a command runs without, because the host does not allow it.
+//! Features that a command runs without, because the host does not allow them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that a command does not get.
+/// A feature that a command runs without.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fallback {
-    /// What it is.
+    /// The feature.
     pub feature: Feature,
     /// The cause, as the system or the configuration gives it.
     pub cause: String,
@@ -20,7 +20,7 @@ impl Fallback {
     }
 }
 
-/// What the sandbox can do without.
+/// An optional feature of the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Feature {
     /// A UTS namespace.
@@ -35,17 +35,17 @@ pub enum Feature {
     Mount(String),
     /// A loopback interface that is up.
     Loopback,
-    /// Calls that change files are stopped before they do.
+    /// Calls that change files are stopped before they are executed.
     FileWatch,
-    /// Device nodes that the command makes can be opened.
+    /// Access to device nodes that the command creates.
     DeviceNodes,
-    /// A limit kept by a control group.
+    /// A limit enforced by a control group.
     Limit(Limit),
-    /// Being in the control group that was made for it.
+    /// Membership in the control group that was created for it.
     ControlGroup,
 }
 
-/// A limit kept by a control group.
+/// A limit enforced by a control group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     /// Bytes of memory.
@@ -87,7 +87,7 @@ impl fmt::Display for Limit {
             Self::CpuTime => "CPU limit",
             Self::CpuWeight => "CPU weight",
             Self::Cpuset => "CPU set",
-            Self::Processes => "limit of processes",
+            Self::Processes => "process limit",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What would help against a failed setup, as facts; `cli` has the words.
+//! Remedies for a failed setup, as data; `cli` has their texts.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,18 +6,18 @@ use super::network_helper::NetworkHelper;
 use super::program::ExecObstacle;
 use super::userns::{NamespaceObstacle, SingleIdReason};
 
-/// What would help.
+/// A remedy, or the fact that leads to one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hint {
-    /// This is the search path in which the command was not found.
+    /// The search path in which the command was not found.
     SearchPath(String),
-    /// The command's path names no file of the root.
+    /// The root has no file at the command's path.
     NoSuchFile,
-    /// This file of the root cannot be started, and why, if that is known.
+    /// This file of the root cannot be started.
     CannotStart {
         /// The path in the root.
         file: String,
-        /// The reason.
+        /// Why, if known.
         obstacle: Option<ExecObstacle>,
     },
     /// The kernel knows no way to execute the file.
@@ -45,7 +45,7 @@ pub enum Hint {
     EmptyCache,
     /// A directory would cover a file, or a file a directory.
     KindMismatch,
-    /// The mount around the target does not have it, and it cannot be made there.
+    /// The mount around the target lacks it, and it cannot be created there.
     NoTargetInMount,
     /// What the kernel wrote to the log of the mount.
     KernelLog(String),
@@ -57,13 +57,13 @@ pub enum Hint {
     HardLimit,
     /// The soft limit is above the hard one.
     SoftAboveHard,
-    /// So many processes are fewer than the command needs.
+    /// The limit of processes is too low to start the command.
     ProcessLimit(u64),
-    /// No program that connects a private network is installed.
+    /// No helper for a private network is installed.
     NoNetworkHelper,
     /// There is no `/dev/net/tun`.
     NoTunDevice,
-    /// The network helper ended; this is what it printed.
+    /// The network helper has ended.
     NetworkHelperFailed {
         /// Which one.
         helper: NetworkHelper,

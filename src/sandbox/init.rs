@@ -1,13 +1,13 @@
-//! Pid 1: from a copy of kiln to the command, in one straight procedure.
+//! Pid 1: sets up the sandbox and starts the command.
 //!
 //! The order matters:
 //! 1. *Session, default signals, death with the parent*: nothing of the caller's terminal or settings remains (S-73).
-//! 2. *Namespaces* before any mount: nobody else sees what is mounted, and it disappears with this process. Where no
-//!    `/proc` of this pid namespace can be mounted, also a user namespace: other commands see this one's processes,
-//!    but cannot look inside them.
-//! 3. *Sources of mounts are opened* before the root exists: nothing of the image can redirect a host path.
-//! 4. *Root, then system mounts, then the mounts of the spec*: later ones may lie in earlier ones.
-//! 5. *Pivot*: the host's tree is gone. From here on a path means what it means to the command.
+//! 2. *Namespaces* before any mount: no other process sees the mounts, and they disappear with this process. If no
+//!    `/proc` of this pid namespace can be mounted, also a user namespace: other commands see the processes of this
+//!    one, but cannot inspect them.
+//! 3. *Mount sources are opened* before the root exists: nothing in the image can redirect a host path.
+//! 4. *Root, then system mounts, then the mounts of the spec*: later ones may be inside earlier ones.
+//! 5. *Pivot*: the host's tree is detached. From here on paths resolve as for the command.
 //! 6. *Network, user, working directory, streams*, still as root.
 //! 7. *Limits, user, capabilities and filter* last: everything above may use any system call. Then the command is
 //!    forked (see [`reaper`]) and executed.
@@ -47,7 +47,7 @@ pub(super) struct WardenSetup {
     pub(super) network: bool,
 }
 
-/// Becomes the command of these orders, or reports over `wire` why not.
+/// Becomes the command of these orders, or reports over `wire` why it cannot.
 pub(super) fn run(orders: &Orders<Spec>, done: WardenSetup, wire: &Wire, status: &Wire) -> ! {
     let mut init = Init { spec: &orders.spec, orders, done, wire, status, stage: Stage::Start, fallbacks: Vec::new() };
     let problem = match init.procedure() {
@@ -55,7 +55,7 @@ pub(super) fn run(orders: &Orders<Spec>, done: WardenSetup, wire: &Wire, status:
         Ok(never) => match never {},
     };
     let code = i32::from(problem.code());
-    // If kiln is gone, nobody reads it.
+    // If kiln is gone, the report is lost.
     let _ = wire.send(&Message::Failed(problem.at(init.stage)));
     std::process::exit(code)
 }
@@ -84,7 +84,7 @@ impl Init<'_> {
         self.become_command(&entered)
     }
 
-    /// Namespaces, and a `/proc` of the new pid namespace unless the host forbids it.
+    /// Enters new namespaces; returns a `/proc` of the new pid namespace unless the host forbids it.
     fn enter_namespaces(&mut self) -> StepResult<Option<OwnedFd>> {
         self.reach(Stage::Namespaces)?;
         let mut fallbacks = unshare(self.spec, self.needs_network())?;
@@ -102,7 +102,7 @@ impl Init<'_> {
         Ok(proc)
     }
 
-    /// The root file system with everything that is mounted in it, as the only visible one.
+    /// Mounts the root file system and everything in it, and makes it the only visible one.
     fn mount_root(&mut self, proc: Option<OwnedFd>) -> StepResult<Root> {
         self.reach(Stage::Mounts)?;
         let prepared = mounts::prepare(self.spec)?;
@@ -129,7 +129,7 @@ impl Init<'_> {
         Ok(root)
     }
 
-    /// Network, user, working directory and streams, still as root.
+    /// Sets up network, user, working directory and streams, still as root.
     fn enter_root(&mut self, root: Root) -> StepResult<Entered> {
         self.reach(Stage::Network)?;
         if self.needs_network()
@@ -154,7 +154,7 @@ impl Init<'_> {
         Ok(Entered { identity, env })
     }
 
-    /// From here on kiln is asked about calls that change files.
+    /// From here on, calls that change files stop until kiln has replied.
     fn watch_files(&self) -> StepResult<()> {
         let Some(scope) = self.orders.watch else { return Ok(()) };
         match supervise::install_file_filter(scope) {
@@ -166,9 +166,9 @@ impl Init<'_> {
         }
     }
 
-    /// Resource limits, then user, capabilities and the system call filter.
+    /// Applies resource limits, then user, capabilities and the system call filter.
     fn confine(&mut self, entered: &Entered, limits: Limits) -> StepResult<()> {
-        // No file is opened after this: the limit of open files may be as low as the request says.
+        // No file is opened after this: the requested limit of open files may be very low.
         self.reach(Stage::Limits)?;
         confine::limit(&self.spec.rlimits)?;
 
@@ -179,8 +179,8 @@ impl Init<'_> {
             let sent = self.status.send_fd(listener.as_fd());
             sent.context(|| "send the listener to the warden".to_owned())?;
         }
-        // Changing the user cleared it.
-        die_with_parent().context(|| "ask to die with the parent".to_owned())
+        // Changing the user cleared the signal.
+        die_with_parent().context(|| "set the parent-death signal".to_owned())
     }
 
     fn become_command(&mut self, entered: &Entered) -> StepResult<Infallible> {
@@ -196,7 +196,7 @@ impl Init<'_> {
         Err(exec::exec(&self.spec.argv, &entered.env))
     }
 
-    /// The network namespace is made here.
+    /// Whether init creates the network namespace.
     fn needs_network(&self) -> bool {
         self.spec.network != Network::Host && !self.done.network
     }
@@ -218,16 +218,16 @@ struct Entered {
 }
 
 fn own_session() -> StepResult<()> {
-    die_with_parent().context(|| "ask to die with the parent".to_owned())?;
+    die_with_parent().context(|| "set the parent-death signal".to_owned())?;
     name_process("kiln:init".as_ref());
     sys::default_signals();
-    rustix::process::setsid().context(|| "start a session".to_owned())?;
+    rustix::process::setsid().context(|| "create a session".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())
 }
 
-/// Gives the pipes among the standard streams to the command's user, who may open them again through `/dev/stdout`
-/// (N-50). They are kiln's own. Everybody may open `/dev/null`, and a terminal has its owner already.
+/// Makes the command's user the owner of the pipes among the standard streams, so that it can open them again through
+/// `/dev/stdout` (N-50). The pipes are kiln's own. Every user may open `/dev/null`, and a terminal has its owner.
 fn give_streams(identity: &Identity) -> StepResult<()> {
     if identity.uid == 0 {
         return Ok(());
@@ -238,17 +238,17 @@ fn give_streams(identity: &Identity) -> StepResult<()> {
         let stat = rustix::fs::fstat(stream).context(|| "stat the standard streams".to_owned())?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo {
             match rustix::fs::fchown(stream, Some(owner), None) {
-                // The id is not mapped, which is reported when the user is set.
+                // The id is not mapped; setting the user will report it.
                 Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-                Err(e) => return Err(Problem::host("give the standard streams to the user", &e.into())),
+                Err(e) => return Err(Problem::host("change the owner of the standard streams", &e.into())),
             }
         }
     }
     Ok(())
 }
 
-/// Namespaces. Those that isolate are required; a UTS and a cgroup namespace are left out if the host refuses them
-/// (N-51).
+/// Enters new namespaces. Those that isolate are required; a UTS and a cgroup namespace are left out if the host
+/// refuses them (N-51).
 fn unshare(spec: &Spec, network: bool) -> StepResult<Vec<Fallback>> {
     let mut fallbacks = Vec::new();
     let mut needed = UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
@@ -262,7 +262,7 @@ fn unshare(spec: &Spec, network: bool) -> StepResult<Vec<Fallback>> {
     }
     let mut own_name = true;
     if sys::unshare(needed | optional).is_err() {
-        sys::unshare(needed).context(|| "make namespaces".to_owned())?;
+        sys::unshare(needed).context(|| "create namespaces".to_owned())?;
         for (flag, feature) in
             [(UnshareFlags::NEWUTS, Feature::UtsNamespace), (UnshareFlags::NEWCGROUP, Feature::CgroupNamespace)]
         {
@@ -290,22 +290,22 @@ fn unshare(spec: &Spec, network: bool) -> StepResult<Vec<Fallback>> {
     Ok(fallbacks)
 }
 
-/// Everything that is mounted over, in order.
+/// All mount targets, in mount order.
 fn targets(prepared: &[mounts::Prepared]) -> Vec<Target> {
     let system = ["/proc", "/sys", "/dev"].map(|path| Target { path: path.into(), kind: Kind::Dir });
     let asked = prepared.iter().map(|one| Target { path: one.target.path.clone(), kind: one.target.kind });
     system.into_iter().chain(asked).collect()
 }
 
-/// Makes `root` the only visible tree: the old one is stacked below it for a moment, then detached (S-72).
+/// Makes `root` the only visible tree: pivot_root stacks the old root below it, which is then detached (S-72).
 fn pivot(root: &Root) -> StepResult<()> {
     rustix::process::fchdir(root.as_fd()).context(|| "enter the root".to_owned())?;
-    rustix::process::pivot_root(".", ".").context(|| "pivot_root".to_owned())?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "detach the host's tree".to_owned())?;
+    rustix::process::pivot_root(".", ".").context(|| "switch to the new root (pivot_root)".to_owned())?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the host's tree".to_owned())?;
     rustix::process::chdir("/").context(|| "enter the root".to_owned())
 }
 
-/// Makes and enters the working directory. Looked up without magic links: `/proc/self/fd/N` leads nowhere (S-1).
+/// Creates and enters the working directory. Magic links such as `/proc/self/fd/N` are not followed (S-1).
 fn enter_directory(root: &Root, cwd: &Path) -> StepResult<()> {
     let action = || format!("enter working directory {}", cwd.display());
     if !cwd.is_absolute() {
@@ -316,7 +316,7 @@ fn enter_directory(root: &Root, cwd: &Path) -> StepResult<()> {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
             if let Some(names) = stubs::missing(root, cwd)? {
                 stubs::create_in_place(root, &names, Kind::Dir)
-                    .context(|| format!("make working directory {}", cwd.display()))
+                    .context(|| format!("create working directory {}", cwd.display()))
                     .map_err(Problem::requested)?;
             }
             root.open_at(cwd.as_os_str(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())

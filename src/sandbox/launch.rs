@@ -1,4 +1,4 @@
-//! kiln's side of one command: starts a warden, sends it the spec, passes output on and collects the exit.
+//! kiln's side of one command: starts a warden, sends it the spec, forwards output and collects the exit.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,12 +26,12 @@ use super::{stubs, sys, warden};
 use crate::base::cancel::Cancel;
 use crate::base::rooted::Root;
 
-/// Where a command's standard streams lead to.
+/// The standard streams of a command.
 pub enum Io<'a> {
-    /// Input is empty; output and errors come through one pipe, in order, to this function.
+    /// Input is empty; output and errors go through one pipe, in order, to this function.
     Captured(&'a mut dyn FnMut(&[u8])),
-    /// Pipes to the caller's own output and, with `input`, from its input; otherwise the input is empty. Signals go
-    /// to the command.
+    /// Pipes to the caller's own output and, with `input`, from its input; otherwise the input is empty. Signals are
+    /// forwarded to the command.
     Inherit {
         /// The command reads the caller's input.
         input: bool,
@@ -47,16 +47,16 @@ pub enum Io<'a> {
     },
 }
 
-/// What a run may have besides its [`Spec`].
+/// Options of a run besides its [`Spec`].
 #[derive(Default)]
 pub struct RunOptions<'a> {
-    /// Ports of the host that lead into the command's network, which must not be the host's. Released when it ends.
+    /// Published ports. The command's network must not be the host's. Released when the command ends.
     pub ports: Ports,
-    /// Is asked before the command changes files.
+    /// Called before the command changes files.
     pub watch: Option<&'a dyn Watch>,
 }
 
-/// Starts commands. It holds a read-only mount of kiln's own program, which no command can write to (S-28).
+/// Starts commands from a read-only mount of kiln's own program, which no command can write to (S-28).
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
@@ -69,10 +69,10 @@ impl Launcher {
         Self::of(Path::new("/proc/self/exe"))
     }
 
-    /// Starts copies of the kiln at `program`, for tests, whose own program is not kiln.
+    /// Starts copies of the kiln at `program`, for tests: their own program is not kiln.
     pub fn of(program: &Path) -> Self {
-        // A detached read-only mount of the one file: a command that opens `/proc/<pid>/exe` cannot write through it,
-        // even if it owns the file. Where this is not permitted, kiln is not root and cannot run a command either.
+        // A detached read-only mount of this file: a command that opens `/proc/<pid>/exe` cannot write through it, even
+        // if it owns the file. If this is not permitted, kiln is not root and cannot run a command either.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let sealed = rustix::mount::open_tree(rustix::fs::CWD, program, flags).ok();
         let sealed = sealed.filter(|fd| sys::set_mount_attributes(fd.as_fd(), READ_ONLY, false).is_ok());
@@ -85,8 +85,8 @@ impl Launcher {
         }
     }
 
-    /// Runs `spec` to its end. Ok: the command ran and ended, and every process it started is dead; a non-zero exit
-    /// is Ok too. Err: it never ran, or `cancel` was set; its processes are dead as well.
+    /// Runs `spec` to its end. Ok: the command ran and ended, perhaps with a non-zero exit. Err: it never ran, or
+    /// `cancel` was set. Either way, every process it started is dead.
     pub fn run(&self, spec: &Spec, io: Io<'_>, cancel: &Cancel) -> Result<Outcome, Error> {
         self.run_with(spec, RunOptions::default(), io, cancel)
     }
@@ -103,7 +103,7 @@ impl Launcher {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let (ours, theirs) = socketpair().map_err(start_error("make a socket for the sandbox"))?;
+        let (ours, theirs) = socketpair().map_err(start_error("create a socket for the sandbox"))?;
         let mut command = Command::new(&self.program);
         command.arg0("kiln").arg(warden::ARGUMENT).env_clear().current_dir("/").stdin(Stdio::from(theirs));
         let Connected { streams, signals, stdin, pipes } = connect(io, &mut command)?;
@@ -140,7 +140,7 @@ impl Launcher {
 struct Connected<'a> {
     streams: Streams<'a>,
     signals: Option<&'a Signals>,
-    /// What the command reads, if that is not `/dev/null`.
+    /// The command's standard input; `None`: `/dev/null`.
     stdin: Option<OwnedFd>,
     pipes: Option<Pipes>,
 }
@@ -148,15 +148,15 @@ struct Connected<'a> {
 fn connect<'a>(io: Io<'a>, command: &mut Command) -> Result<Connected<'a>, Error> {
     Ok(match io {
         Io::Captured(sink) => {
-            let (read, write) = io::pipe().map_err(start_error("make a pipe for the command's output"))?;
-            let again = write.try_clone().map_err(start_error("make a pipe for the command's output"))?;
+            let (read, write) = io::pipe().map_err(start_error("create a pipe for the command's output"))?;
+            let again = write.try_clone().map_err(start_error("create a pipe for the command's output"))?;
             command.stdout(Stdio::from(OwnedFd::from(write))).stderr(Stdio::from(OwnedFd::from(again)));
             let streams = Streams::Pipe { from: Some(read), to: sink };
             Connected { streams, signals: None, stdin: None, pipes: None }
         }
         Io::Inherit { input, signals } => {
             let connected = Pipes::connect(command, input);
-            let (pipes, stdin) = connected.map_err(start_error("make pipes for the command's streams"))?;
+            let (pipes, stdin) = connected.map_err(start_error("create pipes for the command's streams"))?;
             Connected { streams: Streams::Threads, signals: Some(signals), stdin, pipes: Some(pipes) }
         }
         Io::Terminal { input, signals } => {
@@ -189,8 +189,8 @@ fn with_supervisor(
     })
 }
 
-fn start_error(what: &str) -> impl FnOnce(io::Error) -> Error + '_ {
-    move |source| Error::Start { what: what.to_owned(), source }
+fn start_error(action: &str) -> impl FnOnce(io::Error) -> Error + '_ {
+    move |source| Error::Start { action: action.to_owned(), source }
 }
 
 impl Default for Launcher {

@@ -1,4 +1,4 @@
-//! The messages between kiln, the warden and init.
+//! The messages among kiln, the warden and init.
 //!
 //! **Order.** kiln sends [`Orders`], later any number of [`Order`]s. Init sends `Reached` for each stage, then either
 //! `Failed` or nothing more (its end of the socket is closed by exec, so the command cannot write to it). The warden
@@ -17,11 +17,11 @@ use super::stubs::Created;
 pub(super) struct Orders<S> {
     /// Standard input follows as a descriptor.
     pub(super) stdin: bool,
-    /// As many listening sockets follow; each leads to its port inside.
+    /// The published ports in the sandbox; one listening socket of the host follows for each.
     pub(super) ports: Vec<u16>,
     /// The command gets a terminal of its own.
     pub(super) terminal: bool,
-    /// Calls that change files are stopped for kiln.
+    /// Which system calls stop until kiln has replied.
     pub(super) watch: Option<WatchScope>,
     /// The command.
     pub(super) spec: S,
@@ -43,13 +43,13 @@ pub(super) enum Message {
     Failed(SetupFailure),
     /// The command runs without something.
     Fallback(Fallback),
-    /// Mount targets created in a plain root; kiln removes them at the end.
+    /// Mount targets that were created in the root; kiln removes them at the end.
     Created(Vec<Created>),
-    /// The other end of the command's terminal comes with this message.
+    /// The other end of the command's terminal is attached.
     Terminal,
-    /// The listener of the file filter comes with this message.
+    /// The listener of the file filter is attached.
     FileListener,
-    /// Calls of the command that cannot work here.
+    /// System calls of the command that cannot work on this host.
     Noticed(Vec<Notice>),
     /// Pid 1 has ended, and with it every process of its namespace.
     Ended(Exit),

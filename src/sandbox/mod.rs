@@ -1,13 +1,13 @@
-//! One command inside one root.
+//! Runs one command in a sandbox.
 //!
-//! **Holds.** [`Launcher::run`] runs a [`Spec`] with three actors: this process; a `warden`, a new copy of this
-//! program that owns the pid namespace; and `init`, process 1 inside, which sets everything up and starts the
-//! command, or becomes the command if that is to be process 1. A non-zero exit is `Ok`; `Err` means that the command
-//! never ran, and names the step that failed. When `run` returns, every process of the command is dead and no mount
-//! is left: mounts live in init's own mount namespace. What the host does not allow is left out as a [`Fallback`] if
-//! it is no protection; a failure may carry a [`Hint`]. Both are facts: `cli` has the words.
-//! **Order.** `main` calls [`reentry()`] before anything else.
-//! **Not here.** Layers, images, Dockerfiles: the caller gives a root and a mount list.
+//! **Holds.** [`Launcher::run`] runs a [`Spec`] with three processes: this one; a `warden`, a new copy of this program
+//! that owns the pid namespace; and `init`, pid 1 of the namespace, which sets the sandbox up and starts the command,
+//! or becomes the command if that is to be pid 1. A non-zero exit is `Ok`; `Err` means that the command never ran, and
+//! names the step that failed. When `run` returns, every process of the command is dead and no mount is left: mounts
+//! are in init's own mount namespace. A feature that the host refuses and that protects nothing is left out, as a
+//! [`Fallback`]; a failure may have a [`Hint`]. Both are data: `cli` has their texts.
+//! **Order.** `main` calls [`reentry()`] first.
+//! **Not here.** Layers, images, Dockerfiles: the caller passes a root and a list of mounts.
 
 mod agent;
 mod cgroup;

@@ -1,5 +1,4 @@
-//! kiln's view of a running command: its output, its signals and the messages of the sandbox process, until it has
-//! ended.
+//! kiln's event loop while a command runs: output, signals, and messages of the sandbox process.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -31,7 +30,7 @@ pub(super) struct Report {
     exit: Option<Exit>,
     noticed: Option<Vec<Notice>>,
     pub(super) fallbacks: Vec<Fallback>,
-    /// Created in a plain root; to be removed.
+    /// Mount targets created in the root; to be removed.
     pub(super) created: Vec<Created>,
 }
 
@@ -55,7 +54,7 @@ impl Report {
 
 /// Where the command's output arrives.
 pub(super) enum Streams<'a> {
-    /// Pipes that threads serve.
+    /// Pipes served by threads.
     Threads,
     /// A pipe, until it is closed.
     Pipe { from: Option<io::PipeReader>, to: &'a mut dyn FnMut(&[u8]) },
@@ -73,8 +72,8 @@ enum Ready {
     Keyboard,
 }
 
-/// Passes output, signals and keys on until the sandbox process has closed its end. When the run is cancelled, the
-/// sandbox process has one second to kill the command; then it is killed itself, and init with it.
+/// Forwards output, signals and keys until the sandbox process has closed its end. When the run is cancelled, the
+/// sandbox process has one second to kill the command; then it is killed, and init with it.
 pub(super) struct Monitor<'a, 'b> {
     wire: &'a Wire,
     child: &'a mut Child,
@@ -113,7 +112,7 @@ impl<'a, 'b> Monitor<'a, 'b> {
         Self { wire, child, streams, signals, cancel, cancelled, inbox, received, take_listener, report, buffer }
     }
 
-    /// Ok: the sandbox process has closed its end, and all output was passed on.
+    /// Ok: the sandbox process has closed its end, and all output has been forwarded.
     pub(super) fn run(mut self) -> io::Result<Report> {
         if let Some(signals) = self.signals {
             signals.start();
@@ -191,7 +190,7 @@ impl<'a, 'b> Monitor<'a, 'b> {
             }
         }
         let ready = fds.iter().zip(kinds).filter(|(fd, _)| !fd.revents().is_empty());
-        // Output before messages: the last message says that the command has ended.
+        // Output before messages, because the last message reports the end of the command.
         let mut ready: Vec<Ready> = ready.map(|(_, kind)| kind).collect();
         ready.sort_by_key(|kind| *kind == Ready::Messages);
         Ok(ready)
@@ -269,8 +268,7 @@ impl<'a, 'b> Monitor<'a, 'b> {
     }
 }
 
-/// Reads what is left in the pipe without waiting for its end: a writer may have given its end to a process that
-/// lives on.
+/// Reads what is left in the pipe without waiting for its end, which a process that lives on may hold open.
 fn drain(pipe: &mut io::PipeReader, sink: &mut dyn FnMut(&[u8]), buffer: &mut [u8]) -> io::Result<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {

@@ -1,5 +1,5 @@
-//! Mounts as descriptors: made detached and attached by descriptor, never by a path that could be swapped (S-2, S-13,
-//! S-18).
+//! Mounts as descriptors: created detached and attached by descriptor, never by a path that could be swapped (S-2,
+//! S-13, S-18).
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,11 +16,11 @@ use super::sys;
 /// Options of a new file system: `(key, value)`.
 pub(super) type Options<'a> = &'a [(&'a str, &'a str)];
 
-/// Every mount inside is `nodev`: the command may make device nodes (they belong to the layer) but not open them,
-/// except where a device controller decides which (`devices`).
+/// Every mount in the sandbox is `nodev`: the command may create device nodes (they belong to the layer) but not open
+/// them, unless a device controller restricts which (`devices`).
 pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
-/// Nothing in it can be run.
+/// `noexec`.
 pub(super) const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 
 /// `nosuid,nodev,noexec`.
@@ -29,14 +29,14 @@ pub(super) const INERT: MountAttrFlags = NODEV.union(MountAttrFlags::MOUNT_ATTR_
 /// Read-only, for [`super::sys::set_mount_attributes`].
 pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 
-/// A new file system, mounted nowhere yet. `what` names it in an error.
+/// A new detached file system. `what` names it in an error.
 pub(super) fn new(kind: &str, options: Options<'_>, attributes: MountAttrFlags, what: &str) -> StepResult<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("mount {what}"))?;
-    // The name in /proc/mounts, which would be `none`.
-    fsconfig_set_string(&fs, "source", kind).context(|| format!("mount {what}: name it"))?;
+    // The name in /proc/mounts, otherwise `none`.
+    fsconfig_set_string(&fs, "source", kind).context(|| format!("set the source of mount {what}"))?;
     for (key, value) in options {
         fsconfig_set_string(&fs, *key, *value)
-            .context(|| format!("mount {what}: option {key}={value}"))
+            .context(|| format!("set option {key}={value} of mount {what}"))
             .map_err(|p| with_log(p, &fs))?;
     }
     fsconfig_create(&fs).context(|| format!("mount {what}")).map_err(|p| with_log(p, &fs))?;
@@ -64,14 +64,14 @@ pub(super) fn with_log(problem: Problem, fs: &OwnedFd) -> Problem {
     if text.is_empty() { problem } else { problem.hint(Hint::KernelLog(text)) }
 }
 
-/// A second view of what `at` refers to, with the mounts below it, mounted nowhere yet.
+/// A detached bind mount of what `at` refers to, with the mounts below it.
 pub(super) fn view(at: BorrowedFd<'_>, what: &str) -> StepResult<OwnedFd> {
-    // Recursive, because a user namespace may not uncover what inherited mounts hide.
+    // Recursive, because a user namespace must not uncover what inherited mounts hide.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(at, c"", flags).context(|| format!("bind {what}"))
+    open_tree(at, c"", flags).context(|| format!("bind-mount {what}"))
 }
 
 /// Mounts a detached mount over what `target` refers to.
@@ -87,17 +87,17 @@ pub(super) fn read_only(mount: &OwnedFd, what: &str) -> StepResult<()> {
 
 /// Makes a mount and all below it `nodev`.
 pub(super) fn no_devices(mount: &OwnedFd, what: &str) -> StepResult<()> {
-    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).context(|| format!("mount {what} nodev"))
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NODEV, true).context(|| format!("set nodev on {what}"))
 }
 
 /// Restricts a mount and all below it: no devices, no set-id bits, no execution.
 pub(super) fn restrict(mount: &OwnedFd, nodev: bool, nosuid: bool, noexec: bool, what: &str) -> StepResult<()> {
     let all = [(nodev, libc::MOUNT_ATTR_NODEV), (nosuid, libc::MOUNT_ATTR_NOSUID), (noexec, libc::MOUNT_ATTR_NOEXEC)];
     let attributes = all.into_iter().filter(|(on, _)| *on).fold(0, |set, (_, attribute)| set | attribute);
-    sys::set_mount_attributes(mount.as_fd(), attributes, true).context(|| format!("mount {what} restricted"))
+    sys::set_mount_attributes(mount.as_fd(), attributes, true).context(|| format!("restrict mount {what}"))
 }
 
 /// Makes a mount and all below it `noexec`.
 pub(super) fn no_programs(mount: &OwnedFd, what: &str) -> StepResult<()> {
-    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).context(|| format!("mount {what} noexec"))
+    sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_NOEXEC, true).context(|| format!("set noexec on {what}"))
 }

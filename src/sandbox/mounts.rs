@@ -1,6 +1,6 @@
 //! The mounts of a spec.
 //!
-//! **Order.** Sources are opened before the root exists and become detached mounts at once, so that no name can be
+//! **Order.** Sources are opened before the root exists and become detached mounts at once, so that no path can be
 //! swapped afterwards (S-2, S-23). They are attached in the order of the spec.
 
 use std::ffi::{OsStr, OsString};
@@ -22,7 +22,7 @@ use super::stubs::{self, Kind};
 /// A mount that is not attached yet.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Where it goes.
+    /// Where it is mounted.
     pub(super) target: Target,
     what: String,
     source: Ready,
@@ -31,7 +31,7 @@ pub(super) struct Prepared {
 
 #[derive(Debug)]
 enum Ready {
-    /// Detached already.
+    /// A detached mount.
     Mount(OwnedFd),
     /// Files that are still to be written to a private tmpfs.
     Data(Vec<File>),
@@ -46,10 +46,10 @@ struct File {
     gid: u32,
 }
 
-/// Opens every source of `spec`, `resolv.conf` and `hosts` first.
+/// Opens every mount source of `spec`; `resolv.conf` and `hosts` come first.
 pub(super) fn prepare(spec: &Spec) -> StepResult<Vec<Prepared>> {
     let mut out = Vec::new();
-    // Of several mounts on one target only the last is visible: only that is made (N-27).
+    // Of several mounts on one target only the last is visible, so only that is mounted (N-27).
     let same = |a: &Path, b: &Path| stubs::components(a) == stubs::components(b);
     let last = |path: &Path| spec.mounts.iter().rposition(|mount| same(&mount.target, path));
     for (path, bytes) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
@@ -113,14 +113,14 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
         }
         Source::Socket { path, mode, uid, gid } => {
             let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .context(|| format!("mount {what}: open socket {}", path.display()))?;
+                .context(|| format!("open socket {} for mount {what}", path.display()))?;
             // The socket was made for this run, so its own mode and owner may change.
             let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
             rustix::fs::chown(own.as_str(), Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-                .context(|| format!("mount {what}: set the owner {uid}:{gid} of the socket"))
+                .context(|| format!("set the owner {uid}:{gid} of socket {what}"))
                 .map_err(Problem::about_ids)?;
             rustix::fs::chmod(own.as_str(), Mode::from_raw_mode(*mode))
-                .context(|| format!("mount {what}: set the socket's mode"))?;
+                .context(|| format!("set the mode of socket {what}"))?;
             bound(fd, &what, false)?
         }
     };
@@ -128,14 +128,14 @@ fn one(mount: &Mount, security: Security) -> StepResult<Prepared> {
     Ok(Prepared { target, what, source, readonly: mount.readonly })
 }
 
-/// A path of the host that the user chose.
+/// Opens a path of the host that the user chose.
 fn of_host(path: &Path, what: &str) -> StepResult<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("mount {what}: open {}", path.display()))
+        .context(|| format!("open {} for mount {what}", path.display()))
         .map_err(Problem::requested)
 }
 
-/// A mount of what `fd` refers to; `nodev` unless `devices`.
+/// A bind mount of what `fd` refers to; `nodev` unless `devices`.
 fn bound(fd: OwnedFd, what: &str, devices: bool) -> StepResult<(Ready, Kind)> {
     let kind = kind_of(&fd, what)?;
     let view = mountfs::view(fd.as_fd(), what)?;
@@ -146,22 +146,22 @@ fn bound(fd: OwnedFd, what: &str, devices: bool) -> StepResult<(Ready, Kind)> {
 }
 
 fn kind_of(fd: &OwnedFd, what: &str) -> StepResult<Kind> {
-    let stat = rustix::fs::fstat(fd).context(|| format!("mount {what}: stat the source"))?;
+    let stat = rustix::fs::fstat(fd).context(|| format!("stat the source of mount {what}"))?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Dir,
         _ => Kind::File,
     })
 }
 
-/// `subpath` in the directory `root`, resolved by the kernel in one call.
+/// Opens `subpath` in the directory `root`; the kernel resolves it in one call.
 fn inside(root: &Path, subpath: &Path, no_symlinks: bool, what: &str) -> StepResult<OwnedFd> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("mount {what}: open {}", root.display()))?;
+        .context(|| format!("open {} for mount {what}", root.display()))?;
     resolve(root, subpath, no_symlinks, what)
 }
 
 fn resolve(root: OwnedFd, subpath: &Path, no_symlinks: bool, what: &str) -> StepResult<OwnedFd> {
-    let action = || format!("mount {what}: source {}", subpath.display());
+    let action = || format!("open source {} of mount {what}", subpath.display());
     if !no_symlinks {
         return Root::from_fd(root).locate(subpath.as_os_str()).context(action).map_err(Problem::requested);
     }
@@ -188,10 +188,10 @@ fn layers(
     what: &str,
 ) -> StepResult<(Ready, Kind)> {
     match (lowers, scratch) {
-        // It is empty, and what is written there is discarded.
+        // An empty stage; what is written to it is discarded.
         ([], _) => {
             if !stubs::components(subpath).is_empty() {
-                let nothing = format!("mount {what}: source {}: the stage is empty", subpath.display());
+                let nothing = format!("cannot open source {} of mount {what}: the stage is empty", subpath.display());
                 return Err(Problem::request(nothing));
             }
             Ok((Ready::Mount(mountfs::new("tmpfs", &[("mode", "755")], attributes, what)?), Kind::Dir))
@@ -200,19 +200,20 @@ fn layers(
         (_, scratch) => {
             let dirs = scratch.map(|scratch| (scratch.upper.as_path(), scratch.work.as_path()));
             let merged = rootfs::stack(lowers, dirs, userxattr, attributes)?;
-            // Only a part of an attached mount can be cloned: it is attached over one of its own directories, in a
-            // mount namespace that nobody else sees.
+            // Only a part of an attached mount can be cloned. The overlay is attached over one of its own directories,
+            // in a mount namespace that no other process sees.
             let at = scratch.map_or(&lowers[0], |scratch| &scratch.upper);
             let at = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .context(|| format!("mount {what}: open {}", at.display()))?;
+                .context(|| format!("open {} for mount {what}", at.display()))?;
             mountfs::attach(merged.as_fd(), at.as_fd(), what)?;
             let attached = format!("/proc/self/fd/{}", merged.as_raw_fd());
-            let copy = merged.try_clone().context(|| format!("mount {what}: copy a descriptor"))?;
+            let copy = merged.try_clone().context(|| format!("duplicate the descriptor of mount {what}"))?;
             let fd = resolve(copy, subpath, false, what)?;
             let kind = kind_of(&fd, what)?;
             let view = mountfs::view(fd.as_fd(), what)?;
-            // Another mount may stack the same directory and must find it uncovered.
-            rustix::mount::unmount(attached, UnmountFlags::DETACH).context(|| format!("mount {what}: take it down"))?;
+            // Another mount may stack the same directory, which must not be covered then.
+            rustix::mount::unmount(attached, UnmountFlags::DETACH)
+                .context(|| format!("unmount the layers of mount {what}"))?;
             Ok((Ready::Mount(view), kind))
         }
     }
@@ -238,17 +239,17 @@ pub(super) fn attach(root: &Root, prepared: Vec<Prepared>) -> StepResult<()> {
     Ok(())
 }
 
-/// What `target` refers to now. Targets in the root itself exist by now; one inside an earlier mount is created there.
+/// Opens the mount target. Targets in the root itself exist by now; one inside an earlier mount is created there.
 fn place(root: &Root, target: &Target, what: &str) -> StepResult<OwnedFd> {
     if let Some(names) = stubs::missing(root, &target.path)? {
         stubs::create_in_place(root, &names, target.kind)
-            .context(|| format!("mount {what}: make {}", stubs::shown(&names)))
+            .context(|| format!("create mount target {}", stubs::shown(&names)))
             .map_err(|p| p.requested().hint(Hint::NoTargetInMount))?;
     }
-    let at = root.locate(target.path.as_os_str()).context(|| format!("mount {what}: look it up in the root"))?;
+    let at = root.locate(target.path.as_os_str()).context(|| format!("look up mount target {what}"))?;
     match (target.kind, kind_of(&at, what)?) {
-        (Kind::Dir, Kind::File) => Err(Problem::request(format!("mount {what}: a directory cannot go over a file"))),
-        (Kind::File, Kind::Dir) => Err(Problem::request(format!("mount {what}: a file cannot go over a directory"))),
+        (Kind::Dir, Kind::File) => Err(Problem::request(format!("cannot mount a directory over the file {what}"))),
+        (Kind::File, Kind::Dir) => Err(Problem::request(format!("cannot mount a file over the directory {what}"))),
         _ => Ok(at),
     }
 }
@@ -267,14 +268,14 @@ impl Memory {
             // Only a part of an attached mount can be cloned. It is attached over the host's /dev in this mount
             // namespace, which the pivot leaves behind.
             let at = rustix::fs::open("/dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .context(|| format!("mount {what}: open /dev"))?;
+                .context(|| format!("open /dev for mount {what}"))?;
             mountfs::attach(fs.as_fd(), at.as_fd(), what)?;
             self.fs = Some(fs);
         }
         let Some(fs) = &self.fs else { return Err(Problem::request("no tmpfs")) };
         self.count += 1;
         let dir = self.count.to_string();
-        let action = || format!("mount {what}: write its content");
+        let action = || format!("write the content of mount {what}");
         rustix::fs::mkdirat(fs, &dir, Mode::from_raw_mode(0o755)).context(action)?;
         let dir = rustix::fs::openat(fs, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(action)?;
         let mut last = None;
@@ -282,7 +283,7 @@ impl Memory {
         let executable = files.iter().any(|file| file.mode & 0o111 != 0);
         for File { name, bytes, mode, uid, gid } in files {
             if name.is_empty() || name == "." || name == ".." || name.to_string_lossy().contains('/') {
-                return Err(Problem::request(format!("mount {what}: {name:?} is not a file name")));
+                return Err(Problem::request(format!("cannot mount {what}: {name:?} is not a file name")));
             }
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600)).context(action)?;
@@ -293,7 +294,7 @@ impl Memory {
             }
             // Owner before mode: changing the owner clears set-id bits.
             rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .context(|| format!("mount {what}: set its owner {uid}:{gid}"))
+                .context(|| format!("set the owner {uid}:{gid} of mount {what}"))
                 .map_err(Problem::about_ids)?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context(action)?;
             last = Some(fd);

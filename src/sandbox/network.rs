@@ -1,9 +1,9 @@
 //! A private network, and published ports.
 //!
-//! **Holds.** The warden makes the network namespace and keeps two helpers that have access to the outer one: a
-//! user-mode program (`pasta` or `slirp4netns`) that carries packets, and a forwarder for published ports.
-//! **Order.** Helpers are forked while the warden is still in the outer network, wait for the new one, and are ready
-//! before the command starts. They die with the warden.
+//! **Holds.** The warden creates the network namespace and keeps two helpers with access to the outer one: a user-mode
+//! program (`pasta` or `slirp4netns`) that forwards packets, and a forwarder for published ports.
+//! **Order.** Helpers are forked while the warden is still in the outer network namespace, wait for the new one, and
+//! are ready before the command starts. They die with the warden.
 
 use std::ffi::CString;
 use std::io::{self, Read, Write};
@@ -29,7 +29,7 @@ use crate::base::fs;
 /// How long a helper may take to set up the network.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether the warden makes the network namespace, not init.
+/// Whether the warden, not init, creates the network namespace.
 pub(super) fn is_made_by_warden(spec: &Spec, ports: &Ports) -> bool {
     match spec.network {
         Network::Host => false,
@@ -38,16 +38,16 @@ pub(super) fn is_made_by_warden(spec: &Spec, ports: &Ports) -> bool {
     }
 }
 
-/// The processes that run as long as the command.
+/// Helper processes, which run as long as the command.
 #[derive(Debug, Default)]
 pub(super) struct Helpers(Vec<Helper>);
 
 #[derive(Debug)]
 struct Helper {
     pid: Pid,
-    /// Closing it tells this one to finish.
+    /// Closing it tells the helper to finish.
     go: Option<io::PipeWriter>,
-    /// Its standard error. Kept open: writing to a closed pipe would kill it.
+    /// Its standard error, kept open: writing to a closed pipe would kill it.
     output: Option<io::PipeReader>,
 }
 
@@ -70,13 +70,13 @@ impl Drop for Helpers {
     }
 }
 
-/// Ok: this process is in a new network namespace, connected as `spec` says; `ports` lead into it, and `spec` names a
-/// resolver that can be reached from there.
+/// Ok: this process is in a new network namespace, connected as `spec` says; `ports` are forwarded into it, and `spec`
+/// names a resolver that is reachable from there.
 pub(super) fn enter(spec: &mut Spec, ports: Ports) -> StepResult<Helpers> {
     let mut helpers = Helpers::default();
     let connector = match spec.network {
         Network::Private => Some(NetworkHelper::find().ok_or_else(|| {
-            Problem::lacking("a private network needs pasta or slirp4netns, and neither is installed")
+            Problem::lacking("cannot set up a private network: neither pasta nor slirp4netns is installed")
                 .hint(Hint::NoNetworkHelper)
         })?),
         _ => None,
@@ -91,7 +91,7 @@ pub(super) fn enter(spec: &mut Spec, ports: Ports) -> StepResult<Helpers> {
     };
     let forwarder = if ports.is_empty() { None } else { Some(start(|go| publish::forward(ports, go))?) };
 
-    sys::unshare(UnshareFlags::NEWNET).context(|| "make a network namespace".to_owned())?;
+    sys::unshare(UnshareFlags::NEWNET).context(|| "create a network namespace".to_owned())?;
     sys::loopback_up().context(|| "bring the loopback interface up".to_owned())?;
     if let Some(mut child) = forwarder {
         let started = child.go.write_all(b"g");
@@ -117,7 +117,7 @@ struct Forked {
 
 /// Forks a process that runs `work` and exits with its result. It dies with this process.
 fn start(work: impl FnOnce(io::PipeReader) -> i32) -> StepResult<Forked> {
-    let (waits, go) = io::pipe().context(|| "make a pipe".to_owned())?;
+    let (waits, go) = io::pipe().context(|| "create a pipe".to_owned())?;
     match sys::fork().context(|| "fork".to_owned())? {
         Fork::Parent(pid) => Ok(Forked { pid, go, output: None }),
         Fork::Child => {
@@ -136,15 +136,15 @@ fn start(work: impl FnOnce(io::PipeReader) -> i32) -> StepResult<Forked> {
 fn start_connector(helper: NetworkHelper) -> StepResult<Forked> {
     let path = helper.program().unwrap_or_default();
     let real_root = matches!(userns::privilege(), Ok(Privilege::Root));
-    let (output, stderr) = io::pipe().context(|| "make a pipe".to_owned())?;
-    // A full pipe must not block it.
-    rustix::io::ioctl_fionbio(&stderr, true).context(|| "make a pipe".to_owned())?;
+    let (output, stderr) = io::pipe().context(|| "create a pipe".to_owned())?;
+    // A full pipe must not block the helper.
+    rustix::io::ioctl_fionbio(&stderr, true).context(|| "create a pipe".to_owned())?;
     let outer = rustix::process::getpid();
     let mut forked = start(|mut waits| {
         if nix::unistd::dup2_stderr(&stderr).is_err() || waits.read_exact(&mut [0]).is_err() {
             return 1;
         }
-        // The one descriptor that it inherits. It could not open the path itself, because it drops its rights first.
+        // The only descriptor that the helper inherits. It drops its rights before it could open the path itself.
         let open = rustix::fs::open(format!("/proc/{}/ns/net", outer.as_raw_nonzero()), OFlags::RDONLY, Mode::empty());
         let Ok(netns) = open else { return 1 };
         let words = helper.command(netns.as_raw_fd(), real_root);
@@ -152,8 +152,8 @@ fn start_connector(helper: NetworkHelper) -> StepResult<Forked> {
         if let (Ok(path), Ok(words)) = (CString::new(path), words) {
             let _ = nix::unistd::execve(&path, &words, &[c"PATH=/usr/bin:/bin:/usr/sbin:/sbin"]);
         }
-        // Standard error leads to the warden.
-        let _ = writeln!(io::stderr(), "{} could not be executed", helper.name());
+        // Standard error is a pipe to the warden.
+        let _ = writeln!(io::stderr(), "cannot execute {}", helper.name());
         1
     })?;
     forked.output = Some(output);
@@ -187,14 +187,14 @@ fn wait_for_route(helper: NetworkHelper, child: &mut Helper) -> StepResult<()> {
                 let _ = pipe.take(4096).read_to_end(&mut output);
             }
             let output = String::from_utf8_lossy(&output).trim().replace('\n', "; ");
-            let problem = Problem::lacking(format!("set up a private network with {name}"));
+            let problem = Problem::lacking(format!("cannot set up a private network with {name}: it has ended"));
             return Err(problem.hint(match Path::new("/dev/net/tun").exists() {
                 true => Hint::NetworkHelperFailed { helper, output },
                 false => Hint::NoTunDevice,
             }));
         }
         if began.elapsed() > TIMEOUT {
-            let problem = Problem::lacking(format!("set up a private network with {name}"));
+            let problem = Problem::lacking(format!("cannot set up a private network with {name}: it takes too long"));
             return Err(problem.hint(Hint::NetworkHelperSlow { helper, seconds: TIMEOUT.as_secs() }));
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The directories of helpers. The user's `PATH` is not trusted.
 const DIRS: &[&str] = &["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/current-system/sw/bin"];
 
-/// A program that carries packets between a private network and the host's.
+/// A program that forwards packets between a private network and the host's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkHelper {
     /// From the package `passt`.
@@ -38,7 +38,7 @@ impl NetworkHelper {
         DIRS.iter().map(|dir| format!("{dir}/{}", self.name())).find(|path| Path::new(path).exists())
     }
 
-    /// The address inside where it answers DNS queries on behalf of the host's resolver.
+    /// The address in the sandbox where it forwards DNS queries to the host's resolver.
     pub(super) fn resolver(self) -> Ipv4Addr {
         match self {
             Self::Pasta => Ipv4Addr::new(169, 254, 1, 1),
@@ -50,7 +50,7 @@ impl NetworkHelper {
     pub(super) fn command(self, netns: i32, real_root: bool) -> Vec<String> {
         let netns = format!("/proc/self/fd/{netns}");
         let words: Vec<&str> = match self {
-            // No loopback address or port of the host is reachable inside, and none inside from the host.
+            // The sandbox reaches no loopback address or port of the host, and the host none of the sandbox.
             Self::Pasta => {
                 let mut words = vec!["pasta", "--config-net", "--foreground", "--quiet", "--no-map-gw"];
                 words.extend(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
@@ -70,7 +70,7 @@ impl NetworkHelper {
     }
 }
 
-/// Why there can be no private network.
+/// Why a private network is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoPrivateNetwork {
     /// No helper is installed.
@@ -81,7 +81,7 @@ pub enum NoPrivateNetwork {
     TunDenied(String),
 }
 
-/// The helper of a private network, or what is missing for one.
+/// The helper for a private network, or what is missing.
 pub fn private_network() -> Result<NetworkHelper, NoPrivateNetwork> {
     let helper = NetworkHelper::find().ok_or(NoPrivateNetwork::NoHelper)?;
     match rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {

@@ -1,4 +1,4 @@
-//! What became of a command that ran.
+//! The outcome of a command that ran.
 
 use super::fallback::Fallback;
 use super::seccomp::Notice;
@@ -9,8 +9,8 @@ use super::spec::Exit;
 pub struct Outcome {
     /// How it ended.
     pub exit: Exit,
-    /// What it ran without. To be announced.
+    /// What it ran without; to be reported.
     pub fallbacks: Vec<Fallback>,
-    /// Calls of it that cannot work here; `None` if this kernel cannot report them.
+    /// Its system calls that cannot work on this host; `None` if this kernel cannot report them.
     pub noticed: Option<Vec<Notice>>,
 }

@@ -1,10 +1,10 @@
 //! Pipes between the caller's standard streams and a command's.
 //!
-//! **Holds.** The command never gets the caller's own files: through `/dev/stdout` it could open them again and
-//! truncate, read or change them. It gets pipes, which init gives to the command's user (N-50); one thread per pipe
-//! passes the data on.
-//! **Order.** All output is passed on before [`Pipes::finish`] returns. Streams that lead to the same file share one
-//! pipe, so that their order is kept. `/dev/null` is passed as it is.
+//! **Holds.** The command never gets the caller's own files, which it could open again through `/dev/stdout` and
+//! truncate, read or change. It gets pipes, which init makes the command's user the owner of (N-50); one thread per
+//! pipe copies the data.
+//! **Order.** All output is copied before [`Pipes::finish`] returns. Streams of the same file share one pipe, so that
+//! their order is kept. `/dev/null` is passed as it is.
 
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -62,7 +62,7 @@ impl Pipes {
         Ok(())
     }
 
-    /// Call it when the command has ended. All its output was passed on, unless the reader is gone.
+    /// To be called when the command has ended. Copies its remaining output, unless the reader is gone.
     pub(super) fn finish(self) {
         drop(self.stop);
         for thread in self.threads {
@@ -71,8 +71,7 @@ impl Pipes {
     }
 }
 
-/// Passes output on until the command's end is closed, the reader is gone, or the command has ended and the pipe is
-/// empty.
+/// Copies output until the command's end is closed, the reader is gone, or the command has ended and the pipe is empty.
 fn pass_output(mut from: PipeReader, to: &OwnedFd, stopped: &PipeReader) {
     let mut buffer = vec![0; 64 << 10];
     while wait(from.as_fd(), PollFlags::IN, stopped) {
@@ -80,13 +79,13 @@ fn pass_output(mut from: PipeReader, to: &OwnedFd, stopped: &PipeReader) {
             Ok(0) => return,
             Ok(n) if write_whole(to.as_fd(), &buffer[..n]).is_ok() => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // Closing this end tells the command.
+            // Closing this end sends the command SIGPIPE.
             _ => return,
         }
     }
 }
 
-/// Passes input on until its end, or until the command closes its end.
+/// Copies input until its end, or until the command closes its end.
 fn pass_input(from: &OwnedFd, mut to: PipeWriter, stopped: &PipeReader) {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -114,7 +113,7 @@ fn pass_input(from: &OwnedFd, mut to: PipeWriter, stopped: &PipeReader) {
     }
 }
 
-/// Waits for `fd`. False: the command has ended and nothing is left.
+/// Waits for `fd`. `false`: the command has ended and nothing is left.
 fn wait(fd: BorrowedFd<'_>, flags: PollFlags, stopped: &PipeReader) -> bool {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(fd, flags), PollFd::new(stopped, PollFlags::IN)];
@@ -127,7 +126,7 @@ fn wait(fd: BorrowedFd<'_>, flags: PollFlags, stopped: &PipeReader) -> bool {
     }
 }
 
-/// Writes all of `bytes`. The descriptor may be in non-blocking mode, set by a program that shares it.
+/// Writes all of `bytes`. A program that shares the descriptor may have set non-blocking mode.
 pub(super) fn write_whole(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {

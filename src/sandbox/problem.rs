@@ -1,4 +1,4 @@
-//! A setup step that failed, before its stage is known.
+//! A failed setup step, before its stage is known.
 
 use std::io;
 
@@ -30,9 +30,12 @@ impl Problem {
         Self { fault: Fault::Host, ..Self::request(what) }
     }
 
-    /// A system call failed on this host.
-    pub(super) fn host(what: impl Into<String>, error: &io::Error) -> Self {
-        Self { errno: error.raw_os_error(), ..Self::lacking(what) }
+    /// The system call for `action` failed on this host. `action` completes `cannot …`: `mount /proc`.
+    pub(super) fn host(action: impl std::fmt::Display, error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(errno) => Self { errno: Some(errno), ..Self::lacking(format!("cannot {action}")) },
+            None => Self::lacking(format!("cannot {action}: {error}")),
+        }
     }
 
     /// Adds what would help.
@@ -41,7 +44,7 @@ impl Problem {
         self
     }
 
-    /// The step needed a user or group id: with these errors, one that is not mapped.
+    /// The step used a user or group id; with these errors, the id is not mapped.
     pub(super) fn about_ids(mut self) -> Self {
         self.ids = matches!(self.errno, Some(libc::EINVAL | libc::EPERM | libc::EOVERFLOW));
         self
@@ -76,14 +79,14 @@ impl Problem {
     }
 }
 
-/// Adds the action to the error of a system call.
+/// Adds the action to the error of a system call: `cannot ACTION: ERROR`.
 pub(super) trait Context<T> {
-    /// `what` is built only if the call failed.
-    fn context(self, what: impl FnOnce() -> String) -> StepResult<T>;
+    /// `action` is called only if the system call failed.
+    fn context(self, action: impl FnOnce() -> String) -> StepResult<T>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
-    fn context(self, what: impl FnOnce() -> String) -> StepResult<T> {
-        self.map_err(|e| Problem::host(what(), &e.into()))
+    fn context(self, action: impl FnOnce() -> String) -> StepResult<T> {
+        self.map_err(|e| Problem::host(action(), &e.into()))
     }
 }

@@ -1,4 +1,4 @@
-//! What every process that kiln starts for itself does with itself.
+//! Setup that all processes of kiln's own share: the process name, and death with the parent.
 
 use std::ffi::{CString, OsStr};
 use std::io;

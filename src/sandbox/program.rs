@@ -1,4 +1,4 @@
-//! What the kernel needs to start a file: the interpreter of a script; the loader and the processor of an ELF program.
+//! Finds why the kernel cannot start a file: a script's interpreter, or the loader or processor of an ELF program.
 
 use std::fs::File;
 use std::io;
@@ -8,29 +8,28 @@ use serde::{Deserialize, Serialize};
 
 /// How many bytes of a file the kernel reads to find its interpreter.
 const HEAD: usize = 256;
-/// More program headers are not read.
+/// The number of program headers that are read.
 const MAX_HEADERS: usize = 64;
 const PT_INTERP: u32 = 3;
 
 /// Why a file that exists and is executable cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecObstacle {
-    /// Its first line ends in a carriage return, which the kernel takes for a part of the interpreter's name or
-    /// argument.
+    /// Its first line ends in a carriage return, which the kernel takes for part of the interpreter's name or argument.
     CarriageReturn,
     /// The interpreter of its `#!` line does not exist.
     NoInterpreter(String),
-    /// It is a dynamic program whose loader does not exist: it was built for another C library.
+    /// It is a dynamic program whose loader does not exist, because it was built for another C library.
     NoLoader(String),
-    /// It is a program for this other processor.
+    /// It is a program for another processor, named here.
     Machine(String),
     /// It is empty.
     Empty,
 }
 
 impl ExecObstacle {
-    /// Why `file` cannot be started, judged by its content; `exists` tells whether a path exists in its root. None:
-    /// no reason was found.
+    /// Why `file` cannot be started, from its content; `exists` says whether a path exists in its root. `None`: no
+    /// reason was found.
     pub fn of(file: &File, exists: &dyn Fn(&str) -> bool) -> io::Result<Option<Self>> {
         let mut head = [0; HEAD];
         let length = read_up_to(file, &mut head, 0)?;

@@ -1,8 +1,8 @@
-//! Published ports: connections to the host are carried into the command's network.
+//! Published ports: forwards connections from the host into the command's network.
 //!
-//! **Order.** kiln itself listens, in the host's network, so that the ports are known before the command starts. It
-//! sends the sockets to the warden. The warden's forwarder enters the command's network and connects to what listens
-//! there.
+//! **Order.** kiln itself listens, in the host's network namespace, so that the ports are known before the command
+//! starts. It sends the sockets to the warden, whose forwarder enters the command's network namespace and connects to
+//! the ports there.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -22,12 +22,12 @@ use super::problem::{Context, Problem, StepResult};
 use super::spec::Publish;
 use super::wire::Wire;
 
-/// Connections that are carried at the same time; further ones wait.
+/// Connections that are forwarded at the same time; further ones wait.
 const LIMIT: usize = 256;
-/// How long the last bytes may take to arrive after the command has ended.
+/// How long connections may last after the command has ended.
 pub(super) const GRACE: Duration = Duration::from_millis(200);
 
-/// How many free ports are tried, if a port is in use for the other address family.
+/// How many free ports are tried, because a port may be in use for the other address family.
 const TRIES: usize = 16;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -36,7 +36,7 @@ const BACKLOG: i32 = 128;
 #[derive(Debug, Default)]
 pub struct Ports(Vec<Port>);
 
-/// One address of the host that leads to a port inside.
+/// One listening address of the host and its port in the sandbox.
 #[derive(Debug)]
 struct Port {
     listener: TcpListener,
@@ -47,7 +47,7 @@ impl Ports {
     /// Ok: kiln listens on every port of `publish`; connections wait.
     pub fn listen(publish: &[Publish]) -> Result<Self, Error> {
         let mut ports = Self::default();
-        // Free ports are chosen last: none may be one that is requested by number.
+        // Free ports are chosen last, so that none takes a port that is requested by number.
         for chosen in [true, false] {
             for one in publish.iter().filter(|one| one.host.is_some() == chosen) {
                 let listeners = listen(one).map_err(|problem| Error::Setup(problem.at(Stage::Network)))?;
@@ -57,17 +57,17 @@ impl Ports {
         Ok(ports)
     }
 
-    /// Where the host listens, and for which port inside.
+    /// The listening addresses of the host, each with its port in the sandbox.
     pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, u16)> {
         self.0.iter().filter_map(|port| Some((port.listener.local_addr().ok()?, port.inside)))
     }
 
-    /// There are none.
+    /// Whether no port is published.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The ports inside.
+    /// The ports in the sandbox.
     pub(super) fn inside(&self) -> Vec<u16> {
         self.0.iter().map(|port| port.inside).collect()
     }
@@ -77,19 +77,19 @@ impl Ports {
         self.0.iter().try_for_each(|port| wire.send_fd(port.listener.as_fd()))
     }
 
-    /// Takes the sockets for these ports `inside`.
+    /// Receives the sockets for these ports.
     pub(super) fn receive(wire: &Wire, inside: &[u16]) -> io::Result<Self> {
         let port = |&inside| Ok(Port { listener: TcpListener::from(wire.receive_fd()?), inside });
         inside.iter().map(port).collect::<io::Result<_>>().map(Self)
     }
 }
 
-/// Listens on every address that `publish` means.
+/// Listens on every address of `publish`.
 fn listen(publish: &Publish) -> StepResult<Vec<TcpListener>> {
     let refused = |address: IpAddr| {
         move |e: io::Error| {
             let at = SocketAddr::new(address, publish.host.unwrap_or(0));
-            let problem = Problem::host(format!("listen on {at} of the host"), &e).requested();
+            let problem = Problem::host(format!("listen on {at}"), &e).requested();
             match e.kind() {
                 io::ErrorKind::AddrInUse => problem.hint(Hint::PortInUse),
                 io::ErrorKind::AddrNotAvailable => problem.hint(Hint::NoSuchAddress),
@@ -105,14 +105,14 @@ fn listen(publish: &Publish) -> StepResult<Vec<TcpListener>> {
     let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
     for left in (0..TRIES).rev() {
         let first = TcpListener::bind((v4, publish.host.unwrap_or(0))).map_err(refused(v4.into()))?;
-        let port = first.local_addr().context(|| "ask which port is free".to_owned())?.port();
+        let port = first.local_addr().context(|| "find a free port".to_owned())?.port();
         match listen_v6(port) {
             Ok(second) => return Ok(std::iter::once(first).chain(second).collect()),
             Err(e) if publish.host.is_none() && left > 0 && e.kind() == io::ErrorKind::AddrInUse => {}
             Err(e) => return Err(refused(v6.into())(e)),
         }
     }
-    Err(Problem::request("no port of the host is free"))
+    Err(Problem::request("cannot find a free port on the host"))
 }
 
 /// Listens on every IPv6 address and on no IPv4 address. None: the host has no IPv6.
@@ -137,14 +137,14 @@ fn listen_v6(port: u16) -> io::Result<Option<TcpListener>> {
     Ok(Some(TcpListener::from(socket)))
 }
 
-/// The forwarder: waits for one byte, enters the parent's network, carries connections until the parent closes its
-/// end, and those that are open for [`GRACE`] longer. Returns the exit code.
+/// The forwarder: waits for one byte, enters the parent's network namespace, and forwards connections until the parent
+/// closes its end; open ones last up to [`GRACE`] longer. Returns the exit code.
 pub(super) fn forward(ports: Ports, mut go: io::PipeReader) -> i32 {
     if go.read_exact(&mut [0]).is_err() || enter_network_of_parent().is_err() {
         return 1;
     }
     let open = Arc::new(());
-    // The references while no connection is open: each port's thread, and this one.
+    // The number of references while no connection is open: one per port's thread, and this one.
     let idle = ports.0.len() + 1;
     for Port { listener, inside } in ports.0 {
         let open = open.clone();
@@ -167,11 +167,11 @@ fn enter_network_of_parent() -> StepResult<()> {
         .context(|| "enter the network namespace".to_owned())
 }
 
-/// Carries every connection to one port.
+/// Forwards every connection to one port.
 fn carry(listener: &TcpListener, port: u16, open: &Arc<()>, idle: usize) {
     loop {
         let Ok((outer, _)) = listener.accept() else {
-            // Probably out of descriptors: other connections must end first.
+            // Probably out of descriptors: waits for other connections to end.
             std::thread::sleep(Duration::from_millis(20));
             continue;
         };
@@ -200,7 +200,7 @@ fn both_ways(outer: &TcpStream, inner: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Passes bytes on until the end of the stream, then closes the other one.
+/// Copies bytes until the end of the stream, then closes the other one.
 fn one_way(mut from: &TcpStream, to: &TcpStream) {
     let Ok(copy) = to.as_fd().try_clone_to_owned() else { return };
     let _ = io::copy(&mut from, &mut File::from(copy));

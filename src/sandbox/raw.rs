@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// The form on the wire.
+/// Bytes as sent over the wire.
 pub(super) struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {

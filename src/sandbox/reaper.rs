@@ -1,8 +1,8 @@
 //! Pid 1 while the command runs as its child.
 //!
-//! **Holds.** A command is not pid 1 of its namespace: the kernel drops every signal that pid 1 does not handle, so a
-//! program that restores a default action and raises the signal again, or calls `abort`, would not end. This process
-//! forwards signals to the command, reaps orphans, and exits with the command, which ends the namespace.
+//! **Holds.** The command is not pid 1 of its namespace, because the kernel drops every signal that pid 1 does not
+//! handle: a program that restores a default action and raises the signal again, or calls `abort`, would not end. This
+//! process forwards signals to the command, reaps orphans, and exits with the command, which ends the namespace.
 //! **Order.** The fork comes after confinement: this process has no right that the command lacks. It is not dumpable,
 //! holds no descriptor but the one it reports through, and executes nothing.
 
@@ -21,13 +21,13 @@ pub(super) fn fork_command(status: BorrowedFd<'_>) -> StepResult<()> {
     undumpable.context(|| "protect the init process".to_owned())?;
     match sys::fork().context(|| "fork the command".to_owned())? {
         Fork::Parent(pid) => supervise(pid, status),
-        Fork::Child => rustix::process::setsid().map(drop).context(|| "start a session".to_owned()),
+        Fork::Child => rustix::process::setsid().map(drop).context(|| "create a session".to_owned()),
     }
 }
 
 fn supervise(command: Pid, status: BorrowedFd<'_>) -> ! {
-    // A reader of the command's output waits for the command, not for this process. No descriptor can be opened here:
-    // the command's limit is in force.
+    // Readers of the command's output must not wait for this process. No descriptor can be opened here: the command's
+    // limit is in force.
     if sys::close_all_but(status).is_err() {
         std::process::exit(125);
     }
@@ -53,7 +53,7 @@ fn reap(command: Pid, to: BorrowedFd<'_>) {
             continue;
         }
         if let Some(signal) = status.terminating_signal() {
-            // If the warden is dead, nobody reads it.
+            // If the warden is dead, the report is lost.
             let _ = rustix::io::write(to, &[u8::try_from(signal).unwrap_or(0)]);
             std::process::exit(128 + signal);
         }

@@ -1,4 +1,4 @@
-//! The processes that kiln starts as copies of itself.
+//! Dispatches processes that kiln starts as copies of itself.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,13 +7,13 @@ use super::{userns, warden};
 /// What `main` does next.
 #[derive(Debug)]
 pub enum Reentry {
-    /// This process was started by kiln for itself and has done its work: exit with this code.
+    /// This was a process of kiln's own, and its work is done: exit with this code.
     Done(u8),
-    /// Go on with this command line (program name first).
+    /// Continue with this command line (program name first).
     Continue(Vec<OsString>),
 }
 
-/// Does the work of a process that kiln started for itself. `main` calls it first, before any thread exists.
+/// Runs a process of kiln's own, if this is one. `main` calls it first, before any thread exists.
 pub fn reentry(argv: Vec<OsString>) -> Reentry {
     match argv.get(1).map(OsString::as_os_str) {
         Some(arg) if arg == OsStr::new(warden::ARGUMENT) => Reentry::Done(warden::main()),

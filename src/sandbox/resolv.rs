@@ -1,9 +1,9 @@
-//! `/etc/resolv.conf` for a private network.
+//! Rewrites `/etc/resolv.conf` for a private network.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// `text` without name servers on the host's loopback, which another network cannot reach: a stub resolver listens
-/// there. If no other name server is left, `instead` is added. Other lines stay.
+/// `text` without name servers on the host's loopback (stub resolvers), which a private network cannot reach. If no
+/// name server is left, `instead` is added. Other lines stay.
 pub(super) fn reachable(text: &[u8], instead: Ipv4Addr) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
     let servers: Vec<&str> = text.lines().filter_map(server).collect();

@@ -1,10 +1,10 @@
-//! The file system the command sees at `/`.
+//! Mounts the file system that the command sees at `/`.
 //!
 //! **Order.** Unusual mount targets are created in a stub layer, the lowest of the overlay; the usual ones are in a
-//! layer that the caller has for all runs ([`super::usual_targets`]). If a target is still missing (a link in an
-//! image that leads nowhere), the stub layer gets it and the overlay is mounted again: a target created through the
-//! overlay would be in the upper directory. Where an image hides what lies below (an opaque directory, a whiteout), a
-//! stub does not help: that target is created in the upper directory and removed afterwards.
+//! layer that the caller shares among all runs ([`super::usual_targets`]). If a target is still missing (a dangling
+//! symlink in an image), it is added to the stub layer and the overlay is mounted again: created through the overlay,
+//! it would be in the upper directory. Where an image hides lower layers (an opaque directory, a whiteout), a stub
+//! does not help: that target is created in the upper directory and removed afterwards.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -54,7 +54,7 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
     match rootfs {
         Rootfs::Overlay { lowers, upper, work, stub, userxattr, volatile } => {
             let upper = directory(upper)?;
-            let at = upper.try_clone().context(|| "copy a descriptor".to_owned())?;
+            let at = upper.try_clone().context(|| "duplicate a descriptor".to_owned())?;
             let layers = Layers {
                 lowers: lowers.iter().map(|path| directory(path)).collect::<StepResult<_>>()?,
                 writable: Some((upper, directory(work)?)),
@@ -78,7 +78,7 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
             for target in outermost(targets) {
                 if let Some(names) = stubs::missing(&root, &target.path)? {
                     let new = stubs::create_in_place(&root, &names, target.kind);
-                    created.extend(new.context(|| format!("make mount target {}", stubs::shown(&names)))?);
+                    created.extend(new.context(|| format!("create mount target {}", stubs::shown(&names)))?);
                 }
             }
             Ok(Mounted { root, created })
@@ -86,7 +86,7 @@ pub(super) fn mount(rootfs: &Rootfs, targets: &[Target], attributes: MountAttrFl
     }
 }
 
-/// A stack of layers, detached; writable if `scratch` has directories for the changes.
+/// A detached overlay of layers; writable if `scratch` has directories for the changes.
 pub(super) fn stack(
     lowers: &[PathBuf],
     scratch: Option<(&Path, &Path)>,
@@ -106,7 +106,7 @@ fn directory(path: &Path) -> StepResult<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {}", path.display()))
 }
 
-/// Mounts, checks whether all targets exist, and mounts again with stubs for the missing ones until they do.
+/// Mounts the overlay, and mounts it again with stubs for missing targets until all exist.
 fn overlay_with_targets(
     mut layers: Layers,
     stub: &Path,
@@ -129,10 +129,10 @@ fn overlay_with_targets(
                 stub.make(&mut layers, &names, target.kind)?;
             } else {
                 let new = stubs::create_in_place(&root, &names, target.kind);
-                created.extend(new.context(|| format!("make mount target {}", stubs::shown(&names)))?);
+                created.extend(new.context(|| format!("create mount target {}", stubs::shown(&names)))?);
             }
         }
-        let fd = root.as_fd().try_clone_to_owned().context(|| "copy a descriptor".to_owned())?;
+        let fd = root.as_fd().try_clone_to_owned().context(|| "duplicate a descriptor".to_owned())?;
         if complete {
             return Ok((fd, created));
         }
@@ -141,10 +141,10 @@ fn overlay_with_targets(
             forget_volatile(work);
         }
     }
-    Err(Problem::request("mount targets lead through links that change while they are mounted"))
+    Err(Problem::request("cannot create mount targets: symlinks on their paths change during the mount"))
 }
 
-/// The stub layer: the lowest one, once it is needed.
+/// The stub layer, which becomes the lowest layer when it is first needed.
 struct Stub<'a> {
     path: &'a Path,
     made: bool,
@@ -152,7 +152,7 @@ struct Stub<'a> {
 
 impl Stub<'_> {
     fn make(&mut self, layers: &mut Layers, names: &[OsString], kind: Kind) -> StepResult<()> {
-        let action = || format!("make mount target {} in the stub layer", stubs::shown(names));
+        let action = || format!("create mount target {} in the stub layer", stubs::shown(names));
         if !self.made {
             rustix::fs::mkdir(self.path, Mode::from_raw_mode(0o755)).context(action)?;
             layers.lowers.push(directory(self.path)?);
@@ -162,7 +162,7 @@ impl Stub<'_> {
     }
 }
 
-/// Targets that lie in no earlier one: these can be looked up before anything is mounted.
+/// Targets outside all earlier ones: these can be looked up before anything is mounted.
 fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
     let names: Vec<Vec<OsString>> = targets.iter().map(|target| stubs::components(&target.path)).collect();
     targets.iter().enumerate().filter_map(move |(i, target)| {
@@ -171,8 +171,8 @@ fn outermost(targets: &[Target]) -> impl Iterator<Item = &Target> {
     })
 }
 
-/// Removes the mark of a volatile overlay, which forbids mounting its work directory again; nothing was written
-/// through this one.
+/// Removes the mark of a volatile overlay, which forbids mounting its work directory again. Nothing was written through
+/// this overlay.
 fn forget_volatile(work: &OwnedFd) {
     let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
     for path in ["work/incompat/volatile", "work/incompat", "work"] {
@@ -203,35 +203,37 @@ fn overlay(layers: &Layers, attributes: MountAttrFlags) -> StepResult<OwnedFd> {
 
 /// All lower layers as one option: names relative to `/proc/self/fd`, which leaves room for about 70.
 fn set_joined(fs: &OwnedFd, lowers: &[OwnedFd]) -> StepResult<()> {
-    let what = || "mount overlay: lowerdir".to_owned();
+    let action = || "set lowerdir of an overlay".to_owned();
     let names: Vec<String> = lowers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     let names = names.join(":");
     if names.len() > 255 {
-        return Err(Problem::lacking(format!("{} layers are too many for this kernel", lowers.len())));
+        let count = lowers.len();
+        return Err(Problem::lacking(format!("cannot mount an overlay: {count} layers are too many for this kernel")));
     }
-    fsconfig_set_string(fs, "lowerdir", &*names).context(what)
+    fsconfig_set_string(fs, "lowerdir", &*names).context(action)
 }
 
 fn overlay_as(layers: &Layers, attributes: MountAttrFlags, option: LowerOption) -> StepResult<OwnedFd> {
     if option == LowerOption::Separate {
         return configure(layers, attributes, option);
     }
-    let what = || "mount overlay: lowerdir".to_owned();
+    let action = || "enter the directory of descriptors".to_owned();
     let here = directory(Path::new("."))?;
-    rustix::process::chdir("/proc/self/fd").context(what)?;
+    rustix::process::chdir("/proc/self/fd").context(action)?;
     let mounted = configure(layers, attributes, option);
-    rustix::process::fchdir(&here).context(what)?;
+    rustix::process::fchdir(&here).context(|| "return to the working directory".to_owned())?;
     mounted
 }
 
 fn configure(layers: &Layers, attributes: MountAttrFlags, option: LowerOption) -> StepResult<OwnedFd> {
-    let what = || "mount overlay".to_owned();
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(what).map_err(|p| {
+    let action = || "mount an overlay".to_owned();
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(action).map_err(|p| {
         let missing = p.errno() == Some(libc::ENODEV);
         if missing { p.hint(Hint::NoOverlayfs) } else { p }
     })?;
-    let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value).context(|| format!("mount overlay: {key}"));
-    // By descriptor: always short, and mountinfo inside shows no path of the host (S-72).
+    let set =
+        |key: &str, value: &str| fsconfig_set_string(&fs, key, value).context(|| format!("set {key} of an overlay"));
+    // By descriptor: always short, and mountinfo in the sandbox shows no path of the host (S-72).
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     match option {
         LowerOption::Joined => set_joined(&fs, &layers.lowers)?,
@@ -252,13 +254,13 @@ fn configure(layers: &Layers, attributes: MountAttrFlags, option: LowerOption) -
         set("index", "off")?;
     }
     if layers.userxattr {
-        fsconfig_set_flag(&fs, "userxattr").context(what)?;
+        fsconfig_set_flag(&fs, "userxattr").context(action)?;
     }
     if layers.volatile && layers.writable.is_some() {
-        fsconfig_set_flag(&fs, "volatile").context(what)?;
+        fsconfig_set_flag(&fs, "volatile").context(action)?;
     }
-    fsconfig_create(&fs).context(what).map_err(|p| with_log(p, &fs))?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context(what)
+    fsconfig_create(&fs).context(action).map_err(|p| with_log(p, &fs))?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context(action)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Signals for a command.
+//! Forwards signals of kiln to a running command.
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::base::unfinished;
 
-/// The signals that are passed on to a command.
+/// The signals that are forwarded to a command.
 const PASSED_ON: [Signal; 7] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -20,8 +20,8 @@ const PASSED_ON: [Signal; 7] = [
     Signal::SIGWINCH,
 ];
 
-/// Takes this process's signals. While a command runs they go to it; otherwise unfinished files are removed and the
-/// signal has its usual effect.
+/// Receives this process's signals. While a command runs, they are forwarded to it; otherwise unfinished files are
+/// removed and the signal has its usual effect.
 #[derive(Debug)]
 pub struct Signals {
     arrived: io::PipeReader,
@@ -29,7 +29,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes them for the rest of the process. Call it before other threads start: they inherit the blocked signals.
+    /// Receives them for the rest of the process. Call it before other threads start: they inherit the blocked signals.
     pub fn keep() -> io::Result<Self> {
         let set: SigSet = PASSED_ON.into_iter().collect();
         set.thread_block()?;
@@ -43,7 +43,7 @@ impl Signals {
                     if signal != Signal::SIGQUIT {
                         unfinished::sweep();
                     }
-                    // Unblocked here, it has its usual effect on the whole process.
+                    // Unblocked in this thread, it has its usual effect on the whole process.
                     let only = SigSet::from(signal);
                     let _ = only.thread_unblock();
                     let _ = nix::sys::signal::kill(nix::unistd::getpid(), signal);

@@ -1,7 +1,7 @@
-//! Everything one command needs, as data.
+//! Everything that one command needs, as data.
 //!
-//! **Holds.** The caller decides everything in a [`Spec`]; `init` only carries it out. It is sent through a socket,
-//! so that nothing of it is visible in an argument list or an environment (S-112).
+//! **Holds.** The caller decides everything in a [`Spec`]; `init` only executes it. It is sent through a socket, so
+//! that nothing of it is visible in an argument list or environment (S-112).
 //! **Order.** [`Spec::mounts`] are mounted in order; a later one may lie inside or over an earlier one (M-21).
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::raw;
 
-/// One command inside one root.
+/// One command and its sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// The file system the command sees at `/`.
@@ -30,9 +30,9 @@ pub struct Spec {
     pub user: String,
     /// Supplementary group ids beyond those of the root's `/etc/group`.
     pub extra_groups: Vec<u32>,
-    /// The host name inside.
+    /// The host name in the sandbox.
     pub hostname: String,
-    /// The mounts besides `/proc`, `/sys`, `/dev` and the two files below, in order.
+    /// The mounts besides `/proc`, `/sys`, `/dev` and the two files below, in mount order.
     pub mounts: Vec<Mount>,
     /// `/etc/resolv.conf`, mounted read-only; `None` leaves the root's own.
     #[serde(with = "raw")]
@@ -44,16 +44,16 @@ pub struct Spec {
     pub network: Network,
     /// The restrictions of the command.
     pub security: Security,
-    /// Limits that are set before the command starts; others are inherited.
+    /// Resource limits to set; others are inherited.
     pub rlimits: Vec<Rlimit>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
-    /// Host devices that appear inside, besides the usual six.
+    /// Devices of the host in the sandbox's `/dev`, besides the usual six.
     pub devices: Vec<Device>,
     /// Memory, CPU and process limits.
     pub resources: Resources,
-    /// The command is pid 1 of its pid namespace, as an init system needs; otherwise kiln's own init is, and signals
-    /// end the command as they end any other process.
+    /// The command is pid 1 of its pid namespace, as an init system needs. Otherwise kiln's init is, and signals have
+    /// their default action on the command.
     pub pid_one: bool,
 }
 
@@ -90,7 +90,7 @@ pub enum Rootfs {
         /// Read-only layers, topmost first; may be empty.
         #[serde(with = "raw")]
         lowers: Vec<PathBuf>,
-        /// Receives the changes. `/` has its mode, owner and times.
+        /// Receives the changes; its mode, owner and times are those of `/`.
         #[serde(with = "raw")]
         upper: PathBuf,
         /// Overlay's work directory: empty, same file system as `upper`.
@@ -100,9 +100,9 @@ pub enum Rootfs {
         /// are missing, so that none is created in `upper`.
         #[serde(with = "raw")]
         stub: PathBuf,
-        /// Overlay's own attributes live in `user.*` (a user namespace) instead of `trusted.*`.
+        /// Overlayfs keeps its attributes in `user.*` (in a user namespace) instead of `trusted.*`.
         userxattr: bool,
-        /// Skip all syncs: the upper is thrown away if the machine dies.
+        /// Skips all syncs: after a crash, the upper directory is discarded.
         volatile: bool,
     },
     /// A plain directory, written in place. Missing mount targets are created in it and removed afterwards.
@@ -138,7 +138,7 @@ pub enum Source {
     },
     /// `subpath` resolved inside the directory `root` by the kernel at mount time: links in it cannot lead out (S-2).
     Inside {
-        /// A directory of our own.
+        /// A directory of kiln's own.
         #[serde(with = "raw")]
         root: PathBuf,
         /// A path in it, which is not trusted.
@@ -153,9 +153,9 @@ pub enum Source {
         /// Layers, topmost first.
         #[serde(with = "raw")]
         lowers: Vec<PathBuf>,
-        /// `(upper, work)`, both empty scratch directories; `None` = read-only.
+        /// Two empty scratch directories; `None` = read-only.
         scratch: Option<Scratch>,
-        /// Overlay's attributes live in `user.*`.
+        /// Overlayfs keeps its attributes in `user.*`.
         userxattr: bool,
         /// A path in the merged tree.
         #[serde(with = "raw")]
@@ -182,16 +182,16 @@ pub enum Source {
     },
     /// A directory of files that exist only in memory: `(name, content, mode)`.
     Files(Vec<DataFile>),
-    /// A listening unix socket of kiln's, by host path; inside it has this mode and owner (`type=ssh`).
+    /// A listening unix socket of kiln's, by host path; in the sandbox it has this mode and owner (`type=ssh`).
     Socket {
         /// The socket on the host.
         #[serde(with = "raw")]
         path: PathBuf,
-        /// Its mode inside.
+        /// Its mode in the sandbox.
         mode: u32,
-        /// Its owner inside.
+        /// Its owner in the sandbox.
         uid: u32,
-        /// Its group inside.
+        /// Its group in the sandbox.
         gid: u32,
     },
 }
@@ -231,14 +231,14 @@ pub enum Network {
     Private,
 }
 
-/// A port of the host that leads to one inside (TCP).
+/// A TCP port of the host that is forwarded to one in the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish {
-    /// The address on the host; `None` = all of them, IPv6 included if there is any.
+    /// The address on the host; `None` = all addresses, including IPv6 if the host has it.
     pub address: Option<IpAddr>,
     /// The port on the host; `None` = a free one.
     pub host: Option<u16>,
-    /// The port inside, on the loopback address.
+    /// The port in the sandbox, on the loopback address.
     pub inside: u16,
 }
 
@@ -268,14 +268,14 @@ pub struct Device {
     /// Path on the host.
     #[serde(with = "raw")]
     pub host: PathBuf,
-    /// Path below `/dev` inside, without the `/dev/`.
+    /// Path below `/dev` in the sandbox, without the `/dev/`.
     #[serde(with = "raw")]
     pub name: PathBuf,
-    /// If it is missing on the host: true = an error, false = left out.
+    /// Whether it is an error if the host lacks it; otherwise it is left out.
     pub required: bool,
 }
 
-/// Memory, CPU and process limits, kept by a control group if one can be made.
+/// Memory, CPU and process limits, enforced by a control group if one can be created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Bytes of memory.
@@ -313,7 +313,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The code a shell would report: 128+n for signal n.
+    /// The exit status that a shell would report: 128+n for signal n.
     pub fn code(self) -> i32 {
         match self {
             Exit::Code(code) => code,

@@ -1,8 +1,8 @@
 //! Mount targets that do not exist in the root.
 //!
-//! **Holds.** A target is created only where a mount needs it: in the stub layer of an overlay, or in a plain root,
-//! from which it is removed afterwards if it is still empty. Links are followed as the command would follow them,
-//! inside the root only (S-3, S-18).
+//! **Holds.** A target is created only if a mount needs it: in the stub layer of an overlay, or in a plain root, from
+//! which it is removed afterwards if it is still empty. Symlinks are followed as the command would follow them, within
+//! the root only (S-3, S-18).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,7 +20,7 @@ use crate::base::rooted::Root;
 use super::problem::{Context, Problem, StepResult};
 use super::raw;
 
-/// What a mount covers.
+/// The kind of a mount target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A directory.
@@ -38,8 +38,8 @@ const USUAL: [(&str, Kind); 5] = [
     ("/etc/hosts", Kind::File),
 ];
 
-/// Creates the targets of every run in the empty directory `dir`: the lowest layer of any number of overlays
-/// ([`super::Rootfs`]), which then need no stub layer for them.
+/// Creates the targets of every run in the empty directory `dir`, which can then be the lowest layer of any number of
+/// overlays ([`super::Rootfs`]) and saves their stub layers.
 pub fn usual_targets(dir: &Path) -> io::Result<()> {
     let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     USUAL.iter().try_for_each(|(path, kind)| make(dir.as_fd(), &components(Path::new(path)), *kind))
@@ -50,13 +50,13 @@ pub(super) fn is_usual(target: &Path) -> bool {
     USUAL.iter().any(|(path, _)| target == Path::new(path))
 }
 
-/// Something created in a plain root, to be removed.
+/// A file or directory created in a plain root, to be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Created {
     /// Path in the root, without links.
     #[serde(with = "raw")]
     path: PathBuf,
-    /// The modification time that the parent had before.
+    /// The parent's modification time before.
     mtime: (i64, i64),
 }
 
@@ -73,7 +73,7 @@ pub(super) fn components(path: &Path) -> Vec<OsString> {
     out
 }
 
-/// Creates `path` below `dir`, a directory of kiln's own that holds no links.
+/// Creates `path` below `dir`, a directory of kiln's own without symlinks.
 pub(super) fn make(dir: BorrowedFd<'_>, path: &[OsString], kind: Kind) -> io::Result<()> {
     let mut at: Option<OwnedFd> = None;
     for (i, name) in path.iter().enumerate() {
@@ -95,7 +95,7 @@ pub(super) fn make(dir: BorrowedFd<'_>, path: &[OsString], kind: Kind) -> io::Re
     Ok(())
 }
 
-/// The path, with links resolved, that has to be created for `target` to exist in `root`; `None` if it exists.
+/// The path, with symlinks resolved, that must be created for `target` to exist in `root`; `None` if it exists.
 pub(super) fn missing(root: &Root, target: &Path) -> StepResult<Option<Vec<OsString>>> {
     let action = || format!("look up mount target {}", target.display());
     match root.locate(target.as_os_str()) {
@@ -111,7 +111,7 @@ pub(super) fn missing(root: &Root, target: &Path) -> StepResult<Option<Vec<OsStr
         };
         let stat = rustix::fs::fstat(&found).context(action)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            // Below a file the next lookup fails with the kernel's own error.
+            // Below a file, the next lookup fails with the kernel's own error.
             return Ok(Target::Dir);
         }
         let to = rustix::fs::readlinkat(&found, c"", Vec::new()).context(action)?;
@@ -130,7 +130,7 @@ fn joined(names: &[OsString]) -> OsString {
     names.join(OsStr::new("/"))
 }
 
-/// Creates what is missing of `path` (links already resolved) in a root that is written in place.
+/// Creates the missing components of `path` (symlinks already resolved) in a root that is written in place.
 pub(super) fn create_in_place(root: &Root, path: &[OsString], kind: Kind) -> io::Result<Vec<Created>> {
     let mut created = Vec::new();
     for end in 1..=path.len() {
@@ -150,8 +150,8 @@ pub(super) fn create_in_place(root: &Root, path: &[OsString], kind: Kind) -> io:
     Ok(created)
 }
 
-/// Removes, last first, what is still an empty directory or file. Every path is looked up again inside the root and
-/// the last name is never followed, so a link put in its place stays (S-3).
+/// Removes, last first, directories and files that are still empty. Every path is looked up again in the root and its
+/// last component is not followed, so a symlink put in its place stays (S-3).
 pub(super) fn remove(root: &Root, created: &[Created]) {
     for Created { path, mtime } in created.iter().rev() {
         let Ok((parent, name)) = root.parent(path.as_os_str()) else { continue };
@@ -161,7 +161,7 @@ pub(super) fn remove(root: &Root, created: &[Created]) {
             FileType::RegularFile if stat.st_size == 0 => rustix::fs::unlinkat(parent.as_fd(), &name, AtFlags::empty()),
             _ => continue,
         };
-        // One that is not empty any more was used by the command, and stays.
+        // A directory that the command used is not empty, and stays.
         if removed.is_ok() {
             let keep = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
             let back = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1 };
@@ -172,12 +172,12 @@ pub(super) fn remove(root: &Root, created: &[Created]) {
     }
 }
 
-/// `path` is `of`, or lies below it.
+/// Whether `path` is `of` or below it.
 pub(super) fn is_below(path: &[OsString], of: &[OsString]) -> bool {
     path.len() >= of.len() && path[..of.len()] == *of
 }
 
-/// A path for a message.
+/// Formats a path for a message.
 pub(super) fn shown(path: &[OsString]) -> String {
     let mut out = String::new();
     for name in path {

@@ -1,6 +1,7 @@
 //! System calls without a safe wrapper in the crates that kiln uses.
 //!
-//! **Holds.** The crate's only `unsafe` code. Each function is safe to call: it checks or fixes what the kernel trusts.
+//! **Holds.** The crate's only `unsafe` code. Each function is safe to call: it checks or sets whatever the kernel
+//! relies on.
 
 #![expect(unsafe_code, reason = "the one module of raw system calls")]
 
@@ -24,7 +25,7 @@ pub(super) enum Fork {
     Child,
 }
 
-/// Forks. Err(`EBUSY`) if this process has several threads: in the copy any lock may be held for ever.
+/// Forks. Err(`EBUSY`) if this process has several threads: the child could inherit a lock that is never released.
 pub(super) fn fork() -> io::Result<Fork> {
     let threads = rustix::fs::stat("/proc/self/task")?.st_nlink;
     if threads != 3 {
@@ -43,12 +44,12 @@ pub(super) fn inherited_socket(number: i32) -> Option<OwnedFd> {
     if number <= 2 {
         return None;
     }
-    // SAFETY: asks about a number; one that is not open answers EBADF.
+    // SAFETY: passes a number; the call fails with EBADF if it is not open.
     let flags = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     if flags < 0 {
         return None;
     }
-    // SAFETY: it is open, above the standard three, and this runs first in `main`: nobody else owns it.
+    // SAFETY: it is open, above the standard three, and this runs first in `main`: nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     let stat = rustix::fs::fstat(&fd).ok()?;
     (rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Socket).then_some(fd)
@@ -56,11 +57,11 @@ pub(super) fn inherited_socket(number: i32) -> Option<OwnedFd> {
 
 /// Gives every signal its default action.
 pub(super) fn default_signals() {
-    // The kernel's `struct sigaction`, at its largest; all zeroes is SIG_DFL without flags. The C library's call would
-    // refuse the two signals it keeps for itself, which a caller may have left ignored as well.
+    // The kernel's `struct sigaction`, at its largest; all zeroes is SIG_DFL without flags. The C library's call
+    // refuses the two signals that it reserves, which a caller may have left ignored too.
     let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: no handler is installed; KILL and STOP refuse, which is as it should be. The set is 8 bytes.
+        // SAFETY: no handler is installed; the call fails for KILL and STOP, as intended. The set is 8 bytes.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal as c_long, default.as_ptr(), 0 as c_long, 8 as c_ulong) };
     }
 }
@@ -80,7 +81,7 @@ pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
     if namespaces.contains(UnshareFlags::FILES) {
         return Err(rustix::io::Errno::INVAL.into());
     }
-    // SAFETY: without `FILES` no descriptor another thread knows changes its meaning.
+    // SAFETY: without `FILES`, no descriptor that another thread knows changes its meaning.
     Ok(unsafe { rustix::thread::unshare_unsafe(namespaces) }?)
 }
 
@@ -93,10 +94,10 @@ pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
     };
     match check(answer) {
         Ok(_) => Ok(()),
-        // Before Linux 5.11 there is no such flag (5.9: no such call): one by one.
+        // Linux before 5.11 lacks the flag, and before 5.9 the call: set it one by one.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
             for fd in first..1024 {
-                // SAFETY: as above; a number that is not open answers EBADF.
+                // SAFETY: as above; the call fails with EBADF if the number is not open.
                 unsafe { libc::fcntl(fd as c_int, libc::F_SETFD, libc::FD_CLOEXEC) };
             }
             Ok(())
@@ -110,14 +111,14 @@ pub(super) fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
     let kept = kept.as_raw_fd() as u32;
     for (first, last) in [(0, kept.checked_sub(1)), (kept + 1, Some(u32::MAX))] {
         let Some(last) = last else { continue };
-        // SAFETY: whoever owns one of these descriptors in this process never gets to use or close it again: the caller
-        // goes on to its exit without them.
+        // SAFETY: no owner of these descriptors in this process uses or closes them again: the caller never returns to
+        // such code before it exits.
         let answer = unsafe { libc::syscall(libc::SYS_close_range, c_ulong::from(first), c_ulong::from(last), 0) };
         match check(answer) {
             Ok(_) => {}
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                 for fd in first..=last.min(1023) {
-                    // SAFETY: as above; a number that is not open answers EBADF.
+                    // SAFETY: as above; the call fails with EBADF if the number is not open.
                     unsafe { libc::close(fd as c_int) };
                 }
             }
@@ -185,13 +186,13 @@ pub(super) struct Instruction {
     pub(super) k: u32,
 }
 
-/// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: without a mitigation that the program could ask for itself.
+/// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: does not force a speculation mitigation, which the program could enable itself.
 const SPEC_ALLOW: c_ulong = 1 << 2;
 
-/// Installs a system call filter for good. Needs `CAP_SYS_ADMIN` or no-new-privs.
+/// Installs a system call filter, which cannot be removed. Needs `CAP_SYS_ADMIN` or no-new-privs.
 pub(super) fn install_filter(program: &[Instruction]) -> io::Result<()> {
     match seccomp(program, SPEC_ALLOW) {
-        // Kernels before 4.17 know no such flag; it only spares a mitigation the program could ask for itself.
+        // Kernels before 4.17 lack the flag.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => seccomp(program, 0).map(drop),
         other => other.map(drop),
     }
@@ -201,7 +202,8 @@ pub(super) fn install_filter(program: &[Instruction]) -> io::Result<()> {
 pub(super) fn install_filter_with_listener(program: &[Instruction]) -> io::Result<OwnedFd> {
     const NEW_LISTENER: c_ulong = 1 << 3;
     let fd = seccomp(program, NEW_LISTENER | SPEC_ALLOW)?;
-    // SAFETY: the call succeeded with this flag, so it made this descriptor (close-on-exec), and nobody else owns it.
+    // SAFETY: the call succeeded with this flag, so it returned a new descriptor (close-on-exec), which nothing else
+    // owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }
 
@@ -222,14 +224,14 @@ fn seccomp(program: &[Instruction], flags: c_ulong) -> io::Result<c_long> {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Notification {
-    /// Which stop this is.
+    /// The id of this stop.
     pub(super) id: u64,
-    /// The thread, as this process numbers it.
+    /// The thread's id, in the pid namespace of this process.
     pub(super) thread: u32,
     flags: u32,
-    /// The call.
+    /// The number of the call.
     pub(super) number: u32,
-    /// Of which architecture (`AUDIT_ARCH_*`).
+    /// Its architecture (`AUDIT_ARCH_*`).
     pub(super) arch: u32,
     instruction: u64,
     /// Its arguments.
@@ -245,8 +247,8 @@ pub(super) fn next_stopped(listener: BorrowedFd<'_>) -> io::Result<Notification>
     Ok(call)
 }
 
-/// Whether the thread still waits. What was read of it before this returned true belongs to it, and not to another
-/// thread with the same number.
+/// Whether the thread still waits. If so, everything read from it before belongs to it, and not to another thread with
+/// the same id.
 pub(super) fn still_stopped(listener: BorrowedFd<'_>, id: u64) -> bool {
     const VALID: c_ulong = 0x4008_2102;
     // SAFETY: the kernel reads eight bytes.
@@ -270,7 +272,7 @@ pub(super) fn answer_stopped(listener: BorrowedFd<'_>, id: u64, errno: Option<i3
     check(c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, &raw const response) })).map(drop)
 }
 
-/// Puts `fd` in the place of descriptor `number` of the process whose call is stopped.
+/// Replaces descriptor `number` of the process whose call is stopped with `fd`.
 pub(super) fn replace_fd(
     listener: BorrowedFd<'_>,
     id: u64,

@@ -1,7 +1,8 @@
 //! `/proc`, `/sys` and `/dev` as the command sees them.
 //!
-//! **Order.** All three are attached by descriptor to what their path means inside the root. Masked paths are opened
-//! through the descriptor of the new mount, so that no link in the image and no race can redirect them (S-13).
+//! **Order.** All three are attached by descriptor, at the place that their path resolves to in the root. Masked paths
+//! are opened through the descriptor of the new mount, so that no symlink in the image and no race can redirect them
+//! (S-13).
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +21,7 @@ use super::problem::{Context, Problem, StepResult};
 use super::spec::{Device, Security, Spec};
 use super::stubs::{self, Kind};
 
-/// Hidden: kernel memory, keys, and information about other tenants (S-71).
+/// Hidden paths: kernel memory, keys, and information about other tenants (S-71).
 const MASKED_PROC: &[&str] = &[
     "acpi",
     "asound",
@@ -34,12 +35,12 @@ const MASKED_PROC: &[&str] = &[
     "timer_stats",
 ];
 const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
-/// Shown but not writable.
+/// Visible but read-only paths.
 const READ_ONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
-/// The devices that every program may expect.
+/// The devices of every sandbox.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Mounts all three; `fresh` is the result of [`fresh_proc`]. What is no protection and cannot be mounted is added to
+/// Mounts all three; `fresh` is the result of [`fresh_proc`]. What cannot be mounted and protects nothing is added to
 /// `fallbacks` (N-51).
 pub(super) fn mount(
     root: &Root,
@@ -68,10 +69,10 @@ pub(super) fn mount(
 }
 
 fn target(root: &Root, path: &str) -> StepResult<OwnedFd> {
-    root.locate(OsStr::new(path)).context(|| format!("mount {path}: look it up in the root"))
+    root.locate(OsStr::new(path)).context(|| format!("look up mount target {path}"))
 }
 
-/// A `/proc` of this pid namespace, not attached yet; `None` if the container around kiln forbids it.
+/// A detached `/proc` of this pid namespace; `None` if the container around kiln forbids it.
 pub(super) fn fresh_proc() -> StepResult<Option<OwnedFd>> {
     match mountfs::new("proc", &[], INERT, "/proc") {
         Ok(fd) => Ok(Some(fd)),
@@ -80,7 +81,7 @@ pub(super) fn fresh_proc() -> StepResult<Option<OwnedFd>> {
     }
 }
 
-/// The fallback if there is none. `nested`: the command has a user namespace of its own.
+/// The fallback without a new `/proc`. `nested`: the command has a user namespace of its own.
 pub(super) fn no_proc(nested: bool) -> Fallback {
     let visible = match nested {
         true => "only names and command lines of that container's processes are visible",
@@ -137,7 +138,7 @@ fn sys(root: &Root, spec: &Spec, fallbacks: &mut Vec<Fallback>) -> StepResult<Op
 }
 
 /// Mounts this cgroup namespace at `/sys/fs/cgroup` if the host has version 2 there: programs such as Java and Go
-/// read their limits from it. Without it, and with version 1, they size themselves by the whole machine.
+/// read their limits from it. Without it, and with version 1, they assume the resources of the whole machine.
 fn cgroups(sys: &OwnedFd, security: Security) -> StepResult<()> {
     let host = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2);
     let Some((at, FileType::Directory)) = find(sys, "/sys", "fs/cgroup")?.filter(|_| host) else { return Ok(()) };
@@ -154,7 +155,7 @@ fn cgroups(sys: &OwnedFd, security: Security) -> StepResult<()> {
 /// `CGROUP2_SUPER_MAGIC`
 const CGROUP2: rustix::fs::FsWord = 0x6367_7270;
 
-/// What is mounted over masked paths.
+/// Mounts that hide masked paths.
 struct Masks {
     file: OwnedFd,
 }
@@ -164,7 +165,7 @@ impl Masks {
         Ok(Self { file: device("/dev/null")? })
     }
 
-    /// Covers what exists of `paths`.
+    /// Covers those of `paths` that exist.
     fn hide(&self, fs: &OwnedFd, of: &str, paths: &[&str]) -> StepResult<()> {
         for path in paths {
             let Some((at, kind)) = find(fs, of, path)? else { continue };
@@ -214,13 +215,13 @@ fn device(path: &str) -> StepResult<OwnedFd> {
     let fd = open(rustix::fs::CWD, path).context(|| format!("open {path}"))?;
     let stat = rustix::fs::fstat(&fd).context(|| format!("stat {path}"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
-        return Err(Problem::host(format!("{path} of the host is not a device"), &std::io::Error::other("")));
+        return Err(Problem::lacking(format!("{path} of the host is not a character device")));
     }
     Ok(fd)
 }
 
-/// A small `/dev`. The file system itself is `nodev`, so that a node made in it cannot be opened; the devices are
-/// bind mounts of the host's.
+/// Mounts a minimal `/dev`. The file system itself is `nodev`, so that a node created in it cannot be opened; the
+/// devices are bind mounts of the host's.
 fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) -> StepResult<()> {
     let at = target(root, "/dev")?;
     let dev = mountfs::new(
@@ -249,7 +250,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
         ("ptmx", "pts/ptmx"),
     ];
     for (name, to) in links {
-        rustix::fs::symlinkat(to, &dev, name).context(|| format!("make /dev/{name}"))?;
+        rustix::fs::symlinkat(to, &dev, name).context(|| format!("create /dev/{name}"))?;
     }
     let shm_size = spec.shm_size.to_string();
     let shm = mountfs::new("tmpfs", &[("mode", "1777"), ("size", &shm_size)], INERT, "/dev/shm");
@@ -263,7 +264,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
             }
             other => other?,
         };
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).context(|| format!("make /dev/{name}"))?;
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).context(|| format!("create /dev/{name}"))?;
         // A mount of the spec at this path replaces this one (N-27).
         let place = Path::new("/dev").join(name);
         if spec.mounts.iter().any(|mount| stubs::components(&mount.target) == stubs::components(&place)) {
@@ -275,7 +276,7 @@ fn dev(root: &Root, spec: &Spec, terminal: bool, fallbacks: &mut Vec<Fallback>) 
     Ok(())
 }
 
-/// A separate instance of terminals; the host's are not reachable (S-73).
+/// A separate devpts instance; the host's terminals are not reachable (S-73).
 fn pts() -> StepResult<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
@@ -288,14 +289,14 @@ fn pts() -> StepResult<OwnedFd> {
     }
 }
 
-/// Attaches a mount at a path in `/dev`, creating the file below it.
+/// Attaches a mount at a path in `/dev`, where it creates a file.
 fn place(dev: &OwnedFd, name: &Path, view: &OwnedFd) -> StepResult<()> {
-    let what = || format!("/dev/{}", name.display());
+    let what = format!("/dev/{}", name.display());
     let names = stubs::components(name);
-    stubs::make(dev.as_fd(), &names, Kind::File).context(|| format!("make {}", what()))?;
+    stubs::make(dev.as_fd(), &names, Kind::File).context(|| format!("create {what}"))?;
     let at = rustix::fs::openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("open {}", what()))?;
-    mountfs::attach(view.as_fd(), at.as_fd(), &what())
+        .context(|| format!("open {what}"))?;
+    mountfs::attach(view.as_fd(), at.as_fd(), &what)
 }
 
 fn extra_device(dev: &OwnedFd, device: &Device) -> StepResult<()> {

@@ -1,8 +1,8 @@
 //! A terminal for the command, connected to the caller's.
 //!
-//! **Holds.** The pair is made inside, in the command's own `/dev/pts` (S-73): the command never holds the caller's
-//! terminal, where it could fake input. The other end is sent to kiln. The caller's terminal is raw while the command
-//! runs, so that keys like Ctrl-C act inside; it is restored however the run ends.
+//! **Holds.** The pair is created in the sandbox, in the command's own `/dev/pts` (S-73): the command never holds the
+//! caller's terminal, where it could fake input. The other end is sent to kiln. The caller's terminal is in raw mode
+//! while the command runs, so that keys like Ctrl-C reach the command; it is restored however the run ends.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,25 +15,26 @@ use super::pipes;
 use super::problem::{Context, StepResult};
 use super::user::Identity;
 
-/// Makes a terminal the standard streams of this process and returns its other end. Call it in the final root, as root.
+/// Creates a terminal, connects the standard streams of this process to it and returns its other end. To be called in
+/// the final root, as root.
 pub(super) fn make(identity: &Identity) -> StepResult<OwnedFd> {
-    let what = || "make a terminal".to_owned();
+    let action = || "create a terminal".to_owned();
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let outer = rustix::pty::openpt(flags).context(what)?;
-    rustix::pty::unlockpt(&outer).context(what)?;
-    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).context(what)?;
+    let outer = rustix::pty::openpt(flags).context(action)?;
+    rustix::pty::unlockpt(&outer).context(action)?;
+    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags).context(action)?;
     let owner = rustix::fs::Uid::from_raw(identity.uid);
-    rustix::fs::fchown(&inner, Some(owner), None).context(|| "give the terminal to the user".to_owned())?;
+    rustix::fs::fchown(&inner, Some(owner), None).context(|| "change the owner of the terminal".to_owned())?;
     nix::unistd::dup2_stdin(&inner)
         .and_then(|()| nix::unistd::dup2_stdout(&inner))
         .and_then(|()| nix::unistd::dup2_stderr(&inner))
-        .context(|| "make the terminal the standard streams".to_owned())?;
+        .context(|| "connect the standard streams to the terminal".to_owned())?;
     Ok(outer)
 }
 
 /// Makes the terminal on standard input the controlling terminal of this session, which has none yet.
 pub(super) fn control() -> StepResult<()> {
-    rustix::process::ioctl_tiocsctty(io::stdin()).context(|| "make it the controlling terminal".to_owned())
+    rustix::process::ioctl_tiocsctty(io::stdin()).context(|| "set the controlling terminal".to_owned())
 }
 
 /// Standard input in raw mode; restored when dropped.
@@ -56,10 +57,10 @@ impl Drop for Raw {
     }
 }
 
-/// Passes bytes between the caller's terminal and the command's.
+/// Copies bytes between the caller's terminal and the command's.
 pub(super) struct Relay {
     outer: OwnedFd,
-    /// Typed bytes that the command's terminal has not taken: at most one read's worth.
+    /// Typed bytes that the command's terminal has not taken yet; at most those of one read.
     typed: Vec<u8>,
     keyboard: bool,
     _raw: Option<Raw>,
@@ -89,7 +90,7 @@ impl Relay {
         (&self.outer, PollFlags::IN | typed)
     }
 
-    /// Typed bytes can be taken now.
+    /// Whether typed bytes can be taken now.
     pub(super) fn wants_keys(&self) -> bool {
         self.keyboard && self.typed.is_empty()
     }
@@ -105,7 +106,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Passes on what can be passed on now. False: the command's side is closed.
+    /// Copies whatever can be copied without waiting. `false`: the command's side is closed.
     pub(super) fn pass_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         if !self.typed.is_empty() {
             match rustix::io::write(&self.outer, &self.typed) {

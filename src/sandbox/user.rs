@@ -1,4 +1,4 @@
-//! `USER` to ids, by the root's own `/etc/passwd` and `/etc/group`.
+//! Resolves `USER` to ids with the root's own `/etc/passwd` and `/etc/group`.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -37,15 +37,13 @@ fn database(root: &Root, path: &str) -> StepResult<String> {
     let file = match root.open_file(OsStr::new(path)) {
         Ok(file) => file,
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(String::new()),
-        Err(e) if e.raw_os_error().is_none() => {
-            return Err(Problem::request(format!("read {path} of the root: {e}")));
-        }
         Err(e) => return Err(unusable(&e)),
     };
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|e| unusable(&e))?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Problem::request(format!("read {path} of the root: larger than {} MiB", LONGEST >> 20)));
+        let limit = LONGEST >> 20;
+        return Err(Problem::request(format!("cannot read {path} of the root: it is larger than {limit} MiB")));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -92,7 +90,7 @@ fn identity(text: &str, passwd: &str, group: &str) -> StepResult<Identity> {
     Ok(Identity { uid, gid, groups: all, home: home.to_owned() })
 }
 
-/// `Some` if it is all digits; too large is an error, not a name.
+/// The number, if `text` is all digits; one that is too large is an error, not a name.
 fn number(text: &str) -> StepResult<Option<u32>> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
@@ -104,7 +102,7 @@ fn number(text: &str) -> StepResult<Option<u32>> {
     }
 }
 
-/// Users whose line has a group: others cannot run a command.
+/// Users with a group: others cannot run a command.
 fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
     passwd::users(passwd).filter(|user| user.gid.is_some())
 }

@@ -1,4 +1,4 @@
-//! The warden's wait for the command: signals from kiln, reported calls, the end of pid 1.
+//! The warden's event loop while the command runs: signals from kiln, reported calls, the end of pid 1.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,7 @@ use super::supervise::{DeviceNodes, Notices, answer_next};
 use super::wire::{Inbox, Wire};
 use crate::base::fs;
 
-/// A command that runs.
+/// A running command.
 pub(super) struct RunningCommand<'a> {
     wire: &'a Wire,
     /// Pid 1 sends the filter's listener here, and the signal that ended the command.
@@ -25,7 +25,7 @@ pub(super) struct RunningCommand<'a> {
     pid_one: bool,
     listener: Option<OwnedFd>,
     device_nodes: DeviceNodes,
-    /// None: the kernel cannot report calls.
+    /// `None`: the kernel cannot report calls.
     notices: Option<Notices>,
     inbox: Inbox,
     requests: EndRequests,
@@ -39,7 +39,7 @@ pub(super) struct RunningCommand<'a> {
 pub(super) struct Ended {
     /// Its exit code or signal.
     pub(super) exit: Exit,
-    /// Calls that cannot work here; none if the kernel cannot report them.
+    /// Its calls that cannot work on this host; `None` if the kernel cannot report calls.
     pub(super) noticed: Option<Vec<Notice>>,
 }
 
@@ -63,8 +63,8 @@ impl<'a> RunningCommand<'a> {
         })
     }
 
-    /// Waits for pid 1 and sends it the signals that kiln passes on. Kills it when kiln's end of the socket closes,
-    /// or one second after it was asked to end for the second time.
+    /// Waits for pid 1 and sends it the signals that kiln forwards. Kills it when kiln's end of the socket closes, or
+    /// one second after the second request to end.
     pub(super) fn wait(mut self) -> io::Result<Ended> {
         loop {
             match self.next()? {
@@ -75,7 +75,7 @@ impl<'a> RunningCommand<'a> {
                 Ready::Kiln => self.take_orders()?,
             }
         }
-        // The writer is dead; what it wrote last may not have been read yet.
+        // The writer is dead; its last bytes may not have been read yet.
         while self.status.is_some() {
             self.read_status();
         }
@@ -90,7 +90,7 @@ impl<'a> RunningCommand<'a> {
         Ok(Ended { exit, noticed: self.notices.map(Notices::into_vec) })
     }
 
-    /// What is ready. The end comes first, then what the command waits for.
+    /// Waits for the next event. The end comes first, then calls that the command waits for.
     fn next(&self) -> io::Result<Ready> {
         let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
         let mut kinds = vec![Ready::End];
@@ -134,7 +134,7 @@ impl<'a> RunningCommand<'a> {
 
     fn answer_call(&mut self) {
         let (Some(listener), Some(notices)) = (&self.listener, &mut self.notices) else { return };
-        // Device nodes first: a node that can be opened is nothing to take notice of.
+        // Device nodes first: a node that can be opened needs no notice.
         if answer_next(listener, &mut [&mut self.device_nodes, notices]).is_err() && !is_used(listener) {
             self.listener = None;
         }
@@ -199,7 +199,7 @@ fn is_used(listener: &OwnedFd) -> bool {
     rustix::event::poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::HUP)
 }
 
-/// How often the command was asked to end. After the first time it may take as long as it likes.
+/// Requests to end the command. After the first it may take any time.
 #[derive(Debug, Default)]
 struct EndRequests {
     times: u32,
@@ -208,7 +208,7 @@ struct EndRequests {
 }
 
 impl EndRequests {
-    /// Counts `signal`. True: the command is to be killed.
+    /// Counts `signal`. `true`: the command must be killed.
     fn add(&mut self, signal: i32) -> bool {
         if matches!(signal, libc::SIGINT | libc::SIGTERM) {
             (self.times, self.last) = (self.times + 1, signal);
@@ -221,15 +221,15 @@ impl EndRequests {
         self.times == 2 && !self.killed
     }
 
-    /// Marks the command as killed; the signal that it is killed for.
+    /// Marks the command as killed; returns the signal that caused it.
     fn kill(&mut self) -> i32 {
         self.killed = true;
         self.last
     }
 }
 
-/// Sends a signal to a command that is pid 1. The kernel drops a signal that pid 1 does not handle; its default
-/// action, which ends a process, is done here. Some: the command was killed for this signal.
+/// Sends a signal to a command that is pid 1. The kernel drops a signal that pid 1 does not handle, so its default
+/// action, ending the process, is done here. `Some`: the command was killed for this signal.
 fn signal_pid_one(pidfd: &OwnedFd, pid: Pid, number: i32) -> Option<i32> {
     let signal = Signal::from_named_raw(number)?;
     let status = fs::read(Path::new(&format!("/proc/{}/status", pid.as_raw_nonzero()))).unwrap_or_default();
@@ -240,7 +240,7 @@ fn signal_pid_one(pidfd: &OwnedFd, pid: Pid, number: i32) -> Option<i32> {
     kills.then_some(number)
 }
 
-/// Whether the process of this `/proc/<pid>/status` catches or ignores the signal. Yes, if the text does not say.
+/// Whether the process of this `/proc/<pid>/status` catches or ignores the signal; true if the text does not say.
 fn handles(status: &str, signal: i32) -> bool {
     let sets: Vec<u64> = status
         .lines()

@@ -1,9 +1,9 @@
-//! The process between kiln and pid 1.
+//! The warden: the process between kiln and pid 1.
 //!
-//! **Holds.** It is a new, single-threaded copy of kiln that owns one pid namespace: it forks init into it, waits,
-//! and reports the end. If kiln cancels or dies, kiln's end of the socket closes; the warden then kills pid 1, and
-//! the kernel kills everything else in the namespace. If the warden dies, pid 1's parent-death signal does the same.
-//! **Order.** Every descriptor is marked close-on-exec before anything else: the command gets 0, 1 and 2 (S-1).
+//! **Holds.** A new, single-threaded copy of kiln that owns one pid namespace: it forks init into it, waits, and
+//! reports the end. If kiln cancels or dies, kiln's end of the socket closes; the warden then kills pid 1, and the
+//! kernel kills every other process of the namespace. If the warden dies, pid 1's parent-death signal does the same.
+//! **Order.** Every descriptor is marked close-on-exec first, so that the command gets only 0, 1 and 2 (S-1).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -51,7 +51,7 @@ fn own_wire() -> io::Result<Wire> {
 
 fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     name_process("kiln:warden".as_ref());
-    // A terminal sends its signals to the whole group; kiln passes on those that the command is to get.
+    // A terminal signals the whole process group; kiln forwards the signals that are meant for the command.
     sys::block_signals();
     let mut orders: Orders<Spec> = wire.receive().context(|| "receive the command from kiln".to_owned())?;
     let stdin = if orders.stdin {
@@ -75,8 +75,8 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     for fallback in fallbacks {
         wire.send(&Message::Fallback(fallback)).context(|| "report to kiln".to_owned())?;
     }
-    let (status, theirs) = socketpair().context(|| "make a socket".to_owned())?;
-    sys::unshare(UnshareFlags::NEWPID).context(|| "make a pid namespace".to_owned())?;
+    let (status, theirs) = socketpair().context(|| "create a socket".to_owned())?;
+    sys::unshare(UnshareFlags::NEWPID).context(|| "create a pid namespace".to_owned())?;
     let pid =
         match sys::fork().context(|| "fork".to_owned()).map_err(|e| explain_fork(e, orders.spec.resources.pids))? {
             Fork::Child => init::run(&orders, done, wire, &theirs),
@@ -90,7 +90,7 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     nix::unistd::dup2_stdin(&null)
         .and_then(|()| nix::unistd::dup2_stdout(&null))
         .and_then(|()| nix::unistd::dup2_stderr(&null))
-        .context(|| "close the output".to_owned())?;
+        .context(|| "redirect the standard streams".to_owned())?;
     let command =
         RunningCommand::new(wire, status, pid, pid_one, devices).context(|| "watch the command".to_owned())?;
     let Ended { exit, noticed } = command.wait().context(|| "wait for the command".to_owned())?;
@@ -112,7 +112,7 @@ fn null() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// The limit of processes is in force already, and counts init too.
+/// Adds the hint that the process limit, which is already in force and counts init, is too low.
 fn explain_fork(problem: Problem, limit: Option<u64>) -> Problem {
     match limit {
         Some(limit) if problem.errno() == Some(libc::EAGAIN) => problem.requested().hint(Hint::ProcessLimit(limit)),

@@ -11,7 +11,7 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The maximum length of a message in bytes: a spec with its secrets is much shorter.
+/// The maximum length of a message in bytes; a spec with its secrets is much shorter.
 const LONGEST: usize = 256 << 20;
 
 /// One end of a connection.
@@ -97,7 +97,7 @@ impl AsFd for Wire {
     }
 }
 
-/// Assembles messages from the pieces that a socket returns.
+/// Assembles messages from the bytes that a socket returns.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Vec<u8>);
 

@@ -130,7 +130,7 @@ fn load(id: &str, keys: &[PathBuf], store: &Store) -> Result<(Own, PathBuf), Fai
     let scratch = store.scratch()?;
     let dir = scratch.subdir("ssh")?;
     let missing = |e: std::io::Error| {
-        Failure::new(Kind::Host, format!("--ssh {id}: cannot cannot cannot cannot start ssh-agent: {e}"))
+        Failure::new(Kind::Host, format!("--ssh {id}: cannot start ssh-agent: {e}"))
             .hint("install OpenSSH's ssh-agent and ssh-add (package openssh-client)")
     };
     let program = |name: &str| {

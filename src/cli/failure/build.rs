@@ -15,10 +15,10 @@ use crate::ui::lines::Lines;
 use super::host::{FREE_SPACE, host_fault};
 use super::image;
 use super::message::{Failure, Kind, chain};
-use super::sandbox::{CRLF, exec_obstacle, hint, single_id};
+use super::sandbox::{CRLF, exec_obstacle, hint, more_ids};
 
-/// Exit statuses of a shell that could not start a command.
-const NOT_FOUND: [i32; 2] = [126, 127];
+/// The exit statuses of a shell for a command that it could not start.
+const NOT_STARTED: [i32; 2] = [126, 127];
 
 /// Lines of a failed command's output that are repeated below its error.
 const LAST_LINES: usize = 20;
@@ -95,7 +95,7 @@ fn hints(error: &StepError) -> Vec<String> {
     let advice = match error {
         StepError::Sandbox(e) => e.hint().map(hint),
         StepError::Image(e) => image::describe(e).2,
-        StepError::NotGiven { input, .. } => Some(format!("give it with {}", flag_of(input))),
+        StepError::NotGiven { input, .. } => Some(format!("pass {}", flag_of(input))),
         StepError::Copy(e) => super::copy::copy_hint(e),
         _ => None,
     };
@@ -113,22 +113,23 @@ fn hints(error: &StepError) -> Vec<String> {
 /// Hints about system calls of the command that cannot work on this host.
 pub(in crate::cli) fn notice_hints(noticed: Option<&[Notice]>) -> Vec<String> {
     let mut hints = Vec::new();
-    match (noticed, userns::single_id_reason().as_ref().map(single_id)) {
+    match (noticed, userns::single_id_reason()) {
         (Some(noticed), reason) if noticed.contains(&Notice::ForeignId) => {
-            let reason = reason.unwrap_or_else(|| "give the user a range that covers it in /etc/subuid".to_owned());
-            hints.push(format!("the command used a user or group id that is not available here: {reason}"));
+            let need = "the command used a user or group id that is not available here";
+            hints.push(match reason {
+                Some(reason) => more_ids(&reason, need),
+                None => format!("add a range to /etc/subuid and /etc/subgid that covers the id: {need}"),
+            });
         }
         // chown or setgroups may have failed.
-        (None, Some(reason)) => {
-            hints.push(format!("changing owners may have failed: only one user id is available here: {reason}"));
-        }
+        (None, Some(reason)) => hints.push(more_ids(&reason, "the command may have needed more ids")),
         _ => {}
     }
     if noticed.is_some_and(|noticed| noticed.contains(&Notice::Device)) {
         let root = matches!(userns::privilege(), Ok(userns::Privilege::Root));
         hints.push(
             match root {
-                true => "a device node that a command creates cannot be opened here; add one of the host with --device",
+                true => "add a device of the host with --device: device nodes of a command cannot be opened here",
                 false => "run kiln as root: only root of the host can create device nodes",
             }
             .to_owned(),
@@ -150,25 +151,23 @@ fn is_unread_list(kind: &StepKind) -> bool {
 
 /// Possible causes of a failed command, the likeliest first.
 fn exit_hints(code: i32, tail: &[u8], clues: &Clues) -> Vec<String> {
-    let said = |text: &[u8]| tail.windows(text.len()).any(|bytes| bytes == text);
+    let printed = |text: &[u8]| tail.windows(text.len()).any(|bytes| bytes == text);
     let mut hints = Vec::new();
-    if clues.full || said(b"No space left on device") {
-        hints.push(format!("the files of a command are in the store; {}", FREE_SPACE));
+    if clues.full || printed(b"No space left on device") {
+        hints.push(FREE_SPACE.to_owned());
     } else if let Some((path, obstacle)) = &clues.unstartable {
-        hints.push(format!("{path} {}", exec_obstacle(obstacle)));
-    } else if NOT_FOUND.contains(&code) && said(b"\r") {
-        hints.push(format!("a name in the output ends in a carriage return: {CRLF}"));
+        hints.push(exec_obstacle(path, obstacle));
+    } else if NOT_STARTED.contains(&code) && printed(b"\r") {
+        hints.push(format!("{CRLF}: a name in the output ends in a carriage return"));
     } else {
         hints.extend(status_hint(code).map(str::to_owned));
     }
-    let ungiven = clues.ungiven.iter();
-    hints.extend(
-        ungiven.map(|input| format!("the {input} is missing; if the command needs it, pass {}", flag_of(input))),
-    );
+    let not_given = clues.not_given.iter();
+    hints.extend(not_given.map(|input| format!("if the command needs the {input}, pass {}", flag_of(input))));
     hints
 }
 
-/// The option that gives `input` to a build.
+/// The option that passes `input` to a build.
 fn flag_of(input: &Input) -> String {
     match input {
         Input::Secret(id) => format!("--secret id={id},src=FILE"),
@@ -244,9 +243,9 @@ fn place_of(plan: &Plan, step: StepId) -> String {
 /// What an exit status usually means.
 fn status_hint(code: i32) -> Option<&'static str> {
     match code {
-        126 => Some("status 126: the file cannot be executed; check its mode and its first line"),
-        127 => Some("status 127: command not found; check PATH and the base image"),
-        137 => Some("killed; check the memory limit and the free memory of the host"),
+        126 => Some("check the mode and the first line of the file: status 126 means that it cannot be executed"),
+        127 => Some("check PATH and the base image: status 127 means command not found"),
+        137 => Some("check the memory limit and the free memory of the host: the command was killed"),
         _ => None,
     }
 }

@@ -6,14 +6,14 @@ use crate::context;
 use crate::copy::{Error, Occupant};
 use crate::layer;
 
-/// What helps against an archive that cannot be read to its end.
-pub(super) const DAMAGED: &str = "it is damaged or cut short: fetch it or make it again";
+/// The hint for an archive that cannot be read to its end.
+pub(super) const DAMAGED: &str = "fetch or create the archive again: it is damaged or cut short";
 
-/// What can be fetched.
+/// The hint for a URL that ADD cannot fetch.
 pub(in crate::cli) const SCHEMES: &str =
     "use a URL that begins with http://, https://, git:// or ssh://, or a repository as USER@HOST:PATH";
 
-/// What would help, if that is known.
+/// The hint, if there is one.
 pub(in crate::cli) fn copy_hint(error: &Error) -> Option<String> {
     let hint = match error {
         Error::Source(error) => return of_source(error),
@@ -39,11 +39,11 @@ pub(in crate::cli) fn copy_hint(error: &Error) -> Option<String> {
 
 fn of_source(error: &context::Error) -> Option<String> {
     match error {
-        context::Error::NotFound { excluded: Some(rule), .. } => Some(rule.to_string()),
+        context::Error::NotFound { excluded: Some(rule), .. } => Some(format!("change the ignore rule: it is {rule}")),
         context::Error::NotFound { led: Some(led), .. } => {
             let (path, to) = &**led;
             let (path, to) = (String::from_utf8_lossy(path), String::from_utf8_lossy(to));
-            Some(format!("{path} leads through a symlink to {to}, which does not exist"))
+            Some(format!("change the symlink: {path} leads through a symlink to {to}, which does not exist"))
         }
         context::Error::NotFound { path, .. } if path.windows(3).any(|w| w == b"://") => Some(SCHEMES.to_owned()),
         context::Error::Loop { .. } => Some("make one of the symlinks point to a file".to_owned()),

@@ -3,14 +3,14 @@
 use crate::fetch::{FetchError, GitFailure};
 use crate::transport::HttpError;
 
-/// What may help.
+/// The hint, if there is one.
 pub(in crate::cli) fn fetch_hint(error: &FetchError) -> Option<String> {
     let hint = match error {
         FetchError::Http(HttpError::Status { status: 401 | 403, .. }) => {
             "if authentication is required, pass --secret id=HTTP_AUTH_TOKEN_<host>,env=<variable>"
         }
         FetchError::Http(HttpError::Status { status: 404 | 410, .. }) => "check the URL: the server has no such file",
-        FetchError::Http(HttpError::Status { status: 500.., .. }) => "the server failed: try again later",
+        FetchError::Http(HttpError::Status { status: 500.., .. }) => "try again later: the server failed",
         FetchError::Http(HttpError::Redirect { .. }) => "use the URL of the file itself",
         FetchError::Http(HttpError::Network { .. }) => "check the URL and the network, or try again",
         FetchError::TooLarge { .. } => "set another limit with KILN_MAX_DOWNLOAD=<size>",

@@ -5,7 +5,7 @@ use crate::engine::ImageError;
 use super::message::{Kind, chain};
 use super::registry;
 
-/// Kind, message and hint of a failure to get an image.
+/// Kind, message and hint for an image that was not found or fetched.
 pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<String>) {
     let message = chain(error);
     match error {
@@ -14,7 +14,7 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
             let hint = match (similar, asked) {
                 (_, Some(asked)) if registry::hint(asked).is_some() => registry::hint(asked).unwrap_or_default(),
                 (Some(similar), _) => format!("did you mean {similar}? `kiln images` lists the store"),
-                (None, None) => "pull it with `kiln pull`: --pull never uses only images of the store".to_owned(),
+                (None, None) => "pull it with `kiln pull`: --pull never uses only images in the store".to_owned(),
                 (None, Some(_)) => {
                     "list images with `kiln images`, or create one from a directory or tar with `kiln import`"
                         .to_owned()

@@ -209,7 +209,7 @@ impl From<Unwritten> for Failure {
         let silent = lost.0.kind() == std::io::ErrorKind::BrokenPipe;
         Self {
             silent,
-            ..Self::new(Kind::Host, format!("cannot cannot cannot cannot write to standard output: {}", lost.0))
+            ..Self::new(Kind::Host, format!("cannot write to standard output: {}", lost.0))
         }
     }
 }

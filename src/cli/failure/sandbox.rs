@@ -1,4 +1,4 @@
-//! What would help against a failure of the sandbox, in words.
+//! Hints for failures of the sandbox.
 
 use crate::sandbox::userns::{ENOUGH_IDS, NamespaceObstacle, Powerless, SingleIdReason};
 use crate::sandbox::{ExecObstacle, Hint, NoPrivateNetwork};
@@ -6,35 +6,33 @@ use crate::sandbox::{ExecObstacle, Hint, NoPrivateNetwork};
 /// The remedy for line ends of Windows.
 pub(super) const CRLF: &str = "save the file with LF line ends (dos2unix, or `*.sh text eol=lf` in .gitattributes)";
 
-/// A hint of the sandbox.
+/// The text of a sandbox hint.
 pub(in crate::cli) fn hint(hint: &Hint) -> String {
     match hint {
         Hint::SearchPath(path) => format!("install it, or give its path; PATH is {path}"),
         Hint::NoSuchFile => "check the path: the root has no such file".to_owned(),
-        Hint::CannotStart { file, obstacle: Some(obstacle) } => format!("{file} {}", exec_obstacle(obstacle)),
-        Hint::CannotStart { file, obstacle: None } => format!("{file} cannot be started"),
+        Hint::CannotStart { file, obstacle: Some(obstacle) } => exec_obstacle(file, obstacle),
+        Hint::CannotStart { file, obstacle: None } => format!("check the interpreter and the format of {file}"),
         Hint::UnknownFormat => {
-            "it is a program for another architecture, or a script without a `#!` line; for a script, name its shell"
-                .to_owned()
+            "use a program for this architecture, or name the shell of a script that has no `#!` line".to_owned()
         }
         Hint::NotExecutable(file) => format!("make {file} executable for this user"),
         Hint::KnownNames { names, more } => known_names(names, *more),
-        Hint::SingleId(reason) => format!("an id is not available here: {}", single_id(reason)),
+        Hint::SingleId(reason) => more_ids(reason, "an id is not available here"),
         Hint::UnmappedId => {
-            "an id is not mapped in kiln's user namespace: give the user a range that covers it in /etc/subuid and \
-             /etc/subgid"
+            "add a range to /etc/subuid and /etc/subgid that covers the id: kiln's user namespace does not map it"
                 .to_owned()
         }
         Hint::Obstacle(obstacle) => namespace_obstacle(*obstacle).to_owned(),
         Hint::MapCapabilities => "give root CAP_SETUID, CAP_SETGID and CAP_SETFCAP".to_owned(),
         Hint::SymlinkInSource => "name a source that does not lead through a symbolic link".to_owned(),
         Hint::EmptyCache => {
-            "make the directory in an earlier RUN that mounts the whole cache: a cache starts empty".to_owned()
+            "create the directory in an earlier RUN that mounts the whole cache: a cache starts empty".to_owned()
         }
         Hint::KindMismatch => "mount a directory over a directory, and a file over a file".to_owned(),
-        Hint::NoTargetInMount => "make the target in what is mounted around it".to_owned(),
-        Hint::KernelLog(text) => format!("the kernel says: {text}"),
-        Hint::NoOverlayfs => "load overlayfs (modprobe overlay)".to_owned(),
+        Hint::NoTargetInMount => "create the target in the mount that contains it".to_owned(),
+        Hint::KernelLog(text) => format!("check the kernel's message: {text}"),
+        Hint::NoOverlayfs => "load overlayfs with modprobe overlay".to_owned(),
         _ => other(hint),
     }
 }
@@ -42,20 +40,20 @@ pub(in crate::cli) fn hint(hint: &Hint) -> String {
 /// Hints about limits and networks.
 fn other(hint: &Hint) -> String {
     match hint {
-        Hint::KnownLimits(names) => format!("known limits: {}", names.join(" ")),
+        Hint::KnownLimits(names) => format!("use one of {}", names.join(", ")),
         Hint::HardLimit => "run kiln as root of the host to raise a limit above its hard value".to_owned(),
-        Hint::SoftAboveHard => "give a soft value that does not exceed the hard one".to_owned(),
+        Hint::SoftAboveHard => "choose a soft limit that does not exceed the hard one".to_owned(),
         Hint::ProcessLimit(limit) => format!("allow more than {limit} processes: the command cannot start with so few"),
         Hint::NoNetworkHelper => "install the package passt or slirp4netns, or use --network host or none".to_owned(),
-        Hint::NoTunDevice => "load the tun driver: there is no /dev/net/tun (modprobe tun)".to_owned(),
-        Hint::NetworkHelperFailed { helper, output } if output.is_empty() => {
-            format!("make /dev/net/tun readable and writable: {} gave up", helper.name())
+        Hint::NoTunDevice => "load the tun driver with modprobe tun: there is no /dev/net/tun".to_owned(),
+        Hint::NetworkHelperFailed { output, .. } if output.is_empty() => {
+            "make /dev/net/tun readable and writable".to_owned()
         }
         Hint::NetworkHelperFailed { helper, output } => {
-            format!("{} says: {output}; /dev/net/tun must be readable and writable", helper.name())
+            format!("make /dev/net/tun readable and writable ({}: {output})", helper.name())
         }
         Hint::NetworkHelperSlow { helper, seconds } => {
-            format!("{} set up no route within {seconds} s", helper.name())
+            format!("use --network host or none: {} set up no route within {seconds} s", helper.name())
         }
         Hint::PortInUse => "choose another port: another program listens there".to_owned(),
         Hint::NoSuchAddress => "choose an address of this host".to_owned(),
@@ -75,18 +73,18 @@ fn known_names(names: &[String], more: usize) -> String {
     }
 }
 
-/// Why a file cannot be started and what to do; follows the file's path.
-pub(in crate::cli) fn exec_obstacle(obstacle: &ExecObstacle) -> String {
+/// What to do about `file`, which cannot be started, and why it cannot.
+pub(super) fn exec_obstacle(file: &str, obstacle: &ExecObstacle) -> String {
     match obstacle {
-        ExecObstacle::CarriageReturn => format!("has a first line that ends in a carriage return: {CRLF}"),
+        ExecObstacle::CarriageReturn => format!("{CRLF}: the first line of {file} ends in a carriage return"),
         ExecObstacle::NoInterpreter(name) => {
-            format!("names the interpreter {name}, which the image lacks: install it, or change the first line")
+            format!("install {name}, or change the first line of {file}: the image lacks this interpreter")
         }
         ExecObstacle::NoLoader(name) => {
-            format!("needs the loader {name}, which the image lacks: build it for the image's C library, or statically")
+            format!("build {file} for the image's C library, or statically: the image lacks its loader {name}")
         }
-        ExecObstacle::Machine(name) => format!("is a program for {name}: copy the one for this platform"),
-        ExecObstacle::Empty => "is empty".to_owned(),
+        ExecObstacle::Machine(name) => format!("copy the {file} of this platform: it is a program for {name}"),
+        ExecObstacle::Empty => format!("replace {file}: it is empty"),
     }
 }
 
@@ -97,8 +95,8 @@ fn namespace_obstacle(obstacle: NamespaceObstacle) -> &'static str {
         NamespaceObstacle::NoNamespaces => "as root, run sysctl -w user.max_user_namespaces=15000",
         NamespaceObstacle::Limit => "as root, raise it with sysctl -w user.max_user_namespaces=NUMBER",
         NamespaceObstacle::Filter => {
-            "a container around kiln refuses this system call: run it with seccomp and AppArmor unconfined, or with a \
-             profile that allows the call"
+            "run the container around kiln with seccomp and AppArmor unconfined, or with a profile that allows this \
+             system call"
         }
         NamespaceObstacle::AppArmor => {
             "as root, give kiln a profile with `userns,`, or run sysctl -w \
@@ -113,40 +111,57 @@ fn namespace_obstacle(obstacle: NamespaceObstacle) -> &'static str {
 
 /// Why there is a single id, and what to do.
 pub(in crate::cli) fn single_id(reason: &SingleIdReason) -> String {
+    match remedy(reason) {
+        Some(remedy) => format!("{} ({remedy})", cause(reason)),
+        None => cause(reason),
+    }
+}
+
+/// A hint to get more ids; `need` says what needs them.
+pub(super) fn more_ids(reason: &SingleIdReason, need: &str) -> String {
+    let remedy = remedy(reason).unwrap_or_else(|| "run kiln as a user with subordinate ids".to_owned());
+    format!("{remedy}: {need}, because {}", cause(reason))
+}
+
+fn cause(reason: &SingleIdReason) -> String {
     match reason {
+        SingleIdReason::StartedInside => "the user namespace that kiln was started in has a single id".to_owned(),
+        SingleIdReason::HelperMissing { name } => format!("{name} is not installed"),
+        SingleIdReason::NoRange { file, user, .. } => format!("{file} has no line for {user}"),
+        SingleIdReason::HelperFailed { program, error } => format!("{program} failed: {error}"),
+        SingleIdReason::HelperRefused { program, output, powerless } => match powerless {
+            Some(Powerless::NoNewPrivileges) => format!("{program} refused: {output}; no_new_privs is set"),
+            Some(Powerless::NotSetuid) => format!("{program} refused: {output}; it is not setuid"),
+            None => format!("{program} refused: {output}"),
+        },
+    }
+}
+
+fn remedy(reason: &SingleIdReason) -> Option<String> {
+    Some(match reason {
         SingleIdReason::StartedInside => {
-            "the user namespace that kiln was started in has one (start kiln outside of it, or make it with unshare \
-             --map-root-user --map-auto)"
-                .to_owned()
+            "start kiln outside of that user namespace, or create it with unshare --map-root-user --map-auto".to_owned()
         }
-        SingleIdReason::HelperMissing { name } => {
-            format!("{name} is not installed (package uidmap or shadow-utils)")
-        }
-        SingleIdReason::NoRange { file, user, named, free } => {
+        SingleIdReason::HelperMissing { .. } => "install the package uidmap or shadow-utils".to_owned(),
+        SingleIdReason::NoRange { user, named, free, .. } => {
             let range = format!("{free}-{}", free + ENOUGH_IDS - 1);
             let add = match named {
                 true => format!("usermod --add-subuids {range} --add-subgids {range} {user}"),
                 // usermod wants a name.
                 false => format!("echo {user}:{free}:{ENOUGH_IDS} | tee -a /etc/subuid /etc/subgid"),
             };
-            format!("{file} has no line for {user} (as root: {add})")
+            format!("as root, run {add}")
         }
-        SingleIdReason::HelperFailed { program, error } => format!("{program}: {error}"),
-        SingleIdReason::HelperRefused { program, output, powerless } => {
-            let also = powerless.map(|why| format!("; {}", no_rights(why, program))).unwrap_or_default();
-            format!("{program} refused: {output}{also}")
+        SingleIdReason::HelperRefused { program, powerless: Some(Powerless::NotSetuid), .. } => {
+            format!("as root, run chmod u+s {program}")
         }
-    }
-}
-
-fn no_rights(why: Powerless, program: &str) -> String {
-    match why {
-        Powerless::NoNewPrivileges => "no_new_privs is set, with which it has no rights of its own: leave out \
-                                       NoNewPrivileges= of systemd, no-new-privileges of docker, or set \
-                                       allowPrivilegeEscalation: true in a pod"
-            .to_owned(),
-        Powerless::NotSetuid => format!("it is not setuid and has no capabilities (as root: chmod u+s {program})"),
-    }
+        SingleIdReason::HelperRefused { powerless: Some(Powerless::NoNewPrivileges), .. } => {
+            "remove NoNewPrivileges= of systemd or no-new-privileges of docker, or set allowPrivilegeEscalation: true \
+             in a pod"
+                .to_owned()
+        }
+        SingleIdReason::HelperFailed { .. } | SingleIdReason::HelperRefused { powerless: None, .. } => return None,
+    })
 }
 
 /// What a private network lacks, and what to do.

@@ -1,7 +1,7 @@
 //! The system calls that change files or names, and where their operands are.
 //!
-//! **Not here.** Calls that only create something new, and those that write through a descriptor: opening it for
-//! writing was stopped before.
+//! **Not here.** Calls that only create new files, and calls that write through a descriptor, which were stopped when
+//! it was opened for writing.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::rule::NO;
 use super::table::Arch;
 use crate::sandbox::sys::{Instruction, Notification};
 
-/// What a call does to a name, or to the file that it leads to.
+/// What a call does to a name, or to the file that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOperation {
     /// The file's content or attributes change, or it gets another hard link.
@@ -124,7 +124,7 @@ const CALLS: &[(&str, [u32; 4], Shape)] = &[
 
 /// `O_WRONLY | O_RDWR | O_TRUNC`.
 const WRITES: u32 = 0x203;
-/// `O_CREAT | O_EXCL`: nothing may be there.
+/// `O_CREAT | O_EXCL`: the file must be new.
 const NEW: u32 = 0xC0;
 
 /// The program that stops the calls of `scope` until the holder of its listener has replied.
@@ -168,7 +168,7 @@ fn opening(flags: u32) -> [Instruction; 7] {
     ]
 }
 
-/// The operands of a stopped call, in order, with what it does to each. None: the call fails if that name exists.
+/// The operands of a stopped call, in order, with what it does to each; `None`: the call fails if that name exists.
 /// `how` reads flags and resolve flags of the `struct open_how` at an address.
 pub(in crate::sandbox) fn decode(
     call: &Notification,

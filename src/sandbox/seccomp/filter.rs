@@ -1,12 +1,12 @@
 //! Docker's default profile as a program.
 //!
-//! **Holds.** What the profile does not allow is EPERM; `clone` may not make namespaces; `clone3`, whose flags a
-//! filter cannot see, does not exist (libc falls back to `clone`); calls newer than the profile do not exist; the x32
-//! interface does not exist; a program of the kernel's 32-bit interface meets the same rules with its own numbers.
-//! Numbers are found by binary search.
-//! **Not here.** What capabilities, namespaces and read-only mounts already forbid is not forbidden twice, except
-//! where the profile does so. `socketcall` of the 32-bit interface is allowed as in the profile: a filter cannot see
-//! which socket it asks for.
+//! **Holds.** Calls that the profile does not allow fail with EPERM; `clone` may not create namespaces. `clone3`, whose
+//! flags a filter cannot see, fails with ENOSYS (libc falls back to `clone`), as do calls newer than the profile and
+//! the x32 interface. Programs of the kernel's 32-bit interface get the same rules with their own numbers. Numbers are
+//! found by binary search.
+//! **Not here.** What capabilities, namespaces and read-only mounts already forbid is not forbidden again, unless the
+//! profile does so. `socketcall` of the 32-bit interface is allowed as in the profile: a filter cannot see which kind
+//! of socket it creates.
 
 use rustix::thread::CapabilitySet;
 
@@ -60,7 +60,7 @@ fn ranges(arch: Arch, capabilities: CapabilitySet, limits: Option<Limits>) -> Ve
             points.push((number + 1, Answer::Always(beyond)));
         }
     }
-    // Of two ranges with the same start the later one counts.
+    // Of two ranges with the same start, the later one counts.
     points.sort_by_key(|(number, _)| *number);
     let mut out: Vec<Range> = Vec::new();
     for (number, answer) in points {

@@ -1,8 +1,9 @@
 //! The system call filters of a sandboxed command.
 //!
 //! **Holds.** `filter` turns Docker's default profile (`table`) into a program that also reports calls which cannot
-//! work here (`notices`). `files` is a second filter, which stops calls that change files until a process has replied.
-//! **Not here.** Who answers the calls that are reported or stopped: [`super::supervise`].
+//! work on this host (`notices`). `files` is a second filter, which stops calls that change files until a process has
+//! replied.
+//! **Not here.** Replies to reported and stopped calls: [`super::supervise`].
 
 mod files;
 mod filter;

@@ -1,7 +1,7 @@
-//! Calls that cannot work because kiln itself lacks something: unmapped ids, devices.
+//! Calls that cannot work on this host: those with unmapped ids, and those that create devices.
 //!
-//! **Holds.** The filter reports them. If the command fails, they explain the failure without a guess from its output
-//! (N-53, N-55).
+//! **Holds.** The filter reports them, so that a failure of the command can be explained without guessing from its
+//! output (N-53, N-55).
 
 use super::program::{ALLOW, AND, AT_LEAST, Answer, EQUAL, NOTIFY, answer, argument, jump};
 use super::table::Arch;
@@ -9,12 +9,12 @@ use crate::sandbox::sys::{Instruction, Notification};
 
 use serde::{Deserialize, Serialize};
 
-/// What a command tried.
+/// A call that a command tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Notice {
-    /// To use a user or group id that is not mapped in kiln's user namespace, or to set groups where that is denied.
+    /// Using a user or group id that is not mapped in kiln's user namespace, or setting groups where that is denied.
     ForeignId,
-    /// To make a device node.
+    /// Creating a device node.
     Device,
 }
 
@@ -23,11 +23,11 @@ pub enum Notice {
 pub(in crate::sandbox) struct Limits {
     /// Ids from this one on are not mapped.
     pub(in crate::sandbox) ids: u32,
-    /// Groups can be set.
+    /// Whether groups can be set.
     pub(in crate::sandbox) groups: bool,
 }
 
-/// The arguments that are ids.
+/// The arguments of each call that are ids.
 const IDS: &[(&str, &[u32])] = &[
     ("chown", &[1, 2]),
     ("chown32", &[1, 2]),
@@ -49,7 +49,7 @@ const IDS: &[(&str, &[u32])] = &[
     ("setuid", &[0]),
     ("setuid32", &[0]),
 ];
-/// The argument that is the mode.
+/// The argument of each call that is the mode.
 const DEVICES: &[(&str, u32)] = &[("mknod", 1), ("mknodat", 2)];
 const GROUPS: &[&str] = &["setgroups", "setgroups32"];
 

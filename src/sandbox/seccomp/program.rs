@@ -27,7 +27,7 @@ pub(super) const ARGUMENTS: u32 = 16;
 pub(super) enum Answer {
     /// Always the same.
     Always(u32),
-    /// It depends on arguments.
+    /// Depends on arguments.
     Tested(Vec<Instruction>),
 }
 
@@ -55,8 +55,8 @@ pub(super) fn load(offset: u32) -> Instruction {
     Instruction { code: LOAD, jt: 0, jf: 0, k: offset }
 }
 
-/// Loads the low half of an argument (all supported architectures are little-endian). The kernel uses no more of the
-/// arguments that are tested.
+/// Loads the low half of an argument (all supported architectures are little-endian). The kernel uses only this half of
+/// the arguments that are tested.
 pub(super) fn argument(number: u32) -> Instruction {
     load(ARGUMENTS + 8 * number)
 }

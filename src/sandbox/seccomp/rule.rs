@@ -1,4 +1,4 @@
-//! What a row of the table of calls says.
+//! The rules and numbers in a row of the table of calls.
 
 use rustix::thread::CapabilitySet as Cap;
 
@@ -15,13 +15,13 @@ pub(super) enum Rule {
     Allow,
     /// To a command that has one of these capabilities.
     With(Cap),
-    /// If its first argument is so.
+    /// If its first argument meets the condition.
     If(Condition),
-    /// Never, and it does not even exist (ENOSYS): a filter cannot see its arguments, and libc has another way.
+    /// Never; it fails with ENOSYS, because a filter cannot see its arguments and libc falls back to another call.
     Hidden,
 }
 
-/// What the lower half of an argument must be.
+/// A condition on the lower half of an argument.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Condition {
     /// None of these bits is set.

@@ -1,4 +1,4 @@
-//! Lets a command open the device nodes that it makes (N-53).
+//! Lets a command open the device nodes that it creates (N-53).
 
 use rustix::process::Pid;
 
@@ -10,7 +10,7 @@ use crate::sandbox::seccomp::{self, Notice};
 use crate::sandbox::spec::Device;
 use crate::sandbox::sys::Notification;
 
-/// Opens the usual devices to the command when it makes its first node.
+/// Permits the usual devices when the command creates its first node.
 #[derive(Debug)]
 pub(in crate::sandbox) struct DeviceNodes {
     init: Pid,
@@ -22,7 +22,7 @@ pub(in crate::sandbox) struct DeviceNodes {
 /// Whether device nodes can be opened.
 #[derive(Debug)]
 enum Access {
-    /// No node was made yet.
+    /// No node has been created yet.
     Untried,
     /// They can, as long as these groups exist.
     Granted { _groups: Groups },
@@ -36,7 +36,7 @@ impl DeviceNodes {
         Self { init, devices, access: Access::Untried, fallback: None }
     }
 
-    /// Why nodes cannot be opened, the first time it is asked for.
+    /// Why nodes cannot be opened; returned once.
     pub(in crate::sandbox) fn take_fallback(&mut self) -> Option<Fallback> {
         self.fallback.take()
     }
@@ -51,7 +51,7 @@ impl Answerer for DeviceNodes {
             self.access = match devices::open(self.init, &self.devices) {
                 Ok(groups) => Access::Granted { _groups: groups },
                 Err(cause) => {
-                    // No cause: nobody may make nodes here, so nothing is left out.
+                    // No cause: no process may create nodes on this host, so nothing is left out.
                     self.fallback = cause.map(|cause| Fallback::new(Feature::DeviceNodes, cause));
                     Access::Unavailable
                 }

@@ -1,11 +1,11 @@
-//! From a reported call to its reply.
+//! Dispatches a reported call to the answerer that replies.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::sandbox::sys::{self, Notification};
 
-/// What becomes of a reported call.
+/// The reply to a reported call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum Reply {
     /// The kernel executes it.
@@ -19,14 +19,14 @@ pub(in crate::sandbox) trait Listener {
     /// Takes the next call. Err: the thread that made it was killed first.
     fn receive(&self) -> io::Result<Notification>;
 
-    /// Whether the thread still waits. What was read of it before this returned true belongs to it, and not to
-    /// another one with the same number.
+    /// Whether the thread still waits. If so, everything read from it before belongs to it, and not to another thread
+    /// with the same id.
     fn is_waiting(&self, id: u64) -> bool;
 
     /// Ends the wait of the thread.
     fn reply(&self, id: u64, reply: Reply) -> io::Result<()>;
 
-    /// Puts `fd` in the place of descriptor `number` of the process that made the call.
+    /// Replaces descriptor `number` of the calling process with `fd`.
     fn replace_descriptor(&self, id: u64, fd: BorrowedFd<'_>, number: i32, close_on_exec: bool) -> io::Result<()>;
 }
 
@@ -52,13 +52,13 @@ impl Listener for OwnedFd {
     }
 }
 
-/// Somebody who may know what becomes of a call.
+/// A handler that may reply to a call.
 pub(in crate::sandbox) trait Answerer {
-    /// The reply to `call`, or nothing if it is of no concern here.
+    /// The reply to `call`; `None` leaves it to the next answerer.
     fn answer(&mut self, call: &Notification, listener: &dyn Listener) -> Option<Reply>;
 }
 
-/// Takes one call and replies to it: the first of `answerers` that knows a reply decides. Err: there was no call.
+/// Takes one call and replies to it; the first of `answerers` with a reply decides. Err: there was no call.
 pub(in crate::sandbox) fn answer_next(listener: &dyn Listener, answerers: &mut [&mut dyn Answerer]) -> io::Result<()> {
     let call = listener.receive()?;
     let reply = answerers.iter_mut().find_map(|answerer| answerer.answer(&call, listener));

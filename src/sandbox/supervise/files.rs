@@ -1,12 +1,12 @@
-//! Asks a [`Watch`] before a command changes files.
+//! Calls a [`Watch`] before a command changes files.
 //!
-//! **Holds.** The watch is asked about every call that changes a file or a name, while the thread that made it is
-//! stopped. It sees the file that the kernel would find: paths are resolved by a thread that takes on the caller's
+//! **Holds.** The watch is called for every system call that changes a file or a name, while the calling thread is
+//! stopped. It gets the file that the kernel would find: paths are resolved by a thread that takes on the caller's
 //! root and working directory.
 //! **Order.** Init installs the filter and sends the listener to kiln, where one thread replies until the command is
 //! dead.
-//! **Not here.** Access control: a call whose file cannot be inspected continues. This decides what a layer will
-//! hold, not what is allowed.
+//! **Not here.** Access control: a call whose file cannot be inspected continues. The watch affects what a layer will
+//! contain, not what is allowed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,19 +25,19 @@ use super::dispatch::{Answerer, Listener, Reply, answer_next};
 use crate::sandbox::seccomp::{self, FileOperation, Operand, WatchScope};
 use crate::sandbox::sys::{self, Notification};
 
-/// Is asked before a command changes files.
+/// Is called before a command changes files.
 pub trait Watch: Sync {
-    /// The calls that matter.
+    /// Which calls to stop.
     fn scope(&self) -> WatchScope;
 
-    /// `operation` is about to be done to `file`. An error makes the call fail with it.
+    /// `operation` is about to be applied to `file`. An error makes the system call fail with it.
     fn before(&self, operation: FileOperation, file: &WatchedFile) -> io::Result<Effect>;
 }
 
 /// A file that a command is about to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchedFile {
-    /// Where the path or descriptor of the call leads, below the command's root.
+    /// The path of the file below the command's root, resolved from the path or descriptor of the call.
     pub path: PathBuf,
     /// Major and minor number of its device.
     pub device: (u32, u32),
@@ -54,14 +54,14 @@ pub struct WatchedFile {
 pub enum Effect {
     /// Nothing.
     Unchanged,
-    /// Its name leads to another file now.
+    /// Its path now names another file.
     Replaced,
 }
 
-/// Installs the filter that stops the calls of `scope`. Err: why this host has none. Needs what any filter needs.
+/// Installs the filter that stops the calls of `scope`. Err: why this host has none. Needs the rights of any filter.
 pub(in crate::sandbox) fn install_file_filter(scope: WatchScope) -> io::Result<OwnedFd> {
     if !can_continue_calls() {
-        return Err(io::Error::other("it needs Linux 5.5"));
+        return Err(io::Error::other("Linux 5.5 or newer is required"));
     }
     sys::install_filter_with_listener(&seccomp::file_filter(scope))
 }
@@ -77,8 +77,8 @@ fn release_continues_calls(release: &str) -> bool {
     (numbers.next(), numbers.next()) >= (Some(5), Some(5))
 }
 
-/// Replies to stopped calls until no process is left that could make one, or the other end of `stop` is closed. Some:
-/// why files could not be inspected.
+/// Replies to stopped calls until no process is left that could make one, or the other end of `stop` is closed.
+/// `Some`: why files could not be inspected.
 pub(in crate::sandbox) fn watch_files(listener: OwnedFd, stop: &PipeReader, watch: &dyn Watch) -> Option<String> {
     let (view, blind) = match View::new() {
         Ok(view) => (Some(view), None),
@@ -92,7 +92,7 @@ pub(in crate::sandbox) fn watch_files(listener: OwnedFd, stop: &PipeReader, watc
     files.blind
 }
 
-/// Waits for a call. False: none will come.
+/// Waits for a call. `false`: none will come.
 fn wait_for_call(listener: &OwnedFd, stop: &PipeReader) -> bool {
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
@@ -110,10 +110,10 @@ fn wait_for_call(listener: &OwnedFd, stop: &PipeReader) -> bool {
     }
 }
 
-/// Asks a [`Watch`] about every file of a call.
+/// Calls a [`Watch`] for every file of a call.
 struct Files<'a> {
     watch: &'a dyn Watch,
-    /// None: files cannot be inspected.
+    /// `None`: files cannot be inspected.
     view: Option<View>,
     /// The first reason why a file could not be inspected.
     blind: Option<String>,
@@ -123,7 +123,7 @@ impl Answerer for Files<'_> {
     fn answer(&mut self, call: &Notification, listener: &dyn Listener) -> Option<Reply> {
         let stopped = Stopped { view: self.view.as_ref()?, listener, call };
         match stopped.ask(self.watch) {
-            // It fails by itself, or its thread is gone.
+            // The call fails anyway, or its thread is gone.
             Ok(()) | Err(Trouble::Caller) => None,
             Err(Trouble::Refused(e)) => Some(Reply::Fail(e.raw_os_error().unwrap_or(libc::EIO))),
             Err(Trouble::Blind(e)) => {
@@ -138,7 +138,7 @@ impl Answerer for Files<'_> {
 enum Trouble {
     /// They do not exist, or the thread has ended.
     Caller,
-    /// kiln may not.
+    /// kiln lacks the rights.
     Blind(io::Error),
     /// The watch refuses the call.
     Refused(io::Error),
@@ -150,11 +150,11 @@ impl From<Errno> for Trouble {
     }
 }
 
-/// The position from which this thread looks.
+/// The descriptors from which this thread resolves paths.
 struct View {
     /// The host's `/proc`.
     proc: OwnedFd,
-    /// The descriptors of this process, as links in it.
+    /// The links to the descriptors of this process in `/proc`.
     own: OwnedFd,
     /// The root of this thread.
     root: OwnedFd,
@@ -258,7 +258,7 @@ impl Stopped<'_> {
         }
     }
 
-    /// Finds `path` as the calling thread would.
+    /// Resolves `path` as the calling thread would.
     fn walk(&self, dir: &OwnedFd, path: &[u8], follow: bool, resolve: ResolveFlags) -> Result<OwnedFd, Trouble> {
         let root = self.open("root", DIR)?;
         let enter = |root: &OwnedFd| rustix::process::fchdir(root).and_then(|()| rustix::process::chroot("."));
@@ -283,10 +283,10 @@ impl Stopped<'_> {
         })
     }
 
-    /// Points the descriptor at the file that its path leads to now.
+    /// Replaces the descriptor by one of the file that its path names now.
     fn reopen(&self, number: i32, file: &WatchedFile) -> Result<(), Trouble> {
         let root = self.open("root", DIR)?;
-        // In a changed root the path would be another one. This is not supported there.
+        // After a chroot the path would name another file: not supported.
         if self.view.name(&root)?.as_os_str() != "/" {
             return Ok(());
         }
@@ -308,7 +308,7 @@ impl Stopped<'_> {
     }
 }
 
-/// The descriptor of its own that a process means by a path.
+/// The number of the process's own descriptor that a path names.
 fn descriptor(path: &[u8]) -> Option<i32> {
     let number = match path {
         b"/dev/stdin" => return Some(0),

@@ -1,9 +1,9 @@
-//! Answers to the calls that a seccomp filter reports or stops.
+//! Replies to the calls that a seccomp filter reports or stops.
 //!
-//! **Holds.** The kernel allows a command one listener. `dispatch` takes a call from it, asks each answerer in order
-//! and sends the first reply; a call without a reply continues. The answerers are `device_nodes` (device nodes
-//! that the command makes can be opened) and `notices` (calls that cannot work here are remembered), both in the
-//! warden, and `files` (a [`Watch`] is asked before the command changes a file), in kiln.
+//! **Holds.** `dispatch` takes a call from a listener, asks each answerer in order and sends the first reply; a call
+//! without a reply continues. The answerers are `device_nodes` (lets the command open device nodes that it creates) and
+//! `notices` (records calls that cannot work on this host), both in the warden, and `files` (calls a [`Watch`] before
+//! the command changes a file), in kiln. The kernel allows a command one listener.
 //! **Not here.** Which calls are reported: [`super::seccomp`].
 
 mod device_nodes;

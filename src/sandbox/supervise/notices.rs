@@ -1,4 +1,4 @@
-//! Remembers calls that cannot work here, so that a failure of the command can be explained (N-53, N-55).
+//! Records calls that cannot work on this host, to explain a failure of the command (N-53, N-55).
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::dispatch::{Answerer, Listener, Reply};
 use crate::sandbox::seccomp::{self, Notice};
 use crate::sandbox::sys::Notification;
 
-/// The calls so far.
+/// The recorded calls.
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct Notices(BTreeSet<Notice>);
 

@@ -1,7 +1,7 @@
-//! kiln run again as root of a new user namespace.
+//! Runs kiln again as root of a new user namespace.
 //!
-//! **Order.** Signals are blocked before the start, so that a Ctrl-C at any moment reaches the process inside, which
-//! ends the work properly. If this process is killed, the one inside dies with it.
+//! **Order.** Signals are blocked before the start, so that a Ctrl-C at any moment reaches the inner process, which
+//! ends the work properly. If this process is killed, the inner one dies with it.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,8 +22,8 @@ use super::reason::SingleIdReason;
 use crate::sandbox::wire::Wire;
 
 /// Runs `argv` (program name first) as kiln again, as root of a user namespace, with `env` added to the environment.
-/// The process inside gets `payload`, which never touches the disk. Returns its exit code when it has ended: 128+n if
-/// signal n killed it. No other thread of this process may have the forwarded signals unblocked.
+/// The inner process gets `payload`, which is never written to disk. Returns its exit code when it has ended: 128+n if
+/// signal n killed it. All other threads of this process must have the forwarded signals blocked.
 pub fn enter(argv: &[OsString], env: &[(OsString, OsString)], payload: &str) -> Result<u8, Error> {
     let signals = forwarded();
     let before = SigSet::thread_get_mask().map_err(|e| Error::new("read the signal mask", e))?;
@@ -42,7 +42,7 @@ fn forwarded() -> SigSet {
     set
 }
 
-/// What kiln is started again with.
+/// How kiln is started again.
 #[derive(Clone, Copy)]
 struct Program<'a> {
     argv: &'a [OsString],
@@ -61,7 +61,7 @@ enum Ids {
 }
 
 enum StartError {
-    /// The namespace exists, its ids could not be written.
+    /// The namespace exists, but its id maps could not be written.
     Maps(SingleIdReason),
     /// There is no namespace.
     Namespace(Error),
@@ -82,26 +82,26 @@ fn start_and_wait(program: Program<'_>, signals: &SigSet) -> Result<u8, Error> {
     let mut child = started.map_err(|error| match error {
         StartError::Namespace(error) => error,
         // A single id needs no helper.
-        StartError::Maps(_) => Error::new("write the ids of a user namespace", io::ErrorKind::PermissionDenied),
+        StartError::Maps(_) => Error::new("write the id maps of a user namespace", io::ErrorKind::PermissionDenied),
     })?;
     forward_and_wait(&mut child, &signals)
 }
 
-/// Starts the process, writes the ids of its namespace, and lets it go on.
+/// Starts the process, writes the id maps of its namespace, and lets it continue.
 fn start(program: Program<'_>, ids: &Ids) -> Result<Child, StartError> {
     let fail = |what: &'static str| move |e: io::Error| StartError::Namespace(Error::new(what, e));
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(io::Error::from)
-        .map_err(fail("make a socket"))?;
-    // Inherited by number, because standard input belongs to the command. A process that another thread starts in this
-    // moment inherits it too; kiln's own children close what they do not know.
+        .map_err(fail("create a socket"))?;
+    // Inherited by number, because standard input belongs to the command. A process that another thread starts at this
+    // moment inherits it too; kiln's own children close descriptors they do not know.
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
         .map_err(io::Error::from)
-        .map_err(fail("pass a socket on"))?;
+        .map_err(fail("pass a socket to kiln in a user namespace"))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("kiln").arg(ARGUMENT).arg(theirs.as_raw_fd().to_string()).args(program.argv);
     command.envs(program.env.iter().map(|(k, v)| (k, v)));
-    let mut child = command.spawn().map_err(fail("start kiln again"))?;
+    let mut child = command.spawn().map_err(fail("start another kiln process"))?;
     drop(theirs);
     let wire = Wire::new(ours);
     let outcome = give_ids(&wire, &child, ids, program.payload);
@@ -132,10 +132,10 @@ fn give_ids(wire: &Wire, child: &Child, ids: &Ids, payload: &str) -> Result<(), 
         }
     };
     wire.send(&Handshake::Mapped { single_id, payload: payload.to_owned() })
-        .map_err(|e| StartError::Namespace(Error::new("let kiln go on in its user namespace", e)))
+        .map_err(|e| StartError::Namespace(Error::new("send the id maps to kiln in its user namespace", e)))
 }
 
-/// Passes signals to the child and waits for its end.
+/// Forwards signals to the child and waits for its end.
 fn forward_and_wait(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> {
     let pid = Pid::from_child(child);
     // Not SIGCHLD: a thread that does not block it takes it from the signalfd, and the end would be missed.
@@ -153,8 +153,7 @@ fn forward_and_wait(child: &mut Child, signals: &SignalFd) -> Result<u8, Error> 
         }
         while let Ok(Some(info)) = signals.read_signal() {
             let number = info.ssi_signo as i32;
-            // A terminal sends its Ctrl-C to the whole foreground group, the child included: passing it on would make
-            // two.
+            // A terminal sends Ctrl-C to the whole foreground group, the child included: forwarding would repeat it.
             let from_terminal =
                 info.ssi_code == libc::SI_KERNEL && matches!(number, libc::SIGINT | libc::SIGQUIT | libc::SIGWINCH);
             if !from_terminal && let Some(signal) = Signal::from_named_raw(number) {

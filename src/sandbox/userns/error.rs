@@ -9,7 +9,7 @@ use crate::sandbox::hint::Hint;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}: {source}{}", obstacle.map(|found| format!(": {found}")).unwrap_or_default())]
 pub struct Error {
-    /// The action that failed.
+    /// The action that failed; completes `cannot …`.
     pub what: String,
     /// The error of the system.
     pub source: io::Error,
@@ -20,7 +20,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// `what` failed; a system call filter may be the obstacle.
+    /// `what` failed, perhaps because of a system call filter.
     pub(super) fn new(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         let obstacle = source.raw_os_error().and_then(NamespaceObstacle::of_call);
@@ -31,10 +31,10 @@ impl Error {
     pub(super) fn of_unshare(errno: i32) -> Self {
         let source = io::Error::from_raw_os_error(errno);
         let obstacle = NamespaceObstacle::of_user_namespace(errno);
-        Self { what: "make a user namespace".to_owned(), source, obstacle, capabilities: false }
+        Self { what: "create a user namespace".to_owned(), source, obstacle, capabilities: false }
     }
 
-    /// What would help.
+    /// A remedy, if known.
     pub fn hint(&self) -> Option<Hint> {
         let capabilities = self.capabilities.then_some(Hint::MapCapabilities);
         self.obstacle.map(Hint::Obstacle).or(capabilities)

@@ -1,4 +1,4 @@
-//! The ids of a user namespace, as data.
+//! The id maps of a user namespace, as data.
 
 use std::ffi::OsString;
 
@@ -21,7 +21,7 @@ pub(super) fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u64,
         .collect()
 }
 
-/// As many subordinate ids as images use.
+/// The number of subordinate ids that images use.
 pub const ENOUGH: u64 = 65_536;
 
 /// The start of a range of [`ENOUGH`] ids that overlaps no line of these files (`/etc/subuid`, `/etc/subgid`).
@@ -52,7 +52,7 @@ pub(super) fn identity(uid_map: &str) -> Vec<Range> {
     let ranges = uid_map.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let (inside, count) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse::<u64>().ok()?);
-        // One less than all ids: the host's own map has all, by which it is recognised.
+        // One less than all ids: a map of all ids marks the host's own namespace.
         Some(Range { inside, outside: inside, count: count.min(u64::from(u32::MAX) - 1) })
     });
     ranges.collect()

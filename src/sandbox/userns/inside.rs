@@ -1,4 +1,4 @@
-//! The process that [`enter`](fn@super::enter) started: it makes the namespace and goes on as its root.
+//! The inner process, which [`enter`](fn@super::enter) started: it creates the namespace and continues as its root.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,10 +13,10 @@ use crate::sandbox::process::name_process;
 use crate::sandbox::sys;
 use crate::sandbox::wire::Wire;
 
-/// Makes the namespace. Some: this process is its root, and goes on with this command line (program name first).
-/// None: it is not, and the process outside knows why.
+/// Creates the namespace. `Some`: this process is its root, and continues with this command line (program name first).
+/// `None`: it is not, and the outer process has been told why.
 pub(in crate::sandbox) fn inside(mut argv: Vec<OsString>) -> Option<Vec<OsString>> {
-    // `enter` blocked them for itself.
+    // `enter` blocked signals for itself.
     let _ = SigSet::empty().thread_set_mask();
     let number = argv.get(2).and_then(|arg| arg.to_str()).and_then(|arg| arg.parse().ok());
     let socket = number.and_then(sys::inherited_socket)?;
@@ -42,9 +42,9 @@ fn become_root(wire: &Wire) -> io::Result<()> {
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Origin { uid: outer_uid, single_id, payload }.keep();
-    // After the ids: changing them clears it.
+    // After the ids, because changing them clears it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // Started through a link, it would be called `exe`.
+    // Otherwise the name would be `exe`, the link it was started through.
     name_process("kiln".as_ref());
     Ok(())
 }

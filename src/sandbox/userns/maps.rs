@@ -1,4 +1,4 @@
-//! The ids of a new user namespace, and who writes them.
+//! Writes the id maps of a new user namespace.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(super) struct Ranges {
 }
 
 impl Ranges {
-    /// What this user may map, or what is missing for that.
+    /// The ids that this user may map, or why there are none.
     pub(super) fn of(uid: Uid, gid: Gid) -> Result<Self, SingleIdReason> {
         let newuidmap = helper("newuidmap")?;
         let newgidmap = helper("newgidmap")?;
@@ -30,7 +30,7 @@ impl Ranges {
         let find = |file: &str| {
             let ranges = idmap::subordinate(&text(file), name, uid.as_raw());
             if ranges.is_empty() {
-                // One range that is free in both files: they belong together.
+                // A range that is free in both files, because they belong together.
                 let free = idmap::first_free(&[text("/etc/subuid"), text("/etc/subgid")]);
                 let user = name.map_or_else(|| uid.as_raw().to_string(), str::to_owned);
                 return Err(SingleIdReason::NoRange { file: file.to_owned(), user, named: name.is_some(), free });
@@ -78,7 +78,7 @@ pub fn subordinate_problem() -> Option<SingleIdReason> {
     if uid.is_root() { None } else { Ranges::of(uid, rustix::process::getgid()).err() }
 }
 
-/// Why a helper has none of the rights that it needs.
+/// Why a helper lacks the rights that it needs.
 fn powerless(program: &Path) -> Option<Powerless> {
     use std::os::unix::fs::MetadataExt as _;
     if rustix::thread::no_new_privs().unwrap_or(false) {
@@ -97,7 +97,7 @@ fn helper(name: &str) -> Result<PathBuf, SingleIdReason> {
     found.ok_or_else(|| SingleIdReason::HelperMissing { name: name.to_owned() })
 }
 
-/// Maps every id to itself, which a root without `CAP_SYS_ADMIN` may still do.
+/// Maps every id to itself, which root may do even without `CAP_SYS_ADMIN`.
 pub(super) fn write_identity(pid: u32) -> Result<(), Error> {
     for file in ["uid_map", "gid_map"] {
         let map = idmap::lines(&idmap::identity(&text(&format!("/proc/self/{file}"))));
@@ -111,7 +111,7 @@ pub(super) fn write_identity(pid: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Maps the user alone. The kernel demands that such a namespace gives up `setgroups` first.
+/// Maps only the user. The kernel requires such a namespace to give up `setgroups` first.
 pub(super) fn write_single(pid: u32) -> Result<(), Error> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     for (file, content) in
@@ -131,7 +131,7 @@ pub(super) fn write_single(pid: u32) -> Result<(), Error> {
 pub(super) fn write_map(pid: &str, file: &str, content: &str) -> io::Result<()> {
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     let file = rustix::fs::open(format!("/proc/{pid}/{file}"), flags, rustix::fs::Mode::empty())?;
-    // In one call: the kernel accepts a map only whole.
+    // In one call, because the kernel accepts a map only as a whole.
     rustix::io::write(&file, content.as_bytes())?;
     Ok(())
 }

@@ -1,11 +1,10 @@
-//! Root without being root of the host: user namespaces.
+//! User namespaces: root without being root of the host.
 //!
-//! **Holds.** [`enter()`] starts the same command line once more, in a new process, as uid 0 of a new user and mount
-//! namespace. Its other ids are the user's subordinate ids (`maps`), or there are none, for a reason that is
-//! announced ([`single_id_reason`]). The process outside passes signals and the exit status through; the terminal is
-//! shared. `nested` gives one command a user namespace of its own. [`NamespaceObstacle`] says what refuses a
-//! namespace.
-//! **Not here.** What is done inside.
+//! **Holds.** [`enter()`] runs the same command line again, in a new process, as uid 0 of a new user and mount
+//! namespace. Its other ids are the user's subordinate ids (`maps`), or there are none, for a reason that is reported
+//! ([`single_id_reason`]). The outer process forwards signals and the exit status; the terminal is shared. `nested`
+//! gives one command its own user namespace. [`NamespaceObstacle`] is what refuses a namespace.
+//! **Not here.** What the inner process does.
 
 mod enter;
 mod error;

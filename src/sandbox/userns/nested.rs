@@ -1,4 +1,4 @@
-//! A user namespace for one command, where the command cannot have a `/proc` of its own.
+//! A user namespace for one command, used if the command cannot have a `/proc` of its own.
 //!
 //! Without a `/proc` of its own the command sees the processes of all commands, and kiln's. Reading another process's
 //! environment, memory, files or root through `/proc` needs rights in that process's user namespace, and within one
@@ -20,11 +20,11 @@ use crate::sandbox::problem::{Context, Problem, StepResult};
 use crate::sandbox::sys::{self, Fork};
 use crate::sandbox::system;
 
-/// The exit code of a helper that could not find out.
+/// The exit code of a child that could not try.
 const UNKNOWN: i32 = 2;
 
-/// Enters a user namespace if init would have to. The warden calls it before it makes anything that the command needs
-/// rights over, such as a network namespace. Ok(true): it was necessary, and this process is in one.
+/// Enters a user namespace if init would have to. The warden calls it before it creates anything that the command needs
+/// rights over, such as a network namespace. Ok(true): it was necessary, and this process has entered one.
 pub(in crate::sandbox) fn enter_if_needed() -> StepResult<bool> {
     let below = matches!(privilege(), Ok(Privilege::Namespace { .. }));
     if !below || can_mount_proc()? {
@@ -34,18 +34,18 @@ pub(in crate::sandbox) fn enter_if_needed() -> StepResult<bool> {
     Ok(true)
 }
 
-/// Whether a pid namespace made by this process could mount a `/proc`. It is tried: the kernel decides by mounts that
-/// are not all visible from here.
+/// Whether a new pid namespace of this process could mount a `/proc`. This is tried, because the kernel's decision
+/// depends on mounts that are not all visible from here.
 fn can_mount_proc() -> StepResult<bool> {
     let answer = in_child(|| {
-        let tried = sys::unshare(UnshareFlags::NEWPID).context(|| "make a pid namespace".to_owned());
+        let tried = sys::unshare(UnshareFlags::NEWPID).context(|| "create a pid namespace".to_owned());
         tried
             .and_then(|()| in_child(|| system::fresh_proc().map_or(UNKNOWN, |proc| i32::from(proc.is_none()))))
             .ok()
             .flatten()
             .unwrap_or(UNKNOWN)
     })?;
-    // Any other failure comes again in init, which reports it.
+    // Any other failure recurs in init, which reports it.
     Ok(answer != Some(1))
 }
 
@@ -63,13 +63,13 @@ fn exit_code(pid: Pid) -> StepResult<Option<i32>> {
 }
 
 /// Ok: this process is in a new user namespace, with the ids it had. Its other namespaces still belong to the outer
-/// one: those it needs rights over have to be made again.
+/// one: those it needs rights over must be created again.
 pub(in crate::sandbox) fn enter() -> StepResult<()> {
     let maps = [identity_of("uid_map")?, identity_of("gid_map")?];
-    // The number in `/proc`, which is not that of our pid namespace.
+    // The pid as `/proc` shows it, which is not that of our pid namespace.
     let me = rustix::fs::readlink("/proc/self", Vec::new()).context(|| "read /proc/self".to_owned())?;
     let me = me.to_string_lossy().into_owned();
-    let (mut waits, mut go) = io::pipe().context(|| "make a pipe".to_owned())?;
+    let (mut waits, mut go) = io::pipe().context(|| "create a pipe".to_owned())?;
     // The maps are written by a child that stays in the outer namespace and has rights there.
     let pid = match sys::fork().context(|| "fork".to_owned())? {
         Fork::Parent(pid) => pid,
@@ -85,11 +85,11 @@ pub(in crate::sandbox) fn enter() -> StepResult<()> {
     };
     let unshared = sys::unshare(UnshareFlags::NEWUSER);
     if unshared.is_ok() {
-        go.write_all(b"g").context(|| "let the ids be written".to_owned())?;
+        go.write_all(b"g").context(|| "start writing the id maps of a user namespace".to_owned())?;
     }
     drop(go);
     let written = exit_code(pid);
-    unshared.context(|| "make a user namespace".to_owned()).map_err(|problem| {
+    unshared.context(|| "create a user namespace".to_owned()).map_err(|problem| {
         match NamespaceObstacle::of_user_namespace(problem.errno().unwrap_or(libc::EPERM)) {
             Some(found) => problem.hint(Hint::Obstacle(found)),
             None => problem,
@@ -99,12 +99,12 @@ pub(in crate::sandbox) fn enter() -> StepResult<()> {
         Some(0) => Ok(()),
         errno => {
             let error = io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO));
-            Err(Problem::host("write the ids of a user namespace", &error))
+            Err(Problem::host("write the id maps of a user namespace", &error))
         }
     }
 }
 
-/// The map of this namespace with every id as itself.
+/// The map of this namespace with every id mapped to itself.
 fn identity_of(file: &str) -> StepResult<String> {
     let path = format!("/proc/self/{file}");
     let bytes = fs::read(Path::new(&path)).map_err(|e| e.source).context(|| format!("read {path}"))?;

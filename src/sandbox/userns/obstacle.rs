@@ -1,4 +1,4 @@
-//! What refuses namespaces to this process (N-51).
+//! Finds what refuses namespaces to this process (N-51).
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::fs;
 
-/// A setting of the host, or of what surrounds kiln, that refuses namespaces.
+/// A setting of the host, or of a container around kiln, that refuses namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespaceObstacle {
     /// `kernel.unprivileged_userns_clone` is 0.
@@ -52,7 +52,7 @@ impl Facts {
             libc::EPERM if self.clone_sysctl == "0" => Some(NamespaceObstacle::CloneSysctl),
             libc::ENOSPC if self.max_namespaces == "0" => Some(NamespaceObstacle::NoNamespaces),
             libc::ENOSPC | libc::EUSERS => Some(NamespaceObstacle::Limit),
-            // A filter may answer either, whatever the kernel has.
+            // A filter may return either, whatever the kernel supports.
             libc::EPERM | libc::ENOSYS if self.filtered => Some(NamespaceObstacle::Filter),
             libc::EPERM | libc::EACCES if self.apparmor == "1" => Some(NamespaceObstacle::AppArmor),
             libc::EPERM | libc::EACCES => Some(NamespaceObstacle::Unknown),

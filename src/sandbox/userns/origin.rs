@@ -1,4 +1,4 @@
-//! What a process inside a user namespace knows about the one outside that started it.
+//! What an inner process knows about the outer one that started it.
 
 use std::sync::OnceLock;
 
@@ -10,21 +10,21 @@ use crate::sandbox::hint::Hint;
 
 static ORIGIN: OnceLock<Origin> = OnceLock::new();
 
-/// What the process outside passed on.
+/// Data from the outer process.
 #[derive(Debug)]
 pub(super) struct Origin {
     /// The user id outside.
     pub(super) uid: u32,
     /// The reason, if the namespace has a single id.
     pub(super) single_id: Option<SingleIdReason>,
-    /// What the caller of [`enter`](fn@super::enter) handed over.
+    /// Data from the caller of [`enter`](fn@super::enter).
     pub(super) payload: String,
 }
 
 impl Origin {
     /// Keeps it for the rest of the process.
     pub(super) fn keep(self) {
-        // Only the first process inside gets here, and once.
+        // Only the first inner process gets here, and only once.
         let _ = ORIGIN.set(self);
     }
 }
@@ -34,12 +34,12 @@ pub fn outer_uid() -> Option<u32> {
     ORIGIN.get().map(|origin| origin.uid)
 }
 
-/// What the process outside handed over, if this one entered a user namespace.
+/// The data from the outer process, if this one entered a user namespace.
 pub fn payload() -> Option<&'static str> {
     ORIGIN.get().map(|origin| origin.payload.as_str())
 }
 
-/// Why this process has a single id; none if it has more. A fallback: to be announced.
+/// Why this process has a single id; `None` if it has more. To be reported as a fallback.
 pub fn single_id_reason() -> Option<SingleIdReason> {
     if let Some(reason) = ORIGIN.get().and_then(|origin| origin.single_id.clone()) {
         return Some(reason);
@@ -47,7 +47,7 @@ pub fn single_id_reason() -> Option<SingleIdReason> {
     matches!(privilege(), Ok(Privilege::Namespace { ids: 1 })).then_some(SingleIdReason::StartedInside)
 }
 
-/// Adds the hints that only this process can give: why ids are missing, and that a filter around kiln refuses calls.
+/// Adds the hints that only this process knows: why ids are missing, and that a filter around kiln refuses calls.
 pub(in crate::sandbox) fn explain(mut failure: SetupFailure) -> SetupFailure {
     if failure.ids
         && let Some(reason) = single_id_reason()

@@ -1,4 +1,4 @@
-//! What this process may do: root of the host, root of a user namespace, or neither.
+//! The privilege of this process: root of the host, root of a user namespace, or neither.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::base::fs;
 use crate::sandbox::seccomp::Limits;
 use crate::sandbox::sys;
 
-/// What this process may do.
+/// The privilege of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {
     /// Root of the host, with the capabilities that namespaces need.
@@ -25,7 +25,7 @@ pub enum Privilege {
     Plain,
 }
 
-/// What this process may do.
+/// The privilege of this process.
 pub fn privilege() -> Result<Privilege, Error> {
     let admin = rustix::thread::capabilities(None).map_err(|e| Error::new("read the capabilities", e))?;
     if !rustix::process::geteuid().is_root() || !admin.effective.contains(CapabilitySet::SYS_ADMIN) {
@@ -37,19 +37,19 @@ pub fn privilege() -> Result<Privilege, Error> {
     Ok(if ids == u64::from(u32::MAX) { Privilege::Root } else { Privilege::Namespace { ids } })
 }
 
-/// Lets this thread and its children mount. The root of a user namespace that another program made (`unshare -r`) may
-/// still be in the host's mount namespace, where it may not. Call it as root of a namespace. Ok: mounting is allowed,
-/// or no mount namespace would help.
+/// Lets this thread and its children mount. The root of a user namespace that another program created (`unshare -r`)
+/// may still be in the host's mount namespace, where mounting is forbidden. To be called as root of a namespace. Ok:
+/// mounting is allowed, or a mount namespace would not help.
 pub fn own_mounts() -> Result<(), Error> {
     match rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
         Err(rustix::io::Errno::PERM) => {
-            sys::unshare(UnshareFlags::NEWNS).map_err(|e| Error::new("make a mount namespace", e))
+            sys::unshare(UnshareFlags::NEWNS).map_err(|e| Error::new("create a mount namespace", e))
         }
         _ => Ok(()),
     }
 }
 
-/// What the user namespace of this process has.
+/// The limits of this process's user namespace.
 pub(in crate::sandbox) fn limits() -> Limits {
     let first_unmapped = |file: &str| u32::try_from(idmap::count(&text(file))).unwrap_or(u32::MAX);
     Limits {

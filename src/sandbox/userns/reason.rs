@@ -20,7 +20,7 @@ pub enum SingleIdReason {
         user: String,
         /// `user` is a name.
         named: bool,
-        /// The first of [`ENOUGH`](super::ENOUGH_IDS) ids that nobody has in either file.
+        /// The first of [`ENOUGH`](super::ENOUGH_IDS) ids that are free in both files.
         free: u64,
     },
     /// The helper could not be run.
@@ -34,14 +34,14 @@ pub enum SingleIdReason {
     HelperRefused {
         /// Its path.
         program: String,
-        /// What it printed.
+        /// Its output.
         output: String,
-        /// Why it has no rights, if it has none.
+        /// Why it lacks the rights that it needs, if it does.
         powerless: Option<Powerless>,
     },
 }
 
-/// Why a helper has none of the rights that it needs.
+/// Why a helper lacks the rights that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Powerless {
     /// `no_new_privs` is set for this process.

@@ -21,19 +21,25 @@ fn failed(message: &str, line: usize, instruction: &str, hints: &[&str], output:
 fn scripts_that_cannot_be_started_say_why() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    let crlf = "has a first line that ends in a carriage return: save the file with LF line ends \
-                (dos2unix, or `*.sh text eol=lf` in .gitattributes)";
-    let bash = "names the interpreter /bin/bash, which the image lacks: install it, or change the first line";
+    let crlf = |file: &str| {
+        format!(
+            "save the file with LF line ends (dos2unix, or `*.sh text eol=lf` in .gitattributes): \
+             the first line of {file} ends in a carriage return"
+        )
+    };
+    let bash = |file: &str| {
+        format!("install /bin/bash, or change the first line of {file}: the image lacks this interpreter")
+    };
     for (script, run, hint, output) in [
-        ("#!/bin/bash\n", "RUN /s.sh", format!("/s.sh {bash}"), "/bin/sh: /s.sh: not found"),
-        ("#!/bin/sh\r\necho\r\n", "RUN /s.sh", format!("/s.sh {crlf}"), "/bin/sh: /s.sh: not found"),
-        ("#!/bin/sh\r\n", "RUN cd /tmp && ../s.sh", format!("../s.sh {crlf}"), "/bin/sh: ../s.sh: not found"),
+        ("#!/bin/bash\n", "RUN /s.sh", bash("/s.sh"), "/bin/sh: /s.sh: not found"),
+        ("#!/bin/sh\r\necho\r\n", "RUN /s.sh", crlf("/s.sh"), "/bin/sh: /s.sh: not found"),
+        ("#!/bin/sh\r\n", "RUN cd /tmp && ../s.sh", crlf("../s.sh"), "/bin/sh: ../s.sh: not found"),
         ("#!/bin/bash\n", "RUN PATH=/ && s.sh", String::new(), "/bin/sh: s.sh: not found"),
-        ("#!/bin/bash\n", "RUN mv /s.sh /bin/s && s", format!("/bin/s {bash}"), "/bin/sh: s: not found"),
+        ("#!/bin/bash\n", "RUN mv /s.sh /bin/s && s", bash("/bin/s"), "/bin/sh: s: not found"),
     ] {
         let hint = match hint.is_empty() {
             // It is in no directory of the PATH that kiln knows.
-            true => "status 127: command not found; check PATH and the base image".to_owned(),
+            true => "check PATH and the base image: status 127 means command not found".to_owned(),
             false => hint,
         };
         says(
@@ -47,7 +53,7 @@ fn scripts_that_cannot_be_started_say_why() {
     let context = env.context(&format!("-- Dockerfile --\n{SCRIPT}\n-- s.sh 0755 --\n#!/bin/bash\n"));
     let exec = SCRIPT.replace("RUN /s.sh", "RUN [\"/s.sh\"]");
     std::fs::write(context.join("Dockerfile"), exec).expect("write");
-    env.build(&["-q"], &context).fails(1).says(&format!("help: /s.sh {bash}"));
+    env.build(&["-q"], &context).fails(1).says(&format!("help: {}", bash("/s.sh")));
 }
 
 #[test]
@@ -63,13 +69,14 @@ fn programs_for_another_library_or_processor_say_so() {
         std::fs::set_permissions(context.join("p"), std::fs::Permissions::from_mode(0o755)).expect("chmod");
     };
     put(&program);
-    env.build(&["-q"], &context).fails(1).says("help: /p needs the loader /lib").says("which the image lacks");
+    let done = env.build(&["-q"], &context).fails(1);
+    done.says("help: build /p for the image's C library").says("the image lacks its loader /lib");
     program[18..20].copy_from_slice(&22_u16.to_le_bytes());
     put(&program);
     // The shell of busybox takes it for a script; the kernel refuses it.
-    env.build(&["-q"], &context).fails(1).says("help: /p is a program for s390x");
+    env.build(&["-q"], &context).fails(1).says("help: copy the /p of this platform").says("a program for s390x");
     std::fs::write(context.join("Dockerfile"), "FROM busybox\nCOPY p /p\nRUN [\"/p\"]\n").expect("write");
-    env.build(&["-q"], &context).fails(1).says("help: /p is a program for s390x");
+    env.build(&["-q"], &context).fails(1).says("help: copy the /p of this platform").says("a program for s390x");
 }
 
 #[test]
@@ -87,15 +94,15 @@ fn optional_secrets_and_agents_that_lack_are_named() {
             2,
             run,
             &[
-                "the secret \"tok\" is missing; if the command needs it, pass --secret id=tok,src=FILE",
-                "the ssh agent \"default\" is missing; if the command needs it, pass --ssh default",
+                "if the command needs the secret \"tok\", pass --secret id=tok,src=FILE",
+                "if the command needs the ssh agent \"default\", pass --ssh default",
             ],
             "",
         ),
     );
     let context = env.context(&format!("-- Dockerfile --\nFROM busybox\n{run}\n-- t --\nx\n"));
     let secret = format!("id=tok,src={}", context.join("t").display());
-    env.build(&["-q", "--secret", &secret], &context).fails(1).never_says("\"tok\" is missing");
+    env.build(&["-q", "--secret", &secret], &context).fails(1).never_says("the secret \"tok\"");
 }
 
 #[test]
@@ -137,8 +144,8 @@ fn workdir_and_copy_say_what_is_in_the_way() {
         says(&env, &context, &[], 1, &occupied(3, &workdir));
     }
     for (source, hint) in [
-        ("a*", "a1 leads through a symlink to nowhere, which does not exist"),
-        ("a1", "a1 leads through a symlink to nowhere, which does not exist"),
+        ("a*", "change the symlink: a1 leads through a symlink to nowhere, which does not exist"),
+        ("a1", "change the symlink: a1 leads through a symlink to nowhere, which does not exist"),
     ] {
         let context = format!("-- Dockerfile --\nFROM scratch\nCOPY {source} /x/\n-- a1 -> nowhere --\n");
         let want = format!(

@@ -40,7 +40,7 @@ fn a_command_that_does_not_exist() {
 2 | RUN frobnicate
   | ^^^^^^^^^^^^^^
   |
-  = help: status 127: command not found; check PATH and the base image
+  = help: check PATH and the base image: status 127 means command not found
 last output:
   | /bin/sh: frobnicate: not found
 ",
@@ -50,7 +50,7 @@ last output:
         "-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\nRUN true\n",
         &[],
         1,
-        "error: exec /bin/sh: No such file or directory
+        "error: cannot execute /bin/sh: No such file or directory
  --> CTX/Dockerfile:3:1
   |
 3 | RUN true

@@ -115,7 +115,7 @@ dist
 3 |   src dist/app.js /srv/
   |       ^^^^^^^^^^^
   |
-  = help: excluded by .dockerignore:2 (`dist`)
+  = help: change the ignore rule: it is excluded by .dockerignore:2 (`dist`)
 ",
     );
     says(

@@ -99,7 +99,7 @@ COPY --from=made /made /
         let done = env.build(&["-t", "app"], &dir).ok();
         assert_eq!(done.progress().ran().len(), 1, "{done}");
         let cold = env.build(&["-t", "app", "--no-cache"], &dir).fails(1);
-        cold.never_says("made third").says("give it with --secret id=tok,src=FILE");
+        cold.never_says("made third").says("pass --secret id=tok,src=FILE");
         env.assert_swept();
     }
 }

@@ -16,7 +16,7 @@ fn output_and_exit_status_are_the_commands_own() {
             .fails(127)
             .says("error: nosuch: not found in PATH")
             .says("hint: install it, or give its path; PATH is ");
-        run(&["/etc"]).fails(126).says("error: exec /etc: Permission denied");
+        run(&["/etc"]).fails(126).says("error: cannot execute /etc: Permission denied");
         env.assert_swept();
     }
 }
@@ -106,7 +106,7 @@ fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
     env.build(&["-t", "bare"], &context).ok();
     env.kiln(&["run", "busybos"]).fails(125).says("busybos").says("did you mean \"busybox:latest\"?");
     env.kiln(&["run", "bare"]).fails(125).says("error: bare has no command").says("kiln run bare COMMAND");
-    env.kiln(&["run", "bare", "/x"]).fails(127).says("error: exec /x: No such file or directory");
+    env.kiln(&["run", "bare", "/x"]).fails(127).says("error: cannot execute /x: No such file or directory");
     env.kiln(&["run", "-u", "nobody-here", "busybox", "true"]).fails(125).says("nobody-here");
     env.kiln(&["run", "-t", "busybox", "true"]).fails(125).says("error: --tty: standard input is not a terminal");
     env.assert_swept();

@@ -61,7 +61,7 @@ fn limits_that_need_control_groups_hold_or_are_told() {
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN cat /proc/self/cgroup; true\n");
     let done = env.build(&["--memory", "64m", "--cpus", "0.5", "--pids-limit", "50"], &context).ok();
-    for (what, limit) in [("the memory limit", MEMORY), ("the CPU limit", CPU), ("the limit of processes", PIDS)] {
+    for (what, limit) in [("the memory limit", MEMORY), ("the CPU limit", CPU), ("the process limit", PIDS)] {
         let without = format!("without {what} (");
         match can_limit(limit) {
             true => drop(done.never_says(&without)),
@@ -84,7 +84,7 @@ fn a_plain_user_with_control_groups_of_its_own_has_limits() {
         groups.iter().for_each(|group| drop(std::fs::remove_dir(group)));
         // Then what the user was not given is told.
         let done = env.kiln(&["run", "--memory", "32m", "--pids-limit", "20", "busybox", "true"]).ok();
-        done.says("without the memory limit").says("without the limit of processes");
+        done.says("without the memory limit").says("without the process limit");
         return;
     }
     let script =

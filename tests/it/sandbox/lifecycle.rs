@@ -41,7 +41,7 @@ fn a_command_that_cannot_be_executed_is_an_error_that_says_why() {
     assert_eq!((missing.to_string().as_str(), missing.code), ("nosuch: not found in PATH", 127));
     assert_eq!(missing.stage, Stage::Exec);
     let missing = error(&["/nosuch"]);
-    assert_eq!((missing.to_string().as_str(), missing.code), ("exec /nosuch: No such file or directory", 127));
+    assert_eq!((missing.to_string().as_str(), missing.code), ("cannot execute /nosuch: No such file or directory", 127));
     std::fs::write(root.lower("bin/script"), "#!/nosuch/interpreter\n").unwrap();
     chmod(&root.lower("bin/script"), 0o755);
     let missing = error(&["script"]);
@@ -50,10 +50,10 @@ fn a_command_that_cannot_be_executed_is_an_error_that_says_why() {
     assert_eq!(missing.hint, Some(Hint::CannotStart { file: "/bin/script".to_owned(), obstacle }));
     std::fs::write(root.lower("bin/data"), "no program").unwrap();
     let denied = error(&["data"]);
-    assert_eq!((denied.to_string().as_str(), denied.code), ("exec data: Permission denied", 126));
+    assert_eq!((denied.to_string().as_str(), denied.code), ("cannot execute data: Permission denied", 126));
     chmod(&root.lower("bin/data"), 0o755);
     let format = error(&["data"]);
-    assert_eq!((format.to_string().as_str(), format.code), ("exec data: Exec format error", 126));
+    assert_eq!((format.to_string().as_str(), format.code), ("cannot execute data: Exec format error", 126));
 }
 
 fn chmod(path: &std::path::Path, mode: u32) {
@@ -202,7 +202,7 @@ fn hostile_user_databases_do_not_hang() {
             drop(done);
             error
         });
-        assert!(error.to_string().starts_with("read /etc/passwd of the root"), "{what}: {error}");
+        assert!(error.to_string().starts_with("cannot read /etc/passwd of the root"), "{what}: {error}");
     };
     std::fs::remove_file(&passwd).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &passwd, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();

@@ -110,7 +110,7 @@ fn read_only_means_read_only_and_a_directory_needs_a_directory() {
     assert_eq!(root.succeeds(&spec).matches("Read-only").count(), 2);
     spec.mounts = vec![bind(&root, "a", "/etc/passwd", true)];
     let error = root.run(&spec).err().unwrap();
-    assert_eq!(error.to_string(), "mount /etc/passwd: a directory cannot go over a file");
+    assert_eq!(error.to_string(), "cannot mount a directory over the file /etc/passwd");
     spec.mounts = vec![data("/m/deep/f", "x")];
     spec.mounts.insert(0, bind(&root, "a", "/m", true));
     let error = root.run(&spec).err().unwrap();

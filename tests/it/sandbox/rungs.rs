@@ -287,7 +287,7 @@ RUN --mount=type=bind,from=tools,target=/tools /tools/kiln doctor; echo code $?
     let tools = format!("tools={}", context.display());
     let args = ["--allow", "security.insecure", "--build-context", &tools];
     let done = env.build(&args, &context.join("outer")).ok();
-    done.says("inside 12:34 4755").says("RUN does not work here").says("code 3").says("a container around kiln");
+    done.says("inside 12:34 4755").says("RUN does not work here").says("code 3").says("the container around kiln");
 }
 
 #[test]

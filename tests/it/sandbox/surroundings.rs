@@ -83,8 +83,8 @@ fn run_names_the_call_that_a_container_refuses() {
             assert_eq!(code, Some(3), "{call} {errno}: {said}");
             // The root of a namespace needs one of mounts before any step.
             let early = call == libc::SYS_unshare && !nix::unistd::geteuid().is_root();
-            let place = if early { "cannot make a mount namespace" } else { "Dockerfile:2" };
-            assert!(said.contains(place) && said.contains("a container around kiln"), "{call} {errno}: {said}");
+            let place = if early { "cannot create a mount namespace" } else { "Dockerfile:2" };
+            assert!(said.contains(place) && said.contains("the container around kiln"), "{call} {errno}: {said}");
             assert!(!said.contains("built without"), "{call} {errno}: {said}");
         }
     }
@@ -97,8 +97,8 @@ fn build_names_what_refuses_a_user_namespace() {
     // The surroundings, then what a plain user in them is told.
     let deny = |errno: i32| format!("python3 -c \"$0\" deny {errno} {}", libc::SYS_unshare);
     let cases = [
-        (deny(libc::EPERM), ["a system call filter is in force", "hint: a container around kiln refuses"]),
-        (deny(libc::ENOSYS), ["a system call filter is in force", "hint: a container around kiln refuses"]),
+        (deny(libc::EPERM), ["a system call filter is in force", "hint: run the container around kiln with seccomp"]),
+        (deny(libc::ENOSYS), ["a system call filter is in force", "hint: run the container around kiln with seccomp"]),
         (
             "sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"' sh".to_owned(),
             ["user.max_user_namespaces is 0", "hint: as root, run sysctl -w user.max_user_namespaces"],
@@ -120,7 +120,7 @@ fn build_names_what_refuses_a_user_namespace() {
             .expect("run unshare");
         let (code, said) = said(out);
         assert_eq!(code, Some(3), "{around}: {said}");
-        for words in ["cannot make a user namespace: "].iter().chain(&wanted) {
+        for words in ["cannot create a user namespace: "].iter().chain(&wanted) {
             assert!(said.contains(words), "{around}: {said}");
         }
     }

@@ -143,7 +143,7 @@ fn what_is_no_root_file_system_leaves_the_store_as_it_was_s30_s40() {
         ("empty", 1, "nothing in it"),
         ("marker.tar", 1, ".wh."),
         ("climb.tar", 1, "../a"),
-        ("cut.tar", 1, "cut.tar: cannot read the archive: unexpected end of file\nhint: it is damaged or cut short"),
+        ("cut.tar", 1, "cut.tar: cannot read the archive: unexpected end of file\nhint: fetch or create the archive"),
         ("cut.tar.gz", 1, "damaged or cut short"),
     ] {
         env.kiln(&["import", source, "bad"]).fails(code).says(why);

@@ -144,8 +144,8 @@ fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
 
     flip(&ours);
     // It is gone, which is said; nothing else suffered.
-    env.build(&[], &local).fails(3).says("warning: removed the damaged blob").says("the store has lost a layer of it");
-    env.build(&[], &local).fails(3).says("the store has lost a layer of it").says("pull or import the image again");
+    env.build(&[], &local).fails(3).says("warning: removed the damaged blob").says("a layer is missing from the store");
+    env.build(&[], &local).fails(3).says("a layer is missing from the store").says("pull or import the image again");
     env.kiln(&["save", "-o", "x.tar", "busybox"]).fails(1).says("not in the store: pull, import or build");
     assert!(!env.dir().join("x.tar").exists());
     env.import("busybox");

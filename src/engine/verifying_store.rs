@@ -1,4 +1,4 @@
-//! Layers that come into the store: each is the layer its image says it is.
+//! Verifies the layers of an image on their way into the store.
 
 use std::io::Read;
 
@@ -12,14 +12,14 @@ use crate::store::Store;
 
 use super::base_image::BaseImage;
 
-/// A store that takes the layers of one image only if each decompresses to its diff-id, also those it has already.
-pub struct Arriving<'a> {
+/// A store that accepts layers of one image only if they decompress to their diff-ids, including those it already has.
+pub struct VerifyingStore<'a> {
     store: &'a Store,
     layers: Vec<Layer>,
     limits: Limits,
 }
 
-impl<'a> Arriving<'a> {
+impl<'a> VerifyingStore<'a> {
     /// For the layers of `image`.
     pub fn of(store: &'a Store, image: &Image, limits: &Limits) -> Self {
         Self::new(store, BaseImage::from(image.clone()).layers, limits)
@@ -29,24 +29,24 @@ impl<'a> Arriving<'a> {
         Self { store, layers, limits: limits.clone() }
     }
 
-    /// What the image says `blob` holds; `None`: it is no layer of it.
+    /// The diff-id that the image gives `blob`; `None` if it is not a layer of the image.
     fn promised(&self, blob: &Descriptor) -> Result<Option<DiffId>, BlobError> {
         let mut promised = self.layers.iter().filter(|layer| layer.blob.digest == blob.digest).map(|l| l.diff_id);
         let first = promised.next();
         match promised.find(|other| Some(*other) != first) {
-            Some(_) => Err(refused(blob.digest, &"the image says that it is two different layers")),
+            Some(_) => Err(refused(blob.digest, &"the image lists it with two different diff-ids")),
             None => Ok(first),
         }
     }
 }
 
-impl BlobSource for Arriving<'_> {
+impl BlobSource for VerifyingStore<'_> {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         self.store.open(blob)
     }
 }
 
-impl BlobSink for Arriving<'_> {
+impl BlobSink for VerifyingStore<'_> {
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError> {
         if !self.store.has(blob)? {
             return Ok(false);
