@@ -30,7 +30,7 @@ fn build(case: &Path) -> Value {
 }
 
 #[test]
-fn configs_and_histories_are_what_buildkit_writes() {
+fn config_and_history_match_buildkit() {
     requires!(userns, overlay, skopeo);
     let mut golden = Golden::new();
     for case in cases(&testdata("config")) {

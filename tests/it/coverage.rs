@@ -24,7 +24,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn every_id_of_the_language_has_a_case() {
+fn language_ids_each_have_a_case() {
     let list = read(&testdata("ids.txt"));
     let wanted: BTreeSet<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
     let mut covered: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
@@ -68,7 +68,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_id_of_commands_files_and_their_sandbox_is_named_by_a_test() {
+fn command_and_file_ids_are_each_named_by_a_test() {
     // Where only what the tests need was brought along, there are no sources to read.
     if std::env::var_os("KILN_TEST_HOME").is_some() {
         return;
@@ -95,7 +95,7 @@ fn every_id_of_commands_files_and_their_sandbox_is_named_by_a_test() {
 }
 
 #[test]
-fn there_are_many_cases() {
+fn test_data_has_enough_cases() {
     let count = |kind: &str| cases(&testdata(kind)).len();
     let refused = cases(&testdata("plan")).iter().filter(|case| is_refused(&read(&case.join("plan")))).count();
     let accepted = count("dockerfile") + count("plan") - refused;
@@ -109,7 +109,8 @@ fn is_refused(plan: &str) -> bool {
 }
 
 #[test]
-fn the_right_dockerfile_is_read_p_21() {
+fn dockerfile_lookup_follows_rules() {
+    // P-21
     let mut golden = Golden::new();
     for case in cases(&testdata("lookup")) {
         let env = TestEnv::new();

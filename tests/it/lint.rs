@@ -91,7 +91,7 @@ fn check(case: &Path) -> String {
 }
 
 #[test]
-fn each_rule_fires_where_it_should_and_nowhere_else() {
+fn lint_rules_fire_only_where_expected() {
     // S-116 among them: SecretsUsedInArgOrEnv
     let mut golden = Golden::new();
     let mut rules = Vec::new();
@@ -117,7 +117,7 @@ fn each_rule_fires_where_it_should_and_nowhere_else() {
 }
 
 #[test]
-fn images_that_are_not_there_are_named() {
+fn check_names_missing_base_images() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM nowhere.example/a\nLABEL a=$LANG\n");
     let told = env.kiln(&["check", context.to_str().expect("UTF-8")]).ok();
@@ -125,7 +125,7 @@ fn images_that_are_not_there_are_named() {
 }
 
 #[test]
-fn warnings_fail_a_check_and_a_strict_build() {
+fn warnings_fail_check_and_strict_build() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\n# check=error=true\nFROM scratch AS Build\n");
     let told = env.kiln(&["check", context.to_str().expect("UTF-8")]).fails(1);
@@ -146,7 +146,8 @@ fn warnings_fail_a_check_and_a_strict_build() {
 }
 
 #[test]
-fn a_build_argument_without_effect_is_worth_a_word_a_2() {
+fn unused_build_argument_is_reported() {
+    //
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nARG VERSION\n");
     let args = ["--build-arg=VERSOIN=1", "--build-arg=HTTP_PROXY=p", "--build-arg=VERSION=1", "--target=0"];
@@ -157,7 +158,7 @@ fn a_build_argument_without_effect_is_worth_a_word_a_2() {
 }
 
 #[test]
-fn a_plan_is_printed_and_nothing_is_built() {
+fn print_plan_builds_nothing() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch AS a\nCOPY Dockerfile /\nFROM a\nRUN [\"/x\"]\n");
     let told = env.build(&["--print-plan", "-t", "x"], &context).ok();
@@ -168,7 +169,7 @@ fn a_plan_is_printed_and_nothing_is_built() {
 }
 
 #[test]
-fn check_accepts_allow_and_refuses_unknown_entitlements() {
+fn check_accepts_allow_and_rejects_unknown_entitlements() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nRUN --security=insecure [\"/x\"]\n");
     let dir = context.to_str().expect("UTF-8");
@@ -180,7 +181,8 @@ fn check_accepts_allow_and_refuses_unknown_entitlements() {
 }
 
 #[test]
-fn build_arguments_of_buildkit_work_or_are_named_n_8() {
+fn buildkit_arguments_take_effect_or_are_reported() {
+    // N-8
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     for (argument, code, says) in [

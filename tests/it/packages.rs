@@ -110,7 +110,7 @@ echo "$(cat /etc/greeting) from $(id -un):$(id -gn), $(cat /var/lib/greeter/stat
 }
 
 #[test]
-fn pip_builds_and_installs_from_sources_for_everybody_and_for_one_user() {
+fn pip_installs_from_source_globally_and_per_user() {
     requires!(userns, overlay);
     let env = TestEnv::with("python");
     let context = env.context(
@@ -198,7 +198,7 @@ stat -c '%n %a %u:%g %h' /gnu/in/* /gnu/in/dir/*
 }
 
 #[test]
-fn privileges_are_given_up_as_on_any_machine() {
+fn su_runuser_and_setpriv_drop_privileges() {
     // R-5, S-7, S-80: su, runuser, setpriv, and a set-id program.
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
@@ -259,7 +259,7 @@ done
 }
 
 #[test]
-fn a_compiler_that_is_only_mounted_builds_a_program() {
+fn mounted_compiler_builds_a_program() {
     // M-3, M-4, M-11: compiler from another context, sources from the main one, objects on a tmpfs.
     requires!(userns, overlay, gcc);
     let env = TestEnv::with("debian");

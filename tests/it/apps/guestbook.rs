@@ -7,7 +7,7 @@ use crate::support::TestEnv;
 use super::Served;
 
 #[test]
-fn it_builds_tests_itself_and_serves() {
+fn guestbook_builds_passes_its_tests_and_serves() {
     requires!(userns, overlay);
     let env = TestEnv::with("python");
     let app = env.app("guestbook");

@@ -35,7 +35,7 @@ fn check(image: &Image) {
 }
 
 #[test]
-fn packages_install_and_their_owners_are_right_in_the_layer() {
+fn installed_packages_keep_owners_and_modes_in_layers() {
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
     let app = env.app("proxy");

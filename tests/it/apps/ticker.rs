@@ -5,7 +5,7 @@ use crate::support::{TestEnv, canary};
 use super::Served;
 
 #[test]
-fn it_builds_without_what_is_ignored_and_serves() {
+fn ticker_builds_without_ignored_files_and_serves() {
     requires!(userns, overlay);
     let env = TestEnv::with("node");
     let app = env.app("ticker");

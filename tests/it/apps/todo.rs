@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::TestEnv;
 
 #[test]
-fn each_target_is_an_image_of_its_own() {
+fn each_target_builds_its_own_image() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let app = env.app("todo");
@@ -39,7 +39,7 @@ fn each_target_is_an_image_of_its_own() {
 }
 
 #[test]
-fn a_failing_test_fails_the_production_image() {
+fn failing_test_stage_fails_production_build() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let app = env.app("todo");
@@ -55,7 +55,7 @@ fn a_failing_test_fails_the_production_image() {
 }
 
 #[test]
-fn an_unknown_target_is_named_with_the_one_that_was_meant() {
+fn unknown_target_error_suggests_similar_name() {
     let env = TestEnv::with_busybox();
     let app = env.app("todo");
     env.build(&["--target", "prodution"], &app).fails(1).says("prodution").says("production");

@@ -16,7 +16,8 @@ fn content(env: &TestEnv, path: &str) -> String {
 }
 
 #[test]
-fn the_command_is_what_was_written_r_1_r_15() {
+fn run_executes_command_as_written() {
+    // R-1, R-15
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -59,7 +60,8 @@ RUN echo $- > flags"#,
 }
 
 #[test]
-fn the_environment_is_the_images_and_the_arguments_r_2() {
+fn run_environment_is_image_variables_and_build_args() {
+    // R-2
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -82,7 +84,8 @@ fn the_environment_is_the_images_and_the_arguments_r_2() {
 }
 
 #[test]
-fn a_command_that_asks_hears_nothing_and_has_no_terminal_r_3() {
+fn run_has_empty_stdin_and_no_terminal() {
+    // R-3
     requires!(userns, overlay);
     for env in everybody() {
         let lines = "RUN cat > /stdin; read x; echo \"$? $x\" > /answer; ! tty && ! (: < /dev/tty) 2>/dev/null && \
@@ -94,7 +97,8 @@ fn a_command_that_asks_hears_nothing_and_has_no_terminal_r_3() {
 }
 
 #[test]
-fn resolver_and_hosts_are_mounted_and_never_in_the_image_r_6() {
+fn resolver_and_hosts_are_mounted_but_not_in_image() {
+    // R-6
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -114,7 +118,8 @@ fn resolver_and_hosts_are_mounted_and_never_in_the_image_r_6() {
 }
 
 #[test]
-fn system_directories_are_those_of_the_command_r_7() {
+fn run_has_its_own_proc_sys_and_dev() {
+    // R-7
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -132,7 +137,8 @@ fn system_directories_are_those_of_the_command_r_7() {
 }
 
 #[test]
-fn a_command_has_the_network_it_was_given_r_8() {
+fn run_uses_selected_network() {
+    // R-8
     requires!(userns, overlay);
     for env in everybody() {
         let list =
@@ -163,14 +169,16 @@ fn a_command_has_the_network_it_was_given_r_8() {
 }
 
 #[test]
-fn devices_that_a_dockerfile_requires_and_nobody_has_are_refused_by_name_r_10() {
+fn required_device_missing_on_host_is_named() {
+    // R-10
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN --device=vendor.example/gpu=0,required true\n");
     env.build(&[], &context).fails(3).says("vendor.example/gpu=0").says("Dockerfile:2");
 }
 
 #[test]
-fn how_a_command_ends_is_told_and_nobody_outlives_it_r_11_s_75() {
+fn run_reports_exit_status_and_kills_leftover_processes() {
+    // R-11, S-75
     requires!(userns, overlay);
     for env in everybody() {
         let fails = |script: &str| {
@@ -192,7 +200,8 @@ fn how_a_command_ends_is_told_and_nobody_outlives_it_r_11_s_75() {
 }
 
 #[test]
-fn whatever_changed_is_a_layer_and_nothing_is_one_too_r_13_r_14() {
+fn run_layer_holds_exactly_the_changes() {
+    // R-13, R-14
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -223,7 +232,8 @@ fn whatever_changed_is_a_layer_and_nothing_is_one_too_r_13_r_14() {
 }
 
 #[test]
-fn databases_of_an_image_that_lead_elsewhere_are_not_read_there_r_5_s_22() {
+fn linked_user_databases_do_not_read_host_files() {
+    // R-5, S-22
     requires!(userns, overlay);
     for env in everybody() {
         let host = env.dir().join("host");

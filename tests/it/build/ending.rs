@@ -120,14 +120,14 @@ fn files_end_in_the_middle(env: &TestEnv) {
 }
 
 #[test]
-fn reading_of_huge_files_ends_in_the_middle() {
+fn huge_file_reads_stop_promptly_on_signal() {
     for env in everybody() {
         files_end_in_the_middle(&env);
     }
 }
 
 #[test]
-fn unpacking_of_a_base_image_ends_in_the_middle_and_starts_anew() {
+fn interrupted_unpack_stops_promptly_and_restarts() {
     requires!(userns, overlay);
     for env in everybody() {
         let mut tar = Vec::new();

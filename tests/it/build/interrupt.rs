@@ -61,7 +61,7 @@ fn ends_with(child: &mut Child, within: Duration) -> Option<i32> {
 }
 
 #[test]
-fn an_interrupted_build_ends_everything_at_once_and_leaves_nothing() {
+fn interrupted_build_ends_all_processes_and_leaves_nothing() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -80,7 +80,7 @@ fn an_interrupted_build_ends_everything_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_build_takes_its_commands_along_and_the_next_one_cleans_up() {
+fn killed_build_ends_its_commands_and_is_swept_later() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let mark = canary::text();
@@ -100,7 +100,7 @@ fn a_killed_build_takes_its_commands_along_and_the_next_one_cleans_up() {
 }
 
 #[test]
-fn many_builds_share_a_store() {
+fn concurrent_builds_share_a_store() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let same =

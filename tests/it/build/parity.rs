@@ -17,7 +17,7 @@ fn both(base: &str, context: impl Fn(&TestEnv) -> PathBuf) -> [(Image, TestEnv);
 }
 
 #[test]
-fn every_layer_that_a_run_makes_has_the_same_contents() {
+fn run_layers_are_the_same_for_root_and_plain_user() {
     requires!(root, kiln_test, userns, overlay);
     let more = "
 RUN groupadd -g 900 team && useradd -m -u 901 -g team -G audio member
@@ -36,7 +36,7 @@ RUN id > who && umask 027 && mkdir -p a/b && echo x > a/b/c && ln a/b/c a/d
 }
 
 #[test]
-fn what_is_copied_is_the_same_to_the_byte() {
+fn copy_layers_are_the_same_for_root_and_plain_user() {
     requires!(root, kiln_test, userns, overlay);
     let text = "
 -- Dockerfile --

@@ -59,7 +59,7 @@ fn comparable(mut tree: Tree, base: &Tree) -> Tree {
 }
 
 #[test]
-fn the_image_unpacked_by_umoci_is_the_tree_that_run_saw() {
+fn image_unpacked_by_umoci_matches_what_run_saw() {
     requires!(userns, overlay, umoci);
     let env = TestEnv::with("python");
     let root = requires::is_root();

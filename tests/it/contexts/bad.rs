@@ -7,7 +7,7 @@ use crate::support::TestEnv;
 use crate::support::web::Web;
 
 #[test]
-fn what_is_no_context_is_explained() {
+fn invalid_contexts_are_explained() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\n-- text --\nnot an archive\n");
     let at = |name: &str| context.join(name).to_str().expect("UTF-8").to_owned();
@@ -42,7 +42,7 @@ fn what_is_no_context_is_explained() {
 }
 
 #[test]
-fn ignore_files_that_are_no_files_are_refused() {
+fn ignore_file_must_be_regular_and_small() {
     // S-91
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n-- .dockerignore/ --\n");
@@ -63,7 +63,8 @@ fn ignore_files_that_are_no_files_are_refused() {
 }
 
 #[test]
-fn dockerfiles_that_are_no_files_are_refused_s_91() {
+fn dockerfile_must_be_regular_and_small() {
+    // S-91
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile.dockerignore/ --\n-- ok --\nFROM scratch\n");
     let path = context.join("Dockerfile");

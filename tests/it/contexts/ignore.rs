@@ -41,7 +41,7 @@ fn kept(env: &TestEnv, context: &Path, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn rules_hide_what_they_hide_elsewhere() {
+fn ignore_rules_match_like_docker() {
     // Each row: ids, the ignore file, what of TREE is left besides the Dockerfile and the ignore file themselves.
     let all = [
         "#indented",
@@ -120,7 +120,7 @@ fn rules_hide_what_they_hide_elsewhere() {
 }
 
 #[test]
-fn the_file_beside_the_dockerfile_wins_and_each_context_has_its_own() {
+fn dockerfile_specific_ignore_file_takes_precedence() {
     // G-1, G-2, A22
     let env = TestEnv::new();
     let context = env.context(
@@ -157,7 +157,7 @@ b
 }
 
 #[test]
-fn hidden_files_build_but_cannot_be_copied_or_mounted() {
+fn ignored_files_cannot_be_copied_or_mounted() {
     // G-7, G-9
     let env = TestEnv::new();
     let context = env.context("-- .dockerignore --\n*\n!d\nd/hidden\n-- Dockerfile --\nFROM scratch\nCOPY . /\n-- d/open --\n-- d/hidden --\n");
@@ -175,7 +175,7 @@ fn hidden_files_build_but_cannot_be_copied_or_mounted() {
 }
 
 #[test]
-fn hidden_directories_are_not_walked() {
+fn ignored_directories_are_not_walked() {
     // G-10
     requires!(strace);
     let env = TestEnv::new();
@@ -200,7 +200,7 @@ fn hidden_directories_are_not_walked() {
 }
 
 #[test]
-fn any_rules_match_as_the_slow_definition_says() {
+fn random_ignore_rules_match_reference_matcher() {
     // G-4…G-6, G-8, S-11: made-up files of the characters that mean something.
     let mut state = 7u64;
     let mut next = |below: usize| {

@@ -33,7 +33,7 @@ fn let_time_pass() {
 }
 
 #[test]
-fn files_are_read_again_if_they_changed_or_may_have() {
+fn context_files_are_reread_only_if_possibly_changed() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY f sub/g /\n-- f --\n-- sub/g --\nother\n");
     let file = context.join("f");
@@ -83,7 +83,8 @@ fn files_are_read_again_if_they_changed_or_may_have() {
 }
 
 #[test]
-fn a_file_that_changes_between_its_key_and_its_layer_fails_the_build_s_93() {
+fn build_fails_if_file_changes_between_key_and_layer() {
+    // S-93
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let past = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);

@@ -24,7 +24,7 @@ d/g
 ";
 
 #[test]
-fn one_context_in_every_form_is_one_image() {
+fn context_gives_same_image_in_every_form() {
     // O-1; G-2, A14: rules hold for directories only.
     requires!(git, xz, zstd, bzip2);
     let env = TestEnv::new();
@@ -81,7 +81,7 @@ fn one_context_in_every_form_is_one_image() {
 }
 
 #[test]
-fn repositories_are_contexts() {
+fn git_repositories_can_be_contexts() {
     // O-1, S-8
     requires!(git);
     let env = TestEnv::new();
@@ -112,7 +112,7 @@ fn repositories_are_contexts() {
 }
 
 #[test]
-fn a_repository_that_has_not_changed_is_not_fetched_again() {
+fn unchanged_repository_is_not_fetched_again() {
     // O-1, O-5, C-25
     requires!(git);
     let env = TestEnv::new();
@@ -171,7 +171,7 @@ fn a_repository_that_has_not_changed_is_not_fetched_again() {
 }
 
 #[test]
-fn named_contexts_have_every_form_too() {
+fn named_contexts_accept_every_form() {
     // O-5, F-11
     requires!(git);
     let env = TestEnv::new();
@@ -208,7 +208,8 @@ fn named_contexts_have_every_form_too() {
 }
 
 #[test]
-fn build_argument_keeps_git_dir_of_context_n_8() {
+fn build_argument_keeps_git_dir_of_context() {
+    // N-8
     requires!(git);
     let env = TestEnv::new();
     let src = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n");
@@ -231,7 +232,8 @@ fn build_argument_keeps_git_dir_of_context_n_8() {
 }
 
 #[test]
-fn source_date_epoch_is_the_time_of_a_fetched_context_n_37() {
+fn source_date_epoch_can_be_time_of_context() {
+    // N-37
     requires!(git);
     let env = TestEnv::new();
     let lines =
@@ -264,7 +266,8 @@ fn source_date_epoch_is_the_time_of_a_fetched_context_n_37() {
 }
 
 #[test]
-fn source_date_epoch_is_the_time_of_what_a_stage_adds_n_37() {
+fn source_date_epoch_can_be_time_of_added_source() {
+    // N-37
     requires!(git);
     let env = TestEnv::new();
     let src = env.context("-- f --\nf\n");

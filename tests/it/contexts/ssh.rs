@@ -125,7 +125,8 @@ impl Agent {
 }
 
 #[test]
-fn a_repository_is_fetched_through_ssh_with_the_agent_or_key_that_was_given_c25() {
+fn ssh_repository_is_fetched_with_given_key() {
+    // C-25
     requires!(git, sshd, ssh_keygen, ssh_agent, ssh_add);
     for env in everybody() {
         let server = Server::start();
@@ -159,7 +160,8 @@ fn a_repository_is_fetched_through_ssh_with_the_agent_or_key_that_was_given_c25(
 }
 
 #[test]
-fn the_users_agent_is_asked_for_contexts_and_for_add_only_if_it_was_given_o34() {
+fn add_uses_ssh_agent_only_if_granted() {
+    // O-34
     requires!(git, sshd, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::new();
     let server = Server::start();

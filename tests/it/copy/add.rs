@@ -16,7 +16,7 @@ pub(super) fn sh(dir: &Path, line: &str) {
 }
 
 #[test]
-fn local_archives_are_unpacked_whatever_their_name() {
+fn add_unpacks_local_archives_regardless_of_name() {
     // C-26, C-27
     requires!(xz, bzip2, zstd);
     let env = TestEnv::new();
@@ -103,7 +103,7 @@ fn local_archives_are_unpacked_whatever_their_name() {
 }
 
 #[test]
-fn files_come_by_url() {
+fn add_downloads_urls_and_verifies_checksums() {
     // C-23, C-24, C-31
     let env = TestEnv::new();
     let web = Web::serve(&[
@@ -164,7 +164,7 @@ fn tar(env: &TestEnv) -> std::path::PathBuf {
 }
 
 #[test]
-fn servers_that_fail_end_the_build_with_their_words() {
+fn add_reports_server_errors() {
     // C-23
     let env = TestEnv::new();
     let web = Web::serve(&[]);
@@ -186,7 +186,7 @@ fn servers_that_fail_end_the_build_with_their_words() {
 }
 
 #[test]
-fn repositories_are_checked_out() {
+fn add_checks_out_git_repositories() {
     // C-25
     requires!(git);
     let env = TestEnv::new();
@@ -233,7 +233,7 @@ fn repositories_are_checked_out() {
 }
 
 #[test]
-fn what_cannot_be_unpacked_is_an_error() {
+fn add_fails_on_truncated_archives() {
     // C-26, S-40
     let env = TestEnv::new();
     let context = env.context("-- f --\nf\n");

@@ -78,7 +78,7 @@ fn try_all(rows: Vec<Row>) {
 }
 
 #[test]
-fn special_entries_and_attributes_are_kept_and_control_nothing() {
+fn special_entries_are_kept_and_overlay_xattrs_dropped() {
     // S-36, S-37
     let overlay: &[(&str, &[u8])] = &[
         ("SCHILY.xattr.user.overlay.opaque", b"y"),
@@ -118,7 +118,7 @@ fn special_entries_and_attributes_are_kept_and_control_nothing() {
 }
 
 #[test]
-fn streams_that_end_oddly_are_told_apart() {
+fn archive_trailing_data_is_accepted_and_truncation_fails() {
     // S-40
     requires!(gzip, zstd);
     let whole = tar(&[file("a", "1"), file("b", "2")]);
@@ -152,7 +152,7 @@ fn streams_that_end_oddly_are_told_apart() {
 }
 
 #[test]
-fn formats_of_all_ages_are_read() {
+fn all_tar_formats_are_read() {
     // S-41
     let sparse = [("GNU.sparse.major", &b"1"[..]), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")];
     let mut long = member("././@LongLink", b'L', "");
@@ -210,7 +210,7 @@ fn formats_of_all_ages_are_read() {
 }
 
 #[test]
-fn owners_and_times_may_be_any_number() {
+fn archive_owners_and_times_keep_full_range() {
     // S-42, S-43
     let big = |uid: i64| file("a", "x").with(UID, base256(uid, 8)).with(GID, base256(2_147_483_649, 8));
     let members = [file("a", "x"), pax(b'x', &[("uid", b"4294967294"), ("gid", b"3000000000")])];
@@ -248,7 +248,7 @@ fn owners_and_times_may_be_any_number() {
 }
 
 #[test]
-fn names_are_bytes() {
+fn archive_names_are_kept_as_bytes() {
     // S-44, S-41
     let mut odd = file("x", "odd");
     odd = odd.with(0, *b"\xff\xfe\0");

@@ -140,7 +140,7 @@ fn attempts(host: &Path) -> Vec<Attempt> {
 }
 
 #[test]
-fn archives_that_are_added_stay_inside() {
+fn hostile_added_archives_stay_inside_root() {
     // S-30, S-31, S-32, S-33, S-34, S-35, S-36, S-38, S-39, S-40, S-41
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -169,7 +169,8 @@ fn archives_that_are_added_stay_inside() {
 }
 
 #[test]
-fn what_an_archive_replaces_below_is_gone_s_34() {
+fn archive_entries_replace_existing_files() {
+    // S-34
     let env = TestEnv::new();
     let context = env.context("-- old/deep/f --\nold\n");
     let (dir, new) = (member("d", b'5', ""), file("d/new", "new"));
@@ -191,7 +192,7 @@ fn what_an_archive_replaces_below_is_gone_s_34() {
 }
 
 #[test]
-fn archives_that_are_contexts_stay_inside() {
+fn hostile_context_archives_stay_inside_root() {
     // S-24, S-25, S-30…S-36
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -214,7 +215,7 @@ fn archives_that_are_contexts_stay_inside() {
 }
 
 #[test]
-fn a_context_that_was_fetched_names_no_dockerfile_outside() {
+fn fetched_context_cannot_use_dockerfile_outside() {
     // S-24, S-91
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -235,7 +236,7 @@ fn a_context_that_was_fetched_names_no_dockerfile_outside() {
 }
 
 #[test]
-fn links_of_a_context_lead_nowhere_else() {
+fn context_symlinks_do_not_escape() {
     // S-90
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -269,7 +270,7 @@ fn links_of_a_context_lead_nowhere_else() {
 }
 
 #[test]
-fn links_of_an_image_lead_nowhere_else_on_either_side() {
+fn image_symlinks_do_not_escape_in_source_or_target() {
     // S-94, S-95
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -327,7 +328,7 @@ fn links_of_an_image_lead_nowhere_else_on_either_side() {
 }
 
 #[test]
-fn bombs_end_in_time_and_leave_nothing() {
+fn decompression_bombs_fail_and_leave_nothing() {
     // S-39
     requires!(zstd);
     let env = TestEnv::new();

@@ -7,7 +7,7 @@ use super::{refuse, refuse_in};
 use crate::support::TestEnv;
 
 #[test]
-fn an_unreadable_file_is_named() {
+fn unreadable_file_is_named() {
     requires!(kiln_test, root);
     let env = TestEnv::of_plain_user();
     let context = env.context("-- secret 0000 --\ns\n-- d/ 0755 --\n-- d/x --\nx\n-- open --\no\n");
@@ -26,7 +26,7 @@ fn an_unreadable_file_is_named() {
 }
 
 #[test]
-fn a_missing_source_says_what_hides_it() {
+fn missing_source_names_the_ignore_rule() {
     // C-2, G-9
     refuse(
         "-- .dockerignore --\n# built elsewhere\n\ndist/*.js\n-- dist/app.js --\na\n-- README --\nr\n",
@@ -38,7 +38,7 @@ fn a_missing_source_says_what_hides_it() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_where_it_was_looked_for() {
+fn missing_source_names_where_it_was_looked_up() {
     // C-2, C-10, C-18, O-1
     let env = TestEnv::new();
     let base = env.context("-- Dockerfile --\nFROM scratch\nCOPY f /f\n-- f --\n");
@@ -59,7 +59,7 @@ fn what_is_missing_is_named_with_where_it_was_looked_for() {
 }
 
 #[test]
-fn bad_patterns_are_named_with_their_line() {
+fn bad_ignore_patterns_are_named_with_line() {
     // G-8
     for (text, says) in
         [("a\n\n[\n", ".dockerignore:3"), ("ok\n!\n", ".dockerignore:2"), ("x[z-a]\n", ".dockerignore:1")]
@@ -88,7 +88,7 @@ fn bad_patterns_are_named_with_their_line() {
 }
 
 #[test]
-fn files_that_change_meanwhile_end_consistently_or_loudly() {
+fn copy_of_changing_file_is_consistent_or_fails() {
     // S-93
     use std::sync::atomic::{AtomicBool, Ordering};
     let env = TestEnv::new();

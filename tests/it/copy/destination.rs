@@ -68,7 +68,7 @@ fn base_and(lines: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn files_go_where_the_destination_says() {
+fn copy_destination_decides_path() {
     check(
         CONTEXT,
         &[
@@ -102,7 +102,7 @@ fn files_go_where_the_destination_says() {
 }
 
 #[test]
-fn links_of_the_destination_are_followed_inside_the_root() {
+fn destination_symlinks_are_followed_inside_root() {
     // C-7, C-8, S-95
     for (ids, line, more) in [
         ("C-8", "COPY f /to", &["there/f 0644 \"f\""][..]),
@@ -141,7 +141,7 @@ fn links_of_the_destination_are_followed_inside_the_root() {
 }
 
 #[test]
-fn linked_layers_do_not_look_below() {
+fn linked_layers_are_independent_of_base() {
     // C-19
     check(
         CONTEXT,

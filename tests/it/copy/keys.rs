@@ -10,7 +10,7 @@ use crate::support::TestEnv;
 type Change<'a> = (&'a str, &'a dyn Fn(&Path), bool);
 
 #[test]
-fn content_names_modes_and_links_are_the_key_and_times_are_not() {
+fn copy_key_covers_content_names_modes_links_not_times() {
     let env = TestEnv::new();
     let context =
         env.context("-- d/a --\na\n-- d/b --\nb\n-- d/l -> a --\n-- outside --\no\n-- .dockerignore --\nignored\n");
@@ -75,7 +75,7 @@ fn content_names_modes_and_links_are_the_key_and_times_are_not() {
 }
 
 #[test]
-fn a_rebuilt_stage_with_the_same_files_is_the_same_source() {
+fn rebuilt_stage_with_same_files_keeps_copy_cached() {
     // C-29
     let env = TestEnv::new();
     let context = env.context("-- f --\nf\n-- g --\ng\n");
@@ -97,7 +97,7 @@ fn cached(env: &TestEnv, context: &Path, dockerfile: &str) -> Vec<bool> {
 }
 
 #[test]
-fn unchanged_layer_of_a_step_stops_the_chain() {
+fn unchanged_layer_keeps_later_steps_cached() {
     // N-9
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -127,7 +127,7 @@ fn unchanged_layer_of_a_step_stops_the_chain() {
 }
 
 #[test]
-fn equal_layers_stop_the_chain_of_several_commands() {
+fn equal_run_layer_keeps_later_steps_cached() {
     // N-9: what follows a command waits for its layer, which is still being packed.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();

@@ -34,7 +34,7 @@ const ETC: [&str; 3] = [
 ];
 
 #[test]
-fn owners_are_given_by_name_and_number() {
+fn chown_accepts_names_and_numbers() {
     // C-15, C-16, A2, A3
     let env = TestEnv::new();
     let context = env.context(CONTEXT);
@@ -83,7 +83,8 @@ fn owners_are_given_by_name_and_number() {
 }
 
 #[test]
-fn attributes_of_a_plain_users_files_survive_c_14() {
+fn user_xattrs_survive_copy() {
+    // C-14
     requires!(setfattr);
     let env = TestEnv::new();
     let context = env.context("-- d/f --\nf\n");
@@ -103,7 +104,8 @@ fn attributes_of_a_plain_users_files_survive_c_14() {
 }
 
 #[test]
-fn the_hosts_owners_stay_on_the_host_c_15() {
+fn copy_ignores_host_owners() {
+    // C-15
     requires!(root);
     let env = TestEnv::new();
     let context = env.context("-- d/f --\nf\n");
@@ -119,7 +121,7 @@ fn the_hosts_owners_stay_on_the_host_c_15() {
 }
 
 #[test]
-fn modes_are_octal_or_changes() {
+fn chmod_accepts_octal_and_symbolic_modes() {
     // C-17
     check(
         CONTEXT,
@@ -156,7 +158,7 @@ fn modes_are_octal_or_changes() {
 }
 
 #[test]
-fn attributes_of_files_survive_and_those_of_hosts_do_not() {
+fn copy_keeps_file_xattrs_and_drops_host_xattrs() {
     // C-14
     requires!(root, setfattr, setfacl, umoci, attributes);
     let env = TestEnv::new();

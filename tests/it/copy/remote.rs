@@ -35,7 +35,7 @@ fn objects(web: &Web, from: usize) -> usize {
 }
 
 #[test]
-fn a_repository_is_fetched_once_for_each_commit() {
+fn repository_is_fetched_once_per_commit() {
     // C-25
     requires!(git);
     let env = TestEnv::new();
@@ -87,7 +87,7 @@ fn a_repository_is_fetched_once_for_each_commit() {
 }
 
 #[test]
-fn what_a_plain_user_builds_is_fetched_once() {
+fn plain_user_build_fetches_each_source_once() {
     // C-23, C-25: one process looks, another one inside a user namespace builds.
     requires!(git, kiln_test, root);
     let env = TestEnv::of_plain_user();
@@ -106,7 +106,7 @@ fn what_a_plain_user_builds_is_fetched_once() {
 }
 
 #[test]
-fn files_are_not_transferred_again_while_they_are_the_same() {
+fn unchanged_url_is_not_downloaded_again() {
     // C-23: by ETag, else by date, if the date can tell; C-24: by checksum without asking.
     let env = TestEnv::new();
     let old = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nDate: Wed, 21 Oct 2020 07:28:00 GMT";
@@ -135,7 +135,7 @@ fn files_are_not_transferred_again_while_they_are_the_same() {
 }
 
 #[test]
-fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
+fn oversized_download_is_refused_and_leaves_nothing() {
     // C-23, S-64
     for env in crate::support::env::everybody() {
         let web = Web::serve(&[("/small", "", b"small")]);
@@ -177,7 +177,7 @@ fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
 }
 
 #[test]
-fn what_can_be_fetched_is_said_of_what_cannot() {
+fn unsupported_url_error_lists_supported_schemes() {
     // C-22, C-23, S-64
     let env = TestEnv::new();
     let context = env.context("-- x --\n");
@@ -192,7 +192,8 @@ fn what_can_be_fetched_is_said_of_what_cannot() {
 }
 
 #[test]
-fn a_dockerfile_may_be_somewhere_else_p21() {
+fn dockerfile_can_be_read_from_url() {
+    // P-21
     for env in crate::support::env::everybody() {
         let web =
             Web::serve(&[("/d/Dockerfile", "", b"FROM busybox\nCOPY x /\nRUN test -s /x\n"), ("/bad", "", b"RUN x\n")]);
@@ -219,7 +220,7 @@ fn find(dir: &Path, name: &str) -> Option<std::path::PathBuf> {
 }
 
 #[test]
-fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
+fn auth_secrets_are_sent_only_to_their_host() {
     // C-23, C-25, S-110, S-114
     requires!(git);
     let env = TestEnv::new();
@@ -294,7 +295,7 @@ fn fs_write(env: &TestEnv, secret: &str) {
 }
 
 #[test]
-fn submodules_come_along() {
+fn add_includes_submodules() {
     // C-25
     requires!(git);
     let env = TestEnv::new();
@@ -328,7 +329,7 @@ fn submodules_come_along() {
 }
 
 #[test]
-fn a_server_that_stalls_ends_with_the_builds_time_and_with_an_interrupt() {
+fn stalled_download_ends_on_timeout_and_interrupt() {
     // C-23, C-25, S-61
     requires!(git);
     let env = TestEnv::new();

@@ -8,7 +8,8 @@ use crate::support::TestEnv;
 use crate::support::web::Web;
 
 #[test]
-fn names_of_urls_are_no_paths_of_the_host_s_9() {
+fn url_file_names_cannot_be_host_paths() {
+    // S-9
     let env = TestEnv::new();
     let long = format!("/{}", "n".repeat(300));
     let paths = ["/%2e%2e%2fup", "/..%2f..%2f..%2fhost", "/%2e%2e", "/a%00b", "/%2fetc%2fpasswd", "/sha256-00", &long];
@@ -48,7 +49,8 @@ fn publish(env: &TestEnv, web: &Web, name: &str, files: &str, make: &str) {
 }
 
 #[test]
-fn what_the_user_told_git_is_not_done_for_a_repository_s_10() {
+fn git_ignores_user_filters_hooks_and_templates() {
+    // S-10
     requires!(git);
     let env = TestEnv::new();
     let web = Web::serve_dir(&env.context("-- keep --\n"));
@@ -79,7 +81,8 @@ fn what_the_user_told_git_is_not_done_for_a_repository_s_10() {
 }
 
 #[test]
-fn submodules_name_neither_commands_nor_files_of_the_host_s_10() {
+fn submodule_urls_cannot_run_commands_or_read_host_files() {
+    // S-10
     requires!(git);
     let env = TestEnv::new();
     let web = Web::serve_dir(&env.context("-- keep --\n"));

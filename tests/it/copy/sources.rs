@@ -40,7 +40,7 @@ t
 ";
 
 #[test]
-fn sources_are_found_in_the_context_only() {
+fn copy_sources_are_confined_to_context() {
     check(
         CONTEXT,
         &[
@@ -110,7 +110,7 @@ fn sources_are_found_in_the_context_only() {
 }
 
 #[test]
-fn parents_keep_their_place() {
+fn copy_parents_keeps_source_directories() {
     // C-20
     check(
         CONTEXT,
@@ -163,7 +163,7 @@ fn parents_keep_their_place() {
 }
 
 #[test]
-fn exclusions_are_relative_to_what_is_copied() {
+fn copy_exclude_is_relative_to_source() {
     // C-21, G-12
     check(
         CONTEXT,
@@ -186,7 +186,7 @@ fn exclusions_are_relative_to_what_is_copied() {
 }
 
 #[test]
-fn hard_links_stay_and_special_files_are_not_opened() {
+fn copy_keeps_hard_links_and_never_opens_special_files() {
     // C-11, C-12, S-92
     let env = TestEnv::new();
     let context = env.context("-- d/a --\nsame\n-- d/b = d/a --\n-- other = d/a --\n");
@@ -210,7 +210,7 @@ fn hard_links_stay_and_special_files_are_not_opened() {
 }
 
 #[test]
-fn stages_images_and_contexts_can_be_copied_from() {
+fn copy_from_accepts_stages_images_and_contexts() {
     // C-18
     let env = TestEnv::new();
     let context = env.context(

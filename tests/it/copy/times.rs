@@ -11,7 +11,7 @@ fn set_time(path: &Path, time: SystemTime) {
 }
 
 #[test]
-fn files_keep_their_times_and_made_directories_have_the_epoch() {
+fn copied_files_keep_times_and_new_directories_get_epoch() {
     // C-6, C-13
     let env = TestEnv::new();
     let context = env.context("-- d/f --\nf\n-- d/e/ --\n-- old --\no\n-- far --\nf\n");

@@ -14,7 +14,7 @@ fn parsed(source: &Source, case: &Case) -> Dockerfile {
 }
 
 #[test]
-fn every_case_gives_its_tree() {
+fn accepted_cases_parse_to_expected_tree() {
     judge("dockerfile", "ast", |case| {
         let source = case.source();
         let file = parse(&source).map_err(|problems| excerpt::render(&source, &problems))?;
@@ -72,7 +72,7 @@ fn expansions(file: &Dockerfile, env: &str) -> String {
 }
 
 #[test]
-fn written_out_and_read_again_every_case_means_the_same() {
+fn formatted_dockerfiles_parse_to_the_same_tree() {
     for case in cases("dockerfile") {
         let file = parsed(&case.source(), &case);
         let text = to_text(&file);
@@ -83,7 +83,8 @@ fn written_out_and_read_again_every_case_means_the_same() {
 }
 
 #[test]
-fn line_ends_a_byte_order_mark_and_a_missing_last_newline_change_nothing_p_1() {
+fn crlf_bom_and_missing_final_newline_change_nothing() {
+    // P-1
     for case in cases("dockerfile") {
         let bytes = case.bytes();
         let want = dump(&parsed(&case.source(), &case), false);
@@ -105,7 +106,7 @@ fn line_ends_a_byte_order_mark_and_a_missing_last_newline_change_nothing_p_1() {
 }
 
 #[test]
-fn every_word_stands_where_its_span_says() {
+fn keyword_spans_match_source_text() {
     for case in cases("dockerfile") {
         let file = parsed(&case.source(), &case);
         for statement in file.stages.iter().flat_map(|stage| &stage.instructions) {

@@ -63,7 +63,7 @@ fn judge(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String,
 }
 
 #[test]
-fn there_are_no_two_cases_with_one_text() {
+fn test_cases_are_unique() {
     let mut seen: Vec<(Vec<u8>, PathBuf)> = Vec::new();
     for case in cases("dockerfile").into_iter().chain(cases("dockerfile-bad")) {
         let text = case.bytes();

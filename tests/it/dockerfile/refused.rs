@@ -23,7 +23,7 @@ fn problems(source: &Source) -> Result<Vec<Diagnostic>, String> {
 }
 
 #[test]
-fn every_case_is_refused_with_its_words() {
+fn refused_cases_give_expected_message() {
     judge("dockerfile-bad", "errors", |case| {
         let source = case.source();
         let problems = problems(&source)?;

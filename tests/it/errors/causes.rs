@@ -18,7 +18,7 @@ fn failed(message: &str, line: usize, instruction: &str, hints: &[&str], output:
 }
 
 #[test]
-fn scripts_that_cannot_be_started_say_why() {
+fn script_start_failure_explains_cause() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let crlf = "has a first line that ends in a carriage return: save the file with LF line ends \
@@ -51,7 +51,7 @@ fn scripts_that_cannot_be_started_say_why() {
 }
 
 #[test]
-fn programs_for_another_library_or_processor_say_so() {
+fn foreign_program_failure_names_loader_or_architecture() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY p /p\nRUN /p\n");
@@ -73,7 +73,7 @@ fn programs_for_another_library_or_processor_say_so() {
 }
 
 #[test]
-fn optional_secrets_and_agents_that_lack_are_named() {
+fn failed_run_names_missing_optional_secrets_and_agents() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let run = "RUN --mount=type=secret,id=tok --mount=type=ssh exit 3";
@@ -99,7 +99,7 @@ fn optional_secrets_and_agents_that_lack_are_named() {
 }
 
 #[test]
-fn lists_in_wrong_quotes_are_told_from_failing_commands() {
+fn json_list_with_wrong_quotes_gets_a_hint() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let hint = "write a JSON list with double quotes (\") and nothing after `]`";
@@ -125,7 +125,7 @@ fn lists_in_wrong_quotes_are_told_from_failing_commands() {
 }
 
 #[test]
-fn workdir_and_copy_say_what_is_in_the_way() {
+fn workdir_and_copy_name_the_obstacle() {
     let env = TestEnv::new();
     let occupied = |line, instruction: &str| {
         let hint = "choose another directory, or remove it in an earlier RUN";
@@ -160,7 +160,7 @@ fn workdir_and_copy_say_what_is_in_the_way() {
 }
 
 #[test]
-fn a_dockerfile_that_links_out_of_the_context_shows_no_lines() {
+fn dockerfile_linking_outside_context_is_not_quoted() {
     let env = TestEnv::new();
     let secret = env.dir().join("secret");
     std::fs::write(&secret, "FROM scratch\nhunter2\n").expect("write");
@@ -177,7 +177,7 @@ fn a_dockerfile_that_links_out_of_the_context_shows_no_lines() {
 }
 
 #[test]
-fn what_has_no_effect_or_no_future_is_warned_about() {
+fn misplaced_ignore_file_and_too_many_layers_warn() {
     let env = TestEnv::new();
     let context = env.context("-- d/Dockerfile --\nFROM scratch\nLABEL a=b\n-- d/.dockerignore --\nx\n");
     let file = context.join("d/Dockerfile");
@@ -198,7 +198,7 @@ fn what_has_no_effect_or_no_future_is_warned_about() {
 }
 
 #[test]
-fn options_of_other_builders_say_what_to_use_instead() {
+fn options_of_other_builders_suggest_alternatives() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     for (args, error, hint) in [

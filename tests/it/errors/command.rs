@@ -4,7 +4,7 @@ use super::{intact, says};
 use crate::support::TestEnv;
 
 #[test]
-fn a_failing_command_is_shown_with_its_status_and_its_last_lines() {
+fn failed_run_shows_status_and_last_output() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let last: String = (6..=25).map(|i| format!("  | line {i}\n")).collect();
@@ -26,7 +26,7 @@ last output:
 }
 
 #[test]
-fn a_command_that_does_not_exist() {
+fn missing_command_is_reported() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     says(
@@ -76,7 +76,7 @@ last output:
 }
 
 #[test]
-fn what_a_command_prints_cannot_reach_the_terminal_as_control_characters() {
+fn command_output_cannot_send_control_characters() {
     // S-99
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -91,7 +91,8 @@ fn what_a_command_prints_cannot_reach_the_terminal_as_control_characters() {
 }
 
 #[test]
-fn what_files_images_and_instructions_say_is_spelled_out_and_does_not_reach_the_terminal_s_99() {
+fn untrusted_names_cannot_send_control_characters() {
+    // S-99
     let env = TestEnv::new();
     let evil = "\u{1b}]0;owned\u{7}\u{1b}c\u{202e}";
     let context = env.context("-- f --\n");
@@ -136,7 +137,7 @@ fn what_files_images_and_instructions_say_is_spelled_out_and_does_not_reach_the_
 }
 
 #[test]
-fn a_flood_of_output_is_cut_and_does_not_fill_memory() {
+fn excessive_output_is_truncated() {
     //
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -152,7 +153,7 @@ fn a_flood_of_output_is_cut_and_does_not_fill_memory() {
 }
 
 #[test]
-fn a_build_that_takes_too_long_is_ended() {
+fn build_ends_at_timeout() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     says(

@@ -25,7 +25,7 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
+fn full_disk_fails_step_and_leaves_store_unchanged() {
     requires!(root, userns, overlay);
     let env = TestEnv::new();
     let _small = Small::at(&env);
@@ -55,7 +55,7 @@ fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
 }
 
 #[test]
-fn contexts_and_downloads_that_do_not_fit_end_the_build_and_leave_nothing() {
+fn full_disk_fails_context_and_download_and_leaves_nothing() {
     // Issue 4: every way in which files come to a store.
     requires!(root);
     let env = TestEnv::new();
@@ -93,7 +93,7 @@ fn swept(env: &TestEnv) {
 }
 
 #[test]
-fn a_store_that_cannot_be_used_is_named_with_what_to_do() {
+fn unusable_store_error_suggests_another_root() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     let file = context.join("Dockerfile");

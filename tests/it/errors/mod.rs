@@ -10,7 +10,7 @@ mod options;
 use crate::support::TestEnv;
 
 #[test]
-fn a_command_that_another_tool_has_is_answered_with_what_to_do() {
+fn commands_of_other_tools_suggest_alternatives() {
     let env = TestEnv::new();
     for (command, word) in [
         (&["push", "app:1"][..], "skopeo copy"),

@@ -170,14 +170,15 @@ fn light(env: &TestEnv) {
 }
 
 #[test]
-fn a_bomb_ends_soon_within_little_memory_and_leaves_nothing_s39() {
+fn archive_bombs_fail_within_memory_limit() {
+    // S-39
     requires!(prlimit);
     light(&TestEnv::new());
 }
 
 /// Names are cheap to write and dear to remember: a layer of many is refused before it fills memory.
 #[test]
-fn many_entries_take_little_memory() {
+fn archive_with_many_entries_takes_little_memory() {
     requires!(prlimit);
     let env = TestEnv::new();
     let dirs: Vec<u8> = (0..40_000).flat_map(|i| header(b'5', &format!("d{i}"), "", 0)).collect();

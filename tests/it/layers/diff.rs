@@ -25,7 +25,7 @@ fn two(env: &TestEnv) {
 }
 
 #[test]
-fn images_are_compared_as_their_containers_see_them() {
+fn diff_compares_images_as_containers_see_them() {
     let env = TestEnv::new();
     two(&env);
     let args = ["diff", "first", "second", "--ignore", "mtime,config"];
@@ -44,7 +44,7 @@ fn images_are_compared_as_their_containers_see_them() {
 }
 
 #[test]
-fn configs_of_images_are_compared_field_by_field() {
+fn diff_compares_configs_field_by_field() {
     let env = TestEnv::new();
     let build = |name: &str, lines: &str| {
         let context = env.context(&format!("-- Dockerfile --\nFROM scratch\n{lines}COPY f /\n-- f --\nf\n"));
@@ -90,7 +90,7 @@ fn configs_of_images_are_compared_field_by_field() {
 }
 
 #[test]
-fn files_of_subordinate_ids_are_read_and_shown_as_import_takes_them() {
+fn diff_reads_files_of_subordinate_ids_like_import() {
     requires!(root, kiln_test);
     let env = TestEnv::of_plain_user();
     let tree = env.context("-- tree/mine --\nm\n-- tree/theirs 0600 --\nt\n");
@@ -111,7 +111,7 @@ fn files_of_subordinate_ids_are_read_and_shown_as_import_takes_them() {
 }
 
 #[test]
-fn layers_and_directories_are_compared_too() {
+fn diff_compares_layers_and_directories() {
     let env = TestEnv::new();
     two(&env);
     let image = env.image("second");
@@ -129,7 +129,7 @@ fn layers_and_directories_are_compared_too() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_named() {
+fn diff_names_what_it_cannot_compare() {
     let env = TestEnv::new();
     two(&env);
     env.kiln(&["diff", "first", "secnd"]).fails(1).says("secnd").says("second");

@@ -48,19 +48,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn members_that_meet_end_where_the_tree_says(mut tar in members()) {
+    fn random_archives_unpack_as_tree_says(mut tar in members()) {
         tar.resize(tar.len() + 1024, 0);
         oracle::unpacks_as_the_tree_says(&tar);
     }
 
     #[test]
-    fn damage_is_an_error_or_means_the_same_to_everybody(tar in damaged()) {
+    fn damaged_archives_fail_or_unpack_consistently(tar in damaged()) {
         oracle::unpacks_as_the_tree_says(&tar);
         oracle::passes_through(&tar);
     }
 
     #[test]
-    fn noise_is_refused(noise in prop::collection::vec(any::<u8>(), 0..3000)) {
+    fn random_bytes_are_refused(noise in prop::collection::vec(any::<u8>(), 0..3000)) {
         oracle::unpacks_as_the_tree_says(&noise);
         oracle::passes_through(&noise);
     }

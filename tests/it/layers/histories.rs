@@ -142,7 +142,7 @@ fn known(seen: &BTreeSet<String>, beyond: &BTreeSet<String>) -> BTreeSet<String>
 }
 
 #[test]
-fn history_comes_out_the_same_whatever_is_cached_whoever_builds() {
+fn random_builds_agree_across_caches_users_and_snapshotters() {
     requires!(userns, overlay, cc);
     let (all, tool) = (everybody(), tool());
     for seed in seeds(3) {

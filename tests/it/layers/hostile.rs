@@ -134,7 +134,7 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
 }
 
 #[test]
-fn a_hostile_base_image_stays_inside() {
+fn hostile_base_image_stays_inside_root() {
     // S-14, S-25, S-27
     requires!(userns, overlay);
     let env = TestEnv::new();
@@ -143,7 +143,7 @@ fn a_hostile_base_image_stays_inside() {
 }
 
 #[test]
-fn bombs_end_soon_and_leave_nothing() {
+fn sparse_bombs_fail_and_leave_nothing() {
     // S-39: sizes that nobody has, in a few bytes.
     let env = TestEnv::new();
     let sparse = |map: &str, size: &str| {

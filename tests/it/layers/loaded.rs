@@ -139,7 +139,7 @@ fn lives(canary: &Path, what: &str) {
 }
 
 #[test]
-fn a_hostile_layer_stays_inside_and_does_not_steer_overlayfs() {
+fn hostile_layer_stays_inside_and_cannot_control_overlay() {
     requires!(userns, overlay);
     attack(&TestEnv::new());
     taken(&TestEnv::new());

@@ -112,7 +112,7 @@ fn forget_unpacked(env: &TestEnv) {
 }
 
 #[test]
-fn owners_beyond_the_map_survive_whatever_commands_do() {
+fn unmapped_owners_survive_file_operations() {
     requires!(userns, overlay);
     let mut first: Option<Vec<String>> = None;
     for env in everybody() {
@@ -140,7 +140,7 @@ fn owners_beyond_the_map_survive_whatever_commands_do() {
 }
 
 #[test]
-fn one_id_gives_the_owners_that_many_give() {
+fn single_id_build_gives_owners_of_full_id_range() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -174,7 +174,7 @@ fn one_id_gives_the_owners_that_many_give() {
 const ACL: &str = "0200000001000600ffffffff04000400ffffffff080007000400000010000700ffffffff20000400ffffffff";
 
 #[test]
-fn no_step_sees_an_attribute_that_layers_do_not_keep() {
+fn steps_do_not_see_xattrs_that_layers_drop() {
     // Those of what commands made: files of a context have the time at which they were written.
     let runs = |ids: &[String]| ids[ids.len() - 2..].to_vec();
     // N-3: created, copied up, renamed, linked and inherited; by files, directories and pipes.

@@ -69,7 +69,7 @@ fn built(env: &TestEnv, dockerfile: &str, how: &str) -> (Vec<String>, Vec<u8>) {
 }
 
 #[test]
-fn pulled_image_with_equal_layers_is_stacked_as_it_is_copied() {
+fn equal_layers_of_pulled_image_stack_as_they_copy() {
     requires!(userns, overlay, skopeo, docker_registry);
     let at = crate::support::dir::Dir::new();
     image(at.path());
@@ -102,7 +102,7 @@ fn pulled_image_with_equal_layers_is_stacked_as_it_is_copied() {
 }
 
 #[test]
-fn build_may_make_equal_layers_anywhere() {
+fn build_can_repeat_equal_layers() {
     requires!(userns, overlay);
     let mut all = Vec::new();
     for env in everybody() {

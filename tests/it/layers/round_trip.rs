@@ -46,7 +46,7 @@ fn without_root(mut tree: Tree) -> Tree {
 }
 
 #[test]
-fn a_directory_survives_import_build_and_export() {
+fn directory_round_trips_through_import_build_and_export() {
     requires!(root, umoci);
     let env = TestEnv::new();
     let dir = zoo(&env);
@@ -64,7 +64,7 @@ fn a_directory_survives_import_build_and_export() {
 }
 
 #[test]
-fn an_archive_survives_in_every_format_that_can_hold_it() {
+fn archive_round_trips_in_every_tar_format() {
     requires!(root, umoci);
     let env = TestEnv::new();
     let dir = zoo(&env);
@@ -87,7 +87,7 @@ fn an_archive_survives_in_every_format_that_can_hold_it() {
 }
 
 #[test]
-fn what_a_run_sees_is_what_was_imported_and_what_it_leaves_is_what_is_stored() {
+fn run_sees_added_files_and_its_changes_are_stored() {
     requires!(root, umoci, overlay);
     let env = TestEnv::with_busybox();
     let dir = zoo(&env);

@@ -30,7 +30,7 @@ fn layers(env: &TestEnv, context: &Path) -> Vec<String> {
 }
 
 #[test]
-fn root_and_a_plain_user_make_the_same_layers() {
+fn root_and_plain_user_make_identical_layers() {
     requires!(root, kiln_test, userns, overlay);
     let (env, user) = (TestEnv::with_busybox(), TestEnv::of_plain_user());
     user.import("busybox");
@@ -51,7 +51,7 @@ fn tree(names: &[String]) -> PathBuf {
 }
 
 #[test]
-fn the_order_in_which_a_directory_lists_its_files_does_not_show() {
+fn directory_listing_order_does_not_change_layer() {
     let env = TestEnv::new();
     let mut names: Vec<String> = (0..60).map(|i| format!("d{}", i * 7919 % 101)).collect();
     let first = tree(&names);

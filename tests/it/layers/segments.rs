@@ -43,7 +43,7 @@ fn build(env: &TestEnv, context: &Path) -> (Vec<u8>, String) {
 }
 
 #[test]
-fn an_edit_leaves_all_but_its_own_members_as_they_were() {
+fn edit_changes_only_its_own_gzip_members() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
     fill(&context);
@@ -59,7 +59,7 @@ fn an_edit_leaves_all_but_its_own_members_as_they_were() {
 
 /// The layer before gets members that kiln would never make: they turn up in the next.
 #[test]
-fn what_did_not_change_is_copied_and_not_compressed_again() {
+fn unchanged_segments_are_copied_not_recompressed() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
     fill(&context);
@@ -92,7 +92,7 @@ fn what_did_not_change_is_copied_and_not_compressed_again() {
 
 /// What lies in a store may have been damaged since, and a member is only what it is at one level.
 #[test]
-fn what_is_damaged_or_was_compressed_otherwise_is_compressed_again() {
+fn damaged_or_differently_compressed_segments_are_redone() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
     fill(&context);
@@ -123,7 +123,7 @@ fn layer(env: &TestEnv, context: &Path, compression: &str) -> (Vec<u8>, String) 
 
 /// A layer that goes on from where it parts with the last one is the layer that an empty store gets (S-93).
 #[test]
-fn an_edit_anywhere_gives_the_layer_that_a_fresh_store_builds() {
+fn edited_layer_equals_layer_of_fresh_store() {
     for compression in ["gzip", "zstd", "uncompressed"] {
         let env = TestEnv::new();
         let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
@@ -149,7 +149,7 @@ fn an_edit_anywhere_gives_the_layer_that_a_fresh_store_builds() {
 
 /// What is kept of the last layer may be lost, damaged or from another version: that costs time, not bytes.
 #[test]
-fn damaged_marks_of_the_layer_before_change_nothing() {
+fn damaged_marks_of_previous_layer_change_nothing() {
     let damages: [&dyn Fn(&Path); 4] = [
         &|marks| fs::remove_file(marks).expect("remove"),
         &|marks| {

@@ -64,7 +64,7 @@ fn layers(env: &TestEnv, context: &Path, how: &str) -> (Vec<String>, Vec<Tree>) 
 }
 
 #[test]
-fn stacked_or_copied_as_root_or_not_the_layers_are_the_same() {
+fn snapshotters_give_same_layers_for_every_user() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(DOCKERFILE);
@@ -189,7 +189,7 @@ fn links_of(env: &TestEnv, how: &str) -> (Vec<String>, Vec<Tree>, String) {
 }
 
 #[test]
-fn stacked_or_copied_files_of_layers_below_with_several_names_come_out_the_same() {
+fn snapshotters_agree_on_hard_links_of_lower_layers() {
     // Same bytes, overlay or copy
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -311,7 +311,7 @@ for number, way in enumerate(ways()):
 "#;
 
 #[test]
-fn copied_files_are_parted_whichever_way_they_are_reached() {
+fn copy_snapshotter_breaks_hard_links_on_any_access() {
     // Same bytes, overlay or copy
     requires!(userns, overlay);
     let ways = PYTHON.matches("    yield ").count();
@@ -345,7 +345,7 @@ fn copied_files_are_parted_whichever_way_they_are_reached() {
 }
 
 #[test]
-fn a_command_of_kiln_run_on_a_copy_parts_files_too() {
+fn kiln_run_on_copy_breaks_hard_links_like_overlay() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nADD base.tar /\n");
@@ -362,7 +362,7 @@ fn a_command_of_kiln_run_on_a_copy_parts_files_too() {
 }
 
 #[test]
-fn kernels_that_cannot_ask_run_commands_on_copies_all_the_same_and_this_is_said() {
+fn copy_snapshotter_warns_without_seccomp_notify() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -375,7 +375,7 @@ fn kernels_that_cannot_ask_run_commands_on_copies_all_the_same_and_this_is_said(
 }
 
 #[test]
-fn mounts_of_stages_and_contexts_are_copied_where_layers_are() {
+fn copy_snapshotter_copies_bind_mount_sources() {
     // M-1…M-3
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -412,7 +412,7 @@ hidden
 }
 
 #[test]
-fn a_snapshotter_that_is_none_is_a_mistake() {
+fn unknown_snapshotter_is_a_usage_error() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\n");
     env.build(&["--snapshotter", "btrfs"], &context).fails(2).says("overlay");

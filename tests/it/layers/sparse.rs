@@ -22,7 +22,7 @@ fn used(path: &Path) -> u64 {
 }
 
 #[test]
-fn a_hole_is_built_saved_loaded_and_run_without_being_stored() {
+fn hole_is_never_stored_in_build_save_load_or_run() {
     requires!(prlimit);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -86,7 +86,7 @@ fn files(env: &TestEnv, context: &Path, args: &[&str], out: &str) -> PathBuf {
 }
 
 #[test]
-fn a_thousand_holes_are_as_many_after_a_build() {
+fn thousand_holes_survive_a_build() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY db /copied\n");
     let db = context.join("db");
@@ -99,7 +99,7 @@ fn a_thousand_holes_are_as_many_after_a_build() {
 }
 
 #[test]
-fn holes_stay_holes_on_every_way() {
+fn holes_survive_every_path_through_a_build() {
     let env = TestEnv::with_busybox();
     let context = env.context(
         "-- Dockerfile --\nFROM busybox AS one\nCOPY db /copied\nRUN cp /copied /ran && chmod 600 /ran && sync\nADD db.tar /added/\n\
@@ -130,7 +130,7 @@ fn holes_stay_holes_on_every_way() {
 }
 
 #[test]
-fn holes_and_written_zeros_are_the_same_input() {
+fn holes_and_zeros_have_the_same_key() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY db /\n");
     database(&context.join("db"), 40);

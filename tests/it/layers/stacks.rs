@@ -106,7 +106,7 @@ fn without_root(mut tree: Tree) -> Tree {
 }
 
 #[test]
-fn stack_without_repeats_shows_what_the_chain_says() {
+fn deduplicated_stack_shows_same_tree_as_full_chain() {
     requires!(root, overlay);
     for seed in seeds(150) {
         let random = &mut Random::new(seed);
@@ -183,7 +183,7 @@ fn built(env: &TestEnv, seed: u64, how: &str, out: &Path) -> (String, Vec<String
 }
 
 #[test]
-fn image_layers_read_the_same_by_every_way() {
+fn random_layers_read_the_same_in_every_way() {
     requires!(userns, overlay);
     let all = everybody();
     for seed in seeds(3) {

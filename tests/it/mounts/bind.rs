@@ -19,7 +19,8 @@ inner
 ";
 
 #[test]
-fn without_a_type_or_source_it_shows_the_context_read_only_m_1_m_3_m_4_m_5() {
+fn mount_defaults_to_read_only_bind_of_context() {
+    // M-1, M-3, M-4, M-5
     requires!(userns, overlay);
     for env in everybody() {
         let lines = "
@@ -41,7 +42,8 @@ RUN test ! -e /w/here && test ! -e /m";
 }
 
 #[test]
-fn from_names_a_stage_an_image_or_a_context_m_4() {
+fn mount_from_accepts_stage_image_or_context() {
+    // M-4
     requires!(userns, overlay);
     for env in everybody() {
         env.build(&["-t", "other"], &context(&env, "RUN echo of an image > /file", "")).ok();
@@ -85,7 +87,8 @@ RUN test ! -e /m";
 }
 
 #[test]
-fn what_is_written_to_a_writable_one_is_seen_by_the_command_and_by_nobody_else_m_5() {
+fn writes_to_bind_mount_are_discarded_after_command() {
+    // M-5
     requires!(userns, overlay);
     for env in everybody() {
         let change = "echo new > /m/file && rm -r /m/dir && echo more > /m/more && cat /m/file";
@@ -117,7 +120,8 @@ fn what_is_written_to_a_writable_one_is_seen_by_the_command_and_by_nobody_else_m
 }
 
 #[test]
-fn targets_are_made_for_the_command_only_m_2() {
+fn mount_targets_leave_no_trace_in_layer() {
+    // M-2
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -146,7 +150,8 @@ fn targets_are_made_for_the_command_only_m_2() {
 }
 
 #[test]
-fn links_of_a_source_lead_nowhere_else_s_18() {
+fn mount_source_symlinks_do_not_escape() {
+    // S-18
     requires!(userns, overlay);
     for env in everybody() {
         let host = env.dir().join("host");
@@ -198,7 +203,8 @@ fn links_of_a_source_lead_nowhere_else_s_18() {
 }
 
 #[test]
-fn options_of_others_are_refused_s_20() {
+fn mount_options_of_other_builders_are_refused() {
+    // S-20
     let env = TestEnv::new();
     for option in ["bind-propagation=rshared", "bind-propagation=rshared,exec", "relabel=shared", "nosuid", "Z", "U"] {
         let done = refused(&env, 1, &format!("RUN --mount=type=bind,target=/m,{option} true"));

@@ -22,7 +22,8 @@ fn ids(env: &TestEnv) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_stays_for_the_next_build_and_enters_neither_layer_nor_key_m_10() {
+fn cache_mount_persists_outside_layer_and_key() {
+    // M-10
     requires!(userns, overlay);
     for env in everybody() {
         let lines = "RUN --mount=type=cache,target=/c echo x >> /c/file && cat /c/file | wc -l > /count";
@@ -45,7 +46,8 @@ fn what_is_written_stays_for_the_next_build_and_enters_neither_layer_nor_key_m_1
 }
 
 #[test]
-fn one_id_is_one_cache_and_its_default_is_the_target_m_6() {
+fn cache_mount_id_defaults_to_target() {
+    // M-6
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -70,7 +72,8 @@ fn one_id_is_one_cache_and_its_default_is_the_target_m_6() {
 }
 
 #[test]
-fn a_new_cache_starts_as_a_copy_and_never_again_m_8() {
+fn new_cache_mount_is_filled_from_its_source_once() {
+    // M-8
     requires!(userns, overlay);
     for env in everybody() {
         let stage = "
@@ -106,7 +109,8 @@ FROM busybox";
 }
 
 #[test]
-fn a_part_that_leads_through_a_link_fails_the_build_m_8_s_2() {
+fn cache_mount_source_through_symlink_fails() {
+    // M-8, S-2
     requires!(userns, overlay);
     for env in everybody() {
         let host = env.dir().join("host");
@@ -131,7 +135,8 @@ fn a_part_that_leads_through_a_link_fails_the_build_m_8_s_2() {
 }
 
 #[test]
-fn mode_and_owner_are_given_once_m_9() {
+fn cache_mount_mode_and_owner_apply_at_creation() {
+    // M-9
     requires!(userns, overlay);
     for env in everybody() {
         let stat = |mount: &str, want: &str| {
@@ -155,7 +160,8 @@ fn mode_and_owner_are_given_once_m_9() {
 }
 
 #[test]
-fn who_waits_for_a_locked_cache_says_so_m_7() {
+fn waiting_for_locked_cache_mount_is_reported() {
+    // M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let lines = "RUN --mount=type=cache,id=one,target=/c,sharing=locked true";
@@ -172,7 +178,8 @@ fn who_waits_for_a_locked_cache_says_so_m_7() {
 }
 
 #[test]
-fn commands_share_one_cache_at_the_same_time_m_7() {
+fn commands_share_cache_mount_concurrently() {
+    // M-7
     requires!(userns, overlay);
     for env in everybody() {
         // Each waits for the other's file: behind a lock neither would see it.
@@ -190,7 +197,8 @@ fn commands_share_one_cache_at_the_same_time_m_7() {
 }
 
 #[test]
-fn caches_with_other_owner_mode_or_content_are_others_n_21() {
+fn cache_mounts_differ_by_owner_mode_and_source() {
+    // N-21
     requires!(userns, overlay);
     for env in everybody() {
         let made = ["", ",uid=7", ",gid=7", ",mode=0700", ",uid=7,gid=7,mode=0700", ",from=seed", ",from=seed,uid=7"];

@@ -5,7 +5,8 @@ use crate::support::TestEnv;
 use crate::support::env::everybody;
 
 #[test]
-fn mounts_nest_in_the_order_written_and_the_last_on_a_target_wins_m_21() {
+fn nested_mounts_apply_in_order_and_last_wins() {
+    // M-21
     requires!(userns, overlay);
     for env in everybody() {
         let files = "-- a/name --\na\n-- a/sub/ --\n-- b/name --\nb\n";
@@ -26,7 +27,8 @@ RUN --mount=target=/m,source=a --mount=type=secret,id=s,target=/m/name test \"$(
 }
 
 #[test]
-fn the_last_of_two_equal_keys_wins_and_the_order_of_keys_means_nothing_m_20() {
+fn last_mount_key_wins_in_any_key_order() {
+    // M-20
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     built(
@@ -39,7 +41,8 @@ fn the_last_of_two_equal_keys_wins_and_the_order_of_keys_means_nothing_m_20() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_anything_runs_m_1_m_20() {
+fn invalid_mounts_are_refused_before_anything_runs() {
+    // M-1, M-20
     let env = TestEnv::new();
     for (mount, said) in [
         ("type=cach,target=/m", "did you mean `cache`?"),

@@ -13,7 +13,8 @@ use crate::support::env::everybody;
 use crate::support::{TestEnv, canary};
 
 #[test]
-fn a_secret_is_a_file_for_its_owner_only_m_12_m_13_m_16() {
+fn secret_file_is_readable_by_its_owner_only() {
+    // M-12, M-13, M-16
     requires!(userns, overlay);
     for env in everybody() {
         fs::write(env.dir().join("file"), "hush").expect("write");
@@ -37,7 +38,8 @@ RUN --mount=type=secret,id=f,mode=0444 test \"$(cat /run/secrets/f)\" = hush";
 }
 
 #[test]
-fn a_secret_in_a_variable_is_in_no_file_m_14() {
+fn secret_variable_is_in_no_file() {
+    // M-14
     requires!(userns, overlay);
     for env in everybody() {
         let lines = "
@@ -55,7 +57,8 @@ RUN test \"$TOKEN\" = image";
 }
 
 #[test]
-fn a_missing_secret_is_an_error_only_where_it_is_required_m_15() {
+fn missing_secret_fails_only_if_required() {
+    // M-15
     requires!(userns, overlay);
     for env in everybody() {
         built(&env, &[], "RUN --mount=type=secret,id=a,target=/x --mount=type=secret,id=b,required=false test ! -e /x");
@@ -68,7 +71,8 @@ fn a_missing_secret_is_an_error_only_where_it_is_required_m_15() {
 }
 
 #[test]
-fn a_required_secret_that_is_missing_is_told_before_anything_runs_m_15() {
+fn missing_required_secret_fails_before_anything_runs() {
+    // M-15
     requires!(userns, overlay);
     for env in everybody() {
         let needs = "RUN --mount=type=secret,id=tok,required echo with";
@@ -105,7 +109,8 @@ COPY --from=made /made /
 }
 
 #[test]
-fn every_byte_arrives_and_too_many_are_refused_s_118_m_12() {
+fn secret_is_passed_exactly_up_to_size_limit() {
+    // S-118, M-12
     requires!(userns, overlay);
     for env in everybody() {
         let given = |bytes: &[u8]| {
@@ -127,7 +132,8 @@ fn every_byte_arrives_and_too_many_are_refused_s_118_m_12() {
 }
 
 #[test]
-fn another_value_is_no_other_step_and_another_id_is_s_117() {
+fn secret_id_is_in_key_and_value_is_not() {
+    // S-117
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let build = |id: &str, value: &str| {
@@ -164,7 +170,8 @@ fn arguments(env: &TestEnv, secret: &str) -> [String; 2] {
 }
 
 #[test]
-fn a_secret_is_in_nothing_that_a_build_leaves_whether_it_succeeds_or_fails_s_110_s_111() {
+fn secret_is_not_left_behind_by_finished_build() {
+    // S-110, S-111
     requires!(userns, overlay);
     for env in everybody() {
         let secret = canary::text();
@@ -203,7 +210,8 @@ fn a_secret_is_in_nothing_that_a_build_leaves_whether_it_succeeds_or_fails_s_110
 }
 
 #[test]
-fn a_secret_is_in_nothing_that_a_killed_build_leaves_s_110_s_112() {
+fn secret_is_not_left_behind_by_killed_build() {
+    // S-110, S-112
     requires!(userns, overlay);
     for env in everybody() {
         for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGTERM] {
@@ -235,7 +243,8 @@ fn a_secret_is_in_nothing_that_a_killed_build_leaves_s_110_s_112() {
 }
 
 #[test]
-fn another_stage_that_runs_at_the_same_time_sees_no_secret_s_77_s_111() {
+fn secret_is_invisible_to_concurrent_stage() {
+    // S-77, S-111
     requires!(userns, overlay);
     for env in everybody() {
         let secret = canary::text();
@@ -263,7 +272,8 @@ COPY --from=two /seen /seen
 }
 
 #[test]
-fn missing_optional_secret_leaves_an_empty_variable_n_32() {
+fn missing_optional_secret_leaves_an_empty_variable() {
+    // N-32
     requires!(userns, overlay);
     for env in everybody() {
         let empty = "test \"${TOKEN+set}\" = set && test -z \"$TOKEN\"";

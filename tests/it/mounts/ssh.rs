@@ -63,7 +63,8 @@ fn build(env: &TestEnv, args: &[&str], lines: &str) {
 }
 
 #[test]
-fn every_agent_has_a_socket_of_its_own_and_the_first_is_the_one_to_ask_m_17_m_18() {
+fn each_ssh_mount_has_its_own_socket_and_first_is_default() {
+    // M-17, M-18
     requires!(userns, overlay, cc);
     for env in everybody() {
         prepared(&env);
@@ -89,7 +90,8 @@ fn every_agent_has_a_socket_of_its_own_and_the_first_is_the_one_to_ask_m_17_m_18
 }
 
 #[test]
-fn a_socket_belongs_to_whom_the_mount_says_m_19() {
+fn ssh_socket_has_mode_and_owner_of_mount() {
+    // M-19
     requires!(userns, overlay, cc);
     for env in everybody() {
         prepared(&env);
@@ -114,7 +116,8 @@ fn a_socket_belongs_to_whom_the_mount_says_m_19() {
 }
 
 #[test]
-fn agent_and_socket_are_there_for_one_command_and_not_for_the_build_m_18_s_115() {
+fn ssh_socket_ends_with_its_command() {
+    // M-18, S-115
     requires!(userns, overlay, cc);
     for env in everybody() {
         prepared(&env);

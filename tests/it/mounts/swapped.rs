@@ -8,7 +8,8 @@ use crate::sandbox::{put_probe, swapping};
 use crate::support::env::everybody;
 
 #[test]
-fn a_context_that_changes_under_the_build_leads_nowhere_else_s_23() {
+fn swapped_context_directory_does_not_escape() {
+    // S-23
     requires!(userns, overlay);
     for env in everybody() {
         let host = env.dir().join("host");
@@ -32,7 +33,8 @@ fn a_context_that_changes_under_the_build_leads_nowhere_else_s_23() {
 }
 
 #[test]
-fn a_cache_that_another_stage_changes_leads_nowhere_else_s_2_s_23_m_8() {
+fn swapped_cache_directory_does_not_escape() {
+    // S-2, S-23, M-8
     requires!(userns, overlay, cc);
     for env in everybody() {
         let host = env.dir().join("host");

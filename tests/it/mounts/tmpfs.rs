@@ -5,7 +5,7 @@ use crate::support::TestEnv;
 use crate::support::env::everybody;
 
 #[test]
-fn keys_of_mounts_have_an_effect_or_are_told() {
+fn mount_keys_take_effect_or_are_reported() {
     // N-8: what BuildKit accepts and does nothing with is said.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -40,7 +40,8 @@ fn keys_of_mounts_have_an_effect_or_are_told() {
 }
 
 #[test]
-fn a_memory_file_system_hides_what_is_there_and_holds_no_more_than_its_size_m_11() {
+fn tmpfs_mount_hides_target_and_enforces_size() {
+    // M-11
     requires!(userns, overlay);
     for env in everybody() {
         built(
@@ -65,7 +66,8 @@ fn a_memory_file_system_hides_what_is_there_and_holds_no_more_than_its_size_m_11
 }
 
 #[test]
-fn mounts_at_one_place_are_one_mount_n_27() {
+fn mounts_on_same_target_make_one_mount() {
+    // N-27
     requires!(userns, overlay);
     for env in everybody() {
         let mount = |target: &str, size: &str| format!("--mount=type=tmpfs,target={target}{size}");

@@ -35,8 +35,8 @@ fn encoded(password: &str) -> String {
 }
 
 #[test]
-fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114() {
-    // S-58
+fn docker_config_password_is_used_and_not_stored() {
+    // S-114, S-58
     requires!(docker_registry, skopeo);
     let (registry, name) = guarded();
     let env = TestEnv::new();
@@ -57,7 +57,7 @@ fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114()
 }
 
 #[test]
-fn unusable_credential_files_only_warn_where_none_is_needed() {
+fn unusable_credential_file_warns_if_not_needed() {
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
@@ -76,7 +76,8 @@ fn unusable_credential_files_only_warn_where_none_is_needed() {
 }
 
 #[test]
-fn other_files_and_places_are_read_too_o76() {
+fn credential_file_locations_are_configurable() {
+    // O-76
     requires!(docker_registry, skopeo);
     let (registry, name) = guarded();
     let env = TestEnv::new();
@@ -96,7 +97,8 @@ fn other_files_and_places_are_read_too_o76() {
 }
 
 #[test]
-fn credential_helpers_are_asked_by_name_o76() {
+fn credential_helpers_are_run_by_name() {
+    // O-76
     requires!(docker_registry, skopeo);
     let (registry, name) = guarded();
     let env = TestEnv::new();
@@ -142,7 +144,8 @@ fn credential_helpers_are_asked_by_name_o76() {
 }
 
 #[test]
-fn a_credential_helper_is_a_name_and_never_a_path_s_16() {
+fn credential_helper_name_cannot_be_a_path() {
+    // S-16
     requires!(docker_registry, skopeo);
     let (_registry, name) = guarded();
     let host = name.split('/').next().expect("a host");

@@ -29,7 +29,8 @@ fn layer() -> String {
 }
 
 #[test]
-fn what_a_registry_has_wrong_never_reaches_the_store_s50() {
+fn corrupt_blobs_never_reach_the_store() {
+    // S-50
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     let env = TestEnv::new();
@@ -102,7 +103,8 @@ fn passed(mut server: TcpStream, mut client: TcpStream, fault: Fault, count: &At
 }
 
 #[test]
-fn a_connection_that_breaks_is_taken_up_where_it_broke_s61() {
+fn broken_download_is_resumed() {
+    // S-61
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     let (host, cuts) = unreliable(&registry.host(), Fault::Cut, 3, 200_000);
@@ -114,7 +116,7 @@ fn a_connection_that_breaks_is_taken_up_where_it_broke_s61() {
 }
 
 #[test]
-fn build_shows_how_much_of_a_slow_base_has_come() {
+fn build_shows_progress_of_slow_download() {
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     let (host, _) = unreliable(&registry.host(), Fault::Pause(Duration::from_millis(2500)), 1, 200_000);
@@ -128,7 +130,8 @@ fn build_shows_how_much_of_a_slow_base_has_come() {
 }
 
 #[test]
-fn a_connection_that_always_breaks_is_given_up_by_name_s61() {
+fn repeatedly_broken_download_fails_naming_host() {
+    // S-61
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     // The answer never gets beyond its headers: trying again brings nothing further.
@@ -141,7 +144,7 @@ fn a_connection_that_always_breaks_is_given_up_by_name_s61() {
 }
 
 #[test]
-fn a_mirror_is_asked_first_and_may_fail() {
+fn mirror_is_used_first_and_registry_is_fallback() {
     requires!(docker_registry, skopeo);
     let ((origin, name), (mirror, same)) = (served(), served());
     let pull = |env: &TestEnv, host: &str| {
@@ -172,7 +175,7 @@ fn a_mirror_is_asked_first_and_may_fail() {
 }
 
 #[test]
-fn who_is_not_there_is_named_with_the_place_in_the_dockerfile() {
+fn missing_image_or_host_is_named_with_location() {
     requires!(docker_registry, skopeo);
     let (registry, _) = served();
     let env = TestEnv::new();

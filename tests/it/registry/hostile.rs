@@ -67,7 +67,8 @@ fn serve(answers: &[Answer]) -> (Web, String) {
 }
 
 #[test]
-fn manifest_has_the_digest_of_its_bytes_s_51() {
+fn manifest_digest_is_computed_from_its_bytes() {
+    // S-51
     let (mut answers, manifest) = good();
     let digest = format!("sha256:{}", sha256(&manifest));
     let lie = format!("Docker-Content-Digest: sha256:{}", "0".repeat(64));
@@ -83,7 +84,8 @@ fn manifest_has_the_digest_of_its_bytes_s_51() {
 }
 
 #[test]
-fn layer_whose_content_has_another_digest_is_no_base_s_52() {
+fn layer_with_wrong_diff_id_is_refused_as_base() {
+    // S-52
     requires!(userns, overlay);
     let (config, manifest) = image(&EMPTY, &format!("sha256:{}", sha256(b"something else")));
     let (_web, name) = serve(&[blob(&EMPTY), blob(&config), document("1", "", &manifest)]);
@@ -96,7 +98,8 @@ fn layer_whose_content_has_another_digest_is_no_base_s_52() {
 }
 
 #[test]
-fn documents_over_the_limit_are_not_read_s_53() {
+fn oversized_documents_are_not_read() {
+    // S-53
     let env = TestEnv::new();
     let (mut answers, manifest) = good();
     let mut long = manifest.clone();
@@ -114,7 +117,8 @@ fn documents_over_the_limit_are_not_read_s_53() {
 }
 
 #[test]
-fn documents_of_two_kinds_are_refused_s_54() {
+fn ambiguous_manifests_are_refused() {
+    // S-54
     let (answers, manifest) = good();
     let with = |change: &dyn Fn(&mut Value)| {
         let mut document: Value = serde_json::from_slice(&manifest).expect("JSON");
@@ -146,7 +150,8 @@ fn documents_of_two_kinds_are_refused_s_54() {
 }
 
 #[test]
-fn indexes_nested_deep_are_given_up_s_55() {
+fn deeply_nested_indexes_are_refused() {
+    // S-55
     let (mut answers, manifest) = good();
     let mut inner = descriptor(MANIFEST, &manifest);
     answers.push(document(inner["digest"].as_str().expect("a digest"), "", &manifest));
@@ -167,7 +172,8 @@ fn indexes_nested_deep_are_given_up_s_55() {
 }
 
 #[test]
-fn urls_of_layers_are_not_asked_s_57() {
+fn foreign_layer_urls_are_not_requested() {
+    // S-57
     let (config, manifest) = image(&EMPTY, &format!("sha256:{}", sha256(&EMPTY)));
     let elsewhere = Web::serve(&[("/layer", "", &EMPTY)]);
     let mut manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
@@ -180,7 +186,8 @@ fn urls_of_layers_are_not_asked_s_57() {
 }
 
 #[test]
-fn redirect_to_another_host_carries_no_password_s_59() {
+fn redirect_to_another_host_carries_no_password() {
+    // S-59
     let (answers, manifest) = good();
     let other = Web::serve(&[("/layer", "", &EMPTY)]);
     let ask = "WWW-Authenticate: Basic realm=\"x\"";
@@ -219,7 +226,8 @@ fn certificate(env: &TestEnv) -> (String, String) {
 }
 
 #[test]
-fn certificates_are_checked_unless_the_registry_is_listed_s_60() {
+fn certificates_are_verified_unless_registry_is_insecure() {
+    // S-60
     requires!(root, docker_registry, skopeo, openssl);
     let env = TestEnv::new();
     let (cert, key) = certificate(&env);
@@ -264,7 +272,8 @@ fn certificates_are_checked_unless_the_registry_is_listed_s_60() {
 }
 
 #[test]
-fn answer_that_is_encoded_though_nobody_asked_is_refused_s_62() {
+fn unrequested_content_encoding_is_refused() {
+    // S-62
     use std::io::Write as _;
     // A blob's digest is that of the bytes as they come: none is unpacked on the way, let alone twice.
     let (mut answers, manifest) = good();
@@ -282,7 +291,8 @@ fn answer_that_is_encoded_though_nobody_asked_is_refused_s_62() {
 }
 
 #[test]
-fn proxies_are_asked_but_for_hosts_of_no_proxy_s_63() {
+fn proxies_are_used_except_for_no_proxy_hosts() {
+    // S-63
     let proxy = Web::serve(&[]);
     let env = TestEnv::new();
     let pull = |name: &str| env.kiln(&["pull", "--insecure-registry", "plain.test:5000", name]);
@@ -310,7 +320,8 @@ fn proxies_are_asked_but_for_hosts_of_no_proxy_s_63() {
 }
 
 #[test]
-fn names_of_no_image_are_refused_and_no_paths_s_65() {
+fn invalid_image_names_are_refused() {
+    // S-65
     let env = TestEnv::with_busybox();
     let long = format!("a:{}", "x".repeat(129));
     for name in [
@@ -356,7 +367,8 @@ fn names_of_no_image_are_refused_and_no_paths_s_65() {
 }
 
 #[test]
-fn nothing_of_a_registry_stands_in_for_a_step_s_66() {
+fn pulled_image_is_never_used_as_cache() {
+    // S-66
     requires!(userns, overlay, docker_registry, skopeo);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo built > /made\n");

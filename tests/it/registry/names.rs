@@ -15,7 +15,7 @@ fn from(env: &TestEnv, name: &str) -> PathBuf {
 }
 
 #[test]
-fn from_pulls_over_plain_http_on_loopback_and_only_once() {
+fn from_pulls_once_over_http_on_loopback() {
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "deep/er/busybox:1.0");
@@ -34,7 +34,8 @@ fn from_pulls_over_plain_http_on_loopback_and_only_once() {
 }
 
 #[test]
-fn a_tag_moves_only_with_pull_and_a_digest_never_o42() {
+fn tag_moves_only_with_pull_and_digest_never() {
+    // O-42
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     let busybox = fixture("busybox").join("layout");
@@ -107,7 +108,8 @@ fn skopeo(layout: &Path, name: &str) {
 }
 
 #[test]
-fn an_index_gives_each_machine_its_own_image_f6() {
+fn index_selects_image_by_platform() {
+    // F-6
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     let name = registry.name("multi:1");

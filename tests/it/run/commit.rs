@@ -3,7 +3,7 @@
 use crate::support::TestEnv;
 
 #[test]
-fn what_a_successful_command_changed_becomes_an_image() {
+fn commit_stores_changes_of_successful_command() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let script = "grep -q other /etc/hostname || exit; echo v2 > /etc/version; rm /etc/group; mkdir -m 700 /new; chown 33:34 /new";
@@ -39,7 +39,7 @@ fn what_a_successful_command_changed_becomes_an_image() {
 }
 
 #[test]
-fn a_failing_command_makes_no_image() {
+fn commit_creates_no_image_if_command_fails() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let done = env.kiln(&["run", "--commit", "never", "busybox", "sh", "-c", "echo x > /x; exit 3"]).fails(3);

@@ -15,7 +15,7 @@ use crate::support::env::everybody;
 use crate::support::{TestEnv, processes};
 
 #[test]
-fn standard_input_is_passed_on_only_with_i() {
+fn standard_input_is_forwarded_only_with_interactive() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     assert_eq!(&*env.kiln(&["run", "-i", "busybox", "cat"]).stdin(b"typed").ok(), "typed");
@@ -48,7 +48,7 @@ fn signalled(env: &TestEnv, script: &str, signal: Signal) -> (i32, Duration) {
 }
 
 #[test]
-fn signals_are_the_commands_business() {
+fn run_forwards_signals_to_command() {
     requires!(userns, overlay);
     let all = everybody();
     for env in &all {
@@ -66,7 +66,7 @@ fn signals_are_the_commands_business() {
 }
 
 #[test]
-fn a_run_whose_kiln_is_killed_leaves_nothing_that_the_next_does_not_sweep() {
+fn killed_run_is_swept_by_next_run() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     // An argument of all that it starts: of kiln, also in its user namespace, and of the command.
@@ -125,7 +125,7 @@ impl Screen {
 }
 
 #[test]
-fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
+fn tty_gives_command_terminal_with_size_and_keys() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (outer, inner) = terminal();
@@ -158,7 +158,7 @@ fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
 }
 
 #[test]
-fn where_a_command_failed_a_shell_opens_with_its_files_and_its_environment() {
+fn on_failure_shell_has_files_and_environment_of_command() {
     // O-73
     requires!(userns, overlay);
     let all = everybody();
@@ -193,7 +193,7 @@ RUN --mount=type=tmpfs,target=/mnt echo left > /tmp/file; exit 3
 }
 
 #[test]
-fn the_callers_terminal_cannot_be_reached_from_inside() {
+fn command_cannot_reach_terminal_of_caller() {
     // S-73
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();

@@ -4,7 +4,7 @@ use crate::support::TestEnv;
 use crate::support::env::everybody;
 
 #[test]
-fn output_and_exit_status_are_the_commands_own() {
+fn run_passes_on_output_and_exit_status() {
     requires!(userns, overlay);
     for env in everybody() {
         let run = |args: &[&str]| env.kiln(&[&["run", "--rm", "busybox"], args].concat());
@@ -22,7 +22,7 @@ fn output_and_exit_status_are_the_commands_own() {
 }
 
 #[test]
-fn what_the_command_writes_is_gone_afterwards() {
+fn run_discards_changes_of_command() {
     requires!(userns, overlay);
     for env in everybody() {
         let script = "echo changed > /etc/passwd; rm -rf /bin/true; mkdir /new; chown 33:33 /new; ls -ldn /new";
@@ -35,7 +35,7 @@ fn what_the_command_writes_is_gone_afterwards() {
 }
 
 #[test]
-fn environment_directory_user_and_names_come_from_the_image_and_then_from_the_line() {
+fn run_options_override_image_config() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -74,7 +74,7 @@ B=file
 }
 
 #[test]
-fn files_of_the_host_appear_where_they_were_asked_for_and_nowhere_else() {
+fn run_mounts_host_files_at_requested_paths() {
     requires!(userns, overlay);
     for env in everybody() {
         let dir = env.context("-- data/file --\nfrom the host\n");
@@ -99,7 +99,7 @@ fn files_of_the_host_appear_where_they_were_asked_for_and_nowhere_else() {
 }
 
 #[test]
-fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
+fn run_failure_is_one_message_with_hint() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
@@ -113,7 +113,7 @@ fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
 }
 
 #[test]
-fn what_keeps_a_command_from_starting_has_the_exit_codes_of_docker_run() {
+fn run_start_failures_use_exit_codes_of_docker() {
     requires!(userns, overlay);
     for env in everybody() {
         for (code, args) in [

@@ -68,7 +68,7 @@ fn run_cannot_write_the_file_that_it_reads() {
 }
 
 #[test]
-fn run_ends_when_nobody_takes_its_output() {
+fn run_ends_when_its_output_is_closed() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let mut child = env.kiln(&["run", "busybox", "sh", "-c", "exec yes"]).spawn();

@@ -3,7 +3,7 @@
 use super::{Box, root_of_something};
 
 #[test]
-fn nothing_is_inherited() {
+fn command_inherits_no_descriptors_environment_or_signals() {
     // S-1, S-15, S-73
     root_of_something!();
     let root = Box::new();
@@ -20,7 +20,7 @@ fn nothing_is_inherited() {
 }
 
 #[test]
-fn processes_of_the_host_are_not_visible() {
+fn host_processes_are_not_visible() {
     // S-77
     root_of_something!();
     let root = Box::new();
@@ -29,7 +29,7 @@ fn processes_of_the_host_are_not_visible() {
 }
 
 #[test]
-fn capabilities_are_dockers_default() {
+fn capabilities_match_docker_default() {
     // S-17, S-81
     root_of_something!();
     let root = Box::new();
@@ -65,7 +65,7 @@ fn kernel_files_are_masked_or_read_only() {
 }
 
 #[test]
-fn devices_of_the_host_cannot_be_opened() {
+fn host_devices_cannot_be_opened() {
     // S-70: a node may be made (it belongs to the layer), but only Docker's devices open (N-53).
     root_of_something!();
     let root = Box::new();
@@ -82,7 +82,7 @@ fn devices_of_the_host_cannot_be_opened() {
 }
 
 #[test]
-fn dangerous_calls_are_refused() {
+fn dangerous_commands_are_refused() {
     // S-70
     root_of_something!();
     let root = Box::new();
@@ -108,7 +108,7 @@ fn dangerous_calls_are_refused() {
 }
 
 #[test]
-fn the_hosts_tree_is_gone() {
+fn host_file_system_is_detached() {
     // S-72, S-78
     root_of_something!();
     let root = Box::new();
@@ -121,7 +121,7 @@ fn the_hosts_tree_is_gone() {
 }
 
 #[test]
-fn other_runs_are_not_visible() {
+fn concurrent_runs_are_not_visible() {
     // S-77
     root_of_something!();
     let (one, two) = (Box::new(), Box::new());

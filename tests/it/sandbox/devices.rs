@@ -34,7 +34,8 @@ fn build(env: &TestEnv, dir: &Path, args: &[&str], text: &str) -> crate::support
 }
 
 #[test]
-fn a_command_gets_the_device_and_what_belongs_to_it_and_no_other_does_r_10() {
+fn device_and_its_edits_are_limited_to_one_run() {
+    //
     requires!(userns, overlay);
     for env in everybody() {
         let dir = specs(&env);
@@ -69,7 +70,7 @@ fn a_command_gets_the_device_and_what_belongs_to_it_and_no_other_does_r_10() {
 }
 
 #[test]
-fn a_run_takes_a_device_by_its_name_too() {
+fn kiln_run_accepts_device_by_cdi_name() {
     requires!(userns, overlay);
     for env in everybody() {
         let dir = specs(&env).display().to_string();
@@ -89,7 +90,7 @@ fn a_run_takes_a_device_by_its_name_too() {
 }
 
 #[test]
-fn an_onbuild_trigger_gets_its_device_too_and_is_named_where_it_may_not() {
+fn onbuild_trigger_gets_its_device_only_if_allowed() {
     requires!(userns, overlay);
     for env in everybody() {
         let dir = specs(&env);
@@ -105,7 +106,8 @@ fn an_onbuild_trigger_gets_its_device_too_and_is_named_where_it_may_not() {
 }
 
 #[test]
-fn a_device_that_nobody_allowed_stops_the_build_before_any_step_o_22() {
+fn device_without_allow_fails_before_any_step() {
+    // O-22
     requires!(userns, overlay);
     for env in everybody() {
         let dir = specs(&env);
@@ -140,7 +142,7 @@ fn a_device_that_nobody_allowed_stops_the_build_before_any_step_o_22() {
 }
 
 #[test]
-fn a_missing_device_is_an_error_if_it_is_required_and_otherwise_a_note() {
+fn missing_device_fails_only_if_required() {
     requires!(userns, overlay);
     for env in everybody() {
         let dir = specs(&env);
@@ -166,7 +168,7 @@ fn a_missing_device_is_an_error_if_it_is_required_and_otherwise_a_note() {
 }
 
 #[test]
-fn a_broken_description_is_named_when_it_may_be_the_one_that_is_missed() {
+fn broken_cdi_file_is_named_if_device_is_missing() {
     requires!(userns, overlay);
     for env in everybody() {
         let dir = specs(&env);

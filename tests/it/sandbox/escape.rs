@@ -36,7 +36,7 @@ pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn a_source_swapped_for_a_link_during_the_mount_never_leads_out() {
+fn mount_source_swapped_for_symlink_does_not_escape() {
     // S-2, S-23: somebody else writes where the source lies, thousands of times while it is mounted.
     root_of_something!();
     let root = Box::new();
@@ -72,7 +72,7 @@ fn a_source_swapped_for_a_link_during_the_mount_never_leads_out() {
 }
 
 #[test]
-fn a_link_put_over_the_parent_of_a_mount_target_does_not_lead_the_cleanup_out() {
+fn cleanup_does_not_follow_swapped_target_parent() {
     // S-3
     root_of_something!();
     let root = Box::new();
@@ -90,7 +90,7 @@ fn a_link_put_over_the_parent_of_a_mount_target_does_not_lead_the_cleanup_out() 
 }
 
 #[test]
-fn a_group_that_is_denied_stays_denied() {
+fn file_denied_to_a_group_stays_denied() {
     // S-7
     root_of_something!();
     requires!(cc);
@@ -128,7 +128,7 @@ fn a_group_that_is_denied_stays_denied() {
 }
 
 #[test]
-fn an_image_with_links_where_system_mounts_go_gets_them_inside() {
+fn system_mounts_over_symlinks_stay_inside_root() {
     // S-13
     root_of_something!();
     let checks = "[ -c /dev/null ] && [ -c /dev/zero ] && [ -d /proc/self ] && wc -c < /proc/keys && \
@@ -159,7 +159,7 @@ fn an_image_with_links_where_system_mounts_go_gets_them_inside() {
 }
 
 #[test]
-fn the_program_that_sets_it_up_cannot_be_changed_through_its_process() {
+fn command_cannot_modify_kiln_through_proc_self_exe() {
     // S-28: an image whose command is `/proc/self/exe` runs kiln with libraries of the image's choosing.
     root_of_something!();
     requires!(cc, ldd);
@@ -189,7 +189,7 @@ fn the_program_that_sets_it_up_cannot_be_changed_through_its_process() {
 }
 
 #[test]
-fn system_calls_that_reach_the_kernel_are_refused() {
+fn dangerous_system_calls_are_refused() {
     // S-70
     root_of_something!();
     requires!(cc);
@@ -250,7 +250,7 @@ fn system_calls_that_reach_the_kernel_are_refused() {
 }
 
 #[test]
-fn the_keyring_of_the_caller_is_out_of_reach() {
+fn keyring_of_caller_is_unreachable() {
     // S-74: even where the calls are allowed, the session keyring is a new one.
     root_of_something!();
     requires!(cc);
@@ -264,7 +264,7 @@ fn the_keyring_of_the_caller_is_out_of_reach() {
 }
 
 #[test]
-fn the_command_has_a_session_a_umask_and_limits_of_its_own() {
+fn command_has_its_own_session_umask_and_limits() {
     // S-73
     root_of_something!();
     requires!(cc);
@@ -280,7 +280,7 @@ fn the_command_has_a_session_a_umask_and_limits_of_its_own() {
 }
 
 #[test]
-fn without_a_network_there_is_a_loopback_and_nothing_of_the_host() {
+fn network_none_has_loopback_only() {
     // R-8, S-76
     root_of_something!();
     requires!(cc);
@@ -309,7 +309,7 @@ fn without_a_network_there_is_a_loopback_and_nothing_of_the_host() {
 }
 
 #[test]
-fn nothing_of_the_host_can_be_found() {
+fn host_files_cannot_be_found() {
     // S-26, S-78: no file of the directory the layers lie in, nor kiln itself, under any name.
     root_of_something!();
     let root = Box::new();
@@ -326,7 +326,7 @@ fn nothing_of_the_host_can_be_found() {
 }
 
 #[test]
-fn a_mount_made_inside_stays_inside() {
+fn mount_made_by_command_does_not_reach_host() {
     // S-72: even where the command may mount, nothing of it reaches the host.
     root_of_something!();
     let root = Box::new();

@@ -28,7 +28,7 @@ const DEADLY: [i32; 11] = [
 ];
 
 #[test]
-fn command_ends_by_a_signal_of_its_own() {
+fn command_can_end_by_its_own_signal() {
     root_of_something!();
     let root = Box::new();
     for user in ["", "app"] {
@@ -49,7 +49,7 @@ fn command_ends_by_a_signal_of_its_own() {
 }
 
 #[test]
-fn init_forwards_what_the_command_sends_to_process_1() {
+fn init_forwards_signals_sent_to_process_1() {
     root_of_something!();
     let root = Box::new();
     for user in ["", "app"] {
@@ -91,7 +91,7 @@ fn signalled(env: &TestEnv, args: &[&str], script: &str, signals: &[Signal]) -> 
 }
 
 #[test]
-fn second_signal_forces_a_run_to_end() {
+fn second_signal_forces_run_to_end() {
     requires!(userns, overlay);
     for env in everybody() {
         let deaf = "trap '' TERM INT; echo ready; while :; do sleep 0.05; done";

@@ -11,7 +11,7 @@ use crate::support::TestEnv;
 use crate::support::env::everybody;
 
 #[test]
-fn hosts_resolver_and_limits_reach_every_command_and_no_layer() {
+fn host_resolver_and_limit_options_reach_commands_not_layers() {
     // O-20, O-23, O-24, O-30, R-6, R-16
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -55,7 +55,7 @@ RUN grep example /etc/hosts; cat /etc/resolv.conf; ulimit -n; df -k /dev/shm | t
 }
 
 #[test]
-fn limits_that_need_control_groups_hold_or_are_told() {
+fn control_group_limits_apply_or_are_reported() {
     // O-25, R-16, S-79
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -71,7 +71,7 @@ fn limits_that_need_control_groups_hold_or_are_told() {
 }
 
 #[test]
-fn a_plain_user_with_control_groups_of_its_own_has_limits() {
+fn limits_apply_to_plain_user_with_delegated_groups() {
     // R-16, S-79: where somebody delegated them, here by hand, of version 1.
     requires!(root, kiln_test, userns, overlay);
     let env = TestEnv::of_plain_user();
@@ -131,7 +131,7 @@ fn end(mut run: Child) {
 }
 
 #[test]
-fn a_published_port_reaches_a_server_in_a_network_of_its_own() {
+fn published_port_reaches_server_in_isolated_network() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -144,7 +144,7 @@ fn a_published_port_reaches_a_server_in_a_network_of_its_own() {
 }
 
 #[test]
-fn a_port_inside_alone_gets_a_free_one_that_is_said_over_both_kinds_of_address() {
+fn publish_without_host_port_chooses_and_prints_one() {
     requires!(userns, overlay);
     for env in everybody() {
         let mut run = env.kiln(&["run", "--network", "none", "-p", "8080", "busybox", "sh", "-c", SERVE]).spawn();
@@ -164,7 +164,7 @@ fn a_port_inside_alone_gets_a_free_one_that_is_said_over_both_kinds_of_address()
 }
 
 #[test]
-fn a_device_appears_when_it_is_asked_for() {
+fn run_device_option_adds_the_device() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let look = ["busybox", "sh", "-c", "ls /dev | grep -c mem0; head -c 3 /dev/mem0 | wc -c"];

@@ -8,7 +8,7 @@ use kiln::sandbox::{Cancel, Error, ExecObstacle, Exit, Hint, Stage};
 use super::{Box, root_of_something};
 
 #[test]
-fn a_command_runs_and_its_output_comes_in_order() {
+fn command_output_keeps_its_order() {
     root_of_something!();
     let root = Box::new();
     assert_eq!(root.says("echo one; echo two >&2; echo three"), "one\ntwo\nthree\n");
@@ -29,7 +29,7 @@ fn exit_codes_and_signals_are_passed_on() {
 }
 
 #[test]
-fn a_command_that_cannot_be_executed_is_an_error_that_says_why() {
+fn failed_exec_says_why() {
     root_of_something!();
     let root = Box::new();
     let error = |argv: &[&str]| match root.run(&root.spec(argv)) {
@@ -62,7 +62,7 @@ fn chmod(path: &std::path::Path, mode: u32) {
 }
 
 #[test]
-fn everything_is_dead_when_the_command_ends() {
+fn background_processes_end_with_the_command() {
     // R-11, S-75
     root_of_something!();
     let root = Box::new();
@@ -74,7 +74,7 @@ fn everything_is_dead_when_the_command_ends() {
 }
 
 #[test]
-fn cancelling_kills_the_tree_within_a_second() {
+fn cancel_kills_all_processes_within_a_second() {
     root_of_something!();
     let root = Box::new();
     let cancel = Cancel::new().unwrap();
@@ -94,7 +94,7 @@ fn cancelling_kills_the_tree_within_a_second() {
 }
 
 #[test]
-fn whoever_dies_between_kiln_and_the_command_takes_it_along() {
+fn command_ends_when_warden_is_killed() {
     // S-82: not kiln but its own helper is killed, by a user or by a machine that is out of memory.
     root_of_something!();
     let root = Box::new();
@@ -139,7 +139,7 @@ fn whoever_dies_between_kiln_and_the_command_takes_it_along() {
 }
 
 #[test]
-fn large_output_is_passed_on_whole() {
+fn large_output_is_complete() {
     //
     root_of_something!();
     let root = Box::new();
@@ -156,7 +156,7 @@ fn standard_input_is_empty_and_there_is_no_terminal() {
 }
 
 #[test]
-fn the_user_comes_from_the_root() {
+fn user_is_looked_up_in_root() {
     // R-5, S-7
     root_of_something!();
     let root = Box::new();
@@ -220,7 +220,7 @@ fn hostile_user_databases_do_not_hang() {
 }
 
 #[test]
-fn the_working_directory_is_made_and_never_leaves_the_root() {
+fn working_directory_is_created_and_stays_inside_root() {
     // R-4, S-1
     root_of_something!();
     let root = Box::new();

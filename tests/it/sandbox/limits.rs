@@ -25,7 +25,7 @@ fn limited(root: &Box, spec: &Spec, limits: &[Limit]) -> Option<super::Ran> {
 }
 
 #[test]
-fn a_command_that_wants_too_much_memory_is_killed() {
+fn command_over_memory_limit_is_killed() {
     // S-79, R-11, R-16
     root_of_something!();
     let root = Box::new();
@@ -40,7 +40,7 @@ fn a_command_that_wants_too_much_memory_is_killed() {
 }
 
 #[test]
-fn a_fork_bomb_ends_at_the_limit() {
+fn fork_bomb_stops_at_process_limit() {
     // S-79
     root_of_something!();
     let root = Box::new();
@@ -52,7 +52,7 @@ fn a_fork_bomb_ends_at_the_limit() {
 }
 
 #[test]
-fn groups_are_removed_when_the_command_has_ended() {
+fn control_groups_are_removed_after_command() {
     root_of_something!();
     let root = Box::new();
     let mut spec = root.sh("cat /proc/self/cgroup");
@@ -71,7 +71,7 @@ fn groups_are_removed_when_the_command_has_ended() {
 }
 
 #[test]
-fn resource_limits_are_set_and_wrong_ones_explained() {
+fn rlimits_are_set_and_invalid_ones_explained() {
     // O-24, S-73
     root_of_something!();
     let root = Box::new();
@@ -95,7 +95,7 @@ fn resource_limits_are_set_and_wrong_ones_explained() {
 }
 
 #[test]
-fn a_flood_of_output_is_bounded_by_who_listens() {
+fn large_output_is_not_buffered() {
     // R-12, S-79: nothing is kept; a slow listener slows the command down.
     root_of_something!();
     let root = Box::new();
@@ -104,7 +104,7 @@ fn a_flood_of_output_is_bounded_by_who_listens() {
 }
 
 #[test]
-fn programs_find_their_control_group_where_they_look_for_limits() {
+fn command_sees_its_control_group_read_only() {
     // R-16, S-71: on a host with the second version only, as most are; read-only, and with no way up.
     requires!(root, overlay);
     let env = TestEnv::with_busybox();

@@ -22,7 +22,7 @@ fn with_one_id(env: &TestEnv, args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn command_that_needs_more_ids_is_told_what_is_missing() {
+fn command_needing_more_ids_gets_a_hint() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let hint = "the user namespace that kiln was started in has one (start kiln outside of it, or make it with unshare";
@@ -54,7 +54,7 @@ fn command_that_needs_more_ids_is_told_what_is_missing() {
 }
 
 #[test]
-fn device_nodes_of_a_command_open_or_are_explained() {
+fn device_nodes_made_by_command_open_or_are_explained() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN mknod /n c 1 3 && echo hi > /n\n");
@@ -107,7 +107,7 @@ fn device_nodes_of_a_command_open_or_are_explained() {
 }
 
 #[test]
-fn command_has_no_socket_of_the_kernels_ciphers() {
+fn command_cannot_open_crypto_sockets() {
     // N-54, CVE-2026-31431
     requires!(userns, overlay);
     let env = TestEnv::with("python");

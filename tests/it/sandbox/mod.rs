@@ -186,7 +186,7 @@ pub(crate) fn put_probe(at: &Path) {
 }
 
 #[test]
-fn all_of_this_holds_for_a_plain_user_too() {
+fn sandbox_tests_pass_for_plain_user() {
     // The tests of this module need to be root of something: for a plain user, of a namespace with subordinate ids.
     requires!(plain_user, userns, overlay);
     let program = std::env::current_exe().expect("this program");

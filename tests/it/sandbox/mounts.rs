@@ -22,7 +22,7 @@ fn tmpfs(target: &str, size: Option<u64>) -> Mount {
 }
 
 #[test]
-fn resolver_and_hosts_are_read_only_and_never_in_the_layer() {
+fn resolver_and_hosts_are_read_only_and_not_in_layer() {
     //
     root_of_something!();
     let root = Box::new();
@@ -40,7 +40,7 @@ fn resolver_and_hosts_are_read_only_and_never_in_the_layer() {
 }
 
 #[test]
-fn a_target_behind_a_dangling_link_is_made_where_the_link_leads_and_not_in_the_layer() {
+fn mount_target_behind_dangling_symlink_is_created() {
     // R-6, S-18, S-22
     root_of_something!();
     let root = Box::new();
@@ -54,7 +54,7 @@ fn a_target_behind_a_dangling_link_is_made_where_the_link_leads_and_not_in_the_l
 }
 
 #[test]
-fn links_in_the_image_do_not_lead_out() {
+fn image_symlinks_do_not_lead_mounts_out() {
     // S-18, S-22: what is mounted over is inside the root, whatever links say.
     root_of_something!();
     let root = Box::new();
@@ -99,7 +99,7 @@ fn mounts_nest_and_the_last_on_a_target_wins() {
 }
 
 #[test]
-fn read_only_means_read_only_and_a_directory_needs_a_directory() {
+fn read_only_mounts_refuse_writes_and_types_must_match() {
     // M-5
     root_of_something!();
     let root = Box::new();
@@ -122,7 +122,7 @@ fn read_only_means_read_only_and_a_directory_needs_a_directory() {
 }
 
 #[test]
-fn memory_file_systems_are_bounded_and_empty_at_first() {
+fn tmpfs_mounts_are_empty_and_bounded() {
     // M-11
     root_of_something!();
     let root = Box::new();
@@ -153,7 +153,7 @@ fn secrets_have_their_mode_and_owner_and_leave_nothing() {
 }
 
 #[test]
-fn mount_targets_leave_parents_alone() {
+fn mount_targets_do_not_change_parents() {
     // M-2, R-13: not even a time changes.
     root_of_something!();
     let root = Box::new();

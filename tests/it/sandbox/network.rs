@@ -18,7 +18,7 @@ fn to_8000(port: u16) -> Publish {
 }
 
 #[test]
-fn a_private_network_leads_out_and_shows_nothing_of_the_host() {
+fn private_network_reaches_out_but_not_host_loopback() {
     // R-8, S-76
     root_of_something!();
     requires!(cc, pasta, tun);
@@ -53,7 +53,7 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
-fn published_ports_lead_inside_and_close_with_the_command() {
+fn published_ports_forward_and_close_with_command() {
     root_of_something!();
     requires!(cc);
     let root = Box::new();
@@ -84,7 +84,7 @@ fn published_ports_lead_inside_and_close_with_the_command() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said_before_the_command_runs() {
+fn port_in_use_fails_before_command_runs() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(taken) = TcpListener::bind(address) else { continue };
         let taken = taken.local_addr().unwrap();
@@ -101,7 +101,7 @@ fn refused(publish: Publish) {
 }
 
 #[test]
-fn a_cancelled_command_takes_its_forwarder_along() {
+fn cancelled_command_ends_its_port_forwarder() {
     root_of_something!();
     let root = Box::new();
     let port = free_port();

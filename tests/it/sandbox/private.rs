@@ -79,7 +79,7 @@ fn carried(hide: &str, env: &TestEnv, user: Option<&str>) {
 }
 
 #[test]
-fn each_helper_leads_out_and_in_and_shows_nothing_of_the_hosts_loopback() {
+fn network_helpers_carry_both_ways_but_not_host_loopback() {
     // R-8, S-76
     requires!(root, userns, overlay, pasta, slirp4netns, busybox, tun);
     let env = TestEnv::with_busybox();

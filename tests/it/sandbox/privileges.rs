@@ -38,7 +38,8 @@ fn files(dir: &Path) -> Vec<(PathBuf, fs::Metadata)> {
 }
 
 #[test]
-fn a_set_uid_program_is_root_of_its_namespace_and_nowhere_else_s_80_s_81() {
+fn setuid_program_is_root_only_in_its_namespace() {
+    // S-80, S-81
     requires!(userns, overlay, cc);
     for env in everybody() {
         probed(&env);
@@ -71,7 +72,8 @@ fn a_set_uid_program_is_root_of_its_namespace_and_nowhere_else_s_80_s_81() {
 }
 
 #[test]
-fn what_a_build_makes_set_uid_gives_nobody_of_the_host_anything_s_29() {
+fn setuid_files_in_store_give_no_host_privilege() {
+    // S-29
     requires!(userns, overlay, cc);
     for env in everybody() {
         probed(&env);
@@ -118,7 +120,8 @@ fn what_a_build_makes_set_uid_gives_nobody_of_the_host_anything_s_29() {
 }
 
 #[test]
-fn every_namespace_is_a_new_one_s_70() {
+fn command_gets_new_namespaces() {
+    // S-70
     root_of_something!();
     let root = Box::new();
     let inside = |network, security| {
@@ -140,7 +143,8 @@ fn every_namespace_is_a_new_one_s_70() {
 }
 
 #[test]
-fn whatever_starts_a_command_asks_the_same_gate_s_4_r_9() {
+fn entitlements_are_enforced_for_every_form_of_run() {
+    // S-4, R-9
     requires!(userns, overlay);
     for env in everybody() {
         let build = |args: &[&str], text: &str| env.build(args, &env.context(&format!("-- Dockerfile --\n{text}\n")));
@@ -177,7 +181,8 @@ fn whatever_starts_a_command_asks_the_same_gate_s_4_r_9() {
 }
 
 #[test]
-fn all_is_allowed_only_to_an_insecure_command_r_9() {
+fn only_insecure_run_has_all_privileges() {
+    // R-9
     requires!(userns, overlay);
     for env in everybody() {
         let caps = "grep -E '^(CapEff|Seccomp):' /proc/self/status | tr -d '\\t' > /said; ls /dev >> /said; \
@@ -199,7 +204,8 @@ fn all_is_allowed_only_to_an_insecure_command_r_9() {
 }
 
 #[test]
-fn descriptors_of_anybody_lead_nowhere_as_a_working_directory_s_1() {
+fn working_directory_cannot_be_a_process_descriptor() {
+    // S-1
     requires!(userns, overlay);
     for env in everybody() {
         for n in 0..64 {
@@ -223,7 +229,8 @@ fn descriptors_of_anybody_lead_nowhere_as_a_working_directory_s_1() {
 }
 
 #[test]
-fn nothing_of_the_callers_environment_can_be_read_s_15_r_2() {
+fn environment_of_caller_cannot_be_read() {
+    // S-15, R-2
     requires!(userns, overlay);
     for env in everybody() {
         let canary = crate::support::canary::text();
@@ -238,7 +245,8 @@ fn nothing_of_the_callers_environment_can_be_read_s_15_r_2() {
 }
 
 #[test]
-fn a_layer_below_is_as_it_was_whatever_a_command_does_to_it_s_78() {
+fn commands_cannot_change_lower_layers() {
+    // S-78
     requires!(userns, overlay);
     for env in everybody() {
         let text = "-- Dockerfile --\nFROM busybox AS one\nRUN mkdir /d && echo one > /d/f && ln /d/f /d/g\n\

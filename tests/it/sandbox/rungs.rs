@@ -26,7 +26,7 @@ fn without_namespaces(env: &TestEnv, context: &std::path::Path) -> (bool, String
 }
 
 #[test]
-fn without_user_namespaces_everything_but_commands_still_builds() {
+fn build_without_run_works_without_user_namespaces() {
     requires!(plain_user, userns);
     let env = TestEnv::new();
     fs::copy(crate::support::env::fixture("busybox").join("rootfs.tar"), env.dir().join("base.tar")).unwrap();
@@ -53,7 +53,7 @@ content
 }
 
 #[test]
-fn without_user_namespaces_a_command_says_what_stands_in_the_way() {
+fn run_without_user_namespaces_names_the_obstacle() {
     requires!(plain_user, userns);
     let env = TestEnv::new();
     fs::copy(crate::support::env::fixture("busybox").join("rootfs.tar"), env.dir().join("base.tar")).unwrap();
@@ -66,7 +66,7 @@ fn without_user_namespaces_a_command_says_what_stands_in_the_way() {
 }
 
 #[test]
-fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
+fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
     // R-7, S-71: a container that hides parts of its /proc lets nobody below it mount another.
     requires!(userns, overlay);
     const BELOW: &str = "KILN_TEST_BELOW_A_CONTAINER";
@@ -77,10 +77,7 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
         let out = Command::new("unshare")
             .args(container)
             .arg(std::env::current_exe().expect("this program"))
-            .args([
-                "--exact",
-                "sandbox::rungs::where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told",
-            ])
+            .args(["--exact", "sandbox::rungs::outer_proc_is_shown_with_note_if_proc_cannot_be_mounted"])
             .env(BELOW, "1")
             .output()
             .expect("run unshare");
@@ -140,7 +137,7 @@ fn in_a_pod(env: &TestEnv, args: &[&str]) -> String {
 }
 
 #[test]
-fn a_network_of_ones_own_is_ones_own_where_commands_are_kept_apart() {
+fn network_none_isolates_in_a_restricted_pod() {
     requires!(userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -151,7 +148,7 @@ fn a_network_of_ones_own_is_ones_own_where_commands_are_kept_apart() {
 }
 
 #[test]
-fn commands_of_one_build_cannot_look_into_each_other_where_they_see_each_other() {
+fn commands_sharing_proc_cannot_read_each_other() {
     // S-15, M-14
     requires!(userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
@@ -188,7 +185,7 @@ COPY --from=knows /known /known
 }
 
 #[test]
-fn the_doctor_names_what_forbids_user_namespaces() {
+fn doctor_names_what_forbids_user_namespaces() {
     requires!(plain_user, userns);
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --reuid 1000 --regid 1000 --clear-groups \
         --inh-caps=-all env HOME=/nonexistent KILN_ROOT=/nonexistent $1 doctor";
@@ -215,7 +212,7 @@ RUN id -u && touch /tmp/mine && ! touch /etc/passwd 2>/dev/null
 ";
 
 #[test]
-fn a_containers_root_that_may_not_mount_builds_in_a_user_namespace() {
+fn root_without_sys_admin_builds_in_user_namespace() {
     // What a pod gives: root with the usual capabilities, without CAP_SYS_ADMIN.
     requires!(root, userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
@@ -251,7 +248,7 @@ fn a_containers_root_that_may_not_mount_builds_in_a_user_namespace() {
 }
 
 #[test]
-fn a_namespace_of_somebody_elses_making_is_enough() {
+fn existing_user_namespace_is_used() {
     requires!(plain_user, userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(WITH_OWNERS);
@@ -269,7 +266,7 @@ fn a_namespace_of_somebody_elses_making_is_enough() {
 }
 
 #[test]
-fn kiln_runs_inside_a_command_of_its_own() {
+fn kiln_runs_inside_kiln() {
     // A container around kiln: one that allows everything, and one that allows what a command usually may.
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
@@ -291,7 +288,7 @@ RUN --mount=type=bind,from=tools,target=/tools /tools/kiln doctor; echo code $?
 }
 
 #[test]
-fn a_build_that_is_told_to_stop_leaves_no_process_and_no_mount_within_a_second() {
+fn stopped_build_leaves_no_process_or_mount() {
     // R-11, S-82; as whoever runs the tests, and through both processes of a plain user's build.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();

@@ -30,7 +30,7 @@ fn key(env: &TestEnv, passphrase: &str) -> PathBuf {
 }
 
 #[test]
-fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
+fn ssh_key_file_is_usable_through_agent_only() {
     // M-17, M-18, M-19, O-34
     requires!(userns, overlay, cc, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::with_busybox();
@@ -53,7 +53,7 @@ fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
 }
 
 #[test]
-fn what_is_wrong_with_an_agent_or_key_is_said_before_anything_runs() {
+fn unusable_ssh_agent_or_key_fails_before_anything_runs() {
     requires!(userns, overlay, cc, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::with_busybox();
     let context = env.context(DOCKERFILE);

@@ -31,7 +31,7 @@ fn said(out: Output) -> (Option<i32>, String) {
 }
 
 #[test]
-fn run_works_without_calls_that_only_decorate() {
+fn run_works_if_optional_system_calls_are_refused() {
     requires!(userns, overlay, python3);
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN echo x > /file\nRUN cat /file && echo it ran\n");
@@ -58,7 +58,7 @@ fn run_works_without_calls_that_only_decorate() {
 }
 
 #[test]
-fn run_names_the_call_that_a_container_refuses() {
+fn run_explains_required_system_calls_that_are_refused() {
     requires!(userns, overlay, python3);
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN true\n");
@@ -91,7 +91,7 @@ fn run_names_the_call_that_a_container_refuses() {
 }
 
 #[test]
-fn build_names_what_refuses_a_user_namespace() {
+fn build_names_what_refuses_user_namespaces() {
     requires!(userns, overlay, python3, setpriv);
     let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
     // The surroundings, then what a plain user in them is told.

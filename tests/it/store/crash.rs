@@ -146,7 +146,7 @@ fn traced(env: &TestEnv, args: &[&str]) -> Vec<Op> {
 }
 
 #[test]
-fn power_cut_leaves_whole_images_and_a_usable_store() {
+fn store_is_usable_after_simulated_power_cut() {
     requires!(root, userns, overlay, strace, unshare);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\none\n");
@@ -240,7 +240,7 @@ fn run(command: &mut Command) {
 }
 
 #[test]
-fn ext4_copied_after_a_build_has_whole_images_and_a_usable_store() {
+fn store_is_usable_on_ext4_copied_without_unmount() {
     requires!(root, userns, overlay, unshare, losetup, mke2fs);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\n0\n");

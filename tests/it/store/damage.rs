@@ -81,7 +81,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn build_survives_damage_to_any_file_of_the_store() {
+fn build_survives_damage_to_any_store_file() {
     requires!(userns, overlay, docker_registry);
     let registry = Registry::start();
     let base = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
@@ -166,7 +166,7 @@ fn lying_layout(dir: &Path, lie: fn(&mut Vec<Value>)) {
 }
 
 #[test]
-fn layer_that_is_not_its_diff_id_is_refused_at_every_way_in() {
+fn layer_with_wrong_diff_id_is_refused_everywhere() {
     requires!(userns, overlay, docker_registry, skopeo);
     let registry = Registry::start();
     // Once with the layer's blob in the store, once without.

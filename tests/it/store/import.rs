@@ -27,7 +27,7 @@ fn rootfs(env: &TestEnv) -> std::path::PathBuf {
 }
 
 #[test]
-fn an_imported_archive_is_the_archive_in_any_compression() {
+fn import_gives_same_image_for_every_compression() {
     requires!(xz, bzip2, zstd);
     let env = TestEnv::new();
     let root = rootfs(&env);
@@ -46,7 +46,7 @@ fn an_imported_archive_is_the_archive_in_any_compression() {
 }
 
 #[test]
-fn an_imported_image_is_one_for_skopeo_and_umoci() {
+fn imported_image_is_read_by_skopeo_and_umoci() {
     requires!(root, skopeo, umoci);
     let env = TestEnv::new();
     env.kiln(&["import", fixture("busybox").join("rootfs.tar").to_str().expect("UTF-8"), "busybox"]).ok();
@@ -56,7 +56,7 @@ fn an_imported_image_is_one_for_skopeo_and_umoci() {
 }
 
 #[test]
-fn a_directory_is_imported_with_owners_links_and_attributes() {
+fn import_of_directory_keeps_owners_links_and_xattrs() {
     requires!(root, umoci);
     let env = TestEnv::new();
     let root = rootfs(&env);
@@ -78,7 +78,7 @@ fn a_directory_is_imported_with_owners_links_and_attributes() {
 }
 
 #[test]
-fn a_plain_user_imports_a_directory_with_the_ids_of_a_user_namespace() {
+fn import_by_plain_user_maps_subordinate_ids() {
     requires!(root, kiln_test, userns);
     let env = TestEnv::of_plain_user();
     let root = rootfs(&env);
@@ -103,7 +103,7 @@ fn a_plain_user_imports_a_directory_with_the_ids_of_a_user_namespace() {
 }
 
 #[test]
-fn changes_are_dockerfile_instructions() {
+fn import_change_applies_dockerfile_instructions() {
     let env = TestEnv::new();
     let tar = fixture("busybox").join("rootfs.tar");
     let tar = tar.to_str().expect("UTF-8");
@@ -129,7 +129,8 @@ fn changes_are_dockerfile_instructions() {
 }
 
 #[test]
-fn what_is_no_root_file_system_leaves_the_store_as_it_was_s30_s40() {
+fn failed_import_leaves_store_unchanged() {
+    // S-30, S-40
     let env = TestEnv::new();
     let dir = env.context("-- a --\nx\n-- .wh.a --\n");
     sh(env.dir(), &format!("tar -C {} -cf marker.tar .", dir.display()));

@@ -24,7 +24,7 @@ fn named() -> TestEnv {
 }
 
 #[test]
-fn what_was_saved_is_loaded_with_digest_and_names() {
+fn load_restores_digest_and_names_of_saved_image() {
     let from = named();
     let image = from.image("app:1");
     for format in ["oci", "docker"] {
@@ -40,7 +40,7 @@ fn what_was_saved_is_loaded_with_digest_and_names() {
 }
 
 #[test]
-fn archives_and_layouts_of_other_tools_are_loaded() {
+fn load_reads_archives_and_layouts_of_other_tools() {
     requires!(skopeo);
     let layout = fixture("busybox").join("layout");
     let theirs = Image::open(&layout, "latest:latest");
@@ -63,7 +63,7 @@ fn archives_and_layouts_of_other_tools_are_loaded() {
 }
 
 #[test]
-fn damaged_and_other_archives_are_refused_and_leave_nothing() {
+fn load_refuses_damaged_archives_and_leaves_nothing() {
     requires!(skopeo);
     let from = named();
     let env = TestEnv::new();

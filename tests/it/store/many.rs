@@ -34,7 +34,7 @@ fn context(env: &TestEnv, process: usize) -> PathBuf {
 }
 
 #[test]
-fn two_hundred_commands_of_eight_kilns_leave_nothing_but_their_results() {
+fn two_hundred_concurrent_commands_leave_only_results() {
     // S-77, S-82, S-131, M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();

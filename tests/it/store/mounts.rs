@@ -55,7 +55,7 @@ fn carried(from: &TestEnv, to: &TestEnv) {
 }
 
 #[test]
-fn cache_mounts_are_carried_from_store_to_store() {
+fn cache_mounts_can_be_exported_and_imported() {
     requires!(userns, overlay);
     let from = TestEnv::with_busybox();
     filled(&from);
@@ -63,7 +63,7 @@ fn cache_mounts_are_carried_from_store_to_store() {
 }
 
 #[test]
-fn a_plain_user_carries_cache_mounts_with_their_owners() {
+fn cache_mount_export_keeps_owners_for_plain_user() {
     requires!(root, kiln_test, userns, overlay);
     let (from, to) = (TestEnv::of_plain_user(), TestEnv::with_busybox());
     from.import("busybox");
@@ -75,7 +75,7 @@ fn a_plain_user_carries_cache_mounts_with_their_owners() {
 }
 
 #[test]
-fn an_import_replaces_and_an_export_is_the_same_twice() {
+fn cache_import_replaces_and_export_is_reproducible() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let write = |text: &str| {
@@ -95,7 +95,8 @@ fn an_import_replaces_and_an_export_is_the_same_twice() {
 }
 
 #[test]
-fn ids_are_any_text_and_never_a_path_s21() {
+fn cache_mount_ids_are_never_paths() {
+    // S-21
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     for id in ["../../../etc", "/etc", ".", "ü b/c"] {
@@ -119,7 +120,8 @@ fn ids_are_any_text_and_never_a_path_s21() {
 }
 
 #[test]
-fn an_archive_that_is_no_export_changes_nothing_s30() {
+fn invalid_cache_mount_archive_changes_nothing() {
+    // S-30
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     env.build(&[], &dockerfile(&env, "RUN --mount=type=cache,target=/c,id=a echo x > /c/x")).ok();
@@ -161,7 +163,8 @@ fn an_archive_that_is_no_export_changes_nothing_s30() {
 }
 
 #[test]
-fn two_processes_take_turns_on_a_locked_cache_m7() {
+fn processes_take_turns_on_locked_cache_mount() {
+    // M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     // Whoever finds the other's mark inside has not waited.
@@ -182,7 +185,8 @@ fn two_processes_take_turns_on_a_locked_cache_m7() {
 }
 
 #[test]
-fn a_private_cache_is_nobody_elses_while_it_is_in_use_m7() {
+fn private_cache_mount_is_exclusive_while_in_use() {
+    // M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let wait = "n=0; while [ $(ls /s | wc -l) -lt 2 ] && [ $n -lt 200 ]; do sleep 0.05; n=$((n+1)); done";
@@ -208,7 +212,8 @@ fn a_private_cache_is_nobody_elses_while_it_is_in_use_m7() {
 }
 
 #[test]
-fn a_cache_in_use_is_not_removed_and_a_killed_build_lets_go_of_it_m7_s132() {
+fn cache_mount_in_use_is_not_removed() {
+    // M-7, S-132
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let run = "RUN --mount=type=cache,target=/c,id=busy,sharing=locked touch /c/started; sleep 3600";

@@ -29,7 +29,8 @@ fn skopeo_copies(env: &TestEnv, from: &str) -> Image {
 }
 
 #[test]
-fn archives_and_layouts_are_read_by_skopeo_o62_o63() {
+fn output_archives_and_layouts_are_read_by_skopeo() {
+    // O-62, O-63
     requires!(userns, overlay, skopeo);
     let env = TestEnv::with_busybox();
     let context = context(&env);
@@ -57,7 +58,8 @@ fn archives_and_layouts_are_read_by_skopeo_o62_o63() {
 }
 
 #[test]
-fn a_tar_is_what_a_container_would_see_o64() {
+fn output_tar_is_file_system_of_container() {
+    // O-64
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env);
@@ -117,13 +119,15 @@ fn files(env: &TestEnv) {
 }
 
 #[test]
-fn files_become_the_callers_own_o65_s96() {
+fn local_output_belongs_to_caller() {
+    // O-65, S-96
     requires!(userns, overlay);
     files(&TestEnv::with_busybox());
 }
 
 #[test]
-fn a_plain_user_gets_files_of_its_own_o65() {
+fn local_output_of_plain_user_belongs_to_it() {
+    // O-65
     requires!(root, kiln_test, userns, overlay);
     let env = TestEnv::of_plain_user();
     env.import("busybox");
@@ -143,7 +147,8 @@ fn a_plain_user_gets_files_of_its_own_o65() {
 }
 
 #[test]
-fn outputs_that_cannot_be_are_refused_by_name_o66() {
+fn impossible_outputs_are_refused() {
+    // O-66
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\n");
@@ -160,7 +165,7 @@ fn outputs_that_cannot_be_are_refused_by_name_o66() {
 }
 
 #[test]
-fn archives_are_not_written_to_a_terminal_s97() {
+fn archives_are_not_written_to_terminal() {
     // S-97
     requires!(script);
     let env = TestEnv::new();
@@ -181,7 +186,7 @@ fn archives_are_not_written_to_a_terminal_s97() {
 }
 
 #[test]
-fn files_about_a_build_replace_links_and_are_never_half_written_s98() {
+fn iidfile_and_metadata_file_replace_symlinks_atomically() {
     // S-98
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n-- bait --\nkeep\n");
@@ -204,7 +209,8 @@ fn files_about_a_build_replace_links_and_are_never_half_written_s98() {
 }
 
 #[test]
-fn a_link_planted_while_the_build_runs_is_replaced_too_s_98() {
+fn iidfile_replaces_symlink_planted_during_build() {
+    // S-98
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let run = "RUN --mount=type=cache,target=/c,id=wait touch /c/mark && while [ -e /c/mark ]; do sleep 0.05; done";
@@ -229,7 +235,8 @@ fn a_link_planted_while_the_build_runs_is_replaced_too_s_98() {
 }
 
 #[test]
-fn devices_are_left_out_and_named_s_96() {
+fn local_output_leaves_out_devices_with_note() {
+    // S-96
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nADD a.tar /\n");
     let mut archive = tar::Builder::new(Vec::new());

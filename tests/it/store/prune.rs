@@ -21,7 +21,7 @@ fn blobs(env: &TestEnv) -> usize {
 }
 
 #[test]
-fn prune_keeps_named_images_and_their_cache() {
+fn prune_keeps_tagged_images_and_their_cache() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (old, new) = (context(&env, "old"), context(&env, "new"));
@@ -53,7 +53,7 @@ fn prune_keeps_named_images_and_their_cache() {
 }
 
 #[test]
-fn prune_all_leaves_images_that_can_be_built_on() {
+fn prune_all_keeps_images_usable_as_base() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -71,7 +71,7 @@ fn prune_all_leaves_images_that_can_be_built_on() {
 }
 
 #[test]
-fn a_bound_is_kept_by_what_was_unused_longest() {
+fn prune_keep_storage_removes_least_recently_used() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let fill = |name: &str| {
@@ -103,7 +103,7 @@ fn a_bound_is_kept_by_what_was_unused_longest() {
 }
 
 #[test]
-fn prune_beside_running_build_takes_only_what_it_does_not_use() {
+fn prune_keeps_what_running_build_uses() {
     // N-63, S-131
     requires!(userns, overlay);
     for env in everybody() {
@@ -142,7 +142,8 @@ fn prune_beside_running_build_takes_only_what_it_does_not_use() {
 }
 
 #[test]
-fn builds_prunes_and_removals_at_once_leave_named_images_whole_s131() {
+fn concurrent_builds_and_prunes_keep_tagged_images_whole() {
+    // S-131
     requires!(userns, overlay, umoci);
     let env = TestEnv::with_busybox();
     std::thread::scope(|scope| {
@@ -172,7 +173,7 @@ fn builds_prunes_and_removals_at_once_leave_named_images_whole_s131() {
 }
 
 #[test]
-fn prune_takes_what_killed_build_used() {
+fn prune_removes_what_killed_build_used() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -200,7 +201,7 @@ fn prune_takes_what_killed_build_used() {
 }
 
 #[test]
-fn a_plain_user_prunes_what_belongs_to_its_other_ids() {
+fn prune_by_plain_user_removes_files_of_subordinate_ids() {
     requires!(root, kiln_test, userns, overlay);
     let env = TestEnv::of_plain_user();
     env.import("busybox");
@@ -217,7 +218,7 @@ fn a_plain_user_prunes_what_belongs_to_its_other_ids() {
 }
 
 #[test]
-fn a_record_that_is_none_goes() {
+fn prune_removes_invalid_record() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env, "x");

@@ -34,7 +34,8 @@ fn says(said: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_full_disk_is_said_and_leaves_the_store_whole_s79() {
+fn full_disk_is_reported_and_store_stays_intact() {
+    // S-79
     requires!(root, skopeo);
     let env = TestEnv::new();
     fs::write(env.dir().join("noise"), noise()).expect("write");
@@ -83,7 +84,8 @@ fn noise() -> Vec<u8> {
 }
 
 #[test]
-fn a_read_only_store_is_read_and_what_writes_says_so_s134() {
+fn read_only_store_can_be_read_and_refuses_writes() {
+    // S-134
     requires!(root);
     let env = TestEnv::new();
     env.add(
@@ -131,7 +133,8 @@ fn blob(env: &TestEnv, digest: &Value) -> PathBuf {
 }
 
 #[test]
-fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
+fn damaged_layer_is_named_with_remedy() {
+    // S-130
     requires!(userns, overlay, docker_registry, skopeo);
     let registry = Registry::start();
     let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
@@ -159,7 +162,8 @@ fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
 }
 
 #[test]
-fn damaged_documents_are_named_and_concern_only_their_image_s130() {
+fn damaged_documents_affect_only_their_image() {
+    // S-130
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
@@ -206,7 +210,8 @@ fn walk(dir: &std::path::Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
+fn scratch_of_killed_build_is_swept_by_next_start() {
+    // S-82
     requires!(userns, overlay, skopeo);
     let env = TestEnv::with_busybox();
     let mut killed = 0;
@@ -253,7 +258,8 @@ fn unpacked(env: &TestEnv) -> (Vec<PathBuf>, Vec<PathBuf>) {
 }
 
 #[test]
-fn what_a_power_cut_left_of_an_unpacked_layer_is_unpacked_again_s130() {
+fn layer_damaged_by_power_cut_is_unpacked_again() {
+    // S-130
     use std::os::unix::fs::MetadataExt as _;
     requires!(root, userns, overlay, unshare);
     for env in crate::support::env::everybody() {
@@ -291,7 +297,7 @@ fn what_a_power_cut_left_of_an_unpacked_layer_is_unpacked_again_s130() {
 }
 
 #[test]
-fn a_store_may_be_named_from_where_one_stands() {
+fn store_root_can_be_a_relative_path() {
     requires!(userns, overlay);
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM base\nRUN echo here > /f\n");
@@ -304,7 +310,8 @@ fn a_store_may_be_named_from_where_one_stands() {
 }
 
 #[test]
-fn what_is_stored_is_nobody_elses_to_read_s_135() {
+fn store_is_not_readable_by_other_users() {
+    // S-135
     requires!(root, kiln_test, userns, overlay);
     use std::os::unix::fs::PermissionsExt as _;
     for env in crate::support::env::everybody() {

@@ -73,7 +73,7 @@ fn end(child: Child) -> (Option<i32>, String) {
 }
 
 #[test]
-fn equal_builds_at_once_run_each_step_once() {
+fn concurrent_equal_builds_run_each_step_once() {
     requires!(userns, overlay);
     for env in everybody() {
         let lines = [counted("sleep 0.3"), "COPY f /f\nWORKDIR /w\n".to_owned(), counted("sleep 0.2")];
@@ -94,7 +94,7 @@ fn equal_builds_at_once_run_each_step_once() {
 }
 
 #[test]
-fn step_of_killed_or_interrupted_maker_is_taken_over() {
+fn step_of_killed_build_is_taken_over() {
     requires!(userns, overlay);
     for (signal, env) in ["KILL", "INT"].iter().flat_map(|signal| everybody().into_iter().map(move |env| (signal, env)))
     {
@@ -123,7 +123,7 @@ fn step_of_killed_or_interrupted_maker_is_taken_over() {
 }
 
 #[test]
-fn failing_step_fails_for_all_who_waited() {
+fn failing_step_fails_for_all_waiting_builds() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env, &[counted("sleep 1 && exit 3")]);
@@ -141,7 +141,7 @@ fn failing_step_fails_for_all_who_waited() {
 }
 
 #[test]
-fn waiting_build_ends_at_its_timeout_and_on_a_signal() {
+fn waiting_build_ends_on_timeout_and_signal() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env, &[counted("sleep 1000")]);
@@ -162,7 +162,7 @@ fn waiting_build_ends_at_its_timeout_and_on_a_signal() {
 }
 
 #[test]
-fn no_cache_build_waits_for_no_other_build() {
+fn no_cache_build_does_not_wait_for_others() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     // Each waits until both run.
