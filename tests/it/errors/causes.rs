@@ -205,11 +205,11 @@ fn options_of_other_builders_suggest_alternatives() {
         (&["--authfile", "x"][..], "--authfile", "set REGISTRY_AUTH_FILE to that file"),
         (&["--tls-verify=false"], "--tls-verify=false", "name the registry with --insecure-registry HOST[:PORT]"),
         (&["--timestamp", "0"], "--timestamp", "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
-        (&["--storage-driver=vfs"], "--storage-driver=vfs", "choose with --snapshotter overlay or --snapshotter copy"),
-        (&["--omit-history"], "--omit-history", "a config always has its history; kiln history shows it"),
+        (&["--storage-driver=vfs"], "--storage-driver=vfs", "use --snapshotter overlay or --snapshotter copy"),
+        (&["--omit-history"], "--omit-history", "omit it: a config always has its history"),
         (&["--context=dir://x"], "--context", "give the context as the last argument: kiln build DIR"),
         (&["--single-snapshot"], "--single-snapshot", "copy the result into one layer"),
-        (&["--layers=false"], "--layers=false", "every instruction makes a layer"),
+        (&["--layers=false"], "--layers=false", "use --no-cache to run every step again"),
         (&["-v", "a:b"], "-v", "use RUN --mount=type=bind or type=cache"),
     ] {
         let done = env.build(args, &context).fails(2);
