@@ -89,7 +89,7 @@ fn compared(text: &str) -> BTreeSet<String> {
 }
 
 /// Instructions, their flags, and directives.
-fn of_the_language(found: &mut BTreeSet<String>) {
+fn language_words(found: &mut BTreeSet<String>) {
     let keywords = code("src/dockerfile/keyword.rs");
     for row in part(&keywords, "pub(super) const KEYWORDS", "\n];").lines().filter(|row| row.contains('"')) {
         let mut names = words(row);
@@ -109,7 +109,7 @@ fn of_the_language(found: &mut BTreeSet<String>) {
 }
 
 /// The keys of mounts, for each type that takes them, and their values.
-fn of_mounts(found: &mut BTreeSet<String>) {
+fn mount_words(found: &mut BTreeSet<String>) {
     let mounts = code("src/dockerfile/mount.rs");
     let kinds = part(&mounts, "fn kinds(self)", "\n    }");
     let takes = |variant: &str| {
@@ -131,7 +131,7 @@ fn of_mounts(found: &mut BTreeSet<String>) {
 }
 
 /// Build arguments that need no ARG, and variables of the environment.
-fn of_variables(found: &mut BTreeSet<String>) {
+fn variable_words(found: &mut BTreeSet<String>) {
     let globals = code("src/plan/globals.rs");
     let of_platforms: BTreeSet<&str> = words(part(&globals, "fn predefined(", "\n}")).collect();
     let known = words(&globals).filter(|word| word.contains('_') || of_platforms.contains(word));
@@ -158,7 +158,7 @@ fn of_variables(found: &mut BTreeSet<String>) {
 }
 
 /// The small languages inside option values.
-fn of_values(found: &mut BTreeSet<String>) {
+fn option_words(found: &mut BTreeSet<String>) {
     let not = ["container.rs", "environment.rs", "mod.rs", "ssh.rs", "tests.rs", "value.rs"];
     for file in files("src/cli/request") {
         let name = file.file_name().and_then(|name| name.to_str()).expect("UTF-8");
@@ -189,10 +189,10 @@ fn accepted_words_each_have_a_row() {
         return;
     }
     let mut accepted = BTreeSet::new();
-    of_the_language(&mut accepted);
-    of_mounts(&mut accepted);
-    of_variables(&mut accepted);
-    of_values(&mut accepted);
+    language_words(&mut accepted);
+    mount_words(&mut accepted);
+    variable_words(&mut accepted);
+    option_words(&mut accepted);
     let listed: BTreeSet<String> = rows().into_iter().map(|(name, _)| name).collect();
     assert_eq!(listed.len(), rows().len(), "a row stands twice");
     let missing: Vec<_> = accepted.difference(&listed).collect();
@@ -223,7 +223,7 @@ fn contains(text: &str, word: &str) -> bool {
 }
 
 /// What is wrong with a proof.
-fn doubt(name: &str, proof: &str) -> Option<String> {
+fn problem(name: &str, proof: &str) -> Option<String> {
     let (proof, needle) = match proof.split_once(" as ") {
         Some((proof, needle)) => (proof, needle),
         None => (proof, name.rsplit(' ').next().unwrap_or_default()),
@@ -252,8 +252,8 @@ fn accepted_words_have_proofs_that_exist() {
         return;
     }
     let rows = rows();
-    let doubts = rows.iter().filter_map(|(name, proof)| Some(format!("{name}: {}", doubt(name, proof)?)));
-    let doubts: Vec<_> = doubts.collect();
-    assert!(doubts.is_empty(), "{doubts:#?}");
-    assert!(doubt("option x --y", "tests/it/accepted.rs nobody_wrote_this").is_some());
+    let problems = rows.iter().filter_map(|(name, proof)| Some(format!("{name}: {}", problem(name, proof)?)));
+    let problems: Vec<_> = problems.collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert!(problem("option x --y", "tests/it/accepted.rs nobody_wrote_this").is_some());
 }

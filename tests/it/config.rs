@@ -36,5 +36,5 @@ fn config_and_history_match_buildkit() {
     for case in cases(&testdata("config")) {
         golden.compare(&case.join("want"), &format!("{:#}\n", build(&case)));
     }
-    golden.judge();
+    golden.finish();
 }

@@ -123,5 +123,5 @@ fn dockerfile_lookup_follows_rules() {
         let names: String = names.map(|name| format!("{name}\n")).collect();
         golden.compare(&case.join("want"), &format!("{names}{}exit {}\n", done.stderr, done.code));
     }
-    golden.judge();
+    golden.finish();
 }

@@ -112,7 +112,7 @@ fn lint_rules_fire_only_where_expected() {
             rules.push(name);
         }
     }
-    golden.judge();
+    golden.finish();
     assert_eq!(rules, RULES);
 }
 

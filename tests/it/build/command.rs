@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::TestEnv;
-use crate::support::env::{Done, everybody};
+use crate::support::env::{Done, each_user};
 
 /// Builds `lines` on busybox as `app`.
 fn built(env: &TestEnv, args: &[&str], lines: &str) -> Done {
@@ -19,7 +19,7 @@ fn content(env: &TestEnv, path: &str) -> String {
 fn run_executes_command_as_written() {
     // R-1, R-15
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -63,7 +63,7 @@ RUN echo $- > flags"#,
 fn run_environment_is_image_variables_and_build_args() {
     // R-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &["--build-arg", "GIVEN=one", "--build-arg", "HTTP_PROXY=http://p:1", "--build-arg", "NOT_ASKED=x"],
@@ -87,7 +87,7 @@ fn run_environment_is_image_variables_and_build_args() {
 fn run_has_empty_stdin_and_no_terminal() {
     // R-3
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "RUN cat > /stdin; read x; echo \"$? $x\" > /answer; ! tty && ! (: < /dev/tty) 2>/dev/null && \
                      test ! -t 0 && test ! -t 1 && test ! -t 2";
         let context = env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n"));
@@ -100,7 +100,7 @@ fn run_has_empty_stdin_and_no_terminal() {
 fn resolver_and_hosts_are_mounted_but_not_in_image() {
     // R-6
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -121,7 +121,7 @@ fn resolver_and_hosts_are_mounted_but_not_in_image() {
 fn run_has_its_own_proc_sys_and_dev() {
     // R-7
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -140,7 +140,7 @@ fn run_has_its_own_proc_sys_and_dev() {
 fn run_uses_selected_network() {
     // R-8
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let list =
             "ls /sys/class/net > /seen; cat /sys/class/net/lo/flags >> /seen; readlink /proc/self/ns/net >> /seen";
         let own = std::fs::read_link("/proc/self/ns/net").expect("a link").display().to_string();
@@ -180,7 +180,7 @@ fn required_device_missing_on_host_is_named() {
 fn run_reports_exit_status_and_kills_leftover_processes() {
     // R-11, S-75
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let fails = |script: &str| {
             env.build(&[], &env.context(&format!("-- Dockerfile --\nFROM busybox\nRUN {script}\n"))).fails(1)
         };
@@ -203,7 +203,7 @@ fn run_reports_exit_status_and_kills_leftover_processes() {
 fn run_layer_holds_exactly_the_changes() {
     // R-13, R-14
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -235,7 +235,7 @@ fn run_layer_holds_exactly_the_changes() {
 fn linked_user_databases_do_not_read_host_files() {
     // R-5, S-22
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         std::fs::write(&host, "app:x:4242:4343::/:/bin/sh\nhostgroup:x:4343:\n").expect("write");
         let out = host.display();

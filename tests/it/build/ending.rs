@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// It takes at most half a second; a busy machine is given more. To the end, each of these takes much longer.
 const SOON: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ fn huge(path: &Path) {
 }
 
 /// Waits until the store's scratch holds something below a name that begins so.
-fn until_there_is(env: &TestEnv, purpose: &str, child: &mut Child) {
+fn wait_for_scratch(env: &TestEnv, purpose: &str, child: &mut Child) {
     let since = Instant::now();
     let listed = |dir: &Path| -> Vec<PathBuf> {
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -59,7 +59,7 @@ fn until_there_is(env: &TestEnv, purpose: &str, child: &mut Child) {
 
 /// Interrupts it and expects what the module says.
 #[track_caller]
-fn interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
+fn assert_interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
     // What is sent to a whole group comes twice to the process inside a namespace.
     for _ in 0..2 {
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("signal");
@@ -83,7 +83,7 @@ fn interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
     env.assert_swept();
 }
 
-fn files_end_in_the_middle(env: &TestEnv) {
+fn check_interrupted_reads(env: &TestEnv) {
     let context = env.context("-- Dockerfile --\nFROM scratch\n");
     let archive = context.join("huge.tar");
     huge(&archive);
@@ -102,14 +102,14 @@ fn files_end_in_the_middle(env: &TestEnv) {
     ] {
         let mut child = start(&args, stdin);
         let _open = child.stdin.take();
-        until_there_is(env, begins, &mut child);
-        interrupted(env, what, child, Signal::SIGINT);
+        wait_for_scratch(env, begins, &mut child);
+        assert_interrupted(env, what, child, Signal::SIGINT);
     }
     for (what, instruction) in [("COPY", "COPY huge.tar /"), ("ADD", "ADD huge.tar /")] {
         fs::write(context.join("Dockerfile"), format!("FROM scratch\n{instruction}\n")).expect("write");
         let child = start(&["build", dir], None);
         std::thread::sleep(Duration::from_millis(400));
-        interrupted(env, what, child, Signal::SIGTERM);
+        assert_interrupted(env, what, child, Signal::SIGTERM);
         let late = env.kiln(&["build", "--timeout", "1s", dir]).fails(1);
         late.says("the build took longer than 1s");
         assert!(late.took < SOON, "{late}");
@@ -121,15 +121,15 @@ fn files_end_in_the_middle(env: &TestEnv) {
 
 #[test]
 fn huge_file_reads_stop_promptly_on_signal() {
-    for env in everybody() {
-        files_end_in_the_middle(&env);
+    for env in each_user() {
+        check_interrupted_reads(&env);
     }
 }
 
 #[test]
 fn interrupted_unpack_stops_promptly_and_restarts() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let mut tar = Vec::new();
         for i in 0..6_000 {
             tar.extend_from_slice(header(b'0', &format!("f{i}"), 0).as_bytes());
@@ -138,11 +138,11 @@ fn interrupted_unpack_stops_promptly_and_restarts() {
         let context = env
             .context("-- Dockerfile --\nFROM many AS many\nCOPY --from=busybox / /\nRUN [\"/bin/touch\", \"/new\"]\n");
         let mut child = env.build(&["-t", "more"], &context).spawn();
-        until_there_is(&env, "unpack", &mut child);
-        interrupted(&env, "unpacking", child, Signal::SIGINT);
+        wait_for_scratch(&env, "unpack", &mut child);
+        assert_interrupted(&env, "unpacking", child, Signal::SIGINT);
         // Before its command there is nobody but kiln to end.
         let mut child = env.kiln(&["run", "many", "/bin/true"]).spawn();
-        until_there_is(&env, "unpack", &mut child);
+        wait_for_scratch(&env, "unpack", &mut child);
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("signal");
         let ended = child.wait().expect("its status");
         assert!(ended.signal() == Some(15) || ended.code() == Some(128 + 15), "{ended}");

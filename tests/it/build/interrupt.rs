@@ -26,7 +26,7 @@ fn endless(env: &TestEnv, mark: &str) -> std::path::PathBuf {
 }
 
 /// Processes of this machine whose command line holds the text, other than kiln's own.
-fn alive(mark: &str) -> Vec<String> {
+fn command_lines_with(mark: &str) -> Vec<String> {
     let lines = fs::read_dir("/proc").expect("list /proc").flatten().filter_map(|item| {
         item.file_name().to_string_lossy().parse::<u32>().ok()?;
         let line = fs::read(item.path().join("cmdline")).ok()?;
@@ -48,7 +48,7 @@ fn started(env: &TestEnv, context: &Path) -> Child {
     child
 }
 
-fn ends_with(child: &mut Child, within: Duration) -> Option<i32> {
+fn wait_for_exit(child: &mut Child, within: Duration) -> Option<i32> {
     let since = Instant::now();
     while since.elapsed() < within {
         if let Some(status) = child.try_wait().expect("its status") {
@@ -68,11 +68,11 @@ fn interrupted_build_ends_all_processes_and_leaves_nothing() {
         let mark = canary::text();
         let context = endless(&env, &mark);
         let mut child = started(&env, &context);
-        assert!(!alive(&mark).is_empty(), "the commands run");
+        assert!(!command_lines_with(&mark).is_empty(), "the commands run");
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("signal");
         // It takes milliseconds; a busy machine is given more.
-        assert_eq!(ends_with(&mut child, Duration::from_secs(10)), Some(130), "after {signal}");
-        assert_eq!(alive(&mark), [""; 0], "after {signal}");
+        assert_eq!(wait_for_exit(&mut child, Duration::from_secs(10)), Some(130), "after {signal}");
+        assert_eq!(command_lines_with(&mark), [""; 0], "after {signal}");
         env.assert_swept();
     }
     let good = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
@@ -89,8 +89,8 @@ fn killed_build_ends_its_commands_and_is_swept_later() {
     child.kill().expect("kill");
     child.wait().expect("wait");
     let since = Instant::now();
-    while !alive(&mark).is_empty() {
-        assert!(since.elapsed() < Duration::from_secs(10), "still there: {:?}", alive(&mark));
+    while !command_lines_with(&mark).is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(10), "still there: {:?}", command_lines_with(&mark));
         std::thread::sleep(Duration::from_millis(10));
     }
     let good = env.context("-- Dockerfile --\nFROM busybox\nRUN echo x > /x\n");

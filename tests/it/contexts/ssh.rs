@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::sh;
 use crate::support::TestEnv;
 use crate::support::dir::Dir;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// Debian's `sshd` on a port of its own, as whoever runs the tests, with a key and a repository.
 struct Server {
@@ -128,7 +128,7 @@ impl Agent {
 fn ssh_repository_is_fetched_with_given_key() {
     // C-25
     requires!(git, sshd, ssh_keygen, ssh_agent, ssh_add);
-    for env in everybody() {
+    for env in each_user() {
         let server = Server::start();
         let key = format!("default={}", server.key(&env).display());
         let context =

@@ -79,7 +79,7 @@ impl Canary {
     }
 
     #[track_caller]
-    fn sings(&self, what: &str) {
+    fn assert_untouched(&self, what: &str) {
         let names: Vec<_> = fs::read_dir(&self.0).expect("list").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(names, ["secret"], "{what}: HOST PATH WAS CHANGED");
         assert_eq!(
@@ -149,7 +149,7 @@ fn hostile_added_archives_stay_inside_root() {
         let what = format!("{ids} #{number}");
         fs::write(context.join("a.tar"), tar(&members)).expect("write");
         let (done, name) = super::build(&env, &context, "ADD a.tar /", &[]);
-        canary.sings(&what);
+        canary.assert_untouched(&what);
         match want {
             Ok(want) => {
                 assert_eq!(done.code, 0, "{what}\n{done}");
@@ -200,7 +200,7 @@ fn hostile_context_archives_stay_inside_root() {
         let what = format!("{ids} #{number}");
         members.push(file("Dockerfile", "FROM scratch\nCOPY . /\n"));
         let done = env.kiln(&["build", "-t", "x", "-"]).stdin(&tar(&members)).output();
-        canary.sings(&what);
+        canary.assert_untouched(&what);
         assert!(crate::support::canary::leaks(&env.store(), "canary-7f3a").is_empty(), "{what}: HOST FILE WAS READ");
         match (want, done.code) {
             (Ok(_), 0) | (Err(_), 1) => {}
@@ -266,7 +266,7 @@ fn context_symlinks_do_not_escape() {
     let (done, name) = super::build(&env, &context, "COPY . /c", &[]);
     assert_eq!(done.code, 0, "{done}");
     assert_eq!(env.image(&name).tree()["c/abs"].link, format!("{host}/secret"));
-    canary.sings("S-90");
+    canary.assert_untouched("S-90");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn image_symlinks_do_not_escape_in_source_or_target() {
         "ADD links.tar /abs/",
     ] {
         let (done, name) = super::build(&env, &context, &format!("ADD links.tar /\n{line}"), &[]);
-        canary.sings(line);
+        canary.assert_untouched(line);
         assert_eq!(done.code, 0, "{line}\n{done}");
         super::umoci_agrees(&env.image(&name), line);
     }

@@ -24,7 +24,7 @@ fn publish(env: &TestEnv, web: &Web) -> String {
 }
 
 /// Lets the branch point elsewhere.
-fn move_on(web: &Web) {
+fn move_branch(web: &Web) {
     let dir = web.dir().join("r.git");
     let tree = "git -c user.name=n -c user.email=e commit-tree -p main -m two main:sub";
     super::add::sh(&dir, &format!("git update-ref refs/heads/main $({tree}); git update-server-info"));
@@ -71,7 +71,7 @@ fn repository_is_fetched_once_per_commit() {
     let (_, _, _, asked) = build(&line);
     assert_eq!(asked, 0);
     // The ref moves: that is what the miss says, and the commit is the key, not its files.
-    move_on(&web);
+    move_branch(&web);
     let (done, name, fetched, _) = build(&format!("ADD {url}#main /"));
     assert!(fetched > 0 && env.image(&name).tree().0.contains_key("g"), "{done}");
     let (done, _) = super::build(&env, &context, &format!("ADD --checksum={commit} {url}#main /"), &[]);
@@ -137,7 +137,7 @@ fn unchanged_url_is_not_downloaded_again() {
 #[test]
 fn oversized_download_is_refused_and_leaves_nothing() {
     // C-23, S-64
-    for env in crate::support::env::everybody() {
+    for env in crate::support::env::each_user() {
         let web = Web::serve(&[("/small", "", b"small")]);
         let context = env.context("-- x --\n");
         env.build(&["-t", "warm"], &env.context("-- Dockerfile --\nFROM scratch\nCOPY x /\n-- x --\nx\n")).ok();
@@ -194,7 +194,7 @@ fn unsupported_url_error_lists_supported_schemes() {
 #[test]
 fn dockerfile_can_be_read_from_url() {
     // P-21
-    for env in crate::support::env::everybody() {
+    for env in crate::support::env::each_user() {
         let web =
             Web::serve(&[("/d/Dockerfile", "", b"FROM busybox\nCOPY x /\nRUN test -s /x\n"), ("/bad", "", b"RUN x\n")]);
         let context = env.context("-- x --\nx\n-- Dockerfile --\nFROM nowhere\n");
@@ -228,7 +228,7 @@ fn auth_secrets_are_sent_only_to_their_host() {
     publish(&env, &web);
     let secret = canary::text();
     let context = env.context("-- x --\n");
-    fs_write(&env, &secret);
+    write_token(&env, &secret);
     let host = web.url.strip_prefix("http://").expect("a URL").to_owned();
     let from = format!("src={}", env.dir().join("token").display());
     let build = |line: &str, id: &str| {
@@ -290,7 +290,7 @@ fn auth_secrets_are_sent_only_to_their_host() {
     assert!(leaks.is_empty(), "{leaks:?}");
 }
 
-fn fs_write(env: &TestEnv, secret: &str) {
+fn write_token(env: &TestEnv, secret: &str) {
     std::fs::write(env.dir().join("token"), format!("{secret}\n")).expect("write");
 }
 
@@ -312,7 +312,7 @@ fn add_includes_submodules() {
     );
     let context = env.context("-- x --\n");
     let secret = env.dir().join("token");
-    fs_write(&env, "tok");
+    write_token(&env, "tok");
     let secret = format!("id=GIT_AUTH_TOKEN,src={}", secret.display());
     for (query, has) in [("", true), ("?submodules=0", false)] {
         let line = format!("ADD {}/private/s.git{query} /", web.url);

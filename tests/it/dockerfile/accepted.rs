@@ -7,7 +7,7 @@ use kiln::dockerfile::expand::{Expanded, expand, expand_body, expand_words};
 use kiln::dockerfile::{Diagnostic, Dockerfile, Instruction, Source, Word, dump, parse, to_text};
 use kiln::ui::excerpt;
 
-use super::{Case, cases, judge};
+use super::{Case, cases, compare_cases};
 
 fn parsed(source: &Source, case: &Case) -> Dockerfile {
     parse(source).unwrap_or_else(|problems| panic!("{}: {problems:#?}", case.name()))
@@ -15,7 +15,7 @@ fn parsed(source: &Source, case: &Case) -> Dockerfile {
 
 #[test]
 fn accepted_cases_parse_to_expected_tree() {
-    judge("dockerfile", "ast", |case| {
+    compare_cases("dockerfile", "ast", |case| {
         let source = case.source();
         let file = parse(&source).map_err(|problems| excerpt::render(&source, &problems))?;
         let mut out = dump(&file, true);

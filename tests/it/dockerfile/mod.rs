@@ -49,7 +49,7 @@ fn cases(kind: &str) -> Vec<Case> {
 }
 
 /// Compares what each case gives with what its file `golden` says, or writes the file.
-fn judge(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String, String>) {
+fn compare_cases(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String, String>) {
     let mut texts = Golden::new();
     for case in cases(kind) {
         match give(&case) {
@@ -59,7 +59,7 @@ fn judge(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String,
         let ids = case.read("ids").unwrap_or_default();
         assert!(!ids.trim().is_empty(), "{} says which ids it covers", case.name());
     }
-    texts.judge();
+    texts.finish();
 }
 
 #[test]

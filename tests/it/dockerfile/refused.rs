@@ -5,7 +5,7 @@ use kiln::oci::platform::Platform;
 use kiln::plan::{Configs, Options, Planned, plan};
 use kiln::ui::excerpt;
 
-use super::judge;
+use super::compare_cases;
 
 /// The problems of a file, by the parser or, when that is content, by the plan of its last stage.
 fn problems(source: &Source) -> Result<Vec<Diagnostic>, String> {
@@ -24,7 +24,7 @@ fn problems(source: &Source) -> Result<Vec<Diagnostic>, String> {
 
 #[test]
 fn refused_cases_give_expected_message() {
-    judge("dockerfile-bad", "errors", |case| {
+    compare_cases("dockerfile-bad", "errors", |case| {
         let source = case.source();
         let problems = problems(&source)?;
         for problem in &problems {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::dir::Dir;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::random::{Random, seeds};
 use crate::support::{Image, TestEnv};
 
@@ -144,7 +144,7 @@ fn known(seen: &BTreeSet<String>, beyond: &BTreeSet<String>) -> BTreeSet<String>
 #[test]
 fn random_builds_agree_across_caches_users_and_snapshotters() {
     requires!(userns, overlay, cc);
-    let (all, tool) = (everybody(), tool());
+    let (all, tool) = (each_user(), tool());
     for seed in seeds(3) {
         let steps = history(&mut Random::new(seed));
         let notation = format!(

@@ -27,7 +27,7 @@ impl Canary {
     }
 
     #[track_caller]
-    fn lives(&self, what: &str) {
+    fn assert_untouched(&self, what: &str) {
         let names: Vec<_> = fs::read_dir(&self.0).expect("list").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(names, ["secret"], "{what}");
         assert_eq!(fs::read(self.0.join("secret")).expect("read"), b"precious", "{what}");
@@ -116,7 +116,7 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
         let what = format!("{id} {want:?}");
         // An import keeps the archive as it is; whoever unpacks it finds out.
         let imported = import(env, &members);
-        canary.lives(&what);
+        canary.assert_untouched(&what);
         let script = want.unwrap_or("true").replace("$C", at);
         let dockerfile = format!("-- Dockerfile --\nFROM evil\nRUN {script}\n");
         env.add(context, &dockerfile);
@@ -128,7 +128,7 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
             (Err(why), Err(said)) => assert!(said.contains(why), "{what}: {said}"),
             (Err(why), Ok(())) => drop(env.build(&["--no-cache"], context).fails(1).says(why)),
         }
-        canary.lives(&what);
+        canary.assert_untouched(&what);
         env.assert_swept();
     }
 }

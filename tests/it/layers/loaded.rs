@@ -105,7 +105,7 @@ fn attack(env: &TestEnv) {
             }
             Err(why) => drop(built.fails(1).says(why)),
         }
-        lives(&canary, &what);
+        assert_untouched(&canary, &what);
         env.assert_swept();
     }
 }
@@ -132,7 +132,7 @@ fn taken(env: &TestEnv) {
 }
 
 #[track_caller]
-fn lives(canary: &Path, what: &str) {
+fn assert_untouched(canary: &Path, what: &str) {
     let names: Vec<_> = fs::read_dir(canary).expect("list").map(|e| e.expect("entry").file_name()).collect();
     assert_eq!(names, ["secret"], "{what}");
     assert_eq!(fs::read(canary.join("secret")).expect("read"), b"precious", "{what}");

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::sandbox::put_probe;
 use crate::support::TestEnv;
 use crate::support::dir::remove;
-use crate::support::env::{binary, everybody, fixture};
+use crate::support::env::{binary, each_user, fixture};
 
 /// Owners beyond what 65,536 subordinate ids map, wholly or by half, and one beyond a single id.
 const OWNERS: [(u64, u64); 4] = [(445_605, 89_939), (0, 70_001), (70_002, 5), (1000, 1001)];
@@ -27,7 +27,7 @@ const KINDS: [(&str, u32); 10] = [
 ];
 
 /// What is done to a file `$f`, and which kinds that is for.
-const DEEDS: [(&str, &str); 11] = [
+const OPERATIONS: [(&str, &str); 11] = [
     ("chmod 711 $f", "file setuid linked dir setgid closed pipe char block"),
     ("touch -h $f", "file setuid linked dir setgid closed symlink pipe char block"),
     ("mv $f $f.moved", "file setuid linked symlink pipe char block"),
@@ -46,8 +46,8 @@ const DEEDS: [(&str, &str); 11] = [
 /// Gives every file that was made or touched a time of its own, without a clock.
 const TIMES: &str = "n=5000; for f in $(find /zoo* -newer /stamp | sort); do touch -h -d @$n $f; n=$((n + 1)); done\n";
 
-/// An archive with one file for each kind, owner and deed, and a script that does the deeds.
-fn zoo(context: &Path, deeds: &[(&str, &str)]) {
+/// An archive with one file for each kind, owner and operation, and a script that does the operations.
+fn zoo(context: &Path, operations: &[(&str, &str)]) {
     let mut tar = tar::Builder::new(fs::File::create(context.join("zoo.tar")).expect("create"));
     let mut script = "set -e\n".to_owned();
     let mut add = |name: &str, kind: tar::EntryType, link: &str, mode: u32, (uid, gid): (u64, u64), mtime: u64| {
@@ -68,7 +68,7 @@ fn zoo(context: &Path, deeds: &[(&str, &str)]) {
     use tar::EntryType as Type;
     add("stamp", Type::Regular, "", 0o644, (0, 0), 1_000_000_000);
     let mut mtime = 1000;
-    for (number, (deed, kinds)) in deeds.iter().enumerate() {
+    for (number, (operation, kinds)) in operations.iter().enumerate() {
         for (owner, ids) in OWNERS.iter().enumerate() {
             for (kind, mode) in KINDS.iter().filter(|(kind, _)| kinds.split(' ').any(|k| k == *kind)) {
                 let name = format!("zoo/{kind}-{number}-{owner}");
@@ -86,7 +86,7 @@ fn zoo(context: &Path, deeds: &[(&str, &str)]) {
                 if *kind == "linked" {
                     add(&format!("{name}.second"), Type::Link, &name, *mode, *ids, mtime);
                 }
-                script.push_str(&format!("f=/{name}; {deed}\n"));
+                script.push_str(&format!("f=/{name}; {operation}\n"));
             }
         }
     }
@@ -115,12 +115,12 @@ fn forget_unpacked(env: &TestEnv) {
 fn unmapped_owners_survive_file_operations() {
     requires!(userns, overlay);
     let mut first: Option<Vec<String>> = None;
-    for env in everybody() {
+    for env in each_user() {
         let context = env.context(&format!(
             "-- Dockerfile --\nFROM busybox\nADD zoo.tar /\nCOPY script /\nRUN sh /script\nARG AGAIN\n\
              RUN mkdir /zoo2 && cd /zoo && for f in *; do mv $f ../zoo2/$f; done && : $AGAIN && {TIMES}"
         ));
-        zoo(&context, &DEEDS);
+        zoo(&context, &OPERATIONS);
         let kept = layers(&env, &context, &["--snapshotter", "overlay"]);
         let tree = env.image("zoo").tree();
         // What was only touched keeps both ids; what was given away has the new one.
@@ -147,7 +147,7 @@ fn single_id_build_gives_owners_of_full_id_range() {
         "-- Dockerfile --\nFROM busybox\nADD zoo.tar /\nCOPY script /\nRUN sh /script\n\
          RUN cd /zoo && chmod 700 file* setuid* linked* closed* && touch -d @9000 /zoo\n",
     );
-    zoo(&context, &DEEDS[..7]);
+    zoo(&context, &OPERATIONS[..7]);
     let many = layers(&env, &context, &[]);
     let one = env.dir().join("one");
     fs::create_dir(&one).expect("create");
@@ -202,7 +202,7 @@ fn steps_do_not_see_xattrs_that_layers_drop() {
          touch -d @800 /names /seen && : $AGAIN\n{below}"
     );
     let mut first: Option<Vec<String>> = None;
-    for env in everybody() {
+    for env in each_user() {
         let context = env.context(&dockerfile);
         put_probe(&context.join("probe"));
         let fresh = layers(&env, &context, &["--snapshotter", "overlay"]);

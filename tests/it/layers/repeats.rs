@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::member;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{Registry, TestEnv, layout};
 
 /// Lists what is in the directories of [`image`] and [`OWN`]. Size and links of a directory are the file system's.
@@ -76,7 +76,7 @@ fn equal_layers_of_pulled_image_stack_as_they_copy() {
     let registry = Registry::start();
     let name = registry.push_layout(at.path(), "x:1", "repeats:1");
     let mut all = Vec::new();
-    for env in everybody() {
+    for env in each_user() {
         // Stacked, mounted, and rebuilt from: each way has both all layers and what is on them.
         let dockerfile = format!(
             "FROM {name} AS base\nRUN {LIST} > /list\nFROM base\nRUN true\nRUN true\n\
@@ -105,7 +105,7 @@ fn equal_layers_of_pulled_image_stack_as_they_copy() {
 fn build_can_repeat_equal_layers() {
     requires!(userns, overlay);
     let mut all = Vec::new();
-    for env in everybody() {
+    for env in each_user() {
         let dockerfile = format!("FROM busybox\n{OWN}RUN {LIST} > /list\n");
         for how in ["overlay", "copy"] {
             all.push(built(&env, &dockerfile, how));

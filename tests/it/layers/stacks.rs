@@ -12,7 +12,7 @@ use kiln::layer::{Form, MergedTree, copy_tree, prepare_upper, unpack};
 use kiln::snapshot::Stack;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::random::{Random, seeds};
 use crate::support::{TestEnv, Tree, layout};
 
@@ -185,7 +185,7 @@ fn built(env: &TestEnv, seed: u64, how: &str, out: &Path) -> (String, Vec<String
 #[test]
 fn random_layers_read_the_same_in_every_way() {
     requires!(userns, overlay);
-    let all = everybody();
+    let all = each_user();
     for seed in seeds(3) {
         let random = &mut Random::new(seed);
         let strange = random.below(4) == 0;

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{built, context, last_layer, refused};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 const FILES: &str = "
 -- .dockerignore --
@@ -22,7 +22,7 @@ inner
 fn mount_defaults_to_read_only_bind_of_context() {
     // M-1, M-3, M-4, M-5
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "
 WORKDIR /w
 RUN --mount=target=here cat here/file here/dir/inner && test ! -e here/hidden && test -d /w/here
@@ -45,7 +45,7 @@ RUN test ! -e /w/here && test ! -e /m";
 fn mount_from_accepts_stage_image_or_context() {
     // M-4
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         env.build(&["-t", "other"], &context(&env, "RUN echo of an image > /file", "")).ok();
         let named = env.context("-- file --\nof a context\n");
         let lines = "
@@ -90,7 +90,7 @@ RUN test ! -e /m";
 fn writes_to_bind_mount_are_discarded_after_command() {
     // M-5
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let change = "echo new > /m/file && rm -r /m/dir && echo more > /m/more && cat /m/file";
         for flag in ["rw", "readwrite", "rw=true", "ro=false", "readonly=false"] {
             let lines = format!(
@@ -123,7 +123,7 @@ fn writes_to_bind_mount_are_discarded_after_command() {
 fn mount_targets_leave_no_trace_in_layer() {
     // M-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -153,7 +153,7 @@ fn mount_targets_leave_no_trace_in_layer() {
 fn mount_source_symlinks_do_not_escape() {
     // S-18
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("canary"), "of the host\n").expect("write");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{built, context, last_layer, refused};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::image::sha256;
 
 /// Where the files of instance 0 are.
@@ -25,7 +25,7 @@ fn ids(env: &TestEnv) -> Vec<String> {
 fn cache_mount_persists_outside_layer_and_key() {
     // M-10
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "RUN --mount=type=cache,target=/c echo x >> /c/file && cat /c/file | wc -l > /count";
         let dir = context(&env, lines, "");
         env.build(&["-t", "app"], &dir).ok();
@@ -49,7 +49,7 @@ fn cache_mount_persists_outside_layer_and_key() {
 fn cache_mount_id_defaults_to_target() {
     // M-6
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &["--build-arg", "ARCH=arm"],
@@ -75,7 +75,7 @@ fn cache_mount_id_defaults_to_target() {
 fn new_cache_mount_is_filled_from_its_source_once() {
     // M-8
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let stage = "
 FROM busybox AS seed
 RUN mkdir -p /data/sub && echo one > /data/sub/file && chown 5:6 /data/sub/file && ln -s file /data/sub/link
@@ -112,7 +112,7 @@ FROM busybox";
 fn cache_mount_source_through_symlink_fails() {
     // M-8, S-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("canary"), "of the host").expect("write");
@@ -138,7 +138,7 @@ fn cache_mount_source_through_symlink_fails() {
 fn cache_mount_mode_and_owner_apply_at_creation() {
     // M-9
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let stat = |mount: &str, want: &str| {
             built(
                 &env,
@@ -181,7 +181,7 @@ fn waiting_for_locked_cache_mount_is_reported() {
 fn commands_share_cache_mount_concurrently() {
     // M-7
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         // Each waits for the other's file: behind a lock neither would see it.
         let stage = |name: &str, other: &str, sharing: &str| {
             format!(
@@ -200,7 +200,7 @@ fn commands_share_cache_mount_concurrently() {
 fn cache_mounts_differ_by_owner_mode_and_source() {
     // N-21
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let made = ["", ",uid=7", ",gid=7", ",mode=0700", ",uid=7,gid=7,mode=0700", ",from=seed", ",from=seed,uid=7"];
         let run = |options: &str, command: &str| format!("RUN --mount=type=cache,id=c,target=/c{options} {command}\n");
         let mut lines: String =

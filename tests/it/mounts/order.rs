@@ -2,13 +2,13 @@
 
 use super::{built, context, last_layer, refused};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
 fn nested_mounts_apply_in_order_and_last_wins() {
     // M-21
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let files = "-- a/name --\na\n-- a/sub/ --\n-- b/name --\nb\n";
         let lines = "
 RUN --mount=target=/m,source=a --mount=type=cache,target=/m/sub cat /m/name && echo x > /m/sub/kept

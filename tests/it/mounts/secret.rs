@@ -9,14 +9,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{built, context, last_layer, refused};
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{TestEnv, canary};
 
 #[test]
 fn secret_file_is_readable_by_its_owner_only() {
     // M-12, M-13, M-16
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         fs::write(env.dir().join("file"), "hush").expect("write");
         let file = format!("id=f,src={}", env.dir().join("file").display());
         let lines = "
@@ -41,7 +41,7 @@ RUN --mount=type=secret,id=f,mode=0444 test \"$(cat /run/secrets/f)\" = hush";
 fn secret_variable_is_in_no_file() {
     // M-14
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "
 ENV TOKEN=image
 RUN --mount=type=secret,id=t,env=TOKEN test \"$TOKEN\" = \"$(printf hu; printf sh)\" && test ! -e /run/secrets
@@ -60,7 +60,7 @@ RUN test \"$TOKEN\" = image";
 fn missing_secret_fails_only_if_required() {
     // M-15
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(&env, &[], "RUN --mount=type=secret,id=a,target=/x --mount=type=secret,id=b,required=false test ! -e /x");
         for required in ["required", "required=true"] {
             let done = refused(&env, 1, &format!("RUN --mount=type=secret,id=tok,{required} true"));
@@ -74,7 +74,7 @@ fn missing_secret_fails_only_if_required() {
 fn missing_required_secret_fails_before_anything_runs() {
     // M-15
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let needs = "RUN --mount=type=secret,id=tok,required echo with";
         let text = |first: &str| {
             format!(
@@ -112,7 +112,7 @@ COPY --from=made /made /
 fn secret_is_passed_exactly_up_to_size_limit() {
     // S-118, M-12
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let given = |bytes: &[u8]| {
             let path = env.dir().join("bytes");
             fs::write(&path, bytes).expect("write");
@@ -173,7 +173,7 @@ fn arguments(env: &TestEnv, secret: &str) -> [String; 2] {
 fn secret_is_not_left_behind_by_finished_build() {
     // S-110, S-111
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let secret = canary::text();
         let [file, variable] = arguments(&env, &secret);
         for (progress, last, code) in
@@ -213,7 +213,7 @@ fn secret_is_not_left_behind_by_finished_build() {
 fn secret_is_not_left_behind_by_killed_build() {
     // S-110, S-112
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGTERM] {
             let secret = canary::text();
             let [file, variable] = arguments(&env, &secret);
@@ -246,7 +246,7 @@ fn secret_is_not_left_behind_by_killed_build() {
 fn secret_is_invisible_to_concurrent_stage() {
     // S-77, S-111
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let secret = canary::text();
         let [file, variable] = arguments(&env, &secret);
         let text = "
@@ -275,7 +275,7 @@ COPY --from=two /seen /seen
 fn missing_optional_secret_leaves_an_empty_variable() {
     // N-32
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let empty = "test \"${TOKEN+set}\" = set && test -z \"$TOKEN\"";
         let lines = [
             format!("RUN --mount=type=secret,id=t,env=TOKEN {empty}"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{built, context, refused};
 use crate::sandbox::put_probe;
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// An agent that answers whatever it is asked with one type, and says when a conversation ended.
 struct Agent {
@@ -66,7 +66,7 @@ fn build(env: &TestEnv, args: &[&str], lines: &str) {
 fn each_ssh_mount_has_its_own_socket_and_first_is_default() {
     // M-17, M-18
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         prepared(&env);
         let (one, two) = (Agent::start(env.dir(), "one", 12), Agent::start(env.dir(), "two", 99));
         let (one, two) = (format!("default={}", one.path.display()), format!("id2={}", two.path.display()));
@@ -93,7 +93,7 @@ fn each_ssh_mount_has_its_own_socket_and_first_is_default() {
 fn ssh_socket_has_mode_and_owner_of_mount() {
     // M-19
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         prepared(&env);
         let agent = Agent::start(env.dir(), "agent", 12);
         build(
@@ -119,7 +119,7 @@ fn ssh_socket_has_mode_and_owner_of_mount() {
 fn ssh_socket_ends_with_its_command() {
     // M-18, S-115
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         prepared(&env);
         let agent = Agent::start(env.dir(), "agent", 12);
         // A conversation that stays open in the background as long as its process lives.

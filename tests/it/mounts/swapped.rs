@@ -5,13 +5,13 @@ use std::os::unix::fs::symlink;
 
 use super::context;
 use crate::sandbox::{put_probe, swapping};
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
 fn swapped_context_directory_does_not_escape() {
     // S-23
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("f"), "of the host\n").expect("write");
@@ -36,7 +36,7 @@ fn swapped_context_directory_does_not_escape() {
 fn swapped_cache_directory_does_not_escape() {
     // S-2, S-23, M-8
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("f"), "of the host\n").expect("write");
@@ -67,7 +67,7 @@ COPY --from=one /one /
             done.never_says("of the host");
             mounted += done.stderr.matches("| inside").count();
             refused += usize::from(done.stderr.contains("symbolic link"));
-            built_again(&env);
+            remove_caches(&env);
         }
         assert!(refused > 0 && mounted + refused > 3, "{mounted} mounted, {refused} refused");
         env.assert_swept();
@@ -75,6 +75,6 @@ COPY --from=one /one /
 }
 
 /// Takes the cache away.
-fn built_again(env: &crate::support::TestEnv) {
+fn remove_caches(env: &crate::support::TestEnv) {
     env.kiln(&["cache", "mounts", "rm", "--all"]).ok();
 }

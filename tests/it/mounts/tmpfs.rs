@@ -2,7 +2,7 @@
 
 use super::{built, context, last_layer};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
 fn mount_keys_take_effect_or_are_reported() {
@@ -43,7 +43,7 @@ fn mount_keys_take_effect_or_are_reported() {
 fn tmpfs_mount_hides_target_and_enforces_size() {
     // M-11
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -69,7 +69,7 @@ fn tmpfs_mount_hides_target_and_enforces_size() {
 fn mounts_on_same_target_make_one_mount() {
     // N-27
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let mount = |target: &str, size: &str| format!("--mount=type=tmpfs,target={target}{size}");
         let once = |at: &str, size: &str| {
             let (mount, test) = (mount(at, size), format!("test \"$(grep -c ' {at} ' /proc/mounts)\" = 1"));

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{TestEnv, processes};
 
 #[test]
@@ -50,7 +50,7 @@ fn signalled(env: &TestEnv, script: &str, signal: Signal) -> (i32, Duration) {
 #[test]
 fn run_forwards_signals_to_command() {
     requires!(userns, overlay);
-    let all = everybody();
+    let all = each_user();
     for env in &all {
         let traps =
             "trap 'exit 7' TERM; trap 'exit 8' INT; trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done";
@@ -161,7 +161,7 @@ fn tty_gives_command_terminal_with_size_and_keys() {
 fn on_failure_shell_has_files_and_environment_of_command() {
     // O-73
     requires!(userns, overlay);
-    let all = everybody();
+    let all = each_user();
     for env in &all {
         let context = env.context(
             "

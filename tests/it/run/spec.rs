@@ -1,12 +1,12 @@
 //! What the command is and what it finds around it.
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
 fn run_passes_on_output_and_exit_status() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let run = |args: &[&str]| env.kiln(&[&["run", "--rm", "busybox"], args].concat());
         let done = run(&["sh", "-c", "echo out; echo err >&2; exit 42"]).fails(42);
         assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"), "{done}");
@@ -24,7 +24,7 @@ fn run_passes_on_output_and_exit_status() {
 #[test]
 fn run_discards_changes_of_command() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let script = "echo changed > /etc/passwd; rm -rf /bin/true; mkdir /new; chown 33:33 /new; ls -ldn /new";
         env.kiln(&["run", "busybox", "sh", "-c", script]).ok().says("33       33");
         env.assert_swept();
@@ -76,7 +76,7 @@ B=file
 #[test]
 fn run_mounts_host_files_at_requested_paths() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = env.context("-- data/file --\nfrom the host\n");
         let shell = std::process::Command::new("chmod").args(["-R", "a+rwX"]).arg(&dir).status();
         assert!(shell.expect("run chmod").success());
@@ -115,7 +115,7 @@ fn run_failure_is_one_message_with_hint() {
 #[test]
 fn run_start_failures_use_exit_codes_of_docker() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         for (code, args) in [
             (125, &["nope"][..]),
             (125, &["--bogus", "busybox", "true"]),

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::process::Stdio;
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 const USERS: [&str; 4] = ["", "app", "4321", "4321:77"];
 
@@ -15,7 +15,7 @@ const WRITES: &str = "echo 1 > /dev/stdout; echo 2 >> /dev/stdout; echo 3 > /pro
 #[test]
 fn command_opens_its_streams_by_path_as_any_user() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let runs: String =
             USERS.iter().skip(1).map(|user| format!("USER {user}\nRUN {WRITES}; cat /dev/stdin; id -u\n")).collect();
         let context = env.context(&format!("\n-- Dockerfile --\nFROM busybox\n{runs}"));

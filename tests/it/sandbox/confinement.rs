@@ -1,12 +1,12 @@
 //! What the command can see and do.
 
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 
 #[test]
 fn command_inherits_no_descriptors_environment_or_signals() {
     // S-1, S-15, S-73
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     // Descriptors a careless parent would leak.
     let _leak = std::fs::File::open("/").unwrap();
     let plain = rustix::fs::open("/", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
@@ -22,8 +22,8 @@ fn command_inherits_no_descriptors_environment_or_signals() {
 #[test]
 fn host_processes_are_not_visible() {
     // S-77
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     // The shell looks by itself: how many others run beside it would depend on who is faster.
     assert_eq!(root.says("echo $$; echo /proc/[0-9]*"), "2\n/proc/1 /proc/2\n");
 }
@@ -31,8 +31,8 @@ fn host_processes_are_not_visible() {
 #[test]
 fn capabilities_match_docker_default() {
     // S-17, S-81
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let caps = |user: &str| {
         let mut spec = root.sh("grep ^Cap /proc/self/status | tr -d '\\t'");
         spec.user = user.to_owned();
@@ -50,8 +50,8 @@ fn capabilities_match_docker_default() {
 #[test]
 fn kernel_files_are_masked_or_read_only() {
     // S-71
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     for path in ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"] {
         assert_eq!(root.says(&format!("[ ! -e {path} ] || wc -c < {path}")).trim().trim_matches('0'), "", "{path}");
     }
@@ -67,8 +67,8 @@ fn kernel_files_are_masked_or_read_only() {
 #[test]
 fn host_devices_cannot_be_opened() {
     // S-70: a node may be made (it belongs to the layer), but only Docker's devices open (N-53).
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let names = root.says("cd /dev; for d in null zero full random urandom tty; do [ -c $d ] && echo $d; done; ls");
     assert_eq!(
         names.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -84,8 +84,8 @@ fn host_devices_cannot_be_opened() {
 #[test]
 fn dangerous_commands_are_refused() {
     // S-70
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     for (script, said) in [
         ("mount -t tmpfs x /tmp", "permission denied"),
         ("umount /proc", "Operation not permitted"),
@@ -110,8 +110,8 @@ fn dangerous_commands_are_refused() {
 #[test]
 fn host_file_system_is_detached() {
     // S-72, S-78
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let info = root.says("cat /proc/self/mountinfo");
     let outside = root.path("upper");
     let outside = outside.parent().unwrap().display().to_string();
@@ -123,8 +123,8 @@ fn host_file_system_is_detached() {
 #[test]
 fn concurrent_runs_are_not_visible() {
     // S-77
-    root_of_something!();
-    let (one, two) = (Box::new(), Box::new());
+    root_only!();
+    let (one, two) = (TestRoot::new(), TestRoot::new());
     std::thread::scope(|scope| {
         let first = scope
             .spawn(|| one.says("echo secret > /dev/shm/x; echo secret > /tmp/x; sleep 1; ls /proc | grep -c '^[0-9]'"));

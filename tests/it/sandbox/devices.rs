@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// A directory with one file: kind `test.example/dev`, devices `zero` (a node, a variable, two mounts, a group) and
 /// `plain` (a variable only).
@@ -37,7 +37,7 @@ fn build(env: &TestEnv, dir: &Path, args: &[&str], text: &str) -> crate::support
 fn device_and_its_edits_are_limited_to_one_run() {
     // R-10
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let look = "echo \"$KILN_DEVICE $OVER $OF_ALL\" > /seen; head -c 3 /dev/kilntest | wc -c >> /seen; \
                     cat /acme/driver/lib.so >> /seen; (echo x > /acme/driver/new) 2>/dev/null || echo kept >> /seen; \
@@ -72,7 +72,7 @@ fn device_and_its_edits_are_limited_to_one_run() {
 #[test]
 fn kiln_run_accepts_device_by_cdi_name() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env).display().to_string();
         env.add(Path::new(&dir), "-- broken.json --\n{\n");
         let run = |device: &str, look: &str| {
@@ -92,7 +92,7 @@ fn kiln_run_accepts_device_by_cdi_name() {
 #[test]
 fn onbuild_trigger_gets_its_device_only_if_allowed() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let parent = "FROM busybox\nONBUILD RUN --device=test.example/dev=plain echo got $KILN_DEVICE";
         assert_eq!(build(&env, &dir, &["-t", "parent"], parent).code, 0);
@@ -109,7 +109,7 @@ fn onbuild_trigger_gets_its_device_only_if_allowed() {
 fn device_without_allow_fails_before_any_step() {
     // O-22
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let text = "FROM busybox\nRUN echo has run\nRUN --device=test.example/dev=zero,required true\n\
                     RUN --device=test.example/dev true";
@@ -144,7 +144,7 @@ fn device_without_allow_fails_before_any_step() {
 #[test]
 fn missing_device_fails_only_if_required() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let text = |flag: &str| {
             format!("FROM busybox\nRUN echo has run\nRUN --device=test.example/dev=none{flag} echo \"[$KILN_DEVICE]\"")
@@ -170,7 +170,7 @@ fn missing_device_fails_only_if_required() {
 #[test]
 fn broken_cdi_file_is_named_if_device_is_missing() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         env.add(
             &dir,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kiln::sandbox::{Error, Exit, Mount, Network, Rootfs, Security, Source};
 use rustix::fs::{CWD, RenameFlags};
 
-use super::{Box, probe, root_of_something};
+use super::{TestRoot, probe, root_only};
 
 /// Swaps two names for ever while `work` runs; gives how often.
 pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
@@ -38,8 +38,8 @@ pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
 #[test]
 fn mount_source_swapped_for_symlink_does_not_escape() {
     // S-2, S-23: somebody else writes where the source lies, thousands of times while it is mounted.
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let host = root.path("host");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("f"), "host\n").unwrap();
@@ -74,8 +74,8 @@ fn mount_source_swapped_for_symlink_does_not_escape() {
 #[test]
 fn cleanup_does_not_follow_swapped_target_parent() {
     // S-3
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let host = root.path("host");
     fs::create_dir_all(host.join("b/c")).unwrap();
     fs::create_dir_all(root.lower("proc")).unwrap();
@@ -92,9 +92,9 @@ fn cleanup_does_not_follow_swapped_target_parent() {
 #[test]
 fn file_denied_to_a_group_stays_denied() {
     // S-7
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     fs::write(root.lower("denied"), "secret\n").unwrap();
     fs::set_permissions(root.lower("denied"), fs::Permissions::from_mode(0o604)).unwrap();
     std::os::unix::fs::chown(root.lower("denied"), Some(0), Some(1001)).unwrap();
@@ -130,7 +130,7 @@ fn file_denied_to_a_group_stays_denied() {
 #[test]
 fn system_mounts_over_symlinks_stay_inside_root() {
     // S-13
-    root_of_something!();
+    root_only!();
     let checks = "[ -c /dev/null ] && [ -c /dev/zero ] && [ -d /proc/self ] && wc -c < /proc/keys && \
                   (echo 0 > /proc/sys/kernel/panic) 2>&1 | grep -cE 'Read-only|denied'";
     for links in [
@@ -140,7 +140,7 @@ fn system_mounts_over_symlinks_stay_inside_root() {
         &[("dev/null", "/host/canary"), ("dev/console", "/host/canary"), ("dev/pts", "/host"), ("dev/shm", "/host")],
         &[("proc/sys", "/host"), ("proc/uptime", "/host/canary"), ("proc/keys", "/host/canary")],
     ] {
-        let root = Box::new();
+        let root = TestRoot::new();
         fs::create_dir(root.path("host")).unwrap();
         fs::write(root.path("host/canary"), "untouched").unwrap();
         for (name, to) in links {
@@ -161,9 +161,9 @@ fn system_mounts_over_symlinks_stay_inside_root() {
 #[test]
 fn command_cannot_modify_kiln_through_proc_self_exe() {
     // S-28: an image whose command is `/proc/self/exe` runs kiln with libraries of the image's choosing.
-    root_of_something!();
+    root_only!();
     requires!(cc, ldd);
-    let root = Box::new();
+    let root = TestRoot::new();
     let kiln = crate::support::env::binary();
     let libraries = Command::new("ldd").arg(&kiln).output().expect("ldd");
     for word in String::from_utf8_lossy(&libraries.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
@@ -191,9 +191,9 @@ fn command_cannot_modify_kiln_through_proc_self_exe() {
 #[test]
 fn dangerous_system_calls_are_refused() {
     // S-70
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
     // What the kernel itself would answer to nonsense arguments is EINVAL, EFAULT or EBADF; without root of the host
     // it would be EPERM for some anyway.
@@ -252,9 +252,9 @@ fn dangerous_system_calls_are_refused() {
 #[test]
 fn keyring_of_caller_is_unreachable() {
     // S-74: even where the calls are allowed, the session keyring is a new one.
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     let outside = Command::new(probe(&root)).arg("keyring").output().expect("probe").stdout;
     let mut spec = root.spec(&["/bin/probe", "keyring"]);
     spec.security = Security::Insecure;
@@ -266,9 +266,9 @@ fn keyring_of_caller_is_unreachable() {
 #[test]
 fn command_has_its_own_session_umask_and_limits() {
     // S-73
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
     // The caller may have core files; a command's would end up in the layer.
     let mut core = rustix::process::getrlimit(rustix::process::Resource::Core);
@@ -282,9 +282,9 @@ fn command_has_its_own_session_umask_and_limits() {
 #[test]
 fn network_none_has_loopback_only() {
     // R-8, S-76
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
     let name = format!("kiln-canary-{}", std::process::id());
     let abstract_name =
@@ -311,8 +311,8 @@ fn network_none_has_loopback_only() {
 #[test]
 fn host_files_cannot_be_found() {
     // S-26, S-78: no file of the directory the layers lie in, nor kiln itself, under any name.
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     fs::write(root.path("kiln-canary-file"), "canary").unwrap();
     let said = root.says("find / -xdev -name 'kiln*' 2>/dev/null; find /dev /proc/1/root/ /sys/kernel -name 'kiln-canary*' 2>/dev/null; true");
     assert_eq!(said, "");
@@ -328,8 +328,8 @@ fn host_files_cannot_be_found() {
 #[test]
 fn mount_made_by_command_does_not_reach_host() {
     // S-72: even where the command may mount, nothing of it reaches the host.
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let shared = root.path("shared");
     fs::create_dir(&shared).unwrap();
     let mut spec = root.sh("mount -t tmpfs none /m && echo x > /m/made && ls /m");

@@ -8,9 +8,9 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// Signals whose default action ends a process. (Busybox's shell ignores SIGQUIT.)
 const DEADLY: [i32; 11] = [
@@ -29,8 +29,8 @@ const DEADLY: [i32; 11] = [
 
 #[test]
 fn command_can_end_by_its_own_signal() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     for user in ["", "app"] {
         for signal in DEADLY {
             let ended = |script: String| {
@@ -50,8 +50,8 @@ fn command_can_end_by_its_own_signal() {
 
 #[test]
 fn init_forwards_signals_sent_to_process_1() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     for user in ["", "app"] {
         let mut spec = root.sh("trap 'exit 7' TERM; kill -TERM 1; while :; do sleep 0.05; done");
         spec.user = user.to_owned();
@@ -68,8 +68,8 @@ fn init_forwards_signals_sent_to_process_1() {
 
 #[test]
 fn command_can_be_process_1() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("echo $$; kill -TERM $$; echo survived; exit 3");
     spec.pid_one = true;
     let ran = root.run(&spec).unwrap();
@@ -93,7 +93,7 @@ fn signalled(env: &TestEnv, args: &[&str], script: &str, signals: &[Signal]) -> 
 #[test]
 fn second_signal_forces_run_to_end() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let deaf = "trap '' TERM INT; echo ready; while :; do sleep 0.05; done";
         for (signals, code) in [
             ([Signal::SIGTERM, Signal::SIGTERM], 143),

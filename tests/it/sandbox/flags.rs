@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::groups::{CPU, MEMORY, PIDS, can_limit};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
 fn host_resolver_and_limit_options_reach_commands_not_layers() {
@@ -146,7 +146,7 @@ fn published_port_reaches_server_in_isolated_network() {
 #[test]
 fn publish_without_host_port_chooses_and_prints_one() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let mut run = env.kiln(&["run", "--network", "none", "-p", "8080", "busybox", "sh", "-c", SERVE]).spawn();
         let mut said = BufReader::new(run.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
         let note = said.find(|line| line.starts_with("note: port 8080 is published on 0.0.0.0:")).expect("says which");

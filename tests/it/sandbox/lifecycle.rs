@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use kiln::sandbox::{Cancel, Error, ExecObstacle, Exit, Hint, Stage};
 
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 
 #[test]
 fn command_output_keeps_its_order() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     assert_eq!(root.says("echo one; echo two >&2; echo three"), "one\ntwo\nthree\n");
     assert_eq!(root.changed(), [""; 0]);
 }
@@ -18,8 +18,8 @@ fn command_output_keeps_its_order() {
 #[test]
 fn exit_codes_and_signals_are_passed_on() {
     //
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let exit = |script: &str| root.run(&root.sh(script)).map(|ran| ran.outcome.exit).unwrap();
     assert_eq!(exit("exit 0"), Exit::Code(0));
     assert_eq!(exit("exit 42"), Exit::Code(42));
@@ -30,8 +30,8 @@ fn exit_codes_and_signals_are_passed_on() {
 
 #[test]
 fn failed_exec_says_why() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let error = |argv: &[&str]| match root.run(&root.spec(argv)) {
         Err(Error::Setup(failure)) => failure,
         Err(e) => panic!("{e}"),
@@ -64,8 +64,8 @@ fn chmod(path: &std::path::Path, mode: u32) {
 #[test]
 fn background_processes_end_with_the_command() {
     // R-11, S-75
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let began = Instant::now();
     root.says("(sleep 1; echo x > /late) & setsid sh -c 'sleep 1; echo x > /later' & exit 0");
     assert!(began.elapsed() < Duration::from_millis(900));
@@ -75,8 +75,8 @@ fn background_processes_end_with_the_command() {
 
 #[test]
 fn cancel_kills_all_processes_within_a_second() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let cancel = Cancel::new().unwrap();
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -96,8 +96,8 @@ fn cancel_kills_all_processes_within_a_second() {
 #[test]
 fn command_ends_when_warden_is_killed() {
     // S-82: not kiln but its own helper is killed, by a user or by a machine that is out of memory.
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let time = format!("3{}", std::process::id());
     // The command, by its arguments, and who started it.
     let command = || {
@@ -141,8 +141,8 @@ fn command_ends_when_warden_is_killed() {
 #[test]
 fn large_output_is_complete() {
     //
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let output = root.says("dd if=/dev/zero bs=1024 count=8192 2>/dev/null | tr '\\0' 'x'");
     assert_eq!(output.len(), 8 << 20);
 }
@@ -150,16 +150,16 @@ fn large_output_is_complete() {
 #[test]
 fn standard_input_is_empty_and_there_is_no_terminal() {
     // R-3, S-73
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     assert_eq!(root.says("cat; tty; (: > /dev/tty) 2>/dev/null || echo none"), "not a tty\nnone\n");
 }
 
 #[test]
 fn user_is_looked_up_in_root() {
     // R-5, S-7
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let id = |user: &str| {
         let mut spec = root.sh("echo $(id -u) $(id -g) $(id -G) $HOME");
         spec.user = user.to_owned();
@@ -183,8 +183,8 @@ fn user_is_looked_up_in_root() {
 #[test]
 fn hostile_user_databases_do_not_hang() {
     // S-12, S-22
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let passwd = root.lower("etc/passwd");
     let mut spec = root.sh("id");
     spec.user = "app".to_owned();
@@ -222,8 +222,8 @@ fn hostile_user_databases_do_not_hang() {
 #[test]
 fn working_directory_is_created_and_stays_inside_root() {
     // R-4, S-1
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("pwd; ls -a ../../../../.. | grep -c stub");
     spec.cwd = "/srv/new/dir".into();
     let ran = root.run(&spec).unwrap();

@@ -5,12 +5,12 @@ use std::process::Command;
 use kiln::sandbox::{Exit, Fallback, Hint, Resources, Rlimit, Spec};
 
 use super::groups::{CPU, Limit, MEMORY, PIDS, SWAP, can_limit};
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 use crate::support::TestEnv;
 use crate::support::env::binary;
 
 /// Runs it. Some: it ran within `limits`. None: this host gives no control groups for one of them, and that was told.
-fn limited(root: &Box, spec: &Spec, limits: &[Limit]) -> Option<super::Ran> {
+fn limited(root: &TestRoot, spec: &Spec, limits: &[Limit]) -> Option<super::Ran> {
     let ran = root.run(spec).unwrap();
     let told = &ran.outcome.fallbacks;
     if limits.iter().all(|limit| can_limit(*limit)) {
@@ -27,8 +27,8 @@ fn limited(root: &Box, spec: &Spec, limits: &[Limit]) -> Option<super::Ran> {
 #[test]
 fn command_over_memory_limit_is_killed() {
     // S-79, R-11, R-16
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("head -c 200000000 /dev/zero | tail -c 199999999 | wc -c; echo status $?");
     spec.resources = Resources { memory: Some(32 << 20), memory_swap: Some(32 << 20), ..Resources::default() };
     let Some(ran) = limited(&root, &spec, &[MEMORY, SWAP]) else { return };
@@ -42,8 +42,8 @@ fn command_over_memory_limit_is_killed() {
 #[test]
 fn fork_bomb_stops_at_process_limit() {
     // S-79
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("i=0; while [ $i -lt 100 ]; do sleep 2 & i=$((i+1)); done; echo all");
     spec.resources = Resources { pids: Some(20), ..Resources::default() };
     let Some(ran) = limited(&root, &spec, &[PIDS]) else { return };
@@ -53,8 +53,8 @@ fn fork_bomb_stops_at_process_limit() {
 
 #[test]
 fn control_groups_are_removed_after_command() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("cat /proc/self/cgroup");
     spec.resources = Resources { pids: Some(50), cpu_quota: Some(50_000), ..Resources::default() };
     // The group is the top of what the command sees (cgroup namespace).
@@ -73,8 +73,8 @@ fn control_groups_are_removed_after_command() {
 #[test]
 fn rlimits_are_set_and_invalid_ones_explained() {
     // O-24, S-73
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("ulimit -n; ulimit -Hn; ulimit -f");
     let limit = |name: &str, soft, hard| Rlimit { name: name.to_owned(), soft: Some(soft), hard: Some(hard) };
     spec.rlimits = vec![limit("nofile", 100, 200), limit("fsize", 1 << 20, 1 << 20)];
@@ -97,8 +97,8 @@ fn rlimits_are_set_and_invalid_ones_explained() {
 #[test]
 fn large_output_is_not_buffered() {
     // R-12, S-79: nothing is kept; a slow listener slows the command down.
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let output = root.says("yes | head -c 30000000");
     assert_eq!(output.len(), 30_000_000);
 }

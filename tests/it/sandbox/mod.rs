@@ -34,7 +34,7 @@ pub(crate) use escape::swapping;
 use crate::support::dir::Dir;
 
 /// A busybox root as one lower layer, with an upper of its own.
-pub(crate) struct Box {
+pub(crate) struct TestRoot {
     dir: Dir,
     userxattr: bool,
 }
@@ -45,8 +45,8 @@ pub(crate) struct Ran {
     pub(crate) output: String,
 }
 
-impl Box {
-    pub(crate) fn new() -> Box {
+impl TestRoot {
+    pub(crate) fn new() -> TestRoot {
         let dir = Dir::new();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         for sub in ["lower/bin", "lower/etc", "lower/tmp", "lower/root", "upper", "work"] {
@@ -63,7 +63,7 @@ impl Box {
         fs::write(lower.join("etc/group"), "root:x:0:\napp:x:1001:\nwheel:x:10:root,app\n").unwrap();
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let userxattr = !map.split_whitespace().eq(["0", "0", "4294967295"]);
-        Box { dir, userxattr }
+        TestRoot { dir, userxattr }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -165,7 +165,7 @@ fn busybox() -> &'static (Vec<u8>, String) {
 }
 
 /// The program that tries things from inside, put into the root as `/bin/probe`; gives its path outside.
-pub(crate) fn probe(root: &Box) -> PathBuf {
+pub(crate) fn probe(root: &TestRoot) -> PathBuf {
     let inside = root.lower("bin/probe");
     put_probe(&inside);
     inside
@@ -202,11 +202,11 @@ fn sandbox_tests_pass_for_plain_user() {
 }
 
 /// The sandbox needs to be root of something.
-macro_rules! root_of_something {
+macro_rules! root_only {
     () => {
         if !crate::support::requires::is_root() {
             return;
         }
     };
 }
-use root_of_something;
+use root_only;

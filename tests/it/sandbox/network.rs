@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kiln::sandbox::{Cancel, Error, Hint, Network, Ports, Publish};
 
-use super::{Box, probe, root_of_something};
+use super::{TestRoot, probe, root_only};
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -20,9 +20,9 @@ fn to_8000(port: u16) -> Publish {
 #[test]
 fn private_network_reaches_out_but_not_host_loopback() {
     // R-8, S-76
-    root_of_something!();
+    root_only!();
     requires!(cc, pasta, tun);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = host.local_addr().unwrap().port();
@@ -54,9 +54,9 @@ fn commands() -> Vec<String> {
 
 #[test]
 fn published_ports_forward_and_close_with_command() {
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     let port = free_port();
     probe(&root);
     let mut spec = root.spec(&["/bin/probe", "serve", "8000"]);
@@ -102,8 +102,8 @@ fn refused(publish: Publish) {
 
 #[test]
 fn cancelled_command_ends_its_port_forwarder() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let port = free_port();
     let mut spec = root.sh("sleep 60");
     spec.network = Network::None;

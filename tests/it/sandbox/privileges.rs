@@ -7,9 +7,9 @@ use std::process::Command;
 
 use kiln::sandbox::{Network, Security};
 
-use super::{Box, put_probe, root_of_something};
+use super::{TestRoot, put_probe, root_only};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::requires::is_root;
 
 /// An image `probed` with the probe twice: as it is, and set-uid root as `/bin/su-probe`.
@@ -41,7 +41,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, fs::Metadata)> {
 fn setuid_program_is_root_only_in_its_namespace() {
     // S-80, S-81
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         probed(&env);
         // Root's own file, which nobody else may read.
         let private = env.dir().join("private");
@@ -75,7 +75,7 @@ fn setuid_program_is_root_only_in_its_namespace() {
 fn setuid_files_in_store_give_no_host_privilege() {
     // S-29
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         probed(&env);
         // Copied up by a change of its times, by writing, and by a new attribute; and with capabilities of a file.
         let lines = "FROM probed\nRUN touch /bin/su-probe && cp /bin/su-probe /new && chmod 6755 /new\n\
@@ -122,8 +122,8 @@ fn setuid_files_in_store_give_no_host_privilege() {
 #[test]
 fn command_gets_new_namespaces() {
     // S-70
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let inside = |network, security| {
         let mut spec = root.sh("for n in mnt pid ipc uts cgroup net; do readlink /proc/self/ns/$n; done");
         (spec.network, spec.security) = (network, security);
@@ -146,7 +146,7 @@ fn command_gets_new_namespaces() {
 fn entitlements_are_enforced_for_every_form_of_run() {
     // S-4, R-9
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let build = |args: &[&str], text: &str| env.build(args, &env.context(&format!("-- Dockerfile --\n{text}\n")));
         build(
             &["-t", "parent"],
@@ -184,7 +184,7 @@ fn entitlements_are_enforced_for_every_form_of_run() {
 fn only_insecure_run_has_all_privileges() {
     // R-9
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let caps = "grep -E '^(CapEff|Seccomp):' /proc/self/status | tr -d '\\t' > /said; ls /dev >> /said; \
                     mount -t tmpfs none /mnt 2>/dev/null && echo mounted >> /said; true";
         let text = format!("-- Dockerfile --\nFROM busybox\nRUN --security=insecure {caps}\n");
@@ -207,7 +207,7 @@ fn only_insecure_run_has_all_privileges() {
 fn working_directory_cannot_be_a_process_descriptor() {
     // S-1
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         for n in 0..64 {
             let cwd = format!("/proc/self/fd/{n}");
             let done = env.kiln(&["run", "-w", &cwd, "busybox", "sh", "-c", "pwd; ls ../../.."]).output();
@@ -232,7 +232,7 @@ fn working_directory_cannot_be_a_process_descriptor() {
 fn environment_of_caller_cannot_be_read() {
     // S-15, R-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let canary = crate::support::canary::text();
         let look = "set; cat /proc/*/environ /proc/*/cmdline /proc/*/task/*/environ | tr '\\0' '\\n'; ps; true";
         let text = format!("-- Dockerfile --\nFROM busybox\nARG NOTHING\nRUN {look}\nRUN [\"env\"]\n");
@@ -248,7 +248,7 @@ fn environment_of_caller_cannot_be_read() {
 fn commands_cannot_change_lower_layers() {
     // S-78
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let text = "-- Dockerfile --\nFROM busybox AS one\nRUN mkdir /d && echo one > /d/f && ln /d/f /d/g\n\
                     FROM one\nRUN echo two > /d/f; chmod 0 /d; rm -rf /bin/true; mv /d /e; ln -sf / /etc/passwd\n\
                     FROM one\nRUN cat /d/f /d/g > /seen; stat -c %a /d >> /seen; ls /bin/true >> /seen\n\

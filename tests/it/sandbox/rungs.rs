@@ -85,7 +85,7 @@ fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
         assert!(out.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&out.stderr));
         return;
     }
-    let root = super::Box::new();
+    let root = super::TestRoot::new();
     // Its processes are seen, but nothing can be read of what they know or done through them (S-15).
     let script = "test -d /proc/self && wc -c < /proc/version; (echo x > /proc/sys/kernel/hostname) 2>&1; \
                   cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c KILN_TEST; \
@@ -97,7 +97,7 @@ fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
     assert!(ran.output.starts_with("0\n") && ran.output.contains("Read-only"), "{}", ran.output);
     assert!(ran.output.ends_with("\n0\n2\n"), "{}", ran.output);
     // Nor of those of another command of ours that runs at the same time.
-    let other = super::Box::new();
+    let other = super::TestRoot::new();
     let mut spec = other.spec(&["/bin/sleep", "97.25"]);
     spec.env.push(("TOKEN".into(), "of-the-other".into()));
     let cancel = Cancel::new().expect("a flag");

@@ -86,7 +86,7 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
                 }
                 if source.is_dir() {
                     copy(&source, &place);
-                    lose(&place, dice);
+                    lose_unsynced(&place, dice);
                     continue;
                 }
                 fs::remove_file(&place).ok();
@@ -94,7 +94,7 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
                 let whole =
                     ops[..number].iter().any(|op| matches!(op, Op::Sync(p) if p == draft)) || synced(path, number);
                 if !whole {
-                    lose(&place, dice);
+                    lose_unsynced(&place, dice);
                 }
             }
             Op::Remove(path) if parent(path) => drop(fs::remove_file(at(path, to))),
@@ -105,11 +105,11 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
 }
 
 /// Content that was not synced: all of it, none, half, or zeros.
-fn lose(path: &Path, dice: &mut Random) {
+fn lose_unsynced(path: &Path, dice: &mut Random) {
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("list").flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_file()) {
-                lose(&entry.path(), dice);
+                lose_unsynced(&entry.path(), dice);
             }
         }
         return;
@@ -187,7 +187,7 @@ fn store_is_usable_after_simulated_power_cut() {
         }
         fs::remove_dir_all(before).expect("remove");
     }
-    later();
+    wait_past_boot_time();
     for case in cases {
         check(&env, &case, context, "two");
         fs::remove_dir_all(case).expect("remove");
@@ -195,7 +195,7 @@ fn store_is_usable_after_simulated_power_cut() {
 }
 
 /// Waits until what was written is older than what counts as the start of the machine.
-fn later() {
+fn wait_past_boot_time() {
     std::thread::sleep(Duration::from_secs(4));
 }
 
@@ -265,7 +265,7 @@ fn store_is_usable_on_ext4_copied_without_unmount() {
         cases.push((seed, case));
     }
     drop(disk);
-    later();
+    wait_past_boot_time();
     for (seed, case) in cases {
         let disk = Disk::mount(&case, &env.dir().join(format!("disk-{seed}.d")));
         let store = disk.at.join("store");

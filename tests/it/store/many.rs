@@ -63,7 +63,7 @@ fn two_hundred_concurrent_commands_leave_only_results() {
     let own = PROCESSES * (COMMANDS / TURNS - 1);
     assert_eq!(count, own + 1);
     assert_eq!(locks_in(&env.store()), [""; 0], "locks are held");
-    assert_eq!(control_groups_of_the_dead(), [""; 0]);
+    assert_eq!(stale_control_groups(), [""; 0]);
     // And nothing was lost: all of it is cached.
     assert!(env.build(&[], &contexts[3]).ok().progress().ran().is_empty());
 }
@@ -105,7 +105,7 @@ fn locks_in(store: &Path) -> Vec<String> {
 }
 
 /// Groups whose kiln is gone.
-fn control_groups_of_the_dead() -> Vec<String> {
+fn stale_control_groups() -> Vec<String> {
     let groups = walkdir::WalkDir::new("/sys/fs/cgroup").into_iter().flatten();
     groups
         .filter(|entry| entry.file_type().is_dir())

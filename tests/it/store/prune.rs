@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{TestEnv, processes};
 
 fn json(text: &str) -> Value {
@@ -106,7 +106,7 @@ fn prune_keep_storage_removes_least_recently_used() {
 fn prune_keeps_what_running_build_uses() {
     // N-63, S-131
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         // Cached: the running build finds the first step, and nobody needs the others.
         let first = "FROM busybox\nRUN echo 1 > /1\n";
         let before = env.context(&format!("-- Dockerfile --\n{first}RUN echo stray > /stray\n"));

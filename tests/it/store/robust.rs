@@ -262,7 +262,7 @@ fn layer_damaged_by_power_cut_is_unpacked_again() {
     // S-130
     use std::os::unix::fs::MetadataExt as _;
     requires!(root, userns, overlay, unshare);
-    for env in crate::support::env::everybody() {
+    for env in crate::support::env::each_user() {
         let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo made >/made\nRUN cat /made\n");
         let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1"];
         let args = ["build", "--no-cache", epoch[0], epoch[1], "-t", "app", context.to_str().expect("UTF-8")];
@@ -314,7 +314,7 @@ fn store_is_not_readable_by_other_users() {
     // S-135
     requires!(root, kiln_test, userns, overlay);
     use std::os::unix::fs::PermissionsExt as _;
-    for env in crate::support::env::everybody() {
+    for env in crate::support::env::each_user() {
         let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo private > /code\n");
         env.build(&["-t", "app"], &context).ok();
         let mode = fs::metadata(env.store()).expect("the store").permissions().mode();

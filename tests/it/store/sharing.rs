@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::Registry;
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// A command that notes each of its executions in the cache mount `count`, and whose result never comes twice.
 fn counted(run: &str) -> String {
@@ -75,7 +75,7 @@ fn end(child: Child) -> (Option<i32>, String) {
 #[test]
 fn concurrent_equal_builds_run_each_step_once() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = [counted("sleep 0.3"), "COPY f /f\nWORKDIR /w\n".to_owned(), counted("sleep 0.2")];
         let context = context(&env, &lines);
         let names: Vec<String> = (0..8).map(|n| format!("app{n}")).collect();
@@ -96,7 +96,7 @@ fn concurrent_equal_builds_run_each_step_once() {
 #[test]
 fn step_of_killed_build_is_taken_over() {
     requires!(userns, overlay);
-    for (signal, env) in ["KILL", "INT"].iter().flat_map(|signal| everybody().into_iter().map(move |env| (signal, env)))
+    for (signal, env) in ["KILL", "INT"].iter().flat_map(|signal| each_user().into_iter().map(move |env| (signal, env)))
     {
         // Only the first execution hangs.
         let context = context(&env, &[counted("if [ $(wc -l < /c/n) = 1 ]; then sleep 1000; fi")]);
@@ -252,7 +252,7 @@ fn each_tag_and_secret_is_read_once_per_build() {
     let registry = Registry::start();
     let layout = crate::support::env::fixture("busybox").join("layout");
     let (a, b) = (registry.push_layout(&layout, "latest", "a"), registry.push_layout(&layout, "latest", "b"));
-    for env in everybody() {
+    for env in each_user() {
         let asked = |name: &str| registry.requests(&format!("/v2/{name}/manifests/latest"));
         let before = (asked("a"), asked("b"));
         let context = env.context(&format!(

@@ -51,7 +51,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// Both of us, where both can be, with `busybox:latest`: whoever runs the tests, and a plain user.
-pub fn everybody() -> Vec<TestEnv> {
+pub fn each_user() -> Vec<TestEnv> {
     let mut all = vec![TestEnv::with_busybox()];
     // Root of a namespace cannot become somebody who has ids of their own.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

@@ -11,7 +11,7 @@ pub fn cases(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Compares texts with files; all differences are told at once.
-#[must_use = "nothing fails before `.judge()`"]
+#[must_use = "nothing fails before `.finish()`"]
 pub struct Golden {
     bless: bool,
     wrong: Vec<String>,
@@ -38,7 +38,7 @@ impl Golden {
     }
 
     /// Fails if anything was wrong.
-    pub fn judge(self) {
+    pub fn finish(self) {
         assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n\n"));
     }
 }
