@@ -1,7 +1,7 @@
-//! The dependency table, executed; and what else holds for the sources as a whole.
+//! Checks of the sources as a whole: the dependency table of modules, sizes, declared tests, citations and links.
 //!
-//! Each row of [`FLOORS`] says what a module may name. The check reads text: `crate::x`, `crate::{x, y}` and `super`
-//! chains that leave a module. It therefore also forbids renaming the crate root, which would hide a name from it.
+//! Each row of [`FLOORS`] lists the modules that a module may name. The check reads text: `crate::x`, `crate::{x, y}`
+//! and `super` chains that leave a module. It therefore also forbids renaming the crate root, which would hide names.
 #![expect(clippy::disallowed_methods, reason = "a test reads the sources as they are")]
 
 #[path = "floors/circles.rs"]
@@ -20,7 +20,7 @@ use std::path::Path;
 use citations::{cited, links, paths};
 use reader::{code, files, line_of, named, read, root, sources, words};
 
-/// Who may name whom; every row names only rows above it.
+/// The modules that each module may name; every row names only rows above it.
 const FLOORS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("oci", &["base"]),
@@ -83,12 +83,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Longer than this, a file has a second noun in it.
+/// A longer file usually holds a second concept.
 const MAX_LINES: usize = 500;
 
-/// Longer than this, a function does more than its name says.
+/// A longer function usually does more than its name says.
 const MAX_FUNCTION: usize = 60;
-/// How many may be longer, for tables and straight stories.
+/// How many may be longer: tables and linear procedures.
 const MAX_LONG_FUNCTIONS: usize = 10;
 
 fn floor(name: &str) -> Option<&'static [&'static str]> {
@@ -112,7 +112,7 @@ fn modules_name_only_modules_in_their_row() {
             continue;
         }
         let Some(may) = floor(&top) else {
-            wrong.push(format!("{}: `{top}` is not in the table of floors", path.display()));
+            wrong.push(format!("{}: `{top}` is not in the table of modules", path.display()));
             continue;
         };
         let code = code(&read(&path));
@@ -122,7 +122,7 @@ fn modules_name_only_modules_in_their_row() {
                 wrong.push(format!("{}:{}: {top} may not name {name}", path.display(), line_of(&code, at)));
             }
             if !known && code[at..].starts_with("crate") {
-                wrong.push(format!("{}:{}: `crate::{name}` is no floor", path.display(), line_of(&code, at)));
+                wrong.push(format!("{}:{}: `crate::{name}` is not in the table", path.display(), line_of(&code, at)));
             }
         }
         if words(&code).windows(2).any(|w| w[0].1 == "crate" && w[1].1 == "as") {
@@ -145,7 +145,7 @@ fn rows_name_only_rows_above_them() {
 fn main_names_only_cli_and_sandbox() {
     let main = code(&read(Path::new("src/main.rs")));
     for (_, word) in words(&main).iter().filter(|(_, w)| floor(w).is_some()) {
-        assert!(["cli", "sandbox"].contains(word), "src/main.rs names {word}: it parses nothing and builds nothing");
+        assert!(["cli", "sandbox"].contains(word), "src/main.rs names {word}, but may name only cli and sandbox");
     }
 }
 
@@ -193,7 +193,7 @@ fn source_files_have_no_circular_dependencies() {
 fn integration_test_files_are_all_declared() {
     for path in sources("tests/it") {
         let (dir, name) = (path.parent().expect("in tests/it"), path.file_stem().expect("named").to_string_lossy());
-        // `a/mod.rs` is declared by the file above `a`, and every other file by the one that leads its directory.
+        // `a/mod.rs` is declared in the directory above `a`, every other file in the `mod.rs` of its own directory.
         let (above, name) = match (&*name, dir.parent()) {
             ("main", _) => continue,
             ("mod", Some(above)) => (above, dir.file_name().expect("named").to_string_lossy()),
@@ -230,7 +230,7 @@ fn sources_have_no_silenced_lints_or_unfinished_code() {
 #[test]
 fn setup_installs_every_tool_that_tests_require() {
     let setup = fs::read_to_string(root().join("scripts/setup")).expect("scripts/setup");
-    // The host itself, and a program that setup looks at more closely.
+    // Properties of the host, and busybox, which setup checks separately.
     let others = ["root", "plain_user", "kiln_test", "userns", "overlay", "tun", "attributes", "busybox"];
     let mut wrong = Vec::new();
     for path in sources("tests") {
@@ -305,7 +305,7 @@ fn links_in_pages_point_to_existing_files() {
 fn paths_in_pages_point_to_existing_files() {
     let mut wrong = Vec::new();
     for path in files("", "md") {
-        // The changelog speaks of files as they were.
+        // The changelog names files that may be gone.
         if path.ends_with("CHANGELOG.md") {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Which behaviours a text cites, and which files a page links to.
+//! Finds the behaviour ids that a text cites, and the files that a page links to or names.
 
 use crate::reader::words;
 

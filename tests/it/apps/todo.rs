@@ -1,4 +1,4 @@
-//! A to-do list with four stages, one of them for its tests.
+//! A to-do list with four stages, one of which runs its tests.
 
 use serde_json::json;
 
@@ -46,7 +46,7 @@ fn failing_test_stage_fails_production_build() {
     let store = app.join("lib/store.sh");
     let text = std::fs::read_to_string(&store).expect("read");
     std::fs::write(&store, text.replace("sed -i \"$1d\"", "sed -i \"2d\"")).expect("write");
-    // The pipe in the Dockerfile would hide the failure; a shell that looks shows it.
+    // The pipe in the Dockerfile would hide the failure; `pipefail` reports it.
     let dockerfile = std::fs::read_to_string(app.join("Dockerfile")).expect("read");
     let careful = dockerfile.replace("RUN sh test", "SHELL [\"/bin/sh\", \"-o\", \"pipefail\", \"-c\"]\nRUN sh test");
     std::fs::write(app.join("Dockerfile"), careful).expect("write");

@@ -1,4 +1,4 @@
-//! What runs again, what does not, and what kiln says about it.
+//! Test which steps run again after a change, which stay cached, and which reason kiln reports.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -44,7 +44,7 @@ const SRC: &str = "COPY src/ src/";
 const ALL: &str = "RUN cat src/* > all";
 const FROM_TOOL: &str = "COPY --from=tool /tool /usr/bin/";
 
-/// Builds [`CONTEXT`], lets `change` change it, builds again with `args`: what the second build said.
+/// Builds [`CONTEXT`], applies `change`, and builds again with `args`. Returns the progress of the second build.
 fn after(change: impl FnOnce(&Path), args: &[&str]) -> Progress {
     let env = TestEnv::with_busybox();
     let context = env.context(CONTEXT);
@@ -82,7 +82,7 @@ fn identical_build_is_fully_cached_with_same_digest() {
     assert_eq!(env.image("again").digest, image.digest);
     assert_eq!(env.image("app").digest, image.digest);
 
-    // Another directory with the same files is the same input, and so is another time.
+    // The directory and file times are not part of the input.
     let copy = env.context(CONTEXT);
     assert_eq!(env.build(&["-t", "third"], &copy).ok().progress().ran(), none());
     assert_eq!(env.image("third").digest, image.digest);
@@ -163,7 +163,7 @@ fn stage_with_unchanged_output_invalidates_nothing() {
     assert_eq!(
         told.ran(),
         BTreeSet::from(["RUN echo other > /x && echo tool > /tool"]),
-        "a stage is keyed by what is selected (C-29)"
+        "the key of COPY --from covers only the selected files (C-29)"
     );
     let told = after(|c| replace(c, "RUN echo tool > /tool", "RUN echo new > /tool"), &[]);
     assert_eq!(told.ran(), BTreeSet::from([FROM_TOOL, "RUN echo new > /tool"]));
@@ -205,7 +205,7 @@ fn failed_build_keeps_its_finished_steps_cached() {
 
 #[test]
 fn unchanged_files_make_empty_layer_over_fresh_or_stored() {
-    // R-14, A20: with a fixed time the files below are younger on disk than in their layer.
+    // R-14, A20: with a fixed SOURCE_DATE_EPOCH, the files below are newer on disk than in their layer.
     let env = TestEnv::with_busybox();
     let context = env.context(
         "

@@ -1,4 +1,4 @@
-//! RUN: what the command is, what it finds, and what of it stays. As everybody.
+//! Test RUN as root and as a plain user: the command itself, its environment, and the layer that it leaves.
 
 use serde_json::Value;
 
@@ -149,7 +149,7 @@ fn run_uses_selected_network() {
             let seen = content(&env, "seen");
             let alone = seen.starts_with("lo\n0x9\n");
             assert_eq!(alone, !seen.contains(&own), "{args:?} {flag}: {seen}");
-            // Which one it is is said where nobody chose (S-76).
+            // The host network is reported if it was not chosen explicitly (S-76).
             let said = done.stderr.matches("RUN steps use the host network").count();
             assert!(said == 0 || !alone, "{done}");
             (alone, said)
@@ -187,7 +187,7 @@ fn run_reports_exit_status_and_kills_leftover_processes() {
         fails("exit 42").says("status 42");
         fails("sh -c 'kill -TERM $$'; exit $?").says("status 143");
         fails("sh -c 'kill -KILL $$'; exit $?").says("status 137").says("memory limit");
-        // What it left in the background cannot write into the layer, now or later.
+        // Background processes cannot write into the layer after the command ended.
         let late = "(sleep 0.5; echo x > /late) & setsid sh -c 'trap \"\" HUP TERM; sleep 0.5; echo x > /later' & \
                     (trap '' HUP TERM; while :; do echo x >> /ever; done) & \
                     until [ -s /ever ]; do :; done; echo done > /done";
@@ -251,7 +251,7 @@ fn linked_user_databases_do_not_read_host_files() {
                 assert!(done.took < std::time::Duration::from_secs(20) && !done.stderr.contains("4242"), "{done}");
                 done.never_says("4343");
             }
-            // Files that are mounted over, as links: ours is mounted where the link leads inside, or it is an error.
+            // Mounts over symlinks: the file is mounted at the target inside the root, or the build fails.
             let image = env.context("-- Dockerfile --\nFROM busybox\nCOPY etc /etc\n");
             std::fs::create_dir(image.join("etc")).expect("create");
             for file in ["hosts", "resolv.conf"] {

@@ -1,4 +1,4 @@
-//! Work on huge files that somebody ends in the middle: it ends soon, with 130, and nothing of it is left.
+//! Test that work on huge files can be interrupted: it ends promptly with exit code 130 and leaves nothing behind.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::support::TestEnv;
 use crate::support::env::each_user;
 
-/// It takes at most half a second; a busy machine is given more. To the end, each of these takes much longer.
+/// Usually half a second; more for a busy machine. Without the interrupt, each of these takes much longer.
 const SOON: Duration = Duration::from_secs(5);
 const HUGE: u64 = 24 << 30;
 
@@ -30,14 +30,14 @@ fn header(kind: u8, name: &str, size: u64) -> tar::Header {
     header
 }
 
-/// An archive of one file of zeroes, itself a hole.
+/// Writes an archive with one file of zeros, as a sparse file.
 fn huge(path: &Path) {
     let mut file = File::create(path).expect("create");
     file.write_all(header(b'0', "f", HUGE).as_bytes()).expect("write");
     file.set_len(HUGE + 2048).expect("a file system with holes");
 }
 
-/// Waits until the store's scratch holds something below a name that begins so.
+/// Waits until the scratch directory of the store has a non-empty entry whose name begins with `purpose`.
 fn wait_for_scratch(env: &TestEnv, purpose: &str, child: &mut Child) {
     let since = Instant::now();
     let listed = |dir: &Path| -> Vec<PathBuf> {
@@ -57,10 +57,10 @@ fn wait_for_scratch(env: &TestEnv, purpose: &str, child: &mut Child) {
     }
 }
 
-/// Interrupts it and expects what the module says.
+/// Interrupts `child` and checks that it ends promptly, with exit code 130, and leaves nothing behind.
 #[track_caller]
 fn assert_interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
-    // What is sent to a whole group comes twice to the process inside a namespace.
+    // A signal to the whole process group reaches the process inside a namespace twice.
     for _ in 0..2 {
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("signal");
     }
@@ -140,7 +140,7 @@ fn interrupted_unpack_stops_promptly_and_restarts() {
         let mut child = env.build(&["-t", "more"], &context).spawn();
         wait_for_scratch(&env, "unpack", &mut child);
         assert_interrupted(&env, "unpacking", child, Signal::SIGINT);
-        // Before its command there is nobody but kiln to end.
+        // Before its command starts, kiln itself ends by the signal.
         let mut child = env.kiln(&["run", "many", "/bin/true"]).spawn();
         wait_for_scratch(&env, "unpack", &mut child);
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("signal");

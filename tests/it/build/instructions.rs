@@ -1,4 +1,4 @@
-//! Every instruction once, in a real build: what it does to files, to the command that runs, and to the config.
+//! Test every instruction in a real build: its effect on files, on commands and on the config.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Which stages run, and when.
+//! Test which stages run, and in which order.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ FROM broken AS after
 fn independent_stages_run_in_parallel() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    // Each waits for the other: done one after the other, the first would wait in vain.
+    // Each waits for the other, so that running them one after the other fails.
     let context = env.context(
         "
 -- Dockerfile --

@@ -1,4 +1,4 @@
-//! Contexts that are none, and what is said then.
+//! Test the errors for invalid contexts, Dockerfiles and ignore files.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn invalid_contexts_are_explained() {
         let all: Vec<&str> = ["build"].into_iter().chain(line.iter().map(String::as_str)).collect();
         env.kiln(&all).fails(code).says(says).never_says("hunter2");
     }
-    // A Dockerfile by URL is one, without any files.
+    // A URL of a Dockerfile is a context without files.
     env.kiln(&["build", "-t", "web", &format!("{}/Dockerfile", web.url)]).ok();
     assert_eq!(env.image("web").config["config"]["Labels"]["from"], "web");
     // An archive without a Dockerfile, one that is cut, one that is empty.
@@ -84,7 +84,7 @@ fn dockerfile_must_be_regular_and_small() {
     fs::remove_dir(&path).expect("remove");
     fs::File::create(&path).expect("create").set_len((16 << 20) + 1).expect("truncate");
     refused("larger than 16 MiB");
-    // The file of rules beside it.
+    // The ignore file next to it.
     fs::write(&path, "FROM scratch\nCOPY ok /\n").expect("write");
     refused("Dockerfile.dockerignore");
     fs::remove_dir(context.join("Dockerfile.dockerignore")).expect("remove");

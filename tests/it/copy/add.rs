@@ -1,4 +1,4 @@
-//! ADD of archives, URLs and repositories: C-23…C-27, C-31.
+//! Test ADD of archives, URLs and repositories (C-23…C-27, C-31).
 
 use std::fs;
 use std::path::Path;
@@ -121,7 +121,7 @@ fn add_downloads_urls_and_verifies_checksums() {
     let want = ["file.txt 0600 \"hello\"", "n/ 0644 3:4", "n/__unnamed__ 0600 \"index\"", "n/m 0644 3:4 \"hello\""];
     assert_eq!(super::list(&image), want);
     assert_eq!(image.tree()["file.txt"].mtime, Some(1_445_412_480));
-    // The server is asked whether it changed; it did not, so nothing is transferred and nothing done.
+    // The server answers that the file is unchanged: nothing is downloaded and the step is cached.
     let asked = web.asked().len();
     let (done, _) = super::build(&env, &empty, &line, &[]);
     assert_eq!(done.stderr.matches("CACHED").count(), 4, "{done}");
@@ -141,11 +141,11 @@ fn add_downloads_urls_and_verifies_checksums() {
     let (done, _) = super::build(&env, &empty, &format!("ADD --checksum={wrong} {url}/dir/file.txt /"), &[]);
     assert_eq!(done.code, 1);
     done.says("checksum mismatch").says(&wrong).says(sum);
-    // Of what was never here, too.
+    // Also for a URL that was never downloaded.
     let (done, _) = super::build(&env, &empty, &format!("ADD --checksum={wrong} {url}/dir/file.txt?new /"), &[]);
     assert_eq!(done.code, 1, "{done}");
     done.says("checksum mismatch").says(&wrong).says(sum);
-    // S-6, C-31: a password is in no message, image or file of the store but that of its own URL's answer.
+    // S-6, C-31: a password in a URL is in no message, image or file of the store.
     let secret = url.replace("http://", "http://me:hunter2@");
     let (done, name) = super::build(&env, &empty, &format!("ADD {secret}/dir/file.txt /\nADD {secret}/gone /"), &[]);
     assert_eq!(done.code, 1);

@@ -1,4 +1,4 @@
-//! Unusual archives, added: S-36…S-44. What they say is kept, or it is an error that says what and where.
+//! Test ADD of unusual archives (S-36…S-44): their content is kept, or an error names the problem and its place.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn pax(kind: u8, records: &[(&str, &[u8])]) -> Member {
     member
 }
 
-/// A number as GNU tar writes what octal digits cannot say.
+/// A number in the base-256 encoding of GNU tar, for values that do not fit into octal digits.
 fn base256(value: i64, width: usize) -> Vec<u8> {
     let mut bytes = vec![if value < 0 { 0xff } else { 0 }; width];
     bytes[width - 8..].copy_from_slice(&value.to_be_bytes());
@@ -91,7 +91,7 @@ fn special_entries_are_kept_and_overlay_xattrs_dropped() {
     let members = [
         member("null", b'3', "").with(329, "0000001\0").with(337, "0000003\0"),
         member("disk", b'4', "").with(329, "0000010\0").with(337, "0000001\0"),
-        // A deletion to overlayfs, a device to everybody else.
+        // Overlayfs would treat 0:0 as a whiteout; in an archive it is a device.
         member("nil", b'3', "").with(329, "0000000\0").with(337, "0000000\0"),
         member("pipe", b'6', ""),
         pax(b'x', overlay),
@@ -265,7 +265,7 @@ fn archive_names_are_kept_as_bytes() {
     let digest = env.image(&name).manifest["layers"][0]["digest"].as_str().expect("a digest").replace(':', "/");
     let layer = decompress(&fs::read(env.store().join("blobs").join(digest)).expect("read")).expect("a layer");
     assert_eq!(layer[..100], archive[..100]);
-    // What looks like an archive and has a wrong sum is none; behind its first member it is damaged.
+    // A file whose first header has a wrong checksum is no archive; a wrong checksum later means a damaged archive.
     let mut two = tar(&[file("a", "1"), file("b", "2")]);
     two[1024] ^= 1;
     fs::write(context.join("a.tar"), &two).expect("write");

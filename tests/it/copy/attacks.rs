@@ -1,4 +1,4 @@
-//! What archives, contexts and images try: S-30…S-44, S-90…S-95. A canary beside the store is never touched.
+//! Test attacks by archives, contexts and images (S-30…S-44, S-90…S-95): a canary next to the store is never touched.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,17 +15,17 @@ pub(super) struct Member {
     link: String,
     size: Option<u64>,
     body: Vec<u8>,
-    /// Bytes of the header that are something else.
+    /// Offsets and bytes that overwrite the header.
     patch: Vec<(usize, Vec<u8>)>,
 }
 
 impl Member {
-    /// Its content.
+    /// Replaces the content.
     pub(super) fn set_body(&mut self, body: Vec<u8>) {
         self.body = body;
     }
 
-    /// With other bytes at `at` of the header.
+    /// Overwrites bytes of the header at `at`.
     pub(super) fn with(mut self, at: usize, bytes: impl Into<Vec<u8>>) -> Self {
         self.patch.push((at, bytes.into()));
         self
@@ -40,7 +40,7 @@ pub(super) fn file(name: &str, body: &str) -> Member {
     Member { body: body.into(), ..member(name, b'0', "") }
 }
 
-/// A tar as a hostile hand writes it: nothing is checked.
+/// Writes a tar archive without any checks.
 pub(super) fn tar(members: &[Member]) -> Vec<u8> {
     let mut tar = Vec::new();
     for m in members {
@@ -90,10 +90,10 @@ impl Canary {
     }
 }
 
-/// Ids, the archive, and what the image holds then or what is said.
+/// Ids, the archive, and the resulting tree or error.
 type Attempt = (&'static str, Vec<Member>, Result<Vec<&'static str>, &'static str>);
 
-/// Everything an archive can try against a directory of the host; what the image holds then, or what is said.
+/// Attacks on a directory of the host, each with the resulting tree or error.
 fn attempts(host: &Path) -> Vec<Attempt> {
     let host = host.display().to_string();
     let up = format!("../../../../../../../..{host}");
@@ -156,7 +156,7 @@ fn hostile_added_archives_stay_inside_root() {
                 assert_eq!(list(&env.image(&name)), want, "{what}");
             }
             Err("") if done.code == 0 => {
-                // Where the link leads inside the root there is nothing: the path was made there.
+                // The link target does not exist inside the root, so the path was created there.
                 let tree = env.image(&name).tree();
                 assert!(tree.0.values().all(|n| n.content != crate::support::image::sha256(b"canary-7f3a")), "{what}");
             }
@@ -204,12 +204,12 @@ fn hostile_context_archives_stay_inside_root() {
         assert!(crate::support::canary::leaks(&env.store(), "canary-7f3a").is_empty(), "{what}: HOST FILE WAS READ");
         match (want, done.code) {
             (Ok(_), 0) | (Err(_), 1) => {}
-            // A context may hold names that mean something to layers; they fail when they are copied.
+            // A context may hold names that are special in layers; they fail when they are copied.
             (Err(""), 0) => {}
             _ => panic!("{what}\n{done}"),
         }
     }
-    // A device has no place in a context.
+    // Contexts cannot have devices.
     let device = [member("null", b'3', ""), file("Dockerfile", "FROM scratch\n")];
     env.kiln(&["build", "-"]).stdin(&tar(&device)).fails(1).says("contexts cannot have devices");
 }
@@ -262,7 +262,7 @@ fn context_symlinks_do_not_escape() {
             }
         }
     }
-    // Inside a directory they are copied as what they are.
+    // Inside a copied directory, symlinks stay symlinks.
     let (done, name) = super::build(&env, &context, "COPY . /c", &[]);
     assert_eq!(done.code, 0, "{done}");
     assert_eq!(env.image(&name).tree()["c/abs"].link, format!("{host}/secret"));
@@ -337,7 +337,7 @@ fn decompression_bombs_fail_and_leave_nothing() {
         let done = std::process::Command::new("sh").args(["-c", line]).current_dir(&context).status().expect("run sh");
         assert!(done.success(), "{line}");
     };
-    // Far more than a plausible ratio: 64 GiB of zeros in a few megabytes is refused long before it is unpacked.
+    // An implausible compression ratio is refused long before the archive is unpacked.
     let mut head = tar(&[Member { size: Some(0o77777777777), ..file("zeros", "") }]);
     head.truncate(512);
     fs::write(context.join("head"), head).expect("write");

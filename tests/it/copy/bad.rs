@@ -1,4 +1,4 @@
-//! Contexts that cannot be read, and what is said then (S-92, S-93).
+//! Test the errors for unreadable, missing and changing sources (S-92, S-93).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -108,7 +108,7 @@ fn copy_of_changing_file_is_consistent_or_fails() {
         for _ in 0..12 {
             let (done, name) = super::build(&env, &context, "COPY d /d", &["--no-cache"]);
             match done.code {
-                // Whole: one content, all of one length.
+                // The file must be one complete version.
                 0 => {
                     let text = String::from_utf8(env.image(&name).content("d/changing")).expect("digits");
                     let unit = (1..=text.len())

@@ -1,4 +1,4 @@
-//! Every flag of COPY and ADD on every kind of source: it has an effect, or it is an error (N-8).
+//! Test every flag of COPY and ADD on every kind of source: it takes effect or is an error (N-8).
 
 use std::fs;
 

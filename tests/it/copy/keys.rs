@@ -1,4 +1,4 @@
-//! What makes a COPY be done again, and what does not: C-29.
+//! Test what is in the cache key of COPY (C-29), and that equal layers keep later steps cached (N-9).
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -88,7 +88,7 @@ fn rebuilt_stage_with_same_files_keeps_copy_cached() {
     assert_ne!(one.diff_ids()[1], two.diff_ids()[1]);
 }
 
-/// Builds `dockerfile` on busybox: which of its lines were cached.
+/// Builds `dockerfile` on busybox and returns which of its lines were cached.
 fn cached(env: &TestEnv, context: &Path, dockerfile: &str) -> Vec<bool> {
     fs::write(context.join("Dockerfile"), format!("FROM busybox\n{dockerfile}")).expect("write");
     let progress = env.build(&["-t", "x"], context).ok().progress();
@@ -114,13 +114,13 @@ fn unchanged_layer_keeps_later_steps_cached() {
     // Only what reaches the layer is in the key.
     mode(0o600);
     assert_eq!(cached(&env, &context, lines), [true; 4]);
-    // A command that leaves the same layer, none; what follows it is found, now and the next time.
+    // Another command with the same (empty) layer: later steps stay cached, now and next time.
     let other = lines.replace("echo 1", "echo 2");
     assert_eq!(cached(&env, &context, &other), [true, false, true, true]);
     assert_eq!(cached(&env, &context, &other), [true; 4]);
-    // A source of another name that is the same file in the layer.
+    // A source with another name gives the same file in the layer.
     assert_eq!(cached(&env, &context, &other.replace("COPY g", "COPY d/f")), [true, true, false, true]);
-    // What is not the same does not stop it.
+    // A different layer reruns the later steps.
     fs::write(context.join("g"), "other").expect("write");
     assert_eq!(cached(&env, &context, lines), [true, true, false, false]);
     env.assert_swept();
@@ -128,7 +128,7 @@ fn unchanged_layer_keeps_later_steps_cached() {
 
 #[test]
 fn equal_run_layer_keeps_later_steps_cached() {
-    // N-9: what follows a command waits for its layer, which is still being packed.
+    // N-9: later steps wait for the layer of a command, which is still being compressed.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- f --\nf\n");

@@ -1,4 +1,4 @@
-//! Owners, modes, attributes: C-14…C-17.
+//! Test owners, modes and extended attributes of copied files (C-14…C-17).
 
 use super::{check, refuse};
 use crate::support::TestEnv;
@@ -146,7 +146,7 @@ fn chmod_accepts_octal_and_symbolic_modes() {
     let env = TestEnv::new();
     let (done, name) = super::build(&env, &env.context(CONTEXT), "COPY --chmod=700 d /n", &[]);
     assert_eq!(done.code, 0, "{done}");
-    // A link has no mode to change; readers of layers pass it over, the layer's digest does not.
+    // A symlink has no mode to change. Readers ignore the mode in its header, but it is part of the layer digest.
     let layer = decompress(&std::fs::read(&env.image(&name).layers[0]).expect("read")).expect("a layer");
     let link = tar::Archive::new(&layer[..])
         .entries()
@@ -175,7 +175,7 @@ fn copy_keeps_file_xattrs_and_drops_host_xattrs() {
     run("setfacl", &["-m", "u:1234:r", "d/acl"]);
     let (done, name) = super::build(&env, &context, "COPY d /n\nFROM scratch\nCOPY --from=0 /n /m", &[]);
     assert_eq!(done.code, 0, "{done}");
-    // Our own reader of PAX headers stumbles over the line feed in the capability: that is what it is there for.
+    // Read with umoci: the tar reader of the tests cannot parse the line feed in the capability value.
     let tree = env.image(&name).umoci_tree();
     let names = |path: &str| tree[path].xattrs.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names("m/f"), ["security.capability", "user.mime"]);

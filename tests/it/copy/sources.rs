@@ -1,4 +1,4 @@
-//! What a source means: C-1…C-4, C-10…C-12, C-18, C-20…C-22, C-28, C-30.
+//! Test the sources of COPY and ADD (C-1…C-4, C-10…C-12, C-18, C-20…C-22, C-28, C-30).
 
 use super::{check, refuse};
 use crate::support::TestEnv;
@@ -199,12 +199,12 @@ fn copy_keeps_hard_links_and_never_opens_special_files() {
     assert_eq!((layer["n/fifo"].kind, layer["n/fifo"].mode), ("fifo", 0o640));
     assert_eq!(layer["n/socket"].kind, "file", "layers cannot hold sockets (N-26)");
     done.says("d/socket is a socket, which no layer can hold; it becomes an empty file");
-    // Named itself, a fifo is copied and a socket told.
+    // Given as the source itself, a fifo is copied and a socket is reported.
     let (done, name) = super::build(&env, &context, "COPY d/fifo /f\nADD d/fifo /g\nCOPY --chmod=604 d/socket /s", &[]);
     assert_eq!(done.code, 0, "{done}");
     done.says("d/socket is a socket");
     assert_eq!(super::list(&env.image(&name)), ["f fifo 0640", "g fifo 0640", "s 0604 \"\""]);
-    // Between sources of one instruction too.
+    // Hard links are also kept between sources of one instruction.
     let (_, name) = super::build(&env, &context, "COPY d/a other /n/", &[]);
     assert_eq!(env.image(&name).layer_tree(0)["n/other"].link, "n/a");
 }
@@ -237,7 +237,7 @@ COPY --from=other f /z
     };
     let want = ["x/ 0755", "x/big 0644 \"0123456789\"", "x/f 4755 7:8 \"f\"", "y 4755 7:8 \"f\"", "z 0600 \"other\""];
     assert_eq!(build("first"), want);
-    // From an image of the store, of which the layers are not unpacked.
+    // From an image in the store whose layers are not unpacked.
     env.add(&context, "-- Dockerfile --\nFROM scratch\nCOPY --from=first /x/f /y /\n");
     assert_eq!(build("second"), ["f 4755 7:8 \"f\"", "y 4755 7:8 \"f\""]);
     env.add(&context, "-- Dockerfile --\nFROM other\nCOPY f /more\n");

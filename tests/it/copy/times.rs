@@ -1,4 +1,4 @@
-//! Times: C-6, C-13.
+//! Test modification times of copied files and new directories (C-6, C-13).
 
 use std::fs::File;
 use std::path::Path;
