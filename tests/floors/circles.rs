@@ -200,8 +200,8 @@ fn tree(prefix: &[String], text: &str, out: &mut Vec<(Vec<String>, String)>) {
     }
 }
 
-/// The paths in code without `use`: those that start with `crate`, `self` or `super`; in a `mod.rs` (`leads`) also those
-/// that start with any other name, which may be a file's.
+/// The paths in code without `use`: those that start with `crate`, `self` or `super`; in a `mod.rs` (`leads`) also
+/// those that start with any other name, which may be a file's.
 fn paths(code: &str, leads: bool) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut path: Vec<String> = Vec::new();

@@ -72,7 +72,8 @@ pub(crate) fn links(page: &str) -> Vec<(usize, &str)> {
     files.filter(|(_, file)| !file.is_empty() && !file.contains(':')).collect()
 }
 
-/// The paths of the repository that a Markdown page names in backticks, with the byte they start at: `src/layer/tree.rs`.
+/// The paths of the repository that a Markdown page names in backticks, with the byte they start at:
+/// `src/layer/tree.rs`.
 pub(crate) fn paths(page: &str) -> Vec<(usize, &str)> {
     const TOPS: [&str; 8] =
         ["src/", "tests/", "testdata/", "scripts/", "docs/", "benches/", "fuzz/", "rootfs-fixtures/"];

@@ -1,4 +1,4 @@
-//! The tests' own tools, tried on input whose answer is known.
+//! Test the helpers of the tests on known input.
 
 use std::process::Command;
 

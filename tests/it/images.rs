@@ -1,4 +1,4 @@
-//! The store's images, by the commands that deal with them.
+//! Test the commands for images: pull, images, tag, inspect, rmi, save, info and version.
 
 use std::fs;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn pulled_image_has_digest_of_registry() {
     let (ours, theirs) = (env.image(&name), Image::open(&fixture("busybox").join("layout"), "latest:latest"));
     assert_eq!(ours.digest, theirs.digest);
     drop(registry);
-    // Everything is here now: nobody needs to be asked.
+    // The image is in the store; no registry is needed.
     env.kiln(&["history", &name]).ok().says("rootfs-fixtures/busybox");
     env.assert_swept();
 }

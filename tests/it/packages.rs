@@ -1,5 +1,5 @@
-//! What package managers and the tools beside them do in a `RUN`, as root and as a plain user: other users' files, set-id
-//! bits, privileges given up, thousands of small files. No network: what is installed is made in the test.
+//! What package managers and the tools beside them do in a `RUN`, as root and as a plain user: other users' files,
+//! set-id bits, privileges given up, thousands of small files. No network: what is installed is made in the test.
 //!
 //! `npm ci`, `pip install` from wheels and `apt-get install` from a mirror are in `apps`.
 

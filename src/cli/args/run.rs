@@ -62,8 +62,8 @@ pub(in crate::cli) struct RunArgs {
 
     /// Run the command below an init process
     ///
-    /// The init forwards signals and reaps orphans. With false the command itself is process 1, as init systems require; a
-    /// command named init or systemd is process 1 by default.
+    /// The init forwards signals and reaps orphans. With false the command itself is process 1, as init systems
+    /// require; a command named init or systemd is process 1 by default.
     #[arg(long, value_name = "BOOL", hide_short_help = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(in crate::cli) init: Option<bool>,
 

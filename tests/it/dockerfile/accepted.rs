@@ -1,4 +1,4 @@
-//! What the parser accepts.
+//! Test what the parser accepts.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ fn accepted_cases_parse_to_expected_tree() {
     });
 }
 
-/// Every expandable word of some instructions and what it becomes.
+/// The expandable words of ENV, WORKDIR, EXPOSE and heredocs, with their expansions.
 fn expansions(file: &Dockerfile, env: &str) -> String {
     let pairs: Vec<(&str, &str)> = env.lines().filter_map(|line| line.split_once('=')).collect();
     let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());

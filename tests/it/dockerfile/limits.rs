@@ -1,12 +1,12 @@
-//! Files that are too much: long, deep, many, broken. Each is answered in time, with words or with a result.
+//! Test extreme Dockerfiles: very long, deeply nested or broken ones give a result or an error in time.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use kiln::dockerfile::{Source, dump, parse};
 
-/// What the parser says, in words; no words when it is content. Slow answers fail: these are debug builds on busy
-/// machines, so that only work that grows with the square of the input is caught.
+/// The messages of the parser; none if it accepts the text. Fails if parsing is slow. The limit allows for debug builds
+/// on busy machines, so that it catches only quadratic run time.
 fn said(text: impl AsRef<[u8]>) -> Vec<String> {
     let start = Instant::now();
     let source = Source::new("Dockerfile", text);

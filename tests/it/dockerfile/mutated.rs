@@ -1,8 +1,8 @@
-//! The promises of [`oracle`] on the cases, with bytes of one thrown into another: what a fuzzer would do first.
+//! Test [`oracle`] on mutated cases, with bytes of one inserted into another.
 
 use super::{cases, oracle};
 
-/// A small generator, the same every time: a failure repeats.
+/// A small generator with a fixed seed, so that failures are reproducible.
 struct Random(u64);
 
 impl Random {

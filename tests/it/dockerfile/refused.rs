@@ -1,4 +1,4 @@
-//! What is refused, and how it is said.
+//! Test what parser and planner refuse, with the full message.
 
 use kiln::dockerfile::{Diagnostic, Source, parse};
 use kiln::oci::platform::Platform;
@@ -7,7 +7,7 @@ use kiln::ui::excerpt;
 
 use super::compare_cases;
 
-/// The problems of a file, by the parser or, when that is content, by the plan of its last stage.
+/// The problems of a file: those of the parser, or else those of planning its last stage.
 fn problems(source: &Source) -> Result<Vec<Diagnostic>, String> {
     let file = match parse(source) {
         Ok(file) => file,

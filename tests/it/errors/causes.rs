@@ -1,4 +1,4 @@
-//! What may have caused a failure is looked up and said in a hint.
+//! Test that hints name the probable cause of a failure.
 
 use super::says;
 use crate::support::TestEnv;
@@ -32,7 +32,7 @@ fn script_start_failure_explains_cause() {
         ("#!/bin/bash\n", "RUN mv /s.sh /bin/s && s", format!("/bin/s {bash}"), "/bin/sh: s: not found"),
     ] {
         let hint = match hint.is_empty() {
-            // It is in no directory of the PATH that kiln knows.
+            // The script sets PATH itself, so that kiln cannot find the file.
             true => "status 127: command not found; check PATH and the base image".to_owned(),
             false => hint,
         };
@@ -55,7 +55,7 @@ fn foreign_program_failure_names_loader_or_architecture() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY p /p\nRUN /p\n");
-    // A dynamic program of this machine, whose loader busybox's root does not have.
+    // A dynamically linked program of this machine; the busybox root lacks its loader.
     let mut program = std::fs::read("/bin/ls").expect("read");
     let put = |program: &[u8]| {
         use std::os::unix::fs::PermissionsExt as _;
@@ -66,7 +66,7 @@ fn foreign_program_failure_names_loader_or_architecture() {
     env.build(&["-q"], &context).fails(1).says("help: /p needs the loader /lib").says("which the image lacks");
     program[18..20].copy_from_slice(&22_u16.to_le_bytes());
     put(&program);
-    // The shell of busybox takes it for a script; the kernel refuses it.
+    // The busybox shell tries to run it as a script; with the exec form the kernel refuses it.
     env.build(&["-q"], &context).fails(1).says("help: /p is a program for s390x");
     std::fs::write(context.join("Dockerfile"), "FROM busybox\nCOPY p /p\nRUN [\"/p\"]\n").expect("write");
     env.build(&["-q"], &context).fails(1).says("help: /p is a program for s390x");
@@ -170,7 +170,7 @@ fn dockerfile_linking_outside_context_is_not_quoted() {
         let done = env.build(&["--progress", progress], &context).fails(1);
         done.never_says("hunter2").says("links to").says("outside the context, which is not a valid Dockerfile");
     }
-    // Who names the file itself gets to see it; one that is valid is built.
+    // A file named with -f is quoted in errors; a valid one is built.
     env.build(&["-f", "secret"], &context).fails(1).says("hunter2");
     std::fs::write(&secret, "FROM scratch\nLABEL a=b\n").expect("write");
     env.build(&["-q"], &context).ok();

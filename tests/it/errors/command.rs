@@ -1,4 +1,4 @@
-//! A command in the build fails.
+//! Test the messages for failing commands.
 
 use super::{intact, says};
 use crate::support::TestEnv;
@@ -98,7 +98,7 @@ fn untrusted_names_cannot_send_control_characters() {
     let context = env.context("-- f --\n");
     let write = |text: &str| std::fs::write(context.join("Dockerfile"), text).expect("write");
     let clean = |text: &str| assert!(!text.contains(['\x1b', '\x07', '\u{202e}']), "{text:?}");
-    // In JSON a letter that turns the text around is one like any other: whoever shows it has to know.
+    // JSON may contain bidirectional control characters: escaping them is up to the reader.
     let data = |text: &str| clean(&text.replace('\u{202e}', ""));
     for (dockerfile, code) in [
         (format!("FROM scratch\nCOPY \"gone{evil}\" /\n"), 1),
@@ -145,7 +145,7 @@ fn excessive_output_is_truncated() {
     let done = env.build(&["--progress", "plain"], &context).fails(1);
     assert!(done.stderr.len() < 4 << 20, "{} bytes", done.stderr.len());
     done.says("KiB of output: the rest is not shown]").says("status 3");
-    // One line without an end.
+    // One endless line.
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN head -c 60000000 /dev/zero; exit 4\n");
     let done = env.build(&["--progress", "plain"], &context).fails(1);
     assert!(done.stderr.len() < 16 << 20, "{} bytes", done.stderr.len());

@@ -1,4 +1,4 @@
-//! The Dockerfile, the context and what is asked for do not fit together.
+//! Test the messages for missing or wrong Dockerfiles, contexts, targets and sources.
 
 use super::says;
 use crate::support::TestEnv;

@@ -1,11 +1,11 @@
-//! The host lacks something.
+//! Test the messages for a full disk and an unusable store.
 
 use std::process::Command;
 
 use super::intact;
 use crate::support::TestEnv;
 
-/// A small file system where the store will be; gone when dropped.
+/// A small file system mounted at the store, unmounted when dropped.
 struct Small(std::path::PathBuf);
 
 impl Small {
@@ -36,12 +36,12 @@ fn full_disk_fails_step_and_leaves_store_unchanged() {
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=64\n");
     env.build(&["-q", "-t", "app"], &context).fails(1).says("status 1").says(free);
     swept(&env);
-    // … in making its layer, …
+    // … while its layer is written, …
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=6\n");
     let done = env.build(&["-q", "-t", "app"], &context).fails(3);
     done.says("Dockerfile:2:1").says("No space left on device\n").says(free).never_says("os error");
     swept(&env);
-    // … and in copying.
+    // … and in COPY.
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY big /\n");
     let noise = std::fs::File::open("/dev/urandom").expect("open");
     let mut big = std::fs::File::create(context.join("big")).expect("create");
@@ -56,7 +56,7 @@ fn full_disk_fails_step_and_leaves_store_unchanged() {
 
 #[test]
 fn full_disk_fails_context_and_download_and_leaves_nothing() {
-    // Issue 4: every way in which files come to a store.
+    // Issue 4: every way in which files enter a store.
     requires!(root);
     let env = TestEnv::new();
     let context =

@@ -1,4 +1,4 @@
-//! The base image cannot be had.
+//! Test the messages for unavailable base images.
 
 use super::says;
 use crate::support::{Registry, TestEnv};

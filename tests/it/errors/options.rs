@@ -1,4 +1,4 @@
-//! Options whose values cannot be: one message each, before anything is built.
+//! Test invalid option values: each gives one message before anything is built.
 
 use std::fs;
 
@@ -63,7 +63,7 @@ fn ineffective_or_unknown_values_are_reported() {
     let done = env.build(&["-t", "x", "--no-cache-filter", "bas", "--no-cache-filter", "BASE"], &context).ok();
     done.says("--no-cache-filter bas has no effect").says("did you mean `base`?").never_says("filter BASE");
     env.build(&["-t", "x", "--target", "", "--platform", ""], &context).ok();
-    // A number is no typo of a name.
+    // A number is not treated as a typo of a name.
     env.build(&["--target", "9"], &context).fails(1).says("there is no stage `9`").never_says("did you mean");
     let done = env.build(&["--build-context", "lib=./none"], &context).fails(1);
     done.says("error: --build-context lib: context \"./none\" does not exist");

@@ -1,4 +1,4 @@
-//! `kiln diff`: two images, layers or directories, by path and attribute.
+//! Test `kiln diff` of images, layers and directories.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
 }
 
-/// Two images of the same files but for a few.
+/// Builds two images that differ in a few files.
 fn two(env: &TestEnv) {
     let base = "-- Dockerfile --\nFROM scratch\nCOPY tree /\n-- tree/same --\nsame\n-- tree/edited --\none\n\
                 -- tree/gone --\nx\n-- tree/mode --\nm\n-- tree/link -> same --\n";
@@ -79,12 +79,12 @@ fn diff_compares_configs_field_by_field() {
     let changed = serde_json::json!({ "field": "Env A", "a": "1", "b": "2" });
     assert!(fields.contains(&changed), "{json}");
     assert!(fields.contains(&serde_json::json!({ "field": "User", "a": "u", "b": null })), "{json}");
-    // A config alone is a difference, too.
+    // A difference only in the config counts too.
     build("third", "ENV A=1 B=2\nENTRYPOINT [\"e\"]\nUSER u\nEXPOSE 80\nLABEL l=y\n");
     env.kiln(&["diff", "--exit-code", "first", "third"]).fails(1).says("changed config Label l: x → y");
     env.kiln(&["diff", "--exit-code", "--ignore", "config", "first", "third"]).ok();
     env.kiln(&["diff", "--exit-code", "first", "first"]).ok();
-    // That they differ is not what a wrong name says.
+    // A wrong name has another exit code than a difference.
     env.kiln(&["diff", "--exit-code", "first", "nothing"]).fails(2).says("no image named \"nothing\"");
     env.kiln(&["diff", "first", "nothing"]).fails(1);
 }
@@ -97,7 +97,7 @@ fn diff_reads_files_of_subordinate_ids_like_import() {
     let user = fs::read_to_string("/etc/subuid").expect("subuid");
     let line = user.lines().find(|line| line.starts_with("kiln-test:")).expect("subordinate ids");
     let first: u32 = line.split(':').nth(1).expect("a number").parse().expect("a number");
-    // Ids that a namespace has not are nobody's there: not even its root may read then.
+    // Files of ids that are not mapped in a namespace cannot be read there, not even by its root.
     std::os::unix::fs::chown(tree.join("tree/theirs"), Some(first + 6), Some(first + 6)).expect("chown");
     let dir = tree.join("tree");
     let dir = dir.to_str().expect("UTF-8");

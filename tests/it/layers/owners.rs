@@ -1,4 +1,5 @@
-//! What unpacked files cannot have of owners and attributes, the layers keep; and what no layer keeps, no step sees.
+//! Test owners and attributes that files on disk cannot have: layers keep them. Attributes that layers drop are not
+//! visible to any step.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +10,10 @@ use crate::support::TestEnv;
 use crate::support::dir::remove;
 use crate::support::env::{binary, each_user, fixture};
 
-/// Owners beyond what 65,536 subordinate ids map, wholly or by half, and one beyond a single id.
+/// Owners of which one or both ids are outside a range of 65,536 subordinate ids, and one outside a single id.
 const OWNERS: [(u64, u64); 4] = [(445_605, 89_939), (0, 70_001), (70_002, 5), (1000, 1001)];
 
-/// Kinds of files by letter, with the mode of each.
+/// Kinds of files, with the mode of each.
 const KINDS: [(&str, u32); 10] = [
     ("file", 0o640),
     ("setuid", 0o4755),
@@ -26,27 +27,27 @@ const KINDS: [(&str, u32); 10] = [
     ("block", 0o660),
 ];
 
-/// What is done to a file `$f`, and which kinds that is for.
+/// Shell operations on a file `$f`, and the kinds to which each applies.
 const OPERATIONS: [(&str, &str); 11] = [
     ("chmod 711 $f", "file setuid linked dir setgid closed pipe char block"),
     ("touch -h $f", "file setuid linked dir setgid closed symlink pipe char block"),
     ("mv $f $f.moved", "file setuid linked symlink pipe char block"),
     ("ln $f $f.too", "file setuid linked symlink pipe char block"),
-    // In a user namespace the kernel takes the set-uid bit away from what is written to.
+    // In a user namespace the kernel clears the setuid bit of a file that is written to.
     ("echo more >> $f", "file linked"),
     ("touch $f/new; mkdir $f/sub; ln -s x $f/link", "dir setgid closed"),
     ("rm -r $f; echo new > $f", "file setuid linked dir setgid closed symlink pipe char block"),
-    // Only where owners can be changed, or copies be told from new files.
+    // Only where owners can be changed, or copies can be told from new files.
     ("cp -a $f $f.copy", "file setuid linked dir setgid closed symlink pipe"),
     ("chown -h 9 $f", "file setuid linked dir setgid closed symlink pipe char block"),
     ("chgrp -h 9 $f", "file setuid linked dir setgid closed symlink pipe char block"),
     ("chown -h 0:0 $f", "file setuid linked dir setgid closed symlink pipe char block"),
 ];
 
-/// Gives every file that was made or touched a time of its own, without a clock.
+/// Gives every new or changed file a fixed time, each another one.
 const TIMES: &str = "n=5000; for f in $(find /zoo* -newer /stamp | sort); do touch -h -d @$n $f; n=$((n + 1)); done\n";
 
-/// An archive with one file for each kind, owner and operation, and a script that does the operations.
+/// Writes an archive with one file for each kind, owner and operation, and a script that performs the operations.
 fn zoo(context: &Path, operations: &[(&str, &str)]) {
     let mut tar = tar::Builder::new(fs::File::create(context.join("zoo.tar")).expect("create"));
     let mut script = "set -e\n".to_owned();
@@ -104,7 +105,7 @@ fn layers(env: &TestEnv, context: &Path, args: &[&str]) -> Vec<String> {
     env.image("zoo").diff_ids().into_iter().map(str::to_owned).collect()
 }
 
-/// Takes away what was unpacked, of whomever it is.
+/// Removes the unpacked layers, whoever owns them.
 fn forget_unpacked(env: &TestEnv) {
     let layers = env.store().join("layers");
     remove(&layers);
@@ -123,7 +124,7 @@ fn unmapped_owners_survive_file_operations() {
         zoo(&context, &OPERATIONS);
         let kept = layers(&env, &context, &["--snapshotter", "overlay"]);
         let tree = env.image("zoo").tree();
-        // What was only touched keeps both ids; what was given away has the new one.
+        // A touched file keeps both ids; a file with a new owner has the new id.
         let (touched, given) = (&tree["zoo2/file-1-0"], &tree["zoo2/file-8-0"]);
         assert_eq!((touched.uid, touched.gid), (445_605, 89_939));
         assert_eq!((given.uid, given.gid, tree["zoo2/setuid-10-0"].uid), (9, 89_939, 0));
@@ -175,7 +176,7 @@ const ACL: &str = "0200000001000600ffffffff04000400ffffffff080007000400000010000
 
 #[test]
 fn steps_do_not_see_xattrs_that_layers_drop() {
-    // Those of what commands made: files of a context have the time at which they were written.
+    // Compare only layers of commands: context files have the time at which the test wrote them.
     let runs = |ids: &[String]| ids[ids.len() - 2..].to_vec();
     // N-3: created, copied up, renamed, linked and inherited; by files, directories and pipes.
     requires!(userns, overlay, attributes, cc);
@@ -185,7 +186,7 @@ fn steps_do_not_see_xattrs_that_layers_drop() {
         let short = name.rsplit('.').next().unwrap_or(name);
         for at in [format!("new-{short}"), format!("/below/f-{short}"), format!("/below/d-{short}")] {
             let make = if at.starts_with('/') { String::new() } else { format!("echo x > {at}; ") };
-            // What one kind of file or mount refuses is not there for anybody.
+            // Attributes that a kind of file refuses are missing for every user.
             made.push_str(&format!("{make}probe setattr {at} {name} {value}; ln {at} {at}.too; mv {at} {at}.moved; "));
         }
     }
@@ -209,7 +210,7 @@ fn steps_do_not_see_xattrs_that_layers_drop() {
         let seen = String::from_utf8(env.image("zoo").content("seen")).expect("text");
         let of =
             |name: &str| seen.lines().find(|line| line.starts_with(&format!("{name} "))).expect("listed").to_owned();
-        // An ACL leaves the mode that it made; what belongs to a file stays.
+        // A dropped ACL leaves the mode that it set; attributes that layers keep stay.
         assert_eq!(of("/new/new-posix_acl_access.moved"), "/new/new-posix_acl_access.moved 100674");
         assert_eq!(of("/new/new-kept.moved"), "/new/new-kept.moved 100644 user.kept=31303a3130");
         assert_eq!(of("/new/new-owner.moved"), "/new/new-owner.moved 100644");

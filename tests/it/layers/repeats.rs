@@ -1,4 +1,4 @@
-//! Chains that hold the same layer more than once (N-1): made by a build, pulled, loaded, stacked or copied.
+//! Test images that contain the same layer more than once (N-1): built, pulled, stacked and copied.
 
 use std::path::Path;
 
@@ -6,11 +6,12 @@ use super::member;
 use crate::support::env::each_user;
 use crate::support::{Registry, TestEnv, layout};
 
-/// Lists what is in the directories of [`image`] and [`OWN`]. Size and links of a directory are the file system's.
+/// Lists the files of [`image`] and [`OWN`], without size and link count of directories, which depend on the file
+/// system.
 const LIST: &str = "cd / && find d e f l x* -type d -exec stat -c '%n %F %a %u:%g' {} + -o \
                     -exec stat -c '%n %F %a %u:%g %s %h' {} + 2> /dev/null | sort";
 
-/// Commands that leave equal layers, with deletions between them.
+/// Commands that make equal layers, with deletions between them.
 const OWN: &str = r#"COPY f /x
 COPY f /x
 RUN rm -rf d
@@ -32,7 +33,7 @@ fn file(name: &str) -> Vec<u8> {
     member((3, 4), b'0', name, "", name.as_bytes())
 }
 
-/// Equal layers around deletions, opaque directories, a directory that only its content names, and nothing at all.
+/// Writes a layout with equal layers around whiteouts, opaque directories, an implicit directory and empty layers.
 fn image(at: &Path) {
     let tar = |members: &[Vec<u8>]| [&members.concat()[..], &layout::EMPTY].concat();
     let empty = layout::EMPTY.to_vec();
@@ -53,13 +54,13 @@ fn image(at: &Path) {
     layout::write(at, &layers.map(|layer| &layer[..]));
 }
 
-/// What `kiln run IMAGE` sees.
+/// The files that `kiln run IMAGE` sees.
 fn seen(env: &TestEnv, image: &str, how: &[&str]) -> String {
     let args = [&["run"][..], how, &[image, "sh", "-c", LIST]].concat();
     env.kiln(&args).ok().stdout.clone()
 }
 
-/// The layers of `app` on what `dockerfile` says, and what its last command saw.
+/// Builds `dockerfile` as `app`; returns its diff-ids and the list that a command wrote.
 fn built(env: &TestEnv, dockerfile: &str, how: &str) -> (Vec<String>, Vec<u8>) {
     let context = env.context(&format!("-- Dockerfile --\n{dockerfile}-- f --\nsame\n"));
     let args = ["-t", "app", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1000", "--snapshotter", how];
@@ -77,7 +78,7 @@ fn equal_layers_of_pulled_image_stack_as_they_copy() {
     let name = registry.push_layout(at.path(), "x:1", "repeats:1");
     let mut all = Vec::new();
     for env in each_user() {
-        // Stacked, mounted, and rebuilt from: each way has both all layers and what is on them.
+        // As a base, as a mount, and as the base of further layers.
         let dockerfile = format!(
             "FROM {name} AS base\nRUN {LIST} > /list\nFROM base\nRUN true\nRUN true\n\
              RUN --mount=from={name},target=/m --mount=from=base,target=/n,rw rm -r /n/d && touch /n/new && cat /n/f/b > /dev/null && [ -f /m/d/kept ] && [ ! -e /m/d/gone ]\n\
@@ -113,7 +114,7 @@ fn build_can_repeat_equal_layers() {
             let ran = ["overlay", "copy"].map(|how| seen(&env, "base", &["--snapshotter", how]));
             assert_eq!(ran[0].as_bytes(), ran[1].as_bytes());
             assert_eq!(ran[0].as_bytes(), all[0].1);
-            // From an image of them, and the same again on it; also from what was not unpacked yet.
+            // Repeat the same layers on an image that has them, also without unpacked layers.
             let again = format!("FROM base\n{OWN}RUN {LIST} > /list2\nRUN --mount=from=base,target=/m [ -f /m/x ]\n");
             let context = env.context(&format!("-- Dockerfile --\n{again}-- f --\nsame\n"));
             std::fs::rename(env.store().join("layers"), env.dir().join(format!("old-{how}"))).expect("rename");

@@ -1,4 +1,4 @@
-//! A tree with every kind of entry survives every way through kiln (issue "Files", round trip).
+//! Test that a tree with every kind of entry survives import, build and export.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn sh(dir: &Path, script: &str) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// Everything a tar can hold, as files.
+/// A directory with every kind of entry that a tar archive can hold.
 fn zoo(env: &TestEnv) -> PathBuf {
     let dir = env.dir().join("zoo");
     fs::create_dir(&dir).expect("create");
@@ -39,7 +39,7 @@ line" d/e/f
     dir
 }
 
-/// The root's own entry is not compared: umoci makes that directory.
+/// Without the root directory, which umoci creates.
 fn without_root(mut tree: Tree) -> Tree {
     tree.0.remove(".");
     tree
@@ -77,7 +77,7 @@ fn archive_round_trips_in_every_tar_format() {
     ] {
         sh(env.dir(), &format!("tar {options} --numeric-owner -C zoo -cf {name}.tar ."));
         env.kiln(&["import", &format!("{name}.tar"), name]).ok();
-        // What the archive could not hold, the image does not have.
+        // The GNU format cannot hold extended attributes.
         let mut want = want.clone();
         if name == "gnu" || name == "old" {
             want.0.values_mut().for_each(|node| node.xattrs.clear());

@@ -1,11 +1,11 @@
-//! A layer's bytes depend on what is in it and on nothing else.
+//! Test that the bytes of a layer depend on its content only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::TestEnv;
 
-/// Everything a step can do to a root, with the clock taken out.
+/// Many kinds of changes, with fixed times.
 const DOCKERFILE: &str = "-- Dockerfile --
 FROM busybox
 WORKDIR /work
@@ -39,7 +39,7 @@ fn root_and_plain_user_make_identical_layers() {
     assert_eq!(layers(&user, &context), layers(&env, &context));
 }
 
-/// The same files, made in the order given: tmpfs lists them by it.
+/// Creates the files in the given order; tmpfs lists them in that order.
 fn tree(names: &[String]) -> PathBuf {
     let dir = tempfile::Builder::new().prefix("kiln-order-").tempdir_in("/dev/shm").expect("tempdir").keep();
     for name in names {
@@ -60,7 +60,7 @@ fn directory_listing_order_does_not_change_layer() {
     let list =
         |dir: &Path| -> Vec<_> { fs::read_dir(dir).expect("list").map(|e| e.expect("entry").file_name()).collect() };
     assert_ne!(list(&first), list(&second), "this file system sorts: the test shows nothing");
-    // Not even copied files keep their time unless it is the same.
+    // Copied files keep their times, so set them all to the same.
     for dir in [&first, &second] {
         let status =
             std::process::Command::new("find").arg(dir).args(["-exec", "touch", "-d", "@9", "{}", "+"]).status();

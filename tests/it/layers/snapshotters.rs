@@ -1,11 +1,11 @@
-//! However layers become a root, the layer that comes out is the same.
+//! Test that the overlay and copy snapshotters give the same layers.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::{TestEnv, Tree};
 
-/// Everything a command can do to files that layers below have: with the clock taken out.
+/// Many kinds of changes to files of lower layers, with fixed times.
 const DOCKERFILE: &str = r#"-- Dockerfile --
 FROM busybox
 ADD base.tar /b
@@ -55,7 +55,7 @@ fn archive(path: &Path) {
     tar.finish().expect("archive");
 }
 
-/// The diff-ids of every layer but the base's and the archive's, and what they hold.
+/// The diff-ids and trees of all layers.
 fn layers(env: &TestEnv, context: &Path, how: &str) -> (Vec<String>, Vec<Tree>) {
     env.build(&["-t", "app", "--no-cache", "--snapshotter", how], context).ok().never_says("instead of stacked");
     let image = env.image("app");
@@ -70,10 +70,10 @@ fn snapshotters_give_same_layers_for_every_user() {
     let context = env.context(DOCKERFILE);
     archive(&context.join("base.tar"));
     let (ids, trees) = layers(&env, &context, "overlay");
-    // The base, ADD and four RUNs, of which the last did nothing.
+    // The base, ADD and four RUNs, the last of which changes nothing.
     assert_eq!(ids.len(), 6, "{ids:?}");
     assert_eq!(trees[2]["b/attrs"].xattrs["user.kept"], "62792063686d6f64");
-    // A directory made again shows nothing of the old one.
+    // A directory that was removed and created again hides its old files.
     assert!(trees[2].has("b/again/old") && trees[2].has("b/again/sub"), "{:?}", trees[2].names());
     assert!(trees[5].0.is_empty(), "{:?}", trees[5].names());
     let copied = layers(&env, &context, "copy");
@@ -98,8 +98,8 @@ fn snapshotters_give_same_layers_for_every_user() {
     }
 }
 
-/// What is done in a directory with the directory `d`, where `a`, `b`, `c` and `sub/d` are one file, and what must have
-/// come of it; overlayfs takes the name that is changed apart from the others.
+/// Commands in a directory `d`, in which `a`, `b`, `c` and `sub/d` are hard links to one file, and the resulting
+/// changes. Overlayfs copies up only the changed name, which breaks its link to the others.
 const LINKS: &[(&str, &[&str])] = &[
     ("echo x > d/a", &["d", "d/a"]),
     ("echo x >> d/b", &["d", "d/b"]),
@@ -177,7 +177,7 @@ fn links_of(env: &TestEnv, how: &str) -> (Vec<String>, Vec<Tree>, String) {
     for (number, (command, _)) in LINKS.iter().enumerate() {
         dockerfile.push_str(&format!("ADD base.tar /l{number}\nRUN cd /l{number}; {command}\n"));
     }
-    // What layers above hid still counts among a file's names.
+    // Names hidden by upper layers still count as links.
     dockerfile.push_str("RUN ls -l /l20/d/b > /hidden\n");
     let context = env.context(&dockerfile);
     linked(&context.join("base.tar"));
@@ -218,7 +218,7 @@ fn snapshotters_agree_on_hard_links_of_lower_layers() {
     }
 }
 
-/// Ways to a file that a shell does not go, each in a directory of its own with `a`, `b`, `c` and `sub/d` as above.
+/// System calls that a shell does not make, each in its own directory with `a`, `b`, `c` and `sub/d` as above.
 const PYTHON: &str = r#"
 import os, ctypes, errno, sys
 

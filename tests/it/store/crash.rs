@@ -1,5 +1,5 @@
-//! What a power cut may leave (N-60): a build is traced, and from the trace come states of its store in which all that was
-//! synced is there and any part of the rest. In each, every name leads to a whole image, and the next build works.
+//! What a power cut may leave (N-60): a build is traced, and from the trace come states of its store in which all that
+//! was synced is there and any part of the rest. In each, every name leads to a whole image, and the next build works.
 
 use std::collections::BTreeMap;
 use std::fs;

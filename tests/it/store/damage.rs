@@ -1,5 +1,5 @@
-//! Every file of a store damaged in every way: what can be derived is said once and derived again (N-61); layers that are
-//! not what their image says are refused at every way in (N-62).
+//! Every file of a store damaged in every way: what can be derived is said once and derived again (N-61); layers that
+//! are not what their image says are refused at every way in (N-62).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::support::env::{binary, fixture};
 use crate::support::{Image, Registry, TestEnv};
 
-/// Runs a script with the store on a file system of its own that goes away with it. `$K` is kiln. Gives what it printed.
+/// Runs a script with the store on a file system of its own that goes away with it. `$K` is kiln. Gives what it
+/// printed.
 fn on_own_disk(env: &TestEnv, size: &str, script: &str) -> String {
     fs::create_dir(env.store()).expect("create");
     let whole = format!("mount -t tmpfs -o size={size},mode=0700 none \"$KILN_ROOT\"\n{script}");

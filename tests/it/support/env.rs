@@ -88,8 +88,8 @@ impl TestEnv {
         TestEnv { dir, base: Mutex::new(None), user: None }
     }
 
-    /// With an empty store that belongs to the plain user `kiln-test`; all commands run as that user. For tests that run
-    /// as root and compare: guard with `requires!(root, kiln_test)`.
+    /// With an empty store that belongs to the plain user `kiln-test`; all commands run as that user. For tests that
+    /// run as root and compare: guard with `requires!(root, kiln_test)`.
     pub fn of_plain_user() -> TestEnv {
         let mut env = TestEnv::new();
         env.user = Some(PLAIN_USER);
