@@ -1,10 +1,10 @@
 //! Test that everything kiln accepts is listed with a proof of its effect (N-8).
 //!
-//! `testdata/accepted.txt` has one row for each option, flag, key and value: `KIND NAME | PROOF`. A proof is `FILE
-//! TEST` (a test that contains the last word of the name, or the words after `as`), `case DIR` (a case of `testdata`
-//! that contains it) or `refused TEXT` (a message of kiln). The accepted names come from kiln itself: options from
-//! their definition (a unit test of `cli::args` compares these rows), the rest from tables and matches in the sources.
-//! The suite fails for an accepted name without a row, and for a row without its proof.
+//! `testdata/accepted.txt` has one row for each option, flag, key and value: `KIND NAME | PROOF`. A proof is
+//! `FILE TEST` (a test that contains the last word of the name, or the words after `as`), `case DIR` (a case of
+//! `testdata` that contains it) or `refused TEXT` (a message of kiln). The accepted names come from kiln itself:
+//! options from their definition (a unit test of `cli::args` compares these rows), the rest from tables and matches in
+//! the sources. The suite fails for an accepted name without a row, and for a row without its proof.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,8 @@
-//! Folders `testdata/lint/<rule>/<case>`: a context whose Dockerfile `kiln check` is asked about. `want` lists the
-//! warnings, then the exit status; `args` are more arguments, one a line; `base.json` is the config of an image `base`
-//! that the store has. `BLESS=1` writes `want`.
+//! Test `kiln check` and the lint rules against golden files.
+//!
+//! Each folder `testdata/lint/<rule>/<case>` is a context for `kiln check`. `want` lists the warnings, then the exit
+//! status; `args` holds further arguments, one per line; `base.json` is the config of an image `base` in the store.
+//! `BLESS=1` writes `want`.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +14,7 @@ use crate::support::golden::cases;
 use crate::support::image::sha256;
 use crate::support::{Golden, TestEnv};
 
-/// Every rule of BuildKit's that kiln has.
+/// The rules of BuildKit that kiln implements.
 const RULES: [&str; 22] = [
     "ConsistentInstructionCasing",
     "CopyIgnoredFile",
@@ -38,7 +40,7 @@ const RULES: [&str; 22] = [
     "WorkdirRelativePath",
 ];
 
-/// Puts an image without layers into the store, by hand: only its config is looked at.
+/// Writes an image without layers into the store; only its config is used.
 fn put_base(env: &TestEnv, config: &str) {
     env.kiln(&["images"]).ok();
     let put = |bytes: &[u8], media_type: &str| {
@@ -64,7 +66,7 @@ fn put_base(env: &TestEnv, config: &str) {
     fs::write(env.store().join("index.json"), index.to_string()).expect("write");
 }
 
-/// What `kiln check` says about a case: `2:1-2:8 Rule: detail`, a line each.
+/// The output of `kiln check` for a case, one line per problem: `2:1-2:8 Rule: detail`.
 fn check(case: &Path) -> String {
     let env = TestEnv::new();
     if let Ok(base) = fs::read_to_string(case.join("base.json")) {
@@ -76,7 +78,7 @@ fn check(case: &Path) -> String {
     args.push(case.to_str().expect("UTF-8"));
     let done = env.kiln(&args).output();
     let mut out = String::new();
-    // A file that cannot be checked is told about on standard error, or in the answer.
+    // An error is reported on standard error or in the JSON document.
     let answer: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
     for problem in answer["warnings"].as_array().into_iter().flatten().chain(answer.get("buildError")) {
         let range = &problem["location"]["ranges"][0];
@@ -133,7 +135,7 @@ fn warnings_fail_check_and_strict_build() {
     env.build(&["--check"], &context).fails(1).says("StageNameCasing");
     env.build(&["-t", "x"], &context).fails(1).says("StageNameCasing");
     env.kiln(&["inspect", "x"]).fails(1);
-    // A plan that would not be built is printed, and the exit status says so.
+    // The plan is printed although the build would fail; the exit status says so.
     let printed = env.build(&["--print-plan"], &context).fails(1);
     printed.says("StageNameCasing");
     assert!(printed.stdout.contains("created "), "{printed}");

@@ -1,4 +1,4 @@
-//! Options whose effect no other test proves (N-8): each changes what comes out, or is refused.
+//! Test the effect of options that no other test covers (N-8): each changes the result or is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -94,7 +94,7 @@ fn listing_options_take_effect() {
     images(&[]).never_says(&digest);
     images(&["--no-trunc"]).says(&digest);
     assert_eq!(images(&["--quiet"]).lines().max_by_key(|line| line.len()).map(str::len), Some(12));
-    // Unnamed images are always listed, which is what `--all` asks for.
+    // Untagged images are always listed, so that `--all` changes nothing.
     assert_eq!(images(&["--all"]).stdout, images(&[]).stdout);
     images(&["--filter", "dangling=false"]).says("busybox").never_says("<none>");
     let long = |args: &[&str]| env.kiln(args).ok().lines().any(|line| line.split("  ").any(|word| word.len() >= 64));
@@ -217,7 +217,7 @@ fn progress_aliases_give_same_format() {
         let all = shown(json).stderr;
         assert!(all.lines().count() > 1 && all.lines().all(|l| serde_json::from_str::<Value>(l).is_ok()), "{all}");
     }
-    // Without a terminal the live view is the plain one.
+    // Without a terminal, auto is plain.
     for plain in ["plain", "auto", "tty"] {
         shown(plain).says("COPY Dockerfile /");
     }
@@ -274,7 +274,7 @@ fn network_and_snapshotter_values_take_effect() {
         assert_eq!(&*run(&["--network", shared]).ok(), host);
     }
     assert_ne!(&*run(&["--net", "none"]).ok(), host);
-    // One of its own, or why there is none.
+    // A private network, or an error that says why there is none.
     for private in [build(&["--network", "private"]), run(&["--network", "private"])] {
         private.output().never_says(&host);
     }
@@ -302,7 +302,7 @@ fn jobs_1_runs_commands_one_at_a_time() {
     env.build(&["--jobs", "1", "--no-cache"], &context).ok();
 }
 
-/// The files of the control group that has `shares`, once there is one; none if there is none within a while.
+/// Waits for the control group with this CPU weight and returns its files; `None` after ten seconds.
 fn group_with(shares: &str) -> Option<BTreeMap<String, String>> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(10) {
@@ -347,18 +347,18 @@ fn resource_limits_are_set_in_control_groups() {
         let line: Vec<&str> = asked.split(' ').chain(rest.iter().copied()).collect();
         let mut child = env.kiln(&line).spawn();
         group_with(shares).unwrap_or_else(|| panic!("{command}: no control group"));
-        // The groups of the other controllers are made one after the other.
+        // The groups of the other controllers are created one by one.
         std::thread::sleep(Duration::from_millis(300));
         let group = group_with(shares).unwrap_or_else(|| panic!("{command}: the group is gone"));
         assert!(child.wait().expect("wait").success(), "{command}");
-        // Version 1 and version 2 have other names for it.
+        // Version 1 and version 2 have different file names.
         for (option, names, want) in [
             ("--cpu-quota", ["cpu.cfs_quota_us", "cpu.max"], "31000"),
             ("--cpu-period", ["cpu.cfs_period_us", "cpu.max"], period),
             ("--cpuset-cpus", ["cpuset.cpus", "cpuset.cpus"], "0"),
             ("--cpuset-mems", ["cpuset.mems", "cpuset.mems"], "0"),
             ("--memory", ["memory.limit_in_bytes", "memory.max"], "68157440"),
-            // And one for the process that starts the command.
+            // One more for the process that starts the command.
             ("--pids-limit", ["pids.max", "pids.max"], "78"),
         ] {
             let found = names.iter().find_map(|name| group.get(*name)).unwrap_or_else(|| panic!("{option}: {group:?}"));

@@ -1,4 +1,4 @@
-//! `type=bind`: whose files, from where, writable or not.
+//! Test `RUN --mount=type=bind`: sources, targets and write access.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ RUN test ! -e /m";
         let dir = env.context(&format!("-- Dockerfile --\nFROM busybox AS first{lines}\n"));
         let named = format!("named={}", named.display());
         env.build(&["-t", "app", "--build-context", &named], &dir).ok();
-        // The edge of the graph: another first stage is another second one.
+        // A changed source stage reruns the command that mounts it.
         fs::write(
             dir.join("Dockerfile"),
             fs::read_to_string(dir.join("Dockerfile")).expect("read").replace("echo deep", "echo  deep"),
@@ -72,7 +72,7 @@ RUN test ! -e /m";
         let later = "FROM busybox AS first\nRUN --mount=from=later,target=/m true\nFROM busybox AS later\nFROM first";
         let later = env.context(&format!("-- Dockerfile --\n{later}\n"));
         env.build(&[], &later).fails(1).says("stage `later` must be defined before this stage");
-        // A number is an image's name, not a stage's, and nothing is expanded.
+        // A number names an image, not a stage, and variables are not expanded.
         env.kiln(&["tag", "busybox", "0"]).ok();
         let first = "FROM busybox\nRUN touch /of-the-stage\nFROM busybox\n";
         let by = |from: &str| {
@@ -133,10 +133,10 @@ fn mount_targets_leave_no_trace_in_layer() {
         );
         assert_eq!(env.image("app").content("when"), b"1000000\n");
         assert_eq!(last_layer(&env), ["when"]);
-        // What the command itself puts beside the mount is its own.
+        // Files that the command creates next to the mount are in the layer.
         built(&env, &[], "RUN --mount=type=tmpfs,target=/new/mount echo x > /new/file");
         assert_eq!(last_layer(&env), ["new", "new/file"]);
-        // A parent that the command replaces by a link leads nobody out (S-3).
+        // A parent replaced by a symlink does not lead the cleanup out of the root (S-3).
         let host = env.dir().join("host/b");
         fs::create_dir_all(&host).expect("create");
         let up = env.dir().join("host").display().to_string();
@@ -159,7 +159,7 @@ fn mount_source_symlinks_do_not_escape() {
         fs::write(host.join("canary"), "of the host\n").expect("write");
         let out = host.display();
         let up = format!("../../../../../../../../..{out}");
-        // Followed inside: what is there is the stage's own.
+        // Symlinks are followed inside the stage.
         let stage = format!(
             "RUN mkdir -p .{out} /d && echo inside > .{out}/canary && ln -s / /root-link && ln -s .. /d/up && \
              ln -s {out} /abs && ln -s {up} /rel && ln -s /proc/1/root /magic && ln -s /proc/self/cwd /cwd"
@@ -188,7 +188,7 @@ fn mount_source_symlinks_do_not_escape() {
             ));
             env.build(&["--progress", "plain"], &dir).fails(1).says(source.trim_start_matches('/'));
         }
-        // The context's own.
+        // Symlinks in the context.
         let files = format!("-- abs -> {out} --\n-- up -> {up} --\n-- root -> / --\n-- proc -> /proc/self/root --\n");
         for source in ["abs", "up", "root/abs", "proc", "abs/canary"] {
             let dir = context(&env, &format!("RUN --mount=target=/m,source={source} cat /m /m/canary"), &files);

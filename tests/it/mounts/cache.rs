@@ -1,4 +1,4 @@
-//! `type=cache`: what stays between builds, for whom, and as whose.
+//! Test `RUN --mount=type=cache`: persistence, ids, sources, owners and sharing.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,7 +11,7 @@ use crate::support::TestEnv;
 use crate::support::env::each_user;
 use crate::support::image::sha256;
 
-/// Where the files of instance 0 are.
+/// The directory with the files of instance 0.
 fn data(env: &TestEnv, id: &str) -> PathBuf {
     env.store().join("mounts").join(&sha256(id.as_bytes())[..32]).join("0/data")
 }
@@ -30,11 +30,11 @@ fn cache_mount_persists_outside_layer_and_key() {
         let dir = context(&env, lines, "");
         env.build(&["-t", "app"], &dir).ok();
         assert_eq!((last_layer(&env), env.image("app").content("count")), (vec!["count".to_owned()], b"1\n".to_vec()));
-        // Somebody else changes the content: the step is still known.
+        // Another build changes the content: the step stays cached.
         built(&env, &[], "RUN --mount=type=cache,target=/c echo y >> /c/file");
         env.build(&["-t", "app"], &dir).ok().says("CACHED [2/2]");
         assert_eq!(env.image("app").content("count"), b"1\n");
-        // Another build without the cache of steps still has the mount.
+        // A build with --no-cache keeps the cache mount.
         env.build(&["-t", "app", "--no-cache"], &dir).ok();
         assert_eq!(env.image("app").content("count"), b"3\n");
         built(&env, &[], "RUN --mount=type=cache,target=/c,ro cat /c/file && ! touch /c/new");
@@ -64,7 +64,7 @@ fn cache_mount_id_defaults_to_target() {
         let lines = "RUN --mount=type=cache,target=/c/y test -z \"$(ls -A /c/y)\" && touch /c/y/mine";
         built(&env, &["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=team"], lines);
         assert!(data(&env, "team//c/y").join("mine").exists());
-        // An id is no path (S-21), and one of any length is one.
+        // An id is never used as a path (S-21), and may have any length.
         let long = "x".repeat(4000);
         built(&env, &[], &format!("RUN --mount=type=cache,id={long},target=/c touch /c/long"));
         assert!(data(&env, &long).join("long").exists());
@@ -91,11 +91,11 @@ FROM busybox";
         );
         run("id=s,target=/c,from=seed,source=/data", "test \"$(cat /c/sub/file)\" = two && rm -r /c/sub && touch /c/x");
         run("id=s,target=/c,from=seed,source=/data", "test \"$(ls /c)\" = x");
-        // Of a context too, and of two at once.
+        // From a context, and two mounts at once.
         let lines = "RUN --mount=type=cache,from=one,target=/a --mount=type=cache,from=one,target=/b cat /a/f /b/f";
         let one = format!("one={}", env.context("-- f --\nof a context\n").display());
         built(&env, &["--build-context", &one], lines).says("of a context");
-        // Of a cache that is there, a part.
+        // A directory of an existing cache.
         built(&env, &[], "RUN --mount=type=cache,id=p,target=/c mkdir -p /c/a/b && echo deep > /c/a/b/f");
         built(
             &env,
@@ -148,7 +148,7 @@ fn cache_mount_mode_and_owner_apply_at_creation() {
         };
         stat("id=plain", "755 0 0");
         stat("id=own,mode=0700,uid=1000,gid=1500", "700 1000 1500");
-        // Another owner, another cache (N-21).
+        // Another owner makes another cache (N-21).
         stat("id=own,mode=0755,uid=7,gid=7", "755 7 7");
         stat("id=sticky,mode=1777", "1777 0 0");
         let own = "RUN --mount=type=cache,target=/c,id=own,mode=0700,uid=1000,gid=1500";
@@ -172,7 +172,7 @@ fn waiting_for_locked_cache_mount_is_reported() {
     let mut waiting = env.build(&["--no-cache", "--timeout", "60s"], &dir).spawn();
     let said = BufReader::new(waiting.stderr.take().expect("piped")).lines().map_while(Result::ok);
     let note = said.into_iter().find(|line| line.contains("waiting for the cache mount one"));
-    // It is released only now: a build that says nothing comes to its end by --timeout.
+    // Release the lock only now: a build that does not report the wait ends at --timeout.
     drop(held);
     assert!(waiting.wait().expect("wait").success() && note.is_some());
 }
@@ -182,7 +182,7 @@ fn commands_share_cache_mount_concurrently() {
     // M-7
     requires!(userns, overlay);
     for env in each_user() {
-        // Each waits for the other's file: behind a lock neither would see it.
+        // Each waits for the file of the other, so that a lock would block both.
         let stage = |name: &str, other: &str, sharing: &str| {
             format!(
                 "FROM busybox AS {name}\nRUN --mount=type=cache,id=meet,target=/c{sharing} touch /c/{name}; \
@@ -210,7 +210,7 @@ fn cache_mounts_differ_by_owner_mode_and_source() {
             let seeded = if made.contains("from") { "test -e /c/first" } else { "test ! -e /c/first" };
             lines += &run(made, &format!("test \"$(cat /c/which)\" = {at} && {seeded}"));
         }
-        // The defaults, written out, are those of a mount that says nothing; a part of a cache has no owner of its own.
+        // Explicit defaults equal no options; a directory of a cache has the owner of the cache.
         lines += &run(",uid=0,gid=0,mode=755", "test \"$(cat /c/which)\" = 0 && mkdir /c/part");
         lines += &run(",source=part,uid=9", "touch /c/in-part");
         lines += &run("", "test -e /c/part/in-part");

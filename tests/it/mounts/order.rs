@@ -1,4 +1,4 @@
-//! Many mounts of one command, and those that make no sense.
+//! Test several mounts of one command, the order of keys, and invalid mounts.
 
 use super::{built, context, last_layer, refused};
 use crate::support::TestEnv;

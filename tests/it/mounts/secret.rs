@@ -1,4 +1,4 @@
-//! `type=secret`: there for one command, and nowhere else, however the build ends.
+//! Test `RUN --mount=type=secret`: a secret is visible to one command and stored nowhere, however the build ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -95,7 +95,7 @@ COPY --from=made /made /
         done.says("secret \"tok\" is required").says("Dockerfile:8").never_says("made first").never_says("made here");
         let given = ["-t", "app", "--secret", "id=tok,env=T"];
         env.build(&given, &dir).env("T", "hush").ok();
-        // What is cached needs nothing, also if that shows only when what it is made of is there.
+        // A cached step needs no secret, also if the hit is found only after its sources are built.
         env.build(&["-t", "app"], &dir).ok();
         env.add(&dir, &text("echo made second; echo same > /made; touch -d @1 /made"));
         env.build(&given, &dir).env("T", "hush").ok();
@@ -145,7 +145,7 @@ fn secret_id_is_in_key_and_value_is_not() {
     assert!(!build("b", "one").progress().ran().is_empty());
 }
 
-/// Uses a secret in every way; then goes on as `last` says.
+/// A Dockerfile that uses a secret in every way and ends with the command `last`.
 fn user(last: &str) -> String {
     format!(
         "ENV KEPT=x
@@ -158,7 +158,7 @@ RUN --mount=type=secret,id=f --mount=type=secret,id=e,env=TOKEN test -s /run/sec
     )
 }
 
-/// Files of the test's directory that hold the secret, other than the one it was given in.
+/// Files in the directory of the test that contain the secret, except its source file.
 fn leaks(env: &TestEnv, secret: &str) -> Vec<PathBuf> {
     let given = env.dir().join("given");
     canary::leaks(env.dir(), secret).into_iter().filter(|path| *path != given).collect()
@@ -201,7 +201,7 @@ fn secret_is_not_left_behind_by_finished_build() {
             done.never_says(&secret);
             assert_eq!(leaks(&env, &secret), [""; 0].map(PathBuf::from), "{progress} {last}");
         }
-        // What asks about it afterwards does not know it either.
+        // Later commands do not show it either.
         for line in [&["history", "app"][..], &["inspect", "app"], &["cache", "mounts", "ls"]] {
             env.kiln(line).output().never_says(&secret);
         }
@@ -221,7 +221,7 @@ fn secret_is_not_left_behind_by_killed_build() {
             let mut build = env.build(&line, &context(&env, &user("sleep 3600"), "")).env("E", &secret).spawn();
             let mut said = BufReader::new(build.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
             let mut log: Vec<String> = said.by_ref().take_while(|line| !line.contains("| running")).collect();
-            // While it runs: in no command line of anybody, and in no file.
+            // While it runs, the secret is in no command line and in no file.
             for process in fs::read_dir("/proc").expect("list /proc").flatten() {
                 let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
                 assert!(!String::from_utf8_lossy(&line).contains(&secret), "{:?}", process.path());

@@ -1,4 +1,5 @@
-//! `type=ssh`: an agent within reach of one command. What the agent may be asked is held by `sandbox::ssh`.
+//! Test `RUN --mount=type=ssh`: one command can reach an agent. Which requests are forwarded is tested in
+//! `sandbox::ssh`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,7 +14,7 @@ use crate::sandbox::put_probe;
 use crate::support::TestEnv;
 use crate::support::env::each_user;
 
-/// An agent that answers whatever it is asked with one type, and says when a conversation ended.
+/// An agent that answers every request with one message type, and reports when a connection ended.
 struct Agent {
     path: PathBuf,
     ended: Receiver<()>,
@@ -23,7 +24,7 @@ impl Agent {
     fn start(dir: &Path, name: &str, answer: u8) -> Agent {
         let path = dir.join(name);
         let listener = UnixListener::bind(&path).expect("bind");
-        // The plain user's kiln comes by.
+        // Kiln of the plain user must be able to connect.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("chmod");
         let (sender, ended) = channel();
         std::thread::spawn(move || {
@@ -44,13 +45,13 @@ fn talk(mut stream: UnixStream, answer: u8, ended: &Sender<()>) {
             break;
         }
     }
-    // kiln looks whether somebody is there without asking anything.
+    // kiln also connects without a request, to check that the agent is alive.
     if asked {
         ended.send(()).ok();
     }
 }
 
-/// An image with the probe, and one or two agents to give.
+/// Builds an image `probed` with the probe program.
 fn prepared(env: &TestEnv) {
     let dir = context(env, "COPY probe /bin/probe", "");
     put_probe(&dir.join("probe"));
@@ -122,7 +123,7 @@ fn ssh_socket_ends_with_its_command() {
     for env in each_user() {
         prepared(&env);
         let agent = Agent::start(env.dir(), "agent", 12);
-        // A conversation that stays open in the background as long as its process lives.
+        // A connection that a background process keeps open.
         let lines = "RUN --mount=type=ssh probe talk 11 & sleep 0.3; echo one; sleep 0.5\nRUN echo two; sleep 1";
         let dir = env.context(&format!("-- Dockerfile --\nFROM probed\n{lines}\n"));
         let given = format!("default={}", agent.path.display());
@@ -136,7 +137,7 @@ fn ssh_socket_ends_with_its_command() {
         assert_eq!(sockets(), 1);
         assert!(said.any(|line| line.contains("| two")));
         assert_eq!(sockets(), 0, "the socket outlived its command");
-        agent.ended.recv_timeout(Duration::from_millis(500)).expect("the conversation ended with its command");
+        agent.ended.recv_timeout(Duration::from_millis(500)).expect("the connection ends with its command");
         assert!(said.count() > 0 && child.wait().expect("wait").success());
         env.assert_swept();
     }

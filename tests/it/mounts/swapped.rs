@@ -1,4 +1,4 @@
-//! Sources that somebody swaps for a link to a directory of the host while they are mounted.
+//! Test mount sources that are swapped for a symlink to a host directory while they are mounted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -40,8 +40,8 @@ fn swapped_cache_directory_does_not_escape() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("f"), "of the host\n").expect("write");
-        // One stage swaps a part of the cache with a link for ever; the other mounts that part, one command after
-        // the other, until it meets the link.
+        // One stage keeps swapping a directory of the cache with a symlink; the other mounts that directory again and
+        // again, until it meets the symlink.
         let uses: String =
             (0..8).map(|n| format!("RUN --mount=type=cache,id=c,source=sub,target=/m cat /m/f; : {n}\n")).collect();
         let text = format!(
@@ -74,7 +74,7 @@ COPY --from=one /one /
     }
 }
 
-/// Takes the cache away.
+/// Removes all cache mounts.
 fn remove_caches(env: &crate::support::TestEnv) {
     env.kiln(&["cache", "mounts", "rm", "--all"]).ok();
 }

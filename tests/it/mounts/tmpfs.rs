@@ -1,4 +1,4 @@
-//! `type=tmpfs`: memory, bounded when asked for.
+//! Test `RUN --mount=type=tmpfs`, and keys without effect on other mounts.
 
 use super::{built, context, last_layer};
 use crate::support::TestEnv;
@@ -6,7 +6,7 @@ use crate::support::env::each_user;
 
 #[test]
 fn mount_keys_take_effect_or_are_reported() {
-    // N-8: what BuildKit accepts and does nothing with is said.
+    // N-8: keys that BuildKit accepts without effect give a warning.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     built(

@@ -1,4 +1,4 @@
-//! Who we are to a registry: Docker's config file, containers' auth file, credential helpers (O-76, S-58, S-114).
+//! Test registry credentials: Docker's config file, containers' auth file, credential helpers (O-76, S-58, S-114).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::support::{Registry, TestEnv};
 const HTPASSWD: &str = "kiln:$2y$05$abcdefghijklmnopqrstuuSIBJ2c/OmurAGYN8PrgiBzK3QIbHsQm\n";
 const PASSWORD: &str = "secret-z9q7x-canary";
 
-/// A registry that wants a password and has one image. Gives the image's full name.
+/// A registry that requires a password and has one image, and the full name of the image.
 fn guarded() -> (Registry, String) {
     let open = Registry::start();
     open.push_layout(&fixture("busybox").join("layout"), "latest", "private/base:1");
@@ -28,7 +28,7 @@ fn config(env: &TestEnv, text: &str) {
     fs::write(dir.join("config.json"), text).expect("write");
 }
 
-/// `user:password` as such files hold it.
+/// `user:password` in the encoding of credential files.
 fn encoded(password: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(format!("kiln:{password}"))
@@ -152,7 +152,7 @@ fn credential_helper_name_cannot_be_a_path() {
     let env = TestEnv::new();
     let dir = env.dir().join("home/.docker");
     std::fs::create_dir_all(&dir).expect("create");
-    // What would run, were the name a part of a path.
+    // The program that would run if the name were part of a path.
     let evil = env.context("-- docker-credential-x/a --\n-- evil 0755 --\n#!/bin/sh\ntouch ran\n");
     for helper in ["x/../evil", "/../evil", "../evil", "", "a b", "-x\n"] {
         let config = serde_json::json!({"credHelpers": {host: helper}});

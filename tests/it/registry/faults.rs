@@ -1,4 +1,4 @@
-//! Registries that break: wrong and missing bytes, connections that end early, hosts that are not there (S-50, S-61).
+//! Test faulty registries: corrupt and missing blobs, broken connections, missing hosts, mirrors (S-50, S-61).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ fn served() -> (Registry, String) {
     (registry, name)
 }
 
-/// The file in which the registry keeps a blob.
+/// The file in which the registry stores a blob.
 fn kept(registry: &Registry, digest: &str) -> PathBuf {
     let hex = &digest["sha256:".len()..];
     registry.data().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
@@ -55,14 +55,14 @@ fn corrupt_blobs_never_reach_the_store() {
     env.image("app").tree();
 }
 
-/// What happens to an answer.
+/// A fault of a response.
 #[derive(Clone, Copy)]
 enum Fault {
     Cut,
     Pause(Duration),
 }
 
-/// Passes connections on to a registry, and cuts off or delays the first `cuts` answers that reach `after` bytes.
+/// Forwards connections to a registry, and cuts off or delays the first `cuts` responses that reach `after` bytes.
 fn unreliable(to: &str, fault: Fault, cuts: usize, after: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     let host = listener.local_addr().expect("an address").to_string();
@@ -134,7 +134,7 @@ fn repeatedly_broken_download_fails_naming_host() {
     // S-61
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
-    // The answer never gets beyond its headers: trying again brings nothing further.
+    // Responses never get beyond their headers, so that retries make no progress.
     let (host, _) = unreliable(&registry.host(), Fault::Cut, usize::MAX, 1);
     let env = TestEnv::new();
     let done = env.kiln(&["pull", &name.replace(&registry.host(), &host)]).fails(3);
@@ -153,7 +153,7 @@ fn mirror_is_used_first_and_registry_is_fallback() {
         env.image(&name).tree();
         done
     };
-    // Nobody is there; wrong bytes are there; the image is not there: each time the registry itself helps.
+    // The mirror is unreachable, has corrupt blobs, or lacks the image: the registry itself is used.
     let free = TcpListener::bind("127.0.0.1:0").expect("listen").local_addr().expect("an address").to_string();
     pull(&TestEnv::new(), &free).says(&format!("note: mirror {free} failed: "));
     let file = kept(&mirror, &layer());
@@ -161,7 +161,7 @@ fn mirror_is_used_first_and_registry_is_fallback() {
     fs::write(&file, vec![0; good.len()]).expect("write");
     pull(&TestEnv::new(), &mirror.host()).says(" failed: ").says("digest mismatch");
     pull(&TestEnv::new(), &Registry::start().host()).says(" failed: ").says("not found on");
-    // All is well: the registry itself is not needed.
+    // With a working mirror, the registry itself is not needed.
     fs::write(&file, &good).expect("write");
     let env = TestEnv::new();
     let gone = origin.host();

@@ -1,4 +1,4 @@
-//! Registries that lie: about digests, types, sizes and where to go on (S-51 … S-66).
+//! Test hostile registries: wrong digests, types, sizes and redirects (S-51…S-66).
 
 use std::fs;
 use std::process::Command;
@@ -30,10 +30,10 @@ fn document(key: &str, headers: &str, bytes: &[u8]) -> Answer {
     (format!("/v2/app/manifests/{key}"), headers.to_owned(), bytes.to_vec())
 }
 
-/// A layer with nothing in it: the end of an archive.
+/// An empty layer: the end of an archive.
 const EMPTY: [u8; 1024] = [0; 1024];
 
-/// A config that speaks of one layer, and a manifest of both.
+/// A config with one layer, and the manifest of both.
 fn image(layer: &[u8], diff_id: &str) -> (Vec<u8>, Vec<u8>) {
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
@@ -51,13 +51,13 @@ fn image(layer: &[u8], diff_id: &str) -> (Vec<u8>, Vec<u8>) {
     (config, manifest.to_string().into_bytes())
 }
 
-/// A whole image: its answers but for the manifest's, and the manifest.
+/// A valid image: the answers for its blobs, and its manifest.
 fn good() -> (Vec<Answer>, Vec<u8>) {
     let (config, manifest) = image(&EMPTY, &format!("sha256:{}", sha256(&EMPTY)));
     (vec![blob(&EMPTY), blob(&config)], manifest)
 }
 
-/// Serves answers; also the name of the image `app:1` there.
+/// Serves the answers; also returns the full name of the image `app:1`.
 fn serve(answers: &[Answer]) -> (Web, String) {
     let own: Vec<_> =
         answers.iter().map(|(path, headers, body)| (path.as_str(), headers.as_str(), &body[..])).collect();
@@ -107,7 +107,7 @@ fn oversized_documents_are_not_read() {
     answers.push(document("1", "", &long));
     let (_web, name) = serve(&answers);
     env.kiln(&["pull", &name]).fails(1).says("4194304");
-    // A config is asked for only if its size is one.
+    // A config is requested only if its size is within the limit.
     let mut manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
     manifest["config"]["size"] = json!(100 << 20);
     let (web, name) = serve(&[document("1", "", manifest.to_string().as_bytes())]);
@@ -143,7 +143,7 @@ fn ambiguous_manifests_are_refused() {
         env.kiln(&["pull", &name]).fails(1).says(says);
         assert_eq!(env.kiln(&["images", "-q"]).ok().stdout, "", "{says}");
     }
-    // Without any type it is what it looks like.
+    // Without a type, the content decides.
     let mut all = answers;
     all.push(document("1", "", &with(&|d| drop(d.as_object_mut().expect("an object").remove("mediaType")))));
     TestEnv::new().kiln(&["pull", &serve(&all).1]).ok();
@@ -209,7 +209,7 @@ fn redirect_to_another_host_carries_no_password() {
     assert!(!other.heads().concat().to_ascii_lowercase().contains("authorization"), "{:?}", other.heads());
 }
 
-/// A certificate of its own making for `registry.test`, and its key.
+/// A self-signed certificate for `registry.test`, and its key.
 fn certificate(env: &TestEnv) -> (String, String) {
     let (cert, key) = (env.dir().join("cert.pem"), env.dir().join("key.pem"));
     let made = Command::new("openssl")
@@ -236,7 +236,7 @@ fn certificates_are_verified_unless_registry_is_insecure() {
     let registry = open.restart_with(&format!("  tls:\n    certificate: {cert}\n    key: {key}\n"));
     let port = registry.host().rsplit_once(':').expect("a port").1.to_owned();
     let name = format!("registry.test:{port}/base:1");
-    // Loopback may do without: only a name that is none is held to it. This process alone knows that name.
+    // Loopback needs no TLS, so use another name, which only this mount namespace resolves.
     fs::write(env.dir().join("hosts"), "127.0.0.1 localhost registry.test\n").expect("write");
     let pull = |args: &str, variables: &[(&str, &str)]| {
         let script = format!("mount --bind hosts /etc/hosts && exec \"$K\" {args}");
@@ -265,7 +265,7 @@ fn certificates_are_verified_unless_registry_is_insecure() {
     assert_eq!(pull("build --pull context", &[]).0, Some(3));
     let (code, said) = pull(&format!("build --pull {listed} context"), &[]);
     assert_eq!(code, Some(0), "{said}");
-    // Whom the user trusts is trusted.
+    // A CA from SSL_CERT_FILE is trusted.
     let (code, said) = pull(&format!("pull {name}"), &[("SSL_CERT_FILE", &cert)]);
     assert_eq!(code, Some(0), "{said}");
     drop(registry);
@@ -275,7 +275,7 @@ fn certificates_are_verified_unless_registry_is_insecure() {
 fn unrequested_content_encoding_is_refused() {
     // S-62
     use std::io::Write as _;
-    // A blob's digest is that of the bytes as they come: none is unpacked on the way, let alone twice.
+    // The digest of a blob covers the bytes as sent, so that content encodings are not decoded.
     let (mut answers, manifest) = good();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&EMPTY).expect("compress");
@@ -311,7 +311,7 @@ fn proxies_are_used_except_for_no_proxy_hosts() {
         pull("plain.test:5000/app:1").env(variable, &proxy.url).output();
         assert!(connects("plain.test:5000") > before, "{variable}: {:?}", proxy.heads());
     }
-    // Registries on loopback are never behind one.
+    // Registries on loopback are never reached through a proxy.
     let (answers, manifest) = good();
     let (_web, name) = serve(&[&answers[..], &[document("1", "", &manifest)]].concat());
     let before = proxy.heads().len();
@@ -374,7 +374,7 @@ fn pulled_image_is_never_used_as_cache() {
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo built > /made\n");
     env.build(&["--cache-from", "type=registry,ref=r.example/cache"], &context).fails(2).says("--cache-from");
     env.build(&["-t", "app"], &context).ok();
-    // An image that claims to be the outcome of the same steps is pulled, and is no cache of them.
+    // A pulled image with the same history is not used as a cache.
     let registry = Registry::start();
     let name = registry.push_layout(&env.store(), "app:latest", "app:1");
     let other = TestEnv::with_busybox();

@@ -1,4 +1,4 @@
-//! `kiln run --commit`: what `docker commit` was used for.
+//! Test `kiln run --commit`.
 
 use crate::support::TestEnv;
 
@@ -25,7 +25,7 @@ fn commit_stores_changes_of_successful_command() {
     .ok();
     let (base, image) = (env.image("busybox"), env.image("changed:1"));
     assert_eq!(image.layers.len(), base.layers.len() + 1);
-    // A run's own environment and user are its own.
+    // Environment and user of the run do not change the config.
     assert_eq!(image.config["config"], base.config["config"]);
     let layer = image.layer_tree(base.layers.len());
     let names: Vec<&str> = layer.names().into_iter().filter(|name| ![".", "etc"].contains(name)).collect();

@@ -1,4 +1,4 @@
-//! What the command is and what it finds around it.
+//! Test the command of `kiln run`, its environment, mounts and exit codes.
 
 use crate::support::TestEnv;
 use crate::support::env::each_user;
@@ -69,7 +69,7 @@ B=file
     says(&["--ulimit", "nofile=100", "app", "ulimit -n"], "100");
     says(&["--shm-size", "1m", "app", "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"], "1024");
     says(&["--network", "none", "app", "ls /sys/class/net"], "lo");
-    // Nothing of ours is handed on by itself.
+    // The environment of kiln is not passed on.
     says(&["app", "echo $KILN_ROOT$HERE$TMPDIR"], "");
 }
 
@@ -88,7 +88,7 @@ fn run_mounts_host_files_at_requested_paths() {
         env.kiln(&["run", "-v", &readonly, "busybox", "touch", "/mnt/x"]).fails(1).says("Read-only file system");
         let long = format!("type=bind,src={},dst=/deep/er/file,ro", dir.join("data/file").display());
         assert_eq!(&*env.kiln(&["run", "--mount", &long, "busybox", "cat", "/deep/er/file"]).ok(), "from the host");
-        // Relative to where one stands.
+        // Relative to the working directory.
         let done = env.kiln(&["run", "-v", "./data:/mnt:ro", "busybox", "ls", "/mnt"]).dir(&dir).ok();
         assert_eq!(&*done, "file\nnew");
         env.kiln(&["run", "--tmpfs", "/t:size=4k", "busybox", "dd", "if=/dev/zero", "of=/t/x", "bs=8k", "count=1"])

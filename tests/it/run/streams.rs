@@ -1,4 +1,4 @@
-//! Streams that a command opens by path, and that it never holds a file of the caller (N-50).
+//! Test the standard streams of commands: they can be opened by path, and are never files of the caller (N-50).
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -74,7 +74,7 @@ fn run_ends_when_its_output_is_closed() {
     let mut child = env.kiln(&["run", "busybox", "sh", "-c", "exec yes"]).spawn();
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("wait").code(), Some(141), "by SIGPIPE");
-    // Input that is never taken, and never ends.
+    // Endless input that the command does not read.
     let endless = Stdio::from(File::open("/dev/zero").expect("open"));
     let line = ["run", "-i", "busybox", "true"];
     let status = env.kiln(&line).stdio(endless, Stdio::null(), Stdio::null()).spawn().wait().expect("wait");

@@ -1,4 +1,4 @@
-//! What the command can see and do.
+//! Test what a command can see and do.
 
 use super::{TestRoot, root_only};
 
@@ -7,7 +7,7 @@ fn command_inherits_no_descriptors_environment_or_signals() {
     // S-1, S-15, S-73
     root_only!();
     let root = TestRoot::new();
-    // Descriptors a careless parent would leak.
+    // Descriptors that could leak into the command.
     let _leak = std::fs::File::open("/").unwrap();
     let plain = rustix::fs::open("/", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
     assert_eq!(root.says("ls /proc/self/fd | grep -vE '^[0-3]$' | wc -l; readlink /proc/self/fd/0"), "0\n/dev/null\n");
@@ -24,7 +24,7 @@ fn host_processes_are_not_visible() {
     // S-77
     root_only!();
     let root = TestRoot::new();
-    // The shell looks by itself: how many others run beside it would depend on who is faster.
+    // Listed by the shell itself, so that no other process exists at that time.
     assert_eq!(root.says("echo $$; echo /proc/[0-9]*"), "2\n/proc/1 /proc/2\n");
 }
 
@@ -66,7 +66,7 @@ fn kernel_files_are_masked_or_read_only() {
 
 #[test]
 fn host_devices_cannot_be_opened() {
-    // S-70: a node may be made (it belongs to the layer), but only Docker's devices open (N-53).
+    // S-70: nodes can be created, because they belong to the layer, but only Docker's default devices open (N-53).
     root_only!();
     let root = TestRoot::new();
     let names = root.says("cd /dev; for d in null zero full random urandom tty; do [ -c $d ] && echo $d; done; ls");

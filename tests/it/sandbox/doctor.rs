@@ -1,4 +1,4 @@
-//! What `kiln doctor` says, held against what the host really does.
+//! Test that `kiln doctor` reports what the host really supports.
 
 use crate::support::TestEnv;
 
@@ -29,7 +29,7 @@ fn doctor_reports_that_run_works() {
     let states: Vec<_> = report["ladder"].as_array().unwrap().iter().map(|rung| rung["state"].clone()).collect();
     assert_eq!(states.len(), 4);
     assert_eq!(states.iter().filter(|state| *state == "used").count(), 1, "{report}");
-    // Whatever is missing has a reason.
+    // Everything missing has a reason.
     for finding in report["ladder"].as_array().unwrap().iter().chain(report["commands"].as_array().unwrap()) {
         assert!(finding["state"] != "missing" || finding["why"].as_str().is_some_and(|why| why.len() > 5), "{finding}");
     }

@@ -1,4 +1,4 @@
-//! Ways out that other builders left open, tried one by one. Each of these fails when its protection is taken away.
+//! Test known container escapes. Each test fails if its protection is removed.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,10 +12,10 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::{TestRoot, probe, root_only};
 
-/// Swaps two names for ever while `work` runs; gives how often.
+/// Keeps swapping two names while `work` runs; returns the number of swaps.
 pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
     let (done, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
-    /// Also when `work` panics: the scope waits for the other thread.
+    /// Stops the other thread also when `work` panics; the scope waits for it.
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -37,13 +37,13 @@ pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
 
 #[test]
 fn mount_source_swapped_for_symlink_does_not_escape() {
-    // S-2, S-23: somebody else writes where the source lies, thousands of times while it is mounted.
+    // S-2, S-23: another process swaps the source thousands of times while it is mounted.
     root_only!();
     let root = TestRoot::new();
     let host = root.path("host");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("f"), "host\n").unwrap();
-    // The link leads to the same path inside the source's root, where something harmless is.
+    // Inside the root of the source, the same path holds a harmless file.
     let cache = root.path("cache");
     let inside = cache.join(host.strip_prefix("/").unwrap());
     fs::create_dir_all(&inside).unwrap();
@@ -59,7 +59,7 @@ fn mount_source_swapped_for_symlink_does_not_escape() {
         for _ in 0..25 {
             assert_eq!(root.succeeds(&spec), "100inside\n");
         }
-        // Where links are refused altogether, the run fails or shows the real directory.
+        // If symlinks are refused, the run fails or shows the real directory.
         spec.mounts = vec![Mount { source: source(true), target: "/m0".into(), readonly: true }];
         for _ in 0..400 {
             match root.run(&spec) {
@@ -98,8 +98,8 @@ fn file_denied_to_a_group_stays_denied() {
     fs::write(root.lower("denied"), "secret\n").unwrap();
     fs::set_permissions(root.lower("denied"), fs::Permissions::from_mode(0o604)).unwrap();
     std::os::unix::fs::chown(root.lower("denied"), Some(0), Some(1001)).unwrap();
-    // A set-group program replaces the primary group: were that not among the supplementary ones too, whoever runs it
-    // would be one of the "others" then.
+    // A setgid program replaces the primary group. If that group were not a supplementary one too, the user would
+    // count as "other".
     let probe = probe(&root);
     std::os::unix::fs::chown(&probe, Some(0), Some(77)).unwrap();
     fs::set_permissions(&probe, fs::Permissions::from_mode(0o2755)).unwrap();
@@ -119,7 +119,7 @@ fn file_denied_to_a_group_stays_denied() {
             "{user}: {said}"
         );
     }
-    // The groups of whoever started kiln are gone too; others are not denied.
+    // The groups of the caller are dropped too; users outside the group are not denied.
     spec.user = "4321:88".to_owned();
     let said = root.run(&spec).unwrap().output;
     assert!(said.starts_with("Groups:\t88 \n") && said.contains("secret\n") && said.contains("\nok\n"), "{said}");
@@ -160,7 +160,7 @@ fn system_mounts_over_symlinks_stay_inside_root() {
 
 #[test]
 fn command_cannot_modify_kiln_through_proc_self_exe() {
-    // S-28: an image whose command is `/proc/self/exe` runs kiln with libraries of the image's choosing.
+    // S-28: an image whose command is `/proc/self/exe` runs kiln with libraries of the image.
     root_only!();
     requires!(cc, ldd);
     let root = TestRoot::new();
@@ -195,8 +195,8 @@ fn dangerous_system_calls_are_refused() {
     requires!(cc);
     let root = TestRoot::new();
     probe(&root);
-    // What the kernel itself would answer to nonsense arguments is EINVAL, EFAULT or EBADF; without root of the host
-    // it would be EPERM for some anyway.
+    // Without the filter, the kernel answers invalid arguments with EINVAL, EFAULT or EBADF, or some with EPERM if the
+    // test does not run as host root.
     let refused = [
         ("mount", libc::SYS_mount),
         ("umount2", libc::SYS_umount2),
@@ -237,13 +237,13 @@ fn dangerous_system_calls_are_refused() {
     for (name, number) in refused {
         assert_eq!(answers.get(number.to_string().as_str()), Some(&"EPERM"), "{name}");
     }
-    // A program that hears ENOSYS falls back to the older call; EPERM it would believe.
+    // ENOSYS makes programs fall back to the older call; EPERM would make them fail.
     assert_eq!(answers[libc::SYS_clone3.to_string().as_str()], "ENOSYS");
     assert_eq!(answers["9999"], "ENOSYS");
     for flag in ["0x10000000", "0x20000", "0x40000000", "0x20000000", "0x4000000", "0x8000000", "0x2000000"] {
         assert_eq!(root.succeeds(&root.spec(&["/bin/probe", "clone", flag])), "EPERM\n", "clone {flag}");
     }
-    // With everything allowed, the filter is not there.
+    // An insecure command has no filter.
     let mut spec = root.spec(&["/bin/probe", "syscalls", &libc::SYS_mount_setattr.to_string()]);
     spec.security = Security::Insecure;
     assert!(!root.succeeds(&spec).contains("EPERM"));
@@ -251,7 +251,7 @@ fn dangerous_system_calls_are_refused() {
 
 #[test]
 fn keyring_of_caller_is_unreachable() {
-    // S-74: even where the calls are allowed, the session keyring is a new one.
+    // S-74: even if the calls are allowed, the session keyring is new.
     root_only!();
     requires!(cc);
     let root = TestRoot::new();
@@ -270,11 +270,11 @@ fn command_has_its_own_session_umask_and_limits() {
     requires!(cc);
     let root = TestRoot::new();
     probe(&root);
-    // The caller may have core files; a command's would end up in the layer.
+    // The caller allows core files, but those of a command would end up in the layer.
     let mut core = rustix::process::getrlimit(rustix::process::Resource::Core);
     core.current = core.maximum;
     rustix::process::setrlimit(rustix::process::Resource::Core, core).unwrap();
-    // Field 6 is the session; one of the caller's would be 0 here, for it is not of this pid namespace.
+    // Field 6 is the session; a session outside this PID namespace would be 0.
     assert_eq!(root.says("cut -d' ' -f6 /proc/1/stat; umask; ulimit -c"), "1\n0022\n0\n");
     assert_eq!(root.succeeds(&root.spec(&["/bin/probe", "tiocsti"])), "ENOTTY\n");
 }
@@ -303,20 +303,20 @@ fn network_none_has_loopback_only() {
     let mut spec = root.sh("ls /sys/class/net; cat /sys/class/net/lo/operstate | grep -c down; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '");
     spec.network = Network::None;
     assert!(root.succeeds(&spec).ends_with("lo\n"));
-    // The host's network is just that.
+    // The host network reaches both.
     assert_eq!(tried(Network::Host, "abstract", &name), "ok\n");
     assert_eq!(tried(Network::Host, "connect", &port), "ok\n");
 }
 
 #[test]
 fn host_files_cannot_be_found() {
-    // S-26, S-78: no file of the directory the layers lie in, nor kiln itself, under any name.
+    // S-26, S-78: neither files next to the layers nor kiln itself can be found under any name.
     root_only!();
     let root = TestRoot::new();
     fs::write(root.path("kiln-canary-file"), "canary").unwrap();
     let said = root.says("find / -xdev -name 'kiln*' 2>/dev/null; find /dev /proc/1/root/ /sys/kernel -name 'kiln-canary*' 2>/dev/null; true");
     assert_eq!(said, "");
-    // Above the root there is nothing: a tree mounted over it would be found that way.
+    // `/..` is the root itself; it would show a tree that is mounted over.
     let above = "[ \"$(ls -a /)\" = \"$(cd /.. && ls -a)\" ] || { echo another root; ls -a /..; }";
     assert_eq!(root.says(above), "");
     let said =
@@ -327,7 +327,7 @@ fn host_files_cannot_be_found() {
 
 #[test]
 fn mount_made_by_command_does_not_reach_host() {
-    // S-72: even where the command may mount, nothing of it reaches the host.
+    // S-72: even if the command may mount, its mounts do not reach the host.
     root_only!();
     let root = TestRoot::new();
     let shared = root.path("shared");

@@ -1,4 +1,4 @@
-//! What options of `kiln build` and `kiln run` put around a command.
+//! Test the options of `kiln build` and `kiln run` for hosts, limits, ports and devices.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -72,7 +72,7 @@ fn control_group_limits_apply_or_are_reported() {
 
 #[test]
 fn limits_apply_to_plain_user_with_delegated_groups() {
-    // R-16, S-79: where somebody delegated them, here by hand, of version 1.
+    // R-16, S-79: with delegated control groups, here of version 1 and made by the test.
     requires!(root, kiln_test, userns, overlay);
     let env = TestEnv::of_plain_user();
     env.import("busybox");
@@ -82,7 +82,7 @@ fn limits_apply_to_plain_user_with_delegated_groups() {
         .collect();
     if groups.iter().any(|group| std::fs::create_dir(group).is_err() || !group.join("tasks").exists()) {
         groups.iter().for_each(|group| drop(std::fs::remove_dir(group)));
-        // Then what the user was not given is told.
+        // Without delegated groups, the missing limits are reported.
         let done = env.kiln(&["run", "--memory", "32m", "--pids-limit", "20", "busybox", "true"]).ok();
         done.says("without the memory limit").says("without the limit of processes");
         return;
@@ -109,7 +109,7 @@ fn limits_apply_to_plain_user_with_delegated_groups() {
 
 const SERVE: &str = "mkdir -p /w && echo served > /w/index.html && exec httpd -f -p 8080 -h /w";
 
-/// What a web server there says, once there is one.
+/// The response of a web server, once there is one.
 fn answer(at: impl ToSocketAddrs) -> String {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! Starting, ending, stopping; what is reported.
+//! Test how commands start and end, and what is reported.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -95,11 +95,11 @@ fn cancel_kills_all_processes_within_a_second() {
 
 #[test]
 fn command_ends_when_warden_is_killed() {
-    // S-82: not kiln but its own helper is killed, by a user or by a machine that is out of memory.
+    // S-82: the helper process of kiln is killed, by a user or by the out-of-memory killer.
     root_only!();
     let root = TestRoot::new();
     let time = format!("3{}", std::process::id());
-    // The command, by its arguments, and who started it.
+    // The pid of the command, found by its arguments.
     let command = || {
         let pids =
             std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
@@ -128,7 +128,7 @@ fn command_ends_when_warden_is_killed() {
             let warden = parent(parent(pid));
             assert!(std::fs::read_to_string(format!("/proc/{warden}/comm")).unwrap().starts_with("kiln:warden"));
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(warden), nix::sys::signal::Signal::SIGKILL).unwrap();
-            assert!(!matches!(run.join().unwrap(), Ok(true)), "nobody can say how it ended");
+            assert!(!matches!(run.join().unwrap(), Ok(true)), "its exit status is lost");
             let began = Instant::now();
             while command().is_some() {
                 assert!(began.elapsed() < Duration::from_secs(1), "the command outlived the warden");
@@ -214,7 +214,7 @@ fn hostile_user_databases_do_not_hang() {
     std::fs::File::create(&passwd).unwrap().set_len(1 << 30).unwrap();
     fails("huge");
     std::fs::remove_file(&passwd).unwrap();
-    // A link that leads out of the root leads to the same path inside, where there is nothing.
+    // A symlink that points out of the root is resolved inside, where the target does not exist.
     std::os::unix::fs::symlink("../../../../etc/shadow", &passwd).unwrap();
     assert!(root.run(&spec).err().unwrap().to_string().contains("no user"));
 }

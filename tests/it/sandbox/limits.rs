@@ -1,4 +1,4 @@
-//! What one command may use up.
+//! Test resource limits of a command.
 
 use std::process::Command;
 
@@ -9,7 +9,8 @@ use super::{TestRoot, root_only};
 use crate::support::TestEnv;
 use crate::support::env::binary;
 
-/// Runs it. Some: it ran within `limits`. None: this host gives no control groups for one of them, and that was told.
+/// Runs `spec` with `limits`. Returns `None` if this host has no control groups for one of them, which must be
+/// reported.
 fn limited(root: &TestRoot, spec: &Spec, limits: &[Limit]) -> Option<super::Ran> {
     let ran = root.run(spec).unwrap();
     let told = &ran.outcome.fallbacks;
@@ -33,7 +34,7 @@ fn command_over_memory_limit_is_killed() {
     spec.resources = Resources { memory: Some(32 << 20), memory_swap: Some(32 << 20), ..Resources::default() };
     let Some(ran) = limited(&root, &spec, &[MEMORY, SWAP]) else { return };
     assert!(!ran.output.contains("199999999"), "{}", ran.output);
-    // Enough is enough.
+    // A command within the limit succeeds.
     let mut spec = root.sh("head -c 2000000 /dev/zero | tail -c 1999999 | wc -c");
     spec.resources = Resources { memory: Some(64 << 20), ..Resources::default() };
     assert_eq!(root.succeeds(&spec), "1999999\n");
@@ -57,13 +58,13 @@ fn control_groups_are_removed_after_command() {
     let root = TestRoot::new();
     let mut spec = root.sh("cat /proc/self/cgroup");
     spec.resources = Resources { pids: Some(50), cpu_quota: Some(50_000), ..Resources::default() };
-    // The group is the top of what the command sees (cgroup namespace).
+    // In its control group namespace, the command sees its group as the root.
     let Some(ran) = limited(&root, &spec, &[PIDS, CPU]) else { return };
     let pids = ran.output.lines().find(|line| line.contains(":pids:")).map(|line| line.rsplit(':').next().unwrap());
     assert!(pids.is_none_or(|path| path == "/"), "{}", ran.output);
     let left = std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", "kiln-*"]).output().unwrap();
     let left = String::from_utf8_lossy(&left.stdout).into_owned();
-    // Other tests have theirs at the same time; none may belong to a process that is gone.
+    // Other tests have groups too; none may belong to a process that has ended.
     for dir in left.lines() {
         let pid = dir.rsplit('-').next().unwrap();
         assert!(std::path::Path::new("/proc").join(pid).exists() || !std::path::Path::new(dir).exists(), "{dir}");
@@ -79,7 +80,7 @@ fn rlimits_are_set_and_invalid_ones_explained() {
     let limit = |name: &str, soft, hard| Rlimit { name: name.to_owned(), soft: Some(soft), hard: Some(hard) };
     spec.rlimits = vec![limit("nofile", 100, 200), limit("fsize", 1 << 20, 1 << 20)];
     assert_eq!(root.succeeds(&spec), "100\n200\n2048\n");
-    // Even one that leaves none of our own to be opened (R-16).
+    // Also a limit that would keep kiln itself from opening files (R-16).
     spec.rlimits = vec![limit("nofile", 1, 2)];
     spec.user = "app".to_owned();
     assert_eq!(root.succeeds(&spec), "1\n2\nunlimited\n");
@@ -96,7 +97,7 @@ fn rlimits_are_set_and_invalid_ones_explained() {
 
 #[test]
 fn large_output_is_not_buffered() {
-    // R-12, S-79: nothing is kept; a slow listener slows the command down.
+    // R-12, S-79: output is not buffered; a slow reader slows the command down.
     root_only!();
     let root = TestRoot::new();
     let output = root.says("yes | head -c 30000000");
@@ -105,7 +106,7 @@ fn large_output_is_not_buffered() {
 
 #[test]
 fn command_sees_its_control_group_read_only() {
-    // R-16, S-71: on a host with the second version only, as most are; read-only, and with no way up.
+    // R-16, S-71: on a host with version 2 only; read-only, and without access to parent groups.
     requires!(root, overlay);
     let env = TestEnv::with_busybox();
     let found = "grep ' /sys/fs/cgroup ' /proc/mounts; cat /sys/fs/cgroup/cgroup.controllers; cat /proc/self/cgroup;

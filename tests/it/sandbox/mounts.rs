@@ -1,4 +1,4 @@
-//! What is mounted over the root, and that none of it stays.
+//! Test mounts in the root, and that they leave no trace.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -55,7 +55,7 @@ fn mount_target_behind_dangling_symlink_is_created() {
 
 #[test]
 fn image_symlinks_do_not_lead_mounts_out() {
-    // S-18, S-22: what is mounted over is inside the root, whatever links say.
+    // S-18, S-22: mount targets stay inside the root, whatever symlinks say.
     root_only!();
     let root = TestRoot::new();
     fs::create_dir(root.path("host")).unwrap();

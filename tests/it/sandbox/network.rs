@@ -1,4 +1,4 @@
-//! Networks of a command's own, and what leads into them.
+//! Test private networks and published ports.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// From this port of the host's loopback.
+/// Publishes port 8000 on this port of the host's loopback.
 fn to_8000(port: u16) -> Publish {
     Publish { address: Some([127, 0, 0, 1].into()), host: Some(port), inside: 8000 }
 }
@@ -39,7 +39,7 @@ fn private_network_reaches_out_but_not_host_loopback() {
     let server = lines.iter().find_map(|line| line.strip_prefix("nameserver ")).unwrap();
     assert!(!server.starts_with("127."), "{said}");
     assert!(lines.contains(&"search example.org"), "{said}");
-    // Nobody stays behind.
+    // The helper has ended.
     let marker = format!("/proc/{}/ns/net", std::process::id());
     assert!(!commands().iter().any(|line| line.contains(&marker)), "a helper still runs");
 }

@@ -1,4 +1,5 @@
-//! The lower rungs of the ladder: one id only, no user namespace at all; and what ends a build from outside.
+//! Test restricted hosts: no user namespaces, no new /proc, no CAP_SYS_ADMIN, kiln inside a container; and builds that
+//! are stopped by signals.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use crate::support::TestEnv;
 use crate::support::env::binary;
 use crate::support::requires::is_root;
 
-/// A build as a user who may make no user namespace: uid 1000 of one whose limit is 0.
+/// Builds as a user who cannot create user namespaces: uid 1000 in a namespace whose limit is 0.
 fn without_namespaces(env: &TestEnv, context: &std::path::Path) -> (bool, String) {
     let script = "mkdir $1/bare && chown 1000:1000 $1/bare && echo 0 > /proc/sys/user/max_user_namespaces &&
         exec setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all sh -c '
@@ -67,7 +68,7 @@ fn run_without_user_namespaces_names_the_obstacle() {
 
 #[test]
 fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
-    // R-7, S-71: a container that hides parts of its /proc lets nobody below it mount another.
+    // R-7, S-71: in a container that hides parts of /proc, the kernel refuses new /proc mounts.
     requires!(userns, overlay);
     const BELOW: &str = "KILN_TEST_BELOW_A_CONTAINER";
     if std::env::var_os(BELOW).is_none() {
@@ -86,7 +87,7 @@ fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
         return;
     }
     let root = super::TestRoot::new();
-    // Its processes are seen, but nothing can be read of what they know or done through them (S-15).
+    // Other processes are visible, but nothing can be read from them or done through them (S-15).
     let script = "test -d /proc/self && wc -c < /proc/version; (echo x > /proc/sys/kernel/hostname) 2>&1; \
                   cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c KILN_TEST; \
                   ls /proc/1/root/ /proc/1/cwd/ 2>&1 | grep -c denied";
@@ -96,7 +97,7 @@ fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
     assert!(told.len() == 1 && told[0].starts_with("a /proc of its own: the container around kiln hides"), "{told:?}");
     assert!(ran.output.starts_with("0\n") && ran.output.contains("Read-only"), "{}", ran.output);
     assert!(ran.output.ends_with("\n0\n2\n"), "{}", ran.output);
-    // Nor of those of another command of ours that runs at the same time.
+    // The same holds for another command of kiln that runs at the same time.
     let other = super::TestRoot::new();
     let mut spec = other.spec(&["/bin/sleep", "97.25"]);
     spec.env.push(("TOKEN".into(), "of-the-other".into()));
@@ -117,7 +118,7 @@ fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
     assert!(!ran.output.contains("of-the-other") && !ran.output.contains("killed"), "{}", ran.output);
 }
 
-/// What kiln says, as root of a pod whose /proc is partly hidden, as container runtimes do.
+/// The output of kiln as root of a pod whose /proc is partly hidden, as container runtimes do.
 fn in_a_pod(env: &TestEnv, args: &[&str]) -> String {
     let capabilities = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+sys_chroot,+mknod,\
                         +setfcap";
@@ -201,7 +202,7 @@ fn doctor_names_what_forbids_user_namespaces() {
     }
 }
 
-/// Owners, a file of nobody's that can be written to, and what the sandbox mounts: with the whole range of ids.
+/// A Dockerfile that needs the whole range of ids: owners, users, and the mounts of the sandbox.
 const WITH_OWNERS: &str = "
 -- Dockerfile --
 FROM busybox
@@ -213,7 +214,7 @@ RUN id -u && touch /tmp/mine && ! touch /etc/passwd 2>/dev/null
 
 #[test]
 fn root_without_sys_admin_builds_in_user_namespace() {
-    // What a pod gives: root with the usual capabilities, without CAP_SYS_ADMIN.
+    // As in a pod: root with the default capabilities, without CAP_SYS_ADMIN.
     requires!(root, userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
     let context = env.context(WITH_OWNERS);
@@ -238,7 +239,7 @@ fn root_without_sys_admin_builds_in_user_namespace() {
     let tree = env.image("app").tree();
     assert_eq!((tree["file"].mode, tree["file"].uid, tree["file"].gid), (0o4755, 12, 34));
     assert_eq!((tree["copied"].uid, tree["tmp/mine"].uid), (56, 100));
-    // And with the doctor it learns why.
+    // The doctor says why.
     let (code, said) = kiln(&usual, &["doctor"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("root lacks CAP_SYS_ADMIN here"), "{said}");
@@ -252,7 +253,7 @@ fn existing_user_namespace_is_used() {
     requires!(plain_user, userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(WITH_OWNERS);
-    // Its root is left among the mounts of the host.
+    // Its root is in the mount namespace of the host.
     let out = Command::new("unshare")
         .args(["--user", "--map-root-user", "--map-auto"])
         .arg(binary())
@@ -267,7 +268,7 @@ fn existing_user_namespace_is_used() {
 
 #[test]
 fn kiln_runs_inside_kiln() {
-    // A container around kiln: one that allows everything, and one that allows what a command usually may.
+    // A container around kiln: an insecure one, and one with the default restrictions.
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
     let context = env.context(&format!(
@@ -289,7 +290,7 @@ RUN --mount=type=bind,from=tools,target=/tools /tools/kiln doctor; echo code $?
 
 #[test]
 fn stopped_build_leaves_no_process_or_mount() {
-    // R-11, S-82; as whoever runs the tests, and through both processes of a plain user's build.
+    // R-11, S-82: also through both processes of a plain user's build.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let marker = format!("4{}", std::process::id());
@@ -326,7 +327,7 @@ fn stopped_build_leaves_no_process_or_mount() {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&*env.dir().to_string_lossy()), "{mounts}");
     }
-    // What the killed one left is swept by the next start.
+    // The next start sweeps what the killed build left.
     let next = env.context("\n-- Dockerfile --\nFROM busybox\nRUN true\n");
     env.build(&[], &next).ok();
     let left = fs::read_dir(env.store().join("scratch")).map_or(0, Iterator::count);

@@ -1,4 +1,4 @@
-//! `--ssh`: an agent inside, and what it lets through.
+//! Test `--ssh`: the agent inside a command, and the requests that it forwards.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ RUN --mount=type=ssh,uid=1000,mode=0600 ls -ln $SSH_AUTH_SOCK
 RUN [ -z \"$SSH_AUTH_SOCK\" ] && ls -A /run/buildkit 2>/dev/null | wc -l
 ";
 
-/// A new key.
+/// Creates a key.
 fn key(env: &TestEnv, passphrase: &str) -> PathBuf {
     let path = env.dir().join(format!("key{}", passphrase.len()));
     let made = Command::new("ssh-keygen")
@@ -38,7 +38,7 @@ fn ssh_key_file_is_usable_through_agent_only() {
     let context = env.context(DOCKERFILE);
     put_probe(&context.join("probe"));
     let done = env.build(&["--ssh", &format!("default={}", key.display()), "-t", "app"], &context).ok();
-    // 12 is a list of keys, 5 a refusal: add, remove, remove all, lock, extensions.
+    // Message 12 is a list of keys, 5 a refusal of add, remove, remove all, lock and extensions.
     done.says("11 -> 12");
     for refused in [17, 18, 19, 20, 22, 27] {
         done.says(&format!("{refused} -> 5"));

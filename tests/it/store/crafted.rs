@@ -1,4 +1,4 @@
-//! Images whose documents were written to do harm: an error or an image, never a panic and never a path.
+//! Test images with malformed or hostile documents: they load or fail, without a panic and without use as a path.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ impl Documents {
         Documents { index, manifest, config }
     }
 
-    /// A layout of these documents, each named by its digest unless `change` has its way with it.
+    /// Writes a layout of these documents after `change` modified one of them.
     fn write(mut self, at: &Path, which: &str, change: &dyn Fn(&mut Value)) {
         fs::remove_dir_all(at).ok();
         let blobs = at.join("blobs/sha256");
@@ -64,7 +64,7 @@ impl Documents {
     }
 }
 
-/// Loads what was written and builds on it; gives what kiln said.
+/// Loads the layout and builds on it. Returns the error of the load, if any.
 fn tried(env: &TestEnv, layout: &Path, what: &str) -> Option<String> {
     let done = env.kiln(&["load", "-i", layout.to_str().expect("UTF-8")]).output();
     assert!(done.code <= 3 && !done.stderr.contains("panicked"), "{what}: {done}");
@@ -126,7 +126,7 @@ fn malformed_documents_never_panic() {
             tried(&env, &layout, &format!("{which}{place} = {value}"));
         }
     }
-    // S-56: of how many layers it is, manifest and config agree.
+    // S-56: manifest and config must have the same number of layers.
     for (which, place) in [("config", "/rootfs/diff_ids"), ("manifest", "/layers")] {
         for count in [0, 2] {
             let change = |document: &mut Value| {

@@ -1,4 +1,4 @@
-//! Cache mounts: shared as asked for across processes, carried from one machine to the next.
+//! Test cache mounts: sharing between processes, removal, export and import.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn mounts(env: &TestEnv) -> Value {
     serde_json::from_str(&env.kiln(&["cache", "mounts", "ls", "--format", "json"]).ok()).expect("JSON")
 }
 
-/// Waits until a build that was started says `path` is there; what it says of the time is for one that never will.
+/// Waits until `path` exists, for at most five minutes.
 fn appears(path: &Path) {
     let started = Instant::now();
     while !path.exists() {
@@ -113,7 +113,7 @@ fn cache_mount_ids_are_never_paths() {
     env.kiln(&["cache", "mounts", "rm"]).fails(2);
     env.kiln(&["cache", "mounts", "rm", "--all"]).ok();
     assert!(mounts(&env).as_array().expect("list").is_empty());
-    // What is gone is made anew.
+    // A removed cache is created again.
     let run = "RUN --mount=type=cache,target=/c,id=. test ! -e /c/x && echo y > /c/y";
     env.build(&[], &dockerfile(&env, run)).ok();
     env.assert_swept();
@@ -130,7 +130,7 @@ fn invalid_cache_mount_archive_changes_nothing() {
         "-- good/{name}/id --\na\n-- named/zzz/id --\na\n-- named/zzz/data/ --\n-- nothing/{name}/data/ --\n\
          -- link/{name}/id --\na\n-- link/{name}/data -> /etc --\n-- file --\nx\n-- climb/a --\n"
     ));
-    // The notation ends every file with a newline: an id has none.
+    // The notation ends every file with a newline, but an id has none.
     for at in ["good", "link"] {
         fs::write(dir.join(at).join(name).join("id"), "a").expect("write");
     }
@@ -167,7 +167,7 @@ fn processes_take_turns_on_locked_cache_mount() {
     // M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    // Whoever finds the other's mark inside has not waited.
+    // A command that finds the mark of another one has not waited.
     let run = |n: u32| {
         format!(
             "RUN --mount=type=cache,target=/c,id=l,sharing=locked mkdir /c/mark && sleep 0.3 && rmdir /c/mark && \
@@ -205,7 +205,7 @@ fn private_cache_mount_is_exclusive_while_in_use() {
     let listed = mounts(&env);
     let own: Vec<_> = listed.as_array().expect("list").iter().filter(|m| m["id"] == "own").collect();
     assert_eq!(own.len(), 2, "{listed:#}");
-    // Nobody uses them now: the next one gets the first again.
+    // No build uses them now: the next one gets the first instance again.
     env.build(&[], &dockerfile(&env, "RUN --mount=type=cache,target=/p,id=own,sharing=private touch /p/third")).ok();
     assert!(data(&env, "own").join("third").exists());
     env.kiln(&["cache", "mounts", "export", "-o", "x.tar", "own"]).ok().says("another private instance");
@@ -223,7 +223,7 @@ fn cache_mount_in_use_is_not_removed() {
     env.kiln(&["cache", "mounts", "rm", "busy"]).fails(1).says("in use by a running build");
     child.kill().expect("kill");
     child.wait().expect("wait");
-    // However slow the machine is today, it is not an hour.
+    // Long enough for a slow machine, but shorter than the sleep.
     let next = dockerfile(&env, "RUN --mount=type=cache,target=/c,id=busy,sharing=locked ls /c");
     env.build(&["--timeout", "5m"], &next).ok();
     env.kiln(&["cache", "mounts", "rm", "busy"]).ok();

@@ -1,4 +1,4 @@
-//! `-o`: a result leaves kiln as an archive for other tools, as a tar of its file system, or as files (O-62…O-66).
+//! Test `-o`: image archives and layouts, a tar of the file system, and files (O-62…O-66).
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -50,7 +50,7 @@ fn output_archives_and_layouts_are_read_by_skopeo() {
     let first = fs::read(env.dir().join("a.tar")).expect("an archive");
     env.build(&["-t", "app:1", "-t", "other/app", "-o", "type=oci,dest=again.tar"], &context).ok();
     assert!(first == fs::read(env.dir().join("again.tar")).expect("an archive"));
-    // A layout that is there keeps its other images.
+    // An existing layout keeps its other images.
     env.kiln(&["tag", "busybox", "second:2"]).ok();
     let second = env.context("-- Dockerfile --\nFROM second:2\n");
     env.build(&["-t", "second:2", "-o", "type=oci-layout,dest=l"], &second).ok();
@@ -66,7 +66,7 @@ fn output_tar_is_file_system_of_container() {
     env.build(&["-t", "app", "-o", "type=tar,dest=root.tar"], &context).ok();
     let tar = fs::read(env.dir().join("root.tar")).expect("a tar");
     let mut got = Tree::default();
-    // Hard links resolved as by whoever unpacks it.
+    // Resolve hard links, as unpacking does.
     got.lay(&Tree::of_tar(&tar[..]));
     assert_eq!(got, env.image("app").tree());
     assert!(!got.0.contains_key("gone") && got["d/b"].mode == 0o4755, "{got}");
@@ -95,7 +95,7 @@ fn files(env: &TestEnv) {
     assert_eq!(check("new", 0o1777).mtime(), env.image("app").tree()["new"].mtime.expect("a time"));
     assert_eq!(fs::read_link(out.join("link")).expect("a link"), Path::new("/d/a"));
     assert!(!out.join("gone").exists());
-    // Once more over what is there, with something in the way and something else beside it.
+    // Write again over existing files, with symlinks in the way and another file next to them.
     fs::write(out.join("mine"), "mine").expect("write");
     fs::remove_dir_all(out.join("new")).expect("remove");
     let bait = env.dir().join("bait");
@@ -111,7 +111,7 @@ fn files(env: &TestEnv) {
     assert_eq!(fs::read_to_string(bait.join("b")).expect("the bait"), "bait", "A LINK WAS FOLLOWED");
     assert_eq!(fs::read_dir(&bait).expect("list").count(), 1, "A LINK WAS FOLLOWED");
     assert_eq!(fs::read_to_string(out.join("d/b")).expect("d/b"), "one\n");
-    // Somebody's directory is not removed for a file.
+    // An existing directory is not removed for a file.
     fs::remove_file(out.join("d/b")).expect("remove");
     fs::create_dir(out.join("d/b")).expect("create");
     env.build(&["-o", "out"], &context).fails(1).says("cannot replace out/d/b: it is a directory");
@@ -137,7 +137,7 @@ fn local_output_of_plain_user_belongs_to_it() {
     for path in ["out/d/b", "out/new", "root.tar", "out/bin/busybox"] {
         assert_eq!(fs::metadata(env.dir().join(path)).expect(path).uid(), user, "{path}");
     }
-    // The owners are in the tar, also when nothing had to be built and no namespace was entered.
+    // The tar has the owners, also if everything is cached and no namespace was entered.
     env.build(&["-t", "app", "-o", "type=tar,dest=warm.tar"], &context).ok();
     let read = |name: &str| fs::read(env.dir().join(name)).expect(name);
     assert!(read("root.tar") == read("warm.tar"));
@@ -155,7 +155,7 @@ fn impossible_outputs_are_refused() {
     env.build(&["-o", "type=docker"], &context).fails(2).says("no daemon to load it into");
     env.build(&["-o", "type=registry"], &context).fails(2).says("type=registry");
     env.build(&["-t", "x", "-o", "type=oci,dest=missing/dir/a.tar"], &context).fails(1).says("missing/dir");
-    // One output that fails fails the build, and no name is given.
+    // A failing output fails the build, and the image gets no name.
     env.build(&["-t", "x", "-o", "a-file/below"], &context).ok();
     fs::write(env.dir().join("plain"), "").expect("write");
     env.build(&["-t", "y", "-o", "type=tar,dest=ok.tar", "-o", "plain/below"], &context).fails(1).says("plain/below");
@@ -202,7 +202,7 @@ fn iidfile_and_metadata_file_replace_symlinks_atomically() {
     let metadata: serde_json::Value =
         serde_json::from_slice(&fs::read(context.join("metadata")).expect("read")).expect("JSON");
     assert!(metadata["containerimage.digest"].is_string());
-    // A build that fails leaves none that speaks of an older image.
+    // A failed build removes the files of an older image.
     env.add(&context, "-- Dockerfile --\nFROM scratch\nCOPY gone /\n");
     env.build(&args, &context).fails(1);
     assert!(!context.join("id").exists() && !context.join("metadata").exists());

@@ -1,4 +1,4 @@
-//! `kiln prune`, `kiln cache prune`, `kiln cache ls`: what goes, what stays, and nobody is disturbed.
+//! Test `kiln prune`, `kiln cache prune` and `kiln cache ls`: what is removed, what is kept, and running builds.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -33,18 +33,18 @@ fn prune_keeps_tagged_images_and_their_cache() {
     assert_eq!(only("dangling=true"), unnamed);
     assert!(!only("dangling=false").contains(&unnamed));
     env.kiln(&["images", "--filter", "since=x"]).fails(2).says("want dangling=true or dangling=false");
-    // Only saying it changes nothing.
+    // A dry run changes nothing.
     env.kiln(&["prune", "--dry-run"]).ok().says("would remove 1 image, 3 cached steps");
     assert_eq!(blobs(&env), before);
     env.kiln(&["inspect", &unnamed]).ok();
-    // The cache without the images: the unnamed one keeps its layers.
+    // `cache prune` keeps images, also untagged ones.
     env.kiln(&["cache", "prune"]).ok();
     env.kiln(&["inspect", &unnamed]).ok();
     let told = json(&env.kiln(&["prune", "--format", "json"]).ok());
     assert_eq!(told["removed"]["images"], 1, "{told:#}");
     env.kiln(&["inspect", &unnamed]).fails(1);
     assert_eq!(blobs(&env), before - 4, "manifest, config and two layers");
-    // Nothing of the named one went: not even its cache.
+    // The tagged image and its cache are kept.
     env.image("app").tree();
     env.build(&["-t", "app"], &new).ok().never_says("why:");
     env.build(&["-t", "was"], &old).ok().says("why:");
@@ -82,7 +82,7 @@ fn prune_keep_storage_removes_least_recently_used() {
         env.build(&[], context).ok();
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Finding it counts as use.
+    // A cache hit counts as use.
     env.build(&[], &contexts[0]).ok();
     env.kiln(&["rmi", "--force", "none"]).ok();
     let total = |env: &TestEnv| -> u64 {
@@ -107,7 +107,7 @@ fn prune_keeps_what_running_build_uses() {
     // N-63, S-131
     requires!(userns, overlay);
     for env in each_user() {
-        // Cached: the running build finds the first step, and nobody needs the others.
+        // The running build uses the first cached step; nothing needs the others.
         let first = "FROM busybox\nRUN echo 1 > /1\n";
         let before = env.context(&format!("-- Dockerfile --\n{first}RUN echo stray > /stray\n"));
         let stray = env.build(&["-q"], &before).ok().trim().to_owned();
@@ -134,7 +134,7 @@ fn prune_keeps_what_running_build_uses() {
         let out = child.wait_with_output().expect("wait");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         env.image("app").tree();
-        // It is over: nothing of it is used any more.
+        // The build has ended and uses nothing any more.
         env.kiln(&["prune", "--all"]).ok().never_says("stays");
         assert_eq!(fs::read_dir(env.store().join("layers")).map_or(0, Iterator::count), 0);
         env.assert_swept();
@@ -185,7 +185,7 @@ fn prune_removes_what_killed_build_used() {
         files.filter(|file| !file.file_name().as_encoded_bytes().starts_with(b".")).count()
     };
     let mounts = || fs::read_dir(env.store().join("mounts")).map_or(0, Iterator::count);
-    // The second command runs while the first one's layer is still being packed, and recorded after that.
+    // The second command already runs while the layer of the first is compressed and recorded.
     while mounts() == 0 || records() == 0 {
         assert!(started.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(10));
@@ -193,7 +193,7 @@ fn prune_removes_what_killed_build_used() {
     let all = processes::with(context.to_str().expect("UTF-8"));
     child.kill().expect("kill");
     child.wait().expect("wait");
-    // Kiln in a user namespace ends soon after the one outside.
+    // Kiln in a user namespace ends shortly after kiln outside.
     processes::until_ended(&all);
     env.kiln(&["prune", "--all"]).ok().says("cached step").never_says("stays");
     assert_eq!(fs::read_dir(env.store().join("layers")).map_or(0, Iterator::count), 0);

@@ -1,4 +1,4 @@
-//! A store on a disk that is full, read-only or rotten, and under kilns that are killed.
+//! Test the store on a full, read-only or corrupt disk, and after killed builds.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,8 +10,7 @@ use serde_json::Value;
 use crate::support::env::{binary, fixture};
 use crate::support::{Image, Registry, TestEnv};
 
-/// Runs a script with the store on a file system of its own that goes away with it. `$K` is kiln. Gives what it
-/// printed.
+/// Runs a script with the store on a temporary file system. `$K` is kiln. Returns the output.
 fn on_own_disk(env: &TestEnv, size: &str, script: &str) -> String {
     fs::create_dir(env.store()).expect("create");
     let whole = format!("mount -t tmpfs -o size={size},mode=0700 none \"$KILN_ROOT\"\n{script}");
@@ -72,7 +71,7 @@ fn full_disk_is_reported_and_store_stays_intact() {
     }
 }
 
-/// Bytes that no compression makes smaller.
+/// Incompressible bytes.
 fn noise() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = |state: &mut u64| {
@@ -99,7 +98,7 @@ FROM busybox AS one\nRUN echo x > /x\nCOPY file /\nFROM busybox\nCOPY --from=one
         "16m",
         r#"exec 2>&1
         $K import "$ROOTFS" busybox; $K build -t cached cached; mount -o remount,ro "$KILN_ROOT"
-        # Where everything is known, even a build writes nothing.
+        # A fully cached build writes nothing.
         $K build cached && $K build -t cached -o type=oci,dest=cached.tar cached || echo "CANNOT build"
         for what in images "inspect busybox" "history busybox" "cache ls" info "save -o out.tar busybox"; do
             $K $what >/dev/null || echo "CANNOT $what"
@@ -123,7 +122,7 @@ fn flip(path: &PathBuf) {
     replace(path, &bytes);
 }
 
-/// Blobs are hard links to those of other tests' stores: a new file, not new bytes in the old one.
+/// Replaces the file by a new one: blobs are hard links to those of other tests' stores.
 fn replace(path: &PathBuf, bytes: &[u8]) {
     fs::remove_file(path).expect("remove");
     fs::write(path, bytes).expect("write");
@@ -147,7 +146,7 @@ fn damaged_layer_is_named_with_remedy() {
     let (ours, theirs) = (layer(&env.image("busybox")), layer(&env.image(&name)));
 
     flip(&ours);
-    // It is gone, which is said; nothing else suffered.
+    // The damaged blob is removed with a warning; nothing else is affected.
     env.build(&[], &local).fails(3).says("warning: removed the damaged blob").says("the store has lost a layer of it");
     env.build(&[], &local).fails(3).says("the store has lost a layer of it").says("pull or import the image again");
     env.kiln(&["save", "-o", "x.tar", "busybox"]).fails(1).says("not in the store: pull, import or build");
@@ -155,7 +154,7 @@ fn damaged_layer_is_named_with_remedy() {
     env.import("busybox");
     env.build(&[], &local).ok();
 
-    // What a registry has is fetched again without being asked.
+    // A blob that the registry has is fetched again automatically.
     env.kiln(&["prune", "--all"]).ok();
     flip(&theirs);
     env.build(&[], &remote).ok().says("fetching").says("warning: removed the damaged blob");
@@ -176,13 +175,13 @@ fn damaged_documents_affect_only_their_image() {
     env.kiln(&["inspect", "busybox"]).ok();
     env.build(&["-t", "app"], &context).ok();
     assert_eq!(env.image("app").digest, image.digest);
-    // Cut short: seen by its size.
+    // A truncated file is detected by its size.
     let manifest = blob(&env, &Value::from(image.digest.as_str()));
     replace(&manifest, b"{");
     env.kiln(&["inspect", "app"]).fails(1).says("want");
     env.build(&["-t", "app"], &context).ok();
     assert_eq!(env.image("app").digest, image.digest);
-    // Trees and stat indexes are made again without a word.
+    // Trees and context indexes are recreated silently.
     for dir in ["layers", "context"] {
         for entry in walk(&env.store().join(dir)).iter().filter(|p| p.ends_with("tree") || dir == "context") {
             fs::write(entry, "rubbish").expect("write");
@@ -228,7 +227,7 @@ fn scratch_of_killed_build_is_swept_by_next_start() {
         killed += u32::from(child.try_wait().expect("wait").is_none());
         child.kill().expect("kill");
         child.wait().expect("wait");
-        // A plain user's files of other ids can be swept only by a build; this one needs no name.
+        // Files of subordinate ids can be swept only by a build.
         let started = Instant::now();
         env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
         while fs::read_dir(env.store().join("scratch")).expect("scratch").next().is_some() {
@@ -236,7 +235,7 @@ fn scratch_of_killed_build_is_swept_by_next_start() {
             env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
         }
         env.assert_swept();
-        // Every name stands for a whole image: each blob is checked against its digest.
+        // Every name leads to a whole image: opening it verifies each blob.
         for name in Image::names(&env.store()) {
             env.image(&name).tree();
         }
@@ -248,12 +247,13 @@ fn scratch_of_killed_build_is_swept_by_next_start() {
     env.build(&["-t", "last"], &context).ok();
 }
 
-/// Regular files of unpacked layers, and the directories that hold a layer. An empty one may be replaced any time.
+/// The regular files of unpacked layers, and the non-empty directories that hold a layer. Empty ones may be replaced
+/// any time.
 fn unpacked(env: &TestEnv) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let layers = fs::read_dir(env.store().join("layers")).expect("layers").flatten();
-    let beside = layers.flat_map(|layer| fs::read_dir(layer.path()).expect("a layer").flatten());
+    let parts = layers.flat_map(|layer| fs::read_dir(layer.path()).expect("a layer").flatten());
     let holds = |path: &PathBuf| path.is_dir() && fs::read_dir(path).expect("a directory").next().is_some();
-    let forms: Vec<_> = beside.map(|entry| entry.path()).filter(holds).collect();
+    let forms: Vec<_> = parts.map(|entry| entry.path()).filter(holds).collect();
     let files = forms.iter().flat_map(|form| walk(form));
     (files.filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() > 0)).collect(), forms)
 }
@@ -269,18 +269,18 @@ fn layer_damaged_by_power_cut_is_unpacked_again() {
         let args = ["build", "--no-cache", epoch[0], epoch[1], "-t", "app", context.to_str().expect("UTF-8")];
         env.kiln(&args).ok();
         let first = env.image("app");
-        // Later than what counts as the start of the machine.
+        // Wait past the simulated start of the machine.
         std::thread::sleep(Duration::from_secs(4));
         let (files, forms) = unpacked(&env);
         assert!(files.len() >= 2 && forms.len() >= 2, "{files:?} {forms:?}");
         for file in &files {
             fs::OpenOptions::new().write(true).open(file).and_then(|f| f.set_len(1)).expect("shorten");
         }
-        // Nobody looks as long as the machine runs: that would cost every build.
+        // Layers are not verified again while the machine runs: that would slow down every build.
         env.kiln(&args).output().says("error");
         env.kiln_restarted(&args).ok();
         assert_eq!(env.image("app").diff_ids(), first.diff_ids());
-        // What is whole stays, and is looked at once.
+        // Whole layers are kept, and verified once.
         std::thread::sleep(Duration::from_secs(4));
         let seen = |forms: &[PathBuf]| -> Vec<(u64, i64)> {
             let all = forms.iter().map(|form| form.symlink_metadata().expect("there"));
@@ -321,7 +321,7 @@ fn store_is_not_readable_by_other_users() {
         let mode = fs::metadata(env.store()).expect("the store").permissions().mode();
         assert_eq!(mode & 0o7777, 0o700);
     }
-    // Not even with the umask of somebody who shares everything.
+    // Also with umask 0.
     let env = TestEnv::new();
     let script =
         "umask 0; \"$K\" images && exec setpriv --reuid kiln-test --regid kiln-test --clear-groups ls \"$KILN_ROOT\"";
