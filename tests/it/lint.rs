@@ -94,7 +94,7 @@ fn check(case: &Path) -> String {
 
 #[test]
 fn lint_rules_fire_only_where_expected() {
-    // S-116 among them: SecretsUsedInArgOrEnv
+    // Includes S-116: SecretsUsedInArgOrEnv
     let mut golden = Golden::new();
     let mut rules = Vec::new();
     for rule in cases(&testdata("lint")) {

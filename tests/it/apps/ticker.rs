@@ -1,4 +1,4 @@
-//! A Node application whose `.dockerignore` keeps the laptop's `node_modules` and secret out.
+//! A Node application whose `.dockerignore` excludes local `node_modules` and a secret.
 
 use crate::support::{TestEnv, canary};
 

@@ -230,7 +230,7 @@ text
     assert_eq!(names(last), [""; 0]);
     assert_eq!(names(last - 1), ["d", "d/e", "d/e/file"]);
     assert_eq!(names(last - 2), [""; 0]);
-    // The layer below now comes from the store.
+    // This time, the layer below comes from the store.
     let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
     fs::write(context.join("Dockerfile"), text.replace("&& chmod 644", "&& chmod 0644")).unwrap();
     env.build(&args, &context).ok();

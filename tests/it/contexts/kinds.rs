@@ -25,7 +25,7 @@ d/g
 
 #[test]
 fn context_gives_same_image_in_every_form() {
-    // O-1; G-2, A14: rules hold for directories only.
+    // O-1; G-2, A14: ignore rules apply to directories only.
     requires!(git, xz, zstd, bzip2);
     let env = TestEnv::new();
     let context = env.context(CONTEXT);

@@ -19,7 +19,7 @@ fn unreadable_file_is_named() {
     let (done, _) = super::build(&env, &context, "COPY . /", &[]);
     assert_eq!(done.code, 1, "{done}");
     done.says("ermission denied");
-    // G-10: what is ignored need not be readable.
+    // G-10: ignored files need not be readable.
     env.add(&context, "-- .dockerignore --\nsecret\nd\n");
     let (done, _) = super::build(&env, &context, "COPY . /", &[]);
     assert_eq!(done.code, 0, "{done}");
@@ -74,7 +74,7 @@ fn bad_ignore_patterns_are_named_with_line() {
         assert_eq!(done.code, 1, "{text:?}\n{done}");
         done.says(says);
     }
-    // G-3: a line has less than 64 KiB.
+    // G-3: a line must be shorter than 64 KiB.
     let env = TestEnv::new();
     let context = env.context("-- a --\n");
     for (length, code) in [((64 << 10) - 1, 0), (64 << 10, 1)] {

@@ -107,7 +107,7 @@ fn plain_user_build_fetches_each_source_once() {
 
 #[test]
 fn unchanged_url_is_not_downloaded_again() {
-    // C-23: by ETag, else by date, if the date can tell; C-24: by checksum without asking.
+    // C-23: checked by ETag, or by date if it is old enough; C-24: with a checksum, without a request.
     let env = TestEnv::new();
     let old = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nDate: Wed, 21 Oct 2020 07:28:00 GMT";
     let fresh = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nDate: Wed, 21 Oct 2015 07:28:01 GMT";

@@ -20,7 +20,7 @@ use crate::support::Golden;
 use crate::support::env::testdata;
 use crate::support::golden;
 
-/// One folder.
+/// A case: one folder.
 struct Case {
     dir: PathBuf,
 }

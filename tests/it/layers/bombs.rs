@@ -66,7 +66,7 @@ fn zstd_bomb(first: &[u8], blocks: u32) -> Vec<u8> {
     out
 }
 
-/// `first` and then `blocks` times 32 MiB of zeroes, each in a stream of its own.
+/// `first` and then `blocks` times 32 MiB of zeros, each in a separate stream.
 fn concatenated(first: &[u8], blocks: usize, pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     [pack(first), pack(&vec![0; 32 << 20]).repeat(blocks)].concat()
 }

@@ -34,7 +34,7 @@ fn root_and_plain_user_make_identical_layers() {
     requires!(root, kiln_test, userns, overlay);
     let (env, user) = (TestEnv::with_busybox(), TestEnv::of_plain_user());
     user.import("busybox");
-    // One context: copied files keep their times.
+    // Both build the same context, because copied files keep their times.
     let context = user.context(DOCKERFILE);
     assert_eq!(layers(&user, &context), layers(&env, &context));
 }

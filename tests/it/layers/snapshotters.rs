@@ -190,7 +190,6 @@ fn links_of(env: &TestEnv, how: &str) -> (Vec<String>, Vec<Tree>, String) {
 
 #[test]
 fn snapshotters_agree_on_hard_links_of_lower_layers() {
-    // Same bytes, overlay or copy
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (ids, trees, said) = links_of(&env, "overlay");
@@ -312,7 +311,6 @@ for number, way in enumerate(ways()):
 
 #[test]
 fn copy_snapshotter_breaks_hard_links_on_any_access() {
-    // Same bytes, overlay or copy
     requires!(userns, overlay);
     let ways = PYTHON.matches("    yield ").count();
     let mut dockerfile = "-- Dockerfile --\nFROM python\nADD base.tar /base\n".to_owned();

@@ -121,7 +121,7 @@ fn holes_survive_every_path_through_a_build() {
     let said = env.kiln(&["run", "db", "stat", "-c", "%b", "/copied", "/ran", "/db"]).ok();
     let blocks: Vec<&str> = said.split_whitespace().collect();
     assert_eq!(blocks, ["320"; 3]);
-    // Other tools see a file like any other.
+    // Other tools read a regular file.
     let tar = env.dir().join("db.tar");
     env.build(&["-o", &format!("type=tar,dest={}", tar.display())], &context).ok();
     let listed = sh(env.dir(), "tar --numeric-owner -tvf db.tar copied");

@@ -43,7 +43,7 @@ fn tag_moves_only_with_pull_and_digest_never() {
     let env = TestEnv::new();
     env.kiln(&["pull", &name]).ok();
     let old = env.image(&name).digest;
-    // The same name for another image.
+    // Push another image under the same name.
     let other = TestEnv::new();
     let tar = fixture("busybox").join("rootfs.tar");
     other.kiln(&["import", "-c", "ENV NEW=yes", tar.to_str().expect("UTF-8"), "other:1"]).ok();

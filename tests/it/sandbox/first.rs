@@ -40,7 +40,7 @@ fn command_can_end_by_its_own_signal() {
             };
             assert_eq!(ended(format!("kill -{signal} $$; exit 9")), Exit::Signal(signal), "{user}");
             if ![libc::SIGKILL, libc::SIGSEGV, libc::SIGFPE].contains(&signal) {
-                // Restored in a handler and raised again, as servers do.
+                // A handler that restores the default action and raises the signal again, as servers do.
                 let script = format!("trap 'trap - {signal}; kill -{signal} $$' {signal}; kill -{signal} $$; exit 9");
                 assert_eq!(ended(script), Exit::Signal(signal), "{user}");
             }

@@ -23,7 +23,7 @@ fn exit_codes_and_signals_are_passed_on() {
     let exit = |script: &str| root.run(&root.sh(script)).map(|ran| ran.outcome.exit).unwrap();
     assert_eq!(exit("exit 0"), Exit::Code(0));
     assert_eq!(exit("exit 42"), Exit::Code(42));
-    // A child killed by a signal, as its shell reports it.
+    // A child killed by a signal, as reported by its shell.
     assert_eq!(exit("sh -c 'kill -9 $$'; exit $?"), Exit::Code(137));
     assert_eq!(Exit::Signal(9).code(), 137);
 }

@@ -216,7 +216,7 @@ fn check(env: &TestEnv, root: &Path, context: &str, content: &str) {
     env.kiln_restarted(&["--root", shown, "run", "app", "cat", "/g"]).ok().says(content);
 }
 
-/// A file system in a file, mounted until it is dropped.
+/// A mounted disk image, unmounted when dropped.
 struct Disk {
     at: PathBuf,
 }

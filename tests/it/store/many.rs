@@ -68,7 +68,7 @@ fn two_hundred_concurrent_commands_leave_only_results() {
     assert!(env.build(&[], &contexts[3]).ok().progress().ran().is_empty());
 }
 
-/// The cache mount's files.
+/// A `-v` value that shows the files of the cache mount at `/c`.
 fn volume(env: &TestEnv) -> String {
     let mounts = env.store().join("mounts");
     let one = fs::read_dir(mounts).unwrap().next().unwrap().unwrap().path();

@@ -262,7 +262,7 @@ impl TestEnv {
         Kiln { command, env: self, stdin: None }
     }
 
-    /// An image of the store, read without kiln's code.
+    /// An image of the store, read without the code of kiln.
     #[track_caller]
     pub fn image(&self, name: &str) -> Image {
         Image::open(&self.store(), name)
@@ -305,7 +305,7 @@ impl Kiln<'_> {
         self
     }
 
-    /// Its three streams, for tests with a terminal.
+    /// Sets its three standard streams, for tests with a terminal.
     pub fn stdio(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Self {
         self.command.stdin(stdin).stdout(stdout).stderr(stderr);
         self

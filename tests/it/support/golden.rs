@@ -37,7 +37,7 @@ impl Golden {
         self.wrong.push(format!("{}\n{why}", case.display()));
     }
 
-    /// Fails if anything was wrong.
+    /// Panics if there were failures.
     pub fn finish(self) {
         assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n\n"));
     }

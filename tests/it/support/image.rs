@@ -17,7 +17,7 @@ use super::tree::{Node, Tree};
 
 /// An image: manifest, config and layers.
 pub struct Image {
-    /// The layout it came from.
+    /// The layout that holds it.
     pub layout: PathBuf,
     /// `sha256:…` of the manifest.
     pub digest: String,

@@ -5,8 +5,8 @@
 //!
 //! #[test]
 //! fn copy_keeps_file_mode() {
-//!     requires!(userns, overlay);                     // skipped elsewhere; a failure when `MUST` asks for it (CI does)
-//!     let env = TestEnv::with_busybox();              // own store with `busybox:latest` in it, own HOME, no environment
+//!     requires!(userns, overlay);                     // skipped if the host lacks one; a failure if `MUST` demands it
+//!     let env = TestEnv::with_busybox();              // own store with `busybox:latest`, own HOME, no environment
 //!     let context = env.context("
 //! -- Dockerfile --
 //! FROM busybox
@@ -18,7 +18,7 @@
 //! ");
 //!     let done = env.build(&["-t", "app"], &context).ok();     // or `.fails(1)`; the failure message shows everything
 //!     done.says("run.sh");
-//!     let image = env.image("app");                            // read from the store without kiln's code
+//!     let image = env.image("app");                            // read from the store without the code of kiln
 //!     assert_eq!(image.config["config"]["Cmd"], serde_json::json!(["sh"]));
 //!     let file = &image.tree()["run.sh"];
 //!     assert_eq!((file.mode, file.uid), (0o755, 0));

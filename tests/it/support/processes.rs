@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Longer than it takes a loaded machine to end a process, and shorter than the sleeps that tests start.
+/// Long enough for a busy machine to end a process, and shorter than the sleeps that tests start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The processes that have this argument.
+/// The pids of processes that have this argument.
 pub fn with(argument: &str) -> Vec<u32> {
     let pids = fs::read_dir("/proc").expect("list /proc").flatten();
     let pids = pids.filter_map(|process| process.file_name().to_str()?.parse().ok());
@@ -18,7 +18,7 @@ pub fn with(argument: &str) -> Vec<u32> {
     .collect()
 }
 
-/// Waits until all of these have ended. Then they hold no file and no lock.
+/// Waits until all these processes have ended; then they hold no file or lock.
 #[track_caller]
 pub fn until_ended(pids: &[u32]) {
     let began = Instant::now();

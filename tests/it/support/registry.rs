@@ -1,4 +1,4 @@
-//! A real registry on loopback.
+//! Runs a real registry on loopback.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

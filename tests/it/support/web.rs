@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Serves until the process ends.
+/// A web server, which runs until the test process ends.
 pub struct Web {
     /// `http://127.0.0.1:PORT`
     pub url: String,
