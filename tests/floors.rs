@@ -1,7 +1,7 @@
-//! The dependency table, executed; and what else holds for the sources as a whole.
+//! Checks of the sources as a whole: the dependency table of modules, sizes, declared tests, citations and links.
 //!
-//! Each row of [`FLOORS`] says what a module may name. The check reads text: `crate::x`, `crate::{x, y}` and `super`
-//! chains that leave a module. It therefore also forbids renaming the crate root, which would hide a name from it.
+//! Each row of [`FLOORS`] lists the modules that a module may name. The check reads text: `crate::x`, `crate::{x, y}`
+//! and `super` chains that leave a module. It therefore also forbids renaming the crate root, which would hide names.
 #![expect(clippy::disallowed_methods, reason = "a test reads the sources as they are")]
 
 #[path = "floors/circles.rs"]
@@ -20,7 +20,7 @@ use std::path::Path;
 use citations::{cited, links, paths};
 use reader::{code, files, line_of, named, read, root, sources, words};
 
-/// Who may name whom; every row names only rows above it.
+/// The modules that each module may name; every row names only rows above it.
 const FLOORS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("oci", &["base"]),
@@ -83,12 +83,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Longer than this, a file has a second noun in it.
+/// A longer file usually holds a second concept.
 const MAX_LINES: usize = 500;
 
-/// Longer than this, a function does more than its name says.
+/// A longer function usually does more than its name says.
 const MAX_FUNCTION: usize = 60;
-/// How many may be longer, for tables and straight stories.
+/// How many may be longer: tables and linear procedures.
 const MAX_LONG_FUNCTIONS: usize = 10;
 
 fn floor(name: &str) -> Option<&'static [&'static str]> {
@@ -104,7 +104,7 @@ fn place(path: &Path) -> (String, usize) {
 }
 
 #[test]
-fn every_module_names_only_the_floors_below_it() {
+fn modules_name_only_modules_in_their_row() {
     let mut wrong = Vec::new();
     for path in sources("src") {
         let (top, depth) = place(&path);
@@ -112,7 +112,7 @@ fn every_module_names_only_the_floors_below_it() {
             continue;
         }
         let Some(may) = floor(&top) else {
-            wrong.push(format!("{}: `{top}` is not in the table of floors", path.display()));
+            wrong.push(format!("{}: `{top}` is not in the table of modules", path.display()));
             continue;
         };
         let code = code(&read(&path));
@@ -122,7 +122,7 @@ fn every_module_names_only_the_floors_below_it() {
                 wrong.push(format!("{}:{}: {top} may not name {name}", path.display(), line_of(&code, at)));
             }
             if !known && code[at..].starts_with("crate") {
-                wrong.push(format!("{}:{}: `crate::{name}` is no floor", path.display(), line_of(&code, at)));
+                wrong.push(format!("{}:{}: `crate::{name}` is not in the table", path.display(), line_of(&code, at)));
             }
         }
         if words(&code).windows(2).any(|w| w[0].1 == "crate" && w[1].1 == "as") {
@@ -142,15 +142,15 @@ fn rows_name_only_rows_above_them() {
 }
 
 #[test]
-fn only_main_names_the_command_line() {
+fn main_names_only_cli_and_sandbox() {
     let main = code(&read(Path::new("src/main.rs")));
     for (_, word) in words(&main).iter().filter(|(_, w)| floor(w).is_some()) {
-        assert!(["cli", "sandbox"].contains(word), "src/main.rs names {word}: it parses nothing and builds nothing");
+        assert!(["cli", "sandbox"].contains(word), "src/main.rs names {word}, but may name only cli and sandbox");
     }
 }
 
 #[test]
-fn unsafe_code_lives_in_one_file() {
+fn unsafe_code_is_in_one_file() {
     for path in sources("src").into_iter().chain(sources("tests")).chain(sources("benches")) {
         let code = code(&read(&path));
         let found = words(&code).iter().any(|(_, w)| *w == "unsafe");
@@ -159,7 +159,7 @@ fn unsafe_code_lives_in_one_file() {
 }
 
 #[test]
-fn files_stay_short() {
+fn files_have_at_most_500_lines() {
     let long: Vec<String> = ["src", "tests", "benches"]
         .into_iter()
         .flat_map(sources)
@@ -171,7 +171,7 @@ fn files_stay_short() {
 }
 
 #[test]
-fn functions_stay_short() {
+fn few_functions_have_more_than_60_lines() {
     let mut long = Vec::new();
     for path in sources("src") {
         for function in functions::functions(&code(&read(&path))).iter().filter(|f| f.lines > MAX_FUNCTION) {
@@ -182,7 +182,7 @@ fn functions_stay_short() {
 }
 
 #[test]
-fn no_files_name_each_other_in_a_circle() {
+fn source_files_have_no_circular_dependencies() {
     let files: Vec<_> = sources("src").into_iter().map(|path| (path.clone(), code(&read(&path)))).collect();
     let circles = circles::circles(&files);
     let shown: Vec<String> = circles.iter().map(|edges| edges.join("\n")).collect();
@@ -190,10 +190,10 @@ fn no_files_name_each_other_in_a_circle() {
 }
 
 #[test]
-fn every_integration_test_file_is_declared() {
+fn integration_test_files_are_all_declared() {
     for path in sources("tests/it") {
         let (dir, name) = (path.parent().expect("in tests/it"), path.file_stem().expect("named").to_string_lossy());
-        // `a/mod.rs` is declared by the file above `a`, and every other file by the one that leads its directory.
+        // `a/mod.rs` is declared in the directory above `a`, every other file in the `mod.rs` of its own directory.
         let (above, name) = match (&*name, dir.parent()) {
             ("main", _) => continue,
             ("mod", Some(above)) => (above, dir.file_name().expect("named").to_string_lossy()),
@@ -207,7 +207,7 @@ fn every_integration_test_file_is_declared() {
 }
 
 #[test]
-fn nothing_is_silenced_or_left_for_later() {
+fn sources_have_no_silenced_lints_or_unfinished_code() {
     let marks = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME"];
     let mut wrong = Vec::new();
     for path in sources("src").into_iter().chain(sources("tests")).chain(sources("benches")) {
@@ -228,9 +228,9 @@ fn nothing_is_silenced_or_left_for_later() {
 }
 
 #[test]
-fn what_tests_require_is_installed_by_setup() {
+fn setup_installs_every_tool_that_tests_require() {
     let setup = fs::read_to_string(root().join("scripts/setup")).expect("scripts/setup");
-    // The host itself, and a program that setup looks at more closely.
+    // Properties of the host, and busybox, which setup checks separately.
     let others = ["root", "plain_user", "kiln_test", "userns", "overlay", "tun", "attributes", "busybox"];
     let mut wrong = Vec::new();
     for path in sources("tests") {
@@ -250,7 +250,7 @@ fn what_tests_require_is_installed_by_setup() {
 }
 
 #[test]
-fn the_reader_sees_through_groups_and_not_into_text() {
+fn reader_expands_use_groups_and_skips_literals() {
     let text = r##"
         use crate::{base::digest::{A, B}, oci};
         use super::super::plan; // crate::cli
@@ -287,7 +287,7 @@ fn cited_ids_are_in_docs_behaviour() {
 }
 
 #[test]
-fn links_of_pages_lead_to_files() {
+fn links_in_pages_point_to_existing_files() {
     let mut wrong = Vec::new();
     for path in files("", "md") {
         let page = read(&path);
@@ -302,10 +302,10 @@ fn links_of_pages_lead_to_files() {
 }
 
 #[test]
-fn paths_in_pages_lead_to_files() {
+fn paths_in_pages_point_to_existing_files() {
     let mut wrong = Vec::new();
     for path in files("", "md") {
-        // The changelog speaks of files as they were.
+        // The changelog names files that may be gone.
         if path.ends_with("CHANGELOG.md") {
             continue;
         }

@@ -95,10 +95,8 @@ pub(super) fn undefined(
             _ if same.contains(&name.node) => {
                 lint.hint(format!("`{}` takes effect on the next instruction: write a second ENV", name.node))
             }
-            true => lint.hint(format!(
-                "repeat ARG {} in this stage: before the first FROM it applies only to FROM",
-                name.node
-            )),
+            true => lint
+                .hint(format!("repeat ARG {} in this stage: before the first FROM it applies only to FROM", name.node)),
             false => lint.suggest(&name.node, scope.names()),
         });
     }

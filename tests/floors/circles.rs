@@ -1,9 +1,9 @@
-//! Which file of the crate names which, and where that goes round in a circle.
+//! Finds circular dependencies between the files of the crate.
 //!
-//! **Order.** Every `use` and every path that starts with `crate`, `self` or `super` is followed to the file that defines
-//! the name. A name that a module re-exports leads to the file that the module has it from, and a re-export alone is no
-//! edge: the `mod.rs` of a room may hand out what its files define.
-//! **Not here.** Unit tests. They may name whatever they test.
+//! **Order.** Every `use` and every path that starts with `crate`, `self` or `super` is followed to the file that
+//! defines the name. A re-exported name leads to the file that defines it. A re-export alone is no dependency: a
+//! `mod.rs` may re-export what the files of its directory define.
+//! **Not here.** Unit tests, which may name whatever they test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ type Module = Vec<String>;
 struct Import {
     path: Vec<String>,
     name: String,
-    /// `pub use`: whoever names it means the file that defines it.
+    /// `pub use`: a use of the name depends on the file that defines it.
     exported: bool,
 }
 
@@ -31,8 +31,8 @@ struct Source {
 
 struct Crate(BTreeMap<Module, Source>);
 
-/// The circles between the files of a crate: for each, its edges with the names that make them. `sources` are paths from
-/// the crate's directory and code without comments.
+/// The circular dependencies between files: for each, its edges with the names that cause them. `sources` are paths
+/// relative to the crate's directory, with code without comments.
 pub(crate) fn circles(sources: &[(PathBuf, String)]) -> Vec<Vec<String>> {
     let mut files = BTreeMap::new();
     for (path, code) in sources {
@@ -75,7 +75,7 @@ impl Crate {
         edges
     }
 
-    /// The file that defines what `path` means in `module`; `None` for what is no path of the crate.
+    /// The file that defines what `path` means in `module`; `None` if it is not a path of the crate.
     fn file_of(&self, module: &Module, path: &[String], depth: usize) -> Option<Module> {
         let supers = path.iter().take_while(|part| *part == "super").count();
         let (mut at, mut rest) = match path.first()?.as_str() {
@@ -124,7 +124,7 @@ fn reachable<'e>(edges: &'e Edges, from: &Module) -> BTreeSet<&'e Module> {
     found
 }
 
-/// `src/layer/tar_write.rs` → `layer::tar_write`; `None` for `main.rs`, which is a crate of its own.
+/// `src/layer/tar_write.rs` → `layer::tar_write`; `None` for `main.rs`, which is a separate crate.
 fn module_of(path: &Path) -> Option<Module> {
     let parts = path.strip_prefix("src").ok()?.with_extension("");
     let mut parts: Module = parts.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -171,7 +171,7 @@ fn imports(code: &str) -> (Vec<Import>, String) {
     (found, rest)
 }
 
-/// The paths of one `use` tree, each with the name it gets.
+/// The paths of one `use` tree, each with the name that it introduces.
 fn tree(prefix: &[String], text: &str, out: &mut Vec<(Vec<String>, String)>) {
     let head = text.split('{').next().unwrap_or_default();
     let (head, alias) = head.split_once(" as ").map_or((head, None), |(head, alias)| (head, Some(alias.trim())));
@@ -200,8 +200,8 @@ fn tree(prefix: &[String], text: &str, out: &mut Vec<(Vec<String>, String)>) {
     }
 }
 
-/// The paths in code without `use`: those that start with `crate`, `self` or `super`; in a `mod.rs` (`leads`) also those
-/// that start with any other name, which may be a file's.
+/// The paths in code without `use`: those that start with `crate`, `self` or `super`; in a `mod.rs` (`leads`) also
+/// those that start with any other name, which may be a file's.
 fn paths(code: &str, leads: bool) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut path: Vec<String> = Vec::new();
@@ -238,6 +238,6 @@ fn circles_are_found_through_groups_and_reexports() {
             .iter()
             .any(|circle| edge.iter().all(|e| circle.contains(&(*e).to_owned())))
     );
-    // What `a` takes from `mod.rs` itself is an edge; `mod.rs` names `a` only to hand it out.
+    // Using a name that `mod.rs` itself defines is an edge; that `mod.rs` re-exports `a` is none.
     assert_eq!(circles(&with("use super::x;")), Vec::<Vec<String>>::new());
 }

@@ -1,4 +1,4 @@
-//! Which behaviours a text cites, and which files a page links to.
+//! Finds the behaviour ids that a text cites, and the files that a page links to or names.
 
 use crate::reader::words;
 
@@ -50,7 +50,7 @@ pub(crate) fn cited(text: &str) -> Vec<(usize, String)> {
             let is_range = text[number_at + number.len()..].starts_with('…');
             let last = id_at(text, &words, i + 2).filter(|&(other, _)| is_range && other == area);
             let last = last.map_or(first, |(_, last)| last);
-            // The end of a range is an id of its own.
+            // The end of a range is added as a separate id.
             ids.extend((first..last.max(first + 1)).map(|number| (at, format!("{area}-{number}"))));
         }
         if word.strip_prefix('A').is_some_and(is_number) {
@@ -72,7 +72,8 @@ pub(crate) fn links(page: &str) -> Vec<(usize, &str)> {
     files.filter(|(_, file)| !file.is_empty() && !file.contains(':')).collect()
 }
 
-/// The paths of the repository that a Markdown page names in backticks, with the byte they start at: `src/layer/tree.rs`.
+/// The paths of the repository that a Markdown page names in backticks, with the byte they start at:
+/// `src/layer/tree.rs`.
 pub(crate) fn paths(page: &str) -> Vec<(usize, &str)> {
     const TOPS: [&str; 8] =
         ["src/", "tests/", "testdata/", "scripts/", "docs/", "benches/", "fuzz/", "rootfs-fixtures/"];
@@ -86,7 +87,7 @@ pub(crate) fn paths(page: &str) -> Vec<(usize, &str)> {
         let mut at = start;
         for (i, part) in line.split('`').enumerate() {
             let path = part.split([' ', ':']).next().unwrap_or_default();
-            // `RULE` stands for any name.
+            // A path with an upper-case placeholder, such as `RULE`.
             let general = path.contains(['*', '{', '…', '<', '[']) || path.split('/').any(is_placeholder);
             if i % 2 == 1 && TOPS.iter().any(|top| path.starts_with(top)) && !general {
                 found.push((at, path));

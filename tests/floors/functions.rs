@@ -1,4 +1,4 @@
-//! Functions and how long they are.
+//! Finds functions and their length.
 
 use crate::reader::{line_of, words};
 
@@ -9,13 +9,13 @@ pub(crate) struct Function<'c> {
     pub(crate) lines: usize,
 }
 
-/// All functions of `code` that have a body, those inside of others too.
+/// All functions of `code` that have a body, nested ones included.
 pub(crate) fn functions(code: &str) -> Vec<Function<'_>> {
     let words = words(code);
     let mut found = Vec::new();
     for pair in words.windows(2) {
         let [(at, "fn"), (name_at, name)] = *pair else { continue };
-        // A type of a function has no name: `fn(u8)`.
+        // A function type has no name: `fn(u8)`.
         if !code[at + 2..name_at].chars().all(char::is_whitespace) {
             continue;
         }
@@ -32,7 +32,7 @@ fn body_end(code: &str) -> Option<usize> {
         match c {
             '[' | '(' => brackets += 1,
             ']' | ')' => brackets = brackets.saturating_sub(1),
-            // `[u8; 4]` among the parameters is no end.
+            // The semicolon in a parameter `[u8; 4]` does not end the declaration.
             ';' if braces == 0 && brackets == 0 => return None,
             '{' => braces += 1,
             '}' => {

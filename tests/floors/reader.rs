@@ -1,4 +1,4 @@
-//! Reading sources as text: which files there are, their code without comments and literals, and the names in it.
+//! Reads sources as text: lists files, blanks comments and literals, and finds the names in the remaining code.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,8 +13,8 @@ pub(crate) fn sources(dir: &str) -> Vec<PathBuf> {
     files(dir, "rs")
 }
 
-/// All files below `dir` with that extension, relative to the repository, sorted. Hidden and build directories are not
-/// looked into.
+/// All files below `dir` with that extension, relative to the repository, sorted. Hidden and build directories are
+/// skipped.
 pub(crate) fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![root().join(dir)];
@@ -40,8 +40,8 @@ pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
 }
 
-/// `text` with comments and the insides of string literals blanked, so that only code is left to read. Line numbers
-/// stay. Raw strings are understood as far as `r#"…"#`.
+/// `text` with comments and string literals blanked, so that only code is left. Line numbers stay the same. Raw strings
+/// with any number of `#` are recognised.
 pub(crate) fn code(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -154,7 +154,7 @@ pub(crate) fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
             end = words[i].0 + "super".len();
         }
         if word == "crate" || supers >= depth.max(1) {
-            // Inside an inline `mod tests` a chain counts one more; its next word is then no floor, and harmless.
+            // Inside an inline `mod tests` a chain is one longer; the name after it then matches no module.
             out.extend(heads(code, end).into_iter().map(|name| (at, name)));
         }
         i += 1;

@@ -1,10 +1,10 @@
-//! Everything that kiln accepts, each with what proves that it has an effect (N-8).
+//! Test that everything kiln accepts is listed with a proof of its effect (N-8).
 //!
-//! `testdata/accepted.txt` has one row for each: `KIND NAME | PROOF`. A proof is `FILE TEST` (a test that contains the
-//! last word of the name, or the words after `as`), `case DIR` (a case of `testdata` that contains it) or
-//! `refused TEXT` (a message of kiln). What is accepted is read from kiln: options from their definition (a unit test of
-//! `cli::args` compares these rows), all else from the tables and matches in the sources. Anything accepted without a
-//! row, and any row without its proof, fails the suite.
+//! `testdata/accepted.txt` has one row for each option, flag, key and value: `KIND NAME | PROOF`. A proof is
+//! `FILE TEST` (a test that contains the last word of the name, or the words after `as`), `case DIR` (a case of
+//! `testdata` that contains it) or `refused TEXT` (a message of kiln). The accepted names come from kiln itself:
+//! options from their definition (a unit test of `cli::args` compares these rows), the rest from tables and matches in
+//! the sources. The suite fails for an accepted name without a row, and for a row without its proof.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where only what the tests need was brought along, there are no sources to read.
+/// Whether the sources are missing: `scripts/test` copies only what the tests need for the plain user.
 fn no_sources() -> bool {
     std::env::var_os("KILN_TEST_HOME").is_some()
 }
@@ -40,7 +40,7 @@ fn part<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
     rest.split_once(end).unwrap_or_else(|| panic!("no {end:?} after {start:?}")).0
 }
 
-/// The string literals of a text: where each begins and ends, and what it is. Comments are skipped.
+/// The string literals of a text: start, end and content of each. Comments are skipped.
 fn literals(text: &str) -> Vec<(usize, usize, &str)> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -62,14 +62,14 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     literals(text).into_iter().map(|(.., word)| word)
 }
 
-/// A name of the kind that variables have.
+/// Whether a word has the form of a variable name.
 fn is_variable(word: &str) -> bool {
     word.len() > 2
         && word.starts_with(|c: char| c.is_ascii_uppercase())
         && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// The words that a source compares what was given with: before `=>`, after `==`, in `strip_prefix`.
+/// The words that a source compares input with: before `=>`, after `==`, in `strip_prefix`.
 fn compared(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (start, end, word) in literals(text) {
@@ -89,7 +89,7 @@ fn compared(text: &str) -> BTreeSet<String> {
 }
 
 /// Instructions, their flags, and directives.
-fn of_the_language(found: &mut BTreeSet<String>) {
+fn language_words(found: &mut BTreeSet<String>) {
     let keywords = code("src/dockerfile/keyword.rs");
     for row in part(&keywords, "pub(super) const KEYWORDS", "\n];").lines().filter(|row| row.contains('"')) {
         let mut names = words(row);
@@ -109,7 +109,7 @@ fn of_the_language(found: &mut BTreeSet<String>) {
 }
 
 /// The keys of mounts, for each type that takes them, and their values.
-fn of_mounts(found: &mut BTreeSet<String>) {
+fn mount_words(found: &mut BTreeSet<String>) {
     let mounts = code("src/dockerfile/mount.rs");
     let kinds = part(&mounts, "fn kinds(self)", "\n    }");
     let takes = |variant: &str| {
@@ -130,8 +130,8 @@ fn of_mounts(found: &mut BTreeSet<String>) {
     found.extend(device.iter().map(|key| format!("device {key}")));
 }
 
-/// Build arguments that need no ARG, and variables of the environment.
-fn of_variables(found: &mut BTreeSet<String>) {
+/// Predefined build arguments, and environment variables.
+fn variable_words(found: &mut BTreeSet<String>) {
     let globals = code("src/plan/globals.rs");
     let of_platforms: BTreeSet<&str> = words(part(&globals, "fn predefined(", "\n}")).collect();
     let known = words(&globals).filter(|word| word.contains('_') || of_platforms.contains(word));
@@ -157,8 +157,8 @@ fn of_variables(found: &mut BTreeSet<String>) {
     }
 }
 
-/// The small languages inside option values.
-fn of_values(found: &mut BTreeSet<String>) {
+/// Keywords inside option values.
+fn option_words(found: &mut BTreeSet<String>) {
     let not = ["container.rs", "environment.rs", "mod.rs", "ssh.rs", "tests.rs", "value.rs"];
     for file in files("src/cli/request") {
         let name = file.file_name().and_then(|name| name.to_str()).expect("UTF-8");
@@ -189,17 +189,17 @@ fn accepted_words_each_have_a_row() {
         return;
     }
     let mut accepted = BTreeSet::new();
-    of_the_language(&mut accepted);
-    of_mounts(&mut accepted);
-    of_variables(&mut accepted);
-    of_values(&mut accepted);
+    language_words(&mut accepted);
+    mount_words(&mut accepted);
+    variable_words(&mut accepted);
+    option_words(&mut accepted);
     let listed: BTreeSet<String> = rows().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(listed.len(), rows().len(), "a row stands twice");
+    assert_eq!(listed.len(), rows().len(), "a row is listed twice");
     let missing: Vec<_> = accepted.difference(&listed).collect();
     assert!(missing.is_empty(), "testdata/accepted.txt names no proof of {missing:#?}");
     let of_options = |name: &&String| name.starts_with("option ") || name.starts_with("value ");
     let stale: Vec<_> = listed.difference(&accepted).filter(|name| !of_options(name)).collect();
-    assert!(stale.is_empty(), "testdata/accepted.txt has rows of what is not accepted: {stale:#?}");
+    assert!(stale.is_empty(), "testdata/accepted.txt has rows for names that are not accepted: {stale:#?}");
 }
 
 /// The text of a test function, with the comment above it.
@@ -212,7 +212,7 @@ fn test_body(file: &str, name: &str) -> Option<String> {
     is_test.then(|| body.to_owned())
 }
 
-/// Whether `word` stands in `text` and is not a part of a longer one.
+/// Whether `text` contains `word` as a whole word.
 fn contains(text: &str, word: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
@@ -222,8 +222,8 @@ fn contains(text: &str, word: &str) -> bool {
     })
 }
 
-/// What is wrong with a proof.
-fn doubt(name: &str, proof: &str) -> Option<String> {
+/// What is wrong with a proof, if anything.
+fn problem(name: &str, proof: &str) -> Option<String> {
     let (proof, needle) = match proof.split_once(" as ") {
         Some((proof, needle)) => (proof, needle),
         None => (proof, name.rsplit(' ').next().unwrap_or_default()),
@@ -231,17 +231,17 @@ fn doubt(name: &str, proof: &str) -> Option<String> {
     let (first, rest) = proof.split_once(' ')?;
     match first {
         "refused" => {
-            let said = files("src").iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text.contains(rest)));
-            (!said).then(|| format!("no source says {rest:?}"))
+            let found = files("src").iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text.contains(rest)));
+            (!found).then(|| format!("no source contains {rest:?}"))
         }
         "case" => {
             let files = files(&format!("testdata/{rest}"));
             let mut texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
-            (!texts.any(|text| contains(&text, needle))).then(|| format!("the case {rest} is without {needle:?}"))
+            (!texts.any(|text| contains(&text, needle))).then(|| format!("the case {rest} does not contain {needle:?}"))
         }
         file => match test_body(file, rest) {
             None => Some(format!("there is no test {rest} in {file}")),
-            Some(body) => (!contains(&body, needle)).then(|| format!("{file} {rest} is without {needle:?}")),
+            Some(body) => (!contains(&body, needle)).then(|| format!("{file} {rest} does not contain {needle:?}")),
         },
     }
 }
@@ -252,8 +252,8 @@ fn accepted_words_have_proofs_that_exist() {
         return;
     }
     let rows = rows();
-    let doubts = rows.iter().filter_map(|(name, proof)| Some(format!("{name}: {}", doubt(name, proof)?)));
-    let doubts: Vec<_> = doubts.collect();
-    assert!(doubts.is_empty(), "{doubts:#?}");
-    assert!(doubt("option x --y", "tests/it/accepted.rs nobody_wrote_this").is_some());
+    let problems = rows.iter().filter_map(|(name, proof)| Some(format!("{name}: {}", problem(name, proof)?)));
+    let problems: Vec<_> = problems.collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert!(problem("option x --y", "tests/it/accepted.rs nobody_wrote_this").is_some());
 }

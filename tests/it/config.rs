@@ -1,6 +1,8 @@
-//! Folders `testdata/config/<case>`: a context that is built, and in `want` the image's config as skopeo prints it, with
-//! the number of layers in place of their digests. `base.Dockerfile` is built as `base` before, `args` are more
-//! arguments, `ids` the behaviour ids. `BLESS=1` writes `want`.
+//! Test image configs against golden files.
+//!
+//! Each folder `testdata/config/<case>` is a context. `want` is the image config as skopeo prints it, with the number
+//! of layers instead of their digests. `base.Dockerfile` is built first, as `base`; `args` holds further arguments,
+//! `ids` the behaviour ids. `BLESS=1` writes `want`.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +13,7 @@ use crate::support::env::testdata;
 use crate::support::golden::cases;
 use crate::support::{Golden, TestEnv};
 
-/// Builds a case. The config, checked against manifest and layers, and read by skopeo.
+/// Builds a case and returns the config as skopeo reads it.
 fn build(case: &Path) -> Value {
     let read = |name: &str| fs::read_to_string(case.join(name)).unwrap_or_default();
     let env = if read("Dockerfile").contains("busybox") { TestEnv::with_busybox() } else { TestEnv::new() };
@@ -23,18 +25,18 @@ fn build(case: &Path) -> Value {
     env.build(&args, case).ok();
     let image = env.image("x");
     let config = image.skopeo_config();
-    assert_eq!(config, image.config, "skopeo reads what is there");
+    assert_eq!(config, image.config, "skopeo and the test reader agree");
     let mut shown = config;
     shown["rootfs"] = json!(format!("{} layers", image.layers.len()));
     shown
 }
 
 #[test]
-fn configs_and_histories_are_what_buildkit_writes() {
+fn config_and_history_match_buildkit() {
     requires!(userns, overlay, skopeo);
     let mut golden = Golden::new();
     for case in cases(&testdata("config")) {
         golden.compare(&case.join("want"), &format!("{:#}\n", build(&case)));
     }
-    golden.judge();
+    golden.finish();
 }

@@ -1,10 +1,11 @@
-//! Which behaviour ids the cases of `testdata` and the tests cover, and which Dockerfile a command reads.
+//! Test that every behaviour id is covered by a case or a test, and which Dockerfile a command reads.
 //!
-//! `testdata/ids.txt` lists every id of the Dockerfile language; `testdata/ids-of-commands.txt` those of RUN, of its
-//! mounts, of the sandbox and of secrets, `testdata/ids-of-files.txt` those of COPY, ADD, contexts and archives, which
-//! are named by tests. `testdata/lookup/<case>/` is a directory that
-//! `kiln check --targets` is run in, with the arguments of `args` and the standard input of `stdin`; `want` has the names
-//! of the stages, or the words of the refusal. `BLESS=1` writes it.
+//! `testdata/ids.txt` lists the ids of the Dockerfile language, which cases of `testdata` cover. Tests name the others:
+//! `testdata/ids-of-commands.txt` has those of RUN, its mounts, the sandbox and secrets, `testdata/ids-of-files.txt`
+//! those of COPY, ADD, contexts and archives.
+//!
+//! `kiln check --targets` runs in each directory `testdata/lookup/<case>/`, with the arguments in `args` and the
+//! standard input in `stdin`; `want` holds the names of the stages, or the error. `BLESS=1` writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +17,7 @@ use crate::support::env::testdata;
 use crate::support::golden::cases;
 use crate::support::{Golden, TestEnv};
 
-/// Where cases are that have a file `ids`.
+/// The folders whose cases have a file `ids`.
 const KINDS: [&str; 5] = ["config", "dockerfile", "dockerfile-bad", "lookup", "plan"];
 
 fn read(path: &Path) -> String {
@@ -24,7 +25,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn every_id_of_the_language_has_a_case() {
+fn language_ids_each_have_a_case() {
     let list = read(&testdata("ids.txt"));
     let wanted: BTreeSet<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
     let mut covered: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
@@ -35,7 +36,7 @@ fn every_id_of_the_language_has_a_case() {
     }
     let holes: Vec<_> = wanted.iter().filter(|id| !covered.contains_key(**id)).collect();
     assert!(holes.is_empty(), "no case covers {holes:?}");
-    // An id that nobody defined is a misprint.
+    // An id that is not listed is a typo.
     let families: BTreeSet<&str> =
         wanted.iter().filter_map(|id| id.split_once('-')).map(|(family, _)| family).collect();
     for (id, cases) in &covered {
@@ -44,7 +45,7 @@ fn every_id_of_the_language_has_a_case() {
     }
 }
 
-/// The ids that a test names: in its name (`_m_7`, `_s30`) or in what stands between it and the next one (`M-7`).
+/// The ids that a test names: in its body (`M-7`) or at the end of its name (`_m_7`, `_s30`).
 fn named(file: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for test in file.split("#[test]").skip(1) {
@@ -68,8 +69,8 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_id_of_commands_files_and_their_sandbox_is_named_by_a_test() {
-    // Where only what the tests need was brought along, there are no sources to read.
+fn command_and_file_ids_are_each_named_by_a_test() {
+    // For the plain user, `scripts/test` copies only what the tests need, without the sources.
     if std::env::var_os("KILN_TEST_HOME").is_some() {
         return;
     }
@@ -83,19 +84,19 @@ fn every_id_of_commands_files_and_their_sandbox_is_named_by_a_test() {
     let mut holes: Vec<&str> = files.lines().filter(|id| !id.starts_with('#') && !whole.contains(*id)).collect();
     for line in commands.lines().filter(|line| !line.starts_with('#')) {
         let (id, why) = line.split_once(' ').unwrap_or((line, ""));
-        // Mounts and security are tried with the real binary; other ids may be held by the tests of a module.
+        // Mounts and security must be tested with the real binary; ids of RUN may be covered by unit tests.
         let covered = whole.contains(id) || id.starts_with("R-") && parts.contains(id);
         match why {
             "" if !covered => holes.push(id),
             "" => {}
-            _ => assert!(!covered, "{id} is named by a test and excepted: {why}"),
+            _ => assert!(!covered, "{id} is named by a test but listed as an exception: {why}"),
         }
     }
     assert!(holes.is_empty(), "no test names {holes:?}");
 }
 
 #[test]
-fn there_are_many_cases() {
+fn test_data_has_enough_cases() {
     let count = |kind: &str| cases(&testdata(kind)).len();
     let refused = cases(&testdata("plan")).iter().filter(|case| is_refused(&read(&case.join("plan")))).count();
     let accepted = count("dockerfile") + count("plan") - refused;
@@ -103,13 +104,14 @@ fn there_are_many_cases() {
     assert!(accepted >= 150 && refused >= 100, "{accepted} accepted, {refused} refused");
 }
 
-/// A plan that could not be made is a list of problems.
+/// Whether the planner refused: its output is then a list of problems.
 fn is_refused(plan: &str) -> bool {
     plan.lines().any(|line| line.starts_with("error "))
 }
 
 #[test]
-fn the_right_dockerfile_is_read_p_21() {
+fn dockerfile_lookup_follows_rules() {
+    // P-21
     let mut golden = Golden::new();
     for case in cases(&testdata("lookup")) {
         let env = TestEnv::new();
@@ -122,5 +124,5 @@ fn the_right_dockerfile_is_read_p_21() {
         let names: String = names.map(|name| format!("{name}\n")).collect();
         golden.compare(&case.join("want"), &format!("{names}{}exit {}\n", done.stderr, done.code));
     }
-    golden.judge();
+    golden.finish();
 }

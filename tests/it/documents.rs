@@ -1,6 +1,6 @@
-//! The examples of README.md and docs run as they are written.
+//! Test that the examples in README.md and docs run as written.
 //!
-//! Every fenced block marked `sh` runs, in the order of its document, in one directory with a Dockerfile, `hello.txt` and
+//! Every fenced block marked `sh` runs, in document order, in one directory with a Dockerfile, `hello.txt` and
 //! `rootfs.tar`. Blocks marked `sh no-run` need a network or another tool; a unit test of `cli::args` parses their kiln
 //! commands.
 
@@ -21,12 +21,12 @@ COPY hello.txt /
 hello
 ";
 
-/// `README.md` and every page of `docs`. They lie beside `testdata`, also where a plain user runs the tests.
+/// `README.md` and every page of `docs`. They are next to `testdata`, also for tests of the plain user.
 fn documents() -> Vec<PathBuf> {
-    let beside = testdata("..");
-    let pages = fs::read_dir(beside.join("docs")).expect("list docs").map(|entry| entry.expect("list docs").path());
+    let root = testdata("..");
+    let pages = fs::read_dir(root.join("docs")).expect("list docs").map(|entry| entry.expect("list docs").path());
     let pages = pages.filter(|path| path.extension().is_some_and(|ext| ext == "md"));
-    let mut all: Vec<PathBuf> = pages.chain([beside.join("README.md")]).collect();
+    let mut all: Vec<PathBuf> = pages.chain([root.join("README.md")]).collect();
     all.sort();
     all
 }

@@ -1,4 +1,4 @@
-//! The tests' own tools, tried on input whose answer is known.
+//! Test the helpers of the tests on known input.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use crate::support::env::fixture;
 use crate::support::{Image, Registry, TestEnv, Tree, canary, image};
 
 #[test]
-fn a_context_is_written_as_the_notation_says() {
+fn context_notation_writes_files_links_and_modes() {
     let env = TestEnv::new();
     let context = env.context(
         "
@@ -30,7 +30,7 @@ x
 }
 
 #[test]
-fn layers_lie_over_each_other_as_the_image_spec_says() {
+fn test_tree_applies_layers_as_image_spec_says() {
     let file = |text: &str| {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);
@@ -53,7 +53,7 @@ fn layers_lie_over_each_other_as_the_image_spec_says() {
 }
 
 #[test]
-fn a_canary_is_found_in_plain_and_in_compressed_files() {
+fn canary_is_found_in_plain_and_compressed_files() {
     let dir = Dir::new();
     let secret = canary::text();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -65,7 +65,7 @@ fn a_canary_is_found_in_plain_and_in_compressed_files() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_swept_by_the_next_and_nothing_else() {
+fn sweep_removes_only_directories_of_killed_tests() {
     let parent = Dir::new();
     let make = |name: &str, touched: &str| {
         let path = parent.path().join(name);
@@ -87,7 +87,7 @@ fn what_a_killed_run_left_is_swept_by_the_next_and_nothing_else() {
 }
 
 #[test]
-fn our_reader_and_umoci_see_the_same_tree() {
+fn test_reader_and_umoci_see_the_same_tree() {
     requires!(umoci);
     let image = Image::open(&fixture("busybox").join("layout"), "latest:latest");
     let tree = image.tree();
@@ -103,7 +103,7 @@ fn our_reader_and_umoci_see_the_same_tree() {
 }
 
 #[test]
-fn a_registry_takes_an_image_and_gives_it_back() {
+fn test_registry_returns_pushed_image() {
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     let layout = fixture("busybox").join("layout");

@@ -1,4 +1,4 @@
-//! The store's images, by the commands that deal with them.
+//! Test the commands for images: pull, images, tag, inspect, rmi, save, info and version.
 
 use std::fs;
 use std::process::Command;
@@ -18,19 +18,19 @@ fn pulled() -> (TestEnv, Registry, String) {
 }
 
 #[test]
-fn a_pulled_image_is_the_registrys_to_the_byte() {
+fn pulled_image_has_digest_of_registry() {
     requires!(docker_registry, skopeo);
     let (env, registry, name) = pulled();
     let (ours, theirs) = (env.image(&name), Image::open(&fixture("busybox").join("layout"), "latest:latest"));
     assert_eq!(ours.digest, theirs.digest);
     drop(registry);
-    // Everything is here now: nobody needs to be asked.
+    // The image is in the store; no registry is needed.
     env.kiln(&["history", &name]).ok().says("rootfs-fixtures/busybox");
     env.assert_swept();
 }
 
 #[test]
-fn the_store_is_a_layout_that_skopeo_reads_as_it_is() {
+fn store_is_an_oci_layout_that_skopeo_reads() {
     requires!(docker_registry, skopeo);
     let (env, _registry, name) = pulled();
     env.kiln(&["tag", &name, "short"]).ok();
@@ -66,7 +66,7 @@ fn images_are_listed_tagged_inspected_and_removed() {
 }
 
 #[test]
-fn an_image_is_saved_for_other_tools() {
+fn saved_archives_are_read_by_skopeo() {
     requires!(docker_registry, skopeo);
     let (env, _registry, name) = pulled();
     for (format, transport) in [("oci", "oci-archive"), ("docker", "docker-archive")] {
@@ -84,7 +84,7 @@ fn an_image_is_saved_for_other_tools() {
 }
 
 #[test]
-fn info_and_version_say_where_and_which() {
+fn info_shows_store_and_version_shows_version() {
     let env = TestEnv::new();
     env.kiln(&["version"]).ok().says(env!("CARGO_PKG_VERSION"));
     let version: Value = serde_json::from_str(&env.kiln(&["version", "--format", "json"]).ok()).expect("JSON");
@@ -95,7 +95,7 @@ fn info_and_version_say_where_and_which() {
 }
 
 #[test]
-fn a_store_of_a_newer_kiln_is_refused_by_name() {
+fn store_of_newer_version_is_refused() {
     // S-133
     let env = TestEnv::new();
     env.kiln(&["images"]).ok();

@@ -1,6 +1,8 @@
-//! Folders `testdata/lint/<rule>/<case>`: a context whose Dockerfile `kiln check` is asked about. `want` lists the
-//! warnings, then the exit status; `args` are more arguments, one a line; `base.json` is the config of an image `base`
-//! that the store has. `BLESS=1` writes `want`.
+//! Test `kiln check` and the lint rules against golden files.
+//!
+//! Each folder `testdata/lint/<rule>/<case>` is a context for `kiln check`. `want` lists the warnings, then the exit
+//! status; `args` holds further arguments, one per line; `base.json` is the config of an image `base` in the store.
+//! `BLESS=1` writes `want`.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +14,7 @@ use crate::support::golden::cases;
 use crate::support::image::sha256;
 use crate::support::{Golden, TestEnv};
 
-/// Every rule of BuildKit's that kiln has.
+/// The rules of BuildKit that kiln implements.
 const RULES: [&str; 22] = [
     "ConsistentInstructionCasing",
     "CopyIgnoredFile",
@@ -38,7 +40,7 @@ const RULES: [&str; 22] = [
     "WorkdirRelativePath",
 ];
 
-/// Puts an image without layers into the store, by hand: only its config is looked at.
+/// Writes an image without layers into the store; only its config is used.
 fn put_base(env: &TestEnv, config: &str) {
     env.kiln(&["images"]).ok();
     let put = |bytes: &[u8], media_type: &str| {
@@ -64,7 +66,7 @@ fn put_base(env: &TestEnv, config: &str) {
     fs::write(env.store().join("index.json"), index.to_string()).expect("write");
 }
 
-/// What `kiln check` says about a case: `2:1-2:8 Rule: detail`, a line each.
+/// The output of `kiln check` for a case, one line per problem: `2:1-2:8 Rule: detail`.
 fn check(case: &Path) -> String {
     let env = TestEnv::new();
     if let Ok(base) = fs::read_to_string(case.join("base.json")) {
@@ -76,7 +78,7 @@ fn check(case: &Path) -> String {
     args.push(case.to_str().expect("UTF-8"));
     let done = env.kiln(&args).output();
     let mut out = String::new();
-    // A file that cannot be checked is told about on standard error, or in the answer.
+    // An error is reported on standard error or in the JSON document.
     let answer: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
     for problem in answer["warnings"].as_array().into_iter().flatten().chain(answer.get("buildError")) {
         let range = &problem["location"]["ranges"][0];
@@ -91,8 +93,8 @@ fn check(case: &Path) -> String {
 }
 
 #[test]
-fn each_rule_fires_where_it_should_and_nowhere_else() {
-    // S-116 among them: SecretsUsedInArgOrEnv
+fn lint_rules_fire_only_where_expected() {
+    // Includes S-116: SecretsUsedInArgOrEnv
     let mut golden = Golden::new();
     let mut rules = Vec::new();
     for rule in cases(&testdata("lint")) {
@@ -112,12 +114,12 @@ fn each_rule_fires_where_it_should_and_nowhere_else() {
             rules.push(name);
         }
     }
-    golden.judge();
+    golden.finish();
     assert_eq!(rules, RULES);
 }
 
 #[test]
-fn images_that_are_not_there_are_named() {
+fn check_names_missing_base_images() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM nowhere.example/a\nLABEL a=$LANG\n");
     let told = env.kiln(&["check", context.to_str().expect("UTF-8")]).ok();
@@ -125,7 +127,7 @@ fn images_that_are_not_there_are_named() {
 }
 
 #[test]
-fn warnings_fail_a_check_and_a_strict_build() {
+fn warnings_fail_check_and_strict_build() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\n# check=error=true\nFROM scratch AS Build\n");
     let told = env.kiln(&["check", context.to_str().expect("UTF-8")]).fails(1);
@@ -133,7 +135,7 @@ fn warnings_fail_a_check_and_a_strict_build() {
     env.build(&["--check"], &context).fails(1).says("StageNameCasing");
     env.build(&["-t", "x"], &context).fails(1).says("StageNameCasing");
     env.kiln(&["inspect", "x"]).fails(1);
-    // A plan that would not be built is printed, and the exit status says so.
+    // The plan is printed although the build would fail; the exit status says so.
     let printed = env.build(&["--print-plan"], &context).fails(1);
     printed.says("StageNameCasing");
     assert!(printed.stdout.contains("created "), "{printed}");
@@ -146,7 +148,8 @@ fn warnings_fail_a_check_and_a_strict_build() {
 }
 
 #[test]
-fn a_build_argument_without_effect_is_worth_a_word_a_2() {
+fn unused_build_argument_is_reported() {
+    //
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nARG VERSION\n");
     let args = ["--build-arg=VERSOIN=1", "--build-arg=HTTP_PROXY=p", "--build-arg=VERSION=1", "--target=0"];
@@ -157,7 +160,7 @@ fn a_build_argument_without_effect_is_worth_a_word_a_2() {
 }
 
 #[test]
-fn a_plan_is_printed_and_nothing_is_built() {
+fn print_plan_builds_nothing() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch AS a\nCOPY Dockerfile /\nFROM a\nRUN [\"/x\"]\n");
     let told = env.build(&["--print-plan", "-t", "x"], &context).ok();
@@ -168,7 +171,7 @@ fn a_plan_is_printed_and_nothing_is_built() {
 }
 
 #[test]
-fn check_accepts_allow_and_refuses_unknown_entitlements() {
+fn check_accepts_allow_and_rejects_unknown_entitlements() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nRUN --security=insecure [\"/x\"]\n");
     let dir = context.to_str().expect("UTF-8");
@@ -180,7 +183,8 @@ fn check_accepts_allow_and_refuses_unknown_entitlements() {
 }
 
 #[test]
-fn build_arguments_of_buildkit_work_or_are_named_n_8() {
+fn buildkit_arguments_take_effect_or_are_reported() {
+    // N-8
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     for (argument, code, says) in [

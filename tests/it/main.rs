@@ -1,4 +1,6 @@
-//! Real builds with the real binary, read back by programs that are not ours. See [`support`] for how to write one.
+//! Integration tests: real builds with the real binary, whose results are read by independent programs.
+//!
+//! [`support`] shows how to write a test.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,

@@ -1,4 +1,4 @@
-//! Options whose effect no other test proves (N-8): each changes what comes out, or is refused.
+//! Test the effect of options that no other test covers (N-8): each changes the result or is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn format_json_is_one_document_and_text_is_none() {
+fn format_json_prints_one_document() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
     env.build(&["-t", "app"], &context).ok();
@@ -53,7 +53,7 @@ fn format_json_is_one_document_and_text_is_none() {
 }
 
 #[test]
-fn check_and_call_describe_the_dockerfile_asked_for() {
+fn check_and_call_describe_selected_dockerfile() {
     let env = TestEnv::with_busybox();
     let context = env.context(TWO_STAGES);
     let file = text(&context.join("Other")).to_owned();
@@ -81,7 +81,7 @@ fn check_and_call_describe_the_dockerfile_asked_for() {
 }
 
 #[test]
-fn listings_show_what_their_options_say() {
+fn listing_options_take_effect() {
     let env = TestEnv::with_busybox();
     let digest = env.image("busybox").digest;
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n-- more --\n");
@@ -94,7 +94,7 @@ fn listings_show_what_their_options_say() {
     images(&[]).never_says(&digest);
     images(&["--no-trunc"]).says(&digest);
     assert_eq!(images(&["--quiet"]).lines().max_by_key(|line| line.len()).map(str::len), Some(12));
-    // Unnamed images are always listed, which is what `--all` asks for.
+    // Untagged images are always listed, so that `--all` changes nothing.
     assert_eq!(images(&["--all"]).stdout, images(&[]).stdout);
     images(&["--filter", "dangling=false"]).says("busybox").never_says("<none>");
     let long = |args: &[&str]| env.kiln(args).ok().lines().any(|line| line.split("  ").any(|word| word.len() >= 64));
@@ -110,7 +110,7 @@ fn listings_show_what_their_options_say() {
 }
 
 #[test]
-fn platform_asked_for_is_shown_or_refused() {
+fn requested_platform_is_used_or_refused() {
     let env = TestEnv::with_busybox();
     env.kiln(&["save", "-o", "a.tar", "busybox"]).ok();
     let own = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
@@ -129,7 +129,7 @@ fn platform_asked_for_is_shown_or_refused() {
 }
 
 #[test]
-fn each_attribute_can_be_ignored() {
+fn diff_ignores_each_attribute() {
     requires!(root, attributes);
     let env = TestEnv::new();
     let dirs = env.context("-- a/f --\nf\n-- a/g = a/f --\n-- b/f --\nf\n-- b/g --\nf\n");
@@ -155,7 +155,7 @@ fn each_attribute_can_be_ignored() {
 }
 
 #[test]
-fn syntax_of_another_frontend_is_refused_or_overruled() {
+fn foreign_syntax_is_refused_unless_overridden() {
     let env = TestEnv::new();
     let build = |syntax: &str, args: &[&str]| {
         let text = format!("-- Dockerfile --\n# syntax={syntax}\nFROM scratch\nCOPY Dockerfile /\n");
@@ -169,7 +169,7 @@ fn syntax_of_another_frontend_is_refused_or_overruled() {
 }
 
 #[test]
-fn init_is_process_1_unless_the_command_shall_be() {
+fn init_false_makes_command_process_1() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let pid = |init: &[&str]| env.kiln(&[&["run"], init, &["busybox", "sh", "-c", "echo $$"]].concat()).ok().stdout;
@@ -188,7 +188,7 @@ fn completions_name_every_command_and_option() {
 }
 
 #[test]
-fn compression_is_in_the_media_type_and_its_level_in_the_size() {
+fn compression_sets_media_type_and_level_changes_size() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY words /\n");
     let words: String = (0..60_000u32).map(|n| format!("{} ", n.wrapping_mul(2_654_435_761) % 9973)).collect();
@@ -209,7 +209,7 @@ fn compression_is_in_the_media_type_and_its_level_in_the_size() {
 }
 
 #[test]
-fn progress_has_its_form_whatever_its_name() {
+fn progress_aliases_give_same_format() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
     let shown = |how: &str| env.build(&["--no-cache", "--progress", how], &context).ok();
@@ -217,7 +217,7 @@ fn progress_has_its_form_whatever_its_name() {
         let all = shown(json).stderr;
         assert!(all.lines().count() > 1 && all.lines().all(|l| serde_json::from_str::<Value>(l).is_ok()), "{all}");
     }
-    // Without a terminal the live view is the plain one.
+    // Without a terminal, auto is plain.
     for plain in ["plain", "auto", "tty"] {
         shown(plain).says("COPY Dockerfile /");
     }
@@ -232,7 +232,7 @@ fn progress_has_its_form_whatever_its_name() {
 }
 
 #[test]
-fn pull_says_whom_to_ask_for_images_that_are_here() {
+fn pull_option_decides_when_registry_is_contacted() {
     let env = TestEnv::with_busybox();
     let name = "registry.invalid/base";
     env.kiln(&["tag", "busybox", name]).ok();
@@ -259,7 +259,7 @@ fn resolver_options_reach_builds_and_runs() {
 }
 
 #[test]
-fn networks_and_snapshotters_have_names() {
+fn network_and_snapshotter_values_take_effect() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -274,7 +274,7 @@ fn networks_and_snapshotters_have_names() {
         assert_eq!(&*run(&["--network", shared]).ok(), host);
     }
     assert_ne!(&*run(&["--net", "none"]).ok(), host);
-    // One of its own, or why there is none.
+    // A private network, or an error that says why there is none.
     for private in [build(&["--network", "private"]), run(&["--network", "private"])] {
         private.output().never_says(&host);
     }
@@ -289,7 +289,7 @@ fn networks_and_snapshotters_have_names() {
 }
 
 #[test]
-fn jobs_1_runs_one_command_after_the_other() {
+fn jobs_1_runs_commands_one_at_a_time() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let alone = "RUN --mount=type=cache,target=/c mkdir /c/busy && sleep 0.3 && rmdir /c/busy";
@@ -302,7 +302,7 @@ fn jobs_1_runs_one_command_after_the_other() {
     env.build(&["--jobs", "1", "--no-cache"], &context).ok();
 }
 
-/// The files of the control group that has `shares`, once there is one; none if there is none within a while.
+/// Waits for the control group with this CPU weight and returns its files; `None` after ten seconds.
 fn group_with(shares: &str) -> Option<BTreeMap<String, String>> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(10) {
@@ -325,7 +325,7 @@ fn group_with(shares: &str) -> Option<BTreeMap<String, String>> {
 }
 
 #[test]
-fn limits_of_groups_are_the_kernels_in_builds_and_runs() {
+fn resource_limits_are_set_in_control_groups() {
     requires!(root, userns, overlay);
     if ![CPU, MEMORY, PIDS].into_iter().all(can_limit) {
         return;
@@ -347,18 +347,18 @@ fn limits_of_groups_are_the_kernels_in_builds_and_runs() {
         let line: Vec<&str> = asked.split(' ').chain(rest.iter().copied()).collect();
         let mut child = env.kiln(&line).spawn();
         group_with(shares).unwrap_or_else(|| panic!("{command}: no control group"));
-        // The groups of the other controllers are made one after the other.
+        // The groups of the other controllers are created one by one.
         std::thread::sleep(Duration::from_millis(300));
         let group = group_with(shares).unwrap_or_else(|| panic!("{command}: the group is gone"));
         assert!(child.wait().expect("wait").success(), "{command}");
-        // Version 1 and version 2 have other names for it.
+        // Version 1 and version 2 have different file names.
         for (option, names, want) in [
             ("--cpu-quota", ["cpu.cfs_quota_us", "cpu.max"], "31000"),
             ("--cpu-period", ["cpu.cfs_period_us", "cpu.max"], period),
             ("--cpuset-cpus", ["cpuset.cpus", "cpuset.cpus"], "0"),
             ("--cpuset-mems", ["cpuset.mems", "cpuset.mems"], "0"),
             ("--memory", ["memory.limit_in_bytes", "memory.max"], "68157440"),
-            // And one for the process that starts the command.
+            // One more for the process that starts the command.
             ("--pids-limit", ["pids.max", "pids.max"], "78"),
         ] {
             let found = names.iter().find_map(|name| group.get(*name)).unwrap_or_else(|| panic!("{option}: {group:?}"));
@@ -372,7 +372,7 @@ fn limits_of_groups_are_the_kernels_in_builds_and_runs() {
 }
 
 #[test]
-fn every_limit_of_ulimit_is_the_commands() {
+fn ulimit_sets_every_limit_of_command() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let limits = [
@@ -406,7 +406,7 @@ fn every_limit_of_ulimit_is_the_commands() {
 }
 
 #[test]
-fn secret_type_decides_between_file_and_variable() {
+fn secret_type_selects_file_or_variable() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -430,7 +430,7 @@ fn secret_type_decides_between_file_and_variable() {
 }
 
 #[test]
-fn mounts_of_a_run_have_every_key() {
+fn run_mount_options_accept_every_key() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let dir = env.context("-- data/file --\nhere\n");

@@ -1,5 +1,5 @@
-//! What package managers and the tools beside them do in a `RUN`, as root and as a plain user: other users' files, set-id
-//! bits, privileges given up, thousands of small files. No network: what is installed is made in the test.
+//! Test package managers and similar tools in a `RUN`: files of other users, setuid bits, dropped privileges and
+//! thousands of small files. The tests build their packages themselves and need no network.
 //!
 //! `npm ci`, `pip install` from wheels and `apt-get install` from a mirror are in `apps`.
 
@@ -11,7 +11,7 @@ use crate::support::TestEnv;
 
 #[test]
 fn apt_get_installs_packages_that_make_system_users() {
-    // R-5, S-80: apt-get downloads as the user _apt, the package's scripts call adduser and chown.
+    // R-5, S-80: apt-get downloads as the user _apt, and package scripts call adduser and chown.
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
     let context = env.context(
@@ -88,7 +88,7 @@ echo "$(cat /etc/greeting) from $(id -un):$(id -gn), $(cat /var/lib/greeter/stat
 "#,
     );
     let done = env.build(&["-t", "app"], &context).ok();
-    // Without setgroups, chown and seteuid apt-get goes on with a warning.
+    // Without setgroups, chown and seteuid, apt-get would only warn.
     done.never_says("unsandboxed").never_says("W: ").never_says("dpkg: error");
     assert_eq!(done.stderr.matches("hello from greeter:greeter-log, 1").count(), 3, "{done}");
     let image = env.image("app");
@@ -110,7 +110,7 @@ echo "$(cat /etc/greeting) from $(id -un):$(id -gn), $(cat /var/lib/greeter/stat
 }
 
 #[test]
-fn pip_builds_and_installs_from_sources_for_everybody_and_for_one_user() {
+fn pip_installs_from_source_globally_and_per_user() {
     requires!(userns, overlay);
     let env = TestEnv::with("python");
     let context = env.context(
@@ -198,8 +198,8 @@ stat -c '%n %a %u:%g %h' /gnu/in/* /gnu/in/dir/*
 }
 
 #[test]
-fn privileges_are_given_up_as_on_any_machine() {
-    // R-5, S-7, S-80: su, runuser, setpriv, and a set-id program.
+fn su_runuser_and_setpriv_drop_privileges() {
+    // R-5, S-7, S-80: also a setuid program.
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
     let context = env.context(
@@ -231,7 +231,7 @@ RUN echo "8: $(echo wrong | su -c true app 2>&1 | tr '\n' ' ')"
         .says("8: Password: su: Authentication failure");
 }
 
-/// A directory with the host's C compiler and exactly what it needs for one program, at the paths it is used to.
+/// Copies the C compiler of the host, and the files that it needs for one program, to `at`, under their usual paths.
 fn toolchain(at: &Path, program: &str) {
     fs::write(at.join("program.c"), program).expect("write");
     let script = r#"
@@ -259,7 +259,7 @@ done
 }
 
 #[test]
-fn a_compiler_that_is_only_mounted_builds_a_program() {
+fn mounted_compiler_builds_a_program() {
     // M-3, M-4, M-11: compiler from another context, sources from the main one, objects on a tmpfs.
     requires!(userns, overlay, gcc);
     let env = TestEnv::with("debian");

@@ -52,13 +52,13 @@ pub(in crate::cli) struct BuildArgs {
     #[command(flatten)]
     pub(in crate::cli) foreign: ForeignArgs,
 
-    /// Show a file or variable to RUN --mount=type=secret
+    /// Pass a file or variable to RUN --mount=type=secret
     ///
     /// No layer, cache key or history holds a secret. At most 500 KiB.
     #[arg(long, value_name = "id=ID[,src=FILE]", help_heading = STEPS)]
     pub(in crate::cli) secret: Vec<String>,
 
-    /// Give RUN --mount=type=ssh an agent or keys
+    /// Pass an agent or keys to RUN --mount=type=ssh
     ///
     /// Without a value, the agent of SSH_AUTH_SOCK. Keys are loaded into an agent that ends with the build.
     #[arg(long, value_name = "ID[=SOCKET|KEY,…]", help_heading = STEPS)]
@@ -98,7 +98,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "DURATION", help_heading = STEPS, hide_short_help = true)]
     pub(in crate::cli) timeout: Option<String>,
 
-    /// Choose how layers become the files of a RUN
+    /// Choose how layers are assembled into the root of a RUN
     ///
     /// The image is the same either way.
     #[arg(long, value_name = "METHOD", value_enum, default_value_t, help_heading = STEPS, hide_short_help = true)]
@@ -122,9 +122,9 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "HOST[:PORT]", help_heading = REGISTRIES, hide_short_help = true)]
     pub(in crate::cli) insecure_registry: Vec<String>,
 
-    /// Ask this mirror first
+    /// Use this mirror first
     ///
-    /// It is a mirror of Docker Hub, or of the registry named before it.
+    /// A mirror of Docker Hub, or of REGISTRY.
     #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]", help_heading = REGISTRIES, hide_short_help = true)]
     pub(in crate::cli) registry_mirror: Vec<String>,
 
@@ -168,7 +168,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, help_heading = MESSAGES, hide_short_help = true)]
     pub(in crate::cli) print_plan: bool,
 
-    /// Answer a question about the Dockerfile without building it
+    /// Print information about the Dockerfile without building it
     ///
     /// METHOD is check, outline or targets.
     #[arg(
@@ -181,13 +181,13 @@ pub(in crate::cli) struct BuildArgs {
     pub(in crate::cli) call: Option<String>,
 }
 
-/// Which Dockerfile, and with what arguments: common to `build` and `check`.
+/// The Dockerfile, its target and build arguments: options that `build` and `check` share.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SourceArgs {
     /// Read this Dockerfile
     ///
     /// A path, a URL, or - for standard input. The default is Dockerfile in the context. If the context is not a local
-    /// directory, a path in it.
+    /// directory, the path is inside the context.
     #[arg(long, short = 'f', value_name = "FILE")]
     pub(in crate::cli) file: Option<String>,
 
@@ -268,7 +268,7 @@ pub(in crate::cli) enum SnapshotterArg {
 }
 
 impl SnapshotterArg {
-    /// The method that was asked for; none: the best one that works on this host.
+    /// The requested method; `None` stands for the best one that works on this host.
     pub(in crate::cli) fn method(self, user_namespace: bool) -> Option<Method> {
         match self {
             SnapshotterArg::Auto => None,

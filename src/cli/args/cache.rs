@@ -16,7 +16,7 @@ pub(in crate::cli) struct CacheArgs {
 /// The subcommands of `kiln cache`.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum CacheCommand {
-    /// List what takes space in the store
+    /// Show the disk usage of the store
     #[command(after_help = examples::CACHE_LS)]
     Ls(CacheLsArgs),
     /// Remove build cache; images stay
@@ -48,7 +48,7 @@ pub(in crate::cli) struct PruneArgs {
 
     /// Stop when the store takes no more than this
     ///
-    /// What was not used for the longest time is removed first.
+    /// The least recently used data is removed first.
     #[arg(long, value_name = "SIZE")]
     pub(in crate::cli) keep_storage: Option<String>,
 
@@ -104,7 +104,7 @@ pub(in crate::cli) struct MountsLsArgs {
 /// Arguments of `kiln cache mounts export`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MountsExportArgs {
-    /// Ids of cache mounts; all without one
+    /// Ids of cache mounts (default: all)
     #[arg(value_name = "ID")]
     pub(in crate::cli) ids: Vec<String>,
 
@@ -116,7 +116,7 @@ pub(in crate::cli) struct MountsExportArgs {
 /// Arguments of `kiln cache mounts import`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MountsImportArgs {
-    /// An archive, compressed or not; - for standard input
+    /// An archive, compressed or not, or - for standard input
     #[arg(value_name = "TAR|-")]
     pub(in crate::cli) source: PathBuf,
 }

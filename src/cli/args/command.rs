@@ -1,4 +1,4 @@
-//! The commands, and the options of all of them.
+//! The commands and the global options.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub(in crate::cli) struct Global {
     pub(in crate::cli) root: Option<PathBuf>,
 }
 
-/// The commands. The arguments and the code of each are in its own file.
+/// The commands. Each has its arguments in a file of this module.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Command {
     /// Build an image from a Dockerfile
@@ -48,7 +48,7 @@ pub(in crate::cli) enum Command {
     /// List images
     #[command(after_help = examples::IMAGES)]
     Images(ImagesArgs),
-    /// Show everything about images, as JSON
+    /// Show the details of images as JSON
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// Show the history of an image, newest entry first
@@ -75,7 +75,7 @@ pub(in crate::cli) enum Command {
     /// Manage the build cache
     #[command(after_help = examples::CACHE)]
     Cache(CacheArgs),
-    /// Remove what no tagged image and no running build needs
+    /// Remove data that no tagged image or running build needs
     #[command(after_help = examples::PRUNE)]
     Prune(PruneArgs),
     /// Check what works on this host

@@ -9,7 +9,7 @@ const LIMITS: &str = "Hosts and limits";
 pub(in crate::cli) struct ContainerArgs {
     /// Add a line to /etc/hosts
     ///
-    /// The address host-gateway stands for the host, if commands use its network.
+    /// The address host-gateway means the host, if the command uses its network.
     #[arg(long, value_name = "HOST:IP", help_heading = LIMITS, hide_short_help = true)]
     pub(in crate::cli) add_host: Vec<String>,
 
@@ -43,11 +43,11 @@ pub(in crate::cli) struct ContainerArgs {
 
     /// Limit memory and swap together
     ///
-    /// -1 allows all swap. Without the option, twice the memory.
+    /// -1 means unlimited swap. The default is twice the memory limit.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = LIMITS, hide_short_help = true)]
     pub(in crate::cli) memory_swap: Option<String>,
 
-    /// Limit the CPUs that a command keeps busy
+    /// Limit the number of CPUs of a command
     ///
     /// For example 1.5. Needs control groups; where there are none, a note says so.
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = LIMITS, hide_short_help = true)]
@@ -55,7 +55,7 @@ pub(in crate::cli) struct ContainerArgs {
 
     /// Set the CPU weight of a command
     ///
-    /// 1024 is the usual weight.
+    /// The default weight is 1024.
     #[arg(long, short = 'c', value_name = "SHARES", help_heading = LIMITS, hide_short_help = true)]
     pub(in crate::cli) cpu_shares: Option<u64>,
 

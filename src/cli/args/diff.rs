@@ -23,8 +23,8 @@ pub(in crate::cli) struct DiffArgs {
 
     /// Exit with 1 if anything differs
     ///
-    /// 0 means that nothing differs, 2 or more that the two cannot be compared. Without the option, 0 means that they could
-    /// be compared.
+    /// 0 means that nothing differs, 2 or more that the comparison failed. Without the option, differences also exit
+    /// with 0.
     #[arg(long)]
     pub(in crate::cli) exit_code: bool,
 
@@ -39,7 +39,7 @@ pub(in crate::cli) struct DiffArgs {
     pub(in crate::cli) format: Format,
 }
 
-/// What a file has besides its content.
+/// An attribute whose differences can be ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Attribute {
     /// Modification times, and the creation time of images
@@ -57,7 +57,7 @@ pub(in crate::cli) enum Attribute {
 }
 
 impl Attribute {
-    /// Whether `name` is this attribute.
+    /// Whether differences named `name` belong to this attribute.
     pub(in crate::cli) fn covers(self, name: &str) -> bool {
         match self {
             Self::Mtime => name == "mtime",

@@ -1,80 +1,81 @@
-//! Commands and options of docker, buildah, podman and kaniko that kiln does not have, with suggestions.
+//! Options and commands of other builders (docker, buildah, podman, kaniko) are recognised: values without effect
+//! (`--rm`, `--load`) are accepted, the rest fail with a suggestion.
 //!
-//! **Holds.** The row of an option lists the values without effect: `kiln build` accepts those (hidden from its help) and
-//! refuses all others. An option without such values is not defined; its suggestion is looked up when the parser
-//! does not know it.
+//! **Holds.** Each row of [`OPTIONS`] lists the values without effect. `kiln build` defines such an option, hidden from
+//! help, and refuses its other values. An option without such values is not defined: the parser reports it as
+//! unknown, and the suggestion is looked up then.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-/// The name of an option, its values without effect, and a suggestion for the others.
+/// The name of an option, its values without effect, and the hint for all other values.
 type Row = (&'static str, &'static [&'static str], &'static str);
 
 /// Options of other builders.
 #[rustfmt::skip]
 const OPTIONS: &[Row] = &[
     // docker build and buildx
-    ("rm", &["true"], "a failed step's files are shown by --on-failure=shell"),
+    ("rm", &["true"], "use --on-failure=shell to inspect the files of a failed step"),
     ("force-rm", &["true", "false"], ""),
-    ("load", &["true"], "the image is always in the store; kiln save writes an archive for docker load"),
+    ("load", &["true"], "omit it: the image is always stored"),
     ("compress", &["true", "false"], ""),
     ("push", &["false"], "write an archive with -o type=oci,dest=FILE.tar and copy it with skopeo"),
-    ("cache-from", &[], "the cache is in the store: keep the directory of --root between builds"),
-    ("cache-to", &[], "the cache is in the store: keep the directory of --root between builds"),
-    ("provenance", &["false"], "images carry no attestations; --metadata-file records what was built"),
-    ("sbom", &["false"], "images carry no attestations; scan the archive that -o type=oci writes"),
-    ("attest", &[], "images carry no attestations; --metadata-file records what was built"),
-    ("annotation", &[], "add a label to the config with --label KEY=VALUE"),
-    ("builder", &["default"], "there is no daemon to choose; choose a store with --root"),
+    ("cache-from", &[], "keep the directory of --root between builds: it holds the cache"),
+    ("cache-to", &[], "keep the directory of --root between builds: it holds the cache"),
+    ("provenance", &["false"], "use --metadata-file to record what was built; images carry no attestations"),
+    ("sbom", &["false"], "scan the archive that -o type=oci writes; images carry no attestations"),
+    ("attest", &[], "use --metadata-file to record what was built; images carry no attestations"),
+    ("annotation", &[], "use --label KEY=VALUE to add a label to the config"),
+    ("builder", &["default"], "choose a store with --root; there is no daemon to choose"),
     ("policy", &[], "pin base images by digest: FROM NAME@sha256:…"),
     ("cgroup-parent", &[], "start kiln itself in that control group"),
-    ("isolation", &["default", "oci", "rootless"], "kiln chooses the strictest sandbox this host allows; see kiln doctor"),
+    ("isolation", &["default", "oci", "rootless"], "run kiln doctor to see which sandbox kiln uses on this host"),
     ("security-opt", &[], "use RUN --security=insecure with --allow security.insecure"),
     ("squash", &["false"], "copy the result into one layer: FROM scratch, then COPY --from=STAGE / /"),
-    ("debug", &["false"], "see all events with --progress plain, or open a shell with --on-failure=shell"),
+    ("debug", &["false"], "use --progress plain to see all events, or --on-failure=shell to open a shell"),
     // buildah and podman
-    ("layers", &["true"], "every instruction makes a layer; use --no-cache to build them all again"),
-    ("format", &["oci"], "images are in OCI format; -o type=docker,dest=FILE writes an archive for docker load"),
+    ("layers", &["true"], "use --no-cache to run every step again; each instruction makes a layer"),
+    ("format", &["oci"], "use -o type=docker,dest=FILE to write an archive for docker load"),
     ("authfile", &[], "set REGISTRY_AUTH_FILE to that file"),
     ("creds", &[], "store the credentials with docker login or podman login, or set REGISTRY_AUTH_FILE"),
     ("cert-dir", &[], "set SSL_CERT_FILE to a PEM file with the CA's certificate"),
     ("tls-verify", &["true"], "name the registry with --insecure-registry HOST[:PORT]"),
     ("timestamp", &[], "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
     ("source-date-epoch", &[], "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
-    ("rewrite-timestamp", &["false"], "set --build-arg SOURCE_DATE_EPOCH=SECONDS: later times in new layers become that time"),
-    ("omit-history", &["false"], "a config always has its history; kiln history shows it"),
-    ("storage-driver", &["overlay"], "choose with --snapshotter overlay or --snapshotter copy"),
+    ("rewrite-timestamp", &["false"], "set --build-arg SOURCE_DATE_EPOCH=SECONDS to limit times in new layers"),
+    ("omit-history", &["false"], "omit it: a config always has its history"),
+    ("storage-driver", &["overlay"], "use --snapshotter overlay or --snapshotter copy"),
     ("storage-opt", &[], "choose the store with --root and the method with --snapshotter"),
-    ("userns", &["auto"], "kiln enters a user namespace by itself when it is started as a plain user"),
-    ("userns-uid-map", &[], "ranges of ids come from /etc/subuid"),
-    ("userns-gid-map", &[], "ranges of ids come from /etc/subgid"),
-    ("userns-uid-map-user", &[], "ranges of ids come from /etc/subuid"),
-    ("userns-gid-map-group", &[], "ranges of ids come from /etc/subgid"),
-    ("cgroupns", &["private"], "RUN always has a control group namespace of its own"),
-    ("ipc", &["private"], "RUN always has an IPC namespace of its own"),
-    ("pid", &["private"], "RUN always has a process namespace of its own"),
-    ("uts", &["private"], "RUN always has a hostname of its own"),
-    ("runtime", &[], "kiln runs commands itself, without an OCI runtime"),
-    ("runtime-flag", &[], "kiln runs commands itself, without an OCI runtime"),
+    ("userns", &["auto"], "start kiln as a plain user: it then enters a user namespace by itself"),
+    ("userns-uid-map", &[], "set the range of ids in /etc/subuid"),
+    ("userns-gid-map", &[], "set the range of ids in /etc/subgid"),
+    ("userns-uid-map-user", &[], "set the range of ids in /etc/subuid"),
+    ("userns-gid-map-group", &[], "set the range of ids in /etc/subgid"),
+    ("cgroupns", &["private"], "omit it: RUN always has its own control group namespace"),
+    ("ipc", &["private"], "omit it: RUN always has its own IPC namespace"),
+    ("pid", &["private"], "omit it: RUN always has its own PID namespace"),
+    ("uts", &["private"], "omit it: RUN always has its own UTS namespace"),
+    ("runtime", &[], "omit it: kiln runs commands without an OCI runtime"),
+    ("runtime-flag", &[], "omit it: kiln runs commands without an OCI runtime"),
     ("cap-add", &[], "use RUN --security=insecure with --allow security.insecure"),
     ("cap-drop", &[], "drop capabilities in the command, for example with setpriv"),
     ("device", &[], "use RUN --device=NAME with --allow device=NAME"),
-    ("volume", &[], "use RUN --mount=type=bind or type=cache, or --build-context: a volume is no part of the cache key"),
-    ("group-add", &[], "list the user in /etc/group of the image"),
+    ("volume", &[], "use RUN --mount=type=bind or type=cache, or --build-context; the cache key cannot cover a volume"),
+    ("group-add", &[], "add the user to the group in /etc/group of the image"),
     ("env", &[], "write ENV in the Dockerfile, or declare an ARG and use --build-arg"),
     ("unsetenv", &[], "write ENV NAME= in the Dockerfile"),
     ("unsetlabel", &[], "set the label to another value with --label KEY=VALUE"),
-    ("unsetannotation", &[], "images carry only the annotations that OCI requires"),
-    ("inherit-labels", &["true"], "a label of the base image is replaced with --label KEY=VALUE"),
-    ("inherit-annotations", &["true"], "annotations of the base image are not inherited"),
-    ("identity-label", &["false"], "no such label is added"),
-    ("created-annotation", &["false"], "no such annotation is added"),
+    ("unsetannotation", &[], "omit it: images carry only the annotations that OCI requires"),
+    ("inherit-labels", &["true"], "replace labels of the base image with --label KEY=VALUE"),
+    ("inherit-annotations", &["true"], "omit it: annotations of the base image are not inherited"),
+    ("identity-label", &["false"], "omit it: no such label is added"),
+    ("created-annotation", &["false"], "omit it: no such annotation is added"),
     ("http-proxy", &["true"], "unset the proxy variables in kiln's environment"),
     ("all-platforms", &["false"], "name one platform with --platform"),
     ("arch", &[], "use --platform OS/ARCH[/VARIANT]"),
     ("os", &[], "use --platform OS/ARCH[/VARIANT]"),
     ("variant", &[], "use --platform OS/ARCH[/VARIANT]"),
-    ("os-feature", &[], "only Linux images are built"),
-    ("os-version", &[], "only Linux images are built"),
+    ("os-feature", &[], "omit it: kiln builds only Linux images"),
+    ("os-version", &[], "omit it: kiln builds only Linux images"),
     ("manifest", &[], "name the image with -t"),
     ("pull-always", &["false"], "use --pull=always"),
     ("pull-never", &["false"], "use --pull=never"),
@@ -83,32 +84,32 @@ const OPTIONS: &[Row] = &[
     ("from", &[], "pass the base as an argument: ARG BASE, FROM $BASE, --build-arg BASE=IMAGE"),
     ("cpp-flag", &[], "run the preprocessor first and pass its output with -f -"),
     ("add-file", &[], "put the file into a context: --build-context NAME=DIR"),
-    ("skip-unused-stages", &["true"], "name the stages to build one after another with --target"),
+    ("skip-unused-stages", &["true"], "build the other stages one by one with --target"),
     ("disable-compression", &["false"], "use --compression uncompressed"),
-    ("no-hosts", &["false"], "/etc/hosts of a command is never part of a layer"),
-    ("no-hostname", &["false"], "/etc/hostname of a command is never part of a layer"),
-    ("stdin", &["false"], "commands of a build read nothing from standard input"),
+    ("no-hosts", &["false"], "omit it: /etc/hosts of a command is never part of a layer"),
+    ("no-hostname", &["false"], "omit it: /etc/hostname of a command is never part of a layer"),
+    ("stdin", &["false"], "omit it: commands of a build have no standard input"),
     ("logfile", &[], "redirect standard error, or use --progress json"),
     ("logsplit", &[], "redirect standard error, or use --progress json"),
-    ("log-rusage", &["false"], "--progress plain shows how long each step took"),
-    ("retry", &[], "kiln repeats failed requests by itself"),
-    ("retry-delay", &[], "kiln repeats failed requests by itself"),
+    ("log-rusage", &["false"], "use --progress plain to see how long each step takes"),
+    ("retry", &[], "omit it: kiln retries failed requests by itself"),
+    ("retry-delay", &[], "omit it: kiln retries failed requests by itself"),
     ("signature-policy", &[], "pin base images by digest: FROM NAME@sha256:…"),
-    ("sign-by", &[], "sign the pushed image with a tool for signatures"),
-    ("decryption-key", &[], "encrypted layers are not supported"),
-    ("hooks-dir", &[], "hooks are not supported"),
-    ("compat-volumes", &["false"], "files below a VOLUME are kept, as BuildKit keeps them"),
-    ("cw", &[], "confidential workloads are not supported"),
-    ("save-stages", &["false"], "build and tag a stage of its own with --target STAGE -t NAME"),
+    ("sign-by", &[], "sign the image after pushing it, for example with cosign"),
+    ("decryption-key", &[], "decrypt the base image first, for example with skopeo"),
+    ("hooks-dir", &[], "omit it: OCI hooks are not supported"),
+    ("compat-volumes", &["false"], "omit it: files below a VOLUME are kept, as in BuildKit"),
+    ("cw", &[], "omit it: confidential workloads are not supported"),
+    ("save-stages", &["false"], "build and tag each stage with --target STAGE -t NAME"),
     // kaniko
     ("context", &[], "give the context as the last argument: kiln build DIR"),
     ("context-sub-path", &[], "name the directory as the context, or GIT-URL#REF:SUBDIR"),
     ("dockerfile", &[], "name the Dockerfile with -f"),
     ("destination", &[], "name the image with -t"),
     ("no-push", &["true"], "write an archive with -o type=oci,dest=FILE.tar and copy it with skopeo"),
-    ("no-push-cache", &["true"], "the cache is in the store: keep the directory of --root between builds"),
+    ("no-push-cache", &["true"], "keep the directory of --root between builds: it holds the cache"),
     ("single-snapshot", &["false"], "copy the result into one layer: FROM scratch, then COPY --from=STAGE / /"),
-    ("snapshot-mode", &["full", "redo", "time"], "changes are found without scanning files"),
+    ("snapshot-mode", &["full", "redo", "time"], "omit it: kiln finds changes without scanning files"),
     ("use-new-run", &["true", "false"], ""),
     ("reproducible", &["false"], "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
     ("kaniko-dir", &[], "choose the store with --root"),
@@ -118,29 +119,29 @@ const OPTIONS: &[Row] = &[
     ("insecure", &["false"], "name the registry with --insecure-registry HOST[:PORT]"),
     ("insecure-pull", &["false"], "name the registry with --insecure-registry HOST[:PORT]"),
     ("registry-certificate", &[], "set SSL_CERT_FILE to a PEM file with the CA's certificate"),
-    ("registry-client-cert", &[], "client certificates are not supported"),
+    ("registry-client-cert", &[], "omit it: client certificates are not supported"),
     ("registry-map", &[], "use --registry-mirror REGISTRY=HOST[:PORT]"),
     ("cache", &["true"], "use --no-cache"),
     ("cache-dir", &[], "choose the store with --root"),
-    ("cache-repo", &[], "the cache is in the store: keep the directory of --root between builds"),
-    ("cache-copy-layers", &["true"], "COPY is always cached; use --no-cache to build everything again"),
-    ("cache-run-layers", &["true"], "RUN is always cached; use --no-cache to build everything again"),
-    ("cache-ttl", &[], "remove what was not used lately with kiln prune"),
+    ("cache-repo", &[], "keep the directory of --root between builds: it holds the cache"),
+    ("cache-copy-layers", &["true"], "use --no-cache to run every step again; COPY is always cached"),
+    ("cache-run-layers", &["true"], "use --no-cache to run every step again; RUN is always cached"),
+    ("cache-ttl", &[], "remove old build cache with kiln prune"),
     ("compressed-caching", &["true", "false"], ""),
     ("cleanup", &["true", "false"], ""),
     ("verbosity", &[], "use --progress plain, json or quiet"),
     ("log-format", &[], "use --progress plain, json or quiet"),
     ("log-timestamp", &["false"], "use --progress json"),
     ("ignore-path", &[], "mount something over the path: RUN --mount=type=tmpfs"),
-    ("ignore-var-run", &["true"], "/var/run is kept like any other directory"),
+    ("ignore-var-run", &["true"], "omit it: /var/run is kept like any other directory"),
     ("digest-file", &[], "use --metadata-file"),
     ("image-name-with-digest-file", &[], "use --metadata-file"),
     ("image-name-tag-with-digest-file", &[], "use --metadata-file"),
     ("oci-layout-path", &[], "use -o type=oci-layout,dest=DIR"),
     ("tar-path", &[], "use -o type=docker,dest=FILE"),
-    ("push-retry", &[], "nothing is pushed"),
-    ("image-fs-extract-retry", &[], "kiln repeats failed requests by itself"),
-    ("image-download-retry", &[], "kiln repeats failed requests by itself"),
+    ("push-retry", &[], "omit it: kiln does not push"),
+    ("image-fs-extract-retry", &[], "omit it: kiln retries failed requests by itself"),
+    ("image-download-retry", &[], "omit it: kiln retries failed requests by itself"),
     ("custom-platform", &[], "use --platform OS/ARCH[/VARIANT]"),
     ("git", &[], "name the commit and directory in the context: GIT-URL#REF:SUBDIR"),
     ("force", &["true", "false"], ""),
@@ -153,27 +154,26 @@ const SHORT: [(char, &str); 3] = [('D', "debug"), ('v', "volume"), ('d', "destin
 pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
     Some(match name {
         "push" | "copy" | "manifest" => {
-            "push with skopeo: kiln save -o app.tar IMAGE, then skopeo copy oci-archive:app.tar docker://IMAGE"
+            "run kiln save -o app.tar IMAGE, then skopeo copy oci-archive:app.tar docker://IMAGE"
         }
         "login" | "logout" => {
-            "kiln reads the credentials that docker login, podman login and skopeo login store; docs/reference.md names the files"
+            "use docker login, podman login or skopeo login; kiln reads the credentials that they store"
         }
-        "commit" => "kiln run --commit NAME IMAGE COMMAND makes an image of what a command changed",
-        "buildx" | "bud" | "builder" | "bake" => "kiln build takes the options of docker build",
-        "container" => "kiln keeps no containers: kiln run discards what a command changed",
-        "image" => "the commands for images are kiln images, inspect, history, tag, rmi, save and load",
-        "rm" => "kiln keeps no containers; kiln rmi removes images, kiln prune what none of them needs",
-        "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "create" | "restart" | "wait" | "cp"
-        | "top" => "kiln keeps no containers: kiln run discards what a command changed",
-        "compose" | "up" | "volume" | "network" => "kiln builds images and runs single commands; podman runs services",
-        "export" => "kiln build -o type=tar,dest=FILE writes an image's files",
-        "system" => "kiln info and kiln prune",
-        "search" => "kiln pulls images by name only",
+        "commit" => "use kiln run --commit NAME IMAGE COMMAND to create an image from the changes of a command",
+        "buildx" | "bud" | "builder" | "bake" => "use kiln build, which accepts the options of docker build",
+        "image" => "use kiln images, inspect, history, tag, rmi, save or load",
+        "rm" => "use kiln rmi to remove images, or kiln prune to remove unused data; kiln keeps no containers",
+        "container" | "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "create" | "restart" | "wait"
+        | "cp" | "top" => "use kiln run; kiln keeps no containers and discards the changes of a command",
+        "compose" | "up" | "volume" | "network" => "use podman to run services; kiln builds images and runs commands",
+        "export" => "use kiln build -o type=tar,dest=FILE to write the files of an image",
+        "system" => "use kiln info or kiln prune",
+        "search" => "search on the website of the registry; kiln pulls images by name only",
         _ => return None,
     })
 }
 
-/// The suggestion for an option of another tool, given as `--name` or `-n`.
+/// The suggestion for an option of another tool, which is written `--name` or `-n`.
 pub(in crate::cli) fn instead_of_option(option: &str) -> Option<&'static str> {
     let name = option.strip_prefix("--").or_else(|| {
         let letter = option.strip_prefix('-')?.chars().next()?;
@@ -182,7 +182,7 @@ pub(in crate::cli) fn instead_of_option(option: &str) -> Option<&'static str> {
     OPTIONS.iter().find(|(known, ..)| *known == name).map(|(_, _, instead)| *instead)
 }
 
-/// Options of other builders that were given to `kiln build`.
+/// The options of other builders on the command line of `kiln build`, with their values.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct ForeignArgs {
     given: Vec<(Row, String)>,
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use crate::cli::args::{Cli, Command as Asked};
 
-    /// The foreign options of `kiln build LINE`; none: the line does not parse.
+    /// The foreign options of `kiln build LINE`; `None` if the line does not parse.
     fn foreign(line: &[&str]) -> Option<ForeignArgs> {
         match Cli::try_parse_from(["kiln", "build"].iter().chain(line).chain(&["."])).ok()?.command {
             Asked::Build(args) => Some(args.foreign),

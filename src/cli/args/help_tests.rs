@@ -1,4 +1,4 @@
-//! Help: its form, and that its examples and those of the documents are understood.
+//! Tests of the help: its form, and that the examples in help and documents parse.
 
 use std::path::Path;
 
@@ -11,23 +11,22 @@ use crate::base::fs;
 const SCREEN: (usize, usize) = (40, 100);
 
 /// Verbs that the help of an option begins with.
-const VERBS: [&str; 39] = [
-    "Add", "Allocate", "Answer", "Apply", "Ask", "Build", "Check", "Choose", "Create", "Exit", "Give", "Grant",
-    "Ignore", "Keep", "Limit", "List", "Load", "Mount", "Name", "Print", "Publish", "Pull", "Read", "Remove",
-    "Replace", "Report", "Run", "Select", "Set", "Show", "Skip", "Stop", "Use", "Write", "Save", "Compare", "Manage",
-    "Enable", "Disable",
+const VERBS: [&str; 37] = [
+    "Add", "Allocate", "Apply", "Build", "Check", "Choose", "Create", "Exit", "Grant", "Ignore", "Keep", "Limit",
+    "List", "Load", "Mount", "Name", "Pass", "Print", "Publish", "Pull", "Read", "Remove", "Replace", "Report", "Run",
+    "Select", "Set", "Show", "Skip", "Stop", "Use", "Write", "Save", "Compare", "Manage", "Enable", "Disable",
 ];
 
 /// Calls `check` with every command, its path first: `cache mounts ls`.
-fn each(command: &mut clap::Command, path: &str, check: &mut dyn FnMut(&str, &mut clap::Command)) {
+fn visit_commands(command: &mut clap::Command, path: &str, check: &mut dyn FnMut(&str, &mut clap::Command)) {
     check(path, command);
     for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
         let path = format!("{path} {}", sub.get_name());
-        each(sub, path.trim_start(), check);
+        visit_commands(sub, path.trim_start(), check);
     }
 }
 
-fn all() -> clap::Command {
+fn whole_command() -> clap::Command {
     let mut command = Cli::command().term_width(SCREEN.1);
     command.build();
     command
@@ -35,7 +34,7 @@ fn all() -> clap::Command {
 
 #[test]
 fn help_of_options_is_one_imperative_line() {
-    each(&mut all(), "", &mut |path, command| {
+    visit_commands(&mut whole_command(), "", &mut |path, command| {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         assert!(!about.is_empty() && !about.ends_with('.') && !about.contains('\n'), "{path}: {about:?}");
         for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
@@ -51,7 +50,7 @@ fn help_of_options_is_one_imperative_line() {
 
 #[test]
 fn short_help_fits_on_one_screen() {
-    each(&mut all(), "", &mut |path, command| {
+    visit_commands(&mut whole_command(), "", &mut |path, command| {
         let help = command.render_help().to_string();
         let lines = help.lines().count();
         assert!(lines <= SCREEN.0, "kiln {path} -h has {lines} lines:\n{help}");
@@ -63,14 +62,14 @@ fn short_help_fits_on_one_screen() {
 
 #[test]
 fn every_command_has_examples_that_parse() {
-    each(&mut all(), "", &mut |path, command| {
+    visit_commands(&mut whole_command(), "", &mut |path, command| {
         for foot in [command.get_after_help(), command.get_after_long_help()].into_iter().flatten() {
             let foot = foot.to_string();
             let examples = foot.strip_prefix("Examples:\n").unwrap_or_else(|| panic!("kiln {path}: no examples"));
             let lines: Vec<&str> = examples.lines().take_while(|line| line.starts_with("  ")).collect();
             assert!((2..=3).contains(&lines.len()), "kiln {path}: {} examples", lines.len());
             for line in lines {
-                assert_eq!(understood(line), 1, "{line}");
+                assert_eq!(parse_commands(line), 1, "{line}");
                 assert!(line.contains(&format!("kiln {path}")), "kiln {path}: {line}");
             }
         }
@@ -86,15 +85,15 @@ fn commands_in_documents_parse() {
     for file in docs.chain([root.join("README.md"), root.join("CONTRIBUTING.md")]) {
         let text = String::from_utf8(fs::read(&file).expect("read")).expect("UTF-8");
         for block in text.split("\n```").skip(1).step_by(2).filter(|block| block.starts_with("sh")) {
-            seen += understood(block.split_once('\n').map_or("", |(_, body)| body));
+            seen += parse_commands(block.split_once('\n').map_or("", |(_, body)| body));
         }
     }
     assert!(seen >= 15, "only {seen} commands were found");
 }
 
-/// Parses every kiln command of a script; the result is their number.
+/// Parses every kiln command of a script and returns how many there are.
 #[track_caller]
-fn understood(script: &str) -> usize {
+fn parse_commands(script: &str) -> usize {
     let mut count = 0;
     for words in commands(script) {
         let program = words.iter().position(|word| !word.contains('=')).unwrap_or(words.len());

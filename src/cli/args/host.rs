@@ -1,4 +1,4 @@
-//! The arguments of the commands about kiln and this host.
+//! The arguments of `kiln version`, `doctor`, `info` and `completions`.
 
 use clap::Args;
 

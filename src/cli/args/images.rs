@@ -1,4 +1,4 @@
-//! The arguments of the commands that deal with stored images.
+//! The arguments of the commands for images in the store.
 
 use std::path::PathBuf;
 
@@ -106,7 +106,7 @@ pub(in crate::cli) struct RmiArgs {
     #[arg(value_name = "IMAGE", required = true)]
     pub(in crate::cli) images: Vec<String>,
 
-    /// Remove an image with several names; ignore missing images
+    /// Remove images that have several names, and ignore missing images
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
 }
@@ -124,7 +124,7 @@ pub(in crate::cli) struct ImportArgs {
 
     /// Apply a Dockerfile instruction to the config
     ///
-    /// One that only sets metadata: CMD, ENV, USER, …
+    /// Only instructions that set metadata: CMD, ENV, USER, …
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub(in crate::cli) change: Vec<String>,
 
@@ -158,9 +158,9 @@ pub(in crate::cli) struct PullArgs {
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(in crate::cli) insecure_registry: Vec<String>,
 
-    /// Ask this mirror first
+    /// Use this mirror first
     ///
-    /// It is a mirror of Docker Hub, or of the registry named before it.
+    /// A mirror of Docker Hub, or of REGISTRY.
     #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]")]
     pub(in crate::cli) registry_mirror: Vec<String>,
 

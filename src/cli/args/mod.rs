@@ -1,9 +1,9 @@
-//! The command line as it was typed; nothing is looked up.
+//! Definition of the command line: commands, options and their help.
 //!
-//! **Holds.** The shape of the command line and its help. Values that can be understood by themselves (image names,
-//! platforms) are parsed here, so that a mistake in one is a usage error before anything happens (O-50). `-h` shows common
-//! options on one screen; `--help` shows all of them.
-//! **Order.** An option appears here only if the command honours it or `request` refuses it by name.
+//! **Holds.** Every option defined here takes effect or is refused by name in `request`. Values that need no context
+//! (image names, platforms) are parsed here, so that a mistake in one is a usage error before anything happens (O-50).
+//! `-h` shows common options on one screen; `--help` shows all of them.
+//! **Not here.** Everything that depends on the environment or the file system: `request`.
 
 mod build;
 mod cache;

@@ -21,8 +21,8 @@ const LIMITS: &str = "Hosts and limits";
 pub(in crate::cli) struct RunArgs {
     /// An image, and a command to run instead of its CMD
     ///
-    /// The image is given by name, digest or the beginning of a digest. All words after it belong to the command. The
-    /// ENTRYPOINT of the image stays in front of them.
+    /// The image is given by name, digest or the beginning of a digest. All words after it are the command. The
+    /// ENTRYPOINT of the image still applies.
     #[arg(value_names = ["IMAGE", "COMMAND"], required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
 
@@ -62,12 +62,12 @@ pub(in crate::cli) struct RunArgs {
 
     /// Run the command below an init process
     ///
-    /// The init forwards signals and reaps orphans. With false the command itself is process 1, as init systems require; a
-    /// command named init or systemd is process 1 by default.
+    /// The init forwards signals and reaps orphans. With false the command itself is process 1, as init systems
+    /// require; a command named init or systemd is process 1 by default.
     #[arg(long, value_name = "BOOL", hide_short_help = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(in crate::cli) init: Option<bool>,
 
-    /// Choose how layers become the files of the command
+    /// Choose how layers are assembled into the root of the command
     #[arg(long, value_name = "METHOD", value_enum, default_value_t, help_heading = FILES, hide_short_help = true)]
     pub(in crate::cli) snapshotter: SnapshotterArg,
 
@@ -108,7 +108,7 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, short = 'p', value_name = "[[IP:]HOST:]PORT", help_heading = NETWORK)]
     pub(in crate::cli) publish: Vec<String>,
 
-    /// Add a device of the host
+    /// Add a host device
     ///
     /// By its path, or as VENDOR/CLASS=NAME if a CDI file describes it.
     #[arg(long, value_name = "HOST[:PATH]|NAME", help_heading = NETWORK, hide_short_help = true)]
@@ -147,7 +147,7 @@ pub(in crate::cli) struct RunArgs {
 }
 
 impl RunArgs {
-    /// The image, as it was named.
+    /// The image as named on the command line.
     pub(in crate::cli) fn image(&self) -> Cow<'_, str> {
         self.words.first().map(|word| word.to_string_lossy()).unwrap_or_default()
     }

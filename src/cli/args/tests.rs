@@ -1,4 +1,4 @@
-//! The command line as a whole: names, help, and the list of what is accepted.
+//! Tests of the command line as a whole: its definition, the reference page, and the list of accepted options.
 
 use std::collections::BTreeSet;
 
@@ -36,8 +36,8 @@ fn reference_lists_only_existing_options() {
     assert!(seen > 10, "the table has few options");
 }
 
-/// Everything accepted, as `option COMMAND --NAME` and `value COMMAND --NAME VALUE`. Options of other builders
-/// (`ForeignArgs`) have tests of their own.
+/// All accepted options and values, as `option COMMAND --NAME` and `value COMMAND --NAME VALUE`. Options of other
+/// builders (`ForeignArgs`) have their own tests.
 fn accepted() -> BTreeSet<String> {
     fn visit(command: &clap::Command, path: &str, foreign: &BTreeSet<&str>, found: &mut BTreeSet<String>) {
         for arg in command.get_arguments() {

@@ -207,10 +207,7 @@ pub(in crate::cli) fn chain(error: &dyn Error) -> String {
 impl From<Unwritten> for Failure {
     fn from(lost: Unwritten) -> Self {
         let silent = lost.0.kind() == std::io::ErrorKind::BrokenPipe;
-        Self {
-            silent,
-            ..Self::new(Kind::Host, format!("cannot write to standard output: {}", lost.0))
-        }
+        Self { silent, ..Self::new(Kind::Host, format!("cannot write to standard output: {}", lost.0)) }
     }
 }
 

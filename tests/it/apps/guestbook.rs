@@ -1,4 +1,4 @@
-//! A Python web application: wheels from the context, tests in a RUN, a user of its own, a port from the environment.
+//! A Python web application: wheels from the context, tests in a RUN, its own user, a port from the environment.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::TestEnv;
 use super::Served;
 
 #[test]
-fn it_builds_tests_itself_and_serves() {
+fn guestbook_builds_passes_its_tests_and_serves() {
     requires!(userns, overlay);
     let env = TestEnv::with("python");
     let app = env.app("guestbook");
@@ -46,7 +46,7 @@ fn it_builds_tests_itself_and_serves() {
     assert_eq!(env.image("again").digest, image.digest);
     env.assert_swept();
 
-    // A test that fails fails the build, shows what it said, and leaves the image of before.
+    // A failing test fails the build, its output is shown, and the previous image stays.
     env.add(&app, "-- app/broken.py --\n");
     let page = std::fs::read_to_string(app.join("app/__init__.py")).expect("read");
     std::fs::write(app.join("app/__init__.py"), page.replace("({mood(e['text'])})", "(?)")).expect("write");

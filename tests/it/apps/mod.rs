@@ -1,4 +1,4 @@
-//! The applications of `testdata/apps`: built, inspected and run as their users would.
+//! Test the applications of `testdata/apps`: each is built, inspected and run as its users would.
 
 mod guestbook;
 mod proxy;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use crate::support::TestEnv;
 
-/// A server that `kiln run` runs, on a port of its own; ended by its pid when dropped.
+/// A server started with `kiln run` on a free port, killed when dropped.
 struct Served {
     child: Option<Child>,
     port: u16,
 }
 
 impl Served {
-    /// `kiln run -e PORT=… IMAGE`. Ok: it accepts connections.
+    /// Runs `kiln run -e PORT=… IMAGE` and waits until it accepts connections.
     fn start(env: &TestEnv, image: &str) -> Served {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let mut served =
@@ -46,7 +46,7 @@ impl Served {
         body.to_owned()
     }
 
-    /// Asks it to end, as `docker stop` would. Gives its exit code (128 + n after a signal) and what it said.
+    /// Ends it with SIGTERM, like `docker stop`. Returns its exit code (128 + n after a signal) and its output.
     fn stop(&mut self) -> (i32, String) {
         let child = self.child.take().expect("running");
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));

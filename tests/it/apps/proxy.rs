@@ -1,12 +1,12 @@
-//! An image that installs Debian packages, in the old spelling: what people have lying about.
+//! An image that installs Debian packages, from a Dockerfile with deprecated instructions and spellings.
 
 use serde_json::json;
 
 use crate::support::{Image, TestEnv};
 
-/// What the packages of the application own that is not root's.
+/// Files of the installed packages that do not belong to root.
 const OWNED: [(&str, u32, &str, &str); 3] = [
-    // setuid and setgid, for at's own user, by a maintainer script.
+    // Setuid and setgid for the user of `at`, set by a maintainer script.
     ("usr/bin/at", 0o6755, "daemon", "daemon"),
     ("var/spool/cron/atjobs", 0o1770, "daemon", "daemon"),
     ("var/log/proxy", 0o2750, "www-data", "adm"),
@@ -25,7 +25,7 @@ fn check(image: &Image) {
         assert_eq!((node.mode, node.uid, node.gid), (mode, id("etc/passwd", user), id("etc/group", group)), "{path}");
     }
     assert!(tree.has("usr/bin/tinyproxy") && tree.has("usr/bin/file"));
-    // `apt-get clean` lays an empty directory and a lock again.
+    // `apt-get clean` creates an empty directory and a lock.
     let lists = tree.below("var/lib/apt/lists");
     assert!(lists.0.values().all(|node| node.size == 0), "cleaned up: {lists:?}");
     assert_eq!(image.config["author"], "Web Team <web@example.org>");
@@ -35,7 +35,7 @@ fn check(image: &Image) {
 }
 
 #[test]
-fn packages_install_and_their_owners_are_right_in_the_layer() {
+fn installed_packages_keep_owners_and_modes_in_layers() {
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
     let app = env.app("proxy");
@@ -51,7 +51,7 @@ fn packages_install_and_their_owners_are_right_in_the_layer() {
     }
 }
 
-/// The same by a plain user: the same owners, modes, links and contents, but for what programs date.
+/// Builds as a plain user: owners, modes, links and contents are the same, except for files that contain dates.
 fn as_plain_user_too(root: &Image) {
     let env = TestEnv::of_plain_user();
     env.import("debian");

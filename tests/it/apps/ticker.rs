@@ -1,11 +1,11 @@
-//! A Node application whose `.dockerignore` keeps the laptop's `node_modules` and secret out.
+//! A Node application whose `.dockerignore` excludes local `node_modules` and a secret.
 
 use crate::support::{TestEnv, canary};
 
 use super::Served;
 
 #[test]
-fn it_builds_without_what_is_ignored_and_serves() {
+fn ticker_builds_without_ignored_files_and_serves() {
     requires!(userns, overlay);
     let env = TestEnv::with("node");
     let app = env.app("ticker");
@@ -29,7 +29,7 @@ fn it_builds_without_what_is_ignored_and_serves() {
     assert_eq!(server.get("/"), "TICK! uid 65534 secret none\n");
     drop(server);
 
-    // The search would find it: without the rule the secret is in a layer.
+    // Counter-test of the search: without the ignore rule, the secret is in a layer.
     std::fs::write(app.join(".dockerignore"), "node_modules\n*.log\n").expect("write");
     env.build(&["-t", "careless"], &app).ok();
     assert_eq!(env.image("careless").content("srv/ticker/.env"), format!("API_KEY={secret}\n").as_bytes());

@@ -1,11 +1,11 @@
-//! A to-do list with four stages, one of them for its tests.
+//! A to-do list with four stages, one of which runs its tests.
 
 use serde_json::json;
 
 use crate::support::TestEnv;
 
 #[test]
-fn each_target_is_an_image_of_its_own() {
+fn each_target_builds_its_own_image() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let app = env.app("todo");
@@ -39,14 +39,14 @@ fn each_target_is_an_image_of_its_own() {
 }
 
 #[test]
-fn a_failing_test_fails_the_production_image() {
+fn failing_test_stage_fails_production_build() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let app = env.app("todo");
     let store = app.join("lib/store.sh");
     let text = std::fs::read_to_string(&store).expect("read");
     std::fs::write(&store, text.replace("sed -i \"$1d\"", "sed -i \"2d\"")).expect("write");
-    // The pipe in the Dockerfile would hide the failure; a shell that looks shows it.
+    // The pipe in the Dockerfile would hide the failure; `pipefail` reports it.
     let dockerfile = std::fs::read_to_string(app.join("Dockerfile")).expect("read");
     let careful = dockerfile.replace("RUN sh test", "SHELL [\"/bin/sh\", \"-o\", \"pipefail\", \"-c\"]\nRUN sh test");
     std::fs::write(app.join("Dockerfile"), careful).expect("write");
@@ -55,7 +55,7 @@ fn a_failing_test_fails_the_production_image() {
 }
 
 #[test]
-fn an_unknown_target_is_named_with_the_one_that_was_meant() {
+fn unknown_target_error_suggests_similar_name() {
     let env = TestEnv::with_busybox();
     let app = env.app("todo");
     env.build(&["--target", "prodution"], &app).fails(1).says("prodution").says("production");

@@ -1,4 +1,4 @@
-//! What runs again, what does not, and what kiln says about it.
+//! Test which steps run again after a change, which stay cached, and which reason kiln reports.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -44,7 +44,7 @@ const SRC: &str = "COPY src/ src/";
 const ALL: &str = "RUN cat src/* > all";
 const FROM_TOOL: &str = "COPY --from=tool /tool /usr/bin/";
 
-/// Builds [`CONTEXT`], lets `change` change it, builds again with `args`: what the second build said.
+/// Builds [`CONTEXT`], applies `change`, and builds again with `args`. Returns the progress of the second build.
 fn after(change: impl FnOnce(&Path), args: &[&str]) -> Progress {
     let env = TestEnv::with_busybox();
     let context = env.context(CONTEXT);
@@ -68,7 +68,7 @@ fn replace(context: &Path, old: &str, new: &str) {
 }
 
 #[test]
-fn a_second_identical_build_runs_nothing_and_gives_the_same_image() {
+fn identical_build_is_fully_cached_with_same_digest() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(CONTEXT);
@@ -82,7 +82,7 @@ fn a_second_identical_build_runs_nothing_and_gives_the_same_image() {
     assert_eq!(env.image("again").digest, image.digest);
     assert_eq!(env.image("app").digest, image.digest);
 
-    // Another directory with the same files is the same input, and so is another time.
+    // The directory and file times are not part of the input.
     let copy = env.context(CONTEXT);
     assert_eq!(env.build(&["-t", "third"], &copy).ok().progress().ran(), none());
     assert_eq!(env.image("third").digest, image.digest);
@@ -90,7 +90,7 @@ fn a_second_identical_build_runs_nothing_and_gives_the_same_image() {
 }
 
 #[test]
-fn what_is_in_no_step_runs_nothing() {
+fn irrelevant_changes_rerun_nothing() {
     requires!(userns, overlay);
     type Change = fn(&Path);
     let unchanged: [(&str, Change); 6] = [
@@ -115,7 +115,7 @@ fn what_is_in_no_step_runs_nothing() {
 }
 
 #[test]
-fn a_changed_file_reruns_what_copies_it_and_what_follows() {
+fn changed_file_reruns_its_copy_and_later_steps() {
     requires!(userns, overlay);
     let told = after(|c| fs::write(c.join("src/b"), "other\n").expect("write"), &[]);
     assert_eq!(told.ran(), BTreeSet::from([SRC, ALL, FROM_TOOL]));
@@ -131,7 +131,7 @@ fn a_changed_file_reruns_what_copies_it_and_what_follows() {
 }
 
 #[test]
-fn a_changed_argument_reruns_from_the_first_step_that_sees_it() {
+fn changed_argument_reruns_steps_after_its_declaration() {
     requires!(userns, overlay);
     let told = after(|_| {}, &["--build-arg", "VERSION=2"]);
     assert_eq!(told.ran(), BTreeSet::from([VERSION, SRC, ALL, FROM_TOOL]));
@@ -140,7 +140,7 @@ fn a_changed_argument_reruns_from_the_first_step_that_sees_it() {
 }
 
 #[test]
-fn a_changed_variable_reruns_every_run_after_it_and_names_itself() {
+fn changed_variable_reruns_later_runs_and_is_named() {
     requires!(userns, overlay);
     let told = after(|c| replace(c, "COLOUR=blue", "COLOUR=red"), &[]);
     assert_eq!(told.why(FIRST_OUT), "variable COLOUR changed");
@@ -148,7 +148,7 @@ fn a_changed_variable_reruns_every_run_after_it_and_names_itself() {
 }
 
 #[test]
-fn a_changed_instruction_names_itself() {
+fn changed_command_is_reported_as_reason() {
     requires!(userns, overlay);
     let told = after(|c| replace(c, "RUN cat first.txt > first.out", "RUN cat first.txt > other.out"), &[]);
     assert_eq!(told.why("RUN cat first.txt > other.out"), "the command changed");
@@ -157,20 +157,20 @@ fn a_changed_instruction_names_itself() {
 }
 
 #[test]
-fn a_stage_whose_output_stays_the_same_invalidates_nobody() {
+fn stage_with_unchanged_output_invalidates_nothing() {
     requires!(userns, overlay);
     let told = after(|c| replace(c, "RUN echo tool > /tool", "RUN echo other > /x && echo tool > /tool"), &[]);
     assert_eq!(
         told.ran(),
         BTreeSet::from(["RUN echo other > /x && echo tool > /tool"]),
-        "a stage is keyed by what is selected (C-29)"
+        "the key of COPY --from covers only the selected files (C-29)"
     );
     let told = after(|c| replace(c, "RUN echo tool > /tool", "RUN echo new > /tool"), &[]);
     assert_eq!(told.ran(), BTreeSet::from([FROM_TOOL, "RUN echo new > /tool"]));
 }
 
 #[test]
-fn a_new_base_reruns_everything_on_it() {
+fn changed_base_reruns_all_steps() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(CONTEXT);
@@ -183,7 +183,7 @@ fn a_new_base_reruns_everything_on_it() {
 }
 
 #[test]
-fn no_cache_runs_everything_and_says_why() {
+fn no_cache_reruns_all_steps_and_says_why() {
     requires!(userns, overlay);
     let told = after(|_| {}, &["--no-cache"]);
     assert_eq!(told.ran().len(), 8, "{told:?}");
@@ -191,7 +191,7 @@ fn no_cache_runs_everything_and_says_why() {
 }
 
 #[test]
-fn a_failed_build_keeps_what_it_finished() {
+fn failed_build_keeps_its_finished_steps_cached() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo one > /one\nRUN test -e /two\n");
@@ -204,8 +204,8 @@ fn a_failed_build_keeps_what_it_finished() {
 }
 
 #[test]
-fn what_changes_nothing_is_an_empty_layer_whether_the_layer_below_is_fresh_or_stored() {
-    // R-14, A20: with a fixed time the files below are younger on disk than in their layer.
+fn unchanged_files_make_empty_layer_over_fresh_or_stored() {
+    // R-14, A20: with a fixed SOURCE_DATE_EPOCH, the files below are newer on disk than in their layer.
     let env = TestEnv::with_busybox();
     let context = env.context(
         "
@@ -230,7 +230,7 @@ text
     assert_eq!(names(last), [""; 0]);
     assert_eq!(names(last - 1), ["d", "d/e", "d/e/file"]);
     assert_eq!(names(last - 2), [""; 0]);
-    // The layer below now comes from the store.
+    // This time, the layer below comes from the store.
     let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
     fs::write(context.join("Dockerfile"), text.replace("&& chmod 644", "&& chmod 0644")).unwrap();
     env.build(&args, &context).ok();
@@ -238,7 +238,8 @@ text
 }
 
 #[test]
-fn lists_cut_elsewhere_are_other_steps_s_136() {
+fn different_argument_boundaries_have_different_keys() {
+    // S-136
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let files = "-- a --\n-- bc --\n-- ab --\n-- c --\n";

@@ -1,9 +1,9 @@
-//! RUN: what the command is, what it finds, and what of it stays. As everybody.
+//! Test RUN as root and as a plain user: the command itself, its environment, and the layer that it leaves.
 
 use serde_json::Value;
 
 use crate::support::TestEnv;
-use crate::support::env::{Done, everybody};
+use crate::support::env::{Done, each_user};
 
 /// Builds `lines` on busybox as `app`.
 fn built(env: &TestEnv, args: &[&str], lines: &str) -> Done {
@@ -16,9 +16,10 @@ fn content(env: &TestEnv, path: &str) -> String {
 }
 
 #[test]
-fn the_command_is_what_was_written_r_1_r_15() {
+fn run_executes_command_as_written() {
+    // R-1, R-15
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -59,9 +60,10 @@ RUN echo $- > flags"#,
 }
 
 #[test]
-fn the_environment_is_the_images_and_the_arguments_r_2() {
+fn run_environment_is_image_variables_and_build_args() {
+    // R-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &["--build-arg", "GIVEN=one", "--build-arg", "HTTP_PROXY=http://p:1", "--build-arg", "NOT_ASKED=x"],
@@ -82,9 +84,10 @@ fn the_environment_is_the_images_and_the_arguments_r_2() {
 }
 
 #[test]
-fn a_command_that_asks_hears_nothing_and_has_no_terminal_r_3() {
+fn run_has_empty_stdin_and_no_terminal() {
+    // R-3
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "RUN cat > /stdin; read x; echo \"$? $x\" > /answer; ! tty && ! (: < /dev/tty) 2>/dev/null && \
                      test ! -t 0 && test ! -t 1 && test ! -t 2";
         let context = env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n"));
@@ -94,9 +97,10 @@ fn a_command_that_asks_hears_nothing_and_has_no_terminal_r_3() {
 }
 
 #[test]
-fn resolver_and_hosts_are_mounted_and_never_in_the_image_r_6() {
+fn resolver_and_hosts_are_mounted_but_not_in_image() {
+    // R-6
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -114,9 +118,10 @@ fn resolver_and_hosts_are_mounted_and_never_in_the_image_r_6() {
 }
 
 #[test]
-fn system_directories_are_those_of_the_command_r_7() {
+fn run_has_its_own_proc_sys_and_dev() {
+    // R-7
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -132,9 +137,10 @@ fn system_directories_are_those_of_the_command_r_7() {
 }
 
 #[test]
-fn a_command_has_the_network_it_was_given_r_8() {
+fn run_uses_selected_network() {
+    // R-8
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let list =
             "ls /sys/class/net > /seen; cat /sys/class/net/lo/flags >> /seen; readlink /proc/self/ns/net >> /seen";
         let own = std::fs::read_link("/proc/self/ns/net").expect("a link").display().to_string();
@@ -143,7 +149,7 @@ fn a_command_has_the_network_it_was_given_r_8() {
             let seen = content(&env, "seen");
             let alone = seen.starts_with("lo\n0x9\n");
             assert_eq!(alone, !seen.contains(&own), "{args:?} {flag}: {seen}");
-            // Which one it is is said where nobody chose (S-76).
+            // The host network is reported if it was not chosen explicitly (S-76).
             let said = done.stderr.matches("RUN steps use the host network").count();
             assert!(said == 0 || !alone, "{done}");
             (alone, said)
@@ -163,23 +169,25 @@ fn a_command_has_the_network_it_was_given_r_8() {
 }
 
 #[test]
-fn devices_that_a_dockerfile_requires_and_nobody_has_are_refused_by_name_r_10() {
+fn required_device_missing_on_host_is_named() {
+    // R-10
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN --device=vendor.example/gpu=0,required true\n");
     env.build(&[], &context).fails(3).says("vendor.example/gpu=0").says("Dockerfile:2");
 }
 
 #[test]
-fn how_a_command_ends_is_told_and_nobody_outlives_it_r_11_s_75() {
+fn run_reports_exit_status_and_kills_leftover_processes() {
+    // R-11, S-75
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let fails = |script: &str| {
             env.build(&[], &env.context(&format!("-- Dockerfile --\nFROM busybox\nRUN {script}\n"))).fails(1)
         };
         fails("exit 42").says("status 42");
         fails("sh -c 'kill -TERM $$'; exit $?").says("status 143");
         fails("sh -c 'kill -KILL $$'; exit $?").says("status 137").says("memory limit");
-        // What it left in the background cannot write into the layer, now or later.
+        // Background processes cannot write into the layer after the command ended.
         let late = "(sleep 0.5; echo x > /late) & setsid sh -c 'trap \"\" HUP TERM; sleep 0.5; echo x > /later' & \
                     (trap '' HUP TERM; while :; do echo x >> /ever; done) & \
                     until [ -s /ever ]; do :; done; echo done > /done";
@@ -192,9 +200,10 @@ fn how_a_command_ends_is_told_and_nobody_outlives_it_r_11_s_75() {
 }
 
 #[test]
-fn whatever_changed_is_a_layer_and_nothing_is_one_too_r_13_r_14() {
+fn run_layer_holds_exactly_the_changes() {
+    // R-13, R-14
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -223,9 +232,10 @@ fn whatever_changed_is_a_layer_and_nothing_is_one_too_r_13_r_14() {
 }
 
 #[test]
-fn databases_of_an_image_that_lead_elsewhere_are_not_read_there_r_5_s_22() {
+fn linked_user_databases_do_not_read_host_files() {
+    // R-5, S-22
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         std::fs::write(&host, "app:x:4242:4343::/:/bin/sh\nhostgroup:x:4343:\n").expect("write");
         let out = host.display();
@@ -241,7 +251,7 @@ fn databases_of_an_image_that_lead_elsewhere_are_not_read_there_r_5_s_22() {
                 assert!(done.took < std::time::Duration::from_secs(20) && !done.stderr.contains("4242"), "{done}");
                 done.never_says("4343");
             }
-            // Files that are mounted over, as links: ours is mounted where the link leads inside, or it is an error.
+            // Mounts over symlinks: the file is mounted at the target inside the root, or the build fails.
             let image = env.context("-- Dockerfile --\nFROM busybox\nCOPY etc /etc\n");
             std::fs::create_dir(image.join("etc")).expect("create");
             for file in ["hosts", "resolv.conf"] {

@@ -1,4 +1,4 @@
-//! Work on huge files that somebody ends in the middle: it ends soon, with 130, and nothing of it is left.
+//! Test that work on huge files can be interrupted: it ends promptly with exit code 130 and leaves nothing behind.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
-/// It takes at most half a second; a busy machine is given more. To the end, each of these takes much longer.
+/// Usually half a second; more for a busy machine. Without the interrupt, each of these takes much longer.
 const SOON: Duration = Duration::from_secs(5);
 const HUGE: u64 = 24 << 30;
 
@@ -30,15 +30,15 @@ fn header(kind: u8, name: &str, size: u64) -> tar::Header {
     header
 }
 
-/// An archive of one file of zeroes, itself a hole.
+/// Writes an archive with one file of zeros, as a sparse file.
 fn huge(path: &Path) {
     let mut file = File::create(path).expect("create");
     file.write_all(header(b'0', "f", HUGE).as_bytes()).expect("write");
     file.set_len(HUGE + 2048).expect("a file system with holes");
 }
 
-/// Waits until the store's scratch holds something below a name that begins so.
-fn until_there_is(env: &TestEnv, purpose: &str, child: &mut Child) {
+/// Waits until the scratch directory of the store has a non-empty entry whose name begins with `purpose`.
+fn wait_for_scratch(env: &TestEnv, purpose: &str, child: &mut Child) {
     let since = Instant::now();
     let listed = |dir: &Path| -> Vec<PathBuf> {
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -57,10 +57,10 @@ fn until_there_is(env: &TestEnv, purpose: &str, child: &mut Child) {
     }
 }
 
-/// Interrupts it and expects what the module says.
+/// Interrupts `child` and checks that it ends promptly, with exit code 130, and leaves nothing behind.
 #[track_caller]
-fn interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
-    // What is sent to a whole group comes twice to the process inside a namespace.
+fn assert_interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
+    // A signal to the whole process group reaches the process inside a namespace twice.
     for _ in 0..2 {
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("signal");
     }
@@ -83,7 +83,7 @@ fn interrupted(env: &TestEnv, what: &str, mut child: Child, signal: Signal) {
     env.assert_swept();
 }
 
-fn files_end_in_the_middle(env: &TestEnv) {
+fn check_interrupted_reads(env: &TestEnv) {
     let context = env.context("-- Dockerfile --\nFROM scratch\n");
     let archive = context.join("huge.tar");
     huge(&archive);
@@ -102,14 +102,14 @@ fn files_end_in_the_middle(env: &TestEnv) {
     ] {
         let mut child = start(&args, stdin);
         let _open = child.stdin.take();
-        until_there_is(env, begins, &mut child);
-        interrupted(env, what, child, Signal::SIGINT);
+        wait_for_scratch(env, begins, &mut child);
+        assert_interrupted(env, what, child, Signal::SIGINT);
     }
     for (what, instruction) in [("COPY", "COPY huge.tar /"), ("ADD", "ADD huge.tar /")] {
         fs::write(context.join("Dockerfile"), format!("FROM scratch\n{instruction}\n")).expect("write");
         let child = start(&["build", dir], None);
         std::thread::sleep(Duration::from_millis(400));
-        interrupted(env, what, child, Signal::SIGTERM);
+        assert_interrupted(env, what, child, Signal::SIGTERM);
         let late = env.kiln(&["build", "--timeout", "1s", dir]).fails(1);
         late.says("the build took longer than 1s");
         assert!(late.took < SOON, "{late}");
@@ -120,16 +120,16 @@ fn files_end_in_the_middle(env: &TestEnv) {
 }
 
 #[test]
-fn reading_of_huge_files_ends_in_the_middle() {
-    for env in everybody() {
-        files_end_in_the_middle(&env);
+fn huge_file_reads_stop_promptly_on_signal() {
+    for env in each_user() {
+        check_interrupted_reads(&env);
     }
 }
 
 #[test]
-fn unpacking_of_a_base_image_ends_in_the_middle_and_starts_anew() {
+fn interrupted_unpack_stops_promptly_and_restarts() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let mut tar = Vec::new();
         for i in 0..6_000 {
             tar.extend_from_slice(header(b'0', &format!("f{i}"), 0).as_bytes());
@@ -138,11 +138,11 @@ fn unpacking_of_a_base_image_ends_in_the_middle_and_starts_anew() {
         let context = env
             .context("-- Dockerfile --\nFROM many AS many\nCOPY --from=busybox / /\nRUN [\"/bin/touch\", \"/new\"]\n");
         let mut child = env.build(&["-t", "more"], &context).spawn();
-        until_there_is(&env, "unpack", &mut child);
-        interrupted(&env, "unpacking", child, Signal::SIGINT);
-        // Before its command there is nobody but kiln to end.
+        wait_for_scratch(&env, "unpack", &mut child);
+        assert_interrupted(&env, "unpacking", child, Signal::SIGINT);
+        // Before its command starts, kiln itself ends by the signal.
         let mut child = env.kiln(&["run", "many", "/bin/true"]).spawn();
-        until_there_is(&env, "unpack", &mut child);
+        wait_for_scratch(&env, "unpack", &mut child);
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("signal");
         let ended = child.wait().expect("its status");
         assert!(ended.signal() == Some(15) || ended.code() == Some(128 + 15), "{ended}");

@@ -1,11 +1,11 @@
-//! Every instruction once, in a real build: what it does to files, to the command that runs, and to the config.
+//! Test every instruction in a real build: its effect on files, on commands and on the config.
 
 use serde_json::json;
 
 use crate::support::TestEnv;
 
 #[test]
-fn every_metadata_instruction_is_in_the_config() {
+fn metadata_instructions_are_in_config() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -59,7 +59,7 @@ CMD echo "$GREETING"
 }
 
 #[test]
-fn onbuild_triggers_run_in_the_child_and_end_there() {
+fn onbuild_triggers_run_once_in_child_build() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let parent = env.context(
@@ -83,7 +83,7 @@ ONBUILD ENV BUILT=yes
 }
 
 #[test]
-fn run_has_a_shell_form_an_exec_form_and_here_documents() {
+fn run_supports_shell_exec_and_heredoc_forms() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -110,7 +110,7 @@ RUN echo "$0" > /other
 }
 
 #[test]
-fn copy_and_add_put_files_where_they_say() {
+fn copy_and_add_place_files_with_mode_and_owner() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -168,7 +168,7 @@ run
 }
 
 #[test]
-fn user_has_its_supplementary_groups_and_a_clean_environment() {
+fn user_gets_supplementary_groups_and_clean_environment() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -194,7 +194,7 @@ RUN id > who; env | sort > environment; ls -l /proc/self/fd | grep -c ' -> ' > f
 }
 
 #[test]
-fn an_image_from_nothing_holds_what_was_copied() {
+fn scratch_image_holds_only_copied_files() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY f /\nLABEL a=b\n-- f --\nx\n");
     env.build(&["-t", "app"], &context).ok();

@@ -1,4 +1,4 @@
-//! Builds that end early, and builds that share a store.
+//! Test builds that are interrupted or killed, and concurrent builds in one store.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,13 +11,13 @@ use nix::unistd::Pid;
 
 use crate::support::{TestEnv, canary};
 
-/// Two stages that run for ever, each with children that left its session. `mark` is in every command line.
+/// Two stages that run for ever, each with children in another session. `mark` is in every command line.
 fn endless(env: &TestEnv, mark: &str) -> std::path::PathBuf {
     let deaf = format!("sh -c 'trap \"\" INT TERM HUP; while :; do sleep 1; done' {mark} &");
     let stage = |name: &str| {
         format!("FROM busybox AS {name}\nCOPY files /files\nRUN setsid {deaf} {deaf} echo running {name}; wait\n")
     };
-    // Files are read in parallel, by threads that must not take the signals.
+    // Files are read in parallel by threads, which must not receive the signals.
     let files: String = (0..50).map(|i| format!("-- files/{i} --\n{mark} {i}\n")).collect();
     let (left, right) = (stage("left"), stage("right"));
     env.context(&format!(
@@ -25,8 +25,8 @@ fn endless(env: &TestEnv, mark: &str) -> std::path::PathBuf {
     ))
 }
 
-/// Processes of this machine whose command line holds the text, other than kiln's own.
-fn alive(mark: &str) -> Vec<String> {
+/// The command lines of processes that contain the text.
+fn command_lines_with(mark: &str) -> Vec<String> {
     let lines = fs::read_dir("/proc").expect("list /proc").flatten().filter_map(|item| {
         item.file_name().to_string_lossy().parse::<u32>().ok()?;
         let line = fs::read(item.path().join("cmdline")).ok()?;
@@ -35,7 +35,7 @@ fn alive(mark: &str) -> Vec<String> {
     lines.filter(|line| line.contains(mark)).collect()
 }
 
-/// Starts the build and waits until both stages said that they run.
+/// Starts the build and waits until the commands of both stages run.
 fn started(env: &TestEnv, context: &Path) -> Child {
     let mut child = env.kiln(&["build", "--jobs", "2", "-t", "app", context.to_str().expect("UTF-8")]).spawn();
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
@@ -43,12 +43,12 @@ fn started(env: &TestEnv, context: &Path) -> Child {
         let said = lines.find(|line| line.contains("| running "));
         assert!(said.is_some(), "the build ended: {:?}", child.wait());
     }
-    // Nobody reads what it says from here on; it must not wait for that.
+    // Drain the rest of the output, so that the build does not block on a full pipe.
     std::thread::spawn(move || lines.count());
     child
 }
 
-fn ends_with(child: &mut Child, within: Duration) -> Option<i32> {
+fn wait_for_exit(child: &mut Child, within: Duration) -> Option<i32> {
     let since = Instant::now();
     while since.elapsed() < within {
         if let Some(status) = child.try_wait().expect("its status") {
@@ -61,18 +61,18 @@ fn ends_with(child: &mut Child, within: Duration) -> Option<i32> {
 }
 
 #[test]
-fn an_interrupted_build_ends_everything_at_once_and_leaves_nothing() {
+fn interrupted_build_ends_all_processes_and_leaves_nothing() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mark = canary::text();
         let context = endless(&env, &mark);
         let mut child = started(&env, &context);
-        assert!(!alive(&mark).is_empty(), "the commands run");
+        assert!(!command_lines_with(&mark).is_empty(), "the commands run");
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("signal");
-        // It takes milliseconds; a busy machine is given more.
-        assert_eq!(ends_with(&mut child, Duration::from_secs(10)), Some(130), "after {signal}");
-        assert_eq!(alive(&mark), [""; 0], "after {signal}");
+        // Usually milliseconds; more for a busy machine.
+        assert_eq!(wait_for_exit(&mut child, Duration::from_secs(10)), Some(130), "after {signal}");
+        assert_eq!(command_lines_with(&mark), [""; 0], "after {signal}");
         env.assert_swept();
     }
     let good = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
@@ -80,7 +80,7 @@ fn an_interrupted_build_ends_everything_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_build_takes_its_commands_along_and_the_next_one_cleans_up() {
+fn killed_build_ends_its_commands_and_is_swept_later() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let mark = canary::text();
@@ -89,8 +89,8 @@ fn a_killed_build_takes_its_commands_along_and_the_next_one_cleans_up() {
     child.kill().expect("kill");
     child.wait().expect("wait");
     let since = Instant::now();
-    while !alive(&mark).is_empty() {
-        assert!(since.elapsed() < Duration::from_secs(10), "still there: {:?}", alive(&mark));
+    while !command_lines_with(&mark).is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(10), "still there: {:?}", command_lines_with(&mark));
         std::thread::sleep(Duration::from_millis(10));
     }
     let good = env.context("-- Dockerfile --\nFROM busybox\nRUN echo x > /x\n");
@@ -100,7 +100,7 @@ fn a_killed_build_takes_its_commands_along_and_the_next_one_cleans_up() {
 }
 
 #[test]
-fn many_builds_share_a_store() {
+fn concurrent_builds_share_a_store() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let same =

@@ -1,4 +1,4 @@
-//! `kiln build`, from the outside.
+//! Test `kiln build` through the binary.
 
 mod cache;
 mod command;

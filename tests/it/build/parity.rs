@@ -1,4 +1,4 @@
-//! Root and a plain user make the same layers. Needs both in one run: root, who can become the other.
+//! Test that root and a plain user make the same layers. Runs as root, which can become the plain user.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::support::{Image, TestEnv};
 
 use super::seen;
 
-/// Builds what `context` writes as root and as the plain user, each in a store of their own.
+/// Builds what `context` writes as root and as the plain user, each in its own store.
 fn both(base: &str, context: impl Fn(&TestEnv) -> PathBuf) -> [(Image, TestEnv); 2] {
     [TestEnv::new(), TestEnv::of_plain_user()].map(|env| {
         env.import(base);
@@ -17,7 +17,7 @@ fn both(base: &str, context: impl Fn(&TestEnv) -> PathBuf) -> [(Image, TestEnv);
 }
 
 #[test]
-fn every_layer_that_a_run_makes_has_the_same_contents() {
+fn run_layers_are_the_same_for_root_and_plain_user() {
     requires!(root, kiln_test, userns, overlay);
     let more = "
 RUN groupadd -g 900 team && useradd -m -u 901 -g team -G audio member
@@ -36,7 +36,7 @@ RUN id > who && umask 027 && mkdir -p a/b && echo x > a/b/c && ln a/b/c a/d
 }
 
 #[test]
-fn what_is_copied_is_the_same_to_the_byte() {
+fn copy_layers_are_the_same_for_root_and_plain_user() {
     requires!(root, kiln_test, userns, overlay);
     let text = "
 -- Dockerfile --
@@ -55,7 +55,7 @@ c
 -- tree/d = tree/a --
 ";
     let [(root, _root), (plain, _plain)] = both("busybox", |env| env.context(text));
-    // Contexts carry the times of their files; a checkout's are as good as any.
+    // Copied files keep their times, which differ between the two contexts.
     for i in 0..root.layers.len() {
         root.layer_tree(i).without_times().assert_same(&plain.layer_tree(i).without_times());
     }

@@ -1,4 +1,4 @@
-//! What a RUN sees is what the image holds, byte for byte, read back by umoci.
+//! Test that the files that a RUN sees equal those of the image, as umoci unpacks it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,8 +35,8 @@ fn listed(json_lines: &[u8]) -> Tree {
     tree
 }
 
-/// A context with the scripts of `testdata/seen`, and a Dockerfile that runs two and then `more`. Scripts arrive in a
-/// mount, so that they are in no layer.
+/// A context with the scripts of `testdata/seen`, and a Dockerfile that runs two of them and then `more`. The scripts
+/// are mounted, so that they are in no layer.
 pub(super) fn context(env: &TestEnv, more: &str) -> PathBuf {
     let run = |script: &str| format!("RUN --mount=target=/run/scripts python3 -B /run/scripts/{script}.py\n");
     let context = env.context(&format!("-- Dockerfile --\nFROM python\n{}{}{more}", run("make"), run("change")));
@@ -46,8 +46,8 @@ pub(super) fn context(env: &TestEnv, more: &str) -> PathBuf {
     context
 }
 
-/// Without what the listing cannot know: itself, the time of the directory it then went into, and what the base has at
-/// places that are mounted over. Anything else at such a place would be a trace of the mount, and stays to be found.
+/// The tree without what the listing cannot contain: itself, the time of its directory, and files of the base under
+/// mounts. Anything else under a mount would be a trace of it, and is kept so that the comparison finds it.
 fn comparable(mut tree: Tree, base: &Tree) -> Tree {
     tree.0.remove("listing");
     if let Some(root) = tree.0.get_mut(".") {
@@ -59,7 +59,7 @@ fn comparable(mut tree: Tree, base: &Tree) -> Tree {
 }
 
 #[test]
-fn the_image_unpacked_by_umoci_is_the_tree_that_run_saw() {
+fn image_unpacked_by_umoci_matches_what_run_saw() {
     requires!(userns, overlay, umoci);
     let env = TestEnv::with("python");
     let root = requires::is_root();
@@ -73,7 +73,7 @@ fn the_image_unpacked_by_umoci_is_the_tree_that_run_saw() {
     assert!(seen.0.len() > 2000, "the listing is whole: {}", seen.0.len());
 
     let base = env.image("python");
-    // A plain tar reader first: it needs no privilege.
+    // First with a plain tar reader, which needs no privilege.
     comparable(image.tree(), &base.tree()).assert_same(&seen);
     if root {
         comparable(image.umoci_tree(), &base.tree()).assert_same(&seen);
@@ -81,7 +81,7 @@ fn the_image_unpacked_by_umoci_is_the_tree_that_run_saw() {
         assert_eq!((node.kind, node.link.as_str(), node.mode), ("char", "1:3", 0o640));
     }
 
-    // The listing would agree with a builder that forgot both: what was made is named here too.
+    // Listing and image could both lack a file; check the important ones by name.
     let made = |path: &str| &seen[path];
     assert_eq!((made("made/setuid").mode, made("made/setuid").uid, made("made/setuid").gid), (0o6755, 1234, 5678));
     assert_eq!((made("made/sticky").mode, made("made/sticky").mtime), (0o3777, Some(123_456_789)));

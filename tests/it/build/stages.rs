@@ -1,4 +1,4 @@
-//! Which stages run, and when.
+//! Test which stages run, and in which order.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::TestEnv;
 
 #[test]
-fn stages_that_the_target_does_not_need_never_run() {
+fn stages_not_needed_by_target_do_not_run() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -33,10 +33,10 @@ FROM broken AS after
 }
 
 #[test]
-fn stages_run_side_by_side() {
+fn independent_stages_run_in_parallel() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    // Each waits for the other: done one after the other, the first would wait in vain.
+    // Each waits for the other, so that running them one after the other fails.
     let context = env.context(
         "
 -- Dockerfile --
@@ -53,7 +53,7 @@ COPY --from=right /etc/group /right
 }
 
 #[test]
-fn a_failing_stage_stops_the_others_and_is_the_one_that_is_told() {
+fn failing_stage_stops_others_and_is_reported() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -75,7 +75,7 @@ COPY --from=wrong /bin/sh /b
 }
 
 #[test]
-fn a_stage_goes_on_where_another_ended() {
+fn stage_continues_from_earlier_stage() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(

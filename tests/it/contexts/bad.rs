@@ -1,4 +1,4 @@
-//! Contexts that are none, and what is said then.
+//! Test the errors for invalid contexts, Dockerfiles and ignore files.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::support::TestEnv;
 use crate::support::web::Web;
 
 #[test]
-fn what_is_no_context_is_explained() {
+fn invalid_contexts_are_explained() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\n-- text --\nnot an archive\n");
     let at = |name: &str| context.join(name).to_str().expect("UTF-8").to_owned();
@@ -24,7 +24,7 @@ fn what_is_no_context_is_explained() {
         let all: Vec<&str> = ["build"].into_iter().chain(line.iter().map(String::as_str)).collect();
         env.kiln(&all).fails(code).says(says).never_says("hunter2");
     }
-    // A Dockerfile by URL is one, without any files.
+    // A URL of a Dockerfile is a context without files.
     env.kiln(&["build", "-t", "web", &format!("{}/Dockerfile", web.url)]).ok();
     assert_eq!(env.image("web").config["config"]["Labels"]["from"], "web");
     // An archive without a Dockerfile, one that is cut, one that is empty.
@@ -42,7 +42,7 @@ fn what_is_no_context_is_explained() {
 }
 
 #[test]
-fn ignore_files_that_are_no_files_are_refused() {
+fn ignore_file_must_be_regular_and_small() {
     // S-91
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n-- .dockerignore/ --\n");
@@ -63,7 +63,8 @@ fn ignore_files_that_are_no_files_are_refused() {
 }
 
 #[test]
-fn dockerfiles_that_are_no_files_are_refused_s_91() {
+fn dockerfile_must_be_regular_and_small() {
+    // S-91
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile.dockerignore/ --\n-- ok --\nFROM scratch\n");
     let path = context.join("Dockerfile");
@@ -83,7 +84,7 @@ fn dockerfiles_that_are_no_files_are_refused_s_91() {
     fs::remove_dir(&path).expect("remove");
     fs::File::create(&path).expect("create").set_len((16 << 20) + 1).expect("truncate");
     refused("larger than 16 MiB");
-    // The file of rules beside it.
+    // The ignore file next to it.
     fs::write(&path, "FROM scratch\nCOPY ok /\n").expect("write");
     refused("Dockerfile.dockerignore");
     fs::remove_dir(context.join("Dockerfile.dockerignore")).expect("remove");

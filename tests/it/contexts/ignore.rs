@@ -1,4 +1,4 @@
-//! Ignore files: G-1…G-12.
+//! Test ignore files (G-1…G-12).
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ COPY . /
 -- #indented --
 ";
 
-/// Files of the image, sorted, directories only where they are empty.
+/// The files of the image, sorted, with directories only if they are empty.
 fn kept(env: &TestEnv, context: &Path, args: &[&str]) -> Vec<String> {
     env.build(&[&["-t", "kept"], args].concat(), context).ok();
     let tree = env.image("kept").tree();
@@ -41,8 +41,8 @@ fn kept(env: &TestEnv, context: &Path, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn rules_hide_what_they_hide_elsewhere() {
-    // Each row: ids, the ignore file, what of TREE is left besides the Dockerfile and the ignore file themselves.
+fn ignore_rules_match_like_docker() {
+    // Each row: ids, the ignore file, and what is left of TREE besides the Dockerfile and the ignore file.
     let all = [
         "#indented",
         "[odd]",
@@ -120,7 +120,7 @@ fn rules_hide_what_they_hide_elsewhere() {
 }
 
 #[test]
-fn the_file_beside_the_dockerfile_wins_and_each_context_has_its_own() {
+fn dockerfile_specific_ignore_file_takes_precedence() {
     // G-1, G-2, A22
     let env = TestEnv::new();
     let context = env.context(
@@ -146,7 +146,7 @@ b
     let args = ["--build-context", &named, "-f", file.to_str().expect("UTF-8")];
     let all = [".containerignore", ".dockerignore", "Dockerfile", "b", "build/My.Dockerfile", "other/y"];
     assert_eq!(kept(&env, &context, &args), all);
-    // Wins entirely: nothing is merged, and the same for the file of another name.
+    // The specific file replaces the general one; nothing is merged.
     fs::write(context.join("build/My.Dockerfile.dockerignore"), "*ignore\nDockerfile\nbuild\n").expect("write");
     assert_eq!(kept(&env, &context, &args), ["a", "b", "other/y"]);
     fs::remove_file(context.join(".dockerignore")).expect("remove");
@@ -157,7 +157,7 @@ b
 }
 
 #[test]
-fn hidden_files_build_but_cannot_be_copied_or_mounted() {
+fn ignored_files_cannot_be_copied_or_mounted() {
     // G-7, G-9
     let env = TestEnv::new();
     let context = env.context("-- .dockerignore --\n*\n!d\nd/hidden\n-- Dockerfile --\nFROM scratch\nCOPY . /\n-- d/open --\n-- d/hidden --\n");
@@ -169,13 +169,13 @@ fn hidden_files_build_but_cannot_be_copied_or_mounted() {
     env.add(&context, "-- Dockerfile --\nFROM busybox\nRUN --mount=type=bind,target=/m find /m -mindepth 1 | sort | tr '\\n' ' ' >/seen\n");
     env.build(&["-t", "m"], &context).ok();
     assert_eq!(String::from_utf8_lossy(&env.image("m").content("seen")), "/m/d /m/d/open ");
-    // What is hidden is in no key (G-9).
+    // Ignored files are not in the key (G-9).
     fs::write(context.join("d/hidden"), "changed").expect("write");
     env.build(&["-t", "m"], &context).ok().says("CACHED [2/2] RUN");
 }
 
 #[test]
-fn hidden_directories_are_not_walked() {
+fn ignored_directories_are_not_walked() {
     // G-10
     requires!(strace);
     let env = TestEnv::new();
@@ -200,8 +200,8 @@ fn hidden_directories_are_not_walked() {
 }
 
 #[test]
-fn any_rules_match_as_the_slow_definition_says() {
-    // G-4…G-6, G-8, S-11: made-up files of the characters that mean something.
+fn random_ignore_rules_match_reference_matcher() {
+    // G-4…G-6, G-8, S-11: random files of special characters.
     let mut state = 7u64;
     let mut next = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

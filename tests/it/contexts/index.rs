@@ -1,4 +1,4 @@
-//! What of a context is read, and when again: what did not change is not, what may have changed is (S-93).
+//! Test which context files are re-read after an edit: unchanged ones are not, possibly changed ones are (S-93).
 
 use std::fs::{self, File, FileTimes};
 use std::mem::MaybeUninit;
@@ -9,7 +9,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 use crate::support::TestEnv;
 
-/// Whether `file` was read while `work` was at it.
+/// Whether `file` was read while `work` ran.
 fn reads(file: &Path, work: impl FnOnce()) -> bool {
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("inotify");
     inotify::add_watch(&watch, file, WatchFlags::ACCESS).expect("watch");
@@ -20,20 +20,20 @@ fn reads(file: &Path, work: impl FnOnce()) -> bool {
     event.unwrap_or(false)
 }
 
-/// Writes `text` and leaves `time` as the time of the last change.
+/// Writes `text` and sets the modification time to `time`.
 fn write(file: &Path, text: &str, time: SystemTime) {
     fs::write(file, text).expect("write");
     let open = File::options().write(true).open(file).expect("open");
     open.set_times(FileTimes::new().set_modified(time)).expect("set times");
 }
 
-/// Times are in steps of at most this.
+/// Waits longer than the granularity of file times.
 fn let_time_pass() {
     std::thread::sleep(Duration::from_millis(120));
 }
 
 #[test]
-fn files_are_read_again_if_they_changed_or_may_have() {
+fn context_files_are_reread_only_if_possibly_changed() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY f sub/g /\n-- f --\n-- sub/g --\nother\n");
     let file = context.join("f");
@@ -46,27 +46,27 @@ fn files_are_read_again_if_they_changed_or_may_have() {
     assert!(read(), "it is new");
     holds("one");
     assert!(!read(), "nothing changed");
-    // Another content of the same length with the same time, in the same file: only the change time tells.
+    // Other content of the same length and modification time in the same file: only the change time differs.
     write(&file, "two", past);
     let_time_pass();
     assert!(read(), "it changed, and its size and time did not");
     holds("two");
     assert!(!read());
-    // Another file of that name, time and length.
+    // Another file with the same name, time and length.
     write(&context.join("new"), "six", past);
     fs::rename(context.join("new"), &file).expect("rename");
     let_time_pass();
     assert!(read(), "it is another file");
     holds("six");
     assert!(!read());
-    // A time that is not over: what is written later may leave it as it is, so it is no proof.
+    // A time in the future proves nothing: a later write may keep it.
     let future = SystemTime::now() + Duration::from_secs(3600);
     write(&file, "ten", future);
     let_time_pass();
     assert!(read());
-    assert!(read(), "what was read while its time was not over must be read again");
+    assert!(read(), "a file with a time in the future must be read again");
     holds("ten");
-    // Bytes that are no index any more are not believed.
+    // A damaged index is ignored.
     write(&file, "one", past);
     let_time_pass();
     build();
@@ -83,7 +83,8 @@ fn files_are_read_again_if_they_changed_or_may_have() {
 }
 
 #[test]
-fn a_file_that_changes_between_its_key_and_its_layer_fails_the_build_s_93() {
+fn build_fails_if_file_changes_between_key_and_layer() {
+    // S-93
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let past = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
@@ -92,7 +93,7 @@ fn a_file_that_changes_between_its_key_and_its_layer_fails_the_build_s_93() {
             .into_iter()
             .enumerate()
     {
-        // The key of the COPY is known before anything runs, its layer is made when the RUN has ended.
+        // The key of the COPY is computed before anything runs, its layer after the RUN has ended.
         let run = format!(
             "RUN --mount=type=cache,target=/c touch /c/{number} && while [ -e /c/{number} ]; do sleep 0.05; done"
         );
@@ -119,7 +120,7 @@ fn a_file_that_changes_between_its_key_and_its_layer_fails_the_build_s_93() {
         assert_eq!(done.status.code(), Some(1), "{after:?} of {time:?}\n{said}");
         assert!(said.contains("f changed while it was being read"), "{said}");
         env.assert_swept();
-        // Nothing of the attempt is the result of the old content.
+        // The failed build left no result for the old content.
         write(&file, &old, time);
         let_time_pass();
         fs::write(context.join("Dockerfile"), "FROM busybox\nCOPY f /\n").expect("write");

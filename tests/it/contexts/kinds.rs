@@ -1,4 +1,4 @@
-//! Directories, archives, standard input, repositories, servers; also by name.
+//! Test every kind of context: directories, archives, standard input, repositories, URLs; also as named contexts.
 
 use std::fs;
 
@@ -24,8 +24,8 @@ d/g
 ";
 
 #[test]
-fn one_context_in_every_form_is_one_image() {
-    // O-1; G-2, A14: rules hold for directories only.
+fn context_gives_same_image_in_every_form() {
+    // O-1; G-2, A14: ignore rules apply to directories only.
     requires!(git, xz, zstd, bzip2);
     let env = TestEnv::new();
     let context = env.context(CONTEXT);
@@ -63,14 +63,14 @@ fn one_context_in_every_form_is_one_image() {
     }
     let web = Web::serve(&[("/c.tgz", "ETag: \"x\"", &fs::read(at("c.tar.gz")).expect("read"))]);
     assert_eq!(id(&[&format!("{}/c.tgz", web.url)], None).digest, whole.digest, "HTTP");
-    // A directory has rules: without them it is the same.
+    // Ignore rules apply to directories only; without them the image is the same.
     let hidden = id(&[context.to_str().expect("UTF-8")], None);
     assert!(!hidden.tree().0.contains_key("c/d/g"));
     fs::rename(context.join(".dockerignore"), dir.join("aside")).expect("move");
     let bare = id(&[context.to_str().expect("UTF-8")], None);
     let names = |image: &crate::support::Image| image.tree().0.into_keys().collect::<Vec<_>>();
     assert_eq!(names(&bare), names(&whole).into_iter().filter(|n| n != "c/.dockerignore").collect::<Vec<_>>());
-    // Another Dockerfile of the context; a Dockerfile from elsewhere.
+    // Another Dockerfile in the context, and a Dockerfile from standard input.
     let bytes = fs::read(at("c.tar")).expect("read");
     let other = id(&["-f", "other.Dockerfile", "-"], Some(&bytes));
     assert_eq!(other.tree().0.into_keys().collect::<Vec<_>>(), ["o"]);
@@ -81,7 +81,7 @@ fn one_context_in_every_form_is_one_image() {
 }
 
 #[test]
-fn repositories_are_contexts() {
+fn git_repositories_can_be_contexts() {
     // O-1, S-8
     requires!(git);
     let env = TestEnv::new();
@@ -106,13 +106,13 @@ fn repositories_are_contexts() {
         env.kiln(&["build", &hash("gone")]).fails(1).says("gone");
         env.kiln(&["build", &hash("main:../..")]).fails(1).says("not a directory of the repository");
     }
-    // The working tree itself is a directory like any other.
+    // Without #REF, the working tree is a plain directory.
     assert!(files(local).contains("added"));
     env.kiln(&["build", "ext::sh -c true"]).fails(1);
 }
 
 #[test]
-fn a_repository_that_has_not_changed_is_not_fetched_again() {
+fn unchanged_repository_is_not_fetched_again() {
     // O-1, O-5, C-25
     requires!(git);
     let env = TestEnv::new();
@@ -138,18 +138,18 @@ fn a_repository_that_has_not_changed_is_not_fetched_again() {
         let fetched = asked[from..].iter().filter(|line| line.contains("/objects/")).count();
         (fetched, env.image("x").tree().0.into_keys().collect::<Vec<_>>().join(" "))
     };
-    // The link of a submodule to its repository stays, as in BuildKit (N-33).
+    // The `.git` file of a submodule stays, as in BuildKit (N-33).
     let all = ".gitmodules Dockerfile f part part/.git part/p";
     let (fetched, files) = build(&[&url]);
     assert!(fetched > 0);
     assert_eq!(files, all);
     assert_eq!(build(&[&url]), (0, all.to_owned()));
-    // By every way to it, in every part.
+    // As a named context, by subdirectory, and with ADD.
     let named = format!("r={url}#main:part");
     assert_eq!(build(&["--build-context", &named, local.to_str().expect("UTF-8")]), (0, ".git p".to_owned()));
     let add = env.context(&format!("-- Dockerfile --\nFROM scratch\nADD {url} /\n"));
     assert_eq!(build(&[add.to_str().expect("UTF-8")]), (0, all.to_owned()));
-    // What is damaged is fetched again.
+    // Damaged objects are fetched again.
     let kept = fs::read_dir(env.store().join("fetched")).expect("list").flatten();
     let kept = kept.map(|e| e.path()).find(|path| path.is_dir()).expect("it is kept");
     sh(&kept, "find . -path '*/objects/*' -type f -exec sh -c 'chmod 600 {}; echo damaged > {}' ';'");
@@ -171,7 +171,7 @@ fn a_repository_that_has_not_changed_is_not_fetched_again() {
 }
 
 #[test]
-fn named_contexts_have_every_form_too() {
+fn named_contexts_accept_every_form() {
     // O-5, F-11
     requires!(git);
     let env = TestEnv::new();
@@ -183,7 +183,7 @@ fn named_contexts_have_every_form_too() {
     );
     let tar = env.dir().join("src.tar");
     let web = Web::serve(&[("/src.tar", "", &fs::read(&tar).expect("read")), ("/text", "", b"FROM scratch")]);
-    // An image of the store and a layout, which have the file too.
+    // An image in the store and an OCI layout with the same file.
     env.add(&src, "-- Dockerfile --\nFROM scratch\nCOPY f /\n");
     let layout = env.dir().join("layout");
     let dest = format!("type=oci-layout,dest={}", layout.display());
@@ -208,7 +208,8 @@ fn named_contexts_have_every_form_too() {
 }
 
 #[test]
-fn build_argument_keeps_git_dir_of_context_n_8() {
+fn build_argument_keeps_git_dir_of_context() {
+    // N-8
     requires!(git);
     let env = TestEnv::new();
     let src = env.context("-- Dockerfile --\nFROM scratch\nCOPY . /\n");
@@ -231,7 +232,8 @@ fn build_argument_keeps_git_dir_of_context_n_8() {
 }
 
 #[test]
-fn source_date_epoch_is_the_time_of_a_fetched_context_n_37() {
+fn source_date_epoch_can_be_time_of_context() {
+    // N-37
     requires!(git);
     let env = TestEnv::new();
     let lines =
@@ -258,13 +260,14 @@ fn source_date_epoch_is_the_time_of_a_fetched_context_n_37() {
     let named = format!("r={repository}");
     let by_name = ["--build-arg", "SOURCE_DATE_EPOCH=r", "--build-context", &named, src.to_str().expect("UTF-8")];
     assert_eq!(epoch(&by_name).1, "1500000000");
-    // A directory has no time: there is none then, and that is said.
+    // A directory has no time; a warning says so.
     env.build(&asked, &src).ok().says("SOURCE_DATE_EPOCH=context has no effect");
     env.build(&["--build-arg", "SOURCE_DATE_EPOCH=contxt"], &src).fails(1).says("invalid SOURCE_DATE_EPOCH");
 }
 
 #[test]
-fn source_date_epoch_is_the_time_of_what_a_stage_adds_n_37() {
+fn source_date_epoch_can_be_time_of_added_source() {
+    // N-37
     requires!(git);
     let env = TestEnv::new();
     let src = env.context("-- f --\nf\n");
@@ -304,9 +307,9 @@ fn source_date_epoch_is_the_time_of_what_a_stage_adds_n_37() {
     build("ADD $SITE/missing /", &[]).fails(1).says("SOURCE_DATE_EPOCH=When: ").says("404");
     let other = sum.replace(&sum[70..], "0");
     build(&format!("ADD --checksum={other} $SITE/dated /"), &[]).fails(1).says("checksum mismatch");
-    // A build argument says otherwise, and nothing is fetched.
+    // A build argument overrides the value, and nothing is fetched for it.
     build("ADD $SITE/missing /", &["--build-arg", "SOURCE_DATE_EPOCH=7"]).ok();
-    // `check` asks nobody.
+    // `check` makes no requests.
     let context = env.context(&format!(
         "-- Dockerfile --\nARG SOURCE_DATE_EPOCH=when\nFROM scratch AS when\nADD {}/missing /\nFROM scratch\nCOPY f /\n-- f --\n",
         files.url

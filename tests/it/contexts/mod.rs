@@ -1,4 +1,4 @@
-//! Contexts: where they come from (O-1, O-5, P-21) and which of their files a build may see (G-1…G-12).
+//! Test contexts: their sources (O-1, O-5, P-21) and the files that a build may see (G-1…G-12).
 
 mod bad;
 mod ignore;

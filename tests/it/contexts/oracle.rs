@@ -1,4 +1,4 @@
-//! What holds of any ignore file and any path: the promises that fuzzing tries to break. Shared with `fuzz/`.
+//! The fuzzing oracle for ignore files: a slow reference matcher for any file and path. Shared with `fuzz/`.
 
 use kiln::context::{IgnoreFile, Matcher};
 
@@ -17,8 +17,8 @@ enum Piece {
     Char(char),
 }
 
-/// `bytes` is an ignore file, a NUL, and a path. Rules that are read match as the slow definition says; none makes
-/// matching panic or take for ever.
+/// Checks an input of an ignore file, a NUL and a path: valid rules match like the slow definition, and no rule makes
+/// matching panic or hang.
 pub fn ignore(bytes: &[u8]) {
     let (text, path) = match bytes.iter().position(|&b| b == 0) {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),
@@ -35,8 +35,8 @@ pub fn ignore(bytes: &[u8]) {
     }
 }
 
-/// The last line that matches the path or a directory above it decides. `None`: not defined here (classes, and texts
-/// that would take long).
+/// The slow definition: the last line that matches the path or a directory above it decides. `None` for inputs that are
+/// not covered (character classes, and texts that would take long).
 fn slow(text: &str, path: &str) -> Option<bool> {
     if text.contains(['[', ']', '\\']) || text.len() > 256 || path.len() > 64 || path.is_empty() {
         return None;
@@ -60,7 +60,7 @@ fn slow(text: &str, path: &str) -> Option<bool> {
             return None;
         }
         let pieces = pieces(clean);
-        // Docker's shortcut: after a first `**` plain text is an end, also of part of a name.
+        // Docker's shortcut: plain text after a leading `**` matches any suffix, also within a name.
         let end = clean.strip_prefix("**").filter(|end| !end.contains(['*', '?']));
         let ends = |name: &Vec<char>| {
             let name: String = name.iter().collect();
@@ -95,7 +95,6 @@ fn pieces(pattern: &str) -> Vec<Piece> {
 fn matches(pieces: &[Piece], name: &[char]) -> bool {
     let Some((piece, rest)) = pieces.split_first() else { return name.is_empty() };
     match piece {
-        // A dot of the regular expression that this once was does not match a line feed.
         Piece::Rest => true,
         Piece::Dirs => {
             matches(rest, name) || (1..=name.len()).any(|at| name[at - 1] == '/' && matches(rest, &name[at..]))

@@ -1,4 +1,5 @@
-//! Repositories behind a real SSH server (C-25, O-34): who may ask which agent, and whose hosts are known.
+//! Test repositories behind a real SSH server (C-25, O-34). Hosts are verified against `~/.ssh/known_hosts`;
+//! authentication uses the user's agent or the keys of `--ssh`.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -10,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::sh;
 use crate::support::TestEnv;
 use crate::support::dir::Dir;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
-/// Debian's `sshd` on a port of its own, as whoever runs the tests, with a key and a repository.
+/// Debian's `sshd` on a free port, run by the user of the tests, with a key and a repository.
 struct Server {
     child: Child,
     dir: Dir,
@@ -35,7 +36,6 @@ impl Server {
         let user = Command::new("id").arg("-un").output().expect("run id");
         let user = String::from_utf8(user.stdout).expect("UTF-8").trim().to_owned();
         let at = dir.path();
-        // Repositories of others are not served.
         let git = "git -c user.name=n -c user.email=e";
         sh(at, "ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f key; cp key.pub allowed");
         sh(
@@ -44,7 +44,7 @@ impl Server {
                 "git init -q -b main work; cd work; echo one >f; mkdir sub; printf 'FROM scratch\\nCOPY f /\\n' >Dockerfile; echo g >sub/g; git add -A; {git} commit -qm one; cd ..; git clone -q --bare work r.git"
             ),
         );
-        // The program wants this directory to be there if it is root.
+        // As root, sshd requires this directory.
         if crate::support::requires::is_root() {
             fs::create_dir_all("/run/sshd").expect("create");
         }
@@ -71,8 +71,8 @@ impl Server {
         Server { child, dir, url, port }
     }
 
-    /// Lets `env`'s user know this host.
-    fn introduce(&self, env: &TestEnv) {
+    /// Adds the host key to the `known_hosts` file of `env`.
+    fn add_known_host(&self, env: &TestEnv) {
         let home = env.dir().join("home/.ssh");
         fs::create_dir_all(&home).expect("create");
         let key = fs::read_to_string(self.dir.path().join("host.pub")).expect("read");
@@ -116,7 +116,7 @@ impl Agent {
             assert!(began.elapsed() < Duration::from_secs(20), "the agent does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
-        // An agent talks to its own user and to root.
+        // An agent serves only its own user and root.
         if crate::support::requires::is_root() {
             fs::set_permissions(&agent.socket, fs::Permissions::from_mode(0o777)).expect("chmod");
         }
@@ -125,20 +125,21 @@ impl Agent {
 }
 
 #[test]
-fn a_repository_is_fetched_through_ssh_with_the_agent_or_key_that_was_given_c25() {
+fn ssh_repository_is_fetched_with_given_key() {
+    // C-25
     requires!(git, sshd, ssh_keygen, ssh_agent, ssh_add);
-    for env in everybody() {
+    for env in each_user() {
         let server = Server::start();
         let key = format!("default={}", server.key(&env).display());
         let context =
             env.context(&format!("-- Dockerfile --\nFROM scratch\nADD {0} /r/\nADD {0}#main:sub /s/\n", server.url));
-        // Nobody knows the host yet.
+        // The host is not known yet.
         let unknown = env.build(&["--ssh", &key], &context).fails(1);
         unknown.says("Host key verification failed").says("~/.ssh/known_hosts");
-        server.introduce(&env);
-        // Nobody says who asks.
-        let nobody = env.build(&[], &context).fails(1);
-        nobody.says("Permission denied (publickey").says("--ssh default");
+        server.add_known_host(&env);
+        // No credentials are given.
+        let anonymous = env.build(&[], &context).fails(1);
+        anonymous.says("Permission denied (publickey").says("--ssh default");
         env.build(&["--ssh", &key, "-t", "app"], &context).ok();
         let tree = env.image("app").tree();
         for path in ["r/f", "r/sub/g", "s/g"] {
@@ -159,21 +160,22 @@ fn a_repository_is_fetched_through_ssh_with_the_agent_or_key_that_was_given_c25(
 }
 
 #[test]
-fn the_users_agent_is_asked_for_contexts_and_for_add_only_if_it_was_given_o34() {
+fn add_uses_ssh_agent_only_if_granted() {
+    // O-34
     requires!(git, sshd, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::new();
     let server = Server::start();
-    server.introduce(&env);
+    server.add_known_host(&env);
     let agent = Agent::start(&env, &server);
     let socket = agent.socket.to_str().expect("UTF-8");
     let context = env.context(&format!("-- Dockerfile --\nFROM scratch\nADD {} /\n", server.url));
-    // A Dockerfile is not the user: it does not get at the agent by itself.
+    // An ADD in a Dockerfile must not use the user's agent unless --ssh grants it.
     let build = |args: &[&str]| env.build(args, &context).env("SSH_AUTH_SOCK", socket);
     build(&[]).fails(1).says("Permission denied (publickey").says("--ssh default");
     build(&["--ssh", "default", "-t", "app"]).ok();
     assert!(env.image("app").tree().0.contains_key("f"));
     build(&["--no-cache", "--ssh", &format!("default={socket}")]).ok();
-    // Who names a repository as the context asks for it.
+    // A repository given as the context may use the agent.
     let done = env.kiln(&["build", "--no-cache", "-t", "context", &server.url]).env("SSH_AUTH_SOCK", socket).ok();
     assert!(env.image("context").tree().0.contains_key("f"), "{done}");
     env.kiln(&["check", &server.url]).env("SSH_AUTH_SOCK", socket).ok();

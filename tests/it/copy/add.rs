@@ -1,4 +1,4 @@
-//! ADD of archives, URLs and repositories: C-23…C-27, C-31.
+//! Test ADD of archives, URLs and repositories (C-23…C-27, C-31).
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(super) fn sh(dir: &Path, line: &str) {
 }
 
 #[test]
-fn local_archives_are_unpacked_whatever_their_name() {
+fn add_unpacks_local_archives_regardless_of_name() {
     // C-26, C-27
     requires!(xz, bzip2, zstd);
     let env = TestEnv::new();
@@ -103,7 +103,7 @@ fn local_archives_are_unpacked_whatever_their_name() {
 }
 
 #[test]
-fn files_come_by_url() {
+fn add_downloads_urls_and_verifies_checksums() {
     // C-23, C-24, C-31
     let env = TestEnv::new();
     let web = Web::serve(&[
@@ -121,7 +121,7 @@ fn files_come_by_url() {
     let want = ["file.txt 0600 \"hello\"", "n/ 0644 3:4", "n/__unnamed__ 0600 \"index\"", "n/m 0644 3:4 \"hello\""];
     assert_eq!(super::list(&image), want);
     assert_eq!(image.tree()["file.txt"].mtime, Some(1_445_412_480));
-    // The server is asked whether it changed; it did not, so nothing is transferred and nothing done.
+    // The server answers that the file is unchanged: nothing is downloaded and the step is cached.
     let asked = web.asked().len();
     let (done, _) = super::build(&env, &empty, &line, &[]);
     assert_eq!(done.stderr.matches("CACHED").count(), 4, "{done}");
@@ -141,11 +141,11 @@ fn files_come_by_url() {
     let (done, _) = super::build(&env, &empty, &format!("ADD --checksum={wrong} {url}/dir/file.txt /"), &[]);
     assert_eq!(done.code, 1);
     done.says("checksum mismatch").says(&wrong).says(sum);
-    // Of what was never here, too.
+    // Also for a URL that was never downloaded.
     let (done, _) = super::build(&env, &empty, &format!("ADD --checksum={wrong} {url}/dir/file.txt?new /"), &[]);
     assert_eq!(done.code, 1, "{done}");
     done.says("checksum mismatch").says(&wrong).says(sum);
-    // S-6, C-31: a password is in no message, image or file of the store but that of its own URL's answer.
+    // S-6, C-31: a password in a URL is in no message, image or file of the store.
     let secret = url.replace("http://", "http://me:hunter2@");
     let (done, name) = super::build(&env, &empty, &format!("ADD {secret}/dir/file.txt /\nADD {secret}/gone /"), &[]);
     assert_eq!(done.code, 1);
@@ -164,7 +164,7 @@ fn tar(env: &TestEnv) -> std::path::PathBuf {
 }
 
 #[test]
-fn servers_that_fail_end_the_build_with_their_words() {
+fn add_reports_server_errors() {
     // C-23
     let env = TestEnv::new();
     let web = Web::serve(&[]);
@@ -186,7 +186,7 @@ fn servers_that_fail_end_the_build_with_their_words() {
 }
 
 #[test]
-fn repositories_are_checked_out() {
+fn add_checks_out_git_repositories() {
     // C-25
     requires!(git);
     let env = TestEnv::new();
@@ -233,7 +233,7 @@ fn repositories_are_checked_out() {
 }
 
 #[test]
-fn what_cannot_be_unpacked_is_an_error() {
+fn add_fails_on_truncated_archives() {
     // C-26, S-40
     let env = TestEnv::new();
     let context = env.context("-- f --\nf\n");

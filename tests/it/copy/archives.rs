@@ -1,4 +1,4 @@
-//! Unusual archives, added: S-36…S-44. What they say is kept, or it is an error that says what and where.
+//! Test ADD of unusual archives (S-36…S-44): their content is kept, or an error names the problem and its place.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn pax(kind: u8, records: &[(&str, &[u8])]) -> Member {
     member
 }
 
-/// A number as GNU tar writes what octal digits cannot say.
+/// A number in the base-256 encoding of GNU tar, for values that do not fit into octal digits.
 fn base256(value: i64, width: usize) -> Vec<u8> {
     let mut bytes = vec![if value < 0 { 0xff } else { 0 }; width];
     bytes[width - 8..].copy_from_slice(&value.to_be_bytes());
@@ -78,7 +78,7 @@ fn try_all(rows: Vec<Row>) {
 }
 
 #[test]
-fn special_entries_and_attributes_are_kept_and_control_nothing() {
+fn special_entries_are_kept_and_overlay_xattrs_dropped() {
     // S-36, S-37
     let overlay: &[(&str, &[u8])] = &[
         ("SCHILY.xattr.user.overlay.opaque", b"y"),
@@ -91,7 +91,7 @@ fn special_entries_and_attributes_are_kept_and_control_nothing() {
     let members = [
         member("null", b'3', "").with(329, "0000001\0").with(337, "0000003\0"),
         member("disk", b'4', "").with(329, "0000010\0").with(337, "0000001\0"),
-        // A deletion to overlayfs, a device to everybody else.
+        // Overlayfs would treat 0:0 as a whiteout; in an archive it is a device.
         member("nil", b'3', "").with(329, "0000000\0").with(337, "0000000\0"),
         member("pipe", b'6', ""),
         pax(b'x', overlay),
@@ -118,7 +118,7 @@ fn special_entries_and_attributes_are_kept_and_control_nothing() {
 }
 
 #[test]
-fn streams_that_end_oddly_are_told_apart() {
+fn archive_trailing_data_is_accepted_and_truncation_fails() {
     // S-40
     requires!(gzip, zstd);
     let whole = tar(&[file("a", "1"), file("b", "2")]);
@@ -152,7 +152,7 @@ fn streams_that_end_oddly_are_told_apart() {
 }
 
 #[test]
-fn formats_of_all_ages_are_read() {
+fn all_tar_formats_are_read() {
     // S-41
     let sparse = [("GNU.sparse.major", &b"1"[..]), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")];
     let mut long = member("././@LongLink", b'L', "");
@@ -210,7 +210,7 @@ fn formats_of_all_ages_are_read() {
 }
 
 #[test]
-fn owners_and_times_may_be_any_number() {
+fn archive_owners_and_times_keep_full_range() {
     // S-42, S-43
     let big = |uid: i64| file("a", "x").with(UID, base256(uid, 8)).with(GID, base256(2_147_483_649, 8));
     let members = [file("a", "x"), pax(b'x', &[("uid", b"4294967294"), ("gid", b"3000000000")])];
@@ -248,7 +248,7 @@ fn owners_and_times_may_be_any_number() {
 }
 
 #[test]
-fn names_are_bytes() {
+fn archive_names_are_kept_as_bytes() {
     // S-44, S-41
     let mut odd = file("x", "odd");
     odd = odd.with(0, *b"\xff\xfe\0");
@@ -265,7 +265,7 @@ fn names_are_bytes() {
     let digest = env.image(&name).manifest["layers"][0]["digest"].as_str().expect("a digest").replace(':', "/");
     let layer = decompress(&fs::read(env.store().join("blobs").join(digest)).expect("read")).expect("a layer");
     assert_eq!(layer[..100], archive[..100]);
-    // What looks like an archive and has a wrong sum is none; behind its first member it is damaged.
+    // A file whose first header has a wrong checksum is no archive; a wrong checksum later means a damaged archive.
     let mut two = tar(&[file("a", "1"), file("b", "2")]);
     two[1024] ^= 1;
     fs::write(context.join("a.tar"), &two).expect("write");

@@ -1,4 +1,4 @@
-//! What archives, contexts and images try: S-30…S-44, S-90…S-95. A canary beside the store is never touched.
+//! Test attacks by archives, contexts and images (S-30…S-44, S-90…S-95): a canary next to the store is never touched.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,17 +15,17 @@ pub(super) struct Member {
     link: String,
     size: Option<u64>,
     body: Vec<u8>,
-    /// Bytes of the header that are something else.
+    /// Offsets and bytes that overwrite the header.
     patch: Vec<(usize, Vec<u8>)>,
 }
 
 impl Member {
-    /// Its content.
+    /// Replaces the content.
     pub(super) fn set_body(&mut self, body: Vec<u8>) {
         self.body = body;
     }
 
-    /// With other bytes at `at` of the header.
+    /// Overwrites bytes of the header at `at`.
     pub(super) fn with(mut self, at: usize, bytes: impl Into<Vec<u8>>) -> Self {
         self.patch.push((at, bytes.into()));
         self
@@ -40,7 +40,7 @@ pub(super) fn file(name: &str, body: &str) -> Member {
     Member { body: body.into(), ..member(name, b'0', "") }
 }
 
-/// A tar as a hostile hand writes it: nothing is checked.
+/// Writes a tar archive without any checks.
 pub(super) fn tar(members: &[Member]) -> Vec<u8> {
     let mut tar = Vec::new();
     for m in members {
@@ -79,7 +79,7 @@ impl Canary {
     }
 
     #[track_caller]
-    fn sings(&self, what: &str) {
+    fn assert_untouched(&self, what: &str) {
         let names: Vec<_> = fs::read_dir(&self.0).expect("list").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(names, ["secret"], "{what}: HOST PATH WAS CHANGED");
         assert_eq!(
@@ -90,10 +90,10 @@ impl Canary {
     }
 }
 
-/// Ids, the archive, and what the image holds then or what is said.
+/// Ids, the archive, and the resulting tree or error.
 type Attempt = (&'static str, Vec<Member>, Result<Vec<&'static str>, &'static str>);
 
-/// Everything an archive can try against a directory of the host; what the image holds then, or what is said.
+/// Attacks on a directory of the host, each with the resulting tree or error.
 fn attempts(host: &Path) -> Vec<Attempt> {
     let host = host.display().to_string();
     let up = format!("../../../../../../../..{host}");
@@ -140,7 +140,7 @@ fn attempts(host: &Path) -> Vec<Attempt> {
 }
 
 #[test]
-fn archives_that_are_added_stay_inside() {
+fn hostile_added_archives_stay_inside_root() {
     // S-30, S-31, S-32, S-33, S-34, S-35, S-36, S-38, S-39, S-40, S-41
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -149,14 +149,14 @@ fn archives_that_are_added_stay_inside() {
         let what = format!("{ids} #{number}");
         fs::write(context.join("a.tar"), tar(&members)).expect("write");
         let (done, name) = super::build(&env, &context, "ADD a.tar /", &[]);
-        canary.sings(&what);
+        canary.assert_untouched(&what);
         match want {
             Ok(want) => {
                 assert_eq!(done.code, 0, "{what}\n{done}");
                 assert_eq!(list(&env.image(&name)), want, "{what}");
             }
             Err("") if done.code == 0 => {
-                // Where the link leads inside the root there is nothing: the path was made there.
+                // The link target does not exist inside the root, so the path was created there.
                 let tree = env.image(&name).tree();
                 assert!(tree.0.values().all(|n| n.content != crate::support::image::sha256(b"canary-7f3a")), "{what}");
             }
@@ -169,7 +169,8 @@ fn archives_that_are_added_stay_inside() {
 }
 
 #[test]
-fn what_an_archive_replaces_below_is_gone_s_34() {
+fn archive_entries_replace_existing_files() {
+    // S-34
     let env = TestEnv::new();
     let context = env.context("-- old/deep/f --\nold\n");
     let (dir, new) = (member("d", b'5', ""), file("d/new", "new"));
@@ -191,7 +192,7 @@ fn what_an_archive_replaces_below_is_gone_s_34() {
 }
 
 #[test]
-fn archives_that_are_contexts_stay_inside() {
+fn hostile_context_archives_stay_inside_root() {
     // S-24, S-25, S-30…S-36
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -199,22 +200,22 @@ fn archives_that_are_contexts_stay_inside() {
         let what = format!("{ids} #{number}");
         members.push(file("Dockerfile", "FROM scratch\nCOPY . /\n"));
         let done = env.kiln(&["build", "-t", "x", "-"]).stdin(&tar(&members)).output();
-        canary.sings(&what);
+        canary.assert_untouched(&what);
         assert!(crate::support::canary::leaks(&env.store(), "canary-7f3a").is_empty(), "{what}: HOST FILE WAS READ");
         match (want, done.code) {
             (Ok(_), 0) | (Err(_), 1) => {}
-            // A context may hold names that mean something to layers; they fail when they are copied.
+            // A context may hold names that are special in layers; they fail when they are copied.
             (Err(""), 0) => {}
             _ => panic!("{what}\n{done}"),
         }
     }
-    // A device has no place in a context.
+    // Contexts cannot have devices.
     let device = [member("null", b'3', ""), file("Dockerfile", "FROM scratch\n")];
     env.kiln(&["build", "-"]).stdin(&tar(&device)).fails(1).says("contexts cannot have devices");
 }
 
 #[test]
-fn a_context_that_was_fetched_names_no_dockerfile_outside() {
+fn fetched_context_cannot_use_dockerfile_outside() {
     // S-24, S-91
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -235,7 +236,7 @@ fn a_context_that_was_fetched_names_no_dockerfile_outside() {
 }
 
 #[test]
-fn links_of_a_context_lead_nowhere_else() {
+fn context_symlinks_do_not_escape() {
     // S-90
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -261,15 +262,15 @@ fn links_of_a_context_lead_nowhere_else() {
             }
         }
     }
-    // Inside a directory they are copied as what they are.
+    // Inside a copied directory, symlinks stay symlinks.
     let (done, name) = super::build(&env, &context, "COPY . /c", &[]);
     assert_eq!(done.code, 0, "{done}");
     assert_eq!(env.image(&name).tree()["c/abs"].link, format!("{host}/secret"));
-    canary.sings("S-90");
+    canary.assert_untouched("S-90");
 }
 
 #[test]
-fn links_of_an_image_lead_nowhere_else_on_either_side() {
+fn image_symlinks_do_not_escape_in_source_or_target() {
     // S-94, S-95
     let env = TestEnv::new();
     let canary = Canary::new(&env);
@@ -292,7 +293,7 @@ fn links_of_an_image_lead_nowhere_else_on_either_side() {
         "ADD links.tar /abs/",
     ] {
         let (done, name) = super::build(&env, &context, &format!("ADD links.tar /\n{line}"), &[]);
-        canary.sings(line);
+        canary.assert_untouched(line);
         assert_eq!(done.code, 0, "{line}\n{done}");
         super::umoci_agrees(&env.image(&name), line);
     }
@@ -327,7 +328,7 @@ fn links_of_an_image_lead_nowhere_else_on_either_side() {
 }
 
 #[test]
-fn bombs_end_in_time_and_leave_nothing() {
+fn decompression_bombs_fail_and_leave_nothing() {
     // S-39
     requires!(zstd);
     let env = TestEnv::new();
@@ -336,7 +337,7 @@ fn bombs_end_in_time_and_leave_nothing() {
         let done = std::process::Command::new("sh").args(["-c", line]).current_dir(&context).status().expect("run sh");
         assert!(done.success(), "{line}");
     };
-    // Far more than a plausible ratio: 64 GiB of zeros in a few megabytes is refused long before it is unpacked.
+    // An implausible compression ratio is refused long before the archive is unpacked.
     let mut head = tar(&[Member { size: Some(0o77777777777), ..file("zeros", "") }]);
     head.truncate(512);
     fs::write(context.join("head"), head).expect("write");

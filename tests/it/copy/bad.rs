@@ -1,4 +1,4 @@
-//! Contexts that cannot be read, and what is said then (S-92, S-93).
+//! Test the errors for unreadable, missing and changing sources (S-92, S-93).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use super::{refuse, refuse_in};
 use crate::support::TestEnv;
 
 #[test]
-fn an_unreadable_file_is_named() {
+fn unreadable_file_is_named() {
     requires!(kiln_test, root);
     let env = TestEnv::of_plain_user();
     let context = env.context("-- secret 0000 --\ns\n-- d/ 0755 --\n-- d/x --\nx\n-- open --\no\n");
@@ -19,14 +19,14 @@ fn an_unreadable_file_is_named() {
     let (done, _) = super::build(&env, &context, "COPY . /", &[]);
     assert_eq!(done.code, 1, "{done}");
     done.says("ermission denied");
-    // G-10: what is ignored need not be readable.
+    // G-10: ignored files need not be readable.
     env.add(&context, "-- .dockerignore --\nsecret\nd\n");
     let (done, _) = super::build(&env, &context, "COPY . /", &[]);
     assert_eq!(done.code, 0, "{done}");
 }
 
 #[test]
-fn a_missing_source_says_what_hides_it() {
+fn missing_source_names_the_ignore_rule() {
     // C-2, G-9
     refuse(
         "-- .dockerignore --\n# built elsewhere\n\ndist/*.js\n-- dist/app.js --\na\n-- README --\nr\n",
@@ -38,7 +38,7 @@ fn a_missing_source_says_what_hides_it() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_where_it_was_looked_for() {
+fn missing_source_names_where_it_was_looked_up() {
     // C-2, C-10, C-18, O-1
     let env = TestEnv::new();
     let base = env.context("-- Dockerfile --\nFROM scratch\nCOPY f /f\n-- f --\n");
@@ -59,7 +59,7 @@ fn what_is_missing_is_named_with_where_it_was_looked_for() {
 }
 
 #[test]
-fn bad_patterns_are_named_with_their_line() {
+fn bad_ignore_patterns_are_named_with_line() {
     // G-8
     for (text, says) in
         [("a\n\n[\n", ".dockerignore:3"), ("ok\n!\n", ".dockerignore:2"), ("x[z-a]\n", ".dockerignore:1")]
@@ -74,7 +74,7 @@ fn bad_patterns_are_named_with_their_line() {
         assert_eq!(done.code, 1, "{text:?}\n{done}");
         done.says(says);
     }
-    // G-3: a line has less than 64 KiB.
+    // G-3: a line must be shorter than 64 KiB.
     let env = TestEnv::new();
     let context = env.context("-- a --\n");
     for (length, code) in [((64 << 10) - 1, 0), (64 << 10, 1)] {
@@ -88,7 +88,7 @@ fn bad_patterns_are_named_with_their_line() {
 }
 
 #[test]
-fn files_that_change_meanwhile_end_consistently_or_loudly() {
+fn copy_of_changing_file_is_consistent_or_fails() {
     // S-93
     use std::sync::atomic::{AtomicBool, Ordering};
     let env = TestEnv::new();
@@ -108,7 +108,7 @@ fn files_that_change_meanwhile_end_consistently_or_loudly() {
         for _ in 0..12 {
             let (done, name) = super::build(&env, &context, "COPY d /d", &["--no-cache"]);
             match done.code {
-                // Whole: one content, all of one length.
+                // The file must be one complete version.
                 0 => {
                     let text = String::from_utf8(env.image(&name).content("d/changing")).expect("digits");
                     let unit = (1..=text.len())

@@ -1,9 +1,9 @@
-//! Where files go: C-5…C-9, C-19, A4, A6, I-7.
+//! Test the destinations of COPY and WORKDIR (C-5…C-9, C-19, A4, A6, I-7).
 
 use super::{check, refuse};
 use crate::support::TestEnv;
 
-/// `COPY base/ /` makes a root with links in it.
+/// `COPY base/ /` creates a root with symlinks.
 const CONTEXT: &str = "
 -- f --
 f
@@ -57,7 +57,7 @@ const BASE: [&str; 10] = [
     "to -> /there",
 ];
 
-/// The base's tree with some lines more or in the place of others, sorted.
+/// The tree of the base with `lines` added or replaced, sorted.
 fn base_and(lines: &[&str]) -> Vec<String> {
     let path = |line: &str| line.split(' ').next().unwrap_or_default().trim_end_matches('/').to_owned();
     let mut all: Vec<&str> = BASE.to_vec();
@@ -68,7 +68,7 @@ fn base_and(lines: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn files_go_where_the_destination_says() {
+fn copy_destination_decides_path() {
     check(
         CONTEXT,
         &[
@@ -102,7 +102,7 @@ fn files_go_where_the_destination_says() {
 }
 
 #[test]
-fn links_of_the_destination_are_followed_inside_the_root() {
+fn destination_symlinks_are_followed_inside_root() {
     // C-7, C-8, S-95
     for (ids, line, more) in [
         ("C-8", "COPY f /to", &["there/f 0644 \"f\""][..]),
@@ -141,7 +141,7 @@ fn links_of_the_destination_are_followed_inside_the_root() {
 }
 
 #[test]
-fn linked_layers_do_not_look_below() {
+fn linked_layers_are_independent_of_base() {
     // C-19
     check(
         CONTEXT,
@@ -152,7 +152,7 @@ fn linked_layers_do_not_look_below() {
             ("C-19", "COPY --link --chown=1:2 --chmod=600 f /n", &["n 0600 1:2 \"f\""]),
             ("C-19", "ADD --link f /n", &["n 0644 \"f\""]),
             (
-                "C-19: what is everybody's stays so",
+                "C-19: /tmp and /var/tmp stay world-writable",
                 "COPY --link --chown=1:1 f /var/tmp/x/f\nCOPY --link d /tmp/",
                 &[
                     "tmp/ 1777",
@@ -166,7 +166,7 @@ fn linked_layers_do_not_look_below() {
         ],
     );
     refuse(CONTEXT, &[("C-19", "COPY --link --chown=app f /n", &["cannot look up owner \"app\"", "use a numeric id"])]);
-    // What is there keeps mode and owner, and the layer says nothing of it (N-7).
+    // Existing directories keep mode and owner, and are not in the layer (N-7).
     check(
         CONTEXT,
         &[
@@ -182,7 +182,7 @@ fn linked_layers_do_not_look_below() {
             ),
         ],
     );
-    // The layer is the same over another base, so it is not made again.
+    // The layer is the same over another base, so it is cached.
     let env = TestEnv::new();
     let context = env.context(CONTEXT);
     let (_, one) = super::build(&env, &context, "COPY g /one\nCOPY --link f /n/f", &[]);

@@ -1,4 +1,4 @@
-//! Every flag of COPY and ADD on every kind of source: it has an effect, or it is an error (N-8).
+//! Test every flag of COPY and ADD on every kind of source: it takes effect or is an error (N-8).
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::{check_in, refuse_in};
 use crate::support::TestEnv;
 
 #[test]
-fn copy_flags_work_on_every_kind_of_source() {
+fn copy_flags_apply_to_every_kind_of_source() {
     let env = TestEnv::new();
     let context = env.context("-- f 0640 --\nf\n-- d/x 0640 --\nx\n-- d/s/y 0600 --\ny\n-- in/e/z 0640 --\nz\n");
     fs::write(context.join("d/s/y"), "y").expect("write");

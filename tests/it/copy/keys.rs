@@ -1,4 +1,4 @@
-//! What makes a COPY be done again, and what does not: C-29.
+//! Test what is in the cache key of COPY (C-29), and that equal layers keep later steps cached (N-9).
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use crate::support::TestEnv;
 type Change<'a> = (&'a str, &'a dyn Fn(&Path), bool);
 
 #[test]
-fn content_names_modes_and_links_are_the_key_and_times_are_not() {
+fn copy_key_covers_content_names_modes_links_not_times() {
     let env = TestEnv::new();
     let context =
         env.context("-- d/a --\na\n-- d/b --\nb\n-- d/l -> a --\n-- outside --\no\n-- .dockerignore --\nignored\n");
@@ -75,7 +75,7 @@ fn content_names_modes_and_links_are_the_key_and_times_are_not() {
 }
 
 #[test]
-fn a_rebuilt_stage_with_the_same_files_is_the_same_source() {
+fn rebuilt_stage_with_same_files_keeps_copy_cached() {
     // C-29
     let env = TestEnv::new();
     let context = env.context("-- f --\nf\n-- g --\ng\n");
@@ -88,7 +88,7 @@ fn a_rebuilt_stage_with_the_same_files_is_the_same_source() {
     assert_ne!(one.diff_ids()[1], two.diff_ids()[1]);
 }
 
-/// Builds `dockerfile` on busybox: which of its lines were cached.
+/// Builds `dockerfile` on busybox and returns which of its lines were cached.
 fn cached(env: &TestEnv, context: &Path, dockerfile: &str) -> Vec<bool> {
     fs::write(context.join("Dockerfile"), format!("FROM busybox\n{dockerfile}")).expect("write");
     let progress = env.build(&["-t", "x"], context).ok().progress();
@@ -97,7 +97,7 @@ fn cached(env: &TestEnv, context: &Path, dockerfile: &str) -> Vec<bool> {
 }
 
 #[test]
-fn unchanged_layer_of_a_step_stops_the_chain() {
+fn unchanged_layer_keeps_later_steps_cached() {
     // N-9
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -114,21 +114,21 @@ fn unchanged_layer_of_a_step_stops_the_chain() {
     // Only what reaches the layer is in the key.
     mode(0o600);
     assert_eq!(cached(&env, &context, lines), [true; 4]);
-    // A command that leaves the same layer, none; what follows it is found, now and the next time.
+    // Another command with the same (empty) layer: later steps stay cached, now and next time.
     let other = lines.replace("echo 1", "echo 2");
     assert_eq!(cached(&env, &context, &other), [true, false, true, true]);
     assert_eq!(cached(&env, &context, &other), [true; 4]);
-    // A source of another name that is the same file in the layer.
+    // A source with another name gives the same file in the layer.
     assert_eq!(cached(&env, &context, &other.replace("COPY g", "COPY d/f")), [true, true, false, true]);
-    // What is not the same does not stop it.
+    // A different layer reruns the later steps.
     fs::write(context.join("g"), "other").expect("write");
     assert_eq!(cached(&env, &context, lines), [true, true, false, false]);
     env.assert_swept();
 }
 
 #[test]
-fn equal_layers_stop_the_chain_of_several_commands() {
-    // N-9: what follows a command waits for its layer, which is still being packed.
+fn equal_run_layer_keeps_later_steps_cached() {
+    // N-9: later steps wait for the layer of a command, which is still being compressed.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- f --\nf\n");

@@ -1,4 +1,4 @@
-//! Owners, modes, attributes: C-14…C-17.
+//! Test owners, modes and extended attributes of copied files (C-14…C-17).
 
 use super::{check, refuse};
 use crate::support::TestEnv;
@@ -34,7 +34,7 @@ const ETC: [&str; 3] = [
 ];
 
 #[test]
-fn owners_are_given_by_name_and_number() {
+fn chown_accepts_names_and_numbers() {
     // C-15, C-16, A2, A3
     let env = TestEnv::new();
     let context = env.context(CONTEXT);
@@ -83,7 +83,8 @@ fn owners_are_given_by_name_and_number() {
 }
 
 #[test]
-fn attributes_of_a_plain_users_files_survive_c_14() {
+fn user_xattrs_survive_copy() {
+    // C-14
     requires!(setfattr);
     let env = TestEnv::new();
     let context = env.context("-- d/f --\nf\n");
@@ -103,7 +104,8 @@ fn attributes_of_a_plain_users_files_survive_c_14() {
 }
 
 #[test]
-fn the_hosts_owners_stay_on_the_host_c_15() {
+fn copy_ignores_host_owners() {
+    // C-15
     requires!(root);
     let env = TestEnv::new();
     let context = env.context("-- d/f --\nf\n");
@@ -119,7 +121,7 @@ fn the_hosts_owners_stay_on_the_host_c_15() {
 }
 
 #[test]
-fn modes_are_octal_or_changes() {
+fn chmod_accepts_octal_and_symbolic_modes() {
     // C-17
     check(
         CONTEXT,
@@ -144,7 +146,7 @@ fn modes_are_octal_or_changes() {
     let env = TestEnv::new();
     let (done, name) = super::build(&env, &env.context(CONTEXT), "COPY --chmod=700 d /n", &[]);
     assert_eq!(done.code, 0, "{done}");
-    // A link has no mode to change; readers of layers pass it over, the layer's digest does not.
+    // A symlink has no mode to change. Readers ignore the mode in its header, but it is part of the layer digest.
     let layer = decompress(&std::fs::read(&env.image(&name).layers[0]).expect("read")).expect("a layer");
     let link = tar::Archive::new(&layer[..])
         .entries()
@@ -156,7 +158,7 @@ fn modes_are_octal_or_changes() {
 }
 
 #[test]
-fn attributes_of_files_survive_and_those_of_hosts_do_not() {
+fn copy_keeps_file_xattrs_and_drops_host_xattrs() {
     // C-14
     requires!(root, setfattr, setfacl, umoci, attributes);
     let env = TestEnv::new();
@@ -173,7 +175,7 @@ fn attributes_of_files_survive_and_those_of_hosts_do_not() {
     run("setfacl", &["-m", "u:1234:r", "d/acl"]);
     let (done, name) = super::build(&env, &context, "COPY d /n\nFROM scratch\nCOPY --from=0 /n /m", &[]);
     assert_eq!(done.code, 0, "{done}");
-    // Our own reader of PAX headers stumbles over the line feed in the capability: that is what it is there for.
+    // Read with umoci: the tar reader of the tests cannot parse the line feed in the capability value.
     let tree = env.image(&name).umoci_tree();
     let names = |path: &str| tree[path].xattrs.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names("m/f"), ["security.capability", "user.mime"]);

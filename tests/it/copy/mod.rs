@@ -1,4 +1,6 @@
-//! COPY, ADD and WORKDIR (C-1…C-31, I-7) through the binary: the whole resulting tree of each row, and umoci's of it.
+//! Test COPY, ADD and WORKDIR (C-1…C-31, I-7) through the binary.
+//!
+//! Each row is a Dockerfile and the whole resulting tree, which must also be what umoci unpacks.
 
 mod add;
 mod archives;
@@ -20,13 +22,13 @@ use crate::support::requires::{have, is_root};
 use crate::support::tree::{Node, Tree};
 use crate::support::{TestEnv, env::Done};
 
-/// A row: ids, the Dockerfile without its `FROM scratch`, the image's tree as [`list`] writes it.
+/// A row: ids, the Dockerfile without `FROM scratch`, and the tree of the image as [`list`] prints it.
 type Row = (&'static str, &'static str, &'static [&'static str]);
 
-/// A row that fails: ids, the Dockerfile without its `FROM scratch`, what standard error says.
+/// A row that fails: ids, the Dockerfile without `FROM scratch`, and parts of standard error.
 type Refused = (&'static str, &'static str, &'static [&'static str]);
 
-/// `path/ 0755`, `path 0644 "text"`, `path -> target`; the owner follows the mode if it is not 0:0.
+/// Lists the tree: `path/ 0755`, `path 0644 "text"`, `path -> target`; the owner follows the mode unless it is 0:0.
 fn list(image: &Image) -> Vec<String> {
     let tree = image.tree();
     let line = |(path, node): (&String, &Node)| {
@@ -42,7 +44,7 @@ fn list(image: &Image) -> Vec<String> {
     tree.0.iter().map(line).collect()
 }
 
-/// What umoci unpacks is what our reader of layers says, and the image has exactly one layer per layer-making line.
+/// Checks that umoci unpacks the same tree as the reader of the tests.
 #[track_caller]
 fn umoci_agrees(image: &Image, ids: &str) {
     if !is_root() || !have("umoci") {
@@ -50,7 +52,7 @@ fn umoci_agrees(image: &Image, ids: &str) {
     }
     let plain = |mut tree: Tree| {
         tree.0.remove(".");
-        // Times of directories that no layer describes are umoci's own.
+        // Directories that are in no layer get their time from umoci.
         tree.0.values_mut().filter(|n| n.kind == "dir").for_each(|n| n.mtime = None);
         tree
     };
@@ -96,7 +98,7 @@ fn check_in(env: &TestEnv, context: &Path, rows: &[Row]) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Builds every row, which must fail, exit 1, and say what it has to.
+/// Builds every row, which must fail with exit code 1 and the expected texts.
 #[track_caller]
 fn refuse(context: &str, rows: &[Refused]) {
     let env = TestEnv::new();
@@ -111,7 +113,7 @@ fn refuse_in(env: &TestEnv, context: &Path, rows: &[Refused]) {
         let (done, _) = build(env, context, dockerfile, &[]);
         let missing: Vec<_> = says.iter().filter(|text| !done.stderr.contains(**text)).collect();
         if done.code != 1 || !missing.is_empty() {
-            wrong += &format!("{ids}: {dockerfile}\n  code {}, not said {missing:?}\n{}\n", done.code, done.stderr);
+            wrong += &format!("{ids}: {dockerfile}\n  code {}, missing {missing:?}\n{}\n", done.code, done.stderr);
         }
     }
     assert!(wrong.is_empty(), "{wrong}");

@@ -1,4 +1,4 @@
-//! What is asked of servers, how often, and who may know the answer: C-23…C-25.
+//! Test ADD of URLs and repositories (C-23…C-25): number of requests, limits, and where credentials are sent.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::support::web::Web;
 use crate::support::{TestEnv, canary};
 
-/// A repository with a branch, a tag and an annotated tag, served as `/r.git`; gives its commit.
+/// Serves a repository with a branch, a tag and an annotated tag as `/r.git`; returns its commit.
 fn publish(env: &TestEnv, web: &Web) -> String {
     let work = env.context("-- f --\none\n-- sub/g --\ng\n");
     let git = "git -c user.name=n -c user.email=e";
@@ -23,8 +23,8 @@ fn publish(env: &TestEnv, web: &Web) -> String {
     std::fs::read_to_string(work.parent().expect("a parent").join("id")).expect("read").trim().to_owned()
 }
 
-/// Lets the branch point elsewhere.
-fn move_on(web: &Web) {
+/// Moves the branch to a new commit.
+fn move_branch(web: &Web) {
     let dir = web.dir().join("r.git");
     let tree = "git -c user.name=n -c user.email=e commit-tree -p main -m two main:sub";
     super::add::sh(&dir, &format!("git update-ref refs/heads/main $({tree}); git update-server-info"));
@@ -35,7 +35,7 @@ fn objects(web: &Web, from: usize) -> usize {
 }
 
 #[test]
-fn a_repository_is_fetched_once_for_each_commit() {
+fn repository_is_fetched_once_per_commit() {
     // C-25
     requires!(git);
     let env = TestEnv::new();
@@ -57,7 +57,7 @@ fn a_repository_is_fetched_once_for_each_commit() {
         assert_eq!(fetched, 0, "{line}: only asked where the ref is");
         assert_eq!(env.image(&first).diff_ids(), env.image(&second).diff_ids());
     }
-    // A whole id needs no network at all.
+    // A full commit id needs no network.
     let line = format!("ADD --keep-git-dir {url}#{commit} /");
     build(&line);
     let (done, name, _, asked) = build(&line);
@@ -65,19 +65,19 @@ fn a_repository_is_fetched_once_for_each_commit() {
     assert!(env.image(&name).tree().0.contains_key(".git/HEAD"), "and is not in doubt because of what git writes");
     let (_, _, fetched, _) = build(&format!("ADD {url}?ref=gone&commit={commit}&fetch-by-commit=1 /"));
     assert_eq!(fetched, 0);
-    // A part of one is completed once.
+    // An abbreviated id is resolved once.
     let line = format!("ADD {url}#{} /", &commit[..9]);
     build(&line);
     let (_, _, _, asked) = build(&line);
     assert_eq!(asked, 0);
-    // The ref moves: that is what the miss says, and the commit is the key, not its files.
-    move_on(&web);
+    // The ref moves: the key is the commit, not its files.
+    move_branch(&web);
     let (done, name, fetched, _) = build(&format!("ADD {url}#main /"));
     assert!(fetched > 0 && env.image(&name).tree().0.contains_key("g"), "{done}");
     let (done, _) = super::build(&env, &context, &format!("ADD --checksum={commit} {url}#main /"), &[]);
     assert_eq!(done.code, 1);
     done.says("checksum mismatch").says(&commit).says("update the checksum");
-    // Asked twice in one Dockerfile, a server is asked once.
+    // The same ref twice in one Dockerfile is resolved once.
     let (_, _, _, once) = build(&format!("ADD {url}#both /a"));
     let from = web.asked().len();
     let (_, _, _, twice) = build(&format!("ADD {url}#plain /a\nADD {url}#plain /b"));
@@ -87,8 +87,8 @@ fn a_repository_is_fetched_once_for_each_commit() {
 }
 
 #[test]
-fn what_a_plain_user_builds_is_fetched_once() {
-    // C-23, C-25: one process looks, another one inside a user namespace builds.
+fn plain_user_build_fetches_each_source_once() {
+    // C-23, C-25: one process resolves sources, another one in a user namespace builds.
     requires!(git, kiln_test, root);
     let env = TestEnv::of_plain_user();
     let web = Web::serve_dir(&env.context("-- keep --\n-- plain.txt --\np\n"));
@@ -106,8 +106,8 @@ fn what_a_plain_user_builds_is_fetched_once() {
 }
 
 #[test]
-fn files_are_not_transferred_again_while_they_are_the_same() {
-    // C-23: by ETag, else by date, if the date can tell; C-24: by checksum without asking.
+fn unchanged_url_is_not_downloaded_again() {
+    // C-23: checked by ETag, or by date if it is old enough; C-24: with a checksum, without a request.
     let env = TestEnv::new();
     let old = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nDate: Wed, 21 Oct 2020 07:28:00 GMT";
     let fresh = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nDate: Wed, 21 Oct 2015 07:28:01 GMT";
@@ -124,7 +124,7 @@ fn files_are_not_transferred_again_while_they_are_the_same() {
     assert!(asked("GET /tag")[1].to_ascii_lowercase().contains("if-none-match: \"t\""));
     assert!(asked("GET /old")[1].to_ascii_lowercase().contains("if-modified-since: wed, 21 oct 2015"));
     assert!(!asked("GET /fresh")[1].to_ascii_lowercase().contains("if-"), "{}", asked("GET /fresh")[1]);
-    // What has lain in the cache and is damaged is not used.
+    // A damaged download in the cache is not used.
     let path = env.store().join("cache");
     let sum = "sha256:e3b98a4da31a127d4bde6e43033f66ba274cab0eb7eb1c70ec41402bf6273dd8";
     let file = find(&path, &sum.replace(':', "-")).or_else(|| find(&env.store(), &sum.replace(':', "-")));
@@ -135,9 +135,9 @@ fn files_are_not_transferred_again_while_they_are_the_same() {
 }
 
 #[test]
-fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
+fn oversized_download_is_refused_and_leaves_nothing() {
     // C-23, S-64
-    for env in crate::support::env::everybody() {
+    for env in crate::support::env::each_user() {
         let web = Web::serve(&[("/small", "", b"small")]);
         let context = env.context("-- x --\n");
         env.build(&["-t", "warm"], &env.context("-- Dockerfile --\nFROM scratch\nCOPY x /\n-- x --\nx\n")).ok();
@@ -163,7 +163,7 @@ fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
             }
         }
         env.assert_swept();
-        // As large as is allowed is allowed.
+        // A file of exactly the allowed size is accepted.
         let (done, _) = super::build(&env, &context, &format!("ADD {}/small /", web.url), &[]);
         assert_eq!(done.code, 0, "{done}");
         let done = env.kiln(&["build", &format!("{}/small", web.url)]).env("KILN_MAX_DOWNLOAD", "4").fails(1);
@@ -171,13 +171,13 @@ fn an_answer_without_end_is_refused_and_nothing_of_it_stays() {
         let with_file = ["build", "-f", "Dockerfile.remote", "."];
         let wrong = env.kiln(&with_file).env("KILN_MAX_DOWNLOAD", "many").dir(&context).fails(2);
         wrong.says("KILN_MAX_DOWNLOAD");
-        // Without being told, nobody fetches a TiB either.
+        // The default limit.
         env.kiln(&["build", &format!("{}/vast", web.url)]).fails(1).says("larger than the limit of 68719476736 bytes");
     }
 }
 
 #[test]
-fn what_can_be_fetched_is_said_of_what_cannot() {
+fn unsupported_url_error_lists_supported_schemes() {
     // C-22, C-23, S-64
     let env = TestEnv::new();
     let context = env.context("-- x --\n");
@@ -192,15 +192,16 @@ fn what_can_be_fetched_is_said_of_what_cannot() {
 }
 
 #[test]
-fn a_dockerfile_may_be_somewhere_else_p21() {
-    for env in crate::support::env::everybody() {
+fn dockerfile_can_be_read_from_url() {
+    // P-21
+    for env in crate::support::env::each_user() {
         let web =
             Web::serve(&[("/d/Dockerfile", "", b"FROM busybox\nCOPY x /\nRUN test -s /x\n"), ("/bad", "", b"RUN x\n")]);
         let context = env.context("-- x --\nx\n-- Dockerfile --\nFROM nowhere\n");
         env.build(&["-f", &format!("{}/d/Dockerfile", web.url), "-t", "app"], &context).ok();
         assert!(env.image("app").tree().0.contains_key("x"));
         let transferred = web.asked().len();
-        assert_eq!(transferred, 1, "once, also if another process goes on: {:?}", web.asked());
+        assert_eq!(transferred, 1, "once, although another process continues the build: {:?}", web.asked());
         env.build(&["-f", &format!("{}/bad", web.url)], &context).fails(1).says(&format!("{}/bad:1", web.url));
         env.kiln(&["check", "-f", &format!("{}/d/Dockerfile", web.url), "."]).dir(&context).ok();
         let gone = env.build(&["-f", &format!("{}/none", web.url)], &context).fails(1);
@@ -219,7 +220,7 @@ fn find(dir: &Path, name: &str) -> Option<std::path::PathBuf> {
 }
 
 #[test]
-fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
+fn auth_secrets_are_sent_only_to_their_host() {
     // C-23, C-25, S-110, S-114
     requires!(git);
     let env = TestEnv::new();
@@ -227,7 +228,7 @@ fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
     publish(&env, &web);
     let secret = canary::text();
     let context = env.context("-- x --\n");
-    fs_write(&env, &secret);
+    write_token(&env, &secret);
     let host = web.url.strip_prefix("http://").expect("a URL").to_owned();
     let from = format!("src={}", env.dir().join("token").display());
     let build = |line: &str, id: &str| {
@@ -251,13 +252,13 @@ fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
         }
     }
     assert!(web.heads().iter().any(|head| head.contains(&bearer)));
-    // Elsewhere it is nobody's business.
+    // A redirect to another host carries no credentials.
     let from_here = web.heads().len();
     let (done, _) = build(&format!("ADD {}/away/private/file.txt /", web.url), "HTTP_AUTH_TOKEN_127.0.0.1");
     assert_eq!(done.code, 1, "{done}");
     let heads = web.heads().split_off(from_here);
     assert!(heads[0].contains(&bearer) && heads[1].contains("localhost") && !heads[1].contains(&secret), "{heads:?}");
-    // Repositories: as context too, and nothing is sent where git is redirected.
+    // Repositories, also as contexts; git sends no credentials after a redirect.
     let repo = format!("{}/private/r.git", web.url);
     let (done, _) = super::build(&env, &context, &format!("ADD {repo} /"), &[]);
     assert_eq!(done.code, 1);
@@ -280,7 +281,7 @@ fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
     assert_eq!(done.code, 1);
     done.says("the server redirects, and credentials are not sent");
     assert!(web.heads()[from_here..].iter().all(|head| !head.contains("localhost")));
-    // Two lines are no header.
+    // A secret with two lines is not a valid header.
     std::fs::write(env.dir().join("token"), "a\nb").expect("write");
     let (done, _) = build(&format!("ARG X=2\n{private}"), "HTTP_AUTH_TOKEN_127.0.0.1");
     assert_eq!(done.code, 1);
@@ -289,12 +290,12 @@ fn secrets_say_who_asks_and_only_where_they_are_meant_to() {
     assert!(leaks.is_empty(), "{leaks:?}");
 }
 
-fn fs_write(env: &TestEnv, secret: &str) {
+fn write_token(env: &TestEnv, secret: &str) {
     std::fs::write(env.dir().join("token"), format!("{secret}\n")).expect("write");
 }
 
 #[test]
-fn submodules_come_along() {
+fn add_includes_submodules() {
     // C-25
     requires!(git);
     let env = TestEnv::new();
@@ -311,7 +312,7 @@ fn submodules_come_along() {
     );
     let context = env.context("-- x --\n");
     let secret = env.dir().join("token");
-    fs_write(&env, "tok");
+    write_token(&env, "tok");
     let secret = format!("id=GIT_AUTH_TOKEN,src={}", secret.display());
     for (query, has) in [("", true), ("?submodules=0", false)] {
         let line = format!("ADD {}/private/s.git{query} /", web.url);
@@ -319,7 +320,7 @@ fn submodules_come_along() {
         assert_eq!(done.code, 0, "{done}");
         let tree = env.image(&name).tree();
         assert!(tree.0.contains_key("top") && tree.0.contains_key("part/f") == has, "{query}: {tree:?}");
-        // Relative, so that it names nothing of this host (N-33).
+        // The path is relative, so that it contains no host path (N-33).
         assert_eq!(tree.0.contains_key("part/.git"), has);
         if has {
             assert_eq!(env.image(&name).content("part/.git"), b"gitdir: ../.git/modules/part\n");
@@ -328,7 +329,7 @@ fn submodules_come_along() {
 }
 
 #[test]
-fn a_server_that_stalls_ends_with_the_builds_time_and_with_an_interrupt() {
+fn stalled_download_ends_on_timeout_and_interrupt() {
     // C-23, C-25, S-61
     requires!(git);
     let env = TestEnv::new();
@@ -350,7 +351,7 @@ fn a_server_that_stalls_ends_with_the_builds_time_and_with_an_interrupt() {
         let began = std::time::Instant::now();
         kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("kill");
         let ended = child.wait().expect("wait");
-        // A plain user's build that only looks yet just ends, which shells call 130 too.
+        // For a plain user the build may end by the signal itself, which shells report as 130 too.
         assert!(ended.code() == Some(130) || ended.signal() == Some(2), "{source}: {ended:?}");
         assert!(began.elapsed().as_secs() < 20, "{source}");
         if ended.code().is_some() {

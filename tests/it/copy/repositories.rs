@@ -1,4 +1,4 @@
-//! What URLs and repositories try against the host: S-8…S-10. Nothing they say is a path, an option or a command here.
+//! Test attacks by URLs and repositories (S-8…S-10): nothing in them becomes a host path, an option or a command.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,8 @@ use crate::support::TestEnv;
 use crate::support::web::Web;
 
 #[test]
-fn names_of_urls_are_no_paths_of_the_host_s_9() {
+fn url_file_names_cannot_be_host_paths() {
+    // S-9
     let env = TestEnv::new();
     let long = format!("/{}", "n".repeat(300));
     let paths = ["/%2e%2e%2fup", "/..%2f..%2f..%2fhost", "/%2e%2e", "/a%00b", "/%2fetc%2fpasswd", "/sha256-00", &long];
@@ -26,7 +27,7 @@ fn names_of_urls_are_no_paths_of_the_host_s_9() {
         assert_eq!(super::list(&env.image(&image)), ["in/ 0755".to_owned(), format!("in/{name} 0600 \"x\"")], "{path}");
     }
     assert_eq!(beside(), before, "beside the store");
-    // What is kept of a URL is called by a digest.
+    // Downloads are stored under digests.
     for entry in fs::read_dir(env.store().join("fetched")).expect("list") {
         let name = entry.expect("entry").file_name().into_string().expect("UTF-8");
         let hex = name.strip_prefix("sha256-").unwrap_or(&name);
@@ -48,13 +49,14 @@ fn publish(env: &TestEnv, web: &Web, name: &str, files: &str, make: &str) {
 }
 
 #[test]
-fn what_the_user_told_git_is_not_done_for_a_repository_s_10() {
+fn git_ignores_user_filters_hooks_and_templates() {
+    // S-10
     requires!(git);
     let env = TestEnv::new();
     let web = Web::serve_dir(&env.context("-- keep --\n"));
     publish(&env, &web, "r", "-- f --\nf\n-- .gitattributes --\nf filter=run\n", "");
     let ran = env.dir().join("ran");
-    // A filter that the repository asks for, a hook, and a template of new repositories that holds one.
+    // A filter that the repository requests, a hook, and a template with a hook.
     let script = format!("#!/bin/sh\ntouch {}\n", ran.display());
     for hook in ["home/hooks/post-checkout", "home/template/hooks/post-checkout"] {
         let path = env.dir().join(hook);
@@ -79,7 +81,8 @@ fn what_the_user_told_git_is_not_done_for_a_repository_s_10() {
 }
 
 #[test]
-fn submodules_name_neither_commands_nor_files_of_the_host_s_10() {
+fn submodule_urls_cannot_run_commands_or_read_host_files() {
+    // S-10
     requires!(git);
     let env = TestEnv::new();
     let web = Web::serve_dir(&env.context("-- keep --\n"));
@@ -94,7 +97,7 @@ fn submodules_name_neither_commands_nor_files_of_the_host_s_10() {
         ("path", own.to_string()),
         ("option", format!("--upload-pack=touch {}", ran.display())),
     ] {
-        // As git itself would write it, had it agreed to the URL.
+        // Written by hand, because git refuses to add a submodule with such a URL.
         let link = format!("git update-index --add --cacheinfo 160000,$(git -C {own} rev-parse HEAD),part; ");
         let files = format!("-- top --\nt\n-- .gitmodules --\n[submodule \"part\"]\n\tpath = part\n\turl = {url}\n");
         publish(&env, &web, name, &files, &link);

@@ -1,4 +1,4 @@
-//! What a source means: C-1…C-4, C-10…C-12, C-18, C-20…C-22, C-28, C-30.
+//! Test the sources of COPY and ADD (C-1…C-4, C-10…C-12, C-18, C-20…C-22, C-28, C-30).
 
 use super::{check, refuse};
 use crate::support::TestEnv;
@@ -40,7 +40,7 @@ t
 ";
 
 #[test]
-fn sources_are_found_in_the_context_only() {
+fn copy_sources_are_confined_to_context() {
     check(
         CONTEXT,
         &[
@@ -110,7 +110,7 @@ fn sources_are_found_in_the_context_only() {
 }
 
 #[test]
-fn parents_keep_their_place() {
+fn copy_parents_keeps_source_directories() {
     // C-20
     check(
         CONTEXT,
@@ -163,7 +163,7 @@ fn parents_keep_their_place() {
 }
 
 #[test]
-fn exclusions_are_relative_to_what_is_copied() {
+fn copy_exclude_is_relative_to_source() {
     // C-21, G-12
     check(
         CONTEXT,
@@ -186,7 +186,7 @@ fn exclusions_are_relative_to_what_is_copied() {
 }
 
 #[test]
-fn hard_links_stay_and_special_files_are_not_opened() {
+fn copy_keeps_hard_links_and_never_opens_special_files() {
     // C-11, C-12, S-92
     let env = TestEnv::new();
     let context = env.context("-- d/a --\nsame\n-- d/b = d/a --\n-- other = d/a --\n");
@@ -199,18 +199,18 @@ fn hard_links_stay_and_special_files_are_not_opened() {
     assert_eq!((layer["n/fifo"].kind, layer["n/fifo"].mode), ("fifo", 0o640));
     assert_eq!(layer["n/socket"].kind, "file", "layers cannot hold sockets (N-26)");
     done.says("d/socket is a socket, which no layer can hold; it becomes an empty file");
-    // Named itself, a fifo is copied and a socket told.
+    // Given as the source itself, a fifo is copied and a socket is reported.
     let (done, name) = super::build(&env, &context, "COPY d/fifo /f\nADD d/fifo /g\nCOPY --chmod=604 d/socket /s", &[]);
     assert_eq!(done.code, 0, "{done}");
     done.says("d/socket is a socket");
     assert_eq!(super::list(&env.image(&name)), ["f fifo 0640", "g fifo 0640", "s 0604 \"\""]);
-    // Between sources of one instruction too.
+    // Hard links are also kept between sources of one instruction.
     let (_, name) = super::build(&env, &context, "COPY d/a other /n/", &[]);
     assert_eq!(env.image(&name).layer_tree(0)["n/other"].link, "n/a");
 }
 
 #[test]
-fn stages_images_and_contexts_can_be_copied_from() {
+fn copy_from_accepts_stages_images_and_contexts() {
     // C-18
     let env = TestEnv::new();
     let context = env.context(
@@ -237,7 +237,7 @@ COPY --from=other f /z
     };
     let want = ["x/ 0755", "x/big 0644 \"0123456789\"", "x/f 4755 7:8 \"f\"", "y 4755 7:8 \"f\"", "z 0600 \"other\""];
     assert_eq!(build("first"), want);
-    // From an image of the store, of which the layers are not unpacked.
+    // From an image in the store whose layers are not unpacked.
     env.add(&context, "-- Dockerfile --\nFROM scratch\nCOPY --from=first /x/f /y /\n");
     assert_eq!(build("second"), ["f 4755 7:8 \"f\"", "y 4755 7:8 \"f\""]);
     env.add(&context, "-- Dockerfile --\nFROM other\nCOPY f /more\n");

@@ -1,4 +1,4 @@
-//! Times: C-6, C-13.
+//! Test modification times of copied files and new directories (C-6, C-13).
 
 use std::fs::File;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn set_time(path: &Path, time: SystemTime) {
 }
 
 #[test]
-fn files_keep_their_times_and_made_directories_have_the_epoch() {
+fn copied_files_keep_times_and_new_directories_get_epoch() {
     // C-6, C-13
     let env = TestEnv::new();
     let context = env.context("-- d/f --\nf\n-- d/e/ --\n-- old --\no\n-- far --\nf\n");

@@ -1,4 +1,4 @@
-//! What the parser accepts.
+//! Test what the parser accepts.
 
 use std::fmt::Write as _;
 
@@ -7,15 +7,15 @@ use kiln::dockerfile::expand::{Expanded, expand, expand_body, expand_words};
 use kiln::dockerfile::{Diagnostic, Dockerfile, Instruction, Source, Word, dump, parse, to_text};
 use kiln::ui::excerpt;
 
-use super::{Case, cases, judge};
+use super::{Case, cases, compare_cases};
 
 fn parsed(source: &Source, case: &Case) -> Dockerfile {
     parse(source).unwrap_or_else(|problems| panic!("{}: {problems:#?}", case.name()))
 }
 
 #[test]
-fn every_case_gives_its_tree() {
-    judge("dockerfile", "ast", |case| {
+fn accepted_cases_parse_to_expected_tree() {
+    compare_cases("dockerfile", "ast", |case| {
         let source = case.source();
         let file = parse(&source).map_err(|problems| excerpt::render(&source, &problems))?;
         let mut out = dump(&file, true);
@@ -26,7 +26,7 @@ fn every_case_gives_its_tree() {
     });
 }
 
-/// Every expandable word of some instructions and what it becomes.
+/// The expandable words of ENV, WORKDIR, EXPOSE and heredocs, with their expansions.
 fn expansions(file: &Dockerfile, env: &str) -> String {
     let pairs: Vec<(&str, &str)> = env.lines().filter_map(|line| line.split_once('=')).collect();
     let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
@@ -72,7 +72,7 @@ fn expansions(file: &Dockerfile, env: &str) -> String {
 }
 
 #[test]
-fn written_out_and_read_again_every_case_means_the_same() {
+fn formatted_dockerfiles_parse_to_the_same_tree() {
     for case in cases("dockerfile") {
         let file = parsed(&case.source(), &case);
         let text = to_text(&file);
@@ -83,7 +83,8 @@ fn written_out_and_read_again_every_case_means_the_same() {
 }
 
 #[test]
-fn line_ends_a_byte_order_mark_and_a_missing_last_newline_change_nothing_p_1() {
+fn crlf_bom_and_missing_final_newline_change_nothing() {
+    // P-1
     for case in cases("dockerfile") {
         let bytes = case.bytes();
         let want = dump(&parsed(&case.source(), &case), false);
@@ -105,7 +106,7 @@ fn line_ends_a_byte_order_mark_and_a_missing_last_newline_change_nothing_p_1() {
 }
 
 #[test]
-fn every_word_stands_where_its_span_says() {
+fn keyword_spans_match_source_text() {
     for case in cases("dockerfile") {
         let file = parsed(&case.source(), &case);
         for statement in file.stages.iter().flat_map(|stage| &stage.instructions) {

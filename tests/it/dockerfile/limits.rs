@@ -1,12 +1,12 @@
-//! Files that are too much: long, deep, many, broken. Each is answered in time, with words or with a result.
+//! Test extreme Dockerfiles: very long, deeply nested or broken ones give a result or an error in time.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use kiln::dockerfile::{Source, dump, parse};
 
-/// What the parser says, in words; no words when it is content. Slow answers fail: these are debug builds on busy
-/// machines, so that only work that grows with the square of the input is caught.
+/// The messages of the parser; none if it accepts the text. Fails if parsing is slow. The limit allows for debug builds
+/// on busy machines, so that it catches only quadratic run time.
 fn said(text: impl AsRef<[u8]>) -> Vec<String> {
     let start = Instant::now();
     let source = Source::new("Dockerfile", text);
@@ -22,7 +22,8 @@ fn said(text: impl AsRef<[u8]>) -> Vec<String> {
 }
 
 #[test]
-fn a_physical_line_has_a_limit_and_a_logical_one_has_none_p_7() {
+fn line_limit_applies_to_physical_lines_only() {
+    // P-7
     let line = |length: usize| format!("FROM scratch\nRUN {}\n", "x".repeat(length - 4));
     assert_eq!(said(line(65_535)), [""; 0]);
     assert_eq!(said(line(65_536)), ["line longer than 65535 bytes"]);
@@ -36,7 +37,7 @@ fn a_physical_line_has_a_limit_and_a_logical_one_has_none_p_7() {
 }
 
 #[test]
-fn ten_thousand_stages_are_read() {
+fn parser_accepts_ten_thousand_stages() {
     let mut text = String::new();
     for i in 0..10_000u32 {
         let _ = write!(text, "FROM s{} AS s{i}\nCOPY --from=s{} /a /b\n", i.saturating_sub(1), i / 2);
@@ -45,7 +46,7 @@ fn ten_thousand_stages_are_read() {
 }
 
 #[test]
-fn one_instruction_may_hold_very_many_words() {
+fn parser_accepts_instructions_with_many_words() {
     let many = |word: &str| format!("{word} \\\n").repeat(50_000);
     assert_eq!(said(format!("FROM scratch\nRUN {}x\n", many("a"))), [""; 0]);
     assert_eq!(said(format!("FROM scratch\nENV {}A=1\n", many("A=\"b c\""))), [""; 0]);
@@ -57,7 +58,7 @@ fn one_instruction_may_hold_very_many_words() {
 }
 
 #[test]
-fn many_heredocs_on_one_line_are_read() {
+fn parser_accepts_many_heredocs_on_one_line() {
     let mut text = "FROM scratch\nCOPY ".to_owned();
     (0..30_000).for_each(|i| _ = writeln!(text, "<<f{i} \\"));
     text.push_str("/d/\n");
@@ -66,7 +67,7 @@ fn many_heredocs_on_one_line_are_read() {
 }
 
 #[test]
-fn one_long_body_does_not_serve_many_mentions() {
+fn long_heredoc_used_too_often_is_refused() {
     let many = format!("FROM scratch\nCOPY {}/d/\n{}", "<<f ".repeat(1_000), "f\n".repeat(999));
     assert_eq!(said(format!("{many}short\nf\n")), [""; 0]);
     let long = "a line of the long body\n".repeat(5_000);
@@ -74,14 +75,14 @@ fn one_long_body_does_not_serve_many_mentions() {
 }
 
 #[test]
-fn wrong_from_top_to_bottom_is_said_in_fifty_problems() {
+fn parser_reports_at_most_fifty_problems() {
     let problems = said("what is this\n".repeat(100_000));
     assert_eq!(problems.len(), 51);
     assert_eq!(problems[50], "more than 50 problems; the rest is not shown");
 }
 
 #[test]
-fn unclosed_things_do_not_make_it_slow() {
+fn parser_is_fast_on_unclosed_constructs() {
     let open = |text: &str| format!("FROM scratch\n{}", text.repeat(20_000));
     assert_eq!(said(open("RUN <<EOF\n")).len(), 1);
     assert_eq!(said(open("COPY <<A <<B /d/\n")).len(), 1);
@@ -94,7 +95,8 @@ fn unclosed_things_do_not_make_it_slow() {
 }
 
 #[test]
-fn bytes_of_any_kind_get_an_answer_p_1() {
+fn parser_handles_arbitrary_bytes() {
+    // P-1
     for first in 0..=255u8 {
         for rest in [&b""[..], b"\n", b"ROM scratch\nRUN a\n", b"\xff\xfe\n", b"\0\0"] {
             said([&[first], rest].concat());

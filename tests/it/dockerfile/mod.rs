@@ -1,9 +1,9 @@
-//! The Dockerfile language, held by cases in folders.
+//! Test the Dockerfile language with golden files.
 //!
-//! `testdata/dockerfile/<case>/` holds a `Dockerfile` that is accepted and its tree in `ast`; with an `env`
-//! (`NAME=value` lines) the tree ends with what the words of `ENV`, `WORKDIR`, `EXPOSE` and heredocs expand to.
-//! `testdata/dockerfile-bad/<case>/` holds one that is refused, by the parser or by the plan, and in `errors` the full
-//! text that a user reads. Both name the behaviour ids they cover in `ids`. `BLESS=1` writes `ast` and `errors`.
+//! `testdata/dockerfile/<case>/` holds an accepted `Dockerfile` and its syntax tree in `ast`. With an `env`
+//! (`NAME=value` lines), the tree ends with the expansions of the words of `ENV`, `WORKDIR`, `EXPOSE` and heredocs.
+//! `testdata/dockerfile-bad/<case>/` holds one that the parser or planner refuses, and the full message in `errors`. In
+//! both, `ids` lists the behaviour ids that the case covers. `BLESS=1` writes `ast` and `errors`.
 
 mod accepted;
 mod limits;
@@ -20,7 +20,7 @@ use crate::support::Golden;
 use crate::support::env::testdata;
 use crate::support::golden;
 
-/// One folder.
+/// A case: one folder.
 struct Case {
     dir: PathBuf,
 }
@@ -48,8 +48,8 @@ fn cases(kind: &str) -> Vec<Case> {
     golden::cases(&testdata(kind)).into_iter().map(|dir| Case { dir }).collect()
 }
 
-/// Compares what each case gives with what its file `golden` says, or writes the file.
-fn judge(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String, String>) {
+/// Compares the result of each case with its file `golden`, or writes the file.
+fn compare_cases(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String, String>) {
     let mut texts = Golden::new();
     for case in cases(kind) {
         match give(&case) {
@@ -57,13 +57,13 @@ fn judge(kind: &str, golden: &str, mut give: impl FnMut(&Case) -> Result<String,
             Err(why) => texts.wrong(&case.dir, &why),
         }
         let ids = case.read("ids").unwrap_or_default();
-        assert!(!ids.trim().is_empty(), "{} says which ids it covers", case.name());
+        assert!(!ids.trim().is_empty(), "{} has no ids", case.name());
     }
-    texts.judge();
+    texts.finish();
 }
 
 #[test]
-fn there_are_no_two_cases_with_one_text() {
+fn test_cases_are_unique() {
     let mut seen: Vec<(Vec<u8>, PathBuf)> = Vec::new();
     for case in cases("dockerfile").into_iter().chain(cases("dockerfile-bad")) {
         let text = case.bytes();

@@ -1,9 +1,9 @@
-//! What holds of any bytes: the promises that fuzzing tries to break. Shared with `fuzz/`.
+//! The fuzzing oracle for the parser: properties that hold for any input. Shared with `fuzz/`.
 
 use kiln::dockerfile::expand::{expand as expand_word, expand_body, expand_words};
 use kiln::dockerfile::{Escape, Source, Span, Word, dump, lint, parse as parse_source, parse_trigger, to_text};
 
-/// Any bytes are a Dockerfile or have problems with places in them; a Dockerfile survives being written out.
+/// Any bytes either parse or give problems with valid positions; a parsed Dockerfile survives formatting and parsing.
 pub fn parse(bytes: &[u8]) {
     let source = Source::new("Dockerfile", bytes);
     let inside = |span: Span| span.is_empty() || source.text().get(span.range()).is_some();
@@ -25,7 +25,7 @@ pub fn parse(bytes: &[u8]) {
     let _ = parse_trigger(&Source::new("trigger", bytes));
 }
 
-/// Any text expands to something, or has a problem with a place in it. The first line holds the variables' values.
+/// Any text either expands or gives a problem with a valid position. The first line holds the values of the variables.
 pub fn expand(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (values, text) = text.split_once('\n').unwrap_or(("", &text));

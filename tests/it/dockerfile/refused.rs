@@ -1,13 +1,13 @@
-//! What is refused, and how it is said.
+//! Test what parser and planner refuse, with the full message.
 
 use kiln::dockerfile::{Diagnostic, Source, parse};
 use kiln::oci::platform::Platform;
 use kiln::plan::{Configs, Options, Planned, plan};
 use kiln::ui::excerpt;
 
-use super::judge;
+use super::compare_cases;
 
-/// The problems of a file, by the parser or, when that is content, by the plan of its last stage.
+/// The problems of a file: those of the parser, or else those of planning its last stage.
 fn problems(source: &Source) -> Result<Vec<Diagnostic>, String> {
     let file = match parse(source) {
         Ok(file) => file,
@@ -23,8 +23,8 @@ fn problems(source: &Source) -> Result<Vec<Diagnostic>, String> {
 }
 
 #[test]
-fn every_case_is_refused_with_its_words() {
-    judge("dockerfile-bad", "errors", |case| {
+fn refused_cases_give_expected_message() {
+    compare_cases("dockerfile-bad", "errors", |case| {
         let source = case.source();
         let problems = problems(&source)?;
         for problem in &problems {

@@ -1,4 +1,4 @@
-//! What may have caused a failure is looked up and said in a hint.
+//! Test that hints name the probable cause of a failure.
 
 use super::says;
 use crate::support::TestEnv;
@@ -18,7 +18,7 @@ fn failed(message: &str, line: usize, instruction: &str, hints: &[&str], output:
 }
 
 #[test]
-fn scripts_that_cannot_be_started_say_why() {
+fn script_start_failure_explains_cause() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let crlf = |file: &str| {
@@ -27,9 +27,8 @@ fn scripts_that_cannot_be_started_say_why() {
              the first line of {file} ends in a carriage return"
         )
     };
-    let bash = |file: &str| {
-        format!("install /bin/bash, or change the first line of {file}: the image lacks this interpreter")
-    };
+    let bash =
+        |file: &str| format!("install /bin/bash, or change the first line of {file}: the image lacks this interpreter");
     for (script, run, hint, output) in [
         ("#!/bin/bash\n", "RUN /s.sh", bash("/s.sh"), "/bin/sh: /s.sh: not found"),
         ("#!/bin/sh\r\necho\r\n", "RUN /s.sh", crlf("/s.sh"), "/bin/sh: /s.sh: not found"),
@@ -38,7 +37,7 @@ fn scripts_that_cannot_be_started_say_why() {
         ("#!/bin/bash\n", "RUN mv /s.sh /bin/s && s", bash("/bin/s"), "/bin/sh: s: not found"),
     ] {
         let hint = match hint.is_empty() {
-            // It is in no directory of the PATH that kiln knows.
+            // The script sets PATH itself, so that kiln cannot find the file.
             true => "check PATH and the base image: status 127 means command not found".to_owned(),
             false => hint,
         };
@@ -57,11 +56,11 @@ fn scripts_that_cannot_be_started_say_why() {
 }
 
 #[test]
-fn programs_for_another_library_or_processor_say_so() {
+fn foreign_program_failure_names_loader_or_architecture() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY p /p\nRUN /p\n");
-    // A dynamic program of this machine, whose loader busybox's root does not have.
+    // A dynamically linked program of this machine; the busybox root lacks its loader.
     let mut program = std::fs::read("/bin/ls").expect("read");
     let put = |program: &[u8]| {
         use std::os::unix::fs::PermissionsExt as _;
@@ -73,14 +72,14 @@ fn programs_for_another_library_or_processor_say_so() {
     done.says("help: build /p for the image's C library").says("the image lacks its loader /lib");
     program[18..20].copy_from_slice(&22_u16.to_le_bytes());
     put(&program);
-    // The shell of busybox takes it for a script; the kernel refuses it.
+    // The busybox shell tries to run it as a script; with the exec form the kernel refuses it.
     env.build(&["-q"], &context).fails(1).says("help: copy the /p of this platform").says("a program for s390x");
     std::fs::write(context.join("Dockerfile"), "FROM busybox\nCOPY p /p\nRUN [\"/p\"]\n").expect("write");
     env.build(&["-q"], &context).fails(1).says("help: copy the /p of this platform").says("a program for s390x");
 }
 
 #[test]
-fn optional_secrets_and_agents_that_lack_are_named() {
+fn failed_run_names_missing_optional_secrets_and_agents() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let run = "RUN --mount=type=secret,id=tok --mount=type=ssh exit 3";
@@ -106,7 +105,7 @@ fn optional_secrets_and_agents_that_lack_are_named() {
 }
 
 #[test]
-fn lists_in_wrong_quotes_are_told_from_failing_commands() {
+fn json_list_with_wrong_quotes_gets_a_hint() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let hint = "write a JSON list with double quotes (\") and nothing after `]`";
@@ -132,7 +131,7 @@ fn lists_in_wrong_quotes_are_told_from_failing_commands() {
 }
 
 #[test]
-fn workdir_and_copy_say_what_is_in_the_way() {
+fn workdir_and_copy_name_the_obstacle() {
     let env = TestEnv::new();
     let occupied = |line, instruction: &str| {
         let hint = "choose another directory, or remove it in an earlier RUN";
@@ -167,7 +166,7 @@ fn workdir_and_copy_say_what_is_in_the_way() {
 }
 
 #[test]
-fn a_dockerfile_that_links_out_of_the_context_shows_no_lines() {
+fn dockerfile_linking_outside_context_is_not_quoted() {
     let env = TestEnv::new();
     let secret = env.dir().join("secret");
     std::fs::write(&secret, "FROM scratch\nhunter2\n").expect("write");
@@ -177,14 +176,14 @@ fn a_dockerfile_that_links_out_of_the_context_shows_no_lines() {
         let done = env.build(&["--progress", progress], &context).fails(1);
         done.never_says("hunter2").says("links to").says("outside the context, which is not a valid Dockerfile");
     }
-    // Who names the file itself gets to see it; one that is valid is built.
+    // A file named with -f is quoted in errors; a valid one is built.
     env.build(&["-f", "secret"], &context).fails(1).says("hunter2");
     std::fs::write(&secret, "FROM scratch\nLABEL a=b\n").expect("write");
     env.build(&["-q"], &context).ok();
 }
 
 #[test]
-fn what_has_no_effect_or_no_future_is_warned_about() {
+fn misplaced_ignore_file_and_too_many_layers_warn() {
     let env = TestEnv::new();
     let context = env.context("-- d/Dockerfile --\nFROM scratch\nLABEL a=b\n-- d/.dockerignore --\nx\n");
     let file = context.join("d/Dockerfile");
@@ -205,18 +204,18 @@ fn what_has_no_effect_or_no_future_is_warned_about() {
 }
 
 #[test]
-fn options_of_other_builders_say_what_to_use_instead() {
+fn options_of_other_builders_suggest_alternatives() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     for (args, error, hint) in [
         (&["--authfile", "x"][..], "--authfile", "set REGISTRY_AUTH_FILE to that file"),
         (&["--tls-verify=false"], "--tls-verify=false", "name the registry with --insecure-registry HOST[:PORT]"),
         (&["--timestamp", "0"], "--timestamp", "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
-        (&["--storage-driver=vfs"], "--storage-driver=vfs", "choose with --snapshotter overlay or --snapshotter copy"),
-        (&["--omit-history"], "--omit-history", "a config always has its history; kiln history shows it"),
+        (&["--storage-driver=vfs"], "--storage-driver=vfs", "use --snapshotter overlay or --snapshotter copy"),
+        (&["--omit-history"], "--omit-history", "omit it: a config always has its history"),
         (&["--context=dir://x"], "--context", "give the context as the last argument: kiln build DIR"),
         (&["--single-snapshot"], "--single-snapshot", "copy the result into one layer"),
-        (&["--layers=false"], "--layers=false", "every instruction makes a layer"),
+        (&["--layers=false"], "--layers=false", "use --no-cache to run every step again"),
         (&["-v", "a:b"], "-v", "use RUN --mount=type=bind or type=cache"),
     ] {
         let done = env.build(args, &context).fails(2);

@@ -1,10 +1,10 @@
-//! A command in the build fails.
+//! Test the messages for failing commands.
 
 use super::{intact, says};
 use crate::support::TestEnv;
 
 #[test]
-fn a_failing_command_is_shown_with_its_status_and_its_last_lines() {
+fn failed_run_shows_status_and_last_output() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let last: String = (6..=25).map(|i| format!("  | line {i}\n")).collect();
@@ -26,7 +26,7 @@ last output:
 }
 
 #[test]
-fn a_command_that_does_not_exist() {
+fn missing_command_is_reported() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     says(
@@ -76,7 +76,7 @@ last output:
 }
 
 #[test]
-fn what_a_command_prints_cannot_reach_the_terminal_as_control_characters() {
+fn command_output_cannot_send_control_characters() {
     // S-99
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -91,13 +91,14 @@ fn what_a_command_prints_cannot_reach_the_terminal_as_control_characters() {
 }
 
 #[test]
-fn what_files_images_and_instructions_say_is_spelled_out_and_does_not_reach_the_terminal_s_99() {
+fn untrusted_names_cannot_send_control_characters() {
+    // S-99
     let env = TestEnv::new();
     let evil = "\u{1b}]0;owned\u{7}\u{1b}c\u{202e}";
     let context = env.context("-- f --\n");
     let write = |text: &str| std::fs::write(context.join("Dockerfile"), text).expect("write");
     let clean = |text: &str| assert!(!text.contains(['\x1b', '\x07', '\u{202e}']), "{text:?}");
-    // In JSON a letter that turns the text around is one like any other: whoever shows it has to know.
+    // JSON may contain bidirectional control characters: escaping them is up to the reader.
     let data = |text: &str| clean(&text.replace('\u{202e}', ""));
     for (dockerfile, code) in [
         (format!("FROM scratch\nCOPY \"gone{evil}\" /\n"), 1),
@@ -136,7 +137,7 @@ fn what_files_images_and_instructions_say_is_spelled_out_and_does_not_reach_the_
 }
 
 #[test]
-fn a_flood_of_output_is_cut_and_does_not_fill_memory() {
+fn excessive_output_is_truncated() {
     //
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -144,7 +145,7 @@ fn a_flood_of_output_is_cut_and_does_not_fill_memory() {
     let done = env.build(&["--progress", "plain"], &context).fails(1);
     assert!(done.stderr.len() < 4 << 20, "{} bytes", done.stderr.len());
     done.says("KiB of output: the rest is not shown]").says("status 3");
-    // One line without an end.
+    // One endless line.
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN head -c 60000000 /dev/zero; exit 4\n");
     let done = env.build(&["--progress", "plain"], &context).fails(1);
     assert!(done.stderr.len() < 16 << 20, "{} bytes", done.stderr.len());
@@ -152,7 +153,7 @@ fn a_flood_of_output_is_cut_and_does_not_fill_memory() {
 }
 
 #[test]
-fn a_build_that_takes_too_long_is_ended() {
+fn build_ends_at_timeout() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     says(

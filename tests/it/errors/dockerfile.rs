@@ -1,10 +1,10 @@
-//! The Dockerfile, the context and what is asked for do not fit together.
+//! Test the messages for missing or wrong Dockerfiles, contexts, targets and sources.
 
 use super::says;
 use crate::support::TestEnv;
 
 #[test]
-fn a_dockerfile_that_is_not_there() {
+fn missing_dockerfile_is_reported() {
     let env = TestEnv::new();
     says(
         &env,
@@ -25,7 +25,7 @@ fn a_dockerfile_that_is_not_there() {
 }
 
 #[test]
-fn a_context_that_is_none() {
+fn missing_or_invalid_context_is_reported() {
     let env = TestEnv::new();
     let done = env.kiln(&["build", "nosuch"]).fails(1);
     assert_eq!(done.stderr, "error: context \"nosuch\" does not exist\n");
@@ -41,7 +41,7 @@ fn a_context_that_is_none() {
 }
 
 #[test]
-fn all_that_is_wrong_with_a_dockerfile_at_once() {
+fn all_syntax_errors_are_reported_at_once() {
     says(
         &TestEnv::new(),
         "-- Dockerfile --\nFROM scratch\nCPOY a b\nENV\n",
@@ -64,7 +64,7 @@ error: ENV requires at least one name=value
 }
 
 #[test]
-fn a_target_that_does_not_exist() {
+fn missing_target_is_reported() {
     says(
         &TestEnv::new(),
         "-- Dockerfile --\nFROM scratch AS base\nFROM base AS production\n",
@@ -78,7 +78,7 @@ hint: did you mean `production`?
 }
 
 #[test]
-fn a_file_that_is_not_in_the_context() {
+fn missing_copy_source_is_reported() {
     let env = TestEnv::new();
     says(
         &env,

@@ -1,11 +1,11 @@
-//! The host lacks something.
+//! Test the messages for a full disk and an unusable store.
 
 use std::process::Command;
 
 use super::intact;
 use crate::support::TestEnv;
 
-/// A small file system where the store will be; gone when dropped.
+/// A small file system mounted at the store, unmounted when dropped.
 struct Small(std::path::PathBuf);
 
 impl Small {
@@ -25,7 +25,7 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
+fn full_disk_fails_step_and_leaves_store_unchanged() {
     requires!(root, userns, overlay);
     let env = TestEnv::new();
     let _small = Small::at(&env);
@@ -36,12 +36,12 @@ fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=64\n");
     env.build(&["-q", "-t", "app"], &context).fails(1).says("status 1").says(free);
     swept(&env);
-    // … in making its layer, …
+    // … while its layer is written, …
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=6\n");
     let done = env.build(&["-q", "-t", "app"], &context).fails(3);
     done.says("Dockerfile:2:1").says("No space left on device\n").says(free).never_says("os error");
     swept(&env);
-    // … and in copying.
+    // … and in COPY.
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY big /\n");
     let noise = std::fs::File::open("/dev/urandom").expect("open");
     let mut big = std::fs::File::create(context.join("big")).expect("create");
@@ -55,8 +55,8 @@ fn a_full_disk_fails_the_step_and_leaves_the_store_as_it_was() {
 }
 
 #[test]
-fn contexts_and_downloads_that_do_not_fit_end_the_build_and_leave_nothing() {
-    // Issue 4: every way in which files come to a store.
+fn full_disk_fails_context_and_download_and_leaves_nothing() {
+    // Issue 4: every way in which files enter a store.
     requires!(root);
     let env = TestEnv::new();
     let context =
@@ -93,7 +93,7 @@ fn swept(env: &TestEnv) {
 }
 
 #[test]
-fn a_store_that_cannot_be_used_is_named_with_what_to_do() {
+fn unusable_store_error_suggests_another_root() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     let file = context.join("Dockerfile");

@@ -1,10 +1,10 @@
-//! The base image cannot be had.
+//! Test the messages for unavailable base images.
 
 use super::says;
 use crate::support::{Registry, TestEnv};
 
 #[test]
-fn an_image_whose_registry_cannot_be_reached() {
+fn unreachable_registry_is_reported() {
     let env = TestEnv::new();
     says(
         &env,
@@ -24,7 +24,7 @@ fn an_image_whose_registry_cannot_be_reached() {
 }
 
 #[test]
-fn an_image_that_nobody_has() {
+fn image_missing_everywhere_is_reported() {
     requires!(docker_registry);
     let env = TestEnv::new();
     let registry = Registry::start();
@@ -50,7 +50,7 @@ fn an_image_that_nobody_has() {
 }
 
 #[test]
-fn an_image_that_may_not_be_asked_for_and_one_that_reads_much_alike() {
+fn image_missing_with_pull_never_suggests_similar_name() {
     let env = TestEnv::with_busybox();
     says(
         &env,
@@ -78,7 +78,8 @@ hint: did you mean busybox:latest? `kiln images` lists the store
 }
 
 #[test]
-fn a_stage_whose_name_is_mistyped_is_an_image_that_nobody_has_c_18() {
+fn mistyped_stage_name_suggests_the_stage() {
+    // C-18
     says(
         &TestEnv::new(),
         "-- Dockerfile --\nFROM scratch AS build\nFROM scratch\nCOPY --from=biuld /a /b\n",
@@ -96,7 +97,8 @@ fn a_stage_whose_name_is_mistyped_is_an_image_that_nobody_has_c_18() {
 }
 
 #[test]
-fn a_mount_takes_no_number_of_a_stage_m_4() {
+fn mount_from_rejects_stage_number() {
+    // M-4
     let env = TestEnv::new();
     let lines = "FROM scratch\nCOPY f /\nFROM scratch\nRUN --mount=from=0,target=/m true\n";
     let context = env.context(&format!("-- Dockerfile --\n{lines}-- f --\n"));

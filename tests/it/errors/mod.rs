@@ -1,4 +1,4 @@
-//! What people read when something is wrong: the whole message, its exit code, and what is left behind (nothing).
+//! Test error messages in full, with their exit codes, and that a failed command leaves nothing behind.
 
 mod causes;
 mod command;
@@ -10,7 +10,7 @@ mod options;
 use crate::support::TestEnv;
 
 #[test]
-fn a_command_that_another_tool_has_is_answered_with_what_to_do() {
+fn commands_of_other_tools_suggest_alternatives() {
     let env = TestEnv::new();
     for (command, word) in [
         (&["push", "app:1"][..], "skopeo copy"),
@@ -28,8 +28,8 @@ fn a_command_that_another_tool_has_is_answered_with_what_to_do() {
     env.kiln(&["--help"]).ok().never_says("push");
 }
 
-/// Builds `notation` quietly with `args` and compares everything that is said with `want`, in which `CTX` is the
-/// context. Afterwards the store holds nothing half done and still builds.
+/// Builds the context `notation` with `-q` and `args`, and compares the whole output with `want`, in which `CTX` stands
+/// for the context. Then checks that the store is clean and still builds.
 #[track_caller]
 fn says(env: &TestEnv, notation: &str, args: &[&str], code: i32, want: &str) {
     let context = env.context(notation);
@@ -41,7 +41,7 @@ fn says(env: &TestEnv, notation: &str, args: &[&str], code: i32, want: &str) {
     intact(env);
 }
 
-/// Nothing is left behind, and what is there can be used.
+/// Checks that nothing is left behind and that the store still works.
 #[track_caller]
 fn intact(env: &TestEnv) {
     env.assert_swept();

@@ -1,4 +1,4 @@
-//! Options whose values cannot be: one message each, before anything is built.
+//! Test invalid option values: each gives one message before anything is built.
 
 use std::fs;
 
@@ -8,7 +8,8 @@ use crate::support::TestEnv;
 const NOTHING: &str = "-- Dockerfile --\nFROM scratch\nLABEL a=b\n-- file --\nf\n";
 
 #[test]
-fn an_output_without_a_place_is_refused_before_the_build_o_54_o_66() {
+fn unwritable_output_is_refused_before_build() {
+    // O-54, O-66
     let env = TestEnv::new();
     let context = env.context(NOTHING);
     fs::create_dir(env.dir().join("dir")).expect("mkdir");
@@ -28,7 +29,8 @@ fn an_output_without_a_place_is_refused_before_the_build_o_54_o_66() {
 }
 
 #[test]
-fn secrets_and_keys_that_are_not_there_say_where_they_were_looked_for_o_33_o_34() {
+fn missing_secret_or_key_names_where_it_was_looked_up() {
+    // O-33, O-34
     let env = TestEnv::new();
     let context = env.context(NOTHING);
     fs::write(env.dir().join("key.pub"), "ssh-ed25519 AAAA x\n").expect("write");
@@ -46,7 +48,7 @@ fn secrets_and_keys_that_are_not_there_say_where_they_were_looked_for_o_33_o_34(
 }
 
 #[test]
-fn an_image_for_another_platform_is_not_run_in_its_place() {
+fn run_rejects_image_for_another_platform() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     env.kiln(&["run", "--platform", "linux/s390x", "busybox", "true"]).fails(125).says("not for linux/s390x");
@@ -55,13 +57,13 @@ fn an_image_for_another_platform_is_not_run_in_its_place() {
 }
 
 #[test]
-fn what_has_no_effect_or_names_nothing_is_said() {
+fn ineffective_or_unknown_values_are_reported() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch AS base\nFROM base\nLABEL a=b\n");
     let done = env.build(&["-t", "x", "--no-cache-filter", "bas", "--no-cache-filter", "BASE"], &context).ok();
     done.says("--no-cache-filter bas has no effect").says("did you mean `base`?").never_says("filter BASE");
     env.build(&["-t", "x", "--target", "", "--platform", ""], &context).ok();
-    // A number is no typo of a name.
+    // A number is not treated as a typo of a name.
     env.build(&["--target", "9"], &context).fails(1).says("there is no stage `9`").never_says("did you mean");
     let done = env.build(&["--build-context", "lib=./none"], &context).fails(1);
     done.says("error: --build-context lib: context \"./none\" does not exist");

@@ -1,5 +1,5 @@
-//! Archives that want all memory, time or disk (S-39): kiln says what is wrong with them, soon, within a limit of
-//! memory, and leaves nothing.
+//! Test archives that would exhaust memory, time or disk (S-39): kiln refuses them promptly, within a memory limit, and
+//! leaves nothing behind.
 
 use std::fs;
 use std::io::Write;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::support::TestEnv;
 
-/// What one process may have. Threads' stacks and the program's own tables are in it.
+/// The memory limit of a process, including thread stacks and static data.
 const MIB: u64 = 320;
-/// On a machine that does other things too.
+/// Long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(120);
 
 fn header(kind: u8, name: &str, link: &str, size: u64) -> Vec<u8> {
@@ -27,10 +27,10 @@ fn header(kind: u8, name: &str, link: &str, size: u64) -> Vec<u8> {
     header.as_bytes().to_vec()
 }
 
-/// A file of GNU's old sparse format that is nothing but a hole.
+/// A file in the old GNU sparse format that consists of one hole.
 fn hole(size: u64) -> Vec<u8> {
     let mut block = header(b'S', "f", "", 0);
-    // In base 256: octal has no room for that.
+    // In base 256: the size does not fit into octal digits.
     block[483] = 0x80;
     block[487..495].copy_from_slice(&size.to_be_bytes());
     block[148..156].fill(b' ');
@@ -66,7 +66,7 @@ fn zstd_bomb(first: &[u8], blocks: u32) -> Vec<u8> {
     out
 }
 
-/// `first` and then `blocks` times 32 MiB of zeroes, each in a stream of its own.
+/// `first` and then `blocks` times 32 MiB of zeros, each in a separate stream.
 fn concatenated(first: &[u8], blocks: usize, pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     [pack(first), pack(&vec![0; 32 << 20]).repeat(blocks)].concat()
 }
@@ -83,7 +83,7 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
     out.finish().expect("memory")
 }
 
-/// The beginning of an xz stream that wants a dictionary of nearly 4 GiB to be read.
+/// The beginning of an xz stream that requires a dictionary of nearly 4 GiB.
 fn xz_window() -> Vec<u8> {
     let summed = |bytes: &[u8]| {
         let mut crc = flate2::Crc::new();
@@ -91,12 +91,12 @@ fn xz_window() -> Vec<u8> {
         [bytes, &crc.sum().to_le_bytes()].concat()
     };
     let flags = summed(&[0, 0]);
-    // Its own length in words, no sizes, LZMA2 with one property: 40 stands for the largest dictionary.
+    // Header length in words, no sizes, LZMA2 with one property: 40 means the largest dictionary.
     let block = summed(&[2, 0, 0x21, 1, 40, 0, 0, 0]);
     [&b"\xfd7zXZ\0"[..], &flags, &block, &[0]].concat()
 }
 
-/// What it is, its bytes, and a word of the error.
+/// Description, bytes, and a word of the error message.
 fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let huge = 1 << 33;
     let attribute = |key: &str, len: usize| {
@@ -138,13 +138,13 @@ fn blobs(env: &TestEnv) -> usize {
     fs::read_dir(env.store().join("blobs/sha256")).map_or(0, Iterator::count)
 }
 
-/// Every bomb by every way in: import, ADD, a context.
-fn light(env: &TestEnv) {
+/// Tries every bomb with import, ADD and as a context.
+fn try_bombs(env: &TestEnv) {
     env.kiln(&["images"]).ok();
     let context = env.context("-- Dockerfile --\nFROM scratch\nADD bomb /x/\n");
     for (what, bytes, why) in bombs() {
         eprintln!("{what}");
-        // An import keeps symlinks as they are: nothing is followed before it is unpacked.
+        // An import does not follow symlinks; only unpacking does.
         if why != "levels" {
             let done = env.kiln_within(MIB, &["import", "-", "bomb"]).stdin(&bytes).fails(1);
             assert!(done.took < SOON, "{what}\n{done}");
@@ -152,14 +152,13 @@ fn light(env: &TestEnv) {
             assert_eq!(blobs(env), 0, "{what}");
         }
         if why == "times its size" {
-            // A GiB has to come out before it is suspicious: once is enough.
+            // The ratio is checked only after 1 GiB of output: one try is slow enough.
             continue;
         }
         let path = context.join("bomb");
         fs::write(&path, &bytes).expect("write");
         let built = env.kiln_within(MIB, &["build", context.to_str().expect("UTF-8")]).output();
-        // What does not look like an archive at all is a file like any other, and what follows an archive's end is not
-        // read.
+        // ADD copies a file that is not recognised as an archive, and data after the end of an archive is not read.
         let is_file = built.code == 0 && why != "levels" || built.code == 1;
         assert!(is_file && built.took < SOON, "{what}\n{built}");
         let tar = env.kiln_within(MIB, &["build", "-"]).stdin(&bytes).fails(1);
@@ -170,14 +169,15 @@ fn light(env: &TestEnv) {
 }
 
 #[test]
-fn a_bomb_ends_soon_within_little_memory_and_leaves_nothing_s39() {
+fn archive_bombs_fail_within_memory_limit() {
+    // S-39
     requires!(prlimit);
-    light(&TestEnv::new());
+    try_bombs(&TestEnv::new());
 }
 
-/// Names are cheap to write and dear to remember: a layer of many is refused before it fills memory.
+/// Archive entries are small but take memory: many of them must fit into the memory limit.
 #[test]
-fn many_entries_take_little_memory() {
+fn archive_with_many_entries_takes_little_memory() {
     requires!(prlimit);
     let env = TestEnv::new();
     let dirs: Vec<u8> = (0..40_000).flat_map(|i| header(b'5', &format!("d{i}"), "", 0)).collect();

@@ -1,4 +1,4 @@
-//! `kiln diff`: two images, layers or directories, by path and attribute.
+//! Test `kiln diff` of images, layers and directories.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
 }
 
-/// Two images of the same files but for a few.
+/// Builds two images that differ in a few files.
 fn two(env: &TestEnv) {
     let base = "-- Dockerfile --\nFROM scratch\nCOPY tree /\n-- tree/same --\nsame\n-- tree/edited --\none\n\
                 -- tree/gone --\nx\n-- tree/mode --\nm\n-- tree/link -> same --\n";
@@ -25,7 +25,7 @@ fn two(env: &TestEnv) {
 }
 
 #[test]
-fn images_are_compared_as_their_containers_see_them() {
+fn diff_compares_images_as_containers_see_them() {
     let env = TestEnv::new();
     two(&env);
     let args = ["diff", "first", "second", "--ignore", "mtime,config"];
@@ -44,7 +44,7 @@ fn images_are_compared_as_their_containers_see_them() {
 }
 
 #[test]
-fn configs_of_images_are_compared_field_by_field() {
+fn diff_compares_configs_field_by_field() {
     let env = TestEnv::new();
     let build = |name: &str, lines: &str| {
         let context = env.context(&format!("-- Dockerfile --\nFROM scratch\n{lines}COPY f /\n-- f --\nf\n"));
@@ -79,25 +79,25 @@ fn configs_of_images_are_compared_field_by_field() {
     let changed = serde_json::json!({ "field": "Env A", "a": "1", "b": "2" });
     assert!(fields.contains(&changed), "{json}");
     assert!(fields.contains(&serde_json::json!({ "field": "User", "a": "u", "b": null })), "{json}");
-    // A config alone is a difference, too.
+    // A difference only in the config counts too.
     build("third", "ENV A=1 B=2\nENTRYPOINT [\"e\"]\nUSER u\nEXPOSE 80\nLABEL l=y\n");
     env.kiln(&["diff", "--exit-code", "first", "third"]).fails(1).says("changed config Label l: x → y");
     env.kiln(&["diff", "--exit-code", "--ignore", "config", "first", "third"]).ok();
     env.kiln(&["diff", "--exit-code", "first", "first"]).ok();
-    // That they differ is not what a wrong name says.
+    // A wrong name has another exit code than a difference.
     env.kiln(&["diff", "--exit-code", "first", "nothing"]).fails(2).says("no image named \"nothing\"");
     env.kiln(&["diff", "first", "nothing"]).fails(1);
 }
 
 #[test]
-fn files_of_subordinate_ids_are_read_and_shown_as_import_takes_them() {
+fn diff_reads_files_of_subordinate_ids_like_import() {
     requires!(root, kiln_test);
     let env = TestEnv::of_plain_user();
     let tree = env.context("-- tree/mine --\nm\n-- tree/theirs 0600 --\nt\n");
     let user = fs::read_to_string("/etc/subuid").expect("subuid");
     let line = user.lines().find(|line| line.starts_with("kiln-test:")).expect("subordinate ids");
     let first: u32 = line.split(':').nth(1).expect("a number").parse().expect("a number");
-    // Ids that a namespace has not are nobody's there: not even its root may read then.
+    // Files of ids that are not mapped in a namespace cannot be read there, not even by its root.
     std::os::unix::fs::chown(tree.join("tree/theirs"), Some(first + 6), Some(first + 6)).expect("chown");
     let dir = tree.join("tree");
     let dir = dir.to_str().expect("UTF-8");
@@ -111,7 +111,7 @@ fn files_of_subordinate_ids_are_read_and_shown_as_import_takes_them() {
 }
 
 #[test]
-fn layers_and_directories_are_compared_too() {
+fn diff_compares_layers_and_directories() {
     let env = TestEnv::new();
     two(&env);
     let image = env.image("second");
@@ -129,7 +129,7 @@ fn layers_and_directories_are_compared_too() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_named() {
+fn diff_names_what_it_cannot_compare() {
     let env = TestEnv::new();
     two(&env);
     env.kiln(&["diff", "first", "secnd"]).fails(1).says("secnd").says("second");

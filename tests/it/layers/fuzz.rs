@@ -1,10 +1,10 @@
-//! Archives nobody would write, hundreds of them, against `oracle`; `fuzz/` has the same for a coverage-guided fuzzer.
+//! Property tests: random archives against `oracle`. `fuzz/` does the same with a coverage-guided fuzzer.
 
 use proptest::prelude::*;
 
 use super::{member, oracle};
 
-/// Few names, so that members meet: through links, over one another, deleted and made again.
+/// Names from a small set, so that members collide: through links, by replacement and by deletion.
 fn name() -> impl Strategy<Value = String> {
     let part =
         prop::sample::select(vec!["a", "b", "c", "a", "b", "c", "a", "b", ".wh.a", ".wh.b", "..", ".wh..wh..opq"]);
@@ -31,7 +31,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
                 let at = at.index(tar.len());
                 tar[at] = byte;
             }
-            // Otherwise hardly anything gets past the header sums.
+            // Otherwise the header checksums reject nearly all changes.
             if fix {
                 for block in tar.chunks_exact_mut(512).filter(|b| b[257..262] == *b"ustar") {
                     block[148..156].fill(b' ');
@@ -48,19 +48,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn members_that_meet_end_where_the_tree_says(mut tar in members()) {
+    fn random_archives_unpack_as_tree_says(mut tar in members()) {
         tar.resize(tar.len() + 1024, 0);
         oracle::unpacks_as_the_tree_says(&tar);
     }
 
     #[test]
-    fn damage_is_an_error_or_means_the_same_to_everybody(tar in damaged()) {
+    fn damaged_archives_fail_or_unpack_consistently(tar in damaged()) {
         oracle::unpacks_as_the_tree_says(&tar);
         oracle::passes_through(&tar);
     }
 
     #[test]
-    fn noise_is_refused(noise in prop::collection::vec(any::<u8>(), 0..3000)) {
+    fn random_bytes_are_refused(noise in prop::collection::vec(any::<u8>(), 0..3000)) {
         oracle::unpacks_as_the_tree_says(&noise);
         oracle::passes_through(&noise);
     }

@@ -1,5 +1,5 @@
-//! What a step sees, what its layer says and what the next build finds are the same: whatever is cached, whoever builds,
-//! overlay or copy (N-1 to N-5). Random histories of COPY and RUN are held to that.
+//! Test random sequences of COPY and RUN: what a step sees, what its layer holds and what the next build finds are the
+//! same for every cache state, user and snapshotter (N-1 to N-5).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::dir::Dir;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::random::{Random, seeds};
 use crate::support::{Image, TestEnv};
 
-/// The operations that commands of a history are made of.
+/// Shell functions for the operations of a history.
 const OPERATIONS: &str = include_str!("history.sh");
 
-/// The program that lists directories, for inside and outside.
+/// Compiles the program that lists directories inside and outside of a container.
 fn tool() -> Dir {
     let dir = Dir::new();
     let (source, program) = (dir.path().join("history.c"), dir.path().join("history"));
@@ -28,10 +28,10 @@ fn tool() -> Dir {
 const CAPABILITY: &str = "0100000200200000000000000000000000000000";
 const ACL: &str = "0200000001000600ffffffff04000400ffffffff080007000400000010000700ffffffff20000400ffffffff";
 
-/// One line of a command's program.
+/// One random operation.
 fn operation(random: &mut Random) -> String {
     let paths = ["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "c0", "c0/f", "c1/f", "c1"];
-    // What COPY writes to stays a directory, and what it writes a file.
+    // The targets of COPY must stay directories, and the copied files must stay files.
     let free = *random.of(&paths[..7]);
     let path = *random.of(&paths);
     let file = *random.of(&["a", "b", "d/a", "d/b", "d/e/a", "c0/f", "c1/f"]);
@@ -72,7 +72,7 @@ fn history(random: &mut Random) -> String {
     let mut made: Vec<String> = Vec::new();
     for number in 1..4 + random.below(7) {
         if !made.is_empty() && random.below(4) == 0 {
-            // The same once more: often the same layer.
+            // Repeat an earlier step, which often gives the same layer.
             steps.push_str(&random.of(&made).clone());
             continue;
         }
@@ -91,16 +91,16 @@ fn history(random: &mut Random) -> String {
     steps
 }
 
-/// What came of a history.
+/// The result of a history.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     /// The layers of the history.
     diff_ids: Vec<String>,
-    /// What the command after it saw.
+    /// What the command after the history saw.
     seen: BTreeSet<String>,
 }
 
-/// Builds the history in `context` and a command more, number `probe`, that lists what it sees.
+/// Builds the history in `context` and one more command, with the argument `probe`, that lists what it sees.
 fn outcome(env: &TestEnv, context: &Path, args: &[&str], probe: &str) -> Outcome {
     let probe = format!("probe={probe}");
     let fixed = ["-t", "app", "--build-arg", "SOURCE_DATE_EPOCH=5000", "--build-arg", &probe];
@@ -112,7 +112,7 @@ fn outcome(env: &TestEnv, context: &Path, args: &[&str], probe: &str) -> Outcome
     Outcome { diff_ids, seen: seen.lines().map(str::to_owned).collect() }
 }
 
-/// What umoci unpacks of the image, listed by the same program.
+/// The tree of the image as umoci unpacks it, listed by the same program.
 fn unpacked(image: &Image, tool: &Dir) -> BTreeSet<String> {
     let dir = image.umoci_dir();
     let at = dir.path().join("tree/h");
@@ -121,7 +121,7 @@ fn unpacked(image: &Image, tool: &Dir) -> BTreeSet<String> {
     String::from_utf8(listed.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
 }
 
-/// Without the number of a file's names: overlayfs counts those, too, that upper layers hid.
+/// Without link counts: overlayfs also counts names that upper layers hide.
 fn without_counts(seen: &BTreeSet<String>) -> BTreeSet<String> {
     let kept = |line: &String| line.split(' ').filter(|word| !word.starts_with("links=")).collect::<Vec<_>>().join(" ");
     seen.iter().map(kept).collect()
@@ -135,16 +135,16 @@ fn difference(left: &BTreeSet<String>, right: &BTreeSet<String>) -> String {
     text
 }
 
-/// Without what a user namespace has no ids for: nobody who looks from inside can see those owners.
+/// Without files whose owners a user namespace does not map: they cannot be seen from inside.
 fn known(seen: &BTreeSet<String>, beyond: &BTreeSet<String>) -> BTreeSet<String> {
     let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     seen.iter().filter(|line| !beyond.contains(&name(line))).cloned().collect()
 }
 
 #[test]
-fn history_comes_out_the_same_whatever_is_cached_whoever_builds() {
+fn random_builds_agree_across_caches_users_and_snapshotters() {
     requires!(userns, overlay, cc);
-    let (all, tool) = (everybody(), tool());
+    let (all, tool) = (each_user(), tool());
     for seed in seeds(3) {
         let steps = history(&mut Random::new(seed));
         let notation = format!(

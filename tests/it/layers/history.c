@@ -1,4 +1,4 @@
-/* Lists a directory with all that layers keep, and sets attributes: what busybox cannot do. */
+/* Lists a directory with all metadata that layers keep, and sets extended attributes, which busybox cannot do. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -71,7 +71,7 @@ static void list(const char *path)
     if (lstat(path, &st))
         exit(7);
     printf("%s %o %u:%u @%lld", path, st.st_mode, st.st_uid, st.st_gid, (long long)st.st_mtime);
-    /* Size and links of a directory are the file system's. */
+    /* Size and link count of a directory depend on the file system. */
     if (!S_ISDIR(st.st_mode))
         printf(" size=%lld links=%d %s", (long long)st.st_size, (int)st.st_nlink, first_name(&st, path));
     if (S_ISLNK(st.st_mode)) {

@@ -1,5 +1,5 @@
-# What commands of a history are made of. What cannot be done is not done; what is touched gets a time of its own,
-# made of the number in $time, because the clock is no part of a history.
+# Operations of the commands of a history. Impossible operations do nothing. Changed files get a fixed time that depends
+# on $time, because a history must not depend on the clock.
 cd /h
 plain() { [ -f "$1" ] && [ ! -L "$1" ]; }
 absent() { [ ! -e "$1" ] && [ ! -L "$1" ]; }
@@ -9,14 +9,14 @@ stamp() {
         touch -d "@$((1000 + time))" "$(dirname "$path")"
     done
 }
-# In a user namespace the kernel takes set-id bits from a file that is written to; as root it does not.
+# In a user namespace the kernel clears setuid and setgid bits of a file that is written to; as host root it does not.
 no_ids() { absent "$1" || chmod ug-s "$1"; }
 write() { plain "$1" || absent "$1" && no_ids "$1" && echo "$2" > "$1" && stamp "$1"; }
 append() { plain "$1" && no_ids "$1" && echo "$2" >> "$1" && stamp "$1"; }
 open_only() { plain "$1" && true >> "$1"; }
 remove() { absent "$1" || { rm -rf "$1" && stamp "$1"; }; }
 make() { absent "$1" && mkdir -m "$2" "$1" && stamp "$1"; }
-# overlayfs makes it opaque.
+# Overlayfs marks the new directory as opaque.
 remake() { [ -d "$1" ] && [ ! -L "$1" ] && rm -rf "$1" && mkdir -m "$2" "$1" && stamp "$1"; }
 replace() { plain "$1" || absent "$1" && echo "$2" > "$1.new" && mv "$1.new" "$1" && stamp "$1"; }
 mode() { [ -L "$1" ] || chmod "$2" "$1"; }

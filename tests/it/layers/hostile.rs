@@ -1,17 +1,17 @@
-//! Base images made by somebody who wants out (S-30…S-44): through import, unpacking and a RUN on top, nothing beside
-//! the store is read, written or removed.
+//! Test hostile base images (S-30…S-44): import, unpacking and a RUN on top do not read, write or remove anything
+//! outside the store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::TestEnv;
 
-/// A raw member: whatever name, whatever target.
+/// A raw member with any name and target.
 fn member(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
     super::member((0, 0), kind, name, link, content)
 }
 
-/// A directory that attacks aim at, and its contents: all of it must stay.
+/// A directory that attacks aim at; it must stay unchanged.
 struct Canary(PathBuf);
 
 impl Canary {
@@ -27,7 +27,7 @@ impl Canary {
     }
 
     #[track_caller]
-    fn lives(&self, what: &str) {
+    fn assert_untouched(&self, what: &str) {
         let names: Vec<_> = fs::read_dir(&self.0).expect("list").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(names, ["secret"], "{what}");
         assert_eq!(fs::read(self.0.join("secret")).expect("read"), b"precious", "{what}");
@@ -48,7 +48,7 @@ fn import(env: &TestEnv, members: &[Vec<u8>]) -> Result<(), String> {
     if done.code == 0 { Ok(()) } else { Err(format!("{}{}", done.stdout, done.stderr)) }
 }
 
-/// Which row, what the archive holds beside busybox, and what a RUN sees or why it is refused.
+/// The id, the members added to busybox, and a check that a RUN makes or the error.
 type Case<'c> = (&'c str, Vec<Vec<u8>>, Result<&'c str, &'c str>);
 
 fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
@@ -114,9 +114,9 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
     ];
     for (id, members, want) in cases {
         let what = format!("{id} {want:?}");
-        // An import keeps the archive as it is; whoever unpacks it finds out.
+        // An import stores the archive unchanged; some attacks are found only when it is unpacked.
         let imported = import(env, &members);
-        canary.lives(&what);
+        canary.assert_untouched(&what);
         let script = want.unwrap_or("true").replace("$C", at);
         let dockerfile = format!("-- Dockerfile --\nFROM evil\nRUN {script}\n");
         env.add(context, &dockerfile);
@@ -128,13 +128,13 @@ fn attack(env: &TestEnv, canary: &Canary, context: &Path) {
             (Err(why), Err(said)) => assert!(said.contains(why), "{what}: {said}"),
             (Err(why), Ok(())) => drop(env.build(&["--no-cache"], context).fails(1).says(why)),
         }
-        canary.lives(&what);
+        canary.assert_untouched(&what);
         env.assert_swept();
     }
 }
 
 #[test]
-fn a_hostile_base_image_stays_inside() {
+fn hostile_base_image_stays_inside_root() {
     // S-14, S-25, S-27
     requires!(userns, overlay);
     let env = TestEnv::new();
@@ -143,8 +143,8 @@ fn a_hostile_base_image_stays_inside() {
 }
 
 #[test]
-fn bombs_end_soon_and_leave_nothing() {
-    // S-39: sizes that nobody has, in a few bytes.
+fn sparse_bombs_fail_and_leave_nothing() {
+    // S-39: huge sizes in a few bytes.
     let env = TestEnv::new();
     let sparse = |map: &str, size: &str| {
         let records = [("GNU.sparse.map", map), ("GNU.sparse.size", size)];

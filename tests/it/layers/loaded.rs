@@ -1,5 +1,5 @@
-//! Layers that only a loaded or pulled image can have (S-36…S-42): deletions that mean something else, attributes that
-//! steer overlayfs, owners nobody has. Nothing beside the store is touched, and no layer rules our mounts.
+//! Test layers that only a loaded or pulled image can have (S-36…S-42): unusual whiteouts, overlayfs attributes, large
+//! owners. Nothing outside the store is touched, and no layer controls the overlay mount.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::support::image::sha256;
 
 const ROOT: (u32, u32) = (0, 0);
 
-/// A member with one extended header before it.
+/// A member preceded by an extended header.
 fn with_attribute(key: &str, value: &str, member: Vec<u8>) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let len = (rest..).find(|n| *n == rest + n.to_string().len()).expect("a length");
     [super::member(ROOT, b'x', "pax", "", format!("{len} {key}={value}\n").as_bytes()), member].concat()
 }
 
-/// `docker save` of busybox with one more layer.
+/// Loads busybox with one more layer, in the format of `docker save`.
 fn load(env: &TestEnv, layer: &[u8]) {
     let base = fs::read(crate::support::env::fixture("busybox").join("rootfs.tar")).expect("fixture");
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
@@ -63,7 +63,7 @@ fn attack(env: &TestEnv) {
         ("S-38", file("etc/.wh.passwd"), Ok("[ ! -e /etc/passwd -a -d /etc ]")),
         ("S-38", [file("etc/.wh..wh..opq"), file("etc/own")].concat(), Ok("[ ! -e /etc/passwd -a -f /etc/own ]")),
         ("S-38", file("etc/.wh.resolv.conf"), Ok("[ -f /etc/resolv.conf -a -f /etc/passwd ]")),
-        // Overlayfs would list what it cannot look up, where it has nothing to merge.
+        // In a directory that it does not merge, overlayfs would list the whiteout itself.
         ("S-38", file("new/.wh.passwd"), Ok("[ -d /new ] && ! echo /new/* | grep -q passwd")),
         ("S-38", file("etc/shadow/.wh.x"), Ok("[ -d /etc/shadow ] && ! echo /etc/shadow/* | grep -q x$")),
         (
@@ -81,10 +81,10 @@ fn attack(env: &TestEnv) {
         ("S-38", [member(ROOT, b'2', "a", at, b""), file("a/.wh.secret")].concat(), Ok("[ -L /a ]")),
         ("S-38", [member(ROOT, b'2', "a", at, b""), file("a/.wh..wh..opq")].concat(), Ok("[ -L /a ]")),
         ("S-38", file("../canary/.wh.secret"), Err("leaves the root")),
-        // A device that is not made is an empty file; what lies below it stays hidden.
+        // A device that cannot be made becomes an empty file, which still hides the file below.
         ("S-36", member(ROOT, b'3', "etc/passwd", "", b""), Ok("[ ! -s /etc/passwd ]")),
         ("S-40", file("f")[..300].to_vec(), Err("archive")),
-        // Zeros are holes on disk, and no byte less.
+        // Zeros are stored as holes, with the size unchanged.
         ("S-39", member(ROOT, b'0', "zeros", "", &vec![0; 1 << 20]), Ok("[ $(stat -c %s /zeros) = 1048576 ]")),
         ("S-39", member(ROOT, b'0', "holes", "", &vec![0; 1 << 20]), Ok("[ $(stat -c %b /holes) -lt 64 ]")),
         ("S-42", member((33, 44), b'0', "own", "", b"x"), Ok("[ $(stat -c %u:%g /own) = 33:44 ]")),
@@ -99,24 +99,24 @@ fn attack(env: &TestEnv) {
         match want {
             Ok(_) => {
                 built.ok();
-                // What kiln mounts over is no change of the command's.
+                // Mounts of kiln must not appear as changes of the command.
                 let left = env.image("app").layer_tree(2);
                 assert!(left.0.is_empty(), "{what}: {:?}", left.names());
             }
             Err(why) => drop(built.fails(1).says(why)),
         }
-        lives(&canary, &what);
+        assert_untouched(&canary, &what);
         env.assert_swept();
     }
 }
 
-/// What is deleted is gone where files are taken from, too: there no overlay looks.
-fn taken(env: &TestEnv) {
+/// Whiteouts also apply to COPY --from, which reads layers without overlayfs.
+fn check_copy_from(env: &TestEnv) {
     let file = |name: &str| member(ROOT, b'0', name, "", b"");
     for (layer, want) in [
         (file("etc/.wh.passwd"), &["group"][..]),
         ([file("etc/.wh..wh..opq"), file("etc/own")].concat(), &["own"]),
-        // Whatever their order.
+        // In any order.
         ([file("etc/own"), file("etc/.wh..wh..opq")].concat(), &["own"]),
         ([member(ROOT, b'5', "etc", "", b""), file(".wh.etc"), file("etc/own")].concat(), &["own"]),
         (file(".wh.etc"), &[]),
@@ -132,15 +132,15 @@ fn taken(env: &TestEnv) {
 }
 
 #[track_caller]
-fn lives(canary: &Path, what: &str) {
+fn assert_untouched(canary: &Path, what: &str) {
     let names: Vec<_> = fs::read_dir(canary).expect("list").map(|e| e.expect("entry").file_name()).collect();
     assert_eq!(names, ["secret"], "{what}");
     assert_eq!(fs::read(canary.join("secret")).expect("read"), b"precious", "{what}");
 }
 
 #[test]
-fn a_hostile_layer_stays_inside_and_does_not_steer_overlayfs() {
+fn hostile_layer_stays_inside_and_cannot_control_overlay() {
     requires!(userns, overlay);
     attack(&TestEnv::new());
-    taken(&TestEnv::new());
+    check_copy_from(&TestEnv::new());
 }

@@ -1,4 +1,4 @@
-//! Layers: exact to the last attribute, the same wherever they are made, safe from what is in them.
+//! Test layers: complete attributes, the same bytes for every user and snapshotter, and safety against hostile content.
 
 mod bombs;
 mod diff;
@@ -16,7 +16,7 @@ mod snapshotters;
 mod sparse;
 mod stacks;
 
-/// One raw member of an archive: any type, name and target, with a sum that is right.
+/// One raw member of an archive: any type, name and target, with a correct checksum.
 fn member(owner: (u32, u32), kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     let block = header.as_mut_bytes();

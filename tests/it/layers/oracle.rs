@@ -1,4 +1,4 @@
-//! What must hold for any bytes that claim to be a layer: the reader, what is unpacked and what is remembered agree, and
+//! The fuzzing oracle for layers: for any bytes, the reader, the unpacked files and the recorded tree agree, and
 //! nothing outside the directory is touched (S-30…S-44). Shared with the coverage-guided targets in `fuzz/`.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ fn names(dir: &Path) -> Vec<std::ffi::OsString> {
     names
 }
 
-/// Unpacks `tar` beside a canary and holds everything we know about it together.
+/// Unpacks `tar` next to a canary in every form and compares the results.
 pub fn unpacks_as_the_tree_says(tar: &[u8]) {
     let outer = tempfile::tempdir().unwrap();
     let at = |name: &str| outer.path().join(name);
@@ -36,11 +36,11 @@ pub fn unpacks_as_the_tree_says(tar: &[u8]) {
     assert_eq!(Tree::from_bytes(&tree.to_bytes()), Ok(tree.clone()));
     let entries = tree.entries().to_vec();
     assert_eq!(&Tree::new(entries), &tree);
-    // Directories that no member names belong to root, which nobody else can make true on a disk.
+    // Implicit directories belong to root; other users cannot create them so.
     if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) != 0 {
         return;
     }
-    // What is on disk is what the tree says: nothing else changed since.
+    // The files on disk match the tree.
     let merged = MergedTree::over([Arc::new(tree)]);
     let changes = tree_changes(&Root::open(&at("plain")).unwrap(), &merged, &(), None, None).unwrap();
     let unexpected: Vec<_> = changes.entries().iter().filter(|e| !is_device(&merged, e)).collect();
@@ -54,7 +54,7 @@ pub fn unpacks_as_the_tree_says(tar: &[u8]) {
     }
 }
 
-/// Recompressed the tar is the same, and an import takes it or refuses it.
+/// Recompressing keeps the tar, and an import accepts or refuses it without a panic.
 pub fn passes_through(tar: &[u8]) {
     let diff_id = DiffId(Sha256::of(tar));
     if let Ok((blob, _)) = recompress(tar, diff_id, Vec::new(), &WriteOptions::default()) {
@@ -66,7 +66,7 @@ pub fn passes_through(tar: &[u8]) {
     let _ = repack(tar, std::io::sink(), Compression::Uncompressed, &Limits::default());
 }
 
-/// Devices need privileges; 0:0 never becomes one.
+/// Whether the entry is a device or holds one: devices need privileges, and 0:0 is never created.
 fn is_device(merged: &MergedTree, entry: &Entry) -> bool {
     matches!(merged.get(&entry.path).map(|f| f.kind()), Some(EntryKind::Char { .. } | EntryKind::Block { .. }))
         || entry.kind == EntryKind::Dir

@@ -1,4 +1,5 @@
-//! What unpacked files cannot have of owners and attributes, the layers keep; and what no layer keeps, no step sees.
+//! Test owners and attributes that files on disk cannot have: layers keep them. Attributes that layers drop are not
+//! visible to any step.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +8,12 @@ use std::process::Command;
 use crate::sandbox::put_probe;
 use crate::support::TestEnv;
 use crate::support::dir::remove;
-use crate::support::env::{binary, everybody, fixture};
+use crate::support::env::{binary, each_user, fixture};
 
-/// Owners beyond what 65,536 subordinate ids map, wholly or by half, and one beyond a single id.
+/// Owners of which one or both ids are outside a range of 65,536 subordinate ids, and one outside a single id.
 const OWNERS: [(u64, u64); 4] = [(445_605, 89_939), (0, 70_001), (70_002, 5), (1000, 1001)];
 
-/// Kinds of files by letter, with the mode of each.
+/// Kinds of files, with the mode of each.
 const KINDS: [(&str, u32); 10] = [
     ("file", 0o640),
     ("setuid", 0o4755),
@@ -26,28 +27,28 @@ const KINDS: [(&str, u32); 10] = [
     ("block", 0o660),
 ];
 
-/// What is done to a file `$f`, and which kinds that is for.
-const DEEDS: [(&str, &str); 11] = [
+/// Shell operations on a file `$f`, and the kinds to which each applies.
+const OPERATIONS: [(&str, &str); 11] = [
     ("chmod 711 $f", "file setuid linked dir setgid closed pipe char block"),
     ("touch -h $f", "file setuid linked dir setgid closed symlink pipe char block"),
     ("mv $f $f.moved", "file setuid linked symlink pipe char block"),
     ("ln $f $f.too", "file setuid linked symlink pipe char block"),
-    // In a user namespace the kernel takes the set-uid bit away from what is written to.
+    // In a user namespace the kernel clears the setuid bit of a file that is written to.
     ("echo more >> $f", "file linked"),
     ("touch $f/new; mkdir $f/sub; ln -s x $f/link", "dir setgid closed"),
     ("rm -r $f; echo new > $f", "file setuid linked dir setgid closed symlink pipe char block"),
-    // Only where owners can be changed, or copies be told from new files.
+    // Only where owners can be changed, or copies can be told from new files.
     ("cp -a $f $f.copy", "file setuid linked dir setgid closed symlink pipe"),
     ("chown -h 9 $f", "file setuid linked dir setgid closed symlink pipe char block"),
     ("chgrp -h 9 $f", "file setuid linked dir setgid closed symlink pipe char block"),
     ("chown -h 0:0 $f", "file setuid linked dir setgid closed symlink pipe char block"),
 ];
 
-/// Gives every file that was made or touched a time of its own, without a clock.
+/// Gives every new or changed file a fixed time, each another one.
 const TIMES: &str = "n=5000; for f in $(find /zoo* -newer /stamp | sort); do touch -h -d @$n $f; n=$((n + 1)); done\n";
 
-/// An archive with one file for each kind, owner and deed, and a script that does the deeds.
-fn zoo(context: &Path, deeds: &[(&str, &str)]) {
+/// Writes an archive with one file for each kind, owner and operation, and a script that performs the operations.
+fn zoo(context: &Path, operations: &[(&str, &str)]) {
     let mut tar = tar::Builder::new(fs::File::create(context.join("zoo.tar")).expect("create"));
     let mut script = "set -e\n".to_owned();
     let mut add = |name: &str, kind: tar::EntryType, link: &str, mode: u32, (uid, gid): (u64, u64), mtime: u64| {
@@ -68,7 +69,7 @@ fn zoo(context: &Path, deeds: &[(&str, &str)]) {
     use tar::EntryType as Type;
     add("stamp", Type::Regular, "", 0o644, (0, 0), 1_000_000_000);
     let mut mtime = 1000;
-    for (number, (deed, kinds)) in deeds.iter().enumerate() {
+    for (number, (operation, kinds)) in operations.iter().enumerate() {
         for (owner, ids) in OWNERS.iter().enumerate() {
             for (kind, mode) in KINDS.iter().filter(|(kind, _)| kinds.split(' ').any(|k| k == *kind)) {
                 let name = format!("zoo/{kind}-{number}-{owner}");
@@ -86,7 +87,7 @@ fn zoo(context: &Path, deeds: &[(&str, &str)]) {
                 if *kind == "linked" {
                     add(&format!("{name}.second"), Type::Link, &name, *mode, *ids, mtime);
                 }
-                script.push_str(&format!("f=/{name}; {deed}\n"));
+                script.push_str(&format!("f=/{name}; {operation}\n"));
             }
         }
     }
@@ -104,7 +105,7 @@ fn layers(env: &TestEnv, context: &Path, args: &[&str]) -> Vec<String> {
     env.image("zoo").diff_ids().into_iter().map(str::to_owned).collect()
 }
 
-/// Takes away what was unpacked, of whomever it is.
+/// Removes the unpacked layers, whoever owns them.
 fn forget_unpacked(env: &TestEnv) {
     let layers = env.store().join("layers");
     remove(&layers);
@@ -112,18 +113,18 @@ fn forget_unpacked(env: &TestEnv) {
 }
 
 #[test]
-fn owners_beyond_the_map_survive_whatever_commands_do() {
+fn unmapped_owners_survive_file_operations() {
     requires!(userns, overlay);
     let mut first: Option<Vec<String>> = None;
-    for env in everybody() {
+    for env in each_user() {
         let context = env.context(&format!(
             "-- Dockerfile --\nFROM busybox\nADD zoo.tar /\nCOPY script /\nRUN sh /script\nARG AGAIN\n\
              RUN mkdir /zoo2 && cd /zoo && for f in *; do mv $f ../zoo2/$f; done && : $AGAIN && {TIMES}"
         ));
-        zoo(&context, &DEEDS);
+        zoo(&context, &OPERATIONS);
         let kept = layers(&env, &context, &["--snapshotter", "overlay"]);
         let tree = env.image("zoo").tree();
-        // What was only touched keeps both ids; what was given away has the new one.
+        // A touched file keeps both ids; a file with a new owner has the new id.
         let (touched, given) = (&tree["zoo2/file-1-0"], &tree["zoo2/file-8-0"]);
         assert_eq!((touched.uid, touched.gid), (445_605, 89_939));
         assert_eq!((given.uid, given.gid, tree["zoo2/setuid-10-0"].uid), (9, 89_939, 0));
@@ -140,14 +141,14 @@ fn owners_beyond_the_map_survive_whatever_commands_do() {
 }
 
 #[test]
-fn one_id_gives_the_owners_that_many_give() {
+fn single_id_build_gives_owners_of_full_id_range() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
         "-- Dockerfile --\nFROM busybox\nADD zoo.tar /\nCOPY script /\nRUN sh /script\n\
          RUN cd /zoo && chmod 700 file* setuid* linked* closed* && touch -d @9000 /zoo\n",
     );
-    zoo(&context, &DEEDS[..7]);
+    zoo(&context, &OPERATIONS[..7]);
     let many = layers(&env, &context, &[]);
     let one = env.dir().join("one");
     fs::create_dir(&one).expect("create");
@@ -174,8 +175,8 @@ fn one_id_gives_the_owners_that_many_give() {
 const ACL: &str = "0200000001000600ffffffff04000400ffffffff080007000400000010000700ffffffff20000400ffffffff";
 
 #[test]
-fn no_step_sees_an_attribute_that_layers_do_not_keep() {
-    // Those of what commands made: files of a context have the time at which they were written.
+fn steps_do_not_see_xattrs_that_layers_drop() {
+    // Compare only layers of commands: context files have the time at which the test wrote them.
     let runs = |ids: &[String]| ids[ids.len() - 2..].to_vec();
     // N-3: created, copied up, renamed, linked and inherited; by files, directories and pipes.
     requires!(userns, overlay, attributes, cc);
@@ -185,7 +186,7 @@ fn no_step_sees_an_attribute_that_layers_do_not_keep() {
         let short = name.rsplit('.').next().unwrap_or(name);
         for at in [format!("new-{short}"), format!("/below/f-{short}"), format!("/below/d-{short}")] {
             let make = if at.starts_with('/') { String::new() } else { format!("echo x > {at}; ") };
-            // What one kind of file or mount refuses is not there for anybody.
+            // Attributes that a kind of file refuses are missing for every user.
             made.push_str(&format!("{make}probe setattr {at} {name} {value}; ln {at} {at}.too; mv {at} {at}.moved; "));
         }
     }
@@ -202,14 +203,14 @@ fn no_step_sees_an_attribute_that_layers_do_not_keep() {
          touch -d @800 /names /seen && : $AGAIN\n{below}"
     );
     let mut first: Option<Vec<String>> = None;
-    for env in everybody() {
+    for env in each_user() {
         let context = env.context(&dockerfile);
         put_probe(&context.join("probe"));
         let fresh = layers(&env, &context, &["--snapshotter", "overlay"]);
         let seen = String::from_utf8(env.image("zoo").content("seen")).expect("text");
         let of =
             |name: &str| seen.lines().find(|line| line.starts_with(&format!("{name} "))).expect("listed").to_owned();
-        // An ACL leaves the mode that it made; what belongs to a file stays.
+        // A dropped ACL leaves the mode that it set; attributes that layers keep stay.
         assert_eq!(of("/new/new-posix_acl_access.moved"), "/new/new-posix_acl_access.moved 100674");
         assert_eq!(of("/new/new-kept.moved"), "/new/new-kept.moved 100644 user.kept=31303a3130");
         assert_eq!(of("/new/new-owner.moved"), "/new/new-owner.moved 100644");

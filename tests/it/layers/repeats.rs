@@ -1,16 +1,17 @@
-//! Chains that hold the same layer more than once (N-1): made by a build, pulled, loaded, stacked or copied.
+//! Test images that contain the same layer more than once (N-1): built, pulled, stacked and copied.
 
 use std::path::Path;
 
 use super::member;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{Registry, TestEnv, layout};
 
-/// Lists what is in the directories of [`image`] and [`OWN`]. Size and links of a directory are the file system's.
+/// Lists the files of [`image`] and [`OWN`], without size and link count of directories, which depend on the file
+/// system.
 const LIST: &str = "cd / && find d e f l x* -type d -exec stat -c '%n %F %a %u:%g' {} + -o \
                     -exec stat -c '%n %F %a %u:%g %s %h' {} + 2> /dev/null | sort";
 
-/// Commands that leave equal layers, with deletions between them.
+/// Commands that make equal layers, with deletions between them.
 const OWN: &str = r#"COPY f /x
 COPY f /x
 RUN rm -rf d
@@ -32,7 +33,7 @@ fn file(name: &str) -> Vec<u8> {
     member((3, 4), b'0', name, "", name.as_bytes())
 }
 
-/// Equal layers around deletions, opaque directories, a directory that only its content names, and nothing at all.
+/// Writes a layout with equal layers around whiteouts, opaque directories, an implicit directory and empty layers.
 fn image(at: &Path) {
     let tar = |members: &[Vec<u8>]| [&members.concat()[..], &layout::EMPTY].concat();
     let empty = layout::EMPTY.to_vec();
@@ -53,13 +54,13 @@ fn image(at: &Path) {
     layout::write(at, &layers.map(|layer| &layer[..]));
 }
 
-/// What `kiln run IMAGE` sees.
+/// The files that `kiln run IMAGE` sees.
 fn seen(env: &TestEnv, image: &str, how: &[&str]) -> String {
     let args = [&["run"][..], how, &[image, "sh", "-c", LIST]].concat();
     env.kiln(&args).ok().stdout.clone()
 }
 
-/// The layers of `app` on what `dockerfile` says, and what its last command saw.
+/// Builds `dockerfile` as `app`; returns its diff-ids and the list that a command wrote.
 fn built(env: &TestEnv, dockerfile: &str, how: &str) -> (Vec<String>, Vec<u8>) {
     let context = env.context(&format!("-- Dockerfile --\n{dockerfile}-- f --\nsame\n"));
     let args = ["-t", "app", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1000", "--snapshotter", how];
@@ -69,15 +70,15 @@ fn built(env: &TestEnv, dockerfile: &str, how: &str) -> (Vec<String>, Vec<u8>) {
 }
 
 #[test]
-fn pulled_image_with_equal_layers_is_stacked_as_it_is_copied() {
+fn equal_layers_of_pulled_image_stack_as_they_copy() {
     requires!(userns, overlay, skopeo, docker_registry);
     let at = crate::support::dir::Dir::new();
     image(at.path());
     let registry = Registry::start();
     let name = registry.push_layout(at.path(), "x:1", "repeats:1");
     let mut all = Vec::new();
-    for env in everybody() {
-        // Stacked, mounted, and rebuilt from: each way has both all layers and what is on them.
+    for env in each_user() {
+        // As a base, as a mount, and as the base of further layers.
         let dockerfile = format!(
             "FROM {name} AS base\nRUN {LIST} > /list\nFROM base\nRUN true\nRUN true\n\
              RUN --mount=from={name},target=/m --mount=from=base,target=/n,rw rm -r /n/d && touch /n/new && cat /n/f/b > /dev/null && [ -f /m/d/kept ] && [ ! -e /m/d/gone ]\n\
@@ -102,10 +103,10 @@ fn pulled_image_with_equal_layers_is_stacked_as_it_is_copied() {
 }
 
 #[test]
-fn build_may_make_equal_layers_anywhere() {
+fn build_can_repeat_equal_layers() {
     requires!(userns, overlay);
     let mut all = Vec::new();
-    for env in everybody() {
+    for env in each_user() {
         let dockerfile = format!("FROM busybox\n{OWN}RUN {LIST} > /list\n");
         for how in ["overlay", "copy"] {
             all.push(built(&env, &dockerfile, how));
@@ -113,7 +114,7 @@ fn build_may_make_equal_layers_anywhere() {
             let ran = ["overlay", "copy"].map(|how| seen(&env, "base", &["--snapshotter", how]));
             assert_eq!(ran[0].as_bytes(), ran[1].as_bytes());
             assert_eq!(ran[0].as_bytes(), all[0].1);
-            // From an image of them, and the same again on it; also from what was not unpacked yet.
+            // Repeat the same layers on an image that has them, also without unpacked layers.
             let again = format!("FROM base\n{OWN}RUN {LIST} > /list2\nRUN --mount=from=base,target=/m [ -f /m/x ]\n");
             let context = env.context(&format!("-- Dockerfile --\n{again}-- f --\nsame\n"));
             std::fs::rename(env.store().join("layers"), env.dir().join(format!("old-{how}"))).expect("rename");

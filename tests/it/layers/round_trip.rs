@@ -1,4 +1,4 @@
-//! A tree with every kind of entry survives every way through kiln (issue "Files", round trip).
+//! Test that a tree with every kind of entry survives import, build and export.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn sh(dir: &Path, script: &str) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// Everything a tar can hold, as files.
+/// A directory with every kind of entry that a tar archive can hold.
 fn zoo(env: &TestEnv) -> PathBuf {
     let dir = env.dir().join("zoo");
     fs::create_dir(&dir).expect("create");
@@ -39,14 +39,14 @@ line" d/e/f
     dir
 }
 
-/// The root's own entry is not compared: umoci makes that directory.
+/// Without the root directory, which umoci creates.
 fn without_root(mut tree: Tree) -> Tree {
     tree.0.remove(".");
     tree
 }
 
 #[test]
-fn a_directory_survives_import_build_and_export() {
+fn directory_round_trips_through_import_build_and_export() {
     requires!(root, umoci);
     let env = TestEnv::new();
     let dir = zoo(&env);
@@ -64,7 +64,7 @@ fn a_directory_survives_import_build_and_export() {
 }
 
 #[test]
-fn an_archive_survives_in_every_format_that_can_hold_it() {
+fn archive_round_trips_in_every_tar_format() {
     requires!(root, umoci);
     let env = TestEnv::new();
     let dir = zoo(&env);
@@ -77,7 +77,7 @@ fn an_archive_survives_in_every_format_that_can_hold_it() {
     ] {
         sh(env.dir(), &format!("tar {options} --numeric-owner -C zoo -cf {name}.tar ."));
         env.kiln(&["import", &format!("{name}.tar"), name]).ok();
-        // What the archive could not hold, the image does not have.
+        // The GNU format cannot hold extended attributes.
         let mut want = want.clone();
         if name == "gnu" || name == "old" {
             want.0.values_mut().for_each(|node| node.xattrs.clear());
@@ -87,7 +87,7 @@ fn an_archive_survives_in_every_format_that_can_hold_it() {
 }
 
 #[test]
-fn what_a_run_sees_is_what_was_imported_and_what_it_leaves_is_what_is_stored() {
+fn run_sees_added_files_and_its_changes_are_stored() {
     requires!(root, umoci, overlay);
     let env = TestEnv::with_busybox();
     let dir = zoo(&env);

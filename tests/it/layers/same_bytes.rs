@@ -1,11 +1,11 @@
-//! A layer's bytes depend on what is in it and on nothing else.
+//! Test that the bytes of a layer depend on its content only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::TestEnv;
 
-/// Everything a step can do to a root, with the clock taken out.
+/// Many kinds of changes, with fixed times.
 const DOCKERFILE: &str = "-- Dockerfile --
 FROM busybox
 WORKDIR /work
@@ -30,16 +30,16 @@ fn layers(env: &TestEnv, context: &Path) -> Vec<String> {
 }
 
 #[test]
-fn root_and_a_plain_user_make_the_same_layers() {
+fn root_and_plain_user_make_identical_layers() {
     requires!(root, kiln_test, userns, overlay);
     let (env, user) = (TestEnv::with_busybox(), TestEnv::of_plain_user());
     user.import("busybox");
-    // One context: copied files keep their times.
+    // Both build the same context, because copied files keep their times.
     let context = user.context(DOCKERFILE);
     assert_eq!(layers(&user, &context), layers(&env, &context));
 }
 
-/// The same files, made in the order given: tmpfs lists them by it.
+/// Creates the files in the given order; tmpfs lists them in that order.
 fn tree(names: &[String]) -> PathBuf {
     let dir = tempfile::Builder::new().prefix("kiln-order-").tempdir_in("/dev/shm").expect("tempdir").keep();
     for name in names {
@@ -51,7 +51,7 @@ fn tree(names: &[String]) -> PathBuf {
 }
 
 #[test]
-fn the_order_in_which_a_directory_lists_its_files_does_not_show() {
+fn directory_listing_order_does_not_change_layer() {
     let env = TestEnv::new();
     let mut names: Vec<String> = (0..60).map(|i| format!("d{}", i * 7919 % 101)).collect();
     let first = tree(&names);
@@ -60,7 +60,7 @@ fn the_order_in_which_a_directory_lists_its_files_does_not_show() {
     let list =
         |dir: &Path| -> Vec<_> { fs::read_dir(dir).expect("list").map(|e| e.expect("entry").file_name()).collect() };
     assert_ne!(list(&first), list(&second), "this file system sorts: the test shows nothing");
-    // Not even copied files keep their time unless it is the same.
+    // Copied files keep their times, so set them all to the same.
     for dir in [&first, &second] {
         let status =
             std::process::Command::new("find").arg(dir).args(["-exec", "touch", "-d", "@9", "{}", "+"]).status();

@@ -1,4 +1,4 @@
-//! Compressed segments that did not change are copied from the layer before, not compressed again.
+//! Test that unchanged compressed segments are copied from the previous layer instead of being compressed again.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ fn members(blob: &[u8]) -> Vec<&[u8]> {
     members
 }
 
-/// 1,000 files of 16 kB, hardly alike: about fifteen segments.
+/// Writes 1,000 different files of 16 kB, which make about fifteen segments.
 fn fill(context: &Path) {
     let mut state = 7u64;
     for i in 0..1000 {
@@ -43,7 +43,7 @@ fn build(env: &TestEnv, context: &Path) -> (Vec<u8>, String) {
 }
 
 #[test]
-fn an_edit_leaves_all_but_its_own_members_as_they_were() {
+fn edit_changes_only_its_own_gzip_members() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
     fill(&context);
@@ -53,13 +53,13 @@ fn an_edit_leaves_all_but_its_own_members_as_they_were() {
     let (before, after) = (members(&before), members(&after));
     assert!(before.len() >= 10, "{} members", before.len());
     let new = after.iter().filter(|member| !before.contains(member)).count();
-    // Where a segment had grown to its limit, the cuts agree again only after the next.
+    // If a segment has its maximum size, the boundaries agree again only after the next one.
     assert!((1..=3).contains(&new), "{new} of {} members are new", after.len());
 }
 
-/// The layer before gets members that kiln would never make: they turn up in the next.
+/// Replaces the members of the previous layer by marked ones, which must appear in the next layer.
 #[test]
-fn what_did_not_change_is_copied_and_not_compressed_again() {
+fn unchanged_segments_are_copied_not_recompressed() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
     fill(&context);
@@ -90,9 +90,9 @@ fn what_did_not_change_is_copied_and_not_compressed_again() {
     assert!(copied + 3 >= after.len() && copied < after.len(), "{copied} of {} members were copied", after.len());
 }
 
-/// What lies in a store may have been damaged since, and a member is only what it is at one level.
+/// Segments may be damaged in the store, and are valid for one compression level only.
 #[test]
-fn what_is_damaged_or_was_compressed_otherwise_is_compressed_again() {
+fn damaged_or_differently_compressed_segments_are_redone() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
     fill(&context);
@@ -121,9 +121,9 @@ fn layer(env: &TestEnv, context: &Path, compression: &str) -> (Vec<u8>, String) 
     (fs::read(&image.layers[0]).expect("read the blob"), image.diff_ids()[0].to_owned())
 }
 
-/// A layer that goes on from where it parts with the last one is the layer that an empty store gets (S-93).
+/// A layer that continues from the first difference to the previous one equals the layer of an empty store (S-93).
 #[test]
-fn an_edit_anywhere_gives_the_layer_that_a_fresh_store_builds() {
+fn edited_layer_equals_layer_of_fresh_store() {
     for compression in ["gzip", "zstd", "uncompressed"] {
         let env = TestEnv::new();
         let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY src /src\n");
@@ -147,9 +147,9 @@ fn an_edit_anywhere_gives_the_layer_that_a_fresh_store_builds() {
     }
 }
 
-/// What is kept of the last layer may be lost, damaged or from another version: that costs time, not bytes.
+/// Marks of the previous layer may be lost, damaged or from another version: the layer stays the same.
 #[test]
-fn damaged_marks_of_the_layer_before_change_nothing() {
+fn damaged_marks_of_previous_layer_change_nothing() {
     let damages: [&dyn Fn(&Path); 4] = [
         &|marks| fs::remove_file(marks).expect("remove"),
         &|marks| {

@@ -1,11 +1,11 @@
-//! However layers become a root, the layer that comes out is the same.
+//! Test that the overlay and copy snapshotters give the same layers.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::{TestEnv, Tree};
 
-/// Everything a command can do to files that layers below have: with the clock taken out.
+/// Many kinds of changes to files of lower layers, with fixed times.
 const DOCKERFILE: &str = r#"-- Dockerfile --
 FROM busybox
 ADD base.tar /b
@@ -55,7 +55,7 @@ fn archive(path: &Path) {
     tar.finish().expect("archive");
 }
 
-/// The diff-ids of every layer but the base's and the archive's, and what they hold.
+/// The diff-ids and trees of all layers.
 fn layers(env: &TestEnv, context: &Path, how: &str) -> (Vec<String>, Vec<Tree>) {
     env.build(&["-t", "app", "--no-cache", "--snapshotter", how], context).ok().never_says("instead of stacked");
     let image = env.image("app");
@@ -64,16 +64,16 @@ fn layers(env: &TestEnv, context: &Path, how: &str) -> (Vec<String>, Vec<Tree>) 
 }
 
 #[test]
-fn stacked_or_copied_as_root_or_not_the_layers_are_the_same() {
+fn snapshotters_give_same_layers_for_every_user() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(DOCKERFILE);
     archive(&context.join("base.tar"));
     let (ids, trees) = layers(&env, &context, "overlay");
-    // The base, ADD and four RUNs, of which the last did nothing.
+    // The base, ADD and four RUNs, the last of which changes nothing.
     assert_eq!(ids.len(), 6, "{ids:?}");
     assert_eq!(trees[2]["b/attrs"].xattrs["user.kept"], "62792063686d6f64");
-    // A directory made again shows nothing of the old one.
+    // A directory that was removed and created again hides its old files.
     assert!(trees[2].has("b/again/old") && trees[2].has("b/again/sub"), "{:?}", trees[2].names());
     assert!(trees[5].0.is_empty(), "{:?}", trees[5].names());
     let copied = layers(&env, &context, "copy");
@@ -98,8 +98,8 @@ fn stacked_or_copied_as_root_or_not_the_layers_are_the_same() {
     }
 }
 
-/// What is done in a directory with the directory `d`, where `a`, `b`, `c` and `sub/d` are one file, and what must have
-/// come of it; overlayfs takes the name that is changed apart from the others.
+/// Commands in a directory `d`, in which `a`, `b`, `c` and `sub/d` are hard links to one file, and the resulting
+/// changes. Overlayfs copies up only the changed name, which breaks its link to the others.
 const LINKS: &[(&str, &[&str])] = &[
     ("echo x > d/a", &["d", "d/a"]),
     ("echo x >> d/b", &["d", "d/b"]),
@@ -177,7 +177,7 @@ fn links_of(env: &TestEnv, how: &str) -> (Vec<String>, Vec<Tree>, String) {
     for (number, (command, _)) in LINKS.iter().enumerate() {
         dockerfile.push_str(&format!("ADD base.tar /l{number}\nRUN cd /l{number}; {command}\n"));
     }
-    // What layers above hid still counts among a file's names.
+    // Names hidden by upper layers still count as links.
     dockerfile.push_str("RUN ls -l /l20/d/b > /hidden\n");
     let context = env.context(&dockerfile);
     linked(&context.join("base.tar"));
@@ -189,8 +189,7 @@ fn links_of(env: &TestEnv, how: &str) -> (Vec<String>, Vec<Tree>, String) {
 }
 
 #[test]
-fn stacked_or_copied_files_of_layers_below_with_several_names_come_out_the_same() {
-    // Same bytes, overlay or copy
+fn snapshotters_agree_on_hard_links_of_lower_layers() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (ids, trees, said) = links_of(&env, "overlay");
@@ -218,7 +217,7 @@ fn stacked_or_copied_files_of_layers_below_with_several_names_come_out_the_same(
     }
 }
 
-/// Ways to a file that a shell does not go, each in a directory of its own with `a`, `b`, `c` and `sub/d` as above.
+/// System calls that a shell does not make, each in its own directory with `a`, `b`, `c` and `sub/d` as above.
 const PYTHON: &str = r#"
 import os, ctypes, errno, sys
 
@@ -311,8 +310,7 @@ for number, way in enumerate(ways()):
 "#;
 
 #[test]
-fn copied_files_are_parted_whichever_way_they_are_reached() {
-    // Same bytes, overlay or copy
+fn copy_snapshotter_breaks_hard_links_on_any_access() {
     requires!(userns, overlay);
     let ways = PYTHON.matches("    yield ").count();
     let mut dockerfile = "-- Dockerfile --\nFROM python\nADD base.tar /base\n".to_owned();
@@ -345,7 +343,7 @@ fn copied_files_are_parted_whichever_way_they_are_reached() {
 }
 
 #[test]
-fn a_command_of_kiln_run_on_a_copy_parts_files_too() {
+fn kiln_run_on_copy_breaks_hard_links_like_overlay() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nADD base.tar /\n");
@@ -362,7 +360,7 @@ fn a_command_of_kiln_run_on_a_copy_parts_files_too() {
 }
 
 #[test]
-fn kernels_that_cannot_ask_run_commands_on_copies_all_the_same_and_this_is_said() {
+fn copy_snapshotter_warns_without_seccomp_notify() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -375,7 +373,7 @@ fn kernels_that_cannot_ask_run_commands_on_copies_all_the_same_and_this_is_said(
 }
 
 #[test]
-fn mounts_of_stages_and_contexts_are_copied_where_layers_are() {
+fn copy_snapshotter_copies_bind_mount_sources() {
     // M-1…M-3
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -412,7 +410,7 @@ hidden
 }
 
 #[test]
-fn a_snapshotter_that_is_none_is_a_mistake() {
+fn unknown_snapshotter_is_a_usage_error() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\n");
     env.build(&["--snapshotter", "btrfs"], &context).fails(2).says("overlay");

@@ -1,4 +1,4 @@
-//! Holes cost one hash and nothing else, and are holes again wherever a file goes (N-5).
+//! Test that holes of sparse files are not read, stored or filled, and stay holes everywhere (N-5).
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -8,10 +8,10 @@ use std::process::Command;
 
 use crate::support::TestEnv;
 
-/// Large enough to be noticed if it were read, stored or kept in memory.
+/// Large enough to be noticed if it is read, stored or kept in memory.
 const HOLE: u64 = 1 << 30;
 
-/// What one process may have.
+/// The memory limit of a process.
 const MIB: u64 = 320;
 
 /// Bytes on disk of everything below `path`.
@@ -22,7 +22,7 @@ fn used(path: &Path) -> u64 {
 }
 
 #[test]
-fn a_hole_is_built_saved_loaded_and_run_without_being_stored() {
+fn hole_is_never_stored_in_build_save_load_or_run() {
     requires!(prlimit);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -36,7 +36,7 @@ fn a_hole_is_built_saved_loaded_and_run_without_being_stored() {
         env.kiln_within(MIB, &["save", "-o", path, &format!("hole:{compression}")]).ok();
         assert!(used(&archive) < 16 << 20, "{compression}: {} bytes", used(&archive));
         if compression == "zstd" {
-            // The way through a store is the same.
+            // Load and run do the same as for the other formats.
             continue;
         }
         let other = TestEnv::new();
@@ -49,7 +49,7 @@ fn a_hole_is_built_saved_loaded_and_run_without_being_stored() {
     }
 }
 
-/// A file like a database's: a page of data and a hole, as many times as `pages`, and a hole at its end.
+/// Writes a file like that of a database: `pages` times a page of data and a hole, and a hole at the end.
 fn database(path: &Path, pages: u64) {
     let mut file = File::create(path).expect("create");
     for page in 0..pages {
@@ -60,7 +60,7 @@ fn database(path: &Path, pages: u64) {
     file.set_len(end + 12_345).expect("truncate");
 }
 
-/// Where the file has data, as the kernel says.
+/// The data ranges of the file, as reported by the kernel.
 fn map(path: &Path) -> Vec<(u64, u64)> {
     let file = File::open(path).expect("open");
     let (mut at, mut map) = (0, Vec::new());
@@ -77,7 +77,7 @@ fn sh(dir: &Path, script: &str) -> String {
     String::from_utf8(out.stdout).expect("UTF-8")
 }
 
-/// The files of an image in a directory.
+/// Builds with `-o type=local` and returns the output directory.
 fn files(env: &TestEnv, context: &Path, args: &[&str], out: &str) -> PathBuf {
     let out = env.dir().join(out);
     let output = format!("type=local,dest={}", out.display());
@@ -86,7 +86,7 @@ fn files(env: &TestEnv, context: &Path, args: &[&str], out: &str) -> PathBuf {
 }
 
 #[test]
-fn a_thousand_holes_are_as_many_after_a_build() {
+fn thousand_holes_survive_a_build() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY db /copied\n");
     let db = context.join("db");
@@ -99,7 +99,7 @@ fn a_thousand_holes_are_as_many_after_a_build() {
 }
 
 #[test]
-fn holes_stay_holes_on_every_way() {
+fn holes_survive_every_path_through_a_build() {
     let env = TestEnv::with_busybox();
     let context = env.context(
         "-- Dockerfile --\nFROM busybox AS one\nCOPY db /copied\nRUN cp /copied /ran && chmod 600 /ran && sync\nADD db.tar /added/\n\
@@ -117,11 +117,11 @@ fn holes_stay_holes_on_every_way() {
             sh(&out, &format!("cmp {name} {}", db.display()));
         }
     }
-    // Where commands see it.
+    // As commands see it.
     let said = env.kiln(&["run", "db", "stat", "-c", "%b", "/copied", "/ran", "/db"]).ok();
     let blocks: Vec<&str> = said.split_whitespace().collect();
     assert_eq!(blocks, ["320"; 3]);
-    // Other tools see a file like any other.
+    // Other tools read a regular file.
     let tar = env.dir().join("db.tar");
     env.build(&["-o", &format!("type=tar,dest={}", tar.display())], &context).ok();
     let listed = sh(env.dir(), "tar --numeric-owner -tvf db.tar copied");
@@ -130,13 +130,13 @@ fn holes_stay_holes_on_every_way() {
 }
 
 #[test]
-fn holes_and_written_zeros_are_the_same_input() {
+fn holes_and_zeros_have_the_same_key() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY db /\n");
     database(&context.join("db"), 40);
     env.build(&["-t", "holes"], &context).ok();
     sh(&context, "cat db > dense && mv dense db && touch -d @5 db");
-    // The time is not part of the key: what the file holds is.
+    // The key covers the content, not the time.
     env.build(&["-t", "dense"], &context).ok().says("CACHED [2/2] COPY db /");
     let holes = env.image("holes");
     assert_eq!(env.image("dense").digest, holes.digest);

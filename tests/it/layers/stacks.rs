@@ -1,5 +1,5 @@
-//! Random image layers (N-1, N-4): repeated, with whiteouts and opaque directories, with directories that only their
-//! content names. Overlay, copy, archive and umoci agree on what they show.
+//! Test random image layers (N-1, N-4) with repeats, whiteouts, opaque directories and implicit directories: overlay,
+//! copy, archive and umoci show the same tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,18 +12,17 @@ use kiln::layer::{Form, MergedTree, copy_tree, prepare_upper, unpack};
 use kiln::snapshot::Stack;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::random::{Random, seeds};
 use crate::support::{TestEnv, Tree, layout};
 
-/// Directories, and what may be in them.
+/// Directories, and names of files in them.
 const DIRS: [&str; 5] = ["p", "p/q", "p/q/r", "s", "s/p"];
 const LEAVES: [&str; 2] = ["x", "y"];
 
-/// One layer's members as a tar. With `strange`, files and links may stand where other layers have directories, a layer
-/// may delete what it has itself, a marker may be in a directory that no member makes (containerd makes it, umoci does
-/// not), and such a directory may be in a setgid one (kiln gives it to root, umoci to the group of that one): readers disagree
-/// on those.
+/// A random layer as a tar. With `strange`, it has cases on which readers disagree: files and links in place of
+/// directories of other layers, whiteouts of entries of the same layer, whiteouts in an implicit directory (containerd
+/// creates it, umoci does not), and implicit directories in a setgid one (kiln gives them to root, umoci to its group).
 fn layer(random: &mut Random, strange: bool) -> Vec<u8> {
     let setgid = if strange { 0o2750 } else { 0o750 };
     let mut markers = BTreeSet::new();
@@ -53,7 +52,7 @@ fn layer(random: &mut Random, strange: bool) -> Vec<u8> {
             entries.entry(dir).or_insert((b'5', String::new(), 0o755, 0));
         }
     }
-    // Nothing is below what is no directory, and without `strange` a name is deleted or made, not both.
+    // Only directories have entries below them, and without `strange` a name is either deleted or created.
     let is_file = |name: &str| entries.get(name).is_some_and(|(kind, ..)| *kind != b'5');
     let gone = |name: &str| !strange && markers.contains(&(name.to_owned(), false));
     let fits = |name: &str| !gone(name) && above(name).iter().all(|dir| !is_file(dir) && !gone(dir));
@@ -75,7 +74,7 @@ fn layer(random: &mut Random, strange: bool) -> Vec<u8> {
     tar
 }
 
-/// A chain with repeats.
+/// A random list of layers with repeats.
 fn chain(random: &mut Random, strange: bool) -> Vec<Vec<u8>> {
     let mut chain: Vec<Vec<u8>> = Vec::new();
     for _ in 0..3 + random.below(6) {
@@ -89,7 +88,7 @@ fn chain(random: &mut Random, strange: bool) -> Vec<Vec<u8>> {
     chain
 }
 
-/// A read-only overlay that is attached nowhere.
+/// A detached read-only overlay mount.
 fn overlay(lowers: &[PathBuf]) -> OwnedFd {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).expect("fsopen");
     for lower in lowers {
@@ -99,14 +98,14 @@ fn overlay(lowers: &[PathBuf]) -> OwnedFd {
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).expect("a mount")
 }
 
-/// The root directory is whoever's made it.
+/// Without the root directory, whose owner is its creator.
 fn without_root(mut tree: Tree) -> Tree {
     tree.0.remove(".");
     tree
 }
 
 #[test]
-fn stack_without_repeats_shows_what_the_chain_says() {
+fn deduplicated_stack_shows_same_tree_as_full_chain() {
     requires!(root, overlay);
     for seed in seeds(150) {
         let random = &mut Random::new(seed);
@@ -147,10 +146,10 @@ fn stack_without_repeats_shows_what_the_chain_says() {
     }
 }
 
-/// What a command sees of the random layers.
+/// Lists the files of the random layers inside a container.
 const LIST: &str = "find p s -exec stat -c '%n %f %u:%g' {} + 2> /dev/null | sort";
 
-/// The same of a tree.
+/// Lists the same files of a tree, in the same format.
 fn listed(tree: &Tree) -> String {
     let ours = |name: &str| ["p", "s"].contains(&name.split('/').next().unwrap_or_default());
     let mut lines = Vec::new();
@@ -167,7 +166,8 @@ fn listed(tree: &Tree) -> String {
     lines.concat()
 }
 
-/// Builds on the image `x:1`: what its command saw, the layers, and the tree with a file more in every directory.
+/// Builds on the image `x:1`, with a new file in every directory. Returns what a command saw and the diff-ids; writes
+/// the file system to `out`.
 fn built(env: &TestEnv, seed: u64, how: &str, out: &Path) -> (String, Vec<String>) {
     let context = env.context(&format!(
         "-- Dockerfile --\nFROM x:1\nWORKDIR /\nRUN {LIST} > /seen\nRUN find p s -type d > /dirs; while read d; do touch $d/new; done < /dirs\n\
@@ -183,9 +183,9 @@ fn built(env: &TestEnv, seed: u64, how: &str, out: &Path) -> (String, Vec<String
 }
 
 #[test]
-fn image_layers_read_the_same_by_every_way() {
+fn random_layers_read_the_same_in_every_way() {
     requires!(userns, overlay);
-    let all = everybody();
+    let all = each_user();
     for seed in seeds(3) {
         let random = &mut Random::new(seed);
         let strange = random.below(4) == 0;

@@ -1,10 +1,10 @@
-//! `type=bind`: whose files, from where, writable or not.
+//! Test `RUN --mount=type=bind`: sources, targets and write access.
 
 use std::fs;
 
 use super::{built, context, last_layer, refused};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 const FILES: &str = "
 -- .dockerignore --
@@ -19,9 +19,10 @@ inner
 ";
 
 #[test]
-fn without_a_type_or_source_it_shows_the_context_read_only_m_1_m_3_m_4_m_5() {
+fn mount_defaults_to_read_only_bind_of_context() {
+    // M-1, M-3, M-4, M-5
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "
 WORKDIR /w
 RUN --mount=target=here cat here/file here/dir/inner && test ! -e here/hidden && test -d /w/here
@@ -41,9 +42,10 @@ RUN test ! -e /w/here && test ! -e /m";
 }
 
 #[test]
-fn from_names_a_stage_an_image_or_a_context_m_4() {
+fn mount_from_accepts_stage_image_or_context() {
+    // M-4
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         env.build(&["-t", "other"], &context(&env, "RUN echo of an image > /file", "")).ok();
         let named = env.context("-- file --\nof a context\n");
         let lines = "
@@ -59,7 +61,7 @@ RUN test ! -e /m";
         let dir = env.context(&format!("-- Dockerfile --\nFROM busybox AS first{lines}\n"));
         let named = format!("named={}", named.display());
         env.build(&["-t", "app", "--build-context", &named], &dir).ok();
-        // The edge of the graph: another first stage is another second one.
+        // A changed source stage reruns the command that mounts it.
         fs::write(
             dir.join("Dockerfile"),
             fs::read_to_string(dir.join("Dockerfile")).expect("read").replace("echo deep", "echo  deep"),
@@ -70,7 +72,7 @@ RUN test ! -e /m";
         let later = "FROM busybox AS first\nRUN --mount=from=later,target=/m true\nFROM busybox AS later\nFROM first";
         let later = env.context(&format!("-- Dockerfile --\n{later}\n"));
         env.build(&[], &later).fails(1).says("stage `later` must be defined before this stage");
-        // A number is an image's name, not a stage's, and nothing is expanded.
+        // A number names an image, not a stage, and variables are not expanded.
         env.kiln(&["tag", "busybox", "0"]).ok();
         let first = "FROM busybox\nRUN touch /of-the-stage\nFROM busybox\n";
         let by = |from: &str| {
@@ -85,9 +87,10 @@ RUN test ! -e /m";
 }
 
 #[test]
-fn what_is_written_to_a_writable_one_is_seen_by_the_command_and_by_nobody_else_m_5() {
+fn writes_to_bind_mount_are_discarded_after_command() {
+    // M-5
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let change = "echo new > /m/file && rm -r /m/dir && echo more > /m/more && cat /m/file";
         for flag in ["rw", "readwrite", "rw=true", "ro=false", "readonly=false"] {
             let lines = format!(
@@ -117,9 +120,10 @@ fn what_is_written_to_a_writable_one_is_seen_by_the_command_and_by_nobody_else_m
 }
 
 #[test]
-fn targets_are_made_for_the_command_only_m_2() {
+fn mount_targets_leave_no_trace_in_layer() {
+    // M-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -129,10 +133,10 @@ fn targets_are_made_for_the_command_only_m_2() {
         );
         assert_eq!(env.image("app").content("when"), b"1000000\n");
         assert_eq!(last_layer(&env), ["when"]);
-        // What the command itself puts beside the mount is its own.
+        // Files that the command creates next to the mount are in the layer.
         built(&env, &[], "RUN --mount=type=tmpfs,target=/new/mount echo x > /new/file");
         assert_eq!(last_layer(&env), ["new", "new/file"]);
-        // A parent that the command replaces by a link leads nobody out (S-3).
+        // A parent replaced by a symlink does not lead the cleanup out of the root (S-3).
         let host = env.dir().join("host/b");
         fs::create_dir_all(&host).expect("create");
         let up = env.dir().join("host").display().to_string();
@@ -146,15 +150,16 @@ fn targets_are_made_for_the_command_only_m_2() {
 }
 
 #[test]
-fn links_of_a_source_lead_nowhere_else_s_18() {
+fn mount_source_symlinks_do_not_escape() {
+    // S-18
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("canary"), "of the host\n").expect("write");
         let out = host.display();
         let up = format!("../../../../../../../../..{out}");
-        // Followed inside: what is there is the stage's own.
+        // Symlinks are followed inside the stage.
         let stage = format!(
             "RUN mkdir -p .{out} /d && echo inside > .{out}/canary && ln -s / /root-link && ln -s .. /d/up && \
              ln -s {out} /abs && ln -s {up} /rel && ln -s /proc/1/root /magic && ln -s /proc/self/cwd /cwd"
@@ -183,7 +188,7 @@ fn links_of_a_source_lead_nowhere_else_s_18() {
             ));
             env.build(&["--progress", "plain"], &dir).fails(1).says(source.trim_start_matches('/'));
         }
-        // The context's own.
+        // Symlinks in the context.
         let files = format!("-- abs -> {out} --\n-- up -> {up} --\n-- root -> / --\n-- proc -> /proc/self/root --\n");
         for source in ["abs", "up", "root/abs", "proc", "abs/canary"] {
             let dir = context(&env, &format!("RUN --mount=target=/m,source={source} cat /m /m/canary"), &files);
@@ -198,7 +203,8 @@ fn links_of_a_source_lead_nowhere_else_s_18() {
 }
 
 #[test]
-fn options_of_others_are_refused_s_20() {
+fn mount_options_of_other_builders_are_refused() {
+    // S-20
     let env = TestEnv::new();
     for option in ["bind-propagation=rshared", "bind-propagation=rshared,exec", "relabel=shared", "nosuid", "Z", "U"] {
         let done = refused(&env, 1, &format!("RUN --mount=type=bind,target=/m,{option} true"));

@@ -1,4 +1,4 @@
-//! `type=cache`: what stays between builds, for whom, and as whose.
+//! Test `RUN --mount=type=cache`: persistence, ids, sources, owners and sharing.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::{built, context, last_layer, refused};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::image::sha256;
 
-/// Where the files of instance 0 are.
+/// The directory with the files of instance 0.
 fn data(env: &TestEnv, id: &str) -> PathBuf {
     env.store().join("mounts").join(&sha256(id.as_bytes())[..32]).join("0/data")
 }
@@ -22,18 +22,19 @@ fn ids(env: &TestEnv) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_stays_for_the_next_build_and_enters_neither_layer_nor_key_m_10() {
+fn cache_mount_persists_outside_layer_and_key() {
+    // M-10
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "RUN --mount=type=cache,target=/c echo x >> /c/file && cat /c/file | wc -l > /count";
         let dir = context(&env, lines, "");
         env.build(&["-t", "app"], &dir).ok();
         assert_eq!((last_layer(&env), env.image("app").content("count")), (vec!["count".to_owned()], b"1\n".to_vec()));
-        // Somebody else changes the content: the step is still known.
+        // Another build changes the content: the step stays cached.
         built(&env, &[], "RUN --mount=type=cache,target=/c echo y >> /c/file");
         env.build(&["-t", "app"], &dir).ok().says("CACHED [2/2]");
         assert_eq!(env.image("app").content("count"), b"1\n");
-        // Another build without the cache of steps still has the mount.
+        // A build with --no-cache keeps the cache mount.
         env.build(&["-t", "app", "--no-cache"], &dir).ok();
         assert_eq!(env.image("app").content("count"), b"3\n");
         built(&env, &[], "RUN --mount=type=cache,target=/c,ro cat /c/file && ! touch /c/new");
@@ -45,9 +46,10 @@ fn what_is_written_stays_for_the_next_build_and_enters_neither_layer_nor_key_m_1
 }
 
 #[test]
-fn one_id_is_one_cache_and_its_default_is_the_target_m_6() {
+fn cache_mount_id_defaults_to_target() {
+    // M-6
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &["--build-arg", "ARCH=arm"],
@@ -62,7 +64,7 @@ fn one_id_is_one_cache_and_its_default_is_the_target_m_6() {
         let lines = "RUN --mount=type=cache,target=/c/y test -z \"$(ls -A /c/y)\" && touch /c/y/mine";
         built(&env, &["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=team"], lines);
         assert!(data(&env, "team//c/y").join("mine").exists());
-        // An id is no path (S-21), and one of any length is one.
+        // An id is never used as a path (S-21), and may have any length.
         let long = "x".repeat(4000);
         built(&env, &[], &format!("RUN --mount=type=cache,id={long},target=/c touch /c/long"));
         assert!(data(&env, &long).join("long").exists());
@@ -70,9 +72,10 @@ fn one_id_is_one_cache_and_its_default_is_the_target_m_6() {
 }
 
 #[test]
-fn a_new_cache_starts_as_a_copy_and_never_again_m_8() {
+fn new_cache_mount_is_filled_from_its_source_once() {
+    // M-8
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let stage = "
 FROM busybox AS seed
 RUN mkdir -p /data/sub && echo one > /data/sub/file && chown 5:6 /data/sub/file && ln -s file /data/sub/link
@@ -88,11 +91,11 @@ FROM busybox";
         );
         run("id=s,target=/c,from=seed,source=/data", "test \"$(cat /c/sub/file)\" = two && rm -r /c/sub && touch /c/x");
         run("id=s,target=/c,from=seed,source=/data", "test \"$(ls /c)\" = x");
-        // Of a context too, and of two at once.
+        // From a context, and two mounts at once.
         let lines = "RUN --mount=type=cache,from=one,target=/a --mount=type=cache,from=one,target=/b cat /a/f /b/f";
         let one = format!("one={}", env.context("-- f --\nof a context\n").display());
         built(&env, &["--build-context", &one], lines).says("of a context");
-        // Of a cache that is there, a part.
+        // A directory of an existing cache.
         built(&env, &[], "RUN --mount=type=cache,id=p,target=/c mkdir -p /c/a/b && echo deep > /c/a/b/f");
         built(
             &env,
@@ -106,9 +109,10 @@ FROM busybox";
 }
 
 #[test]
-fn a_part_that_leads_through_a_link_fails_the_build_m_8_s_2() {
+fn cache_mount_source_through_symlink_fails() {
+    // M-8, S-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("canary"), "of the host").expect("write");
@@ -131,9 +135,10 @@ fn a_part_that_leads_through_a_link_fails_the_build_m_8_s_2() {
 }
 
 #[test]
-fn mode_and_owner_are_given_once_m_9() {
+fn cache_mount_mode_and_owner_apply_at_creation() {
+    // M-9
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let stat = |mount: &str, want: &str| {
             built(
                 &env,
@@ -143,7 +148,7 @@ fn mode_and_owner_are_given_once_m_9() {
         };
         stat("id=plain", "755 0 0");
         stat("id=own,mode=0700,uid=1000,gid=1500", "700 1000 1500");
-        // Another owner, another cache (N-21).
+        // Another owner makes another cache (N-21).
         stat("id=own,mode=0755,uid=7,gid=7", "755 7 7");
         stat("id=sticky,mode=1777", "1777 0 0");
         let own = "RUN --mount=type=cache,target=/c,id=own,mode=0700,uid=1000,gid=1500";
@@ -155,7 +160,8 @@ fn mode_and_owner_are_given_once_m_9() {
 }
 
 #[test]
-fn who_waits_for_a_locked_cache_says_so_m_7() {
+fn waiting_for_locked_cache_mount_is_reported() {
+    // M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let lines = "RUN --mount=type=cache,id=one,target=/c,sharing=locked true";
@@ -166,16 +172,17 @@ fn who_waits_for_a_locked_cache_says_so_m_7() {
     let mut waiting = env.build(&["--no-cache", "--timeout", "60s"], &dir).spawn();
     let said = BufReader::new(waiting.stderr.take().expect("piped")).lines().map_while(Result::ok);
     let note = said.into_iter().find(|line| line.contains("waiting for the cache mount one"));
-    // It is released only now: a build that says nothing comes to its end by --timeout.
+    // Release the lock only now: a build that does not report the wait ends at --timeout.
     drop(held);
     assert!(waiting.wait().expect("wait").success() && note.is_some());
 }
 
 #[test]
-fn commands_share_one_cache_at_the_same_time_m_7() {
+fn commands_share_cache_mount_concurrently() {
+    // M-7
     requires!(userns, overlay);
-    for env in everybody() {
-        // Each waits for the other's file: behind a lock neither would see it.
+    for env in each_user() {
+        // Each waits for the file of the other, so that a lock would block both.
         let stage = |name: &str, other: &str, sharing: &str| {
             format!(
                 "FROM busybox AS {name}\nRUN --mount=type=cache,id=meet,target=/c{sharing} touch /c/{name}; \
@@ -190,9 +197,10 @@ fn commands_share_one_cache_at_the_same_time_m_7() {
 }
 
 #[test]
-fn caches_with_other_owner_mode_or_content_are_others_n_21() {
+fn cache_mounts_differ_by_owner_mode_and_source() {
+    // N-21
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let made = ["", ",uid=7", ",gid=7", ",mode=0700", ",uid=7,gid=7,mode=0700", ",from=seed", ",from=seed,uid=7"];
         let run = |options: &str, command: &str| format!("RUN --mount=type=cache,id=c,target=/c{options} {command}\n");
         let mut lines: String =
@@ -202,7 +210,7 @@ fn caches_with_other_owner_mode_or_content_are_others_n_21() {
             let seeded = if made.contains("from") { "test -e /c/first" } else { "test ! -e /c/first" };
             lines += &run(made, &format!("test \"$(cat /c/which)\" = {at} && {seeded}"));
         }
-        // The defaults, written out, are those of a mount that says nothing; a part of a cache has no owner of its own.
+        // Explicit defaults equal no options; a directory of a cache has the owner of the cache.
         lines += &run(",uid=0,gid=0,mode=755", "test \"$(cat /c/which)\" = 0 && mkdir /c/part");
         lines += &run(",source=part,uid=9", "touch /c/in-part");
         lines += &run("", "test -e /c/part/in-part");

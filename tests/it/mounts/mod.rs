@@ -1,5 +1,5 @@
-//! `RUN --mount`, every option in real builds, as root and as a plain user: each of these fails when its option is
-//! ignored. How options are written is held by `testdata`.
+//! Test every option of `RUN --mount` in real builds, as root and as a plain user. Each test fails if the option is
+//! ignored. The syntax of options is tested in `testdata`.
 
 mod bind;
 mod cache;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::support::TestEnv;
 use crate::support::env::Done;
 
-/// A context of `lines` on busybox; `files` in the notation of [`TestEnv::context`].
+/// A context with a Dockerfile of `lines` on busybox, and `files` in the notation of [`TestEnv::context`].
 fn context(env: &TestEnv, lines: &str, files: &str) -> PathBuf {
     env.context(&format!("-- Dockerfile --\nFROM busybox\n{lines}\n{files}"))
 }
@@ -25,12 +25,12 @@ fn built(env: &TestEnv, args: &[&str], lines: &str) -> Done {
     env.build(&all, &context(env, lines, "")).ok()
 }
 
-/// Builds `lines`, which must fail with `code`.
+/// Builds `lines` on busybox, which must fail with `code`.
 fn refused(env: &TestEnv, code: i32, lines: &str) -> Done {
     env.build(&["--progress", "plain"], &context(env, lines, "")).fails(code)
 }
 
-/// Names of the layer that the last step of `app` made.
+/// The names in the last layer of `app`.
 fn last_layer(env: &TestEnv) -> Vec<String> {
     let image = env.image("app");
     let names = image.layer_tree(image.layers.len() - 1);

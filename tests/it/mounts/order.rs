@@ -1,13 +1,14 @@
-//! Many mounts of one command, and those that make no sense.
+//! Test several mounts of one command, the order of keys, and invalid mounts.
 
 use super::{built, context, last_layer, refused};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
-fn mounts_nest_in_the_order_written_and_the_last_on_a_target_wins_m_21() {
+fn nested_mounts_apply_in_order_and_last_wins() {
+    // M-21
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let files = "-- a/name --\na\n-- a/sub/ --\n-- b/name --\nb\n";
         let lines = "
 RUN --mount=target=/m,source=a --mount=type=cache,target=/m/sub cat /m/name && echo x > /m/sub/kept
@@ -26,7 +27,8 @@ RUN --mount=target=/m,source=a --mount=type=secret,id=s,target=/m/name test \"$(
 }
 
 #[test]
-fn the_last_of_two_equal_keys_wins_and_the_order_of_keys_means_nothing_m_20() {
+fn last_mount_key_wins_in_any_key_order() {
+    // M-20
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     built(
@@ -39,7 +41,8 @@ fn the_last_of_two_equal_keys_wins_and_the_order_of_keys_means_nothing_m_20() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_anything_runs_m_1_m_20() {
+fn invalid_mounts_are_refused_before_anything_runs() {
+    // M-1, M-20
     let env = TestEnv::new();
     for (mount, said) in [
         ("type=cach,target=/m", "did you mean `cache`?"),

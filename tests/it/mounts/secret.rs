@@ -1,4 +1,4 @@
-//! `type=secret`: there for one command, and nowhere else, however the build ends.
+//! Test `RUN --mount=type=secret`: a secret is visible to one command and stored nowhere, however the build ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,13 +9,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{built, context, last_layer, refused};
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{TestEnv, canary};
 
 #[test]
-fn a_secret_is_a_file_for_its_owner_only_m_12_m_13_m_16() {
+fn secret_file_is_readable_by_its_owner_only() {
+    // M-12, M-13, M-16
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         fs::write(env.dir().join("file"), "hush").expect("write");
         let file = format!("id=f,src={}", env.dir().join("file").display());
         let lines = "
@@ -37,9 +38,10 @@ RUN --mount=type=secret,id=f,mode=0444 test \"$(cat /run/secrets/f)\" = hush";
 }
 
 #[test]
-fn a_secret_in_a_variable_is_in_no_file_m_14() {
+fn secret_variable_is_in_no_file() {
+    // M-14
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = "
 ENV TOKEN=image
 RUN --mount=type=secret,id=t,env=TOKEN test \"$TOKEN\" = \"$(printf hu; printf sh)\" && test ! -e /run/secrets
@@ -55,9 +57,10 @@ RUN test \"$TOKEN\" = image";
 }
 
 #[test]
-fn a_missing_secret_is_an_error_only_where_it_is_required_m_15() {
+fn missing_secret_fails_only_if_required() {
+    // M-15
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(&env, &[], "RUN --mount=type=secret,id=a,target=/x --mount=type=secret,id=b,required=false test ! -e /x");
         for required in ["required", "required=true"] {
             let done = refused(&env, 1, &format!("RUN --mount=type=secret,id=tok,{required} true"));
@@ -68,9 +71,10 @@ fn a_missing_secret_is_an_error_only_where_it_is_required_m_15() {
 }
 
 #[test]
-fn a_required_secret_that_is_missing_is_told_before_anything_runs_m_15() {
+fn missing_required_secret_fails_before_anything_runs() {
+    // M-15
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let needs = "RUN --mount=type=secret,id=tok,required echo with";
         let text = |first: &str| {
             format!(
@@ -91,7 +95,7 @@ COPY --from=made /made /
         done.says("secret \"tok\" is required").says("Dockerfile:8").never_says("made first").never_says("made here");
         let given = ["-t", "app", "--secret", "id=tok,env=T"];
         env.build(&given, &dir).env("T", "hush").ok();
-        // What is cached needs nothing, also if that shows only when what it is made of is there.
+        // A cached step needs no secret, also if the hit is found only after its sources are built.
         env.build(&["-t", "app"], &dir).ok();
         env.add(&dir, &text("echo made second; echo same > /made; touch -d @1 /made"));
         env.build(&given, &dir).env("T", "hush").ok();
@@ -105,9 +109,10 @@ COPY --from=made /made /
 }
 
 #[test]
-fn every_byte_arrives_and_too_many_are_refused_s_118_m_12() {
+fn secret_is_passed_exactly_up_to_size_limit() {
+    // S-118, M-12
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let given = |bytes: &[u8]| {
             let path = env.dir().join("bytes");
             fs::write(&path, bytes).expect("write");
@@ -127,7 +132,8 @@ fn every_byte_arrives_and_too_many_are_refused_s_118_m_12() {
 }
 
 #[test]
-fn another_value_is_no_other_step_and_another_id_is_s_117() {
+fn secret_id_is_in_key_and_value_is_not() {
+    // S-117
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let build = |id: &str, value: &str| {
@@ -139,7 +145,7 @@ fn another_value_is_no_other_step_and_another_id_is_s_117() {
     assert!(!build("b", "one").progress().ran().is_empty());
 }
 
-/// Uses a secret in every way; then goes on as `last` says.
+/// A Dockerfile that uses a secret in every way and ends with the command `last`.
 fn user(last: &str) -> String {
     format!(
         "ENV KEPT=x
@@ -152,7 +158,7 @@ RUN --mount=type=secret,id=f --mount=type=secret,id=e,env=TOKEN test -s /run/sec
     )
 }
 
-/// Files of the test's directory that hold the secret, other than the one it was given in.
+/// Files in the directory of the test that contain the secret, except its source file.
 fn leaks(env: &TestEnv, secret: &str) -> Vec<PathBuf> {
     let given = env.dir().join("given");
     canary::leaks(env.dir(), secret).into_iter().filter(|path| *path != given).collect()
@@ -164,9 +170,10 @@ fn arguments(env: &TestEnv, secret: &str) -> [String; 2] {
 }
 
 #[test]
-fn a_secret_is_in_nothing_that_a_build_leaves_whether_it_succeeds_or_fails_s_110_s_111() {
+fn secret_is_not_left_behind_by_finished_build() {
+    // S-110, S-111
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let secret = canary::text();
         let [file, variable] = arguments(&env, &secret);
         for (progress, last, code) in
@@ -194,7 +201,7 @@ fn a_secret_is_in_nothing_that_a_build_leaves_whether_it_succeeds_or_fails_s_110
             done.never_says(&secret);
             assert_eq!(leaks(&env, &secret), [""; 0].map(PathBuf::from), "{progress} {last}");
         }
-        // What asks about it afterwards does not know it either.
+        // Later commands do not show it either.
         for line in [&["history", "app"][..], &["inspect", "app"], &["cache", "mounts", "ls"]] {
             env.kiln(line).output().never_says(&secret);
         }
@@ -203,9 +210,10 @@ fn a_secret_is_in_nothing_that_a_build_leaves_whether_it_succeeds_or_fails_s_110
 }
 
 #[test]
-fn a_secret_is_in_nothing_that_a_killed_build_leaves_s_110_s_112() {
+fn secret_is_not_left_behind_by_killed_build() {
+    // S-110, S-112
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGTERM] {
             let secret = canary::text();
             let [file, variable] = arguments(&env, &secret);
@@ -213,7 +221,7 @@ fn a_secret_is_in_nothing_that_a_killed_build_leaves_s_110_s_112() {
             let mut build = env.build(&line, &context(&env, &user("sleep 3600"), "")).env("E", &secret).spawn();
             let mut said = BufReader::new(build.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
             let mut log: Vec<String> = said.by_ref().take_while(|line| !line.contains("| running")).collect();
-            // While it runs: in no command line of anybody, and in no file.
+            // While it runs, the secret is in no command line and in no file.
             for process in fs::read_dir("/proc").expect("list /proc").flatten() {
                 let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
                 assert!(!String::from_utf8_lossy(&line).contains(&secret), "{:?}", process.path());
@@ -235,9 +243,10 @@ fn a_secret_is_in_nothing_that_a_killed_build_leaves_s_110_s_112() {
 }
 
 #[test]
-fn another_stage_that_runs_at_the_same_time_sees_no_secret_s_77_s_111() {
+fn secret_is_invisible_to_concurrent_stage() {
+    // S-77, S-111
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let secret = canary::text();
         let [file, variable] = arguments(&env, &secret);
         let text = "
@@ -263,9 +272,10 @@ COPY --from=two /seen /seen
 }
 
 #[test]
-fn missing_optional_secret_leaves_an_empty_variable_n_32() {
+fn missing_optional_secret_leaves_an_empty_variable() {
+    // N-32
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let empty = "test \"${TOKEN+set}\" = set && test -z \"$TOKEN\"";
         let lines = [
             format!("RUN --mount=type=secret,id=t,env=TOKEN {empty}"),

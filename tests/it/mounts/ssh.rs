@@ -1,4 +1,5 @@
-//! `type=ssh`: an agent within reach of one command. What the agent may be asked is held by `sandbox::ssh`.
+//! Test `RUN --mount=type=ssh`: one command can reach an agent. Which requests are forwarded is tested in
+//! `sandbox::ssh`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,9 +12,9 @@ use std::time::Duration;
 use super::{built, context, refused};
 use crate::sandbox::put_probe;
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
-/// An agent that answers whatever it is asked with one type, and says when a conversation ended.
+/// An agent that answers every request with one message type, and reports when a connection ended.
 struct Agent {
     path: PathBuf,
     ended: Receiver<()>,
@@ -23,7 +24,7 @@ impl Agent {
     fn start(dir: &Path, name: &str, answer: u8) -> Agent {
         let path = dir.join(name);
         let listener = UnixListener::bind(&path).expect("bind");
-        // The plain user's kiln comes by.
+        // Kiln of the plain user must be able to connect.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("chmod");
         let (sender, ended) = channel();
         std::thread::spawn(move || {
@@ -44,13 +45,13 @@ fn talk(mut stream: UnixStream, answer: u8, ended: &Sender<()>) {
             break;
         }
     }
-    // kiln looks whether somebody is there without asking anything.
+    // kiln also connects without a request, to check that the agent is alive.
     if asked {
         ended.send(()).ok();
     }
 }
 
-/// An image with the probe, and one or two agents to give.
+/// Builds an image `probed` with the probe program.
 fn prepared(env: &TestEnv) {
     let dir = context(env, "COPY probe /bin/probe", "");
     put_probe(&dir.join("probe"));
@@ -63,9 +64,10 @@ fn build(env: &TestEnv, args: &[&str], lines: &str) {
 }
 
 #[test]
-fn every_agent_has_a_socket_of_its_own_and_the_first_is_the_one_to_ask_m_17_m_18() {
+fn each_ssh_mount_has_its_own_socket_and_first_is_default() {
+    // M-17, M-18
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         prepared(&env);
         let (one, two) = (Agent::start(env.dir(), "one", 12), Agent::start(env.dir(), "two", 99));
         let (one, two) = (format!("default={}", one.path.display()), format!("id2={}", two.path.display()));
@@ -89,9 +91,10 @@ fn every_agent_has_a_socket_of_its_own_and_the_first_is_the_one_to_ask_m_17_m_18
 }
 
 #[test]
-fn a_socket_belongs_to_whom_the_mount_says_m_19() {
+fn ssh_socket_has_mode_and_owner_of_mount() {
+    // M-19
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         prepared(&env);
         let agent = Agent::start(env.dir(), "agent", 12);
         build(
@@ -114,12 +117,13 @@ fn a_socket_belongs_to_whom_the_mount_says_m_19() {
 }
 
 #[test]
-fn agent_and_socket_are_there_for_one_command_and_not_for_the_build_m_18_s_115() {
+fn ssh_socket_ends_with_its_command() {
+    // M-18, S-115
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         prepared(&env);
         let agent = Agent::start(env.dir(), "agent", 12);
-        // A conversation that stays open in the background as long as its process lives.
+        // A connection that a background process keeps open.
         let lines = "RUN --mount=type=ssh probe talk 11 & sleep 0.3; echo one; sleep 0.5\nRUN echo two; sleep 1";
         let dir = env.context(&format!("-- Dockerfile --\nFROM probed\n{lines}\n"));
         let given = format!("default={}", agent.path.display());
@@ -133,7 +137,7 @@ fn agent_and_socket_are_there_for_one_command_and_not_for_the_build_m_18_s_115()
         assert_eq!(sockets(), 1);
         assert!(said.any(|line| line.contains("| two")));
         assert_eq!(sockets(), 0, "the socket outlived its command");
-        agent.ended.recv_timeout(Duration::from_millis(500)).expect("the conversation ended with its command");
+        agent.ended.recv_timeout(Duration::from_millis(500)).expect("the connection ends with its command");
         assert!(said.count() > 0 && child.wait().expect("wait").success());
         env.assert_swept();
     }

@@ -1,16 +1,17 @@
-//! Sources that somebody swaps for a link to a directory of the host while they are mounted.
+//! Test mount sources that are swapped for a symlink to a host directory while they are mounted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::context;
 use crate::sandbox::{put_probe, swapping};
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
-fn a_context_that_changes_under_the_build_leads_nowhere_else_s_23() {
+fn swapped_context_directory_does_not_escape() {
+    // S-23
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("f"), "of the host\n").expect("write");
@@ -32,14 +33,15 @@ fn a_context_that_changes_under_the_build_leads_nowhere_else_s_23() {
 }
 
 #[test]
-fn a_cache_that_another_stage_changes_leads_nowhere_else_s_2_s_23_m_8() {
+fn swapped_cache_directory_does_not_escape() {
+    // S-2, S-23, M-8
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         let host = env.dir().join("host");
         fs::create_dir(&host).expect("create");
         fs::write(host.join("f"), "of the host\n").expect("write");
-        // One stage swaps a part of the cache with a link for ever; the other mounts that part, one command after
-        // the other, until it meets the link.
+        // One stage keeps swapping a directory of the cache with a symlink; the other mounts that directory again and
+        // again, until it meets the symlink.
         let uses: String =
             (0..8).map(|n| format!("RUN --mount=type=cache,id=c,source=sub,target=/m cat /m/f; : {n}\n")).collect();
         let text = format!(
@@ -65,14 +67,14 @@ COPY --from=one /one /
             done.never_says("of the host");
             mounted += done.stderr.matches("| inside").count();
             refused += usize::from(done.stderr.contains("symbolic link"));
-            built_again(&env);
+            remove_caches(&env);
         }
         assert!(refused > 0 && mounted + refused > 3, "{mounted} mounted, {refused} refused");
         env.assert_swept();
     }
 }
 
-/// Takes the cache away.
-fn built_again(env: &crate::support::TestEnv) {
+/// Removes all cache mounts.
+fn remove_caches(env: &crate::support::TestEnv) {
     env.kiln(&["cache", "mounts", "rm", "--all"]).ok();
 }

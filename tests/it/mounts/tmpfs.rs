@@ -1,12 +1,12 @@
-//! `type=tmpfs`: memory, bounded when asked for.
+//! Test `RUN --mount=type=tmpfs`, and keys without effect on other mounts.
 
 use super::{built, context, last_layer};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
-fn keys_of_mounts_have_an_effect_or_are_told() {
-    // N-8: what BuildKit accepts and does nothing with is said.
+fn mount_keys_take_effect_or_are_reported() {
+    // N-8: keys that BuildKit accepts without effect give a warning.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     built(
@@ -40,9 +40,10 @@ fn keys_of_mounts_have_an_effect_or_are_told() {
 }
 
 #[test]
-fn a_memory_file_system_hides_what_is_there_and_holds_no_more_than_its_size_m_11() {
+fn tmpfs_mount_hides_target_and_enforces_size() {
+    // M-11
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         built(
             &env,
             &[],
@@ -65,9 +66,10 @@ fn a_memory_file_system_hides_what_is_there_and_holds_no_more_than_its_size_m_11
 }
 
 #[test]
-fn mounts_at_one_place_are_one_mount_n_27() {
+fn mounts_on_same_target_make_one_mount() {
+    // N-27
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let mount = |target: &str, size: &str| format!("--mount=type=tmpfs,target={target}{size}");
         let once = |at: &str, size: &str| {
             let (mount, test) = (mount(at, size), format!("test \"$(grep -c ' {at} ' /proc/mounts)\" = 1"));

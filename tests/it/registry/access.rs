@@ -1,4 +1,4 @@
-//! Who we are to a registry: Docker's config file, containers' auth file, credential helpers (O-76, S-58, S-114).
+//! Test registry credentials: Docker's config file, containers' auth file, credential helpers (O-76, S-58, S-114).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::support::{Registry, TestEnv};
 const HTPASSWD: &str = "kiln:$2y$05$abcdefghijklmnopqrstuuSIBJ2c/OmurAGYN8PrgiBzK3QIbHsQm\n";
 const PASSWORD: &str = "secret-z9q7x-canary";
 
-/// A registry that wants a password and has one image. Gives the image's full name.
+/// A registry that requires a password and has one image, and the full name of the image.
 fn guarded() -> (Registry, String) {
     let open = Registry::start();
     open.push_layout(&fixture("busybox").join("layout"), "latest", "private/base:1");
@@ -28,15 +28,15 @@ fn config(env: &TestEnv, text: &str) {
     fs::write(dir.join("config.json"), text).expect("write");
 }
 
-/// `user:password` as such files hold it.
+/// `user:password` in the encoding of credential files.
 fn encoded(password: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(format!("kiln:{password}"))
 }
 
 #[test]
-fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114() {
-    // S-58
+fn docker_config_password_is_used_and_not_stored() {
+    // S-114, S-58
     requires!(docker_registry, skopeo);
     let (registry, name) = guarded();
     let env = TestEnv::new();
@@ -57,7 +57,7 @@ fn a_password_of_dockers_config_opens_the_registry_and_is_written_nowhere_s114()
 }
 
 #[test]
-fn unusable_credential_files_only_warn_where_none_is_needed() {
+fn unusable_credential_file_warns_if_not_needed() {
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
@@ -76,7 +76,8 @@ fn unusable_credential_files_only_warn_where_none_is_needed() {
 }
 
 #[test]
-fn other_files_and_places_are_read_too_o76() {
+fn credential_file_locations_are_configurable() {
+    // O-76
     requires!(docker_registry, skopeo);
     let (registry, name) = guarded();
     let env = TestEnv::new();
@@ -96,7 +97,8 @@ fn other_files_and_places_are_read_too_o76() {
 }
 
 #[test]
-fn credential_helpers_are_asked_by_name_o76() {
+fn credential_helpers_are_run_by_name() {
+    // O-76
     requires!(docker_registry, skopeo);
     let (registry, name) = guarded();
     let env = TestEnv::new();
@@ -142,14 +144,15 @@ fn credential_helpers_are_asked_by_name_o76() {
 }
 
 #[test]
-fn a_credential_helper_is_a_name_and_never_a_path_s_16() {
+fn credential_helper_name_cannot_be_a_path() {
+    // S-16
     requires!(docker_registry, skopeo);
     let (_registry, name) = guarded();
     let host = name.split('/').next().expect("a host");
     let env = TestEnv::new();
     let dir = env.dir().join("home/.docker");
     std::fs::create_dir_all(&dir).expect("create");
-    // What would run, were the name a part of a path.
+    // The program that would run if the name were part of a path.
     let evil = env.context("-- docker-credential-x/a --\n-- evil 0755 --\n#!/bin/sh\ntouch ran\n");
     for helper in ["x/../evil", "/../evil", "../evil", "", "a b", "-x\n"] {
         let config = serde_json::json!({"credHelpers": {host: helper}});

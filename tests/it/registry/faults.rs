@@ -1,4 +1,4 @@
-//! Registries that break: wrong and missing bytes, connections that end early, hosts that are not there (S-50, S-61).
+//! Test faulty registries: corrupt and missing blobs, broken connections, missing hosts, mirrors (S-50, S-61).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ fn served() -> (Registry, String) {
     (registry, name)
 }
 
-/// The file in which the registry keeps a blob.
+/// The file in which the registry stores a blob.
 fn kept(registry: &Registry, digest: &str) -> PathBuf {
     let hex = &digest["sha256:".len()..];
     registry.data().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
@@ -29,7 +29,8 @@ fn layer() -> String {
 }
 
 #[test]
-fn what_a_registry_has_wrong_never_reaches_the_store_s50() {
+fn corrupt_blobs_never_reach_the_store() {
+    // S-50
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     let env = TestEnv::new();
@@ -54,14 +55,14 @@ fn what_a_registry_has_wrong_never_reaches_the_store_s50() {
     env.image("app").tree();
 }
 
-/// What happens to an answer.
+/// A fault of a response.
 #[derive(Clone, Copy)]
 enum Fault {
     Cut,
     Pause(Duration),
 }
 
-/// Passes connections on to a registry, and cuts off or delays the first `cuts` answers that reach `after` bytes.
+/// Forwards connections to a registry, and cuts off or delays the first `cuts` responses that reach `after` bytes.
 fn unreliable(to: &str, fault: Fault, cuts: usize, after: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     let host = listener.local_addr().expect("an address").to_string();
@@ -102,7 +103,8 @@ fn passed(mut server: TcpStream, mut client: TcpStream, fault: Fault, count: &At
 }
 
 #[test]
-fn a_connection_that_breaks_is_taken_up_where_it_broke_s61() {
+fn broken_download_is_resumed() {
+    // S-61
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     let (host, cuts) = unreliable(&registry.host(), Fault::Cut, 3, 200_000);
@@ -114,7 +116,7 @@ fn a_connection_that_breaks_is_taken_up_where_it_broke_s61() {
 }
 
 #[test]
-fn build_shows_how_much_of_a_slow_base_has_come() {
+fn build_shows_progress_of_slow_download() {
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
     let (host, _) = unreliable(&registry.host(), Fault::Pause(Duration::from_millis(2500)), 1, 200_000);
@@ -128,10 +130,11 @@ fn build_shows_how_much_of_a_slow_base_has_come() {
 }
 
 #[test]
-fn a_connection_that_always_breaks_is_given_up_by_name_s61() {
+fn repeatedly_broken_download_fails_naming_host() {
+    // S-61
     requires!(docker_registry, skopeo);
     let (registry, name) = served();
-    // The answer never gets beyond its headers: trying again brings nothing further.
+    // Responses never get beyond their headers, so that retries make no progress.
     let (host, _) = unreliable(&registry.host(), Fault::Cut, usize::MAX, 1);
     let env = TestEnv::new();
     let done = env.kiln(&["pull", &name.replace(&registry.host(), &host)]).fails(3);
@@ -141,7 +144,7 @@ fn a_connection_that_always_breaks_is_given_up_by_name_s61() {
 }
 
 #[test]
-fn a_mirror_is_asked_first_and_may_fail() {
+fn mirror_is_used_first_and_registry_is_fallback() {
     requires!(docker_registry, skopeo);
     let ((origin, name), (mirror, same)) = (served(), served());
     let pull = |env: &TestEnv, host: &str| {
@@ -150,7 +153,7 @@ fn a_mirror_is_asked_first_and_may_fail() {
         env.image(&name).tree();
         done
     };
-    // Nobody is there; wrong bytes are there; the image is not there: each time the registry itself helps.
+    // The mirror is unreachable, has corrupt blobs, or lacks the image: the registry itself is used.
     let free = TcpListener::bind("127.0.0.1:0").expect("listen").local_addr().expect("an address").to_string();
     pull(&TestEnv::new(), &free).says(&format!("note: mirror {free} failed: "));
     let file = kept(&mirror, &layer());
@@ -158,7 +161,7 @@ fn a_mirror_is_asked_first_and_may_fail() {
     fs::write(&file, vec![0; good.len()]).expect("write");
     pull(&TestEnv::new(), &mirror.host()).says(" failed: ").says("digest mismatch");
     pull(&TestEnv::new(), &Registry::start().host()).says(" failed: ").says("not found on");
-    // All is well: the registry itself is not needed.
+    // With a working mirror, the registry itself is not needed.
     fs::write(&file, &good).expect("write");
     let env = TestEnv::new();
     let gone = origin.host();
@@ -172,7 +175,7 @@ fn a_mirror_is_asked_first_and_may_fail() {
 }
 
 #[test]
-fn who_is_not_there_is_named_with_the_place_in_the_dockerfile() {
+fn missing_image_or_host_is_named_with_location() {
     requires!(docker_registry, skopeo);
     let (registry, _) = served();
     let env = TestEnv::new();

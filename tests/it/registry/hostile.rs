@@ -1,4 +1,4 @@
-//! Registries that lie: about digests, types, sizes and where to go on (S-51 … S-66).
+//! Test hostile registries: wrong digests, types, sizes and redirects (S-51…S-66).
 
 use std::fs;
 use std::process::Command;
@@ -30,10 +30,10 @@ fn document(key: &str, headers: &str, bytes: &[u8]) -> Answer {
     (format!("/v2/app/manifests/{key}"), headers.to_owned(), bytes.to_vec())
 }
 
-/// A layer with nothing in it: the end of an archive.
+/// An empty layer: the end of an archive.
 const EMPTY: [u8; 1024] = [0; 1024];
 
-/// A config that speaks of one layer, and a manifest of both.
+/// A config with one layer, and the manifest of both.
 fn image(layer: &[u8], diff_id: &str) -> (Vec<u8>, Vec<u8>) {
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
@@ -51,13 +51,13 @@ fn image(layer: &[u8], diff_id: &str) -> (Vec<u8>, Vec<u8>) {
     (config, manifest.to_string().into_bytes())
 }
 
-/// A whole image: its answers but for the manifest's, and the manifest.
+/// A valid image: the answers for its blobs, and its manifest.
 fn good() -> (Vec<Answer>, Vec<u8>) {
     let (config, manifest) = image(&EMPTY, &format!("sha256:{}", sha256(&EMPTY)));
     (vec![blob(&EMPTY), blob(&config)], manifest)
 }
 
-/// Serves answers; also the name of the image `app:1` there.
+/// Serves the answers; also returns the full name of the image `app:1`.
 fn serve(answers: &[Answer]) -> (Web, String) {
     let own: Vec<_> =
         answers.iter().map(|(path, headers, body)| (path.as_str(), headers.as_str(), &body[..])).collect();
@@ -67,7 +67,8 @@ fn serve(answers: &[Answer]) -> (Web, String) {
 }
 
 #[test]
-fn manifest_has_the_digest_of_its_bytes_s_51() {
+fn manifest_digest_is_computed_from_its_bytes() {
+    // S-51
     let (mut answers, manifest) = good();
     let digest = format!("sha256:{}", sha256(&manifest));
     let lie = format!("Docker-Content-Digest: sha256:{}", "0".repeat(64));
@@ -83,7 +84,8 @@ fn manifest_has_the_digest_of_its_bytes_s_51() {
 }
 
 #[test]
-fn layer_whose_content_has_another_digest_is_no_base_s_52() {
+fn layer_with_wrong_diff_id_is_refused_as_base() {
+    // S-52
     requires!(userns, overlay);
     let (config, manifest) = image(&EMPTY, &format!("sha256:{}", sha256(b"something else")));
     let (_web, name) = serve(&[blob(&EMPTY), blob(&config), document("1", "", &manifest)]);
@@ -96,7 +98,8 @@ fn layer_whose_content_has_another_digest_is_no_base_s_52() {
 }
 
 #[test]
-fn documents_over_the_limit_are_not_read_s_53() {
+fn oversized_documents_are_not_read() {
+    // S-53
     let env = TestEnv::new();
     let (mut answers, manifest) = good();
     let mut long = manifest.clone();
@@ -104,7 +107,7 @@ fn documents_over_the_limit_are_not_read_s_53() {
     answers.push(document("1", "", &long));
     let (_web, name) = serve(&answers);
     env.kiln(&["pull", &name]).fails(1).says("4194304");
-    // A config is asked for only if its size is one.
+    // A config is requested only if its size is within the limit.
     let mut manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
     manifest["config"]["size"] = json!(100 << 20);
     let (web, name) = serve(&[document("1", "", manifest.to_string().as_bytes())]);
@@ -114,7 +117,8 @@ fn documents_over_the_limit_are_not_read_s_53() {
 }
 
 #[test]
-fn documents_of_two_kinds_are_refused_s_54() {
+fn ambiguous_manifests_are_refused() {
+    // S-54
     let (answers, manifest) = good();
     let with = |change: &dyn Fn(&mut Value)| {
         let mut document: Value = serde_json::from_slice(&manifest).expect("JSON");
@@ -139,14 +143,15 @@ fn documents_of_two_kinds_are_refused_s_54() {
         env.kiln(&["pull", &name]).fails(1).says(says);
         assert_eq!(env.kiln(&["images", "-q"]).ok().stdout, "", "{says}");
     }
-    // Without any type it is what it looks like.
+    // Without a type, the content decides.
     let mut all = answers;
     all.push(document("1", "", &with(&|d| drop(d.as_object_mut().expect("an object").remove("mediaType")))));
     TestEnv::new().kiln(&["pull", &serve(&all).1]).ok();
 }
 
 #[test]
-fn indexes_nested_deep_are_given_up_s_55() {
+fn deeply_nested_indexes_are_refused() {
+    // S-55
     let (mut answers, manifest) = good();
     let mut inner = descriptor(MANIFEST, &manifest);
     answers.push(document(inner["digest"].as_str().expect("a digest"), "", &manifest));
@@ -167,7 +172,8 @@ fn indexes_nested_deep_are_given_up_s_55() {
 }
 
 #[test]
-fn urls_of_layers_are_not_asked_s_57() {
+fn foreign_layer_urls_are_not_requested() {
+    // S-57
     let (config, manifest) = image(&EMPTY, &format!("sha256:{}", sha256(&EMPTY)));
     let elsewhere = Web::serve(&[("/layer", "", &EMPTY)]);
     let mut manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
@@ -180,7 +186,8 @@ fn urls_of_layers_are_not_asked_s_57() {
 }
 
 #[test]
-fn redirect_to_another_host_carries_no_password_s_59() {
+fn redirect_to_another_host_carries_no_password() {
+    // S-59
     let (answers, manifest) = good();
     let other = Web::serve(&[("/layer", "", &EMPTY)]);
     let ask = "WWW-Authenticate: Basic realm=\"x\"";
@@ -202,7 +209,7 @@ fn redirect_to_another_host_carries_no_password_s_59() {
     assert!(!other.heads().concat().to_ascii_lowercase().contains("authorization"), "{:?}", other.heads());
 }
 
-/// A certificate of its own making for `registry.test`, and its key.
+/// A self-signed certificate for `registry.test`, and its key.
 fn certificate(env: &TestEnv) -> (String, String) {
     let (cert, key) = (env.dir().join("cert.pem"), env.dir().join("key.pem"));
     let made = Command::new("openssl")
@@ -219,7 +226,8 @@ fn certificate(env: &TestEnv) -> (String, String) {
 }
 
 #[test]
-fn certificates_are_checked_unless_the_registry_is_listed_s_60() {
+fn certificates_are_verified_unless_registry_is_insecure() {
+    // S-60
     requires!(root, docker_registry, skopeo, openssl);
     let env = TestEnv::new();
     let (cert, key) = certificate(&env);
@@ -228,7 +236,7 @@ fn certificates_are_checked_unless_the_registry_is_listed_s_60() {
     let registry = open.restart_with(&format!("  tls:\n    certificate: {cert}\n    key: {key}\n"));
     let port = registry.host().rsplit_once(':').expect("a port").1.to_owned();
     let name = format!("registry.test:{port}/base:1");
-    // Loopback may do without: only a name that is none is held to it. This process alone knows that name.
+    // Loopback needs no TLS, so use another name, which only this mount namespace resolves.
     fs::write(env.dir().join("hosts"), "127.0.0.1 localhost registry.test\n").expect("write");
     let pull = |args: &str, variables: &[(&str, &str)]| {
         let script = format!("mount --bind hosts /etc/hosts && exec \"$K\" {args}");
@@ -257,16 +265,17 @@ fn certificates_are_checked_unless_the_registry_is_listed_s_60() {
     assert_eq!(pull("build --pull context", &[]).0, Some(3));
     let (code, said) = pull(&format!("build --pull {listed} context"), &[]);
     assert_eq!(code, Some(0), "{said}");
-    // Whom the user trusts is trusted.
+    // A CA from SSL_CERT_FILE is trusted.
     let (code, said) = pull(&format!("pull {name}"), &[("SSL_CERT_FILE", &cert)]);
     assert_eq!(code, Some(0), "{said}");
     drop(registry);
 }
 
 #[test]
-fn answer_that_is_encoded_though_nobody_asked_is_refused_s_62() {
+fn unrequested_content_encoding_is_refused() {
+    // S-62
     use std::io::Write as _;
-    // A blob's digest is that of the bytes as they come: none is unpacked on the way, let alone twice.
+    // The digest of a blob covers the bytes as sent, so that content encodings are not decoded.
     let (mut answers, manifest) = good();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&EMPTY).expect("compress");
@@ -282,7 +291,8 @@ fn answer_that_is_encoded_though_nobody_asked_is_refused_s_62() {
 }
 
 #[test]
-fn proxies_are_asked_but_for_hosts_of_no_proxy_s_63() {
+fn proxies_are_used_except_for_no_proxy_hosts() {
+    // S-63
     let proxy = Web::serve(&[]);
     let env = TestEnv::new();
     let pull = |name: &str| env.kiln(&["pull", "--insecure-registry", "plain.test:5000", name]);
@@ -301,7 +311,7 @@ fn proxies_are_asked_but_for_hosts_of_no_proxy_s_63() {
         pull("plain.test:5000/app:1").env(variable, &proxy.url).output();
         assert!(connects("plain.test:5000") > before, "{variable}: {:?}", proxy.heads());
     }
-    // Registries on loopback are never behind one.
+    // Registries on loopback are never reached through a proxy.
     let (answers, manifest) = good();
     let (_web, name) = serve(&[&answers[..], &[document("1", "", &manifest)]].concat());
     let before = proxy.heads().len();
@@ -310,7 +320,8 @@ fn proxies_are_asked_but_for_hosts_of_no_proxy_s_63() {
 }
 
 #[test]
-fn names_of_no_image_are_refused_and_no_paths_s_65() {
+fn invalid_image_names_are_refused() {
+    // S-65
     let env = TestEnv::with_busybox();
     let long = format!("a:{}", "x".repeat(129));
     for name in [
@@ -356,13 +367,14 @@ fn names_of_no_image_are_refused_and_no_paths_s_65() {
 }
 
 #[test]
-fn nothing_of_a_registry_stands_in_for_a_step_s_66() {
+fn pulled_image_is_never_used_as_cache() {
+    // S-66
     requires!(userns, overlay, docker_registry, skopeo);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo built > /made\n");
     env.build(&["--cache-from", "type=registry,ref=r.example/cache"], &context).fails(2).says("--cache-from");
     env.build(&["-t", "app"], &context).ok();
-    // An image that claims to be the outcome of the same steps is pulled, and is no cache of them.
+    // A pulled image with the same history is not used as a cache.
     let registry = Registry::start();
     let name = registry.push_layout(&env.store(), "app:latest", "app:1");
     let other = TestEnv::with_busybox();

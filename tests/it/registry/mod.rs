@@ -1,4 +1,5 @@
-//! Images that come from a registry: Debian's `docker-registry` on loopback, as it is, guarded, broken and unreliable.
+//! Test images from registries: Debian's `docker-registry` on loopback, with authentication, and with faults; and
+//! hostile servers.
 
 mod access;
 mod faults;

@@ -1,4 +1,4 @@
-//! What a name stands for: tags, digests, platforms.
+//! Test how image names are resolved: tags, digests and platforms.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn from(env: &TestEnv, name: &str) -> PathBuf {
 }
 
 #[test]
-fn from_pulls_over_plain_http_on_loopback_and_only_once() {
+fn from_pulls_once_over_http_on_loopback() {
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "deep/er/busybox:1.0");
@@ -24,7 +24,7 @@ fn from_pulls_over_plain_http_on_loopback_and_only_once() {
     env.build(&["-t", "app"], &context).ok().says("fetching");
     let first = env.image("app").digest;
     assert!(env.image("app").tree().0.contains_key("bin/busybox"));
-    // Everything is here: nobody is asked, not even whether the tag has moved (O-42).
+    // The image is in the store: no request is made, not even to resolve the tag (O-42).
     drop(registry);
     env.build(&["-t", "app"], &context).ok();
     env.build(&["-t", "app", "--no-cache"], &context).ok();
@@ -34,7 +34,8 @@ fn from_pulls_over_plain_http_on_loopback_and_only_once() {
 }
 
 #[test]
-fn a_tag_moves_only_with_pull_and_a_digest_never_o42() {
+fn tag_moves_only_with_pull_and_digest_never() {
+    // O-42
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     let busybox = fixture("busybox").join("layout");
@@ -42,7 +43,7 @@ fn a_tag_moves_only_with_pull_and_a_digest_never_o42() {
     let env = TestEnv::new();
     env.kiln(&["pull", &name]).ok();
     let old = env.image(&name).digest;
-    // The same name for another image.
+    // Push another image under the same name.
     let other = TestEnv::new();
     let tar = fixture("busybox").join("rootfs.tar");
     other.kiln(&["import", "-c", "ENV NEW=yes", tar.to_str().expect("UTF-8"), "other:1"]).ok();
@@ -51,18 +52,18 @@ fn a_tag_moves_only_with_pull_and_a_digest_never_o42() {
         env.build(&[args, &["-t", "seen"]].concat(), &from(&env, name)).ok();
         env.image("seen").config["config"]["Env"].to_string().contains("NEW=yes")
     };
-    assert!(!see(&[], &name), "what is here is what is used");
+    assert!(!see(&[], &name), "the image in the store is used");
     assert!(see(&["--pull"], &name));
     assert!(see(&[], &name), "it has moved now");
     let pinned = format!("{}@{old}", registry.name("base"));
     assert!(!see(&[], &pinned));
     assert!(!see(&["--pull"], &pinned));
     drop(registry);
-    assert!(!see(&["--pull"], &pinned), "a digest needs nobody to be asked");
+    assert!(!see(&["--pull"], &pinned), "a digest needs no request");
     env.build(&[], &from(&env, &pinned.replace(&old[7..15], "00000000"))).fails(3);
 }
 
-/// Pushes an image of the store `env` under `name`; with `further` digests, as an index of all of them.
+/// Pushes an image of the store `env` as `name`; with `further` digests, an index of all of them.
 fn push(env: &TestEnv, digest: &str, name: &str, further: &[(&str, &str)]) {
     let layout = env.dir().join("push");
     fs::remove_dir_all(&layout).ok();
@@ -107,7 +108,8 @@ fn skopeo(layout: &Path, name: &str) {
 }
 
 #[test]
-fn an_index_gives_each_machine_its_own_image_f6() {
+fn index_selects_image_by_platform() {
+    // F-6
     requires!(docker_registry, skopeo);
     let registry = Registry::start();
     let name = registry.name("multi:1");
@@ -125,7 +127,7 @@ fn an_index_gives_each_machine_its_own_image_f6() {
         let env = TestEnv::new();
         env.kiln(&["pull", "--platform", &format!("linux/{arch}"), &name]).ok().says(digest);
         assert!(env.image(&name).config["config"]["Env"].to_string().contains(&format!("ARCH={arch}")));
-        // One platform was fetched: the others' layers and configs were left alone.
+        // Only this platform was fetched.
         env.image(&name).tree();
     }
     let env = TestEnv::new();

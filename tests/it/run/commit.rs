@@ -1,9 +1,9 @@
-//! `kiln run --commit`: what `docker commit` was used for.
+//! Test `kiln run --commit`.
 
 use crate::support::TestEnv;
 
 #[test]
-fn what_a_successful_command_changed_becomes_an_image() {
+fn commit_stores_changes_of_successful_command() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let script = "grep -q other /etc/hostname || exit; echo v2 > /etc/version; rm /etc/group; mkdir -m 700 /new; chown 33:34 /new";
@@ -25,7 +25,7 @@ fn what_a_successful_command_changed_becomes_an_image() {
     .ok();
     let (base, image) = (env.image("busybox"), env.image("changed:1"));
     assert_eq!(image.layers.len(), base.layers.len() + 1);
-    // A run's own environment and user are its own.
+    // Environment and user of the run do not change the config.
     assert_eq!(image.config["config"], base.config["config"]);
     let layer = image.layer_tree(base.layers.len());
     let names: Vec<&str> = layer.names().into_iter().filter(|name| ![".", "etc"].contains(name)).collect();
@@ -39,7 +39,7 @@ fn what_a_successful_command_changed_becomes_an_image() {
 }
 
 #[test]
-fn a_failing_command_makes_no_image() {
+fn commit_creates_no_image_if_command_fails() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let done = env.kiln(&["run", "--commit", "never", "busybox", "sh", "-c", "echo x > /x; exit 3"]).fails(3);

@@ -1,4 +1,4 @@
-//! Standard input, signals and the terminal.
+//! Test standard input, signals and the terminal of `kiln run` and `--on-failure=shell`.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,18 +11,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{TestEnv, processes};
 
 #[test]
-fn standard_input_is_passed_on_only_with_i() {
+fn standard_input_is_forwarded_only_with_interactive() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     assert_eq!(&*env.kiln(&["run", "-i", "busybox", "cat"]).stdin(b"typed").ok(), "typed");
     assert_eq!(&*env.kiln(&["run", "busybox", "cat"]).stdin(b"typed").ok(), "");
 }
 
-/// Reads until `text` was said.
+/// Reads standard output until `text` appears.
 fn wait_for(child: &mut Child, text: &str) {
     let out = child.stdout.as_mut().expect("a pipe");
     let (mut said, mut byte) = (Vec::new(), [0]);
@@ -37,7 +37,7 @@ fn wait_for(child: &mut Child, text: &str) {
     }
 }
 
-/// The exit code of a run of `script` that gets `signal` once it has said "ready".
+/// Runs `script` and sends `signal` after it printed "ready". Returns the exit code and the time until the end.
 fn signalled(env: &TestEnv, script: &str, signal: Signal) -> (i32, Duration) {
     let mut child = env.kiln(&["run", "busybox", "sh", "-c", script]).spawn();
     wait_for(&mut child, "ready");
@@ -48,16 +48,16 @@ fn signalled(env: &TestEnv, script: &str, signal: Signal) -> (i32, Duration) {
 }
 
 #[test]
-fn signals_are_the_commands_business() {
+fn run_forwards_signals_to_command() {
     requires!(userns, overlay);
-    let all = everybody();
+    let all = each_user();
     for env in &all {
         let traps =
             "trap 'exit 7' TERM; trap 'exit 8' INT; trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done";
         for (signal, code) in [(Signal::SIGTERM, 7), (Signal::SIGINT, 8), (Signal::SIGUSR1, 9)] {
             assert_eq!(signalled(env, traps, signal).0, code, "{signal}");
         }
-        // The kernel would drop a signal that pid 1 does not handle.
+        // The kernel would drop a signal that process 1 does not handle.
         let (code, took) = signalled(env, "echo ready; exec sleep 60", Signal::SIGTERM);
         assert_eq!(code, 143);
         assert!(took < Duration::from_secs(1), "{took:?}");
@@ -66,10 +66,10 @@ fn signals_are_the_commands_business() {
 }
 
 #[test]
-fn a_run_whose_kiln_is_killed_leaves_nothing_that_the_next_does_not_sweep() {
+fn killed_run_is_swept_by_next_run() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    // An argument of all that it starts: of kiln, also in its user namespace, and of the command.
+    // An argument by which all its processes are found: kiln, kiln in its user namespace, and the command.
     let argument = env.dir().to_str().expect("UTF-8");
     let mut child = env.kiln(&["run", "busybox", "sh", "-c", "echo ready; sleep 1000; true", argument]).spawn();
     wait_for(&mut child, "ready");
@@ -82,7 +82,7 @@ fn a_run_whose_kiln_is_killed_leaves_nothing_that_the_next_does_not_sweep() {
     env.assert_swept();
 }
 
-/// A terminal of the test's own: what kiln writes is read from the first, kiln gets the second.
+/// A pseudo-terminal: the test uses the first end, kiln gets the second.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let outer = rustix::pty::openpt(flags).expect("openpt");
@@ -91,7 +91,7 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     (outer, inner)
 }
 
-/// What a terminal shows, read as far as it has been waited for.
+/// The output of a terminal that was not matched yet.
 struct Screen {
     terminal: std::fs::File,
     said: String,
@@ -125,7 +125,7 @@ impl Screen {
 }
 
 #[test]
-fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
+fn tty_gives_command_terminal_with_size_and_keys() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (outer, inner) = terminal();
@@ -143,7 +143,7 @@ fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
     assert!(!raw.local_modes.contains(rustix::termios::LocalModes::ICANON), "keys go inside at once");
     screen.keys("one\r");
     screen.until("got one");
-    // Ctrl-C is a signal inside, and nothing here.
+    // Ctrl-C signals the command only.
     screen.keys("\x03");
     screen.until("caught");
     rustix::termios::tcsetwinsize(&outer, size(30, 90)).expect("set the size");
@@ -158,10 +158,10 @@ fn with_t_the_command_has_a_terminal_of_its_own_size_and_keys() {
 }
 
 #[test]
-fn where_a_command_failed_a_shell_opens_with_its_files_and_its_environment() {
+fn on_failure_shell_has_files_and_environment_of_command() {
     // O-73
     requires!(userns, overlay);
-    let all = everybody();
+    let all = each_user();
     for env in &all {
         let context = env.context(
             "
@@ -183,7 +183,7 @@ RUN --mount=type=tmpfs,target=/mnt echo left > /tmp/file; exit 3
         screen.keys("echo $(id -un) $A $(cat /fresh /tmp/file) $(mount | grep -c ' /mnt ')\r");
         screen.until("app b of this build left 1\r");
         screen.keys("exit 9\r");
-        // The build has failed, whatever the shell did.
+        // The build fails whatever the shell returns.
         screen.until("the command exited with status 3");
         screen.until("Dockerfile:6:1");
         assert_eq!(child.wait().expect("wait").code(), Some(1));
@@ -193,13 +193,13 @@ RUN --mount=type=tmpfs,target=/mnt echo left > /tmp/file; exit 3
 }
 
 #[test]
-fn the_callers_terminal_cannot_be_reached_from_inside() {
+fn command_cannot_reach_terminal_of_caller() {
     // S-73
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (_outer, inner) = terminal();
     let stdio = || Stdio::from(inner.as_fd().try_clone_to_owned().expect("dup"));
-    // Without -t there is none, although kiln has one.
+    // Without -t the command has no terminal, although kiln has one.
     let out = env.kiln(&["run", "busybox", "sh", "-c", "test -t 0 && exit 1; (: 3<>/dev/tty) && exit 2; exit 0"]);
     let status = out.stdio(stdio(), Stdio::null(), Stdio::null()).spawn().wait().expect("wait");
     assert_eq!(status.code(), Some(0));

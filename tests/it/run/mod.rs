@@ -1,4 +1,4 @@
-//! `kiln run`: an image's command, tried out.
+//! Test `kiln run`.
 
 mod commit;
 mod foreground;

@@ -1,12 +1,12 @@
-//! What the command is and what it finds around it.
+//! Test the command of `kiln run`, its environment, mounts and exit codes.
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
-fn output_and_exit_status_are_the_commands_own() {
+fn run_passes_on_output_and_exit_status() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let run = |args: &[&str]| env.kiln(&[&["run", "--rm", "busybox"], args].concat());
         let done = run(&["sh", "-c", "echo out; echo err >&2; exit 42"]).fails(42);
         assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"), "{done}");
@@ -22,9 +22,9 @@ fn output_and_exit_status_are_the_commands_own() {
 }
 
 #[test]
-fn what_the_command_writes_is_gone_afterwards() {
+fn run_discards_changes_of_command() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let script = "echo changed > /etc/passwd; rm -rf /bin/true; mkdir /new; chown 33:33 /new; ls -ldn /new";
         env.kiln(&["run", "busybox", "sh", "-c", script]).ok().says("33       33");
         env.assert_swept();
@@ -35,7 +35,7 @@ fn what_the_command_writes_is_gone_afterwards() {
 }
 
 #[test]
-fn environment_directory_user_and_names_come_from_the_image_and_then_from_the_line() {
+fn run_options_override_image_config() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(
@@ -69,14 +69,14 @@ B=file
     says(&["--ulimit", "nofile=100", "app", "ulimit -n"], "100");
     says(&["--shm-size", "1m", "app", "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"], "1024");
     says(&["--network", "none", "app", "ls /sys/class/net"], "lo");
-    // Nothing of ours is handed on by itself.
+    // The environment of kiln is not passed on.
     says(&["app", "echo $KILN_ROOT$HERE$TMPDIR"], "");
 }
 
 #[test]
-fn files_of_the_host_appear_where_they_were_asked_for_and_nowhere_else() {
+fn run_mounts_host_files_at_requested_paths() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = env.context("-- data/file --\nfrom the host\n");
         let shell = std::process::Command::new("chmod").args(["-R", "a+rwX"]).arg(&dir).status();
         assert!(shell.expect("run chmod").success());
@@ -88,7 +88,7 @@ fn files_of_the_host_appear_where_they_were_asked_for_and_nowhere_else() {
         env.kiln(&["run", "-v", &readonly, "busybox", "touch", "/mnt/x"]).fails(1).says("Read-only file system");
         let long = format!("type=bind,src={},dst=/deep/er/file,ro", dir.join("data/file").display());
         assert_eq!(&*env.kiln(&["run", "--mount", &long, "busybox", "cat", "/deep/er/file"]).ok(), "from the host");
-        // Relative to where one stands.
+        // Relative to the working directory.
         let done = env.kiln(&["run", "-v", "./data:/mnt:ro", "busybox", "ls", "/mnt"]).dir(&dir).ok();
         assert_eq!(&*done, "file\nnew");
         env.kiln(&["run", "--tmpfs", "/t:size=4k", "busybox", "dd", "if=/dev/zero", "of=/t/x", "bs=8k", "count=1"])
@@ -99,7 +99,7 @@ fn files_of_the_host_appear_where_they_were_asked_for_and_nowhere_else() {
 }
 
 #[test]
-fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
+fn run_failure_is_one_message_with_hint() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
@@ -113,9 +113,9 @@ fn what_cannot_be_run_is_one_message_that_says_what_to_do() {
 }
 
 #[test]
-fn what_keeps_a_command_from_starting_has_the_exit_codes_of_docker_run() {
+fn run_start_failures_use_exit_codes_of_docker() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         for (code, args) in [
             (125, &["nope"][..]),
             (125, &["--bogus", "busybox", "true"]),

@@ -1,10 +1,10 @@
-//! Streams that a command opens by path, and that it never holds a file of the caller (N-50).
+//! Test the standard streams of commands: they can be opened by path, and are never files of the caller (N-50).
 
 use std::fs::{self, File};
 use std::process::Stdio;
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 const USERS: [&str; 4] = ["", "app", "4321", "4321:77"];
 
@@ -15,7 +15,7 @@ const WRITES: &str = "echo 1 > /dev/stdout; echo 2 >> /dev/stdout; echo 3 > /pro
 #[test]
 fn command_opens_its_streams_by_path_as_any_user() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let runs: String =
             USERS.iter().skip(1).map(|user| format!("USER {user}\nRUN {WRITES}; cat /dev/stdin; id -u\n")).collect();
         let context = env.context(&format!("\n-- Dockerfile --\nFROM busybox\n{runs}"));
@@ -68,13 +68,13 @@ fn run_cannot_write_the_file_that_it_reads() {
 }
 
 #[test]
-fn run_ends_when_nobody_takes_its_output() {
+fn run_ends_when_its_output_is_closed() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let mut child = env.kiln(&["run", "busybox", "sh", "-c", "exec yes"]).spawn();
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("wait").code(), Some(141), "by SIGPIPE");
-    // Input that is never taken, and never ends.
+    // Endless input that the command does not read.
     let endless = Stdio::from(File::open("/dev/zero").expect("open"));
     let line = ["run", "-i", "busybox", "true"];
     let status = env.kiln(&line).stdio(endless, Stdio::null(), Stdio::null()).spawn().wait().expect("wait");

@@ -1,13 +1,13 @@
-//! What the command can see and do.
+//! Test what a command can see and do.
 
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 
 #[test]
-fn nothing_is_inherited() {
+fn command_inherits_no_descriptors_environment_or_signals() {
     // S-1, S-15, S-73
-    root_of_something!();
-    let root = Box::new();
-    // Descriptors a careless parent would leak.
+    root_only!();
+    let root = TestRoot::new();
+    // Descriptors that could leak into the command.
     let _leak = std::fs::File::open("/").unwrap();
     let plain = rustix::fs::open("/", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
     assert_eq!(root.says("ls /proc/self/fd | grep -vE '^[0-3]$' | wc -l; readlink /proc/self/fd/0"), "0\n/dev/null\n");
@@ -20,19 +20,19 @@ fn nothing_is_inherited() {
 }
 
 #[test]
-fn processes_of_the_host_are_not_visible() {
+fn host_processes_are_not_visible() {
     // S-77
-    root_of_something!();
-    let root = Box::new();
-    // The shell looks by itself: how many others run beside it would depend on who is faster.
+    root_only!();
+    let root = TestRoot::new();
+    // Listed by the shell itself, so that no other process exists at that time.
     assert_eq!(root.says("echo $$; echo /proc/[0-9]*"), "2\n/proc/1 /proc/2\n");
 }
 
 #[test]
-fn capabilities_are_dockers_default() {
+fn capabilities_match_docker_default() {
     // S-17, S-81
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let caps = |user: &str| {
         let mut spec = root.sh("grep ^Cap /proc/self/status | tr -d '\\t'");
         spec.user = user.to_owned();
@@ -50,8 +50,8 @@ fn capabilities_are_dockers_default() {
 #[test]
 fn kernel_files_are_masked_or_read_only() {
     // S-71
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     for path in ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"] {
         assert_eq!(root.says(&format!("[ ! -e {path} ] || wc -c < {path}")).trim().trim_matches('0'), "", "{path}");
     }
@@ -65,10 +65,10 @@ fn kernel_files_are_masked_or_read_only() {
 }
 
 #[test]
-fn devices_of_the_host_cannot_be_opened() {
-    // S-70: a node may be made (it belongs to the layer), but only Docker's devices open (N-53).
-    root_of_something!();
-    let root = Box::new();
+fn host_devices_cannot_be_opened() {
+    // S-70: nodes can be created, because they belong to the layer, but only Docker's default devices open (N-53).
+    root_only!();
+    let root = TestRoot::new();
     let names = root.says("cd /dev; for d in null zero full random urandom tty; do [ -c $d ] && echo $d; done; ls");
     assert_eq!(
         names.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -82,10 +82,10 @@ fn devices_of_the_host_cannot_be_opened() {
 }
 
 #[test]
-fn dangerous_calls_are_refused() {
+fn dangerous_commands_are_refused() {
     // S-70
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     for (script, said) in [
         ("mount -t tmpfs x /tmp", "permission denied"),
         ("umount /proc", "Operation not permitted"),
@@ -108,10 +108,10 @@ fn dangerous_calls_are_refused() {
 }
 
 #[test]
-fn the_hosts_tree_is_gone() {
+fn host_file_system_is_detached() {
     // S-72, S-78
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let info = root.says("cat /proc/self/mountinfo");
     let outside = root.path("upper");
     let outside = outside.parent().unwrap().display().to_string();
@@ -121,10 +121,10 @@ fn the_hosts_tree_is_gone() {
 }
 
 #[test]
-fn other_runs_are_not_visible() {
+fn concurrent_runs_are_not_visible() {
     // S-77
-    root_of_something!();
-    let (one, two) = (Box::new(), Box::new());
+    root_only!();
+    let (one, two) = (TestRoot::new(), TestRoot::new());
     std::thread::scope(|scope| {
         let first = scope
             .spawn(|| one.says("echo secret > /dev/shm/x; echo secret > /tmp/x; sleep 1; ls /proc | grep -c '^[0-9]'"));

@@ -1,10 +1,10 @@
-//! `RUN --device`, through descriptions of devices that are there on every host (R-10, O-22).
+//! Test `RUN --device` with CDI files for devices that every host has (R-10, O-22).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// A directory with one file: kind `test.example/dev`, devices `zero` (a node, a variable, two mounts, a group) and
 /// `plain` (a variable only).
@@ -34,9 +34,10 @@ fn build(env: &TestEnv, dir: &Path, args: &[&str], text: &str) -> crate::support
 }
 
 #[test]
-fn a_command_gets_the_device_and_what_belongs_to_it_and_no_other_does_r_10() {
+fn device_and_its_edits_are_limited_to_one_run() {
+    // R-10
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let look = "echo \"$KILN_DEVICE $OVER $OF_ALL\" > /seen; head -c 3 /dev/kilntest | wc -c >> /seen; \
                     cat /acme/driver/lib.so >> /seen; (echo x > /acme/driver/new) 2>/dev/null || echo kept >> /seen; \
@@ -52,11 +53,11 @@ fn a_command_gets_the_device_and_what_belongs_to_it_and_no_other_does_r_10() {
         assert!(seen.starts_with("zero device yes\n3\nlibrary\nkept\nnot run\n"), "{seen}");
         let groups = seen.lines().last().expect("groups");
         assert!(groups.ends_with(" 44") && !without.contains("44"), "{seen}{without}");
-        // Nothing of it is in the layer or the config.
+        // The layer has no trace of the device.
         let tree = env.image("app").tree();
         assert!(!tree.has("acme") && !tree.has("dev/kilntest"), "{tree}");
         env.assert_swept();
-        // The same names, the same result; what the files say is not asked.
+        // The key covers the names of devices, not the CDI files.
         let text = text.replace("FROM busybox", "FROM busybox ");
         fs::write(dir.join("test.json"), fs::read_to_string(dir.join("test.json")).unwrap().replace("=zero", "=more"))
             .expect("write");
@@ -69,9 +70,9 @@ fn a_command_gets_the_device_and_what_belongs_to_it_and_no_other_does_r_10() {
 }
 
 #[test]
-fn a_run_takes_a_device_by_its_name_too() {
+fn kiln_run_accepts_device_by_cdi_name() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env).display().to_string();
         env.add(Path::new(&dir), "-- broken.json --\n{\n");
         let run = |device: &str, look: &str| {
@@ -89,9 +90,9 @@ fn a_run_takes_a_device_by_its_name_too() {
 }
 
 #[test]
-fn an_onbuild_trigger_gets_its_device_too_and_is_named_where_it_may_not() {
+fn onbuild_trigger_gets_its_device_only_if_allowed() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let parent = "FROM busybox\nONBUILD RUN --device=test.example/dev=plain echo got $KILN_DEVICE";
         assert_eq!(build(&env, &dir, &["-t", "parent"], parent).code, 0);
@@ -105,9 +106,10 @@ fn an_onbuild_trigger_gets_its_device_too_and_is_named_where_it_may_not() {
 }
 
 #[test]
-fn a_device_that_nobody_allowed_stops_the_build_before_any_step_o_22() {
+fn device_without_allow_fails_before_any_step() {
+    // O-22
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let text = "FROM busybox\nRUN echo has run\nRUN --device=test.example/dev=zero,required true\n\
                     RUN --device=test.example/dev true";
@@ -130,7 +132,7 @@ fn a_device_that_nobody_allowed_stops_the_build_before_any_step_o_22() {
         }
         let all = build(&env, &dir, &[], text);
         all.says("RUN --device=test.example/dev=zero is not allowed").says("Dockerfile:3:5");
-        // The first by name is what the kind alone stands for.
+        // The kind alone stands for its first device by name.
         all.says("Dockerfile:4:5").says("allow it with --allow device=test.example/dev=plain");
         for wrong in ["device=gpu", "device=", "devices", "device=a/b,alias=c/d"] {
             build(&env, &dir, &["--allow", wrong], "FROM busybox").says("--allow");
@@ -140,9 +142,9 @@ fn a_device_that_nobody_allowed_stops_the_build_before_any_step_o_22() {
 }
 
 #[test]
-fn a_missing_device_is_an_error_if_it_is_required_and_otherwise_a_note() {
+fn missing_device_fails_only_if_required() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         let text = |flag: &str| {
             format!("FROM busybox\nRUN echo has run\nRUN --device=test.example/dev=none{flag} echo \"[$KILN_DEVICE]\"")
@@ -151,12 +153,12 @@ fn a_missing_device_is_an_error_if_it_is_required_and_otherwise_a_note() {
         assert_eq!(required.code, 3, "{required}");
         required.says("this host has no device test.example/dev=none").says("Dockerfile:3:5").never_says("has run\n");
         required.says(&format!("no file in {} describes it", dir.display())).says("--cdi-spec-dir");
-        // Nobody has to allow what is not there.
+        // A missing device needs no --allow.
         let optional = build(&env, &dir, &[], &text(",required=false"));
         assert_eq!(optional.code, 0, "{optional}");
         optional.says("[]").says("note: without device test.example/dev=none (no file in ");
         assert_eq!(optional.stderr.matches("without device").count(), 1, "{optional}");
-        // Once it is there, it is used: what ran without it is no answer.
+        // Once the device exists, the step runs again with it.
         let spec = fs::read_to_string(dir.join("test.json")).expect("read").replace("\"plain\"", "\"none\"");
         env.add(&dir, &format!("-- test.json --\n{spec}"));
         let now = build(&env, &dir, &["--allow", "device"], &text(""));
@@ -166,9 +168,9 @@ fn a_missing_device_is_an_error_if_it_is_required_and_otherwise_a_note() {
 }
 
 #[test]
-fn a_broken_description_is_named_when_it_may_be_the_one_that_is_missed() {
+fn broken_cdi_file_is_named_if_device_is_missing() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let dir = specs(&env);
         env.add(
             &dir,
@@ -184,14 +186,14 @@ fn a_broken_description_is_named_when_it_may_be_the_one_that_is_missed() {
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=other.example/dev true");
         assert_eq!(done.code, 0, "{done}");
         done.says("broken.json: unknown field");
-        // One that needs something unsupported is an error, required or not.
+        // A device that needs an unsupported feature is an error, required or not.
         let hook = r#"{"cdiVersion": "0.6.0", "kind": "hook.example/dev", "devices": [{"name": "a", "containerEdits":
             {"hooks": [{"hookName": "createContainer", "path": "/bin/true"}]}}]}"#;
         env.add(&dir, &format!("-- hook.json --\n{hook}\n"));
         let done = build(&env, &dir, &allow, "FROM busybox\nRUN --device=hook.example/dev=a true");
         assert_eq!(done.code, 3, "{done}");
         done.says("device hook.example/dev=a, described by ").says("hook.json: it needs a createContainer hook");
-        // A node that went away is missed where it is wanted.
+        // A missing device node is reported with the instruction.
         let gone = r#"{"cdiVersion": "0.6.0", "kind": "gone.example/dev", "devices": [{"name": "a", "containerEdits":
             {"deviceNodes": [{"path": "/dev/gone", "hostPath": "/dev/nosuch"}]}}]}"#;
         env.add(&dir, &format!("-- gone.json --\n{gone}\n"));

@@ -1,9 +1,9 @@
-//! What `kiln doctor` says, held against what the host really does.
+//! Test that `kiln doctor` reports what the host really supports.
 
 use crate::support::TestEnv;
 
 #[test]
-fn the_doctor_names_no_new_privs_where_it_takes_the_subordinate_ids() {
+fn doctor_reports_no_new_privs() {
     // Behaviour 3.3: pods that forbid privilege escalation, services with NoNewPrivileges=.
     requires!(kiln_test, root);
     let env = TestEnv::of_plain_user();
@@ -19,7 +19,7 @@ fn the_doctor_names_no_new_privs_where_it_takes_the_subordinate_ids() {
 }
 
 #[test]
-fn the_doctor_says_that_commands_work_where_they_do() {
+fn doctor_reports_that_run_works() {
     requires!(userns, overlay);
     let env = TestEnv::new();
     let done = env.kiln(&["doctor"]).ok();
@@ -29,14 +29,15 @@ fn the_doctor_says_that_commands_work_where_they_do() {
     let states: Vec<_> = report["ladder"].as_array().unwrap().iter().map(|rung| rung["state"].clone()).collect();
     assert_eq!(states.len(), 4);
     assert_eq!(states.iter().filter(|state| *state == "used").count(), 1, "{report}");
-    // Whatever is missing has a reason.
+    // Everything missing has a reason.
     for finding in report["ladder"].as_array().unwrap().iter().chain(report["commands"].as_array().unwrap()) {
         assert!(finding["state"] != "missing" || finding["why"].as_str().is_some_and(|why| why.len() > 5), "{finding}");
     }
 }
 
 #[test]
-fn the_doctor_lists_the_devices_that_the_host_describes_r_10() {
+fn doctor_lists_cdi_devices_of_host() {
+    // R-10
     requires!(root, userns);
     let env = TestEnv::new();
     let script = r#"mount -t tmpfs none /var/run && mkdir /var/run/cdi && cd /var/run/cdi && exec > test.json && echo '

@@ -1,4 +1,4 @@
-//! Ways out that other builders left open, tried one by one. Each of these fails when its protection is taken away.
+//! Test known container escapes. Each test fails if its protection is removed.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kiln::sandbox::{Error, Exit, Mount, Network, Rootfs, Security, Source};
 use rustix::fs::{CWD, RenameFlags};
 
-use super::{Box, probe, root_of_something};
+use super::{TestRoot, probe, root_only};
 
-/// Swaps two names for ever while `work` runs; gives how often.
+/// Keeps swapping two names while `work` runs; returns the number of swaps.
 pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
     let (done, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
-    /// Also when `work` panics: the scope waits for the other thread.
+    /// Stops the other thread also when `work` panics; the scope waits for it.
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -36,14 +36,14 @@ pub(crate) fn swapping(one: &Path, two: &Path, work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn a_source_swapped_for_a_link_during_the_mount_never_leads_out() {
-    // S-2, S-23: somebody else writes where the source lies, thousands of times while it is mounted.
-    root_of_something!();
-    let root = Box::new();
+fn mount_source_swapped_for_symlink_does_not_escape() {
+    // S-2, S-23: another process swaps the source thousands of times while it is mounted.
+    root_only!();
+    let root = TestRoot::new();
     let host = root.path("host");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("f"), "host\n").unwrap();
-    // The link leads to the same path inside the source's root, where something harmless is.
+    // Inside the root of the source, the same path holds a harmless file.
     let cache = root.path("cache");
     let inside = cache.join(host.strip_prefix("/").unwrap());
     fs::create_dir_all(&inside).unwrap();
@@ -59,7 +59,7 @@ fn a_source_swapped_for_a_link_during_the_mount_never_leads_out() {
         for _ in 0..25 {
             assert_eq!(root.succeeds(&spec), "100inside\n");
         }
-        // Where links are refused altogether, the run fails or shows the real directory.
+        // If symlinks are refused, the run fails or shows the real directory.
         spec.mounts = vec![Mount { source: source(true), target: "/m0".into(), readonly: true }];
         for _ in 0..400 {
             match root.run(&spec) {
@@ -72,10 +72,10 @@ fn a_source_swapped_for_a_link_during_the_mount_never_leads_out() {
 }
 
 #[test]
-fn a_link_put_over_the_parent_of_a_mount_target_does_not_lead_the_cleanup_out() {
+fn cleanup_does_not_follow_swapped_target_parent() {
     // S-3
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let host = root.path("host");
     fs::create_dir_all(host.join("b/c")).unwrap();
     fs::create_dir_all(root.lower("proc")).unwrap();
@@ -90,16 +90,16 @@ fn a_link_put_over_the_parent_of_a_mount_target_does_not_lead_the_cleanup_out() 
 }
 
 #[test]
-fn a_group_that_is_denied_stays_denied() {
+fn file_denied_to_a_group_stays_denied() {
     // S-7
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     fs::write(root.lower("denied"), "secret\n").unwrap();
     fs::set_permissions(root.lower("denied"), fs::Permissions::from_mode(0o604)).unwrap();
     std::os::unix::fs::chown(root.lower("denied"), Some(0), Some(1001)).unwrap();
-    // A set-group program replaces the primary group: were that not among the supplementary ones too, whoever runs it
-    // would be one of the "others" then.
+    // A setgid program replaces the primary group. If that group were not a supplementary one too, the user would
+    // count as "other".
     let probe = probe(&root);
     std::os::unix::fs::chown(&probe, Some(0), Some(77)).unwrap();
     fs::set_permissions(&probe, fs::Permissions::from_mode(0o2755)).unwrap();
@@ -119,7 +119,7 @@ fn a_group_that_is_denied_stays_denied() {
             "{user}: {said}"
         );
     }
-    // The groups of whoever started kiln are gone too; others are not denied.
+    // The groups of the caller are dropped too; users outside the group are not denied.
     spec.user = "4321:88".to_owned();
     let said = root.run(&spec).unwrap().output;
     assert!(said.starts_with("Groups:\t88 \n") && said.contains("secret\n") && said.contains("\nok\n"), "{said}");
@@ -128,9 +128,9 @@ fn a_group_that_is_denied_stays_denied() {
 }
 
 #[test]
-fn an_image_with_links_where_system_mounts_go_gets_them_inside() {
+fn system_mounts_over_symlinks_stay_inside_root() {
     // S-13
-    root_of_something!();
+    root_only!();
     let checks = "[ -c /dev/null ] && [ -c /dev/zero ] && [ -d /proc/self ] && wc -c < /proc/keys && \
                   (echo 0 > /proc/sys/kernel/panic) 2>&1 | grep -cE 'Read-only|denied'";
     for links in [
@@ -140,7 +140,7 @@ fn an_image_with_links_where_system_mounts_go_gets_them_inside() {
         &[("dev/null", "/host/canary"), ("dev/console", "/host/canary"), ("dev/pts", "/host"), ("dev/shm", "/host")],
         &[("proc/sys", "/host"), ("proc/uptime", "/host/canary"), ("proc/keys", "/host/canary")],
     ] {
-        let root = Box::new();
+        let root = TestRoot::new();
         fs::create_dir(root.path("host")).unwrap();
         fs::write(root.path("host/canary"), "untouched").unwrap();
         for (name, to) in links {
@@ -159,11 +159,11 @@ fn an_image_with_links_where_system_mounts_go_gets_them_inside() {
 }
 
 #[test]
-fn the_program_that_sets_it_up_cannot_be_changed_through_its_process() {
-    // S-28: an image whose command is `/proc/self/exe` runs kiln with libraries of the image's choosing.
-    root_of_something!();
+fn command_cannot_modify_kiln_through_proc_self_exe() {
+    // S-28: an image whose command is `/proc/self/exe` runs kiln with libraries of the image.
+    root_only!();
     requires!(cc, ldd);
-    let root = Box::new();
+    let root = TestRoot::new();
     let kiln = crate::support::env::binary();
     let libraries = Command::new("ldd").arg(&kiln).output().expect("ldd");
     for word in String::from_utf8_lossy(&libraries.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
@@ -189,14 +189,14 @@ fn the_program_that_sets_it_up_cannot_be_changed_through_its_process() {
 }
 
 #[test]
-fn system_calls_that_reach_the_kernel_are_refused() {
+fn dangerous_system_calls_are_refused() {
     // S-70
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
-    // What the kernel itself would answer to nonsense arguments is EINVAL, EFAULT or EBADF; without root of the host
-    // it would be EPERM for some anyway.
+    // Without the filter, the kernel answers invalid arguments with EINVAL, EFAULT or EBADF, or some with EPERM if the
+    // test does not run as host root.
     let refused = [
         ("mount", libc::SYS_mount),
         ("umount2", libc::SYS_umount2),
@@ -237,24 +237,24 @@ fn system_calls_that_reach_the_kernel_are_refused() {
     for (name, number) in refused {
         assert_eq!(answers.get(number.to_string().as_str()), Some(&"EPERM"), "{name}");
     }
-    // A program that hears ENOSYS falls back to the older call; EPERM it would believe.
+    // ENOSYS makes programs fall back to the older call; EPERM would make them fail.
     assert_eq!(answers[libc::SYS_clone3.to_string().as_str()], "ENOSYS");
     assert_eq!(answers["9999"], "ENOSYS");
     for flag in ["0x10000000", "0x20000", "0x40000000", "0x20000000", "0x4000000", "0x8000000", "0x2000000"] {
         assert_eq!(root.succeeds(&root.spec(&["/bin/probe", "clone", flag])), "EPERM\n", "clone {flag}");
     }
-    // With everything allowed, the filter is not there.
+    // An insecure command has no filter.
     let mut spec = root.spec(&["/bin/probe", "syscalls", &libc::SYS_mount_setattr.to_string()]);
     spec.security = Security::Insecure;
     assert!(!root.succeeds(&spec).contains("EPERM"));
 }
 
 #[test]
-fn the_keyring_of_the_caller_is_out_of_reach() {
-    // S-74: even where the calls are allowed, the session keyring is a new one.
-    root_of_something!();
+fn keyring_of_caller_is_unreachable() {
+    // S-74: even if the calls are allowed, the session keyring is new.
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     let outside = Command::new(probe(&root)).arg("keyring").output().expect("probe").stdout;
     let mut spec = root.spec(&["/bin/probe", "keyring"]);
     spec.security = Security::Insecure;
@@ -264,27 +264,27 @@ fn the_keyring_of_the_caller_is_out_of_reach() {
 }
 
 #[test]
-fn the_command_has_a_session_a_umask_and_limits_of_its_own() {
+fn command_has_its_own_session_umask_and_limits() {
     // S-73
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
-    // The caller may have core files; a command's would end up in the layer.
+    // The caller allows core files, but those of a command would end up in the layer.
     let mut core = rustix::process::getrlimit(rustix::process::Resource::Core);
     core.current = core.maximum;
     rustix::process::setrlimit(rustix::process::Resource::Core, core).unwrap();
-    // Field 6 is the session; one of the caller's would be 0 here, for it is not of this pid namespace.
+    // Field 6 is the session; a session outside this PID namespace would be 0.
     assert_eq!(root.says("cut -d' ' -f6 /proc/1/stat; umask; ulimit -c"), "1\n0022\n0\n");
     assert_eq!(root.succeeds(&root.spec(&["/bin/probe", "tiocsti"])), "ENOTTY\n");
 }
 
 #[test]
-fn without_a_network_there_is_a_loopback_and_nothing_of_the_host() {
+fn network_none_has_loopback_only() {
     // R-8, S-76
-    root_of_something!();
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
     let name = format!("kiln-canary-{}", std::process::id());
     let abstract_name =
@@ -303,20 +303,20 @@ fn without_a_network_there_is_a_loopback_and_nothing_of_the_host() {
     let mut spec = root.sh("ls /sys/class/net; cat /sys/class/net/lo/operstate | grep -c down; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '");
     spec.network = Network::None;
     assert!(root.succeeds(&spec).ends_with("lo\n"));
-    // The host's network is just that.
+    // The host network reaches both.
     assert_eq!(tried(Network::Host, "abstract", &name), "ok\n");
     assert_eq!(tried(Network::Host, "connect", &port), "ok\n");
 }
 
 #[test]
-fn nothing_of_the_host_can_be_found() {
-    // S-26, S-78: no file of the directory the layers lie in, nor kiln itself, under any name.
-    root_of_something!();
-    let root = Box::new();
+fn host_files_cannot_be_found() {
+    // S-26, S-78: neither files next to the layers nor kiln itself can be found under any name.
+    root_only!();
+    let root = TestRoot::new();
     fs::write(root.path("kiln-canary-file"), "canary").unwrap();
     let said = root.says("find / -xdev -name 'kiln*' 2>/dev/null; find /dev /proc/1/root/ /sys/kernel -name 'kiln-canary*' 2>/dev/null; true");
     assert_eq!(said, "");
-    // Above the root there is nothing: a tree mounted over it would be found that way.
+    // `/..` is the root itself; it would show a tree that is mounted over.
     let above = "[ \"$(ls -a /)\" = \"$(cd /.. && ls -a)\" ] || { echo another root; ls -a /..; }";
     assert_eq!(root.says(above), "");
     let said =
@@ -326,10 +326,10 @@ fn nothing_of_the_host_can_be_found() {
 }
 
 #[test]
-fn a_mount_made_inside_stays_inside() {
-    // S-72: even where the command may mount, nothing of it reaches the host.
-    root_of_something!();
-    let root = Box::new();
+fn mount_made_by_command_does_not_reach_host() {
+    // S-72: even if the command may mount, its mounts do not reach the host.
+    root_only!();
+    let root = TestRoot::new();
     let shared = root.path("shared");
     fs::create_dir(&shared).unwrap();
     let mut spec = root.sh("mount -t tmpfs none /m && echo x > /m/made && ls /m");

@@ -1,7 +1,7 @@
-# Runs a program behind a system call filter, as a container around kiln would.
+# Runs a program under a system call filter, as a container around kiln would.
 #   filtered.py deny ERRNO NUMBER,... PROGRAM [ARGUMENT...]
-#   filtered.py profile FILE PROGRAM [ARGUMENT...]    with the facts of testdata/seccomp/podman-default.txt
-# Needs CAP_SYS_ADMIN: no_new_privs would take the rights of newuidmap away.
+#   filtered.py profile FILE PROGRAM [ARGUMENT...]    with a profile such as testdata/seccomp/podman-default.txt
+# Needs CAP_SYS_ADMIN, because no_new_privs would disable the setuid bit of newuidmap.
 import ctypes, os, platform, struct, sys
 
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000

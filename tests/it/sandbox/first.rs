@@ -1,4 +1,4 @@
-//! A command is not pid 1, and ends by signals as any other process does (N-52).
+//! Test that a command is not process 1 and ends by signals like any other process (N-52).
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 /// Signals whose default action ends a process. (Busybox's shell ignores SIGQUIT.)
 const DEADLY: [i32; 11] = [
@@ -28,9 +28,9 @@ const DEADLY: [i32; 11] = [
 ];
 
 #[test]
-fn command_ends_by_a_signal_of_its_own() {
-    root_of_something!();
-    let root = Box::new();
+fn command_can_end_by_its_own_signal() {
+    root_only!();
+    let root = TestRoot::new();
     for user in ["", "app"] {
         for signal in DEADLY {
             let ended = |script: String| {
@@ -40,7 +40,7 @@ fn command_ends_by_a_signal_of_its_own() {
             };
             assert_eq!(ended(format!("kill -{signal} $$; exit 9")), Exit::Signal(signal), "{user}");
             if ![libc::SIGKILL, libc::SIGSEGV, libc::SIGFPE].contains(&signal) {
-                // Restored in a handler and raised again, as servers do.
+                // A handler that restores the default action and raises the signal again, as servers do.
                 let script = format!("trap 'trap - {signal}; kill -{signal} $$' {signal}; kill -{signal} $$; exit 9");
                 assert_eq!(ended(script), Exit::Signal(signal), "{user}");
             }
@@ -49,14 +49,14 @@ fn command_ends_by_a_signal_of_its_own() {
 }
 
 #[test]
-fn init_forwards_what_the_command_sends_to_process_1() {
-    root_of_something!();
-    let root = Box::new();
+fn init_forwards_signals_sent_to_process_1() {
+    root_only!();
+    let root = TestRoot::new();
     for user in ["", "app"] {
         let mut spec = root.sh("trap 'exit 7' TERM; kill -TERM 1; while :; do sleep 0.05; done");
         spec.user = user.to_owned();
         assert_eq!(root.run(&spec).unwrap().outcome.exit, Exit::Code(7), "{user}");
-        // Orphans are reaped, and process 1 gives nothing away.
+        // Orphans are reaped, and nothing of process 1 can be read.
         let script = "i=0; while [ $i -lt 20 ]; do (sleep 0 & ); i=$((i+1)); done; sleep 0.3; \
                       ps -o stat | grep -c Z; cat /proc/1/environ /proc/1/maps 2>/dev/null | wc -c; \
                       for one in fd/0 exe cwd root; do readlink /proc/1/$one; done; echo $PPID";
@@ -68,15 +68,15 @@ fn init_forwards_what_the_command_sends_to_process_1() {
 
 #[test]
 fn command_can_be_process_1() {
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("echo $$; kill -TERM $$; echo survived; exit 3");
     spec.pid_one = true;
     let ran = root.run(&spec).unwrap();
     assert_eq!((&*ran.output, ran.outcome.exit), ("1\nsurvived\n", Exit::Code(3)));
 }
 
-/// Starts a script that says "ready", and sends it signals with pauses.
+/// Starts a script that prints "ready" and sends it signals with pauses. Returns its exit code and the time it took.
 fn signalled(env: &TestEnv, args: &[&str], script: &str, signals: &[Signal]) -> (Option<i32>, Duration) {
     let line = [&["run"], args, &["busybox", "sh", "-c", script]].concat();
     let mut child = env.kiln(&line).spawn();
@@ -91,9 +91,9 @@ fn signalled(env: &TestEnv, args: &[&str], script: &str, signals: &[Signal]) -> 
 }
 
 #[test]
-fn second_signal_forces_a_run_to_end() {
+fn second_signal_forces_run_to_end() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let deaf = "trap '' TERM INT; echo ready; while :; do sleep 0.05; done";
         for (signals, code) in [
             ([Signal::SIGTERM, Signal::SIGTERM], 143),
@@ -106,11 +106,11 @@ fn second_signal_forces_a_run_to_end() {
                 assert!(took > Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
             }
         }
-        // What handles the second one has time for it.
+        // A handler of the second signal has time to run.
         let slow = "n=0; trap 'n=$((n+1)); [ $n = 2 ] && exit 5' INT; echo ready; while :; do sleep 0.05; done";
         let (ended, _) = signalled(&env, &[], slow, &[Signal::SIGINT, Signal::SIGINT]);
         assert_eq!(ended, Some(5));
-        // Signals that ask for something else do not count.
+        // Signals other than SIGINT and SIGTERM do not count.
         let counts = "n=0; trap 'n=$((n+1)); [ $n = 3 ] && exit 6' HUP USR1; echo ready; while :; do sleep 0.05; done";
         let (ended, _) = signalled(&env, &[], counts, &[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGHUP]);
         assert_eq!(ended, Some(6));

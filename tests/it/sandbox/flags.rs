@@ -1,4 +1,4 @@
-//! What options of `kiln build` and `kiln run` put around a command.
+//! Test the options of `kiln build` and `kiln run` for hosts, limits, ports and devices.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::groups::{CPU, MEMORY, PIDS, can_limit};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
 #[test]
-fn hosts_resolver_and_limits_reach_every_command_and_no_layer() {
+fn host_resolver_and_limit_options_reach_commands_not_layers() {
     // O-20, O-23, O-24, O-30, R-6, R-16
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -55,7 +55,7 @@ RUN grep example /etc/hosts; cat /etc/resolv.conf; ulimit -n; df -k /dev/shm | t
 }
 
 #[test]
-fn limits_that_need_control_groups_hold_or_are_told() {
+fn control_group_limits_apply_or_are_reported() {
     // O-25, R-16, S-79
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -71,8 +71,8 @@ fn limits_that_need_control_groups_hold_or_are_told() {
 }
 
 #[test]
-fn a_plain_user_with_control_groups_of_its_own_has_limits() {
-    // R-16, S-79: where somebody delegated them, here by hand, of version 1.
+fn limits_apply_to_plain_user_with_delegated_groups() {
+    // R-16, S-79: with delegated control groups, here of version 1 and made by the test.
     requires!(root, kiln_test, userns, overlay);
     let env = TestEnv::of_plain_user();
     env.import("busybox");
@@ -82,7 +82,7 @@ fn a_plain_user_with_control_groups_of_its_own_has_limits() {
         .collect();
     if groups.iter().any(|group| std::fs::create_dir(group).is_err() || !group.join("tasks").exists()) {
         groups.iter().for_each(|group| drop(std::fs::remove_dir(group)));
-        // Then what the user was not given is told.
+        // Without delegated groups, the missing limits are reported.
         let done = env.kiln(&["run", "--memory", "32m", "--pids-limit", "20", "busybox", "true"]).ok();
         done.says("without the memory limit").says("without the process limit");
         return;
@@ -109,7 +109,7 @@ fn a_plain_user_with_control_groups_of_its_own_has_limits() {
 
 const SERVE: &str = "mkdir -p /w && echo served > /w/index.html && exec httpd -f -p 8080 -h /w";
 
-/// What a web server there says, once there is one.
+/// The response of a web server, once there is one.
 fn answer(at: impl ToSocketAddrs) -> String {
     let began = Instant::now();
     loop {
@@ -131,7 +131,7 @@ fn end(mut run: Child) {
 }
 
 #[test]
-fn a_published_port_reaches_a_server_in_a_network_of_its_own() {
+fn published_port_reaches_server_in_isolated_network() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -144,9 +144,9 @@ fn a_published_port_reaches_a_server_in_a_network_of_its_own() {
 }
 
 #[test]
-fn a_port_inside_alone_gets_a_free_one_that_is_said_over_both_kinds_of_address() {
+fn publish_without_host_port_chooses_and_prints_one() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let mut run = env.kiln(&["run", "--network", "none", "-p", "8080", "busybox", "sh", "-c", SERVE]).spawn();
         let mut said = BufReader::new(run.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
         let note = said.find(|line| line.starts_with("note: port 8080 is published on 0.0.0.0:")).expect("says which");
@@ -164,7 +164,7 @@ fn a_port_inside_alone_gets_a_free_one_that_is_said_over_both_kinds_of_address()
 }
 
 #[test]
-fn a_device_appears_when_it_is_asked_for() {
+fn run_device_option_adds_the_device() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let look = ["busybox", "sh", "-c", "ls /dev | grep -c mem0; head -c 3 /dev/mem0 | wc -c"];

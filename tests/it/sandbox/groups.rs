@@ -1,4 +1,5 @@
-//! Whether limits can be kept here, found without kiln: by making a control group and moving a process into it.
+//! Finds out, without kiln, whether resource limits work on this host: creates a control group and moves a process into
+//! it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub(crate) const SWAP: Limit = ("memory", "memory.memsw.limit_in_bytes", "memory
 pub(crate) const CPU: Limit = ("cpu", "cpu.cfs_quota_us", "cpu.max");
 pub(crate) const PIDS: Limit = ("pids", "pids.max", "pids.max");
 
-/// Whether who runs the tests can have a group in which this limit is set.
+/// Whether the user of the tests can create a control group with this limit.
 pub(crate) fn can_limit((controller, v1, v2): Limit) -> bool {
     let own = fs::read_to_string("/proc/self/cgroup").expect("read");
     let lines = own.lines().filter_map(|line| {
@@ -28,7 +29,7 @@ pub(crate) fn can_limit((controller, v1, v2): Limit) -> bool {
     for (controllers, path) in lines {
         if controllers.split(',').any(|one| one == controller) {
             let top = Path::new(MOUNTED).join(controllers);
-            // Where a container shows its own group as the top, its path means nothing.
+            // In a container that shows its own group as the root, the path does not exist.
             let own = Some(top.join(path)).filter(|own| own.exists()).unwrap_or(top);
             return takes_processes(&own, v1, None);
         }
@@ -41,7 +42,7 @@ pub(crate) fn can_limit((controller, v1, v2): Limit) -> bool {
     parents.any(|parent| parent.join("cgroup.controllers").exists() && takes_processes(parent, v2, Some(controller)))
 }
 
-/// A group made in `parent` has `file` and lets a process in. What has to be switched on for it stays on.
+/// Whether a new group in `parent` has `file` and accepts a process. A controller enabled for this stays enabled.
 fn takes_processes(parent: &Path, file: &str, enable: Option<&str>) -> bool {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("it-probe-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -54,7 +55,7 @@ fn takes_processes(parent: &Path, file: &str, enable: Option<&str>) -> bool {
     }
     let enter = "[ -w \"$1/$2\" ] && echo $$ > \"$1/cgroup.procs\"";
     let entered = Command::new("sh").args(["-c", enter, "sh"]).args([dir.as_os_str(), file.as_ref()]).status();
-    // Who has just ended may still be counted for a moment.
+    // A process that has just ended may still be counted for a moment.
     for _ in 0..50 {
         if fs::remove_dir(&dir).is_ok() {
             break;

@@ -1,16 +1,16 @@
-//! Starting, ending, stopping; what is reported.
+//! Test how commands start and end, and what is reported.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use kiln::sandbox::{Cancel, Error, ExecObstacle, Exit, Hint, Stage};
 
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 
 #[test]
-fn a_command_runs_and_its_output_comes_in_order() {
-    root_of_something!();
-    let root = Box::new();
+fn command_output_keeps_its_order() {
+    root_only!();
+    let root = TestRoot::new();
     assert_eq!(root.says("echo one; echo two >&2; echo three"), "one\ntwo\nthree\n");
     assert_eq!(root.changed(), [""; 0]);
 }
@@ -18,20 +18,20 @@ fn a_command_runs_and_its_output_comes_in_order() {
 #[test]
 fn exit_codes_and_signals_are_passed_on() {
     //
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let exit = |script: &str| root.run(&root.sh(script)).map(|ran| ran.outcome.exit).unwrap();
     assert_eq!(exit("exit 0"), Exit::Code(0));
     assert_eq!(exit("exit 42"), Exit::Code(42));
-    // A child killed by a signal, as its shell reports it.
+    // A child killed by a signal, as reported by its shell.
     assert_eq!(exit("sh -c 'kill -9 $$'; exit $?"), Exit::Code(137));
     assert_eq!(Exit::Signal(9).code(), 137);
 }
 
 #[test]
-fn a_command_that_cannot_be_executed_is_an_error_that_says_why() {
-    root_of_something!();
-    let root = Box::new();
+fn failed_exec_says_why() {
+    root_only!();
+    let root = TestRoot::new();
     let error = |argv: &[&str]| match root.run(&root.spec(argv)) {
         Err(Error::Setup(failure)) => failure,
         Err(e) => panic!("{e}"),
@@ -41,7 +41,10 @@ fn a_command_that_cannot_be_executed_is_an_error_that_says_why() {
     assert_eq!((missing.to_string().as_str(), missing.code), ("nosuch: not found in PATH", 127));
     assert_eq!(missing.stage, Stage::Exec);
     let missing = error(&["/nosuch"]);
-    assert_eq!((missing.to_string().as_str(), missing.code), ("cannot execute /nosuch: No such file or directory", 127));
+    assert_eq!(
+        (missing.to_string().as_str(), missing.code),
+        ("cannot execute /nosuch: No such file or directory", 127)
+    );
     std::fs::write(root.lower("bin/script"), "#!/nosuch/interpreter\n").unwrap();
     chmod(&root.lower("bin/script"), 0o755);
     let missing = error(&["script"]);
@@ -62,10 +65,10 @@ fn chmod(path: &std::path::Path, mode: u32) {
 }
 
 #[test]
-fn everything_is_dead_when_the_command_ends() {
+fn background_processes_end_with_the_command() {
     // R-11, S-75
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let began = Instant::now();
     root.says("(sleep 1; echo x > /late) & setsid sh -c 'sleep 1; echo x > /later' & exit 0");
     assert!(began.elapsed() < Duration::from_millis(900));
@@ -74,9 +77,9 @@ fn everything_is_dead_when_the_command_ends() {
 }
 
 #[test]
-fn cancelling_kills_the_tree_within_a_second() {
-    root_of_something!();
-    let root = Box::new();
+fn cancel_kills_all_processes_within_a_second() {
+    root_only!();
+    let root = TestRoot::new();
     let cancel = Cancel::new().unwrap();
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -94,12 +97,12 @@ fn cancelling_kills_the_tree_within_a_second() {
 }
 
 #[test]
-fn whoever_dies_between_kiln_and_the_command_takes_it_along() {
-    // S-82: not kiln but its own helper is killed, by a user or by a machine that is out of memory.
-    root_of_something!();
-    let root = Box::new();
+fn command_ends_when_warden_is_killed() {
+    // S-82: the helper process of kiln is killed, by a user or by the out-of-memory killer.
+    root_only!();
+    let root = TestRoot::new();
     let time = format!("3{}", std::process::id());
-    // The command, by its arguments, and who started it.
+    // The pid of the command, found by its arguments.
     let command = || {
         let pids =
             std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
@@ -128,7 +131,7 @@ fn whoever_dies_between_kiln_and_the_command_takes_it_along() {
             let warden = parent(parent(pid));
             assert!(std::fs::read_to_string(format!("/proc/{warden}/comm")).unwrap().starts_with("kiln:warden"));
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(warden), nix::sys::signal::Signal::SIGKILL).unwrap();
-            assert!(!matches!(run.join().unwrap(), Ok(true)), "nobody can say how it ended");
+            assert!(!matches!(run.join().unwrap(), Ok(true)), "its exit status is lost");
             let began = Instant::now();
             while command().is_some() {
                 assert!(began.elapsed() < Duration::from_secs(1), "the command outlived the warden");
@@ -139,10 +142,10 @@ fn whoever_dies_between_kiln_and_the_command_takes_it_along() {
 }
 
 #[test]
-fn large_output_is_passed_on_whole() {
+fn large_output_is_complete() {
     //
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let output = root.says("dd if=/dev/zero bs=1024 count=8192 2>/dev/null | tr '\\0' 'x'");
     assert_eq!(output.len(), 8 << 20);
 }
@@ -150,16 +153,16 @@ fn large_output_is_passed_on_whole() {
 #[test]
 fn standard_input_is_empty_and_there_is_no_terminal() {
     // R-3, S-73
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     assert_eq!(root.says("cat; tty; (: > /dev/tty) 2>/dev/null || echo none"), "not a tty\nnone\n");
 }
 
 #[test]
-fn the_user_comes_from_the_root() {
+fn user_is_looked_up_in_root() {
     // R-5, S-7
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let id = |user: &str| {
         let mut spec = root.sh("echo $(id -u) $(id -g) $(id -G) $HOME");
         spec.user = user.to_owned();
@@ -183,8 +186,8 @@ fn the_user_comes_from_the_root() {
 #[test]
 fn hostile_user_databases_do_not_hang() {
     // S-12, S-22
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let passwd = root.lower("etc/passwd");
     let mut spec = root.sh("id");
     spec.user = "app".to_owned();
@@ -214,16 +217,16 @@ fn hostile_user_databases_do_not_hang() {
     std::fs::File::create(&passwd).unwrap().set_len(1 << 30).unwrap();
     fails("huge");
     std::fs::remove_file(&passwd).unwrap();
-    // A link that leads out of the root leads to the same path inside, where there is nothing.
+    // A symlink that points out of the root is resolved inside, where the target does not exist.
     std::os::unix::fs::symlink("../../../../etc/shadow", &passwd).unwrap();
     assert!(root.run(&spec).err().unwrap().to_string().contains("no user"));
 }
 
 #[test]
-fn the_working_directory_is_made_and_never_leaves_the_root() {
+fn working_directory_is_created_and_stays_inside_root() {
     // R-4, S-1
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("pwd; ls -a ../../../../.. | grep -c stub");
     spec.cwd = "/srv/new/dir".into();
     let ran = root.run(&spec).unwrap();

@@ -1,4 +1,4 @@
-//! A command that fails because of what kiln itself lacks is told what that is (N-53, N-55).
+//! Test the hints for commands that fail because kiln lacks ids or privileges (N-53, N-55).
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::support::TestEnv;
 use crate::support::env::binary;
 use crate::support::requires::is_root;
 
-/// Runs kiln as root of a namespace with a single id; the code, and what it said.
+/// Runs kiln as root of a user namespace with a single id. Returns its exit code and output.
 fn with_one_id(env: &TestEnv, args: &[&str]) -> (Option<i32>, String) {
     let out = Command::new("unshare")
         .args(["--user", "--map-root-user"])
@@ -22,7 +22,7 @@ fn with_one_id(env: &TestEnv, args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn command_that_needs_more_ids_is_told_what_is_missing() {
+fn command_needing_more_ids_gets_a_hint() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let cause = "because the user namespace that kiln was started in has a single id";
@@ -43,7 +43,7 @@ fn command_that_needs_more_ids_is_told_what_is_missing() {
         assert!(!matches!(code, Some(0 | 125..)), "{script}: {said}");
         assert_eq!(said.contains("hint: start kiln outside of that user namespace"), wants, "{script}: {said}");
     }
-    // What kiln itself cannot do for want of ids.
+    // Steps that kiln itself cannot set up without more ids.
     for lines in ["USER 1000\nRUN true", "RUN --mount=type=secret,id=s,uid=5 true"] {
         let context = env.context(&format!("\n-- Dockerfile --\nFROM busybox\n{lines}\n-- s --\nx\n"));
         let secret = format!("id=s,src={}", context.join("s").display());
@@ -54,7 +54,7 @@ fn command_that_needs_more_ids_is_told_what_is_missing() {
 }
 
 #[test]
-fn device_nodes_of_a_command_open_or_are_explained() {
+fn device_nodes_made_by_command_open_or_are_explained() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN mknod /n c 1 3 && echo hi > /n\n");
@@ -70,7 +70,7 @@ fn device_nodes_of_a_command_open_or_are_explained() {
     }
     env.build(&["-t", "nodes"], &context).ok().never_says("without");
     assert!(env.image("nodes").tree()["n"].kind.contains("char"), "the layer has the node");
-    // Docker's devices open, also for processes that were there before; nothing else does, in no way.
+    // Docker's default devices open, also in running processes; other devices do not.
     let script = "(until [ -e /go ]; do sleep 0.05; done; head -c 2 /z | wc -c) & \
                   mknod /z c 1 5; mknod /dev/u c 1 9; touch /go; wait; head -c 3 /dev/u | wc -c; cat /n";
     let ran = env.kiln(&["run", "nodes", "sh", "-c", script]).ok();
@@ -99,7 +99,7 @@ fn device_nodes_of_a_command_open_or_are_explained() {
         let ran = env.kiln(&["run", "nodes", "sh", "-c", &script]).ok();
         assert_eq!(&*ran.stdout, "", "{}", ran.stderr);
     }
-    // Nodes that the image has all along are as dead as before.
+    // Nodes from the image do not open.
     assert_eq!(env.kiln(&["run", "nodes", "sh", "-c", ": < /n"]).output().code, 1);
     let left = std::fs::read_dir("/sys/fs/cgroup/devices").expect("list").flatten();
     let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("kiln-")).collect();
@@ -107,11 +107,11 @@ fn device_nodes_of_a_command_open_or_are_explained() {
 }
 
 #[test]
-fn command_has_no_socket_of_the_kernels_ciphers() {
+fn command_cannot_open_crypto_sockets() {
     // N-54, CVE-2026-31431
     requires!(userns, overlay);
     let env = TestEnv::with("python");
-    // The kernel itself keeps packet and XDP sockets from a plain user.
+    // Packet and XDP sockets need privileges anyway.
     let script = "import socket\nfor family in set(range(64)) - {17, 44}:\n    try:\n        socket.socket(family, socket.SOCK_SEQPACKET)\n    \
                   except OSError as e:\n        if e.errno == 1: print(family)\n";
     assert_eq!(&*env.kiln(&["run", "python", "python3", "-c", script]).ok().stdout, "38\n40\n");

@@ -1,5 +1,5 @@
-//! The sandbox by itself: a busybox root, no store, no Dockerfile. As root, or inside a user namespace where the
-//! test process was started in one.
+//! Test the sandbox with a busybox root, mostly without store and Dockerfile: as root, or inside a user namespace if
+//! the test process was started in one.
 
 mod confinement;
 mod devices;
@@ -33,20 +33,20 @@ pub(crate) use escape::swapping;
 
 use crate::support::dir::Dir;
 
-/// A busybox root as one lower layer, with an upper of its own.
-pub(crate) struct Box {
+/// A busybox root: one lower directory and an upper directory.
+pub(crate) struct TestRoot {
     dir: Dir,
     userxattr: bool,
 }
 
-/// What a command left.
+/// The outcome and output of a command.
 pub(crate) struct Ran {
     pub(crate) outcome: Outcome,
     pub(crate) output: String,
 }
 
-impl Box {
-    pub(crate) fn new() -> Box {
+impl TestRoot {
+    pub(crate) fn new() -> TestRoot {
         let dir = Dir::new();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         for sub in ["lower/bin", "lower/etc", "lower/tmp", "lower/root", "upper", "work"] {
@@ -63,7 +63,7 @@ impl Box {
         fs::write(lower.join("etc/group"), "root:x:0:\napp:x:1001:\nwheel:x:10:root,app\n").unwrap();
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let userxattr = !map.split_whitespace().eq(["0", "0", "4294967295"]);
-        Box { dir, userxattr }
+        TestRoot { dir, userxattr }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -74,7 +74,7 @@ impl Box {
         self.dir.path().join("lower").join(name)
     }
 
-    /// `sh -c script`, as a spec to be changed.
+    /// A spec for `sh -c script`.
     pub(crate) fn sh(&self, script: &str) -> Spec {
         self.spec(&["/bin/sh", "-c", script])
     }
@@ -102,7 +102,7 @@ impl Box {
     }
 
     pub(crate) fn run_with_ports(&self, spec: &Spec, ports: Ports, cancel: &Cancel) -> Result<Ran, Error> {
-        // A volatile work directory serves once, and so does the place for mount targets.
+        // A volatile work directory can be used once only, and so can the directory for mount targets.
         let _ = fs::remove_dir_all(self.path("work"));
         let _ = fs::remove_dir_all(self.path("stub"));
         fs::create_dir(self.path("work")).expect("create");
@@ -113,7 +113,7 @@ impl Box {
         Ok(Ran { outcome, output: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
-    /// Runs a script that must succeed; gives its output.
+    /// Runs a script that must succeed; returns its output.
     pub(crate) fn says(&self, script: &str) -> String {
         self.succeeds(&self.sh(script))
     }
@@ -146,8 +146,8 @@ fn launcher() -> &'static Launcher {
     LAUNCHER.get_or_init(|| Launcher::of(Path::new(&crate::support::env::binary())))
 }
 
-/// Puts a program into a root. Another process writes it: a file cannot be executed while a process that another test
-/// starts in this very moment still holds it open for writing.
+/// Installs a program in a root. A separate process writes it: otherwise a process that another test forks at the same
+/// time could inherit the open file, and executing it would fail with ETXTBSY.
 fn put(program: &[u8], at: &Path) {
     let mut install = Command::new("install");
     let mut install = install.args(["-m", "755", "/dev/stdin"]).arg(at).stdin(Stdio::piped()).spawn().expect("install");
@@ -164,14 +164,14 @@ fn busybox() -> &'static (Vec<u8>, String) {
     })
 }
 
-/// The program that tries things from inside, put into the root as `/bin/probe`; gives its path outside.
-pub(crate) fn probe(root: &Box) -> PathBuf {
+/// Installs the probe program as `/bin/probe` in the root; returns its path outside.
+pub(crate) fn probe(root: &TestRoot) -> PathBuf {
     let inside = root.lower("bin/probe");
     put_probe(&inside);
     inside
 }
 
-/// Puts that program somewhere. It is built once.
+/// Installs the probe program at a path. It is compiled once.
 pub(crate) fn put_probe(at: &Path) {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -186,8 +186,8 @@ pub(crate) fn put_probe(at: &Path) {
 }
 
 #[test]
-fn all_of_this_holds_for_a_plain_user_too() {
-    // The tests of this module need to be root of something: for a plain user, of a namespace with subordinate ids.
+fn sandbox_tests_pass_for_plain_user() {
+    // The tests of this module need root: for a plain user, root of a user namespace with subordinate ids.
     requires!(plain_user, userns, overlay);
     let program = std::env::current_exe().expect("this program");
     let out = Command::new("unshare")
@@ -201,12 +201,12 @@ fn all_of_this_holds_for_a_plain_user_too() {
     assert!(said.contains(" passed; 0 failed; 0 ignored"), "{said}");
 }
 
-/// The sandbox needs to be root of something.
-macro_rules! root_of_something {
+/// Skips the test unless it runs as root, possibly of a user namespace.
+macro_rules! root_only {
     () => {
         if !crate::support::requires::is_root() {
             return;
         }
     };
 }
-use root_of_something;
+use root_only;

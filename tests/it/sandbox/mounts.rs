@@ -1,18 +1,18 @@
-//! What is mounted over the root, and that none of it stays.
+//! Test mounts in the root, and that they leave no trace.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use kiln::sandbox::{Hint, Mount, Source};
 
-use super::{Box, root_of_something};
+use super::{TestRoot, root_only};
 
 fn data(target: &str, text: &str) -> Mount {
     let source = Source::Data { bytes: text.into(), mode: 0o400, uid: 0, gid: 0 };
     Mount { source, target: target.into(), readonly: true }
 }
 
-fn bind(root: &Box, from: &str, target: &str, readonly: bool) -> Mount {
+fn bind(root: &TestRoot, from: &str, target: &str, readonly: bool) -> Mount {
     let source = Source::Inside { root: root.path(from), subpath: "".into(), no_symlinks: false };
     Mount { source, target: target.into(), readonly }
 }
@@ -22,10 +22,10 @@ fn tmpfs(target: &str, size: Option<u64>) -> Mount {
 }
 
 #[test]
-fn resolver_and_hosts_are_read_only_and_never_in_the_layer() {
+fn resolver_and_hosts_are_read_only_and_not_in_layer() {
     //
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     fs::write(root.lower("etc/hosts"), "the image's own\n").unwrap();
     let mut spec = root.sh(
         "cat /etc/hosts /etc/resolv.conf; (echo x > /etc/hosts) 2>/dev/null || (echo x > /etc/resolv.conf) 2>&1; echo y > /etc/other",
@@ -40,10 +40,10 @@ fn resolver_and_hosts_are_read_only_and_never_in_the_layer() {
 }
 
 #[test]
-fn a_target_behind_a_dangling_link_is_made_where_the_link_leads_and_not_in_the_layer() {
+fn mount_target_behind_dangling_symlink_is_created() {
     // R-6, S-18, S-22
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     symlink("/run/systemd/resolve/stub.conf", root.lower("etc/resolv.conf")).unwrap();
     symlink("/run", root.lower("var-run")).unwrap();
     let mut spec = root.sh("cat /etc/resolv.conf /run/systemd/resolve/stub.conf; cat /var-run/secrets/x; echo y > /z");
@@ -54,10 +54,10 @@ fn a_target_behind_a_dangling_link_is_made_where_the_link_leads_and_not_in_the_l
 }
 
 #[test]
-fn links_in_the_image_do_not_lead_out() {
-    // S-18, S-22: what is mounted over is inside the root, whatever links say.
-    root_of_something!();
-    let root = Box::new();
+fn image_symlinks_do_not_lead_mounts_out() {
+    // S-18, S-22: mount targets stay inside the root, whatever symlinks say.
+    root_only!();
+    let root = TestRoot::new();
     fs::create_dir(root.path("host")).unwrap();
     fs::write(root.path("host/canary"), "untouched").unwrap();
     let out = format!("../../../../../../..{}", root.path("host").display());
@@ -84,8 +84,8 @@ fn links_in_the_image_do_not_lead_out() {
 #[test]
 fn mounts_nest_and_the_last_on_a_target_wins() {
     // M-2, M-21
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     for dir in ["a", "b", "c"] {
         fs::create_dir(root.path(dir)).unwrap();
         fs::write(root.path(dir).join("name"), dir).unwrap();
@@ -99,10 +99,10 @@ fn mounts_nest_and_the_last_on_a_target_wins() {
 }
 
 #[test]
-fn read_only_means_read_only_and_a_directory_needs_a_directory() {
+fn read_only_mounts_refuse_writes_and_types_must_match() {
     // M-5
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     fs::create_dir(root.path("a")).unwrap();
     fs::write(root.path("a/f"), "f").unwrap();
     let mut spec = root.sh("(echo x > /m/f) 2>&1; (rm /m/f) 2>&1; true");
@@ -122,10 +122,10 @@ fn read_only_means_read_only_and_a_directory_needs_a_directory() {
 }
 
 #[test]
-fn memory_file_systems_are_bounded_and_empty_at_first() {
+fn tmpfs_mounts_are_empty_and_bounded() {
     // M-11
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("ls /etc; dd if=/dev/zero of=/etc/x bs=1024 count=200 2>&1 | grep -c 'No space'");
     spec.mounts = vec![tmpfs("/etc", Some(64 << 10))];
     spec.user = "0:0".to_owned();
@@ -139,8 +139,8 @@ fn memory_file_systems_are_bounded_and_empty_at_first() {
 #[test]
 fn secrets_have_their_mode_and_owner_and_leave_nothing() {
     // M-13, M-16, S-110, S-111
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let mut spec = root.sh("stat -c '%a %u %g' /run/secrets/k; cat /run/secrets/k");
     let source = Source::Data { bytes: b"k\0\xff\n".to_vec(), mode: 0o440, uid: 1000, gid: 1001 };
     spec.mounts = vec![Mount { source, target: "/run/secrets/k".into(), readonly: true }];
@@ -153,10 +153,10 @@ fn secrets_have_their_mode_and_owner_and_leave_nothing() {
 }
 
 #[test]
-fn mount_targets_leave_parents_alone() {
+fn mount_targets_do_not_change_parents() {
     // M-2, R-13: not even a time changes.
-    root_of_something!();
-    let root = Box::new();
+    root_only!();
+    let root = TestRoot::new();
     let before = fs::metadata(root.lower("etc")).unwrap().modified().unwrap();
     let mut spec = root.sh("stat -c %Y /etc");
     spec.mounts = vec![data("/etc/deep/er/file", "x"), tmpfs("/etc/t", None)];

@@ -1,4 +1,4 @@
-//! Networks of a command's own, and what leads into them.
+//! Test private networks and published ports.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 
 use kiln::sandbox::{Cancel, Error, Hint, Network, Ports, Publish};
 
-use super::{Box, probe, root_of_something};
+use super::{TestRoot, probe, root_only};
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// From this port of the host's loopback.
+/// Publishes port 8000 on this port of the host's loopback.
 fn to_8000(port: u16) -> Publish {
     Publish { address: Some([127, 0, 0, 1].into()), host: Some(port), inside: 8000 }
 }
 
 #[test]
-fn a_private_network_leads_out_and_shows_nothing_of_the_host() {
+fn private_network_reaches_out_but_not_host_loopback() {
     // R-8, S-76
-    root_of_something!();
+    root_only!();
     requires!(cc, pasta, tun);
-    let root = Box::new();
+    let root = TestRoot::new();
     probe(&root);
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = host.local_addr().unwrap().port();
@@ -39,7 +39,7 @@ fn a_private_network_leads_out_and_shows_nothing_of_the_host() {
     let server = lines.iter().find_map(|line| line.strip_prefix("nameserver ")).unwrap();
     assert!(!server.starts_with("127."), "{said}");
     assert!(lines.contains(&"search example.org"), "{said}");
-    // Nobody stays behind.
+    // The helper has ended.
     let marker = format!("/proc/{}/ns/net", std::process::id());
     assert!(!commands().iter().any(|line| line.contains(&marker)), "a helper still runs");
 }
@@ -53,10 +53,10 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
-fn published_ports_lead_inside_and_close_with_the_command() {
-    root_of_something!();
+fn published_ports_forward_and_close_with_command() {
+    root_only!();
     requires!(cc);
-    let root = Box::new();
+    let root = TestRoot::new();
     let port = free_port();
     probe(&root);
     let mut spec = root.spec(&["/bin/probe", "serve", "8000"]);
@@ -84,7 +84,7 @@ fn published_ports_lead_inside_and_close_with_the_command() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said_before_the_command_runs() {
+fn port_in_use_fails_before_command_runs() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(taken) = TcpListener::bind(address) else { continue };
         let taken = taken.local_addr().unwrap();
@@ -101,9 +101,9 @@ fn refused(publish: Publish) {
 }
 
 #[test]
-fn a_cancelled_command_takes_its_forwarder_along() {
-    root_of_something!();
-    let root = Box::new();
+fn cancelled_command_ends_its_port_forwarder() {
+    root_only!();
+    let root = TestRoot::new();
     let port = free_port();
     let mut spec = root.sh("sleep 60");
     spec.network = Network::None;

@@ -1,13 +1,13 @@
-//! `--network private` and published ports from end to end: with each helper, as root and as a plain user.
+//! Test `--network private` and published ports end to end: with each helper, as root and as a plain user.
 //!
-//! The "host" is a network namespace with an address that leads nowhere, so that no test needs the machine's network.
+//! The "host" is a network namespace with a dummy address, so that the test does not need the network of the machine.
 
 use std::process::Command;
 
 use crate::support::TestEnv;
 use crate::support::env::{PLAIN_USER, binary};
 
-/// `$1`: what hides a helper. `$2`: the store. What follows: how kiln is called.
+/// `$1`: the helper to hide. `$2`: the store. The rest: the command that starts kiln.
 const HOST: &str = r#"
 set -e
 hide=$1 KILN_ROOT=$2; shift 2
@@ -55,8 +55,8 @@ for process in /proc/[0-9]*; do
 done
 "#;
 
-/// Ok: the helper that is not hidden carried what it should, and nothing else.
-fn carried(hide: &str, env: &TestEnv, user: Option<&str>) {
+/// Checks that the helper that is not hidden forwards traffic both ways, and that the host's loopback is unreachable.
+fn check_helper(hide: &str, env: &TestEnv, user: Option<&str>) {
     let kiln = match user {
         Some(_) => env.dir().join("kiln"),
         None => binary(),
@@ -79,15 +79,15 @@ fn carried(hide: &str, env: &TestEnv, user: Option<&str>) {
 }
 
 #[test]
-fn each_helper_leads_out_and_in_and_shows_nothing_of_the_hosts_loopback() {
+fn network_helpers_carry_both_ways_but_not_host_loopback() {
     // R-8, S-76
     requires!(root, userns, overlay, pasta, slirp4netns, busybox, tun);
     let env = TestEnv::with_busybox();
-    carried("slirp4netns", &env, None);
-    carried("pasta", &env, None);
+    check_helper("slirp4netns", &env, None);
+    check_helper("pasta", &env, None);
     requires!(kiln_test);
     let env = TestEnv::of_plain_user();
     env.import("busybox");
-    carried("slirp4netns", &env, Some(PLAIN_USER));
-    carried("pasta", &env, Some(PLAIN_USER));
+    check_helper("slirp4netns", &env, Some(PLAIN_USER));
+    check_helper("pasta", &env, Some(PLAIN_USER));
 }

@@ -1,4 +1,5 @@
-//! Who a command is, seen from the host; and that what it may do has one gate. Real builds, as everybody.
+//! Test the identity and privileges of commands as seen from the host, and that entitlements are enforced everywhere.
+//! Real builds, as root and as a plain user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,12 +8,12 @@ use std::process::Command;
 
 use kiln::sandbox::{Network, Security};
 
-use super::{Box, put_probe, root_of_something};
+use super::{TestRoot, put_probe, root_only};
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::requires::is_root;
 
-/// An image `probed` with the probe twice: as it is, and set-uid root as `/bin/su-probe`.
+/// Builds an image `probed` with the probe program, and setuid and setgid copies of it.
 fn probed(env: &TestEnv) {
     let dir = env.context(
         "-- Dockerfile --\nFROM busybox\nCOPY probe /bin/probe\n\
@@ -23,7 +24,7 @@ fn probed(env: &TestEnv) {
     env.build(&["-t", "probed"], &dir).ok();
 }
 
-/// Whoever the files of this store belong to.
+/// The owner of the store.
 fn owner(env: &TestEnv) -> u32 {
     fs::metadata(env.store()).expect("the store").uid()
 }
@@ -38,11 +39,12 @@ fn files(dir: &Path) -> Vec<(PathBuf, fs::Metadata)> {
 }
 
 #[test]
-fn a_set_uid_program_is_root_of_its_namespace_and_nowhere_else_s_80_s_81() {
+fn setuid_program_is_root_only_in_its_namespace() {
+    // S-80, S-81
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         probed(&env);
-        // Root's own file, which nobody else may read.
+        // A file that only its owner may read.
         let private = env.dir().join("private");
         fs::write(&private, "x").expect("write");
         fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).expect("chmod");
@@ -52,14 +54,14 @@ fn a_set_uid_program_is_root_of_its_namespace_and_nowhere_else_s_80_s_81() {
             env.kiln(&line).ok().stdout.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let default = "CapEff:\t00000000a80425fb";
-        // Only root of the host builds as somebody who may read it; even so with the default capabilities.
+        // A setuid program can read it if the root of its namespace owns it.
         let may = if is_root() && owner(&env) == 0 || !is_root() { "ok" } else { "EACCES" };
         assert_eq!(tried("app", "probe"), ["1000 1000", "EACCES", "CapEff:\t0000000000000000"]);
         assert_eq!(tried("app", "su-probe"), ["1000 0", may, default]);
         assert_eq!(tried("0", "su-probe"), ["0 0", may, default]);
         let done = env.kiln(&["run", "-u", "app", "probed", "sg-probe", "setuid"]).ok();
         done.says("1000 1000").says("CapEff:\t0000000000000000");
-        // Root stays where it is; a plain user is root of a new namespace only.
+        // Host root uses no user namespace; a plain user is root of a new one.
         let map = env.kiln(&["run", "probed", "cat", "/proc/self/uid_map"]).ok();
         let words = |map: &str| map.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         if is_root() && owner(&env) == 0 {
@@ -71,11 +73,12 @@ fn a_set_uid_program_is_root_of_its_namespace_and_nowhere_else_s_80_s_81() {
 }
 
 #[test]
-fn what_a_build_makes_set_uid_gives_nobody_of_the_host_anything_s_29() {
+fn setuid_files_in_store_give_no_host_privilege() {
+    // S-29
     requires!(userns, overlay, cc);
-    for env in everybody() {
+    for env in each_user() {
         probed(&env);
-        // Copied up by a change of its times, by writing, and by a new attribute; and with capabilities of a file.
+        // Setuid files copied up by changing times, by writing and by setting an attribute; and file capabilities.
         let lines = "FROM probed\nRUN touch /bin/su-probe && cp /bin/su-probe /new && chmod 6755 /new\n\
                      RUN probe setcap /bin/probe && probe setcap /bin/sg-probe && chmod 4755 /bin/probe\n\
                      RUN test -u /bin/su-probe && test -u /new && test -g /new && test -u /bin/probe\n";
@@ -93,7 +96,7 @@ fn what_a_build_makes_set_uid_gives_nobody_of_the_host_anything_s_29() {
                 assert_ne!((metadata.uid(), metadata.gid()), (0, 0), "{}", path.display());
             }
             if is_root() {
-                // By a shell: setpriv itself keeps root's capabilities until it has become something else.
+                // Through a shell: setpriv itself would open the file with capabilities of root.
                 let tried = Command::new("setpriv")
                     .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", "exec \"$0\" setuid"])
                     .arg(&path)
@@ -102,7 +105,7 @@ fn what_a_build_makes_set_uid_gives_nobody_of_the_host_anything_s_29() {
                 let said = String::from_utf8_lossy(&tried.stderr);
                 assert!(tried.stdout.is_empty() && said.contains("Permission denied"), "{}: {said}", path.display());
             }
-            // Capabilities of a file hold for the namespace it was made in: version 3 names its root.
+            // File capabilities are valid in one namespace only: version 3 records its root.
             let mut value = [0; 64];
             if let Ok(size) = rustix::fs::getxattr(&path, "security.capability", &mut value) {
                 let version = value[3];
@@ -110,7 +113,7 @@ fn what_a_build_makes_set_uid_gives_nobody_of_the_host_anything_s_29() {
             }
         }
         assert!(found >= 4, "only {found} set-uid files were found");
-        // In the image they are what the command made them.
+        // In the image the files have the modes that the command set.
         let tree = env.image("app").tree();
         assert_eq!((tree["new"].mode, tree["new"].uid, tree["bin/su-probe"].mode), (0o6755, 0, 0o4755));
         assert_eq!(tree["bin/sg-probe"].xattrs["security.capability"].len(), 40);
@@ -118,9 +121,10 @@ fn what_a_build_makes_set_uid_gives_nobody_of_the_host_anything_s_29() {
 }
 
 #[test]
-fn every_namespace_is_a_new_one_s_70() {
-    root_of_something!();
-    let root = Box::new();
+fn command_gets_new_namespaces() {
+    // S-70
+    root_only!();
+    let root = TestRoot::new();
     let inside = |network, security| {
         let mut spec = root.sh("for n in mnt pid ipc uts cgroup net; do readlink /proc/self/ns/$n; done");
         (spec.network, spec.security) = (network, security);
@@ -140,9 +144,10 @@ fn every_namespace_is_a_new_one_s_70() {
 }
 
 #[test]
-fn whatever_starts_a_command_asks_the_same_gate_s_4_r_9() {
+fn entitlements_are_enforced_for_every_form_of_run() {
+    // S-4, R-9
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let build = |args: &[&str], text: &str| env.build(args, &env.context(&format!("-- Dockerfile --\n{text}\n")));
         build(
             &["-t", "parent"],
@@ -161,14 +166,14 @@ fn whatever_starts_a_command_asks_the_same_gate_s_4_r_9() {
             assert!(!refused.stderr.contains("touch /x\n["), "nothing has run: {refused}");
             build(&["--allow", "security.insecure", "--on-failure", "report"], text).output().never_says("why: never");
         }
-        // The host's network is asked for where the build's own is another.
+        // The host network needs an entitlement if the build uses another network.
         let host = "FROM busybox\nRUN --network=host true";
         build(&["--network", "none"], host).fails(1).says("--allow network.host");
         build(&["--network", "none", "--allow", "network.host"], host).ok();
         build(&["--allow", "everything"], host)
             .fails(2)
             .says("want network.host, security.insecure, device or device=NAME");
-        // What was cached with the permission is not had without it.
+        // A step cached with an entitlement still needs it.
         build(&["--allow", "security.insecure"], forms[0]).ok();
         build(&[], forms[0]).fails(1).says("not allowed");
         env.kiln(&["run", "--privileged", "busybox", "true"]).fails(125);
@@ -177,9 +182,10 @@ fn whatever_starts_a_command_asks_the_same_gate_s_4_r_9() {
 }
 
 #[test]
-fn all_is_allowed_only_to_an_insecure_command_r_9() {
+fn only_insecure_run_has_all_privileges() {
+    // R-9
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let caps = "grep -E '^(CapEff|Seccomp):' /proc/self/status | tr -d '\\t' > /said; ls /dev >> /said; \
                     mount -t tmpfs none /mnt 2>/dev/null && echo mounted >> /said; true";
         let text = format!("-- Dockerfile --\nFROM busybox\nRUN --security=insecure {caps}\n");
@@ -191,7 +197,7 @@ fn all_is_allowed_only_to_an_insecure_command_r_9() {
         assert!(all.contains("Seccomp:0\n") && all.contains("mounted"), "{all}");
         let bits = |said: &str| u64::from_str_radix(&said["CapEff:".len()..][..16], 16).expect("hexadecimal");
         assert_eq!(bits(&all) & 1 << 21, 1 << 21, "CAP_SYS_ADMIN");
-        // Devices of the host: absent in one, there in the other.
+        // Host devices exist only in the insecure command.
         for name in ["loop-control", "fuse", "kmsg"].iter().filter(|name| Path::new("/dev").join(name).exists()) {
             assert!(all.lines().any(|line| line == *name) && !few.lines().any(|line| line == *name), "{name}");
         }
@@ -199,9 +205,10 @@ fn all_is_allowed_only_to_an_insecure_command_r_9() {
 }
 
 #[test]
-fn descriptors_of_anybody_lead_nowhere_as_a_working_directory_s_1() {
+fn working_directory_cannot_be_a_process_descriptor() {
+    // S-1
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         for n in 0..64 {
             let cwd = format!("/proc/self/fd/{n}");
             let done = env.kiln(&["run", "-w", &cwd, "busybox", "sh", "-c", "pwd; ls ../../.."]).output();
@@ -217,15 +224,16 @@ fn descriptors_of_anybody_lead_nowhere_as_a_working_directory_s_1() {
             let shown = done.stderr.lines().filter(|line| line.contains("] |"));
             assert_eq!(shown.filter(|line| line.contains("kiln-it-") || line.contains("root:")).count(), 0, "{done}");
         }
-        // The fourth is the directory that is listed.
+        // The fourth descriptor is the listed directory.
         assert_eq!(env.kiln(&["run", "busybox", "ls", "/proc/self/fd"]).ok().stdout, "0\n1\n2\n3\n");
     }
 }
 
 #[test]
-fn nothing_of_the_callers_environment_can_be_read_s_15_r_2() {
+fn environment_of_caller_cannot_be_read() {
+    // S-15, R-2
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let canary = crate::support::canary::text();
         let look = "set; cat /proc/*/environ /proc/*/cmdline /proc/*/task/*/environ | tr '\\0' '\\n'; ps; true";
         let text = format!("-- Dockerfile --\nFROM busybox\nARG NOTHING\nRUN {look}\nRUN [\"env\"]\n");
@@ -238,9 +246,10 @@ fn nothing_of_the_callers_environment_can_be_read_s_15_r_2() {
 }
 
 #[test]
-fn a_layer_below_is_as_it_was_whatever_a_command_does_to_it_s_78() {
+fn commands_cannot_change_lower_layers() {
+    // S-78
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let text = "-- Dockerfile --\nFROM busybox AS one\nRUN mkdir /d && echo one > /d/f && ln /d/f /d/g\n\
                     FROM one\nRUN echo two > /d/f; chmod 0 /d; rm -rf /bin/true; mv /d /e; ln -sf / /etc/passwd\n\
                     FROM one\nRUN cat /d/f /d/g > /seen; stat -c %a /d >> /seen; ls /bin/true >> /seen\n\
@@ -248,7 +257,7 @@ fn a_layer_below_is_as_it_was_whatever_a_command_does_to_it_s_78() {
         env.build(&["-t", "app", "--no-cache"], &env.context(text)).ok();
         assert_eq!(env.image("app").content("seen"), b"one\none\n755\n/bin/true\n");
         assert!(!env.image("app").tree().has("e"));
-        // Nor is the store, or anything of another layer, anywhere to be found.
+        // Neither the store nor other layers can be found.
         let look = "find / -xdev -name blobs -o -name index.json -o -name oci-layout | grep -v ^/proc; \
                     grep -c -E 'kiln-it|/store/' /proc/self/mountinfo";
         assert_eq!(env.kiln(&["run", "busybox", "sh", "-c", look]).fails(1).stdout, "0\n");

@@ -1,4 +1,4 @@
-/* What the sandbox's tests do from inside: one system call, or one attempt to get out, told in one line. */
+/* The program of sandbox tests inside a command: tries one system call or escape and prints the result in one line. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,7 +29,7 @@ int main(int argc, char **argv)
 	const char *arg = argc > 2 ? argv[2] : "";
 	if (!strcmp(what, "syscalls")) {
 		for (int i = 2; i < argc; i++) {
-			/* A bad pointer for every argument: what gets past the filter answers something else than EPERM. */
+			/* A bad pointer for every argument: calls that pass the filter fail with another error than EPERM. */
 			long answer = syscall(atol(argv[i]), -1L, -1L, -1L, -1L, -1L, -1L);
 			printf("%s %s\n", argv[i], answer < 0 ? strerrorname_np(errno) : "ok");
 		}
@@ -60,7 +60,7 @@ int main(int argc, char **argv)
 		int s = socket(AF_INET, SOCK_STREAM, 0);
 		return told(connect(s, (struct sockaddr *)&to, sizeof to));
 	}
-	if (!strcmp(what, "loopback")) { /* listens and connects to itself */
+	if (!strcmp(what, "loopback")) { /* listens on loopback and connects to itself */
 		struct sockaddr_in at = { .sin_family = AF_INET };
 		socklen_t n = sizeof at;
 		inet_aton("127.0.0.1", &at.sin_addr);
@@ -80,12 +80,12 @@ int main(int argc, char **argv)
 		ssize_t n = read(s, line, sizeof line);
 		return n < 0 || write(s, "got ", 4) < 0 || write(s, line, n) < 0;
 	}
-	if (!strcmp(what, "swap")) { /* exchanges two names until it is ended */
+	if (!strcmp(what, "swap")) { /* exchanges two names until it is killed */
 		for (const char *other = argc > 3 ? argv[3] : "";;)
 			if (syscall(SYS_renameat2, AT_FDCWD, arg, AT_FDCWD, other, 2))
 				return told(-1);
 	}
-	if (!strcmp(what, "agent") || !strcmp(what, "talk")) { /* the types of an ssh agent's answers to messages of the types given */
+	if (!strcmp(what, "agent") || !strcmp(what, "talk")) { /* the types of the ssh agent's answers to the given types */
 		struct sockaddr_un to = { .sun_family = AF_UNIX };
 		const char *path = getenv("SSH_AUTH_SOCK");
 		int s = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -98,11 +98,11 @@ int main(int argc, char **argv)
 				return told(-1);
 			printf("%s -> %d\n", argv[i], answer[4]);
 		}
-		if (!strcmp(what, "talk")) /* and keeps the line open */
+		if (!strcmp(what, "talk")) /* and keeps the connection open */
 			pause();
 		return 0;
 	}
-	if (!strcmp(what, "setuid")) { /* who a set-uid program of somebody else is, and what it can */
+	if (!strcmp(what, "setuid")) { /* the ids and capabilities of a set-uid program */
 		char line[200];
 		printf("%d %d\n", getuid(), geteuid());
 		if (*arg)
@@ -123,7 +123,7 @@ int main(int argc, char **argv)
 			sscanf(argv[4] + 2 * i, "%2hhx", &value[i]);
 		return told(lsetxattr(arg, argv[3], value, size, 0));
 	}
-	if (!strcmp(what, "attrs")) { /* modes and attributes of files, but for the host's labels */
+	if (!strcmp(what, "attrs")) { /* modes and extended attributes of files, without labels of the host */
 		for (int i = 2; i < argc; i++) {
 			struct stat stat;
 			char names[4096];
@@ -142,7 +142,7 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
-	if (!strcmp(what, "socket")) { /* leaves a socket */
+	if (!strcmp(what, "socket")) { /* creates a socket */
 		struct sockaddr_un address = { AF_UNIX, "" };
 		strncpy(address.sun_path, arg, sizeof address.sun_path - 1);
 		return told(bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address));

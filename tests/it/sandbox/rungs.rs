@@ -1,4 +1,5 @@
-//! The lower rungs of the ladder: one id only, no user namespace at all; and what ends a build from outside.
+//! Test restricted hosts: no user namespaces, no new /proc, no CAP_SYS_ADMIN, kiln inside a container; and builds that
+//! are stopped by signals.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use crate::support::TestEnv;
 use crate::support::env::binary;
 use crate::support::requires::is_root;
 
-/// A build as a user who may make no user namespace: uid 1000 of one whose limit is 0.
+/// Builds as a user who cannot create user namespaces: uid 1000 in a namespace whose limit is 0.
 fn without_namespaces(env: &TestEnv, context: &std::path::Path) -> (bool, String) {
     let script = "mkdir $1/bare && chown 1000:1000 $1/bare && echo 0 > /proc/sys/user/max_user_namespaces &&
         exec setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all sh -c '
@@ -26,7 +27,7 @@ fn without_namespaces(env: &TestEnv, context: &std::path::Path) -> (bool, String
 }
 
 #[test]
-fn without_user_namespaces_everything_but_commands_still_builds() {
+fn build_without_run_works_without_user_namespaces() {
     requires!(plain_user, userns);
     let env = TestEnv::new();
     fs::copy(crate::support::env::fixture("busybox").join("rootfs.tar"), env.dir().join("base.tar")).unwrap();
@@ -53,7 +54,7 @@ content
 }
 
 #[test]
-fn without_user_namespaces_a_command_says_what_stands_in_the_way() {
+fn run_without_user_namespaces_names_the_obstacle() {
     requires!(plain_user, userns);
     let env = TestEnv::new();
     fs::copy(crate::support::env::fixture("busybox").join("rootfs.tar"), env.dir().join("base.tar")).unwrap();
@@ -66,8 +67,8 @@ fn without_user_namespaces_a_command_says_what_stands_in_the_way() {
 }
 
 #[test]
-fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
-    // R-7, S-71: a container that hides parts of its /proc lets nobody below it mount another.
+fn outer_proc_is_shown_with_note_if_proc_cannot_be_mounted() {
+    // R-7, S-71: in a container that hides parts of /proc, the kernel refuses new /proc mounts.
     requires!(userns, overlay);
     const BELOW: &str = "KILN_TEST_BELOW_A_CONTAINER";
     if std::env::var_os(BELOW).is_none() {
@@ -77,10 +78,7 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
         let out = Command::new("unshare")
             .args(container)
             .arg(std::env::current_exe().expect("this program"))
-            .args([
-                "--exact",
-                "sandbox::rungs::where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told",
-            ])
+            .args(["--exact", "sandbox::rungs::outer_proc_is_shown_with_note_if_proc_cannot_be_mounted"])
             .env(BELOW, "1")
             .output()
             .expect("run unshare");
@@ -88,8 +86,8 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
         assert!(out.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&out.stderr));
         return;
     }
-    let root = super::Box::new();
-    // Its processes are seen, but nothing can be read of what they know or done through them (S-15).
+    let root = super::TestRoot::new();
+    // Other processes are visible, but nothing can be read from them or done through them (S-15).
     let script = "test -d /proc/self && wc -c < /proc/version; (echo x > /proc/sys/kernel/hostname) 2>&1; \
                   cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c KILN_TEST; \
                   ls /proc/1/root/ /proc/1/cwd/ 2>&1 | grep -c denied";
@@ -99,8 +97,8 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
     assert!(told.len() == 1 && told[0].starts_with("a /proc of its own: the container around kiln hides"), "{told:?}");
     assert!(ran.output.starts_with("0\n") && ran.output.contains("Read-only"), "{}", ran.output);
     assert!(ran.output.ends_with("\n0\n2\n"), "{}", ran.output);
-    // Nor of those of another command of ours that runs at the same time.
-    let other = super::Box::new();
+    // The same holds for another command of kiln that runs at the same time.
+    let other = super::TestRoot::new();
     let mut spec = other.spec(&["/bin/sleep", "97.25"]);
     spec.env.push(("TOKEN".into(), "of-the-other".into()));
     let cancel = Cancel::new().expect("a flag");
@@ -120,7 +118,7 @@ fn where_no_new_proc_may_be_mounted_the_outer_one_is_shown_and_that_is_told() {
     assert!(!ran.output.contains("of-the-other") && !ran.output.contains("killed"), "{}", ran.output);
 }
 
-/// What kiln says, as root of a pod whose /proc is partly hidden, as container runtimes do.
+/// The output of kiln as root of a pod whose /proc is partly hidden, as container runtimes do.
 fn in_a_pod(env: &TestEnv, args: &[&str]) -> String {
     let capabilities = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+sys_chroot,+mknod,\
                         +setfcap";
@@ -140,7 +138,7 @@ fn in_a_pod(env: &TestEnv, args: &[&str]) -> String {
 }
 
 #[test]
-fn a_network_of_ones_own_is_ones_own_where_commands_are_kept_apart() {
+fn network_none_isolates_in_a_restricted_pod() {
     requires!(userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -151,7 +149,7 @@ fn a_network_of_ones_own_is_ones_own_where_commands_are_kept_apart() {
 }
 
 #[test]
-fn commands_of_one_build_cannot_look_into_each_other_where_they_see_each_other() {
+fn commands_sharing_proc_cannot_read_each_other() {
     // S-15, M-14
     requires!(userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
@@ -188,7 +186,7 @@ COPY --from=knows /known /known
 }
 
 #[test]
-fn the_doctor_names_what_forbids_user_namespaces() {
+fn doctor_names_what_forbids_user_namespaces() {
     requires!(plain_user, userns);
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --reuid 1000 --regid 1000 --clear-groups \
         --inh-caps=-all env HOME=/nonexistent KILN_ROOT=/nonexistent $1 doctor";
@@ -204,7 +202,7 @@ fn the_doctor_names_what_forbids_user_namespaces() {
     }
 }
 
-/// Owners, a file of nobody's that can be written to, and what the sandbox mounts: with the whole range of ids.
+/// A Dockerfile that needs the whole range of ids: owners, users, and the mounts of the sandbox.
 const WITH_OWNERS: &str = "
 -- Dockerfile --
 FROM busybox
@@ -215,8 +213,8 @@ RUN id -u && touch /tmp/mine && ! touch /etc/passwd 2>/dev/null
 ";
 
 #[test]
-fn a_containers_root_that_may_not_mount_builds_in_a_user_namespace() {
-    // What a pod gives: root with the usual capabilities, without CAP_SYS_ADMIN.
+fn root_without_sys_admin_builds_in_user_namespace() {
+    // As in a pod: root with the default capabilities, without CAP_SYS_ADMIN.
     requires!(root, userns, overlay, setpriv);
     let env = TestEnv::with_busybox();
     let context = env.context(WITH_OWNERS);
@@ -241,7 +239,7 @@ fn a_containers_root_that_may_not_mount_builds_in_a_user_namespace() {
     let tree = env.image("app").tree();
     assert_eq!((tree["file"].mode, tree["file"].uid, tree["file"].gid), (0o4755, 12, 34));
     assert_eq!((tree["copied"].uid, tree["tmp/mine"].uid), (56, 100));
-    // And with the doctor it learns why.
+    // The doctor says why.
     let (code, said) = kiln(&usual, &["doctor"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("root lacks CAP_SYS_ADMIN here"), "{said}");
@@ -251,11 +249,11 @@ fn a_containers_root_that_may_not_mount_builds_in_a_user_namespace() {
 }
 
 #[test]
-fn a_namespace_of_somebody_elses_making_is_enough() {
+fn existing_user_namespace_is_used() {
     requires!(plain_user, userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context(WITH_OWNERS);
-    // Its root is left among the mounts of the host.
+    // Its root is in the mount namespace of the host.
     let out = Command::new("unshare")
         .args(["--user", "--map-root-user", "--map-auto"])
         .arg(binary())
@@ -269,8 +267,8 @@ fn a_namespace_of_somebody_elses_making_is_enough() {
 }
 
 #[test]
-fn kiln_runs_inside_a_command_of_its_own() {
-    // A container around kiln: one that allows everything, and one that allows what a command usually may.
+fn kiln_runs_inside_kiln() {
+    // A container around kiln: an insecure one, and one with the default restrictions.
     requires!(userns, overlay);
     let env = TestEnv::with("debian");
     let context = env.context(&format!(
@@ -291,8 +289,8 @@ RUN --mount=type=bind,from=tools,target=/tools /tools/kiln doctor; echo code $?
 }
 
 #[test]
-fn a_build_that_is_told_to_stop_leaves_no_process_and_no_mount_within_a_second() {
-    // R-11, S-82; as whoever runs the tests, and through both processes of a plain user's build.
+fn stopped_build_leaves_no_process_or_mount() {
+    // R-11, S-82: also through both processes of a plain user's build.
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let marker = format!("4{}", std::process::id());
@@ -329,7 +327,7 @@ fn a_build_that_is_told_to_stop_leaves_no_process_and_no_mount_within_a_second()
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&*env.dir().to_string_lossy()), "{mounts}");
     }
-    // What the killed one left is swept by the next start.
+    // The next start sweeps what the killed build left.
     let next = env.context("\n-- Dockerfile --\nFROM busybox\nRUN true\n");
     env.build(&[], &next).ok();
     let left = fs::read_dir(env.store().join("scratch")).map_or(0, Iterator::count);

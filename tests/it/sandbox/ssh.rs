@@ -1,4 +1,4 @@
-//! `--ssh`: an agent inside, and what it lets through.
+//! Test `--ssh`: the agent inside a command, and the requests that it forwards.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ RUN --mount=type=ssh,uid=1000,mode=0600 ls -ln $SSH_AUTH_SOCK
 RUN [ -z \"$SSH_AUTH_SOCK\" ] && ls -A /run/buildkit 2>/dev/null | wc -l
 ";
 
-/// A new key.
+/// Creates a key.
 fn key(env: &TestEnv, passphrase: &str) -> PathBuf {
     let path = env.dir().join(format!("key{}", passphrase.len()));
     let made = Command::new("ssh-keygen")
@@ -30,7 +30,7 @@ fn key(env: &TestEnv, passphrase: &str) -> PathBuf {
 }
 
 #[test]
-fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
+fn ssh_key_file_is_usable_through_agent_only() {
     // M-17, M-18, M-19, O-34
     requires!(userns, overlay, cc, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::with_busybox();
@@ -38,7 +38,7 @@ fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
     let context = env.context(DOCKERFILE);
     put_probe(&context.join("probe"));
     let done = env.build(&["--ssh", &format!("default={}", key.display()), "-t", "app"], &context).ok();
-    // 12 is a list of keys, 5 a refusal: add, remove, remove all, lock, extensions.
+    // Message 12 is a list of keys, 5 a refusal of add, remove, remove all, lock and extensions.
     done.says("11 -> 12");
     for refused in [17, 18, 19, 20, 22, 27] {
         done.says(&format!("{refused} -> 5"));
@@ -53,7 +53,7 @@ fn keys_given_as_files_can_be_used_inside_and_are_nowhere_else() {
 }
 
 #[test]
-fn what_is_wrong_with_an_agent_or_key_is_said_before_anything_runs() {
+fn unusable_ssh_agent_or_key_fails_before_anything_runs() {
     requires!(userns, overlay, cc, ssh_keygen, ssh_agent, ssh_add);
     let env = TestEnv::with_busybox();
     let context = env.context(DOCKERFILE);

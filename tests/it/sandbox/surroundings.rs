@@ -1,5 +1,5 @@
-//! kiln behind a filter that refuses system calls, as in a container: what is no protection is done without, and said;
-//! what isolates ends the step with a reason (N-51).
+//! Test kiln under a filter that refuses system calls, as in a container: optional calls are skipped with a note; calls
+//! that isolate end the step with a reason (N-51).
 
 use std::process::{Command, Output};
 
@@ -11,7 +11,7 @@ use crate::support::requires::is_root;
 
 const SCRIPT: &str = include_str!("filtered.py");
 
-/// Runs `kiln args` behind a filter, as root of something that may mount.
+/// Runs `kiln args` under a filter, as root or root of a user namespace.
 fn filtered(env: &TestEnv, filter: &[&str], args: &[&str]) -> (Option<i32>, String) {
     let mut command = match is_root() {
         true => Command::new("python3"),
@@ -31,12 +31,12 @@ fn said(out: Output) -> (Option<i32>, String) {
 }
 
 #[test]
-fn run_works_without_calls_that_only_decorate() {
+fn run_works_if_optional_system_calls_are_refused() {
     requires!(userns, overlay, python3);
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN echo x > /file\nRUN cat /file && echo it ran\n");
     let context = context.to_str().expect("UTF-8");
-    // Calls, and what is announced where they are refused.
+    // Calls, and the note if they are refused.
     let cases = [
         (libc::SYS_sethostname, Some("without the host name \"buildkitsandbox\"")),
         (libc::SYS_setdomainname, None),
@@ -58,7 +58,7 @@ fn run_works_without_calls_that_only_decorate() {
 }
 
 #[test]
-fn run_names_the_call_that_a_container_refuses() {
+fn run_explains_required_system_calls_that_are_refused() {
     requires!(userns, overlay, python3);
     let env = TestEnv::with_busybox();
     let context = env.context("\n-- Dockerfile --\nFROM busybox\nRUN true\n");
@@ -81,7 +81,7 @@ fn run_names_the_call_that_a_container_refuses() {
             let filter = ["deny", &errno.to_string(), &call.to_string()];
             let (code, said) = filtered(&env, &filter, &["build", "--no-cache", context]);
             assert_eq!(code, Some(3), "{call} {errno}: {said}");
-            // The root of a namespace needs one of mounts before any step.
+            // Root of a user namespace needs a mount namespace before any step.
             let early = call == libc::SYS_unshare && !nix::unistd::geteuid().is_root();
             let place = if early { "cannot create a mount namespace" } else { "Dockerfile:2" };
             assert!(said.contains(place) && said.contains("the container around kiln"), "{call} {errno}: {said}");
@@ -91,10 +91,10 @@ fn run_names_the_call_that_a_container_refuses() {
 }
 
 #[test]
-fn build_names_what_refuses_a_user_namespace() {
+fn build_names_what_refuses_user_namespaces() {
     requires!(userns, overlay, python3, setpriv);
     let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
-    // The surroundings, then what a plain user in them is told.
+    // The restriction, then the message for a plain user.
     let deny = |errno: i32| format!("python3 -c \"$0\" deny {errno} {}", libc::SYS_unshare);
     let cases = [
         (deny(libc::EPERM), ["a system call filter is in force", "hint: run the container around kiln with seccomp"]),
@@ -104,7 +104,7 @@ fn build_names_what_refuses_a_user_namespace() {
             ["user.max_user_namespaces is 0", "hint: as root, run sysctl -w user.max_user_namespaces"],
         ),
     ];
-    // The limit of the machine is everybody's.
+    // Host root must not change the limit of the machine.
     let ours = if is_root() { 2 } else { cases.len() };
     for (around, wanted) in cases.into_iter().take(ours) {
         let script = format!(
@@ -126,7 +126,7 @@ fn build_names_what_refuses_a_user_namespace() {
     }
 }
 
-/// What podman's default profile refuses, around a root without `CAP_SYS_ADMIN`, or a plain user.
+/// The capabilities of root in a container of podman.
 const POD: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+net_bind_service,+setfcap,+setgid,+setpcap,+setuid,\
                    +sys_chroot";
 
@@ -140,7 +140,7 @@ fn build_works_under_podmans_default_profile() {
     let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/seccomp/podman-default.txt");
     let users: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
     let tar = fixture("busybox").join("rootfs.tar");
-    // Parts of /proc are hidden, the capabilities are those of a container, and files lie in memory.
+    // Parts of /proc are hidden, capabilities are those of a container, and the store is on a tmpfs.
     let script = "mount --bind /dev/null /proc/version && mount -t tmpfs -o mode=1777 none /mnt && \
                   exec python3 -c \"$0\" profile \"$1\" setpriv --bounding-set \"$2\" --inh-caps=-all $3 sh -c \
                   '\"$1\" import \"$2\" busybox && exec \"$1\" build \"$3\"' sh \"$4\" \"$5\" \"$6\"";

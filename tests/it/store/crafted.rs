@@ -1,4 +1,4 @@
-//! Images whose documents were written to do harm: an error or an image, never a panic and never a path.
+//! Test images with malformed or hostile documents: they load or fail, without a panic and without use as a path.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ impl Documents {
         Documents { index, manifest, config }
     }
 
-    /// A layout of these documents, each named by its digest unless `change` has its way with it.
+    /// Writes a layout of these documents after `change` modified one of them.
     fn write(mut self, at: &Path, which: &str, change: &dyn Fn(&mut Value)) {
         fs::remove_dir_all(at).ok();
         let blobs = at.join("blobs/sha256");
@@ -64,7 +64,7 @@ impl Documents {
     }
 }
 
-/// Loads what was written and builds on it; gives what kiln said.
+/// Loads the layout and builds on it. Returns the error of the load, if any.
 fn tried(env: &TestEnv, layout: &Path, what: &str) -> Option<String> {
     let done = env.kiln(&["load", "-i", layout.to_str().expect("UTF-8")]).output();
     assert!(done.code <= 3 && !done.stderr.contains("panicked"), "{what}: {done}");
@@ -84,7 +84,8 @@ fn tried(env: &TestEnv, layout: &Path, what: &str) -> Option<String> {
 }
 
 #[test]
-fn documents_of_any_shape_are_an_error_or_an_image_s_5() {
+fn malformed_documents_never_panic() {
+    // S-5
     let env = TestEnv::new();
     let layout = env.dir().join("layout");
     let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
@@ -125,7 +126,7 @@ fn documents_of_any_shape_are_an_error_or_an_image_s_5() {
             tried(&env, &layout, &format!("{which}{place} = {value}"));
         }
     }
-    // S-56: of how many layers it is, manifest and config agree.
+    // S-56: manifest and config must have the same number of layers.
     for (which, place) in [("config", "/rootfs/diff_ids"), ("manifest", "/layers")] {
         for count in [0, 2] {
             let change = |document: &mut Value| {
@@ -141,7 +142,8 @@ fn documents_of_any_shape_are_an_error_or_an_image_s_5() {
 }
 
 #[test]
-fn a_digest_that_is_a_path_is_refused_and_never_looked_up_s_19() {
+fn digest_that_is_a_path_is_refused() {
+    // S-19
     let env = TestEnv::new();
     let layout = env.dir().join("layout");
     let outside = env.dir().join("outside");
@@ -177,7 +179,8 @@ fn a_digest_that_is_a_path_is_refused_and_never_looked_up_s_19() {
 }
 
 #[test]
-fn names_that_are_paths_are_refused_as_names_s_9() {
+fn image_names_that_are_paths_are_refused() {
+    // S-9
     let env = TestEnv::new();
     let tar = fixture("busybox").join("rootfs.tar");
     let tar = tar.to_str().expect("UTF-8");

@@ -1,5 +1,7 @@
-//! What a power cut may leave (N-60): a build is traced, and from the trace come states of its store in which all that was
-//! synced is there and any part of the rest. In each, every name leads to a whole image, and the next build works.
+//! Test the store after power cuts (N-60).
+//!
+//! A build is traced. From the trace, the test makes states of the store that have everything synced and a random part
+//! of the rest. In each, every name leads to a whole image and the next build works.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use crate::support::random::{Random, seeds};
 use crate::support::{Image, TestEnv};
 
-/// What a build did to names and contents of its store, in order.
+/// An operation of a build on its store.
 #[derive(Clone, Debug)]
 enum Op {
     Rename(PathBuf, PathBuf),
@@ -20,7 +22,7 @@ enum Op {
     Sync(PathBuf),
 }
 
-/// The operations in the output of `strace -f -y -o`. One that another thread interrupts counts when it ends.
+/// The operations in the output of `strace -f -y -o`. An interrupted call counts when it is resumed.
 fn parse(trace: &str, store: &Path) -> Vec<Op> {
     let mut begun: BTreeMap<&str, String> = BTreeMap::new();
     let mut ops = Vec::new();
@@ -67,7 +69,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success(), "copy {}", from.display());
 }
 
-/// The store as the disk may have it when the machine goes down after `ops`, which led from `before` to `after`.
+/// Writes a possible state of the store after a power cut that follows `ops`, which led from `before` to `after`.
 fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice: &mut Random) {
     copy(before, to);
     let at = |path: &Path, root: &Path| root.join(path.strip_prefix(store).expect("below the store"));
@@ -77,7 +79,7 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
         match op {
             Op::Rename(draft, path) if !path.starts_with(store.join("scratch")) => {
                 let (source, place) = (at(path, after), at(path, to));
-                // A name is sure once its directory was synced; it may be there before.
+                // A name is durable once its directory is synced; before that, it may or may not exist.
                 if !source.exists() || (!parent(path) && dice.below(2) == 0) {
                     continue;
                 }
@@ -86,7 +88,7 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
                 }
                 if source.is_dir() {
                     copy(&source, &place);
-                    lose(&place, dice);
+                    lose_unsynced(&place, dice);
                     continue;
                 }
                 fs::remove_file(&place).ok();
@@ -94,7 +96,7 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
                 let whole =
                     ops[..number].iter().any(|op| matches!(op, Op::Sync(p) if p == draft)) || synced(path, number);
                 if !whole {
-                    lose(&place, dice);
+                    lose_unsynced(&place, dice);
                 }
             }
             Op::Remove(path) if parent(path) => drop(fs::remove_file(at(path, to))),
@@ -104,12 +106,12 @@ fn state(ops: &[Op], before: &Path, after: &Path, store: &Path, to: &Path, dice:
     }
 }
 
-/// Content that was not synced: all of it, none, half, or zeros.
-fn lose(path: &Path, dice: &mut Random) {
+/// Damages content that was not synced: keeps all, nothing or half of it, or only zeros.
+fn lose_unsynced(path: &Path, dice: &mut Random) {
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("list").flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_file()) {
-                lose(&entry.path(), dice);
+                lose_unsynced(&entry.path(), dice);
             }
         }
         return;
@@ -124,7 +126,7 @@ fn lose(path: &Path, dice: &mut Random) {
     }
     fs::remove_file(path).expect("remove");
     fs::write(path, bytes).expect("write");
-    // The mode that says that a blob is synced is set after that.
+    // The mode that marks a blob as synced is set only after the sync.
     let mode = if meta.permissions().mode() & 0o777 == 0o444 { 0o400 } else { meta.permissions().mode() };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
@@ -146,7 +148,7 @@ fn traced(env: &TestEnv, args: &[&str]) -> Vec<Op> {
 }
 
 #[test]
-fn power_cut_leaves_whole_images_and_a_usable_store() {
+fn store_is_usable_after_simulated_power_cut() {
     requires!(root, userns, overlay, strace, unshare);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\none\n");
@@ -158,7 +160,7 @@ fn power_cut_leaves_whole_images_and_a_usable_store() {
     env.kiln(&["rmi", "loaded"]).ok();
     env.kiln(&["prune", "--all"]).ok();
     let mut cases: Vec<PathBuf> = Vec::new();
-    // A first build, an edit that moves the name, another image, names taken away, and what nobody names removed.
+    // A first build, a build after an edit, a loaded image, a new and a removed name, and prunes.
     let rounds: &[&[&str]] = &[
         &["build", "-t", "app", context],
         &["build", "-t", "app", context],
@@ -179,7 +181,7 @@ fn power_cut_leaves_whole_images_and_a_usable_store() {
         assert!(!names || ops.iter().any(|op| matches!(op, Op::Sync(_))), "nothing was synced: {ops:?}");
         for seed in seeds(2) {
             let mut dice = Random::new(seed);
-            // Often with all that happened: the moment after `built`.
+            // Half of the cases include all operations: the moment after the build reported success.
             let until = if seed % 2 == 0 { ops.len() } else { dice.below(ops.len() + 1) };
             let case = env.dir().join(format!("case-{round}-{seed}"));
             state(&ops[..until], &before, &env.store(), &env.store(), &case, &mut dice);
@@ -187,20 +189,20 @@ fn power_cut_leaves_whole_images_and_a_usable_store() {
         }
         fs::remove_dir_all(before).expect("remove");
     }
-    later();
+    wait_past_boot_time();
     for case in cases {
         check(&env, &case, context, "two");
         fs::remove_dir_all(case).expect("remove");
     }
 }
 
-/// Waits until what was written is older than what counts as the start of the machine.
-fn later() {
+/// Waits until written files are older than the simulated start of the machine.
+fn wait_past_boot_time() {
     std::thread::sleep(Duration::from_secs(4));
 }
 
-/// In the store at `root`, as found by a machine that has started again: every name leads to a whole image, the context
-/// builds to one that says `content`, and nothing is left to complain about.
+/// Checks the store at `root` as after a restart: every name leads to a whole image, the context builds to an image
+/// with `content`, and a second build has no warnings.
 fn check(env: &TestEnv, root: &Path, context: &str, content: &str) {
     for name in Image::names(root) {
         Image::open(root, &name).tree();
@@ -214,7 +216,7 @@ fn check(env: &TestEnv, root: &Path, context: &str, content: &str) {
     env.kiln_restarted(&["--root", shown, "run", "app", "cat", "/g"]).ok().says(content);
 }
 
-/// A file system in a file, mounted until it is dropped.
+/// A mounted disk image, unmounted when dropped.
 struct Disk {
     at: PathBuf,
 }
@@ -229,7 +231,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a failed test may have left somebody there.
+        // Lazily, because a failed test may have left processes there.
         let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
 }
@@ -240,7 +242,7 @@ fn run(command: &mut Command) {
 }
 
 #[test]
-fn ext4_copied_after_a_build_has_whole_images_and_a_usable_store() {
+fn store_is_usable_on_ext4_copied_without_unmount() {
     requires!(root, userns, overlay, unshare, losetup, mke2fs);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY f /f\nRUN cp /f /g\nRUN rm /f\n-- f --\n0\n");
@@ -257,7 +259,7 @@ fn ext4_copied_after_a_build_has_whole_images_and_a_usable_store() {
     for seed in seeds(3) {
         fs::write(format!("{context}/f"), seed.to_string()).expect("edit");
         env.kiln(&["--root", root, "build", "-t", "app", context]).ok();
-        // What reaches the disk by itself does so in the seconds after.
+        // The kernel writes back data in the following seconds.
         let wait = if seed == 0 { 0 } else { Random::new(seed).below(10_000) as u64 };
         std::thread::sleep(Duration::from_millis(wait));
         let case = env.dir().join(format!("disk-{seed}"));
@@ -265,11 +267,11 @@ fn ext4_copied_after_a_build_has_whole_images_and_a_usable_store() {
         cases.push((seed, case));
     }
     drop(disk);
-    later();
+    wait_past_boot_time();
     for (seed, case) in cases {
         let disk = Disk::mount(&case, &env.dir().join(format!("disk-{seed}.d")));
         let store = disk.at.join("store");
-        assert!(Image::names(&store).iter().any(|name| name.contains("app")), "{seed}: what was built has its name");
+        assert!(Image::names(&store).iter().any(|name| name.contains("app")), "{seed}: the built image has its name");
         fs::write(format!("{context}/f"), seed.to_string()).expect("edit");
         check(&env, &store, context, &seed.to_string());
         drop(disk);

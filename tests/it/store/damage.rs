@@ -1,5 +1,5 @@
-//! Every file of a store damaged in every way: what can be derived is said once and derived again (N-61); layers that are
-//! not what their image says are refused at every way in (N-62).
+//! Test damage to any file of the store: derivable data is reported once and derived again (N-61). Layers that do not
+//! match their diff-id are refused by every command (N-62).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::support::image::sha256;
 use crate::support::random::seeds;
 use crate::support::{Image, Registry, TestEnv};
 
-/// What it is called, and what it does.
+/// The name of a kind of damage, and a function that causes it.
 type Way = (&'static str, fn(&Path));
 
 /// Ways to damage a file.
@@ -47,13 +47,13 @@ const DIRECTORY_WAYS: &[Way] = &[
     }),
 ];
 
-/// A new file: blobs may be hard links.
+/// Replaces the file by a new one, because blobs may be hard links.
 fn replace(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).expect("remove");
     fs::write(path, bytes).expect("write");
 }
 
-/// Files and directories below `dir` that kiln finds by name, not what it unpacked.
+/// Files and directories below `dir`, without the files of unpacked layers.
 fn parts(dir: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let (mut files, mut directories) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(dir).expect("list").map(|entry| entry.expect("entry")) {
@@ -81,7 +81,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn build_survives_damage_to_any_file_of_the_store() {
+fn build_survives_damage_to_any_store_file() {
     requires!(userns, overlay, docker_registry);
     let registry = Registry::start();
     let base = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
@@ -96,12 +96,12 @@ fn build_survives_damage_to_any_file_of_the_store() {
     let cases = files.iter().flat_map(|file| WAYS.iter().map(move |way| (file, way)));
     let cases = cases.chain(directories.iter().flat_map(|dir| DIRECTORY_WAYS.iter().map(move |way| (dir, way))));
     for (number, (part, (what, damage))) in cases.enumerate() {
-        // Nearly each part in one way, which differs from part to part.
+        // Nearly each part with one kind of damage, which differs from part to part.
         if !all && number % 7 != 0 {
             continue;
         }
         let name = part.strip_prefix(env.store()).expect("below the store");
-        // What is in an unpacked layer is looked at once, when the machine has started.
+        // Unpacked layers are verified only after a restart of the machine.
         if *what == "emptied" && part.file_name().is_some_and(|name| name.to_string_lossy().starts_with("fs")) {
             continue;
         }
@@ -125,10 +125,10 @@ fn build_survives_damage_to_any_file_of_the_store() {
     }
 }
 
-/// What it is called, what it makes of the diff-ids, and what kiln says then.
+/// The name of a wrong config, a function that changes its diff-ids, and the expected error.
 type Lie = (&'static str, fn(&mut Vec<Value>), &'static str);
 
-/// What a config may say of an image's one layer that it is not.
+/// Configs with wrong diff-ids for an image with one layer.
 const LIES: &[Lie] = &[
     ("another", |diff_ids| diff_ids[0] = json!(format!("sha256:{}", "5".repeat(64))), "diff id"),
     (
@@ -140,7 +140,7 @@ const LIES: &[Lie] = &[
     ("none", Vec::clear, "1 layers"),
 ];
 
-/// An OCI layout of one image, the busybox root, whose config lies about its layers.
+/// Writes an OCI layout of busybox whose config has wrong diff-ids.
 fn lying_layout(dir: &Path, lie: fn(&mut Vec<Value>)) {
     copy(&fixture("busybox").join("layout"), dir);
     let blob = |digest: &Value| dir.join("blobs/sha256").join(&digest.as_str().expect("digest")[7..]);
@@ -166,10 +166,10 @@ fn lying_layout(dir: &Path, lie: fn(&mut Vec<Value>)) {
 }
 
 #[test]
-fn layer_that_is_not_its_diff_id_is_refused_at_every_way_in() {
+fn layer_with_wrong_diff_id_is_refused_everywhere() {
     requires!(userns, overlay, docker_registry, skopeo);
     let registry = Registry::start();
-    // Once with the layer's blob in the store, once without.
+    // Once without the layer's blob in the store, once with it.
     for env in [TestEnv::new(), TestEnv::with_busybox()] {
         for (what, lie, says) in LIES {
             let layout = env.dir().join(what);

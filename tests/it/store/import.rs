@@ -1,4 +1,4 @@
-//! `kiln import`: a root file system becomes a base image.
+//! Test `kiln import`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ fn sh(dir: &Path, script: &str) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// A small root file system with what is easily lost on the way: links, modes, times, empty directories.
+/// A small root file system with links, modes, times and empty directories.
 fn rootfs(env: &TestEnv) -> std::path::PathBuf {
     let root = env.context(
         "-- bin/tool 4755 --\n#!/bin/sh\n-- etc/passwd --\nroot:x:0:0::/:/bin/sh\n-- etc/again = etc/passwd --\n\
@@ -27,7 +27,7 @@ fn rootfs(env: &TestEnv) -> std::path::PathBuf {
 }
 
 #[test]
-fn an_imported_archive_is_the_archive_in_any_compression() {
+fn import_gives_same_image_for_every_compression() {
     requires!(xz, bzip2, zstd);
     let env = TestEnv::new();
     let root = rootfs(&env);
@@ -40,13 +40,13 @@ fn an_imported_archive_is_the_archive_in_any_compression() {
     }
     let plain = fs::read(env.dir().join("plain.tar")).expect("read");
     digests.insert(env.kiln(&["import", "-", "root:stdin"]).stdin(&plain).ok().trim().to_owned());
-    assert_eq!(digests.len(), 1, "the compression it came in makes no difference");
+    assert_eq!(digests.len(), 1, "the compression of the archive makes no difference");
     assert_eq!(env.image("root:1").layer_tree(0), want);
     env.assert_swept();
 }
 
 #[test]
-fn an_imported_image_is_one_for_skopeo_and_umoci() {
+fn imported_image_is_read_by_skopeo_and_umoci() {
     requires!(root, skopeo, umoci);
     let env = TestEnv::new();
     env.kiln(&["import", fixture("busybox").join("rootfs.tar").to_str().expect("UTF-8"), "busybox"]).ok();
@@ -56,7 +56,7 @@ fn an_imported_image_is_one_for_skopeo_and_umoci() {
 }
 
 #[test]
-fn a_directory_is_imported_with_owners_links_and_attributes() {
+fn import_of_directory_keeps_owners_links_and_xattrs() {
     requires!(root, umoci);
     let env = TestEnv::new();
     let root = rootfs(&env);
@@ -68,7 +68,7 @@ fn a_directory_is_imported_with_owners_links_and_attributes() {
     let (mut want, first) = (Tree::of_dir(&root), env.kiln(&["import", root.to_str().expect("UTF-8"), "tree"]).ok());
     let mut got = env.image("tree").umoci_tree();
     assert_eq!(got["etc/again"], got["etc/passwd"], "hard links stay together");
-    // Writing into it touched the context's own directory.
+    // The root directory is compared separately.
     let (top, imported) = (want.0.remove("."), env.image("tree").tree().0.remove("."));
     got.0.remove(".");
     assert_eq!(got, want);
@@ -78,12 +78,12 @@ fn a_directory_is_imported_with_owners_links_and_attributes() {
 }
 
 #[test]
-fn a_plain_user_imports_a_directory_with_the_ids_of_a_user_namespace() {
+fn import_by_plain_user_maps_subordinate_ids() {
     requires!(root, kiln_test, userns);
     let env = TestEnv::of_plain_user();
     let root = rootfs(&env);
     sh(env.dir(), &format!("chown -hR kiln-test:kiln-test {}", root.display()));
-    // As a rootless build or debootstrap would have left it: somebody other than the user, and unreadable to it.
+    // As a rootless build or debootstrap leaves it: files of subordinate ids, unreadable to the user.
     let first = "$(grep ^kiln-test: /etc/subuid | cut -d: -f2)";
     sh(
         &root,
@@ -96,14 +96,14 @@ fn a_plain_user_imports_a_directory_with_the_ids_of_a_user_namespace() {
     assert_eq!(ids("var/empty"), (1, 1));
     assert_eq!(ids("bin").0, 33);
     assert_eq!(tree["bin/tool"].mode, 0o4755);
-    // An archive needs nothing of the kind, and owners are what it says.
+    // Archives need no mapping and keep their owners.
     env.import("busybox");
     env.image("busybox").tree();
     env.assert_swept();
 }
 
 #[test]
-fn changes_are_dockerfile_instructions() {
+fn import_change_applies_dockerfile_instructions() {
     let env = TestEnv::new();
     let tar = fixture("busybox").join("rootfs.tar");
     let tar = tar.to_str().expect("UTF-8");
@@ -129,7 +129,8 @@ fn changes_are_dockerfile_instructions() {
 }
 
 #[test]
-fn what_is_no_root_file_system_leaves_the_store_as_it_was_s30_s40() {
+fn failed_import_leaves_store_unchanged() {
+    // S-30, S-40
     let env = TestEnv::new();
     let dir = env.context("-- a --\nx\n-- .wh.a --\n");
     sh(env.dir(), &format!("tar -C {} -cf marker.tar .", dir.display()));

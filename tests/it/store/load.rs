@@ -1,4 +1,4 @@
-//! `kiln load`: what other tools and `kiln save` wrote comes back.
+//! Test `kiln load` with archives of `kiln save` and other tools.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn sh(dir: &Path, script: &str) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// A store with one image of two names.
+/// A store with one image that has two names.
 fn named() -> TestEnv {
     let env = TestEnv::new();
     let tar = fixture("busybox").join("rootfs.tar");
@@ -24,7 +24,7 @@ fn named() -> TestEnv {
 }
 
 #[test]
-fn what_was_saved_is_loaded_with_digest_and_names() {
+fn load_restores_digest_and_names_of_saved_image() {
     let from = named();
     let image = from.image("app:1");
     for format in ["oci", "docker"] {
@@ -40,7 +40,7 @@ fn what_was_saved_is_loaded_with_digest_and_names() {
 }
 
 #[test]
-fn archives_and_layouts_of_other_tools_are_loaded() {
+fn load_reads_archives_and_layouts_of_other_tools() {
     requires!(skopeo);
     let layout = fixture("busybox").join("layout");
     let theirs = Image::open(&layout, "latest:latest");
@@ -48,12 +48,12 @@ fn archives_and_layouts_of_other_tools_are_loaded() {
     for to in ["docker-archive:d.tar:busybox:1", "oci-archive:o.tar:busybox:2"] {
         sh(env.dir(), &format!("skopeo copy -q --insecure-policy oci:{}:latest {to}", layout.display()));
     }
-    // Docker archives have their layers uncompressed: another manifest, the same image.
+    // Docker archives have uncompressed layers, and therefore another manifest.
     env.kiln(&["load", "-i", "d.tar"]).ok().says("loaded busybox:1");
     assert_eq!(env.image("busybox:1").diff_ids(), theirs.diff_ids());
     env.kiln(&["load", "--input", "o.tar"]).ok().says("loaded busybox:2");
     assert_eq!(env.image("busybox:2").digest, theirs.digest);
-    // A bare tag is no name: the image is there by its digest.
+    // A bare tag is not a name: the image is loaded without one.
     env.kiln(&["load", "-i", layout.to_str().expect("UTF-8")]).ok().says("loaded ");
     sh(env.dir(), "gzip d.tar");
     env.kiln(&["rmi", "busybox:1"]).ok();
@@ -63,7 +63,7 @@ fn archives_and_layouts_of_other_tools_are_loaded() {
 }
 
 #[test]
-fn damaged_and_other_archives_are_refused_and_leave_nothing() {
+fn load_refuses_damaged_archives_and_leaves_nothing() {
     requires!(skopeo);
     let from = named();
     let env = TestEnv::new();
@@ -91,7 +91,7 @@ fn damaged_and_other_archives_are_refused_and_leave_nothing() {
         assert_eq!(told, serde_json::json!([]), "{file}");
         env.assert_swept();
     }
-    // The usual mistakes between the two commands.
+    // The two commands are easily confused.
     env.kiln(&["import", "good.tar", "x"]).fails(1).says("archive of images").says("kiln load -i");
     let rootfs = fixture("busybox").join("rootfs.tar");
     env.kiln(&["load", "-i", rootfs.to_str().expect("UTF-8")]).fails(1).says("kiln import");

@@ -1,4 +1,4 @@
-//! Many commands of many kilns at once in one store.
+//! Test many concurrent commands of many kiln processes in one store.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,16 +8,16 @@ use crate::support::TestEnv;
 
 const PROCESSES: usize = 8;
 const COMMANDS: usize = 25;
-/// Every fifth command takes its turn with a cache.
+/// Every fifth command uses a locked cache mount.
 const TURNS: usize = 5;
 
-/// A build of [`COMMANDS`] commands that do not wait for each other, of which one is everybody's, and a stage that has
-/// what each of them wrote.
+/// A build of [`COMMANDS`] independent commands, one of them the same in all processes, and a stage that collects their
+/// outputs.
 fn context(env: &TestEnv, process: usize) -> PathBuf {
     let mut file = "-- Dockerfile --\n".to_owned();
     for n in 0..COMMANDS {
         let who = if n == 0 { "all".to_owned() } else { format!("{process}-{n}") };
-        // What a command starts in the background ends with it.
+        // The background process ends with its command.
         let run = format!("echo {who} > /out && (sleep 1000 & true) && sleep 0.5 && touch /t/x");
         file.push_str(&match n % TURNS {
             0 => format!(
@@ -34,7 +34,7 @@ fn context(env: &TestEnv, process: usize) -> PathBuf {
 }
 
 #[test]
-fn two_hundred_commands_of_eight_kilns_leave_nothing_but_their_results() {
+fn two_hundred_concurrent_commands_leave_only_results() {
     // S-77, S-82, S-131, M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
@@ -57,18 +57,18 @@ fn two_hundred_commands_of_eight_kilns_leave_nothing_but_their_results() {
     }
     env.assert_swept();
     assert_eq!(processes_with(&env), [""; 0], "processes are left");
-    // Each of those had the cache for itself; the one that is everybody's ran once (N-65).
+    // Each of those had the cache for itself; the command that all processes share ran once (N-65).
     let count = env.kiln(&["run", "-v", &volume(&env), "busybox", "cat", "/c/n"]).ok();
     let count: usize = count.parse().unwrap();
     let own = PROCESSES * (COMMANDS / TURNS - 1);
     assert_eq!(count, own + 1);
     assert_eq!(locks_in(&env.store()), [""; 0], "locks are held");
-    assert_eq!(control_groups_of_the_dead(), [""; 0]);
-    // And nothing was lost: all of it is cached.
+    assert_eq!(stale_control_groups(), [""; 0]);
+    // Everything is cached.
     assert!(env.build(&[], &contexts[3]).ok().progress().ran().is_empty());
 }
 
-/// The cache mount's files.
+/// A `-v` value that shows the files of the cache mount at `/c`.
 fn volume(env: &TestEnv) -> String {
     let mounts = env.store().join("mounts");
     let one = fs::read_dir(mounts).unwrap().next().unwrap().unwrap().path();
@@ -76,7 +76,7 @@ fn volume(env: &TestEnv) -> String {
     format!("{}:/c:ro", one.join("0/data").display())
 }
 
-/// Command lines of processes that work in this test's store.
+/// Command lines of processes that use the store of this test.
 fn processes_with(env: &TestEnv) -> Vec<String> {
     let store = format!("KILN_ROOT={}", env.store().display());
     let running = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
@@ -90,7 +90,7 @@ fn processes_with(env: &TestEnv) -> Vec<String> {
         .collect()
 }
 
-/// Files of the store that somebody holds a lock on.
+/// Files of the store that a process holds a lock on.
 fn locks_in(store: &Path) -> Vec<String> {
     let locked = fs::read_to_string("/proc/locks").unwrap();
     let inodes: Vec<u64> =
@@ -104,8 +104,8 @@ fn locks_in(store: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Groups whose kiln is gone.
-fn control_groups_of_the_dead() -> Vec<String> {
+/// Control groups whose kiln process has ended.
+fn stale_control_groups() -> Vec<String> {
     let groups = walkdir::WalkDir::new("/sys/fs/cgroup").into_iter().flatten();
     groups
         .filter(|entry| entry.file_type().is_dir())

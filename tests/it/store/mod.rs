@@ -1,4 +1,4 @@
-//! The store and the commands that deal with what is in it.
+//! Test the store: its commands, robustness, sharing between processes, and outputs.
 
 mod crafted;
 mod crash;

@@ -1,4 +1,4 @@
-//! Cache mounts: shared as asked for across processes, carried from one machine to the next.
+//! Test cache mounts: sharing between processes, removal, export and import.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn mounts(env: &TestEnv) -> Value {
     serde_json::from_str(&env.kiln(&["cache", "mounts", "ls", "--format", "json"]).ok()).expect("JSON")
 }
 
-/// Waits until a build that was started says `path` is there; what it says of the time is for one that never will.
+/// Waits until `path` exists, for at most five minutes.
 fn appears(path: &Path) {
     let started = Instant::now();
     while !path.exists() {
@@ -55,7 +55,7 @@ fn carried(from: &TestEnv, to: &TestEnv) {
 }
 
 #[test]
-fn cache_mounts_are_carried_from_store_to_store() {
+fn cache_mounts_can_be_exported_and_imported() {
     requires!(userns, overlay);
     let from = TestEnv::with_busybox();
     filled(&from);
@@ -63,7 +63,7 @@ fn cache_mounts_are_carried_from_store_to_store() {
 }
 
 #[test]
-fn a_plain_user_carries_cache_mounts_with_their_owners() {
+fn cache_mount_export_keeps_owners_for_plain_user() {
     requires!(root, kiln_test, userns, overlay);
     let (from, to) = (TestEnv::of_plain_user(), TestEnv::with_busybox());
     from.import("busybox");
@@ -75,7 +75,7 @@ fn a_plain_user_carries_cache_mounts_with_their_owners() {
 }
 
 #[test]
-fn an_import_replaces_and_an_export_is_the_same_twice() {
+fn cache_import_replaces_and_export_is_reproducible() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let write = |text: &str| {
@@ -95,7 +95,8 @@ fn an_import_replaces_and_an_export_is_the_same_twice() {
 }
 
 #[test]
-fn ids_are_any_text_and_never_a_path_s21() {
+fn cache_mount_ids_are_never_paths() {
+    // S-21
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     for id in ["../../../etc", "/etc", ".", "ü b/c"] {
@@ -112,14 +113,15 @@ fn ids_are_any_text_and_never_a_path_s21() {
     env.kiln(&["cache", "mounts", "rm"]).fails(2);
     env.kiln(&["cache", "mounts", "rm", "--all"]).ok();
     assert!(mounts(&env).as_array().expect("list").is_empty());
-    // What is gone is made anew.
+    // A removed cache is created again.
     let run = "RUN --mount=type=cache,target=/c,id=. test ! -e /c/x && echo y > /c/y";
     env.build(&[], &dockerfile(&env, run)).ok();
     env.assert_swept();
 }
 
 #[test]
-fn an_archive_that_is_no_export_changes_nothing_s30() {
+fn invalid_cache_mount_archive_changes_nothing() {
+    // S-30
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     env.build(&[], &dockerfile(&env, "RUN --mount=type=cache,target=/c,id=a echo x > /c/x")).ok();
@@ -128,7 +130,7 @@ fn an_archive_that_is_no_export_changes_nothing_s30() {
         "-- good/{name}/id --\na\n-- named/zzz/id --\na\n-- named/zzz/data/ --\n-- nothing/{name}/data/ --\n\
          -- link/{name}/id --\na\n-- link/{name}/data -> /etc --\n-- file --\nx\n-- climb/a --\n"
     ));
-    // The notation ends every file with a newline: an id has none.
+    // The notation ends every file with a newline, but an id has none.
     for at in ["good", "link"] {
         fs::write(dir.join(at).join(name).join("id"), "a").expect("write");
     }
@@ -161,10 +163,11 @@ fn an_archive_that_is_no_export_changes_nothing_s30() {
 }
 
 #[test]
-fn two_processes_take_turns_on_a_locked_cache_m7() {
+fn processes_take_turns_on_locked_cache_mount() {
+    // M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    // Whoever finds the other's mark inside has not waited.
+    // A command that finds the mark of another one has not waited.
     let run = |n: u32| {
         format!(
             "RUN --mount=type=cache,target=/c,id=l,sharing=locked mkdir /c/mark && sleep 0.3 && rmdir /c/mark && \
@@ -182,7 +185,8 @@ fn two_processes_take_turns_on_a_locked_cache_m7() {
 }
 
 #[test]
-fn a_private_cache_is_nobody_elses_while_it_is_in_use_m7() {
+fn private_cache_mount_is_exclusive_while_in_use() {
+    // M-7
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let wait = "n=0; while [ $(ls /s | wc -l) -lt 2 ] && [ $n -lt 200 ]; do sleep 0.05; n=$((n+1)); done";
@@ -201,14 +205,15 @@ fn a_private_cache_is_nobody_elses_while_it_is_in_use_m7() {
     let listed = mounts(&env);
     let own: Vec<_> = listed.as_array().expect("list").iter().filter(|m| m["id"] == "own").collect();
     assert_eq!(own.len(), 2, "{listed:#}");
-    // Nobody uses them now: the next one gets the first again.
+    // No build uses them now: the next one gets the first instance again.
     env.build(&[], &dockerfile(&env, "RUN --mount=type=cache,target=/p,id=own,sharing=private touch /p/third")).ok();
     assert!(data(&env, "own").join("third").exists());
     env.kiln(&["cache", "mounts", "export", "-o", "x.tar", "own"]).ok().says("another private instance");
 }
 
 #[test]
-fn a_cache_in_use_is_not_removed_and_a_killed_build_lets_go_of_it_m7_s132() {
+fn cache_mount_in_use_is_not_removed() {
+    // M-7, S-132
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let run = "RUN --mount=type=cache,target=/c,id=busy,sharing=locked touch /c/started; sleep 3600";
@@ -218,7 +223,7 @@ fn a_cache_in_use_is_not_removed_and_a_killed_build_lets_go_of_it_m7_s132() {
     env.kiln(&["cache", "mounts", "rm", "busy"]).fails(1).says("in use by a running build");
     child.kill().expect("kill");
     child.wait().expect("wait");
-    // However slow the machine is today, it is not an hour.
+    // Long enough for a slow machine, but shorter than the sleep.
     let next = dockerfile(&env, "RUN --mount=type=cache,target=/c,id=busy,sharing=locked ls /c");
     env.build(&["--timeout", "5m"], &next).ok();
     env.kiln(&["cache", "mounts", "rm", "busy"]).ok();

@@ -1,4 +1,4 @@
-//! `-o`: a result leaves kiln as an archive for other tools, as a tar of its file system, or as files (O-62…O-66).
+//! Test `-o`: image archives and layouts, a tar of the file system, and files (O-62…O-66).
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -29,7 +29,8 @@ fn skopeo_copies(env: &TestEnv, from: &str) -> Image {
 }
 
 #[test]
-fn archives_and_layouts_are_read_by_skopeo_o62_o63() {
+fn output_archives_and_layouts_are_read_by_skopeo() {
+    // O-62, O-63
     requires!(userns, overlay, skopeo);
     let env = TestEnv::with_busybox();
     let context = context(&env);
@@ -49,7 +50,7 @@ fn archives_and_layouts_are_read_by_skopeo_o62_o63() {
     let first = fs::read(env.dir().join("a.tar")).expect("an archive");
     env.build(&["-t", "app:1", "-t", "other/app", "-o", "type=oci,dest=again.tar"], &context).ok();
     assert!(first == fs::read(env.dir().join("again.tar")).expect("an archive"));
-    // A layout that is there keeps its other images.
+    // An existing layout keeps its other images.
     env.kiln(&["tag", "busybox", "second:2"]).ok();
     let second = env.context("-- Dockerfile --\nFROM second:2\n");
     env.build(&["-t", "second:2", "-o", "type=oci-layout,dest=l"], &second).ok();
@@ -57,14 +58,15 @@ fn archives_and_layouts_are_read_by_skopeo_o62_o63() {
 }
 
 #[test]
-fn a_tar_is_what_a_container_would_see_o64() {
+fn output_tar_is_file_system_of_container() {
+    // O-64
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env);
     env.build(&["-t", "app", "-o", "type=tar,dest=root.tar"], &context).ok();
     let tar = fs::read(env.dir().join("root.tar")).expect("a tar");
     let mut got = Tree::default();
-    // Hard links resolved as by whoever unpacks it.
+    // Resolve hard links, as unpacking does.
     got.lay(&Tree::of_tar(&tar[..]));
     assert_eq!(got, env.image("app").tree());
     assert!(!got.0.contains_key("gone") && got["d/b"].mode == 0o4755, "{got}");
@@ -93,7 +95,7 @@ fn files(env: &TestEnv) {
     assert_eq!(check("new", 0o1777).mtime(), env.image("app").tree()["new"].mtime.expect("a time"));
     assert_eq!(fs::read_link(out.join("link")).expect("a link"), Path::new("/d/a"));
     assert!(!out.join("gone").exists());
-    // Once more over what is there, with something in the way and something else beside it.
+    // Write again over existing files, with symlinks in the way and another file next to them.
     fs::write(out.join("mine"), "mine").expect("write");
     fs::remove_dir_all(out.join("new")).expect("remove");
     let bait = env.dir().join("bait");
@@ -109,7 +111,7 @@ fn files(env: &TestEnv) {
     assert_eq!(fs::read_to_string(bait.join("b")).expect("the bait"), "bait", "A LINK WAS FOLLOWED");
     assert_eq!(fs::read_dir(&bait).expect("list").count(), 1, "A LINK WAS FOLLOWED");
     assert_eq!(fs::read_to_string(out.join("d/b")).expect("d/b"), "one\n");
-    // Somebody's directory is not removed for a file.
+    // An existing directory is not removed for a file.
     fs::remove_file(out.join("d/b")).expect("remove");
     fs::create_dir(out.join("d/b")).expect("create");
     env.build(&["-o", "out"], &context).fails(1).says("cannot replace out/d/b: it is a directory");
@@ -117,13 +119,15 @@ fn files(env: &TestEnv) {
 }
 
 #[test]
-fn files_become_the_callers_own_o65_s96() {
+fn local_output_belongs_to_caller() {
+    // O-65, S-96
     requires!(userns, overlay);
     files(&TestEnv::with_busybox());
 }
 
 #[test]
-fn a_plain_user_gets_files_of_its_own_o65() {
+fn local_output_of_plain_user_belongs_to_it() {
+    // O-65
     requires!(root, kiln_test, userns, overlay);
     let env = TestEnv::of_plain_user();
     env.import("busybox");
@@ -133,7 +137,7 @@ fn a_plain_user_gets_files_of_its_own_o65() {
     for path in ["out/d/b", "out/new", "root.tar", "out/bin/busybox"] {
         assert_eq!(fs::metadata(env.dir().join(path)).expect(path).uid(), user, "{path}");
     }
-    // The owners are in the tar, also when nothing had to be built and no namespace was entered.
+    // The tar has the owners, also if everything is cached and no namespace was entered.
     env.build(&["-t", "app", "-o", "type=tar,dest=warm.tar"], &context).ok();
     let read = |name: &str| fs::read(env.dir().join(name)).expect(name);
     assert!(read("root.tar") == read("warm.tar"));
@@ -143,14 +147,15 @@ fn a_plain_user_gets_files_of_its_own_o65() {
 }
 
 #[test]
-fn outputs_that_cannot_be_are_refused_by_name_o66() {
+fn impossible_outputs_are_refused() {
+    // O-66
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\n");
     env.build(&["-o", "type=docker"], &context).fails(2).says("no daemon to load it into");
     env.build(&["-o", "type=registry"], &context).fails(2).says("type=registry");
     env.build(&["-t", "x", "-o", "type=oci,dest=missing/dir/a.tar"], &context).fails(1).says("missing/dir");
-    // One output that fails fails the build, and no name is given.
+    // A failing output fails the build, and the image gets no name.
     env.build(&["-t", "x", "-o", "a-file/below"], &context).ok();
     fs::write(env.dir().join("plain"), "").expect("write");
     env.build(&["-t", "y", "-o", "type=tar,dest=ok.tar", "-o", "plain/below"], &context).fails(1).says("plain/below");
@@ -160,7 +165,7 @@ fn outputs_that_cannot_be_are_refused_by_name_o66() {
 }
 
 #[test]
-fn archives_are_not_written_to_a_terminal_s97() {
+fn archives_are_not_written_to_terminal() {
     // S-97
     requires!(script);
     let env = TestEnv::new();
@@ -181,7 +186,7 @@ fn archives_are_not_written_to_a_terminal_s97() {
 }
 
 #[test]
-fn files_about_a_build_replace_links_and_are_never_half_written_s98() {
+fn iidfile_and_metadata_file_replace_symlinks_atomically() {
     // S-98
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n-- bait --\nkeep\n");
@@ -197,14 +202,15 @@ fn files_about_a_build_replace_links_and_are_never_half_written_s98() {
     let metadata: serde_json::Value =
         serde_json::from_slice(&fs::read(context.join("metadata")).expect("read")).expect("JSON");
     assert!(metadata["containerimage.digest"].is_string());
-    // A build that fails leaves none that speaks of an older image.
+    // A failed build removes the files of an older image.
     env.add(&context, "-- Dockerfile --\nFROM scratch\nCOPY gone /\n");
     env.build(&args, &context).fails(1);
     assert!(!context.join("id").exists() && !context.join("metadata").exists());
 }
 
 #[test]
-fn a_link_planted_while_the_build_runs_is_replaced_too_s_98() {
+fn iidfile_replaces_symlink_planted_during_build() {
+    // S-98
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let run = "RUN --mount=type=cache,target=/c,id=wait touch /c/mark && while [ -e /c/mark ]; do sleep 0.05; done";
@@ -229,7 +235,8 @@ fn a_link_planted_while_the_build_runs_is_replaced_too_s_98() {
 }
 
 #[test]
-fn devices_are_left_out_and_named_s_96() {
+fn local_output_leaves_out_devices_with_note() {
+    // S-96
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nADD a.tar /\n");
     let mut archive = tar::Builder::new(Vec::new());

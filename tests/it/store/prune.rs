@@ -1,11 +1,11 @@
-//! `kiln prune`, `kiln cache prune`, `kiln cache ls`: what goes, what stays, and nobody is disturbed.
+//! Test `kiln prune`, `kiln cache prune` and `kiln cache ls`: what is removed, what is kept, and running builds.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 use crate::support::{TestEnv, processes};
 
 fn json(text: &str) -> Value {
@@ -21,7 +21,7 @@ fn blobs(env: &TestEnv) -> usize {
 }
 
 #[test]
-fn prune_keeps_named_images_and_their_cache() {
+fn prune_keeps_tagged_images_and_their_cache() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let (old, new) = (context(&env, "old"), context(&env, "new"));
@@ -33,18 +33,18 @@ fn prune_keeps_named_images_and_their_cache() {
     assert_eq!(only("dangling=true"), unnamed);
     assert!(!only("dangling=false").contains(&unnamed));
     env.kiln(&["images", "--filter", "since=x"]).fails(2).says("want dangling=true or dangling=false");
-    // Only saying it changes nothing.
+    // A dry run changes nothing.
     env.kiln(&["prune", "--dry-run"]).ok().says("would remove 1 image, 3 cached steps");
     assert_eq!(blobs(&env), before);
     env.kiln(&["inspect", &unnamed]).ok();
-    // The cache without the images: the unnamed one keeps its layers.
+    // `cache prune` keeps images, also untagged ones.
     env.kiln(&["cache", "prune"]).ok();
     env.kiln(&["inspect", &unnamed]).ok();
     let told = json(&env.kiln(&["prune", "--format", "json"]).ok());
     assert_eq!(told["removed"]["images"], 1, "{told:#}");
     env.kiln(&["inspect", &unnamed]).fails(1);
     assert_eq!(blobs(&env), before - 4, "manifest, config and two layers");
-    // Nothing of the named one went: not even its cache.
+    // The tagged image and its cache are kept.
     env.image("app").tree();
     env.build(&["-t", "app"], &new).ok().never_says("why:");
     env.build(&["-t", "was"], &old).ok().says("why:");
@@ -53,7 +53,7 @@ fn prune_keeps_named_images_and_their_cache() {
 }
 
 #[test]
-fn prune_all_leaves_images_that_can_be_built_on() {
+fn prune_all_keeps_images_usable_as_base() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -71,7 +71,7 @@ fn prune_all_leaves_images_that_can_be_built_on() {
 }
 
 #[test]
-fn a_bound_is_kept_by_what_was_unused_longest() {
+fn prune_keep_storage_removes_least_recently_used() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let fill = |name: &str| {
@@ -82,7 +82,7 @@ fn a_bound_is_kept_by_what_was_unused_longest() {
         env.build(&[], context).ok();
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Finding it counts as use.
+    // A cache hit counts as use.
     env.build(&[], &contexts[0]).ok();
     env.kiln(&["rmi", "--force", "none"]).ok();
     let total = |env: &TestEnv| -> u64 {
@@ -103,11 +103,11 @@ fn a_bound_is_kept_by_what_was_unused_longest() {
 }
 
 #[test]
-fn prune_beside_running_build_takes_only_what_it_does_not_use() {
+fn prune_keeps_what_running_build_uses() {
     // N-63, S-131
     requires!(userns, overlay);
-    for env in everybody() {
-        // Cached: the running build finds the first step, and nobody needs the others.
+    for env in each_user() {
+        // The running build uses the first cached step; nothing needs the others.
         let first = "FROM busybox\nRUN echo 1 > /1\n";
         let before = env.context(&format!("-- Dockerfile --\n{first}RUN echo stray > /stray\n"));
         let stray = env.build(&["-q"], &before).ok().trim().to_owned();
@@ -134,7 +134,7 @@ fn prune_beside_running_build_takes_only_what_it_does_not_use() {
         let out = child.wait_with_output().expect("wait");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         env.image("app").tree();
-        // It is over: nothing of it is used any more.
+        // The build has ended and uses nothing any more.
         env.kiln(&["prune", "--all"]).ok().never_says("stays");
         assert_eq!(fs::read_dir(env.store().join("layers")).map_or(0, Iterator::count), 0);
         env.assert_swept();
@@ -142,7 +142,8 @@ fn prune_beside_running_build_takes_only_what_it_does_not_use() {
 }
 
 #[test]
-fn builds_prunes_and_removals_at_once_leave_named_images_whole_s131() {
+fn concurrent_builds_and_prunes_keep_tagged_images_whole() {
+    // S-131
     requires!(userns, overlay, umoci);
     let env = TestEnv::with_busybox();
     std::thread::scope(|scope| {
@@ -172,7 +173,7 @@ fn builds_prunes_and_removals_at_once_leave_named_images_whole_s131() {
 }
 
 #[test]
-fn prune_takes_what_killed_build_used() {
+fn prune_removes_what_killed_build_used() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context =
@@ -184,7 +185,7 @@ fn prune_takes_what_killed_build_used() {
         files.filter(|file| !file.file_name().as_encoded_bytes().starts_with(b".")).count()
     };
     let mounts = || fs::read_dir(env.store().join("mounts")).map_or(0, Iterator::count);
-    // The second command runs while the first one's layer is still being packed, and recorded after that.
+    // The second command already runs while the layer of the first is compressed and recorded.
     while mounts() == 0 || records() == 0 {
         assert!(started.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(10));
@@ -192,7 +193,7 @@ fn prune_takes_what_killed_build_used() {
     let all = processes::with(context.to_str().expect("UTF-8"));
     child.kill().expect("kill");
     child.wait().expect("wait");
-    // Kiln in a user namespace ends soon after the one outside.
+    // Kiln in a user namespace ends shortly after kiln outside.
     processes::until_ended(&all);
     env.kiln(&["prune", "--all"]).ok().says("cached step").never_says("stays");
     assert_eq!(fs::read_dir(env.store().join("layers")).map_or(0, Iterator::count), 0);
@@ -200,7 +201,7 @@ fn prune_takes_what_killed_build_used() {
 }
 
 #[test]
-fn a_plain_user_prunes_what_belongs_to_its_other_ids() {
+fn prune_by_plain_user_removes_files_of_subordinate_ids() {
     requires!(root, kiln_test, userns, overlay);
     let env = TestEnv::of_plain_user();
     env.import("busybox");
@@ -217,7 +218,7 @@ fn a_plain_user_prunes_what_belongs_to_its_other_ids() {
 }
 
 #[test]
-fn a_record_that_is_none_goes() {
+fn prune_removes_invalid_record() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env, "x");

@@ -1,4 +1,4 @@
-//! A store on a disk that is full, read-only or rotten, and under kilns that are killed.
+//! Test the store on a full, read-only or corrupt disk, and after killed builds.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::env::{binary, fixture};
 use crate::support::{Image, Registry, TestEnv};
 
-/// Runs a script with the store on a file system of its own that goes away with it. `$K` is kiln. Gives what it printed.
+/// Runs a script with the store on a temporary file system. `$K` is kiln. Returns the output.
 fn on_own_disk(env: &TestEnv, size: &str, script: &str) -> String {
     fs::create_dir(env.store()).expect("create");
     let whole = format!("mount -t tmpfs -o size={size},mode=0700 none \"$KILN_ROOT\"\n{script}");
@@ -34,7 +34,8 @@ fn says(said: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_full_disk_is_said_and_leaves_the_store_whole_s79() {
+fn full_disk_is_reported_and_store_stays_intact() {
+    // S-79
     requires!(root, skopeo);
     let env = TestEnv::new();
     fs::write(env.dir().join("noise"), noise()).expect("write");
@@ -70,7 +71,7 @@ fn a_full_disk_is_said_and_leaves_the_store_whole_s79() {
     }
 }
 
-/// Bytes that no compression makes smaller.
+/// Incompressible bytes.
 fn noise() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = |state: &mut u64| {
@@ -83,7 +84,8 @@ fn noise() -> Vec<u8> {
 }
 
 #[test]
-fn a_read_only_store_is_read_and_what_writes_says_so_s134() {
+fn read_only_store_can_be_read_and_refuses_writes() {
+    // S-134
     requires!(root);
     let env = TestEnv::new();
     env.add(
@@ -96,7 +98,7 @@ FROM busybox AS one\nRUN echo x > /x\nCOPY file /\nFROM busybox\nCOPY --from=one
         "16m",
         r#"exec 2>&1
         $K import "$ROOTFS" busybox; $K build -t cached cached; mount -o remount,ro "$KILN_ROOT"
-        # Where everything is known, even a build writes nothing.
+        # A fully cached build writes nothing.
         $K build cached && $K build -t cached -o type=oci,dest=cached.tar cached || echo "CANNOT build"
         for what in images "inspect busybox" "history busybox" "cache ls" info "save -o out.tar busybox"; do
             $K $what >/dev/null || echo "CANNOT $what"
@@ -120,7 +122,7 @@ fn flip(path: &PathBuf) {
     replace(path, &bytes);
 }
 
-/// Blobs are hard links to those of other tests' stores: a new file, not new bytes in the old one.
+/// Replaces the file by a new one: blobs are hard links to those of other tests' stores.
 fn replace(path: &PathBuf, bytes: &[u8]) {
     fs::remove_file(path).expect("remove");
     fs::write(path, bytes).expect("write");
@@ -131,7 +133,8 @@ fn blob(env: &TestEnv, digest: &Value) -> PathBuf {
 }
 
 #[test]
-fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
+fn damaged_layer_is_named_with_remedy() {
+    // S-130
     requires!(userns, overlay, docker_registry, skopeo);
     let registry = Registry::start();
     let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
@@ -143,7 +146,7 @@ fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
     let (ours, theirs) = (layer(&env.image("busybox")), layer(&env.image(&name)));
 
     flip(&ours);
-    // It is gone, which is said; nothing else suffered.
+    // The damaged blob is removed with a warning; nothing else is affected.
     env.build(&[], &local).fails(3).says("warning: removed the damaged blob").says("a layer is missing from the store");
     env.build(&[], &local).fails(3).says("a layer is missing from the store").says("pull or import the image again");
     env.kiln(&["save", "-o", "x.tar", "busybox"]).fails(1).says("not in the store: pull, import or build");
@@ -151,7 +154,7 @@ fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
     env.import("busybox");
     env.build(&[], &local).ok();
 
-    // What a registry has is fetched again without being asked.
+    // A blob that the registry has is fetched again automatically.
     env.kiln(&["prune", "--all"]).ok();
     flip(&theirs);
     env.build(&[], &remote).ok().says("fetching").says("warning: removed the damaged blob");
@@ -159,7 +162,8 @@ fn a_damaged_layer_is_named_with_what_brings_it_back_s130() {
 }
 
 #[test]
-fn damaged_documents_are_named_and_concern_only_their_image_s130() {
+fn damaged_documents_affect_only_their_image() {
+    // S-130
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
@@ -171,13 +175,13 @@ fn damaged_documents_are_named_and_concern_only_their_image_s130() {
     env.kiln(&["inspect", "busybox"]).ok();
     env.build(&["-t", "app"], &context).ok();
     assert_eq!(env.image("app").digest, image.digest);
-    // Cut short: seen by its size.
+    // A truncated file is detected by its size.
     let manifest = blob(&env, &Value::from(image.digest.as_str()));
     replace(&manifest, b"{");
     env.kiln(&["inspect", "app"]).fails(1).says("want");
     env.build(&["-t", "app"], &context).ok();
     assert_eq!(env.image("app").digest, image.digest);
-    // Trees and stat indexes are made again without a word.
+    // Trees and context indexes are recreated silently.
     for dir in ["layers", "context"] {
         for entry in walk(&env.store().join(dir)).iter().filter(|p| p.ends_with("tree") || dir == "context") {
             fs::write(entry, "rubbish").expect("write");
@@ -206,7 +210,8 @@ fn walk(dir: &std::path::Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
+fn scratch_of_killed_build_is_swept_by_next_start() {
+    // S-82
     requires!(userns, overlay, skopeo);
     let env = TestEnv::with_busybox();
     let mut killed = 0;
@@ -222,7 +227,7 @@ fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
         killed += u32::from(child.try_wait().expect("wait").is_none());
         child.kill().expect("kill");
         child.wait().expect("wait");
-        // A plain user's files of other ids can be swept only by a build; this one needs no name.
+        // Files of subordinate ids can be swept only by a build.
         let started = Instant::now();
         env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
         while fs::read_dir(env.store().join("scratch")).expect("scratch").next().is_some() {
@@ -230,7 +235,7 @@ fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
             env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
         }
         env.assert_swept();
-        // Every name stands for a whole image: each blob is checked against its digest.
+        // Every name leads to a whole image: opening it verifies each blob.
         for name in Image::names(&env.store()) {
             env.image(&name).tree();
         }
@@ -242,38 +247,40 @@ fn whatever_a_kill_leaves_the_next_start_sweeps_s82() {
     env.build(&["-t", "last"], &context).ok();
 }
 
-/// Regular files of unpacked layers, and the directories that hold a layer. An empty one may be replaced any time.
+/// The regular files of unpacked layers, and the non-empty directories that hold a layer. Empty ones may be replaced
+/// any time.
 fn unpacked(env: &TestEnv) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let layers = fs::read_dir(env.store().join("layers")).expect("layers").flatten();
-    let beside = layers.flat_map(|layer| fs::read_dir(layer.path()).expect("a layer").flatten());
+    let parts = layers.flat_map(|layer| fs::read_dir(layer.path()).expect("a layer").flatten());
     let holds = |path: &PathBuf| path.is_dir() && fs::read_dir(path).expect("a directory").next().is_some();
-    let forms: Vec<_> = beside.map(|entry| entry.path()).filter(holds).collect();
+    let forms: Vec<_> = parts.map(|entry| entry.path()).filter(holds).collect();
     let files = forms.iter().flat_map(|form| walk(form));
     (files.filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() > 0)).collect(), forms)
 }
 
 #[test]
-fn what_a_power_cut_left_of_an_unpacked_layer_is_unpacked_again_s130() {
+fn layer_damaged_by_power_cut_is_unpacked_again() {
+    // S-130
     use std::os::unix::fs::MetadataExt as _;
     requires!(root, userns, overlay, unshare);
-    for env in crate::support::env::everybody() {
+    for env in crate::support::env::each_user() {
         let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo made >/made\nRUN cat /made\n");
         let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1"];
         let args = ["build", "--no-cache", epoch[0], epoch[1], "-t", "app", context.to_str().expect("UTF-8")];
         env.kiln(&args).ok();
         let first = env.image("app");
-        // Later than what counts as the start of the machine.
+        // Wait past the simulated start of the machine.
         std::thread::sleep(Duration::from_secs(4));
         let (files, forms) = unpacked(&env);
         assert!(files.len() >= 2 && forms.len() >= 2, "{files:?} {forms:?}");
         for file in &files {
             fs::OpenOptions::new().write(true).open(file).and_then(|f| f.set_len(1)).expect("shorten");
         }
-        // Nobody looks as long as the machine runs: that would cost every build.
+        // Layers are not verified again while the machine runs: that would slow down every build.
         env.kiln(&args).output().says("error");
         env.kiln_restarted(&args).ok();
         assert_eq!(env.image("app").diff_ids(), first.diff_ids());
-        // What is whole stays, and is looked at once.
+        // Whole layers are kept, and verified once.
         std::thread::sleep(Duration::from_secs(4));
         let seen = |forms: &[PathBuf]| -> Vec<(u64, i64)> {
             let all = forms.iter().map(|form| form.symlink_metadata().expect("there"));
@@ -291,7 +298,7 @@ fn what_a_power_cut_left_of_an_unpacked_layer_is_unpacked_again_s130() {
 }
 
 #[test]
-fn a_store_may_be_named_from_where_one_stands() {
+fn store_root_can_be_a_relative_path() {
     requires!(userns, overlay);
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM base\nRUN echo here > /f\n");
@@ -304,16 +311,17 @@ fn a_store_may_be_named_from_where_one_stands() {
 }
 
 #[test]
-fn what_is_stored_is_nobody_elses_to_read_s_135() {
+fn store_is_not_readable_by_other_users() {
+    // S-135
     requires!(root, kiln_test, userns, overlay);
     use std::os::unix::fs::PermissionsExt as _;
-    for env in crate::support::env::everybody() {
+    for env in crate::support::env::each_user() {
         let context = env.context("-- Dockerfile --\nFROM busybox\nRUN echo private > /code\n");
         env.build(&["-t", "app"], &context).ok();
         let mode = fs::metadata(env.store()).expect("the store").permissions().mode();
         assert_eq!(mode & 0o7777, 0o700);
     }
-    // Not even with the umask of somebody who shares everything.
+    // Also with umask 0.
     let env = TestEnv::new();
     let script =
         "umask 0; \"$K\" images && exec setpriv --reuid kiln-test --regid kiln-test --clear-groups ls \"$KILN_ROOT\"";

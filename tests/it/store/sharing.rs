@@ -1,4 +1,4 @@
-//! Work that several builds want at once is done once (N-65, N-67).
+//! Test that work that several builds need at the same time is done once (N-65, N-67).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::Registry;
 use crate::support::TestEnv;
-use crate::support::env::everybody;
+use crate::support::env::each_user;
 
-/// A command that notes each of its executions in the cache mount `count`, and whose result never comes twice.
+/// A command that counts its executions in the cache mount `count` and has a different result each time.
 fn counted(run: &str) -> String {
     format!(
         "RUN --mount=type=cache,id=count,target=/c echo x >> /c/n && cat /proc/sys/kernel/random/uuid > /u && {run}\n"
@@ -25,7 +25,7 @@ fn context(env: &TestEnv, lines: &[String]) -> PathBuf {
     env.context(&format!("-- Dockerfile --\nFROM busybox\n{}-- f --\nf\n", lines.concat()))
 }
 
-/// How many executions were noted.
+/// The number of counted executions.
 fn executions(env: &TestEnv) -> usize {
     let mounts = fs::read_dir(env.store().join("mounts")).expect("cache mounts").flatten();
     let counts = mounts.filter_map(|mount| fs::read_to_string(mount.path().join("0/data/n")).ok());
@@ -73,9 +73,9 @@ fn end(child: Child) -> (Option<i32>, String) {
 }
 
 #[test]
-fn equal_builds_at_once_run_each_step_once() {
+fn concurrent_equal_builds_run_each_step_once() {
     requires!(userns, overlay);
-    for env in everybody() {
+    for env in each_user() {
         let lines = [counted("sleep 0.3"), "COPY f /f\nWORKDIR /w\n".to_owned(), counted("sleep 0.2")];
         let context = context(&env, &lines);
         let names: Vec<String> = (0..8).map(|n| format!("app{n}")).collect();
@@ -94,9 +94,9 @@ fn equal_builds_at_once_run_each_step_once() {
 }
 
 #[test]
-fn step_of_killed_or_interrupted_maker_is_taken_over() {
+fn step_of_killed_build_is_taken_over() {
     requires!(userns, overlay);
-    for (signal, env) in ["KILL", "INT"].iter().flat_map(|signal| everybody().into_iter().map(move |env| (signal, env)))
+    for (signal, env) in ["KILL", "INT"].iter().flat_map(|signal| each_user().into_iter().map(move |env| (signal, env)))
     {
         // Only the first execution hangs.
         let context = context(&env, &[counted("if [ $(wc -l < /c/n) = 1 ]; then sleep 1000; fi")]);
@@ -123,7 +123,7 @@ fn step_of_killed_or_interrupted_maker_is_taken_over() {
 }
 
 #[test]
-fn failing_step_fails_for_all_who_waited() {
+fn failing_step_fails_for_all_waiting_builds() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env, &[counted("sleep 1 && exit 3")]);
@@ -141,7 +141,7 @@ fn failing_step_fails_for_all_who_waited() {
 }
 
 #[test]
-fn waiting_build_ends_at_its_timeout_and_on_a_signal() {
+fn waiting_build_ends_on_timeout_and_signal() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     let context = context(&env, &[counted("sleep 1000")]);
@@ -162,7 +162,7 @@ fn waiting_build_ends_at_its_timeout_and_on_a_signal() {
 }
 
 #[test]
-fn no_cache_build_waits_for_no_other_build() {
+fn no_cache_build_does_not_wait_for_others() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
     // Each waits until both run.
@@ -178,7 +178,7 @@ fn no_cache_build_waits_for_no_other_build() {
 fn base_of_parallel_stages_and_builds_is_unpacked_once() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
-    // It takes long enough to unpack for all to come meanwhile.
+    // Unpacking takes long enough for all to wait for it.
     let many: String = (0..3000).map(|n| format!("-- many/{n} --\n{n}\n")).collect();
     let many = env.context(&format!("-- Dockerfile --\nFROM busybox\nCOPY many /many\n{many}"));
     env.build(&["-t", "base"], &many).ok();
@@ -219,7 +219,7 @@ fn layer_wanted_by_several_pulls_is_fetched_once() {
     let large = made.context("-- Dockerfile --\nFROM busybox\nRUN head -c 20000000 /dev/urandom > /large\n");
     made.build(&["-t", "large"], &large).ok();
     let layer = made.image("large").manifest["layers"][1]["digest"].as_str().expect("a digest").to_owned();
-    // Different images that share their largest layer.
+    // Two images that share their largest layer.
     for name in ["a", "b"] {
         let context = made.context(&format!("-- Dockerfile --\nFROM large\nLABEL name={name}\n"));
         made.build(&["-t", name], &context).ok();
@@ -252,7 +252,7 @@ fn each_tag_and_secret_is_read_once_per_build() {
     let registry = Registry::start();
     let layout = crate::support::env::fixture("busybox").join("layout");
     let (a, b) = (registry.push_layout(&layout, "latest", "a"), registry.push_layout(&layout, "latest", "b"));
-    for env in everybody() {
+    for env in each_user() {
         let asked = |name: &str| registry.requests(&format!("/v2/{name}/manifests/latest"));
         let before = (asked("a"), asked("b"));
         let context = env.context(&format!(
@@ -268,7 +268,7 @@ fn each_tag_and_secret_is_read_once_per_build() {
             env.build(&["--pull", "--secret", &format!("id=s,src={}", pipe.display()), "-t", "app"], &context).ok();
         });
         assert_eq!(env.image("app").content("s"), b"from a pipe\n");
-        // A name that is new takes a HEAD and a GET.
+        // An unknown name takes a HEAD and a GET.
         let after = (asked("a"), asked("b"));
         assert!(after.0 - before.0 <= 2 && after.1 - before.1 <= 2, "{before:?} {after:?}");
         let heads = |name: &str| registry.requests(&format!("HEAD /v2/{name}/manifests/latest"));

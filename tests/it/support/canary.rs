@@ -1,4 +1,4 @@
-//! Secrets that can be found again: build with one, then look for it in everything the build wrote.
+//! Unique secrets: build with one, then search for it in everything that the build wrote.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::image;
 
-/// A text that occurs nowhere by chance, different on every call.
+/// A unique text, different on every call.
 pub fn text() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("canary-{}-{}-z9q7x", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Files below `dir` whose name or content (also after decompression) holds `canary`. Empty is what one hopes for.
+/// Files below `dir` whose name or content (also after decompression) contains `canary`.
 pub fn leaks(dir: &Path, canary: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![dir.to_owned()];

@@ -1,4 +1,4 @@
-//! Directories of tests, which go away also if the tests are killed: the next run takes them along.
+//! Temporary directories of tests. If a test is killed, the next run removes its directory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// What all their names begin with.
+/// The prefix of their names.
 const PREFIX: &str = "kiln-it-";
-/// A directory may be this old before it is locked.
+/// The age below which a directory may not be locked yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// An empty directory, removed when dropped.
 pub struct Dir {
     dir: TempDir,
-    /// Of the directory itself, as long as this process lives: it is somebody's.
+    /// A lock on the directory, held while this process lives, which shows that it is in use.
     _lock: File,
 }
 
@@ -46,12 +46,12 @@ impl Drop for Dir {
     }
 }
 
-/// Removes what tests left below `parent` that were killed. What cannot be removed is another user's.
+/// Removes directories that killed tests left below `parent`, except those of other users.
 pub fn sweep(parent: &Path) {
     for item in fs::read_dir(parent).into_iter().flatten().flatten() {
         let ours = item.file_name().to_string_lossy().starts_with(PREFIX);
         let old = item.metadata().and_then(|found| found.modified()).is_ok_and(|time| {
-            // Somebody's clock may have been set back meanwhile.
+            // A time in the future means that the clock was set back.
             time.elapsed().map_or(true, |age| age > YOUNG)
         });
         let Some(dir) = (ours && old).then(|| File::open(item.path()).ok()).flatten() else { continue };
@@ -63,7 +63,7 @@ pub fn sweep(parent: &Path) {
     }
 }
 
-/// A rootless store holds files of subordinate ids, which only a user namespace may remove.
+/// Removes a directory. Files of subordinate ids in a rootless store can be removed only in a user namespace.
 pub fn remove(path: &Path) {
     if fs::remove_dir_all(path).is_err() && path.exists() {
         let script = "chmod -R u+rwX \"$1\" 2>/dev/null; rm -rf \"$1\"";
@@ -78,7 +78,8 @@ pub fn remove(path: &Path) {
     }
 }
 
-/// The option of `unshare` that maps the ids of `file` from 1 on, as kiln does: `--map-auto` of some versions maps one less.
+/// The option of `unshare` that maps the ids of `file` from 1 on, like kiln. `--map-auto` of some versions maps one id
+/// less.
 fn subordinate(file: &str, what: &str) -> Option<String> {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??.name;
     let text = fs::read_to_string(file).ok()?;

@@ -1,4 +1,4 @@
-//! One test's world: a store, a home, contexts, and the binary.
+//! The environment of one test: a store, a home, contexts, and the binary.
 
 use std::fs;
 use std::io::Write;
@@ -16,8 +16,8 @@ use super::image::Image;
 use super::progress::Progress;
 use super::requires;
 
-/// Where binary, fixtures and test data are. `scripts/test` moves all of them for the plain user's pass, who may not
-/// read the directory of the sources; then it sets `KILN_TEST_HOME`.
+/// Where binary, fixtures and test data are. `scripts/test` copies them for the plain user, who cannot read the
+/// sources, and sets `KILN_TEST_HOME`.
 fn place(in_home: &str, otherwise: impl FnOnce() -> PathBuf) -> PathBuf {
     std::env::var_os("KILN_TEST_HOME").map_or_else(otherwise, |home| PathBuf::from(home).join(in_home))
 }
@@ -32,7 +32,7 @@ pub fn testdata(path: &str) -> PathBuf {
     place("testdata", || Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")).join(path)
 }
 
-/// The directory of a base image: `rootfs.tar` and `layout` (tag `latest`). Makes it if the recipe was not run yet.
+/// The directory of a base image: `rootfs.tar` and `layout` (tag `latest`). Runs its recipe if necessary.
 pub fn fixture(name: &str) -> PathBuf {
     let fixtures = match std::env::var_os("KILN_FIXTURES") {
         Some(dir) => PathBuf::from(dir),
@@ -50,10 +50,10 @@ pub fn fixture(name: &str) -> PathBuf {
     dir
 }
 
-/// Both of us, where both can be, with `busybox:latest`: whoever runs the tests, and a plain user.
-pub fn everybody() -> Vec<TestEnv> {
+/// Environments with `busybox:latest`: one for the user who runs the tests and, if that is root, one for a plain user.
+pub fn each_user() -> Vec<TestEnv> {
     let mut all = vec![TestEnv::with_busybox()];
-    // Root of a namespace cannot become somebody who has ids of their own.
+    // Root of a user namespace cannot become a user with subordinate ids.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let hosts = map.split_whitespace().eq(["0", "0", "4294967295"]);
     if requires::is_root() && hosts && requires::have("kiln_test") {
@@ -67,12 +67,12 @@ pub fn everybody() -> Vec<TestEnv> {
 /// The account that `scripts/test` makes for rootless tests.
 pub const PLAIN_USER: &str = "kiln-test";
 
-/// A store of its own, a HOME of its own, and nothing else from outside.
+/// A test environment with its own store and HOME, and no variables from outside.
 pub struct TestEnv {
     dir: Dir,
-    /// The store that this one's base image was copied from: alive as long as somebody may copy from it.
+    /// The environment whose store this one's base image was copied from, kept alive for further copies.
     base: Mutex<Option<Arc<TestEnv>>>,
-    /// Commands run as this user instead of the one who runs the tests.
+    /// The user to run commands as, instead of the one who runs the tests.
     user: Option<&'static str>,
 }
 
@@ -80,7 +80,7 @@ impl TestEnv {
     /// With an empty store.
     pub fn new() -> TestEnv {
         let dir = Dir::new();
-        // Subordinate ids must be able to reach what lies below.
+        // Subordinate ids must be able to reach files below.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         for sub in ["home", "tmp"] {
             fs::create_dir(dir.path().join(sub)).expect("create");
@@ -88,18 +88,18 @@ impl TestEnv {
         TestEnv { dir, base: Mutex::new(None), user: None }
     }
 
-    /// With an empty store that belongs to the plain user `kiln-test`; all commands run as that user. For tests that run
-    /// as root and compare: guard with `requires!(root, kiln_test)`.
+    /// With an empty store that belongs to the plain user `kiln-test`; all commands run as that user. For tests that
+    /// run as root and compare: guard with `requires!(root, kiln_test)`.
     pub fn of_plain_user() -> TestEnv {
         let mut env = TestEnv::new();
         env.user = Some(PLAIN_USER);
-        // The build directory may lie where that user cannot reach it.
+        // That user may be unable to reach the build directory.
         fs::copy(binary(), env.dir.path().join("kiln")).expect("copy kiln");
         env.hand_over(env.dir.path());
         env
     }
 
-    /// Gives what the test wrote to the user whom it is for.
+    /// Gives a path that the test wrote to the user of this environment.
     fn hand_over(&self, path: &Path) {
         if let Some(user) = self.user {
             let status = Command::new("chown").args(["-R", "-h", user]).arg(path).status().expect("run chown");
@@ -121,8 +121,8 @@ impl TestEnv {
 
     /// Puts a base image (`busybox`, `debian`, `python`, `node`) into the store as `NAME:latest`.
     ///
-    /// The first image of a store is imported once for all tests that run at the time; the store then gets hard links
-    /// to its blobs, which never change, and copies of the few files that do.
+    /// The first image of a store is imported once for all tests that run at the time; the store gets hard links to its
+    /// blobs, which never change, and copies of the other files.
     pub fn import(&self, name: &str) {
         static BASES: Mutex<Vec<(String, Weak<TestEnv>)>> = Mutex::new(Vec::new());
         let tar = fixture(name).join("rootfs.tar");
@@ -157,12 +157,12 @@ impl TestEnv {
         self.dir.path().join("store")
     }
 
-    /// A directory to put things in.
+    /// The directory of this test.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Writes a context and gives its directory. The notation is one header per file and its text below:
+    /// Writes a context and returns its directory. The notation is one header per file, with its text below:
     ///
     /// ```text
     /// -- PATH --              a file, mode 0644
@@ -180,7 +180,7 @@ impl TestEnv {
         dir
     }
 
-    /// A copy of an application of `testdata/apps`, with what its own script generates.
+    /// A copy of an application of `testdata/apps`, with the files that its script generates.
     pub fn app(&self, name: &str) -> PathBuf {
         let dir = self.dir.path().join(name);
         let status = Command::new("cp").arg("-r").arg(testdata("apps").join(name)).arg(&dir).status().expect("run cp");
@@ -206,7 +206,7 @@ impl TestEnv {
         self.kiln(&all)
     }
 
-    /// `kiln ARGS`, run when judged: `.ok()`, `.fails(code)`, or `.spawn()`.
+    /// `kiln ARGS`, which runs at `.ok()`, `.fails(code)`, `.output()` or `.spawn()`.
     pub fn kiln(&self, args: &[&str]) -> Kiln<'_> {
         let command = match self.user {
             None => Command::new(binary()),
@@ -220,7 +220,7 @@ impl TestEnv {
         self.cleared(command, args)
     }
 
-    /// The same in a process that gets no more than `mib` MiB of memory: who wants more is aborted.
+    /// The same in a process with at most `mib` MiB of memory; it is aborted if it needs more.
     pub fn kiln_within(&self, mib: u64, args: &[&str]) -> Kiln<'_> {
         let plain = self.kiln(&[]).command;
         let mut command = Command::new("prlimit");
@@ -228,7 +228,7 @@ impl TestEnv {
         self.cleared(command, args)
     }
 
-    /// The same as if the machine had been started a moment ago: its clock since then says so. For root.
+    /// The same as if the machine had just been started, with a time namespace. For root only.
     pub fn kiln_restarted(&self, args: &[&str]) -> Kiln<'_> {
         let plain = self.kiln(&[]).command;
         let uptime = fs::read_to_string("/proc/uptime").expect("read uptime");
@@ -239,7 +239,7 @@ impl TestEnv {
         self.cleared(command, args)
     }
 
-    /// The same where the kernel says that it is Linux 2.6.
+    /// The same with a kernel that reports to be Linux 2.6.
     pub fn kiln_on_old_kernel(&self, args: &[&str]) -> Kiln<'_> {
         let plain = self.kiln(&[]).command;
         let mut command = Command::new("setarch");
@@ -262,13 +262,13 @@ impl TestEnv {
         Kiln { command, env: self, stdin: None }
     }
 
-    /// An image of the store, read without kiln's code.
+    /// An image of the store, read without the code of kiln.
     #[track_caller]
     pub fn image(&self, name: &str) -> Image {
         Image::open(&self.store(), name)
     }
 
-    /// Panics if a finished command left something behind: unfinished scratch directories or mounts.
+    /// Panics if a finished command left scratch directories or mounts behind.
     #[track_caller]
     pub fn assert_swept(&self) {
         let scratch: Vec<_> =
@@ -305,13 +305,13 @@ impl Kiln<'_> {
         self
     }
 
-    /// Its three streams, for tests with a terminal.
+    /// Sets its three standard streams, for tests with a terminal.
     pub fn stdio(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Self {
         self.command.stdin(stdin).stdout(stdout).stderr(stderr);
         self
     }
 
-    /// Runs it to its end.
+    /// Runs it and waits for its end.
     #[track_caller]
     pub fn output(mut self) -> Done {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
@@ -346,7 +346,7 @@ impl Kiln<'_> {
         done
     }
 
-    /// Starts it, for tests that send signals or talk to it meanwhile.
+    /// Starts it, for tests that send signals or input while it runs.
     pub fn spawn(mut self) -> Child {
         self.command.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary().display()))
     }
@@ -373,14 +373,14 @@ impl std::fmt::Display for Done {
 }
 
 impl Done {
-    /// Panics, showing everything, unless either stream has the text.
+    /// Panics, showing everything, unless either stream contains the text.
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
         assert!(self.stdout.contains(text) || self.stderr.contains(text), "does not say {text:?}\n{self}");
         self
     }
 
-    /// Panics, showing everything, if either stream has the text.
+    /// Panics, showing everything, if either stream contains the text.
     #[track_caller]
     pub fn never_says(&self, text: &str) -> &Self {
         assert!(!self.stdout.contains(text) && !self.stderr.contains(text), "says {text:?}\n{self}");
@@ -404,7 +404,7 @@ impl Deref for Done {
     }
 }
 
-/// Names below the test's directory, the store's blobs and home left out: enough to see what a context looked like.
+/// Names below the directory of the test, with little of the store: enough to see what a context looked like.
 fn listing(dir: &Path) -> String {
     let mut lines = Vec::new();
     let mut todo = vec![dir.to_owned()];
@@ -483,7 +483,7 @@ fn copy_store(from: &Path, to: &Path) {
     for item in fs::read_dir(from).expect("list the store").map(|e| e.expect("entry")) {
         let (path, name) = (item.path(), item.file_name());
         let kind = item.file_type().expect("kind");
-        // Unpacked trees are derivable and may belong to other ids; scratch is nobody's.
+        // Unpacked layers are derivable and may belong to other ids; scratch is temporary.
         if ["layers", "scratch"].contains(&&*name.to_string_lossy()) {
             fs::create_dir(to.join(&name)).expect("create");
             continue;

@@ -1,4 +1,4 @@
-//! Texts that are expected to stay: `BLESS=1` writes them, everybody else is held to them.
+//! Golden files: outputs are compared with files, or written to them with `BLESS=1`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ pub fn cases(dir: &Path) -> Vec<PathBuf> {
     cases
 }
 
-/// Compares texts with files; all differences are told at once.
-#[must_use = "nothing fails before `.judge()`"]
+/// Compares texts with files, and reports all differences at once.
+#[must_use = "nothing fails before `.finish()`"]
 pub struct Golden {
     bless: bool,
     wrong: Vec<String>,
@@ -22,7 +22,7 @@ impl Golden {
         Golden { bless: std::env::var_os("BLESS").is_some(), wrong: Vec::new() }
     }
 
-    /// Holds `got` to what the file says, or writes the file.
+    /// Compares `got` with the file, or writes the file.
     pub fn compare(&mut self, file: &Path, got: &str) {
         let want = fs::read_to_string(file).unwrap_or_default();
         if got != want && self.bless {
@@ -32,13 +32,13 @@ impl Golden {
         }
     }
 
-    /// Something else is wrong with a case.
+    /// Records another failure of a case.
     pub fn wrong(&mut self, case: &Path, why: &str) {
         self.wrong.push(format!("{}\n{why}", case.display()));
     }
 
-    /// Fails if anything was wrong.
-    pub fn judge(self) {
+    /// Panics if there were failures.
+    pub fn finish(self) {
         assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! An image as any reader sees it: from an OCI layout, with code that is not kiln's.
+//! Reads images from an OCI layout, without the code of kiln.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -15,9 +15,9 @@ use super::dir::Dir;
 use super::requires::is_root;
 use super::tree::{Node, Tree};
 
-/// A manifest with all it names.
+/// An image: manifest, config and layers.
 pub struct Image {
-    /// The layout it came from.
+    /// The layout that holds it.
     pub layout: PathBuf,
     /// `sha256:…` of the manifest.
     pub digest: String,
@@ -28,8 +28,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image that `layout/index.json` gives the name `name`, in whichever spelling: `app`, `app:latest`, in full.
-    /// Panics with the index where there is none. Every blob is checked against its digest and size, every layer
+    /// The image with the name `name` in `layout/index.json`; the name may be short (`app`), tagged (`app:latest`) or
+    /// full. Panics with the index if there is none. Every blob is checked against its digest and size, every layer
     /// against its diff-id.
     #[track_caller]
     pub fn open(layout: &Path, name: &str) -> Image {
@@ -39,7 +39,7 @@ impl Image {
         Image::of_descriptor(layout, &found)
     }
 
-    /// The names an index gives to images.
+    /// The image names in the index.
     pub fn names(layout: &Path) -> Vec<String> {
         let Ok(bytes) = fs::read(layout.join("index.json")) else { return Vec::new() };
         manifests(&json(&bytes)).map(tag).filter(|t| !t.is_empty()).collect()
@@ -58,7 +58,7 @@ impl Image {
         if let Some(history) = config["history"].as_array() {
             assert_eq!(history.iter().filter(empty).count(), listed.len(), "one history entry per layer: {history:#?}");
         }
-        // Most layers are a base image's: equal bytes are unpacked once.
+        // Most layers belong to a base image, so verify equal layers once.
         static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         let mut layers = Vec::new();
         for (layer, diff_id) in listed.iter().zip(&diff_ids) {
@@ -75,9 +75,9 @@ impl Image {
         Image { layout: layout.to_owned(), digest, manifest, config, layers }
     }
 
-    /// One layer's members, whiteouts as such.
+    /// The members of one layer, including whiteouts.
     pub fn layer_tree(&self, i: usize) -> Tree {
-        // By the blob's name, which is its digest: `open` has checked it.
+        // Keyed by the name of the blob, which is its digest, verified by `open`.
         static KNOWN: Mutex<BTreeMap<OsString, Tree>> = Mutex::new(BTreeMap::new());
         let name = self.layers[i].file_name().expect("named").to_owned();
         if let Some(tree) = KNOWN.lock().expect("known trees").get(&name) {
@@ -89,25 +89,25 @@ impl Image {
         tree
     }
 
-    /// What a container of this image sees.
+    /// The tree that a container of this image sees.
     pub fn tree(&self) -> Tree {
         let mut tree = Tree::default();
         (0..self.layers.len()).for_each(|i| tree.lay(&self.layer_tree(i)));
         tree
     }
 
-    /// Layer digests, uncompressed: what does not change with the compression.
+    /// The digests of the uncompressed layers.
     pub fn diff_ids(&self) -> Vec<&str> {
         self.config["rootfs"]["diff_ids"].as_array().expect("diff_ids").iter().filter_map(Value::as_str).collect()
     }
 
-    /// The bytes of one file of the final tree. Panics where it is missing.
+    /// The bytes of a file of the final tree. Panics if it is missing.
     #[track_caller]
     pub fn content(&self, path: &str) -> Vec<u8> {
         self.content_of(&self.tree()[path])
     }
 
-    /// The bytes of a file of this image's tree, also where the tree has it under another name.
+    /// The bytes of a file of this image, found by its digest.
     #[track_caller]
     pub fn content_of(&self, node: &Node) -> Vec<u8> {
         for layer in self.layers.iter().rev() {
@@ -126,12 +126,12 @@ impl Image {
         panic!("no layer has the content of {node}");
     }
 
-    /// The tree as umoci unpacks it: an independent reader of layers. Owners and devices are true only for root.
+    /// The tree as umoci unpacks it, as an independent reader. Owners and devices are correct only for root.
     pub fn umoci_tree(&self) -> Tree {
         Tree::of_dir(&self.umoci_dir().path().join("tree"))
     }
 
-    /// The directory of that tree is `tree` in this one.
+    /// A directory in which `tree` is the image unpacked by umoci.
     pub fn umoci_dir(&self) -> Dir {
         let dir = Dir::new();
         let copy = self.with_tag(dir.path());
@@ -166,7 +166,7 @@ impl Image {
         json(&out.stdout)
     }
 
-    /// A layout in `dir` with the same blobs and the one tag `x`: umoci and skopeo choke on names with slashes.
+    /// A layout in `dir` with the same blobs and the only tag `x`: umoci and skopeo reject names with slashes.
     fn with_tag(&self, dir: &Path) -> PathBuf {
         let copy = dir.join("layout");
         let blobs = copy.join("blobs/sha256");
@@ -185,7 +185,7 @@ impl Image {
         for descriptor in wanted {
             let from = blob_path(&self.layout, &descriptor);
             let to = blobs.join(from.file_name().expect("named"));
-            // Two layers may be one blob, which only root could write twice.
+            // Two layers may share a blob, which is read-only once written.
             if !to.exists() {
                 fs::copy(&from, to).expect("copy a blob");
             }
@@ -233,7 +233,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// gzip (any number of members) and zstd by their magic; anything else as it is.
+/// Decompresses gzip (any number of members) and zstd, detected by magic; returns other bytes unchanged.
 pub fn decompress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     if bytes.starts_with(&[0x1f, 0x8b]) {

@@ -1,4 +1,4 @@
-//! OCI layouts written by hand: images that kiln would not make.
+//! Writes OCI layouts by hand, for images that kiln would not build.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::env::fixture;
 use super::image::sha256;
 
-/// A layer that holds nothing.
+/// An empty layer.
 pub const EMPTY: [u8; 1024] = [0; 1024];
 
-/// Writes a layout with one image, tag `x:1`, to the directory `at`: busybox with `layers`, plain tars, on top.
+/// Writes a layout with one image, tag `x:1`, to the directory `at`: busybox with the uncompressed `layers` on top.
 pub fn write(at: &Path, layers: &[&[u8]]) {
     let base = fixture("busybox").join("layout");
     let document = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON") };

@@ -1,12 +1,12 @@
-//! What every integration test stands on.
+//! Helpers of the integration tests. An example:
 //!
 //! ```ignore
 //! use crate::support::{TestEnv, Tree};
 //!
 //! #[test]
-//! fn a_copied_file_keeps_its_mode() {
-//!     requires!(userns, overlay);                     // skipped elsewhere; a failure when `MUST` asks for it (CI does)
-//!     let env = TestEnv::with_busybox();              // own store with `busybox:latest` in it, own HOME, no environment
+//! fn copy_keeps_file_mode() {
+//!     requires!(userns, overlay);                     // skipped if the host lacks one; a failure if `MUST` demands it
+//!     let env = TestEnv::with_busybox();              // own store with `busybox:latest`, own HOME, no environment
 //!     let context = env.context("
 //! -- Dockerfile --
 //! FROM busybox
@@ -18,7 +18,7 @@
 //! ");
 //!     let done = env.build(&["-t", "app"], &context).ok();     // or `.fails(1)`; the failure message shows everything
 //!     done.says("run.sh");
-//!     let image = env.image("app");                            // read from the store without kiln's code
+//!     let image = env.image("app");                            // read from the store without the code of kiln
 //!     assert_eq!(image.config["config"]["Cmd"], serde_json::json!(["sh"]));
 //!     let file = &image.tree()["run.sh"];
 //!     assert_eq!((file.mode, file.uid), (0o755, 0));
@@ -26,19 +26,19 @@
 //! ```
 //!
 //! - [`TestEnv`] (`env`): a store, a home and a context directory per test; `kiln(&[…])` runs the binary with a cleared
-//!   environment, `.env("K", "V")` and `.stdin(…)` add to it, `.ok()`/`.fails(code)` judge the result.
+//!   environment, `.env("K", "V")` and `.stdin(…)` add to it, `.ok()`/`.fails(code)` run it and check the exit code.
 //! - [`Progress`] (`progress`): which steps of a build ran and why, and which were cached.
 //! - [`Tree`] (`tree`): a comparable listing: of an image (`image.tree()`, `image.layer_tree(i)`), of a directory
 //!   (`Tree::of_dir`), of a tar (`Tree::of_tar`). `without_times()` for comparisons across builds.
 //! - [`Image`] (`image`): manifest, config, layers of an image in a store or any OCI layout; `umoci_tree()` unpacks it
-//!   with umoci (true owners only as root) for a reader that shares no code with us.
-//! - [`layout`]: images that kiln would not make, written layer by layer.
+//!   with umoci (correct owners only as root), a reader that shares no code with kiln.
+//! - [`layout`]: images that kiln would not build, written layer by layer.
 //! - [`random`]: inputs from a seed; `scripts/soak` tries more of them.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
 //! - [`processes`]: finds processes by an argument, and waits for their end.
 //! - `requires!` (`requires`): abilities of the host.
-//! - [`Golden`] (`golden`): texts that `BLESS=1` writes and everybody else is held to.
+//! - [`Golden`] (`golden`): golden files, which `BLESS=1` writes.
 //! - [`canary`]: a secret text that can be searched for in everything that was written.
 //!
 //! A new file beside `main.rs` must be declared there; `tests/floors.rs` checks it.

@@ -1,13 +1,13 @@
-//! Processes of this machine, found by what they were started with.
+//! Finds processes by an argument, and waits for their end.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Longer than it takes a loaded machine to end a process, and shorter than the sleeps that tests start.
+/// Long enough for a busy machine to end a process, and shorter than the sleeps that tests start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The processes that have this argument.
+/// The pids of processes that have this argument.
 pub fn with(argument: &str) -> Vec<u32> {
     let pids = fs::read_dir("/proc").expect("list /proc").flatten();
     let pids = pids.filter_map(|process| process.file_name().to_str()?.parse().ok());
@@ -18,18 +18,18 @@ pub fn with(argument: &str) -> Vec<u32> {
     .collect()
 }
 
-/// Waits until all of these have ended. Then they hold no file and no lock.
+/// Waits until all these processes have ended; then they hold no file or lock.
 #[track_caller]
 pub fn until_ended(pids: &[u32]) {
     let began = Instant::now();
-    // A process that ends loses its arguments before its files: who is about to end is found by its number only.
+    // An ending process loses its arguments before it closes its files, so wait for the pids.
     while let Some(pid) = pids.iter().find(|pid| !has_ended(**pid)) {
         assert!(began.elapsed() < PATIENCE, "process {pid} has not ended");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// It is not there, or a zombie: a container's first process may reap nobody.
+/// Whether the process is gone or a zombie: process 1 of a container may not reap orphans.
 fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_none_or(|state| state.is_empty() || state.starts_with(['Z', 'X']))

@@ -1,4 +1,4 @@
-//! What a build said, step by step: read from `--progress plain`, which is a stable format.
+//! Parses the steps of a build from `--progress plain`, which is a stable format.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub struct Step {
     pub why: Option<String>,
 }
 
-/// All of them, in the order in which they were told.
+/// All steps, in output order.
 #[derive(Clone, Debug)]
 pub struct Progress(pub Vec<Step>);
 
@@ -43,7 +43,7 @@ impl Progress {
         self.0.iter().filter(|s| s.why.is_none()).map(|s| instruction(&s.title)).collect()
     }
 
-    /// Why the step whose title holds `part` ran. Panics unless there is exactly one and it ran.
+    /// Why the step whose title contains `part` ran. Panics unless there is exactly one and it ran.
     #[track_caller]
     pub fn why(&self, part: &str) -> &str {
         let found: Vec<&Step> = self.0.iter().filter(|s| s.title.contains(part)).collect();

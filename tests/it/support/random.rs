@@ -1,8 +1,8 @@
-//! Inputs from a seed: the same everywhere, and more of them when `scripts/soak` asks.
+//! Random inputs from seeds: a fixed set in the suite, more with `scripts/soak`.
 
 use std::ops::Range;
 
-/// The seeds that a generating test tries: `fixed` of them in the suite, those of `KILN_SOAK=FIRST-COUNT` otherwise.
+/// The seeds that a generating test tries: the first `fixed` ones in the suite, else those of `KILN_SOAK=FIRST-COUNT`.
 pub fn seeds(fixed: u64) -> Range<u64> {
     let Ok(asked) = std::env::var("KILN_SOAK") else { return 0..fixed };
     let (first, count) = asked.split_once('-').expect("KILN_SOAK=FIRST-COUNT");
@@ -10,11 +10,11 @@ pub fn seeds(fixed: u64) -> Range<u64> {
     first..first + count.parse::<u64>().expect("a number")
 }
 
-/// A generator of numbers (SplitMix64).
+/// A pseudo-random number generator (SplitMix64).
 pub struct Random(u64);
 
 impl Random {
-    /// Numbers that follow from `seed` alone.
+    /// A generator that starts from `seed`.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }

@@ -1,4 +1,4 @@
-//! A real registry on loopback.
+//! Runs a real registry on loopback.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::dir::Dir;
 
-/// Debian's `docker-registry`, plain HTTP, on a random port; ended by its pid when dropped.
+/// Debian's `docker-registry`, plain HTTP, on a random port; killed when dropped.
 pub struct Registry {
     child: Child,
     port: u16,
@@ -15,7 +15,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Ok: it answers. Guard the test with `requires!(docker_registry)`.
+    /// Starts a registry and waits until it accepts connections. Guard the test with `requires!(docker_registry)`.
     pub fn start() -> Registry {
         Registry::start_with("")
     }
@@ -25,7 +25,7 @@ impl Registry {
         Registry::serve(Dir::new(), extra)
     }
 
-    /// Ends it and starts another one with the same data and more configuration, on another port.
+    /// Restarts it with the same data and more configuration, on another port.
     pub fn restart_with(mut self, extra: &str) -> Registry {
         self.child.kill().ok();
         self.child.wait().ok();
@@ -34,7 +34,7 @@ impl Registry {
     }
 
     fn serve(dir: Dir, extra: &str) -> Registry {
-        // Another process may take the port between our asking and the registry's binding: then try another one.
+        // Another process may take the port before the registry binds it; then try another port.
         for _ in 0..5 {
             let port =
                 TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free loopback port").port();
@@ -79,18 +79,18 @@ impl Registry {
         format!("{}/{name}", self.host())
     }
 
-    /// How many requests so far had a line with all of `words`: `GET /v2/app/manifests/latest`.
+    /// The number of requests so far whose log line contains `words`, for example `GET /v2/app/manifests/latest`.
     pub fn requests(&self, words: &str) -> usize {
         let log = std::fs::read_to_string(self.dir.path().join("requests")).expect("read the access log");
         log.lines().filter(|line| line.contains(words)).count()
     }
 
-    /// Where the registry keeps its data, to break it on purpose or to search it.
+    /// The data directory of the registry, to damage or search it.
     pub fn data(&self) -> std::path::PathBuf {
         self.dir.path().join("data")
     }
 
-    /// Copies the image `tag` of an OCI layout to `NAME` here, with skopeo. Gives the full name.
+    /// Pushes the image `tag` of an OCI layout as `name` with skopeo. Returns the full name.
     pub fn push_layout(&self, layout: &Path, tag: &str, name: &str) -> String {
         let full = self.name(name);
         let out = Command::new("skopeo")

@@ -1,4 +1,4 @@
-//! Abilities of the host: a test that lacks one is skipped, unless `MUST` names it (or is `all`); then it fails.
+//! Abilities of the host. A test that lacks one is skipped, or fails if `MUST` names the ability or is `all`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,11 +14,11 @@ macro_rules! requires {
     };
 }
 
-/// Whether this host can do `ability`. Panics where `MUST` demands it.
+/// Whether this host has `ability`. Panics if it lacks one that `MUST` demands.
 pub fn have(ability: &str) -> bool {
     let able = match ability {
         "root" => is_root(),
-        // Being the plain user half of a pair of runs is not an ability: never demanded.
+        // Running as a plain user is never demanded: `scripts/test` runs the tests once as each user.
         "plain_user" => !is_root(),
         "kiln_test" => {
             std::fs::read_to_string("/etc/passwd").is_ok_and(|p| p.lines().any(|l| l.starts_with("kiln-test:")))
@@ -29,7 +29,7 @@ pub fn have(ability: &str) -> bool {
         "attributes" => attributes(),
         tool => find(&tool.replace('_', "-")),
     };
-    // Nor is the tunnel device one of a plain user, whatever namespace he is root of: of most hosts it is root's alone.
+    // On most hosts, only host root can open the tunnel device, so it is not demanded from others.
     let demanded = !matches!(ability, "plain_user" | "root")
         && (ability != "tun" || is_hosts_root())
         && std::env::var("MUST").is_ok_and(|m| m.split(',').any(|m| m == "all" || m == ability));
@@ -45,13 +45,13 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Whether they run as the root of the first user namespace, which has all ids.
+/// Whether the tests run as root of the initial user namespace, which has all ids.
 fn is_hosts_root() -> bool {
     let all = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
     is_root() && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(all)
 }
 
-/// Whether a program is in the usual places.
+/// Whether a program is in PATH or an sbin directory.
 pub fn find(tool: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(tool).is_file())
@@ -67,7 +67,7 @@ fn succeeds(command: &[&str]) -> bool {
         .is_ok_and(|s| s.success())
 }
 
-/// RUN needs namespaces: root has them, a plain user needs a user namespace with subordinate ids.
+/// Whether RUN has its namespaces: root can create them, a plain user needs a user namespace with subordinate ids.
 fn userns() -> bool {
     static ABLE: OnceLock<bool> = OnceLock::new();
     *ABLE.get_or_init(|| {
@@ -78,7 +78,7 @@ fn userns() -> bool {
     })
 }
 
-/// Whether files for tests can have extended attributes.
+/// Whether test files can have extended attributes.
 fn attributes() -> bool {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let path = file.path().to_str().expect("UTF-8");

@@ -75,7 +75,7 @@ impl fmt::Debug for Tree {
 }
 
 impl Tree {
-    /// The tree below a directory, hard links resolved to their content. Owners and contents come out whole only for root.
+    /// The tree below a directory, hard links resolved to their content. Only root sees all owners and contents.
     pub fn of_dir(dir: &Path) -> Tree {
         let mut tree = Tree::default();
         let mut todo = vec![dir.to_owned()];
@@ -116,7 +116,7 @@ impl Tree {
         tree
     }
 
-    /// The members of a tar as they stand: hard links as `hard`, whiteouts as `whiteout` under the name they hide.
+    /// The members of a tar: hard links as `hard`, whiteouts as `whiteout` under the name that they hide.
     pub fn of_tar(tar: impl Read) -> Tree {
         let mut tree = Tree::default();
         let mut archive = tar::Archive::new(tar);
@@ -178,7 +178,7 @@ impl Tree {
     fn insert_member(&mut self, path: String, node: Node) {
         let (dir, name) = path.rsplit_once('/').unwrap_or((".", &path));
         match name.strip_prefix(".wh.") {
-            // The marker and the directory it empties are two members: keep both.
+            // An opaque marker and its directory are separate members: keep both.
             Some(".wh..opq") => {
                 let key = format!("{dir}/.wh..wh..opq");
                 self.0.insert(key, Node { kind: "opaque", ..Node::default() });
@@ -191,7 +191,7 @@ impl Tree {
         }
     }
 
-    /// Lays a layer over this tree, as image-spec says: opaque markers and whiteouts first, then the members.
+    /// Applies a layer to this tree, as image-spec says: opaque markers and whiteouts first, then the members.
     pub fn lay(&mut self, layer: &Tree) {
         for (path, node) in &layer.0 {
             let (gone, whole) = match node.kind {
@@ -225,19 +225,19 @@ impl Tree {
         }
     }
 
-    /// For comparisons across builds: the clock of the host shows in files that a RUN wrote.
+    /// Without times, for comparisons across builds: files that a RUN writes have the current time.
     pub fn without_times(mut self) -> Tree {
         self.0.values_mut().for_each(|node| node.mtime = None);
         self
     }
 
-    /// Only what lies at or below `path`, named relative to it.
+    /// The entries below `path`, named relative to it.
     pub fn below(&self, path: &str) -> Tree {
         let prefix = format!("{path}/");
         Tree(self.0.iter().filter_map(|(p, n)| Some((p.strip_prefix(&prefix)?.to_owned(), n.clone()))).collect())
     }
 
-    /// The names, for a first look.
+    /// The paths.
     pub fn names(&self) -> Vec<&str> {
         self.0.keys().map(String::as_str).collect()
     }
@@ -247,7 +247,7 @@ impl Tree {
         self.0.contains_key(path)
     }
 
-    /// Panics with the differing lines only: two trees of a distribution do not fit on a screen.
+    /// Panics with the differing lines only, because whole trees do not fit on a screen.
     #[track_caller]
     pub fn assert_same(&self, other: &Tree) {
         let mut lines = Vec::new();
@@ -287,7 +287,7 @@ fn digest(mut reader: impl Read) -> String {
     }
 }
 
-/// The attributes that belong in an image: not what this host's security modules or an overlay put there.
+/// The extended attributes that belong in an image, without those of SELinux and overlayfs.
 fn xattrs(path: &Path) -> BTreeMap<String, String> {
     let mut names = vec![0_u8; 64 << 10];
     let Ok(len) = rustix::fs::llistxattr(path, &mut names[..]) else { return BTreeMap::new() };

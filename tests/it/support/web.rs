@@ -1,4 +1,4 @@
-//! A web server on loopback: fixed answers, files of a directory, and ways to misbehave.
+//! A web server on loopback with fixed answers, files of a directory, and faults.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Serves until the process ends.
+/// A web server, which runs until the test process ends.
 pub struct Web {
     /// `http://127.0.0.1:PORT`
     pub url: String,
@@ -19,13 +19,12 @@ pub struct Web {
 type Answers = BTreeMap<String, (String, Vec<u8>)>;
 
 impl Web {
-    /// Serves `answers`: path, more headers (an `ETag` and a `Last-Modified` are honoured, a `Location` makes it a
-    /// redirect, a `WWW-Authenticate` wants some `Authorization` first), body. Also `/loop`,
-    /// `/to-file`, `/short`, `/stall`, `/status-NNN`, and answers that do not end: `/vast` says how long it would be,
-    /// `/chunks` and `/flood` do not.
+    /// Serves `answers`: path, more headers, body. `ETag` and `Last-Modified` are honoured, a `Location` makes a
+    /// redirect, and a `WWW-Authenticate` requires some `Authorization`. Also serves `/loop`, `/to-file`, `/short`,
+    /// `/stall`, `/status-NNN`, and endless answers: `/vast` with a length, `/chunks` and `/flood` without.
     ///
-    /// Everything is also below `/private/`, where it takes some `Authorization`, and `/away/` redirects to the same under
-    /// another name of this host.
+    /// Everything is also below `/private/`, which requires some `Authorization`; `/away/` redirects to the same path
+    /// under another name of this host.
     pub fn serve(answers: &[(&str, &str, &[u8])]) -> Web {
         let own =
             |(path, headers, body): &(&str, &str, &[u8])| ((*path).to_owned(), ((*headers).to_owned(), body.to_vec()));
@@ -59,7 +58,7 @@ impl Web {
         &self.dir
     }
 
-    /// What was sent with every request so far.
+    /// The header of every request so far.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().expect("lock").clone()
     }
@@ -134,7 +133,7 @@ fn answer(
             write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n{coding}\r\n").ok()?;
             let block = [0; 65536];
             loop {
-                // Until nobody takes it any more.
+                // Until the client closes the connection.
                 if chunked {
                     stream.write_all(b"10000\r\n").ok()?;
                 }
