@@ -15,6 +15,9 @@
 //! [`base`] has what every module shares, [`oci`] the image specification as data. A module may name only those in its row
 //! of the table in `tests/floors.rs`.
 //!
+//! Public is what `main.rs`, the tests, the benchmarks and the fuzz targets use. The rest is `pub(crate)` or less, so that
+//! the compiler finds what nobody uses.
+//!
 //! Terms are in `docs/glossary.md`, trust and limits in `docs/security.md`, recipes for changes in `CONTRIBUTING.md`.
 
 pub mod base;
@@ -23,19 +26,19 @@ pub mod oci;
 pub mod context;
 pub mod dockerfile;
 pub mod layer;
-pub mod registry;
+mod registry;
 pub mod sandbox;
-pub mod store;
-pub mod transport;
+mod store;
+mod transport;
 
-pub mod cache;
-pub mod copy;
-pub mod device;
-pub mod export;
-pub mod fetch;
+mod cache;
+mod copy;
+mod device;
+mod export;
+mod fetch;
 pub mod plan;
 pub mod snapshot;
 
 pub mod cli;
-pub mod engine;
+mod engine;
 pub mod ui;

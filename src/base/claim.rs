@@ -15,20 +15,20 @@ use super::lock::{Patience, taken};
 
 /// A directory of claims.
 #[derive(Clone, Debug)]
-pub struct Claims {
+pub(crate) struct Claims {
     dir: PathBuf,
 }
 
 /// Keeps others from the same work.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     path: PathBuf,
     file: File,
 }
 
 /// The result of waiting for a claim.
 #[derive(Debug)]
-pub enum Claiming {
+pub(crate) enum Claiming {
     /// The claim is ours. The result of the work may be there by now.
     Ours(Claim),
     /// The holder failed. Everybody who waited tries at once, without a claim, and gets the error first hand.
@@ -44,12 +44,12 @@ enum Attempt {
 
 impl Claims {
     /// The claims in `dir`, which is made when needed.
-    pub fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
     /// Waits until nobody has the claim `name` (a plain file name).
-    pub fn wait(&self, name: &str, patience: &mut Patience<'_>) -> Result<Claiming, FsError> {
+    pub(crate) fn wait(&self, name: &str, patience: &mut Patience<'_>) -> Result<Claiming, FsError> {
         let path = self.dir.join(name);
         let mut file = open(&path)?;
         patience.wait(&path, || {
@@ -62,7 +62,7 @@ impl Claims {
     }
 
     /// The claim `name`, unless somebody has it.
-    pub fn try_take(&self, name: &str) -> Result<Option<Claim>, FsError> {
+    pub(crate) fn try_take(&self, name: &str) -> Result<Option<Claim>, FsError> {
         let path = self.dir.join(name);
         let mut file = open(&path)?;
         loop {
@@ -75,7 +75,7 @@ impl Claims {
     }
 
     /// Removes what killed processes left.
-    pub fn sweep(&self) -> Result<(), FsError> {
+    pub(crate) fn sweep(&self) -> Result<(), FsError> {
         for name in fs::list(&self.dir)? {
             let path = self.dir.join(name);
             let Ok(file) = fs::open(&path) else { continue };
@@ -89,7 +89,7 @@ impl Claims {
 
 impl Claim {
     /// Ends the claim, and tells those who wait that the work failed: they try at once, not one after the other.
-    pub fn failed(mut self) {
+    pub(crate) fn failed(mut self) {
         // If they are not told, they try one after the other.
         let _ = self.file.write_all(b"failed\n");
     }

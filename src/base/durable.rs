@@ -19,11 +19,11 @@ use super::fs::{self, FsError};
 const THREADS: usize = 16;
 
 /// Write-back of a long file is requested after this many bytes.
-pub const PIECE: u64 = 8 << 20;
+pub(crate) const PIECE: u64 = 8 << 20;
 
 /// Published files that may not be on the disk yet.
 #[derive(Debug, Default)]
-pub struct Unsynced(Mutex<Pending>);
+pub(crate) struct Unsynced(Mutex<Pending>);
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -33,14 +33,14 @@ struct Pending {
 
 impl Unsynced {
     /// Notes that the file at `path` was published, and its write-back if one is running.
-    pub fn note(&self, path: &Path, back: Option<WriteBack>) {
+    pub(crate) fn note(&self, path: &Path, back: Option<WriteBack>) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.paths.insert(path.to_owned());
         noted.write_backs.extend(back.map(|back| (path.to_owned(), back)));
     }
 
     /// Takes all noted paths, which the caller then syncs. Waits for running write-backs. Ok: none of them failed.
-    pub fn take(&self) -> Result<BTreeSet<PathBuf>, FsError> {
+    pub(crate) fn take(&self) -> Result<BTreeSet<PathBuf>, FsError> {
         let Pending { paths, write_backs } =
             std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, back) in write_backs {
@@ -52,14 +52,14 @@ impl Unsynced {
 
 /// Writes a long file back to the disk while it is being written, so that a sync at the end is short.
 #[derive(Debug)]
-pub struct WriteBack {
+pub(crate) struct WriteBack {
     more: Sender<()>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl WriteBack {
     /// Starts to write back what `file` holds so far.
-    pub fn start(file: &File) -> io::Result<Self> {
+    pub(crate) fn start(file: &File) -> io::Result<Self> {
         let file = file.try_clone()?;
         let (more, wanted) = mpsc::channel();
         let thread =
@@ -76,13 +76,13 @@ impl WriteBack {
     }
 
     /// Requests write-back of what was written since.
-    pub fn request(&self) {
+    pub(crate) fn request(&self) {
         // If the thread has failed, `finish` returns its error.
         let _ = self.more.send(());
     }
 
     /// Waits for requests that are running. Ok: none failed; what was written after the last may not be on the disk.
-    pub fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(self) -> io::Result<()> {
         drop(self.more);
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the write-back thread panicked")))
     }
@@ -96,7 +96,7 @@ fn begin(file: &File) {
 
 /// Ok: the files at `paths`, and the entries of those that are directories, are on the disk. Missing paths are skipped.
 /// Repeating is harmless.
-pub fn sync(paths: &BTreeSet<PathBuf>) -> Result<(), FsError> {
+pub(crate) fn sync(paths: &BTreeSet<PathBuf>) -> Result<(), FsError> {
     let mut open: Vec<(&PathBuf, File, bool)> = Vec::new();
     for path in paths {
         let file = match fs::open(path) {

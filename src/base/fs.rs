@@ -36,12 +36,12 @@ impl FsError {
 }
 
 /// Opens `path` for reading, close-on-exec.
-pub fn open(path: &Path) -> Result<File, FsError> {
+pub(crate) fn open(path: &Path) -> Result<File, FsError> {
     File::open(path).map_err(|e| FsError::new("open", path, e))
 }
 
 /// The content of a file; `None` if it does not exist.
-pub fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
+pub(crate) fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
     match content(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -50,7 +50,7 @@ pub fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
 }
 
 /// The content of a file.
-pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     content(path).map_err(|e| FsError::new("read", path, e))
 }
 
@@ -63,7 +63,7 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Creates the directory `path` and its parents with mode 0700. Ok: it exists.
-pub fn ensure_dir(path: &Path) -> Result<(), FsError> {
+pub(crate) fn ensure_dir(path: &Path) -> Result<(), FsError> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -72,7 +72,7 @@ pub fn ensure_dir(path: &Path) -> Result<(), FsError> {
 }
 
 /// [`ensure_dir`] that first removes a file in its place, left there by damage.
-pub fn make_dir(path: &Path) -> Result<(), FsError> {
+pub(crate) fn make_dir(path: &Path) -> Result<(), FsError> {
     for place in [path.parent(), Some(path)].into_iter().flatten() {
         if std::fs::symlink_metadata(place).is_ok_and(|there| there.is_file()) {
             remove_file(place)?;
@@ -82,7 +82,7 @@ pub fn make_dir(path: &Path) -> Result<(), FsError> {
 }
 
 /// Removes a directory that damage put where a file belongs. Ok: there is none.
-pub fn clear(path: &Path) -> Result<(), FsError> {
+pub(crate) fn clear(path: &Path) -> Result<(), FsError> {
     match std::fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
         true => remove_tree(path),
         false => Ok(()),
@@ -90,17 +90,17 @@ pub fn clear(path: &Path) -> Result<(), FsError> {
 }
 
 /// The content of a file that only saves work; `None` if it cannot be read, for any reason.
-pub fn read_spare(path: &Path) -> Option<Vec<u8>> {
+pub(crate) fn read_spare(path: &Path) -> Option<Vec<u8>> {
     content(path).ok()
 }
 
 /// Creates one directory with `mode` (umask applies); it must not exist yet.
-pub fn create_dir(path: &Path, mode: u32) -> Result<(), FsError> {
+pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), FsError> {
     std::fs::DirBuilder::new().mode(mode).create(path).map_err(|e| FsError::new("create directory", path, e))
 }
 
 /// Creates a file that must not exist yet, mode 0600.
-pub fn create_new(path: &Path) -> Result<File, FsError> {
+pub(crate) fn create_new(path: &Path) -> Result<File, FsError> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -111,7 +111,7 @@ pub fn create_new(path: &Path) -> Result<File, FsError> {
 }
 
 /// Opens or creates a lock file, mode 0600. Its content has no meaning, so damage is repaired.
-pub fn open_lock(path: &Path) -> Result<File, FsError> {
+pub(crate) fn open_lock(path: &Path) -> Result<File, FsError> {
     use std::os::unix::fs::PermissionsExt;
     let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let failed = |e| FsError::new("open", path, e);
@@ -128,12 +128,12 @@ pub fn open_lock(path: &Path) -> Result<File, FsError> {
 }
 
 /// Moves `from` to `to`, replacing a file there.
-pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     std::fs::rename(from, to).map_err(|e| FsError::new("rename", to, e))
 }
 
 /// Moves `from` to `to` unless `to` exists, even as an empty directory. Ok(false): it exists.
-pub fn rename_new(from: &Path, to: &Path) -> Result<bool, FsError> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<bool, FsError> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
@@ -143,7 +143,7 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<bool, FsError> {
 }
 
 /// Gives the directory `to` the mode, owner, times and attributes of the directory `from`.
-pub fn copy_metadata(from: &Path, to: &Path) -> Result<(), FsError> {
+pub(crate) fn copy_metadata(from: &Path, to: &Path) -> Result<(), FsError> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let meta = std::fs::symlink_metadata(from).map_err(|e| FsError::new("stat", from, e))?;
@@ -156,14 +156,14 @@ pub fn copy_metadata(from: &Path, to: &Path) -> Result<(), FsError> {
 }
 
 /// The modification time of `path`.
-pub fn modified(path: &Path) -> Result<Timestamp, FsError> {
+pub(crate) fn modified(path: &Path) -> Result<Timestamp, FsError> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path).map_err(|e| FsError::new("stat", path, e))?;
     Ok(Timestamp { secs: meta.mtime(), nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0) })
 }
 
 /// The status change time of `path`; `None` if it does not exist.
-pub fn changed(path: &Path) -> Result<Option<Timestamp>, FsError> {
+pub(crate) fn changed(path: &Path) -> Result<Option<Timestamp>, FsError> {
     use std::os::unix::fs::MetadataExt;
     match std::fs::symlink_metadata(path) {
         Ok(meta) => Ok(Some(Timestamp { secs: meta.ctime(), nanos: u32::try_from(meta.ctime_nsec()).unwrap_or(0) })),
@@ -173,14 +173,14 @@ pub fn changed(path: &Path) -> Result<Option<Timestamp>, FsError> {
 }
 
 /// Sets the status change time ([`changed`]) to now. Best effort.
-pub fn mark(path: &Path) {
+pub(crate) fn mark(path: &Path) {
     if let Ok(meta) = std::fs::symlink_metadata(path) {
         let _ = std::fs::set_permissions(path, meta.permissions());
     }
 }
 
 /// Sets the times of `path` to now, so that pruning keeps it. Best effort: a read-only store cannot be pruned either.
-pub fn touch(path: &Path) {
+pub(crate) fn touch(path: &Path) {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ =
@@ -188,13 +188,13 @@ pub fn touch(path: &Path) {
 }
 
 /// The bytes that this user may still write to the file system of `path`, if it tells.
-pub fn available(path: &Path) -> Option<u64> {
+pub(crate) fn available(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Removes a file. Ok: it does not exist.
-pub fn remove_file(path: &Path) -> Result<(), FsError> {
+pub(crate) fn remove_file(path: &Path) -> Result<(), FsError> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
         _ => Ok(()),
@@ -202,13 +202,13 @@ pub fn remove_file(path: &Path) -> Result<(), FsError> {
 }
 
 /// [`remove_file`] that also removes a directory in the file's place, left there by damage.
-pub fn remove(path: &Path) -> Result<(), FsError> {
+pub(crate) fn remove(path: &Path) -> Result<(), FsError> {
     clear(path)?;
     remove_file(path)
 }
 
 /// Removes a directory and its content without following links, also where modes deny entry. Ok: it does not exist.
-pub fn remove_tree(path: &Path) -> Result<(), FsError> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), FsError> {
     let removed = std::fs::remove_dir_all(path);
     match removed {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -239,7 +239,7 @@ fn open_up(path: &Path) {
 }
 
 /// The names in a directory, sorted; empty if it does not exist.
-pub fn list(path: &Path) -> Result<Vec<std::ffi::OsString>, FsError> {
+pub(crate) fn list(path: &Path) -> Result<Vec<std::ffi::OsString>, FsError> {
     let mut names = Vec::new();
     match std::fs::read_dir(path) {
         Ok(entries) => {

@@ -26,20 +26,20 @@ const NAMED: usize = 3;
 
 /// A shared lock.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     _file: File,
 }
 
 /// An exclusive lock.
 #[derive(Debug)]
-pub struct Exclusive {
+pub(crate) struct Exclusive {
     _file: File,
 }
 
 impl Shared {
     /// Waits for a shared lock on the file at `path`, which is created if it is missing; on a read-only file system it must
     /// exist.
-    pub fn wait(path: &Path, patience: &mut Patience<'_>) -> Result<Self, FsError> {
+    pub(crate) fn wait(path: &Path, patience: &mut Patience<'_>) -> Result<Self, FsError> {
         let file = match fs::open_lock(path) {
             Err(e) if e.source.kind() == io::ErrorKind::ReadOnlyFilesystem => fs::open(path).map_err(|_| e)?,
             other => other?,
@@ -51,21 +51,15 @@ impl Shared {
 
 impl Exclusive {
     /// Waits for an exclusive lock on the file at `path`, which is created if it is missing.
-    pub fn wait(path: &Path, patience: &mut Patience<'_>) -> Result<Self, FsError> {
+    pub(crate) fn wait(path: &Path, patience: &mut Patience<'_>) -> Result<Self, FsError> {
         let file = fs::open_lock(path)?;
         patience.wait(path, || taken(file.try_lock(), path))?;
         Ok(Self { _file: file })
     }
-
-    /// Takes the lock on the file at `path`; `None` if it is held.
-    pub fn try_now(path: &Path) -> Result<Option<Self>, FsError> {
-        let file = fs::open_lock(path)?;
-        Ok(taken(file.try_lock(), path)?.map(|()| Self { _file: file }))
-    }
 }
 
 /// The outcome of an attempt to lock the file at `path`; `None` if the lock is held.
-pub fn taken(attempt: Result<(), TryLockError>, path: &Path) -> Result<Option<()>, FsError> {
+pub(crate) fn taken(attempt: Result<(), TryLockError>, path: &Path) -> Result<Option<()>, FsError> {
     match attempt {
         Ok(()) => Ok(Some(())),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -74,7 +68,7 @@ pub fn taken(attempt: Result<(), TryLockError>, path: &Path) -> Result<Option<()
 }
 
 /// How to wait for a lock: until when, and who is told the holders.
-pub struct Patience<'a> {
+pub(crate) struct Patience<'a> {
     stop: Option<Box<dyn Fn() -> io::Result<()> + 'a>>,
     tell: &'a mut dyn FnMut(&str),
     /// The holder to report when another thread of this process has the lock.
@@ -83,27 +77,27 @@ pub struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     /// Waits without a limit. `tell` is called with the holders once a wait becomes noticeable.
-    pub fn new(tell: &'a mut dyn FnMut(&str)) -> Self {
+    pub(crate) fn new(tell: &'a mut dyn FnMut(&str)) -> Self {
         Self { stop: None, tell, own: None }
     }
 
     /// Waits only until `stop` is set.
-    pub fn until(self, stop: &'a Cancel) -> Self {
-        self.as_long_as(|| stop.check())
+    pub(crate) fn until(self, stop: &'a Cancel) -> Self {
+        self.checking(|| stop.check())
     }
 
     /// Waits only as long as `check` succeeds.
-    pub fn as_long_as(self, check: impl Fn() -> io::Result<()> + 'a) -> Self {
+    pub(crate) fn checking(self, check: impl Fn() -> io::Result<()> + 'a) -> Self {
         Self { stop: Some(Box::new(check)), ..self }
     }
 
     /// Calls `tell` with `own` if another thread of this process holds the lock, too.
-    pub fn naming_own(self, own: &'a str) -> Self {
+    pub(crate) fn naming_own(self, own: &'a str) -> Self {
         Self { own: Some(own), ..self }
     }
 
     /// Calls `attempt` until it returns something, for instance the lock of the file at `path`.
-    pub fn wait<T>(
+    pub(crate) fn wait<T>(
         &mut self,
         path: &Path,
         mut attempt: impl FnMut() -> Result<Option<T>, FsError>,
@@ -229,7 +223,7 @@ mod tests {
     fn wait_ends_when_stopped_and_when_lock_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = Exclusive::try_now(&path).unwrap().unwrap();
+        let held = Exclusive::wait(&path, &mut Patience::new(&mut |_| ())).unwrap();
         assert_eq!(holders(&path), None, "our own threads are not announced");
         let stop = Cancel::new().unwrap();
         stop.cancel();

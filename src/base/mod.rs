@@ -7,23 +7,23 @@
 //! notices of repaired damage (`notice`), sparse files (`sparse`).
 //! **Not here.** Anything about layers, images or Dockerfiles.
 
-pub mod cancel;
-pub mod claim;
+pub(crate) mod cancel;
+pub(crate) mod claim;
 pub mod digest;
-pub mod durable;
-pub mod fs;
-pub mod json;
-pub mod lock;
-pub mod notice;
-pub mod passwd;
-pub mod publish;
+pub(crate) mod durable;
+pub(crate) mod fs;
+pub(crate) mod json;
+pub(crate) mod lock;
+pub(crate) mod notice;
+pub(crate) mod passwd;
+pub(crate) mod publish;
 pub mod resolve;
 pub mod rooted;
-pub mod sparse;
-pub mod stable;
-pub mod time;
-pub mod unfinished;
-pub mod unique;
+pub(crate) mod sparse;
+pub(crate) mod stable;
+pub(crate) mod time;
+pub(crate) mod unfinished;
+pub(crate) mod unique;
 pub(crate) mod url;
-pub mod verify;
-pub mod watch;
+pub(crate) mod verify;
+pub(crate) mod watch;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Notices, each reported once. Cloning shares the list.
 #[derive(Clone, Debug, Default)]
-pub struct Notices(Arc<Mutex<Noted>>);
+pub(crate) struct Notices(Arc<Mutex<Noted>>);
 
 #[derive(Debug, Default)]
 struct Noted {
@@ -15,7 +15,7 @@ struct Noted {
 
 impl Notices {
     /// Adds a notice that `what` is done because of `why`, unless it was added before.
-    pub fn note(&self, what: impl Into<String>, why: impl Into<String>) {
+    pub(crate) fn note(&self, what: impl Into<String>, why: impl Into<String>) {
         let fact = (what.into(), why.into());
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if found.known.insert(fact.clone()) {
@@ -24,7 +24,7 @@ impl Notices {
     }
 
     /// Takes the notices that were not reported yet, which the caller then reports.
-    pub fn take(&self) -> Vec<(String, String)> {
+    pub(crate) fn take(&self) -> Vec<(String, String)> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).unreported)
     }
 }

@@ -4,7 +4,7 @@
 
 /// An entry of `/etc/passwd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User<'a> {
+pub(crate) struct User<'a> {
     /// The login name.
     pub name: &'a str,
     /// The user id.
@@ -17,7 +17,7 @@ pub struct User<'a> {
 
 /// An entry of `/etc/group`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Group<'a> {
+pub(crate) struct Group<'a> {
     /// The name.
     pub name: &'a str,
     /// The group id.
@@ -27,14 +27,14 @@ pub struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// The login names of users whose supplementary group it is.
-    pub fn members(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &'a str> {
         self.members.split(',').map(str::trim)
     }
 }
 
 /// An entry of `/etc/subuid` or `/etc/subgid`: ids that a user may map in a user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subordinate<'a> {
+pub(crate) struct Subordinate<'a> {
     /// A login name or a user id.
     pub owner: &'a str,
     /// The first id.
@@ -44,7 +44,7 @@ pub struct Subordinate<'a> {
 }
 
 /// The users that the text of a passwd file names.
-pub fn users(text: &str) -> impl Iterator<Item = User<'_>> {
+pub(crate) fn users(text: &str) -> impl Iterator<Item = User<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let (name, _, uid) = (fields.next()?, fields.next()?, number(fields.next()?)?);
@@ -54,7 +54,7 @@ pub fn users(text: &str) -> impl Iterator<Item = User<'_>> {
 }
 
 /// The groups that the text of a group file names.
-pub fn groups(text: &str) -> impl Iterator<Item = Group<'_>> {
+pub(crate) fn groups(text: &str) -> impl Iterator<Item = Group<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let (name, _, gid) = (fields.next()?, fields.next()?, number(fields.next()?)?);
@@ -63,7 +63,7 @@ pub fn groups(text: &str) -> impl Iterator<Item = Group<'_>> {
 }
 
 /// The ranges in the text of a subuid or subgid file.
-pub fn subordinates(text: &str) -> impl Iterator<Item = Subordinate<'_>> {
+pub(crate) fn subordinates(text: &str) -> impl Iterator<Item = Subordinate<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         Some(Subordinate { owner: fields.next()?, start: number(fields.next()?)?, count: number(fields.next()?)? })

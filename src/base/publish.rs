@@ -17,7 +17,7 @@ use super::unique;
 
 /// A file that is being written; dropping it without [`Draft::publish`] removes it.
 #[derive(Debug)]
-pub struct Draft {
+pub(crate) struct Draft {
     file: SparseWriter<File>,
     path: Unfinished,
     kept: bool,
@@ -28,7 +28,7 @@ pub struct Draft {
 
 impl Draft {
     /// Creates a draft in `dir`, which must be on the file system of the final name.
-    pub fn new(dir: &Path) -> Result<Self, FsError> {
+    pub(crate) fn new(dir: &Path) -> Result<Self, FsError> {
         loop {
             let path = Unfinished::new(&dir.join(unique::name(".draft-")));
             match fs::create_new(path.path()) {
@@ -44,17 +44,17 @@ impl Draft {
     }
 
     /// The open file. Its length is right only after [`Draft::set_len`].
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.file.inner()
     }
 
     /// Ok: the file has its full length, also if it ends in zeros, which are stored as a hole.
-    pub fn set_len(&mut self) -> io::Result<()> {
+    pub(crate) fn set_len(&mut self) -> io::Result<()> {
         self.file.set_len()
     }
 
     /// The path of the draft until it is published.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.path.path()
     }
 
@@ -69,7 +69,7 @@ impl Draft {
     }
 
     /// Ok: `to` names exactly what was written; a file that was there was replaced atomically.
-    pub fn publish(self, to: &Path, mode: u32) -> Result<(), FsError> {
+    pub(crate) fn publish(self, to: &Path, mode: u32) -> Result<(), FsError> {
         match self.name(to, mode)? {
             Some(back) => back.finish().map_err(|e| FsError::new("write", to, e)),
             None => Ok(()),
@@ -83,7 +83,7 @@ impl Draft {
     }
 
     /// `publish_over` that notes the file in `unsynced`.
-    pub fn publish_unsynced(self, to: &Path, mode: u32, unsynced: &Unsynced) -> Result<(), FsError> {
+    pub(crate) fn publish_unsynced(self, to: &Path, mode: u32, unsynced: &Unsynced) -> Result<(), FsError> {
         fs::clear(to)?;
         let back = self.name(to, mode)?;
         unsynced.note(to, back);
@@ -106,7 +106,7 @@ impl Draft {
     }
 
     /// [`Draft::publish`] that survives a power cut.
-    pub fn publish_durably(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
+    pub(crate) fn publish_durably(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
         self.set_len().map_err(|e| FsError::new("write", to, e))?;
         self.file().sync_all().map_err(|e| FsError::new("sync", to, e))?;
         let dir = parent(to);
@@ -140,19 +140,19 @@ impl Drop for Draft {
 }
 
 /// Ok: `path` holds exactly `bytes`, atomically and durably (file and directory synced).
-pub fn durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+pub(crate) fn durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     let mut draft = Draft::new(parent(path))?;
     draft.write_all(bytes).map_err(|e| FsError::new("write", path, e))?;
     draft.publish_durably(path, mode)
 }
 
 /// Ok: `path` holds exactly `bytes`, atomically; a power cut may lose it.
-pub fn atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+pub(crate) fn atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     atomic_by(path, mode, |draft| draft.write_all(bytes))
 }
 
 /// [`atomic`] that creates the directory if it is missing and removes what damage left in the way.
-pub fn atomic_over(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+pub(crate) fn atomic_over(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     let mut draft = match Draft::new(parent(path)) {
         Err(_) => {
             fs::make_dir(parent(path))?;
@@ -165,7 +165,11 @@ pub fn atomic_over(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> 
 }
 
 /// [`atomic`] with the content that `write` writes.
-pub fn atomic_by(path: &Path, mode: u32, write: impl FnOnce(&mut Draft) -> io::Result<()>) -> Result<(), FsError> {
+pub(crate) fn atomic_by(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut Draft) -> io::Result<()>,
+) -> Result<(), FsError> {
     let mut draft = Draft::new(parent(path))?;
     write(&mut draft).map_err(|e| FsError::new("write", path, e))?;
     draft.publish(path, mode)

@@ -12,7 +12,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 /// Zeros to hash and to write; they fit in the cache of a core.
-pub static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+pub(crate) static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
 /// Shorter files are not searched for holes.
 const WORTHWHILE: u64 = 64 << 10;
@@ -49,7 +49,7 @@ impl<R: SparseRead + ?Sized> SparseRead for Box<R> {
 
 /// A reader that knows of no zeros.
 #[derive(Debug)]
-pub struct Dense<R>(pub R);
+pub(crate) struct Dense<R>(pub R);
 
 impl<R: Read> Read for Dense<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -60,13 +60,13 @@ impl<R: Read> Read for Dense<R> {
 impl<R: Read> SparseRead for Dense<R> {}
 
 /// Whether all `bytes` are zero.
-pub fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Compares the bytes with themselves, shifted by one: as fast as memory.
     bytes.split_first().is_none_or(|(first, rest)| *first == 0 && *rest == bytes[..rest.len()])
 }
 
 /// Fills `buf`. Ok: the number of bytes; less than `buf` holds if the stream ended.
-pub fn read_full(from: &mut (impl SparseRead + ?Sized), buf: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_full(from: &mut (impl SparseRead + ?Sized), buf: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while got < buf.len() {
         let room = buf.len() - got;
@@ -87,7 +87,7 @@ pub fn read_full(from: &mut (impl SparseRead + ?Sized), buf: &mut [u8]) -> io::R
 }
 
 /// Reads `from` to its end and hands every piece to `take`.
-pub fn drain<E: From<io::Error>>(
+pub(crate) fn drain<E: From<io::Error>>(
     from: &mut (impl SparseRead + ?Sized),
     buffer: &mut [u8],
     mut take: impl FnMut(Run<'_>) -> Result<(), E>,
@@ -108,11 +108,11 @@ pub fn drain<E: From<io::Error>>(
 }
 
 /// The longest run of zeros that is passed on at once. Hashing it takes about 15 ms, after which work can be cancelled.
-pub const MOST: u64 = 16 << 20;
+pub(crate) const MOST: u64 = 16 << 20;
 
 /// A piece of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run<'a> {
+pub(crate) enum Run<'a> {
     /// Bytes that were read.
     Bytes(&'a [u8]),
     /// A number of zeros.
@@ -121,7 +121,7 @@ pub enum Run<'a> {
 
 /// A reader of a file, or of a part of one, that does not read holes. It has its own position and changes that of the file.
 #[derive(Debug)]
-pub struct SparseFile<F> {
+pub(crate) struct SparseFile<F> {
     file: F,
     at: u64,
     end: u64,
@@ -133,19 +133,19 @@ pub struct SparseFile<F> {
 
 impl<F: AsFd> SparseFile<F> {
     /// All of `file`, whose size is about `size` bytes: short files are not searched for holes.
-    pub fn new(file: F, size: u64) -> Self {
+    pub(crate) fn new(file: F, size: u64) -> Self {
         let data = if size < WORTHWHILE { u64::MAX } else { 0 };
         Self { file, at: 0, end: u64::MAX, hole: 0, data }
     }
 
     /// The `len` bytes of `file` from `at` on.
-    pub fn part(file: F, at: u64, len: u64) -> Self {
+    pub(crate) fn part(file: F, at: u64, len: u64) -> Self {
         let data = if len < WORTHWHILE { u64::MAX } else { 0 };
         Self { file, at, end: at.saturating_add(len), hole: 0, data }
     }
 
     /// The file.
-    pub fn inner(&self) -> &F {
+    pub(crate) fn inner(&self) -> &F {
         &self.file
     }
 
@@ -194,7 +194,7 @@ impl<F: AsFd> SparseRead for SparseFile<F> {
 
 /// Writes an empty file and leaves holes in place of zeros.
 #[derive(Debug)]
-pub struct SparseWriter<F> {
+pub(crate) struct SparseWriter<F> {
     file: F,
     at: u64,
     /// The length of the file so far.
@@ -203,27 +203,22 @@ pub struct SparseWriter<F> {
 
 impl<F: AsFd> SparseWriter<F> {
     /// A writer of `file`, which is empty.
-    pub fn new(file: F) -> Self {
+    pub(crate) fn new(file: F) -> Self {
         Self { file, at: 0, len: 0 }
     }
 
     /// The file. Its length is right only after [`SparseWriter::set_len`].
-    pub fn inner(&self) -> &F {
+    pub(crate) fn inner(&self) -> &F {
         &self.file
     }
 
-    /// The number of bytes written.
-    pub fn written(&self) -> u64 {
-        self.at
-    }
-
     /// Leaves a hole.
-    pub fn zeros(&mut self, count: u64) {
+    pub(crate) fn zeros(&mut self, count: u64) {
         self.at += count;
     }
 
     /// Ok: the file has its full length.
-    pub fn set_len(&mut self) -> io::Result<()> {
+    pub(crate) fn set_len(&mut self) -> io::Result<()> {
         if self.len < self.at {
             rustix::fs::ftruncate(&self.file, self.at)?;
             self.len = self.at;
@@ -232,7 +227,7 @@ impl<F: AsFd> SparseWriter<F> {
     }
 
     /// [`SparseWriter::set_len`] that returns the file.
-    pub fn finish(mut self) -> io::Result<F> {
+    pub(crate) fn finish(mut self) -> io::Result<F> {
         self.set_len()?;
         Ok(self.file)
     }
@@ -278,7 +273,7 @@ impl<F: AsFd> Write for SparseWriter<F> {
 
 /// Copies `from`, whose size is about `size` bytes, into the empty file `to`, in the kernel and with its holes. Ok: the
 /// length of `to`.
-pub fn copy(from: &File, to: &File, size: u64) -> io::Result<u64> {
+pub(crate) fn copy(from: &File, to: &File, size: u64) -> io::Result<u64> {
     let mut source = SparseFile::new(from, size);
     let mut target = SparseWriter::new(to);
     loop {

@@ -8,45 +8,36 @@ use super::digest::{Hasher, Sha256};
 
 /// A hash over named, length-framed fields.
 #[derive(Clone)]
-pub struct StableHasher(Hasher);
+pub(crate) struct StableHasher(Hasher);
 
 impl StableHasher {
     /// Starts a hash in `domain`, for example `kiln.step.v1`.
-    pub fn new(domain: &str) -> Self {
+    pub(crate) fn new(domain: &str) -> Self {
         let mut hasher = Self(Hasher::new());
         hasher.bytes(domain.as_bytes());
         hasher
     }
 
     /// Adds one named value.
-    pub fn field(&mut self, name: &str, value: &[u8]) -> &mut Self {
+    pub(crate) fn field(&mut self, name: &str, value: &[u8]) -> &mut Self {
         self.bytes(name.as_bytes());
         self.bytes(value)
     }
 
     /// Adds one named number.
-    pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, name: &str, value: u64) -> &mut Self {
         self.field(name, &value.to_le_bytes())
     }
 
-    /// Adds a named list; its length is part of the hash.
-    pub fn list<T: AsRef<[u8]>>(&mut self, name: &str, items: impl ExactSizeIterator<Item = T>) -> &mut Self {
-        self.number(name, items.len() as u64);
-        for item in items {
-            self.bytes(item.as_ref());
-        }
-        self
-    }
-
     /// Adds one unnamed, framed value.
-    pub fn bytes(&mut self, value: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.0.update(&(value.len() as u64).to_le_bytes());
         self.0.update(value);
         self
     }
 
     /// The digest of everything added.
-    pub fn finish(self) -> Sha256 {
+    pub(crate) fn finish(self) -> Sha256 {
         self.0.finish()
     }
 }

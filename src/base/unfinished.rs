@@ -21,17 +21,17 @@ fn all() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 
 /// A path that a sweep removes while this value exists.
 #[derive(Debug)]
-pub struct Unfinished(PathBuf);
+pub(crate) struct Unfinished(PathBuf);
 
 impl Unfinished {
     /// Registers `path`, which this process is about to create.
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         all().insert(path.to_owned());
         Self(path.to_owned())
     }
 
     /// The path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -44,13 +44,13 @@ impl Drop for Unfinished {
 
 /// Removes everything unfinished. The process must exit afterwards. Best effort: the next kiln removes what is left, as after
 /// a kill.
-pub fn sweep() {
+pub(crate) fn sweep() {
     ENDING.store(true, Ordering::Release);
     remove(all().iter().cloned().collect());
 }
 
 /// Does not return once a sweep has started: errors that it causes in other threads must not decide the exit code.
-pub fn wait_for_sweep() {
+pub(crate) fn wait_for_sweep() {
     while ENDING.load(Ordering::Acquire) {
         std::thread::park();
     }

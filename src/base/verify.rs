@@ -7,7 +7,7 @@ use super::sparse::SparseRead;
 
 /// The stream is not the promised one: the source of the `io::Error` of a [`Verified`] reader.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Mismatch {
+pub(crate) enum Mismatch {
     /// More or fewer bytes than promised.
     #[error("size mismatch for {digest}: want {want} bytes, got {got}{}", if got > want { " or more" } else { "" })]
     Size {
@@ -31,7 +31,7 @@ pub enum Mismatch {
 /// A reader that fails if the stream is shorter, longer or has another digest than promised (S-50).
 ///
 /// Only `Ok(0)` from [`Read::read`] says that all is verified: read to the end before you trust a byte.
-pub struct Verified<R> {
+pub(crate) struct Verified<R> {
     inner: R,
     hasher: Option<Hasher>,
     digest: Sha256,
@@ -41,7 +41,7 @@ pub struct Verified<R> {
 
 impl<R: Read> Verified<R> {
     /// Promises that `inner` holds exactly `size` bytes hashing to `digest`.
-    pub fn new(inner: R, digest: Sha256, size: u64) -> Self {
+    pub(crate) fn new(inner: R, digest: Sha256, size: u64) -> Self {
         Self { inner, hasher: Some(Hasher::new()), digest, size, seen: 0 }
     }
 }

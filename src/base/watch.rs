@@ -9,7 +9,7 @@ use super::cancel::Cancel;
 
 /// Why work must end early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The build was cancelled.
     Cancelled,
     /// It took too long.
@@ -17,7 +17,7 @@ pub enum Ended {
 }
 
 /// Does `work`. If `stop` is set or `limit` passes before it is done, calls `end` once, in another thread, to make it end.
-pub fn beside<R>(
+pub(crate) fn beside<R>(
     stop: &Cancel,
     limit: Option<Duration>,
     end: impl FnOnce(Ended) + Send,

@@ -10,7 +10,7 @@ use super::record::Record;
 /// A cache.
 ///
 /// Methods take many keys or records at once, so that a remote cache needs one round trip for many steps.
-pub trait CacheBackend: Sync {
+pub(crate) trait CacheBackend: Sync {
     /// Looks up `keys`; one answer per key, in the same order. `Ok(None)`: there is no usable record. An error is never
     /// a miss. The blobs that a record names need not be in the store: see [`CacheBackend::fetch`].
     fn lookup(&self, keys: &[StepKey]) -> Vec<Result<Option<Record>, Error>>;

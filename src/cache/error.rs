@@ -5,7 +5,7 @@ use crate::oci::blob::BlobError;
 
 /// Why a cache operation failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A file of the cache cannot be read or written.
     #[error("cannot use the build cache: {0}")]
     Fs(#[from] FsError),

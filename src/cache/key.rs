@@ -24,7 +24,7 @@ const DOMAIN: &str = "kiln.step.v1";
 
 /// One input that determines a step's result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub(crate) struct Part {
     /// What it is, in words for users: `build argument VERSION`.
     pub name: String,
     /// Digest of its value, 64 hexadecimal digits.
@@ -33,11 +33,11 @@ pub struct Part {
 
 /// Everything that determines a step's result, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyParts(Vec<Part>);
+pub(crate) struct KeyParts(Vec<Part>);
 
 /// Why a step had to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
+pub(crate) enum Miss {
     /// This instruction was not built before.
     NoRecord,
     /// This part had another value; `detail` names what differs inside it, if that is known.
@@ -61,23 +61,23 @@ pub enum Miss {
 
 impl KeyParts {
     /// No parts yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Adds a part by its value.
-    pub fn add(&mut self, name: impl Into<String>, value: &[u8]) -> &mut Self {
+    pub(crate) fn add(&mut self, name: impl Into<String>, value: &[u8]) -> &mut Self {
         self.add_digest(name, Sha256::of(value))
     }
 
     /// Adds a part whose digest is known.
-    pub fn add_digest(&mut self, name: impl Into<String>, digest: Sha256) -> &mut Self {
+    pub(crate) fn add_digest(&mut self, name: impl Into<String>, digest: Sha256) -> &mut Self {
         self.0.push(Part { name: name.into(), digest: digest.hex() });
         self
     }
 
     /// A copy in which the part `with` of this digest replaces the part `name`, if there is one.
-    pub fn replace(&self, name: &str, with: &str, digest: Sha256) -> KeyParts {
+    pub(crate) fn replace(&self, name: &str, with: &str, digest: Sha256) -> KeyParts {
         let replaced = |part: &Part| match part.name == name {
             true => Part { name: with.to_owned(), digest: digest.hex() },
             false => part.clone(),
@@ -86,7 +86,7 @@ impl KeyParts {
     }
 
     /// The key of a step with these parts.
-    pub fn key(&self) -> StepKey {
+    pub(crate) fn key(&self) -> StepKey {
         let mut hasher = StableHasher::new(DOMAIN);
         for part in &self.0 {
             hasher.field(&part.name, part.digest.as_bytes());
@@ -96,7 +96,7 @@ impl KeyParts {
 
     /// Why a step with these parts missed, given the parts of the same instruction in the previous build.
     /// The parent counts last: a change in the step itself explains more than a change above it.
-    pub fn explain(&self, before: &KeyParts) -> Miss {
+    pub(crate) fn explain(&self, before: &KeyParts) -> Miss {
         let mut parent = false;
         for (at, part) in self.0.iter().enumerate() {
             match before.counterpart(self, at) {

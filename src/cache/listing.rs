@@ -3,11 +3,11 @@
 /// Files by path, each with a fingerprint of everything about it that is in the step's key. It only explains misses: a
 /// 64-bit fingerprint is too short to decide on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing(Vec<(Vec<u8>, u64)>);
+pub(crate) struct Listing(Vec<(Vec<u8>, u64)>);
 
 impl Listing {
     /// Lists files, given in any order. The fingerprints of a file that is read twice are combined.
-    pub fn of(files: impl IntoIterator<Item = (Vec<u8>, u64)>) -> Self {
+    pub(crate) fn of(files: impl IntoIterator<Item = (Vec<u8>, u64)>) -> Self {
         let mut files: Vec<(Vec<u8>, u64)> = files.into_iter().collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
         files.dedup_by(|again, first| {
@@ -22,7 +22,7 @@ impl Listing {
 
     /// The first path that differs from `before`, and how many others do: `a/b changed`, `a was added, and 2 more`.
     /// `None` if no path does.
-    pub fn difference(&self, before: &Self) -> Option<String> {
+    pub(crate) fn difference(&self, before: &Self) -> Option<String> {
         // Both are sorted: merge them.
         let mut old = before.0.iter().peekable();
         let (mut here, mut gone) = (Vec::new(), Vec::new());
@@ -46,7 +46,7 @@ impl Listing {
     }
 
     /// Serializes for [`Listing::from_bytes`]: for each file its fingerprint, its path and a zero byte.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.iter().map(|(path, _)| path.len() + 9).sum());
         for (path, fingerprint) in &self.0 {
             bytes.extend_from_slice(&fingerprint.to_le_bytes());
@@ -57,7 +57,7 @@ impl Listing {
     }
 
     /// Parses a stored listing, up to the first file that is cut off.
-    pub fn from_bytes(mut bytes: &[u8]) -> Self {
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Self {
         let mut files = Vec::new();
         while let Some((fingerprint, rest)) = bytes.split_first_chunk()
             && let Some(end) = rest.iter().position(|&b| b == 0)

@@ -18,24 +18,24 @@ use super::write::write;
 /// Records as files in the store. Processes may use them concurrently: each file is written atomically, and the last
 /// writer wins.
 #[derive(Debug)]
-pub struct Local {
+pub(crate) struct Local {
     dir: PathBuf,
     notices: Notices,
 }
 
 impl Local {
     /// The cache in `dir` (`<store>/cache`); the first write creates its directories.
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), notices: Notices::default() }
     }
 
     /// Reports damage to `notices`.
-    pub fn with_notices(self, notices: &Notices) -> Self {
+    pub(crate) fn with_notices(self, notices: &Notices) -> Self {
         Self { notices: notices.clone(), ..self }
     }
 
     /// Every record with its file and the time it was written or last used; `None` in place of one that cannot be read.
-    pub fn all(&self) -> Result<Vec<(PathBuf, Timestamp, Option<Record>)>, Error> {
+    pub(crate) fn all(&self) -> Result<Vec<(PathBuf, Timestamp, Option<Record>)>, Error> {
         let mut found = Vec::new();
         for short in fs::list(&self.dir.join("v1"))? {
             let dir = self.dir.join("v1").join(short);

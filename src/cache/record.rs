@@ -11,7 +11,7 @@ use super::key::KeyParts;
 
 /// The result of one step: its layer, in every compression requested so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// What determined the result.
     pub parts: KeyParts,
     /// The layer, uncompressed.

@@ -14,11 +14,11 @@ use super::write::write;
 
 /// Identifies an instruction: which Dockerfile, stage and position. Not part of any key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Slot(String);
+pub(crate) struct Slot(String);
 
 impl Slot {
     /// The slot of `place` (stage and instruction) in the Dockerfile `file`.
-    pub fn new(file: &str, place: &str) -> Self {
+    pub(crate) fn new(file: &str, place: &str) -> Self {
         let mut hasher = StableHasher::new("kiln.slot.v1");
         hasher.field("file", file.as_bytes()).field("place", place.as_bytes());
         Self(hasher.finish().hex()[..32].to_owned())
@@ -27,34 +27,34 @@ impl Slot {
 
 /// The slots of a store.
 #[derive(Debug)]
-pub struct Slots {
+pub(crate) struct Slots {
     dir: PathBuf,
 }
 
 impl Slots {
     /// The slots in `dir` (`<store>/cache`); the first write creates their directory.
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self { dir: dir.join("slots") }
     }
 
     /// The key of `slot` in the previous build; `None` also if it cannot be read.
-    pub fn key(&self, slot: &Slot) -> Option<StepKey> {
+    pub(crate) fn key(&self, slot: &Slot) -> Option<StepKey> {
         let bytes = fs::read_spare(&self.dir.join(&slot.0))?;
         String::from_utf8(bytes).ok()?.trim_end().parse().ok()
     }
 
     /// Stores the current key of `slot`.
-    pub fn set_key(&self, slot: &Slot, key: StepKey) -> Result<(), Error> {
+    pub(crate) fn set_key(&self, slot: &Slot, key: StepKey) -> Result<(), Error> {
         write(&self.dir.join(&slot.0), format!("{key}\n").as_bytes())
     }
 
     /// The files that `slot` read in the previous build, as far as the list can be read.
-    pub fn files(&self, slot: &Slot) -> Option<Listing> {
+    pub(crate) fn files(&self, slot: &Slot) -> Option<Listing> {
         fs::read_spare(&self.files_path(slot)).map(|bytes| Listing::from_bytes(&bytes))
     }
 
     /// Stores the files that `slot` reads now.
-    pub fn set_files(&self, slot: &Slot, files: &Listing) -> Result<(), Error> {
+    pub(crate) fn set_files(&self, slot: &Slot, files: &Listing) -> Result<(), Error> {
         write(&self.files_path(slot), &files.to_bytes())
     }
 

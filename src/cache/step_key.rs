@@ -14,7 +14,7 @@ use crate::plan::{Copy, Mount, Run, Workdir};
 use super::key::KeyParts;
 
 /// The part for the files that a COPY or ADD reads.
-pub const FILES: &str = "files";
+pub(crate) const FILES: &str = "files";
 
 /// The part for the parent step.
 const PARENT: &str = "parent";
@@ -23,21 +23,21 @@ const PARENT: &str = "parent";
 const PASSED: &str = "directories it passes through";
 
 /// The key of a file system with these layers, bottom first, however they were made.
-pub fn layers(chain: &[DiffId]) -> StepKey {
+pub(crate) fn layers(chain: &[DiffId]) -> StepKey {
     let mut parts = KeyParts::new();
     parts.add("base image", chain.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").as_bytes());
     parts.key()
 }
 
 /// The parts of a FROM whose image is not fetched yet.
-pub fn image(manifest: BlobDigest) -> KeyParts {
+pub(crate) fn image(manifest: BlobDigest) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add("base image", manifest.to_string().as_bytes());
     parts
 }
 
 /// The parts of a FROM of a named context whose files have the digest `files`.
-pub fn context(files: Sha256) -> KeyParts {
+pub(crate) fn context(files: Sha256) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add_digest("the files of the context", files);
     parts
@@ -45,7 +45,7 @@ pub fn context(files: Sha256) -> KeyParts {
 
 /// The parts of a RUN. `mounts[i]` is the digest of the files in `run.mounts[i]`, if it has any; `devices` names the
 /// devices it gets.
-pub fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&str]) -> KeyParts {
+pub(crate) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&str]) -> KeyParts {
     let Run {
         argv,
         env,
@@ -94,7 +94,7 @@ pub fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices: &[&st
 }
 
 /// The parts of a COPY or ADD that selects `files`.
-pub fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
+pub(crate) fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add_digest(PARENT, parent.0);
     parts.add("the instruction", &canonical(copy));
@@ -103,7 +103,7 @@ pub fn copy(copy: &Copy, parent: StepKey, files: Sha256) -> KeyParts {
 }
 
 /// The parts of a WORKDIR.
-pub fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
+pub(crate) fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
     let mut parts = KeyParts::new();
     parts.add_digest(PARENT, parent.0);
     parts.add("the directory", workdir.path.as_bytes());
@@ -112,17 +112,17 @@ pub fn workdir(workdir: &Workdir, parent: StepKey) -> KeyParts {
 }
 
 /// Adds SOURCE_DATE_EPOCH, which limits times in the layer to `latest`.
-pub fn clamp(parts: &mut KeyParts, latest: Timestamp) {
+pub(crate) fn clamp(parts: &mut KeyParts, latest: Timestamp) {
     parts.add("SOURCE_DATE_EPOCH", latest.secs.to_string().as_bytes());
 }
 
 /// The parts of the same step on a parent with another key.
-pub fn over_parent(parts: &KeyParts, parent: StepKey) -> KeyParts {
+pub(crate) fn over_parent(parts: &KeyParts, parent: StepKey) -> KeyParts {
     parts.replace(PARENT, PARENT, parent.0)
 }
 
 /// The parts of the same step on any parent that has these directories.
-pub fn over_directories<'d>(parts: &KeyParts, dirs: impl IntoIterator<Item = &'d [u8]>) -> KeyParts {
+pub(crate) fn over_directories<'d>(parts: &KeyParts, dirs: impl IntoIterator<Item = &'d [u8]>) -> KeyParts {
     let mut hasher = StableHasher::new("kiln.passed.v1");
     for dir in dirs {
         hasher.field("directory", dir);

@@ -28,7 +28,7 @@ const CHUNK: usize = 256;
 
 /// Metadata that the instruction sets. Only the result is in the digest, not what the files have (N-9).
 #[derive(Clone, Copy, Default)]
-pub struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// Computes the new mode from the old one and whether it is a directory.
     pub mode: Option<&'a (dyn Fn(u32, bool) -> u32 + Sync)>,
     /// The instruction sets the owner.
@@ -50,7 +50,7 @@ impl Given<'_> {
 
 /// The digest of a selection, and the contents that were read for it.
 #[derive(Clone, Debug)]
-pub struct Digested {
+pub(crate) struct Digested {
     /// Of everything in the table above.
     pub digest: ContentDigest,
     /// The content of each selected path and of each of its [`Selected::below`], in order.
@@ -58,7 +58,7 @@ pub struct Digested {
 }
 
 /// Digests the files that were selected from `tree`. Ok: every file was read, or was known and has not changed since.
-pub fn digest(tree: &dyn SourceTree, selected: &[Selected], given: Given<'_>) -> Result<Digested, Error> {
+pub(crate) fn digest(tree: &dyn SourceTree, selected: &[Selected], given: Given<'_>) -> Result<Digested, Error> {
     let mut hasher = StableHasher::new(DOMAIN);
     hasher.number("sources", selected.len() as u64);
     let mut contents = Vec::with_capacity(selected.len());
@@ -83,7 +83,7 @@ pub fn digest(tree: &dyn SourceTree, selected: &[Selected], given: Given<'_>) ->
 }
 
 /// A fingerprint of each selected file, over what [`digest`] covers except hard links.
-pub fn fingerprints(
+pub(crate) fn fingerprints(
     selected: &[Selected],
     contents: &[(Content, Vec<Content>)],
     given: Given<'_>,

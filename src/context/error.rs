@@ -90,7 +90,7 @@ impl fmt::Display for Excluded {
 }
 
 /// A path of a tree for a message: as text, with what is not UTF-8 replaced; the root is `/`.
-pub struct Shown<'a>(pub &'a [u8]);
+pub(crate) struct Shown<'a>(pub &'a [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

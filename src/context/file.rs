@@ -6,7 +6,7 @@ use crate::base::digest::Sha256;
 use crate::base::time::Timestamp;
 
 /// Extended attributes by name.
-pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What kind of thing a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

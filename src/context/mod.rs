@@ -20,13 +20,14 @@ mod statindex;
 mod tree;
 mod walk;
 
-pub use content::{Digested, Given, digest, fingerprints};
+pub(crate) use content::{Given, digest, fingerprints};
 pub use dir::{Dir, DirOptions};
-pub use error::{Error, Excluded, Shown};
-pub use file::{Content, FileKind, Inode, Meta, Node, Xattrs};
+pub(crate) use error::Error;
+pub(crate) use file::{Content, FileKind, Inode, Meta, Node};
 pub use ignore::{IgnoreFile, Matcher};
-pub use path::{anchor, clean, join, split};
-pub use select::{Options, Resolved, Selected, resolve, select};
+pub(crate) use path::join;
+pub use path::{anchor, clean};
+pub(crate) use select::{Options, Selected, select};
 pub use tree::SourceTree;
 
 #[cfg(test)]

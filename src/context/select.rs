@@ -10,7 +10,7 @@ use crate::base::resolve::{self, Last, Target};
 
 /// How a source is selected.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options<'a> {
+pub(crate) struct Options<'a> {
     /// Keep the source's directories below the destination (C-20).
     pub parents: bool,
     /// Patterns of files that are not copied (C-21).
@@ -19,7 +19,7 @@ pub struct Options<'a> {
 
 /// One file or directory that a source names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selected {
+pub(crate) struct Selected {
     /// Its name before links were followed: the name of a file in the destination directory.
     pub name: Vec<u8>,
     /// Its path in the tree, links followed.
@@ -32,7 +32,7 @@ pub struct Selected {
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolved {
+pub(crate) enum Resolved {
     /// An existing path and its metadata.
     Found(Vec<u8>, Meta),
     /// A path where nothing is, or what is there is excluded.
@@ -54,7 +54,7 @@ fn has_wildcards(pattern: &[u8]) -> bool {
 
 /// Follows `path` and every symlink on it, the last one included. `..` and absolute links start from or stop at the
 /// tree's root (C-10, S-90).
-pub fn resolve(tree: &dyn SourceTree, path: &[u8]) -> Result<Resolved, Error> {
+pub(crate) fn resolve(tree: &dyn SourceTree, path: &[u8]) -> Result<Resolved, Error> {
     enum Stop {
         Missing(Vec<u8>),
         Failed(Error),
@@ -82,7 +82,7 @@ pub fn resolve(tree: &dyn SourceTree, path: &[u8]) -> Result<Resolved, Error> {
 }
 
 /// The files that `source` names in `tree`. Empty only if it has wildcards that match nothing (C-2).
-pub fn select(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> Result<Vec<Selected>, Error> {
+pub(crate) fn select(tree: &dyn SourceTree, source: &[u8], options: Options<'_>) -> Result<Vec<Selected>, Error> {
     if options.parents {
         return with_parents(tree, source, options);
     }

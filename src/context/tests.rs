@@ -3,6 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::error::Shown;
 use super::*;
 
 /// A context directory that is removed at the end.

@@ -5,7 +5,7 @@ use crate::layer::{MergedTree, RelPath};
 use super::layers::LayerFiles;
 
 /// The file system to which files are copied.
-pub struct Dest<'a> {
+pub(crate) struct Dest<'a> {
     /// Its files; empty for `--link` (C-19).
     pub tree: &'a MergedTree,
     /// For `--link`: the directories on the path of the destination that exist. The layer has no entries for them.

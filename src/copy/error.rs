@@ -10,7 +10,7 @@ use super::occupant::Occupant;
 
 /// A COPY, ADD or WORKDIR that could not be carried out. Nothing of it is in any layer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The source could not be selected or read.
     #[error(transparent)]
     Source(#[from] context::Error),

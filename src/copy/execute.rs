@@ -20,7 +20,7 @@ use super::view::{Data, Origin, View};
 /// `scratch` meanwhile.
 ///
 /// Ok: the writer has every changed path with the directories above it, in order. An empty selection changes nothing.
-pub fn execute<W: Output>(
+pub(crate) fn execute<W: Output>(
     copy: &Copy,
     prepared: &Prepared<'_>,
     dest: &Dest<'_>,

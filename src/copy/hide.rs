@@ -18,7 +18,7 @@ use crate::context::{self, SourceTree};
 /// that `tree` leaves out. Ok(false): nothing is left out, and `into` is unchanged.
 ///
 /// Directories of the layer have the metadata of those that they cover.
-pub fn hide_ignored(tree: &dyn SourceTree, dir: &Path, source: &str, into: &Path) -> Result<bool, Error> {
+pub(crate) fn hide_ignored(tree: &dyn SourceTree, dir: &Path, source: &str, into: &Path) -> Result<bool, Error> {
     let hidden = tree.hidden(&context::anchor(source.as_bytes()))?;
     if hidden.is_empty() {
         return Ok(false);
@@ -47,7 +47,7 @@ const NOBODY: u32 = 65534;
 
 /// Whether a file of `source` in the context's directory `dir` has an owner or group that is not mapped in this user namespace.
 /// Overlayfs cannot copy up such a file.
-pub fn has_unmapped_owners(dir: &Path, source: &str) -> Result<bool, Error> {
+pub(crate) fn has_unmapped_owners(dir: &Path, source: &str) -> Result<bool, Error> {
     let failed = |path: &Path, e: io::Error| FsError::new("stat", &dir.join(path), e);
     // Symlinks are followed inside the context, as the mount does.
     let root = Root::open(dir).map_err(|e| failed(Path::new(""), e))?;

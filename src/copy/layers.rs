@@ -13,18 +13,18 @@ use crate::context::{Content, Error, FileKind, Inode, Meta, Node, SourceTree};
 use crate::layer::{self, MergedEntry, MergedTree, RelPath};
 
 /// Opens files of layers.
-pub trait LayerFiles: Sync {
+pub(crate) trait LayerFiles: Sync {
     /// Opens the regular file `found` for reading.
     fn open(&self, found: &MergedEntry<'_>) -> io::Result<File>;
 }
 
 /// Unpacked layers, bottom first, in the order of [`MergedTree::layers`].
 #[derive(Debug, Default)]
-pub struct LayerDirs(Vec<Root>);
+pub(crate) struct LayerDirs(Vec<Root>);
 
 impl LayerDirs {
     /// Opens the directories of the layers.
-    pub fn open(dirs: &[PathBuf]) -> io::Result<Self> {
+    pub(crate) fn open(dirs: &[PathBuf]) -> io::Result<Self> {
         dirs.iter().map(|dir| Root::open(dir)).collect::<io::Result<_>>().map(Self)
     }
 }
@@ -37,7 +37,7 @@ impl LayerFiles for LayerDirs {
 }
 
 /// Layers to copy from (C-18). Files are read only where the tree of their layer lacks the digest.
-pub struct LayerTree<'a> {
+pub(crate) struct LayerTree<'a> {
     tree: &'a MergedTree,
     files: &'a dyn LayerFiles,
     /// Numbers of the files that have hard links, by layer and first name.
@@ -47,7 +47,7 @@ pub struct LayerTree<'a> {
 
 /// The digest of a file that the tree of its layer lacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Learnt {
+pub(crate) struct Learnt {
     /// Index of the layer in [`MergedTree::layers`].
     pub layer: usize,
     /// Path in the layer.
@@ -58,7 +58,7 @@ pub struct Learnt {
 
 impl<'a> LayerTree<'a> {
     /// The files of `tree`, opened by `files`.
-    pub fn new(tree: &'a MergedTree, files: &'a dyn LayerFiles) -> Self {
+    pub(crate) fn new(tree: &'a MergedTree, files: &'a dyn LayerFiles) -> Self {
         let mut linked = BTreeMap::new();
         for (number, layer) in tree.layers().iter().enumerate() {
             for entry in layer.entries() {
@@ -72,7 +72,7 @@ impl<'a> LayerTree<'a> {
     }
 
     /// The digests of the files that had to be read, for [`layer::Tree::set_content`].
-    pub fn learnt(&self) -> Vec<Learnt> {
+    pub(crate) fn learnt(&self) -> Vec<Learnt> {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -29,13 +29,13 @@ mod workdir;
 #[cfg(test)]
 mod tests;
 
-pub use dest::Dest;
-pub use error::Error;
-pub use execute::execute;
-pub use hide::{has_unmapped_owners, hide_ignored};
-pub use layers::{LayerDirs, LayerFiles, LayerTree, Learnt};
-pub use note::Note;
-pub use occupant::Occupant;
-pub use prepare::{Prepared, prepare, whole};
-pub use unpack::{Stream, sniff, unpack};
-pub use workdir::workdir;
+pub(crate) use dest::Dest;
+pub(crate) use error::Error;
+pub(crate) use execute::execute;
+pub(crate) use hide::{has_unmapped_owners, hide_ignored};
+pub(crate) use layers::{LayerDirs, LayerFiles, LayerTree};
+pub(crate) use note::Note;
+pub(crate) use occupant::Occupant;
+pub(crate) use prepare::{Prepared, prepare, whole};
+pub(crate) use unpack::{Stream, sniff, unpack};
+pub(crate) use workdir::workdir;

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Something to report that is not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
+pub(crate) enum Note {
     /// A pattern matched nothing, so nothing was copied for it (C-2, A5).
     NoMatch {
         /// As written.

@@ -6,7 +6,7 @@ use crate::layer::EntryKind;
 
 /// Something in the destination that cannot be replaced or passed through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Occupant {
+pub(crate) enum Occupant {
     /// A regular file.
     File,
     /// A directory.

@@ -17,7 +17,7 @@ use super::note::Note;
 use super::remote::{self, Pinned};
 
 /// The sources of a COPY or ADD, selected and digested.
-pub struct Prepared<'a> {
+pub(crate) struct Prepared<'a> {
     pub(super) items: Vec<Item<'a>>,
     mode: Option<Mode>,
     owned: bool,
@@ -30,7 +30,7 @@ impl Prepared<'_> {
     /// Fetches the repositories, of which only the commits were needed for the key.
     ///
     /// Ok: all selected files are available and digested.
-    pub fn complete(&mut self, copy: &Copy, remote: &Remote<'_>) -> Result<(), Error> {
+    pub(crate) fn complete(&mut self, copy: &Copy, remote: &Remote<'_>) -> Result<(), Error> {
         let exclude = Matcher::patterns(&copy.exclude)?;
         let options = Options { parents: false, exclude: (!exclude.is_empty()).then_some(&exclude) };
         for item in &mut self.items {
@@ -45,12 +45,12 @@ impl Prepared<'_> {
     }
 
     /// Digest of all selected files: with the instruction and the destination, the input of the step.
-    pub fn digest(&self) -> Sha256 {
+    pub(crate) fn digest(&self) -> Sha256 {
         self.digest
     }
 
     /// The selected files, one by one, to report which changed.
-    pub fn listing(&self) -> &Listing {
+    pub(crate) fn listing(&self) -> &Listing {
         self.listing.get_or_init(|| self.list())
     }
 
@@ -67,7 +67,7 @@ impl Prepared<'_> {
     }
 
     /// What to report.
-    pub fn notes(&self) -> &[Note] {
+    pub(crate) fn notes(&self) -> &[Note] {
         &self.notes
     }
 }
@@ -76,7 +76,7 @@ impl Prepared<'_> {
 /// resolves the commit.
 ///
 /// Ok: every source exists. Files that are known to be unchanged were not read.
-pub fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -> Result<Prepared<'a>, Error> {
+pub(crate) fn prepare<'a>(copy: &Copy, from: &'a dyn SourceTree, remote: &Remote<'_>) -> Result<Prepared<'a>, Error> {
     let exclude = Matcher::patterns(&copy.exclude)?;
     let options = Options { parents: copy.parents, exclude: (!exclude.is_empty()).then_some(&exclude) };
     let mode = copy.chmod.as_deref().map(Mode::parse).transpose()?;
@@ -149,7 +149,7 @@ fn sockets(selected: &[Selected]) -> Option<Note> {
 }
 
 /// A COPY of everything in `from` to the root: FROM of a named directory (F-11).
-pub fn whole(from: CopyFrom) -> Copy {
+pub(crate) fn whole(from: CopyFrom) -> Copy {
     Copy {
         add: false,
         from,

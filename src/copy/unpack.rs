@@ -24,7 +24,7 @@ use crate::layer::{self, Dialect, Entry, EntryKind, Format, Limits, MergedTree, 
 const BLOCK: u64 = 512;
 
 /// A stream, by its content.
-pub enum Stream<R> {
+pub(crate) enum Stream<R> {
     /// A tar archive, compressed or not.
     Archive(R),
     /// Anything else.
@@ -32,7 +32,7 @@ pub enum Stream<R> {
 }
 
 /// Detects whether `from` is an archive. The returned reader begins where `from` began.
-pub fn sniff<R: Read>(mut from: R) -> io::Result<Stream<impl Read + use<R>>> {
+pub(crate) fn sniff<R: Read>(mut from: R) -> io::Result<Stream<impl Read + use<R>>> {
     let mut head = Vec::new();
     (&mut from).take(BLOCK).read_to_end(&mut head)?;
     let archive = Format::of(&head) != Format::Plain || is_header(&head);
@@ -44,7 +44,13 @@ pub fn sniff<R: Read>(mut from: R) -> io::Result<Stream<impl Read + use<R>>> {
 /// file system, which is made and removed.
 ///
 /// Ok: `dest` has the files of the archive, without owners, which contexts do not have (C-15).
-pub fn unpack(archive: impl Read + Send, name: &str, staging: &Path, dest: &Path, limits: Limits) -> Result<(), Error> {
+pub(crate) fn unpack(
+    archive: impl Read + Send,
+    name: &str,
+    staging: &Path,
+    dest: &Path,
+    limits: Limits,
+) -> Result<(), Error> {
     let fail = |source| Error::Archive { name: name.to_owned(), source };
     fs::create_dir(staging, 0o700)?;
     fs::create_dir(dest, 0o755)?;

@@ -15,7 +15,11 @@ use super::view::{NewDir, View};
 /// followed inside the root. An existing directory is left as it is.
 ///
 /// A user that the image does not have is not an error here (I-6) but a note; then root owns the directories.
-pub fn workdir<W: Output>(workdir: &Workdir, dest: &Dest<'_>, writer: &mut LayerWriter<W>) -> Result<Vec<Note>, Error> {
+pub(crate) fn workdir<W: Output>(
+    workdir: &Workdir,
+    dest: &Dest<'_>,
+    writer: &mut LayerWriter<W>,
+) -> Result<Vec<Note>, Error> {
     let mut view = View::new(dest.tree);
     let path = view.resolve(workdir.path.as_bytes()).map_err(|error| occupied(&view, error))?;
     let mut notes = Vec::new();

@@ -13,7 +13,7 @@ use super::spec::{Edits, HostDevice};
 
 /// The devices that commands may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants {
+pub(crate) struct Grants {
     /// Every device.
     pub all: bool,
     /// Devices with these names.
@@ -22,7 +22,7 @@ pub struct Grants {
 
 /// The devices that the commands of a plan get.
 #[derive(Debug, Default)]
-pub struct Devices {
+pub(crate) struct Devices {
     found: BTreeMap<DeviceName, Vec<Arc<HostDevice>>>,
     /// Why an optional device is missing.
     missing: String,
@@ -31,7 +31,7 @@ pub struct Devices {
 impl Devices {
     /// Looks up the devices of `plan` in the files of `dirs`. Ok: every command can have the devices that it asks for, and
     /// may; missing ones are optional. Err: all devices for which that is not so.
-    pub fn find(plan: &Plan, dirs: &[PathBuf], grants: &Grants) -> Result<Self, Vec<Refused>> {
+    pub(crate) fn find(plan: &Plan, dirs: &[PathBuf], grants: &Grants) -> Result<Self, Vec<Refused>> {
         let asked: Vec<(StepId, &Device)> = plan
             .steps
             .iter()
@@ -63,7 +63,7 @@ impl Devices {
     }
 
     /// Looks up the devices `names`, which are permitted. Ok: all of them exist.
-    pub fn named(names: &[DeviceName], dirs: &[PathBuf]) -> Result<Self, Refusal> {
+    pub(crate) fn named(names: &[DeviceName], dirs: &[PathBuf]) -> Result<Self, Refusal> {
         if names.is_empty() {
             return Ok(Self::default());
         }
@@ -83,7 +83,7 @@ impl Devices {
     }
 
     /// Adds the devices `asked` to `spec`. Returns what differs from what was asked for, and why.
-    pub fn add(&self, asked: &[Device], spec: &mut Spec) -> Vec<(String, String)> {
+    pub(crate) fn add(&self, asked: &[Device], spec: &mut Spec) -> Vec<(String, String)> {
         let mut notes = Vec::new();
         for device in asked {
             if self.found.get(&device.name).is_none_or(Vec::is_empty) {

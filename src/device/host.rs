@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::spec::{self, HostDevice, SpecError};
 
 /// The directories of CDI files; later ones override earlier ones.
-pub const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+pub(crate) const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// The annotation with the class of a device.
 const CLASS: &str = "org.mobyproject.buildkit.device.class";
@@ -21,7 +21,7 @@ const AUTO_ALLOW: &str = "org.mobyproject.buildkit.device.autoallow";
 
 /// The devices that the files of `dirs` describe, each by its name or with the reason why it cannot be used; and the files
 /// that cannot be read.
-pub fn described(dirs: &[PathBuf]) -> (Vec<Result<String, String>>, Vec<String>) {
+pub(crate) fn described(dirs: &[PathBuf]) -> (Vec<Result<String, String>>, Vec<String>) {
     let host = Host::read(dirs);
     let of = |device: &Arc<HostDevice>| {
         let name = DeviceName::parse(&device.name)?;

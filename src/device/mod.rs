@@ -18,6 +18,6 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use devices::{Devices, Grants};
-pub use host::{SPEC_DIRS, described};
-pub use refusal::{Refusal, Refused};
+pub(crate) use devices::{Devices, Grants};
+pub(crate) use host::{SPEC_DIRS, described};
+pub(crate) use refusal::{Refusal, Refused};

@@ -6,7 +6,7 @@ use crate::plan::{DeviceName, StepId};
 
 /// Why a command cannot have a device.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It is required, and no file describes it.
     #[error("this host has no device {device}: no file in {dirs} describes it")]
     Missing {
@@ -47,7 +47,7 @@ pub enum Refusal {
 
 /// A device that a step cannot have.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The RUN.
     pub step: StepId,
     /// The device, as the Dockerfile names it.

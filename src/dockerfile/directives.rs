@@ -131,7 +131,7 @@ fn syntax(image: &str) -> Syntax {
 
 /// Checks the frontend of the file; `instead` is `BUILDKIT_SYNTAX` and replaces the directive. Ok: this parser can
 /// read the file, perhaps with a warning. Err: the file needs another frontend (P-12).
-pub fn check_syntax(file: &Dockerfile, instead: Option<&str>) -> Result<Option<Diagnostic>, Box<Diagnostic>> {
+pub(crate) fn check_syntax(file: &Dockerfile, instead: Option<&str>) -> Result<Option<Diagnostic>, Box<Diagnostic>> {
     let (image, span) = match (instead, &file.directives.syntax) {
         (Some(image), written) => (image, written.as_ref().map_or(Span::default(), |w| w.span)),
         (None, Some(written)) => (written.text.as_str(), written.span),

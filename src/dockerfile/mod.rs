@@ -17,33 +17,36 @@ mod duration;
 pub mod expand;
 mod flags;
 mod format;
-pub mod heredoc;
+pub(crate) mod heredoc;
 mod instruction;
 mod keyword;
 mod lexer;
 mod line;
 pub mod lint;
-pub mod mount;
+pub(crate) mod mount;
 mod parse;
 mod pattern;
 mod run_form;
 mod source;
-pub mod suggest;
+pub(crate) mod suggest;
 mod word;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use ast::{Dockerfile, Escape, Instruction, Stage, Statement};
-pub use diagnostic::{Diagnostic, Entitlement, Label, Severity};
-pub use directives::check_syntax;
+pub use ast::{Dockerfile, Escape, Instruction};
+pub(crate) use ast::{Stage, Statement};
+pub use diagnostic::Diagnostic;
+pub(crate) use diagnostic::{Entitlement, Severity};
+pub(crate) use directives::check_syntax;
 pub use dump::dump;
 #[cfg(test)]
 use dump::dump_instruction;
 pub use format::to_text;
 pub use parse::{parse, parse_trigger};
-pub use run_form::RunForm;
-pub use source::{Position, Source, Span, Spanned};
+pub(crate) use run_form::RunForm;
+pub(crate) use source::Spanned;
+pub use source::{Source, Span};
 pub use word::Word;
-pub use words::resembles_json;
+pub(crate) use words::resembles_json;

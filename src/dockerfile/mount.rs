@@ -412,7 +412,7 @@ fn invalid(option: &MountOption, text: &str, want: &str) -> Box<Diagnostic> {
 }
 
 /// A boolean in one of the spellings that Go's `strconv.ParseBool` accepts.
-pub fn parse_bool(text: &str) -> Option<bool> {
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

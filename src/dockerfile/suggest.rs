@@ -2,7 +2,7 @@
 
 /// The known word nearest to `word`, ignoring case: about a third of its letters (at least one, at most three) may
 /// differ. Nothing if `word` itself is known.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     // A longer word is not a typo, and the distance takes quadratic time.
     if lower.is_empty() || lower.len() > 64 {

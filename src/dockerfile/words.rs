@@ -88,7 +88,7 @@ pub(super) fn json(line: &Line, range: Range<usize>) -> List {
 
 /// Whether `text`, which is not a JSON list of strings, was probably meant to be one: its first element has quotes,
 /// but not those of JSON.
-pub fn resembles_json(text: &str) -> bool {
+pub(crate) fn resembles_json(text: &str) -> bool {
     let Some(inside) = text.trim_start().strip_prefix('[') else { return false };
     // `[ "$A" = b ]` and `[ 'a' = b ]` are shell commands.
     inside.starts_with(['"', '\'']) || inside.trim_start().starts_with(TYPOGRAPHIC)

@@ -14,7 +14,7 @@ use super::error::Error;
 
 /// The image that a build produced; all its blobs are stored.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The image's manifest.
     pub manifest: Descriptor,
     /// The digest of the image's config, which Docker calls the image id.

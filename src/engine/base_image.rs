@@ -8,7 +8,7 @@ use crate::oci::image::Image;
 
 /// An image whose name has been resolved: from here on only digests are used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BaseImage {
+pub(crate) struct BaseImage {
     /// Its manifest.
     pub manifest: Descriptor,
     /// Its config, as read.

@@ -32,7 +32,7 @@ impl Builder<'_> {
     ///
     /// If the build fails, its finished steps stay recorded, and the next build finds them. If it fails because a
     /// stored blob turned out to be damaged when it was read, the blob is removed and the build starts again.
-    pub fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+    pub(crate) fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
         assemble::check(plan)?;
         let mut removed = self.store.removed();

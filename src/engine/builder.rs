@@ -14,7 +14,7 @@ use super::images::ImageSource;
 use super::settings::Settings;
 
 /// A directory that steps may read.
-pub struct Context {
+pub(crate) struct Context {
     /// The files, ignore rules applied.
     pub tree: Dir,
     /// The directory itself, for bind mounts.
@@ -23,7 +23,7 @@ pub struct Context {
 
 /// Everything a build needs besides its plan.
 #[derive(Clone, Copy)]
-pub struct Builder<'a> {
+pub(crate) struct Builder<'a> {
     /// Where blobs, layers, records and tags are.
     pub store: &'a Store,
     /// Where base images come from.
@@ -44,4 +44,4 @@ pub struct Builder<'a> {
 }
 
 /// Runs something in the place of the command that failed.
-pub type OnFailure<'a> = dyn Fn(StepId, &Spec) + Sync + 'a;
+pub(crate) type OnFailure<'a> = dyn Fn(StepId, &Spec) + Sync + 'a;

@@ -6,7 +6,7 @@ use super::input::Input;
 
 /// Facts that may explain a failure; none is certain to be the cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clues {
+pub(crate) struct Clues {
     /// Optional secrets and agents that were not given.
     pub not_given: Vec<Input>,
     /// The disk that holds the command's root is full.

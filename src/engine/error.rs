@@ -8,7 +8,7 @@ use super::input::Input;
 
 /// Why a build failed. Results stored before the failure stay stored.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A step failed.
     #[error("{name}: {source}")]
     Step {
@@ -50,7 +50,7 @@ pub enum Error {
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
-pub enum StepError {
+pub(crate) enum StepError {
     /// The command failed.
     #[error("the command {}", ended(*exit))]
     Exit {
@@ -90,7 +90,7 @@ pub enum StepError {
 
 /// Why a base image is missing.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// Neither the store nor its registry has it.
     #[error("base image {name} {}", not_there(asked.as_deref()))]
     NotFound {

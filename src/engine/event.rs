@@ -11,7 +11,7 @@ use crate::plan::{Plan, StepId};
 
 /// One event of a running build.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// The plan about to run; sent once, before any event that names a step.
     Planned(Arc<Plan>),
     /// Layers of a base image are about to be fetched.
@@ -90,7 +90,7 @@ pub enum Event {
 }
 
 /// Receives events in order from one thread. Must not block for long, and cannot change the build.
-pub trait Observer {
+pub(crate) trait Observer {
     /// Takes one event.
     fn event(&mut self, event: &Event);
 }

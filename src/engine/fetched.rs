@@ -13,7 +13,7 @@ use crate::oci::descriptor::Descriptor;
 use crate::plan::StepId;
 
 /// Called with the number of bytes that arrived, from any thread.
-pub type OnBytes<'a> = dyn Fn(u64) + Sync + 'a;
+pub(crate) type OnBytes<'a> = dyn Fn(u64) + Sync + 'a;
 
 /// The progress of fetching the layers of one step.
 pub(super) struct Fetched {

@@ -19,7 +19,7 @@ use super::fetched::{Counted, OnBytes};
 use super::verifying_store::VerifyingStore;
 
 /// Where base images come from.
-pub trait ImageSource: Sync {
+pub(crate) trait ImageSource: Sync {
     /// Resolves a name; nothing else reads a mutable tag. Fetches manifest and config, no layer.
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError>;
 
@@ -40,7 +40,7 @@ pub trait ImageSource: Sync {
 }
 
 /// Looks in the store first, then asks the registry of the name.
-pub struct Images<'a> {
+pub(crate) struct Images<'a> {
     /// The local store.
     pub store: &'a Store,
     /// The client for all registries.
@@ -53,7 +53,7 @@ pub struct Images<'a> {
 
 /// When a registry is asked to resolve a name (`--pull`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pull {
+pub(crate) enum Pull {
     /// Also for names that the store knows.
     Always,
     /// For names that the store does not know.

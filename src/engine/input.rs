@@ -2,7 +2,7 @@
 
 /// A secret or an agent that a RUN mounts, by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// A secret.
     Secret(String),
     /// The socket of an ssh agent.
@@ -11,7 +11,7 @@ pub enum Input {
 
 impl Input {
     /// Its id.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         match self {
             Input::Secret(id) | Input::Agent(id) => id,
         }

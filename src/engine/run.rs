@@ -145,7 +145,7 @@ fn spec(settings: &Settings, run: &Run, rootfs: Rootfs) -> Spec {
 }
 
 /// `/etc/hosts` of a command on the host `hostname`.
-pub fn hosts(hostname: &str, others: &[(String, String)]) -> Vec<u8> {
+pub(crate) fn hosts(hostname: &str, others: &[(String, String)]) -> Vec<u8> {
     let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     for (name, address) in others.iter().map(|(n, a)| (n.as_str(), a.as_str())).chain([(hostname, "127.0.0.1")]) {
         text.push_str(&format!("{address}\t{name}\n"));

@@ -12,7 +12,7 @@ use crate::transport::Proxies;
 
 /// The settings of one build, taken once from flags and environment.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Steps that run at once, at least 1.
     pub jobs: usize,
     /// How new layers are compressed.

@@ -22,7 +22,7 @@ const MAX_TEXT: u64 = 16 << 20;
 
 /// Where a context comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A directory of this host (O-1).
     Directory(PathBuf),
     /// Standard input: an archive or a Dockerfile.
@@ -42,7 +42,7 @@ pub enum Origin {
 
 /// What was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
+pub(crate) enum Fetched {
     /// A directory that is the build's own.
     Files {
         /// Where.
@@ -57,7 +57,7 @@ pub enum Fetched {
 
 /// Why a context could not be prepared.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It could not be fetched, or its URL is invalid.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -83,7 +83,7 @@ pub enum Error {
 impl Origin {
     /// Parses `text` as Docker does: `-`, a URL, a repository, otherwise a path. A path to a file is an archive;
     /// `dir#ref:subdir` is a repository if `dir` is one and no file has the whole name.
-    pub fn parse(text: &str) -> Result<Self, FetchError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, FetchError> {
         if text == "-" {
             return Ok(Origin::Stdin);
         }
@@ -130,7 +130,7 @@ impl Remote<'_> {
     /// `.git` of a repository even if its URL does not ask for it.
     ///
     /// Ok: it was read to its end, and matches its checksum or commit id.
-    pub fn context(
+    pub(crate) fn context(
         &self,
         origin: &Origin,
         name: &str,
@@ -165,7 +165,7 @@ impl Remote<'_> {
 
     /// When `source` last changed: the commit's time, the server's `Last-Modified`, otherwise the time of the archive's
     /// latest file; `None` if unknown. Ok: it matches its checksum.
-    pub fn time_of(&self, source: &EpochSource) -> Result<Option<Timestamp>, Error> {
+    pub(crate) fn time_of(&self, source: &EpochSource) -> Result<Option<Timestamp>, Error> {
         let checksum = source.checksum.as_deref();
         if source.git {
             // Files of a checkout have the time of its commit, unless `new_files` is set.

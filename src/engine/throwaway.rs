@@ -18,7 +18,7 @@ use super::error::StepError;
 use super::root;
 
 /// Layers of an image with an empty, writable one on top. Dropping it discards what was written.
-pub struct Throwaway<'a> {
+pub(crate) struct Throwaway<'a> {
     store: &'a Store,
     snapshots: Snapshotter<'a>,
     base: Arc<State>,
@@ -32,7 +32,7 @@ pub struct Throwaway<'a> {
 impl<'a> Throwaway<'a> {
     /// Ok: `layers` (bottom first, their blobs stored) are unpacked, and a command may write over them.
     /// Without `method`, they are stacked if the host can. `tell` receives the holder and the reason of each wait.
-    pub fn new(
+    pub(crate) fn new(
         store: &'a Store,
         layers: &[Layer],
         user_namespace: bool,
@@ -56,23 +56,23 @@ impl<'a> Throwaway<'a> {
     }
 
     /// The root for the sandbox.
-    pub fn rootfs(&self) -> Rootfs {
+    pub(crate) fn rootfs(&self) -> Rootfs {
         root::rootfs(&self.prepared, &self.targets)
     }
 
     /// The watch that a copied root needs; `None` for overlayfs.
-    pub fn watch(&self) -> Result<Option<Box<dyn Watch + '_>>, StepError> {
+    pub(crate) fn watch(&self) -> Result<Option<Box<dyn Watch + '_>>, StepError> {
         let copied = Copied::new(&self.prepared, self.original.as_ref())?;
         Ok(copied.map(|copied| Box::new(copied) as Box<dyn Watch>))
     }
 
     /// What is done differently than usual, and why.
-    pub fn fallback(&self) -> Option<(&str, &str)> {
+    pub(crate) fn fallback(&self) -> Option<(&str, &str)> {
         self.fallback.as_ref().map(|(what, why)| (what.as_str(), why.as_str()))
     }
 
     /// Packs the changes as a layer. Ok: its blob is stored.
-    pub fn pack(&self) -> Result<Layer, StepError> {
+    pub(crate) fn pack(&self) -> Result<Layer, StepError> {
         let changed = commit::ChangedRoot::walk(&self.prepared, &self.base, self.snapshots.layers())?;
         let changes = changed.changes(self.original.as_ref(), &self.base, &self.snapshots, None)?;
         let mut writer = LayerWriter::new(self.store.draft_blob()?, &WriteOptions::default());

@@ -13,7 +13,7 @@ use crate::store::Store;
 use super::base_image::BaseImage;
 
 /// A store that accepts layers of one image only if they decompress to their diff-ids, including those it already has.
-pub struct VerifyingStore<'a> {
+pub(crate) struct VerifyingStore<'a> {
     store: &'a Store,
     layers: Vec<Layer>,
     limits: Limits,
@@ -21,7 +21,7 @@ pub struct VerifyingStore<'a> {
 
 impl<'a> VerifyingStore<'a> {
     /// For the layers of `image`.
-    pub fn of(store: &'a Store, image: &Image, limits: &Limits) -> Self {
+    pub(crate) fn of(store: &'a Store, image: &Image, limits: &Limits) -> Self {
         Self::new(store, BaseImage::from(image.clone()).layers, limits)
     }
 

@@ -10,7 +10,7 @@ use crate::store;
 
 /// Why a file system could not be exported.
 #[derive(Debug, thiserror::Error)]
-pub enum RootfsError {
+pub(crate) enum RootfsError {
     /// The image is damaged, or not for this platform.
     #[error(transparent)]
     Image(#[from] ImageError),

@@ -22,7 +22,7 @@ use super::rootfs::Rootfs;
 
 /// What was left out of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     /// Devices.
     pub devices: Vec<String>,
     /// How many files lost their setuid or setgid bit.
@@ -35,7 +35,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 impl Rootfs {
     /// Writes everything into `dest`, which is made if it is missing. Ok: `dest` has all files of the image. Existing files of
     /// the same name are replaced, others stay. Existing symlinks are replaced, never followed.
-    pub fn write_dir(&self, dest: &Path) -> Result<Skipped, RootfsError> {
+    pub(crate) fn write_dir(&self, dest: &Path) -> Result<Skipped, RootfsError> {
         std::fs::create_dir_all(dest).map_err(|e| FsError::new("create directory", dest, e))?;
         let open = rustix::fs::open(dest, DIRECTORY - OFlags::NOFOLLOW, Mode::empty());
         let root = open.map_err(|e| FsError::new("open", dest, e))?;

@@ -10,6 +10,5 @@ mod links;
 mod local;
 mod rootfs;
 
-pub use error::RootfsError;
-pub use local::Skipped;
-pub use rootfs::Rootfs;
+pub(crate) use error::RootfsError;
+pub(crate) use rootfs::Rootfs;

@@ -21,7 +21,7 @@ use super::error::RootfsError;
 use super::links::Links;
 
 /// The file system of one image, its layers unpacked in scratch for as long as this lives.
-pub struct Rootfs {
+pub(crate) struct Rootfs {
     pub(super) merged: MergedTree,
     layers: Vec<Root>,
     _scratch: Scratch,
@@ -29,7 +29,7 @@ pub struct Rootfs {
 
 impl Rootfs {
     /// Unpacks the layers of the image `target`. Ok: every layer matched its digest.
-    pub fn open(store: &Store, target: &Descriptor) -> Result<Self, RootfsError> {
+    pub(crate) fn open(store: &Store, target: &Descriptor) -> Result<Self, RootfsError> {
         let image = Image::read(store, target, &Platform::host())?;
         let scratch = store.scratch()?;
         let pairs: Vec<_> = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids).enumerate().collect();
@@ -48,7 +48,7 @@ impl Rootfs {
     }
 
     /// Writes everything as one tar. Ok: `out`, which errors call `path`, took all of it.
-    pub fn write_tar<W: Output>(&self, out: W, path: &Path) -> Result<W, RootfsError> {
+    pub(crate) fn write_tar<W: Output>(&self, out: W, path: &Path) -> Result<W, RootfsError> {
         let options = WriteOptions { compression: Compression::Uncompressed, ..WriteOptions::default() };
         let mut writer = LayerWriter::new(out, &options);
         let mut links = Links::default();

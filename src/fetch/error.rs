@@ -5,7 +5,7 @@ use crate::transport::HttpError;
 
 /// A file or repository that could not be fetched.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// Not a URL that can be fetched.
     #[error("{url}: {why}")]
     Url {
@@ -60,7 +60,7 @@ pub enum FetchError {
 
 /// Why git failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GitFailure {
+pub(crate) enum GitFailure {
     /// The git command is not installed.
     NotInstalled,
     /// The server wants a user name and a password or token.

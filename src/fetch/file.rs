@@ -22,7 +22,7 @@ const UNNAMED: &str = "__unnamed__";
 
 /// A file in the cache.
 #[derive(Clone, Debug)]
-pub struct FetchedFile {
+pub(crate) struct FetchedFile {
     /// The last element of the URL's path; safe as a file name (S-9).
     pub name: String,
     /// Where the file is.

@@ -24,7 +24,7 @@ use super::remote::Remote;
 
 /// The commit that a repository's URL names now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// Its full id.
     pub id: String,
     /// The remote's ref: `refs/heads/main`. `None`: the URL names an id.

@@ -6,7 +6,7 @@ use super::error::FetchError;
 
 /// A repository's URL, and what BuildKit's fragment and query keys select.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GitUrl {
+pub(crate) struct GitUrl {
     /// The URL that git fetches from.
     pub remote: String,
     /// Branch, tag or commit; the remote's default branch if absent.

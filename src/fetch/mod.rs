@@ -16,13 +16,13 @@ mod giturl;
 mod remote;
 mod secrets;
 
-pub use error::{FetchError, GitFailure};
-pub use file::FetchedFile;
-pub use git::Commit;
-pub use giturl::GitUrl;
+pub(crate) use error::{FetchError, GitFailure};
+pub(crate) use file::FetchedFile;
+pub(crate) use git::Commit;
+pub(crate) use giturl::GitUrl;
 pub(crate) use remote::MAX_BYTES;
-pub use remote::Remote;
-pub use secrets::Secrets;
+pub(crate) use remote::Remote;
+pub(crate) use secrets::Secrets;
 
 #[cfg(test)]
 mod tests;

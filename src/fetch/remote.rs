@@ -13,7 +13,7 @@ pub(crate) const MAX_BYTES: u64 = 64 << 30;
 
 /// Fetches files (`http`) and repositories (`commit`, `checkout`).
 #[derive(Clone, Debug)]
-pub struct Remote<'a> {
+pub(crate) struct Remote<'a> {
     /// The directory that keeps fetched files between builds; created if missing.
     pub cache: &'a Path,
     /// A directory of this build, removed after it.

@@ -22,7 +22,7 @@ static NONE: BTreeMap<String, Vec<u8>> = BTreeMap::new();
 
 /// A build's secrets by id; `{:?}` shows only the ids.
 #[derive(Clone, Copy)]
-pub struct Secrets<'a>(pub &'a BTreeMap<String, Vec<u8>>);
+pub(crate) struct Secrets<'a>(pub &'a BTreeMap<String, Vec<u8>>);
 
 impl Default for Secrets<'_> {
     fn default() -> Self {

@@ -49,7 +49,7 @@ pub fn unpack(blob: impl SparseRead + Send, dest: &Path, diff_id: DiffId, form: 
 }
 
 /// [`unpack`] with other limits.
-pub fn unpack_within(
+pub(crate) fn unpack_within(
     blob: impl SparseRead + Send,
     dest: &Path,
     diff_id: DiffId,
@@ -99,7 +99,7 @@ pub fn read_tree(blob: impl SparseRead + Send, diff_id: DiffId) -> Result<Tree, 
 }
 
 /// [`read_tree`] with other limits.
-pub fn read_tree_within(blob: impl SparseRead + Send, diff_id: DiffId, limits: &Limits) -> Result<Tree, Error> {
+pub(crate) fn read_tree_within(blob: impl SparseRead + Send, diff_id: DiffId, limits: &Limits) -> Result<Tree, Error> {
     let ledger = read(blob, diff_id, limits, |admitted, content| match admitted.entry.kind {
         EntryKind::File { .. } => hash_to(content, |_| Ok(())).map(Some),
         _ => Ok(None),

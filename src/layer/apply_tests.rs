@@ -254,7 +254,7 @@ fn unpacked_layer_equals_written_one() {
     if on_disk == 0o6555 {
         let root = crate::base::rooted::Root::open(second.path()).unwrap();
         let changes = tree_changes(&root, &merged, &(), None, None).unwrap();
-        assert!(changes.is_empty(), "{:?}", changes.entries());
+        assert!(changes.entries().is_empty(), "{:?}", changes.entries());
     }
 }
 
@@ -273,5 +273,5 @@ fn implied_directories_keep_lower_metadata() {
     }
     let root = crate::base::rooted::Root::open(dir.path()).unwrap();
     let changes = super::changes_tests::overlay_changes(&root, OverlayAttributes::User, &merged, &()).unwrap();
-    assert!(changes.is_empty(), "{:?}", changes.entries());
+    assert!(changes.entries().is_empty(), "{:?}", changes.entries());
 }

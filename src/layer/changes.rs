@@ -59,7 +59,7 @@ pub fn tree_changes(
 impl Walked {
     /// What was found in `root`, compared with `lower`. With a `baseline`, only what was touched since is compared.
     /// Times later than `latest` count as that.
-    pub fn changes(
+    pub(crate) fn changes(
         self,
         root: &Root,
         lower: &MergedTree,
@@ -85,7 +85,7 @@ impl Walked {
 }
 
 /// All of a tree, including the directory itself, as changes to an empty root.
-pub fn whole_tree(root: &Root) -> Result<Changes, Error> {
+pub(crate) fn whole_tree(root: &Root) -> Result<Changes, Error> {
     let mut changes = tree_changes(root, &MergedTree::new(), &(), None, None)?;
     let top = RelPath::root();
     let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("stat", &top, e))?;
@@ -245,13 +245,8 @@ impl Changes {
         disk::open_file(self.root.as_fd(), path)
     }
 
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Appends every change, with its content, to `writer`.
-    pub fn write_to<W: Output>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
+    pub(crate) fn write_to<W: Output>(&self, writer: &mut LayerWriter<W>) -> Result<(), Error> {
         let mut dirs = DirCache::default();
         for entry in &self.entries {
             if let EntryKind::File { size: size @ 1.., .. } = entry.kind {
@@ -284,7 +279,7 @@ impl DirCache {
 }
 
 /// The digest of a file, which is said to be `size` bytes long.
-pub fn digest_of_file(file: File, size: u64) -> io::Result<Sha256> {
+pub(crate) fn digest_of_file(file: File, size: u64) -> io::Result<Sha256> {
     let mut hasher = Hasher::new();
     drain::<io::Error>(&mut SparseFile::new(file, size), &mut vec![0; 64 << 10], |run| {
         match run {

@@ -17,14 +17,14 @@ use super::limits::Limits;
 const QUEUE: usize = 16;
 
 /// The digest of what `blob` holds, decompressed. Ok: it was read to its end.
-pub fn diff_id_of(blob: impl SparseRead + Send, limits: &Limits) -> Result<DiffId, Error> {
+pub(crate) fn diff_id_of(blob: impl SparseRead + Send, limits: &Limits) -> Result<DiffId, Error> {
     let (_, plain) = decompress(blob, limits).map_err(Error::Stream)?;
     let ((), digest, _) = digested(plain, |_| Ok(())).map_err(Error::Stream)?;
     Ok(DiffId(digest))
 }
 
 /// Passes a blob on while another thread decompresses it.
-pub struct Checked<R> {
+pub(crate) struct Checked<R> {
     inner: R,
     want: DiffId,
     sender: Option<Sender<Vec<u8>>>,
@@ -33,7 +33,7 @@ pub struct Checked<R> {
 
 impl<R: Read> Checked<R> {
     /// Watches whether `inner`, decompressed, has the digest `want`.
-    pub fn new(inner: R, want: DiffId, limits: &Limits) -> Self {
+    pub(crate) fn new(inner: R, want: DiffId, limits: &Limits) -> Self {
         let (sender, receiver) = bounded(QUEUE);
         let limits = limits.clone();
         let pieces = Pieces { receiver, piece: Vec::new(), at: 0 };
@@ -42,7 +42,7 @@ impl<R: Read> Checked<R> {
     }
 
     /// Ok: the blob is the layer. Call it after the digest of the blob was verified, whose error tells more.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
         drop(self.sender.take());
         let got = self.thread.join().unwrap_or_else(|_| Err(Error::Stream(io::ErrorKind::Other.into())))?;
         if got == self.want { Ok(()) } else { Err(Error::DiffId { want: self.want, got }) }

@@ -61,7 +61,7 @@ pub fn copy_tree(merged: &MergedTree, layer_dirs: &[PathBuf], dest: &Path) -> Re
 
 /// Gives each file of `dest`, which [`copy_tree`] filled, as many names in the empty directory `beside` as layers above hide:
 /// overlayfs counts these names too.
-pub fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path) -> Result<(), Error> {
+pub(crate) fn keep_counts(merged: &MergedTree, dest: &Path, beside: &Path) -> Result<(), Error> {
     let counts = links::counts(merged);
     if counts.is_empty() {
         return Ok(());

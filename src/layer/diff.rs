@@ -20,7 +20,7 @@ use crate::base::digest::ContentDigest;
 use crate::base::time::Timestamp;
 
 /// One thing to compare.
-pub struct Side<'a> {
+pub(crate) struct Side<'a> {
     items: Vec<Item<'a>>,
     /// Opens files whose digest is not known.
     files: Option<&'a Changes>,
@@ -38,7 +38,7 @@ struct Item<'a> {
 
 /// One path that is not the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Which.
     pub path: RelPath,
     /// How it differs.
@@ -47,7 +47,7 @@ pub struct Difference {
 
 /// How a path differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Only the second side has it, with these attributes.
     Added(Vec<(String, String)>),
     /// Only the first side has it, with these attributes.
@@ -58,7 +58,7 @@ pub enum Change {
 
 /// An attribute that differs. `None`: that side does not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changed {
+pub(crate) struct Changed {
     /// `kind`, `size`, `content`, `mode`, `uid`, `gid`, `mtime`, `target`, `device`, `link`, `opaque` or `xattr NAME`.
     pub attribute: String,
     /// On the first side.
@@ -69,7 +69,7 @@ pub struct Changed {
 
 impl<'a> Side<'a> {
     /// What a chain of layers shows.
-    pub fn chain(merged: &'a MergedTree) -> Self {
+    pub(crate) fn chain(merged: &'a MergedTree) -> Self {
         let mut first: BTreeMap<(Option<usize>, &RelPath), &RelPath> = BTreeMap::new();
         let mut linked: BTreeMap<&RelPath, usize> = BTreeMap::new();
         for found in merged.iter().filter(|f| !f.is_dir()) {
@@ -91,12 +91,12 @@ impl<'a> Side<'a> {
     }
 
     /// One layer as it is: deletions are entries.
-    pub fn layer(tree: &'a Tree) -> Self {
+    pub(crate) fn layer(tree: &'a Tree) -> Self {
         Self { items: items(tree.entries()), files: None }
     }
 
     /// Everything below a directory, as [`tree_changes`](super::tree_changes) finds it over nothing.
-    pub fn directory(all: &'a Changes) -> Self {
+    pub(crate) fn directory(all: &'a Changes) -> Self {
         Self { items: items(all.entries()), files: Some(all) }
     }
 
@@ -143,7 +143,7 @@ fn known(item: &Item<'_>) -> Option<ContentDigest> {
 }
 
 /// Every path that differs, in path order. The root itself counts only if both sides describe it.
-pub fn diff(a: &Side<'_>, b: &Side<'_>) -> Result<Vec<Difference>, Error> {
+pub(crate) fn diff(a: &Side<'_>, b: &Side<'_>) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
     let mut both = Vec::new();
     let (mut i, mut j) = (0, 0);

@@ -44,7 +44,7 @@ pub struct Limits {
 
 impl Limits {
     /// The usual ones, until `stop` is set.
-    pub fn until(stop: &Cancel) -> Self {
+    pub(crate) fn until(stop: &Cancel) -> Self {
         Self { stop: Some(stop.clone()), ..Self::default() }
     }
 

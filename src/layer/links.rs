@@ -34,7 +34,7 @@ type Inode<'a> = (usize, &'a RelPath);
 /// A file as the file system knows it: its device's major and minor number, its own number, and when it was made, in
 /// seconds and nanoseconds, if that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnDisk {
+pub(crate) struct OnDisk {
     /// Major and minor number.
     pub device: (u32, u32),
     /// Number on the device.
@@ -45,7 +45,7 @@ pub struct OnDisk {
 
 /// A copy of layers that a command runs on.
 #[derive(Debug)]
-pub struct Links<'a> {
+pub(crate) struct Links<'a> {
     root: Root,
     beside: PathBuf,
     lower: &'a MergedTree,
@@ -58,7 +58,7 @@ pub struct Links<'a> {
 
 impl<'a> Links<'a> {
     /// The copy of `lower` at `root`, with the identities `before`; the directory `beside` is on the same file system.
-    pub fn new(root: &Path, beside: &Path, lower: &'a MergedTree, before: &'a Baseline) -> Result<Self, Error> {
+    pub(crate) fn new(root: &Path, beside: &Path, lower: &'a MergedTree, before: &'a Baseline) -> Result<Self, Error> {
         let counts = counts(lower);
         let mut several = BTreeSet::new();
         if !counts.is_empty() {
@@ -81,13 +81,13 @@ impl<'a> Links<'a> {
     }
 
     /// Whether no file of the copy has several names.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.several.is_empty()
     }
 
     /// Prepares for a change, link or move of `file` at `path`. Ok(true): `path` now names a file of its own with the same
     /// content.
-    pub fn copy_up(&self, path: &RelPath, file: &OnDisk) -> Result<bool, Error> {
+    pub(crate) fn copy_up(&self, path: &RelPath, file: &OnDisk) -> Result<bool, Error> {
         let Some(found) = self.shared(path, file) else { return Ok(false) };
         let dir = self.keep_name(path, file)?;
         let Some(dir) = dir else { return Ok(false) };
@@ -116,7 +116,7 @@ impl<'a> Links<'a> {
     }
 
     /// Prepares for the removal of the name `path` of `file`. Ok: the link count will not change.
-    pub fn keep_count(&self, path: &RelPath, file: &OnDisk) -> Result<(), Error> {
+    pub(crate) fn keep_count(&self, path: &RelPath, file: &OnDisk) -> Result<(), Error> {
         match self.shared(path, file) {
             Some(_) => self.keep_name(path, file).map(drop),
             None => Ok(()),
@@ -124,7 +124,7 @@ impl<'a> Links<'a> {
     }
 
     /// Whether a layer below has this directory at `path`.
-    pub fn is_below(&self, path: &RelPath, dir: &OnDisk) -> bool {
+    pub(crate) fn is_below(&self, path: &RelPath, dir: &OnDisk) -> bool {
         // Inode numbers of removed directories are reused.
         let younger = dir.born.zip(self.since).is_some_and(|(born, since)| born > since);
         self.is_as_before(path, dir) && !younger

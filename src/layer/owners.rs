@@ -57,7 +57,7 @@ pub(super) fn mark(meta: &Meta) -> Option<Vec<u8>> {
 }
 
 /// A suffix for directories of unpacked files, one per way to express owners: empty for root of the machine.
-pub fn id_map_name() -> String {
+pub(crate) fn id_map_name() -> String {
     let owners = Owners::here();
     let whole = owners.uids == Ids::default() && owners.gids == Ids::default();
     match (owners.root, whole) {

@@ -26,7 +26,7 @@ const NO_TAR: &str = "not a tar archive";
 
 /// What names beginning with `.wh.` mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub(crate) enum Dialect {
     /// Deletions: the archive is an image layer.
     Layer,
     /// Nothing special: the archive holds files.
@@ -34,7 +34,7 @@ pub enum Dialect {
 }
 
 /// Reads one archive, entry by entry; between entries it is a reader of the current file's content.
-pub struct TarReader<R> {
+pub(crate) struct TarReader<R> {
     input: R,
     limits: Limits,
     dialect: Dialect,
@@ -84,7 +84,7 @@ struct Extra {
 
 impl<R: SparseRead> TarReader<R> {
     /// Reads `input`, which must be decompressed already.
-    pub fn new(input: R, dialect: Dialect, limits: Limits) -> Self {
+    pub(crate) fn new(input: R, dialect: Dialect, limits: Limits) -> Self {
         Self {
             input,
             limits,
@@ -101,7 +101,7 @@ impl<R: SparseRead> TarReader<R> {
     /// The next entry; unread content of the previous one is skipped. `None` at the end of the archive.
     ///
     /// A hard link has no metadata of its own. Unsupported types are errors; volume labels are skipped.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
+    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         loop {
             self.limits.go_on().map_err(Error::Stream)?;
             match self.next_or_skipped()? {
@@ -440,7 +440,7 @@ impl<R: SparseRead> TarReader<R> {
     }
 
     /// Gives the input back, wherever it is.
-    pub fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.input
     }
 }

@@ -30,7 +30,7 @@ pub struct Baseline(BTreeMap<RelPath, Identity>);
 
 impl Baseline {
     /// Looks at everything below `root`.
-    pub fn take(root: &Root) -> Result<Self, Error> {
+    pub(crate) fn take(root: &Root) -> Result<Self, Error> {
         let mut seen = BTreeMap::new();
         walk(root, |path, _, node| {
             seen.insert(path.clone(), node.identity);
@@ -46,7 +46,7 @@ impl Baseline {
 
 /// The attribute namespace an overlay was mounted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OverlayAttributes {
+pub(crate) enum OverlayAttributes {
     /// `trusted.overlay.*`: as root.
     Trusted,
     /// `user.overlay.*`: in a user namespace (`userxattr`).
@@ -82,7 +82,7 @@ impl OverlayAttributes {
 
 /// The entries of a directory tree.
 #[derive(Debug)]
-pub struct Walked {
+pub(crate) struct Walked {
     pub(super) items: Vec<Item>,
     /// Paths that are marked as deleted, whether or not anything was there.
     pub(super) gone: Vec<RelPath>,
@@ -116,7 +116,7 @@ impl Walked {
     /// belongs to whoever mounted it.
     ///
     /// Ok: as a lower directory it shows what the layer will say, once [`Walked::remove_sockets`] was called.
-    pub fn upper(upper: &Root, attributes: OverlayAttributes) -> Result<Self, Error> {
+    pub(crate) fn upper(upper: &Root, attributes: OverlayAttributes) -> Result<Self, Error> {
         let mut found = Self::new();
         let mut strip = Strip { attributes, refused: BTreeSet::new() };
         // Directories whose lower counterpart is not merged in, and all their subdirectories.
@@ -159,7 +159,7 @@ impl Walked {
     }
 
     /// Walks a whole tree.
-    pub fn tree(root: &Root) -> Result<Self, Error> {
+    pub(crate) fn tree(root: &Root) -> Result<Self, Error> {
         let mut found = Self::new();
         walk(root, |path, _, node| {
             if !path.is_root() {
@@ -183,12 +183,12 @@ impl Walked {
     }
 
     /// Sockets were found in an upper directory.
-    pub fn has_sockets(&self) -> bool {
+    pub(crate) fn has_sockets(&self) -> bool {
         !self.sockets.is_empty()
     }
 
     /// Removes them from `upper`, where the walk was. Ok: in their place is what the layer over `lower` will say.
-    pub fn remove_sockets(&mut self, upper: &Root, lower: &MergedTree) -> Result<(), Error> {
+    pub(crate) fn remove_sockets(&mut self, upper: &Root, lower: &MergedTree) -> Result<(), Error> {
         for (path, shows) in self.sockets.drain(..) {
             let fail = |e: io::Error| Error::system("remove", &path, e);
             let parent = path.parent().unwrap_or_default();

@@ -14,7 +14,7 @@ use super::tree::Tree;
 
 /// Whether `dir`, where the layer of `tree` was unpacked, still has every file with its content. Every file is read: after a
 /// power cut, a file system may show lost data as zeros, not only as missing or short files.
-pub fn is_whole(dir: &Path, tree: &Tree) -> bool {
+pub(crate) fn is_whole(dir: &Path, tree: &Tree) -> bool {
     tree.entries().par_iter().all(|entry| has(dir, entry))
 }
 

@@ -37,7 +37,7 @@ pub struct WriteOptions {
 }
 
 /// Called with the length of the tar so far, at least every few hundred milliseconds; an error ends the layer.
-pub type Watch = Arc<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
+pub(crate) type Watch = Arc<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
 
 /// More than all headers of an entry may have.
 const HEADERS: u64 = 2 << 20;

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use super::segment::SegmentKey;
 use super::*;
 use crate::base::digest::{BlobDigest, Sha256};
 use crate::base::sparse::SparseRead;

@@ -22,14 +22,14 @@ pub struct BlobError {
 }
 
 /// A place to read blobs from.
-pub trait BlobSource: Sync {
+pub(crate) trait BlobSource: Sync {
     /// Ok: a reader of exactly the descriptor's bytes. It verifies size and digest before it returns `Ok(0)`: read to the
     /// end before trusting any of the content.
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError>;
 }
 
 /// A place to store blobs.
-pub trait BlobSink: Sync {
+pub(crate) trait BlobSink: Sync {
     /// Whether the content is stored. Nothing is verified.
     fn has(&self, blob: &Descriptor) -> Result<bool, BlobError>;
 
@@ -49,7 +49,7 @@ pub trait BlobSink: Sync {
 }
 
 /// The right to download a blob.
-pub trait DownloadClaim {
+pub(crate) trait DownloadClaim {
     /// The download failed: the processes that wait need not try one after the other.
     fn failed(self: Box<Self>) {}
 }
@@ -58,6 +58,6 @@ pub trait DownloadClaim {
 impl DownloadClaim for () {}
 
 /// A store: blobs can be read and stored.
-pub trait BlobStore: BlobSource + BlobSink {}
+pub(crate) trait BlobStore: BlobSource + BlobSink {}
 
 impl<T: BlobSource + BlobSink> BlobStore for T {}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-pub use oci_spec::image::ANNOTATION_REF_NAME;
+pub(crate) use oci_spec::image::ANNOTATION_REF_NAME;
 use oci_spec::image::{Digest, MediaType, Sha256Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -32,7 +32,7 @@ pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v
 /// Points at content: type, digest, size in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Wire", into = "Wire")]
-pub struct Descriptor {
+pub(crate) struct Descriptor {
     /// The media type of the content.
     pub media_type: String,
     /// Its digest.
@@ -125,7 +125,7 @@ impl Descriptor {
 
 /// A layer as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Digest of the uncompressed tar.
     pub diff_id: DiffId,
     /// The stored blob, usually compressed.

@@ -16,7 +16,7 @@ const MAX_INDEX_DEPTH: usize = 4;
 
 /// Why a descriptor gives no image.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// The index has no image for the platform.
     #[error("{digest} has no image for {want}; it has {}", .have.join(", "))]
     NoPlatform {
@@ -50,7 +50,7 @@ pub enum ImageError {
 
 /// An image: its manifest and config.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Image {
+pub(crate) struct Image {
     /// The descriptor of the manifest.
     pub descriptor: Descriptor,
     /// The manifest.

@@ -19,7 +19,7 @@ pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// A document that does not match its media type, or is ambiguous (S-54).
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidDocument {
+pub(crate) enum InvalidDocument {
     /// Not JSON of the right shape.
     #[error("not a valid {what}: {source}")]
     Json {
@@ -41,7 +41,7 @@ pub enum InvalidDocument {
 /// The manifest of an image: its config and its layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Always [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The manifest's own type.
@@ -69,7 +69,7 @@ pub struct Manifest {
 /// A list of manifests, one per platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Index {
+pub(crate) struct Index {
     /// Always [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The index's own type.

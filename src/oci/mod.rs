@@ -15,10 +15,10 @@
 //!
 //! **Not here.** Where blobs are: `store`, `registry`.
 
-pub mod blob;
+pub(crate) mod blob;
 pub mod config;
-pub mod descriptor;
-pub mod image;
-pub mod manifest;
+pub(crate) mod descriptor;
+pub(crate) mod image;
+pub(crate) mod manifest;
 pub mod platform;
-pub mod reference;
+pub(crate) mod reference;

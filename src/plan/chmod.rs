@@ -7,7 +7,7 @@ use std::fmt;
 
 /// A mode to set, or changes to the existing mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// For files and directories alike.
     Octal(u32),
     /// Changes in order; each applies to the result of the previous one.
@@ -16,7 +16,7 @@ pub enum Mode {
 
 /// One change of a symbolic mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Set these bits.
     Set(u32),
     /// Clear these bits.
@@ -38,7 +38,7 @@ pub enum Change {
 
 /// An invalid mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadMode {
+pub(crate) struct BadMode {
     mode: String,
     octal: bool,
 }
@@ -59,7 +59,7 @@ const OTHER: u32 = 0o007;
 
 impl Mode {
     /// Parses `text`.
-    pub fn parse(text: &str) -> Result<Self, BadMode> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadMode> {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let octal = text.bytes().all(|b| b.is_ascii_digit());
             let mode = u32::from_str_radix(text, 8).ok().filter(|&mode| octal && mode <= 0o7777);
@@ -73,7 +73,7 @@ impl Mode {
     }
 
     /// The new mode of a file or directory that has `mode`.
-    pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
+    pub(crate) fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         let changes = match self {
             Mode::Octal(octal) => return *octal,
             Mode::Symbolic(changes) => changes,
@@ -93,7 +93,7 @@ impl Mode {
     }
 
     /// The mode of a directory that is created as a missing parent (C-6).
-    pub fn for_new_dir(&self) -> u32 {
+    pub(crate) fn for_new_dir(&self) -> u32 {
         match self {
             Mode::Octal(octal) => octal & 0o777,
             Mode::Symbolic(_) => 0o755,

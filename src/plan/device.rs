@@ -59,7 +59,7 @@ impl fmt::Display for DeviceName {
 }
 
 /// Whether `text` is `VENDOR/CLASS`. Err: why not.
-pub fn check_kind(text: &str) -> Result<(), String> {
+pub(crate) fn check_kind(text: &str) -> Result<(), String> {
     let Some((vendor, class)) = text.split_once('/') else {
         return Err(format!("{text:?} is not a device kind: want VENDOR/CLASS, for example vendor.com/gpu"));
     };
@@ -74,7 +74,7 @@ pub fn check_kind(text: &str) -> Result<(), String> {
 }
 
 /// Whether `text` is a valid name of one device of a kind. Err: why not.
-pub fn check_name(text: &str) -> Result<(), String> {
+pub(crate) fn check_name(text: &str) -> Result<(), String> {
     if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_word(text, "_-.:") {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use super::remote;
 
 /// The remote source in a stage that SOURCE_DATE_EPOCH names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EpochSource {
+pub(crate) struct EpochSource {
     /// The stage name as SOURCE_DATE_EPOCH spells it: the key of its time in [`Options::context_times`].
     pub stage: String,
     /// The URL of a file or a git repository.
@@ -29,7 +29,7 @@ pub struct EpochSource {
 
 /// The source whose modification time is needed before planning. Ok(None): none. Err: SOURCE_DATE_EPOCH names a stage
 /// that cannot be used for it; planning reports the same error.
-pub fn epoch_source(dockerfile: &Dockerfile, options: &Options) -> Result<Option<EpochSource>, Box<Diagnostic>> {
+pub(crate) fn epoch_source(dockerfile: &Dockerfile, options: &Options) -> Result<Option<EpochSource>, Box<Diagnostic>> {
     // Errors in the ARGs are reported by planning.
     let globals = Globals::with(dockerfile, options, &options.build_args, &mut Vec::new());
     let Some((value, at)) = globals.epoch_text(dockerfile, options) else { return Ok(None) };

@@ -20,10 +20,11 @@ const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 
 /// The build argument that keeps the `.git` of a context (O-2).
-pub const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+pub(crate) const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// Build arguments without effect: they configure attestations (provenance, SBOMs), which kiln does not create.
-pub const IGNORED_ARGS: [&str; 3] = ["BUILDKIT_BUILD_NAME", "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(crate) const IGNORED_ARGS: [&str; 3] =
+    ["BUILDKIT_BUILD_NAME", "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// The proxy variables in upper case; each also exists in lower case.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];

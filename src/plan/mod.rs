@@ -9,7 +9,7 @@
 //! base images: it returns `Planned::Needs` until the caller passes them.
 
 mod chmod;
-pub mod device;
+pub(crate) mod device;
 mod draft;
 mod dump;
 mod epoch;
@@ -19,7 +19,7 @@ mod graph;
 mod limit;
 mod lints;
 mod options;
-pub mod outline;
+pub(crate) mod outline;
 mod paths;
 mod planner;
 mod ports;
@@ -36,14 +36,16 @@ mod unsupported;
 #[cfg(test)]
 mod tests;
 
-pub use chmod::{BadMode, Mode};
-pub use device::{Device, DeviceName};
-pub use epoch::{EpochSource, epoch_source};
-pub use globals::{IGNORED_ARGS, KEEP_GIT_DIR};
-pub use options::{Configs, NamedContext, Options};
+pub(crate) use chmod::{BadMode, Mode};
+pub(crate) use device::{Device, DeviceName};
+pub(crate) use epoch::{EpochSource, epoch_source};
+pub(crate) use globals::{IGNORED_ARGS, KEEP_GIT_DIR};
+pub(crate) use options::NamedContext;
+pub use options::{Configs, Options};
 pub use planner::plan;
-pub use result::{HISTORY_COMMENT, Plan, Planned, PlannedHistory, PlannedStage, StageSummary};
-pub use step::{
-    Base, ContextName, Copy, CopyFrom, CopySource, ImageName, ImageRequest, Mount, Network, Run, RunFile, Security,
-    Sharing, Step, StepId, StepKind, StepMeta, Workdir,
+pub(crate) use result::PlannedStage;
+pub use result::{Plan, Planned};
+pub(crate) use step::{
+    Base, ContextName, Copy, CopyFrom, CopySource, ImageName, ImageRequest, Mount, Network, Run, Security, Sharing,
+    Step, StepId, StepKind, Workdir,
 };

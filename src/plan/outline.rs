@@ -12,7 +12,7 @@ use crate::dockerfile::{Dockerfile, Source, Span};
 
 /// The stages of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Targets {
+pub(crate) struct Targets {
     /// In file order.
     pub targets: Vec<Target>,
     /// The file, in base64.
@@ -21,7 +21,7 @@ pub struct Targets {
 
 /// A stage that can be built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Target {
+pub(crate) struct Target {
     /// Lower-case; absent if the FROM names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -133,7 +133,7 @@ impl Location {
 }
 
 /// The stages of a file. Needs no base image: nothing is expanded.
-pub fn targets(dockerfile: &Dockerfile) -> Targets {
+pub(crate) fn targets(dockerfile: &Dockerfile) -> Targets {
     let last = dockerfile.stages.len().saturating_sub(1);
     let target = |(index, stage): (usize, &crate::dockerfile::Stage)| Target {
         name: stage.name.as_ref().map(|name| name.node.clone()),

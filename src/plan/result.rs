@@ -11,7 +11,7 @@ use super::outline::Outline;
 use super::step::{ImageName, ImageRequest, Step, StepId};
 
 /// The comment of every history entry of an instruction, as in BuildKit (I-14).
-pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+pub(crate) const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 
 /// The result of planning.
 #[derive(Clone, Debug)]

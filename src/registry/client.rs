@@ -11,7 +11,7 @@ use super::credentials::Credentials;
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Credentials by registry.
     pub credentials: Credentials,
     /// Registries (`host` or `host:port`) whose certificates are not verified, and that may speak plain HTTP. Loopback
@@ -26,7 +26,7 @@ pub struct Options {
 }
 
 /// A client for all registries; shared by threads.
-pub struct Client {
+pub(crate) struct Client {
     pub(super) http: HttpClient,
     pub(super) auth: Auth,
     /// Whether an insecure host speaks TLS, as far as that is known.
@@ -38,7 +38,7 @@ pub struct Client {
 
 /// A mirror that did not give what it was asked for; the registry itself was asked instead.
 #[derive(Debug)]
-pub struct MirrorFailure {
+pub(crate) struct MirrorFailure {
     /// The mirror.
     pub host: String,
     /// Why it failed.
@@ -47,7 +47,7 @@ pub struct MirrorFailure {
 
 /// A credential file that cannot be used.
 #[derive(Debug)]
-pub struct CredentialProblem {
+pub(crate) struct CredentialProblem {
     /// The file.
     pub origin: String,
     /// What is wrong with it.

@@ -27,7 +27,7 @@ const MAX_HELPER_OUTPUT: u64 = 1 << 20;
 
 /// A way to authenticate.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// User name and password, or an access token in place of the password.
     Password {
         /// User name.
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Credential {
 
 /// The contents of all credential files, in order of precedence.
 #[derive(Clone, Debug, Default)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     files: Vec<(String, Result<File, String>)>,
 }
 

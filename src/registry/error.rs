@@ -6,7 +6,7 @@ use crate::transport::HttpError;
 
 /// Why the registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
+pub(crate) enum RegistryError {
     /// The registry wants credentials, or rejects those it was given.
     #[error("{what}: {host} denied access{}: {reason}", if *.anonymous { " (no credentials for it)" } else { "" })]
     Denied {

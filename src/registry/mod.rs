@@ -18,10 +18,9 @@ mod error;
 mod pull;
 mod repository;
 
-pub use client::{Client, CredentialProblem, MirrorFailure, Options};
-pub use credentials::{Credential, Credentials};
-pub use error::RegistryError;
-pub use pull::Pinned;
+pub(crate) use client::{Client, Options};
+pub(crate) use credentials::Credentials;
+pub(crate) use error::RegistryError;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use super::repository::Repository;
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pinned {
+pub(crate) struct Pinned {
     /// The name with the digest of `target`.
     pub reference: Reference,
     /// The manifest or index that the name stands for.

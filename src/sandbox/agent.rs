@@ -24,7 +24,7 @@ const REFUSED: [u8; 5] = [0, 0, 0, 1, 5];
 
 /// A socket that passes allowed requests to an agent.
 #[derive(Debug)]
-pub struct AgentProxy {
+pub(crate) struct AgentProxy {
     path: PathBuf,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -32,7 +32,7 @@ pub struct AgentProxy {
 
 impl AgentProxy {
     /// Ok: `dir/agent` is a socket that proxies the agent at `agent` until this is dropped.
-    pub fn start(agent: &Path, dir: &Path) -> io::Result<Self> {
+    pub(crate) fn start(agent: &Path, dir: &Path) -> io::Result<Self> {
         // Fails now rather than in the middle of a command.
         drop(connect(agent)?);
         let (path, agent) = (dir.join("agent"), agent.to_owned());
@@ -60,7 +60,7 @@ impl AgentProxy {
     }
 
     /// The path of the socket.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -78,7 +78,7 @@ impl Drop for AgentProxy {
 }
 
 /// Ok: an agent accepts connections at `path`. A new agent's socket exists slightly earlier.
-pub fn agent_listens(path: &Path) -> io::Result<()> {
+pub(crate) fn agent_listens(path: &Path) -> io::Result<()> {
     connect(path).map(drop)
 }
 

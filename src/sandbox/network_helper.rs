@@ -72,7 +72,7 @@ impl NetworkHelper {
 
 /// Why a private network is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoPrivateNetwork {
+pub(crate) enum NoPrivateNetwork {
     /// No helper is installed.
     NoHelper,
     /// There is no `/dev/net/tun`.
@@ -82,7 +82,7 @@ pub enum NoPrivateNetwork {
 }
 
 /// The helper for a private network, or what is missing.
-pub fn private_network() -> Result<NetworkHelper, NoPrivateNetwork> {
+pub(crate) fn private_network() -> Result<NetworkHelper, NoPrivateNetwork> {
     let helper = NetworkHelper::find().ok_or(NoPrivateNetwork::NoHelper)?;
     match rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Ok(_) => Ok(helper),

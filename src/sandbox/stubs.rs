@@ -40,7 +40,7 @@ const USUAL: [(&str, Kind); 5] = [
 
 /// Creates the targets of every run in the empty directory `dir`, which can then be the lowest layer of any number of
 /// overlays ([`super::Rootfs`]) and saves their stub layers.
-pub fn usual_targets(dir: &Path) -> io::Result<()> {
+pub(crate) fn usual_targets(dir: &Path) -> io::Result<()> {
     let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     USUAL.iter().try_for_each(|(path, kind)| make(dir.as_fd(), &components(Path::new(path)), *kind))
 }

@@ -20,7 +20,7 @@ use crate::oci::descriptor::Layer;
 use super::Error;
 
 /// The `layers/` directory of a store.
-pub struct Layers<'a> {
+pub(crate) struct Layers<'a> {
     dir: PathBuf,
     blobs: &'a dyn BlobSource,
     /// A layer is unpacked and listed under the claim on it.
@@ -44,7 +44,7 @@ type Tell<'a> = dyn Fn(&str, &str) + Send + Sync + 'a;
 
 impl<'a> Layers<'a> {
     /// The layers below `dir`, from `blobs`. Processes that share `dir` share `claims`, too.
-    pub fn new(dir: PathBuf, claims: Claims, blobs: &'a dyn BlobSource) -> Self {
+    pub(crate) fn new(dir: PathBuf, claims: Claims, blobs: &'a dyn BlobSource) -> Self {
         Self {
             dir,
             blobs,
@@ -60,27 +60,27 @@ impl<'a> Layers<'a> {
 
     /// Calls `keep` with the directory of every layer that is used: it makes the directory if it is missing, and keeps it
     /// from being removed.
-    pub fn kept_by(self, keep: impl Fn(&Path) -> Result<(), FsError> + Send + Sync + 'a) -> Self {
+    pub(crate) fn kept_by(self, keep: impl Fn(&Path) -> Result<(), FsError> + Send + Sync + 'a) -> Self {
         Self { keep: Some(Box::new(keep)), ..self }
     }
 
     /// Reports damage to `notices`.
-    pub fn noticing(self, notices: &Notices) -> Self {
+    pub(crate) fn noticing(self, notices: &Notices) -> Self {
         Self { notices: notices.clone(), ..self }
     }
 
     /// Calls `tell` when another process is waited for noticeably long, with who it is and why.
-    pub fn telling(self, tell: impl Fn(&str, &str) + Send + Sync + 'a) -> Self {
+    pub(crate) fn telling(self, tell: impl Fn(&str, &str) + Send + Sync + 'a) -> Self {
         Self { tell: Some(Box::new(tell)), ..self }
     }
 
     /// Reads layers only until `stop` is set.
-    pub fn until(self, stop: &Cancel) -> Self {
+    pub(crate) fn until(self, stop: &Cancel) -> Self {
         Self { limits: Limits::until(stop), ..self }
     }
 
     /// What a layer holds: remembered, stored beside it, or read from its blob.
-    pub fn tree(&self, layer: &Layer) -> Result<Arc<Tree>, Error> {
+    pub(crate) fn tree(&self, layer: &Layer) -> Result<Arc<Tree>, Error> {
         if let Some(tree) = self.known_tree(layer.diff_id) {
             self.remember(layer.diff_id, &tree);
             return Ok(tree);
@@ -103,12 +103,12 @@ impl<'a> Layers<'a> {
     }
 
     /// What a layer holds, if that is remembered or stored beside it: its blob is not read.
-    pub fn known_tree(&self, diff_id: DiffId) -> Option<Arc<Tree>> {
+    pub(crate) fn known_tree(&self, diff_id: DiffId) -> Option<Arc<Tree>> {
         self.remembered(diff_id).or_else(|| self.stored_tree(diff_id).map(Arc::new))
     }
 
     /// Keeps the tree of a layer that was just made.
-    pub fn keep_tree(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Result<(), Error> {
+    pub(crate) fn keep_tree(&self, diff_id: DiffId, tree: &Arc<Tree>) -> Result<(), Error> {
         // Commands that change nothing all make the same layer.
         match self.remember(diff_id, tree) {
             Some(known) if known == *tree => Ok(()),
@@ -117,13 +117,13 @@ impl<'a> Layers<'a> {
     }
 
     /// Keeps a small file about a layer beside it, atomically.
-    pub fn keep(&self, diff_id: DiffId, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn keep(&self, diff_id: DiffId, name: &str, bytes: &[u8]) -> Result<(), Error> {
         self.keep_dir(diff_id)?;
         Ok(publish::atomic_over(&self.beside(diff_id, name), bytes, 0o600)?)
     }
 
     /// A small file kept beside a layer; `None` also if it cannot be read.
-    pub fn kept(&self, diff_id: DiffId, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn kept(&self, diff_id: DiffId, name: &str) -> Option<Vec<u8>> {
         fs::read_spare(&self.beside(diff_id, name))
     }
 

@@ -28,9 +28,9 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-pub use error::Error;
-pub use layers::Layers;
-pub use prepare::Prepared;
-pub use probe::{Method, best, probe};
-pub use snapshotter::Snapshotter;
+pub(crate) use error::Error;
+pub(crate) use layers::Layers;
+pub(crate) use prepare::Prepared;
+pub(crate) use probe::{Method, best};
+pub(crate) use snapshotter::Snapshotter;
 pub use stack::Stack;

@@ -9,7 +9,7 @@ use super::{Error, Stack};
 
 /// A writable root in a scratch directory, discarded with that directory.
 #[derive(Clone, Debug)]
-pub enum Prepared {
+pub(crate) enum Prepared {
     /// To be mounted by the sandbox.
     Overlay {
         /// Read-only layers, topmost first.
@@ -34,7 +34,7 @@ pub enum Prepared {
 
 impl Prepared {
     /// An overlay in the empty directory `scratch` over `lowers`. `/` has the mode, owner and times of the directory `root`.
-    pub fn overlay(lowers: Stack, root: Option<&Path>, scratch: &Path, userxattr: bool) -> Result<Self, Error> {
+    pub(crate) fn overlay(lowers: Stack, root: Option<&Path>, scratch: &Path, userxattr: bool) -> Result<Self, Error> {
         let [upper, work, stub] = ["upper", "work", "stub"].map(|name| scratch.join(name));
         for dir in [&upper, &work] {
             fs::create_dir(dir, 0o755)?;
@@ -46,7 +46,7 @@ impl Prepared {
     }
 
     /// A copy in the empty directory `scratch` of the files of `merged`, which are in `lowers`, bottom first.
-    pub fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
+    pub(crate) fn copy(merged: &MergedTree, lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
         let [root, beside] = ["root", "beside"].map(|name| scratch.join(name));
         fs::create_dir(&root, 0o755)?;
         fs::create_dir(&beside, 0o700)?;
@@ -56,7 +56,7 @@ impl Prepared {
     }
 
     /// The directory that can be a lower layer of the next step, if there is one.
-    pub fn fresh(&self) -> Option<PathBuf> {
+    pub(crate) fn fresh(&self) -> Option<PathBuf> {
         match self {
             Prepared::Overlay { upper, .. } => Some(upper.clone()),
             Prepared::Copy { .. } => None,
@@ -64,7 +64,7 @@ impl Prepared {
     }
 
     /// Where the changes are: the upper directory, or the whole root.
-    pub fn changed(&self) -> &Path {
+    pub(crate) fn changed(&self) -> &Path {
         match self {
             Prepared::Overlay { upper, .. } => upper,
             Prepared::Copy { root, .. } => root,

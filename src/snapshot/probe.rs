@@ -9,7 +9,7 @@ use rustix::mount::{
 
 /// How layers become the root of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// Overlayfs over the unpacked layers.
     Overlay {
         /// Overlayfs keeps its attributes in `user.*`: kiln is root of a user namespace only.
@@ -20,7 +20,7 @@ pub enum Method {
 }
 
 /// The best method that works here, tried in the directory `scratch`; and why it is not overlayfs.
-pub fn best(user_namespace: bool, scratch: &Path) -> (Method, Option<io::Error>) {
+pub(crate) fn best(user_namespace: bool, scratch: &Path) -> (Method, Option<io::Error>) {
     let overlay = Method::Overlay { userxattr: user_namespace };
     match probe(overlay, scratch) {
         Ok(()) => (overlay, None),
@@ -29,7 +29,7 @@ pub fn best(user_namespace: bool, scratch: &Path) -> (Method, Option<io::Error>)
 }
 
 /// Tries `method` once in the directory `scratch`. Ok: it works there. No mount is attached to any directory.
-pub fn probe(method: Method, scratch: &Path) -> io::Result<()> {
+pub(crate) fn probe(method: Method, scratch: &Path) -> io::Result<()> {
     let Method::Overlay { userxattr } = method else { return Ok(()) };
     let dir = scratch.join("probe");
     crate::base::fs::create_dir(&dir, 0o700).map_err(|e| e.source)?;

@@ -17,7 +17,7 @@ use super::layers::Layers;
 use super::{Error, Method};
 
 /// Unpacks layers for one method, and finds them again.
-pub struct Snapshotter<'a> {
+pub(crate) struct Snapshotter<'a> {
     layers: Arc<Layers<'a>>,
     method: Method,
     scratch: PathBuf,
@@ -30,29 +30,29 @@ pub struct Snapshotter<'a> {
 impl<'a> Snapshotter<'a> {
     /// Roots are made by `method`. `scratch` is a directory on the same file system as the layers. Layers that were looked at
     /// before are marked as used again: the lease may have begun meanwhile.
-    pub fn new(layers: Arc<Layers<'a>>, method: Method, scratch: &Path) -> Self {
+    pub(crate) fn new(layers: Arc<Layers<'a>>, method: Method, scratch: &Path) -> Self {
         layers.keep_again();
         Self { layers, method, scratch: scratch.to_owned(), unpacked: Mutex::default(), booted: Timestamp::boot() }
     }
 
     /// What is known of the layers.
-    pub fn layers(&self) -> &Layers<'a> {
+    pub(crate) fn layers(&self) -> &Layers<'a> {
         &self.layers
     }
 
     /// How roots are made.
-    pub fn method(&self) -> Method {
+    pub(crate) fn method(&self) -> Method {
         self.method
     }
 
     /// Where the files of a layer are once [`Snapshotter::unpack`] returned.
-    pub fn path(&self, diff_id: DiffId) -> PathBuf {
+    pub(crate) fn path(&self, diff_id: DiffId) -> PathBuf {
         self.layers.beside(diff_id, &directory_name(self.form()))
     }
 
     /// Ok: the files of every layer are at [`Snapshotter::path`], verified against the diff-id. Layers that are unpacked
     /// already are left alone. The others are unpacked in parallel, each by one thread of one process: others wait for it.
-    pub fn unpack<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
+    pub(crate) fn unpack<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
         let mut wanted: BTreeMap<DiffId, &Layer> = layers.into_iter().map(|layer| (layer.diff_id, layer)).collect();
         loop {
             let (mut ours, mut theirs) = (Vec::new(), BTreeMap::new());
@@ -77,7 +77,7 @@ impl<'a> Snapshotter<'a> {
     }
 
     /// A directory in scratch that, over the layers of `merged`, says what they cannot: see [`layer::prepare_upper`].
-    pub fn floor(&self, merged: &MergedTree) -> Result<PathBuf, Error> {
+    pub(crate) fn floor(&self, merged: &MergedTree) -> Result<PathBuf, Error> {
         let dir = self.scratch_dir("floor")?;
         layer::prepare_upper(merged, &dir).map_err(Error::Copy)?;
         Ok(dir)
@@ -85,7 +85,7 @@ impl<'a> Snapshotter<'a> {
 
     /// Gives the files in `made`, a directory in scratch that nobody uses any more, to the layer.
     /// Ok: the layer is unpacked, by this call or before; in the latter case `made` stays where it is.
-    pub fn adopt(&self, diff_id: DiffId, made: &Path) -> Result<(), Error> {
+    pub(crate) fn adopt(&self, diff_id: DiffId, made: &Path) -> Result<(), Error> {
         self.layers.keep_dir(diff_id)?;
         let to = self.path(diff_id);
         if std::fs::symlink_metadata(&to).is_ok_and(|there| !there.is_dir()) {

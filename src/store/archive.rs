@@ -25,7 +25,7 @@ use super::{CONTAINERD_NAME, Error, REF_NAME, Store};
 
 /// The format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Archive {
+pub(crate) enum Archive {
     /// An OCI image layout in a tar file.
     Oci,
     /// The same with a `manifest.json`, which every version of `docker load` reads.
@@ -35,7 +35,7 @@ pub enum Archive {
 impl Store {
     /// Writes an image under all its names as a tar archive. `target` may be an index for [`Archive::Oci`].
     /// Ok: `out`, which errors call `path`, took all of it, and every blob matched its digest.
-    pub fn export(
+    pub(crate) fn export(
         &self,
         target: &Descriptor,
         names: &[Reference],
@@ -70,7 +70,7 @@ impl Store {
 
     /// [`Store::export`] into a file. Ok: `path` holds the whole archive. A regular file is replaced atomically; anything else
     /// (a fifo, `/dev/stdout`) is written to.
-    pub fn export_file(
+    pub(crate) fn export_file(
         &self,
         image: &Descriptor,
         names: &[Reference],
@@ -86,7 +86,7 @@ impl Store {
 
     /// Adds an image under all its names to the image layout at `dir`, made if missing.
     /// Ok: the layout has all of the image. Images with the same names are replaced, others are untouched.
-    pub fn export_layout(&self, target: &Descriptor, names: &[Reference], dir: &Path) -> Result<(), Error> {
+    pub(crate) fn export_layout(&self, target: &Descriptor, names: &[Reference], dir: &Path) -> Result<(), Error> {
         let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
         make_output_dir(&dir.join("blobs/sha256"))?;
         // An earlier export may have been interrupted before it synced blobs that exist already.
@@ -165,7 +165,7 @@ impl Store {
 
 /// Where an archive is written.
 #[derive(Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// A regular file, which gets its name when it is complete.
     Draft(Draft),
     /// A fifo or device, which is written to directly.
@@ -174,7 +174,7 @@ pub enum Target {
 
 impl Target {
     /// Ok: what is written goes to `path`, or is there after [`Target::finish`].
-    pub fn open(path: &Path) -> Result<Self, FsError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FsError> {
         if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
             let file = std::fs::OpenOptions::new().write(true).open(path);
             return file.map(Self::Special).map_err(|e| FsError::new("open", path, e));
@@ -190,7 +190,7 @@ impl Target {
     }
 
     /// Ok: `path` has all of it, also after a power cut. A regular file was replaced atomically.
-    pub fn finish(self, path: &Path, mode: u32) -> Result<(), FsError> {
+    pub(crate) fn finish(self, path: &Path, mode: u32) -> Result<(), FsError> {
         match self {
             Self::Draft(draft) => draft.publish_durably(path, mode),
             Self::Special(_) => Ok(()),

@@ -34,7 +34,7 @@ const COPY_BUFFER: usize = 256 * 1024;
 
 impl Store {
     /// Where the blob is, or would be.
-    pub fn blob_path(&self, digest: BlobDigest) -> PathBuf {
+    pub(crate) fn blob_path(&self, digest: BlobDigest) -> PathBuf {
         self.blobs_dir().join(digest.hex())
     }
 
@@ -43,7 +43,7 @@ impl Store {
     }
 
     /// Stores a document. Ok: the descriptor's content is stored.
-    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
+    pub(crate) fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
         let blob = Descriptor::of(media_type, bytes);
         if !self.has(&blob)? {
             let mut draft = self.draft_blob()?;
@@ -54,21 +54,21 @@ impl Store {
     }
 
     /// The whole of a document, verified.
-    pub fn get(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+    pub(crate) fn get(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         self.open(blob)?.read_to_end(&mut bytes).map_err(|e| blob_error("read", blob.digest, &e))?;
         Ok(bytes)
     }
 
     /// Starts a blob whose digest is not known yet.
-    pub fn draft_blob(&self) -> Result<BlobDraft, Error> {
+    pub(crate) fn draft_blob(&self) -> Result<BlobDraft, Error> {
         let (unsynced, booted) = (Arc::clone(&self.unsynced), self.booted());
         let lock = self.leased.load(Ordering::Acquire).then(|| self.lock_path());
         Ok(BlobDraft { blobs: self.blobs_dir(), draft: self.draft()?, unsynced, booted, lock })
     }
 
     /// The stored file, not verified, for copying ranges whose digests the caller checks.
-    pub fn blob_file(&self, digest: BlobDigest) -> Result<File, Error> {
+    pub(crate) fn blob_file(&self, digest: BlobDigest) -> Result<File, Error> {
         let path = self.blob_path(digest);
         fs::open(&path).map_err(|e| blob_error("open", digest, &e.source).into())
     }
@@ -96,12 +96,12 @@ impl Store {
     }
 
     /// Whether it is known that the blob, decompressed, is this layer. Kept beside the unpacked layer.
-    pub fn is_layer(&self, blob: BlobDigest, diff_id: DiffId) -> bool {
+    pub(crate) fn is_layer(&self, blob: BlobDigest, diff_id: DiffId) -> bool {
         std::fs::symlink_metadata(self.layer_note(blob, diff_id)).is_ok()
     }
 
     /// Remembers that the blob, decompressed, is this layer. Best effort: without it the blob is read again.
-    pub fn know_layer(&self, blob: BlobDigest, diff_id: DiffId) {
+    pub(crate) fn know_layer(&self, blob: BlobDigest, diff_id: DiffId) {
         let _ = publish::atomic_over(&self.layer_note(blob, diff_id), b"", 0o600);
     }
 
@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// The stored size of a blob; `None`: it is not stored.
-    pub fn blob_size(&self, digest: BlobDigest) -> Result<Option<u64>, Error> {
+    pub(crate) fn blob_size(&self, digest: BlobDigest) -> Result<Option<u64>, Error> {
         size_of(&self.blob_path(digest)).map_err(|e| blob_error("stat", digest, &e).into())
     }
 }
@@ -138,7 +138,7 @@ impl BlobSink for Store {
         let check = || if go_on() { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) };
         // Not announced: the command shows that it fetches bytes.
         let mut tell = |_: &str| ();
-        let mut patience = Patience::new(&mut tell).as_long_as(check);
+        let mut patience = Patience::new(&mut tell).checking(check);
         match self.claim(&format!("blob-{}", blob.digest.hex()), &mut patience) {
             Ok(Claiming::Ours(claim)) => Ok(Box::new(claim)),
             Ok(Claiming::Failed) => Ok(Box::new(())),
@@ -149,7 +149,7 @@ impl BlobSink for Store {
 
 impl Store {
     /// [`BlobSink::accept`] of content that `check` does not refuse, after it was read to its end and verified.
-    pub fn accept_if<R: Read>(
+    pub(crate) fn accept_if<R: Read>(
         &self,
         blob: &Descriptor,
         mut content: R,
@@ -172,7 +172,7 @@ impl DownloadClaim for Claim {
 
 /// A blob being written; dropping it without [`BlobDraft::finish`] leaves nothing.
 #[derive(Debug)]
-pub struct BlobDraft {
+pub(crate) struct BlobDraft {
     blobs: PathBuf,
     draft: Draft,
     unsynced: Arc<Unsynced>,
@@ -182,14 +182,9 @@ pub struct BlobDraft {
 }
 
 impl BlobDraft {
-    /// The open file, for reading back what was written.
-    pub fn file(&self) -> &File {
-        self.draft.file()
-    }
-
     /// Names the blob by the digest that its writer computed over the bytes written here.
     /// Ok: the content is stored under its digest, atomically. A file of another size is an error: bytes were lost.
-    pub fn finish(mut self, digest: BlobDigest, size: u64) -> Result<(), Error> {
+    pub(crate) fn finish(mut self, digest: BlobDigest, size: u64) -> Result<(), Error> {
         self.draft.set_len().map_err(|e| FsError::new("write", self.draft.path(), e))?;
         let written = self.draft.file().metadata().map_err(|e| FsError::new("stat", self.draft.path(), e))?.len();
         if written != size {

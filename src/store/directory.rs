@@ -32,7 +32,7 @@ pub(super) enum Protection {
 
 /// An open store. Cheap to open when it exists: one file read, one directory listed.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     root: PathBuf,
     /// Where drafts are written until they are published; made when first needed.
     drafts: OnceLock<Scratch>,
@@ -72,17 +72,17 @@ impl Store {
     }
 
     /// The store's directory.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Damage that was found and repaired.
-    pub fn notices(&self) -> &Notices {
+    pub(crate) fn notices(&self) -> &Notices {
         &self.notices
     }
 
     /// How many damaged blobs were found and removed since the store was opened.
-    pub fn removed(&self) -> usize {
+    pub(crate) fn removed(&self) -> usize {
         self.removed.load(Ordering::Relaxed)
     }
 
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// A new scratch directory. It is removed with its guard; if this process is killed, by the next one that opens the store.
-    pub fn scratch(&self) -> Result<Scratch, Error> {
+    pub(crate) fn scratch(&self) -> Result<Scratch, Error> {
         Ok(Scratch::new(&self.scratch_dir())?)
     }
 
@@ -102,27 +102,27 @@ impl Store {
     }
 
     /// `layers`: what `snapshot` keeps of all layers.
-    pub fn layers_dir(&self) -> PathBuf {
+    pub(crate) fn layers_dir(&self) -> PathBuf {
         self.root.join("layers")
     }
 
     /// `cache/slots`: the last key of each slot.
-    pub fn slots_dir(&self) -> PathBuf {
+    pub(crate) fn slots_dir(&self) -> PathBuf {
         self.root.join("cache/slots")
     }
 
     /// `context`: stat indexes.
-    pub fn contexts_dir(&self) -> PathBuf {
+    pub(crate) fn contexts_dir(&self) -> PathBuf {
         self.root.join("context")
     }
 
     /// `fetched`: downloads of ADD and remote contexts.
-    pub fn fetched_dir(&self) -> PathBuf {
+    pub(crate) fn fetched_dir(&self) -> PathBuf {
         self.root.join("fetched")
     }
 
     /// `mounts`: cache mounts.
-    pub fn mounts_dir(&self) -> PathBuf {
+    pub(crate) fn mounts_dir(&self) -> PathBuf {
         self.root.join("mounts")
     }
 
@@ -134,12 +134,12 @@ impl Store {
     ///
     /// A claim on a step is taken when everything that the step needs is there but layers and blobs; claims on those are
     /// taken below it, and their holders wait for no other claim. So no two holders wait for each other.
-    pub fn claims(&self) -> Claims {
+    pub(crate) fn claims(&self) -> Claims {
         Claims::new(self.root.join("claims"))
     }
 
     /// [`Claims::wait`] for the work called `name`.
-    pub fn claim(&self, name: &str, patience: &mut Patience<'_>) -> Result<Claiming, Error> {
+    pub(crate) fn claim(&self, name: &str, patience: &mut Patience<'_>) -> Result<Claiming, Error> {
         Ok(self.claims().wait(name, patience)?)
     }
 

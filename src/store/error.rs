@@ -9,7 +9,7 @@ use crate::oci::reference::InvalidReference;
 
 /// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A later version of kiln made the store (S-133).
     #[error("store {} has format {found}; this kiln knows formats up to {known}", root.display())]
     Newer {

@@ -20,7 +20,7 @@ use super::{Error, Scratch, Store};
 
 /// What may be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Unnamed images.
     pub unnamed: bool,
     /// The cache of named images: their records and unpacked layers, stat indexes, downloads.
@@ -33,7 +33,7 @@ pub struct Policy {
 
 /// What is removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sweep {
+pub(crate) struct Sweep {
     /// Unnamed images.
     pub images: Vec<BlobDigest>,
     /// Records of steps.
@@ -61,7 +61,7 @@ enum Candidate<'s> {
 }
 
 /// Decides what is removed.
-pub fn plan(survey: &Survey, policy: &Policy) -> Sweep {
+pub(crate) fn plan(survey: &Survey, policy: &Policy) -> Sweep {
     let mut needs = Needs::of(survey);
     let mut sweep = Sweep::default();
     let stray = |blob: &BlobDigest| !needs.blobs.contains_key(blob) && !survey.busy.blobs.contains(blob);
@@ -252,7 +252,7 @@ fn take_out_layer(survey: &Survey, gone: &mut BTreeSet<DiffId>, layer: &DiffId, 
 impl Store {
     /// Removes what was decided. Directories are moved to `trash` and removed with it. `alone` proves that nobody relies on
     /// what is removed (S-131). Ok: nobody finds it any more. Repeating is harmless.
-    pub fn sweep(&self, sweep: &Sweep, trash: &Scratch, alone: &Exclusive) -> Result<(), Error> {
+    pub(crate) fn sweep(&self, sweep: &Sweep, trash: &Scratch, alone: &Exclusive) -> Result<(), Error> {
         for image in &sweep.images {
             self.forget(*image)?;
         }

@@ -15,7 +15,7 @@ const MIN_ID: usize = 4;
 
 /// The image that a name or id stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundImage {
+pub(crate) struct FoundImage {
     /// The name by which it was found; `None`: it was found by its id.
     pub name: Option<Reference>,
     /// Its manifest or index.
@@ -25,7 +25,7 @@ pub struct FoundImage {
 impl Store {
     /// Finds an image by name (`app`, `app:1`, `app@sha256:…`), digest, or the unambiguous beginning of one.
     /// Names win over ids.
-    pub fn find(&self, text: &str) -> Result<FoundImage, Error> {
+    pub(crate) fn find(&self, text: &str) -> Result<FoundImage, Error> {
         let name: Option<Reference> = text.parse().ok();
         if let Some(name) = &name
             && let Some(Entry { name, target }) = self.entry_named(name)?
@@ -48,7 +48,7 @@ impl Store {
     }
 
     /// Finds an image, and reads its manifest and config for `platform`.
-    pub fn image(&self, text: &str, platform: &Platform) -> Result<(FoundImage, Image), Error> {
+    pub(crate) fn image(&self, text: &str, platform: &Platform) -> Result<(FoundImage, Image), Error> {
         let found = self.find(text)?;
         let image = Image::read(self, &found.target, platform)?;
         Ok((found, image))
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// A manifest or index that is stored, listed or not: a pinned base, a parent, one platform of an index.
-    pub fn document(&self, digest: BlobDigest) -> Result<Option<Descriptor>, Error> {
+    pub(crate) fn document(&self, digest: BlobDigest) -> Result<Option<Descriptor>, Error> {
         let Some(size) = self.blob_size(digest)?.filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
         let bytes = self.get(&Descriptor::new(MANIFEST, digest, size))?;
         let media_type = match (Manifest::parse(&bytes), Index::parse(&bytes)) {

@@ -23,7 +23,7 @@ pub(super) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// An OCI image layout directory.
 #[derive(Debug)]
-pub struct Layout {
+pub(crate) struct Layout {
     dir: PathBuf,
     root: Root,
     index: Index,
@@ -31,7 +31,7 @@ pub struct Layout {
 
 impl Layout {
     /// Opens the layout at `dir`. Ok: it has layout version 1 and a valid index.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
         let root = Root::open(dir).map_err(|e| wrong(e.to_string()))?;
         let marker = read_small(&root, "oci-layout").map_err(|e| wrong(format!("oci-layout: {e}")))?;
@@ -49,13 +49,13 @@ impl Layout {
     }
 
     /// Its index.
-    pub fn index(&self) -> &Index {
+    pub(crate) fn index(&self) -> &Index {
         &self.index
     }
 
     /// The manifest or index of a tag or digest. Without either: `latest`, or the only image (O-5).
     /// A tag matches a `ref.name` as a whole, or the tag of a full name.
-    pub fn find(&self, tag: Option<&str>, digest: Option<BlobDigest>) -> Result<&Descriptor, Error> {
+    pub(crate) fn find(&self, tag: Option<&str>, digest: Option<BlobDigest>) -> Result<&Descriptor, Error> {
         let all = &self.index.manifests;
         let has_tag = |d: &&Descriptor, tag: &str| {
             [REF_NAME, CONTAINERD_NAME].iter().filter_map(|key| d.annotations.get(*key)).any(|name| {

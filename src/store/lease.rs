@@ -25,7 +25,7 @@ use super::scratch::{LEASE, PRUNER, Scratch};
 
 /// Nothing is removed from the store while this lives.
 #[derive(Debug)]
-pub struct SharedGuard(Option<Shared>);
+pub(crate) struct SharedGuard(Option<Shared>);
 
 impl Drop for SharedGuard {
     fn drop(&mut self) {
@@ -36,7 +36,7 @@ impl Drop for SharedGuard {
 impl Store {
     /// Call this before relying on anything in the store. Ok: nothing is removed until this store is dropped or
     /// [`Store::lease`] is called (S-131).
-    pub fn share(&self, patience: &mut Patience<'_>) -> Result<(), Error> {
+    pub(crate) fn share(&self, patience: &mut Patience<'_>) -> Result<(), Error> {
         if let Some(waiting) = &self.pruner
             && let Ok(turn) = fs::open(waiting)
         {
@@ -50,7 +50,7 @@ impl Store {
     /// From here on, others may remove what this process does not use. Ok: everything made or looked at from now on stays
     /// until this store is dropped. What was found before has to be looked at again while the guard lives. A read-only store
     /// stays shared: nothing can be removed from it.
-    pub fn lease(&self) -> Result<SharedGuard, Error> {
+    pub(crate) fn lease(&self) -> Result<SharedGuard, Error> {
         let mut protection = self.protection.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = match std::mem::take(&mut *protection) {
             Protection::Leased(lease) => {
@@ -74,7 +74,7 @@ impl Store {
     }
 
     /// Marks `path` as used, if this process has a lease: without one, nothing is removed. Ok: if it exists, it stays.
-    pub fn keep(&self, path: &Path) -> Result<(), FsError> {
+    pub(crate) fn keep(&self, path: &Path) -> Result<(), FsError> {
         if self.leased.load(Ordering::Acquire) {
             let _moment = self.lock_shared()?;
             fs::touch(path);
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// [`Store::keep`] for a directory, which is made if it is not there.
-    pub fn keep_dir(&self, path: &Path) -> Result<(), FsError> {
+    pub(crate) fn keep_dir(&self, path: &Path) -> Result<(), FsError> {
         let _moment = if self.leased.load(Ordering::Acquire) { Some(self.lock_shared()?) } else { None };
         fs::make_dir(path)?;
         fs::touch(path);
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// The lock for removing something. Waits for processes that share the store; those with a lease go on.
-    pub fn exclude(&self, patience: &mut Patience<'_>) -> Result<Exclusive, Error> {
+    pub(crate) fn exclude(&self, patience: &mut Patience<'_>) -> Result<Exclusive, Error> {
         let _turn = Scratch::named(&self.scratch_dir(), PRUNER)?;
         Ok(Exclusive::wait(&self.lock_path(), patience)?)
     }

@@ -46,20 +46,19 @@ mod survey;
 mod tags;
 mod usage;
 
-pub use crate::base::claim::{Claim, Claiming};
-pub use archive::{Archive, Target};
-pub use blobs::BlobDraft;
-pub use directory::Store;
-pub use error::Error;
-pub use gc::{Policy, Sweep, plan};
-pub use images::FoundImage;
-pub use layout::Layout;
-pub use lease::SharedGuard;
-pub use mounts::{MountInstance, MountLock, MountRoot, MountSharing, mount_name};
-pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
-pub use open::FORMAT;
-pub use scratch::Scratch;
-pub use survey::{CacheFile, InUse, Step, StoredImage, Survey, Unpacked};
+pub(crate) use crate::base::claim::{Claim, Claiming};
+pub(crate) use archive::{Archive, Target};
+pub(crate) use blobs::BlobDraft;
+pub(crate) use directory::Store;
+pub(crate) use error::Error;
+pub(crate) use gc::{Policy, Sweep, plan};
+pub(crate) use layout::Layout;
+pub(crate) use lease::SharedGuard;
+pub(crate) use mounts::{MountInstance, MountLock, MountRoot, MountSharing, mount_name};
+pub(crate) use names::{CONTAINERD_NAME, Entry, REF_NAME};
+pub(crate) use open::FORMAT;
+pub(crate) use scratch::Scratch;
+pub(crate) use survey::{Step, Survey};
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ const LOOKING: Duration = Duration::from_millis(20);
 
 /// One instance of a cache mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MountInstance {
+pub(crate) struct MountInstance {
     /// The mount's id, which is any text.
     pub id: String,
     /// `mounts/<hash>/<n>`.
@@ -47,7 +47,7 @@ pub struct MountInstance {
 
 /// Who may use an instance at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MountSharing {
+pub(crate) enum MountSharing {
     /// Everybody else who shares it.
     Shared,
     /// Nobody: others wait.
@@ -58,7 +58,7 @@ pub enum MountSharing {
 
 /// Mode and owner of a mount's root directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MountRoot {
+pub(crate) struct MountRoot {
     /// Permission bits.
     pub mode: u32,
     /// Owner.
@@ -69,7 +69,7 @@ pub struct MountRoot {
 
 /// The lock of one instance.
 #[derive(Debug)]
-pub struct MountLock {
+pub(crate) struct MountLock {
     path: PathBuf,
     /// Holds the flock.
     _file: File,
@@ -77,12 +77,12 @@ pub struct MountLock {
 
 impl Store {
     /// `mounts/<hash>`: an id is any text, its hash is the directory's name (M-6, S-21).
-    pub fn mount_dir(&self, id: &str) -> PathBuf {
+    pub(crate) fn mount_dir(&self, id: &str) -> PathBuf {
         self.mounts_dir().join(mount_name(id))
     }
 
     /// All instances that hold something, by id.
-    pub fn mount_instances(&self) -> Result<Vec<MountInstance>, Error> {
+    pub(crate) fn mount_instances(&self) -> Result<Vec<MountInstance>, Error> {
         let mut found = Vec::new();
         for name in fs::list(&self.mounts_dir())? {
             let dir = self.mounts_dir().join(name);
@@ -99,7 +99,12 @@ impl Store {
     }
 
     /// Waits until the mount `id` can be used as `sharing` says. Its instance is made if it is not there.
-    pub fn lock_mount(&self, id: &str, sharing: MountSharing, patience: &mut Patience<'_>) -> Result<MountLock, Error> {
+    pub(crate) fn lock_mount(
+        &self,
+        id: &str,
+        sharing: MountSharing,
+        patience: &mut Patience<'_>,
+    ) -> Result<MountLock, Error> {
         let dir = self.mount_dir(id);
         let mut number = 0u64;
         loop {
@@ -120,7 +125,7 @@ impl Store {
     }
 
     /// Locks an instance, unless it is mounted: then `None`.
-    pub fn try_lock_mount(&self, instance: &MountInstance) -> Result<Option<MountLock>, Error> {
+    pub(crate) fn try_lock_mount(&self, instance: &MountInstance) -> Result<Option<MountLock>, Error> {
         let lock = instance.path.join("lock");
         let file = fs::open_lock(&lock)?;
         Ok(taken(file.try_lock(), &lock)?.map(|()| MountLock { path: instance.path.clone(), _file: file }))
@@ -129,13 +134,13 @@ impl Store {
 
 impl MountLock {
     /// Where the files are; it need not exist.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
     /// Where the files are, for a command that is about to use them. If there are none, a directory with the mode and owner
     /// `root` is made, of what `fill` writes into it (M-8, M-9).
-    pub fn data_for_use<E: From<Error>>(
+    pub(crate) fn data_for_use<E: From<Error>>(
         &self,
         id: &str,
         root: MountRoot,
@@ -162,14 +167,14 @@ impl MountLock {
 
     /// Replaces the files by `made`, a directory on the same file system. The old ones go to `old`, which must not exist.
     /// Ok: the instance holds what `made` held.
-    pub fn replace(&self, id: &str, made: &Path, old: &Path) -> Result<(), Error> {
+    pub(crate) fn replace(&self, id: &str, made: &Path, old: &Path) -> Result<(), Error> {
         publish::atomic(&self.path.join("id"), id.as_bytes(), 0o600)?;
         self.take(old)?;
         Ok(fs::rename(made, &self.data())?)
     }
 
     /// Moves the files to `to`, which must not exist. Ok: the instance is empty; the next build makes it anew.
-    pub fn take(&self, to: &Path) -> Result<(), Error> {
+    pub(crate) fn take(&self, to: &Path) -> Result<(), Error> {
         match fs::rename(&self.data(), to) {
             Err(e) if !e.is_not_found() => Err(e.into()),
             _ => Ok(()),
@@ -178,7 +183,7 @@ impl MountLock {
 }
 
 /// The directory's name for an id.
-pub fn mount_name(id: &str) -> String {
+pub(crate) fn mount_name(id: &str) -> String {
     let mut name = Sha256::of(id.as_bytes()).hex();
     name.truncate(NAME);
     name

@@ -12,17 +12,17 @@ use memchr::memmem;
 use serde_json::{Map, Value};
 
 use crate::base::digest::BlobDigest;
-pub use crate::oci::descriptor::ANNOTATION_REF_NAME as REF_NAME;
+pub(crate) use crate::oci::descriptor::ANNOTATION_REF_NAME as REF_NAME;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::{Index, InvalidDocument};
 use crate::oci::reference::{DEFAULT_TAG, Reference};
 
 /// The annotation in which containerd keeps the full name.
-pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// One entry of `index.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// `None`: the image has no name.
     pub name: Option<Reference>,
     /// Its manifest or index.
@@ -31,7 +31,7 @@ pub struct Entry {
 
 impl Entry {
     /// The name as users type it: `app:1`, or `<none>`.
-    pub fn familiar(&self) -> String {
+    pub(crate) fn familiar(&self) -> String {
         self.name.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar)
     }
 }

@@ -17,7 +17,7 @@ use super::recover::{DIRECTORIES, foreign};
 use super::{Error, scratch};
 
 /// The format this code reads and writes.
-pub const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 1;
 
 const EMPTY_INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
@@ -43,7 +43,7 @@ impl Store {
     ///
     /// Ok: the store has a known format, and its directories exist. Scratch of dead processes is removed as far as this
     /// process may (S-132). Stores of a later format (S-133) and directories with foreign files are errors.
-    pub fn open(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let mut store = Self::at(root);
         if store.check_version()? {
             store.repair_directories(DIRECTORIES);

@@ -20,7 +20,7 @@ pub(super) const LEASE: &str = "use-";
 
 /// A directory for work in progress, removed on drop.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     path: Unfinished,
     /// Holds the flock.
     _dir: File,
@@ -57,19 +57,19 @@ impl Scratch {
     }
 
     /// The directory, mode 0700.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.path.path()
     }
 
     /// Makes an empty directory in it.
-    pub fn subdir(&self, name: &str) -> Result<PathBuf, FsError> {
+    pub(crate) fn subdir(&self, name: &str) -> Result<PathBuf, FsError> {
         let path = self.path().join(name);
         fs::create_dir(&path, 0o755)?;
         Ok(path)
     }
 
     /// Removes it now. Ok: it is gone with everything in it.
-    pub fn remove(self) -> Result<(), FsError> {
+    pub(crate) fn remove(self) -> Result<(), FsError> {
         fs::remove_tree(self.path())
     }
 }

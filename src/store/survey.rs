@@ -27,7 +27,7 @@ const FORMS: &[u8] = b"fs";
 
 /// One cached step, as the cache describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// The path of its record.
     pub record: PathBuf,
     /// The layer that it made.
@@ -40,7 +40,7 @@ pub struct Step {
 
 /// An image of `index.json` with all its blobs and layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoredImage {
+pub(crate) struct StoredImage {
     /// Empty: the image is unnamed.
     pub names: Vec<Reference>,
     /// Manifests, configs and layers that are stored.
@@ -51,7 +51,7 @@ pub struct StoredImage {
 
 /// A file or directory that only saves work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheFile {
+pub(crate) struct CacheFile {
     /// Where it is.
     pub path: PathBuf,
     /// Disk usage in bytes.
@@ -62,7 +62,7 @@ pub struct CacheFile {
 
 /// The directory of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     /// Where it is.
     pub path: PathBuf,
     /// The directories in it that have the layer's files, one for each form.
@@ -77,7 +77,7 @@ pub struct Unpacked {
 
 /// Everything in a store that takes space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Every stored blob with its disk usage.
     pub blobs: BTreeMap<BlobDigest, u64>,
     /// The images by the digest of their manifest or index.
@@ -98,7 +98,7 @@ pub struct Survey {
 
 /// What was made or marked since the oldest lease began: it stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InUse {
+pub(crate) struct InUse {
     /// Blobs.
     pub blobs: BTreeSet<BlobDigest>,
     /// Layers whose files or records are used.
@@ -111,14 +111,14 @@ pub struct InUse {
 
 impl Survey {
     /// Disk usage of everything, in bytes.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         let unpacked = self.unpacked.values().map(|u| u.files + u.beside);
         let others = self.cache_files.iter().map(|n| n.bytes).chain(self.mounts.iter().map(|m| m.bytes));
         self.blobs.values().copied().chain(unpacked).chain(others).sum()
     }
 
     /// Disk usage of the blobs of named images, which are never removed.
-    pub fn named(&self) -> u64 {
+    pub(crate) fn named(&self) -> u64 {
         let blobs: BTreeSet<&BlobDigest> =
             self.images.values().filter(|i| !i.names.is_empty()).flat_map(|i| &i.blobs).collect();
         blobs.into_iter().filter_map(|b| self.blobs.get(b)).sum()
@@ -128,7 +128,7 @@ impl Survey {
 impl Store {
     /// Surveys the whole store. `steps` are all records of the cache. Ok: the survey was true while it was made. It stays
     /// true while the caller holds [`Store::exclude`]; [`Store::refresh`] brings it up to date later.
-    pub fn survey(&self, steps: Vec<Step>) -> Result<Survey, Error> {
+    pub(crate) fn survey(&self, steps: Vec<Step>) -> Result<Survey, Error> {
         let mut survey = Survey { steps, mounts: self.mount_instances()?, ..Survey::default() };
         let blobs = self.root().join("blobs/sha256");
         for name in fs::list(&blobs)? {
@@ -176,7 +176,7 @@ impl Store {
 
     /// Brings a survey that was begun at `began` up to date: the images, if names changed, and what was used since or is used
     /// under a lease. It stays true as long as `alone` is held.
-    pub fn refresh(&self, survey: &mut Survey, began: Timestamp, alone: &Exclusive) -> Result<(), Error> {
+    pub(crate) fn refresh(&self, survey: &mut Survey, began: Timestamp, alone: &Exclusive) -> Result<(), Error> {
         let leases = self.leases(alone)?;
         let is_busy = |path: &Path| -> Result<bool, FsError> {
             // A survey takes time. What a process used that is done by now is in an image or a record.

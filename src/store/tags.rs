@@ -26,12 +26,12 @@ use super::names::{CONTAINERD_NAME, Edit, Entry, Names, REF_NAME};
 
 impl Store {
     /// All named and unnamed images, in the order of `index.json`: by name, unnamed ones last.
-    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>, Error> {
         self.ask(|names| Ok(names.entries()?.to_vec()))
     }
 
     /// The manifest or index of a name; `None`: there is no such name.
-    pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
+    pub(crate) fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
         Ok(self.entry_named(name)?.map(|entry| entry.target))
     }
 
@@ -43,7 +43,7 @@ impl Store {
     /// Gives `names` to `target`, which must be stored; without names, lists it as an unnamed image.
     /// Ok: the image has them, atomically and durably. Repeating is harmless and writes nothing. An image that loses its last
     /// name stays listed as an unnamed one.
-    pub fn tag(&self, names: &[Reference], target: &Descriptor) -> Result<(), Error> {
+    pub(crate) fn tag(&self, names: &[Reference], target: &Descriptor) -> Result<(), Error> {
         let unsynced = self.unsynced_of(target)?;
         let mut bare = target.clone();
         bare.annotations.remove(REF_NAME);
@@ -85,7 +85,7 @@ impl Store {
 
     /// Removes names. Ok: nothing has them. Returns the images that are left without a name: they are no longer listed, and
     /// their blobs stay until the store is pruned.
-    pub fn untag(&self, names: &[Reference]) -> Result<Vec<Descriptor>, Error> {
+    pub(crate) fn untag(&self, names: &[Reference]) -> Result<Vec<Descriptor>, Error> {
         self.change(BTreeSet::new(), |index, edit| {
             let mut orphans = Vec::new();
             for name in names.iter().filter(|name| name.digest.is_none()) {
@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Removes an image with all its names. Ok: nothing in `index.json` refers to it. Returns the names it had.
-    pub fn forget(&self, digest: BlobDigest) -> Result<Vec<Reference>, Error> {
+    pub(crate) fn forget(&self, digest: BlobDigest) -> Result<Vec<Reference>, Error> {
         self.change(BTreeSet::new(), |index, edit| {
             let mut names = Vec::new();
             for found in index.of(digest) {

@@ -4,7 +4,7 @@ use std::io;
 
 /// A request that got no usable response.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpError {
+pub(crate) enum HttpError {
     /// The server answered with an error.
     #[error("{url}: {status}{}{}", if .reason.is_empty() { String::new() } else { format!(": {}", .reason) }, tried(*.attempts))]
     Status {

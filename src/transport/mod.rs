@@ -19,12 +19,13 @@ mod url;
 
 pub(crate) use client::HttpClient;
 pub(crate) use encoding::{basic_authorization, form_encode};
-pub use error::HttpError;
+pub(crate) use error::HttpError;
 pub(crate) use error::io_reason;
-pub use pace::Pace;
+#[cfg(test)]
+pub(crate) use pace::Pace;
 pub(crate) use pace::is_slow;
-pub use proxy::Proxies;
+pub(crate) use proxy::Proxies;
 pub(crate) use request::Request;
 pub(crate) use response::Response;
-pub use retry::Timing;
+pub(crate) use retry::Timing;
 pub(crate) use url::{Url, is_loopback};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The slowest transfer that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Fewer bytes within `window` are too slow.
     pub bytes: u64,
     /// Time spent waiting for the server.

@@ -4,7 +4,7 @@ use super::url::{Url, host_of, is_loopback};
 
 /// The proxies that the environment names.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies {
+pub(crate) struct Proxies {
     /// For `http://`.
     pub http: Option<String>,
     /// For `https://`.

@@ -9,7 +9,7 @@ use super::pace::Pace;
 
 /// Attempts and time-outs.
 #[derive(Clone, Debug)]
-pub struct Timing {
+pub(crate) struct Timing {
     /// The most attempts per request, and the most breaks of a download without progress.
     pub attempts: u32,
     /// The pause after the first failure; it doubles after each further one.

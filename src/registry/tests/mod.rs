@@ -20,6 +20,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::transport::{HttpError, Pace, Timing};
 
+use super::pull::Pinned;
 use super::*;
 use server::{Reply, Request, Server};
 

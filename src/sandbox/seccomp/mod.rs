@@ -14,8 +14,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use files::{FileOperation, WatchScope};
+pub(crate) use files::{FileOperation, WatchScope};
 pub(super) use files::{Operand, decode, program as file_filter};
 pub(super) use filter::filter;
-pub use notices::Notice;
+pub(crate) use notices::Notice;
 pub(super) use notices::{Limits, notice};

@@ -13,6 +13,6 @@ mod notices;
 
 pub(super) use device_nodes::DeviceNodes;
 pub(super) use dispatch::answer_next;
-pub use files::{Effect, Watch, WatchedFile};
+pub(crate) use files::{Effect, Watch, WatchedFile};
 pub(super) use files::{can_continue_calls, install_file_filter, watch_files};
 pub(super) use notices::Notices;

@@ -24,7 +24,7 @@ use crate::sandbox::wire::Wire;
 /// Runs `argv` (program name first) as kiln again, as root of a user namespace, with `env` added to the environment.
 /// The inner process gets `payload`, which is never written to disk. Returns its exit code when it has ended: 128+n if
 /// signal n killed it. All other threads of this process must have the forwarded signals blocked.
-pub fn enter(argv: &[OsString], env: &[(OsString, OsString)], payload: &str) -> Result<u8, Error> {
+pub(crate) fn enter(argv: &[OsString], env: &[(OsString, OsString)], payload: &str) -> Result<u8, Error> {
     let signals = forwarded();
     let before = SigSet::thread_get_mask().map_err(|e| Error::new("read the signal mask", e))?;
     signals.thread_block().map_err(|e| Error::new("block signals", e))?;

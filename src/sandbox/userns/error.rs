@@ -8,7 +8,7 @@ use crate::sandbox::hint::Hint;
 /// A user namespace could not be entered.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}: {source}{}", obstacle.map(|found| format!(": {found}")).unwrap_or_default())]
-pub struct Error {
+pub(crate) struct Error {
     /// The action that failed; completes `cannot …`.
     pub what: String,
     /// The error of the system.
@@ -35,7 +35,7 @@ impl Error {
     }
 
     /// A remedy, if known.
-    pub fn hint(&self) -> Option<Hint> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         let capabilities = self.capabilities.then_some(Hint::MapCapabilities);
         self.obstacle.map(Hint::Obstacle).or(capabilities)
     }

@@ -22,7 +22,7 @@ pub(super) fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u64,
 }
 
 /// The number of subordinate ids that images use.
-pub const ENOUGH: u64 = 65_536;
+pub(crate) const ENOUGH: u64 = 65_536;
 
 /// The start of a range of [`ENOUGH`] ids that overlaps no line of these files (`/etc/subuid`, `/etc/subgid`).
 pub(super) fn first_free(files: &[String]) -> u64 {

@@ -73,7 +73,7 @@ impl Ranges {
 }
 
 /// Why this user, outside any namespace, has no subordinate ids to map.
-pub fn subordinate_problem() -> Option<SingleIdReason> {
+pub(crate) fn subordinate_problem() -> Option<SingleIdReason> {
     let uid = rustix::process::getuid();
     if uid.is_root() { None } else { Ranges::of(uid, rustix::process::getgid()).err() }
 }

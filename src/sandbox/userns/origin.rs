@@ -30,17 +30,17 @@ impl Origin {
 }
 
 /// The user id that this process had outside, if it entered a user namespace.
-pub fn outer_uid() -> Option<u32> {
+pub(crate) fn outer_uid() -> Option<u32> {
     ORIGIN.get().map(|origin| origin.uid)
 }
 
 /// The data from the outer process, if this one entered a user namespace.
-pub fn payload() -> Option<&'static str> {
+pub(crate) fn payload() -> Option<&'static str> {
     ORIGIN.get().map(|origin| origin.payload.as_str())
 }
 
 /// Why this process has a single id; `None` if it has more. To be reported as a fallback.
-pub fn single_id_reason() -> Option<SingleIdReason> {
+pub(crate) fn single_id_reason() -> Option<SingleIdReason> {
     if let Some(reason) = ORIGIN.get().and_then(|origin| origin.single_id.clone()) {
         return Some(reason);
     }

@@ -12,7 +12,7 @@ use crate::sandbox::sys;
 
 /// The privilege of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Privilege {
+pub(crate) enum Privilege {
     /// Root of the host, with the capabilities that namespaces need.
     Root,
     /// Root of a user namespace that maps this many ids.
@@ -26,7 +26,7 @@ pub enum Privilege {
 }
 
 /// The privilege of this process.
-pub fn privilege() -> Result<Privilege, Error> {
+pub(crate) fn privilege() -> Result<Privilege, Error> {
     let admin = rustix::thread::capabilities(None).map_err(|e| Error::new("read the capabilities", e))?;
     if !rustix::process::geteuid().is_root() || !admin.effective.contains(CapabilitySet::SYS_ADMIN) {
         return Ok(Privilege::Plain);
@@ -40,7 +40,7 @@ pub fn privilege() -> Result<Privilege, Error> {
 /// Lets this thread and its children mount. The root of a user namespace that another program created (`unshare -r`)
 /// may still be in the host's mount namespace, where mounting is forbidden. To be called as root of a namespace. Ok:
 /// mounting is allowed, or a mount namespace would not help.
-pub fn own_mounts() -> Result<(), Error> {
+pub(crate) fn own_mounts() -> Result<(), Error> {
     match rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
         Err(rustix::io::Errno::PERM) => {
             sys::unshare(UnshareFlags::NEWNS).map_err(|e| Error::new("create a mount namespace", e))

@@ -137,11 +137,11 @@ fn sweep_removes_exactly_what_was_planned() {
     assert!(crate::base::fs::list(&store.layers_dir()).expect("layers").is_empty());
     drop(alone);
     // While the store is shared, nothing is swept.
-    let lock = || crate::base::lock::Exclusive::try_now(&store.root().join("lock")).expect("lock");
+    let lock = || crate::base::fs::open_lock(&store.root().join("lock")).expect("open").try_lock();
     store.share(&mut Patience::new(&mut |_| ())).expect("share");
-    assert!(lock().is_none());
+    assert!(lock().is_err());
     drop(store.lease().expect("a lease"));
-    assert!(lock().is_some());
+    lock().expect("the store is free");
 }
 
 #[test]
