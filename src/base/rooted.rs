@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -98,16 +99,21 @@ fn split(path: &OsStr) -> io::Result<(OsString, OsString)> {
     Ok((OsString::from_vec(parent.to_vec()), OsString::from_vec(name.to_vec())))
 }
 
+/// How often a lookup that raced is tried: the second half of them 10 ms apart.
+const RETRIES: usize = 256;
+
 fn resolve(dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags, mode: Mode, extra: ResolveFlags) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { OsStr::new(".") } else { path };
     // openat2 rejects NOCTTY with O_PATH.
     let no_tty = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY };
     let flags = flags | OFlags::CLOEXEC | no_tty;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra;
-    // EAGAIN: a rename raced with `..`; the kernel asks the caller to retry.
-    for _ in 0..128 {
+    // EAGAIN: a rename or mount anywhere on the machine raced with `..`; the kernel asks the caller to retry.
+    for attempt in 0..RETRIES {
         match rustix::fs::openat2(dir, path, flags, mode, resolve) {
-            Err(Errno::AGAIN) => {}
+            Err(Errno::AGAIN) if attempt < RETRIES / 2 => {}
+            // Other processes keep mounting: let them finish.
+            Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(10)),
             Ok(fd) => return Ok(fd),
             Err(e) => return Err(e.into()),
         }
