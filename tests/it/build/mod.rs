@@ -2,6 +2,7 @@
 
 mod cache;
 mod command;
+mod edits;
 mod ending;
 mod instructions;
 mod interrupt;

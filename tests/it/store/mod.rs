@@ -4,6 +4,7 @@ mod crafted;
 mod crash;
 mod damage;
 mod import;
+mod kills;
 mod load;
 mod many;
 mod mounts;

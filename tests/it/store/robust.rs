@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -207,44 +207,6 @@ fn walk(dir: &std::path::Path) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-#[test]
-fn scratch_of_killed_build_is_swept_by_next_start() {
-    // S-82
-    requires!(userns, overlay, skopeo);
-    let env = TestEnv::with_busybox();
-    let mut killed = 0;
-    for round in 0..16 {
-        let mark = format!("{round}-{}", std::process::id());
-        let context = env.context(&format!(
-            "-- Dockerfile --\nFROM busybox AS first\nCOPY noise /noise\nRUN cp /noise /again && echo {mark}\n\
-             RUN sleep 0.05 && rm /noise\nFROM busybox\nCOPY --from=first /again /third\n"
-        ));
-        fs::write(context.join("noise"), [&noise()[..], mark.as_bytes()].concat()).expect("write");
-        let mut child = env.build(&["-t", "app"], &context).spawn();
-        std::thread::sleep(Duration::from_millis(5 + 23 * round));
-        killed += u32::from(child.try_wait().expect("wait").is_none());
-        child.kill().expect("kill");
-        child.wait().expect("wait");
-        // Files of subordinate ids can be swept only by a build.
-        let started = Instant::now();
-        env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
-        while fs::read_dir(env.store().join("scratch")).expect("scratch").next().is_some() {
-            assert!(started.elapsed() < Duration::from_secs(10), "round {round}: scratch is not swept");
-            env.build(&["--no-cache"], &env.context("-- Dockerfile --\nFROM busybox\nRUN true\n")).ok();
-        }
-        env.assert_swept();
-        // Every name leads to a whole image: opening it verifies each blob.
-        for name in Image::names(&env.store()) {
-            env.image(&name).tree();
-        }
-    }
-    assert!(killed > 4, "only {killed} builds were still running when they were killed");
-    env.image("busybox").skopeo_check();
-    env.kiln(&["prune"]).ok();
-    let context = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
-    env.build(&["-t", "last"], &context).ok();
 }
 
 /// The regular files of unpacked layers, and the non-empty directories that hold a layer. Empty ones may be replaced

@@ -1,0 +1,71 @@
+//! Test that builds killed at any moment lose nothing and leave nothing behind.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::random::{Random, seeds};
+use crate::support::{Image, TestEnv};
+
+/// Long enough that a build of it can be killed while its bytes are written.
+const LEN: usize = 3 << 20;
+
+/// Incompressible bytes.
+fn noise(random: &mut Random) -> Vec<u8> {
+    (0..LEN).map(|_| random.below(256) as u8).collect()
+}
+
+/// Builds the context as `app`; equal contexts give equal images.
+fn build<'e>(env: &'e TestEnv, context: &Path) -> crate::support::env::Kiln<'e> {
+    env.build(&["-q", "-t", "app"], context).env("SOURCE_DATE_EPOCH", "1000000000")
+}
+
+/// Builds something else until nothing of the killed build is left.
+fn sweep(env: &TestEnv, seed: u64) {
+    let started = Instant::now();
+    let other = env.context("-- Dockerfile --\nFROM busybox\nRUN true\n");
+    // Files of subordinate ids can be swept only by a build.
+    env.build(&["--no-cache"], &other).ok();
+    while fs::read_dir(env.store().join("scratch")).expect("scratch").next().is_some() {
+        assert!(started.elapsed() < Duration::from_secs(10), "seed {seed}: scratch is not swept");
+        env.build(&["--no-cache"], &other).ok();
+    }
+    env.assert_swept();
+}
+
+#[test]
+fn killed_builds_leave_whole_images_and_no_scratch() {
+    // S-82
+    requires!(userns, overlay, skopeo);
+    let env = TestEnv::with_busybox();
+    let (mut killed, mut all) = (0, 0);
+    for seed in seeds(16) {
+        let mut random = Random::new(seed);
+        let context = env.context(&format!(
+            "-- Dockerfile --\nFROM busybox AS first\nCOPY noise /noise\nRUN cp /noise /again && echo {seed}\n\
+             RUN sleep 0.05 && rm /noise\nFROM busybox\nCOPY --from=first /again /third\n"
+        ));
+        fs::write(context.join("noise"), noise(&mut random)).expect("write");
+        let mut child = build(&env, &context).spawn();
+        std::thread::sleep(Duration::from_millis(5 + random.below(350) as u64));
+        all += 1;
+        killed += u32::from(child.try_wait().expect("wait").is_none());
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        sweep(&env, seed);
+        // Every name leads to a whole image: opening it verifies each blob.
+        for name in Image::names(&env.store()) {
+            env.image(&name).tree();
+        }
+        // What the killed build has stored is what a build that nobody kills stores.
+        let got = build(&env, &context).ok().stdout;
+        if seed % 4 == 0 {
+            let undisturbed = TestEnv::with_busybox();
+            assert_eq!(got, build(&undisturbed, &context).ok().stdout, "seed {seed}");
+        }
+    }
+    assert!(killed * 4 > all, "only {killed} of {all} builds were still running when they were killed");
+    env.image("busybox").skopeo_check();
+    env.kiln(&["prune"]).ok();
+    sweep(&env, 0);
+}
