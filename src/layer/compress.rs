@@ -133,37 +133,63 @@ const PIECE: usize = 2 << 10;
 /// time and save nothing.
 struct Gzip {
     wanted: libdeflater::Compressor,
+    /// Made for the first segment that is long enough to be sampled.
+    dense: Option<Dense>,
+}
+
+/// Finds and stores dense segments.
+struct Dense {
     fast: libdeflater::Compressor,
     none: libdeflater::Compressor,
     sample: Vec<u8>,
     scratch: Vec<u8>,
 }
 
+/// A gzip compressor of `level`, which is 0 to 12.
+fn compressor(level: i32) -> io::Result<libdeflater::Compressor> {
+    let level = libdeflater::CompressionLvl::new(level)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "gzip level must be 1 to 12"))?;
+    Ok(libdeflater::Compressor::new(level))
+}
+
 impl Gzip {
     fn new(level: i32) -> io::Result<Self> {
-        let compressor = |level| {
-            let level = libdeflater::CompressionLvl::new(level)
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "gzip level must be 1 to 12"))?;
-            io::Result::Ok(libdeflater::Compressor::new(level))
-        };
-        let mut fast = compressor(1)?;
-        let scratch = vec![0; fast.deflate_compress_bound(SAMPLE)];
-        Ok(Self { wanted: compressor(level)?, fast, none: compressor(0)?, sample: Vec::new(), scratch })
+        Ok(Self { wanted: compressor(level)?, dense: None })
     }
 
     fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        let compressor = if self.is_dense(plain)? { &mut self.none } else { &mut self.wanted };
+        let compressor = match self.dense(plain)? {
+            Some(dense) => &mut dense.none,
+            None => &mut self.wanted,
+        };
         out.resize(compressor.gzip_compress_bound(plain.len()), 0);
         let len = compressor.gzip_compress(plain, out).map_err(io::Error::other)?;
         out.truncate(len);
         Ok(())
     }
 
-    /// Whether a sample from all over `plain` hardly shrinks. The bytes alone decide.
-    fn is_dense(&mut self, plain: &[u8]) -> io::Result<bool> {
+    /// What stores `plain`, if it is dense.
+    fn dense(&mut self, plain: &[u8]) -> io::Result<Option<&mut Dense>> {
         if plain.len() < 4 * SAMPLE {
-            return Ok(false);
+            return Ok(None);
         }
+        let dense = match &mut self.dense {
+            Some(dense) => dense,
+            none => none.insert(Dense::new()?),
+        };
+        Ok(dense.has(plain)?.then_some(dense))
+    }
+}
+
+impl Dense {
+    fn new() -> io::Result<Self> {
+        let mut fast = compressor(1)?;
+        let scratch = vec![0; fast.deflate_compress_bound(SAMPLE)];
+        Ok(Self { fast, none: compressor(0)?, sample: Vec::new(), scratch })
+    }
+
+    /// Whether a sample from all over `plain` hardly shrinks. The bytes alone decide.
+    fn has(&mut self, plain: &[u8]) -> io::Result<bool> {
         self.sample.clear();
         let stride = plain.len() / (SAMPLE / PIECE);
         for start in (0..SAMPLE / PIECE).map(|i| i * stride) {
@@ -199,7 +225,7 @@ mod tests {
             (half, 600 << 10, false),
             (text(1 << 20), 20 << 10, false),
         ] {
-            assert_eq!(gzip.is_dense(&plain).unwrap(), stored);
+            assert_eq!(gzip.dense(&plain).unwrap().is_some(), stored);
             let mut packed = Vec::new();
             gzip.compress(&plain, &mut packed).unwrap();
             assert!(packed.len() < below, "{} bytes", packed.len());

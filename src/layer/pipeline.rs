@@ -128,7 +128,7 @@ impl<W: Output> Sink<W> {
 pub(super) struct Pipeline<W: Output> {
     compression: Compression,
     previous: Option<Arc<dyn SegmentSource>>,
-    threads: usize,
+    threads: Option<NonZeroUsize>,
     plain_size: u64,
     stage: Stage<W>,
 }
@@ -171,7 +171,6 @@ impl<W: Output> Pipeline<W> {
         threads: Option<NonZeroUsize>,
         previous: Option<Arc<dyn SegmentSource>>,
     ) -> Self {
-        let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let (blob, segments, states) = (Hasher::new(), Vec::new(), Vec::new());
         let sink = Sink { out, compression, blob, size: 0, segments, reused: 0, states, beginning: None, zeros: None };
         let stage = Stage::Alone(Box::new(Alone { sink, plain: Plain::default(), codec: None }));
@@ -196,9 +195,15 @@ impl<W: Output> Pipeline<W> {
 
     /// Starts threads with the second segment.
     fn share(&mut self) -> io::Result<()> {
-        if self.threads > 1 && matches!(self.stage, Stage::Alone(_)) {
+        if !matches!(self.stage, Stage::Alone(_)) {
+            return Ok(());
+        }
+        // Counting processors takes twenty system calls: only for layers that need it, once.
+        let count = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = self.threads.get_or_insert_with(count).get();
+        if threads > 1 {
             let Stage::Alone(alone) = std::mem::replace(&mut self.stage, Stage::Over) else { return Err(ended()) };
-            self.stage = Stage::Shared(Pool::start(self.threads, self.compression, *alone, self.previous.as_ref())?);
+            self.stage = Stage::Shared(Pool::start(threads, self.compression, *alone, self.previous.as_ref())?);
         }
         Ok(())
     }

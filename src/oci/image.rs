@@ -122,7 +122,7 @@ fn read_document(source: &dyn BlobSource, blob: &Descriptor) -> Result<Vec<u8>, 
         let why = format!("{} of {} bytes, more than {MAX_DOCUMENT}", blob.media_type, blob.size);
         return Err(ImageError::NotAnImage { digest: blob.digest, why });
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(blob.size as usize + 1);
     source.open(blob)?.read_to_end(&mut bytes).map_err(|e| BlobError {
         operation: "read",
         digest: blob.digest,
