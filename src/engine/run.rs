@@ -61,6 +61,7 @@ impl Commands {
         reporter: &Reporter,
     ) -> Result<Ran, StepError> {
         let step = task.step;
+        self.launcher.prepare();
         let (prepared, original) = prepare(task.parent(), shared.snapshots()?, &shared.scratch_dir(step, "root")?)?;
         let mut spec = spec(shared.builder.settings, run, rootfs(&prepared, &shared.usual_targets()?));
         let mounts = mounts::mount(shared, run, task, &mut spec, reporter)?;

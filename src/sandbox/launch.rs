@@ -1,28 +1,26 @@
-//! kiln's side of one command: starts a warden, sends it the spec, forwards output and collects the exit.
+//! kiln's side of one command: has a warden started, sends it the spec, forwards output and collects the exit.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::mount::OpenTreeFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::error::Error;
 use super::fallback::{Fallback, Feature};
-use super::message::Orders;
+use super::message::{Follow, Orders};
 use super::monitor::{Monitor, Report, Streams};
 use super::mountfs::READ_ONLY;
 use super::outcome::Outcome;
-use super::pipes::Pipes;
+use super::pipes::{CommandStreams, Pipes};
 use super::publish::Ports;
 use super::signals::Signals;
 use super::spec::{Rootfs, Spec};
+use super::starter::{Starter, Warden};
 use super::supervise::{self, Watch};
 use super::wire::Wire;
-use super::{stubs, sys, warden};
+use super::{stubs, sys};
 use crate::base::cancel::Cancel;
 use crate::base::rooted::Root;
 
@@ -57,10 +55,12 @@ pub struct RunOptions<'a> {
 }
 
 /// Starts commands from a read-only mount of kiln's own program, which no command can write to (S-28).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Launcher {
     program: PathBuf,
-    _sealed: Option<Arc<OwnedFd>>,
+    _sealed: Option<OwnedFd>,
+    /// From the first command on.
+    starter: Mutex<Option<Starter>>,
 }
 
 impl Launcher {
@@ -76,13 +76,11 @@ impl Launcher {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let sealed = rustix::mount::open_tree(rustix::fs::CWD, program, flags).ok();
         let sealed = sealed.filter(|fd| sys::set_mount_attributes(fd.as_fd(), READ_ONLY, false).is_ok());
-        match sealed {
-            Some(fd) => Self {
-                program: PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
-                _sealed: Some(Arc::new(fd)),
-            },
-            None => Self { program: program.to_owned(), _sealed: None },
-        }
+        let program = match &sealed {
+            Some(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
+            None => program.to_owned(),
+        };
+        Self { program, _sealed: sealed, starter: Mutex::default() }
     }
 
     /// Runs `spec` to its end. Ok: the command ran and ended, perhaps with a non-zero exit. Err: it never ran, or
@@ -103,20 +101,18 @@ impl Launcher {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let (ours, theirs) = socketpair().map_err(start_error("create a socket for the sandbox"))?;
-        let mut command = Command::new(&self.program);
-        command.arg0("kiln").arg(warden::ARGUMENT).env_clear().current_dir("/").stdin(Stdio::from(theirs));
-        let Connected { streams, signals, stdin, pipes } = connect(io, &mut command)?;
+        let Connected { streams, signals, theirs, pipes } = connect(io)?;
         let terminal = matches!(streams, Streams::Terminal { .. });
-        let mut child = command.spawn().map_err(start_error("start the sandbox process"))?;
-        drop(command);
-        let wire = Wire::new(ours);
+        let (wire, other) = Wire::pair().map_err(start_error("create a socket for the sandbox"))?;
+        let warden = self.warden(&other).map_err(start_error("start the sandbox process"))?;
+        drop(other);
+        let follow = Follow { stdin: theirs.stdin.is_some(), output: theirs.output.is_some() };
         let watch_scope = watch.map(Watch::scope);
-        let orders = Orders { stdin: stdin.is_some(), ports: ports.inside(), terminal, watch: watch_scope, spec };
-        let sent = send_orders(&wire, &orders, stdin, ports);
+        let orders = Orders { streams: follow, ports: ports.inside(), terminal, watch: watch_scope, spec };
+        let sent = send_orders(&wire, &orders, theirs, ports);
         let report = sent.map_err(start_error("send the command to the sandbox process")).and_then(|()| {
             let monitored = with_supervisor(watch, |take_listener| {
-                Monitor::new(&wire, &mut child, streams, signals, cancel, take_listener).run()
+                Monitor::new(&wire, &warden, streams, signals, cancel, take_listener).run()
             });
             monitored.map_err(start_error("read from the sandbox process"))
         });
@@ -124,9 +120,9 @@ impl Launcher {
         if let Some(pipes) = pipes {
             pipes.finish();
         }
-        let reaped = child.wait().map_err(start_error("wait for the sandbox process"));
+        let ended = warden.wait().map_err(start_error("wait for the sandbox process"));
         let report = report?;
-        reaped?;
+        ended?;
         let (Rootfs::Dir(path) | Rootfs::Overlay { upper: path, .. }) = &spec.rootfs;
         if !report.created.is_empty() {
             let root = Root::open(path).map_err(start_error("open the root again"))?;
@@ -134,36 +130,60 @@ impl Launcher {
         }
         report.outcome(cancel)
     }
+
+    /// Starts what the first command needs, while its caller does something else. An error is one of that command.
+    pub(crate) fn prepare(&self) {
+        let mut starter = self.lock();
+        if starter.is_none() {
+            *starter = Starter::start(&self.program).ok();
+        }
+    }
+
+    /// A new warden, which reads its orders from the other end of `socket`.
+    fn warden(&self, socket: &Wire) -> io::Result<Warden> {
+        let mut starter = self.lock();
+        if let Some(running) = &*starter {
+            match running.fork(socket) {
+                // Somebody killed it.
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe || e.raw_os_error() == Some(libc::ECONNRESET) => {}
+                answered => return answered,
+            }
+        }
+        starter.insert(Starter::start(&self.program)?).fork(socket)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Starter>> {
+        self.starter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The streams of a command, once they are connected.
 struct Connected<'a> {
     streams: Streams<'a>,
     signals: Option<&'a Signals>,
-    /// The command's standard input; `None`: `/dev/null`.
-    stdin: Option<OwnedFd>,
+    /// The command's ends.
+    theirs: CommandStreams,
     pipes: Option<Pipes>,
 }
 
-fn connect<'a>(io: Io<'a>, command: &mut Command) -> Result<Connected<'a>, Error> {
+fn connect(io: Io<'_>) -> Result<Connected<'_>, Error> {
     Ok(match io {
         Io::Captured(sink) => {
-            let (read, write) = io::pipe().map_err(start_error("create a pipe for the command's output"))?;
-            let again = write.try_clone().map_err(start_error("create a pipe for the command's output"))?;
-            command.stdout(Stdio::from(OwnedFd::from(write))).stderr(Stdio::from(OwnedFd::from(again)));
+            let pipe = io::pipe().and_then(|(read, write)| Ok((read, write.try_clone()?, write)));
+            let (read, out, err) = pipe.map_err(start_error("create a pipe for the command's output"))?;
             let streams = Streams::Pipe { from: Some(read), to: sink };
-            Connected { streams, signals: None, stdin: None, pipes: None }
+            let theirs = CommandStreams { stdin: None, output: Some((out.into(), err.into())) };
+            Connected { streams, signals: None, theirs, pipes: None }
         }
         Io::Inherit { input, signals } => {
-            let connected = Pipes::connect(command, input);
-            let (pipes, stdin) = connected.map_err(start_error("create pipes for the command's streams"))?;
-            Connected { streams: Streams::Threads, signals: Some(signals), stdin, pipes: Some(pipes) }
+            let connected = Pipes::connect(input);
+            let (pipes, theirs) = connected.map_err(start_error("create pipes for the command's streams"))?;
+            Connected { streams: Streams::Threads, signals: Some(signals), theirs, pipes: Some(pipes) }
         }
         Io::Terminal { input, signals } => {
             // The warden and init do not use the caller's terminal.
-            command.stdout(Stdio::null()).stderr(Stdio::null());
             let streams = Streams::Terminal { input, relay: None };
-            Connected { streams, signals: Some(signals), stdin: None, pipes: None }
+            Connected { streams, signals: Some(signals), theirs: CommandStreams::default(), pipes: None }
         }
     })
 }
@@ -199,14 +219,11 @@ impl Default for Launcher {
     }
 }
 
-fn socketpair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
-}
-
-/// Sends the orders, the command's standard input if it has one, and the ports.
-fn send_orders(wire: &Wire, orders: &Orders<&Spec>, stdin: Option<OwnedFd>, ports: Ports) -> io::Result<()> {
+/// Sends the orders, the command's streams, and the ports.
+fn send_orders(wire: &Wire, orders: &Orders<&Spec>, streams: CommandStreams, ports: Ports) -> io::Result<()> {
     wire.send(orders)?;
-    if let Some(fd) = stdin {
+    let (out, err) = streams.output.unzip();
+    for fd in [streams.stdin, out, err].iter().flatten() {
         wire.send_fd(fd.as_fd())?;
     }
     ports.send(wire)

@@ -15,8 +15,8 @@ use super::stubs::Created;
 /// The first message of kiln to the warden.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders<S> {
-    /// Standard input follows as a descriptor.
-    pub(super) stdin: bool,
+    /// Which standard streams follow.
+    pub(super) streams: Follow,
     /// The published ports in the sandbox; one listening socket of the host follows for each.
     pub(super) ports: Vec<u16>,
     /// The command gets a terminal of its own.
@@ -25,6 +25,14 @@ pub(super) struct Orders<S> {
     pub(super) watch: Option<WatchScope>,
     /// The command.
     pub(super) spec: S,
+}
+
+/// Which of the command's standard streams follow the orders, as descriptors; the others are `/dev/null`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Follow {
+    pub(super) stdin: bool,
+    /// Standard output, then standard error.
+    pub(super) output: bool,
 }
 
 /// A message of kiln to the warden while the command runs.

@@ -1,8 +1,8 @@
 //! Runs one command in a sandbox.
 //!
-//! **Holds.** [`Launcher::run`] runs a [`Spec`] with three processes: this one; a `warden`, a new copy of this program
-//! that owns the pid namespace; and `init`, pid 1 of the namespace, which sets the sandbox up and starts the command,
-//! or becomes the command if that is to be pid 1. A non-zero exit is `Ok`; `Err` means that the command never ran, and
+//! **Holds.** [`Launcher::run`] runs a [`Spec`] with four processes: this one; a `starter`, a copy of this program
+//! that forks the others; a `warden`, which owns the pid namespace; and `init`, pid 1 of the namespace, which sets the
+//! sandbox up and starts the command, or becomes the command if that is to be pid 1. A non-zero exit is `Ok`; `Err` means that the command never ran, and
 //! names the step that failed. When `run` returns, every process of the command is dead and no mount is left: mounts
 //! are in init's own mount namespace. A feature that the host refuses and that protects nothing is left out, as a
 //! [`Fallback`]; a failure may have a [`Hint`]. Both are data: `cli` has their texts.
@@ -40,6 +40,7 @@ mod rootfs;
 mod seccomp;
 mod signals;
 mod spec;
+mod starter;
 mod stubs;
 mod supervise;
 mod sys;

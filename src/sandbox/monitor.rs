@@ -2,7 +2,6 @@
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::process::Child;
 
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -16,6 +15,7 @@ use super::outcome::Outcome;
 use super::seccomp::Notice;
 use super::signals::Signals;
 use super::spec::Exit;
+use super::starter::Warden;
 use super::stubs::Created;
 use super::terminal::Relay;
 use super::userns;
@@ -76,7 +76,7 @@ enum Ready {
 /// sandbox process has one second to kill the command; then it is killed, and init with it.
 pub(super) struct Monitor<'a, 'b> {
     wire: &'a Wire,
-    child: &'a mut Child,
+    warden: &'a Warden,
     streams: Streams<'b>,
     signals: Option<&'a Signals>,
     cancel: &'a Cancel,
@@ -93,7 +93,7 @@ pub(super) struct Monitor<'a, 'b> {
 impl<'a, 'b> Monitor<'a, 'b> {
     pub(super) fn new(
         wire: &'a Wire,
-        child: &'a mut Child,
+        warden: &'a Warden,
         streams: Streams<'b>,
         signals: Option<&'a Signals>,
         cancel: &'a Cancel,
@@ -109,7 +109,7 @@ impl<'a, 'b> Monitor<'a, 'b> {
         };
         let (inbox, buffer) = (Inbox::default(), vec![0; 64 << 10]);
         let (cancelled, received) = (false, None);
-        Self { wire, child, streams, signals, cancel, cancelled, inbox, received, take_listener, report, buffer }
+        Self { wire, warden, streams, signals, cancel, cancelled, inbox, received, take_listener, report, buffer }
     }
 
     /// Ok: the sandbox process has closed its end, and all output has been forwarded.
@@ -134,7 +134,7 @@ impl<'a, 'b> Monitor<'a, 'b> {
         loop {
             let ready = self.wait()?;
             if ready.is_empty() {
-                self.child.kill()?;
+                self.warden.kill()?;
             }
             for one in ready {
                 match one {

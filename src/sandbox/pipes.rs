@@ -8,13 +8,20 @@
 
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FileType;
 use rustix::io::Errno;
+
+/// The command's ends of its standard streams; `None`: `/dev/null`.
+#[derive(Default)]
+pub(super) struct CommandStreams {
+    pub(super) stdin: Option<OwnedFd>,
+    /// Standard output and standard error.
+    pub(super) output: Option<(OwnedFd, OwnedFd)>,
+}
 
 /// The threads of one command.
 pub(super) struct Pipes {
@@ -24,8 +31,8 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// Connects `command`'s output to the caller's. With `input`, the second value is the command's standard input.
-    pub(super) fn connect(command: &mut Command, input: bool) -> io::Result<(Self, Option<OwnedFd>)> {
+    /// Ok: output of the command arrives at the caller's. With `input`, its input is the caller's.
+    pub(super) fn connect(input: bool) -> io::Result<(Self, CommandStreams)> {
         let (stopped, stop) = io::pipe()?;
         let stopped = Arc::new(stopped);
         let mut pipes = Self { threads: Vec::new(), stop };
@@ -33,17 +40,19 @@ impl Pipes {
         let shared = same_file(&out, &err)?;
         let out = pipes.output(out, &stopped)?;
         let err = if shared { out.try_clone()? } else { pipes.output(err, &stopped)? };
-        command.stdout(Stdio::from(out)).stderr(Stdio::from(err));
-        if !input {
-            return Ok((pipes, None));
-        }
+        let stdin = if input { Some(pipes.input(stopped)?) } else { None };
+        Ok((pipes, CommandStreams { stdin, output: Some((out, err)) }))
+    }
+
+    /// The command's end of a pipe that leads from the caller's input.
+    fn input(&mut self, stopped: Arc<PipeReader>) -> io::Result<OwnedFd> {
         let own = io::stdin().as_fd().try_clone_to_owned()?;
         if is_null(&own)? {
-            return Ok((pipes, Some(own)));
+            return Ok(own);
         }
         let (read, write) = io::pipe()?;
-        pipes.spawn("stdin", move || pass_input(&own, write, &stopped))?;
-        Ok((pipes, Some(read.into())))
+        self.spawn("stdin", move || pass_input(&own, write, &stopped))?;
+        Ok(read.into())
     }
 
     /// The command's end of a pipe that leads to `to`.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::{userns, warden};
+use super::{starter, userns};
 
 /// What `main` does next.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub enum Reentry {
 /// Runs a process of kiln's own, if this is one. `main` calls it first, before any thread exists.
 pub fn reentry(argv: Vec<OsString>) -> Reentry {
     match argv.get(1).map(OsString::as_os_str) {
-        Some(arg) if arg == OsStr::new(warden::ARGUMENT) => Reentry::Done(warden::main()),
+        Some(arg) if arg == OsStr::new(starter::ARGUMENT) => Reentry::Done(starter::main()),
         Some(arg) if arg == OsStr::new(userns::ARGUMENT) => {
             userns::inside(argv).map_or(Reentry::Done(125), Reentry::Continue)
         }

@@ -1,23 +1,21 @@
 //! The warden: the process between kiln and pid 1.
 //!
-//! **Holds.** A new, single-threaded copy of kiln that owns one pid namespace: it forks init into it, waits, and
+//! **Holds.** A single-threaded process, forked by the starter, that owns one pid namespace: it forks init into it, waits, and
 //! reports the end. If kiln cancels or dies, kiln's end of the socket closes; the warden then kills pid 1, and the
 //! kernel kills every other process of the namespace. If the warden dies, pid 1's parent-death signal does the same.
-//! **Order.** Every descriptor is marked close-on-exec first, so that the command gets only 0, 1 and 2 (S-1).
+//! **Order.** Every descriptor of the starter and of this process is close-on-exec, so that the command gets only 0, 1
+//! and 2 (S-1).
 
 use std::io;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::UnshareFlags;
 
 use super::failure::Stage;
 use super::hint::Hint;
 use super::init::WardenSetup;
-use super::message::{Message, Orders};
+use super::message::{Follow, Message, Orders};
 use super::problem::{Context, Problem, StepResult};
-use super::process::name_process;
+use super::process::{name_process, null};
 use super::publish::Ports;
 use super::spec::{Security, Spec};
 use super::sys::{self, Fork};
@@ -26,14 +24,10 @@ use super::wait::{Ended, RunningCommand};
 use super::wire::Wire;
 use super::{cgroup, init, network};
 
-/// First argument of the process that owns one run.
-pub(super) const ARGUMENT: &str = "@kiln-warden";
-
-/// Runs one command. kiln ignores the exit code.
-pub(super) fn main() -> u8 {
-    let Ok(wire) = own_wire() else { return 125 };
+/// Runs the command whose orders arrive on `wire`. kiln ignores the exit code.
+pub(super) fn main(wire: &Wire) -> u8 {
     let mut stage = Stage::Start;
-    match supervise(&wire, &mut stage) {
+    match supervise(wire, &mut stage) {
         Ok(()) => 0,
         Err(problem) => {
             let _ = wire.send(&Message::Failed(problem.at(stage)));
@@ -42,25 +36,10 @@ pub(super) fn main() -> u8 {
     }
 }
 
-/// The socket that kiln passed as standard input, moved to another descriptor.
-fn own_wire() -> io::Result<Wire> {
-    sys::close_range_on_exec(3)?;
-    let wire = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
-    Ok(Wire::new(wire))
-}
-
 fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     name_process("kiln:warden".as_ref());
-    // A terminal signals the whole process group; kiln forwards the signals that are meant for the command.
-    sys::block_signals();
     let mut orders: Orders<Spec> = wire.receive().context(|| "receive the command from kiln".to_owned())?;
-    let stdin = if orders.stdin {
-        wire.receive_fd().context(|| "receive standard input from kiln".to_owned())?
-    } else {
-        null().context(|| "open /dev/null".to_owned())?
-    };
-    nix::unistd::dup2_stdin(&stdin).context(|| "set standard input".to_owned())?;
-    drop(stdin);
+    receive_streams(wire, orders.streams).context(|| "receive the standard streams from kiln".to_owned())?;
     let ports = Ports::receive(wire, &orders.ports).context(|| "receive the ports from kiln".to_owned())?;
     let mut done = WardenSetup::default();
     // Before the pid namespace: the first process forked after that is its pid 1.
@@ -75,7 +54,7 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     for fallback in fallbacks {
         wire.send(&Message::Fallback(fallback)).context(|| "report to kiln".to_owned())?;
     }
-    let (status, theirs) = socketpair().context(|| "create a socket".to_owned())?;
+    let (status, theirs) = Wire::pair().context(|| "create a socket".to_owned())?;
     sys::unshare(UnshareFlags::NEWPID).context(|| "create a pid namespace".to_owned())?;
     let pid =
         match sys::fork().context(|| "fork".to_owned()).map_err(|e| explain_fork(e, orders.spec.resources.pids))? {
@@ -103,13 +82,16 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
     Ok(())
 }
 
-fn socketpair() -> io::Result<(Wire, Wire)> {
-    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    Ok((Wire::new(ours), Wire::new(theirs)))
-}
-
-fn null() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+/// Replaces the standard streams, which are `/dev/null`, with those that follow.
+fn receive_streams(wire: &Wire, follow: Follow) -> io::Result<()> {
+    if follow.stdin {
+        nix::unistd::dup2_stdin(wire.receive_fd()?)?;
+    }
+    if follow.output {
+        nix::unistd::dup2_stdout(wire.receive_fd()?)?;
+        nix::unistd::dup2_stderr(wire.receive_fd()?)?;
+    }
+    Ok(())
 }
 
 /// Adds the hint that the process limit, which is already in force and counts init, is too low.

@@ -6,7 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +23,18 @@ impl Wire {
     /// Over a connected stream socket.
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self(File::from(socket))
+    }
+
+    /// Both ends of a new connection; close-on-exec.
+    pub(super) fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        Ok((Self::new(one), Self::new(other)))
+    }
+
+    /// The socket itself.
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.0.into()
     }
 
     /// Ok: the message is in the socket.

@@ -102,35 +102,14 @@ fn command_ends_when_warden_is_killed() {
     root_only!();
     let root = TestRoot::new();
     let time = format!("3{}", std::process::id());
-    // The pid of the command, found by its arguments.
-    let command = || {
-        let pids =
-            std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-        pids.into_iter().find(|pid| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line == format!("sleep\0{time}\0").as_bytes()
-        })
-    };
-    let parent = |pid: i32| -> i32 {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
-    };
+    let command = || pid_of(&["sleep", &time]);
     for user in ["", "app"] {
         let mut spec = root.spec(&["sleep", &time]);
         spec.user = user.to_owned();
         std::thread::scope(|scope| {
             let run = scope.spawn(|| root.run(&spec).map(|ran| ran.outcome.exit.success()));
-            let began = Instant::now();
-            let pid = loop {
-                assert!(began.elapsed() < Duration::from_secs(20), "it did not start");
-                match command() {
-                    Some(pid) => break pid,
-                    None => std::thread::sleep(Duration::from_millis(10)),
-                }
-            };
-            let warden = parent(parent(pid));
-            assert!(std::fs::read_to_string(format!("/proc/{warden}/comm")).unwrap().starts_with("kiln:warden"));
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(warden), nix::sys::signal::Signal::SIGKILL).unwrap();
+            let warden = parent(parent(started(&["sleep", &time])));
+            kill("kiln:warden", warden);
             assert!(!matches!(run.join().unwrap(), Ok(true)), "its exit status is lost");
             let began = Instant::now();
             while command().is_some() {
@@ -139,6 +118,52 @@ fn command_ends_when_warden_is_killed() {
             }
         });
     }
+}
+
+#[test]
+fn commands_run_on_when_starter_is_killed() {
+    // S-82
+    root_only!();
+    let root = TestRoot::new();
+    let time = format!("2.{}", std::process::id());
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| root.run(&root.spec(&["sleep", &time])).unwrap().outcome.exit.success());
+        let starter = parent(parent(parent(started(&["sleep", &time]))));
+        kill("kiln:starter", starter);
+        assert!(run.join().unwrap(), "the running command ends by itself");
+    });
+    assert_eq!(TestRoot::new().says("echo next"), "next\n");
+}
+
+/// The process with these arguments.
+fn pid_of(argv: &[&str]) -> Option<i32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let wanted: String = argv.iter().flat_map(|argument| [argument, "\0"]).collect();
+    pids.into_iter()
+        .find(|pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default() == wanted.as_bytes())
+}
+
+/// Waits for the process with these arguments.
+fn started(argv: &[&str]) -> i32 {
+    let began = Instant::now();
+    loop {
+        match pid_of(argv) {
+            Some(pid) => return pid,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it did not start");
+    }
+}
+
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+/// Kills a process that must have this name.
+fn kill(name: &str, pid: i32) {
+    assert!(std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().starts_with(name));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
 #[test]
