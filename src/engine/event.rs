@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Miss;
+use crate::oci::descriptor::Descriptor;
 use crate::plan::{Plan, StepId};
 
 /// One event of a running build.
@@ -66,6 +67,13 @@ pub(crate) enum Event {
         step: StepId,
         /// How long it took, without waiting for its inputs.
         took: Duration,
+    },
+    /// The step's layer is stored.
+    Stored {
+        /// The step.
+        step: StepId,
+        /// The layer's blob.
+        layer: Box<Descriptor>,
     },
     /// The step failed; the error is the build's result. Not sent after `Finished`.
     Failed(StepId),

@@ -101,7 +101,7 @@ impl<'a> Worker<'a> {
             reporter.ready(step.id, state);
         };
         let key = parts.key();
-        let record = |made: &Sealed| commit::record(shared, &self.second, task, parts.clone(), made);
+        let record = |made: &Sealed| self.record(task, &parts, made, reporter);
         match &step.kind {
             StepKind::Base(Base::Scratch) => unreachable!("an empty file system is always a hit"),
             StepKind::Base(Base::Image(request)) => {
@@ -127,6 +127,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    fn record(&self, task: Task<'_>, parts: &KeyParts, made: &Sealed, reporter: &Reporter) -> Result<(), StepError> {
+        commit::record(&self.shared, &self.second, task, parts.clone(), made)?;
+        reporter.event(Event::Stored { step: task.step.id, layer: Box::new(made.layer.blob.clone()) });
+        Ok(())
+    }
+
     /// Executes a RUN. Calls `finished` when the command has ended, then packs and records its layer.
     fn run(
         &self,
@@ -144,7 +150,7 @@ impl<'a> Worker<'a> {
         finished(&State::over(task.parent(), parts.key(), link));
         let changed = (changed, ran.original.as_ref());
         let packed = commit::pack(shared, &self.lookup.history, task, changed, &packing, reporter)
-            .and_then(|made| commit::record(shared, &self.second, task, parts.clone(), &made).map(|()| made));
+            .and_then(|made| self.record(task, parts, &made, reporter).map(|()| made));
         if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
             self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));
         }

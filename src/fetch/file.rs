@@ -129,7 +129,7 @@ impl Remote<'_> {
     }
 
     /// A request for the file, unless it is still the one that `known` describes.
-    fn request(&self, wanted: &Wanted<'_>, known: Option<&Record>) -> Result<Request, FetchError> {
+    fn request(&self, wanted: &Wanted<'_>, known: Option<&Record>) -> Result<Request<'static>, FetchError> {
         let mut request = Request::get(wanted.url.clone());
         request.authorization = match wanted.address.authorization() {
             Some(header) => Some(header),

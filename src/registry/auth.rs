@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
+use ureq::http::Method;
 
 use crate::base::url::redacted;
-use crate::transport::{HttpClient, HttpError, Request, Url, basic_authorization, form_encode};
+use crate::transport::{HttpClient, HttpError, Payload, Request, Response, Url, basic_authorization, form_encode};
 
 use super::RegistryError;
-use super::credentials::{Credential, Credentials};
+use super::credential::Credential;
+use super::credentials::Credentials;
 
 const MAX_TOKEN_RESPONSE: u64 = 1 << 20;
 /// Longer tokens do not fit into the headers that servers accept.
@@ -34,14 +36,37 @@ pub(super) struct Scope {
     pub(super) registry: String,
     /// The repository.
     pub(super) repository: String,
-    /// `pull`.
+    /// `pull` or `pull,push`.
     pub(super) actions: &'static str,
+    /// Another repository to pull from: the source of a mount.
+    pub(super) also: Option<String>,
 }
 
 impl Scope {
-    /// As token servers spell it.
+    /// As token servers spell it: one or two words.
     fn text(&self) -> String {
-        format!("repository:{}:{}", self.repository, self.actions)
+        let own = format!("repository:{}:{}", self.repository, self.actions);
+        match self.other() {
+            Some(other) => format!("{own} {other}"),
+            None => own,
+        }
+    }
+
+    fn other(&self) -> Option<String> {
+        Some(format!("repository:{}:pull", self.also.as_ref()?))
+    }
+
+    /// The scopes to ask for, given those that a challenge names; none for a login.
+    fn wanted(&self, challenged: Option<&String>) -> Vec<String> {
+        if self.repository.is_empty() {
+            return Vec::new();
+        }
+        let mut wanted: Vec<String> = match challenged {
+            Some(named) => named.split_ascii_whitespace().map(str::to_owned).collect(),
+            None => self.text().split(' ').map(str::to_owned).collect(),
+        };
+        wanted.extend(self.other().filter(|other| !wanted.contains(other)));
+        wanted
     }
 }
 
@@ -105,6 +130,32 @@ impl Auth {
         Ok(token.clone())
     }
 
+    /// The header that answers a registry's challenges with `credential`, to find out whether it is accepted.
+    pub(super) fn answer(
+        &self,
+        http: &HttpClient,
+        registry: &str,
+        url: &Url,
+        challenges: &[String],
+        credential: &Credential,
+    ) -> Result<String, RegistryError> {
+        let challenges: Vec<Challenge> = challenges.iter().flat_map(|text| parse(text)).collect();
+        let protocol = |why: &str| HttpError::Protocol { url: url.without_query(), why: why.to_owned() };
+        if !url.tls && !http.is_insecure(&url.authority) {
+            return Err(protocol("is not reached over https").into());
+        }
+        if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
+            let scope = Scope { registry: registry.to_owned(), repository: String::new(), actions: "", also: None };
+            return Ok(format!("Bearer {}", fetch_token(http, &scope, url, bearer, Some(credential))?));
+        }
+        match credential {
+            Credential::Password { user, password } if challenges.iter().any(|c| c.scheme == "basic") => {
+                Ok(basic(user, password))
+            }
+            _ => Err(protocol("asks for credentials in a way that kiln does not know").into()),
+        }
+    }
+
     /// Whether there are no credentials for the registry.
     pub(super) fn is_anonymous(&self, scope: &Scope) -> bool {
         matches!(self.credentials.lookup(&scope.registry, &scope.repository), Ok(None))
@@ -133,11 +184,11 @@ fn fetch_token(
     if !url.tls && !http.is_insecure(&url.authority) && (registry.tls || credential.is_some()) {
         return Err(protocol(format!("its token server {} is not reached over https", url.without_query())).into());
     }
-    let response = http.send(&token_request(url, scope, challenge, credential))?;
+    let response = ask_for_token(http, url, scope, challenge, credential)?;
     if matches!(response.status, 400 | 401 | 403) {
         let (host, status) = (response.url.authority.clone(), response.status);
         return Err(RegistryError::Denied {
-            what: format!("{}/{}", scope.registry, scope.repository),
+            what: format!("{}/{}", scope.registry, scope.repository).trim_end_matches('/').to_owned(),
             host,
             anonymous: credential.is_none(),
             reason: format!("{status} {}", response.into_reason()).trim_end().to_owned(),
@@ -155,30 +206,37 @@ fn fetch_token(
 }
 
 /// Asks for a token: a refresh token is exchanged by POST, anything else by GET.
-fn token_request(mut url: Url, scope: &Scope, challenge: &Challenge, credential: Option<&Credential>) -> Request {
-    let service = challenge.parameters.get("service").cloned().unwrap_or_default();
-    let scope = challenge.parameters.get("scope").cloned().unwrap_or_else(|| scope.text());
+fn ask_for_token(
+    http: &HttpClient,
+    mut url: Url,
+    scope: &Scope,
+    challenge: &Challenge,
+    credential: Option<&Credential>,
+) -> Result<Response, HttpError> {
+    let service = challenge.parameters.get("service").map(String::as_str).unwrap_or_default();
+    let scopes = scope.wanted(challenge.parameters.get("scope"));
     if let Some(Credential::Identity(refresh)) = credential {
         let form = form_encode(&[
             ("grant_type", "refresh_token"),
-            ("service", &service),
-            ("scope", &scope),
+            ("service", service),
+            ("scope", &scopes.join(" ")),
             ("client_id", "kiln"),
             ("refresh_token", refresh),
         ]);
-        return Request { method: ureq::http::Method::POST, form: Some(form), ..Request::get(url) };
+        return http.send(&Request { method: Method::POST, payload: Payload::Form(&form), ..Request::get(url) });
     }
-    let mut query = vec![("scope", scope.as_str())];
-    if !service.is_empty() {
-        query.insert(0, ("service", service.as_str()));
+    let service = Some(("service", service)).filter(|(_, value)| !value.is_empty());
+    let query: Vec<(&str, &str)> =
+        service.into_iter().chain(scopes.iter().map(|scope| ("scope", scope.as_str()))).collect();
+    if !query.is_empty() {
+        let separator = if url.target.contains('?') { '&' } else { '?' };
+        url.target = format!("{}{separator}{}", url.target, form_encode(&query));
     }
-    let separator = if url.target.contains('?') { '&' } else { '?' };
-    url.target = format!("{}{separator}{}", url.target, form_encode(&query));
     let authorization = match credential {
         Some(Credential::Password { user, password }) => Some(basic(user, password)),
         _ => None,
     };
-    Request { authorization, ..Request::get(url) }
+    http.send(&Request { authorization, ..Request::get(url) })
 }
 
 fn basic(user: &str, password: &str) -> String {

@@ -1,14 +1,9 @@
 //! Credentials by registry: Docker's `config.json`, containers' `auth.json`, credential helpers (O-76).
 //!
-//! **Holds.** A helper runs only when a registry asks for credentials, reads the registry's name from standard input,
-//! and is killed if it hangs.
+//! **Holds.** A helper runs only when a registry asks for credentials.
 //! **Not here.** Finding and reading files: their contents come in as data.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -17,40 +12,11 @@ use crate::base::json::{null_default, null_values};
 use crate::oci::reference::DEFAULT_REGISTRY;
 
 use super::RegistryError;
+use super::credential::Credential;
+use super::helper::Helper;
 
 /// Docker Hub's name in credential files.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time that a child of an ended helper may keep its standard error open.
-const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
-const MAX_HELPER_OUTPUT: u64 = 1 << 20;
-
-/// A way to authenticate.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Credential {
-    /// User name and password, or an access token in place of the password.
-    Password {
-        /// User name.
-        user: String,
-        /// Password.
-        password: String,
-    },
-    /// A refresh token, exchanged for access tokens by POST.
-    Identity(String),
-    /// A token that is sent to the registry as it is.
-    Bearer(String),
-}
-
-impl std::fmt::Debug for Credential {
-    /// Without secrets.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Password { user, .. } => write!(f, "Password({user:?})"),
-            Self::Identity(_) => f.write_str("Identity"),
-            Self::Bearer(_) => f.write_str("Bearer"),
-        }
-    }
-}
 
 /// The contents of all credential files, in order of precedence.
 #[derive(Clone, Debug, Default)]
@@ -82,13 +48,6 @@ struct Auth {
     identitytoken: String,
     #[serde(deserialize_with = "null_default")]
     registrytoken: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperOutput {
-    username: String,
-    secret: String,
 }
 
 impl Credentials {
@@ -127,10 +86,10 @@ impl Credentials {
         for (origin, file) in &self.files {
             let unusable = |why: &String| RegistryError::Credentials { origin: origin.clone(), why: why.clone() };
             let file = file.as_ref().map_err(unusable)?;
-            let server = if registry == DEFAULT_REGISTRY { HUB_KEY } else { registry };
+            let server = server_of(registry);
             let helper = file.cred_helpers.get(registry).or_else(|| file.cred_helpers.get(server));
             if let Some(helper) = helper {
-                if let Some(found) = ask_helper(origin, helper, server)? {
+                if let Some(found) = Helper::new(origin, helper)?.get(server)? {
                     return Ok(Some(found));
                 }
                 continue;
@@ -139,13 +98,18 @@ impl Credentials {
                 return Ok(Some(found));
             }
             if !file.creds_store.is_empty()
-                && let Some(found) = ask_helper(origin, &file.creds_store, server)?
+                && let Some(found) = Helper::new(origin, &file.creds_store)?.get(server)?
             {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
+}
+
+/// The name of a registry for helpers and as a key of `auths`.
+pub(super) fn server_of(registry: &str) -> &str {
+    if registry == DEFAULT_REGISTRY { HUB_KEY } else { registry }
 }
 
 impl File {
@@ -190,74 +154,10 @@ impl Auth {
             let text = String::from_utf8(decoded).map_err(|_| "\"auth\" is not text")?;
             let (user, password) = text.split_once(':').ok_or("\"auth\" has no colon between user and password")?;
             // Docker pads with NUL bytes.
-            return Ok(Some(from_pair(user, password.trim_end_matches('\0'))));
+            return Ok(Some(Credential::from_pair(user, password.trim_end_matches('\0'))));
         }
-        Ok((!self.username.is_empty()).then(|| from_pair(&self.username, &self.password)))
+        Ok((!self.username.is_empty()).then(|| Credential::from_pair(&self.username, &self.password)))
     }
-}
-
-/// For the user `<token>`, the password is an identity token.
-fn from_pair(user: &str, password: &str) -> Credential {
-    match user {
-        "<token>" => Credential::Identity(password.to_owned()),
-        _ => Credential::Password { user: user.to_owned(), password: password.to_owned() },
-    }
-}
-
-/// Runs `docker-credential-<helper> get`.
-fn ask_helper(origin: &str, helper: &str, server: &str) -> Result<Option<Credential>, RegistryError> {
-    let program = format!("docker-credential-{helper}");
-    let fail = |why: String| RegistryError::Credentials { origin: format!("{origin}: {program}"), why };
-    if helper.is_empty() || !helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-        return Err(fail("not the name of a credential helper".to_owned()));
-    }
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| fail(format!("cannot be started: {e}")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read its input reports the reason with its exit code.
-        let _ = stdin.write_all(server.as_bytes());
-    }
-    let output = collect(child.stdout.take());
-    let errors = collect(child.stderr.take());
-    let answer = match output.recv_timeout(HELPER_TIMEOUT) {
-        Ok(answer) => answer.map_err(|e| fail(e.to_string()))?,
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(fail(format!("gave no answer within {} s", HELPER_TIMEOUT.as_secs())));
-        }
-    };
-    let status = child.wait().map_err(|e| fail(e.to_string()))?;
-    if !status.success() {
-        // The protocol expects the message on standard output, but many helpers write it to standard error.
-        let errors = errors.recv_timeout(STDERR_TIMEOUT).ok().and_then(Result::ok).unwrap_or_default();
-        let text = [answer, errors].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
-        if text.contains("credentials not found") || text.contains("no credentials") {
-            return Ok(None);
-        }
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        return Err(fail(if line.is_empty() { format!("ended with {status}") } else { line.to_owned() }));
-    }
-    let answer: HelperOutput =
-        serde_json::from_slice(&answer).map_err(|_| fail("its output is not a credential".to_owned()))?;
-    Ok(Some(from_pair(&answer.username, &answer.secret)))
-}
-
-/// Reads a stream to its end in another thread.
-fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<u8>>> {
-    let (done, output) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = stream.map_or(Ok(0), |stream| stream.take(MAX_HELPER_OUTPUT).read_to_end(&mut bytes));
-        // The receiver is gone if the helper was killed.
-        let _ = done.send(read.map(|_| bytes));
-    });
-    output
 }
 
 #[cfg(test)]

@@ -45,13 +45,24 @@ impl Client {
         ask(&self.repository(name))
     }
 
+    /// The repository that a reference names, to be written to.
+    pub(super) fn repository_to_push_to(&self, name: &Reference) -> Repository<'_> {
+        let mut repository = self.repository(name);
+        repository.scope.actions = "pull,push";
+        repository
+    }
+
     /// The repository that a reference names, on its registry.
     pub(super) fn repository(&self, name: &Reference) -> Repository<'_> {
-        let host = match name.registry.as_str() {
+        self.repository_on(Self::host_of_registry(&name.registry), &name.registry, name)
+    }
+
+    /// Host and port of a registry's API.
+    pub(super) fn host_of_registry(registry: &str) -> String {
+        match registry {
             DEFAULT_REGISTRY => HUB_HOST.to_owned(),
             other => other.to_ascii_lowercase(),
-        };
-        self.repository_on(host, &name.registry, name)
+        }
     }
 
     /// The same repository on a mirror, which has its own credentials.
@@ -61,13 +72,17 @@ impl Client {
 
     fn repository_on(&self, host: String, registry: &str, name: &Reference) -> Repository<'_> {
         let (registry, repository) = (registry.to_owned(), name.repository.clone());
-        Repository { client: self, host, scope: Scope { registry, repository, actions: "pull" } }
+        Repository { client: self, host, scope: Scope { registry, repository, actions: "pull", also: None } }
     }
 }
 
 impl Repository<'_> {
     pub(super) fn http(&self) -> &HttpClient {
         &self.client.http
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// The descriptor that a tag stands for, without its manifest; `None` = the registry does not say.
@@ -127,7 +142,8 @@ impl Repository<'_> {
         self.send(Method::GET, &format!("blobs/{}", blob.digest), &headers, &what)
     }
 
-    /// Sends a request, with credentials once the registry asks for them. `what` names the image or blob in errors.
+    /// Sends a request without body, with credentials once the registry asks for them. `what` names the image or blob in
+    /// errors.
     fn send(
         &self,
         method: Method,
@@ -135,40 +151,61 @@ impl Repository<'_> {
         headers: &[(&'static str, &str)],
         what: &str,
     ) -> Result<Response, RegistryError> {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.request(Request { method, headers, ..Request::get(self.url(path)) }, what)
+    }
+
+    /// [`send`](Self::send) for any request to this repository.
+    pub(super) fn request(&self, request: Request<'_>, what: &str) -> Result<Response, RegistryError> {
+        let response = self.authorized(request, &self.scope, what, |request| {
+            self.send_plain_or_tls(request).map_err(RegistryError::from)
+        })?;
+        self.accepted(response, what)
+    }
+
+    /// Ok: the response is a success.
+    pub(super) fn accepted(&self, response: Response, what: &str) -> Result<Response, RegistryError> {
+        match response.status {
+            404 => Err(RegistryError::NotFound { what: what.to_owned(), host: self.host.clone() }),
+            _ if response.is_success() => Ok(response),
+            _ => Err(response.into_error().into()),
+        }
+    }
+
+    /// Repeats a request until it has the credentials that the registry asks for. Ok: neither 401 nor 403.
+    pub(super) fn authorized<E: From<RegistryError>>(
+        &self,
+        mut request: Request<'_>,
+        scope: &Scope,
+        what: &str,
+        send: impl Fn(&Request<'_>) -> Result<Response, E>,
+    ) -> Result<Response, E> {
         let Client { http, auth, .. } = self.client;
-        let mut authorization = auth.known(&self.scope);
+        request.authorization = auth.known(scope);
         // Without a token, with one, and once more if the token had expired.
         for round in 0..3 {
-            let request = Request {
-                method: method.clone(),
-                headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
-                authorization: authorization.clone(),
-                ..Request::get(self.url(path))
-            };
-            let response = self.send_plain_or_tls(request, path)?;
+            let response = send(&request)?;
             match response.status {
                 401 if round < 2 => {
                     let challenges = response.header_values("www-authenticate");
-                    let sent = authorization.as_deref();
-                    match auth.respond(http, &self.scope, &self.url(path), &challenges, sent)? {
-                        Some(next) if Some(next.as_str()) != sent => authorization = Some(next),
-                        _ => return Err(self.denied(response, what)),
+                    let sent = request.authorization.as_deref();
+                    match auth.respond(http, scope, &request.url, &challenges, sent)? {
+                        Some(next) if Some(next.as_str()) != sent => request.authorization = Some(next),
+                        _ => return Err(self.denied(response, what).into()),
                     }
                 }
-                401 | 403 => return Err(self.denied(response, what)),
-                404 => return Err(RegistryError::NotFound { what: what.to_owned(), host: self.host.clone() }),
-                _ if response.is_success() => return Ok(response),
-                _ => return Err(response.into_error().into()),
+                401 | 403 => return Err(self.denied(response, what).into()),
+                _ => return Ok(response),
             }
         }
-        let (url, why) = (self.url(path).without_query(), "keeps asking for credentials".to_owned());
-        Err(HttpError::Protocol { url, why }.into())
+        let (url, why) = (request.url.without_query(), "keeps asking for credentials".to_owned());
+        Err(RegistryError::from(HttpError::Protocol { url, why }).into())
     }
 
     /// Tries TLS and plain HTTP with an insecure host, and remembers which one works.
-    fn send_plain_or_tls(&self, request: Request, path: &str) -> Result<Response, HttpError> {
+    fn send_plain_or_tls(&self, request: &Request<'_>) -> Result<Response, HttpError> {
         let http = self.http();
-        let first = http.send(&request);
+        let first = http.send(request);
         if !http.is_insecure(&self.host) {
             return first;
         }
@@ -182,7 +219,7 @@ impl Repository<'_> {
         if known().contains_key(&self.host) {
             return first;
         }
-        match http.send(&Request { url: Url { tls, ..self.url(path) }, ..request }) {
+        match http.send(&Request { url: Url { tls, ..request.url.clone() }, ..request.clone() }) {
             Ok(response) => {
                 known().insert(self.host.clone(), tls);
                 Ok(response)
@@ -199,13 +236,14 @@ impl Repository<'_> {
     }
 
     /// TLS, except plain HTTP first for loopback.
-    fn url(&self, path: &str) -> Url {
+    pub(super) fn url(&self, path: &str) -> Url {
         let known = self.client.speaks_tls.lock().unwrap_or_else(PoisonError::into_inner).get(&self.host).copied();
         let tls = known.unwrap_or(!is_loopback(&self.host));
         Url::new(tls, &self.host, &format!("/v2/{}/{path}", self.scope.repository))
     }
 
-    fn what(&self, suffix: &str) -> String {
+    /// The name of the image or blob in errors.
+    pub(super) fn what(&self, suffix: &str) -> String {
         format!("{}/{}{suffix}", self.scope.registry, self.scope.repository)
     }
 }

@@ -1,5 +1,7 @@
 //! Finding images by name or id.
 
+use std::collections::BTreeMap;
+
 use crate::base::digest::BlobDigest;
 use crate::oci::descriptor::{Descriptor, INDEX, MANIFEST};
 use crate::oci::image::Image;
@@ -52,6 +54,26 @@ impl Store {
         let found = self.find(text)?;
         let image = Image::read(self, &found.target, platform)?;
         Ok((found, image))
+    }
+
+    /// The layers of the images that have names on the registry of `name`, each with the repositories that have it, other
+    /// than that of `name`. Images that cannot be read are left out.
+    pub(crate) fn holders(&self, name: &Reference) -> Result<BTreeMap<BlobDigest, Vec<String>>, Error> {
+        let mut holders: BTreeMap<BlobDigest, Vec<String>> = BTreeMap::new();
+        for entry in self.entries()? {
+            let Some(other) = entry.name.filter(|other| other.registry == name.registry) else { continue };
+            if other.repository == name.repository {
+                continue;
+            }
+            let Ok(image) = Image::read(self, &entry.target, &Platform::host()) else { continue };
+            for layer in image.manifest.layers {
+                let repositories = holders.entry(layer.digest).or_default();
+                if !repositories.contains(&other.repository) {
+                    repositories.push(other.repository.clone());
+                }
+            }
+        }
+        Ok(holders)
     }
 
     /// An image by the digest of its manifest (listed or not), or by the beginning of a listed manifest's or config's digest.

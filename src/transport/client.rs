@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::http;
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, SendBody, http};
 
 use crate::base::url::redacted;
 
 use super::error::{HttpError, io_reason};
 use super::proxy::Proxies;
-use super::request::Request;
+use super::request::{Payload, Request};
 use super::response::Response;
 use super::retry::{self, Timing};
 use super::url::{Url, host_of, is_loopback};
@@ -78,8 +77,15 @@ impl HttpClient {
         is_loopback(authority) || self.insecure.iter().any(|i| i == authority || i == host_of(authority))
     }
 
+    /// Sends a request once. `Err(Attempt::Retry)`: another attempt may succeed, but the server may have received a part
+    /// of the body.
+    pub(crate) fn send_once(&self, request: &Request<'_>) -> Result<Response, Attempt> {
+        self.check_cancelled().map_err(Attempt::Fail)?;
+        self.follow(request)
+    }
+
     /// Sends a request, and again while an error may be transient (S-61).
-    pub(crate) fn send(&self, request: &Request) -> Result<Response, HttpError> {
+    pub(crate) fn send(&self, request: &Request<'_>) -> Result<Response, HttpError> {
         let mut attempt = 1;
         loop {
             self.check_cancelled()?;
@@ -100,7 +106,7 @@ impl HttpClient {
     }
 
     /// Sends a request once, following redirects.
-    fn follow(&self, request: &Request) -> Result<Response, Attempt> {
+    fn follow(&self, request: &Request<'_>) -> Result<Response, Attempt> {
         let mut request = request.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.exchange(&request)?;
@@ -128,7 +134,7 @@ impl HttpClient {
     }
 
     /// Sends a request and receives the head of the response.
-    fn exchange(&self, request: &Request) -> Result<Response, Attempt> {
+    fn exchange(&self, request: &Request<'_>) -> Result<Response, Attempt> {
         let url = &request.url;
         let invalid = |why: &str| Attempt::Fail(HttpError::Protocol { url: url.without_query(), why: why.to_owned() });
         let mut message = http::Request::builder().method(request.method.clone()).uri(url.to_string());
@@ -142,12 +148,28 @@ impl HttpClient {
             message = message.header("authorization", value);
         }
         let agent = self.agent(url).map_err(Attempt::Fail)?;
-        let sent = match &request.form {
-            Some(form) => {
-                let message = message.header("content-type", "application/x-www-form-urlencoded");
-                agent.run(message.body(form.as_str()).map_err(|_| invalid("not a valid request"))?)
+        let malformed = |_| invalid("not a valid request");
+        let sent = match request.payload {
+            Payload::None if request.method == http::Method::GET || request.method == http::Method::HEAD => {
+                agent.run(message.body(()).map_err(malformed)?)
             }
-            None => agent.run(message.body(()).map_err(|_| invalid("not a valid request"))?),
+            Payload::None => agent.run(message.header("content-length", "0").body(&[][..]).map_err(malformed)?),
+            Payload::Form(form) => {
+                let message = message.header("content-type", "application/x-www-form-urlencoded");
+                agent.run(message.body(form).map_err(malformed)?)
+            }
+            Payload::Bytes(media_type, bytes) => {
+                agent.run(message.header("content-type", media_type).body(bytes).map_err(malformed)?)
+            }
+            Payload::Stream(length, open) => {
+                let mut body = open().map_err(|e| invalid(&e.to_string()))?;
+                let message = message.header("content-type", "application/octet-stream");
+                let message = message.header("content-length", length);
+                let message = message.body(SendBody::from_reader(&mut body)).map_err(malformed)?;
+                // The server may store all of it before it answers.
+                let message = agent.configure_request(message).timeout_recv_response(Some(self.timing.commit)).build();
+                agent.run(message)
+            }
         };
         let response = sent.map_err(|e| self.classify(url, &e))?;
         let (parts, body) = response.into_parts();
@@ -217,7 +239,7 @@ impl HttpClient {
 }
 
 /// A failed attempt.
-enum Attempt {
+pub(crate) enum Attempt {
     /// Another one may succeed.
     Retry(HttpError),
     /// Another one fails the same way.

@@ -17,7 +17,7 @@ mod response;
 mod retry;
 mod url;
 
-pub(crate) use client::HttpClient;
+pub(crate) use client::{Attempt, HttpClient};
 pub(crate) use encoding::{basic_authorization, form_encode};
 pub(crate) use error::HttpError;
 pub(crate) use error::io_reason;
@@ -25,7 +25,7 @@ pub(crate) use error::io_reason;
 pub(crate) use pace::Pace;
 pub(crate) use pace::is_slow;
 pub(crate) use proxy::Proxies;
-pub(crate) use request::Request;
+pub(crate) use request::{Payload, Request};
 pub(crate) use response::Response;
-pub(crate) use retry::Timing;
+pub(crate) use retry::{Timing, is_transient};
 pub(crate) use url::{Url, is_loopback};

@@ -20,6 +20,8 @@ pub(crate) struct Timing {
     pub connect: Duration,
     /// The time without a single byte.
     pub stall: Duration,
+    /// The time from the last byte of an upload to the response.
+    pub commit: Duration,
     /// The slowest transfer.
     pub pace: Pace,
 }
@@ -32,6 +34,7 @@ impl Default for Timing {
             longest_pause: Duration::from_secs(60),
             connect: Duration::from_secs(15),
             stall: Duration::from_secs(30),
+            commit: Duration::from_secs(300),
             pace: Pace::default(),
         }
     }
@@ -54,12 +57,12 @@ impl Timing {
 }
 
 /// Whether a later attempt may get another status.
-pub(super) fn is_transient(status: u16) -> bool {
+pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// Reads `Retry-After`: seconds, or a date.
-pub(super) fn retry_after(value: &str) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }

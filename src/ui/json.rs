@@ -56,6 +56,7 @@ impl<W: Write> Observer for Json<W> {
             Event::Packed { step, bytes } => {
                 self.line(&json!({ "event": "packed", "step": step.0, "bytes": bytes }));
             }
+            Event::Stored { .. } => {}
             Event::Started { step, why } => {
                 let text = why.to_string();
                 self.line(&json!({ "event": "started", "step": step.0, "why": text, "miss": miss(why) }));

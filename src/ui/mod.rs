@@ -9,6 +9,7 @@ pub(crate) mod console;
 pub mod excerpt;
 pub(crate) mod json;
 pub(crate) mod lines;
+pub(crate) mod password;
 pub(crate) mod plain;
 pub(crate) mod sanitize;
 pub(crate) mod step;

@@ -101,6 +101,7 @@ impl<W: Write> Observer for Plain<W> {
                 let tag = step::tag(self.name(*id));
                 self.line(&format!("{tag} packed {}", step::size(*bytes)));
             }
+            Event::Stored { .. } => {}
             Event::Started { step: id, why } => {
                 self.started.insert(*id);
                 let name = self.name(*id);

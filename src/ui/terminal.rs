@@ -173,6 +173,7 @@ impl View {
                 None => drop(self.packing.insert(*step, *bytes)),
             },
             Event::Packed { step, .. } => drop(self.packing.remove(step)),
+            Event::Stored { .. } => {}
             Event::Started { step, why } => {
                 let why = sanitize::text(&why.to_string()).into_owned();
                 let (lines, last) = (Lines::default(), VecDeque::new());

@@ -39,9 +39,14 @@ pub(in crate::cli) struct BuildArgs {
     /// Write the image or its files to PATH
     ///
     /// TYPE is oci or docker (an archive of the image), oci-layout (a directory), tar or local (the files alone, as an
-    /// archive or a directory). dest=- writes an archive to standard output. The image is also stored.
+    /// archive or a directory). dest=- writes an archive to standard output. The image is also stored. type=registry is
+    /// --push; type=image takes name=NAME and push=true.
     #[arg(long, short = 'o', value_name = "type=TYPE,dest=PATH")]
     pub(in crate::cli) output: Vec<String>,
+
+    /// Push the image under each of its names
+    #[arg(long)]
+    pub(in crate::cli) push: bool,
 
     /// Build for this platform
     ///

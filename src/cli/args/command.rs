@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     BuildArgs, CacheArgs, CheckArgs, CompletionsArgs, DiffArgs, DoctorArgs, HistoryArgs, ImagesArgs, ImportArgs,
-    InfoArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs, examples,
+    InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs,
+    TagArgs, VersionArgs, examples,
 };
 
 /// Build container images from Dockerfiles, without a daemon
@@ -66,6 +67,15 @@ pub(in crate::cli) enum Command {
     /// Pull an image from a registry
     #[command(after_help = examples::PULL)]
     Pull(PullArgs),
+    /// Push images to registries
+    #[command(after_help = examples::PUSH)]
+    Push(PushArgs),
+    /// Log in to a registry
+    #[command(after_help = examples::LOGIN)]
+    Login(LoginArgs),
+    /// Log out of a registry
+    #[command(after_help = examples::LOGOUT)]
+    Logout(LogoutArgs),
     /// Load images from an archive or OCI layout
     #[command(after_help = examples::LOAD)]
     Load(LoadArgs),

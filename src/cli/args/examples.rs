@@ -100,6 +100,25 @@ Examples:
   kiln pull --platform linux/arm64 ghcr.io/team/app:1.0
   kiln pull --registry-mirror mirror.example.com alpine";
 
+/// `kiln push`.
+pub(super) const PUSH: &str = "\
+Examples:
+  kiln push registry.example.com/team/app:1.0
+  kiln push --all-tags localhost:5000/app
+  kiln push --digestfile app.digest registry.example.com/team/app:1.0";
+
+/// `kiln login`.
+pub(super) const LOGIN: &str = "\
+Examples:
+  kiln login registry.example.com
+  kiln login --username ci --password-stdin registry.example.com < token";
+
+/// `kiln logout`.
+pub(super) const LOGOUT: &str = "\
+Examples:
+  kiln logout registry.example.com
+  kiln logout --authfile ./auth.json registry.example.com";
+
 /// `kiln load`.
 pub(super) const LOAD: &str = "\
 Examples:

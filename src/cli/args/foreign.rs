@@ -18,7 +18,6 @@ const OPTIONS: &[Row] = &[
     ("force-rm", &["true", "false"], ""),
     ("load", &["true"], "omit it: the image is always stored"),
     ("compress", &["true", "false"], ""),
-    ("push", &["false"], "write an archive with -o type=oci,dest=FILE.tar and copy it with skopeo"),
     ("cache-from", &[], "keep the directory of --root between builds: it holds the cache"),
     ("cache-to", &[], "keep the directory of --root between builds: it holds the cache"),
     ("provenance", &["false"], "use --metadata-file to record what was built; images carry no attestations"),
@@ -36,7 +35,7 @@ const OPTIONS: &[Row] = &[
     ("layers", &["true"], "use --no-cache to run every step again; each instruction makes a layer"),
     ("format", &["oci"], "use -o type=docker,dest=FILE to write an archive for docker load"),
     ("authfile", &[], "set REGISTRY_AUTH_FILE to that file"),
-    ("creds", &[], "store the credentials with docker login or podman login, or set REGISTRY_AUTH_FILE"),
+    ("creds", &[], "use kiln login, or set REGISTRY_AUTH_FILE"),
     ("cert-dir", &[], "set SSL_CERT_FILE to a PEM file with the CA's certificate"),
     ("tls-verify", &["true"], "name the registry with --insecure-registry HOST[:PORT]"),
     ("timestamp", &[], "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
@@ -106,7 +105,7 @@ const OPTIONS: &[Row] = &[
     ("context-sub-path", &[], "name the directory as the context, or GIT-URL#REF:SUBDIR"),
     ("dockerfile", &[], "name the Dockerfile with -f"),
     ("destination", &[], "name the image with -t"),
-    ("no-push", &["true"], "write an archive with -o type=oci,dest=FILE.tar and copy it with skopeo"),
+    ("no-push", &["true"], "use --push"),
     ("no-push-cache", &["true"], "keep the directory of --root between builds: it holds the cache"),
     ("single-snapshot", &["false"], "copy the result into one layer: FROM scratch, then COPY --from=STAGE / /"),
     ("snapshot-mode", &["full", "redo", "time"], "omit it: kiln finds changes without scanning files"),
@@ -139,7 +138,7 @@ const OPTIONS: &[Row] = &[
     ("image-name-tag-with-digest-file", &[], "use --metadata-file"),
     ("oci-layout-path", &[], "use -o type=oci-layout,dest=DIR"),
     ("tar-path", &[], "use -o type=docker,dest=FILE"),
-    ("push-retry", &[], "omit it: kiln does not push"),
+    ("push-retry", &[], "omit it: kiln retries failed requests by itself"),
     ("image-fs-extract-retry", &[], "omit it: kiln retries failed requests by itself"),
     ("image-download-retry", &[], "omit it: kiln retries failed requests by itself"),
     ("custom-platform", &[], "use --platform OS/ARCH[/VARIANT]"),
@@ -153,12 +152,8 @@ const SHORT: [(char, &str); 3] = [('D', "debug"), ('v', "volume"), ('d', "destin
 /// The suggestion for a command of another tool.
 pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
     Some(match name {
-        "push" | "copy" | "manifest" => {
-            "run kiln save -o app.tar IMAGE, then skopeo copy oci-archive:app.tar docker://IMAGE"
-        }
-        "login" | "logout" => {
-            "use docker login, podman login or skopeo login; kiln reads the credentials that they store"
-        }
+        "copy" => "use kiln pull, kiln tag and kiln push",
+        "manifest" => "use skopeo or docker manifest: kiln does not join images of several platforms",
         "commit" => "use kiln run --commit NAME IMAGE COMMAND to create an image from the changes of a command",
         "buildx" | "bud" | "builder" | "bake" => "use kiln build, which accepts the options of docker build",
         "image" => "use kiln images, inspect, history, tag, rmi, save or load",

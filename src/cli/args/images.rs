@@ -139,36 +139,6 @@ pub(in crate::cli) struct ImportArgs {
     pub(in crate::cli) platform: Option<Platform>,
 }
 
-/// Arguments of `kiln pull`.
-#[derive(Debug, Args)]
-pub(in crate::cli) struct PullArgs {
-    /// The name of an image in a registry
-    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
-    pub(in crate::cli) name: Reference,
-
-    /// Pull this platform of an image with several
-    ///
-    /// The default is the platform of this machine.
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(in crate::cli) platform: Option<Platform>,
-
-    /// Use this registry without TLS or without checking its certificate
-    ///
-    /// Registries on loopback addresses need no option.
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub(in crate::cli) insecure_registry: Vec<String>,
-
-    /// Use this mirror first
-    ///
-    /// A mirror of Docker Hub, or of REGISTRY.
-    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]")]
-    pub(in crate::cli) registry_mirror: Vec<String>,
-
-    /// Print only the digest
-    #[arg(short, long)]
-    pub(in crate::cli) quiet: bool,
-}
-
 /// Arguments of `kiln save`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SaveArgs {

@@ -15,6 +15,7 @@ mod foreign;
 mod format;
 mod host;
 mod images;
+mod registries;
 mod run;
 
 pub(super) use build::{
@@ -31,8 +32,9 @@ pub(super) use foreign::{ForeignArgs, instead_of_command, instead_of_option};
 pub(super) use format::Format;
 pub(super) use host::{CompletionsArgs, DoctorArgs, InfoArgs, VersionArgs};
 pub(super) use images::{
-    ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs, TagArgs,
+    ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, TagArgs,
 };
+pub(super) use registries::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
 pub(super) use run::RunArgs;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod bases;
 mod devices;
+mod early;
 mod inputs;
 mod observer;
 mod outputs;
@@ -19,15 +20,19 @@ mod steps;
 use crate::dockerfile::Diagnostic;
 use crate::engine::Images;
 use crate::registry::Client;
+use crate::store::Store;
+use crate::ui::console::Console;
 
 use super::args::{BuildArgs, Format, Progress};
 use super::check::{self, Question};
 use super::failure::{Done, Failure, SUCCESS};
 use super::interrupt;
+use super::push::Transfer;
 use super::read::without_effect;
 use super::request::{self, BuildRequest, DockerfileFrom};
 use super::session::Session;
 use bases::Resolved;
+use early::Early;
 use inputs::Inputs;
 use steps::{Build, Ended};
 
@@ -71,6 +76,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     if ssh::is_needed_by(&resolved.plan) {
         ssh::start(&mut inputs.git_agent, &request, session, false)?;
     }
+    let pushes = pushes(&request, &store, session);
     let build = Build {
         inputs: &inputs,
         request: &request,
@@ -79,13 +85,24 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         resolved: &resolved,
         devices: &devices,
         warnings,
+        early: request.push.then(|| Early::new(&client, &store, &pushes, &resolved)),
     };
     let ended = build.run(session);
     session.announce_registries(&client);
     match ended? {
-        Ended::Here(outcome) => outputs::deliver(&store, &request, &outcome, session).map(|()| SUCCESS),
+        Ended::Here(outcome) => {
+            outputs::deliver(&store, &request, &outcome, (&client, &pushes), session).map(|()| SUCCESS)
+        }
         Ended::Inside(code) => Ok(code),
     }
+}
+
+/// The pushes that the request asks for.
+fn pushes<'a>(request: &'a BuildRequest, store: &'a Store, session: &Session<'_>) -> Vec<Transfer<'a>> {
+    let quiet = matches!(request.progress, Progress::Quiet | Progress::Json);
+    let console = || (!quiet).then(|| Console::stdio(session.console.colour()));
+    let names = request.tags.iter().filter(|_| request.push);
+    names.map(|name| Transfer::new(store, name, console())).collect()
 }
 
 /// `--check` and `--call`.

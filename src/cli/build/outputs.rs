@@ -6,10 +6,12 @@ use crate::base::fs::FsError;
 use crate::base::publish;
 use crate::cli::args::Progress;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::push::{self, Transfer};
 use crate::cli::request::{BuildRequest, Destination, Form, Output};
 use crate::cli::session::Session;
 use crate::engine::Outcome;
 use crate::export::{Rootfs, RootfsError};
+use crate::registry::Client;
 use crate::store::{Archive, Store, Target};
 
 /// Removes the files of `--iidfile` and `--metadata-file`: they must not name an earlier image if this build fails (O-54).
@@ -51,17 +53,21 @@ pub(super) fn check_places(request: &BuildRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes outputs, then names, then `--iidfile` and `--metadata-file`. Ok: all are written.
+/// Writes outputs, then names, pushes, then writes `--iidfile` and `--metadata-file`. Ok: all is done.
 pub(super) fn deliver(
     store: &Store,
     request: &BuildRequest,
     outcome: &Outcome,
+    (client, pushes): (&Client, &[Transfer<'_>]),
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
     for output in &request.outputs {
         write(store, request, outcome, output, session)?;
     }
     store.tag(&request.tags, &outcome.manifest)?;
+    for transfer in pushes {
+        push::push(client, &outcome.manifest, transfer)?;
+    }
     if let Some(path) = &request.iidfile {
         publish::atomic(path, outcome.config.to_string().as_bytes(), 0o644)?;
     }

@@ -18,6 +18,7 @@ use crate::ui::console::Console;
 use crate::ui::{excerpt, step};
 
 use super::bases::Resolved;
+use super::early::Early;
 use super::inputs::{Handover, Inputs};
 use super::observer::{Recorder, observer};
 use super::{prepare, shell, ssh};
@@ -31,6 +32,8 @@ pub(super) struct Build<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) devices: &'a Devices,
     pub(super) warnings: Vec<Diagnostic>,
+    /// Uploads layers while the build runs.
+    pub(super) early: Option<Early<'a>>,
 }
 
 /// Where the build ran.
@@ -85,7 +88,12 @@ impl Build<'_> {
         self.warn(session);
         let built = {
             let mut observer = observer(self.request.progress, session);
-            self.build(&contexts, &settings, &cancel, observer.as_mut())
+            match &self.early {
+                None => self.build(&contexts, &settings, &cancel, observer.as_mut()),
+                Some(early) => {
+                    early.during(observer.as_mut(), |observer| self.build(&contexts, &settings, &cancel, observer))
+                }
+            }
         };
         self.done(built, &contexts)
     }

@@ -20,9 +20,9 @@ pub(super) fn kind(error: &RegistryError) -> Kind {
 /// The hint for an error, if there is one.
 pub(super) fn hint(error: &RegistryError) -> Option<String> {
     Some(match error {
-        RegistryError::Denied { anonymous: true, host, .. } => format!(
-            "if the image exists, log in with docker login {host} or podman login {host}: kiln reads their credentials"
-        ),
+        RegistryError::Denied { anonymous: true, host, .. } => {
+            format!("log in with kiln login {host}, if the name is right")
+        }
         RegistryError::Denied { host, .. } => {
             format!("log in to {host} again: the credentials may be wrong, expired or insufficient")
         }
@@ -70,7 +70,7 @@ mod tests {
         for (error, code, message, hint) in [
             (status(429), 3, "https://r/v2/: 429 (tried 5 times)", "limits requests"),
             (status(503), 3, "https://r/v2/: 503 (tried 5 times)", "try again later"),
-            (denied(true), 1, "r/a: r:5000 denied access (no credentials for it): 401", "docker login r:5000"),
+            (denied(true), 1, "r/a: r:5000 denied access (no credentials for it): 401", "kiln login r:5000"),
             (denied(false), 1, "r/a: r:5000 denied access: 401", "again: the credentials"),
             (tls("invalid peer certificate: UnknownIssuer"), 3, "r:5000: TLS: ", "SSL_CERT_FILE"),
             (tls("certificate expired"), 3, "r:5000: TLS: ", "--insecure-registry r:5000"),

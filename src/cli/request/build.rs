@@ -21,7 +21,7 @@ use crate::sandbox;
 use super::Environment;
 use super::container::{self, Container};
 use super::devices;
-use super::output::{self, Output};
+use super::output::{self, Asked, Output};
 use super::secret::{SecretFrom, secrets};
 use super::source::{Remote, SourceRequest, allow, contexts, source};
 use super::ssh::{SshFrom, ssh};
@@ -40,6 +40,8 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) tags: Vec<Reference>,
     /// Where the result is written besides the store.
     pub(in crate::cli) outputs: Vec<Output>,
+    /// The image is pushed under each of its names.
+    pub(in crate::cli) push: bool,
     /// How progress is shown.
     pub(in crate::cli) progress: Progress,
     /// The build is stopped after this time.
@@ -87,8 +89,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
     allow(&args.allow, &mut source.options, &mut grants)?;
     let (directories, remotes) = contexts(&args.build_context, &mut source.options)?;
     planning(args, &mut source.options)?;
-    let tags = args.tag.iter().map(|tag| name(tag)).collect::<Result<_, _>>()?;
-    let outputs = args.output.iter().map(|text| output::parse(text)).collect::<Result<_, _>>()?;
+    let results = results(args)?;
     let progress = progress(args, environment)?;
     let shares_host = matches!(args.network, NetworkArg::Default | NetworkArg::Host);
     let timeout = args.timeout.as_deref().map(value::duration).transpose();
@@ -100,8 +101,9 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         source,
         directories,
         remotes,
-        tags,
-        outputs,
+        tags: results.tags,
+        outputs: results.outputs,
+        push: results.push,
         progress,
         timeout,
         jobs: args.jobs,
@@ -111,7 +113,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
             Pull::Missing => engine::Pull::Missing,
             Pull::Never => engine::Pull::Never,
         },
-        insecure_registries: args.insecure_registry.clone(),
+        insecure_registries: results.insecure_registries,
         registry_mirrors: args.registry_mirror.clone(),
         compression: compression(args)?,
         network: match args.network {
@@ -203,16 +205,53 @@ fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
 }
 
 /// `-t`: a name without a digest (O-50).
-fn name(text: &str) -> Result<Reference, Failure> {
+/// What becomes of the image.
+#[derive(Default)]
+struct Results {
+    tags: Vec<Reference>,
+    outputs: Vec<Output>,
+    push: bool,
+    insecure_registries: Vec<String>,
+}
+
+fn results(args: &BuildArgs) -> Result<Results, Failure> {
+    let mut results =
+        Results { push: args.push, insecure_registries: args.insecure_registry.clone(), ..Results::default() };
+    for text in &args.tag {
+        results.tags.push(name("--tag", text)?);
+    }
+    let mut insecure = false;
+    for text in &args.output {
+        match output::parse(text)? {
+            Asked::Files(output) => results.outputs.push(output),
+            Asked::Image(image) => {
+                for text in &image.names {
+                    results.tags.push(name("--output name", text)?);
+                }
+                results.push |= image.push;
+                insecure |= image.insecure;
+            }
+        }
+    }
+    if insecure {
+        results.insecure_registries.extend(results.tags.iter().map(|name| name.registry.clone()));
+    }
+    if results.push && results.tags.is_empty() {
+        return Err(Failure::usage("a push needs the name of the image").hint("name it with -t HOST/NAME[:TAG]"));
+    }
+    Ok(results)
+}
+
+fn name(option: &str, text: &str) -> Result<Reference, Failure> {
     let reference: Reference = text.parse().map_err(|e| {
-        let failure = Failure::usage(format!("--tag: {e}"));
+        let failure = Failure::usage(format!("{option}: {e}"));
         match text.bytes().any(|b| b.is_ascii_uppercase()) {
             true => failure.hint(format!("names are lower-case: {}", text.to_ascii_lowercase())),
             false => failure,
         }
     })?;
     match reference.digest {
-        Some(_) => Err(Failure::usage(format!("--tag {text:?}: a digest cannot be chosen"))),
+        Some(_) => Err(Failure::usage(format!("{option} {text:?}: a digest cannot be chosen"))),
         None => Ok(reference),
     }
 }

@@ -71,6 +71,24 @@ impl Environment {
         all
     }
 
+    /// The credential file that a login is stored in.
+    pub(in crate::cli) fn credential_file(&self, given: Option<&Path>) -> Result<PathBuf, Failure> {
+        if let Some(file) = given {
+            return Ok(file.to_owned());
+        }
+        if let Some(file) = self.non_empty("REGISTRY_AUTH_FILE") {
+            return Ok(PathBuf::from(file));
+        }
+        let docker =
+            self.docker_config().ok_or_else(|| Failure::usage("HOME is not set").hint("use --authfile FILE"))?;
+        Ok(docker.join("config.json"))
+    }
+
+    fn docker_config(&self) -> Option<PathBuf> {
+        let dir = |name: &str| self.non_empty(name).map(Path::new);
+        dir("DOCKER_CONFIG").map(Path::to_owned).or_else(|| dir("HOME").map(|home| home.join(".docker")))
+    }
+
     /// Credential files in order of precedence, podman's before docker's, and whether each must exist.
     fn credential_files(&self) -> Vec<(PathBuf, bool)> {
         let dir = |name: &str| self.non_empty(name).map(Path::new);
@@ -81,8 +99,7 @@ impl Environment {
         if let Some(runtime) = dir("XDG_RUNTIME_DIR") {
             files.push((runtime.join("containers/auth.json"), false));
         }
-        let docker = dir("DOCKER_CONFIG").map(Path::to_owned).or_else(|| dir("HOME").map(|home| home.join(".docker")));
-        files.extend(docker.map(|docker| (docker.join("config.json"), false)));
+        files.extend(self.docker_config().map(|docker| (docker.join("config.json"), false)));
         files
     }
 }

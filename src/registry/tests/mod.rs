@@ -2,6 +2,7 @@
 
 mod auth;
 mod faults;
+mod push;
 mod server;
 
 use std::collections::BTreeMap;
@@ -113,6 +114,7 @@ fn short_timing() -> Timing {
         longest_pause: Duration::from_millis(1500),
         connect: Duration::from_secs(2),
         stall: Duration::from_millis(300),
+        commit: Duration::from_secs(2),
         pace: Pace { bytes: 1000, window: Duration::from_millis(400) },
     }
 }

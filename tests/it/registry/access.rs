@@ -8,8 +8,8 @@ use crate::support::env::fixture;
 use crate::support::{Registry, TestEnv};
 
 /// User `kiln` with the password `secret-z9q7x-canary`, hashed once by crypt(3).
-const HTPASSWD: &str = "kiln:$2y$05$abcdefghijklmnopqrstuuSIBJ2c/OmurAGYN8PrgiBzK3QIbHsQm\n";
-const PASSWORD: &str = "secret-z9q7x-canary";
+pub(super) const HTPASSWD: &str = "kiln:$2y$05$abcdefghijklmnopqrstuuSIBJ2c/OmurAGYN8PrgiBzK3QIbHsQm\n";
+pub(super) const PASSWORD: &str = "secret-z9q7x-canary";
 
 /// A registry that requires a password and has one image, and the full name of the image.
 fn guarded() -> (Registry, String) {
@@ -43,7 +43,7 @@ fn docker_config_password_is_used_and_not_stored() {
     env.kiln(&["pull", &name])
         .fails(1)
         .says("denied access (no credentials for it)")
-        .says("hint: if the image exists, log in with docker login 127.0.0.1")
+        .says("hint: log in with kiln login 127.0.0.1")
         .never_says(PASSWORD);
     config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded("wrong")));
     env.kiln(&["pull", &name]).fails(1).says("denied access").says("may be wrong, expired or insufficient");

@@ -265,6 +265,16 @@ fn certificates_are_verified_unless_registry_is_insecure() {
     assert_eq!(pull("build --pull context", &[]).0, Some(3));
     let (code, said) = pull(&format!("build --pull {listed} context"), &[]);
     assert_eq!(code, Some(0), "{said}");
+    let (code, said) = pull(&format!("push {name}"), &[]);
+    assert!(code == Some(3) && said.contains("TLS: invalid peer certificate"), "{said}");
+    for args in [
+        format!("push {listed} {name}"),
+        format!("build -o type=registry,registry.insecure=true -t {name} context"),
+        format!("login {listed} -u me -p secret registry.test:{port}"),
+    ] {
+        let (code, said) = pull(&args, &[]);
+        assert_eq!(code, Some(0), "{said}");
+    }
     // A CA from SSL_CERT_FILE is trusted.
     let (code, said) = pull(&format!("pull {name}"), &[("SSL_CERT_FILE", &cert)]);
     assert_eq!(code, Some(0), "{said}");

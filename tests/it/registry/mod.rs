@@ -5,3 +5,4 @@ mod access;
 mod faults;
 mod hostile;
 mod names;
+mod push;

@@ -1,0 +1,160 @@
+//! `kiln push`: pushes images of the store to registries.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::digest::BlobDigest;
+use crate::base::publish;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::reference::Reference;
+use crate::registry::{Arrival, Client, PushObserver};
+use crate::store::Store;
+use crate::ui::console::Console;
+
+use super::args::PushArgs;
+use super::failure::{Done, Failure, SUCCESS};
+use super::session::Session;
+use super::table;
+
+/// The time between two messages about the progress of a long push.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Ok: the registries have the images, and their tags stand for them.
+pub(super) fn run(args: &PushArgs, session: &mut Session<'_>) -> Done {
+    session.interruptible()?;
+    let store = session.store()?;
+    let _lease = session.lease(&store)?;
+    let client = Client::new(session.environment.registry_options(&args.insecure_registry, &[])?);
+    let mut images = Vec::new();
+    for name in names(args, &store)? {
+        let target = store.find(&name.to_string())?.target;
+        images.push((name, target));
+    }
+    if args.digestfile.is_some() && images.len() > 1 {
+        return Err(Failure::usage("--digestfile takes the digest of one image").hint("push the images one by one"));
+    }
+    for (name, target) in &images {
+        let console = (!args.quiet).then(|| Console::stdio(session.console.colour()));
+        let pushed = push(&client, target, &Transfer::new(&store, name, console));
+        session.announce_registries(&client);
+        pushed?;
+        if args.quiet {
+            session.console.data(format_args!("{name}"))?;
+        } else {
+            let tag = name.tag.as_deref().unwrap_or_default();
+            session.console.data(format_args!("{tag}: digest: {} size: {}", target.digest, target.size))?;
+        }
+        if let Some(path) = &args.digestfile {
+            publish::atomic(path, target.digest.to_string().as_bytes(), 0o644)?;
+        }
+    }
+    Ok(SUCCESS)
+}
+
+fn names(args: &PushArgs, store: &Store) -> Result<Vec<Reference>, Failure> {
+    if !args.all_tags {
+        return Ok(args.names.clone());
+    }
+    let entries = store.entries()?;
+    let mut all = Vec::new();
+    for name in &args.names {
+        let tags = entries.iter().filter_map(|entry| entry.name.as_ref());
+        let before = all.len();
+        all.extend(tags.filter(|tagged| tagged.name() == name.name()).cloned());
+        if all.len() == before {
+            return Err(
+                Failure::build(format!("no image has a tag of {}", name.name())).hint("list images with `kiln images`")
+            );
+        }
+    }
+    Ok(all)
+}
+
+/// Pushes an image. Ok: the tag stands for it.
+pub(super) fn push(client: &Client, target: &Descriptor, transfer: &Transfer<'_>) -> Result<(), Failure> {
+    let (store, name) = (transfer.store, transfer.name);
+    transfer.say(&format!("pushing {name}"));
+    client.push(name, target, store, transfer).map_err(|error| {
+        let failure = Failure::from(error);
+        // Docker Hub lets nobody push official images: the name lacks its registry.
+        match name.familiar().contains('/') {
+            true => failure,
+            false => failure.hint(format!("give it a name with a registry: kiln tag {0} HOST/{0}", name.familiar())),
+        }
+    })?;
+    transfer.say_result();
+    Ok(())
+}
+
+/// What the push to one name has done so far.
+pub(super) struct Transfer<'a> {
+    store: &'a Store,
+    pub(super) name: &'a Reference,
+    /// The repositories of the registry that have a blob, as far as the store knows.
+    holders: OnceLock<BTreeMap<BlobDigest, Vec<String>>>,
+    sent: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// `None`: nothing is printed.
+    console: Option<Console>,
+    said: Instant,
+    /// How each blob came to the repository first.
+    arrivals: BTreeMap<BlobDigest, Arrival>,
+}
+
+impl<'a> Transfer<'a> {
+    /// To `name`; says on `console` what it does.
+    pub(super) fn new(store: &'a Store, name: &'a Reference, console: Option<Console>) -> Self {
+        let progress = Progress { console, said: Instant::now(), arrivals: BTreeMap::new() };
+        Self { store, name, holders: OnceLock::new(), sent: AtomicU64::new(0), progress: Mutex::new(progress) }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, text: &str) {
+        let mut progress = self.progress();
+        progress.said = Instant::now();
+        if let Some(console) = &mut progress.console {
+            console.message(text);
+        }
+    }
+
+    fn say_result(&self) {
+        let count = {
+            let progress = self.progress();
+            move |arrival| progress.arrivals.values().filter(|is| **is == arrival).count()
+        };
+        let [uploaded, mounted, present] = [Arrival::Uploaded, Arrival::Mounted, Arrival::Present].map(count);
+        let size = table::size(self.sent.load(Ordering::Relaxed));
+        let blobs = if uploaded == 1 { "blob" } else { "blobs" };
+        self.say(&format!(
+            "sent {uploaded} {blobs} ({size}), {mounted} taken from other repositories, {present} were there"
+        ));
+    }
+}
+
+impl PushObserver for Transfer<'_> {
+    fn holders(&self, blob: &Descriptor) -> Vec<String> {
+        // Without them the blob is uploaded.
+        let holders = self.holders.get_or_init(|| self.store.holders(self.name).unwrap_or_default());
+        holders.get(&blob.digest).cloned().unwrap_or_default()
+    }
+
+    fn sent(&self, bytes: u64) {
+        let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let due = self.progress.try_lock().is_ok_and(|progress| progress.said.elapsed() >= INTERVAL);
+        if due {
+            self.say(&format!("sent {}", table::size(sent)));
+        }
+    }
+
+    fn arrived(&self, blob: &Descriptor, arrival: Arrival) {
+        self.progress().arrivals.entry(blob.digest).or_insert(arrival);
+    }
+}

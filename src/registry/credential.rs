@@ -1,0 +1,38 @@
+//! One credential.
+
+/// A way to authenticate.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// User name and password, or an access token in place of the password.
+    Password {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+    /// A refresh token, exchanged for access tokens by POST.
+    Identity(String),
+    /// A token that is sent to the registry as it is.
+    Bearer(String),
+}
+
+impl Credential {
+    /// From user name and password. For the user `<token>`, the password is an identity token.
+    pub(super) fn from_pair(user: &str, password: &str) -> Self {
+        match user {
+            "<token>" => Self::Identity(password.to_owned()),
+            _ => Self::Password { user: user.to_owned(), password: password.to_owned() },
+        }
+    }
+}
+
+impl std::fmt::Debug for Credential {
+    /// Without secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Password { user, .. } => write!(f, "Password({user:?})"),
+            Self::Identity(_) => f.write_str("Identity"),
+            Self::Bearer(_) => f.write_str("Bearer"),
+        }
+    }
+}
