@@ -24,7 +24,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let environment = Environment::read();
     let mut console = Console::stdio(environment.wants_colour());
     failure::report_panics();
-    let argv: Vec<OsString> = argv.into_iter().collect();
+    let argv = args::without_groups(argv.into_iter().collect());
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(answer) => return report_syntax(&answer, &argv, &mut console),

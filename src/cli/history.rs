@@ -7,11 +7,11 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::image::Image;
 use crate::oci::platform::Platform;
 
-use super::args::{Format, HistoryArgs};
+use super::args::{HistoryArgs, Shape};
 use super::failure::{Done, SUCCESS};
 use super::session::Session;
 use super::store::check_platform;
-use super::table;
+use super::{table, template};
 
 /// Longest instruction in the table, in characters.
 const SHORT: usize = 60;
@@ -24,8 +24,12 @@ pub(super) fn run(args: &HistoryArgs, session: &mut Session<'_>) -> Done {
     let (_, image) = store.image(&args.image, &platform)?;
     check_platform(&args.image, &image, args.platform.as_ref())?;
     let lines = newest_first(&image);
-    match args.format {
-        Format::Json => {
+    match &args.format {
+        Shape::Template(template) => {
+            let items = lines.iter().map(|(entry, layer)| for_template(args, entry, layer.as_ref()));
+            template::print(template, &headings(), items, session)?;
+        }
+        Shape::Json => {
             let list: Vec<_> = lines
                 .iter()
                 .map(|(entry, layer)| {
@@ -42,7 +46,7 @@ pub(super) fn run(args: &HistoryArgs, session: &mut Session<'_>) -> Done {
                 .collect();
             session.console.data(format_args!("{}", serde_json::Value::from(list)))?;
         }
-        Format::Text => {
+        Shape::Text => {
             let heading = ["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
             let mut rows = vec![heading.map(str::to_owned).to_vec()];
             for (entry, layer) in lines {
@@ -73,6 +77,29 @@ fn newest_first(image: &Image) -> Vec<(History, Option<&Descriptor>)> {
     };
     lines.reverse();
     lines
+}
+
+/// The fields of a template, as Docker names them.
+fn for_template(args: &HistoryArgs, entry: &History, layer: Option<&&Descriptor>) -> serde_json::Value {
+    json!({
+        "ID": layer.map_or_else(|| "<missing>".to_owned(), |layer| table::id(layer.digest, args.no_trunc)),
+        "CreatedAt": table::time(entry.created),
+        "CreatedSince": table::since(entry.created),
+        "CreatedBy": shorten(entry.created_by.as_deref().unwrap_or_default(), args.no_trunc),
+        "Size": table::size(layer.map_or(0, |layer| layer.size)),
+        "Comment": entry.comment.clone().unwrap_or_default(),
+    })
+}
+
+fn headings() -> serde_json::Value {
+    json!({
+        "ID": "LAYER",
+        "CreatedAt": "CREATED AT",
+        "CreatedSince": "CREATED",
+        "CreatedBy": "CREATED BY",
+        "Size": "SIZE",
+        "Comment": "COMMENT",
+    })
 }
 
 fn shorten(text: &str, whole: bool) -> String {

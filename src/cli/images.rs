@@ -7,30 +7,22 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::Entry;
 
-use super::args::{Format, ImagesArgs};
+use super::args::{ImagesArgs, Shape};
 use super::failure::{Done, Failure, SUCCESS, chain};
+use super::filter::Filters;
 use super::session::Session;
-use super::table;
+use super::{table, template};
 
 /// Prints one line per name, newest first. The size is that of the compressed layers, each counted once per image. An
 /// unreadable image is listed with a warning.
 pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     let filter = args.name.as_deref().map(Filter::parse).transpose()?;
-    let dangling = args.filter.as_deref().map(dangling).transpose()?;
-    let wanted = |e: &Entry| {
-        filter.as_ref().is_none_or(|f| f.admits(e)) && dangling.is_none_or(|unnamed| e.name.is_none() == unnamed)
-    };
+    let filters = Filters::parse(&args.filter, &store)?;
+    let wanted = |e: &Entry| filter.as_ref().is_none_or(|f| f.admits(e)) && filters.admit_name(e);
     let entries: Vec<Entry> = store.entries()?.into_iter().filter(wanted).collect();
-    if args.quiet {
-        let mut seen = Vec::new();
-        for entry in &entries {
-            if !seen.contains(&entry.target.digest) {
-                seen.push(entry.target.digest);
-                session.console.data(format_args!("{}", table::id(entry.target.digest, args.no_trunc)))?;
-            }
-        }
-        return Ok(SUCCESS);
+    if args.quiet && !filters.need_images() {
+        return ids(args, entries.iter(), session);
     }
     let mut rows: Vec<(Entry, Option<Image>)> = Vec::new();
     for entry in entries {
@@ -42,14 +34,22 @@ pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
             }
         }
     }
+    rows.retain(|(_, image)| filters.admit_image(image.as_ref()));
     // Newest first; equal times keep the order of names.
     rows.sort_by_key(|(_, image)| std::cmp::Reverse(image.as_ref().and_then(|i| i.config.created)));
-    match args.format {
-        Format::Json => {
+    if args.quiet {
+        return ids(args, rows.iter().map(|(entry, _)| entry), session);
+    }
+    match &args.format {
+        Shape::Template(template) => {
+            let items = rows.iter().map(|(entry, image)| for_template(args, entry, image.as_ref()));
+            template::print(template, &headings(), items, session)?;
+        }
+        Shape::Json => {
             let list: Vec<_> = rows.iter().map(|(entry, image)| as_json(entry, image.as_ref())).collect();
             session.console.data(format_args!("{}", serde_json::Value::from(list)))?;
         }
-        Format::Text => {
+        Shape::Text => {
             for line in table::lines(&text_rows(args, &rows)) {
                 session.console.data(format_args!("{line}"))?;
             }
@@ -58,13 +58,16 @@ pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
-/// `dangling=true`: only images without a name.
-fn dangling(text: &str) -> Result<bool, Failure> {
-    match text {
-        "dangling=true" | "dangling=1" => Ok(true),
-        "dangling=false" | "dangling=0" => Ok(false),
-        _ => Err(Failure::usage(format!("--filter {text:?}: want dangling=true or dangling=false"))),
+/// Prints each image's id once.
+fn ids<'a>(args: &ImagesArgs, entries: impl Iterator<Item = &'a Entry>, session: &mut Session<'_>) -> Done {
+    let mut seen = Vec::new();
+    for entry in entries {
+        if !seen.contains(&entry.target.digest) {
+            seen.push(entry.target.digest);
+            session.console.data(format_args!("{}", table::id(entry.target.digest, args.no_trunc)))?;
+        }
     }
+    Ok(SUCCESS)
 }
 
 /// A repository, or one tag in it.
@@ -120,6 +123,35 @@ fn parts(entry: &Entry) -> (String, String) {
             (repository.familiar(), name.tag.clone().unwrap_or_else(none))
         }
     }
+}
+
+/// The fields of a template, as Docker names them.
+fn for_template(args: &ImagesArgs, entry: &Entry, image: Option<&Image>) -> serde_json::Value {
+    let (repository, tag) = parts(entry);
+    let created = image.and_then(|image| image.config.created);
+    json!({
+        "Repository": repository,
+        "Tag": tag,
+        "ID": table::id(entry.target.digest, args.no_trunc),
+        "Digest": entry.target.digest,
+        "CreatedAt": table::time(created),
+        "CreatedSince": table::since(created),
+        "Size": image.map(|image| table::size(image.size())),
+        "Platform": image.map(|image| image.config.platform.to_string()),
+    })
+}
+
+fn headings() -> serde_json::Value {
+    json!({
+        "Repository": "REPOSITORY",
+        "Tag": "TAG",
+        "ID": "IMAGE ID",
+        "Digest": "DIGEST",
+        "CreatedAt": "CREATED AT",
+        "CreatedSince": "CREATED",
+        "Size": "SIZE",
+        "Platform": "PLATFORM",
+    })
 }
 
 fn as_json(entry: &Entry, image: Option<&Image>) -> serde_json::Value {

@@ -12,6 +12,7 @@ use super::args::InspectArgs;
 use super::failure::{Done, SUCCESS};
 use super::session::Session;
 use super::store::check_platform;
+use super::template;
 
 /// Prints an array with one object per image, in the given order. Field names are those of `docker inspect`, plus
 /// `Manifest` and `History`. `--raw` and `--config` print the stored bytes.
@@ -35,7 +36,9 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_>) -> Done {
             list.push(describe(&store, &found.target, &image)?);
         }
     }
-    if !args.raw && !args.config {
+    if let Some(template) = &args.format {
+        template::print(template, &Value::Null, list, session)?;
+    } else if !args.raw && !args.config {
         let text = serde_json::to_string_pretty(&list).unwrap_or_default();
         session.console.data(format_args!("{text}"))?;
     }

@@ -16,6 +16,7 @@ mod doctor;
 mod entry;
 mod failure;
 mod fetch;
+mod filter;
 mod history;
 mod images;
 mod import;
@@ -37,6 +38,7 @@ mod save;
 mod session;
 mod store;
 mod table;
+mod template;
 mod version;
 
 pub use entry::main;

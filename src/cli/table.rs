@@ -42,6 +42,30 @@ pub(super) fn id(digest: BlobDigest, whole: bool) -> String {
     if whole { digest.to_string() } else { digest.hex()[..12].to_owned() }
 }
 
+/// `3 days ago`, as Docker counts.
+pub(super) fn since(time: Option<Timestamp>) -> String {
+    let Some(time) = time else { return "N/A".to_owned() };
+    ago(Timestamp::now().secs - time.secs)
+}
+
+fn ago(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    let text = match seconds {
+        ..1 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        _ if minutes < 60 => format!("{minutes} minutes"),
+        _ if hours == 1 => "About an hour".to_owned(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 14 => format!("{} days", hours / 24),
+        _ if hours < 24 * 60 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    };
+    format!("{text} ago")
+}
+
 /// `2024-05-01 10:00`, UTC.
 pub(super) fn time(time: Option<Timestamp>) -> String {
     match time {
@@ -58,6 +82,25 @@ mod tests {
     fn table_aligns_columns_and_escapes_controls() {
         let rows = [vec!["A".into(), "B".into()], vec!["long\u{1b}[2J".into(), "x\ny".into()]];
         assert_eq!(lines(&rows), ["A             B", "long\\x1b[2J   x y"]);
+    }
+
+    #[test]
+    fn age_is_counted_as_docker_counts() {
+        for (seconds, want) in [
+            (-5, "Less than a second ago"),
+            (59, "59 seconds ago"),
+            (90, "About a minute ago"),
+            (3000, "50 minutes ago"),
+            (3700, "About an hour ago"),
+            (3600 * 30, "30 hours ago"),
+            (86_400 * 5, "5 days ago"),
+            (86_400 * 20, "2 weeks ago"),
+            (86_400 * 100, "3 months ago"),
+            (86_400 * 800, "2 years ago"),
+        ] {
+            assert_eq!(ago(seconds), want);
+        }
+        assert_eq!(since(None), "N/A");
     }
 
     #[test]

@@ -309,6 +309,11 @@ fn enter(tokens: &[Token], mut at: usize, set: &mut [bool]) {
     }
 }
 
+/// Whether Go's `filepath.Match` matches. Err: the pattern is not one.
+pub(crate) fn go_match(pattern: &str, text: &str) -> Result<bool, &'static str> {
+    Ok(Glob::go(pattern.as_bytes())?.matches(text.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,6 +24,7 @@ pub(crate) use content::{Given, digest, fingerprints};
 pub use dir::{Dir, DirOptions};
 pub(crate) use error::Error;
 pub(crate) use file::{Content, FileKind, Inode, Meta, Node};
+pub(crate) use glob::go_match;
 pub use ignore::{IgnoreFile, Matcher};
 pub(crate) use path::join;
 pub use path::{anchor, clean};

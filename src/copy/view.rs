@@ -258,7 +258,13 @@ impl<'a> View<'a> {
     pub(super) fn finish(mut self) -> (Vec<Entry>, Vec<Data>) {
         self.placed.retain(|_, placed| placed.data != Data::Passed);
         let mut parents = BTreeSet::new();
+        // Files of one directory follow each other: its parents are looked for once.
+        let mut seen: &[u8] = b"";
         for path in self.placed.keys() {
+            let above = path.dir_bytes();
+            if std::mem::replace(&mut seen, above) == above {
+                continue;
+            }
             let mut at = path.parent();
             while let Some(dir) = at.filter(|dir| !dir.is_root() && !self.placed.contains_key(dir)) {
                 at = dir.parent();
@@ -283,6 +289,7 @@ impl<'a> View<'a> {
         for (path, placed) in self.placed {
             let placed = *placed;
             let opaque = placed.kind == EntryKind::Dir && self.cut.contains(&path);
+            let opaque = opaque.then(|| Entry::opaque(path.clone()));
             let entry = match placed.inode.map(|inode| first.entry(inode)) {
                 Some(std::collections::btree_map::Entry::Occupied(target)) => {
                     let kind = EntryKind::Hardlink { target: target.get().clone() };
@@ -291,13 +298,13 @@ impl<'a> View<'a> {
                 }
                 Some(std::collections::btree_map::Entry::Vacant(slot)) => {
                     slot.insert(path.clone());
-                    Entry::new(path.clone(), placed.kind, placed.meta)
+                    Entry::new(path, placed.kind, placed.meta)
                 }
-                None => Entry::new(path.clone(), placed.kind, placed.meta),
+                None => Entry::new(path, placed.kind, placed.meta),
             };
             add(entry, placed.data);
-            if opaque {
-                add(Entry::opaque(path), Data::None);
+            if let Some(opaque) = opaque {
+                add(opaque, Data::None);
             }
         }
         (entries, contents)

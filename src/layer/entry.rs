@@ -91,6 +91,11 @@ impl RelPath {
         parent_of(&self.0).map(|p| Self(p.into()))
     }
 
+    /// The bytes of [`parent`](Self::parent); empty for the root as well.
+    pub(crate) fn dir_bytes(&self) -> &[u8] {
+        parent_of(&self.0).unwrap_or_default()
+    }
+
     /// `self/name`. `name` is one component, as a directory listing gives it.
     pub fn join(&self, name: &[u8]) -> RelPath {
         debug_assert!(is_clean(name) && !name.is_empty() && !name.contains(&b'/'));

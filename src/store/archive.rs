@@ -32,24 +32,38 @@ pub(crate) enum Archive {
     Docker,
 }
 
+/// An image to export, with the names that it gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    /// Its manifest or, for [`Archive::Oci`], an index.
+    pub target: &'a Descriptor,
+    /// All of its names.
+    pub names: &'a [Reference],
+}
+
 impl Store {
-    /// Writes an image under all its names as a tar archive. `target` may be an index for [`Archive::Oci`].
+    /// Writes images under all their names as a tar archive.
     /// Ok: `out`, which errors call `path`, took all of it, and every blob matched its digest.
     pub(crate) fn export(
         &self,
-        target: &Descriptor,
-        names: &[Reference],
+        images: &[Named<'_>],
         archive: Archive,
         path: &Path,
         out: &mut dyn Write,
     ) -> Result<(), Error> {
-        let blobs = self.closure(target)?;
-        let index = Index::new(index_entries(target, names, &[])).to_bytes();
+        let mut blobs = BTreeMap::new();
+        let mut entries = Vec::new();
+        for image in images {
+            blobs.extend(self.closure(image.target)?);
+            let added = index_entries(image.target, image.names, &entries);
+            entries.extend(added);
+        }
+        let index = Index::new(entries).to_bytes();
         let mut small: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         small.insert("index.json".to_owned(), index);
         small.insert("oci-layout".to_owned(), MARKER.to_vec());
         if archive == Archive::Docker {
-            small.insert("manifest.json".to_owned(), self.docker_manifest(target, names)?);
+            small.insert("manifest.json".to_owned(), self.docker_manifest(images)?);
         }
         let wrap = |e: io::Error| Error::Fs(FsError::new("write", path, e));
         header(out, "blobs/", 0, true).map_err(wrap)?;
@@ -70,16 +84,10 @@ impl Store {
 
     /// [`Store::export`] into a file. Ok: `path` holds the whole archive. A regular file is replaced atomically; anything else
     /// (a fifo, `/dev/stdout`) is written to.
-    pub(crate) fn export_file(
-        &self,
-        image: &Descriptor,
-        names: &[Reference],
-        archive: Archive,
-        path: &Path,
-    ) -> Result<(), Error> {
+    pub(crate) fn export_file(&self, images: &[Named<'_>], archive: Archive, path: &Path) -> Result<(), Error> {
         let mut target = Target::open(path)?;
         let mut buffered = io::BufWriter::with_capacity(1 << 18, &mut target);
-        self.export(image, names, archive, path, &mut buffered)?;
+        self.export(images, archive, path, &mut buffered)?;
         drop(buffered);
         Ok(target.finish(path, 0o644)?)
     }
@@ -148,18 +156,22 @@ impl Store {
         Ok(blobs)
     }
 
-    fn docker_manifest(&self, target: &Descriptor, names: &[Reference]) -> Result<Vec<u8>, Error> {
-        if !target.is_manifest() {
-            let why = "Docker archives hold one platform, this is an index".to_owned();
-            return Err(crate::oci::image::ImageError::NotAnImage { digest: target.digest, why }.into());
+    /// `manifest.json`.
+    fn docker_manifest(&self, images: &[Named<'_>]) -> Result<Vec<u8>, Error> {
+        let mut list = Vec::new();
+        for Named { target, names } in images {
+            if !target.is_manifest() {
+                let why = "Docker archives hold one platform, this is an index".to_owned();
+                return Err(crate::oci::image::ImageError::NotAnImage { digest: target.digest, why }.into());
+            }
+            let manifest = Manifest::parse(&self.get(target)?)
+                .map_err(|e| Error::Damaged { path: self.blob_path(target.digest), why: e.to_string() })?;
+            let path = |blob: &Descriptor| format!("blobs/sha256/{}", blob.digest.hex());
+            let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
+            let layers: Vec<String> = manifest.layers.iter().map(path).collect();
+            list.push(json!({ "Config": path(&manifest.config), "RepoTags": tags, "Layers": layers }));
         }
-        let manifest = Manifest::parse(&self.get(target)?)
-            .map_err(|e| Error::Damaged { path: self.blob_path(target.digest), why: e.to_string() })?;
-        let path = |blob: &Descriptor| format!("blobs/sha256/{}", blob.digest.hex());
-        let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
-        let layers: Vec<String> = manifest.layers.iter().map(path).collect();
-        let list = json!([{ "Config": path(&manifest.config), "RepoTags": tags, "Layers": layers }]);
-        Ok(list.to_string().into_bytes())
+        Ok(serde_json::Value::from(list).to_string().into_bytes())
     }
 }
 

@@ -34,6 +34,12 @@ impl Store {
         {
             return Ok(FoundImage { name, target });
         }
+        // A digest says what the image is, whatever repository it came from.
+        if let Some(digest) = name.as_ref().and_then(|name| name.digest)
+            && let Some(target) = self.document(digest)?
+        {
+            return Ok(FoundImage { name: None, target });
+        }
         let entries = self.entries()?;
         let id = text.strip_prefix("sha256:").unwrap_or(text);
         if id.len() >= MIN_ID && id.len() <= 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {

@@ -47,7 +47,7 @@ mod tags;
 mod usage;
 
 pub(crate) use crate::base::claim::{Claim, Claiming};
-pub(crate) use archive::{Archive, Target};
+pub(crate) use archive::{Archive, Named, Target};
 pub(crate) use blobs::BlobDraft;
 pub(crate) use directory::Store;
 pub(crate) use error::Error;

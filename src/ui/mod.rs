@@ -13,6 +13,7 @@ pub(crate) mod password;
 pub(crate) mod plain;
 pub(crate) mod sanitize;
 pub(crate) mod step;
+pub(crate) mod template;
 pub(crate) mod terminal;
 
 #[cfg(test)]

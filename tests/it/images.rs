@@ -84,6 +84,69 @@ fn saved_archives_are_read_by_skopeo() {
 }
 
 #[test]
+fn several_images_are_saved_in_one_archive() {
+    requires!(skopeo);
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nCOPY Dockerfile /\n");
+    env.build(&["-t", "app:1", "-t", "app:2"], &context).ok();
+    for format in ["oci", "docker"] {
+        let file = env.dir().join("all.tar");
+        let path = file.to_str().expect("UTF-8");
+        env.kiln(&["save", "--format", format, "-o", path, "app:1", "busybox", "app:2"]).ok();
+        let other = TestEnv::new();
+        let loaded = other.kiln(&["load", "-i", path]).ok();
+        for name in ["app:1", "app:2", "busybox:latest"] {
+            loaded.says(&format!("loaded {name}"));
+            assert_eq!(other.image(name).digest, env.image(name).digest);
+        }
+    }
+    env.kiln(&["save", "-o", "x.tar", "busybox", "nothing"]).fails(1).says("no image named");
+    assert!(!env.dir().join("x.tar").exists());
+}
+
+/// What an image without PATH gets.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[test]
+fn templates_and_filters_select_what_is_printed() {
+    let env = TestEnv::with_busybox();
+    let context = env.context("-- Dockerfile --\nFROM busybox\nENV A=1 B=2\nLABEL k=v\n");
+    env.build(&["-t", "team/app:1", "-t", "other"], &context).ok();
+    let says = |args: &[&str]| env.kiln(args).ok().stdout.trim_end().to_owned();
+    let digest = env.image("busybox").digest;
+    assert_eq!(says(&["inspect", "-f", "{{.Id}}", "busybox"]), digest);
+    assert_eq!(
+        says(&["inspect", "--format", "{{range .Config.Env}}{{println .}}{{end}}", "other"]),
+        format!("{PATH}\nA=1\nB=2")
+    );
+    assert_eq!(says(&["inspect", "-f", "{{index .Config.Labels \"k\"}}", "other"]), "v");
+    let list = |filter: &str| {
+        let mut names: Vec<String> = says(&["images", "--filter", filter, "--format", "{{.Repository}}:{{.Tag}}"])
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(list("label=k"), ["other:latest", "team/app:1"]);
+    assert_eq!(list("label=k=w"), [""; 0]);
+    assert_eq!(list("reference=team/*"), ["team/app:1"]);
+    assert_eq!(list("reference=*:1*"), [""; 0]);
+    assert_eq!(list("reference=busybox:lat*"), ["busybox:latest"]);
+    assert_eq!(list("before=busybox"), [""; 0]);
+    assert_eq!(list("dangling=true"), [""; 0]);
+    let table = says(&["images", "--format", "table {{.Repository}}\\t{{.ID}}", "busybox"]);
+    let hex = &digest["sha256:".len()..][..12];
+    assert_eq!(table, format!("REPOSITORY   IMAGE ID\nbusybox      {hex}"));
+    assert_eq!(says(&["image", "ls", "-q", "--no-trunc", "busybox"]), digest);
+    assert!(says(&["history", "--format", "{{.CreatedBy}}", "other"]).starts_with("LABEL k=v"));
+    env.kiln(&["images", "--format", "{{.Nmae}}"]).fails(2).says("there is no field .Nmae; there are .CreatedAt");
+    env.kiln(&["images", "--format", "yaml"]).fails(2).says("want text, json or a template");
+    env.kiln(&["images", "--filter", "size=1"]).fails(2).says("there are dangling, reference");
+    env.kiln(&["images", "--filter", "since=nothing"]).fails(1).says("no image named");
+}
+
+#[test]
 fn info_shows_store_and_version_shows_version() {
     let env = TestEnv::new();
     env.kiln(&["version"]).ok().says(env!("CARGO_PKG_VERSION"));

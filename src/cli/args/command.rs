@@ -79,7 +79,7 @@ pub(in crate::cli) enum Command {
     /// Load images from an archive or OCI layout
     #[command(after_help = examples::LOAD)]
     Load(LoadArgs),
-    /// Save an image to an archive
+    /// Save images to an archive
     #[command(after_help = examples::SAVE)]
     Save(SaveArgs),
     /// Manage the build cache

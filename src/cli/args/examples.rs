@@ -60,13 +60,13 @@ pub(super) const IMAGES: &str = "\
 Examples:
   kiln images
   kiln images --filter dangling=true --quiet
-  kiln images --format json app";
+  kiln images --format '{{.Repository}}:{{.Tag}}' app";
 
 /// `kiln inspect`.
 pub(super) const INSPECT: &str = "\
 Examples:
   kiln inspect app:1.0
-  kiln inspect --config app:1.0";
+  kiln inspect --format '{{json .Config.Env}}' app:1.0";
 
 /// `kiln history`.
 pub(super) const HISTORY: &str = "\

@@ -155,8 +155,8 @@ pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
         "copy" => "use kiln pull, kiln tag and kiln push",
         "manifest" => "use skopeo or docker manifest: kiln does not join images of several platforms",
         "commit" => "use kiln run --commit NAME IMAGE COMMAND to create an image from the changes of a command",
+        "image" => "use kiln images, rmi, build, history, import, inspect, load, prune, pull, push, save or tag",
         "buildx" | "bud" | "builder" | "bake" => "use kiln build, which accepts the options of docker build",
-        "image" => "use kiln images, inspect, history, tag, rmi, save or load",
         "rm" => "use kiln rmi to remove images, or kiln prune to remove unused data; kiln keeps no containers",
         "container" | "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "create" | "restart" | "wait"
         | "cp" | "top" => "use kiln run; kiln keeps no containers and discards the changes of a command",

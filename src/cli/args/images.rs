@@ -7,7 +7,7 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::Format;
+use super::Shape;
 
 /// Arguments of `kiln images`.
 #[derive(Debug, Args)]
@@ -22,9 +22,12 @@ pub(in crate::cli) struct ImagesArgs {
     #[arg(short, long, hide_short_help = true)]
     pub(in crate::cli) all: bool,
 
-    /// List only untagged or only tagged images
-    #[arg(short, long, value_name = "dangling=true|false")]
-    pub(in crate::cli) filter: Option<String>,
+    /// List only matching images
+    ///
+    /// dangling=true|false, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE. Of several filters all must
+    /// match, of several references one.
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(in crate::cli) filter: Vec<String>,
 
     /// Show digests
     #[arg(long)]
@@ -39,8 +42,10 @@ pub(in crate::cli) struct ImagesArgs {
     pub(in crate::cli) quiet: bool,
 
     /// Choose the output format
-    #[arg(long, value_enum, default_value_t)]
-    pub(in crate::cli) format: Format,
+    ///
+    /// text, json, or a Go template with .Repository, .Tag, .ID, .Digest, .CreatedAt, .CreatedSince, .Size, .Platform.
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    pub(in crate::cli) format: Shape,
 }
 
 /// Arguments of `kiln inspect`.
@@ -63,6 +68,12 @@ pub(in crate::cli) struct InspectArgs {
     /// Print the image config exactly as it is stored
     #[arg(long)]
     pub(in crate::cli) config: bool,
+
+    /// Print this Go template for each image
+    ///
+    /// Its fields are those of the JSON: '{{.Id}}', '{{json .Config.Env}}'.
+    #[arg(short, long, value_name = "TEMPLATE", conflicts_with_all = ["raw", "config"])]
+    pub(in crate::cli) format: Option<String>,
 }
 
 /// Arguments of `kiln history`.
@@ -83,8 +94,10 @@ pub(in crate::cli) struct HistoryArgs {
     pub(in crate::cli) no_trunc: bool,
 
     /// Choose the output format
-    #[arg(long, value_enum, default_value_t)]
-    pub(in crate::cli) format: Format,
+    ///
+    /// text, json, or a Go template with .ID, .CreatedAt, .CreatedSince, .CreatedBy, .Size, .Comment.
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    pub(in crate::cli) format: Shape,
 }
 
 /// Arguments of `kiln tag`.
@@ -142,9 +155,9 @@ pub(in crate::cli) struct ImportArgs {
 /// Arguments of `kiln save`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SaveArgs {
-    /// An image, by name, digest or the beginning of a digest
-    #[arg(value_name = "IMAGE")]
-    pub(in crate::cli) image: String,
+    /// Images, by name, digest or the beginning of a digest
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(in crate::cli) images: Vec<String>,
 
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]

@@ -13,6 +13,7 @@ mod diff;
 mod examples;
 mod foreign;
 mod format;
+mod group;
 mod host;
 mod images;
 mod registries;
@@ -29,7 +30,8 @@ pub(super) use command::{Cli, Command};
 pub(super) use container::ContainerArgs;
 pub(super) use diff::{Attribute, DiffArgs};
 pub(super) use foreign::{ForeignArgs, instead_of_command, instead_of_option};
-pub(super) use format::Format;
+pub(super) use format::{Format, Shape};
+pub(super) use group::without_groups;
 pub(super) use host::{CompletionsArgs, DoctorArgs, InfoArgs, VersionArgs};
 pub(super) use images::{
     ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, TagArgs,

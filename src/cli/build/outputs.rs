@@ -12,7 +12,7 @@ use crate::cli::session::Session;
 use crate::engine::Outcome;
 use crate::export::{Rootfs, RootfsError};
 use crate::registry::Client;
-use crate::store::{Archive, Store, Target};
+use crate::store::{Archive, Named, Store, Target};
 
 /// Removes the files of `--iidfile` and `--metadata-file`: they must not name an earlier image if this build fails (O-54).
 pub(super) fn forget_old(request: &BuildRequest) -> Result<(), Failure> {
@@ -100,6 +100,7 @@ fn write(
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
     let image = &outcome.manifest;
+    let named = Named { target: image, names: &request.tags };
     let archive = match output.form {
         Form::DockerArchive => Archive::Docker,
         _ => Archive::Oci,
@@ -110,10 +111,10 @@ fn write(
             return Err(Failure::usage("cannot write an archive to a terminal").hint("name a file with dest=FILE"));
         }
         (Form::OciArchive | Form::DockerArchive, Destination::Path(path)) => {
-            store.export_file(image, &request.tags, archive, path)?;
+            store.export_file(&[named], archive, path)?;
         }
         (Form::OciArchive | Form::DockerArchive, Destination::Stdout) => {
-            store.export(image, &request.tags, archive, stdout, session.console.raw())?;
+            store.export(&[named], archive, stdout, session.console.raw())?;
         }
         (Form::OciLayout, Destination::Path(dir)) => store.export_layout(image, &request.tags, dir)?,
         (Form::RootfsTar, Destination::Path(path)) => {

@@ -384,7 +384,7 @@ fn archives_are_reproducible_and_portable() {
     let names = ["app:1", "localhost:5000/app:2"].map(name);
     let path = |n: &str| dir.path().join(n);
     for (file, archive) in [("a.tar", Archive::Oci), ("b.tar", Archive::Oci), ("d.tar", Archive::Docker)] {
-        store.export_file(&a, &names, archive, &path(file)).expect("exported");
+        store.export_file(&[Named { target: &a, names: &names }], archive, &path(file)).expect("exported");
     }
     assert_eq!(fs::read(&path("a.tar")).expect("a"), fs::read(&path("b.tar")).expect("b"));
     let at = |scheme: &str, file: &str, suffix: &str| format!("{scheme}:{}{suffix}", path(file).display());
@@ -429,9 +429,13 @@ fn export_rejects_damaged_blob() {
     let layer = Descriptor::of(LAYER_TAR, &EMPTY_TAR);
     crate::base::publish::atomic(&store.blob_path(layer.digest), &[1; 1024], 0o444).expect("write");
     let to = dir.path().join("x.tar");
-    let message = store.export_file(&a, &[], Archive::Oci, &to).expect_err("damaged").to_string();
+    let message =
+        store.export_file(&[Named { target: &a, names: &[] }], Archive::Oci, &to).expect_err("damaged").to_string();
     assert!(message.contains("digest mismatch"), "{message}");
     assert!(!to.exists());
-    let message = store.export_file(&a, &[], Archive::Oci, Path::new("/dev/full")).expect_err("full").to_string();
+    let message = store
+        .export_file(&[Named { target: &a, names: &[] }], Archive::Oci, Path::new("/dev/full"))
+        .expect_err("full")
+        .to_string();
     assert!(message.contains("not in the store") || message.contains("write /dev/full"), "{message}");
 }

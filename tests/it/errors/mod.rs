@@ -17,7 +17,8 @@ fn commands_of_other_tools_suggest_alternatives() {
         (&["copy", "docker://a", "docker://b"], "kiln push"),
         (&["ps"], "keeps no containers"),
         (&["exec", "-it", "x", "sh"], "keeps no containers"),
-        (&["buildx", "build", "."], "kiln build"),
+        (&["buildx", "bake"], "kiln build"),
+        (&["image", "frob"], "kiln images"),
     ] {
         let done = env.kiln(command).fails(2);
         assert!(done.stderr.starts_with(&format!("error: kiln has no command {}\nhint: ", command[0])), "{done}");

@@ -6,3 +6,4 @@ mod faults;
 mod hostile;
 mod names;
 mod push;
+mod tutorial;

@@ -117,7 +117,7 @@ fn push_takes_several_names_and_all_tags() {
 }
 
 /// A registry that requires a password.
-fn guarded() -> Registry {
+pub(super) fn guarded() -> Registry {
     let open = Registry::start();
     let file = open.data().with_file_name("htpasswd");
     fs::write(&file, HTPASSWD).expect("write");

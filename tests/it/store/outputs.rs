@@ -153,7 +153,7 @@ fn impossible_outputs_are_refused() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM busybox\n");
     env.build(&["-o", "type=docker"], &context).fails(2).says("no daemon to load it into");
-    env.build(&["-o", "type=registry"], &context).fails(2).says("type=registry");
+    env.build(&["-o", "type=registry"], &context).fails(2).says("a push needs the name of the image");
     env.build(&["-t", "x", "-o", "type=oci,dest=missing/dir/a.tar"], &context).fails(1).says("missing/dir");
     // A failing output fails the build, and the image gets no name.
     env.build(&["-t", "x", "-o", "a-file/below"], &context).ok();

@@ -32,7 +32,7 @@ fn prune_keeps_tagged_images_and_their_cache() {
     let only = |what: &str| env.kiln(&["images", "-a", "--quiet", "--no-trunc", "-f", what]).ok().trim().to_owned();
     assert_eq!(only("dangling=true"), unnamed);
     assert!(!only("dangling=false").contains(&unnamed));
-    env.kiln(&["images", "--filter", "since=x"]).fails(2).says("want dangling=true or dangling=false");
+    env.kiln(&["images", "--filter", "dangling=x"]).fails(2).says("want dangling=true or dangling=false");
     // A dry run changes nothing.
     env.kiln(&["prune", "--dry-run"]).ok().says("would remove 1 image, 3 cached steps");
     assert_eq!(blobs(&env), before);
