@@ -123,6 +123,12 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(default_value_t, default_missing_value = "always", help_heading = STEPS)]
     pub(in crate::cli) pull: Pull,
 
+    /// Use this credential file alone
+    ///
+    /// The default is every file that docker login, podman login and kiln login write.
+    #[arg(long, value_name = "FILE", help_heading = REGISTRIES, hide_short_help = true)]
+    pub(in crate::cli) authfile: Option<PathBuf>,
+
     /// Use this registry without TLS or without checking its certificate
     #[arg(long, value_name = "HOST[:PORT]", help_heading = REGISTRIES, hide_short_help = true)]
     pub(in crate::cli) insecure_registry: Vec<String>,

@@ -34,8 +34,7 @@ const OPTIONS: &[Row] = &[
     // buildah and podman
     ("layers", &["true"], "use --no-cache to run every step again; each instruction makes a layer"),
     ("format", &["oci"], "use -o type=docker,dest=FILE to write an archive for docker load"),
-    ("authfile", &[], "set REGISTRY_AUTH_FILE to that file"),
-    ("creds", &[], "use kiln login, or set REGISTRY_AUTH_FILE"),
+    ("creds", &[], "use kiln login, or --authfile FILE"),
     ("cert-dir", &[], "set SSL_CERT_FILE to a PEM file with the CA's certificate"),
     ("tls-verify", &["true"], "name the registry with --insecure-registry HOST[:PORT]"),
     ("timestamp", &[], "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),

@@ -20,6 +20,12 @@ pub(in crate::cli) struct PullArgs {
     #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 
+    /// Use this credential file alone
+    ///
+    /// The default is every file that docker login, podman login and kiln login write.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) authfile: Option<PathBuf>,
+
     /// Use this registry without TLS or without checking its certificate
     ///
     /// Registries on loopback addresses need no option.
@@ -51,6 +57,12 @@ pub(in crate::cli) struct PushArgs {
     /// Write the digest to this file
     #[arg(long, value_name = "FILE", conflicts_with = "all_tags")]
     pub(in crate::cli) digestfile: Option<PathBuf>,
+
+    /// Use this credential file alone
+    ///
+    /// The default is every file that docker login, podman login and kiln login write.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) authfile: Option<PathBuf>,
 
     /// Use this registry without TLS or without checking its certificate
     ///

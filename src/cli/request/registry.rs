@@ -13,25 +13,38 @@ use crate::transport::Proxies;
 use super::{Environment, size};
 
 impl Environment {
-    /// Ok: every credential file that exists was read, or is recorded as unreadable. `$REGISTRY_AUTH_FILE` must exist.
-    pub(in crate::cli) fn registry_options(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
+    /// How registries are reached, without credentials.
+    pub(in crate::cli) fn connections(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
         let mirrors: Vec<(String, String)> = mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?;
         if let Some(wrong) = insecure.iter().find(|host| !is_host(host)) {
             return Err(Failure::usage(format!("--insecure-registry {wrong:?}: want HOST[:PORT], without a scheme")));
         }
+        Ok(Options { insecure: insecure.to_vec(), mirrors, proxies: self.proxies(), ..Options::default() })
+    }
+
+    /// The credentials of `--authfile`, else of the environment and of all credential files. Ok: every file that exists
+    /// was read, or is recorded as unreadable; files that were asked for exist.
+    pub(in crate::cli) fn credentials(&self, authfile: Option<&Path>) -> Result<Credentials, Failure> {
         let mut credentials = Credentials::none();
-        for (path, required) in self.credential_files() {
-            let origin = path.display().to_string();
-            match fs::read_opt(&path) {
-                Err(error) => credentials.add_unreadable(&origin, crate::cli::failure::chain(&error)),
-                Ok(Some(bytes)) => credentials.add(&origin, &bytes),
-                Ok(None) if required => {
-                    return Err(Failure::usage(format!("REGISTRY_AUTH_FILE: {} does not exist", path.display())));
+        let files = match authfile {
+            Some(file) => vec![(file.to_owned(), Some("--authfile"))],
+            None => {
+                if let Some(text) = self.non_empty("DOCKER_AUTH_CONFIG") {
+                    credentials.add("DOCKER_AUTH_CONFIG", text.as_encoded_bytes());
                 }
-                Ok(None) => {}
+                self.credential_files()
+            }
+        };
+        for (path, asked_by) in files {
+            let origin = path.display().to_string();
+            match (fs::read_opt(&path), asked_by) {
+                (Err(error), _) => credentials.add_unreadable(&origin, crate::cli::failure::chain(&error)),
+                (Ok(Some(bytes)), _) => credentials.add(&origin, &bytes),
+                (Ok(None), Some(asker)) => return Err(Failure::usage(format!("{asker}: {origin} does not exist"))),
+                (Ok(None), None) => {}
             }
         }
-        Ok(Options { credentials, insecure: insecure.to_vec(), mirrors, proxies: self.proxies(), ..Options::default() })
+        Ok(credentials)
     }
 
     /// The proxies.
@@ -89,17 +102,18 @@ impl Environment {
         dir("DOCKER_CONFIG").map(Path::to_owned).or_else(|| dir("HOME").map(|home| home.join(".docker")))
     }
 
-    /// Credential files in order of precedence, podman's before docker's, and whether each must exist.
-    fn credential_files(&self) -> Vec<(PathBuf, bool)> {
-        let dir = |name: &str| self.non_empty(name).map(Path::new);
+    /// Credential files in order of precedence, podman's before docker's, each with what demands that it exists.
+    fn credential_files(&self) -> Vec<(PathBuf, Option<&'static str>)> {
+        let dir = |name: &str| self.non_empty(name).map(PathBuf::from);
         let mut files = Vec::new();
-        if let Some(file) = dir("REGISTRY_AUTH_FILE") {
-            files.push((file.to_owned(), true));
-        }
-        if let Some(runtime) = dir("XDG_RUNTIME_DIR") {
-            files.push((runtime.join("containers/auth.json"), false));
-        }
-        files.extend(self.docker_config().map(|docker| (docker.join("config.json"), false)));
+        files.extend(dir("REGISTRY_AUTH_FILE").map(|file| (file, Some("REGISTRY_AUTH_FILE"))));
+        // As root, podman has no runtime directory of its own.
+        let runtime = dir("XDG_RUNTIME_DIR").map(|dir| dir.join("containers"));
+        let runtime = runtime.unwrap_or_else(|| format!("/run/containers/{}", self.uid).into());
+        let config = dir("XDG_CONFIG_HOME").or_else(|| dir("HOME").map(|home| home.join(".config")));
+        let podman = [Some(runtime), config.map(|dir| dir.join("containers"))].into_iter().flatten();
+        files.extend(podman.map(|dir| (dir.join("auth.json"), None)));
+        files.extend(self.docker_config().map(|docker| (docker.join("config.json"), None)));
         files
     }
 }
@@ -148,7 +162,7 @@ mod tests {
             assert!(mirror(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "http://r.example"] {
-            let failure = Environment::of(0, &[]).registry_options(&[wrong.to_owned()], &[]).expect_err(wrong);
+            let failure = Environment::of(0, &[]).connections(&[wrong.to_owned()], &[]).expect_err(wrong);
             assert!(failure.message.starts_with(&format!("--insecure-registry {wrong:?}: want HOST")), "{wrong}");
         }
     }

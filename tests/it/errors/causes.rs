@@ -208,7 +208,6 @@ fn options_of_other_builders_suggest_alternatives() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     for (args, error, hint) in [
-        (&["--authfile", "x"][..], "--authfile", "set REGISTRY_AUTH_FILE to that file"),
         (&["--tls-verify=false"], "--tls-verify=false", "name the registry with --insecure-registry HOST[:PORT]"),
         (&["--timestamp", "0"], "--timestamp", "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
         (&["--storage-driver=vfs"], "--storage-driver=vfs", "use --snapshotter overlay or --snapshotter copy"),

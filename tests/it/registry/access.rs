@@ -88,12 +88,25 @@ fn credential_file_locations_are_configurable() {
     fs::write(elsewhere.join("containers/auth.json"), &text).expect("write");
     let dir = elsewhere.to_str().expect("UTF-8");
     let file = format!("{dir}/config.json");
-    for (variable, value) in [("DOCKER_CONFIG", dir), ("XDG_RUNTIME_DIR", dir), ("REGISTRY_AUTH_FILE", &file)] {
+    for (variable, value) in [
+        ("DOCKER_CONFIG", dir),
+        ("XDG_RUNTIME_DIR", dir),
+        ("XDG_CONFIG_HOME", dir),
+        ("REGISTRY_AUTH_FILE", &file),
+        ("DOCKER_AUTH_CONFIG", &text),
+    ] {
         env.kiln(&["pull", &name]).env(variable, value).ok();
         env.kiln(&["rmi", &name]).ok();
         env.kiln(&["prune", "--all"]).ok();
     }
     env.kiln(&["pull", &name]).env("REGISTRY_AUTH_FILE", "/nowhere.json").fails(2).says("/nowhere.json");
+    env.kiln(&["pull", "--authfile", "/nowhere.json", &name]).fails(2).says("--authfile: /nowhere.json does not exist");
+    env.kiln(&["pull", "--authfile", &file, &name]).ok();
+    env.kiln(&["push", &name]).fails(1);
+    env.kiln(&["push", "--authfile", &file, &name]).ok();
+    let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nLABEL a=b\n"));
+    env.build(&["--pull"], &context).fails(1);
+    env.build(&["--pull", "--authfile", &file], &context).ok();
 }
 
 #[test]
