@@ -208,7 +208,7 @@ fn options_of_other_builders_suggest_alternatives() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     for (args, error, hint) in [
-        (&["--tls-verify=false"], "--tls-verify=false", "name the registry with --insecure-registry HOST[:PORT]"),
+        (&["--tls-verify=false"][..], "--tls-verify=false", "name the registry with --insecure-registry HOST[:PORT]"),
         (&["--timestamp", "0"], "--timestamp", "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
         (&["--storage-driver=vfs"], "--storage-driver=vfs", "use --snapshotter overlay or --snapshotter copy"),
         (&["--omit-history"], "--omit-history", "omit it: a config always has its history"),
