@@ -45,11 +45,11 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
 }
 
 impl Session<'_> {
-    /// Reports credential files that cannot be used, and mirrors that failed.
+    /// Reports files of credentials and configuration that cannot be used, and mirrors that failed.
     pub(super) fn announce_registries(&mut self, client: &Client) {
         // The process inside a user namespace reads the same files as the one that started it.
         let outside = self.environment.began().is_none();
-        for problem in client.take_credential_problems().iter().filter(|_| outside) {
+        for problem in client.take_problems().iter().filter(|_| outside) {
             self.console.labelled("warning", &sanitize::text(&format!("{}: {}", problem.origin, problem.why)));
         }
         for failure in client.take_mirror_failures() {

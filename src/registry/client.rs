@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::transport::{HttpClient, Proxies, Timing};
+use crate::transport::{Certificates, HttpClient, Proxies, Timing};
 
 use super::RegistryError;
 use super::auth::Auth;
 use super::credentials::Credentials;
+use super::rules::Rules;
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +18,12 @@ pub(crate) struct Options {
     /// Registries (`host` or `host:port`) whose certificates are not verified, and that may speak plain HTTP. Loopback
     /// addresses need not be listed (S-60).
     pub insecure: Vec<String>,
-    /// Mirrors in order of preference, each with the registry it mirrors (named as in references: `docker.io`).
-    pub mirrors: Vec<(String, String)>,
+    /// Mirrors and other places of repositories.
+    pub rules: Rules,
+    /// Certificates by host, or why they cannot be used.
+    pub certificates: BTreeMap<String, Result<Certificates, String>>,
+    /// Files of the configuration that cannot be used, and why.
+    pub problems: Vec<(String, String)>,
     /// Proxies.
     pub proxies: Proxies,
     /// Attempts and time-outs.
@@ -31,9 +36,9 @@ pub(crate) struct Client {
     pub(super) auth: Auth,
     /// Whether an insecure host speaks TLS, as far as that is known.
     pub(super) speaks_tls: Mutex<BTreeMap<String, bool>>,
-    pub(super) mirrors: Vec<(String, String)>,
+    pub(super) rules: Rules,
     mirror_failures: Mutex<Vec<MirrorFailure>>,
-    credential_problems: Mutex<Vec<CredentialProblem>>,
+    problems: Mutex<Vec<Problem>>,
 }
 
 /// A mirror that did not give what it was asked for; the registry itself was asked instead.
@@ -45,9 +50,9 @@ pub(crate) struct MirrorFailure {
     pub error: RegistryError,
 }
 
-/// A credential file that cannot be used.
+/// A file of credentials or configuration that cannot be used.
 #[derive(Debug)]
-pub(crate) struct CredentialProblem {
+pub(crate) struct Problem {
     /// The file.
     pub origin: String,
     /// What is wrong with it.
@@ -57,22 +62,25 @@ pub(crate) struct CredentialProblem {
 impl Client {
     /// A client; nothing is sent before the first request.
     pub(crate) fn new(options: Options) -> Self {
-        let problems = options.credentials.problems();
-        let problems =
-            problems.map(|(origin, why)| CredentialProblem { origin: origin.to_owned(), why: why.to_owned() });
+        let problem = |(origin, why): (&str, &str)| Problem { origin: origin.to_owned(), why: why.to_owned() };
+        let problems = options.problems.iter().map(|(origin, why)| (origin.as_str(), why.as_str()));
+        let problems = problems.chain(options.credentials.problems()).map(problem).collect();
+        let mut insecure = options.insecure;
+        insecure.extend(options.rules.insecure_hosts().map(str::to_owned));
+        let http = HttpClient::new(options.proxies, insecure, options.timing);
         Self {
-            credential_problems: Mutex::new(problems.collect()),
-            http: HttpClient::new(options.proxies, options.insecure, options.timing),
+            problems: Mutex::new(problems),
+            http: http.with_certificates(options.certificates),
             auth: Auth::new(options.credentials),
             speaks_tls: Mutex::new(BTreeMap::new()),
-            mirrors: options.mirrors,
+            rules: options.rules,
             mirror_failures: Mutex::default(),
         }
     }
 
-    /// The credential files that cannot be used; each is reported once.
-    pub(crate) fn take_credential_problems(&self) -> Vec<CredentialProblem> {
-        std::mem::take(&mut self.credential_problems.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The files that cannot be used; each is reported once.
+    pub(crate) fn take_problems(&self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The mirrors that failed since the last call.

@@ -30,6 +30,14 @@ pub(crate) enum RegistryError {
     /// The registry could not be reached, answered with an error, or broke the protocol.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The configuration forbids the registry.
+    #[error("{name}: blocked by {origin}")]
+    Blocked {
+        /// The image.
+        name: String,
+        /// The file.
+        origin: String,
+    },
     /// A credential file or helper cannot be used.
     #[error("{origin}: {why}")]
     Credentials {

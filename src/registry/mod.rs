@@ -22,6 +22,7 @@ mod login;
 mod pull;
 mod push;
 mod repository;
+mod rules;
 mod upload;
 
 pub(crate) use client::{Client, Options};
@@ -29,6 +30,7 @@ pub(crate) use credentials::Credentials;
 pub(crate) use error::RegistryError;
 pub(crate) use login::{CredentialFile, Kept};
 pub(crate) use push::PushObserver;
+pub(crate) use rules::Rules;
 pub(crate) use upload::Arrival;
 
 #[cfg(test)]

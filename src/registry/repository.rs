@@ -15,6 +15,7 @@ use super::RegistryError;
 use super::auth::Scope;
 use super::client::Client;
 use super::document::{self, ACCEPT};
+use super::rules::Place;
 
 /// The host of Docker Hub's API.
 const HUB_HOST: &str = "registry-1.docker.io";
@@ -35,26 +36,32 @@ impl Client {
         name: &Reference,
         ask: impl Fn(&Repository<'a>) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        for (_, host) in self.mirrors.iter().filter(|(registry, _)| *registry == name.registry) {
-            match ask(&self.repository_at(host, name)) {
+        let (mirrors, own) = self.rules.places(name)?;
+        for mirror in mirrors {
+            let host = mirror.registry.clone();
+            match ask(&self.repository_at(mirror)) {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_cancelled() => return Err(error),
-                Err(error) => self.mirror_failed(host, error),
+                Err(error) => self.mirror_failed(&host, error),
             }
         }
-        ask(&self.repository(name))
+        ask(&self.repository_at(own))
     }
 
     /// The repository that a reference names, to be written to.
     pub(super) fn repository_to_push_to(&self, name: &Reference) -> Repository<'_> {
-        let mut repository = self.repository(name);
+        // What is pushed goes where its name says: mirrors and other places are for pulls.
+        let place = Place { registry: name.registry.clone(), repository: name.repository.clone() };
+        let mut repository = self.repository_at(place);
         repository.scope.actions = "pull,push";
         repository
     }
 
-    /// The repository that a reference names, on its registry.
-    pub(super) fn repository(&self, name: &Reference) -> Repository<'_> {
-        self.repository_on(Self::host_of_registry(&name.registry), &name.registry, name)
+    /// A repository, with the credentials of its registry.
+    pub(super) fn repository_at(&self, place: Place) -> Repository<'_> {
+        let Place { registry, repository } = place;
+        let host = Self::host_of_registry(&registry);
+        Repository { client: self, host, scope: Scope { registry, repository, actions: "pull", also: None } }
     }
 
     /// Host and port of a registry's API.
@@ -63,16 +70,6 @@ impl Client {
             DEFAULT_REGISTRY => HUB_HOST.to_owned(),
             other => other.to_ascii_lowercase(),
         }
-    }
-
-    /// The same repository on a mirror, which has its own credentials.
-    fn repository_at(&self, mirror: &str, name: &Reference) -> Repository<'_> {
-        self.repository_on(mirror.to_ascii_lowercase(), mirror, name)
-    }
-
-    fn repository_on(&self, host: String, registry: &str, name: &Reference) -> Repository<'_> {
-        let (registry, repository) = (registry.to_owned(), name.repository.clone());
-        Repository { client: self, host, scope: Scope { registry, repository, actions: "pull", also: None } }
     }
 }
 

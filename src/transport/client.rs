@@ -11,6 +11,7 @@ use ureq::{Agent, SendBody, http};
 
 use crate::base::url::redacted;
 
+use super::certificates::Certificates;
 use super::error::{HttpError, io_reason};
 use super::proxy::Proxies;
 use super::request::{Payload, Request};
@@ -21,11 +22,13 @@ use super::url::{Url, host_of, is_loopback};
 const MAX_REDIRECTS: usize = 10;
 
 /// What decides which connection pool a request uses.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Route {
     tls: bool,
     verify: bool,
     proxied: bool,
+    /// A host that has certificates of its own.
+    host: Option<String>,
 }
 
 /// An HTTP client; shared by threads.
@@ -33,6 +36,8 @@ pub(crate) struct HttpClient {
     proxies: Proxies,
     /// Hosts whose certificates are not verified: `host` or `host:port`.
     insecure: Vec<String>,
+    /// By host, as URLs name it; or why they cannot be used.
+    certificates: BTreeMap<String, Result<Certificates, String>>,
     timing: Timing,
     agents: Mutex<BTreeMap<Route, Agent>>,
     cancelled: AtomicBool,
@@ -41,8 +46,13 @@ pub(crate) struct HttpClient {
 impl HttpClient {
     /// A client; nothing is sent before the first request.
     pub(crate) fn new(proxies: Proxies, insecure: Vec<String>, timing: Timing) -> Self {
-        let agents = Mutex::new(BTreeMap::new());
-        Self { proxies, insecure, timing, agents, cancelled: AtomicBool::new(false) }
+        let (agents, certificates) = (Mutex::new(BTreeMap::new()), BTreeMap::new());
+        Self { proxies, insecure, certificates, timing, agents, cancelled: AtomicBool::new(false) }
+    }
+
+    /// The same with certificates for single hosts, or the reasons why they cannot be used.
+    pub(crate) fn with_certificates(self, certificates: BTreeMap<String, Result<Certificates, String>>) -> Self {
+        Self { certificates, ..self }
     }
 
     pub(crate) fn timing(&self) -> &Timing {
@@ -206,7 +216,10 @@ impl HttpClient {
     /// The connection pool for `url`.
     fn agent(&self, url: &Url) -> Result<Agent, HttpError> {
         let proxy = self.proxies.select(url);
-        let route = Route { tls: url.tls, verify: !self.is_insecure(&url.authority), proxied: proxy.is_some() };
+        let verify = !self.is_insecure(&url.authority);
+        let own = if url.tls { self.certificates.get(&url.authority) } else { None };
+        let host = own.map(|_| url.authority.clone());
+        let route = Route { tls: url.tls, verify, proxied: proxy.is_some(), host };
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&route) {
             return Ok(agent.clone());
@@ -215,8 +228,9 @@ impl HttpClient {
             url: url.without_query(),
             why: format!("the proxy for {}:// is not valid: {e}", url.scheme()),
         })?;
-        let tls =
-            TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).disable_verification(!route.verify).build();
+        let own = own.cloned().transpose().map_err(|reason| HttpError::Tls { host: url.authority.clone(), reason })?;
+        let (roots, client) = own.map_or((RootCerts::PlatformVerifier, None), |own| (own.roots(), own.client()));
+        let tls = TlsConfig::builder().root_certs(roots).client_cert(client).disable_verification(!verify).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

@@ -7,6 +7,7 @@
 //! **Order.** `request` → `client` (route, redirects, retries) → `response`.
 //! **Not here.** What a response means: `registry`, `fetch`. Environment variables: proxies come in as [`Proxies`].
 
+mod certificates;
 mod client;
 mod encoding;
 mod error;
@@ -17,6 +18,7 @@ mod response;
 mod retry;
 mod url;
 
+pub(crate) use certificates::Certificates;
 pub(crate) use client::{Attempt, HttpClient};
 pub(crate) use encoding::{basic_authorization, form_encode};
 pub(crate) use error::HttpError;

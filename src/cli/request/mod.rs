@@ -10,6 +10,7 @@ mod environment;
 mod output;
 mod publish;
 mod registry;
+mod registry_files;
 mod run;
 mod secret;
 mod source;

@@ -1,4 +1,4 @@
-//! Credentials and proxies from the environment (O-76).
+//! Credentials, proxies and the configuration of registries, from the environment (O-76).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,13 @@ impl Environment {
         if let Some(wrong) = insecure.iter().find(|host| !is_host(host)) {
             return Err(Failure::usage(format!("--insecure-registry {wrong:?}: want HOST[:PORT], without a scheme")));
         }
-        Ok(Options { insecure: insecure.to_vec(), mirrors, proxies: self.proxies(), ..Options::default() })
+        let mut problems = Vec::new();
+        let mut rules = self.registry_rules(&mut problems)?;
+        for (registry, host) in &mirrors {
+            rules.add_mirror(registry, host);
+        }
+        let (insecure, proxies, certificates) = (insecure.to_vec(), self.proxies(), self.certificates());
+        Ok(Options { insecure, rules, certificates, proxies, problems, ..Options::default() })
     }
 
     /// The credentials of `--authfile`, else of the environment and of all credential files. Ok: every file that exists

@@ -193,7 +193,7 @@ fn only_transient_errors_are_retried_s61() {
         let server = Server::start(move |_| Reply::new(status, r#"{"errors":[{"code":"X","message":"the reason"}]}"#));
         let repository_name = name(&server);
         let client = client();
-        let error = client.repository(&repository_name).manifest_by_tag("1").expect_err("fails");
+        let error = client.repository_to_push_to(&repository_name).manifest_by_tag("1").expect_err("fails");
         let tried = if tries > 1 { format!(" (tried {tries} times)") } else { String::new() };
         assert!(error.to_string().ends_with(&format!("{status}: the reason{tried}")), "{error}");
         assert_eq!(server.log().len(), tries, "{status}");

@@ -278,6 +278,18 @@ fn certificates_are_verified_unless_registry_is_insecure() {
     // A CA from SSL_CERT_FILE is trusted.
     let (code, said) = pull(&format!("pull {name}"), &[("SSL_CERT_FILE", &cert)]);
     assert_eq!(code, Some(0), "{said}");
+    // So is one in certs.d (O-76), for its host alone; a broken one is an error there.
+    for tool in ["containers", "docker"] {
+        let dir = env.dir().join(format!("home/.config/{tool}/certs.d/registry.test:{port}"));
+        fs::create_dir_all(&dir).expect("create");
+        fs::copy(&cert, dir.join("ca.crt")).expect("copy");
+        let (code, said) = pull(&format!("push {name}"), &[]);
+        assert_eq!(code, Some(0), "{said}");
+        fs::write(dir.join("ca.crt"), "nothing").expect("write");
+        let (code, said) = pull(&format!("push {name}"), &[]);
+        assert!(code == Some(3) && said.contains("ca.crt: there is no certificate in it"), "{said}");
+        fs::remove_dir_all(dir).expect("remove");
+    }
     drop(registry);
 }
 

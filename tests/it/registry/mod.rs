@@ -2,6 +2,7 @@
 //! hostile servers.
 
 mod access;
+mod configuration;
 mod faults;
 mod hostile;
 mod names;
