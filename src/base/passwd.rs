@@ -2,6 +2,9 @@
 //!
 //! Lines that are not entries (comments, missing or invalid numbers) are skipped, as the C library does.
 
+/// A larger file is refused (S-12, S-22).
+pub(crate) const LARGEST: u64 = 10 << 20;
+
 /// An entry of `/etc/passwd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct User<'a> {

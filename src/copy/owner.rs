@@ -8,8 +8,6 @@ use crate::base::resolve::Last;
 use super::Error;
 use super::dest::Dest;
 
-/// No passwd or group file is larger (S-12, S-22).
-const MAX_FILE: u64 = 10 << 20;
 /// An error about an unknown name lists at most this many known ones.
 const LISTED: usize = 8;
 
@@ -90,11 +88,11 @@ fn read(dest: &Dest<'_>, path: &'static str) -> Result<Option<Vec<u8>>, Error> {
         crate::layer::EntryKind::File { size, .. } => *size,
         _ => return Err(unreadable("not a regular file".into())),
     };
-    if size > MAX_FILE {
+    if size > passwd::LARGEST {
         return Err(unreadable("larger than 10 MiB".into()));
     }
     let file = dest.files.open(&found).map_err(|e| unreadable(e.to_string()))?;
     let mut text = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut text).map_err(|e| unreadable(e.to_string()))?;
+    file.take(passwd::LARGEST).read_to_end(&mut text).map_err(|e| unreadable(e.to_string()))?;
     Ok(Some(text))
 }

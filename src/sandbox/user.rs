@@ -9,9 +9,6 @@ use crate::base::rooted::Root;
 use super::hint::Hint;
 use super::problem::{Problem, StepResult};
 
-/// Larger user databases are refused (S-12).
-const LONGEST: u64 = 8 << 20;
-
 /// Who the command runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -40,9 +37,9 @@ fn database(root: &Root, path: &str) -> StepResult<String> {
         Err(e) => return Err(unusable(&e)),
     };
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|e| unusable(&e))?;
-    if bytes.len() as u64 > LONGEST {
-        let limit = LONGEST >> 20;
+    file.take(passwd::LARGEST + 1).read_to_end(&mut bytes).map_err(|e| unusable(&e))?;
+    if bytes.len() as u64 > passwd::LARGEST {
+        let limit = passwd::LARGEST >> 20;
         return Err(Problem::request(format!("cannot read {path} of the root: it is larger than {limit} MiB")));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
