@@ -3,7 +3,7 @@
 use crate::engine::VerifyingStore;
 use crate::layer::Limits;
 use crate::oci::platform::Platform;
-use crate::registry::{Client, Options};
+use crate::registry::Client;
 use crate::ui::sanitize;
 
 use super::args::PullArgs;
@@ -20,9 +20,12 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
     drop(session.lease(&store)?);
-    let options = session.environment.connections(&args.insecure_registry, &args.registry_mirror)?;
-    let credentials = session.environment.credentials(args.authfile.as_deref())?;
-    let client = Client::new(Options { credentials, ..options });
+    let options = session.environment.registry_options(
+        &args.insecure_registry,
+        &args.registry_mirror,
+        args.authfile.as_deref(),
+    )?;
+    let client = Client::new(options);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let pulled = client.resolve(&args.name, &platform, &store).and_then(|pinned| {
         let verifying = VerifyingStore::of(&store, &pinned.image, &limits);

@@ -9,7 +9,7 @@ use crate::base::digest::BlobDigest;
 use crate::base::publish;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
-use crate::registry::{Arrival, Client, Options, PushObserver};
+use crate::registry::{Arrival, Client, PushObserver};
 use crate::store::Store;
 use crate::ui::console::Console;
 
@@ -26,9 +26,8 @@ pub(super) fn run(args: &PushArgs, session: &mut Session<'_>) -> Done {
     session.interruptible()?;
     let store = session.store()?;
     let _lease = session.lease(&store)?;
-    let options = session.environment.connections(&args.insecure_registry, &[])?;
-    let credentials = session.environment.credentials(args.authfile.as_deref())?;
-    let client = Client::new(Options { credentials, ..options });
+    let options = session.environment.registry_options(&args.insecure_registry, &[], args.authfile.as_deref())?;
+    let client = Client::new(options);
     let mut images = Vec::new();
     for name in names(args, &store)? {
         let target = store.find(&name.to_string())?.target;

@@ -60,12 +60,7 @@ impl Credentials {
     /// [problem](Credentials::problems), and an error of every [`Credentials::lookup`] that gets to it. An empty file has
     /// no entries.
     pub(crate) fn add(&mut self, origin: &str, content: &[u8]) {
-        let file = match content.trim_ascii() {
-            [] => Ok(File::default()),
-            // Only the position, because the text there may be a secret.
-            text => serde_json::from_slice(text)
-                .map_err(|e| format!("not a credential file (line {}, column {})", e.line(), e.column())),
-        };
+        let file = parse(content);
         self.files.push((origin.to_owned(), file));
     }
 
@@ -104,6 +99,16 @@ impl Credentials {
             }
         }
         Ok(None)
+    }
+}
+
+/// The content of a credential file; nothing but white space is an empty one. Errors have only the position, because the
+/// text there may be a secret.
+pub(super) fn parse<T: Default + serde::de::DeserializeOwned>(content: &[u8]) -> Result<T, String> {
+    match content.trim_ascii() {
+        [] => Ok(T::default()),
+        text => serde_json::from_slice(text)
+            .map_err(|e| format!("not a credential file (line {}, column {})", e.line(), e.column())),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::transport::{HttpError, Request, Url};
 use super::RegistryError;
 use super::client::Client;
 use super::credential::Credential;
-use super::credentials::server_of;
+use super::credentials::{parse, server_of};
 use super::helper::Helper;
 
 /// A credential file, to be changed.
@@ -75,14 +75,7 @@ impl Client {
 impl CredentialFile {
     /// Reads a file's content; errors call it `origin`. No content, or only white space, is an empty file.
     pub(crate) fn read(origin: &str, content: &[u8]) -> Result<Self, RegistryError> {
-        let root = match content.trim_ascii() {
-            [] => Map::new(),
-            // Only the position, because the text there may be a secret.
-            text => serde_json::from_slice(text).map_err(|e| RegistryError::Credentials {
-                origin: origin.to_owned(),
-                why: format!("not a credential file (line {}, column {})", e.line(), e.column()),
-            })?,
-        };
+        let root = parse(content).map_err(|why| RegistryError::Credentials { origin: origin.to_owned(), why })?;
         Ok(Self { origin: origin.to_owned(), root })
     }
 

@@ -19,7 +19,7 @@ mod steps;
 
 use crate::dockerfile::Diagnostic;
 use crate::engine::Images;
-use crate::registry::{Client, Options};
+use crate::registry::Client;
 use crate::store::Store;
 use crate::ui::console::Console;
 
@@ -58,9 +58,8 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let mut inputs = inputs::read(&mut request, session, &cancel)?;
     let store = session.store()?;
     session.share(&store)?;
-    let options = session.environment.connections(&request.insecure_registries, &request.registry_mirrors)?;
-    let client =
-        Client::new(Options { credentials: session.environment.credentials(args.authfile.as_deref())?, ..options });
+    let (insecure, mirrors) = (&request.insecure_registries, &request.registry_mirrors);
+    let client = Client::new(session.environment.registry_options(insecure, mirrors, args.authfile.as_deref())?);
     let images = Images { store: &store, registry: &client, pull: request.pull, pinned: &inputs.pinned };
     let resolved = bases::plan(&inputs.read, &request, &images);
     session.announce_registries(&client);

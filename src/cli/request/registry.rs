@@ -13,6 +13,16 @@ use crate::transport::Proxies;
 use super::{Environment, size};
 
 impl Environment {
+    /// How registries are reached, and the credentials for them.
+    pub(in crate::cli) fn registry_options(
+        &self,
+        insecure: &[String],
+        mirrors: &[String],
+        authfile: Option<&Path>,
+    ) -> Result<Options, Failure> {
+        Ok(Options { credentials: self.credentials(authfile)?, ..self.connections(insecure, mirrors)? })
+    }
+
     /// How registries are reached, without credentials.
     pub(in crate::cli) fn connections(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
         let mirrors: Vec<(String, String)> = mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?;
@@ -30,7 +40,7 @@ impl Environment {
 
     /// The credentials of `--authfile`, else of the environment and of all credential files. Ok: every file that exists
     /// was read, or is recorded as unreadable; files that were asked for exist.
-    pub(in crate::cli) fn credentials(&self, authfile: Option<&Path>) -> Result<Credentials, Failure> {
+    fn credentials(&self, authfile: Option<&Path>) -> Result<Credentials, Failure> {
         let mut credentials = Credentials::none();
         let files = match authfile {
             Some(file) => vec![(file.to_owned(), Some("--authfile"))],
@@ -116,8 +126,7 @@ impl Environment {
         // As root, podman has no runtime directory of its own.
         let runtime = dir("XDG_RUNTIME_DIR").map(|dir| dir.join("containers"));
         let runtime = runtime.unwrap_or_else(|| format!("/run/containers/{}", self.uid).into());
-        let config = dir("XDG_CONFIG_HOME").or_else(|| dir("HOME").map(|home| home.join(".config")));
-        let podman = [Some(runtime), config.map(|dir| dir.join("containers"))].into_iter().flatten();
+        let podman = [Some(runtime), self.config_home().map(|dir| dir.join("containers"))].into_iter().flatten();
         files.extend(podman.map(|dir| (dir.join("auth.json"), None)));
         files.extend(self.docker_config().map(|docker| (docker.join("config.json"), None)));
         files

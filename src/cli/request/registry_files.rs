@@ -65,7 +65,8 @@ impl Environment {
         found
     }
 
-    fn config_home(&self) -> Option<PathBuf> {
+    /// Where the user's configuration is.
+    pub(super) fn config_home(&self) -> Option<PathBuf> {
         let config = self.non_empty("XDG_CONFIG_HOME").map(PathBuf::from);
         config.or_else(|| self.non_empty("HOME").map(|home| Path::new(home).join(".config")))
     }
