@@ -1,5 +1,6 @@
 //! Executes FROM: the layers of an image, or the files of a context as one layer.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use crate::fetch::Remote;
 use crate::layer::{LayerWriter, MergedTree, Output};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::{Descriptor, Layer};
-use crate::plan::{ContextName, CopyFrom, ImageRequest, Step};
+use crate::plan::{ContextName, CopyFrom, ImageRequest, Plan, Step, StepId, StepKind};
+use crate::snapshot::Arrivals;
 
 use super::base_image::BaseImage;
 use super::chain::{Sealed, State};
@@ -44,7 +46,8 @@ pub(super) fn fetch_image(
     let bytes = missing.iter().map(|blob| blob.size).sum();
     reporter.event(Event::Fetching { step: step.id, bytes });
     let fetched = Fetched::new(step.id, bytes, reporter.clone());
-    shared.builder.images.fetch(request, image, &missing, &|more| fetched.add(more))?;
+    let arrivals = Arrivals { snapshots: shared.snapshots()?, files: needs_files(shared.plan, step.id) };
+    shared.builder.images.fetch(request, image, &missing, &|more| fetched.add(more), arrivals)?;
     Ok(image_state(image))
 }
 
@@ -77,6 +80,16 @@ pub(super) fn write_context<W: Output>(
     let prepared = copy::prepare(&copy, &shared.context(name).tree, &Remote::new(scratch, scratch))?;
     copy::execute(&copy, &prepared, &Dest { tree: &tree, files: &nothing, passed: &[] }, scratch, writer)?;
     Ok(())
+}
+
+/// Whether a command runs on the files of `base`, or a step copies or mounts some of them.
+fn needs_files(plan: &Plan, base: StepId) -> bool {
+    let mut over = BTreeSet::from([base]);
+    plan.steps.iter().any(|step| {
+        let Some((parent, others)) = step.inputs.split_first() else { return false };
+        let is_over = over.contains(parent) && over.insert(step.id);
+        others.iter().any(|other| over.contains(other)) || (is_over && matches!(step.kind, StepKind::Run(_)))
+    })
 }
 
 fn resolved<'a>(shared: &Shared<'a>, request: &ImageRequest) -> &'a BaseImage {

@@ -10,6 +10,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{ImageName, ImageRequest};
 use crate::registry::{Client, RegistryError};
+use crate::snapshot::Arrivals;
 use crate::store::{Layout, Store};
 use crate::transport::HttpError;
 
@@ -23,13 +24,15 @@ pub(crate) trait ImageSource: Sync {
     /// Resolves a name; nothing else reads a mutable tag. Fetches manifest and config, no layer.
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError>;
 
-    /// Fetches layers of a resolved image into the store; `on_bytes` counts bytes. Ok: they are stored and verified.
+    /// Fetches layers of a resolved image into the store; `on_bytes` counts bytes, layers are read as `arrivals`
+    /// says. Ok: they are stored and verified.
     fn fetch(
         &self,
         request: &ImageRequest,
         image: &BaseImage,
         layers: &[Descriptor],
         on_bytes: &OnBytes<'_>,
+        arrivals: Arrivals<'_>,
     ) -> Result<(), ImageError>;
 
     /// Cancels fetches in progress; may be called from any thread.
@@ -82,9 +85,10 @@ impl ImageSource for Images<'_> {
         image: &BaseImage,
         layers: &[Descriptor],
         on_bytes: &OnBytes<'_>,
+        arrivals: Arrivals<'_>,
     ) -> Result<(), ImageError> {
         let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
-        let sink = VerifyingStore::new(self.store, image.layers.clone(), &Limits::default());
+        let sink = VerifyingStore::new(self.store, image.layers.clone(), &Limits::default()).reading(arrivals);
         match &request.image {
             ImageName::Reference(name) => {
                 self.registry.fetch(name, layers, &Counted { inner: &sink, on_bytes }, CONNECTIONS).map_err(|e| {

@@ -4,10 +4,11 @@ use std::io::Read;
 
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::sparse::SparseRead;
-use crate::layer::{self, Checked, Limits};
+use crate::layer::{self, Checked, Limits, Tree};
 use crate::oci::blob::{BlobError, BlobSink, BlobSource, DownloadClaim};
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::oci::image::Image;
+use crate::snapshot::{self, Arrivals, Arriving};
 use crate::store::Store;
 
 use super::base_image::BaseImage;
@@ -17,7 +18,12 @@ pub(crate) struct VerifyingStore<'a> {
     store: &'a Store,
     layers: Vec<Layer>,
     limits: Limits,
+    /// What else is made of layers while they arrive.
+    arrivals: Option<Arrivals<'a>>,
 }
+
+/// Reads a layer to its end and verifies its diff-id. Ok: its tree, if that is kept.
+type Reading = Box<dyn FnOnce(Box<dyn SparseRead + Send>) -> Result<Option<Tree>, layer::Error> + Send>;
 
 impl<'a> VerifyingStore<'a> {
     /// For the layers of `image`.
@@ -26,7 +32,22 @@ impl<'a> VerifyingStore<'a> {
     }
 
     pub(super) fn new(store: &'a Store, layers: Vec<Layer>, limits: &Limits) -> Self {
-        Self { store, layers, limits: limits.clone() }
+        Self { store, layers, limits: limits.clone(), arrivals: None }
+    }
+
+    /// Unpacks or lists layers, too, while they arrive.
+    pub(super) fn reading(self, arrivals: Arrivals<'a>) -> Self {
+        Self { arrivals: Some(arrivals), ..self }
+    }
+
+    fn read_as(&self, want: DiffId, arriving: Option<&Arriving<'_>>) -> Reading {
+        match arriving.map(Arriving::reader) {
+            Some(read) => Box::new(move |blob| read(blob).map(Some)),
+            None => {
+                let limits = self.limits.clone();
+                Box::new(move |blob| layer::verify_diff_id(blob, want, &limits).map(|()| None))
+            }
+        }
     }
 
     /// The diff-id that the image gives `blob`; `None` if it is not a layer of the image.
@@ -53,11 +74,7 @@ impl BlobSink for VerifyingStore<'_> {
         }
         let Some(want) = self.promised(blob)? else { return Ok(true) };
         if !self.store.is_layer(blob.digest, want) {
-            let got = layer::diff_id_of(self.store.open(blob)?, &self.limits);
-            let got = got.map_err(|e| refused(blob.digest, &e))?;
-            if got != want {
-                return Err(refused(blob.digest, &layer::Error::DiffId { want, got }));
-            }
+            layer::verify_diff_id(self.store.open(blob)?, want, &self.limits).map_err(|e| refused(blob.digest, &e))?;
             self.store.know_layer(blob.digest, want);
         }
         Ok(true)
@@ -65,8 +82,18 @@ impl BlobSink for VerifyingStore<'_> {
 
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
         let Some(want) = self.promised(blob)? else { return self.store.accept(blob, content) };
-        let checked = Checked::new(content, want, &self.limits);
-        self.store.accept_if(blob, checked, |checked| checked.finish().map_err(|e| refused(blob.digest, &e)))?;
+        let failed = |e: snapshot::Error| refused(blob.digest, &e);
+        let layer = Layer { diff_id: want, blob: blob.clone() };
+        let arriving = self.arrivals.map_or(Ok(None), |arrivals| arrivals.begin(&layer)).map_err(failed)?;
+        let checked = Checked::new(content, self.read_as(want, arriving.as_ref()));
+        let mut tree = None;
+        self.store.accept_if(blob, checked, |checked| {
+            tree = checked.finish().map_err(|e| refused(blob.digest, &e))?;
+            Ok(())
+        })?;
+        if let (Some(arriving), Some(tree)) = (arriving, tree) {
+            arriving.arrived(tree).map_err(failed)?;
+        }
         self.store.know_layer(blob.digest, want);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Verification of a layer's diff-id while its blob is downloaded.
+//! Reading a layer in another thread while its blob arrives.
 
 use std::io::{self, Read};
 use std::thread::JoinHandle;
@@ -23,33 +23,52 @@ pub(crate) fn diff_id_of(blob: impl SparseRead + Send, limits: &Limits) -> Resul
     Ok(DiffId(digest))
 }
 
-/// Passes a blob on while another thread decompresses it.
-pub(crate) struct Checked<R> {
+/// Ok: `blob` is the layer `want`; it was read to its end.
+pub(crate) fn verify_diff_id(blob: impl SparseRead + Send, want: DiffId, limits: &Limits) -> Result<(), Error> {
+    let got = diff_id_of(blob, limits)?;
+    if got == want { Ok(()) } else { Err(Error::DiffId { want, got }) }
+}
+
+/// Passes a blob on while another thread reads it.
+pub(crate) struct Checked<R, T> {
     inner: R,
-    want: DiffId,
     sender: Option<Sender<Vec<u8>>>,
-    thread: JoinHandle<Result<DiffId, Error>>,
+    thread: Option<JoinHandle<Result<T, Error>>>,
 }
 
-impl<R: Read> Checked<R> {
-    /// Watches whether `inner`, decompressed, has the digest `want`.
-    pub(crate) fn new(inner: R, want: DiffId, limits: &Limits) -> Self {
+impl<R: Read, T: Send + 'static> Checked<R, T> {
+    /// Starts `read`, in a thread of its own, with the bytes of `inner`.
+    pub(crate) fn new(
+        inner: R,
+        read: impl FnOnce(Box<dyn SparseRead + Send>) -> Result<T, Error> + Send + 'static,
+    ) -> Self {
         let (sender, receiver) = bounded(QUEUE);
-        let limits = limits.clone();
-        let pieces = Pieces { receiver, piece: Vec::new(), at: 0 };
-        let thread = std::thread::spawn(move || diff_id_of(pieces, &limits));
-        Self { inner, want, sender: Some(sender), thread }
-    }
-
-    /// Ok: the blob is the layer. Call it after the digest of the blob was verified, whose error tells more.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
-        drop(self.sender.take());
-        let got = self.thread.join().unwrap_or_else(|_| Err(Error::Stream(io::ErrorKind::Other.into())))?;
-        if got == self.want { Ok(()) } else { Err(Error::DiffId { want: self.want, got }) }
+        let pieces = Box::new(Pieces { receiver, piece: Vec::new(), at: 0 });
+        Self { inner, sender: Some(sender), thread: Some(std::thread::spawn(move || read(pieces))) }
     }
 }
 
-impl<R: Read> Read for Checked<R> {
+impl<R, T> Checked<R, T> {
+    /// What the thread returned. Call it after the digest of the blob was verified, whose error tells more.
+    pub(crate) fn finish(mut self) -> Result<T, Error> {
+        self.end().unwrap_or_else(|| Err(Error::Stream(io::ErrorKind::Other.into())))
+    }
+
+    /// Waits until the thread has ended.
+    fn end(&mut self) -> Option<Result<T, Error>> {
+        self.sender = None;
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl<R, T> Drop for Checked<R, T> {
+    fn drop(&mut self) {
+        // Nothing is written any more once the download is given up.
+        self.end();
+    }
+}
+
+impl<R: Read, T> Read for Checked<R, T> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         // If the other thread has ended early, `finish` returns its error.
@@ -96,7 +115,8 @@ mod tests {
         let gzip = gzip.finish().unwrap();
         let want = DiffId(Sha256::of(&plain));
         let read = |blob: &[u8], want| {
-            let (mut out, mut reader) = (Vec::new(), Checked::new(blob, want, &Limits::default()));
+            let verify = move |blob| verify_diff_id(blob, want, &Limits::default());
+            let (mut out, mut reader) = (Vec::new(), Checked::new(blob, verify));
             reader.read_to_end(&mut out).unwrap();
             reader.finish().map(|()| out)
         };

@@ -64,7 +64,7 @@ pub use apply::{Form, read_tree, unpack};
 pub(crate) use apply::{read_tree_within, unpack_within};
 pub use changes::tree_changes;
 pub(crate) use changes::{Changes, LowerFiles, digest_of_file, whole_tree};
-pub(crate) use checked::{Checked, diff_id_of};
+pub(crate) use checked::{Checked, diff_id_of, verify_diff_id};
 pub use compress::Compression;
 pub(crate) use copy_tree::keep_counts;
 pub use copy_tree::{copy_tree, prepare_upper};

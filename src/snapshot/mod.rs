@@ -18,6 +18,7 @@
 //! its files were on the disk: one that is older than the machine's start is read once before it is used.
 //! **Not here.** Mounting: `sandbox`. What changed in a root: `layer`.
 
+mod arriving;
 mod error;
 mod layers;
 mod prepare;
@@ -28,6 +29,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use arriving::{Arrivals, Arriving};
 pub(crate) use error::Error;
 pub(crate) use layers::Layers;
 pub(crate) use prepare::Prepared;

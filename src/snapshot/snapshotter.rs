@@ -113,7 +113,7 @@ impl<'a> Snapshotter<'a> {
 
     /// What can be said of the layer's files without reading them. They are not synced when they are unpacked, which would
     /// cost more than unpacking: those from before this machine started may be incomplete, and are read once.
-    fn condition(&self, diff_id: DiffId) -> Result<Condition, Error> {
+    pub(super) fn condition(&self, diff_id: DiffId) -> Result<Condition, Error> {
         let path = self.path(diff_id);
         if !std::fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
             return Ok(Condition::Missing);
@@ -167,12 +167,17 @@ impl<'a> Snapshotter<'a> {
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
-        let to = self.scratch_dir(&format!("unpack-{:.12}", layer.diff_id.hex()))?;
+        let to = self.unpack_dir(layer)?;
         let blob = self.layers.open(layer)?;
         let tree = layer::unpack_within(blob, &to, layer.diff_id, self.form(), &self.layers.limits);
         let tree = Arc::new(tree.map_err(|e| self.layers.explain(layer, e))?);
         self.layers.keep_tree(layer.diff_id, &tree)?;
         self.adopt(layer.diff_id, &to)
+    }
+
+    /// An empty directory to unpack a layer into.
+    pub(super) fn unpack_dir(&self, layer: &Layer) -> Result<PathBuf, Error> {
+        self.scratch_dir(&format!("unpack-{:.12}", layer.diff_id.hex()))
     }
 
     fn scratch_dir(&self, purpose: &str) -> Result<PathBuf, Error> {
@@ -181,7 +186,7 @@ impl<'a> Snapshotter<'a> {
         Ok(dir)
     }
 
-    fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form {
         match self.method {
             Method::Overlay { userxattr } => Form::Overlay { userxattr },
             Method::Copy => Form::Plain,
@@ -191,7 +196,7 @@ impl<'a> Snapshotter<'a> {
 
 /// What is known of a layer's files without reading them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
+pub(super) enum Condition {
     /// They are not there.
     Missing,
     /// All are there.
