@@ -1,6 +1,7 @@
 //! What all requests to registries share: options, connections, tokens.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 
 use crate::transport::{Certificates, HttpClient, Proxies, Timing};
@@ -37,6 +38,8 @@ pub(crate) struct Client {
     /// Whether an insecure host speaks TLS, as far as that is known.
     pub(super) speaks_tls: Mutex<BTreeMap<String, bool>>,
     pub(super) rules: Rules,
+    /// The number of threads that help with downloads.
+    pub(super) helpers: AtomicUsize,
     mirror_failures: Mutex<Vec<MirrorFailure>>,
     problems: Mutex<Vec<Problem>>,
 }
@@ -74,6 +77,7 @@ impl Client {
             auth: Auth::new(options.credentials),
             speaks_tls: Mutex::new(BTreeMap::new()),
             rules: options.rules,
+            helpers: AtomicUsize::new(0),
             mirror_failures: Mutex::default(),
         }
     }

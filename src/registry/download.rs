@@ -5,6 +5,7 @@
 //! **Not here.** Verification: the sink verifies the whole blob.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use crate::oci::descriptor::Descriptor;
 use crate::transport::{HttpError, Response, io_reason, is_slow};
@@ -20,8 +21,12 @@ pub(super) struct Download<'a> {
     repository: &'a Repository<'a>,
     blob: Descriptor,
     body: Option<Box<dyn Read + Send>>,
-    /// Bytes delivered.
+    /// The offset of the next byte.
     at: u64,
+    /// Where the wanted range ends.
+    end: u64,
+    /// The server sends the range that was requested, not the whole blob.
+    part: bool,
     etag: Option<String>,
     /// Breaks since the last byte.
     breaks: u32,
@@ -35,11 +40,22 @@ pub(super) struct Download<'a> {
 impl<'a> Download<'a> {
     /// Starts a download. Ok: the registry has the blob.
     pub(super) fn start(repository: &'a Repository<'a>, blob: &Descriptor) -> Result<Self, RegistryError> {
+        Self::start_part(repository, blob, 0..blob.size)
+    }
+
+    /// Starts a download of some of a blob's bytes. Ok: the registry has the blob.
+    pub(super) fn start_part(
+        repository: &'a Repository<'a>,
+        blob: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<Self, RegistryError> {
         let mut download = Self {
             repository,
             blob: blob.clone(),
             body: None,
-            at: 0,
+            at: range.start,
+            end: range.end,
+            part: false,
             etag: None,
             breaks: 0,
             connections: 0,
@@ -50,26 +66,37 @@ impl<'a> Download<'a> {
         Ok(download)
     }
 
+    /// Whether the server sends the range that was requested, not the whole blob.
+    pub(super) fn is_part(&self) -> bool {
+        self.part
+    }
+
+    /// Reads on to the end of the blob.
+    pub(super) fn whole(self) -> Self {
+        Self { end: self.blob.size, ..self }
+    }
+
     pub(super) fn into_failure(self) -> Option<RegistryError> {
         self.failure
     }
 
     fn connect(&mut self) -> Result<(), RegistryError> {
         self.connections += 1;
-        let response = self.repository.get_blob(&self.blob, self.at, self.etag.as_deref())?;
+        let response = self.repository.get_blob(&self.blob, self.at..self.end, self.etag.as_deref())?;
         let length = response.header("content-length").and_then(|n| n.parse::<u64>().ok());
         let protocol = |response: &Response, why: String| {
             RegistryError::from(HttpError::Protocol { url: response.url.without_query(), why })
         };
-        let skip = match response.status {
-            206 => {
+        self.part = response.status == 206;
+        let skip = match self.part {
+            true => {
                 let start = response.header("content-range").and_then(range_start);
                 if start != Some(self.at) {
                     return Err(protocol(&response, format!("asked for bytes from {}, got others", self.at)));
                 }
                 0
             }
-            _ => {
+            false => {
                 // The server sends the whole blob though the rest was requested: skip what was delivered.
                 if let Some(length) = length.filter(|n| *n != self.blob.size) {
                     let why = format!("has {length} bytes, its manifest says {}", self.blob.size);
@@ -113,10 +140,16 @@ impl<'a> Download<'a> {
 impl Read for Download<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
+            if self.end < self.blob.size && self.at >= self.end {
+                return Ok(0);
+            }
+            // What follows a part is not read; what follows a blob is the sink's error.
+            let most = if self.end < self.blob.size { (self.end - self.at) as usize } else { buf.len() };
+            let wanted = buf.len().min(most);
             let broken = match &mut self.body {
                 None => "connection broke while resuming".to_owned(),
-                Some(body) => match body.read(buf) {
-                    Ok(0) if buf.is_empty() || self.at >= self.blob.size => return Ok(0),
+                Some(body) => match body.read(&mut buf[..wanted]) {
+                    Ok(0) if buf.is_empty() || self.at >= self.end => return Ok(0),
                     Ok(0) => format!("connection closed after {} of {} bytes", self.at, self.blob.size),
                     Ok(n) => {
                         self.at += n as u64;
@@ -130,8 +163,8 @@ impl Read for Download<'_> {
                     }
                 },
             };
-            if self.at >= self.blob.size {
-                // The blob is complete; how the connection ended does not matter.
+            if self.at >= self.end {
+                // All is there; how the connection ended does not matter.
                 return Ok(0);
             }
             if let Err(error) = self.resume(broken) {

@@ -1,5 +1,6 @@
 //! From a name to an image: pin the tag, read manifest and config, fetch layers on demand.
 
+use std::cmp::Reverse;
 use std::io::{Cursor, Read};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -16,6 +17,7 @@ use crate::transport::HttpError;
 use super::RegistryError;
 use super::client::Client;
 use super::download::Download;
+use super::parts::Parts;
 use super::repository::Repository;
 
 /// What a name stands for.
@@ -59,6 +61,8 @@ impl Client {
                 wanted.push(layer);
             }
         }
+        // The longest first: it decides when all are there.
+        wanted.sort_by_key(|layer| Reverse(layer.size));
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<RegistryError>> = Mutex::new(None);
         let work = || {
@@ -144,13 +148,25 @@ impl Repository<'_> {
 
     /// Ok: the store has the blob. The download is resumed after a broken connection; the store verifies the whole.
     fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), RegistryError> {
+        if let Some(parts) = Parts::of(self, blob) {
+            return std::thread::scope(|scope| {
+                let mut reader = parts.start(scope)?;
+                let accepted = store.accept(blob, &mut reader);
+                outcome(accepted, reader.into_failure())
+            });
+        }
         let mut download = Download::start(self, blob)?;
         let accepted = store.accept(blob, &mut download);
-        match (accepted, download.into_failure()) {
-            (Ok(()), _) => Ok(()),
-            (Err(_), Some(failure)) => Err(failure),
-            (Err(error), None) => Err(error.into()),
-        }
+        outcome(accepted, download.into_failure())
+    }
+}
+
+/// The result of storing a download: its failure explains that of storing.
+fn outcome(accepted: Result<(), BlobError>, failure: Option<RegistryError>) -> Result<(), RegistryError> {
+    match (accepted, failure) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(failure)) => Err(failure),
+        (Err(error), None) => Err(error.into()),
     }
 }
 

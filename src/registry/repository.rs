@@ -1,6 +1,8 @@
 //! Requests to one repository, on its registry or on a mirror.
 
+use std::ops::Range;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
 
 use ureq::http::Method;
 
@@ -78,6 +80,11 @@ impl Repository<'_> {
         &self.client.http
     }
 
+    /// The number of threads that help with downloads.
+    pub(super) fn helpers(&self) -> &AtomicUsize {
+        &self.client.helpers
+    }
+
     pub(super) fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -125,12 +132,18 @@ impl Repository<'_> {
         self.url(&format!("blobs/{}", blob.digest))
     }
 
-    /// A blob from an offset on, unverified. The `urls` of foreign layers are never followed (S-57).
-    pub(super) fn get_blob(&self, blob: &Descriptor, from: u64, etag: Option<&str>) -> Result<Response, RegistryError> {
-        let range = format!("bytes={from}-");
+    /// Some of a blob's bytes, unverified; the server may send all of them. The `urls` of foreign layers are never followed (S-57).
+    pub(super) fn get_blob(
+        &self,
+        blob: &Descriptor,
+        range: Range<u64>,
+        etag: Option<&str>,
+    ) -> Result<Response, RegistryError> {
+        let last = if range.end < blob.size { (range.end - 1).to_string() } else { String::new() };
+        let bytes = format!("bytes={}-{last}", range.start);
         let mut headers = Vec::new();
-        if from > 0 {
-            headers.push(("range", range.as_str()));
+        if range.start > 0 || range.end < blob.size {
+            headers.push(("range", bytes.as_str()));
             // A weak validator does not promise that ranges fit together (RFC 9110 §13.1.5).
             headers.extend(etag.filter(|e| !e.starts_with("W/")).map(|e| ("if-range", e)));
         }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod faults;
+mod parts;
 mod push;
 mod server;
 
@@ -85,11 +86,10 @@ impl Hosted {
         let kind = if request.target.contains("/manifests/") { MANIFEST } else { "application/octet-stream" };
         let kind = if Index::parse(bytes).is_ok() { INDEX } else { kind };
         let whole = Reply::new(200, bytes.clone()).with("content-type", kind).with("docker-content-digest", key);
-        match request.from() {
-            Some(from) => Reply { status: 206, body: bytes[from..].to_vec(), ..whole }
-                .with("content-range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len())),
-            None => whole,
-        }
+        let Some(from) = request.from() else { return whole };
+        let to = request.to().unwrap_or(bytes.len()).min(bytes.len());
+        Reply { status: 206, body: bytes[from..to].to_vec(), ..whole }
+            .with("content-range", format!("bytes {from}-{}/{}", to - 1, bytes.len()))
     }
 }
 

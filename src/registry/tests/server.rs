@@ -22,7 +22,13 @@ impl Request {
 
     /// The start of a `Range`.
     pub(super) fn from(&self) -> Option<usize> {
-        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+        self.header("range")?.strip_prefix("bytes=")?.split('-').next()?.parse().ok()
+    }
+
+    /// The end of a `Range`, exclusive, if it has one.
+    pub(super) fn to(&self) -> Option<usize> {
+        let last: usize = self.header("range")?.split('-').nth(1)?.parse().ok()?;
+        Some(last + 1)
     }
 }
 
