@@ -1,4 +1,4 @@
-//! Parallel users of a layer unpack it once.
+//! A layer is read once: by parallel users, and while it arrives.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::layer::{Compression, Entry, EntryKind, LayerWriter, Meta, RelPath, Wr
 use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::{Descriptor, LAYER_TAR, Layer};
 
-use super::{Layers, Method, Snapshotter};
+use super::{Arrivals, Layers, Method, Snapshotter};
 
 const USERS: usize = 8;
 
@@ -111,4 +111,38 @@ fn layer_that_cannot_be_unpacked_fails_for_everybody() {
             scope.spawn(|| assert!(snapshots.unpack([&layer]).is_err()));
         }
     });
+}
+
+#[test]
+fn layer_that_arrived_is_not_read_again() {
+    for files in [true, false] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (layer, blobs) = layer();
+        let snapshots = Snapshotter::new(layers(dir.path(), &blobs), Method::Copy, dir.path());
+        let arriving = Arrivals { snapshots: &snapshots, files };
+        let begun = arriving.begin(&layer).expect("begun").expect("nobody else reads it");
+        assert!(arriving.begin(&layer).expect("asked").is_none(), "it is read already");
+        let tree = begun.reader()(Box::new(std::io::Cursor::new(blobs.bytes.clone()))).expect("it is the layer");
+        assert!(!snapshots.path(layer.diff_id).exists(), "its blob is not verified yet");
+        begun.arrived(tree).expect("kept");
+        assert!(arriving.begin(&layer).expect("asked").is_none(), "it is known");
+        assert_eq!(snapshots.layers().tree(&layer).expect("its tree").entries().len(), 1);
+        assert_eq!(snapshots.path(layer.diff_id).join("d").is_dir(), files);
+        assert_eq!(blobs.opened.load(Ordering::Relaxed), 0);
+        snapshots.unpack([&layer]).expect("unpacked");
+        assert_eq!(blobs.opened.load(Ordering::Relaxed), usize::from(!files));
+    }
+}
+
+#[test]
+fn arriving_bytes_of_another_layer_are_not_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut layer, blobs) = layer();
+    layer.diff_id = DiffId(crate::base::digest::Sha256::of(b"another"));
+    let snapshots = Snapshotter::new(layers(dir.path(), &blobs), Method::Copy, dir.path());
+    let begun = Arrivals { snapshots: &snapshots, files: true }.begin(&layer).expect("begun").expect("ours");
+    assert!(begun.reader()(Box::new(std::io::Cursor::new(blobs.bytes.clone()))).is_err());
+    drop(begun);
+    assert!(!snapshots.path(layer.diff_id).exists());
+    assert!(snapshots.layers().known_tree(layer.diff_id).is_none());
 }
