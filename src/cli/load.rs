@@ -38,7 +38,8 @@ struct Line {
     layers: Vec<String>,
 }
 
-/// Loads OCI archives and layouts and Docker archives, as `kiln save`, `docker save` and skopeo write them. Ok: every image
+/// Loads OCI archives and layouts, Docker archives and directories of blobs, as `kiln save`, `docker save`, podman, buildah and
+/// skopeo write them. Ok: every image
 /// is verified and stored under its names; of a multi-platform image, the requested platform.
 pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
@@ -51,17 +52,7 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
         Some(path) if path.is_dir() => (path.to_owned(), path),
         Some(path) => (unpack(fs::open(path)?, scratch.path(), path, &limits)?, path),
     };
-    let lines =
-        docker_lines(&dir).map_err(|why| Failure::build(format!("{}: manifest.json: {why}", shown.display())))?;
-    let loaded = match (dir.join("oci-layout").exists(), &lines) {
-        (true, _) => from_layout(&store, &dir, lines.as_deref().unwrap_or_default(), args.platform.as_ref(), &limits)?,
-        (false, Some(lines)) => from_docker(&store, &dir, lines, shown, &limits)?,
-        (false, None) => {
-            let text =
-                format!("{} is not an image archive: it has neither oci-layout nor manifest.json", shown.display());
-            return Err(Failure::build(text).hint("create an image from a root file system with `kiln import`"));
-        }
-    };
+    let loaded = read(&store, &dir, shown, args.platform.as_ref(), &limits)?;
     for (manifest, names) in loaded {
         store.tag(&names, &manifest)?;
         for name in &names {
@@ -72,6 +63,24 @@ pub(super) fn run(args: &LoadArgs, session: &mut Session<'_>) -> Done {
         }
     }
     Ok(scratch.remove().map(|()| SUCCESS)?)
+}
+
+/// Reads the images of an unpacked archive or a directory. Ok: the store has them.
+fn read(store: &Store, dir: &Path, shown: &Path, asked: Option<&Platform>, limits: &Limits) -> Result<Loaded, Failure> {
+    if let Some(flat) = Layout::open_flat(dir)? {
+        return from_layout(store, &flat, &[], asked, limits);
+    }
+    let wrong = |why: String| Failure::build(format!("{}: manifest.json: {why}", shown.display()));
+    let lines = docker_lines(dir).map_err(wrong)?;
+    match (dir.join("oci-layout").exists(), &lines) {
+        (true, _) => from_layout(store, &Layout::open(dir)?, lines.as_deref().unwrap_or_default(), asked, limits),
+        (false, Some(lines)) => from_docker(store, dir, lines, shown, limits),
+        (false, None) => {
+            let text =
+                format!("{} is not an image archive: it has neither oci-layout nor manifest.json", shown.display());
+            Err(Failure::build(text).hint("create an image from a root file system with `kiln import`"))
+        }
+    }
 }
 
 /// Unpacks an untrusted archive in `scratch`; nothing is written outside it.
@@ -104,16 +113,15 @@ type Loaded = Vec<(Descriptor, Vec<Reference>)>;
 
 fn from_layout(
     store: &Store,
-    dir: &Path,
+    layout: &Layout,
     lines: &[Line],
     asked: Option<&Platform>,
     limits: &Limits,
 ) -> Result<Loaded, Failure> {
-    let layout = Layout::open(dir)?;
     let platform = asked.cloned().unwrap_or_else(Platform::host);
     let mut loaded: Loaded = Vec::new();
     for target in &layout.index().manifests {
-        let image = Image::read(&layout, target, &platform).map_err(Error::from)?;
+        let image = Image::read(layout, target, &platform).map_err(Error::from)?;
         check_platform(&format!("image {}", image.descriptor.digest), &image, asked)?;
         let verifying = VerifyingStore::of(store, &image, limits);
         let parts = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);

@@ -12,8 +12,8 @@ use crate::base::rooted::Root;
 use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::Verified;
 use crate::oci::blob::{BlobError, BlobSource};
-use crate::oci::descriptor::Descriptor;
-use crate::oci::manifest::{Index, MAX_DOCUMENT};
+use crate::oci::descriptor::{Descriptor, INDEX, MANIFEST};
+use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::reference::Reference;
 
 use super::{CONTAINERD_NAME, Error, REF_NAME};
@@ -21,12 +21,17 @@ use super::{CONTAINERD_NAME, Error, REF_NAME};
 /// The content of `oci-layout`, which marks a directory as an image layout.
 pub(super) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// The manifest or index in a directory of `dir:`.
+const TOP: &str = "manifest.json";
+
 /// An OCI image layout directory.
 #[derive(Debug)]
 pub(crate) struct Layout {
     dir: PathBuf,
     root: Root,
     index: Index,
+    /// Blobs are beside the manifest, as skopeo's `dir:` has them.
+    flat: bool,
 }
 
 impl Layout {
@@ -45,7 +50,35 @@ impl Layout {
         }
         let bytes = read_small(&root, "index.json").map_err(|e| wrong(format!("index.json: {e}")))?;
         let index = Index::parse(&bytes).map_err(|e| wrong(format!("index.json: {e}")))?;
-        Ok(Self { dir: dir.to_owned(), root, index })
+        Ok(Self { dir: dir.to_owned(), root, index, flat: false })
+    }
+
+    /// Opens a directory that skopeo's `dir:` or podman's `docker-dir` and `oci-dir` wrote: one image, whose blobs are files
+    /// named by their digests. `None`: it is not one.
+    pub(crate) fn open_flat(dir: &Path) -> Result<Option<Self>, Error> {
+        let wrong = |why: String| Error::NotALayout { root: dir.to_owned(), why };
+        let root = Root::open(dir).map_err(|e| wrong(e.to_string()))?;
+        if !read_small(&root, "version").is_ok_and(|text| text.starts_with(b"Directory Transport Version: 1")) {
+            return Ok(None);
+        }
+        let bytes = read_small(&root, TOP).map_err(|e| wrong(format!("{TOP}: {e}")))?;
+        let media_type = match (Manifest::parse(&bytes), Index::parse(&bytes)) {
+            (Ok(manifest), _) => manifest.media_type.unwrap_or_else(|| MANIFEST.to_owned()),
+            (_, Ok(index)) => index.media_type.unwrap_or_else(|| INDEX.to_owned()),
+            (Err(e), _) => return Err(wrong(format!("{TOP}: {e}"))),
+        };
+        let index = Index::new(vec![Descriptor::of(&media_type, &bytes)]);
+        Ok(Some(Self { dir: dir.to_owned(), root, index, flat: true }))
+    }
+
+    /// Where a blob may be.
+    fn places(&self, blob: &Descriptor) -> Vec<String> {
+        let hex = blob.digest.hex();
+        match self.flat {
+            false => vec![format!("blobs/sha256/{hex}")],
+            true if self.index.manifests.iter().any(|top| top.digest == blob.digest) => vec![TOP.to_owned()],
+            true => vec![format!("{hex}.{TOP}"), hex],
+        }
     }
 
     /// Its index.
@@ -90,8 +123,14 @@ impl Layout {
 
 impl BlobSource for Layout {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
-        let path = format!("blobs/sha256/{}", blob.digest.hex());
-        let file = self.root.open_file(OsStr::new(&path)).map_err(|e| {
+        let mut opened = Err(io::ErrorKind::NotFound.into());
+        for path in self.places(blob) {
+            opened = self.root.open_file(OsStr::new(&path));
+            if opened.is_ok() {
+                break;
+            }
+        }
+        let file = opened.map_err(|e: io::Error| {
             let missing = e.kind() == io::ErrorKind::NotFound;
             let reason = if missing { format!("{} does not have it", self.dir.display()) } else { e.to_string() };
             BlobError { operation: "open", digest: blob.digest, reason, missing }
