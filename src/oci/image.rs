@@ -73,7 +73,10 @@ impl Image {
             let index =
                 Index::parse(&bytes).map_err(|source| ImageError::Document { digest: target.digest, source })?;
             let Some(next) = index.select(platform).or_else(|| only(&index)) else {
-                let have = index.manifests.iter().filter_map(|m| m.platform.as_ref().map(ToString::to_string));
+                // Attestations are for no platform.
+                let platforms =
+                    index.manifests.iter().filter_map(|m| m.platform.as_ref().filter(|p| p.os != "unknown"));
+                let have = platforms.map(ToString::to_string);
                 return Err(ImageError::NoPlatform {
                     digest: target.digest,
                     want: platform.to_string(),
@@ -114,6 +117,35 @@ impl Image {
         let unique: BTreeSet<_> = self.manifest.layers.iter().map(|l| (l.digest, l.size)).collect();
         unique.iter().map(|(_, size)| size).sum()
     }
+}
+
+/// The manifests that a manifest or index stands for, each once, with their descriptors as they are listed.
+///
+/// Ok: each has its digest. They may be of artifacts, and their blobs may be missing.
+pub(crate) fn manifests(
+    source: &dyn BlobSource,
+    target: &Descriptor,
+) -> Result<Vec<(Descriptor, Manifest)>, ImageError> {
+    let mut found: Vec<(Descriptor, Manifest)> = Vec::new();
+    let mut todo = vec![(target.clone(), 0)];
+    while let Some((next, depth)) = todo.pop() {
+        let digest = next.digest;
+        let invalid = |source| ImageError::Document { digest, source };
+        if next.is_index() {
+            if depth == MAX_INDEX_DEPTH {
+                return Err(ImageError::NotAnImage { digest, why: "indexes are nested too deep".to_owned() });
+            }
+            let index = Index::parse(&read_document(source, &next)?).map_err(invalid)?;
+            todo.extend(index.manifests.into_iter().rev().map(|manifest| (manifest, depth + 1)));
+        } else if !next.is_manifest() {
+            let why = format!("its media type is {}", next.media_type);
+            return Err(ImageError::NotAnImage { digest, why });
+        } else if found.iter().all(|(known, _)| known.digest != digest) {
+            let manifest = Manifest::parse(&read_document(source, &next)?).map_err(invalid)?;
+            found.push((next, manifest));
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a manifest, index or config; one that is too large is refused unread (S-53).

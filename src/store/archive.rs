@@ -21,7 +21,7 @@ use crate::oci::reference::Reference;
 
 use super::blobs::{blob_error, copy};
 use super::layout::MARKER;
-use super::{CONTAINERD_NAME, Error, REF_NAME, Store};
+use super::{CONTAINERD_NAME, Error, REF_NAME, Sources, Store};
 
 /// The format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +232,7 @@ fn index_entries(target: &Descriptor, names: &[Reference], others: &[Descriptor]
     let mut bare = target.clone();
     bare.annotations.remove(REF_NAME);
     bare.annotations.remove(CONTAINERD_NAME);
+    Sources::remove(&mut bare);
     if names.is_empty() {
         return vec![bare];
     }

@@ -1,16 +1,21 @@
 //! Finding images by name or id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::digest::BlobDigest;
+use crate::base::sparse::SparseRead;
+use crate::oci::blob::{BlobError, BlobSource};
 use crate::oci::descriptor::{Descriptor, INDEX, MANIFEST};
-use crate::oci::image::Image;
+use crate::oci::image::{Image, manifests};
 use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
 use super::directory::Store;
-use super::{Entry, Error};
+use super::{Entry, Error, Sources};
+
+/// How many repositories a push asks for a blob before it sends it: each that declines opens an upload.
+const MOUNTS: usize = 3;
 
 /// The shortest id, in hexadecimal digits.
 const MIN_ID: usize = 4;
@@ -62,24 +67,49 @@ impl Store {
         Ok((found, image))
     }
 
-    /// The layers of the images that have names on the registry of `name`, each with the repositories that have it, other
-    /// than that of `name`. Images that cannot be read are left out.
+    /// The blobs of the images that have names on the registry of `name`, each with some of the repositories that have it,
+    /// other than that of `name`: those where an image of a list was found, then those of the images with the fewest layers,
+    /// which are base images. Images that cannot be read are left out.
     pub(crate) fn holders(&self, name: &Reference) -> Result<BTreeMap<BlobDigest, Vec<String>>, Error> {
-        let mut holders: BTreeMap<BlobDigest, Vec<String>> = BTreeMap::new();
-        for entry in self.entries()? {
-            let Some(other) = entry.name.filter(|other| other.registry == name.registry) else { continue };
-            if other.repository == name.repository {
-                continue;
-            }
-            let Ok(image) = Image::read(self, &entry.target, &Platform::host()) else { continue };
-            for layer in image.manifest.layers {
-                let repositories = holders.entry(layer.digest).or_default();
-                if !repositories.contains(&other.repository) {
-                    repositories.push(other.repository.clone());
+        let elsewhere = |other: &Reference| other.registry == name.registry && other.repository != name.repository;
+        // Many names may stand for one image, which is read once.
+        let mut images: BTreeMap<BlobDigest, (Descriptor, BTreeSet<String>)> = BTreeMap::new();
+        for Entry { name, target } in self.entries_mentioning(&name.registry)? {
+            let name = name.filter(elsewhere);
+            if name.is_some() || Sources::of(&target).iter().any(|(_, source)| elsewhere(source)) {
+                let (_, repositories) = images.entry(target.digest).or_insert_with(|| (target, BTreeSet::new()));
+                if repositories.len() < MOUNTS {
+                    repositories.extend(name.map(|name| name.repository));
                 }
             }
         }
-        Ok(holders)
+        let mut ranked: BTreeMap<BlobDigest, BTreeSet<(usize, String)>> = BTreeMap::new();
+        for (target, repositories) in images.into_values() {
+            let sources = Sources::of(&target);
+            for (descriptor, manifest) in manifests(&Unmarked(self), &target).unwrap_or_default() {
+                let source = sources.name_of(descriptor.digest).filter(|source| elsewhere(source));
+                let source = source.map(|source| (0, source.repository.clone()));
+                let named = repositories.iter().map(|repository| (1 + manifest.layers.len(), repository.clone()));
+                let ranks: Vec<(usize, String)> = source.into_iter().chain(named).collect();
+                for blob in manifest.layers.iter().chain([&manifest.config]) {
+                    let best = ranked.entry(blob.digest).or_default();
+                    best.extend(ranks.iter().cloned());
+                    while best.len() > MOUNTS {
+                        best.pop_last();
+                    }
+                }
+            }
+        }
+        let repositories = |best: BTreeSet<(usize, String)>| {
+            let mut all = Vec::new();
+            for (_, repository) in best {
+                if !all.contains(&repository) {
+                    all.push(repository);
+                }
+            }
+            all
+        };
+        Ok(ranked.into_iter().map(|(blob, best)| (blob, repositories(best))).collect())
     }
 
     /// An image by the digest of its manifest (listed or not), or by the beginning of a listed manifest's or config's digest.
@@ -124,6 +154,15 @@ impl Store {
             _ => return Ok(None),
         };
         Ok(Some(Descriptor::new(&media_type, digest, size)))
+    }
+}
+
+/// The store for who only looks: nothing is marked as used.
+struct Unmarked<'a>(&'a Store);
+
+impl BlobSource for Unmarked<'_> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
+        self.0.open_stored(blob, self.0.blob_path(blob.digest))
     }
 }
 

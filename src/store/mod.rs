@@ -1,7 +1,8 @@
 //! The store: blobs, image names, cache mounts and scratch space on disk.
 //!
 //! **Holds.** The store is a valid OCI image layout that skopeo and umoci can read. A file exists under its digest only if
-//! its bytes hash to it (`blobs`). A name in `index.json` points to a manifest that was complete when it was named (`tags`).
+//! its bytes hash to it (`blobs`). A name in `index.json` points to a manifest that was complete when it was named (`tags`),
+//! or to an index whose images may lack layers that a registry has (`sources`).
 //! Many processes share one store through plain files, atomic renames and `flock`, without a daemon or a database.
 //! **On disk.** Mode 0700.
 //!
@@ -42,6 +43,7 @@ mod open;
 mod persist;
 mod recover;
 mod scratch;
+mod sources;
 mod survey;
 mod tags;
 mod usage;
@@ -58,6 +60,7 @@ pub(crate) use mounts::{MountInstance, MountLock, MountRoot, MountSharing, mount
 pub(crate) use names::{CONTAINERD_NAME, Entry, REF_NAME};
 pub(crate) use open::FORMAT;
 pub(crate) use scratch::Scratch;
+pub(crate) use sources::Sources;
 pub(crate) use survey::{Step, Survey};
 
 #[cfg(test)]

@@ -100,6 +100,20 @@ impl Names {
         })
     }
 
+    /// The entries whose names are in the repository of `name`.
+    pub(super) fn in_repository(&self, name: &Reference) -> impl Iterator<Item = Result<Entry, InvalidDocument>> {
+        let last = name.repository.rsplit('/').next().unwrap_or_default();
+        let found = self.parsed(self.candidates(last)).map(|found| found.map(|(_, entry)| entry));
+        found.filter(move |found| {
+            found.as_ref().map_or(true, |entry| entry.name.as_ref().is_some_and(|other| other.name() == name.name()))
+        })
+    }
+
+    /// The entries that mention a registry: in their names, or in what is kept with them.
+    pub(super) fn mentioning(&self, registry: &str) -> impl Iterator<Item = Result<Entry, InvalidDocument>> {
+        self.parsed(self.candidates(registry)).map(|found| found.map(|(_, entry)| entry))
+    }
+
     /// The entries of an image.
     pub(super) fn of(&self, digest: BlobDigest) -> impl Iterator<Item = Result<(usize, Entry), InvalidDocument>> {
         let found = self.parsed(self.candidates(&digest.hex()));

@@ -30,6 +30,28 @@ impl Store {
         self.ask(|names| Ok(names.entries()?.to_vec()))
     }
 
+    /// The entries whose names are in the repository of `name`, whatever their tags. The others are not parsed.
+    pub(crate) fn entries_in(&self, name: &Reference) -> Result<Vec<Entry>, Error> {
+        let mut found: Vec<Entry> = self.ask(|names| names.in_repository(name).collect())?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// The names of an image. Other entries are not parsed.
+    pub(crate) fn names_of(&self, digest: BlobDigest) -> Result<Vec<Reference>, Error> {
+        let mut found: Vec<Reference> = self.ask(|names| {
+            let found = names.of(digest).collect::<Result<Vec<_>, _>>()?;
+            Ok(found.into_iter().filter_map(|(_, entry)| entry.name).collect())
+        })?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// The entries that mention a registry, in their names or as where images of a list were found.
+    pub(super) fn entries_mentioning(&self, registry: &str) -> Result<Vec<Entry>, Error> {
+        self.ask(|names| names.mentioning(registry).collect())
+    }
+
     /// The manifest or index of a name; `None`: there is no such name.
     pub(crate) fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
         Ok(self.entry_named(name)?.map(|entry| entry.target))
@@ -100,6 +122,17 @@ impl Store {
                 }
             }
             Ok(orphans)
+        })
+    }
+
+    /// Removes an image from the list, unless it has a name. Its blobs stay until the store is pruned.
+    pub(crate) fn forget_unnamed(&self, digest: BlobDigest) -> Result<(), Error> {
+        self.change(BTreeSet::new(), |index, edit| {
+            let found = index.of(digest).collect::<Result<Vec<_>, _>>()?;
+            if found.iter().all(|(_, entry)| entry.name.is_none()) {
+                edit.gone.extend(found);
+            }
+            Ok(())
         })
     }
 

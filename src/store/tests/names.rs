@@ -4,11 +4,34 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{image, name, store};
+use super::{EMPTY_TAR, image, name, store};
 use crate::base::{fs, publish};
-use crate::oci::descriptor::Descriptor;
+use crate::oci::descriptor::{Descriptor, INDEX, LAYER_TAR};
+use crate::oci::manifest::Index;
 use crate::oci::reference::Reference;
-use crate::store::{Entry, Store};
+use crate::store::{Entry, Sources, Store};
+
+#[test]
+fn holders_are_few_and_those_of_lists_come_first_n_64() {
+    let (_dir, store) = store();
+    let (a, b) = (image(&store, "a"), image(&store, "b"));
+    let layer = Descriptor::of(LAYER_TAR, &EMPTY_TAR).digest;
+    let holders = |of: &str| store.holders(&name(of)).expect("holders").remove(&layer).unwrap_or_default();
+    for at in 0..10 {
+        store.tag(&[name(&format!("r.example/app{at}:1")), name(&format!("r.example/app{at}:2"))], &a).expect("tag");
+    }
+    store.tag(&[name("other.example/app:1")], &b).expect("tag");
+    assert_eq!(holders("r.example/new:1").len(), 3);
+    assert!(holders("other.example/app:3").is_empty(), "the repository itself");
+    assert_eq!(holders("other.example/new:3"), ["app"]);
+    assert!(holders("third.example/new").is_empty());
+    let mut list = store.put(INDEX, &Index::new(vec![b.clone()]).to_bytes()).expect("index");
+    let mut sources = Sources::default();
+    sources.add(b.digest, name("r.example/zzz:1"));
+    sources.keep(&mut list);
+    store.tag(&[name("list")], &list).expect("tag");
+    assert_eq!(holders("r.example/new:1")[0], "zzz");
+}
 
 fn read_index(store: &Store) -> String {
     String::from_utf8(fs::read(&store.root().join("index.json")).expect("read")).expect("UTF-8")
@@ -85,6 +108,13 @@ proptest! {
             for text in NAMES {
                 let target = want.iter().find(|e| e.name == Some(name(text))).map(|e| e.target.clone());
                 prop_assert_eq!(other.resolve(&name(text)).expect("resolve"), target, "{}", text);
+                let named = |e: &&Entry| e.name.as_ref().is_some_and(|n| n.name() == name(text).name());
+                let together: Vec<Entry> = want.iter().filter(named).cloned().collect();
+                prop_assert_eq!(other.entries_in(&name(text)).expect("entries"), together, "{}", text);
+            }
+            for image in &images {
+                let named = want.iter().filter(|e| e.target == *image).filter_map(|e| e.name.clone());
+                prop_assert_eq!(other.names_of(image.digest).expect("names"), named.collect::<Vec<_>>());
             }
         }
     }
