@@ -13,8 +13,8 @@ use super::failure::{self, Done, Failure};
 use super::request::Environment;
 use super::session::Session;
 use super::{
-    build, cache, check, completions, diff, doctor, history, images, import, info, inspect, interrupt, load, login,
-    names, pull, push, run, save, version,
+    build, cache, check, completions, diff, doctor, export, history, images, import, info, inspect, interrupt, load,
+    login, manifest, names, pull, push, run, save, version,
 };
 
 /// Runs the command of `argv` (program name first) and returns the exit code of the process: 0 success, 1 the build
@@ -96,10 +96,12 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Import(args) => import::run(&args, session),
         Command::Pull(args) => pull::run(&args, session),
         Command::Push(args) => push::run(&args, session),
+        Command::Manifest(args) => manifest::run(&args, session),
         Command::Login(args) => login::login(&args, session),
         Command::Logout(args) => login::logout(&args, session),
         Command::Load(args) => load::run(&args, session),
         Command::Save(args) => save::run(&args, session),
+        Command::Export(args) => export::run(&args, session),
         Command::Cache(args) => cache::run(&args, session),
         Command::Prune(args) => cache::prune(&args, cache::Scope::Store, session),
         Command::Doctor(args) => doctor::run(&args, session),

@@ -20,7 +20,11 @@ pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     let filter = args.name.as_deref().map(Filter::parse).transpose()?;
     let filters = Filters::parse(&args.filter, &store)?;
     let wanted = |e: &Entry| filter.as_ref().is_none_or(|f| f.admits(e)) && filters.admit_name(e);
-    let entries: Vec<Entry> = store.entries()?.into_iter().filter(wanted).collect();
+    let entries = match &filter {
+        Some(filter) => store.entries_in(&filter.name)?,
+        None => store.entries()?,
+    };
+    let entries: Vec<Entry> = entries.into_iter().filter(wanted).collect();
     if args.quiet && !filters.need_images() {
         return ids(args, entries.iter(), session);
     }

@@ -52,8 +52,7 @@ fn write_raw(session: &mut Session<'_>, bytes: &[u8]) -> Result<(), super::failu
 }
 
 fn describe(store: &Store, target: &Descriptor, image: &Image) -> Result<Value, Error> {
-    let names: Vec<Reference> =
-        store.entries()?.into_iter().filter(|e| e.target.digest == target.digest).filter_map(|e| e.name).collect();
+    let names = store.names_of(target.digest)?;
     let mut digests: Vec<String> = names
         .iter()
         .map(|name| Reference { tag: None, digest: Some(target.digest), ..name.clone() }.familiar())

@@ -2,20 +2,20 @@
 
 use crate::engine::VerifyingStore;
 use crate::layer::Limits;
+use crate::oci::descriptor::Descriptor;
 use crate::oci::platform::Platform;
 use crate::registry::Client;
+use crate::store::Store;
 use crate::ui::sanitize;
 
 use super::args::PullArgs;
-use super::failure::{Done, SUCCESS};
+use super::failure::{Done, Failure, SUCCESS};
+use super::family::{self, JOBS, Parts};
 use super::session::Session;
 use super::store::check_platform;
 use super::table;
 
-/// Layers pulled at the same time.
-const JOBS: usize = 4;
-
-/// Pulls the missing blobs of an image. Ok: the image is complete in the store and has its name.
+/// Pulls the missing blobs of an image. Ok: the image is complete in the store, for one platform or all, and has its name.
 pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
@@ -26,25 +26,46 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
         args.authfile.as_deref(),
     )?;
     let client = Client::new(options);
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let pulled = client.resolve(&args.name, &platform, &store).and_then(|pinned| {
-        let verifying = VerifyingStore::of(&store, &pinned.image, &limits);
-        client.fetch(&args.name, &pinned.image.manifest.layers, &verifying, JOBS)?;
-        Ok(pinned)
-    });
+    let pulled = match args.all_platforms {
+        true => all(args, &client, &store, &limits),
+        false => one(args, &client, &store, &limits),
+    };
     session.announce_registries(&client);
-    let pinned = pulled?;
-    check_platform(&args.name.familiar(), &pinned.image, args.platform.as_ref())?;
-    // Only this platform was pulled: the name points at its manifest, not at an incomplete index.
-    let target = &pinned.image.descriptor;
-    store.tag(std::slice::from_ref(&args.name), target)?;
+    let Pulled { target, platforms, size } = pulled?;
+    store.tag(std::slice::from_ref(&args.name), &target)?;
     if args.quiet {
         session.console.data(format_args!("{}", target.digest))?;
     } else {
-        let (name, size) = (args.name.familiar(), table::size(pinned.image.size()));
-        session.console.data(format_args!("{name}: {} ({}, {size})", target.digest, pinned.image.config.platform))?;
+        let (name, size) = (args.name.familiar(), table::size(size));
+        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        session.console.data(format_args!("{name}: {} ({}, {size})", target.digest, platforms.join(", ")))?;
     }
     Ok(SUCCESS)
+}
+
+/// An image whose blobs are in the store.
+struct Pulled {
+    target: Descriptor,
+    platforms: Vec<Platform>,
+    size: u64,
+}
+
+/// Pulls one platform. The name will point at its manifest, not at an incomplete index.
+fn one(args: &PullArgs, client: &Client, store: &Store, limits: &Limits) -> Result<Pulled, Failure> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let image = client.resolve(&args.name, &platform, store)?.image;
+    check_platform(&args.name.familiar(), &image, args.platform.as_ref())?;
+    let verifying = VerifyingStore::of(store, &image, limits);
+    client.fetch(&args.name, &image.manifest.layers, &verifying, JOBS)?;
+    let size = image.size();
+    Ok(Pulled { target: image.descriptor, platforms: vec![image.config.platform], size })
+}
+
+/// Pulls all platforms.
+fn all(args: &PullArgs, client: &Client, store: &Store, limits: &Limits) -> Result<Pulled, Failure> {
+    let family = family::fetch(client, &args.name, store, Parts::Everything, limits)?;
+    let (platforms, size) = (family::platforms(&family, store), family::size(&family));
+    Ok(Pulled { target: family.target, platforms, size })
 }
 
 impl Session<'_> {

@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 use crate::base::digest::BlobDigest;
 use crate::base::publish;
 use crate::oci::descriptor::Descriptor;
+use crate::oci::image::Image;
+use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::registry::{Arrival, Client, PushObserver};
-use crate::store::Store;
+use crate::store::{Error, Store};
 use crate::ui::console::Console;
 
 use super::args::PushArgs;
 use super::failure::{Done, Failure, SUCCESS};
 use super::session::Session;
+use super::sourced::Sourced;
+use super::store::check_platform;
 use super::table;
 
 /// The time between two messages about the progress of a long push.
@@ -31,6 +35,10 @@ pub(super) fn run(args: &PushArgs, session: &mut Session<'_>) -> Done {
     let mut images = Vec::new();
     for name in names(args, &store)? {
         let target = store.find(&name.to_string())?.target;
+        let target = match &args.platform {
+            Some(platform) => of_platform(&store, &name, &target, platform)?,
+            None => target,
+        };
         images.push((name, target));
     }
     if args.digestfile.is_some() && images.len() > 1 {
@@ -54,16 +62,26 @@ pub(super) fn run(args: &PushArgs, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
+/// The manifest of one platform.
+fn of_platform(
+    store: &Store,
+    name: &Reference,
+    target: &Descriptor,
+    platform: &Platform,
+) -> Result<Descriptor, Failure> {
+    let image = Image::read(store, target, platform).map_err(Error::from)?;
+    check_platform(&name.familiar(), &image, Some(platform))?;
+    Ok(image.descriptor)
+}
+
 fn names(args: &PushArgs, store: &Store) -> Result<Vec<Reference>, Failure> {
     if !args.all_tags {
         return Ok(args.names.clone());
     }
-    let entries = store.entries()?;
     let mut all = Vec::new();
     for name in &args.names {
-        let tags = entries.iter().filter_map(|entry| entry.name.as_ref());
         let before = all.len();
-        all.extend(tags.filter(|tagged| tagged.name() == name.name()).cloned());
+        all.extend(store.entries_in(name)?.into_iter().filter_map(|entry| entry.name));
         if all.len() == before {
             return Err(
                 Failure::build(format!("no image has a tag of {}", name.name())).hint("list images with `kiln images`")
@@ -77,7 +95,8 @@ fn names(args: &PushArgs, store: &Store) -> Result<Vec<Reference>, Failure> {
 pub(super) fn push(client: &Client, target: &Descriptor, transfer: &Transfer<'_>) -> Result<(), Failure> {
     let (store, name) = (transfer.store, transfer.name);
     transfer.say(&format!("pushing {name}"));
-    client.push(name, target, store, transfer).map_err(|error| {
+    let sourced = Sourced::new(store, client, target);
+    client.push(name, target, &sourced, transfer).map_err(|error| {
         let failure = Failure::from(error);
         // Docker Hub lets nobody push official images: the name lacks its registry.
         match name.familiar().contains('/') {

@@ -21,10 +21,7 @@ pub(super) fn run(args: &SaveArgs, session: &mut Session<'_>) -> Done {
         let image = store.find(text)?;
         let names = match image.name {
             Some(name) => vec![name],
-            None => {
-                let entries = store.entries()?.into_iter();
-                entries.filter(|e| e.target.digest == image.target.digest).filter_map(|e| e.name).collect()
-            }
+            None => store.names_of(image.target.digest)?,
         };
         match found.iter_mut().find(|(target, _)| target.digest == image.target.digest) {
             Some((_, known)) => known.extend(names),

@@ -15,7 +15,7 @@ pub(crate) struct BaseImage {
     pub config: ImageConfig,
     /// Its layers, bottom first.
     pub layers: Vec<Layer>,
-    /// A tag in the store points to it: its layers have been verified against its config.
+    /// A tag in the store points to its manifest: its layers have been verified against its config.
     pub named: bool,
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::digest::BlobDigest;
 use crate::layer::Limits;
 use crate::oci::blob::{BlobError, BlobSink, BlobSource};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::Image;
+use crate::oci::manifest::Index;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{ImageName, ImageRequest};
@@ -96,8 +98,9 @@ impl ImageSource for Images<'_> {
                     let name = name.familiar();
                     if known { ImageError::Lost { name, source } } else { ImageError::Registry { name, source } }
                 })?;
-                // The image is complete now: tagged, the next build need not ask for it.
-                if name.digest.is_none() {
+                // The image is complete now: tagged, the next build need not ask for it. A name that stands for all platforms
+                // keeps them.
+                if name.digest.is_none() && !self.lists(name, image.manifest.digest).map_err(failed)? {
                     self.store.tag(std::slice::from_ref(name), &image.manifest).map_err(failed)?;
                 }
                 Ok(())
@@ -119,9 +122,16 @@ impl ImageSource for Images<'_> {
 }
 
 impl Images<'_> {
+    /// Whether the name stands for an index with this manifest.
+    fn lists(&self, name: &Reference, manifest: BlobDigest) -> Result<bool, crate::store::Error> {
+        let Some(target) = self.store.resolve(name)?.filter(Descriptor::is_index) else { return Ok(false) };
+        let index = Index::parse(&self.store.get(&target)?);
+        Ok(index.is_ok_and(|index| index.manifests.iter().any(|listed| listed.digest == manifest)))
+    }
+
     fn reference(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
         // A digest is immutable: no need to ask again (O-42).
-        let named = self.store.resolve(name).is_ok_and(|found| found.is_some());
+        let named = self.store.resolve(name).is_ok_and(|found| found.is_some_and(|target| !target.is_index()));
         let ask_always = self.pull == Pull::Always && name.digest.is_none();
         // A registry may have what is missing from the store.
         let (stored, damage) = match if ask_always { Ok(None) } else { self.stored(name, platform) } {

@@ -29,6 +29,7 @@ pub(crate) use client::{Client, Options};
 pub(crate) use credentials::Credentials;
 pub(crate) use error::RegistryError;
 pub(crate) use login::{CredentialFile, Kept};
+pub(crate) use pull::Family;
 pub(crate) use push::PushObserver;
 pub(crate) use rules::Rules;
 pub(crate) use upload::Arrival;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::base::sparse::SparseRead;
 use crate::oci::blob::{BlobError, BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
-use crate::oci::image::{Image, ImageError};
+use crate::oci::image::{Image, ImageError, manifests};
+use crate::oci::manifest::Manifest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::transport::HttpError;
@@ -31,6 +32,15 @@ pub(crate) struct Pinned {
     pub image: Image,
 }
 
+/// What a name stands for, for all platforms.
+#[derive(Clone, Debug)]
+pub(crate) struct Family {
+    /// The manifest or index.
+    pub target: Descriptor,
+    /// Every manifest, with its descriptor in the index.
+    pub manifests: Vec<(Descriptor, Manifest)>,
+}
+
 impl Client {
     /// Reads a tag once and fetches the documents of `platform`'s image (index, manifest and config), but no layer.
     ///
@@ -43,6 +53,16 @@ impl Client {
         store: &dyn BlobStore,
     ) -> Result<Pinned, RegistryError> {
         self.try_hosts(name, |repository| repository.resolve(name, platform, store))
+    }
+
+    /// [`Client::resolve`] for all platforms: fetches the manifest or index that a name stands for, and every manifest that
+    /// it lists, but no config. Ok: the store has them.
+    pub(crate) fn resolve_all(&self, name: &Reference, store: &dyn BlobStore) -> Result<Family, RegistryError> {
+        self.try_hosts(name, |repository| {
+            let target = repository.pin(name, store)?;
+            let manifests = repository.read_through(name, store, |source| manifests(source, &target))?;
+            Ok(Family { target, manifests })
+        })
     }
 
     /// Fetches the layers that `store` lacks, up to `jobs` at a time. The store hashes each byte, once.
@@ -104,7 +124,15 @@ impl Client {
 
 impl Repository<'_> {
     fn resolve(&self, name: &Reference, platform: &Platform, store: &dyn BlobStore) -> Result<Pinned, RegistryError> {
-        let target = match (&name.digest, &name.tag) {
+        let target = self.pin(name, store)?;
+        let image = self.read_through(name, store, |source| Image::read(source, &target, platform))?;
+        let reference = Reference { digest: Some(target.digest), ..name.clone() };
+        Ok(Pinned { reference, target, image })
+    }
+
+    /// Reads what a name stands for. Ok: the store has it.
+    fn pin(&self, name: &Reference, store: &dyn BlobStore) -> Result<Descriptor, RegistryError> {
+        Ok(match (&name.digest, &name.tag) {
             (Some(digest), _) => {
                 let (target, bytes) = self.manifest_by_digest(*digest)?;
                 store.accept(&target, &mut &bytes[..])?;
@@ -122,22 +150,18 @@ impl Repository<'_> {
                 let why = "the name has neither tag nor digest".to_owned();
                 return Err(HttpError::Protocol { url: name.to_string(), why }.into());
             }
-        };
-        let image = self.image(name, &target, platform, store)?;
-        let reference = Reference { digest: Some(target.digest), ..name.clone() };
-        Ok(Pinned { reference, target, image })
+        })
     }
 
-    /// Reads the image for `platform` from a manifest or index, and fetches the documents that `store` lacks.
-    fn image(
+    /// Reads documents, and fetches those that `store` lacks.
+    fn read_through<T>(
         &self,
         name: &Reference,
-        target: &Descriptor,
-        platform: &Platform,
         store: &dyn BlobStore,
-    ) -> Result<Image, RegistryError> {
+        read: impl FnOnce(&dyn BlobSource) -> Result<T, ImageError>,
+    ) -> Result<T, RegistryError> {
         let source = ReadThrough { remote: self, store, failure: Mutex::new(None) };
-        Image::read(&source, target, platform).map_err(|error| {
+        read(&source).map_err(|error| {
             let failure = source.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
             match (failure, error) {
                 (Some(failure), ImageError::Blob(_)) => failure,

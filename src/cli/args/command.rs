@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    BuildArgs, CacheArgs, CheckArgs, CompletionsArgs, DiffArgs, DoctorArgs, HistoryArgs, ImagesArgs, ImportArgs,
-    InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs,
-    TagArgs, VersionArgs, examples,
+    BuildArgs, CacheArgs, CheckArgs, CompletionsArgs, DiffArgs, DoctorArgs, ExportArgs, HistoryArgs, ImagesArgs,
+    ImportArgs, InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs, PullArgs, PushArgs,
+    RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs, examples,
 };
 
 /// Build container images from Dockerfiles, without a daemon
@@ -70,6 +70,9 @@ pub(in crate::cli) enum Command {
     /// Push images to registries
     #[command(after_help = examples::PUSH)]
     Push(PushArgs),
+    /// Manage manifest lists: images of several platforms under one name
+    #[command(after_help = examples::MANIFEST)]
+    Manifest(ManifestArgs),
     /// Log in to a registry
     #[command(after_help = examples::LOGIN)]
     Login(LoginArgs),
@@ -82,6 +85,9 @@ pub(in crate::cli) enum Command {
     /// Save images to an archive
     #[command(after_help = examples::SAVE)]
     Save(SaveArgs),
+    /// Write the files of an image as a tar archive
+    #[command(after_help = examples::EXPORT)]
+    Export(ExportArgs),
     /// Manage the build cache
     #[command(after_help = examples::CACHE)]
     Cache(CacheArgs),

@@ -5,9 +5,7 @@ pub(super) const KILN: &str = "\
 Examples:
   kiln build -t app:1.0 .
   kiln run -it app:1.0 sh
-  kiln save -o app.tar app:1.0
-
-Run kiln COMMAND --help for the options of a command.";
+  kiln save -o app.tar app:1.0";
 
 /// `kiln --help`.
 pub(super) const KILN_LONG: &str = "\
@@ -98,7 +96,7 @@ pub(super) const PULL: &str = "\
 Examples:
   kiln pull alpine:3.20
   kiln pull --platform linux/arm64 ghcr.io/team/app:1.0
-  kiln pull --registry-mirror mirror.example.com alpine";
+  kiln pull --all-platforms ghcr.io/team/app:1.0";
 
 /// `kiln push`.
 pub(super) const PUSH: &str = "\
@@ -106,6 +104,48 @@ Examples:
   kiln push registry.example.com/team/app:1.0
   kiln push --all-tags localhost:5000/app
   kiln push --digestfile app.digest registry.example.com/team/app:1.0";
+
+/// `kiln manifest`.
+pub(super) const MANIFEST: &str = "\
+Examples:
+  kiln manifest create registry.example.com/app:1.0 registry.example.com/app:1.0-amd64 registry.example.com/app:1.0-arm64
+  kiln manifest push registry.example.com/app:1.0";
+
+/// `kiln manifest create`.
+pub(super) const MANIFEST_CREATE: &str = "\
+Examples:
+  kiln manifest create registry.example.com/app:1.0 registry.example.com/app:1.0-amd64
+  kiln manifest create --amend registry.example.com/app:1.0 docker://registry.example.com/app:1.0-arm64";
+
+/// `kiln manifest annotate`.
+pub(super) const MANIFEST_ANNOTATE: &str = "\
+Examples:
+  kiln manifest annotate --arch arm --variant v7 app:1.0 app:1.0-arm
+  kiln manifest annotate --annotation org.opencontainers.image.version=1.0 app:1.0 3f9a1c2b";
+
+/// `kiln manifest inspect`.
+pub(super) const MANIFEST_INSPECT: &str = "\
+Examples:
+  kiln manifest inspect app:1.0
+  kiln manifest inspect --verbose docker://registry.example.com/app:1.0";
+
+/// `kiln manifest push`.
+pub(super) const MANIFEST_PUSH: &str = "\
+Examples:
+  kiln manifest push registry.example.com/app:1.0
+  kiln manifest push --purge app:1.0 docker://registry.example.com/app:1.0";
+
+/// `kiln manifest remove`.
+pub(super) const MANIFEST_REMOVE: &str = "\
+Examples:
+  kiln manifest remove app:1.0 app:1.0-arm64
+  kiln manifest remove app:1.0 3f9a1c2b";
+
+/// `kiln manifest rm`.
+pub(super) const MANIFEST_RM: &str = "\
+Examples:
+  kiln manifest rm app:1.0
+  kiln manifest rm app:1.0 app:1.1";
 
 /// `kiln login`.
 pub(super) const LOGIN: &str = "\
@@ -130,6 +170,12 @@ pub(super) const SAVE: &str = "\
 Examples:
   kiln save -o app.tar app:1.0
   kiln save --format docker app:1.0 | docker load";
+
+/// `kiln export`.
+pub(super) const EXPORT: &str = "\
+Examples:
+  kiln export -o rootfs.tar app:1.0
+  kiln export app:1.0 | tar -t";
 
 /// `kiln cache`.
 pub(super) const CACHE: &str = "\

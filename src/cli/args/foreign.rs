@@ -152,16 +152,19 @@ const SHORT: [(char, &str); 3] = [('D', "debug"), ('v', "volume"), ('d', "destin
 pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
     Some(match name {
         "copy" => "use kiln pull, kiln tag and kiln push",
-        "manifest" => "use skopeo or docker manifest: kiln does not join images of several platforms",
         "commit" => "use kiln run --commit NAME IMAGE COMMAND to create an image from the changes of a command",
         "image" => "use kiln images, rmi, build, history, import, inspect, load, prune, pull, push, save or tag",
         "buildx" | "bud" | "builder" | "bake" => "use kiln build, which accepts the options of docker build",
         "rm" => "use kiln rmi to remove images, or kiln prune to remove unused data; kiln keeps no containers",
-        "container" | "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "create" | "restart" | "wait"
-        | "cp" | "top" => "use kiln run; kiln keeps no containers and discards the changes of a command",
+        "create" | "cp" => "use kiln export IMAGE to read the files of an image; kiln keeps no containers",
+        "container" | "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "restart" | "wait" | "top" => {
+            "use kiln run; kiln keeps no containers and discards the changes of a command"
+        }
         "compose" | "up" | "volume" | "network" => "use podman to run services; kiln builds images and runs commands",
-        "export" => "use kiln build -o type=tar,dest=FILE to write the files of an image",
         "system" => "use kiln info or kiln prune",
+        "imagetools" => {
+            "use kiln manifest create NAME IMAGE… and kiln manifest push NAME; kiln manifest inspect docker://NAME"
+        }
         "search" => "search on the website of the registry; kiln pulls images by name only",
         _ => return None,
     })

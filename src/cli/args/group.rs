@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// Group, command of the group, and what they are here. [`SAME`]: the command itself.
-const GROUPS: [(&str, &str, &[&str]); 23] = [
+const GROUPS: [(&str, &str, &[&str]); 25] = [
     ("image", "ls", &["images"]),
     ("image", "list", &["images"]),
     ("image", "rm", &["rmi"]),
@@ -24,7 +24,9 @@ const GROUPS: [(&str, &str, &[&str]); 23] = [
     ("buildx", "prune", &["cache", "prune"]),
     ("builder", "build", SAME),
     ("builder", "prune", &["cache", "prune"]),
+    ("container", "export", SAME),
     ("container", "run", SAME),
+    ("manifest", "add", &["manifest", "create", "--amend"]),
     ("system", "df", &["cache", "ls"]),
     ("system", "prune", SAME),
 ];
@@ -36,6 +38,10 @@ pub(in crate::cli) fn without_groups(mut argv: Vec<OsString>) -> Vec<OsString> {
     while let Some(option) = argv.get(at).filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
         // `--root` takes the next word.
         at += if option == "--root" { 2 } else { 1 };
+    }
+    // A group of a group, which is answered by name.
+    if argv.get(at).is_some_and(|word| word == "buildx") && argv.get(at + 1).is_some_and(|word| word == "imagetools") {
+        argv.remove(at);
     }
     let words = (argv.get(at).and_then(|word| word.to_str()), argv.get(at + 1).and_then(|word| word.to_str()));
     let (Some(group), Some(command)) = words else { return argv };
@@ -59,6 +65,8 @@ mod tests {
             ("kiln --root /x image rm app", "kiln --root /x rmi app"),
             ("kiln buildx build .", "kiln build ."),
             ("kiln builder prune -f", "kiln cache prune -f"),
+            ("kiln manifest add app app:1", "kiln manifest create --amend app app:1"),
+            ("kiln buildx imagetools inspect app", "kiln imagetools inspect app"),
             ("kiln image frob", "kiln image frob"),
             ("kiln run image ls", "kiln run image ls"),
             ("kiln image", "kiln image"),

@@ -168,6 +168,24 @@ pub(in crate::cli) struct SaveArgs {
     pub(in crate::cli) format: ArchiveFormat,
 }
 
+/// Arguments of `kiln export`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExportArgs {
+    /// An image, by name, digest or the beginning of a digest
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) image: String,
+
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(in crate::cli) output: Option<PathBuf>,
+
+    /// Select this platform of an image with several
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(in crate::cli) platform: Option<Platform>,
+}
+
 /// Arguments of `kiln load`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LoadArgs {

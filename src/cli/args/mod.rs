@@ -16,6 +16,7 @@ mod format;
 mod group;
 mod host;
 mod images;
+mod manifest;
 mod registries;
 mod run;
 
@@ -34,7 +35,11 @@ pub(super) use format::{Format, Shape};
 pub(super) use group::without_groups;
 pub(super) use host::{CompletionsArgs, DoctorArgs, InfoArgs, VersionArgs};
 pub(super) use images::{
-    ArchiveFormat, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, TagArgs,
+    ArchiveFormat, ExportArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, TagArgs,
+};
+pub(super) use manifest::{
+    ManifestAnnotateArgs, ManifestArgs, ManifestCommand, ManifestCreateArgs, ManifestInspectArgs, ManifestPushArgs,
+    ManifestRegistryArgs, ManifestRemoveArgs, ManifestRmArgs,
 };
 pub(super) use registries::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
 pub(super) use run::RunArgs;

@@ -20,6 +20,12 @@ pub(in crate::cli) struct PullArgs {
     #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 
+    /// Pull all platforms of an image with several
+    ///
+    /// The image then stands for all of them in the store: a push of it gives the same digest.
+    #[arg(long, conflicts_with = "platform")]
+    pub(in crate::cli) all_platforms: bool,
+
     /// Use this credential file alone
     ///
     /// The default is every file that docker login, podman login and kiln login write.
@@ -53,6 +59,12 @@ pub(in crate::cli) struct PushArgs {
     /// Push all tags of each name
     #[arg(short, long)]
     pub(in crate::cli) all_tags: bool,
+
+    /// Push only this platform of an image with several
+    ///
+    /// The default is all that the image has in the store.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(in crate::cli) platform: Option<Platform>,
 
     /// Write the digest to this file
     #[arg(long, value_name = "FILE", conflicts_with = "all_tags")]

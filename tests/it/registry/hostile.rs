@@ -269,6 +269,9 @@ fn certificates_are_verified_unless_registry_is_insecure() {
     assert!(code == Some(3) && said.contains("TLS: invalid peer certificate"), "{said}");
     for args in [
         format!("push {listed} {name}"),
+        format!("manifest create --insecure registry.test:{port}/list docker://{name}"),
+        format!("manifest push --insecure registry.test:{port}/list"),
+        format!("manifest inspect --insecure docker://registry.test:{port}/list"),
         format!("build -o type=registry,registry.insecure=true -t {name} context"),
         format!("login {listed} -u me -p secret registry.test:{port}"),
     ] {

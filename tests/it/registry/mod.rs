@@ -5,6 +5,8 @@ mod access;
 mod configuration;
 mod faults;
 mod hostile;
+mod manifest;
 mod names;
+mod platforms;
 mod push;
 mod tutorial;

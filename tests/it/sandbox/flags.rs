@@ -144,6 +144,24 @@ fn published_port_reaches_server_in_isolated_network() {
 }
 
 #[test]
+fn tutorial_port_serves_on_loopback() {
+    // As tutorials have it: the server listens on the port that is published, in the network that a run has by default.
+    requires!(userns, overlay);
+    for env in each_user() {
+        let context = env.context(
+            "-- Dockerfile --\nFROM busybox\nWORKDIR /www\nCOPY index.html .\nCMD exec httpd -f -p $PORT\n-- index.html --\nhello\n",
+        );
+        env.build(&["--rm", "-t", "app"], &context).ok();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (set, publish) = (format!("PORT={port}"), format!("{port}:{port}"));
+        let run = env.kiln(&["run", "--rm", "-e", &set, "-p", &publish, "app"]).spawn();
+        assert!(answer(("127.0.0.1", port)).contains("hello"));
+        end(run);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
+    }
+}
+
+#[test]
 fn publish_without_host_port_chooses_and_prints_one() {
     requires!(userns, overlay);
     for env in each_user() {

@@ -3,6 +3,7 @@
 mod crafted;
 mod crash;
 mod damage;
+mod export;
 mod import;
 mod kills;
 mod load;
