@@ -1,6 +1,8 @@
 //! Finding images by name or id.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 
 use crate::base::digest::BlobDigest;
 use crate::base::sparse::SparseRead;
@@ -16,6 +18,9 @@ use super::{Entry, Error, Sources};
 
 /// How many repositories a push asks for a blob before it sends it: each that declines opens an upload.
 const MOUNTS: usize = 3;
+
+/// How many images are looked at for blobs to mount. The builds that a push follows have used its base images.
+const LOOKED_AT: usize = 256;
 
 /// The shortest id, in hexadecimal digits.
 const MIN_ID: usize = 4;
@@ -69,7 +74,7 @@ impl Store {
 
     /// The blobs of the images that have names on the registry of `name`, each with some of the repositories that have it,
     /// other than that of `name`: those where an image of a list was found, then those of the images with the fewest layers,
-    /// which are base images. Images that cannot be read are left out.
+    /// which are base images. Images that cannot be read are left out, and of very many those that were not used for longest.
     pub(crate) fn holders(&self, name: &Reference) -> Result<BTreeMap<BlobDigest, Vec<String>>, Error> {
         let elsewhere = |other: &Reference| other.registry == name.registry && other.repository != name.repository;
         // Many names may stand for one image, which is read once.
@@ -83,8 +88,16 @@ impl Store {
                 }
             }
         }
+        let mut images: Vec<_> = images.into_values().collect();
+        if images.len() > LOOKED_AT {
+            images.sort_by_cached_key(|(target, _)| {
+                let used = std::fs::symlink_metadata(self.blob_path(target.digest)).map(|meta| meta.mtime()).ok();
+                (Sources::of(target) == Sources::default(), Reverse(used))
+            });
+            images.truncate(LOOKED_AT);
+        }
         let mut ranked: BTreeMap<BlobDigest, BTreeSet<(usize, String)>> = BTreeMap::new();
-        for (target, repositories) in images.into_values() {
+        for (target, repositories) in images {
             let sources = Sources::of(&target);
             for (descriptor, manifest) in manifests(&Unmarked(self), &target).unwrap_or_default() {
                 let source = sources.name_of(descriptor.digest).filter(|source| elsewhere(source));
