@@ -128,8 +128,13 @@ pub(crate) fn manifests(
 ) -> Result<Vec<(Descriptor, Manifest)>, ImageError> {
     let mut found: Vec<(Descriptor, Manifest)> = Vec::new();
     let mut todo = vec![(target.clone(), 0)];
+    let mut seen = BTreeSet::new();
     while let Some((next, depth)) = todo.pop() {
         let digest = next.digest;
+        // Indexes may list each other many times over.
+        if !seen.insert(digest) {
+            continue;
+        }
         let invalid = |source| ImageError::Document { digest, source };
         if next.is_index() {
             if depth == MAX_INDEX_DEPTH {
@@ -140,7 +145,7 @@ pub(crate) fn manifests(
         } else if !next.is_manifest() {
             let why = format!("its media type is {}", next.media_type);
             return Err(ImageError::NotAnImage { digest, why });
-        } else if found.iter().all(|(known, _)| known.digest != digest) {
+        } else {
             let manifest = Manifest::parse(&read_document(source, &next)?).map_err(invalid)?;
             found.push((next, manifest));
         }

@@ -99,6 +99,12 @@ fn several_images_are_saved_in_one_archive() {
             loaded.says(&format!("loaded {name}"));
             assert_eq!(other.image(name).digest, env.image(name).digest);
         }
+        let names = if format == "oci" { ["1", "2", "latest"] } else { ["app:1", "app:2", "busybox:latest"] };
+        for name in names {
+            let archive = format!("{format}-archive:{path}:{name}");
+            let out = Command::new("skopeo").args(["inspect", "--config", &archive]).output().expect("run skopeo");
+            assert!(out.status.success(), "{archive}: {}", String::from_utf8_lossy(&out.stderr));
+        }
     }
     env.kiln(&["save", "-o", "x.tar", "busybox", "nothing"]).fails(1).says("no image named");
     assert!(!env.dir().join("x.tar").exists());

@@ -53,18 +53,16 @@ pub(super) fn run(args: &ManifestCreateArgs, session: &mut Session<'_>) -> Done 
             session.console.labelled("warning", &text);
         }
         let is_new = |other: &Descriptor| added.iter().any(|new| new.digest == other.digest);
-        let replaced = |other: &Descriptor| {
-            other.digest == descriptor.digest || !is_new(other) && same_platform(other, &descriptor)
-        };
-        for old in list.index.manifests.extract_if(.., |other| replaced(other)) {
-            if old.digest != descriptor.digest {
-                session.console.message(&format!("replacing {} for {platform}", old.digest));
-                list.sources.forget(old.digest);
-            }
+        for old in list
+            .remove(|other| other.digest != descriptor.digest && !is_new(other) && same_platform(other, &descriptor))
+        {
+            session.console.message(&format!("replacing {} for {platform}", old.digest));
         }
-        list.sources.forget(descriptor.digest);
         name.into_iter().for_each(|name| list.sources.add(descriptor.digest, name));
-        list.index.manifests.push(descriptor.clone());
+        // An image that is listed keeps what `annotate` set.
+        if list.index.manifests.iter().all(|listed| listed.digest != descriptor.digest) {
+            list.index.manifests.push(descriptor.clone());
+        }
         added.push(descriptor);
     }
     list.save(&store)?;

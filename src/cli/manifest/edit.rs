@@ -60,8 +60,8 @@ pub(super) fn remove(args: &ManifestRemoveArgs, session: &mut Session<'_>) -> Do
     let mut list = List::open(&store, &args.list)?;
     for text in &args.images {
         let at = list.find(&store, text)?;
-        let gone = list.index.manifests.remove(at);
-        list.sources.forget(gone.digest);
+        let gone = list.index.manifests[at].digest;
+        list.remove(|one| one.digest == gone);
     }
     list.save(&store)?;
     Ok(SUCCESS)

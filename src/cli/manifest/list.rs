@@ -12,6 +12,10 @@ use crate::store::{Sources, Store};
 
 /// What a name begins with that means the registry, not the store.
 const TRANSPORT: &str = "docker://";
+/// The operating system of an attestation.
+const ATTESTATION: &str = "unknown";
+/// The annotation of an attestation that names its image.
+const SUBJECT: &str = "vnd.docker.reference.digest";
 /// The shortest digest, in hexadecimal digits.
 const MIN_ID: usize = 4;
 
@@ -59,6 +63,16 @@ impl List {
         Ok(())
     }
 
+    /// Removes images that `gone` chooses, with their attestations. Returns the images.
+    pub(super) fn remove(&mut self, gone: impl Fn(&Descriptor) -> bool) -> Vec<Descriptor> {
+        let all = &mut self.index.manifests;
+        let removed: Vec<Descriptor> = all.extract_if(.., |one| gone(one)).collect();
+        let digests: Vec<String> = removed.iter().map(|one| one.digest.to_string()).collect();
+        all.retain(|one| one.annotations.get(SUBJECT).is_none_or(|subject| !digests.contains(subject)));
+        removed.iter().for_each(|one| self.sources.forget(one.digest));
+        removed
+    }
+
     /// The position of an image that is given by its name, its digest or the beginning of it.
     pub(super) fn find(&self, store: &Store, text: &str) -> Result<usize, Failure> {
         let missing = || {
@@ -74,7 +88,9 @@ impl List {
         };
         let by_name = |one: &Descriptor| {
             let digest = name.as_ref().and_then(|name| name.digest).or(stored);
-            digest == Some(one.digest) || name.is_some() && self.sources.name_of(one.digest) == name.as_ref()
+            let is_image = one.platform.as_ref().is_none_or(|platform| platform.os != ATTESTATION);
+            let source = self.sources.name_of(one.digest).filter(|_| is_image);
+            digest == Some(one.digest) || source.is_some() && source == name.as_ref()
         };
         let by_id = |one: &Descriptor| is_id && one.digest.hex().starts_with(hex);
         let at = |is: &dyn Fn(&Descriptor) -> bool| -> Vec<usize> {
@@ -118,8 +134,8 @@ pub(super) fn client(
     Ok(Client::new(session.environment.registry_options(&insecure, &[], args.authfile.as_deref())?))
 }
 
-/// Whether two images of a list are for the same platform.
+/// Whether two images of a list are for the same platform. Attestations are for none.
 pub(super) fn same_platform(a: &Descriptor, b: &Descriptor) -> bool {
-    let normal = |one: &Descriptor| one.platform.clone().map(Platform::normalized);
-    a.platform.is_some() && normal(a) == normal(b)
+    let normal = |one: &Descriptor| one.platform.clone().filter(|p| p.os != ATTESTATION).map(Platform::normalized);
+    normal(a).is_some() && normal(a) == normal(b)
 }

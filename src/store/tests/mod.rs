@@ -9,9 +9,9 @@ use crate::base::digest::{BlobDigest, DiffId, Sha256};
 use crate::base::fs;
 use crate::oci::blob::{BlobSink, BlobSource};
 use crate::oci::config::{History, ImageConfig};
-use crate::oci::descriptor::{CONFIG, Descriptor, LAYER_TAR, MANIFEST};
-use crate::oci::image::Image;
-use crate::oci::manifest::Manifest;
+use crate::oci::descriptor::{CONFIG, Descriptor, INDEX, LAYER_TAR, MANIFEST};
+use crate::oci::image::{Image, manifests};
+use crate::oci::manifest::{Index, Manifest};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
@@ -50,6 +50,18 @@ fn read(store: &Store, blob: &Descriptor) -> Result<Vec<u8>, String> {
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().expect("metadata").permissions().mode() & 0o7777
+}
+
+#[test]
+fn indexes_that_list_each_other_often_are_read_once_s55() {
+    let (_dir, store) = store();
+    let mut target = image(&store, "a");
+    for _ in 0..4 {
+        target = store.put(INDEX, &Index::new(vec![target; 2000]).to_bytes()).expect("index");
+    }
+    assert_eq!(manifests(&store, &target).expect("manifests").len(), 1);
+    let deeper = store.put(INDEX, &Index::new(vec![target]).to_bytes()).expect("index");
+    assert!(manifests(&store, &deeper).is_err_and(|e| e.to_string().contains("nested too deep")));
 }
 
 #[test]

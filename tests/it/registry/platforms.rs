@@ -6,11 +6,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::manifest::pushed;
+use crate::support::env::each_user;
 use crate::support::image::sha256;
 use crate::support::{Registry, TestEnv};
 
-/// Adds an attestation, as BuildKit pushes it, to the list `from` and pushes all of it as `to`. Returns the digest.
-fn attest(env: &TestEnv, from: &str, to: &str) -> String {
+/// Adds an attestation of the image `of`, as BuildKit pushes it, to the list `from` and pushes all of it as `to`. Returns the
+/// digest.
+fn attest(env: &TestEnv, of: &str, from: &str, to: &str) -> String {
     env.kiln(&["pull", "--all-platforms", from]).ok();
     let store = env.store();
     let blobs = store.join("blobs/sha256");
@@ -19,7 +21,8 @@ fn attest(env: &TestEnv, from: &str, to: &str) -> String {
         fs::write(blobs.join(&digest), bytes).expect("write");
         (format!("sha256:{digest}"), bytes.len())
     };
-    let (statement, length) = put(br#"{"_type":"https://in-toto.io/Statement/v0.1"}"#);
+    let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "subject": of});
+    let (statement, length) = put(statement.to_string().as_bytes());
     let config = json!({
         "architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": [statement]},
     });
@@ -38,7 +41,7 @@ fn attest(env: &TestEnv, from: &str, to: &str) -> String {
     list["manifests"].as_array_mut().expect("manifests").push(json!({
         "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": size,
         "platform": {"architecture": "unknown", "os": "unknown"},
-        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": of},
     }));
     let (digest, size) = put(list.to_string().as_bytes());
     (entry["digest"], entry["size"]) = (json!(digest), json!(size));
@@ -64,7 +67,7 @@ fn all_platforms_are_pulled_and_pushed_with_one_digest() {
     let maker = TestEnv::new();
     maker.kiln(&["manifest", "create", &list, &amd, &arm]).ok();
     maker.kiln(&["manifest", "push", &list]).ok();
-    let digest = attest(&TestEnv::new(), &list, &full);
+    let digest = attest(&TestEnv::new(), &arm64, &list, &full);
     let env = TestEnv::new();
     env.kiln(&["pull", "--all-platforms", &full]).ok().says(&digest).says("(linux/amd64, linux/arm64, ");
     env.kiln(&["pull", "--all-platforms", "-q", &full]).ok().says(&digest);
@@ -92,6 +95,62 @@ fn all_platforms_are_pulled_and_pushed_with_one_digest() {
         .fails(1)
         .says("has no image for linux/s390x; it has linux/amd64, linux/arm64\n");
     env.kiln(&["pull", "--all-platforms", "--platform", "linux/arm64", &one]).fails(2);
+}
+
+#[test]
+fn attestations_come_and_go_with_their_images() {
+    // O-68
+    requires!(docker_registry);
+    let registry = Registry::start();
+    let names = ["amd", "arm", "amd:list", "arm:list", "amd:full", "arm:full", "all", "arm:new"];
+    let [amd, arm, amd_list, arm_list, amd_full, arm_full, all, new] = names.map(|name| registry.name(name));
+    let env = TestEnv::new();
+    for (arch, name, list, full) in [("amd64", &amd, &amd_list, &amd_full), ("arm64", &arm, &arm_list, &arm_full)] {
+        let digest = pushed(arch, name);
+        env.kiln(&["manifest", "create", list, name]).ok();
+        env.kiln(&["manifest", "push", "--purge", list]).ok();
+        attest(&TestEnv::new(), &digest, list, full);
+    }
+    // As machines push that build with attestations.
+    env.kiln(&["manifest", "create", &all, &amd_full, &arm_full]).ok().never_says("warning");
+    let platforms = || -> Vec<String> {
+        let list: Value = serde_json::from_str(&env.kiln(&["manifest", "inspect", &all]).ok().stdout).expect("JSON");
+        let all = list["manifests"].as_array().expect("manifests").iter();
+        all.map(|one| one["platform"]["architecture"].as_str().expect("a platform").to_owned()).collect()
+    };
+    assert_eq!(platforms(), ["amd64", "unknown", "arm64", "unknown"]);
+    env.kiln(&["manifest", "create", "--amend", &all, &amd_full]).ok();
+    assert_eq!(platforms(), ["amd64", "unknown", "arm64", "unknown"], "once is enough");
+    env.kiln(&["manifest", "annotate", "--variant", "v2", &all, &amd_full]).ok();
+    let root = env.context("-- new --\n");
+    env.kiln(&["import", "--platform", "linux/arm64", root.to_str().expect("UTF-8"), &new]).ok();
+    env.kiln(&["manifest", "create", "--amend", &all, &new]).ok().says("replacing");
+    assert_eq!(platforms(), ["amd64", "unknown", "arm64"]);
+    env.kiln(&["manifest", "remove", &all, &amd]).fails(1).says("has no image");
+    env.kiln(&["manifest", "remove", &all, &env.image(&new).digest]).ok();
+    assert_eq!(platforms(), ["amd64", "unknown"]);
+    env.kiln(&["manifest", "push", &all]).ok().says("4 taken from other repositories");
+}
+
+#[test]
+fn every_user_joins_and_pulls_platforms() {
+    requires!(docker_registry, userns, overlay);
+    let registry = Registry::start();
+    let [amd, arm] = ["app:amd64", "app:arm64"].map(|name| registry.name(name));
+    let digests = [pushed("amd64", &amd), pushed("arm64", &arm)];
+    for (number, env) in each_user().into_iter().enumerate() {
+        let list = registry.name(&format!("list:{number}"));
+        env.kiln(&["manifest", "create", &list, &amd, &arm]).ok();
+        env.kiln(&["manifest", "push", "--purge", &list]).ok();
+        env.kiln(&["pull", "--all-platforms", &list]).ok().says("(linux/amd64, linux/arm64, ");
+        let shown = env.kiln(&["manifest", "inspect", &list]).ok();
+        shown.says(&digests[0]).says(&digests[1]);
+        let context = env.context(&format!(
+            "-- Dockerfile --\nFROM {list} AS app\nFROM busybox\nCOPY --from=app /arch /arch\nRUN grep amd64 /arch\n"
+        ));
+        env.build(&["--platform", "linux/amd64", "-t", "built"], &context).ok();
+        env.assert_swept();
+    }
 }
 
 #[test]
