@@ -28,11 +28,16 @@ pub(super) fn login(args: &LoginArgs, session: &mut Session<'_>) -> Done {
     }
     let (user, password) = credentials(args, session)?;
     let client = Client::new(session.environment.connections(&args.insecure_registry, &[])?);
-    client.verify_login(&registry, &user, &password)?;
-    let kept = file.log_in(&registry, &user, &password)?;
+    let credential = client.verify_login(&registry, &user, &password)?;
+    let kept = file.log_in(&registry, &user, &credential)?;
     write(&path, file)?;
-    if kept == Kept::InFile {
-        let text = format!("the password is stored as it is in {}; a credential helper keeps it safer", path.display());
+    let stored = match kept {
+        Kept::PasswordInFile => Some("the password"),
+        Kept::TokenInFile => Some("a token in place of the password"),
+        Kept::ByHelper => None,
+    };
+    if let Some(stored) = stored {
+        let text = format!("{stored} is stored as it is in {}; a credential helper keeps it safer", path.display());
         session.console.labelled("note", &text);
     }
     session.console.data(format_args!("Login Succeeded"))?;

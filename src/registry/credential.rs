@@ -1,5 +1,8 @@
 //! One credential.
 
+/// The user of identity tokens, for credential helpers.
+const TOKEN_USER: &str = "<token>";
+
 /// A way to authenticate.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
@@ -20,8 +23,16 @@ impl Credential {
     /// From user name and password. For the user `<token>`, the password is an identity token.
     pub(super) fn from_pair(user: &str, password: &str) -> Self {
         match user {
-            "<token>" => Self::Identity(password.to_owned()),
+            TOKEN_USER => Self::Identity(password.to_owned()),
             _ => Self::Password { user: user.to_owned(), password: password.to_owned() },
+        }
+    }
+
+    /// What helpers keep for `user`: the opposite of [`from_pair`](Self::from_pair).
+    pub(super) fn pair<'a>(&'a self, user: &'a str) -> (&'a str, &'a str) {
+        match self {
+            Self::Password { password, .. } => (user, password),
+            Self::Identity(token) | Self::Bearer(token) => (TOKEN_USER, token),
         }
     }
 }

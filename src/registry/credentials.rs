@@ -35,7 +35,7 @@ struct File {
     creds_store: String,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Auth {
     #[serde(deserialize_with = "null_default")]
@@ -48,6 +48,13 @@ struct Auth {
     identitytoken: String,
     #[serde(deserialize_with = "null_default")]
     registrytoken: String,
+}
+
+impl std::fmt::Debug for Auth {
+    /// Without secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Auth")
+    }
 }
 
 impl Credentials {

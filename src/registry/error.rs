@@ -8,24 +8,28 @@ use crate::transport::HttpError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RegistryError {
     /// The registry wants credentials, or rejects those it was given.
-    #[error("{what}: {host} denied access{}: {reason}", if *.anonymous { " (no credentials for it)" } else { "" })]
+    #[error("{what}: {host} denied access{}: {reason}", if *.refusal == Refusal::Anonymous { " (no credentials for it)" } else { "" })]
     Denied {
         /// The image or blob.
         what: String,
-        /// The host that denied access.
+        /// The registry, as credentials name it.
+        registry: String,
+        /// The host that denied access: the registry's, its token server, or one that it redirects to.
         host: String,
-        /// No credentials are configured for the registry.
-        anonymous: bool,
+        /// Why.
+        refusal: Refusal,
         /// The registry's explanation.
         reason: String,
     },
     /// The registry has no such image or blob.
-    #[error("{what}: not found on {host}")]
+    #[error("{what}: not found on {host}{}", said(.reason))]
     NotFound {
         /// The image or blob.
         what: String,
         /// The registry.
         host: String,
+        /// What the registry says to a push: it may want the repository to be made first.
+        reason: String,
     },
     /// The registry could not be reached, answered with an error, or broke the protocol.
     #[error(transparent)]
@@ -57,6 +61,23 @@ pub(crate) enum RegistryError {
     /// The store could not take a blob, or the blob does not have its digest.
     #[error(transparent)]
     Blob(#[from] BlobError),
+}
+
+/// Why access was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No credentials are configured for the registry.
+    Anonymous,
+    /// The credentials are wrong or have expired.
+    Credentials,
+    /// The credentials are accepted, but not for this.
+    Access,
+    /// A host that the registry redirects to wants credentials; it gets none (S-58).
+    Elsewhere,
+}
+
+fn said(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 impl RegistryError {

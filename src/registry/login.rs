@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 use crate::transport::{HttpError, Request, Url};
 
 use super::RegistryError;
+use super::auth;
 use super::client::Client;
 use super::credential::Credential;
 use super::credentials::{parse, server_of};
+use super::error::Refusal;
 use super::helper::Helper;
 
 /// A credential file, to be changed.
@@ -24,47 +26,62 @@ pub(crate) struct CredentialFile {
 /// Where a login was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
-    /// In the file, readable by whoever can read it.
-    InFile,
+    /// The password is in the file, readable by whoever can read it.
+    PasswordInFile,
+    /// A token that stands for the password is in the file.
+    TokenInFile,
     /// By a credential helper.
     ByHelper,
 }
 
 impl Client {
-    /// Ok: `registry` accepts user name and password.
-    pub(crate) fn verify_login(&self, registry: &str, user: &str, password: &str) -> Result<(), RegistryError> {
+    /// Ok: `registry` accepts user name and password. What to store for them: if the registry's token server gives a
+    /// refresh token, that instead of the password.
+    pub(crate) fn verify_login(&self, registry: &str, user: &str, password: &str) -> Result<Credential, RegistryError> {
         let credential = Credential::Password { user: user.to_owned(), password: password.to_owned() };
         let host = Self::host_of_registry(registry);
         let tls = !crate::transport::is_loopback(&host);
         let first = self.verify_at(&Url::new(tls, &host, "/v2/"), registry, &credential);
         // A registry that may be insecure is asked the other way too, as for images.
-        match first {
+        let refresh = match first {
             Err(RegistryError::Http(
                 HttpError::Tls { .. } | HttpError::Network { .. } | HttpError::Status { status: 400, .. },
             )) if self.http.is_insecure(&host) => {
                 self.verify_at(&Url::new(!tls, &host, "/v2/"), registry, &credential).or(first)
             }
             other => other,
-        }
+        };
+        Ok(refresh?.map_or(credential, Credential::Identity))
     }
 
-    fn verify_at(&self, url: &Url, registry: &str, credential: &Credential) -> Result<(), RegistryError> {
-        let response = self.http.send(&Request::get(url.clone()))?;
-        let response = match response.status {
-            401 => {
-                let challenges: Vec<String> =
-                    response.header_values("www-authenticate").into_iter().map(str::to_owned).collect();
-                let authorization = self.auth.answer(&self.http, registry, url, &challenges, credential)?;
-                self.http.send(&Request { authorization: Some(authorization), ..Request::get(url.clone()) })?
-            }
-            _ => response,
-        };
+    /// Ok: the refresh token that the token server gave.
+    fn verify_at(
+        &self,
+        url: &Url,
+        registry: &str,
+        credential: &Credential,
+    ) -> Result<Option<String>, RegistryError> {
+        let mut response = self.http.send(&Request::get(url.clone()))?;
+        let mut refresh = None;
+        // A host that the registry redirects to must not say where the password goes (S-58).
+        if response.status == 401 && response.url.authority == url.authority {
+            let challenges = response.header_values("www-authenticate");
+            let (authorization, given) = auth::answer(&self.http, registry, url, &challenges, credential)?;
+            refresh = given;
+            response = self.http.send(&Request { authorization: Some(authorization), ..Request::get(url.clone()) })?;
+        }
         match response.status {
-            _ if response.is_success() => Ok(()),
+            _ if response.is_success() => Ok(refresh),
             401 | 403 => {
-                let (host, status) = (url.authority.clone(), response.status);
+                let (host, status) = (response.url.authority.clone(), response.status);
+                let refusal = match status {
+                    _ if host != url.authority => Refusal::Elsewhere,
+                    401 => Refusal::Credentials,
+                    _ => Refusal::Access,
+                };
                 let reason = format!("{status} {}", response.into_reason()).trim_end().to_owned();
-                Err(RegistryError::Denied { what: registry.to_owned(), host, anonymous: false, reason })
+                let (what, registry) = (registry.to_owned(), registry.to_owned());
+                Err(RegistryError::Denied { what, registry, host, refusal, reason })
             }
             404 => Err(HttpError::Protocol { url: url.without_query(), why: "there is no registry".to_owned() }.into()),
             _ => Err(response.into_error().into()),
@@ -89,18 +106,28 @@ impl CredentialFile {
         bytes
     }
 
-    /// Stores user name and password of a registry.
-    pub(crate) fn log_in(&mut self, registry: &str, user: &str, password: &str) -> Result<Kept, RegistryError> {
+    /// Stores the credential of a registry, and the name of its user.
+    pub(crate) fn log_in(
+        &mut self,
+        registry: &str,
+        user: &str,
+        credential: &Credential,
+    ) -> Result<Kept, RegistryError> {
         let server = server_of(registry);
-        let (entry, kept) = match self.helper(registry)? {
-            Some(helper) => {
-                helper.store(server, user, password)?;
+        let entry = |password: &str, token: Option<(&str, &str)>| {
+            let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+            let fields = [("auth", auth.as_str())].into_iter().chain(token);
+            fields.map(|(name, value)| (name.to_owned(), Value::String(value.to_owned()))).collect()
+        };
+        let (entry, kept) = match (self.helper(registry)?, credential) {
+            (Some(helper), credential) => {
+                let (user, secret) = credential.pair(user);
+                helper.store(server, user, secret)?;
                 (Map::new(), Kept::ByHelper)
             }
-            None => {
-                let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-                (Map::from_iter([("auth".to_owned(), Value::String(auth))]), Kept::InFile)
-            }
+            (None, Credential::Password { password, .. }) => (entry(password, None), Kept::PasswordInFile),
+            (None, Credential::Identity(token)) => (entry("", Some(("identitytoken", token))), Kept::TokenInFile),
+            (None, Credential::Bearer(token)) => (entry("", Some(("registrytoken", token))), Kept::TokenInFile),
         };
         let auths = self.root.entry("auths").or_insert_with(|| Value::Object(Map::new()));
         if !auths.is_object() {
@@ -143,6 +170,10 @@ impl CredentialFile {
 mod tests {
     use super::*;
 
+    fn password(password: &str) -> Credential {
+        Credential::Password { user: "u".to_owned(), password: password.to_owned() }
+    }
+
     fn changed(content: &str, change: impl FnOnce(&mut CredentialFile)) -> Value {
         let mut file = CredentialFile::read("config.json", content.as_bytes()).expect("read");
         change(&mut file);
@@ -153,17 +184,28 @@ mod tests {
     fn login_keeps_what_it_does_not_know_o76() {
         let before = r#"{"auths":{"other":{"auth":"eDp5","email":"a@b"}},"HttpHeaders":{"X":"1"},"proxies":null}"#;
         let after = changed(before, |file| {
-            assert_eq!(file.log_in("r.example:5000", "user", "pa:ss").expect("login"), Kept::InFile);
+            let kept = file.log_in("r.example:5000", "user", &password("pa:ss")).expect("login");
+            assert_eq!(kept, Kept::PasswordInFile);
         });
         let want = serde_json::json!({
             "auths": {"other": {"auth": "eDp5", "email": "a@b"}, "r.example:5000": {"auth": "dXNlcjpwYTpzcw=="}},
             "HttpHeaders": {"X": "1"}, "proxies": null,
         });
         assert_eq!(after, want);
-        let hub = changed("", |file| assert!(file.log_in("docker.io", "u", "p").is_ok()));
+        let hub = changed("", |file| assert!(file.log_in("docker.io", "u", &password("p")).is_ok()));
         assert_eq!(hub["auths"]["https://index.docker.io/v1/"]["auth"], "dTpw");
-        let null = changed(r#"{"auths":null}"#, |file| assert!(file.log_in("r", "u", "p").is_ok()));
+        let null = changed(r#"{"auths":null}"#, |file| assert!(file.log_in("r", "u", &password("p")).is_ok()));
         assert_eq!(null["auths"]["r"]["auth"], "dTpw");
+    }
+
+    #[test]
+    fn login_stores_token_in_place_of_password_o76() {
+        let after = changed("{}", |file| {
+            let kept = file.log_in("r", "user", &Credential::Identity("ref".to_owned())).expect("login");
+            assert_eq!(kept, Kept::TokenInFile);
+        });
+        // As Docker writes it: the user name, and no password.
+        assert_eq!(after, serde_json::json!({"auths": {"r": {"auth": "dXNlcjo=", "identitytoken": "ref"}}}));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! come in as [`Options`]. Where blobs are stored: the caller's store.
 
 mod auth;
+mod challenge;
 mod client;
 mod credential;
 mod credentials;
@@ -23,11 +24,13 @@ mod pull;
 mod push;
 mod repository;
 mod rules;
+mod scope;
+mod token;
 mod upload;
 
 pub(crate) use client::{Client, Options};
 pub(crate) use credentials::Credentials;
-pub(crate) use error::RegistryError;
+pub(crate) use error::{Refusal, RegistryError};
 pub(crate) use login::{CredentialFile, Kept};
 pub(crate) use pull::Family;
 pub(crate) use push::PushObserver;

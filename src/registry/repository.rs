@@ -14,10 +14,12 @@ use crate::oci::reference::{DEFAULT_REGISTRY, Reference};
 use crate::transport::{HttpClient, HttpError, Request, Response, Url, is_loopback};
 
 use super::RegistryError;
-use super::auth::Scope;
+use super::challenge::Challenge;
 use super::client::Client;
 use super::document::{self, ACCEPT};
+use super::error::Refusal;
 use super::rules::Place;
+use super::scope::Scope;
 
 /// The host of Docker Hub's API.
 const HUB_HOST: &str = "registry-1.docker.io";
@@ -176,7 +178,11 @@ impl Repository<'_> {
     /// Ok: the response is a success.
     pub(super) fn accepted(&self, response: Response, what: &str) -> Result<Response, RegistryError> {
         match response.status {
-            404 => Err(RegistryError::NotFound { what: what.to_owned(), host: self.host.clone() }),
+            404 => {
+                let (what, host) = (what.to_owned(), self.host.clone());
+                let reason = if self.scope.writes() { response.into_reason() } else { String::new() };
+                Err(RegistryError::NotFound { what, host, reason })
+            }
             _ if response.is_success() => Ok(response),
             _ => Err(response.into_error().into()),
         }
@@ -191,12 +197,13 @@ impl Repository<'_> {
         send: impl Fn(&Request<'_>) -> Result<Response, E>,
     ) -> Result<Response, E> {
         let Client { http, auth, .. } = self.client;
-        request.authorization = auth.known(scope);
+        request.authorization = auth.known(http, scope);
         // Without a token, with one, and once more if the token had expired.
         for round in 0..3 {
             let response = send(&request)?;
             match response.status {
-                401 if round < 2 => {
+                // Whoever a registry redirects to must not learn its credentials, nor say where to send them (S-58).
+                401 if round < 2 && response.url.authority == request.url.authority => {
                     let challenges = response.header_values("www-authenticate");
                     let sent = request.authorization.as_deref();
                     match auth.respond(http, scope, &request.url, &challenges, sent)? {
@@ -239,10 +246,17 @@ impl Repository<'_> {
     }
 
     fn denied(&self, response: Response, what: &str) -> RegistryError {
-        let anonymous = self.client.auth.is_anonymous(&self.scope);
-        let status = response.status;
+        let (host, status) = (response.url.authority.clone(), response.status);
+        let challenges = Challenge::all(&response.header_values("www-authenticate"));
+        let insufficient = challenges.iter().any(|c| c.parameter("error") == Some("insufficient_scope"));
+        let refusal = match (self.client.auth.is_anonymous(&self.scope), status) {
+            _ if host != self.host => Refusal::Elsewhere,
+            (true, _) => Refusal::Anonymous,
+            (false, 401) if !insufficient => Refusal::Credentials,
+            (false, _) => Refusal::Access,
+        };
         let reason = format!("{status} {}", response.into_reason()).trim_end().to_owned();
-        RegistryError::Denied { what: what.to_owned(), host: self.host.clone(), anonymous, reason }
+        RegistryError::Denied { what: what.to_owned(), registry: self.scope.registry.clone(), host, refusal, reason }
     }
 
     /// TLS, except plain HTTP first for loopback.

@@ -14,8 +14,8 @@ use crate::oci::descriptor::Descriptor;
 use crate::transport::{Attempt, HttpError, Payload, Request, Response, Url, is_transient};
 
 use super::RegistryError;
-use super::auth::Scope;
 use super::repository::Repository;
+use super::scope::Scope;
 
 /// The piece of an upload in pieces: a registry in wide use takes no more at once.
 const PIECE: u64 = 4 << 20;

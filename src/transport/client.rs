@@ -1,6 +1,6 @@
 //! Sends requests: routes, redirects, retries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +12,7 @@ use ureq::{Agent, SendBody, http};
 use crate::base::url::redacted;
 
 use super::certificates::Certificates;
+use super::encoding::form_encode;
 use super::error::{HttpError, io_reason};
 use super::proxy::Proxies;
 use super::request::{Payload, Request};
@@ -40,14 +41,17 @@ pub(crate) struct HttpClient {
     certificates: BTreeMap<String, Result<Certificates, String>>,
     timing: Timing,
     agents: Mutex<BTreeMap<Route, Agent>>,
+    /// Hosts that have answered: one that then refuses connections is being restarted.
+    answered: Mutex<BTreeSet<String>>,
     cancelled: AtomicBool,
 }
 
 impl HttpClient {
     /// A client; nothing is sent before the first request.
     pub(crate) fn new(proxies: Proxies, insecure: Vec<String>, timing: Timing) -> Self {
-        let (agents, certificates) = (Mutex::new(BTreeMap::new()), BTreeMap::new());
-        Self { proxies, insecure, certificates, timing, agents, cancelled: AtomicBool::new(false) }
+        let (certificates, cancelled) = (BTreeMap::new(), AtomicBool::new(false));
+        let (agents, answered) = (Mutex::default(), Mutex::default());
+        Self { proxies, insecure, certificates, timing, agents, answered, cancelled }
     }
 
     /// The same with certificates for single hosts, or the reasons why they cannot be used.
@@ -136,6 +140,9 @@ impl HttpClient {
             }
             if !next.same_origin(&request.url) {
                 request.authorization = None;
+                if matches!(request.payload, Payload::Form(_)) {
+                    return Err(refuse(format!("redirects credentials to {}", next.without_query())));
+                }
             }
             request.url = next;
         }
@@ -166,7 +173,7 @@ impl HttpClient {
             Payload::None => agent.run(message.header("content-length", "0").body(&[][..]).map_err(malformed)?),
             Payload::Form(form) => {
                 let message = message.header("content-type", "application/x-www-form-urlencoded");
-                agent.run(message.body(form).map_err(malformed)?)
+                agent.run(message.body(form_encode(form)).map_err(malformed)?)
             }
             Payload::Bytes(media_type, bytes) => {
                 agent.run(message.header("content-type", media_type).body(bytes).map_err(malformed)?)
@@ -182,9 +189,11 @@ impl HttpClient {
             }
         };
         let response = sent.map_err(|e| self.classify(url, &e))?;
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(url.authority.clone());
         let (parts, body) = response.into_parts();
         let (status, headers) = (parts.status.as_u16(), parts.headers);
-        Ok(Response { url: url.clone(), status, headers, body, attempts: 1, pace: self.timing.pace })
+        let secrets = request.secrets();
+        Ok(Response { url: url.clone(), status, headers, body, attempts: 1, pace: self.timing.pace, secrets })
     }
 
     /// Decides whether another attempt may succeed: it may after a failure of the server or the network.
@@ -200,7 +209,9 @@ impl HttpClient {
             ureq::Error::Tls(e) => tls((*e).to_owned()),
             ureq::Error::Io(e) if is_tls(e) => tls(io_reason(e)),
             ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                Attempt::Fail(network("connection refused".to_owned()))
+                let refused = network("connection refused".to_owned());
+                let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(&url.authority);
+                if answered { Attempt::Retry(refused) } else { Attempt::Fail(refused) }
             }
             ureq::Error::HostNotFound => no_host(),
             // The standard library has no error kind for a failed name lookup.

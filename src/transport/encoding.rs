@@ -7,6 +7,12 @@ pub(crate) fn basic_authorization(user_and_password: &[u8]) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user_and_password))
 }
 
+/// The password in the value of such a header.
+pub(super) fn basic_password(value: &str) -> Option<String> {
+    let decoded = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
+    Some(String::from_utf8(decoded).ok()?.split_once(':')?.1.to_owned())
+}
+
 /// `application/x-www-form-urlencoded`.
 pub(crate) fn form_encode(pairs: &[(&str, &str)]) -> String {
     let escape = |text: &str| {

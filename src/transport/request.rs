@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use ureq::http::Method;
 
+use super::encoding::basic_password;
 use super::url::Url;
 
 /// What to send.
@@ -22,8 +23,8 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Payload<'a> {
     /// No body.
     None,
-    /// An encoded form.
-    Form(&'a str),
+    /// A form, which is encoded for it; it is not sent to another origin than the one it is for.
+    Form(&'a [(&'a str, &'a str)]),
     /// Bytes and their media type.
     Bytes(&'a str, &'a [u8]),
     /// A stream of a known length.
@@ -36,5 +37,21 @@ pub(crate) type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a;
 impl<'a> Request<'a> {
     pub(crate) fn get(url: Url) -> Self {
         Self { method: Method::GET, url, headers: Vec::new(), authorization: None, payload: Payload::None }
+    }
+
+    /// What it carries that no message may show, even if the server repeats it.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let mut secrets = Vec::new();
+        if let Some((scheme, value)) = self.authorization.as_deref().and_then(|header| header.split_once(' ')) {
+            secrets.push(value.to_owned());
+            if scheme.eq_ignore_ascii_case("basic") {
+                secrets.extend(basic_password(value));
+            }
+        }
+        if let Payload::Form(fields) = self.payload {
+            let secret = |name: &str| name.contains("token") || name.contains("password");
+            secrets.extend(fields.iter().filter(|(name, _)| secret(name)).map(|(_, value)| (*value).to_owned()));
+        }
+        secrets
     }
 }

@@ -9,6 +9,9 @@ use super::error::{HttpError, io_reason};
 use super::pace::{Pace, Paced};
 use super::url::Url;
 
+/// A shorter text occurs in every explanation.
+const SHORTEST_SECRET: usize = 4;
+
 /// The most bytes of an error's body that are read.
 const MAX_ERROR_BODY: u64 = 64 << 10;
 
@@ -21,6 +24,8 @@ pub(crate) struct Response {
     /// Requests sent until it came.
     pub(super) attempts: u32,
     pub(super) pace: Pace,
+    /// What the request carried; a server may repeat it.
+    pub(super) secrets: Vec<String>,
 }
 
 impl Response {
@@ -62,12 +67,13 @@ impl Response {
         HttpError::Status { url, status, reason: self.into_reason(), attempts }
     }
 
-    /// The server's explanation; empty if it gives none.
-    pub(crate) fn into_reason(self) -> String {
+    /// The server's explanation, without the credentials that it was sent; empty if it gives none.
+    pub(crate) fn into_reason(mut self) -> String {
+        let secrets = std::mem::take(&mut self.secrets);
         let mut bytes = Vec::new();
         // What was received before a break may still explain the error.
         let _ = self.into_reader().take(MAX_ERROR_BODY).read_to_end(&mut bytes);
-        explain(&bytes)
+        without(&secrets, explain(&bytes))
     }
 }
 
@@ -89,6 +95,12 @@ fn explain(body: &[u8]) -> String {
     }
     let text = String::from_utf8_lossy(body);
     if text.trim_start().starts_with('<') { String::new() } else { shorten(&text) }
+}
+
+/// A text in which nothing is left of the secrets; a short one would not be hidden by its removal.
+fn without(secrets: &[String], text: String) -> String {
+    let long = secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET);
+    long.fold(text, |text, secret| text.replace(secret.as_str(), "xxxxx"))
 }
 
 /// The first line, at most 300 characters.

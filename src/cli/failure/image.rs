@@ -1,9 +1,15 @@
 //! Failures to find or fetch an image.
 
 use crate::engine::ImageError;
+use crate::registry::RegistryError;
 
 use super::message::{Kind, chain};
 use super::registry;
+
+/// Whether the registry's hint helps more than those for an image that is nowhere.
+fn has_own_hint(error: &RegistryError) -> bool {
+    !matches!(error, RegistryError::NotFound { .. }) && registry::hint(error).is_some()
+}
 
 /// Kind, message and hint for an image that was not found or fetched.
 pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<String>) {
@@ -12,7 +18,7 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
         ImageError::NotFound { asked, similar, .. } => {
             let kind = asked.as_deref().map_or(Kind::Build, registry::kind);
             let hint = match (similar, asked) {
-                (_, Some(asked)) if registry::hint(asked).is_some() => registry::hint(asked).unwrap_or_default(),
+                (_, Some(asked)) if has_own_hint(asked) => registry::hint(asked).unwrap_or_default(),
                 (Some(similar), _) => format!("did you mean {similar}? `kiln images` lists the store"),
                 (None, None) => "pull it with `kiln pull`: --pull never uses only images in the store".to_owned(),
                 (None, Some(_)) => {

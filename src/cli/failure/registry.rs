@@ -1,6 +1,6 @@
 //! Errors of registries as failures.
 
-use crate::registry::RegistryError;
+use crate::registry::{Refusal, RegistryError};
 use crate::transport::HttpError;
 
 use super::message::{Failure, Kind};
@@ -20,11 +20,12 @@ pub(super) fn kind(error: &RegistryError) -> Kind {
 /// The hint for an error, if there is one.
 pub(super) fn hint(error: &RegistryError) -> Option<String> {
     Some(match error {
-        RegistryError::Denied { anonymous: true, host, .. } => {
-            format!("log in with kiln login {host}, if the name is right")
+        RegistryError::Denied { refusal, registry, what, .. } => denied(*refusal, registry, what),
+        RegistryError::NotFound { reason, host, .. } if !reason.is_empty() => {
+            format!("check the name; some registries want a repository to be created first: ask {host}'s administrator")
         }
-        RegistryError::Denied { host, .. } => {
-            format!("log in to {host} again: the credentials may be wrong, expired or insufficient")
+        RegistryError::NotFound { host, .. } => {
+            format!("check name and tag, and log in with kiln login {host} if the repository is private")
         }
         RegistryError::Http(HttpError::Status { status: 429, .. }) => {
             "wait, log in for a higher limit, or use --registry-mirror: the registry limits requests".into()
@@ -43,6 +44,20 @@ pub(super) fn hint(error: &RegistryError) -> Option<String> {
     })
 }
 
+/// What to do about a refusal.
+fn denied(refusal: Refusal, registry: &str, what: &str) -> String {
+    match refusal {
+        Refusal::Anonymous => format!("log in with kiln login {registry}, if the name is right"),
+        Refusal::Credentials => {
+            format!("log in again with kiln login {registry}: the credentials are wrong or have expired")
+        }
+        Refusal::Access => {
+            format!("ask for access to {what}, or log in to {registry} as another user: this one may not do that")
+        }
+        Refusal::Elsewhere => format!("try again, or tell the administrator of {registry} where it redirects"),
+    }
+}
+
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
         let failure = Self::from_error(kind(&error), &error);
@@ -59,19 +74,39 @@ mod tests {
         let status = |status| -> RegistryError {
             HttpError::Status { url: "https://r/v2/".into(), status, reason: String::new(), attempts: 5 }.into()
         };
-        let denied = |anonymous| RegistryError::Denied {
+        let denied = |refusal| RegistryError::Denied {
             what: "r/a".into(),
-            host: "r:5000".into(),
-            anonymous,
+            registry: "r:5000".into(),
+            host: "tokens".into(),
+            refusal,
             reason: "401".into(),
+        };
+        let missing = |reason: &str| RegistryError::NotFound {
+            what: "r/a:1".into(),
+            host: "r".into(),
+            reason: reason.into(),
         };
         let tls =
             |reason: &str| -> RegistryError { HttpError::Tls { host: "r:5000".into(), reason: reason.into() }.into() };
         for (error, code, message, hint) in [
             (status(429), 3, "https://r/v2/: 429 (tried 5 times)", "limits requests"),
             (status(503), 3, "https://r/v2/: 503 (tried 5 times)", "try again later"),
-            (denied(true), 1, "r/a: r:5000 denied access (no credentials for it): 401", "kiln login r:5000"),
-            (denied(false), 1, "r/a: r:5000 denied access: 401", "again: the credentials"),
+            (
+                denied(Refusal::Anonymous),
+                1,
+                "r/a: tokens denied access (no credentials for it): 401",
+                "log in with kiln login r:5000, if the name is right",
+            ),
+            (
+                denied(Refusal::Credentials),
+                1,
+                "r/a: tokens denied access: 401",
+                "log in again with kiln login r:5000: the credentials are wrong or have expired",
+            ),
+            (denied(Refusal::Access), 1, "r/a: tokens denied access: 401", "ask for access to r/a, or log in to r:5000"),
+            (denied(Refusal::Elsewhere), 1, "r/a: tokens denied access: 401", "the administrator of r:5000"),
+            (missing(""), 1, "r/a:1: not found on r", "check name and tag, and log in with kiln login r if"),
+            (missing("no such name"), 1, "r/a:1: not found on r: no such name", "want a repository to be created"),
             (tls("invalid peer certificate: UnknownIssuer"), 3, "r:5000: TLS: ", "SSL_CERT_FILE"),
             (tls("certificate expired"), 3, "r:5000: TLS: ", "--insecure-registry r:5000"),
         ] {
