@@ -22,14 +22,14 @@ pub(crate) enum RegistryError {
         reason: String,
     },
     /// The registry has no such image or blob.
-    #[error("{what}: not found on {host}{}", said(.reason))]
+    #[error("{what}: not found on {host}{}", said(.missing))]
     NotFound {
         /// The image or blob.
         what: String,
         /// The registry.
         host: String,
-        /// What the registry says to a push: it may want the repository to be made first.
-        reason: String,
+        /// What of it.
+        missing: Missing,
     },
     /// The registry could not be reached, answered with an error, or broke the protocol.
     #[error(transparent)]
@@ -76,8 +76,22 @@ pub(crate) enum Refusal {
     Elsewhere,
 }
 
-fn said(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+/// What a registry does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// An image that a name stands for.
+    Image,
+    /// A part of an image.
+    Blob,
+    /// The repository that is pushed to, in the registry's words.
+    Repository(String),
+}
+
+fn said(missing: &Missing) -> String {
+    match missing {
+        Missing::Repository(reason) if !reason.is_empty() => format!(": {reason}"),
+        _ => String::new(),
+    }
 }
 
 impl RegistryError {

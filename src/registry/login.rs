@@ -55,12 +55,7 @@ impl Client {
     }
 
     /// Ok: the refresh token that the token server gave.
-    fn verify_at(
-        &self,
-        url: &Url,
-        registry: &str,
-        credential: &Credential,
-    ) -> Result<Option<String>, RegistryError> {
+    fn verify_at(&self, url: &Url, registry: &str, credential: &Credential) -> Result<Option<String>, RegistryError> {
         let mut response = self.http.send(&Request::get(url.clone()))?;
         let mut refresh = None;
         // A host that the registry redirects to must not say where the password goes (S-58).

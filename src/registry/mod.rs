@@ -30,7 +30,7 @@ mod upload;
 
 pub(crate) use client::{Client, Options};
 pub(crate) use credentials::Credentials;
-pub(crate) use error::{Refusal, RegistryError};
+pub(crate) use error::{Missing, Refusal, RegistryError};
 pub(crate) use login::{CredentialFile, Kept};
 pub(crate) use pull::Family;
 pub(crate) use push::PushObserver;

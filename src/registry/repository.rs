@@ -11,13 +11,13 @@ use crate::oci::blob::BlobError;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::MAX_DOCUMENT;
 use crate::oci::reference::{DEFAULT_REGISTRY, Reference};
-use crate::transport::{HttpClient, HttpError, Request, Response, Url, is_loopback};
+use crate::transport::{HttpClient, HttpError, Request, Response, Url, is_loopback, is_transient};
 
 use super::RegistryError;
 use super::challenge::Challenge;
 use super::client::Client;
 use super::document::{self, ACCEPT};
-use super::error::Refusal;
+use super::error::{Missing, Refusal};
 use super::rules::Place;
 use super::scope::Scope;
 
@@ -91,10 +91,15 @@ impl Repository<'_> {
         &self.scope
     }
 
-    /// The descriptor that a tag stands for, without its manifest; `None` = the registry does not say.
+    /// The descriptor that a tag stands for, without its manifest; `None` = the registry does not say, or refuses: why is
+    /// in its answer to another request.
     pub(super) fn head(&self, tag: &str) -> Result<Option<Descriptor>, RegistryError> {
         let what = self.what(&format!(":{tag}"));
-        let response = self.send(Method::HEAD, &format!("manifests/{tag}"), &[("accept", ACCEPT)], &what)?;
+        let response = match self.send(Method::HEAD, &format!("manifests/{tag}"), &[("accept", ACCEPT)], &what) {
+            Err(RegistryError::Denied { .. }) => return Ok(None),
+            Err(RegistryError::Http(HttpError::Status { status, .. })) if !is_transient(status) => return Ok(None),
+            response => response?,
+        };
         let digest = response.header("docker-content-digest").and_then(|d| d.parse::<BlobDigest>().ok());
         let size = response.header("content-length").and_then(|n| n.parse::<u64>().ok());
         let media_type = response.header("content-type").and_then(|t| document::known(t.split(';').next()?.trim()));
@@ -120,10 +125,22 @@ impl Repository<'_> {
     }
 
     fn manifest(&self, key: &str, what: &str) -> Result<(Descriptor, Vec<u8>), RegistryError> {
-        let response = self.send(Method::GET, &format!("manifests/{key}"), &[("accept", ACCEPT)], what)?;
-        let url = response.url.without_query();
-        let content_type = response.header("content-type").map(str::to_owned);
-        let bytes = response.into_bytes(MAX_DOCUMENT)?;
+        let mut attempt = 1;
+        let (url, content_type, bytes) = loop {
+            let response = self.send(Method::GET, &format!("manifests/{key}"), &[("accept", ACCEPT)], what)?;
+            let url = response.url.without_query();
+            let content_type = response.header("content-type").map(str::to_owned);
+            let error = match response.into_bytes(MAX_DOCUMENT) {
+                Ok(bytes) => break (url, content_type, bytes),
+                Err(error @ HttpError::Network { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            attempt += 1;
+            match self.http().timing().pause_before(attempt, None) {
+                Some(pause) => self.http().pause(pause)?,
+                None => return Err(error.after(attempt - 1).into()),
+            }
+        };
         let media_type =
             document::media_type(content_type.as_deref(), &bytes).map_err(|why| HttpError::Protocol { url, why })?;
         let digest = BlobDigest(Sha256::of(&bytes));
@@ -151,7 +168,13 @@ impl Repository<'_> {
         }
         let foreign = if blob.urls.is_empty() { "" } else { " (a foreign layer, which its registry need not hold)" };
         let what = format!("{}{foreign}", self.what(&format!(": blob {}", blob.digest)));
-        self.send(Method::GET, &format!("blobs/{}", blob.digest), &headers, &what)
+        let found = self.send(Method::GET, &format!("blobs/{}", blob.digest), &headers, &what);
+        found.map_err(|error| match error {
+            RegistryError::NotFound { what, host, .. } => {
+                RegistryError::NotFound { what, host, missing: Missing::Blob }
+            }
+            other => other,
+        })
     }
 
     /// Sends a request without body, with credentials once the registry asks for them. `what` names the image or blob in
@@ -180,8 +203,9 @@ impl Repository<'_> {
         match response.status {
             404 => {
                 let (what, host) = (what.to_owned(), self.host.clone());
-                let reason = if self.scope.writes() { response.into_reason() } else { String::new() };
-                Err(RegistryError::NotFound { what, host, reason })
+                let writes = self.scope.writes();
+                let missing = if writes { Missing::Repository(response.into_reason()) } else { Missing::Image };
+                Err(RegistryError::NotFound { what, host, missing })
             }
             _ if response.is_success() => Ok(response),
             _ => Err(response.into_error().into()),

@@ -87,13 +87,13 @@ mod tests {
             (scope("pull", None), Some(" "), "repository:a/b:pull"),
             (scope("pull,push", None), Some("repository:a/b:pull"), "repository:a/b:pull,push"),
             (scope("pull", None), Some("repository:a/b:pull,push,delete"), "repository:a/b:pull,push,delete"),
-            (scope("pull", None), Some("repository:x/a/b:pull registry:catalog:*"), "repository:x/a/b:pull registry:catalog:*"),
-            (scope("pull,push", Some("c")), None, "repository:a/b:pull,push repository:c:pull"),
             (
-                scope("pull,push", Some("c")),
-                Some("repository:a/b:push"),
-                "repository:a/b:push,pull repository:c:pull",
+                scope("pull", None),
+                Some("repository:x/a/b:pull registry:catalog:*"),
+                "repository:x/a/b:pull registry:catalog:*",
             ),
+            (scope("pull,push", Some("c")), None, "repository:a/b:pull,push repository:c:pull"),
+            (scope("pull,push", Some("c")), Some("repository:a/b:push"), "repository:a/b:push,pull repository:c:pull"),
             (scope("pull,push", Some("c")), Some("repository:c:pull"), "repository:c:pull"),
         ] {
             assert_eq!(own.wanted(challenged).join(" "), want, "{challenged:?}");

@@ -111,7 +111,11 @@ impl Asking<'_> {
                 ("client_id", CLIENT),
                 ("refresh_token", refresh),
             ];
-            return self.http.send(&Request { method: Method::POST, payload: Payload::Form(&form), ..Request::get(url) });
+            return self.http.send(&Request {
+                method: Method::POST,
+                payload: Payload::Form(&form),
+                ..Request::get(url)
+            });
         }
         let mut query: Vec<(&str, &str)> = Vec::new();
         query.extend(Some(("service", service)).filter(|(_, value)| !value.is_empty()));

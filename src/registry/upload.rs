@@ -48,13 +48,14 @@ impl From<RegistryError> for Broken {
 }
 
 impl Repository<'_> {
-    /// Whether the repository has the blob.
+    /// Whether the repository has the blob. `false` also if it is not said: an account may be allowed to push alone, and the
+    /// answer to an upload has the registry's words.
     pub(super) fn has_blob(&self, blob: &Descriptor) -> Result<bool, RegistryError> {
         let what = self.what_blob(blob);
         let request = Request { method: Method::HEAD, ..Request::get(self.blob_url(blob)) };
         match self.request(request, &what) {
             Ok(_) => Ok(true),
-            Err(RegistryError::NotFound { .. }) => Ok(false),
+            Err(RegistryError::NotFound { .. } | RegistryError::Denied { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -158,7 +159,9 @@ impl Upload<'_> {
                 attempt = 1;
             }
             attempt += 1;
-            let Some(pause) = http.timing().pause_before(attempt, None) else { return Err(broken.into()) };
+            let Some(pause) = http.timing().pause_before(attempt, None) else {
+                return Err(broken.after(attempt - 1).into());
+            };
             http.pause(pause)?;
             received = now;
             self.at = (now > 0).then_some(at);
@@ -169,7 +172,8 @@ impl Upload<'_> {
     fn received(&self, at: &Url) -> u64 {
         let Ok(response) = self.exchange(Method::GET, at.clone(), Vec::new(), Payload::None) else { return 0 };
         let last = response.header("range").and_then(|range| range.rsplit('-').next()?.trim().parse::<u64>().ok());
-        last.filter(|_| response.status == 204).map_or(0, |last| last + 1).min(self.blob.size)
+        // `0-0` is what registries say about an empty upload, too.
+        last.filter(|last| response.status == 204 && *last > 0).map_or(0, |last| last + 1).min(self.blob.size)
     }
 
     fn send_from(&self, at: &Url, from: u64) -> Result<(), Broken> {
@@ -214,7 +218,8 @@ impl Upload<'_> {
         let open = || -> io::Result<Box<dyn Read + '_>> {
             let mut content = self.source.open(self.blob).map_err(io::Error::other)?;
             io::copy(&mut content.by_ref().take(from), &mut io::sink())?;
-            Ok(Box::new(Counted { content: content.take(size), sent: self.sent, failure: &unreadable }))
+            let last = from + size == self.blob.size;
+            Ok(Box::new(Counted { content, left: size, last, sent: self.sent, failure: &unreadable }))
         };
         let answer = self.exchange(method, url, headers, Payload::Stream(size, &open));
         let failure = unreadable.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -263,13 +268,30 @@ impl Upload<'_> {
 /// Reads a blob, says how much, and keeps why it cannot be read: the sender would take that for a broken connection.
 struct Counted<'a, R> {
     content: R,
+    /// Bytes to send.
+    left: u64,
+    /// Whether they are the last ones of the blob.
+    last: bool,
     sent: &'a dyn Fn(u64),
     failure: &'a Mutex<Option<String>>,
 }
 
+impl<R: Read> Counted<'_, R> {
+    /// Reads; the last bytes are given only if the store finds that the blob has its digest.
+    fn verified(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).map_or(buf.len(), |left| left.min(buf.len()));
+        let n = self.content.read(&mut buf[..most])?;
+        self.left -= n as u64;
+        if self.last && self.left == 0 && n > 0 {
+            io::copy(&mut self.content, &mut io::sink())?;
+        }
+        Ok(n)
+    }
+}
+
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.content.read(buf);
+        let read = self.verified(buf);
         match &read {
             Ok(n) => (self.sent)(*n as u64),
             Err(e) => {

@@ -275,10 +275,8 @@ pub(crate) enum Attempt {
 fn after(result: Result<Response, Attempt>, attempts: u32) -> Result<Response, HttpError> {
     match result {
         Ok(response) => Ok(Response { attempts, ..response }),
-        Err(Attempt::Retry(HttpError::Network { url, reason, .. })) => {
-            Err(HttpError::Network { url, reason, attempts })
-        }
-        Err(Attempt::Retry(error) | Attempt::Fail(error)) => Err(error),
+        Err(Attempt::Retry(error)) => Err(error.after(attempts)),
+        Err(Attempt::Fail(error)) => Err(error),
     }
 }
 

@@ -56,6 +56,17 @@ pub(crate) enum HttpError {
     Cancelled,
 }
 
+impl HttpError {
+    /// The failure of the last of so many requests.
+    pub(crate) fn after(self, sent: u32) -> Self {
+        match self {
+            Self::Network { url, reason, .. } => Self::Network { url, reason, attempts: sent },
+            Self::Status { url, status, reason, .. } => Self::Status { url, status, reason, attempts: sent },
+            other => other,
+        }
+    }
+}
+
 fn tried(attempts: u32) -> String {
     if attempts > 1 { format!(" (tried {attempts} times)") } else { String::new() }
 }

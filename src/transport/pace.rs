@@ -83,7 +83,9 @@ mod tests {
         let pace = Pace { bytes: 10, window: Duration::from_millis(40) };
         let mut sink = Vec::new();
         let error = Paced::new(Drip(Duration::from_millis(15), 100), pace).read_to_end(&mut sink).expect_err("slow");
-        assert!(is_slow(&error) && error.to_string() == "too slow: 3 bytes in 40ms", "{error}");
+        // On a busy machine the pauses are longer.
+        let few = (1..=3).any(|n| error.to_string() == format!("too slow: {n} bytes in 40ms"));
+        assert!(is_slow(&error) && few, "{error}");
         for fine in [Drip(Duration::from_micros(100), 60), Drip(Duration::from_millis(5), 4)] {
             sink.clear();
             Paced::new(fine, pace).read_to_end(&mut sink).expect("fast enough, or short");

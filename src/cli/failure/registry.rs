@@ -1,6 +1,7 @@
 //! Errors of registries as failures.
 
-use crate::registry::{Refusal, RegistryError};
+use crate::oci::image::ImageError;
+use crate::registry::{Missing, Refusal, RegistryError};
 use crate::transport::HttpError;
 
 use super::message::{Failure, Kind};
@@ -20,12 +21,15 @@ pub(super) fn kind(error: &RegistryError) -> Kind {
 /// The hint for an error, if there is one.
 pub(super) fn hint(error: &RegistryError) -> Option<String> {
     Some(match error {
-        RegistryError::Denied { refusal, registry, what, .. } => denied(*refusal, registry, what),
-        RegistryError::NotFound { reason, host, .. } if !reason.is_empty() => {
-            format!("check the name; some registries want a repository to be created first: ask {host}'s administrator")
+        RegistryError::Denied { refusal, registry, .. } => denied(*refusal, registry),
+        RegistryError::NotFound { missing: Missing::Repository(_), host, .. } => {
+            format!("check the name, and create the repository on {host} if that is necessary there")
         }
-        RegistryError::NotFound { host, .. } => {
+        RegistryError::NotFound { missing: Missing::Image, host, .. } => {
             format!("check name and tag, and log in with kiln login {host} if the repository is private")
+        }
+        RegistryError::Image { source: ImageError::NoPlatform { .. }, .. } => {
+            "choose one of these with --platform".to_owned()
         }
         RegistryError::Http(HttpError::Status { status: 429, .. }) => {
             "wait, log in for a higher limit, or use --registry-mirror: the registry limits requests".into()
@@ -45,14 +49,14 @@ pub(super) fn hint(error: &RegistryError) -> Option<String> {
 }
 
 /// What to do about a refusal.
-fn denied(refusal: Refusal, registry: &str, what: &str) -> String {
+fn denied(refusal: Refusal, registry: &str) -> String {
     match refusal {
         Refusal::Anonymous => format!("log in with kiln login {registry}, if the name is right"),
         Refusal::Credentials => {
             format!("log in again with kiln login {registry}: the credentials are wrong or have expired")
         }
         Refusal::Access => {
-            format!("ask for access to {what}, or log in to {registry} as another user: this one may not do that")
+            format!("ask for access, or log in to {registry} as another user: this one may not do that")
         }
         Refusal::Elsewhere => format!("try again, or tell the administrator of {registry} where it redirects"),
     }
@@ -81,11 +85,7 @@ mod tests {
             refusal,
             reason: "401".into(),
         };
-        let missing = |reason: &str| RegistryError::NotFound {
-            what: "r/a:1".into(),
-            host: "r".into(),
-            reason: reason.into(),
-        };
+        let missing = |missing| RegistryError::NotFound { what: "r/a:1".into(), host: "r".into(), missing };
         let tls =
             |reason: &str| -> RegistryError { HttpError::Tls { host: "r:5000".into(), reason: reason.into() }.into() };
         for (error, code, message, hint) in [
@@ -103,10 +103,25 @@ mod tests {
                 "r/a: tokens denied access: 401",
                 "log in again with kiln login r:5000: the credentials are wrong or have expired",
             ),
-            (denied(Refusal::Access), 1, "r/a: tokens denied access: 401", "ask for access to r/a, or log in to r:5000"),
+            (
+                denied(Refusal::Access),
+                1,
+                "r/a: tokens denied access: 401",
+                "ask for access, or log in to r:5000 as another user",
+            ),
             (denied(Refusal::Elsewhere), 1, "r/a: tokens denied access: 401", "the administrator of r:5000"),
-            (missing(""), 1, "r/a:1: not found on r", "check name and tag, and log in with kiln login r if"),
-            (missing("no such name"), 1, "r/a:1: not found on r: no such name", "want a repository to be created"),
+            (
+                missing(Missing::Image),
+                1,
+                "r/a:1: not found on r",
+                "check name and tag, and log in with kiln login r if",
+            ),
+            (
+                missing(Missing::Repository("no such name".to_owned())),
+                1,
+                "r/a:1: not found on r: no such name",
+                "create the repository on r",
+            ),
             (tls("invalid peer certificate: UnknownIssuer"), 3, "r:5000: TLS: ", "SSL_CERT_FILE"),
             (tls("certificate expired"), 3, "r:5000: TLS: ", "--insecure-registry r:5000"),
         ] {

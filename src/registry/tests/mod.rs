@@ -75,6 +75,26 @@ fn hosted(platform: &str, layer: &[u8]) -> Hosted {
     Hosted { manifest, layer: layer_blob, blobs }
 }
 
+impl Request {
+    /// The start of a `Range`.
+    fn from(&self) -> Option<usize> {
+        self.header("range")?.strip_prefix("bytes=")?.split('-').next()?.parse().ok()
+    }
+
+    /// The end of a `Range`, exclusive, if it has one.
+    fn to(&self) -> Option<usize> {
+        let last: usize = self.header("range")?.split('-').nth(1)?.parse().ok()?;
+        Some(last + 1)
+    }
+}
+
+impl Server {
+    /// How many requests had this method and a target containing `part`.
+    fn count(&self, method: &str, part: &str) -> usize {
+        self.log().iter().filter(|r| r.method == method && r.target.contains(part)).count()
+    }
+}
+
 impl Hosted {
     /// The response of a correct registry that has the image under the tag `1`.
     fn answer(&self, request: &Request) -> Reply {

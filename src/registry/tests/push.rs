@@ -277,3 +277,37 @@ fn unreadable_blob_is_the_stores_fault_and_not_the_networks() {
     assert!(error.to_string().contains(&image.layer.digest.to_string()), "{error}");
     assert_eq!(server.count("PUT", "/manifests/"), 0);
 }
+
+#[test]
+fn registry_that_is_silent_or_trickles_is_given_up_s61() {
+    let started = std::time::Instant::now();
+    // It takes the blob, and never says so.
+    let silent = |r: &Request, _: &Taking| {
+        let late = Duration::from_secs(60);
+        (r.method == "PUT" && r.body.len() == LAYER.len()).then(|| Reply { late, ..Reply::new(201, "") })
+    };
+    let seen = Seen::default();
+    let (server, _, pushed) = push_to(silent, &seen);
+    let message = pushed.expect_err("silent").to_string();
+    let want = format!("http://{}/v2/app/blobs/uploads/", server.authority);
+    assert!(message.starts_with(&want) && message.ends_with("(tried 3 times)"), "{message}");
+    // It opens an upload after an endless pause.
+    let silent = |r: &Request, _: &Taking| {
+        let late = Duration::from_secs(60);
+        (r.method == "POST").then(|| Reply { late, ..Reply::new(202, "") })
+    };
+    let (server, _, pushed) = push_to(silent, &seen);
+    let message = pushed.expect_err("silent").to_string();
+    let url = format!("http://{}/v2/app/blobs/uploads/", server.authority);
+    assert!(message.starts_with(&format!("{url}: timeout")) && message.ends_with(" (tried 3 times)"), "{message}");
+    // Its error trickles: what arrived in time is shown.
+    let drips = |r: &Request, _: &Taking| {
+        let drip = Some(Duration::from_millis(50));
+        (r.method == "POST").then(|| Reply { drip, ..Reply::new(400, "explained at length") })
+    };
+    let (server, _, pushed) = push_to(drips, &seen);
+    let message = pushed.expect_err("drips").to_string();
+    let url = format!("http://{}/v2/app/blobs/uploads/: 400: expl", server.authority);
+    assert!(message.starts_with(&url) && message.len() < url.len() + 10, "{message}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}

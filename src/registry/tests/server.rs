@@ -1,4 +1,4 @@
-//! A server whose responses a test determines.
+//! A server whose responses a test determines; the integration tests use it, too (`tests/it/support/mod.rs`).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,67 +7,60 @@ use std::time::Duration;
 
 /// A received request.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) target: String,
+    pub(crate) target: String,
     headers: Vec<(String, String)>,
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Request {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
-    }
-
-    /// The start of a `Range`.
-    pub(super) fn from(&self) -> Option<usize> {
-        self.header("range")?.strip_prefix("bytes=")?.split('-').next()?.parse().ok()
-    }
-
-    /// The end of a `Range`, exclusive, if it has one.
-    pub(super) fn to(&self) -> Option<usize> {
-        let last: usize = self.header("range")?.split('-').nth(1)?.parse().ok()?;
-        Some(last + 1)
     }
 }
 
 /// The response to send.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
     /// Close after so many bytes of the body.
-    pub(super) cut: Option<usize>,
+    pub(crate) cut: Option<usize>,
+    /// Close without any answer.
+    pub(crate) mute: bool,
+    /// The pause before the head.
+    pub(crate) late: Duration,
     /// The pause before the body.
-    pub(super) stall: Duration,
+    pub(crate) stall: Duration,
     /// Send the body byte by byte, with this pause before each.
-    pub(super) drip: Option<Duration>,
+    pub(crate) drip: Option<Duration>,
     /// The `Content-Length`, if not that of the body.
-    pub(super) length: Option<usize>,
+    pub(crate) length: Option<usize>,
 }
 
 impl Reply {
-    pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, body: body.into(), ..Self::default() }
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 }
 
 /// A running server; its thread ends with the process.
-pub(super) struct Server {
+pub(crate) struct Server {
     /// `127.0.0.1:port`
-    pub(super) authority: String,
+    pub(crate) authority: String,
     log: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
-    pub(super) fn start(handle: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handle: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let authority = listener.local_addr().expect("address").to_string();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -85,13 +78,8 @@ impl Server {
         server
     }
 
-    pub(super) fn log(&self) -> Vec<Request> {
+    pub(crate) fn log(&self) -> Vec<Request> {
         self.log.lock().expect("log").clone()
-    }
-
-    /// How many requests had this method and a target containing `part`.
-    pub(super) fn count(&self, method: &str, part: &str) -> usize {
-        self.log().iter().filter(|r| r.method == method && r.target.contains(part)).count()
     }
 }
 
@@ -131,6 +119,10 @@ fn serve(
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
+        std::thread::sleep(reply.late);
+        if reply.mute {
+            return stream.shutdown(std::net::Shutdown::Both);
+        }
         stream.write_all(head.as_bytes())?;
         if method == "HEAD" {
             continue;
