@@ -46,7 +46,7 @@ fn docker_config_password_is_used_and_not_stored() {
         .says("hint: log in with kiln login 127.0.0.1")
         .never_says(PASSWORD);
     config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded("wrong")));
-    env.kiln(&["pull", &name]).fails(1).says("denied access").says("may be wrong, expired or insufficient");
+    env.kiln(&["pull", &name]).fails(1).says("denied access").says("the credentials are wrong or have expired");
     config(&env, &format!(r#"{{"auths":{{"{}":{{"auth":"{}"}}}}}}"#, registry.host(), encoded(PASSWORD)));
     let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
     env.build(&["-t", "app"], &context).ok().never_says(PASSWORD);

@@ -10,15 +10,15 @@ use crate::support::image::sha256;
 use crate::support::web::Web;
 use crate::support::{Registry, TestEnv};
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// An answer: path, headers, body.
 type Answer = (String, String, Vec<u8>);
 
-fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+pub(super) fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": format!("sha256:{}", sha256(bytes)), "size": bytes.len() })
 }
 
@@ -31,10 +31,10 @@ fn document(key: &str, headers: &str, bytes: &[u8]) -> Answer {
 }
 
 /// An empty layer: the end of an archive.
-const EMPTY: [u8; 1024] = [0; 1024];
+pub(super) const EMPTY: [u8; 1024] = [0; 1024];
 
 /// A config with one layer, and the manifest of both.
-fn image(layer: &[u8], diff_id: &str) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn image(layer: &[u8], diff_id: &str) -> (Vec<u8>, Vec<u8>) {
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",

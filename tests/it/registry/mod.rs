@@ -1,11 +1,14 @@
-//! Test images from registries: Debian's `docker-registry` on loopback, with authentication, and with faults; and
-//! hostile servers.
+//! Test images from registries: Debian's `docker-registry` on loopback, with authentication, and with faults and crashes;
+//! hostile servers; token servers.
 
 mod access;
 mod configuration;
+mod crashes;
 mod faults;
 mod hostile;
+mod large;
 mod manifest;
+mod messages;
 mod names;
 mod platforms;
 mod push;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use super::access::{HTPASSWD, PASSWORD};
-use crate::support::{Registry, TestEnv};
+use crate::support::{Image, Registry, TestEnv};
 
 /// The digest and the raw manifest that skopeo sees.
 fn skopeo(name: &str, config: &[&str]) -> String {
@@ -27,10 +27,15 @@ fn digest(line: &str) -> String {
 #[test]
 fn pushed_image_is_what_other_tools_pull() {
     // O-61
-    requires!(docker_registry, skopeo, umoci);
-    let (registry, env) = (Registry::start(), TestEnv::new());
+    requires!(userns, overlay, docker_registry, skopeo, umoci);
+    let (registry, env) = (Registry::start(), TestEnv::with_busybox());
     let (first, second) = (registry.name("team/app:1.0"), registry.name("team/app:1.1"));
-    let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY a /a\nLABEL x=y\n-- a --\ncontent\n");
+    // Hard links, owners, modes, a deleted file and an empty directory, in several layers.
+    let context = env.context(
+        "-- Dockerfile --\nFROM busybox\nLABEL x=y\nCOPY --chown=7:8 --chmod=640 a /a\n\
+         RUN ln /a /b && mkdir -m 700 /empty && ln -s nowhere /link && echo gone > /gone\nRUN rm /gone && chmod u+s /b\n\
+         -- a --\ncontent\n",
+    );
     env.build(&["-t", &first], &context).ok();
     let pushed = env.kiln(&["push", &first]).ok().stdout;
     let pushed = digest(&pushed);
@@ -44,13 +49,12 @@ fn pushed_image_is_what_other_tools_pull() {
         .args([format!("docker://{first}"), format!("oci:{}:x", layout.display())])
         .status();
     assert!(copied.expect("run skopeo").success());
-    let unpacked = env.dir().join("unpacked");
-    let done = Command::new("umoci")
-        .args(["raw", "unpack", "--rootless", "--image", &format!("{}:x", layout.display())])
-        .arg(&unpacked)
-        .status();
-    assert!(done.expect("run umoci").success());
-    assert_eq!(fs::read_to_string(unpacked.join("a")).expect("read"), "content\n");
+    let copied = Image::open(&layout, "x");
+    assert_eq!(copied.digest, pushed);
+    let tree = copied.umoci_tree();
+    assert_eq!(tree, env.image(&first).umoci_tree());
+    assert!(tree.0.contains_key("empty") && !tree.0.contains_key("gone"));
+    assert_eq!(fs::read_to_string(copied.umoci_dir().path().join("tree/b")).expect("read"), "content\n");
     // Another tag of the same image costs three questions and one manifest.
     env.kiln(&["tag", &first, &second]).ok();
     let before = registry.requests("PUT ");

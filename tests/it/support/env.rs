@@ -222,28 +222,27 @@ impl TestEnv {
 
     /// The same in a process with at most `mib` MiB of memory; it is aborted if it needs more.
     pub fn kiln_within(&self, mib: u64, args: &[&str]) -> Kiln<'_> {
-        let plain = self.kiln(&[]).command;
-        let mut command = Command::new("prlimit");
-        command.arg(format!("--data={}", mib << 20)).arg(plain.get_program()).args(plain.get_args());
-        self.cleared(command, args)
+        self.wrapped(&["prlimit", &format!("--data={}", mib << 20)], args)
     }
 
     /// The same as if the machine had just been started, with a time namespace. For root only.
     pub fn kiln_restarted(&self, args: &[&str]) -> Kiln<'_> {
-        let plain = self.kiln(&[]).command;
         let uptime = fs::read_to_string("/proc/uptime").expect("read uptime");
         let seconds: u64 = uptime.split('.').next().and_then(|s| s.parse().ok()).expect("seconds");
-        let mut command = Command::new("unshare");
-        command.args(["--fork", "--time", &format!("--boottime=-{}", seconds.saturating_sub(1))]);
-        command.arg(plain.get_program()).args(plain.get_args());
-        self.cleared(command, args)
+        let boot = format!("--boottime=-{}", seconds.saturating_sub(1));
+        self.wrapped(&["unshare", "--fork", "--time", &boot], args)
     }
 
     /// The same with a kernel that reports to be Linux 2.6.
     pub fn kiln_on_old_kernel(&self, args: &[&str]) -> Kiln<'_> {
+        self.wrapped(&["setarch", "--uname-2.6"], args)
+    }
+
+    /// The same, started by another program with these arguments.
+    pub fn wrapped(&self, by: &[&str], args: &[&str]) -> Kiln<'_> {
         let plain = self.kiln(&[]).command;
-        let mut command = Command::new("setarch");
-        command.arg("--uname-2.6").arg(plain.get_program()).args(plain.get_args());
+        let mut command = Command::new(by[0]);
+        command.args(&by[1..]).arg(plain.get_program()).args(plain.get_args());
         self.cleared(command, args)
     }
 

@@ -35,6 +35,7 @@
 //! - [`layout`]: images that kiln would not build, written layer by layer.
 //! - [`random`]: inputs from a seed; `scripts/soak` tries more of them.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
+//! - [`Tokens`] (`tokens`): a token server for it. [`Server`] (`server`): an HTTP server that answers what a closure says.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
 //! - [`processes`]: finds processes by an argument, and waits for their end.
 //! - `requires!` (`requires`): abilities of the host.
@@ -55,6 +56,10 @@ pub mod processes;
 pub mod progress;
 pub mod random;
 pub mod registry;
+/// A server whose responses a test determines: that of the registry client's own tests.
+#[path = "../../../src/registry/tests/server.rs"]
+pub mod server;
+pub mod tokens;
 pub mod tree;
 pub mod web;
 
@@ -63,4 +68,6 @@ pub use golden::Golden;
 pub use image::Image;
 pub use progress::Progress;
 pub use registry::Registry;
+pub(crate) use server::{Reply, Request, Server};
+pub use tokens::Tokens;
 pub use tree::Tree;

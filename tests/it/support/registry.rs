@@ -33,6 +33,26 @@ impl Registry {
         Registry::serve(dir, extra)
     }
 
+    /// Kills it, as a crash does.
+    pub fn crash(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// Starts it again after [`Registry::crash`], at the same port, and waits until it accepts connections.
+    pub fn come_back(&mut self) {
+        let started = Instant::now();
+        self.child = launch(self.dir.path());
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(60), "docker-registry does not start again");
+            std::thread::sleep(Duration::from_millis(10));
+            // A connection of another test may have its port for a moment.
+            if self.child.try_wait().expect("the registry's status").is_some() {
+                self.child = launch(self.dir.path());
+            }
+        }
+    }
+
     fn serve(dir: Dir, extra: &str) -> Registry {
         // Another process may take the port before the registry binds it; then try another port.
         for _ in 0..5 {
@@ -44,15 +64,7 @@ impl Registry {
                 dir.path().join("data").display()
             );
             std::fs::write(dir.path().join("config.yml"), config).expect("write the registry's configuration");
-            let requests = std::fs::File::create(dir.path().join("requests")).expect("make the access log");
-            let mut child = Command::new("docker-registry")
-                .arg("serve")
-                .arg(dir.path().join("config.yml"))
-                .stdin(Stdio::null())
-                .stdout(requests)
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("start docker-registry");
+            let mut child = launch(dir.path());
             let started = Instant::now();
             while started.elapsed() < Duration::from_secs(20) {
                 if child.try_wait().expect("the registry's status").is_some() {
@@ -102,6 +114,19 @@ impl Registry {
         assert!(out.status.success(), "skopeo copy: {}", String::from_utf8_lossy(&out.stderr));
         full
     }
+}
+
+/// Starts a registry with the configuration in `dir`.
+fn launch(dir: &Path) -> Child {
+    let requests = std::fs::File::create(dir.join("requests")).expect("make the access log");
+    Command::new("docker-registry")
+        .arg("serve")
+        .arg(dir.join("config.yml"))
+        .stdin(Stdio::null())
+        .stdout(requests)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start docker-registry")
 }
 
 impl Drop for Registry {
