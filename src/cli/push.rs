@@ -1,9 +1,9 @@
 //! `kiln push`: pushes images of the store to registries.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::base::digest::BlobDigest;
 use crate::base::publish;
@@ -14,6 +14,7 @@ use crate::oci::reference::Reference;
 use crate::registry::{Arrival, Client, PushObserver};
 use crate::store::{Error, Store};
 use crate::ui::console::Console;
+use crate::ui::meter::Meter;
 
 use super::args::PushArgs;
 use super::failure::{Done, Failure, SUCCESS};
@@ -21,9 +22,6 @@ use super::session::Session;
 use super::sourced::Sourced;
 use super::store::check_platform;
 use super::table;
-
-/// The time between two messages about the progress of a long push.
-const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ok: the registries have the images, and their tags stand for them.
 pub(super) fn run(args: &PushArgs, session: &mut Session<'_>) -> Done {
@@ -119,9 +117,11 @@ pub(super) struct Transfer<'a> {
 }
 
 struct Progress {
-    /// `None`: nothing is printed.
-    console: Option<Console>,
-    said: Instant,
+    meter: Meter,
+    /// Bytes of all blobs; 0 before the push itself begins, while nothing is said.
+    total: u64,
+    /// Bytes that need not be sent.
+    spared: u64,
     /// How each blob came to the repository first.
     arrivals: BTreeMap<BlobDigest, Arrival>,
 }
@@ -129,7 +129,7 @@ struct Progress {
 impl<'a> Transfer<'a> {
     /// To `name`; says on `console` what it does.
     pub(super) fn new(store: &'a Store, name: &'a Reference, console: Option<Console>) -> Self {
-        let progress = Progress { console, said: Instant::now(), arrivals: BTreeMap::new() };
+        let progress = Progress { meter: Meter::new(console), total: 0, spared: 0, arrivals: BTreeMap::new() };
         Self { store, name, holders: OnceLock::new(), sent: AtomicU64::new(0), progress: Mutex::new(progress) }
     }
 
@@ -138,11 +138,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn say(&self, text: &str) {
-        let mut progress = self.progress();
-        progress.said = Instant::now();
-        if let Some(console) = &mut progress.console {
-            console.message(text);
-        }
+        self.progress().meter.line(text);
     }
 
     fn say_result(&self) {
@@ -160,6 +156,10 @@ impl<'a> Transfer<'a> {
 }
 
 impl PushObserver for Transfer<'_> {
+    fn begins(&self, bytes: u64) {
+        self.progress().total = bytes;
+    }
+
     fn holders(&self, blob: &Descriptor) -> Vec<String> {
         // Without them the blob is uploaded.
         let holders = self.holders.get_or_init(|| self.store.holders(self.name).unwrap_or_default());
@@ -168,13 +168,20 @@ impl PushObserver for Transfer<'_> {
 
     fn sent(&self, bytes: u64) {
         let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let due = self.progress.try_lock().is_ok_and(|progress| progress.said.elapsed() >= INTERVAL);
-        if due {
-            self.say(&format!("sent {}", table::size(sent)));
+        // Whoever holds the lock is about to say as much.
+        if let Ok(mut progress) = self.progress.try_lock()
+            && progress.total > 0
+        {
+            let (done, total) = ((sent + progress.spared).min(progress.total), progress.total);
+            progress.meter.progress(|| format!("{}: {} of {}", self.name, table::size(done), table::size(total)));
         }
     }
 
     fn arrived(&self, blob: &Descriptor, arrival: Arrival) {
-        self.progress().arrivals.entry(blob.digest).or_insert(arrival);
+        let mut progress = self.progress();
+        if let Entry::Vacant(first) = progress.arrivals.entry(blob.digest) {
+            first.insert(arrival);
+            progress.spared += if arrival == Arrival::Uploaded { 0 } else { blob.size };
+        }
     }
 }

@@ -28,6 +28,8 @@ const MAX_DEPTH: usize = 4;
 pub(crate) trait PushObserver: Sync {
     /// Repositories of the target's registry that may have the blob.
     fn holders(&self, blob: &Descriptor) -> Vec<String>;
+    /// The registry will have so many bytes of blobs.
+    fn begins(&self, bytes: u64);
     /// Bytes of a blob were sent; after a broken connection some are sent again.
     fn sent(&self, bytes: u64);
     /// A blob is in the repository.
@@ -64,6 +66,7 @@ impl Client {
         let mut cargo = Cargo::default();
         cargo.add(target, source, 0)?;
         cargo.blobs.sort_by_key(|blob| Reverse(blob.size));
+        observer.begins(cargo.blobs.iter().map(|blob| blob.size).sum());
         let repository = self.repository_to_push_to(name);
         self.send_all(&repository, &cargo.blobs, source, observer)?;
         let key = name.tag.clone().unwrap_or_else(|| target.digest.to_string());

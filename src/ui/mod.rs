@@ -1,7 +1,8 @@
 //! Events and diagnostics as text.
 //!
 //! **Holds.** `console` owns both streams. `sanitize` makes bytes from files, registries and commands safe for a terminal (S-99).
-//! Progress is shown as `plain` lines, `json` lines or a view on a `terminal`; `excerpt` renders diagnostics.
+//! Progress is shown as `plain` lines, `json` lines or a view on a `terminal`, that of a push or pull by a `meter`;
+//! `excerpt` renders diagnostics.
 //! **Order.** Standard output carries data only; progress, warnings and errors go to standard error (O-71).
 //! **Not here.** What an error means and its exit code: `cli::failure`.
 
@@ -9,6 +10,7 @@ pub(crate) mod console;
 pub mod excerpt;
 pub(crate) mod json;
 pub(crate) mod lines;
+pub(crate) mod meter;
 pub(crate) mod password;
 pub(crate) mod plain;
 pub(crate) mod sanitize;

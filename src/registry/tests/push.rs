@@ -68,6 +68,8 @@ struct Seen {
 }
 
 impl PushObserver for Seen {
+    fn begins(&self, _: u64) {}
+
     fn holders(&self, _: &Descriptor) -> Vec<String> {
         self.holders.clone()
     }
