@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::device;
-use crate::engine::Throwaway;
+use crate::engine::{Throwaway, Unpacker};
 use crate::sandbox::userns::{self, Privilege};
 use crate::sandbox::{Cancel, Feature, Io, Launcher, Limit, Mount, Resources, Source, Spec, private_network};
 use crate::ui::sanitize;
@@ -166,8 +166,8 @@ fn ladder(privilege: Privilege, refused: Option<&userns::Error>) -> Vec<Finding>
 fn commands(session: &Session<'_>) -> Result<Vec<Finding>, Failure> {
     let (sandbox, overlay) = ("a sandbox for RUN", "layers stacked by overlayfs");
     let store = session.store()?;
-    let root = Throwaway::new(&store, &[], session.in_user_namespace()?, None, |_, _| ());
-    let root = root.map_err(|e| Failure::of_step(&e))?;
+    let unpacker = Unpacker::new(&store, session.in_user_namespace()?, None, |_, _| ())?;
+    let root = Throwaway::new(&[], unpacker).map_err(|e| Failure::of_step(&e))?;
     let mut spec = Spec::new(root.rootfs(), vec!["/bin/true".into()]);
     for dir in PROGRAMS.into_iter().filter(|dir| Path::new(dir).exists()) {
         let source = Source::Path(dir.into());

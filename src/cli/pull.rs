@@ -1,15 +1,23 @@
 //! `kiln pull`: pulls an image from a registry into the store.
 
-use crate::engine::VerifyingStore;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::engine::{Counted, ImageSource as _, Images, Pull, Unpacker, VerifyingStore};
 use crate::layer::Limits;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::plan::{ImageName, ImageRequest};
 use crate::registry::Client;
-use crate::store::Store;
+use crate::sandbox::userns::{self, Privilege};
+use crate::store::{Error, Store};
+use crate::ui::console::Console;
+use crate::ui::meter::Meter;
 use crate::ui::sanitize;
 
 use super::args::PullArgs;
-use super::failure::{Done, Failure, SUCCESS};
+use super::failure::{Done, Failure, SUCCESS, describe};
 use super::family::{self, JOBS, Parts};
 use super::session::Session;
 use super::store::check_platform;
@@ -26,10 +34,13 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
         args.authfile.as_deref(),
     )?;
     let client = Client::new(options);
+    let unpacker = if args.all_platforms { None } else { session.unpacker(&store, args.platform.as_ref())? };
+    let progress = Arriving::new(args.name.familiar(), (!args.quiet).then(|| Console::stdio(session.console.colour())));
     let pulled = match args.all_platforms {
         true => all(args, &client, &store, &limits),
-        false => one(args, &client, &store, &limits),
+        false => one(args, &client, &store, &limits, unpacker.as_ref(), &progress),
     };
+    drop(progress);
     session.announce_registries(&client);
     let Pulled { target, platforms, size } = pulled?;
     store.tag(std::slice::from_ref(&args.name), &target)?;
@@ -51,12 +62,25 @@ struct Pulled {
 }
 
 /// Pulls one platform. The name will point at its manifest, not at an incomplete index.
-fn one(args: &PullArgs, client: &Client, store: &Store, limits: &Limits) -> Result<Pulled, Failure> {
+fn one(
+    args: &PullArgs,
+    client: &Client,
+    store: &Store,
+    limits: &Limits,
+    unpacker: Option<&Unpacker<'_>>,
+    progress: &Arriving,
+) -> Result<Pulled, Failure> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let image = client.resolve(&args.name, &platform, store)?.image;
     check_platform(&args.name.familiar(), &image, args.platform.as_ref())?;
     let verifying = VerifyingStore::of(store, &image, limits);
-    client.fetch(&args.name, &image.manifest.layers, &verifying, JOBS)?;
+    let verifying = match unpacker {
+        Some(unpacker) => verifying.reading(unpacker.arrivals()),
+        None => verifying,
+    };
+    progress.begin(image.size());
+    let sink = Counted { inner: &verifying, on_bytes: &|bytes| progress.add(bytes) };
+    client.fetch(&args.name, &image.manifest.layers, &sink, JOBS)?;
     let size = image.size();
     Ok(Pulled { target: image.descriptor, platforms: vec![image.config.platform], size })
 }
@@ -68,7 +92,84 @@ fn all(args: &PullArgs, client: &Client, store: &Store, limits: &Limits) -> Resu
     Ok(Pulled { target: family.target, platforms, size })
 }
 
+/// Pulls an image that a command needs, if the store does not know it or `pull` demands it. Ok: the store has it.
+pub(super) fn needed(
+    text: &str,
+    platform: Option<&Platform>,
+    pull: Pull,
+    session: &mut Session<'_>,
+) -> Result<(), Failure> {
+    // The process outside a user namespace has done it. What is no name is an id.
+    let (true, Ok(name)) = (session.environment.began().is_none(), text.parse::<Reference>()) else { return Ok(()) };
+    let store = session.store()?;
+    let known = match store.find(text) {
+        Ok(_) => true,
+        Err(Error::NoSuchImage { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if pull == Pull::Never || (pull == Pull::Missing && known) {
+        return Ok(());
+    }
+    drop(session.lease(&store)?);
+    let client = Client::new(session.environment.registry_options(&[], &[], None)?);
+    let images = Images { store: &store, registry: &client, pull, pinned: &BTreeMap::new() };
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    let request = ImageRequest { image: ImageName::Reference(name.clone()), platform: wanted };
+    let unpacker = session.unpacker(&store, platform)?;
+    let progress = Arriving::new(name.familiar(), Some(Console::stdio(session.console.colour())));
+    let fetched = images.resolve(&request).and_then(|image| {
+        let layers: Vec<Descriptor> = image.layers.iter().map(|layer| layer.blob.clone()).collect();
+        progress.begin(layers.iter().map(|layer| layer.size).sum());
+        let arrivals = unpacker.as_ref().map(Unpacker::arrivals);
+        images.fetch(&request, &image, &layers, &|bytes| progress.add(bytes), arrivals)
+    });
+    drop(progress);
+    session.announce_registries(&client);
+    fetched.map_err(|error| {
+        let (kind, message, hint) = describe(&error);
+        hint.into_iter().fold(Failure::new(kind, message), Failure::hint)
+    })
+}
+
+/// Shows how much of an image has arrived.
+struct Arriving {
+    name: String,
+    /// The meter, the bytes that have arrived, and all.
+    state: Mutex<(Meter, u64, u64)>,
+}
+
+impl Arriving {
+    fn new(name: String, console: Option<Console>) -> Self {
+        Self { name, state: Mutex::new((Meter::new(console), 0, 0)) }
+    }
+
+    fn begin(&self, total: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.2 = total;
+        state.0.line(&format!("pulling {}", self.name));
+    }
+
+    fn add(&self, bytes: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (meter, arrived, total) = &mut *state;
+        // If a mirror fails in the middle, another server sends the same bytes again.
+        *arrived = (*arrived + bytes).min(*total);
+        meter.progress(|| format!("{}: {} of {}", self.name, table::size(*arrived), table::size(*total)));
+    }
+}
+
 impl Session<'_> {
+    /// What unpacks layers of an image that is pulled. `None`: images for `platform` do not run here, or this process cannot
+    /// give files their owners; a command that needs the files unpacks them then.
+    fn unpacker<'s>(&self, store: &'s Store, platform: Option<&Platform>) -> Result<Option<Unpacker<'s>>, Failure> {
+        let here = platform.is_none_or(|platform| *platform == Platform::host());
+        let may = !matches!(userns::privilege(), Ok(Privilege::Plain) | Err(_));
+        if !(here && may) {
+            return Ok(None);
+        }
+        Ok(Some(Unpacker::new(store, self.in_user_namespace()?, None, self.wait_reporter())?))
+    }
+
     /// Reports files of credentials and configuration that cannot be used, and mirrors that failed.
     pub(super) fn announce_registries(&mut self, client: &Client) {
         // The process inside a user namespace reads the same files as the one that started it.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::time::Timestamp;
 use crate::device::{Devices, Refusal};
-use crate::engine::{BaseImage, Throwaway, hosts};
+use crate::engine::{BaseImage, Throwaway, Unpacker, hosts};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::config::History;
 use crate::oci::descriptor::{CONFIG, Layer};
@@ -27,6 +27,7 @@ use crate::store::Store;
 
 use super::args::RunArgs;
 use super::failure::{Done, Failure, Kind, notice_hints, sandbox_hint};
+use super::pull;
 use super::request::{self, RunRequest};
 use super::session::Session;
 use super::store::check_platform;
@@ -48,6 +49,8 @@ pub(super) fn run(args: &RunArgs, session: &mut Session<'_>) -> Done {
 fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let request = request::run(args, session.environment)?;
     check_terminal_and_name(args)?;
+    // Before root of a user namespace is entered: credential helpers may refuse to serve it.
+    pull::needed(&args.image(), args.platform.as_ref(), args.pull.into(), session)?;
     if let Some(code) = session.as_root()? {
         return Ok(code);
     }
@@ -124,8 +127,8 @@ fn root_of<'s>(
     let layers = BaseImage::from(image.clone()).layers;
     let user_namespace = session.in_user_namespace()?;
     let method = args.snapshotter.method(user_namespace);
-    let root = Throwaway::new(store, &layers, user_namespace, method, session.wait_reporter());
-    let root = root.map_err(|e| Failure::of_step(&e))?;
+    let unpacker = Unpacker::new(store, user_namespace, method, session.wait_reporter())?;
+    let root = Throwaway::new(&layers, unpacker).map_err(|e| Failure::of_step(&e))?;
     if let Some((what, why)) = root.fallback() {
         session.console.labelled("note", &format!("{what} ({why})"));
     }

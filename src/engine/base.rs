@@ -47,7 +47,7 @@ pub(super) fn fetch_image(
     reporter.event(Event::Fetching { step: step.id, bytes });
     let fetched = Fetched::new(step.id, bytes, reporter.clone());
     let arrivals = Arrivals { snapshots: shared.snapshots()?, files: needs_files(shared.plan, step.id) };
-    shared.builder.images.fetch(request, image, &missing, &|more| fetched.add(more), arrivals)?;
+    shared.builder.images.fetch(request, image, &missing, &|more| fetched.add(more), Some(arrivals))?;
     Ok(image_state(image))
 }
 

@@ -92,7 +92,7 @@ pub(crate) enum StepError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImageError {
     /// Neither the store nor its registry has it.
-    #[error("base image {name} {}", not_there(asked.as_deref()))]
+    #[error("image {name} {}", not_there(asked.as_deref()))]
     NotFound {
         /// As people write it.
         name: String,
@@ -102,7 +102,7 @@ pub(crate) enum ImageError {
         similar: Option<String>,
     },
     /// The registry failed in another way.
-    #[error("base image {name}: {source}")]
+    #[error("image {name}: {source}")]
     Registry {
         /// As people write it.
         name: String,
@@ -110,7 +110,7 @@ pub(crate) enum ImageError {
         source: Box<RegistryError>,
     },
     /// A layer is missing from the store and cannot be fetched.
-    #[error("base image {name}: a layer is missing from the store: {source}")]
+    #[error("image {name}: a layer is missing from the store: {source}")]
     Lost {
         /// As people write it.
         name: String,
@@ -118,7 +118,7 @@ pub(crate) enum ImageError {
         source: Box<RegistryError>,
     },
     /// The store or a layout failed.
-    #[error("base image {name}: {source}")]
+    #[error("image {name}: {source}")]
     Store {
         /// As people write it.
         name: String,

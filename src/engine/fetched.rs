@@ -47,9 +47,11 @@ impl Fetched {
 }
 
 /// A store that reports how many bytes it receives.
-pub(super) struct Counted<'a> {
-    pub(super) inner: &'a dyn BlobStore,
-    pub(super) on_bytes: &'a OnBytes<'a>,
+pub(crate) struct Counted<'a> {
+    /// The store.
+    pub(crate) inner: &'a dyn BlobStore,
+    /// Called with the number of bytes that arrived.
+    pub(crate) on_bytes: &'a OnBytes<'a>,
 }
 
 impl BlobSource for Counted<'_> {

@@ -26,15 +26,15 @@ pub(crate) trait ImageSource: Sync {
     /// Resolves a name; nothing else reads a mutable tag. Fetches manifest and config, no layer.
     fn resolve(&self, request: &ImageRequest) -> Result<BaseImage, ImageError>;
 
-    /// Fetches layers of a resolved image into the store; `on_bytes` counts bytes, layers are read as `arrivals`
-    /// says. Ok: they are stored and verified.
+    /// Fetches layers of a resolved image into the store; `on_bytes` counts bytes, layers are also read as
+    /// `arrivals` says. Ok: they are stored and verified.
     fn fetch(
         &self,
         request: &ImageRequest,
         image: &BaseImage,
         layers: &[Descriptor],
         on_bytes: &OnBytes<'_>,
-        arrivals: Arrivals<'_>,
+        arrivals: Option<Arrivals<'_>>,
     ) -> Result<(), ImageError>;
 
     /// Cancels fetches in progress; may be called from any thread.
@@ -87,10 +87,14 @@ impl ImageSource for Images<'_> {
         image: &BaseImage,
         layers: &[Descriptor],
         on_bytes: &OnBytes<'_>,
-        arrivals: Arrivals<'_>,
+        arrivals: Option<Arrivals<'_>>,
     ) -> Result<(), ImageError> {
         let failed = |e| ImageError::Store { name: request.image.to_string(), source: Box::new(e) };
-        let sink = VerifyingStore::new(self.store, image.layers.clone(), &Limits::default()).reading(arrivals);
+        let sink = VerifyingStore::new(self.store, image.layers.clone(), &Limits::default());
+        let sink = match arrivals {
+            Some(arrivals) => sink.reading(arrivals),
+            None => sink,
+        };
         match &request.image {
             ImageName::Reference(name) => {
                 self.registry.fetch(name, layers, &Counted { inner: &sink, on_bytes }, CONNECTIONS).map_err(|e| {

@@ -36,7 +36,7 @@ impl<'a> VerifyingStore<'a> {
     }
 
     /// Unpacks or lists layers, too, while they arrive.
-    pub(super) fn reading(self, arrivals: Arrivals<'a>) -> Self {
+    pub(crate) fn reading(self, arrivals: Arrivals<'a>) -> Self {
         Self { arrivals: Some(arrivals), ..self }
     }
 

@@ -313,6 +313,16 @@ pub(in crate::cli) enum Pull {
     Never,
 }
 
+impl From<Pull> for crate::engine::Pull {
+    fn from(when: Pull) -> Self {
+        match when {
+            Pull::Always => Self::Always,
+            Pull::Missing => Self::Missing,
+            Pull::Never => Self::Never,
+        }
+    }
+}
+
 /// `--compression`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum CompressionArg {

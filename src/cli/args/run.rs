@@ -9,7 +9,7 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::{ContainerArgs, NetworkArg, SnapshotterArg};
+use super::{ContainerArgs, NetworkArg, Pull, SnapshotterArg};
 
 const FILES: &str = "Files";
 const NETWORK: &str = "Network and devices";
@@ -126,6 +126,12 @@ pub(in crate::cli) struct RunArgs {
     /// Set the host name
     #[arg(long, value_name = "NAME", default_value = "kiln", help_heading = LIMITS, hide_short_help = true)]
     pub(in crate::cli) hostname: String,
+
+    /// Choose when to pull the image
+    ///
+    /// An image that is named by its id is never pulled.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub(in crate::cli) pull: Pull,
 
     /// Select this platform of an image with several
     ///

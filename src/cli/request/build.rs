@@ -9,7 +9,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::args::{BuildArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg};
+use crate::cli::args::{BuildArgs, CompressionArg, NetworkArg, OnFailure, Progress, SnapshotterArg};
 use crate::cli::failure::Failure;
 use crate::device::Grants;
 use crate::engine;
@@ -108,11 +108,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         timeout,
         jobs: args.jobs,
         snapshotter: args.snapshotter,
-        pull: match args.pull {
-            Pull::Always => engine::Pull::Always,
-            Pull::Missing => engine::Pull::Missing,
-            Pull::Never => engine::Pull::Never,
-        },
+        pull: args.pull.into(),
         insecure_registries: results.insecure_registries,
         registry_mirrors: args.registry_mirror.clone(),
         compression: compression(args)?,

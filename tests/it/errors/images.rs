@@ -11,7 +11,7 @@ fn unreachable_registry_is_reported() {
         "-- Dockerfile --\nFROM localhost:1/team/app:1\n",
         &[],
         3,
-        "error: base image localhost:1/team/app:1 is not in the store; \
+        "error: image localhost:1/team/app:1 is not in the store; \
          http://localhost:1/v2/team/app/manifests/1: connection refused
  --> CTX/Dockerfile:1:6
   |
@@ -37,7 +37,7 @@ fn image_missing_everywhere_is_reported() {
         &[],
         1,
         &format!(
-            "error: base image {image} not found: neither the store nor {at} has it
+            "error: image {image} not found: neither the store nor {at} has it
  --> CTX/Dockerfile:1:6
   |
 1 | FROM {image}
@@ -57,7 +57,7 @@ fn image_missing_with_pull_never_suggests_similar_name() {
         "-- Dockerfile --\nARG TAG=1\nFROM busybox:${TAG}\n",
         &["--pull=never"],
         1,
-        "error: base image busybox:1 is not in the store
+        "error: image busybox:1 is not in the store
 hint: did you mean busybox:latest? `kiln images` lists the store
 ",
     );
@@ -66,7 +66,7 @@ hint: did you mean busybox:latest? `kiln images` lists the store
         "-- Dockerfile --\nFROM busybox AS b\nFROM busybx\n",
         &["--pull=never"],
         1,
-        "error: base image busybx:latest is not in the store
+        "error: image busybx:latest is not in the store
  --> CTX/Dockerfile:2:6
   |
 2 | FROM busybx
@@ -85,7 +85,7 @@ fn mistyped_stage_name_suggests_the_stage() {
         "-- Dockerfile --\nFROM scratch AS build\nFROM scratch\nCOPY --from=biuld /a /b\n",
         &["--pull=never"],
         1,
-        "error: base image biuld:latest is not in the store
+        "error: image biuld:latest is not in the store
  --> CTX/Dockerfile:3:13
   |
 3 | COPY --from=biuld /a /b

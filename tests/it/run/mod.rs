@@ -2,5 +2,6 @@
 
 mod commit;
 mod foreground;
+mod pull;
 mod spec;
 mod streams;

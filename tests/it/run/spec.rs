@@ -104,7 +104,7 @@ fn run_failure_is_one_message_with_hint() {
     let env = TestEnv::with_busybox();
     let context = env.context("-- Dockerfile --\nFROM scratch\nCOPY Dockerfile /\n");
     env.build(&["-t", "bare"], &context).ok();
-    env.kiln(&["run", "busybos"]).fails(125).says("busybos").says("did you mean \"busybox:latest\"?");
+    env.kiln(&["run", "busybos"]).fails(125).says("busybos").says("did you mean busybox:latest?");
     env.kiln(&["run", "bare"]).fails(125).says("error: bare has no command").says("kiln run bare COMMAND");
     env.kiln(&["run", "bare", "/x"]).fails(127).says("error: cannot execute /x: No such file or directory");
     env.kiln(&["run", "-u", "nobody-here", "busybox", "true"]).fails(125).says("nobody-here");
