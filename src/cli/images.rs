@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
-use crate::oci::image::Image;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::image::{Image, ImageError, manifests};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
-use crate::store::Entry;
+use crate::store::{Entry, Store};
 
 use super::args::{ImagesArgs, Shape};
 use super::failure::{Done, Failure, SUCCESS, chain};
@@ -30,7 +31,7 @@ pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
     }
     let mut rows: Vec<(Entry, Option<Image>)> = Vec::new();
     for entry in entries {
-        match Image::read(&store, &entry.target, &Platform::host()) {
+        match shown(&store, &entry.target) {
             Ok(image) => rows.push((entry, Some(image))),
             Err(e) => {
                 session.console.labelled("warning", &format!("{}: {}", entry.familiar(), chain(&e)));
@@ -60,6 +61,17 @@ pub(super) fn run(args: &ImagesArgs, session: &mut Session<'_>) -> Done {
         }
     }
     Ok(SUCCESS)
+}
+
+/// The image that is shown: of several platforms, that of this machine, else the first.
+fn shown(store: &Store, target: &Descriptor) -> Result<Image, ImageError> {
+    match Image::read(store, target, &Platform::host()) {
+        Err(error @ ImageError::NoPlatform { .. }) => match manifests(store, target)?.first() {
+            Some((first, _)) => Image::read(store, first, &Platform::host()),
+            None => Err(error),
+        },
+        other => other,
+    }
 }
 
 /// Prints each image's id once.

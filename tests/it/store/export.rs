@@ -39,6 +39,7 @@ fn export_takes_a_platform_and_names_what_is_missing() {
     let root = env.context("-- x --\narm\n");
     env.kiln(&["import", "--platform", "linux/arm64", root.to_str().expect("UTF-8"), "arm"]).ok();
     env.kiln(&["manifest", "create", "all", "arm"]).ok();
+    env.kiln(&["images", "all"]).ok().says("all").never_says("warning");
     env.kiln(&["export", "--platform", "linux/arm64", "-o", "x.tar", "all"]).ok();
     assert!(Tree::of_tar(&fs::read(env.dir().join("x.tar")).expect("read")[..]).0.contains_key("x"));
     env.kiln(&["export", "-o", "y.tar", "all"]).fails(1).says("has no image for");
