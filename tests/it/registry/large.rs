@@ -37,7 +37,7 @@ fn large_layer_is_pushed_and_pulled_with_little_memory() {
     let pulled = other.wrapped(&["python3", "-c", MEASURE], &["pull", &name]).ok();
     for (done, what) in [(&pushed, "push"), (&pulled, "pull")] {
         let peak = peak(&done.stderr);
-        println!("{what}: {} MiB in {:?}, at most {} MiB of memory", size >> 20, done.took, peak >> 10);
+        eprintln!("{what}: {} MiB in {:?}, at most {} MiB of memory", size >> 20, done.took, peak >> 10);
         assert!(peak < MOST, "{what}: {peak} KiB\n{done}");
     }
 }

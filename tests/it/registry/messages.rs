@@ -299,7 +299,7 @@ fn faults_of_registries_are_said_in_full() {
     env.build(&["-t", "app"], &context).ok();
     let groups = [wrong_bytes(), refusals("pull"), refusals("push"), pushes()];
     let cases: Vec<Case> = groups.into_iter().flatten().collect();
-    let titles: Vec<String> = cases.iter().map(|case| title(case)).collect();
+    let titles: Vec<String> = cases.iter().map(title).collect();
     let (queue, all) = (Mutex::new(cases.into_iter().zip(titles).enumerate()), Mutex::new(BTreeMap::new()));
     // Most of them wait between attempts.
     std::thread::scope(|scope| {
