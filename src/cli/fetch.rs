@@ -13,6 +13,7 @@ use crate::fetch::{FetchError, Remote as Fetcher, Secrets};
 use crate::plan::{EpochSource, KEEP_GIT_DIR};
 use crate::sandbox::Cancel;
 use crate::store::Scratch;
+use crate::transport::Authorities;
 
 use super::failure::{Failure, copy_hint, fetch_hint};
 use super::locate;
@@ -51,7 +52,9 @@ impl Session<'_> {
         let scratch = store.scratch()?;
         let cache = store.fetched_dir();
         let environment = self.environment.for_git(agent);
-        let fetcher = self.fetcher(Fetcher::new(&cache, scratch.path()), &environment, secrets, stop)?;
+        let authorities = request.authorities.clone();
+        let plain = Fetcher { authorities: authorities.as_ref(), ..Fetcher::new(&cache, scratch.path()) };
+        let fetcher = self.fetcher(plain, &environment, secrets, stop)?;
         fetch_main(&fetcher, request, scratch.path())?;
         if let Some(url) = dockerfile {
             let unfetched = |error: FetchError| {
@@ -71,13 +74,15 @@ impl Session<'_> {
         source: &EpochSource,
         secrets: &BTreeMap<String, Vec<u8>>,
         agent: Option<&Path>,
+        authorities: Option<&Authorities>,
         stop: &Cancel,
     ) -> Result<Option<Timestamp>, Failure> {
         let store = self.store()?;
         let scratch = store.scratch()?;
         let cache = store.fetched_dir();
         let environment = self.environment.for_git(agent);
-        let fetcher = self.fetcher(Fetcher::new(&cache, scratch.path()), &environment, secrets, stop)?;
+        let plain = Fetcher { authorities, ..Fetcher::new(&cache, scratch.path()) };
+        let fetcher = self.fetcher(plain, &environment, secrets, stop)?;
         fetcher.time_of(source).map_err(|e| failed(e).prefixed(&format!("SOURCE_DATE_EPOCH={}: ", source.stage)))
     }
 

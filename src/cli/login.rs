@@ -27,7 +27,7 @@ pub(super) fn login(args: &LoginArgs, session: &mut Session<'_>) -> Done {
         session.console.labelled("warning", "other users can see a password on the command line: use --password-stdin");
     }
     let (user, password) = credentials(args, session)?;
-    let client = Client::new(session.environment.connections(&args.insecure_registry, &[])?);
+    let client = Client::new(session.environment.connections(&args.insecure_registry, &[], &args.connection)?);
     let credential = client.verify_login(&registry, &user, &password)?;
     let kept = file.log_in(&registry, &user, &credential)?;
     write(&path, file)?;

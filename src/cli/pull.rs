@@ -16,7 +16,7 @@ use crate::ui::console::Console;
 use crate::ui::meter::Meter;
 use crate::ui::sanitize;
 
-use super::args::PullArgs;
+use super::args::{ConnectionArgs, PullArgs};
 use super::failure::{Done, Failure, SUCCESS, describe};
 use super::family::{self, JOBS, Parts};
 use super::session::Session;
@@ -32,6 +32,7 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
         &args.insecure_registry,
         &args.registry_mirror,
         args.authfile.as_deref(),
+        &args.connection,
     )?;
     let client = Client::new(options);
     let unpacker = if args.all_platforms { None } else { session.unpacker(&store, args.platform.as_ref())? };
@@ -111,7 +112,7 @@ pub(super) fn needed(
         return Ok(());
     }
     drop(session.lease(&store)?);
-    let client = Client::new(session.environment.registry_options(&[], &[], None)?);
+    let client = Client::new(session.environment.registry_options(&[], &[], None, &ConnectionArgs::default())?);
     let images = Images { store: &store, registry: &client, pull, pinned: &BTreeMap::new() };
     let wanted = platform.cloned().unwrap_or_else(Platform::host);
     let request = ImageRequest { image: ImageName::Reference(name.clone()), platform: wanted };

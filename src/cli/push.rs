@@ -28,7 +28,8 @@ pub(super) fn run(args: &PushArgs, session: &mut Session<'_>) -> Done {
     session.interruptible()?;
     let store = session.store()?;
     let _lease = session.lease(&store)?;
-    let options = session.environment.registry_options(&args.insecure_registry, &[], args.authfile.as_deref())?;
+    let (insecure, authfile) = (&args.insecure_registry, args.authfile.as_deref());
+    let options = session.environment.registry_options(insecure, &[], authfile, &args.connection)?;
     let client = Client::new(options);
     let mut images = Vec::new();
     for name in names(args, &store)? {

@@ -165,14 +165,18 @@ impl Images<'_> {
             }
             // An image for another platform is better than none; the plan warns about it (F-6).
             (
-                None | Some(Err(RegistryError::NotFound { .. } | RegistryError::Http(HttpError::Network { .. }))),
+                None
+                | Some(Err(
+                    RegistryError::NotFound { .. }
+                    | RegistryError::Http(HttpError::Network { .. } | HttpError::Unreachable { .. }),
+                )),
                 Some((image, _)),
             ) => Ok(BaseImage { named, ..image.into() }),
             (None | Some(Err(_)), None) if damage.is_some() => Err(damage.expect("just seen")),
             (
                 Some(Err(
                     asked @ (RegistryError::NotFound { .. }
-                    | RegistryError::Http(HttpError::Network { .. })
+                    | RegistryError::Http(HttpError::Network { .. } | HttpError::Unreachable { .. })
                     | RegistryError::Denied { .. }),
                 )),
                 None,

@@ -130,6 +130,10 @@ fn spec(settings: &Settings, run: &Run, rootfs: Rootfs) -> Spec {
     spec.hostname = run.hostname.clone();
     spec.resolv_conf = Some(settings.resolv_conf.clone());
     spec.hosts = Some(hosts(&run.hostname, &settings.hosts));
+    spec.authorities = settings
+        .authorities
+        .as_ref()
+        .map(|authorities| sandbox::Authorities { given: authorities.pem(), otherwise: authorities.bundle().to_vec() });
     spec.network = match run.network {
         Network::Default => settings.network,
         Network::None => sandbox::Network::None,

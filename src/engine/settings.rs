@@ -8,7 +8,7 @@ use crate::base::time::Timestamp;
 use crate::layer::Compression;
 use crate::sandbox::{Resources, Rlimit};
 use crate::snapshot::Method;
-use crate::transport::Proxies;
+use crate::transport::{Authorities, Proxies};
 
 /// The settings of one build, taken once from flags and environment.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub ssh: BTreeMap<String, PathBuf>,
     /// Proxies that ADD uses.
     pub proxies: Proxies,
+    /// Authorities that ADD and every RUN trust besides those of the system and of the image.
+    pub authorities: Option<Authorities>,
     /// Maximum size of a file that ADD fetches, in bytes.
     pub max_download: u64,
     /// Environment variables for the git processes that ADD starts.

@@ -50,6 +50,7 @@ impl<'a> Sources<'a> {
         let settings = shared.builder.settings;
         let remote = Remote {
             proxies: settings.proxies.clone(),
+            authorities: settings.authorities.as_ref(),
             env: &settings.git_environment,
             secrets: Secrets(&settings.secrets),
             since: Some(settings.began),

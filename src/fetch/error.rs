@@ -69,6 +69,8 @@ pub(crate) enum GitFailure {
     KeyRejected,
     /// The ssh server's key is not in `known_hosts`.
     UnknownHostKey,
+    /// The server's certificate is signed by an unknown authority.
+    UnknownAuthority,
     /// The server redirects, and credentials are not sent to the target of a redirect.
     Redirected,
     /// The server does not support shallow clones.

@@ -11,7 +11,7 @@ use crate::base::publish::{self, Draft};
 use crate::base::time::Timestamp;
 use crate::base::url::{percent_decode, redacted};
 use crate::base::watch::beside;
-use crate::transport::{HttpClient, HttpError, Request, Response, Url};
+use crate::transport::{Authorities, HttpClient, HttpError, Request, Response, Url};
 
 use super::address::Address;
 use super::error::FetchError;
@@ -147,7 +147,8 @@ impl Remote<'_> {
 
     /// Sends the request, until it is cancelled. `None`: the file has not changed.
     fn transfer(&self, wanted: &Wanted<'_>, request: &Request) -> Result<Option<Download>, FetchError> {
-        let client = HttpClient::new(self.proxies.clone(), Vec::new(), self.timing.clone());
+        let common = self.authorities.map(Authorities::certificates).unwrap_or_default();
+        let client = HttpClient::new(self.proxies.clone(), Vec::new(), self.timing.clone()).with_common(common);
         let transfer = || self.receive(&client, wanted, request);
         match self.stop {
             Some(stop) => {

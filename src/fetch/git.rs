@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::base::cancel::Cancel;
 use crate::base::url::redacted;
 use crate::base::watch::beside;
+use crate::base::{fs, publish};
 
 use super::address::Address;
 use super::error::{FetchError, GitFailure};
@@ -33,6 +34,9 @@ pub(crate) struct Commit {
     pub(super) fetched: Option<PathBuf>,
 }
 
+/// The file in scratch with the authorities that git trusts.
+const BUNDLE: &str = "authorities.pem";
+
 /// Runs git in one repository.
 pub(super) struct Git<'a> {
     url: &'a GitUrl,
@@ -43,6 +47,8 @@ pub(super) struct Git<'a> {
     stop: Option<&'a Cancel>,
     /// The remote's URL, without user name and password if it is an HTTP URL: they are sent in a header.
     pub(super) plain: String,
+    /// The authorities to trust, where the system's alone are not enough.
+    bundle: Option<PathBuf>,
     /// Configuration for the environment, in git's own quoting, because command lines are visible to other users.
     private: String,
 }
@@ -64,7 +70,16 @@ impl<'a> Git<'a> {
                 private += " 'http.followredirects'='false'";
             }
         }
-        Ok(Self { url, dir, local, env: remote.env, home: remote.scratch, stop: remote.stop, plain, private })
+        let bundle = match remote.authorities {
+            Some(authorities) => {
+                let path = remote.scratch.join(BUNDLE);
+                fs::ensure_dir(remote.scratch)?;
+                publish::atomic(&path, authorities.bundle(), 0o600)?;
+                Some(path)
+            }
+            None => None,
+        };
+        Ok(Self { url, dir, local, env: remote.env, home: remote.scratch, stop: remote.stop, plain, private, bundle })
     }
 
     pub(super) fn init(&self) -> Result<(), FetchError> {
@@ -173,6 +188,7 @@ impl<'a> Git<'a> {
             .env("LC_ALL", "C")
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .envs(self.bundle.iter().map(|path| ("GIT_SSL_CAINFO", path)))
             .env("HOME", self.home)
             .env("GIT_DIR", OsStr::new(".git"))
             .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -206,13 +222,16 @@ impl<'a> Git<'a> {
 const REDIRECTED: [&str; 5] = ["error: 301", "error: 302", "error: 303", "error: 307", "error: 308"];
 
 /// What git printed for a failure.
-const KNOWN: [(&str, GitFailure); 6] = [
+const KNOWN: [(&str, GitFailure); 8] = [
     ("shallow", GitFailure::NoShallowClone),
     ("could not read Username", GitFailure::AuthenticationRequired),
     ("Authentication failed", GitFailure::AuthenticationRequired),
     (": 403", GitFailure::AuthenticationRequired),
     ("Permission denied (publickey", GitFailure::KeyRejected),
     ("Host key verification", GitFailure::UnknownHostKey),
+    // With GnuTLS, and with OpenSSL.
+    ("certificate verification failed", GitFailure::UnknownAuthority),
+    ("SSL certificate problem", GitFailure::UnknownAuthority),
 ];
 
 /// The cause of a failure in git's error output, and the lines that describe it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::base::cancel::Cancel;
 use crate::base::time::Timestamp;
-use crate::transport::{Proxies, Timing};
+use crate::transport::{Authorities, Proxies, Timing};
 
 use super::secrets::Secrets;
 
@@ -31,6 +31,8 @@ pub(crate) struct Remote<'a> {
     pub max_bytes: u64,
     /// Proxies.
     pub proxies: Proxies,
+    /// Authorities to trust besides those of the system.
+    pub authorities: Option<&'a Authorities>,
     /// Attempts and time-outs.
     pub timing: Timing,
 }
@@ -46,6 +48,7 @@ impl<'a> Remote<'a> {
             since: None,
             stop: None,
             proxies: Proxies::default(),
+            authorities: None,
             timing: Timing::default(),
             max_bytes: MAX_BYTES,
         }

@@ -1,6 +1,8 @@
 //! Image names: `[registry[:port]/]path[:tag][@digest]` (distribution-spec; Docker's normalisation, F-1, S-65).
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -23,6 +25,39 @@ pub struct Reference {
     pub tag: Option<String>,
     /// Takes precedence over the tag.
     pub digest: Option<BlobDigest>,
+    /// How the name was written.
+    pub spelling: Spelling,
+}
+
+/// How a name was written. Names are the same however they are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spelling {
+    /// Without a registry.
+    pub short: bool,
+}
+
+impl PartialEq for Spelling {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Spelling {}
+
+impl PartialOrd for Spelling {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Spelling {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
+impl Hash for Spelling {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// Text that is not an image name.
@@ -82,9 +117,9 @@ impl FromStr for Reference {
             }
             None => (text, None),
         };
-        let (registry, path) = match rest.split_once('/') {
-            Some((first, path)) if is_registry(first) => (first.to_owned(), path),
-            _ => (DEFAULT_REGISTRY.to_owned(), rest),
+        let (registry, path, short) = match rest.split_once('/') {
+            Some((first, path)) if is_registry(first) => (first.to_owned(), path, false),
+            _ => (DEFAULT_REGISTRY.to_owned(), rest, true),
         };
         let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY.to_owned() } else { registry };
         check_registry(&registry).map_err(|why| fail(&why))?;
@@ -104,7 +139,7 @@ impl FromStr for Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             _ => tag,
         };
-        Ok(Self { registry, repository, tag, digest })
+        Ok(Self { registry, repository, tag, digest, spelling: Spelling { short } })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 
-use crate::transport::{Certificates, HttpClient, Proxies, Timing};
+use crate::transport::{Certificates, HttpClient, Proxies, Timing, Verification};
 
 use super::RegistryError;
 use super::auth::Auth;
@@ -23,6 +23,10 @@ pub(crate) struct Options {
     pub rules: Rules,
     /// Certificates by host, or why they cannot be used.
     pub certificates: BTreeMap<String, Result<Certificates, String>>,
+    /// Certificates for all hosts.
+    pub common: Certificates,
+    /// Whose certificates are verified.
+    pub verification: Verification,
     /// Files of the configuration that cannot be used, and why.
     pub problems: Vec<(String, String)>,
     /// Proxies.
@@ -73,7 +77,10 @@ impl Client {
         let http = HttpClient::new(options.proxies, insecure, options.timing);
         Self {
             problems: Mutex::new(problems),
-            http: http.with_certificates(options.certificates),
+            http: http
+                .with_certificates(options.certificates)
+                .with_common(options.common)
+                .verifying(options.verification),
             auth: Auth::new(options.credentials),
             speaks_tls: Mutex::new(BTreeMap::new()),
             rules: options.rules,

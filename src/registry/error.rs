@@ -42,6 +42,18 @@ pub(crate) enum RegistryError {
         /// The file.
         origin: String,
     },
+    /// The configuration gives a short name another meaning than kiln.
+    #[error("{name}: a short name, which {origin} does not read as {own}")]
+    ShortName {
+        /// The image.
+        name: String,
+        /// What kiln reads it as.
+        own: String,
+        /// What the configuration reads it as, and `own`.
+        choices: Vec<String>,
+        /// The file.
+        origin: String,
+    },
     /// A credential file or helper cannot be used.
     #[error("{origin}: {why}")]
     Credentials {

@@ -40,14 +40,20 @@ impl Client {
     pub(crate) fn verify_login(&self, registry: &str, user: &str, password: &str) -> Result<Credential, RegistryError> {
         let credential = Credential::Password { user: user.to_owned(), password: password.to_owned() };
         let host = Self::host_of_registry(registry);
-        let tls = !crate::transport::is_loopback(&host);
+        let tls = !self.http.prefers_plain(&host);
         let first = self.verify_at(&Url::new(tls, &host, "/v2/"), registry, &credential);
         // A registry that may be insecure is asked the other way too, as for images.
         let refresh = match first {
             Err(RegistryError::Http(
-                HttpError::Tls { .. } | HttpError::Network { .. } | HttpError::Status { status: 400, .. },
+                HttpError::Tls { .. }
+                | HttpError::Network { .. }
+                | HttpError::Unreachable { .. }
+                | HttpError::Status { status: 400, .. },
             )) if self.http.is_insecure(&host) => {
-                self.verify_at(&Url::new(!tls, &host, "/v2/"), registry, &credential).or(first)
+                match self.verify_at(&Url::new(!tls, &host, "/v2/"), registry, &credential) {
+                    Err(error @ RegistryError::Http(HttpError::Tls { .. })) if !tls => Err(error),
+                    other => other.or(first),
+                }
             }
             other => other,
         };

@@ -11,7 +11,7 @@ use crate::oci::blob::BlobError;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::MAX_DOCUMENT;
 use crate::oci::reference::{DEFAULT_REGISTRY, Reference};
-use crate::transport::{HttpClient, HttpError, Request, Response, Url, is_loopback, is_transient};
+use crate::transport::{HttpClient, HttpError, Request, Response, Url, is_transient};
 
 use super::RegistryError;
 use super::challenge::Challenge;
@@ -253,7 +253,11 @@ impl Repository<'_> {
         let tls = match &first {
             // Go's server answers this to plain HTTP on a TLS port.
             Ok(response) if !request.url.tls && response.status == 400 => true,
-            Err(HttpError::Tls { .. } | HttpError::Network { .. }) if request.url.tls => false,
+            Err(HttpError::Tls { .. } | HttpError::Network { .. } | HttpError::Unreachable { .. })
+                if request.url.tls =>
+            {
+                false
+            }
             _ => return first,
         };
         let known = || self.client.speaks_tls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -265,6 +269,8 @@ impl Repository<'_> {
                 known().insert(self.host.clone(), tls);
                 Ok(response)
             }
+            // Why TLS failed says more than that plain HTTP was refused.
+            Err(error @ HttpError::Tls { .. }) if tls => Err(error),
             Err(_) => first,
         }
     }
@@ -286,7 +292,7 @@ impl Repository<'_> {
     /// TLS, except plain HTTP first for loopback.
     pub(super) fn url(&self, path: &str) -> Url {
         let known = self.client.speaks_tls.lock().unwrap_or_else(PoisonError::into_inner).get(&self.host).copied();
-        let tls = known.unwrap_or(!is_loopback(&self.host));
+        let tls = known.unwrap_or(!self.client.http.prefers_plain(&self.host));
         Url::new(tls, &self.host, &format!("/v2/{}/{path}", self.scope.repository))
     }
 

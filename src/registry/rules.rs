@@ -1,12 +1,17 @@
 //! Where a repository really is: mirrors, other locations, blocked registries (`containers-registries.conf`).
 //!
+//! A short name is one of Docker Hub (F-1). Where an alias or the list of registries to search says otherwise, it is an
+//! error.
+//!
 //! **Holds.** The rule with the longest matching prefix decides. A prefix names a registry, the beginning of a repository
 //! at a slash, or with `*.` every subdomain.
 //! **Not here.** Finding and reading files: their contents come in as text.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
-use crate::oci::reference::Reference;
+use crate::oci::reference::{DEFAULT_REGISTRY, Reference};
 
 use super::RegistryError;
 
@@ -14,6 +19,10 @@ use super::RegistryError;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     rules: Vec<Rule>,
+    /// The whole name of a short one, and the file that says so.
+    aliases: BTreeMap<String, (String, String)>,
+    /// Registries to search for short names, and the file that lists them.
+    search: Option<(Vec<String>, String)>,
 }
 
 /// One `[[registry]]`.
@@ -50,9 +59,13 @@ enum PullFrom {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct File {
     #[serde(default)]
     registry: Vec<Rule>,
+    unqualified_search_registries: Option<Vec<String>>,
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
 }
 
 /// A place that may have a repository.
@@ -86,6 +99,16 @@ impl Rules {
         }
         rules.append(&mut self.rules);
         self.rules = rules;
+        for (short, whole) in file.aliases {
+            // An empty one removes that of an earlier file.
+            match whole.is_empty() {
+                true => drop(self.aliases.remove(&short)),
+                false => drop(self.aliases.insert(short, (whole, origin.to_owned()))),
+            }
+        }
+        if let Some(search) = file.unqualified_search_registries {
+            self.search = Some((search, origin.to_owned()));
+        }
         Ok(())
     }
 
@@ -100,6 +123,14 @@ impl Rules {
         }
     }
 
+    /// Drops `insecure` from all rules.
+    pub(crate) fn forget_insecure(&mut self) {
+        for rule in &mut self.rules {
+            rule.insecure = false;
+            rule.mirror.iter_mut().for_each(|mirror| mirror.insecure = false);
+        }
+    }
+
     /// Hosts that may be used without TLS or with an unknown certificate.
     pub(super) fn insecure_hosts(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().flat_map(|rule| {
@@ -110,8 +141,10 @@ impl Rules {
         })
     }
 
-    /// The places to pull from: mirrors in order, then the registry itself. Err: it is blocked.
+    /// The places to pull from: mirrors in order, then the registry itself. Err: it is blocked, or a short name means
+    /// something else.
     pub(super) fn places(&self, name: &Reference) -> Result<(Vec<Place>, Place), RegistryError> {
+        self.check_short(name)?;
         let Some((rule, rest)) = self.rule(name) else { return Ok((Vec::new(), own(name))) };
         if rule.blocked {
             return Err(RegistryError::Blocked { name: name.familiar(), origin: rule.origin.clone() });
@@ -124,6 +157,34 @@ impl Rules {
         let mirrors = rule.mirror.iter().filter(serves).filter_map(|mirror| place(&mirror.location, rest)).collect();
         let location = if rule.location.is_empty() { None } else { place(&rule.location, rest) };
         Ok((mirrors, location.unwrap_or_else(|| own(name))))
+    }
+
+    /// Ok: the name has a registry, or nothing says that it is not of Docker Hub.
+    fn check_short(&self, name: &Reference) -> Result<(), RegistryError> {
+        if !name.spelling.short {
+            return Ok(());
+        }
+        let own = name.name();
+        let path = name.repository.strip_prefix("library/").unwrap_or(&name.repository);
+        let (mut choices, origin) = match (self.aliases.get(path), &self.search) {
+            (Some((whole, origin)), _) => {
+                let whole = whole.parse().map_or_else(|_| whole.clone(), |whole: Reference| whole.name());
+                (vec![whole], origin)
+            }
+            (None, Some((search, origin))) if !search.is_empty() => {
+                let at = |registry: &String| match registry.as_str() {
+                    DEFAULT_REGISTRY => own.clone(),
+                    other => format!("{other}/{path}"),
+                };
+                (search.iter().map(at).collect::<Vec<_>>(), origin)
+            }
+            _ => return Ok(()),
+        };
+        if choices.contains(&own) {
+            return Ok(());
+        }
+        choices.push(own.clone());
+        Err(RegistryError::ShortName { name: name.familiar(), own, choices, origin: origin.clone() })
     }
 
     /// The rule for a name, and what follows its prefix.
@@ -231,6 +292,40 @@ insecure = true
         assert_eq!(places(&rules, "debian"), ["docker.io/library/debian"]);
         rules.add_mirror("docker.io", "fast.example");
         assert_eq!(places(&rules, "debian"), ["fast.example/library/debian", "docker.io/library/debian"]);
+    }
+
+    #[test]
+    fn short_names_are_of_docker_hub_or_ambiguous() {
+        // F-1: what Debian and Fedora install leaves `debian` alone.
+        let debian = "[aliases]\n'debian' = 'docker.io/library/debian'\n'fedora' = 'registry.example/fedora'\n";
+        let fedora = "unqualified-search-registries = ['registry.example', 'docker.io']\n";
+        let closed = "unqualified-search-registries = ['in.example', 'registry.example:5000']\n";
+        let none = "unqualified-search-registries = []\n";
+        for (files, name, want) in [
+            (&[debian][..], "debian", "docker.io/library/debian"),
+            (&[debian], "nginx", "docker.io/library/nginx"),
+            (&[debian], "fedora:41", "fedora:41: a short name, which 0.conf does not read as docker.io/library/fedora"),
+            (&[debian], "docker.io/library/fedora", "docker.io/library/fedora"),
+            (&[debian], "team/fedora", "docker.io/team/fedora"),
+            (&[debian, "[aliases]\nfedora = ''\n"], "fedora", "docker.io/library/fedora"),
+            (&[fedora], "nginx", "docker.io/library/nginx"),
+            (&[closed], "a/b", "a/b:latest: a short name, which 0.conf does not read as docker.io/a/b"),
+            (&[closed], "in.example/a/b", "in.example/a/b"),
+            (&[closed, debian], "debian", "docker.io/library/debian"),
+            (&[closed, none], "nginx", "docker.io/library/nginx"),
+        ] {
+            let mut rules = Rules::default();
+            for (number, file) in files.iter().enumerate() {
+                rules.add(&format!("{number}.conf"), file).expect("read");
+            }
+            assert_eq!(places(&rules, name), [want], "{files:?} {name}");
+        }
+        let mut rules = Rules::default();
+        rules.add("x.conf", closed).expect("read");
+        let Err(RegistryError::ShortName { choices, .. }) = rules.places(&"app".parse().expect("name")) else {
+            panic!("app is ambiguous");
+        };
+        assert_eq!(choices, ["in.example/app", "registry.example:5000/app", "docker.io/library/app"]);
     }
 
     #[test]

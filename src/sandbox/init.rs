@@ -23,6 +23,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::base::rooted::Root;
 
+use super::authorities;
 use super::failure::Stage;
 use super::fallback::{Fallback, Feature};
 use super::message::{Message, Orders};
@@ -75,7 +76,8 @@ struct Init<'a> {
 impl Init<'_> {
     fn procedure(&mut self) -> StepResult<Infallible> {
         own_session()?;
-        let limits = userns::limits();
+        // A bundle that is mounted over can still be replaced.
+        let limits = Limits { names: self.spec.authorities.is_some(), ..userns::limits() };
         let proc = self.enter_namespaces()?;
         let root = self.mount_root(proc)?;
         let entered = self.enter_root(root)?;
@@ -123,6 +125,9 @@ impl Init<'_> {
 
         self.reach(Stage::Mounts)?;
         mounts::attach(&root, prepared)?;
+        if let Some(authorities) = &self.spec.authorities {
+            mounts::attach(&root, authorities::mounts(&root, authorities))?;
+        }
 
         self.reach(Stage::Pivot)?;
         pivot(&root)?;
@@ -339,6 +344,9 @@ fn environment(spec: &Spec, home: &str) -> Vec<(OsString, OsString)> {
     let mut env = spec.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push((OsString::from("HOME"), OsString::from(home)));
+    }
+    if spec.authorities.is_some() {
+        authorities::add_variables(&mut env);
     }
     env
 }

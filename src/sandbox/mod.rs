@@ -10,6 +10,7 @@
 //! **Not here.** Layers, images, Dockerfiles: the caller passes a root and a list of mounts.
 
 mod agent;
+mod authorities;
 mod cgroup;
 mod confine;
 mod devices;
@@ -67,7 +68,7 @@ pub use publish::Ports;
 pub use reentry::{Reentry, reentry};
 pub(crate) use seccomp::{FileOperation, Notice, WatchScope};
 pub(crate) use signals::Signals;
+pub use spec::{Authorities, Exit, Mount, Network, Publish, Resources, Rlimit, Rootfs, Security, Source, Spec};
 pub(crate) use spec::{Device, Scratch};
-pub use spec::{Exit, Mount, Network, Publish, Resources, Rlimit, Rootfs, Security, Source, Spec};
 pub(crate) use stubs::usual_targets;
 pub(crate) use supervise::{Effect, Watch, WatchedFile};

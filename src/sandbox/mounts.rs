@@ -46,6 +46,18 @@ struct File {
     gid: u32,
 }
 
+impl Prepared {
+    /// A read-only file that exists only in memory.
+    pub(super) fn file(path: &Path, bytes: Vec<u8>) -> Self {
+        Self {
+            target: Target { path: path.to_owned(), kind: Kind::File },
+            what: path.display().to_string(),
+            source: Ready::Data(vec![File { name: "file".into(), bytes, mode: 0o644, uid: 0, gid: 0 }]),
+            readonly: true,
+        }
+    }
+}
+
 /// Opens every mount source of `spec`; `resolv.conf` and `hosts` come first.
 pub(super) fn prepare(spec: &Spec) -> StepResult<Vec<Prepared>> {
     let mut out = Vec::new();
@@ -54,12 +66,7 @@ pub(super) fn prepare(spec: &Spec) -> StepResult<Vec<Prepared>> {
     let last = |path: &Path| spec.mounts.iter().rposition(|mount| same(&mount.target, path));
     for (path, bytes) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
         if let Some(bytes) = bytes.as_ref().filter(|_| last(Path::new(path)).is_none()) {
-            out.push(Prepared {
-                target: Target { path: PathBuf::from(path), kind: Kind::File },
-                what: path.to_owned(),
-                source: Ready::Data(vec![file("file", bytes, 0o644, 0, 0)]),
-                readonly: true,
-            });
+            out.push(Prepared::file(Path::new(path), bytes.clone()));
         }
     }
     for (at, mount) in spec.mounts.iter().enumerate() {

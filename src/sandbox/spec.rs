@@ -40,6 +40,8 @@ pub struct Spec {
     /// `/etc/hosts`, mounted read-only; `None` leaves the root's own.
     #[serde(with = "raw")]
     pub hosts: Option<Vec<u8>>,
+    /// Authorities that the command trusts besides those of the root.
+    pub authorities: Option<Authorities>,
     /// Which network the command sees.
     pub network: Network,
     /// The restrictions of the command.
@@ -71,6 +73,7 @@ impl Spec {
             mounts: Vec::new(),
             resolv_conf: None,
             hosts: None,
+            authorities: None,
             network: Network::Host,
             security: Security::Sandbox,
             rlimits: Vec::new(),
@@ -80,6 +83,17 @@ impl Spec {
             pid_one: false,
         }
     }
+}
+
+/// Authorities in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorities {
+    /// The authorities to add.
+    #[serde(with = "raw")]
+    pub given: Vec<u8>,
+    /// What an image without a bundle gets: authorities of the host, and those to add.
+    #[serde(with = "raw")]
+    pub otherwise: Vec<u8>,
 }
 
 /// Where `/` comes from. The paths are kiln's own, on the host.

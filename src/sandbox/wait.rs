@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions};
 use super::message::{Message, Order};
 use super::seccomp::Notice;
 use super::spec::{Device, Exit};
-use super::supervise::{DeviceNodes, Notices, answer_next};
+use super::supervise::{Answerer, Bundles, DeviceNodes, Notices, answer_next};
 use super::wire::{Inbox, Wire};
 use crate::base::fs;
 
@@ -25,6 +25,8 @@ pub(super) struct RunningCommand<'a> {
     pid_one: bool,
     listener: Option<OwnedFd>,
     device_nodes: DeviceNodes,
+    /// `None`: nothing is mounted over the image's bundles of authorities.
+    bundles: Option<Bundles>,
     /// `None`: the kernel cannot report calls.
     notices: Option<Notices>,
     inbox: Inbox,
@@ -47,6 +49,7 @@ impl<'a> RunningCommand<'a> {
     /// `pid` is pid 1 of the command's namespace; `devices` may be opened besides the usual ones.
     pub(super) fn new(wire: &'a Wire, status: Wire, pid: Pid, pid_one: bool, devices: Vec<Device>) -> io::Result<Self> {
         Ok(Self {
+            bundles: None,
             wire,
             status: Some(status),
             pid,
@@ -61,6 +64,11 @@ impl<'a> RunningCommand<'a> {
             killed_by: None,
             ended_by: None,
         })
+    }
+
+    /// The same for a command with mounts over its bundles of authorities.
+    pub(super) fn with_bundles(self) -> io::Result<Self> {
+        Ok(Self { bundles: Some(Bundles::new(self.pidfd.try_clone()?)), ..self })
     }
 
     /// Waits for pid 1 and sends it the signals that kiln forwards. Kills it when kiln's end of the socket closes, or
@@ -134,8 +142,12 @@ impl<'a> RunningCommand<'a> {
 
     fn answer_call(&mut self) {
         let (Some(listener), Some(notices)) = (&self.listener, &mut self.notices) else { return };
-        // Device nodes first: a node that can be opened needs no notice.
-        if answer_next(listener, &mut [&mut self.device_nodes, notices]).is_err() && !is_used(listener) {
+        // Device nodes before notices: a node that can be opened needs none.
+        let mut answerers: Vec<&mut dyn Answerer> = vec![&mut self.device_nodes, notices];
+        if let Some(bundles) = &mut self.bundles {
+            answerers.insert(0, bundles);
+        }
+        if answer_next(listener, &mut answerers).is_err() && !is_used(listener) {
             self.listener = None;
         }
         if let Some(fallback) = self.device_nodes.take_fallback() {

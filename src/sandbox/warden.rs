@@ -63,15 +63,16 @@ fn supervise(wire: &Wire, stage: &mut Stage) -> StepResult<()> {
         };
     groups.leave();
     drop(theirs);
-    let Spec { pid_one, devices, security, .. } = orders.spec;
+    let Spec { pid_one, devices, security, authorities, .. } = orders.spec;
     // Only the command and its children may hold the output open.
     let null = null().context(|| "open /dev/null".to_owned())?;
     nix::unistd::dup2_stdin(&null)
         .and_then(|()| nix::unistd::dup2_stdout(&null))
         .and_then(|()| nix::unistd::dup2_stderr(&null))
         .context(|| "redirect the standard streams".to_owned())?;
-    let command =
-        RunningCommand::new(wire, status, pid, pid_one, devices).context(|| "watch the command".to_owned())?;
+    let command = RunningCommand::new(wire, status, pid, pid_one, devices);
+    let command = if authorities.is_some() { command.and_then(RunningCommand::with_bundles) } else { command };
+    let command = command.context(|| "watch the command".to_owned())?;
     let Ended { exit, noticed } = command.wait().context(|| "wait for the command".to_owned())?;
     if security == Security::Sandbox
         && let Some(noticed) = noticed

@@ -1,12 +1,12 @@
 //! Sends requests: routes, redirects, retries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, SendBody, http};
 
 use crate::base::url::redacted;
@@ -14,10 +14,12 @@ use crate::base::url::redacted;
 use super::certificates::Certificates;
 use super::encoding::form_encode;
 use super::error::{HttpError, io_reason};
+use super::fault::{TlsFault, Unreachable};
 use super::proxy::Proxies;
 use super::request::{Payload, Request};
 use super::response::Response;
 use super::retry::{self, Timing};
+use super::tls::TlsConnector;
 use super::url::{Url, host_of, is_loopback};
 
 const MAX_REDIRECTS: usize = 10;
@@ -32,6 +34,18 @@ struct Route {
     host: Option<String>,
 }
 
+/// Which servers' certificates are verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Verification {
+    /// Those of all hosts but loopback and the hosts listed as insecure.
+    #[default]
+    Usual,
+    /// Those on loopback, too.
+    Strict,
+    /// None; plain HTTP is allowed as well.
+    Off,
+}
+
 /// An HTTP client; shared by threads.
 pub(crate) struct HttpClient {
     proxies: Proxies,
@@ -39,6 +53,9 @@ pub(crate) struct HttpClient {
     insecure: Vec<String>,
     /// By host, as URLs name it; or why they cannot be used.
     certificates: BTreeMap<String, Result<Certificates, String>>,
+    /// For all hosts.
+    common: Certificates,
+    verification: Verification,
     timing: Timing,
     agents: Mutex<BTreeMap<Route, Agent>>,
     /// Hosts that have answered: one that then refuses connections is being restarted.
@@ -50,13 +67,24 @@ impl HttpClient {
     /// A client; nothing is sent before the first request.
     pub(crate) fn new(proxies: Proxies, insecure: Vec<String>, timing: Timing) -> Self {
         let (certificates, cancelled) = (BTreeMap::new(), AtomicBool::new(false));
+        let (common, verification) = (Certificates::default(), Verification::default());
         let (agents, answered) = (Mutex::default(), Mutex::default());
-        Self { proxies, insecure, certificates, timing, agents, answered, cancelled }
+        Self { proxies, insecure, certificates, common, verification, timing, agents, answered, cancelled }
     }
 
     /// The same with certificates for single hosts, or the reasons why they cannot be used.
     pub(crate) fn with_certificates(self, certificates: BTreeMap<String, Result<Certificates, String>>) -> Self {
         Self { certificates, ..self }
+    }
+
+    /// The same with certificates for all hosts.
+    pub(crate) fn with_common(self, common: Certificates) -> Self {
+        Self { common, ..self }
+    }
+
+    /// The same with another decision on whose certificates are verified.
+    pub(crate) fn verifying(self, verification: Verification) -> Self {
+        Self { verification, ..self }
     }
 
     pub(crate) fn timing(&self) -> &Timing {
@@ -88,7 +116,16 @@ impl HttpClient {
 
     /// Whether a host's certificate is not verified, and plain HTTP to it is allowed (S-60).
     pub(crate) fn is_insecure(&self, authority: &str) -> bool {
-        is_loopback(authority) || self.insecure.iter().any(|i| i == authority || i == host_of(authority))
+        match self.verification {
+            Verification::Off => true,
+            Verification::Usual if is_loopback(authority) => true,
+            _ => self.insecure.iter().any(|i| i == authority || i == host_of(authority)),
+        }
+    }
+
+    /// Whether a registry is asked over plain HTTP first: one on loopback, unless certificates there are verified.
+    pub(crate) fn prefers_plain(&self, authority: &str) -> bool {
+        is_loopback(authority) && self.is_insecure(authority)
     }
 
     /// Sends a request once. `Err(Attempt::Retry)`: another attempt may succeed, but the server may have received a part
@@ -201,27 +238,42 @@ impl HttpClient {
         if self.cancelled.load(Ordering::Relaxed) {
             return Attempt::Fail(HttpError::Cancelled);
         }
-        let tls = |reason: String| Attempt::Fail(HttpError::Tls { host: url.authority.clone(), reason });
         let network = |reason: String| HttpError::Network { url: url.without_query(), reason, attempts: 1 };
-        let no_host = || Attempt::Fail(network(format!("there is no host {}", host_of(&url.authority))));
+        let unreachable = |why| HttpError::Unreachable { url: url.without_query(), why };
+        let host = host_of(&url.authority);
+        if let Some(fault) = tls_fault(error) {
+            // Many servers refuse a certificate that they did not get.
+            let fault = match fault {
+                TlsFault::RefusesCertificate if !self.has_identity(url) => TlsFault::WantsCertificate,
+                other => other,
+            };
+            return Attempt::Fail(HttpError::Tls { host: url.authority.clone(), fault });
+        }
+        if let ureq::Error::Io(e) = error
+            && let Some(why) = Unreachable::of(e, host)
+        {
+            let answered = || self.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(&url.authority);
+            return match why {
+                // A name server may answer later, and so may a server that has answered before.
+                Unreachable::NoNameServer(_) => Attempt::Retry(unreachable(why)),
+                Unreachable::Refused if answered() => Attempt::Retry(network(why.to_string())),
+                _ => Attempt::Fail(unreachable(why)),
+            };
+        }
         match error {
-            ureq::Error::Rustls(e) => tls(e.to_string()),
-            ureq::Error::Tls(e) => tls((*e).to_owned()),
-            ureq::Error::Io(e) if is_tls(e) => tls(io_reason(e)),
-            ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                let refused = network("connection refused".to_owned());
-                let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(&url.authority);
-                if answered { Attempt::Retry(refused) } else { Attempt::Fail(refused) }
-            }
-            ureq::Error::HostNotFound => no_host(),
-            // The standard library has no error kind for a failed name lookup.
-            ureq::Error::Io(e) if e.to_string().contains("Name or service not known") => no_host(),
+            ureq::Error::HostNotFound => Attempt::Fail(unreachable(Unreachable::NoHost(host.to_owned()))),
             ureq::Error::Io(e) => Attempt::Retry(network(io_reason(e))),
             ureq::Error::Timeout(_) => Attempt::Retry(network(error.to_string())),
             ureq::Error::ConnectionFailed => Attempt::Retry(network("connection failed".to_owned())),
             ureq::Error::Protocol(e) => Attempt::Retry(network(e.to_string())),
             other => Attempt::Fail(HttpError::Protocol { url: url.without_query(), why: other.to_string() }),
         }
+    }
+
+    /// Whether kiln has a certificate to show to the host.
+    fn has_identity(&self, url: &Url) -> bool {
+        let own = self.certificates.get(&url.authority).and_then(|own| own.as_ref().ok());
+        own.is_some_and(|own| own.client.is_some()) || self.common.client.is_some()
     }
 
     /// The connection pool for `url`.
@@ -239,15 +291,16 @@ impl HttpClient {
             url: url.without_query(),
             why: format!("the proxy for {}:// is not valid: {e}", url.scheme()),
         })?;
-        let own = own.cloned().transpose().map_err(|reason| HttpError::Tls { host: url.authority.clone(), reason })?;
-        let (roots, client) = own.map_or((RootCerts::PlatformVerifier, None), |own| (own.roots(), own.client()));
-        let tls = TlsConfig::builder().root_certs(roots).client_cert(client).disable_verification(!verify).build();
+        let own = own
+            .cloned()
+            .transpose()
+            .map_err(|why| HttpError::Tls { host: url.authority.clone(), fault: TlsFault::OwnCertificate(why) })?;
+        let certificates = own.unwrap_or_default().with(&self.common);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(proxy)
-            .tls_config(tls)
             .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
             // A blob must arrive as it is stored (S-62).
             .accept_encoding("identity")
@@ -257,7 +310,9 @@ impl HttpClient {
             .timeout_per_write(Some(self.timing.stall))
             .max_idle_connections_per_host(8)
             .build();
-        let agent = config.new_agent();
+        let connector = ConnectProxyConnector::default().chain(TcpConnector::default());
+        let connector = connector.chain(TlsConnector::new(certificates, verify));
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         agents.insert(route, agent.clone());
         Ok(agent)
     }
@@ -280,9 +335,11 @@ fn after(result: Result<Response, Attempt>, attempts: u32) -> Result<Response, H
     }
 }
 
-/// Whether an I/O error comes from the TLS library, which has no error kind of its own.
-fn is_tls(error: &io::Error) -> bool {
-    let text = error.to_string();
-    error.kind() == io::ErrorKind::InvalidData
-        || ["certificate", "received fatal alert", "corrupt message"].iter().any(|word| text.contains(word))
+/// What is wrong with TLS, if that is what the error is about.
+fn tls_fault(error: &ureq::Error) -> Option<TlsFault> {
+    match error {
+        ureq::Error::Io(e) => TlsFault::of(e),
+        ureq::Error::Other(e) => e.downcast_ref().cloned(),
+        _ => None,
+    }
 }

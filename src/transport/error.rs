@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::fault::{TlsFault, Unreachable};
+
 /// A request that got no usable response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
@@ -27,13 +29,21 @@ pub(crate) enum HttpError {
         /// Requests sent.
         attempts: u32,
     },
+    /// There is no connection to the server.
+    #[error("{url}: {why}")]
+    Unreachable {
+        /// The URL, without its query.
+        url: String,
+        /// Why there is none.
+        why: Unreachable,
+    },
     /// The server's certificate is not valid, or it does not speak TLS.
-    #[error("{host}: TLS: {reason}")]
+    #[error("{host}: TLS: {fault}")]
     Tls {
         /// `host` or `host:port`.
         host: String,
-        /// What the TLS library reports.
-        reason: String,
+        /// What is wrong.
+        fault: TlsFault,
     },
     /// A redirect that must not or cannot be followed.
     #[error("{url}: {why}")]

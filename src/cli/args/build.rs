@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::snapshot::Method;
 
-use super::{ContainerArgs, ForeignArgs, Format};
+use super::{CaArgs, ConnectionArgs, ContainerArgs, ForeignArgs, Format};
 
 const STEPS: &str = "Steps";
 const RESULT: &str = "Result";
@@ -133,6 +133,9 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "HOST[:PORT]", help_heading = REGISTRIES, hide_short_help = true)]
     pub(in crate::cli) insecure_registry: Vec<String>,
 
+    #[command(flatten)]
+    pub(in crate::cli) connection: ConnectionArgs,
+
     /// Use this mirror first
     ///
     /// A mirror of Docker Hub, or of REGISTRY.
@@ -238,6 +241,9 @@ pub(in crate::cli) struct CheckArgs {
     /// No effect: a check runs nothing. Accepted so that scripts can share options with kiln build.
     #[arg(long, value_name = "NAME", value_delimiter = ',', hide_short_help = true)]
     pub(in crate::cli) allow: Vec<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) ca: CaArgs,
 
     /// List the arguments, secrets and cache mounts of the target
     #[arg(long, conflicts_with = "targets")]

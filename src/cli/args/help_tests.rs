@@ -11,10 +11,11 @@ use crate::base::fs;
 const SCREEN: (usize, usize) = (40, 100);
 
 /// Verbs that the help of an option begins with.
-const VERBS: [&str; 38] = [
+const VERBS: [&str; 39] = [
     "Add", "Allocate", "Apply", "Build", "Check", "Choose", "Create", "Exit", "Grant", "Ignore", "Keep", "Limit",
     "List", "Load", "Mount", "Name", "Pass", "Print", "Publish", "Pull", "Push", "Read", "Remove", "Replace", "Report",
     "Run", "Select", "Set", "Show", "Skip", "Stop", "Use", "Write", "Save", "Compare", "Manage", "Enable", "Disable",
+    "Trust",
 ];
 
 /// Calls `check` with every command, its path first: `cache mounts ls`.

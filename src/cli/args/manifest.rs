@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::oci::reference::Reference;
 
-use super::examples;
+use super::{ConnectionArgs, examples};
 
 /// Arguments of `kiln manifest`.
 #[derive(Debug, Args)]
@@ -71,6 +71,9 @@ pub(in crate::cli) struct ManifestRegistryArgs {
     /// The default is every file that docker login, podman login and kiln login write.
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) authfile: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(in crate::cli) connection: ConnectionArgs,
 }
 
 /// Arguments of `kiln manifest annotate`.

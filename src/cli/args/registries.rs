@@ -7,6 +7,8 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
+use super::ConnectionArgs;
+
 /// Arguments of `kiln pull`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PullArgs {
@@ -37,6 +39,9 @@ pub(in crate::cli) struct PullArgs {
     /// Registries on loopback addresses need no option.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(in crate::cli) insecure_registry: Vec<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) connection: ConnectionArgs,
 
     /// Use this mirror first
     ///
@@ -82,6 +87,9 @@ pub(in crate::cli) struct PushArgs {
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(in crate::cli) insecure_registry: Vec<String>,
 
+    #[command(flatten)]
+    pub(in crate::cli) connection: ConnectionArgs,
+
     /// Print only the names
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,
@@ -116,6 +124,9 @@ pub(in crate::cli) struct LoginArgs {
     /// Registries on loopback addresses need no option.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(in crate::cli) insecure_registry: Vec<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) connection: ConnectionArgs,
 }
 
 /// Arguments of `kiln logout`.

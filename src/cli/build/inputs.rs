@@ -60,7 +60,7 @@ pub(super) fn read(request: &mut BuildRequest, session: &Session<'_>, cancel: &C
             ssh::start(&mut git_agent, request, session, false)?;
         }
         let socket = git_agent.as_ref().and_then(GitAgent::socket);
-        let time = session.time_of(&source, &secrets, socket, cancel)?;
+        let time = session.time_of(&source, &secrets, socket, request.source.authorities.as_ref(), cancel)?;
         request.source.options.context_times.insert(source.stage, time);
     }
     Ok(Inputs { secrets, git_agent, fetched, read, pinned: handed.images.into_iter().collect() })

@@ -59,7 +59,9 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     session.share(&store)?;
     let (insecure, mirrors) = (&request.insecure_registries, &request.registry_mirrors);
-    let client = Client::new(session.environment.registry_options(insecure, mirrors, args.authfile.as_deref())?);
+    let authfile = args.authfile.as_deref();
+    let options = session.environment.registry_options(insecure, mirrors, authfile, &args.connection)?;
+    let client = Client::new(options);
     let images = Images { store: &store, registry: &client, pull: request.pull, pinned: &inputs.pinned };
     let resolved = bases::plan(&inputs.read, &request, &images);
     session.announce_registries(&client);

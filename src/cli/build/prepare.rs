@@ -89,6 +89,7 @@ pub(super) fn settings(
         user_namespace: !matches!(privilege, Privilege::Root),
         snapshot: request.snapshotter.method(privilege != Privilege::Root),
         proxies: environment.proxies(),
+        authorities: request.source.authorities.clone(),
         max_download: environment.max_download()?,
         git_environment: environment.for_git(inputs.git_agent.as_ref().and_then(GitAgent::socket)),
         network: request.network,

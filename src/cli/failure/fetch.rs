@@ -1,7 +1,7 @@
 //! Hints for files and repositories that cannot be fetched.
 
 use crate::fetch::{FetchError, GitFailure};
-use crate::transport::HttpError;
+use crate::transport::{HttpError, TlsFault, Unreachable};
 
 /// The hint, if there is one.
 pub(in crate::cli) fn fetch_hint(error: &FetchError) -> Option<String> {
@@ -13,6 +13,10 @@ pub(in crate::cli) fn fetch_hint(error: &FetchError) -> Option<String> {
         FetchError::Http(HttpError::Status { status: 500.., .. }) => "try again later: the server failed",
         FetchError::Http(HttpError::Redirect { .. }) => "use the URL of the file itself",
         FetchError::Http(HttpError::Network { .. }) => "check the URL and the network, or try again",
+        FetchError::Http(HttpError::Unreachable { why, .. }) => unreachable_hint(why),
+        FetchError::Http(HttpError::Tls { fault: TlsFault::UnknownAuthority, .. }) => {
+            "if the certificate is of a private CA, name the CA's with --ca-cert FILE"
+        }
         FetchError::TooLarge { .. } => "set another limit with KILN_MAX_DOWNLOAD=<size>",
         FetchError::Checksum { .. } => "if the change is intended, update the checksum",
         FetchError::Git { failure, .. } => match failure {
@@ -25,6 +29,7 @@ pub(in crate::cli) fn fetch_hint(error: &FetchError) -> Option<String> {
             GitFailure::UnknownHostKey => {
                 "add the host to ~/.ssh/known_hosts: ssh-keyscan <host> prints its keys for you to check"
             }
+            GitFailure::UnknownAuthority => "if the certificate is of a private CA, name the CA's with --ca-cert FILE",
             GitFailure::NotInstalled => "install git, or ADD an archive of the repository instead",
             GitFailure::Redirected => "use the URL that the server redirects to",
             GitFailure::NoShallowClone | GitFailure::Other => return None,
@@ -32,4 +37,13 @@ pub(in crate::cli) fn fetch_hint(error: &FetchError) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What to do if there is no connection.
+pub(super) fn unreachable_hint(why: &Unreachable) -> &'static str {
+    match why {
+        Unreachable::NoHost(_) => "check the name: the host is its first part",
+        Unreachable::NoNameServer(_) => "check the network and /etc/resolv.conf, or try again",
+        Unreachable::Refused => "check the port, and whether the server runs",
+    }
 }

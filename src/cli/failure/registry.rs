@@ -2,15 +2,19 @@
 
 use crate::oci::image::ImageError;
 use crate::registry::{Missing, Refusal, RegistryError};
-use crate::transport::HttpError;
+use crate::transport::{HttpError, TlsFault};
 
+use super::fetch::unreachable_hint;
 use super::message::{Failure, Kind};
 
 /// The kind of an error.
 pub(super) fn kind(error: &RegistryError) -> Kind {
     match error {
         RegistryError::Http(
-            HttpError::Network { .. } | HttpError::Tls { .. } | HttpError::Status { status: 429 | 500.., .. },
+            HttpError::Network { .. }
+            | HttpError::Unreachable { .. }
+            | HttpError::Tls { .. }
+            | HttpError::Status { status: 429 | 500.., .. },
         ) => Kind::Host,
         RegistryError::Http(HttpError::Cancelled) => Kind::Interrupted,
         RegistryError::Credentials { .. } => Kind::Usage,
@@ -35,12 +39,9 @@ pub(super) fn hint(error: &RegistryError) -> Option<String> {
             "wait, log in for a higher limit, or use --registry-mirror: the registry limits requests".into()
         }
         RegistryError::Http(HttpError::Status { status: 500.., .. }) => "try again later: the server failed".into(),
-        RegistryError::Http(HttpError::Tls { host, reason }) if reason.contains("UnknownIssuer") => {
-            format!("if {host} uses a private CA, set SSL_CERT_FILE to a PEM file with its certificate")
-        }
-        RegistryError::Http(HttpError::Tls { host, .. }) => {
-            format!("if {host} needs no verification, use --insecure-registry {host}")
-        }
+        RegistryError::Http(HttpError::Tls { host, fault }) => return Some(tls_hint(host, fault)),
+        RegistryError::Http(HttpError::Unreachable { why, .. }) => unreachable_hint(why).into(),
+        RegistryError::ShortName { choices, .. } => format!("write the whole name: {}", choices.join(" or ")),
         RegistryError::Credentials { .. } => {
             "log in again with the tool that wrote the file, or remove the entry".into()
         }
@@ -59,6 +60,26 @@ fn denied(refusal: Refusal, registry: &str) -> String {
             format!("ask for access, or log in to {registry} as another user: this one may not do that")
         }
         Refusal::Elsewhere => format!("try again, or tell the administrator of {registry} where it redirects"),
+    }
+}
+
+/// What to do if TLS with a registry fails.
+fn tls_hint(host: &str, fault: &TlsFault) -> String {
+    match fault {
+        TlsFault::UnknownAuthority => {
+            format!("if {host} has a certificate of a private CA, name the CA's with --registry-ca FILE")
+        }
+        TlsFault::NoAuthorities => "install the package ca-certificates, or name a CA with --ca-cert FILE".into(),
+        TlsFault::Expired(_) | TlsFault::NotYetValid(_) => {
+            format!("renew the certificate of {host}, or set the clock of this machine")
+        }
+        TlsFault::OtherName(_) => "use a name that the certificate is for".into(),
+        TlsFault::NotTls => format!("if {host} speaks plain HTTP, use --insecure-registry {host}"),
+        TlsFault::WantsCertificate => "pass a certificate and its key in a directory, with --cert-dir DIR".into(),
+        TlsFault::RefusesCertificate | TlsFault::OwnCertificate(_) => {
+            format!("check the files in --cert-dir, or in certs.d/{host}")
+        }
+        TlsFault::Other(_) => format!("if {host} needs no verification, use --insecure-registry {host}"),
     }
 }
 
@@ -86,8 +107,7 @@ mod tests {
             reason: "401".into(),
         };
         let missing = |missing| RegistryError::NotFound { what: "r/a:1".into(), host: "r".into(), missing };
-        let tls =
-            |reason: &str| -> RegistryError { HttpError::Tls { host: "r:5000".into(), reason: reason.into() }.into() };
+        let tls = |fault| -> RegistryError { HttpError::Tls { host: "r:5000".into(), fault }.into() };
         for (error, code, message, hint) in [
             (status(429), 3, "https://r/v2/: 429 (tried 5 times)", "limits requests"),
             (status(503), 3, "https://r/v2/: 503 (tried 5 times)", "try again later"),
@@ -122,8 +142,10 @@ mod tests {
                 "r/a:1: not found on r: no such name",
                 "create the repository on r",
             ),
-            (tls("invalid peer certificate: UnknownIssuer"), 3, "r:5000: TLS: ", "SSL_CERT_FILE"),
-            (tls("certificate expired"), 3, "r:5000: TLS: ", "--insecure-registry r:5000"),
+            (tls(TlsFault::UnknownAuthority), 3, "r:5000: TLS: the certificate is signed", "--registry-ca FILE"),
+            (tls(TlsFault::NotTls), 3, "r:5000: TLS: the server does not speak", "--insecure-registry r:5000"),
+            (tls(TlsFault::WantsCertificate), 3, "r:5000: TLS: the server requires", "--cert-dir DIR"),
+            (tls(TlsFault::Expired(None)), 3, "r:5000: TLS: the certificate has expired", "renew"),
         ] {
             let failure = Failure::from(error);
             assert_eq!(failure.kind.code(), code, "{failure:?}");

@@ -131,7 +131,8 @@ pub(super) fn client(
     let names: Vec<String> = if args.insecure { names.into_iter().collect() } else { Vec::new() };
     let names = names.iter().filter_map(|name| in_registry(name).unwrap_or(name).parse::<Reference>().ok());
     let insecure: Vec<String> = names.map(|name| name.registry).collect();
-    Ok(Client::new(session.environment.registry_options(&insecure, &[], args.authfile.as_deref())?))
+    let authfile = args.authfile.as_deref();
+    Ok(Client::new(session.environment.registry_options(&insecure, &[], authfile, &args.connection)?))
 }
 
 /// Whether two images of a list are for the same platform. Attestations are for none.

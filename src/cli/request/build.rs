@@ -84,7 +84,8 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         let given = if value == "true" { String::new() } else { format!("={value}") };
         return Err(Failure::usage(format!("--{name}{given} is not supported")).hint(instead));
     }
-    let mut source = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
+    let ca = &args.connection.ca;
+    let mut source = source(&args.source, &args.context, args.platform.as_deref(), ca, environment)?;
     let mut grants = Grants::default();
     allow(&args.allow, &mut source.options, &mut grants)?;
     let (directories, remotes) = contexts(&args.build_context, &mut source.options)?;

@@ -1,14 +1,16 @@
 //! Credentials, proxies and the configuration of registries, from the environment (O-76).
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
+use crate::cli::args::ConnectionArgs;
 use crate::cli::failure::Failure;
 use crate::fetch::MAX_BYTES;
 use crate::oci::reference::DEFAULT_REGISTRY;
 use crate::registry::{Credentials, Options};
-use crate::transport::Proxies;
+use crate::transport::{Proxies, Verification};
 
 use super::{Environment, size};
 
@@ -19,12 +21,18 @@ impl Environment {
         insecure: &[String],
         mirrors: &[String],
         authfile: Option<&Path>,
+        connection: &ConnectionArgs,
     ) -> Result<Options, Failure> {
-        Ok(Options { credentials: self.credentials(authfile)?, ..self.connections(insecure, mirrors)? })
+        Ok(Options { credentials: self.credentials(authfile)?, ..self.connections(insecure, mirrors, connection)? })
     }
 
     /// How registries are reached, without credentials.
-    pub(in crate::cli) fn connections(&self, insecure: &[String], mirrors: &[String]) -> Result<Options, Failure> {
+    pub(in crate::cli) fn connections(
+        &self,
+        insecure: &[String],
+        mirrors: &[String],
+        connection: &ConnectionArgs,
+    ) -> Result<Options, Failure> {
         let mirrors: Vec<(String, String)> = mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?;
         if let Some(wrong) = insecure.iter().find(|host| !is_host(host)) {
             return Err(Failure::usage(format!("--insecure-registry {wrong:?}: want HOST[:PORT], without a scheme")));
@@ -34,8 +42,18 @@ impl Environment {
         for (registry, host) in &mirrors {
             rules.add_mirror(registry, host);
         }
-        let (insecure, proxies, certificates) = (insecure.to_vec(), self.proxies(), self.certificates());
-        Ok(Options { insecure, rules, certificates, proxies, problems, ..Options::default() })
+        if connection.tls_verify == Some(true) {
+            rules.forget_insecure();
+        }
+        let verification = match connection.tls_verify {
+            None => Verification::Usual,
+            Some(true) => Verification::Strict,
+            Some(false) => Verification::Off,
+        };
+        let common = self.common_certificates(connection)?;
+        let certificates = if connection.cert_dir.is_some() { BTreeMap::new() } else { self.certificates() };
+        let (insecure, proxies) = (insecure.to_vec(), self.proxies());
+        Ok(Options { insecure, rules, certificates, common, verification, proxies, problems, ..Options::default() })
     }
 
     /// The credentials of `--authfile`, else of the environment and of all credential files. Ok: every file that exists
@@ -177,7 +195,9 @@ mod tests {
             assert!(mirror(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "http://r.example"] {
-            let failure = Environment::of(0, &[]).connections(&[wrong.to_owned()], &[]).expect_err(wrong);
+            let failure = Environment::of(0, &[])
+                .connections(&[wrong.to_owned()], &[], &ConnectionArgs::default())
+                .expect_err(wrong);
             assert!(failure.message.starts_with(&format!("--insecure-registry {wrong:?}: want HOST")), "{wrong}");
         }
     }

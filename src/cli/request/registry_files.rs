@@ -8,9 +8,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
+use crate::cli::args::{CaArgs, ConnectionArgs};
 use crate::cli::failure::Failure;
 use crate::registry::Rules;
-use crate::transport::Certificates;
+use crate::transport::{Authorities, Certificates};
 
 use super::Environment;
 
@@ -65,11 +66,48 @@ impl Environment {
         found
     }
 
+    /// The certificates of `--cert-dir`, `--registry-ca` and `--ca-cert`. Ok: everything that is named was read.
+    pub(super) fn common_certificates(&self, connection: &ConnectionArgs) -> Result<Certificates, Failure> {
+        let mut common = Certificates::default();
+        if let Some(dir) = &connection.cert_dir {
+            let wrong = |why: String| Failure::usage(format!("--cert-dir: {why}"));
+            fs::list(dir).map_err(|e| wrong(crate::cli::failure::chain(&e)))?;
+            let found = certificates_in(dir).map_err(wrong)?;
+            common = found.ok_or_else(|| wrong(format!("{} has neither *.crt nor *.cert", dir.display())))?;
+        }
+        for file in &connection.registry_ca {
+            let (option, path) = ("--registry-ca", file.display());
+            let wrong = |why: String| Failure::usage(format!("{option}: {path}: {why}"));
+            common.add_authorities(&named(option, file)?).map_err(wrong)?;
+        }
+        if let Some(authorities) = self.authorities(&connection.ca)? {
+            common.add(&authorities);
+        }
+        Ok(common)
+    }
+
+    /// The authorities of `--ca-cert`, else of `$KILN_CA_CERT`.
+    pub(in crate::cli) fn authorities(&self, ca: &CaArgs) -> Result<Option<Authorities>, Failure> {
+        let variable = || self.non_empty("KILN_CA_CERT").map(|file| ("KILN_CA_CERT", Path::new(file)));
+        let Some((asker, file)) = ca.ca_cert.as_deref().map(|file| ("--ca-cert", file)).or_else(variable) else {
+            return Ok(None);
+        };
+        let read = Authorities::read(&named(asker, file)?);
+        read.map(Some).map_err(|why| Failure::usage(format!("{asker}: {}: {why}", file.display())))
+    }
+
     /// Where the user's configuration is.
     pub(super) fn config_home(&self) -> Option<PathBuf> {
         let config = self.non_empty("XDG_CONFIG_HOME").map(PathBuf::from);
         config.or_else(|| self.non_empty("HOME").map(|home| Path::new(home).join(".config")))
     }
+}
+
+/// The content of a file that `asker` names.
+fn named(asker: &str, file: &Path) -> Result<Vec<u8>, Failure> {
+    let wrong = |why: String| Failure::usage(format!("{asker}: {why}"));
+    let read = fs::read_opt(file).map_err(|e| wrong(crate::cli::failure::chain(&e)))?;
+    read.ok_or_else(|| wrong(format!("{} does not exist", file.display())))
 }
 
 /// `*.crt`: authorities; `*.cert` with its `*.key`: kiln's own. `None`: there are none.

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use crate::base::fs::FsError;
 use crate::base::url::redacted;
-use crate::cli::args::{CheckArgs, SourceArgs};
+use crate::cli::args::{CaArgs, CheckArgs, SourceArgs};
 use crate::cli::failure::{Failure, Kind, SCHEMES};
 use crate::device::Grants;
 use crate::engine::source::Origin;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{NamedContext, Options};
+use crate::transport::Authorities;
 
 use super::{Environment, devices};
 
@@ -26,6 +27,8 @@ pub(in crate::cli) struct SourceRequest {
     pub(in crate::cli) origin: Option<Remote>,
     /// The options of planning.
     pub(in crate::cli) options: Options,
+    /// The authorities of `--ca-cert`.
+    pub(in crate::cli) authorities: Option<Authorities>,
 }
 
 /// Where the Dockerfile is (P-21).
@@ -59,7 +62,7 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 
 /// Ok: every option is valid.
 pub(in crate::cli) fn check(args: &CheckArgs, environment: &Environment) -> Result<SourceRequest, Failure> {
-    let mut request = source(&args.source, &args.context, args.platform.as_deref(), environment)?;
+    let mut request = source(&args.source, &args.context, args.platform.as_deref(), &args.ca, environment)?;
     allow(&args.allow, &mut request.options, &mut Grants::default())?;
     Ok(request)
 }
@@ -84,6 +87,7 @@ pub(super) fn source(
     args: &SourceArgs,
     context: &str,
     platform: Option<&str>,
+    ca: &CaArgs,
     environment: &Environment,
 ) -> Result<SourceRequest, Failure> {
     let file = match args.file.as_deref() {
@@ -119,7 +123,7 @@ pub(super) fn source(
     options.build_platform = Platform::host();
     options.target = args.target.clone().filter(|target| !target.is_empty());
     options.build_args = build_args(&args.build_arg, environment)?;
-    Ok(SourceRequest { file, context, origin, options })
+    Ok(SourceRequest { file, context, origin, options, authorities: environment.authorities(ca)? })
 }
 
 /// A context (O-1): a local directory, or a remote source.

@@ -77,6 +77,10 @@ impl Shape {
     fn renames(self) -> bool {
         matches!(self, Shape::Rename | Shape::RenameAt | Shape::RenameAt2)
     }
+
+    fn replaces(self) -> bool {
+        self.renames() || matches!(self, Shape::Unlink | Shape::UnlinkAt)
+    }
 }
 
 /// Name, numbers for x86-64, i386, aarch64, arm, and shape.
@@ -127,6 +131,22 @@ const WRITES: u32 = 0x203;
 /// `O_CREAT | O_EXCL`: the file must be new.
 const NEW: u32 = 0xC0;
 
+/// Whether a call moves or removes names.
+pub(in crate::sandbox) fn replaces_names(call: &Notification) -> bool {
+    shape_of(call).is_some_and(Shape::replaces)
+}
+
+/// Whether a call of this name does.
+pub(super) fn is_replacing(name: &str) -> bool {
+    CALLS.iter().any(|(known, _, shape)| *known == name && shape.replaces())
+}
+
+fn shape_of(call: &Notification) -> Option<Shape> {
+    let arch = Arch::native().iter().find(|arch| arch.audit() == call.arch)?;
+    let known = CALLS.iter().find(|(_, numbers, _)| numbers[arch.column()] == call.number);
+    known.map(|(_, _, shape)| *shape)
+}
+
 /// The program that stops the calls of `scope` until the holder of its listener has replied.
 pub(in crate::sandbox) fn program(scope: WatchScope) -> Vec<Instruction> {
     let mut out = per_arch(Arch::native(), |arch| body(arch, scope));
@@ -175,9 +195,7 @@ pub(in crate::sandbox) fn decode(
     how: impl FnOnce(u64) -> Option<(u64, u64)>,
 ) -> Vec<(Option<FileOperation>, Operand)> {
     let args = call.args;
-    let arch = Arch::native().iter().find(|arch| arch.audit() == call.arch);
-    let known = |arch: &Arch| CALLS.iter().find(|(_, numbers, _)| numbers[arch.column()] == call.number);
-    let Some((_, _, shape)) = arch.and_then(known) else { return Vec::new() };
+    let Some(shape) = shape_of(call) else { return Vec::new() };
     let fd = |at: usize| args[at] as i32;
     let path =
         |dir: i32, at: usize, follow: bool| Operand::Path { dir, address: args[at], follow, empty: false, resolve: 0 };

@@ -15,7 +15,7 @@ mod table;
 mod tests;
 
 pub(crate) use files::{FileOperation, WatchScope};
-pub(super) use files::{Operand, decode, program as file_filter};
+pub(super) use files::{Operand, decode, program as file_filter, replaces_names};
 pub(super) use filter::filter;
 pub(crate) use notices::Notice;
 pub(super) use notices::{Limits, notice};

@@ -3,6 +3,7 @@
 //! **Holds.** The filter reports them, so that a failure of the command can be explained without guessing from its
 //! output (N-53, N-55).
 
+use super::files::is_replacing;
 use super::program::{ALLOW, AND, AT_LEAST, Answer, EQUAL, NOTIFY, answer, argument, jump};
 use super::table::Arch;
 use crate::sandbox::sys::{Instruction, Notification};
@@ -18,13 +19,15 @@ pub enum Notice {
     Device,
 }
 
-/// The limits of kiln's own user namespace.
+/// What is reported: the limits of kiln's own user namespace, and more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) struct Limits {
     /// Ids from this one on are not mapped.
     pub(in crate::sandbox) ids: u32,
     /// Whether groups can be set.
     pub(in crate::sandbox) groups: bool,
+    /// Whether calls that move or remove names are reported, too.
+    pub(in crate::sandbox) names: bool,
 }
 
 /// The arguments of each call that are ids.
@@ -72,6 +75,9 @@ pub(super) fn noticed(name: &str, limits: Limits) -> Answer {
             jump(EQUAL, libc::S_IFBLK, 0, 1),
             answer(NOTIFY),
         ]);
+    }
+    if limits.names && is_replacing(name) {
+        return Answer::Always(NOTIFY);
     }
     if !limits.groups && GROUPS.contains(&name) {
         return Answer::Always(NOTIFY);

@@ -253,7 +253,7 @@ fn filter_hides_unknown_calls_and_interfaces() {
 #[test]
 fn filter_reports_unmapped_ids_and_devices() {
     // N-53, N-55
-    let limits = |ids, groups| program(&ALL, DEFAULT, Some(Limits { ids, groups }));
+    let limits = |ids, groups| program(&ALL, DEFAULT, Some(Limits { ids, groups, names: false }));
     let (one, many, root) = (limits(1, false), limits(65_537, true), limits(u32::MAX, true));
     for arch in ALL {
         let number = |wanted: &str| arch.calls().find(|(name, ..)| *name == wanted).map(|(_, number, _)| number);
@@ -297,7 +297,7 @@ fn filter_reports_unmapped_ids_and_devices() {
 
 #[test]
 fn filter_decides_in_few_instructions() {
-    for limits in [None, Some(Limits { ids: 1, groups: false })] {
+    for limits in [None, Some(Limits { ids: 1, groups: false, names: true })] {
         let program = program(&ALL, DEFAULT, limits);
         assert!(program.len() <= 4096, "{}", program.len());
         for arch in [Arch::X86_64, Arch::Aarch64] {

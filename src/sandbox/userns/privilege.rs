@@ -55,6 +55,7 @@ pub(in crate::sandbox) fn limits() -> Limits {
     Limits {
         ids: first_unmapped("/proc/self/uid_map").min(first_unmapped("/proc/self/gid_map")),
         groups: text("/proc/self/setgroups").trim() != "deny",
+        names: false,
     }
 }
 

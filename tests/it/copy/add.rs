@@ -182,7 +182,7 @@ fn add_reports_server_errors() {
     }
     let (done, _) = super::build(&env, &context, "ADD http://127.0.0.1:1/x /", &[]);
     assert_ne!(done.code, 0);
-    done.says("connection refused").says("check the URL and the network");
+    done.says("connection refused").says("check the port, and whether the server runs");
 }
 
 #[test]

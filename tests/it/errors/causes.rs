@@ -208,7 +208,7 @@ fn options_of_other_builders_suggest_alternatives() {
     let env = TestEnv::new();
     let context = env.context("-- Dockerfile --\nFROM scratch\nLABEL a=b\n");
     for (args, error, hint) in [
-        (&["--tls-verify=false"][..], "--tls-verify=false", "name the registry with --insecure-registry HOST[:PORT]"),
+        (&["--skip-tls-verify"][..], "--skip-tls-verify", "use --tls-verify=false, or name the registry"),
         (&["--timestamp", "0"], "--timestamp", "set --build-arg SOURCE_DATE_EPOCH=SECONDS"),
         (&["--storage-driver=vfs"], "--storage-driver=vfs", "use --snapshotter overlay or --snapshotter copy"),
         (&["--omit-history"], "--omit-history", "omit it: a config always has its history"),
@@ -224,5 +224,5 @@ fn options_of_other_builders_suggest_alternatives() {
         .ok();
     let done = env.build(&["--pull", "never"], &context).fails(2);
     assert_eq!(done.stderr, "error: --pull never: want = before the value\nhint: use --pull=never\n");
-    env.kiln(&["pull", "--tls-verify=false", "x"]).fails(2).says("name the registry with --insecure-registry");
+    env.kiln(&["pull", "--skip-tls-verify", "x"]).fails(2).says("use --tls-verify=false, or name the registry");
 }

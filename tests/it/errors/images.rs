@@ -18,7 +18,7 @@ fn unreachable_registry_is_reported() {
 1 | FROM localhost:1/team/app:1
   |      ^^^^^^^^^^^^^^^^^^^^^^
   |
-  = help: list images with `kiln images`, or create one from a directory or tar with `kiln import`
+  = help: check the port, and whether the server runs
 ",
     );
 }

@@ -1,6 +1,7 @@
 //! Test every option of `RUN --mount` in real builds, as root and as a plain user. Each test fails if the option is
 //! ignored. The syntax of options is tested in `testdata`.
 
+mod authorities;
 mod bind;
 mod cache;
 mod order;

@@ -12,4 +12,5 @@ mod messages;
 mod names;
 mod platforms;
 mod push;
+mod tls;
 mod tutorial;

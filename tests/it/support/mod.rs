@@ -47,6 +47,7 @@
 #[macro_use]
 pub mod requires;
 pub mod canary;
+pub mod certificates;
 pub mod dir;
 pub mod env;
 pub mod golden;
