@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::digest::BlobDigest;
+use crate::base::digest::{BlobDigest, DiffId};
 use crate::layer::Limits;
 use crate::oci::blob::{BlobError, BlobSink, BlobSource};
 use crate::oci::descriptor::Descriptor;
@@ -126,6 +126,20 @@ impl ImageSource for Images<'_> {
 }
 
 impl Images<'_> {
+    /// Gives the name to an image of the registry if the store has all of it already: then nothing will be fetched, which
+    /// would do it.
+    fn move_name(&self, name: &Reference, image: &Image) -> Result<(), crate::store::Error> {
+        let mut layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
+        let known = |(blob, diff_id): (&Descriptor, &DiffId)| {
+            Ok::<bool, BlobError>(self.store.has(blob)? && self.store.is_layer(blob.digest, *diff_id))
+        };
+        let whole = layers.try_fold(true, |whole, layer| Ok::<bool, BlobError>(whole && known(layer)?))?;
+        if whole && name.digest.is_none() && !self.lists(name, image.descriptor.digest)? {
+            self.store.tag(std::slice::from_ref(name), &image.descriptor)?;
+        }
+        Ok(())
+    }
+
     /// Whether the name stands for an index with this manifest.
     fn lists(&self, name: &Reference, manifest: BlobDigest) -> Result<bool, crate::store::Error> {
         let Some(target) = self.store.resolve(name)?.filter(Descriptor::is_index) else { return Ok(false) };
@@ -154,9 +168,11 @@ impl Images<'_> {
                 Some(self.registry.resolve(name, platform, self.store))
             }
         };
-        let name = name.familiar();
+        let (asked, name) = (name, name.familiar());
         match (answer, stored) {
             (Some(Ok(pinned)), _) => {
+                self.move_name(asked, &pinned.image)
+                    .map_err(|e| ImageError::Store { name: name.clone(), source: Box::new(e) })?;
                 if let Some(damage) = damage {
                     let what = format!("fetched the missing parts of {name} again");
                     self.store.notices().note(what, damage.to_string());
