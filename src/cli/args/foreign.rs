@@ -152,7 +152,11 @@ pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
         "copy" => "use kiln pull, kiln tag and kiln push",
         "commit" => "use kiln run --commit NAME IMAGE COMMAND to create an image from the changes of a command",
         "image" => "use kiln images, rmi, build, history, import, inspect, load, prune, pull, push, save or tag",
-        "buildx" | "bud" | "builder" | "bake" => "use kiln build, which accepts the options of docker build",
+        "buildx" | "builder" => {
+            "use kiln build, which accepts the options of docker build; kiln has no builders to create or choose"
+        }
+        "bud" | "bake" => "use kiln build, which accepts the options of docker build",
+        "context" => "omit it: kiln has no daemon to choose",
         "rm" => "use kiln rmi to remove images, or kiln prune to remove unused data; kiln keeps no containers",
         "create" | "cp" => "use kiln export IMAGE to read the files of an image; kiln keeps no containers",
         "container" | "ps" | "exec" | "start" | "stop" | "kill" | "logs" | "attach" | "restart" | "wait" | "top" => {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// Group, command of the group, and what they are here. [`SAME`]: the command itself.
-const GROUPS: [(&str, &str, &[&str]); 25] = [
+const GROUPS: [(&str, &str, &[&str]); 27] = [
     ("image", "ls", &["images"]),
     ("image", "list", &["images"]),
     ("image", "rm", &["rmi"]),
@@ -22,12 +22,14 @@ const GROUPS: [(&str, &str, &[&str]); 25] = [
     ("buildx", "b", &["build"]),
     ("buildx", "du", &["cache", "ls"]),
     ("buildx", "prune", &["cache", "prune"]),
+    ("buildx", "version", SAME),
     ("builder", "build", SAME),
     ("builder", "prune", &["cache", "prune"]),
     ("container", "export", SAME),
     ("container", "run", SAME),
     ("manifest", "add", &["manifest", "create", "--amend"]),
     ("system", "df", &["cache", "ls"]),
+    ("system", "info", SAME),
     ("system", "prune", SAME),
 ];
 const SAME: &[&str] = &[];

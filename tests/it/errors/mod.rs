@@ -19,6 +19,8 @@ fn commands_of_other_tools_suggest_alternatives() {
         (&["exec", "-it", "x", "sh"], "keeps no containers"),
         (&["buildx", "bake"], "kiln build"),
         (&["image", "frob"], "kiln images"),
+        (&["buildx", "create", "--use"], "no builders"),
+        (&["context", "ls"], "no daemon"),
     ] {
         let done = env.kiln(command).fails(2);
         assert!(done.stderr.starts_with(&format!("error: kiln has no command {}\nhint: ", command[0])), "{done}");
