@@ -6,6 +6,7 @@
 //! **Order.** argv → `args` → `request` → the modules below → `failure` → exit code. `entry` prints the message, once.
 //! **Not here.** How events and diagnostics look: `ui`.
 
+mod all_platforms;
 mod args;
 mod build;
 mod cache;
@@ -16,7 +17,6 @@ mod doctor;
 mod entry;
 mod export;
 mod failure;
-mod family;
 mod fetch;
 mod filter;
 mod history;

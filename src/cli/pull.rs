@@ -16,9 +16,9 @@ use crate::ui::console::Console;
 use crate::ui::meter::Meter;
 use crate::ui::sanitize;
 
+use super::all_platforms::{self, JOBS, Parts};
 use super::args::{ConnectionArgs, PullArgs};
 use super::failure::{Done, Failure, SUCCESS, describe};
-use super::family::{self, JOBS, Parts};
 use super::session::Session;
 use super::store::check_platform;
 use super::table;
@@ -88,9 +88,9 @@ fn one(
 
 /// Pulls all platforms.
 fn all(args: &PullArgs, client: &Client, store: &Store, limits: &Limits) -> Result<Pulled, Failure> {
-    let family = family::fetch(client, &args.name, store, Parts::Everything, limits)?;
-    let (platforms, size) = (family::platforms(&family, store), family::size(&family));
-    Ok(Pulled { target: family.target, platforms, size })
+    let found = all_platforms::fetch(client, &args.name, store, Parts::Everything, limits)?;
+    let (platforms, size) = (all_platforms::platforms(&found, store), all_platforms::size(&found));
+    Ok(Pulled { target: found.target, platforms, size })
 }
 
 /// Pulls an image that a command needs, if the store does not know it or `pull` demands it. Ok: the store has it.

@@ -14,8 +14,8 @@ use crate::oci::reference::Reference;
 use crate::registry::Client;
 use crate::store::{Sources, Store};
 
+use super::all_platforms;
 use super::failure::chain;
-use super::family;
 
 /// A store that fetches the layers of an index's images, where it lacks them, from where the images were found.
 pub(super) struct Sourced<'a> {
@@ -63,7 +63,8 @@ impl BlobSource for Sourced<'_> {
             Err(error) if error.missing => {
                 let Some(Origin { name, descriptor, manifest }) = self.origin(blob.digest) else { return Err(error) };
                 let one = Manifest { layers: vec![blob.clone()], ..manifest.clone() };
-                let fetched = family::layers(self.client, name, descriptor, &one, self.store, &Limits::default());
+                let fetched =
+                    all_platforms::layers(self.client, name, descriptor, &one, self.store, &Limits::default());
                 let fail = |e| BlobError { operation: "fetch", digest: blob.digest, reason: chain(&e), missing: false };
                 fetched.map_err(fail)?;
                 self.store.open(blob)

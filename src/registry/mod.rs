@@ -32,7 +32,7 @@ pub(crate) use client::{Client, Options};
 pub(crate) use credentials::Credentials;
 pub(crate) use error::{Missing, Refusal, RegistryError};
 pub(crate) use login::{CredentialFile, Kept};
-pub(crate) use pull::Family;
+pub(crate) use pull::Manifests;
 pub(crate) use push::PushObserver;
 pub(crate) use rules::Rules;
 pub(crate) use upload::Arrival;

@@ -34,7 +34,7 @@ pub(crate) struct Pinned {
 
 /// What a name stands for, for all platforms.
 #[derive(Clone, Debug)]
-pub(crate) struct Family {
+pub(crate) struct Manifests {
     /// The manifest or index.
     pub target: Descriptor,
     /// Every manifest, with its descriptor in the index.
@@ -57,11 +57,11 @@ impl Client {
 
     /// [`Client::resolve`] for all platforms: fetches the manifest or index that a name stands for, and every manifest that
     /// it lists, but no config. Ok: the store has them.
-    pub(crate) fn resolve_all(&self, name: &Reference, store: &dyn BlobStore) -> Result<Family, RegistryError> {
+    pub(crate) fn resolve_all(&self, name: &Reference, store: &dyn BlobStore) -> Result<Manifests, RegistryError> {
         self.try_hosts(name, |repository| {
             let target = repository.pin(name, store)?;
             let manifests = repository.read_through(name, store, |source| manifests(source, &target))?;
-            Ok(Family { target, manifests })
+            Ok(Manifests { target, manifests })
         })
     }
 

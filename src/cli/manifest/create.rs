@@ -1,8 +1,8 @@
 //! `kiln manifest create`.
 
+use crate::cli::all_platforms::{self, Parts};
 use crate::cli::args::ManifestCreateArgs;
 use crate::cli::failure::{Done, Failure, SUCCESS};
-use crate::cli::family::{self, Parts};
 use crate::cli::session::Session;
 use crate::layer::Limits;
 use crate::oci::descriptor::Descriptor;
@@ -94,13 +94,13 @@ fn images(text: &str, client: &Client, store: &Store, limits: &Limits) -> Result
         Some(found) => (found.name, "the store", manifests(store, &found.target).map_err(Error::from)?),
         None => {
             let name: Reference = in_registry(text).unwrap_or(text).parse().map_err(Error::InvalidName)?;
-            let family = family::fetch(client, &name, store, Parts::Documents, limits)?;
-            (Some(name), "its registry", family.manifests)
+            let found = all_platforms::fetch(client, &name, store, Parts::Documents, limits)?;
+            (Some(name), "its registry", found.manifests)
         }
     };
     let mut found = Vec::new();
     for (mut descriptor, manifest) in all {
-        if descriptor.platform.is_none() && family::is_image(&manifest) {
+        if descriptor.platform.is_none() && all_platforms::is_image(&manifest) {
             let image = Image::read(store, &descriptor, &Platform::host()).map_err(Error::from)?;
             descriptor.platform = Some(image.config.platform.normalized());
         }

@@ -10,7 +10,7 @@ use crate::oci::image::Image;
 use crate::oci::manifest::Manifest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
-use crate::registry::{Client, Family, RegistryError};
+use crate::registry::{Client, Manifests, RegistryError};
 use crate::store::Store;
 
 /// Layers pulled at the same time.
@@ -32,15 +32,15 @@ pub(super) fn fetch(
     store: &Store,
     parts: Parts,
     limits: &Limits,
-) -> Result<Family, RegistryError> {
-    let family = client.resolve_all(name, store)?;
-    for (descriptor, manifest) in &family.manifests {
+) -> Result<Manifests, RegistryError> {
+    let found = client.resolve_all(name, store)?;
+    for (descriptor, manifest) in &found.manifests {
         client.fetch(name, std::slice::from_ref(&manifest.config), store, 1)?;
         if parts == Parts::Everything {
             layers(client, name, descriptor, manifest, store, limits)?;
         }
     }
-    Ok(family)
+    Ok(found)
 }
 
 /// Fetches the layers of one manifest. Ok: the store has them; those of an image match its config.
@@ -68,19 +68,19 @@ pub(super) fn is_image(manifest: &Manifest) -> bool {
         && manifest.layers.iter().all(|layer| layer.media_type.contains("tar"))
 }
 
-/// The platforms of a family, as they are listed; of an image without index, that of its config.
-pub(super) fn platforms(family: &Family, store: &Store) -> Vec<Platform> {
+/// The platforms of all images, as they are listed; of an image without index, that of its config.
+pub(super) fn platforms(found: &Manifests, store: &Store) -> Vec<Platform> {
     let platform = |(descriptor, manifest): &(Descriptor, Manifest)| match &descriptor.platform {
         Some(platform) => Some(platform.clone()),
         None if is_image(manifest) => Some(Image::read(store, descriptor, &Platform::host()).ok()?.config.platform),
         None => None,
     };
-    family.manifests.iter().filter_map(platform).filter(|platform| platform.os != "unknown").collect()
+    found.manifests.iter().filter_map(platform).filter(|platform| platform.os != "unknown").collect()
 }
 
 /// The size of all layers; equal ones count once.
-pub(super) fn size(family: &Family) -> u64 {
-    let layers = family.manifests.iter().flat_map(|(_, manifest)| &manifest.layers);
+pub(super) fn size(found: &Manifests) -> u64 {
+    let layers = found.manifests.iter().flat_map(|(_, manifest)| &manifest.layers);
     let unique: BTreeMap<BlobDigest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
     unique.values().sum()
 }
