@@ -2,13 +2,20 @@
 
 use crate::engine::ImageError;
 use crate::registry::RegistryError;
+use crate::transport::HttpError;
 
 use super::message::{Kind, chain};
 use super::registry;
 
-/// Whether the registry's hint helps more than those for an image that is nowhere.
-fn has_own_hint(error: &RegistryError) -> bool {
-    !matches!(error, RegistryError::NotFound { .. }) && registry::hint(error).is_some()
+/// Whether the name may be wrong: no registry has it, or there is none to ask.
+fn may_be_mistyped(asked: Option<&RegistryError>) -> bool {
+    matches!(
+        asked,
+        None | Some(
+            RegistryError::NotFound { .. }
+                | RegistryError::Http(HttpError::Network { .. } | HttpError::Unreachable { .. })
+        )
+    )
 }
 
 /// Kind, message and hint for an image that was not found or fetched.
@@ -17,14 +24,17 @@ pub(in crate::cli) fn describe(error: &ImageError) -> (Kind, String, Option<Stri
     match error {
         ImageError::NotFound { asked, similar, .. } => {
             let kind = asked.as_deref().map_or(Kind::Build, registry::kind);
-            let hint = match (similar, asked) {
-                (_, Some(asked)) if has_own_hint(asked) => registry::hint(asked).unwrap_or_default(),
-                (Some(similar), _) => format!("did you mean {similar}? `kiln images` lists the store"),
-                (None, None) => "pull it with `kiln pull`: --pull never uses only images in the store".to_owned(),
-                (None, Some(_)) => {
-                    "list images with `kiln images`, or create one from a directory or tar with `kiln import`"
-                        .to_owned()
+            let own = asked.as_deref().filter(|error| !matches!(error, RegistryError::NotFound { .. }));
+            let hint = match (similar, own.and_then(registry::hint)) {
+                (Some(similar), _) if may_be_mistyped(asked.as_deref()) => {
+                    format!("did you mean {similar}? `kiln images` lists the store")
                 }
+                (_, Some(own)) => own,
+                _ if asked.is_none() => {
+                    "pull it with `kiln pull`: --pull never uses only images in the store".to_owned()
+                }
+                _ => "list images with `kiln images`, or create one from a directory or tar with `kiln import`"
+                    .to_owned(),
             };
             (kind, message, Some(hint))
         }

@@ -2,7 +2,7 @@
 
 use crate::oci::image::ImageError;
 use crate::registry::{Missing, Refusal, RegistryError};
-use crate::transport::{HttpError, TlsFault};
+use crate::transport::{HttpError, TlsFault, Unreachable};
 
 use super::fetch::unreachable_hint;
 use super::message::{Failure, Kind};
@@ -40,6 +40,12 @@ pub(super) fn hint(error: &RegistryError) -> Option<String> {
         }
         RegistryError::Http(HttpError::Status { status: 500.., .. }) => "try again later: the server failed".into(),
         RegistryError::Http(HttpError::Tls { host, fault }) => return Some(tls_hint(host, fault)),
+        // The name need not have had a host.
+        RegistryError::Http(HttpError::Unreachable { why: Unreachable::NoHost(host), .. })
+            if host.ends_with("docker.io") =>
+        {
+            "check the network: names without a registry are looked up on Docker Hub".into()
+        }
         RegistryError::Http(HttpError::Unreachable { why, .. }) => unreachable_hint(why).into(),
         RegistryError::ShortName { choices, .. } => format!("write the whole name: {}", choices.join(" or ")),
         RegistryError::Credentials { .. } => {

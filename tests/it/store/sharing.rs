@@ -216,7 +216,7 @@ fn layer_wanted_by_several_pulls_is_fetched_once() {
     requires!(docker_registry, userns, overlay);
     let registry = Registry::start();
     let made = TestEnv::with_busybox();
-    let large = made.context("-- Dockerfile --\nFROM busybox\nRUN head -c 20000000 /dev/urandom > /large\n");
+    let large = made.context("-- Dockerfile --\nFROM busybox\nRUN head -c 12000000 /dev/urandom > /large\n");
     made.build(&["-t", "large"], &large).ok();
     let layer = made.image("large").manifest["layers"][1]["digest"].as_str().expect("a digest").to_owned();
     // Two images that share their largest layer.
