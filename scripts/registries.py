@@ -103,9 +103,14 @@ def pull(bench, kiln, registry, samples, record):
                     f"docker://127.0.0.1:{registry.port}/debian"], check=True)
     layout, bundle = bench.WORK / "layout-pull", bench.WORK / "bundle-pull"
 
+    old = bench.WORK / "old"
+
     def clear():
+        # Removed at the end: ext4 creates files slowly for minutes after thousands of others were removed.
+        old.mkdir(exist_ok=True)
         for path in (layout, bundle, kiln.store):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.exists():
+                path.rename(old / f"{path.name}-{time.monotonic_ns()}")
 
     for kind, port in (("loopback", registry.port), ("link", registry.slow)):
         name = f"127.0.0.1:{port}/debian"
@@ -117,6 +122,7 @@ def pull(bench, kiln, registry, samples, record):
                   "skopeo, umoci unpack": lambda: bench.shell(f"{copy}; umoci --log=error unpack --image {layout}:latest {bundle}")}
         in_turns("pull", kind, takers, samples, clear, record)
     clear()
+    shutil.rmtree(old)
 
 
 def in_turns(work, kind, takers, samples, before, record):

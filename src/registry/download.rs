@@ -141,6 +141,10 @@ impl Read for Download<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.end < self.blob.size && self.at >= self.end {
+                // Only a body that was read to its end gives its connection back.
+                if let Some(mut body) = self.body.take() {
+                    let _ = body.read(&mut [0]);
+                }
                 return Ok(0);
             }
             // What follows a part is not read; what follows a blob is the sink's error.
