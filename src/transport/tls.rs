@@ -44,10 +44,8 @@ impl TlsConnector {
 
 fn config(certificates: &Certificates, verify: bool) -> Result<ClientConfig, TlsFault> {
     let provider = Arc::new(ring::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match verify {
-        true => Arc::new(Trusting::new(&certificates.authorities, Arc::clone(&provider))?),
-        false => Arc::new(Anybody(Arc::clone(&provider))),
-    };
+    let trust = verify.then(|| Trust::new(&certificates.authorities, Arc::clone(&provider))).transpose()?;
+    let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), trust });
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| TlsFault::from(&e))?.dangerous().with_custom_certificate_verifier(verifier);
     match &certificates.client {
@@ -120,14 +118,14 @@ impl Transport for TlsTransport {
     }
 }
 
-/// Accepts what leads to a trusted certificate, or is one.
+/// The certificates that are trusted.
 #[derive(Debug)]
-struct Trusting {
+struct Trust {
     chains: Arc<WebPkiServerVerifier>,
     trusted: Vec<CertificateDer<'static>>,
 }
 
-impl Trusting {
+impl Trust {
     /// The system's authorities and `more`.
     fn new(more: &[CertificateDer<'static>], provider: Arc<CryptoProvider>) -> Result<Self, TlsFault> {
         let trusted: Vec<_> = of_system().into_iter().chain(more.iter().cloned()).collect();
@@ -141,7 +139,15 @@ impl Trusting {
     }
 }
 
-impl ServerCertVerifier for Trusting {
+/// Accepts what leads to a trusted certificate, or is one, of servers that have its key.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// `None`: every certificate is accepted.
+    trust: Option<Trust>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -150,10 +156,10 @@ impl ServerCertVerifier for Trusting {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
+        let Some(Trust { chains, trusted }) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        match chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The library has checked the dates before it finds these.
-            Err(Error::InvalidCertificate(why)) if is_about_issuer(&why) && self.trusted.contains(end_entity) => {
+            Err(Error::InvalidCertificate(why)) if is_about_issuer(&why) && trusted.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -167,7 +173,7 @@ impl ServerCertVerifier for Trusting {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -176,11 +182,11 @@ impl ServerCertVerifier for Trusting {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -192,44 +198,5 @@ fn is_about_issuer(why: &CertificateError) -> bool {
             matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
         }
         _ => false,
-    }
-}
-
-/// Accepts every certificate whose key the server has.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
