@@ -178,14 +178,16 @@ impl Index {
 
     /// The positions of the manifests in the text of an index, without parsing them; `None`: the index has no list. The
     /// rest is checked as by [`Index::parse`] (S-54).
-    pub(crate) fn entries_of(bytes: &[u8]) -> Result<Option<Positions>, InvalidDocument> {
-        let index: UnparsedIndex<'_> = parse("index", bytes)?;
+    pub(crate) fn entries_of(text: &str) -> Result<Option<Positions>, InvalidDocument> {
+        let json = |source| InvalidDocument::Json { what: "index", source };
+        // From bytes, each entry would be checked for valid UTF-8 by itself.
+        let index: UnparsedIndex<'_> = serde_json::from_str(text).map_err(json)?;
         if index.layers.is_some() || index.config.is_some() {
             return Err(shape("index", "it has both a manifest's and an index's fields".to_owned()));
         }
         check_version("index", index.schema_version)?;
         let place = |raw: &RawValue| {
-            let start = raw.get().as_ptr().addr() - bytes.as_ptr().addr();
+            let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
             start..start + raw.get().len()
         };
         let Some(manifests) = index.manifests else { return Ok(None) };
@@ -193,7 +195,7 @@ impl Index {
         if let (Some(first), Some(last)) = (lines.first(), lines.last()) {
             return Ok(Some((first.start..last.end, lines)));
         }
-        let list = parse::<EmptyList<'_>>("index", bytes)?.manifests;
+        let list = serde_json::from_str::<EmptyList<'_>>(text).map_err(json)?.manifests;
         let inside = place(list);
         Ok(Some((inside.start + 1..inside.end - 1, lines)))
     }

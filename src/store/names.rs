@@ -52,16 +52,12 @@ pub(super) struct Names {
 impl Names {
     /// Reads the file. Ok: it is a JSON index; its entries are parsed later.
     pub(super) fn read(bytes: Vec<u8>) -> Result<Self, InvalidDocument> {
-        let (list, lines) = match Index::entries_of(&bytes)? {
-            Some(found) => found,
-            // It has no list of manifests: one is added.
-            None => {
-                let bytes = Index::parse(&bytes)?.to_bytes();
-                return Self::read(bytes);
-            }
-        };
         let text =
             String::from_utf8(bytes).map_err(|e| InvalidDocument::Shape { what: "index", why: e.to_string() })?;
+        // If it has no list of manifests, one is added.
+        let Some((list, lines)) = Index::entries_of(&text)? else {
+            return Self::read(Index::parse(text.as_bytes())?.to_bytes());
+        };
         let mut names = Self { text, list, lines, escaped: Vec::new(), all: OnceLock::new() };
         names.escaped = names.lines_with("\\").collect();
         Ok(names)
@@ -148,8 +144,18 @@ impl Names {
             from = at + usize::from(edit.gone.contains_key(at));
         }
         parts.extend(self.text_of(from..self.lines.len()));
-        let (before, after) = (&self.text[..self.list.start], &self.text[self.list.end..]);
-        Some([before, &parts.join(","), after].concat().into_bytes())
+        // Most of the text is copied, which is done once.
+        let mut text =
+            Vec::with_capacity(self.text.len() + changes.values().flatten().map(|t| t.len() + 1).sum::<usize>());
+        text.extend_from_slice(self.text[..self.list.start].as_bytes());
+        for (at, part) in parts.iter().enumerate() {
+            if at > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(part.as_bytes());
+        }
+        text.extend_from_slice(self.text[self.list.end..].as_bytes());
+        Some(text)
     }
 
     /// The text of neighbouring entries with their separators.
