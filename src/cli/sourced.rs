@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use crate::base::digest::BlobDigest;
 use crate::base::sparse::SparseRead;
 use crate::layer::Limits;
-use crate::oci::blob::{BlobError, BlobSource};
+use crate::oci::blob::{BlobError, BlobFault, BlobSource};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::manifests;
 use crate::oci::manifest::Manifest;
@@ -60,12 +60,17 @@ impl<'a> Sourced<'a> {
 impl BlobSource for Sourced<'_> {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         match self.store.open(blob) {
-            Err(error) if error.missing => {
+            Err(error) if error.fault == BlobFault::Missing => {
                 let Some(Origin { name, descriptor, manifest }) = self.origin(blob.digest) else { return Err(error) };
                 let one = Manifest { layers: vec![blob.clone()], ..manifest.clone() };
                 let fetched =
                     all_platforms::layers(self.client, name, descriptor, &one, self.store, &Limits::default());
-                let fail = |e| BlobError { operation: "fetch", digest: blob.digest, reason: chain(&e), missing: false };
+                let fail = |e| BlobError {
+                    operation: "fetch",
+                    digest: blob.digest,
+                    reason: chain(&e),
+                    fault: BlobFault::Other,
+                };
                 fetched.map_err(fail)?;
                 self.store.open(blob)
             }

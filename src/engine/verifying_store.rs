@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::sparse::SparseRead;
 use crate::layer::{self, Checked, Limits, Tree};
-use crate::oci::blob::{BlobError, BlobSink, BlobSource, DownloadClaim};
+use crate::oci::blob::{BlobError, BlobFault, BlobSink, BlobSource, DownloadClaim};
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::oci::image::Image;
 use crate::snapshot::{self, Arrivals, Arriving};
@@ -104,5 +104,5 @@ impl BlobSink for VerifyingStore<'_> {
 }
 
 fn refused(digest: BlobDigest, why: &dyn std::fmt::Display) -> BlobError {
-    BlobError { operation: "check", digest, reason: why.to_string(), missing: false }
+    BlobError { operation: "check", digest, reason: why.to_string(), fault: BlobFault::Other }
 }

@@ -6,6 +6,7 @@ use crate::base::digest::BlobDigest;
 use crate::base::sparse::SparseRead;
 
 use super::descriptor::Descriptor;
+use super::reference::Reference;
 
 /// Why a blob could not be read or stored.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +18,19 @@ pub struct BlobError {
     pub digest: BlobDigest,
     /// The cause, on one line.
     pub reason: String,
-    /// The blob is missing, rather than unreadable or damaged.
-    pub missing: bool,
+    /// What kind of cause it is.
+    pub fault: BlobFault,
+}
+
+/// What callers tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobFault {
+    /// The blob is not there.
+    Missing,
+    /// The bytes are not those of the blob: their size or digest differs.
+    Mismatch,
+    /// Anything else.
+    Other,
 }
 
 /// A place to read blobs from.
@@ -36,6 +48,12 @@ pub(crate) trait BlobSink: Sync {
     /// Ok: the content is stored under its digest, though perhaps not by this call. `content` is verified; after an error
     /// nothing is visible.
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError>;
+
+    /// Whether the store may have an image of this name already. A name that it does not have is read without asking first
+    /// whether it has changed.
+    fn may_know(&self, _name: &Reference) -> bool {
+        true
+    }
 
     /// Waits while another process downloads the blob, as long as `go_on` returns true. Ok: other processes wait until
     /// the claim is dropped; the blob may have been stored meanwhile.

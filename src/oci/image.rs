@@ -5,7 +5,7 @@ use std::io::Read;
 
 use crate::base::digest::BlobDigest;
 
-use super::blob::{BlobError, BlobSource};
+use super::blob::{BlobError, BlobFault, BlobSource};
 use super::config::ImageConfig;
 use super::descriptor::{CONFIG, DOCKER_CONFIG, Descriptor};
 use super::manifest::{Index, InvalidDocument, MAX_DOCUMENT, Manifest};
@@ -164,7 +164,7 @@ fn read_document(source: &dyn BlobSource, blob: &Descriptor) -> Result<Vec<u8>, 
         operation: "read",
         digest: blob.digest,
         reason: e.to_string(),
-        missing: false,
+        fault: BlobFault::Other,
     })?;
     Ok(bytes)
 }

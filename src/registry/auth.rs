@@ -80,7 +80,7 @@ impl Auth {
         http: &HttpClient,
         scope: &Scope,
         url: &Url,
-        challenges: &[&str],
+        challenges: &[String],
         sent: Option<&str>,
     ) -> Result<Option<String>, RegistryError> {
         let slot = self.slot(scope);
@@ -145,7 +145,7 @@ pub(super) fn answer(
     http: &HttpClient,
     registry: &str,
     url: &Url,
-    challenges: &[&str],
+    challenges: &[String],
     credential: &Credential,
 ) -> Result<(String, Option<String>), RegistryError> {
     let challenges = Challenge::all(challenges);

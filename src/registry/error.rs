@@ -31,6 +31,16 @@ pub(crate) enum RegistryError {
         /// What of it.
         missing: Missing,
     },
+    /// What the registry sent is not what it was asked for (S-50, S-51).
+    #[error("{what}: wrong content from {host}: {reason}")]
+    WrongContent {
+        /// The image or blob.
+        what: String,
+        /// The registry or mirror.
+        host: String,
+        /// How size or digest differ.
+        reason: String,
+    },
     /// The registry could not be reached, answered with an error, or broke the protocol.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -70,7 +80,7 @@ pub(crate) enum RegistryError {
         /// What is wrong with it.
         source: ImageError,
     },
-    /// The store could not take a blob, or the blob does not have its digest.
+    /// The store could not take a blob, or refuses it.
     #[error(transparent)]
     Blob(#[from] BlobError),
 }

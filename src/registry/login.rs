@@ -51,7 +51,7 @@ impl Client {
                 | HttpError::Status { status: 400, .. },
             )) if self.http.is_insecure(&host) => {
                 match self.verify_at(&Url::new(!tls, &host, "/v2/"), registry, &credential) {
-                    Err(error @ RegistryError::Http(HttpError::Tls { .. })) if !tls => Err(error),
+                    Err(RegistryError::Http(error)) if !tls && error.speaks_tls() => Err(error.into()),
                     other => other.or(first),
                 }
             }
@@ -66,7 +66,10 @@ impl Client {
         let mut refresh = None;
         // A host that the registry redirects to must not say where the password goes (S-58).
         if response.status == 401 && response.url.authority == url.authority {
-            let challenges = response.header_values("www-authenticate");
+            let challenges =
+                response.header_values("www-authenticate").into_iter().map(str::to_owned).collect::<Vec<_>>();
+            // With its body read, the connection serves the next request.
+            response.into_reason();
             let (authorization, given) = auth::answer(&self.http, registry, url, &challenges, credential)?;
             refresh = given;
             response = self.http.send(&Request { authorization: Some(authorization), ..Request::get(url.clone()) })?;

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::sparse::SparseRead;
-use crate::oci::blob::{BlobError, BlobSource, BlobStore};
+use crate::oci::blob::{BlobError, BlobFault, BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::{Image, ImageError, manifests};
 use crate::oci::manifest::Manifest;
@@ -45,7 +45,7 @@ impl Client {
     /// Reads a tag once and fetches the documents of `platform`'s image (index, manifest and config), but no layer.
     ///
     /// Ok: the documents are in `store` and belong together. Documents that the store has are not fetched again, so that
-    /// an unchanged tag costs one HEAD request.
+    /// an unchanged tag costs one HEAD request; the manifest of a new name is read at once.
     pub(crate) fn resolve(
         &self,
         name: &Reference,
@@ -138,14 +138,18 @@ impl Repository<'_> {
                 store.accept(&target, &mut &bytes[..])?;
                 target
             }
-            (None, Some(tag)) => match self.head(tag)? {
-                Some(target) if store.has(&target)? => target,
-                _ => {
-                    let (target, bytes) = self.manifest_by_tag(tag)?;
-                    store.accept(&target, &mut &bytes[..])?;
-                    target
+            (None, Some(tag)) => {
+                // A HEAD request is for what is stored and may be unchanged: registries do not count it as a pull.
+                let current = if store.may_know(name) { self.head(tag)? } else { None };
+                match current {
+                    Some(target) if store.has(&target)? => target,
+                    _ => {
+                        let (target, bytes) = self.manifest_by_tag(tag)?;
+                        store.accept(&target, &mut &bytes[..])?;
+                        target
+                    }
                 }
-            },
+            }
             (None, None) => {
                 let why = "the name has neither tag nor digest".to_owned();
                 return Err(HttpError::Protocol { url: name.to_string(), why }.into());
@@ -176,21 +180,29 @@ impl Repository<'_> {
             return std::thread::scope(|scope| {
                 let mut reader = parts.start(scope)?;
                 let accepted = store.accept(blob, &mut reader);
-                outcome(accepted, reader.into_failure())
+                self.outcome(blob, accepted, reader.into_failure())
             });
         }
         let mut download = Download::start(self, blob)?;
         let accepted = store.accept(blob, &mut download);
-        outcome(accepted, download.into_failure())
+        self.outcome(blob, accepted, download.into_failure())
     }
-}
 
-/// The result of storing a download: its failure explains that of storing.
-fn outcome(accepted: Result<(), BlobError>, failure: Option<RegistryError>) -> Result<(), RegistryError> {
-    match (accepted, failure) {
-        (Ok(()), _) => Ok(()),
-        (Err(_), Some(failure)) => Err(failure),
-        (Err(error), None) => Err(error.into()),
+    /// The result of storing a download: its failure explains that of storing.
+    fn outcome(
+        &self,
+        blob: &Descriptor,
+        accepted: Result<(), BlobError>,
+        failure: Option<RegistryError>,
+    ) -> Result<(), RegistryError> {
+        match (accepted, failure) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(failure)) => Err(failure),
+            (Err(error), None) if error.fault == BlobFault::Mismatch => {
+                Err(self.wrong_content(&format!(": blob {}", blob.digest), error.reason))
+            }
+            (Err(error), None) => Err(error.into()),
+        }
     }
 }
 
@@ -216,9 +228,13 @@ impl BlobSource for ReadThrough<'_> {
         };
         if let Err(error) = fetched {
             let reason = error.to_string();
-            let missing = matches!(error, RegistryError::NotFound { .. });
+            let fault = match error {
+                RegistryError::NotFound { .. } => BlobFault::Missing,
+                RegistryError::WrongContent { .. } => BlobFault::Mismatch,
+                _ => BlobFault::Other,
+            };
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            return Err(BlobError { operation: "fetch", digest: blob.digest, reason, missing });
+            return Err(BlobError { operation: "fetch", digest: blob.digest, reason, fault });
         }
         self.store.open(blob)
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use ureq::http::Method;
 
 use crate::base::digest::BlobDigest;
-use crate::oci::blob::{BlobError, BlobSource};
+use crate::oci::blob::{BlobError, BlobFault, BlobSource};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::reference::Reference;
@@ -138,7 +138,8 @@ impl Cargo {
             return Ok(());
         }
         let bytes = read_document(source, target)?;
-        let invalid = |reason: String| BlobError { operation: "push", digest: target.digest, reason, missing: false };
+        let invalid =
+            |reason: String| BlobError { operation: "push", digest: target.digest, reason, fault: BlobFault::Other };
         if target.is_index() {
             if depth >= MAX_DEPTH {
                 return Err(invalid("indexes are nested too deep".to_owned()).into());
@@ -162,7 +163,8 @@ impl Cargo {
 }
 
 fn read_document(source: &dyn BlobSource, target: &Descriptor) -> Result<Vec<u8>, RegistryError> {
-    let failed = |reason: String| BlobError { operation: "read", digest: target.digest, reason, missing: false };
+    let failed =
+        |reason: String| BlobError { operation: "read", digest: target.digest, reason, fault: BlobFault::Other };
     if target.size > MAX_DOCUMENT {
         return Err(failed(format!("it has {} bytes, more than {MAX_DOCUMENT}", target.size)).into());
     }

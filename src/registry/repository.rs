@@ -7,11 +7,10 @@ use std::sync::atomic::AtomicUsize;
 use ureq::http::Method;
 
 use crate::base::digest::{BlobDigest, Sha256};
-use crate::oci::blob::BlobError;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::MAX_DOCUMENT;
 use crate::oci::reference::{DEFAULT_REGISTRY, Reference};
-use crate::transport::{HttpClient, HttpError, Request, Response, Url, is_transient};
+use crate::transport::{Attempt, HttpClient, HttpError, Request, Response, TlsFault, Url, is_transient};
 
 use super::RegistryError;
 use super::challenge::Challenge;
@@ -23,6 +22,23 @@ use super::scope::Scope;
 
 /// The host of Docker Hub's API.
 const HUB_HOST: &str = "registry-1.docker.io";
+
+/// A response that refuses access.
+struct Refused {
+    host: String,
+    status: u16,
+    challenges: Vec<String>,
+    /// The server's explanation.
+    reason: String,
+}
+
+impl From<Response> for Refused {
+    fn from(response: Response) -> Self {
+        let (host, status) = (response.url.authority.clone(), response.status);
+        let challenges = response.header_values("www-authenticate").into_iter().map(str::to_owned).collect();
+        Self { host, status, challenges, reason: response.into_reason() }
+    }
+}
 
 /// One repository on one host.
 pub(super) struct Repository<'a> {
@@ -95,10 +111,11 @@ impl Repository<'_> {
     /// in its answer to another request.
     pub(super) fn head(&self, tag: &str) -> Result<Option<Descriptor>, RegistryError> {
         let what = self.what(&format!(":{tag}"));
-        let response = match self.send(Method::HEAD, &format!("manifests/{tag}"), &[("accept", ACCEPT)], &what) {
+        let path = format!("manifests/{tag}");
+        let response = match self.send(Method::HEAD, &path, &[("accept", ACCEPT)], &what) {
             Err(RegistryError::Denied { .. }) => return Ok(None),
             Err(RegistryError::Http(HttpError::Status { status, .. })) if !is_transient(status) => return Ok(None),
-            response => response?,
+            response => response.map_err(|error| self.explained(error, &path, &[("accept", ACCEPT)], &what))?,
         };
         let digest = response.header("docker-content-digest").and_then(|d| d.parse::<BlobDigest>().ok());
         let size = response.header("content-length").and_then(|n| n.parse::<u64>().ok());
@@ -118,8 +135,8 @@ impl Repository<'_> {
     pub(super) fn manifest_by_digest(&self, digest: BlobDigest) -> Result<(Descriptor, Vec<u8>), RegistryError> {
         let (descriptor, bytes) = self.manifest(&digest.to_string(), &self.what(&format!("@{digest}")))?;
         if descriptor.digest != digest {
-            let reason = format!("digest mismatch: got {}", descriptor.digest);
-            return Err(BlobError { operation: "fetch", digest, reason, missing: false }.into());
+            let reason = format!("digest mismatch: want {digest}, got {}", descriptor.digest);
+            return Err(self.wrong_content(&format!("@{digest}"), reason));
         }
         Ok((descriptor, bytes))
     }
@@ -177,6 +194,34 @@ impl Repository<'_> {
         })
     }
 
+    /// The error of a HEAD request with the registry's words, which only other responses have: asks once with GET.
+    pub(super) fn explained(
+        &self,
+        error: RegistryError,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        what: &str,
+    ) -> RegistryError {
+        let RegistryError::Http(HttpError::Status { status, attempts, reason, .. }) = &error else { return error };
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let request = Request { headers, ..Request::get(self.url(path)) };
+        let once = |request: &Request<'_>| match self.http().send_once(request) {
+            Ok(response) => Ok(response),
+            Err(Attempt::Retry(error) | Attempt::Fail(error)) => Err(RegistryError::from(error)),
+        };
+        match self.authorized(request, &self.scope, what, once) {
+            Ok(response) if reason.is_empty() && response.status == *status => {
+                response.into_error().after(*attempts).into()
+            }
+            _ => error,
+        }
+    }
+
+    /// What the registry sent is something else than `suffix` names.
+    pub(super) fn wrong_content(&self, suffix: &str, reason: String) -> RegistryError {
+        RegistryError::WrongContent { what: self.what(suffix), host: self.host.clone(), reason }
+    }
+
     /// Sends a request without body, with credentials once the registry asks for them. `what` names the image or blob in
     /// errors.
     fn send(
@@ -225,18 +270,19 @@ impl Repository<'_> {
         // Without a token, with one, and once more if the token had expired.
         for round in 0..3 {
             let response = send(&request)?;
-            match response.status {
-                // Whoever a registry redirects to must not learn its credentials, nor say where to send them (S-58).
-                401 if round < 2 && response.url.authority == request.url.authority => {
-                    let challenges = response.header_values("www-authenticate");
-                    let sent = request.authorization.as_deref();
-                    match auth.respond(http, scope, &request.url, &challenges, sent)? {
-                        Some(next) if Some(next.as_str()) != sent => request.authorization = Some(next),
-                        _ => return Err(self.denied(response, what).into()),
-                    }
-                }
-                401 | 403 => return Err(self.denied(response, what).into()),
-                _ => return Ok(response),
+            if !matches!(response.status, 401 | 403) {
+                return Ok(response);
+            }
+            // With its body read, the connection serves the next request.
+            let refused = Refused::from(response);
+            // Whoever a registry redirects to must not learn its credentials, nor say where to send them (S-58).
+            if round == 2 || refused.status == 403 || refused.host != request.url.authority {
+                return Err(self.denied(refused, what).into());
+            }
+            let sent = request.authorization.as_deref();
+            match auth.respond(http, scope, &request.url, &refused.challenges, sent)? {
+                Some(next) if Some(next.as_str()) != sent => request.authorization = Some(next),
+                _ => return Err(self.denied(refused, what).into()),
             }
         }
         let (url, why) = (request.url.without_query(), "keeps asking for credentials".to_owned());
@@ -250,18 +296,25 @@ impl Repository<'_> {
         if !http.is_insecure(&self.host) {
             return first;
         }
+        let known = || self.client.speaks_tls.lock().unwrap_or_else(PoisonError::into_inner);
         let tls = match &first {
             // Go's server answers this to plain HTTP on a TLS port.
             Ok(response) if !request.url.tls && response.status == 400 => true,
+            Err(HttpError::Tls { fault: TlsFault::NotPlain, .. }) if !request.url.tls => true,
             Err(HttpError::Tls { .. } | HttpError::Network { .. } | HttpError::Unreachable { .. })
                 if request.url.tls =>
             {
                 false
             }
-            _ => return first,
+            Ok(_) => {
+                // What it refuses from now on, it does not refuse for that.
+                known().entry(self.host.clone()).or_insert(request.url.tls);
+                return first;
+            }
+            Err(_) => return first,
         };
-        let known = || self.client.speaks_tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains_key(&self.host) {
+        // Another thread may have found meanwhile what works.
+        if known().get(&self.host).is_some_and(|works| *works != tls) {
             return first;
         }
         match http.send(&Request { url: Url { tls, ..request.url.clone() }, ..request.clone() }) {
@@ -270,14 +323,14 @@ impl Repository<'_> {
                 Ok(response)
             }
             // Why TLS failed says more than that plain HTTP was refused.
-            Err(error @ HttpError::Tls { .. }) if tls => Err(error),
+            Err(error) if tls && error.speaks_tls() => Err(error),
             Err(_) => first,
         }
     }
 
-    fn denied(&self, response: Response, what: &str) -> RegistryError {
-        let (host, status) = (response.url.authority.clone(), response.status);
-        let challenges = Challenge::all(&response.header_values("www-authenticate"));
+    fn denied(&self, refused: Refused, what: &str) -> RegistryError {
+        let Refused { host, status, challenges, reason } = refused;
+        let challenges = Challenge::all(&challenges);
         let insufficient = challenges.iter().any(|c| c.parameter("error") == Some("insufficient_scope"));
         let refusal = match (self.client.auth.is_anonymous(&self.scope), status) {
             _ if host != self.host => Refusal::Elsewhere,
@@ -285,7 +338,7 @@ impl Repository<'_> {
             (false, 401) if !insufficient => Refusal::Credentials,
             (false, _) => Refusal::Access,
         };
-        let reason = format!("{status} {}", response.into_reason()).trim_end().to_owned();
+        let reason = format!("{status} {reason}").trim_end().to_owned();
         RegistryError::Denied { what: what.to_owned(), registry: self.scope.registry.clone(), host, refusal, reason }
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ureq::http::Method;
 
-use crate::oci::blob::{BlobError, BlobSource};
+use crate::oci::blob::{BlobError, BlobFault, BlobSource};
 use crate::oci::descriptor::Descriptor;
 use crate::transport::{Attempt, HttpError, Payload, Request, Response, Url, is_transient};
 
@@ -52,11 +52,15 @@ impl Repository<'_> {
     /// answer to an upload has the registry's words.
     pub(super) fn has_blob(&self, blob: &Descriptor) -> Result<bool, RegistryError> {
         let what = self.what_blob(blob);
-        let request = Request { method: Method::HEAD, ..Request::get(self.blob_url(blob)) };
+        let url = self.blob_url(blob);
+        let request = Request { method: Method::HEAD, ..Request::get(url) };
         match self.request(request, &what) {
             Ok(_) => Ok(true),
             Err(RegistryError::NotFound { .. } | RegistryError::Denied { .. }) => Ok(false),
-            Err(error) => Err(error),
+            // Of a blob that is there after all, no more than a byte is wanted.
+            Err(error) => {
+                Err(self.explained(error, &format!("blobs/{}", blob.digest), &[("range", "bytes=0-0")], &what))
+            }
         }
     }
 
@@ -226,7 +230,7 @@ impl Upload<'_> {
         match (failure, answer) {
             (Some(reason), _) => {
                 let (digest, operation) = (self.blob.digest, "read");
-                Err(Broken::Fail(BlobError { operation, digest, reason, missing: false }.into()))
+                Err(Broken::Fail(BlobError { operation, digest, reason, fault: BlobFault::Other }.into()))
             }
             (None, Err(broken)) => Err(broken),
             (None, Ok(response)) if response.is_success() => Ok(response),

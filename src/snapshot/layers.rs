@@ -14,7 +14,7 @@ use crate::base::notice::Notices;
 use crate::base::sparse::SparseRead;
 use crate::base::{fs, publish};
 use crate::layer::{self, BadTree, Limits, Tree};
-use crate::oci::blob::{BlobError, BlobSource};
+use crate::oci::blob::{BlobError, BlobFault, BlobSource};
 use crate::oci::descriptor::Layer;
 
 use super::Error;
@@ -190,7 +190,7 @@ impl<'a> Layers<'a> {
                 operation: "read",
                 digest: layer.blob.digest,
                 reason: e.to_string(),
-                missing: false,
+                fault: BlobFault::Other,
             }),
         };
         damage.map_or(Error::Layer { diff_id: layer.diff_id, source }, Error::Blob)

@@ -22,8 +22,9 @@ use crate::base::publish::{self, Draft};
 use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::time::Timestamp;
 use crate::base::verify::{Mismatch, Verified};
-use crate::oci::blob::{BlobError, BlobSink, BlobSource, DownloadClaim};
+use crate::oci::blob::{BlobError, BlobFault, BlobSink, BlobSource, DownloadClaim};
 use crate::oci::descriptor::Descriptor;
+use crate::oci::reference::Reference;
 
 use super::persist::{Integrity, NEW};
 use super::{Claim, Claiming, Error, Store};
@@ -132,6 +133,10 @@ impl BlobSink for Store {
 
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
         self.accept_if(blob, content, |_| Ok(()))
+    }
+
+    fn may_know(&self, name: &Reference) -> bool {
+        !matches!(self.resolve(name), Ok(None))
     }
 
     fn claim_download(&self, blob: &Descriptor, go_on: &dyn Fn() -> bool) -> Result<Box<dyn DownloadClaim>, BlobError> {
@@ -291,5 +296,10 @@ fn size_of(path: &Path) -> io::Result<Option<u64>> {
 pub(super) fn blob_error(operation: &'static str, digest: BlobDigest, error: &io::Error) -> BlobError {
     let missing = error.kind() == io::ErrorKind::NotFound;
     let reason = if missing { format!("not in the store: {AGAIN}") } else { error.to_string() };
-    BlobError { operation, digest, reason, missing }
+    let fault = match error.get_ref() {
+        _ if missing => BlobFault::Missing,
+        Some(inner) if inner.is::<Mismatch>() => BlobFault::Mismatch,
+        _ => BlobFault::Other,
+    };
+    BlobError { operation, digest, reason, fault }
 }

@@ -11,7 +11,7 @@ use crate::base::digest::BlobDigest;
 use crate::base::rooted::Root;
 use crate::base::sparse::{SparseFile, SparseRead};
 use crate::base::verify::Verified;
-use crate::oci::blob::{BlobError, BlobSource};
+use crate::oci::blob::{BlobError, BlobFault, BlobSource};
 use crate::oci::descriptor::{Descriptor, INDEX, MANIFEST};
 use crate::oci::manifest::{Index, MAX_DOCUMENT, Manifest};
 use crate::oci::reference::Reference;
@@ -133,7 +133,8 @@ impl BlobSource for Layout {
         let file = opened.map_err(|e: io::Error| {
             let missing = e.kind() == io::ErrorKind::NotFound;
             let reason = if missing { format!("{} does not have it", self.dir.display()) } else { e.to_string() };
-            BlobError { operation: "open", digest: blob.digest, reason, missing }
+            let fault = if missing { BlobFault::Missing } else { BlobFault::Other };
+            BlobError { operation: "open", digest: blob.digest, reason, fault }
         })?;
         Ok(Box::new(Verified::new(SparseFile::new(file, blob.size), blob.digest.0, blob.size)))
     }

@@ -142,9 +142,7 @@ impl HttpClient {
             self.check_cancelled()?;
             let result = self.follow(request);
             let retry_after = match &result {
-                Ok(response) if retry::is_transient(response.status) => {
-                    response.header("retry-after").and_then(retry::retry_after)
-                }
+                Ok(response) if retry::is_transient(response.status) => response.retry_after(),
                 Err(Attempt::Retry(_)) => None,
                 _ => return after(result, attempt),
             };
@@ -247,7 +245,10 @@ impl HttpClient {
                 TlsFault::RefusesCertificate if !self.has_identity(url) => TlsFault::WantsCertificate,
                 other => other,
             };
-            return Attempt::Fail(HttpError::Tls { host: url.authority.clone(), fault });
+            let closed = fault == TlsFault::Closed;
+            let error = HttpError::Tls { host: url.authority.clone(), fault };
+            // A server that is being restarted closes connections, too.
+            return if closed { Attempt::Retry(error) } else { Attempt::Fail(error) };
         }
         if let ureq::Error::Io(e) = error
             && let Some(why) = Unreachable::of(e, host)

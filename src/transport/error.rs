@@ -1,6 +1,7 @@
 //! Why a server could not be used.
 
 use std::io;
+use std::time::Duration;
 
 use super::fault::{TlsFault, Unreachable};
 
@@ -8,7 +9,7 @@ use super::fault::{TlsFault, Unreachable};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     /// The server answered with an error.
-    #[error("{url}: {status}{}{}", if .reason.is_empty() { String::new() } else { format!(": {}", .reason) }, tried(*.attempts))]
+    #[error("{url}: {status}{}{}", if .reason.is_empty() { String::new() } else { format!(": {}", .reason) }, tried_until(*.attempts, *.retry_after))]
     Status {
         /// The URL, without its query.
         url: String,
@@ -18,6 +19,8 @@ pub(crate) enum HttpError {
         reason: String,
         /// Requests sent.
         attempts: u32,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
     },
     /// The server could not be reached, or the connection broke and stayed broken.
     #[error("{url}: {reason}{}", tried(*.attempts))]
@@ -67,14 +70,30 @@ pub(crate) enum HttpError {
 }
 
 impl HttpError {
+    /// TLS failed with a server that does speak it.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        matches!(self, Self::Tls { fault, .. } if !matches!(fault, TlsFault::NotTls | TlsFault::Closed))
+    }
+
     /// The failure of the last of so many requests.
     pub(crate) fn after(self, sent: u32) -> Self {
         match self {
             Self::Network { url, reason, .. } => Self::Network { url, reason, attempts: sent },
-            Self::Status { url, status, reason, .. } => Self::Status { url, status, reason, attempts: sent },
+            Self::Status { url, status, reason, retry_after, .. } => {
+                Self::Status { url, status, reason, attempts: sent, retry_after }
+            }
             other => other,
         }
     }
+}
+
+/// [`tried`], and when the server wants to be asked again.
+fn tried_until(attempts: u32, retry_after: Option<Duration>) -> String {
+    let tried = (attempts > 1).then(|| format!("tried {attempts} times"));
+    let later = retry_after.filter(|wait| !wait.is_zero());
+    let later = later.map(|wait| format!("the server asks to wait {} s", wait.as_secs()));
+    let all: Vec<String> = tried.into_iter().chain(later).collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join("; ")) }
 }
 
 fn tried(attempts: u32) -> String {

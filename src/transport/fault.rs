@@ -13,8 +13,8 @@ pub(crate) enum Unreachable {
     /// The name has no address.
     #[error("there is no host {0}")]
     NoHost(String),
-    /// No name server could be asked.
-    #[error("no name server can be asked for the address of {0}")]
+    /// The lookup may succeed later: name servers do not answer in time, or report a failure of their own.
+    #[error("cannot look up {0}: name servers do not answer or report a failure")]
     NoNameServer(String),
     /// Nothing listens there.
     #[error("connection refused")]
@@ -53,6 +53,10 @@ pub(crate) enum TlsFault {
     OtherName(Vec<String>),
     /// The server answered something else than TLS.
     NotTls,
+    /// The server answered plain HTTP with TLS.
+    NotPlain,
+    /// The server closed the connection before TLS was established.
+    Closed,
     /// The server wants a certificate of kiln's.
     WantsCertificate,
     /// The server refuses kiln's certificate.
@@ -77,6 +81,8 @@ impl fmt::Display for TlsFault {
             Self::OtherName(names) if names.is_empty() => f.write_str("the certificate is for no name"),
             Self::OtherName(names) => write!(f, "the certificate is for other names: {}", names.join(", ")),
             Self::NotTls => f.write_str("the server does not speak TLS"),
+            Self::NotPlain => f.write_str("the server expects TLS, not plain HTTP"),
+            Self::Closed => f.write_str("the server closed the connection during the handshake"),
             Self::WantsCertificate => f.write_str("the server requires a client certificate"),
             Self::RefusesCertificate => f.write_str("the server refuses the client certificate"),
             Self::OwnCertificate(why) | Self::Other(why) => f.write_str(why),
@@ -151,7 +157,7 @@ mod tests {
             ("failed to lookup address information: Name does not resolve", Some("there is no host r.example")),
             (
                 "failed to lookup address information: Temporary failure in name resolution",
-                Some("no name server can be asked for the address of r.example"),
+                Some("cannot look up r.example: name servers do not answer or report a failure"),
             ),
             ("something else", None),
         ] {

@@ -1,12 +1,14 @@
 //! What a server answered, after redirects.
 
 use std::io::Read;
+use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::HeaderMap;
 
 use super::error::{HttpError, io_reason};
 use super::pace::{Pace, Paced};
+use super::retry::retry_after;
 use super::url::Url;
 
 /// A shorter text occurs in every explanation.
@@ -61,10 +63,16 @@ impl Response {
         if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
     }
 
+    /// How long the server asks to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after").and_then(retry_after)
+    }
+
     /// The error that the response stands for, with the server's explanation.
     pub(crate) fn into_error(self) -> HttpError {
         let (url, status, attempts) = (self.url.without_query(), self.status, self.attempts);
-        HttpError::Status { url, status, reason: self.into_reason(), attempts }
+        let retry_after = self.retry_after();
+        HttpError::Status { url, status, reason: self.into_reason(), attempts, retry_after }
     }
 
     /// The server's explanation, without the credentials that it was sent; empty if it gives none.

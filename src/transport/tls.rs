@@ -3,7 +3,7 @@
 //! **Holds.** A server's certificate leads to a trusted one, or is one (self-signed certificates of registries often
 //! claim to be authorities, which the library refuses in servers). Name and dates are checked either way.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
@@ -22,6 +22,9 @@ use ureq::unversioned::transport::{
 
 use super::certificates::{Certificates, of_system};
 use super::fault::TlsFault;
+
+/// The first byte of an alert, with which TLS servers answer to what is not TLS (RFC 8446 §5.1).
+const TLS_ALERT: u8 = 0x15;
 
 /// Makes TLS connections; what it needs is loaded for the first one.
 #[derive(Debug)]
@@ -57,14 +60,13 @@ fn config(certificates: &Certificates, verify: bool) -> Result<ClientConfig, Tls
 }
 
 impl<In: Transport> Connector<In> for TlsConnector {
-    type Out = Either<In, TlsTransport>;
+    type Out = Either<PlainTransport<In>, TlsTransport>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
         let Some(transport) = chained else { return Ok(None) };
         if !details.needs_tls() || transport.is_tls() {
-            return Ok(Some(Either::A(transport)));
+            return Ok(Some(Either::A(PlainTransport { inner: transport, answered: false })));
         }
-        let fault = |fault: TlsFault| ureq::Error::Other(Box::new(fault));
         let host = details.uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| ureq::Error::BadUri(host.to_owned()))?;
@@ -73,9 +75,49 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let transport: Box<dyn Transport> = Box::new(transport);
         let mut socket = TransportAdapter::new(transport, Arc::clone(&details.current_time));
         socket.set_timeout(details.timeout);
-        connection.complete_io(&mut socket)?;
+        connection.complete_io(&mut socket).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => fault(TlsFault::Closed),
+            _ => e.into(),
+        })?;
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(Either::B(TlsTransport { stream: StreamOwned::new(connection, socket), buffers })))
+    }
+}
+
+fn fault(fault: TlsFault) -> ureq::Error {
+    ureq::Error::Other(Box::new(fault))
+}
+
+/// A connection without TLS, to a server that may expect TLS.
+#[derive(Debug)]
+pub(super) struct PlainTransport<In> {
+    inner: In,
+    answered: bool,
+}
+
+impl<In: Transport> Transport for PlainTransport<In> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let arrived = self.inner.await_input(timeout)?;
+        if !std::mem::replace(&mut self.answered, true) && self.inner.buffers().input().first() == Some(&TLS_ALERT) {
+            return Err(fault(TlsFault::NotPlain));
+        }
+        Ok(arrived)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
     }
 }
 

@@ -17,6 +17,14 @@ pub(in crate::cli) fn fetch_hint(error: &FetchError) -> Option<String> {
         FetchError::Http(HttpError::Tls { fault: TlsFault::UnknownAuthority, .. }) => {
             "if the certificate is of a private CA, name the CA's with --ca-cert FILE"
         }
+        FetchError::Http(HttpError::Tls { fault: TlsFault::NotPlain, .. }) => "write https:// in the URL",
+        FetchError::Http(HttpError::Tls { fault: TlsFault::NotTls | TlsFault::Closed, .. }) => {
+            "if the server speaks plain HTTP, write http:// in the URL"
+        }
+        // Several servers say so to plain HTTP where they expect TLS.
+        FetchError::Http(HttpError::Status { status: 400, url, .. }) if url.starts_with("http://") => {
+            "if the server expects TLS, write https:// in the URL"
+        }
         FetchError::TooLarge { .. } => "set another limit with KILN_MAX_DOWNLOAD=<size>",
         FetchError::Checksum { .. } => "if the change is intended, update the checksum",
         FetchError::Git { failure, .. } => match failure {

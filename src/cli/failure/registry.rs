@@ -32,6 +32,9 @@ pub(super) fn hint(error: &RegistryError) -> Option<String> {
         RegistryError::NotFound { missing: Missing::Image, host, .. } => {
             format!("check name and tag, and log in with kiln login {host} if the repository is private")
         }
+        RegistryError::WrongContent { host, .. } => {
+            format!("pull again; if that fails too, look for a proxy or cache that alters what {host} sends")
+        }
         RegistryError::Image { source: ImageError::NoPlatform { .. }, .. } => {
             "choose one of these with --platform".to_owned()
         }
@@ -80,7 +83,10 @@ fn tls_hint(host: &str, fault: &TlsFault) -> String {
             format!("renew the certificate of {host}, or set the clock of this machine")
         }
         TlsFault::OtherName(_) => "use a name that the certificate is for".into(),
-        TlsFault::NotTls => format!("if {host} speaks plain HTTP, use --insecure-registry {host}"),
+        TlsFault::NotTls | TlsFault::Closed => {
+            format!("if {host} speaks plain HTTP, use --insecure-registry {host}")
+        }
+        TlsFault::NotPlain => format!("use https:// for {host}"),
         TlsFault::WantsCertificate => "pass a certificate and its key in a directory, with --cert-dir DIR".into(),
         TlsFault::RefusesCertificate | TlsFault::OwnCertificate(_) => {
             format!("check the files in --cert-dir, or in certs.d/{host}")
@@ -103,7 +109,8 @@ mod tests {
     #[test]
     fn registry_errors_map_to_code_and_hint() {
         let status = |status| -> RegistryError {
-            HttpError::Status { url: "https://r/v2/".into(), status, reason: String::new(), attempts: 5 }.into()
+            let (url, reason) = ("https://r/v2/".into(), String::new());
+            HttpError::Status { url, status, reason, attempts: 5, retry_after: None }.into()
         };
         let denied = |refusal| RegistryError::Denied {
             what: "r/a".into(),

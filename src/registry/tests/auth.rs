@@ -29,6 +29,11 @@ fn one_token_serves_all_requests() {
     assert_eq!(asked[0].target, "/token?service=svc&scope=repository%3Aapp%3Apull");
     assert_eq!(asked[0].header("authorization"), None);
     assert_eq!(server.log().iter().filter(|r| r.header("authorization").is_none()).count(), 1);
+    // The manifest is asked for at once, and all goes through the connection that was refused first.
+    let asked: Vec<String> = server.log().iter().map(|r| format!("{} {}", r.method, r.target)).collect();
+    assert_eq!(asked[..2], ["GET /v2/app/manifests/1", "GET /v2/app/manifests/1"]);
+    assert!(asked.len() == 4 && asked[2..].iter().all(|asked| asked.starts_with("GET /v2/app/blobs/")), "{asked:?}");
+    assert_eq!(server.connections(), 1);
 }
 
 #[test]

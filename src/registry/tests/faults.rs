@@ -136,7 +136,7 @@ fn wrong_bytes_never_reach_the_store_s50() {
         let store = Memory::default();
         let error = client().pull(&name(&server), &amd64(), &store, 1).expect_err(change);
         assert!(
-            matches!(error, RegistryError::Blob(_) | RegistryError::Http(HttpError::Protocol { .. })),
+            matches!(error, RegistryError::WrongContent { .. } | RegistryError::Http(HttpError::Protocol { .. })),
             "{change}: {error:?}"
         );
         assert!(!store.has(&layer).expect("has"));
@@ -171,7 +171,9 @@ fn manifest_by_digest_must_have_the_digest_s51() {
     });
     let pinned = Reference { tag: None, digest: Some(digest), ..name(&server) };
     let message = client().resolve(&pinned, &amd64(), &Memory::default()).expect_err("mismatch").to_string();
-    assert!(message.contains("digest mismatch"), "{message}");
+    assert!(
+        message.contains(&format!("wrong content from {}: digest mismatch: want {digest}, got ", server.authority))
+    );
 }
 
 #[test]
@@ -305,6 +307,33 @@ fn foreign_layer_urls_are_not_followed_s57() {
     let message = client().fetch(&name(&server), &[layer], &Memory::default(), 1).expect_err("missing").to_string();
     assert!(message.contains("a foreign layer"), "{message}");
     assert_eq!(elsewhere.log().len(), 0);
+}
+
+#[test]
+fn refused_head_request_is_explained_once_by_get() {
+    for (status, retry_after, tries, want) in [
+        (429, "86400", 1, "429: slow down (the server asks to wait 86400 s)"),
+        (429, "0", 3, "429: slow down (tried 3 times)"),
+        (503, "2", 1, "503: slow down (the server asks to wait 2 s)"),
+    ] {
+        let server = Server::start(move |_| {
+            Reply::new(status, r#"{"errors":[{"code":"X","message":"slow down"}]}"#).with("retry-after", retry_after)
+        });
+        let store = Memory::default();
+        let known = Descriptor::of(LAYER_TAR, LAYER);
+        store.accept(&known, &mut &LAYER[..]).expect("stored");
+        let error = client().resolve(&name(&server), &amd64(), &store).expect_err("refused").to_string();
+        assert_eq!(error, format!("http://{}/v2/app/manifests/1: {want}", server.authority));
+        assert_eq!((server.count("HEAD", ""), server.count("GET", "")), (tries, 1), "{status} {retry_after}");
+        let name = name(&server);
+        let error = client().repository_to_push_to(&name).has_blob(&known).expect_err("refused").to_string();
+        assert_eq!(error, format!("http://{}/v2/app/blobs/{}: {want}", server.authority, known.digest));
+        assert_eq!((server.count("HEAD", "blobs"), server.count("GET", "blobs")), (tries, 1), "{status} {retry_after}");
+        assert_eq!(
+            server.log().last().and_then(|r| r.header("range").map(str::to_owned)).as_deref(),
+            Some("bytes=0-0")
+        );
+    }
 }
 
 #[test]

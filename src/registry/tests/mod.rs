@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::base::digest::{BlobDigest, DiffId, Sha256};
 use crate::base::sparse::SparseRead;
 use crate::base::verify::Verified;
-use crate::oci::blob::{BlobError, BlobSink, BlobSource, BlobStore};
+use crate::oci::blob::{BlobError, BlobFault, BlobSink, BlobSource, BlobStore};
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::descriptor::{CONFIG, Descriptor, INDEX, LAYER_TAR, MANIFEST};
 use crate::oci::manifest::{Index, Manifest};
@@ -32,7 +32,12 @@ struct Memory(Mutex<BTreeMap<BlobDigest, Vec<u8>>>);
 
 impl BlobSource for Memory {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
-        let missing = || BlobError { operation: "open", digest: blob.digest, reason: "missing".into(), missing: true };
+        let missing = || BlobError {
+            operation: "open",
+            digest: blob.digest,
+            reason: "missing".into(),
+            fault: BlobFault::Missing,
+        };
         let bytes = self.0.lock().expect("lock").get(&blob.digest).cloned().ok_or_else(missing)?;
         Ok(Box::new(std::io::Cursor::new(bytes)))
     }
@@ -46,9 +51,15 @@ impl BlobSink for Memory {
     fn accept(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), BlobError> {
         let mut bytes = Vec::new();
         let read = Verified::new(content, blob.digest.0, blob.size).read_to_end(&mut bytes);
-        read.map_err(|e| BlobError { operation: "store", digest: blob.digest, reason: e.to_string(), missing: false })?;
+        let fault = BlobFault::Mismatch;
+        read.map_err(|e| BlobError { operation: "store", digest: blob.digest, reason: e.to_string(), fault })?;
         self.0.lock().expect("lock").insert(blob.digest, bytes);
         Ok(())
+    }
+
+    /// Names are not stored: only an empty store knows none for sure.
+    fn may_know(&self, _name: &Reference) -> bool {
+        !self.0.lock().expect("lock").is_empty()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ pub(crate) struct Server {
     /// `127.0.0.1:port`
     pub(crate) authority: String,
     log: Arc<Mutex<Vec<Request>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -65,9 +67,11 @@ impl Server {
         let authority = listener.local_addr().expect("address").to_string();
         let log = Arc::new(Mutex::new(Vec::new()));
         let handle = Arc::new(handle);
-        let server = Self { authority, log: Arc::clone(&log) };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let server = Self { authority, log: Arc::clone(&log), connections: Arc::clone(&connections) };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (handle, log) = (Arc::clone(&handle), Arc::clone(&log));
                 std::thread::spawn(move || {
                     // Some tests disconnect.
@@ -76,6 +80,11 @@ impl Server {
             }
         });
         server
+    }
+
+    /// How many connections it has accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     pub(crate) fn log(&self) -> Vec<Request> {

@@ -196,6 +196,9 @@ fn refusals(command: &'static str) -> Vec<Case> {
         always("S-61 429 that asks for a day", command, false, {
             Reply::new(429, listed("TOOMANYREQUESTS", "slow down")).with("retry-after", "86400")
         }),
+        always("S-61 429 that asks for a moment", command, false, {
+            Reply::new(429, listed("TOOMANYREQUESTS", "slow down")).with("retry-after", "1")
+        }),
         always("S-61 503", command, false, Reply::new(503, "<html>Service Unavailable</html>")),
         always("S-61 the connection breaks", command, false, Reply { mute: true, ..Reply::new(200, "") }),
         always("an error with control characters", command, true, Reply::new(418, "a\u{1b}[31mb\u{7f}\nerror: forged")),
@@ -235,6 +238,9 @@ fn pushes() -> Vec<Case> {
         push("S-61 push: not even pieces are accepted", |r| {
             matches!(r.method.as_str(), "PUT" | "PATCH").then(|| Reply::new(413, "<html>Too Large</html>"))
         }),
+        always("S-61 pull: 429 for an image that the store has", "pull-known", false, {
+            Reply::new(429, listed("TOOMANYREQUESTS", "slow down")).with("retry-after", "86400")
+        }),
         Case { command: "push-damaged", ..push("S-50 push: the stored layer is damaged", |_| None) },
     ]
 }
@@ -252,6 +258,10 @@ fn said(case: Case, image: &TestEnv) -> String {
     let config = own.dir().join("home/.docker").display().to_string();
     let done = match case.command {
         "pull" => own.kiln(&["pull", &name]).env("DOCKER_CONFIG", &config).output(),
+        "pull-known" => {
+            image.kiln(&["tag", "app", &name]).ok();
+            image.kiln(&["pull", &name]).output()
+        }
         "pull-by-digest" => {
             let digest = format!("sha256:{}", "0".repeat(64));
             let other = Server::start(|_| manifest(br#"{"schemaVersion":2,"config":{},"layers":[]}"#));
@@ -278,7 +288,7 @@ fn said(case: Case, image: &TestEnv) -> String {
 }
 
 /// Messages from the first error on, with `HOST` for the registry and without digests.
-fn plain(stderr: &str, authority: &str) -> String {
+pub(super) fn plain(stderr: &str, authority: &str) -> String {
     let from = stderr.find("error: ").unwrap_or(stderr.len());
     let mut text = stderr[from..].replace(authority, "HOST");
     assert!(!text.contains("p-canary") && !text.contains(AUTH), "{text}");
@@ -320,7 +330,7 @@ fn faults_of_registries_are_said_in_full() {
 }
 
 fn title(case: &Case) -> String {
-    let named = case.name.contains(" pull: ") || case.name.contains("push: ");
+    let named = case.name.contains("pull: ") || case.name.contains("push: ");
     if named { case.name.to_owned() } else { format!("{}: {}", case.command, case.name) }
 }
 
@@ -348,7 +358,7 @@ fn invalid_names_are_refused_by_pull_and_push() {
         for command in ["pull", "push"] {
             let done = env.kiln(&[command, name]).output();
             assert_eq!(done.code, 2, "{name}: {done}");
-            all.push_str(&format!("# {command} {name}\n{}\n", done.stderr));
+            all.push_str(&format!("# S-65 {command} {name}\n{}\n", done.stderr));
         }
     }
     let mut golden = Golden::new();

@@ -229,7 +229,7 @@ fn failed_connections_name_their_cause() {
 }
 
 /// Runs kiln where `registry.test` and `files.test` are names of this host, and the name server is `dns`.
-fn hosted(env: &TestEnv, args: &str, variables: &[(&str, &str)], dns: &str) -> (Option<i32>, String) {
+pub(super) fn hosted(env: &TestEnv, args: &str, variables: &[(&str, &str)], dns: &str) -> (Option<i32>, String) {
     fs::write(env.dir().join("hosts"), "127.0.0.1 localhost registry.test files.test\n").expect("write");
     fs::write(env.dir().join("resolv.conf"), format!("nameserver {dns}\noptions timeout:1 attempts:1\n"))
         .expect("write");
@@ -246,20 +246,6 @@ fn hosted(env: &TestEnv, args: &str, variables: &[(&str, &str)], dns: &str) -> (
         .output()
         .expect("run unshare");
     (out.status.code(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
-}
-
-#[test]
-fn failed_lookup_says_whether_a_name_server_answered() {
-    requires!(root);
-    let env = TestEnv::new();
-    // Nothing listens there.
-    let (code, said) = hosted(&env, "pull nowhere.test/app:1", &[], "127.0.0.77");
-    assert_eq!(code, Some(3), "{said}");
-    assert_eq!(
-        said,
-        "error: https://nowhere.test/v2/app/manifests/1: no name server can be asked for the address of nowhere.test\n\
-         hint: check the network and /etc/resolv.conf, or try again\n"
-    );
 }
 
 #[test]
