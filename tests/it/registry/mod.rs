@@ -4,6 +4,7 @@
 mod access;
 mod configuration;
 mod crashes;
+mod exact;
 mod faults;
 mod hostile;
 mod large;
