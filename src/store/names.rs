@@ -147,14 +147,14 @@ impl Names {
         // Most of the text is copied, which is done once.
         let mut text =
             Vec::with_capacity(self.text.len() + changes.values().flatten().map(|t| t.len() + 1).sum::<usize>());
-        text.extend_from_slice(self.text[..self.list.start].as_bytes());
+        text.extend_from_slice(&self.text.as_bytes()[..self.list.start]);
         for (at, part) in parts.iter().enumerate() {
             if at > 0 {
                 text.push(b',');
             }
             text.extend_from_slice(part.as_bytes());
         }
-        text.extend_from_slice(self.text[self.list.end..].as_bytes());
+        text.extend_from_slice(&self.text.as_bytes()[self.list.end..]);
         Some(text)
     }
 
