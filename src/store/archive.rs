@@ -16,7 +16,9 @@ use crate::base::fs::{self, FsError};
 use crate::base::publish::{self, Draft};
 use crate::oci::blob::BlobSource;
 use crate::oci::descriptor::Descriptor;
+use crate::oci::image::{Image, ImageError, manifests};
 use crate::oci::manifest::{Index, Manifest};
+use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
 use super::blobs::{blob_error, copy};
@@ -35,7 +37,7 @@ pub(crate) enum Archive {
 /// An image to export, with the names that it gets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named<'a> {
-    /// Its manifest or, for [`Archive::Oci`], an index.
+    /// Its manifest or index.
     pub target: &'a Descriptor,
     /// All of its names.
     pub names: &'a [Reference],
@@ -156,16 +158,25 @@ impl Store {
         Ok(blobs)
     }
 
+    /// The image that readers of `manifest.json` get, which know no indexes: of several, as with Docker, that of this machine's
+    /// platform, else the first.
+    fn docker_image(&self, target: &Descriptor) -> Result<Manifest, Error> {
+        match Image::read(self, target, &Platform::host()) {
+            Ok(image) => Ok(image.manifest),
+            Err(ImageError::NoPlatform { .. }) => {
+                let first = manifests(self, target)?.into_iter().next();
+                let why = "the index is empty".to_owned();
+                Ok(first.ok_or(ImageError::NotAnImage { digest: target.digest, why })?.1)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// `manifest.json`.
     fn docker_manifest(&self, images: &[Named<'_>]) -> Result<Vec<u8>, Error> {
         let mut list = Vec::new();
         for Named { target, names } in images {
-            if !target.is_manifest() {
-                let why = "Docker archives hold one platform, this is an index".to_owned();
-                return Err(crate::oci::image::ImageError::NotAnImage { digest: target.digest, why }.into());
-            }
-            let manifest = Manifest::parse(&self.get(target)?)
-                .map_err(|e| Error::Damaged { path: self.blob_path(target.digest), why: e.to_string() })?;
+            let manifest = self.docker_image(target)?;
             let path = |blob: &Descriptor| format!("blobs/sha256/{}", blob.digest.hex());
             let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
             let layers: Vec<String> = manifest.layers.iter().map(path).collect();

@@ -35,7 +35,7 @@ impl Sources {
     }
 
     /// Removes all names from `target`, which leaves the store.
-    pub(super) fn remove(target: &mut Descriptor) {
+    pub(crate) fn remove(target: &mut Descriptor) {
         target.annotations.remove(ANNOTATION);
     }
 

@@ -195,7 +195,7 @@ pub(in crate::cli) struct LoadArgs {
 
     /// Load this platform of an image with several
     ///
-    /// The default is the platform of this machine.
+    /// The default is all of them.
     #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
 }
@@ -206,6 +206,6 @@ pub(in crate::cli) enum ArchiveFormat {
     /// An OCI image layout in a tar file
     #[default]
     Oci,
-    /// The same, with the file that docker load reads
+    /// The same, with the file that every docker load reads: of several platforms, it names one
     Docker,
 }

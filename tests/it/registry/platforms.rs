@@ -82,6 +82,19 @@ fn all_platforms_are_pulled_and_pushed_with_one_digest() {
     let archive = env.dir().join("all.tar");
     other.kiln(&["load", "-i", archive.to_str().expect("UTF-8"), "--platform", "linux/arm64"]).ok();
     assert_eq!(other.image(&full).digest, arm64);
+    // Loaded and saved again, it is the same.
+    for format in ["oci", "docker"] {
+        let loaded = TestEnv::new();
+        env.kiln(&["save", "--format", format, "-o", "all.tar", &full]).ok();
+        let saved = fs::read(&archive).expect("read");
+        loaded.kiln(&["load"]).stdin(&saved).ok().says(&format!("loaded {full}\n")).never_says("note");
+        assert_eq!(loaded.kiln(&["inspect", "--format", "{{.Digest}}", &full]).ok().trim(), digest);
+        loaded.kiln(&["save", "--format", format, "-o", "again.tar", &full]).ok();
+        assert!(fs::read(loaded.dir().join("again.tar")).expect("read") == saved, "{format}");
+        loaded.kiln(&["inspect", "--platform", "linux/arm64", &full]).ok().says(&arm64);
+        loaded.kiln(&["images", "--format", "{{.Repository}}"]).ok().says("/app\n").never_says("warning");
+        loaded.assert_swept();
+    }
     // A build takes the image of its platform, and the name keeps the others.
     let context = env.context(&format!("-- Dockerfile --\nFROM {full}\nCOPY Dockerfile /\n"));
     env.build(&["--platform", "linux/arm64", "-t", "built"], &context).ok();

@@ -109,6 +109,8 @@ fn load_reads_directories_of_skopeo_and_podman() {
     copy("--all oci-archive:all.tar dir:all");
     env.kiln(&["load", "--platform", "linux/s390x", "-i", "all"]).ok().says(&maker.image("s390x").digest);
     env.kiln(&["load", "--platform", "linux/386", "-i", "all"]).fails(1).says("it has linux/arm64, linux/s390x");
+    let digest = maker.kiln(&["inspect", "--platform", "linux/arm64", "--format", "{{.Digest}}", "all"]).ok();
+    env.kiln(&["load", "-i", "all"]).ok().says(&format!("loaded {}\n", digest.trim()));
     sh(env.dir(), "rm docker/manifest.json");
     env.kiln(&["load", "-i", "docker"]).fails(1).says("manifest.json");
 }
@@ -180,6 +182,9 @@ fn load_reads_what_docker_saves() {
     write("index.json", &json!({"schemaVersion": 2, "manifests": [entry(&list, "docker.io/library/app:3", "3")]}));
     sh(env.dir(), "tar -C new -cf containerd.tar .");
     env.kiln(&["load", "--platform", "linux/amd64", "-i", "containerd.tar"]).ok().says("loaded app:3");
+    let done = env.kiln(&["load", "-i", "containerd.tar"]).ok();
+    done.says("note: containerd.tar lacks the images for linux/arm64; one platform is loaded\n").says("loaded app:3");
+    assert_eq!(env.image("app:3").digest, manifest["digest"]);
     // BuildKit writes `null` for an image without layers.
     let empty =
         put(br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#, "config.v1+json");
@@ -225,6 +230,15 @@ fn load_refuses_damaged_archives_and_leaves_nothing() {
         let told: Value = serde_json::from_str(&env.kiln(&["images", "--format", "json"]).ok()).expect("JSON");
         assert_eq!(told, json!([]), "{file}");
         env.assert_swept();
+    }
+    // What Docker saved before 1.10, with names and without.
+    let first = "an archive in the format that Docker saved before version 1.10";
+    let make = "mkdir -p first/0123 && cd first && echo 1.0 >0123/VERSION && echo {} >0123/json && tar -cf 0123/layer.tar 0123/json";
+    sh(env.dir(), &format!("({make}) && tar -C first -cf nameless.tar . && echo {{}} >first/repositories"));
+    sh(env.dir(), "tar -C first -cf first.tar .");
+    for file in ["first.tar", "nameless.tar", "first"] {
+        let refused = env.kiln(&["load", "-i", file]).fails(1);
+        refused.says(&format!("error: {file} is {first}")).says("hint: load it with the Docker that saved it");
     }
     // The two commands are easily confused.
     env.kiln(&["import", "good.tar", "x"]).fails(1).says("archive of images").says("kiln load -i");
