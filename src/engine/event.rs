@@ -86,6 +86,8 @@ pub(crate) enum Event {
     },
     /// Commands use the host's network, because no other was chosen. Sent once.
     HostNetwork,
+    /// Java in the image does not trust the authorities that commands are given: this keystore stays as it is. Sent once.
+    Keystore(String),
     /// The image has more layers than other tools support.
     ManyLayers {
         /// How many it has.

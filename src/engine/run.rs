@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::fs;
 use crate::plan::{Network, Run, Security, StepId};
-use crate::sandbox::{self, Launcher, Rootfs, Spec};
+use crate::sandbox::{self, Feature, Launcher, Rootfs, Spec};
 use crate::snapshot::Prepared;
 
 use super::copied_root::{Copied, Original};
@@ -81,7 +81,10 @@ impl Commands {
         let options = sandbox::RunOptions { watch, ..Default::default() };
         let outcome = self.launcher.run_with(&spec, options, sandbox::Io::Captured(&mut output), shared.stop);
         for fallback in outcome.iter().flat_map(|outcome| outcome.fallbacks.clone()) {
-            reporter.fallback(format!("without {}", fallback.feature), fallback.cause);
+            match fallback.feature {
+                Feature::Keystore(path) => reporter.event(Event::Keystore(path)),
+                feature => reporter.fallback(format!("without {feature}"), fallback.cause),
+            }
         }
         drop(copied);
         let (exit, noticed) = outcome.map_or_else(|e| (Err(e), None), |outcome| (Ok(outcome.exit), outcome.noticed));

@@ -40,6 +40,7 @@ pub(super) fn execute(
         ended: BTreeSet::new(),
         fallbacks: BTreeSet::new(),
         host_network: false,
+        keystores: BTreeSet::new(),
     };
     schedule.run(steps);
     schedule.error.map_or(Ok(()), Err)
@@ -61,6 +62,8 @@ struct Schedule<'s, 'a> {
     fallbacks: BTreeSet<(String, String)>,
     /// Whether it has been reported that commands use the host's network.
     host_network: bool,
+    /// Keystores that were reported.
+    keystores: BTreeSet<String>,
 }
 
 impl Schedule<'_, '_> {
@@ -120,6 +123,7 @@ impl Schedule<'_, '_> {
             Event::Fallback { what, why } if !self.fallbacks.insert((what.clone(), why.clone())) => return,
             // Every RUN sends it (S-76).
             Event::HostNetwork if std::mem::replace(&mut self.host_network, true) => return,
+            Event::Keystore(path) if !self.keystores.insert(path.clone()) => return,
             Event::Finished { step, .. } => drop(self.ended.insert(*step)),
             _ => {}
         }

@@ -2,7 +2,7 @@
 //!
 //! **Holds.** The image's own bundle and the given authorities are mounted, read-only, over the bundle in all usual
 //! places that the image has, and at [`BUNDLE`], which the environment names. All of it is in memory: nothing reaches
-//! a layer.
+//! a layer. Java's keystores are left alone, and reported.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
@@ -39,6 +39,13 @@ const PLACES: [&str; 7] = [
 const VARIABLES: [&str; 6] =
     ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"];
 
+/// Where distributions keep the keystore of Java, which is no bundle and has a password.
+const KEYSTORES: [&str; 3] =
+    ["/etc/ssl/certs/java/cacerts", "/etc/pki/ca-trust/extracted/java/cacerts", "/etc/pki/java/cacerts"];
+
+/// Where a Java that is installed somewhere else has its keystore.
+const IN_JAVA_HOME: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
+
 /// A larger bundle is none, and is left alone.
 const LARGEST: u64 = 16 << 20;
 
@@ -61,6 +68,20 @@ pub(super) fn mounts(root: &Root, authorities: &Authorities) -> Vec<Prepared> {
     let bundle = first.unwrap_or_else(|| authorities.otherwise.clone());
     mounts.push(Prepared::file(Path::new(BUNDLE), bundle));
     mounts
+}
+
+/// The keystore of the image's Java, which is not mounted over; `None`: there is none.
+pub(super) fn keystore(root: &Root, env: &[(OsString, OsString)]) -> Option<String> {
+    let home = env.iter().find(|(name, _)| name == "JAVA_HOME").and_then(|(_, value)| value.to_str());
+    let own = home.filter(|home| !home.is_empty()).into_iter().flat_map(|home| {
+        let home = home.trim_end_matches('/');
+        IN_JAVA_HOME.map(|path| format!("{home}/{path}"))
+    });
+    own.chain(KEYSTORES.map(str::to_owned)).find(|path| {
+        let found = root.locate(OsStr::new(path)).ok();
+        let stat = found.and_then(|found| rustix::fs::fstat(&found).ok());
+        stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    })
 }
 
 /// A bundle of the image and its identity; `None`: there is none.

@@ -43,6 +43,8 @@ pub enum Feature {
     Limit(Limit),
     /// Membership in the control group that was created for it.
     ControlGroup,
+    /// The authorities to add, in this keystore of Java's.
+    Keystore(String),
 }
 
 /// A limit enforced by a control group.
@@ -75,6 +77,7 @@ impl fmt::Display for Feature {
             Self::DeviceNodes => f.write_str("access to the device nodes that it makes"),
             Self::Limit(limit) => write!(f, "the {limit}"),
             Self::ControlGroup => f.write_str("its limits"),
+            Self::Keystore(path) => write!(f, "the given authorities in {path}"),
         }
     }
 }

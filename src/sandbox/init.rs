@@ -127,6 +127,9 @@ impl Init<'_> {
         mounts::attach(&root, prepared)?;
         if let Some(authorities) = &self.spec.authorities {
             mounts::attach(&root, authorities::mounts(&root, authorities))?;
+            if let Some(path) = authorities::keystore(&root, &self.spec.env) {
+                self.fallbacks.push(Fallback::new(Feature::Keystore(path), "it is no bundle"));
+            }
         }
 
         self.reach(Stage::Pivot)?;

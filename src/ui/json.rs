@@ -84,6 +84,10 @@ impl<W: Write> Observer for Json<W> {
                 let (what, why) = step::HOST_NETWORK;
                 self.line(&json!({ "event": "fallback", "what": what, "why": why }));
             }
+            Event::Keystore(path) => {
+                let (what, why) = step::keystore(path);
+                self.line(&json!({ "event": "fallback", "what": what, "why": why }));
+            }
             Event::ManyLayers { layers, portable } => {
                 self.line(&json!({ "event": "warning", "message": step::many_layers(*layers, *portable) }));
             }

@@ -127,7 +127,11 @@ impl<W: Write> Observer for Plain<W> {
                 }
                 self.line(&format!("{} FAILED", step::tag(self.name(*id))));
             }
-            Event::Fallback { .. } | Event::HostNetwork | Event::ManyLayers { .. } | Event::Warning(_) => {
+            Event::Fallback { .. }
+            | Event::HostNetwork
+            | Event::Keystore(_)
+            | Event::ManyLayers { .. }
+            | Event::Warning(_) => {
                 step::notice(event).into_iter().for_each(|line| self.line(&line));
             }
         }

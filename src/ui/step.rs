@@ -31,6 +31,14 @@ pub(crate) fn tag(name: &str) -> String {
 pub(crate) const HOST_NETWORK: (&str, &str) =
     ("RUN steps use the host network", "isolate with --network private or none");
 
+/// Why Java in an image does not trust `--ca-cert`, and how it would.
+pub(crate) fn keystore(path: &str) -> (String, &'static str) {
+    (
+        format!("Java does not trust --ca-cert: its keystore {} stays as it is", sanitize::text(path)),
+        "import the certificate in a RUN with keytool -importcert -cacerts -storepass changeit -noprompt -file FILE",
+    )
+}
+
 /// The warning about an image with more layers than Docker supports.
 pub(crate) fn many_layers(layers: usize, portable: usize) -> String {
     format!("the image has {layers} layers; Docker stacks at most {portable}: join RUN instructions with &&")
@@ -43,6 +51,10 @@ pub(crate) fn notice(event: &Event) -> Option<String> {
             format!("note: {} ({})", sanitize::text(what), sanitize::text(&sanitize::plain(why)))
         }
         Event::HostNetwork => format!("note: {} ({})", HOST_NETWORK.0, HOST_NETWORK.1),
+        Event::Keystore(path) => {
+            let (what, how) = keystore(path);
+            format!("note: {what} ({how})")
+        }
         Event::ManyLayers { layers, portable } => format!("warning: {}", many_layers(*layers, *portable)),
         Event::Warning(text) => format!("warning: {}", sanitize::text(text)),
         _ => return None,

@@ -203,7 +203,11 @@ impl View {
                 self.packing.remove(step);
                 return vec![format!("{} {}", self.painted("31", "FAILED"), self.title(*step))];
             }
-            Event::Fallback { .. } | Event::HostNetwork | Event::ManyLayers { .. } | Event::Warning(_) => {
+            Event::Fallback { .. }
+            | Event::HostNetwork
+            | Event::Keystore(_)
+            | Event::ManyLayers { .. }
+            | Event::Warning(_) => {
                 return step::notice(event).into_iter().collect();
             }
         }

@@ -116,3 +116,73 @@ fn copied_roots_trust_given_authorities() {
     let layer = image.layer_tree(image.diff_ids().len() - 1);
     assert!(layer.0.keys().all(|path| path == "." || path == "x"), "{layer}");
 }
+
+#[test]
+fn update_ca_certificates_writes_the_bundle_of_the_image() {
+    requires!(userns, overlay, openssl);
+    let env = TestEnv::with("python");
+    let dir = env.dir().join("ca");
+    fs::create_dir(&dir).expect("create");
+    let (company, own) = (Authority::new(&dir, "company"), Authority::new(&dir, "own"));
+    let pem = |authority: &Authority| fs::read_to_string(authority.certificate()).expect("read");
+    let context = env.context(&format!(
+        "-- Dockerfile --
+FROM python AS base
+COPY own.crt /usr/local/share/ca-certificates/
+FROM base AS app
+RUN update-ca-certificates
+RUN grep -q '{MARK}' $SSL_CERT_FILE && touch /later
+FROM base AS plain
+RUN update-ca-certificates
+-- own.crt --
+{}",
+        pem(&own)
+    ));
+    // The lines of the certificate that no other certificate has.
+    let body = |authority: &Authority| pem(authority).lines().nth(2).expect("a line").to_owned();
+    let option = ["--ca-cert", company.certificate()];
+    env.build(&[&option[..], &["--target", "app", "-t", "app"]].concat(), &context).ok();
+    env.build(&["--no-cache", "--target", "plain", "-t", "plain"], &context).ok();
+    let image = env.image("app");
+    let bundle = String::from_utf8(image.content("etc/ssl/certs/ca-certificates.crt")).expect("text");
+    assert!(bundle.contains(&body(&own)), "the image's own authority was added");
+    assert!(!bundle.contains(&body(&company)), "the company's was not");
+    assert_eq!(bundle.into_bytes(), env.image("plain").content("etc/ssl/certs/ca-certificates.crt"));
+    // Nothing else in the layer names it either.
+    let layers = image.diff_ids().len();
+    let (with, without) = (image.layer_tree(layers - 2), env.image("plain").layer_tree(layers - 2));
+    assert_eq!(with.0.keys().collect::<Vec<_>>(), without.0.keys().collect::<Vec<_>>());
+    assert!(with.has("etc/ssl/certs/ca-certificates.crt"), "{with}");
+    env.assert_swept();
+}
+
+#[test]
+fn keystore_of_java_is_reported_once() {
+    requires!(userns, overlay, openssl);
+    let env = TestEnv::with_busybox();
+    let ca = prepared(&env);
+    let option = ["--ca-cert", ca.certificate(), "--no-cache"];
+    let said = |path: &str| {
+        format!(
+            "note: Java does not trust --ca-cert: its keystore {path} stays as it is (import the certificate in a RUN with \
+             keytool -importcert -cacerts -storepass changeit -noprompt -file FILE)\n"
+        )
+    };
+    for (home, path) in [
+        ("", "/etc/ssl/certs/java/cacerts"),
+        ("/opt/jdk", "/opt/jdk/lib/security/cacerts"),
+        ("/opt/jdk8/", "/opt/jdk8/jre/lib/security/cacerts"),
+    ] {
+        let context = env.context(&format!(
+            "-- Dockerfile --\nFROM base\nENV JAVA_HOME={home}\nCOPY cacerts {path}\nRUN true\nRUN grep -q store {path}\n\
+             -- cacerts --\nstore\n"
+        ));
+        let done = env.build(&option, &context).ok();
+        assert_eq!(done.stderr.matches(&said(path)).count(), 1, "{done}");
+        env.build(&option[2..], &context).ok().never_says("keystore");
+        let json = env.build(&[&option[..], &["--progress", "json"]].concat(), &context).ok();
+        assert_eq!(json.stderr.matches("keytool").count() + json.stdout.matches("keytool").count(), 1, "{json}");
+    }
+    let context = env.context("-- Dockerfile --\nFROM base\nENV JAVA_HOME=/opt/jdk\nRUN true\n");
+    env.build(&option, &context).ok().never_says("keystore");
+}
