@@ -17,7 +17,7 @@ use crate::ui::meter::Meter;
 use crate::ui::sanitize;
 
 use super::all_platforms::{self, JOBS, Parts};
-use super::args::{ConnectionArgs, PullArgs};
+use super::args::{PullArgs, RegistryArgs};
 use super::failure::{Done, Failure, SUCCESS, describe};
 use super::session::Session;
 use super::store::check_platform;
@@ -28,13 +28,7 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
     drop(session.lease(&store)?);
-    let options = session.environment.registry_options(
-        &args.insecure_registry,
-        &args.registry_mirror,
-        args.authfile.as_deref(),
-        &args.connection,
-    )?;
-    let client = Client::new(options);
+    let client = Client::new(session.environment.pulling(&args.registries)?);
     let unpacker = if args.all_platforms { None } else { session.unpacker(&store, args.platform.as_ref())? };
     let progress = Arriving::new(args.name.familiar(), (!args.quiet).then(|| Console::stdio(session.console.colour())));
     let pulled = match args.all_platforms {
@@ -98,6 +92,7 @@ pub(super) fn needed(
     text: &str,
     platform: Option<&Platform>,
     pull: Pull,
+    registries: &RegistryArgs,
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
     // The process outside a user namespace has done it. What is no name is an id.
@@ -112,7 +107,7 @@ pub(super) fn needed(
         return Ok(());
     }
     drop(session.lease(&store)?);
-    let client = Client::new(session.environment.registry_options(&[], &[], None, &ConnectionArgs::default())?);
+    let client = Client::new(session.environment.pulling(registries)?);
     let images = Images { store: &store, registry: &client, pull, pinned: &BTreeMap::new() };
     let wanted = platform.cloned().unwrap_or_else(Platform::host);
     let request = ImageRequest { image: ImageName::Reference(name.clone()), platform: wanted };

@@ -50,7 +50,7 @@ fn attempt(args: &RunArgs, session: &mut Session<'_>) -> Done {
     let request = request::run(args, session.environment)?;
     check_terminal_and_name(args)?;
     // Before root of a user namespace is entered: credential helpers may refuse to serve it.
-    pull::needed(&args.image(), args.platform.as_ref(), args.pull.into(), session)?;
+    pull::needed(&args.image(), args.platform.as_ref(), args.pull.into(), &args.registries, session)?;
     if let Some(code) = session.as_root()? {
         return Ok(code);
     }

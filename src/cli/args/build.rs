@@ -6,11 +6,10 @@ use clap::{Args, ValueEnum};
 
 use crate::snapshot::Method;
 
-use super::{CaArgs, ConnectionArgs, ContainerArgs, ForeignArgs, Format};
+use super::{CaArgs, ContainerArgs, ForeignArgs, Format, RegistryArgs};
 
 const STEPS: &str = "Steps";
 const RESULT: &str = "Result";
-const REGISTRIES: &str = "Registries";
 const MESSAGES: &str = "Messages";
 
 /// Arguments of `kiln build`.
@@ -123,24 +122,8 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(default_value_t, default_missing_value = "always", help_heading = STEPS)]
     pub(in crate::cli) pull: Pull,
 
-    /// Use this credential file alone
-    ///
-    /// The default is every file that docker login, podman login and kiln login write.
-    #[arg(long, value_name = "FILE", help_heading = REGISTRIES, hide_short_help = true)]
-    pub(in crate::cli) authfile: Option<PathBuf>,
-
-    /// Use this registry without TLS or without checking its certificate
-    #[arg(long, value_name = "HOST[:PORT]", help_heading = REGISTRIES, hide_short_help = true)]
-    pub(in crate::cli) insecure_registry: Vec<String>,
-
     #[command(flatten)]
-    pub(in crate::cli) connection: ConnectionArgs,
-
-    /// Use this mirror first
-    ///
-    /// A mirror of Docker Hub, or of REGISTRY.
-    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]", help_heading = REGISTRIES, hide_short_help = true)]
-    pub(in crate::cli) registry_mirror: Vec<String>,
+    pub(in crate::cli) registries: RegistryArgs,
 
     /// Add a label to the image
     #[arg(long, value_name = "KEY=VALUE", help_heading = RESULT, hide_short_help = true)]

@@ -1,10 +1,35 @@
-//! The options for certificates, which all commands that use registries share.
+//! The options for registries, which all commands that use them share.
 
 use std::path::PathBuf;
 
 use clap::{Args, builder::TypedValueParser as _, builder::ValueParser};
 
 use crate::dockerfile::mount::parse_bool;
+
+/// How the registries are used that images are pulled from.
+#[derive(Clone, Debug, Default, Args)]
+pub(in crate::cli) struct RegistryArgs {
+    /// Use this credential file alone
+    ///
+    /// The default is every file that docker login, podman login and kiln login write.
+    #[arg(long, value_name = "FILE", help_heading = "Registries", hide_short_help = true)]
+    pub(in crate::cli) authfile: Option<PathBuf>,
+
+    /// Use this registry without TLS or without checking its certificate
+    ///
+    /// Registries on loopback addresses need no option.
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Registries", hide_short_help = true)]
+    pub(in crate::cli) insecure_registry: Vec<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) connection: ConnectionArgs,
+
+    /// Use this mirror first
+    ///
+    /// A mirror of Docker Hub, or of REGISTRY.
+    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]", help_heading = "Registries", hide_short_help = true)]
+    pub(in crate::cli) registry_mirror: Vec<String>,
+}
 
 /// How servers and kiln prove who they are.
 #[derive(Clone, Debug, Default, Args)]

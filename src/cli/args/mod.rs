@@ -29,7 +29,7 @@ pub(super) use cache::{
     MountsRmArgs, PruneArgs,
 };
 pub(super) use command::{Cli, Command};
-pub(super) use connection::{CaArgs, ConnectionArgs};
+pub(super) use connection::{CaArgs, ConnectionArgs, RegistryArgs};
 pub(super) use container::ContainerArgs;
 pub(super) use diff::{Attribute, DiffArgs};
 pub(super) use foreign::{ForeignArgs, instead_of_command, instead_of_option};

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::ConnectionArgs;
+use super::{ConnectionArgs, RegistryArgs};
 
 /// Arguments of `kiln pull`.
 #[derive(Debug, Args)]
@@ -28,26 +28,8 @@ pub(in crate::cli) struct PullArgs {
     #[arg(long, conflicts_with = "platform")]
     pub(in crate::cli) all_platforms: bool,
 
-    /// Use this credential file alone
-    ///
-    /// The default is every file that docker login, podman login and kiln login write.
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) authfile: Option<PathBuf>,
-
-    /// Use this registry without TLS or without checking its certificate
-    ///
-    /// Registries on loopback addresses need no option.
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub(in crate::cli) insecure_registry: Vec<String>,
-
     #[command(flatten)]
-    pub(in crate::cli) connection: ConnectionArgs,
-
-    /// Use this mirror first
-    ///
-    /// A mirror of Docker Hub, or of REGISTRY.
-    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT]")]
-    pub(in crate::cli) registry_mirror: Vec<String>,
+    pub(in crate::cli) registries: RegistryArgs,
 
     /// Print only the digest
     #[arg(short, long)]

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-use super::{ContainerArgs, NetworkArg, Pull, SnapshotterArg};
+use super::{ContainerArgs, NetworkArg, Pull, RegistryArgs, SnapshotterArg};
 
 const FILES: &str = "Files";
 const NETWORK: &str = "Network and devices";
@@ -138,6 +138,9 @@ pub(in crate::cli) struct RunArgs {
     /// The default is the platform of this machine.
     #[arg(long, value_name = "OS/ARCH")]
     pub(in crate::cli) platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub(in crate::cli) registries: RegistryArgs,
 
     /// Not supported
     #[arg(long, short = 'd', hide = true)]

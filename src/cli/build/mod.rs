@@ -23,7 +23,7 @@ use crate::registry::Client;
 use crate::store::Store;
 use crate::ui::console::Console;
 
-use super::args::{BuildArgs, Format, Progress};
+use super::args::{BuildArgs, Format, Progress, RegistryArgs};
 use super::check::{self, Question};
 use super::failure::{Done, Failure, SUCCESS};
 use super::interrupt;
@@ -58,10 +58,8 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let mut inputs = inputs::read(&mut request, session, &cancel)?;
     let store = session.store()?;
     session.share(&store)?;
-    let (insecure, mirrors) = (&request.insecure_registries, &request.registry_mirrors);
-    let authfile = args.authfile.as_deref();
-    let options = session.environment.registry_options(insecure, mirrors, authfile, &args.connection)?;
-    let client = Client::new(options);
+    let registries = RegistryArgs { insecure_registry: request.insecure_registries.clone(), ..args.registries.clone() };
+    let client = Client::new(session.environment.pulling(&registries)?);
     let images = Images { store: &store, registry: &client, pull: request.pull, pinned: &inputs.pinned };
     let resolved = bases::plan(&inputs.read, &request, &images);
     session.announce_registries(&client);

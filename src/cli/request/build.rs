@@ -54,8 +54,6 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) pull: engine::Pull,
     /// Registries that may be used without TLS or with an unknown certificate.
     pub(in crate::cli) insecure_registries: Vec<String>,
-    /// Mirrors of registries.
-    pub(in crate::cli) registry_mirrors: Vec<String>,
     /// How new layers are compressed.
     pub(in crate::cli) compression: Compression,
     /// The network of a RUN without `--network`.
@@ -84,7 +82,7 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         let given = if value == "true" { String::new() } else { format!("={value}") };
         return Err(Failure::usage(format!("--{name}{given} is not supported")).hint(instead));
     }
-    let ca = &args.connection.ca;
+    let ca = &args.registries.connection.ca;
     let mut source = source(&args.source, &args.context, args.platform.as_deref(), ca, environment)?;
     let mut grants = Grants::default();
     allow(&args.allow, &mut source.options, &mut grants)?;
@@ -111,7 +109,6 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         snapshotter: args.snapshotter,
         pull: args.pull.into(),
         insecure_registries: results.insecure_registries,
-        registry_mirrors: args.registry_mirror.clone(),
         compression: compression(args)?,
         network: match args.network {
             NetworkArg::Private => sandbox::Network::Private,
@@ -212,8 +209,11 @@ struct Results {
 }
 
 fn results(args: &BuildArgs) -> Result<Results, Failure> {
-    let mut results =
-        Results { push: args.push, insecure_registries: args.insecure_registry.clone(), ..Results::default() };
+    let mut results = Results {
+        push: args.push,
+        insecure_registries: args.registries.insecure_registry.clone(),
+        ..Results::default()
+    };
     for text in &args.tag {
         results.tags.push(name("--tag", text)?);
     }

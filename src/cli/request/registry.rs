@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs;
-use crate::cli::args::ConnectionArgs;
+use crate::cli::args::{ConnectionArgs, RegistryArgs};
 use crate::cli::failure::Failure;
 use crate::fetch::MAX_BYTES;
 use crate::oci::reference::DEFAULT_REGISTRY;
@@ -15,6 +15,12 @@ use crate::transport::{Proxies, Verification};
 use super::{Environment, size};
 
 impl Environment {
+    /// How the registries are reached that images are pulled from, and the credentials for them.
+    pub(in crate::cli) fn pulling(&self, args: &RegistryArgs) -> Result<Options, Failure> {
+        let authfile = args.authfile.as_deref();
+        self.registry_options(&args.insecure_registry, &args.registry_mirror, authfile, &args.connection)
+    }
+
     /// How registries are reached, and the credentials for them.
     pub(in crate::cli) fn registry_options(
         &self,

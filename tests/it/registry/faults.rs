@@ -145,7 +145,7 @@ fn repeatedly_broken_download_fails_naming_host() {
 
 #[test]
 fn mirror_is_used_first_and_registry_is_fallback() {
-    requires!(docker_registry, skopeo);
+    requires!(userns, overlay, docker_registry, skopeo);
     let ((origin, name), (mirror, same)) = (served(), served());
     let pull = |env: &TestEnv, host: &str| {
         let done = env.kiln(&["pull", "--registry-mirror", &format!("{}={host}", origin.host()), &name]).output();
@@ -170,6 +170,8 @@ fn mirror_is_used_first_and_registry_is_fallback() {
     let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nCOPY Dockerfile /\n"));
     env.build(&["--registry-mirror", &flag, "-t", "app"], &context).ok().never_says(" failed: ");
     assert!(env.image("app").tree().0.contains_key("bin/busybox"));
+    env.kiln(&["run", "--pull=always", &name, "true"]).fails(125).says("connection refused");
+    env.kiln(&["run", "--pull=always", "--registry-mirror", &flag, &name, "true"]).ok();
     assert_ne!(same, name);
     env.kiln(&["pull", "--registry-mirror", "https://x", "busybox"]).fails(2).says("without a scheme");
 }

@@ -228,7 +228,7 @@ fn certificate(env: &TestEnv) -> (String, String) {
 #[test]
 fn certificates_are_verified_unless_registry_is_insecure() {
     // S-60
-    requires!(root, docker_registry, skopeo, openssl);
+    requires!(root, overlay, docker_registry, skopeo, openssl);
     let env = TestEnv::new();
     let (cert, key) = certificate(&env);
     let open = Registry::start();
@@ -264,6 +264,10 @@ fn certificates_are_verified_unless_registry_is_insecure() {
     fs::write(env.dir().join("context/Dockerfile"), format!("FROM {name}\nLABEL a=b\n")).expect("write");
     assert_eq!(pull("build --pull context", &[]).0, Some(3));
     let (code, said) = pull(&format!("build --pull {listed} context"), &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = pull(&format!("run --pull=always {name} true"), &[]);
+    assert!(code == Some(125) && said.contains("unknown authority"), "{said}");
+    let (code, said) = pull(&format!("run --pull=always {listed} {name} true"), &[]);
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = pull(&format!("push {name}"), &[]);
     assert!(code == Some(3) && said.contains("TLS: the certificate is signed by an unknown authority"), "{said}");

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::certificates::Authority;
 use crate::support::env::{each_user, fixture};
 use crate::support::{Registry, TestEnv};
 
@@ -72,4 +73,41 @@ fn pull_unpacks_layers_for_the_command_that_follows() {
     assert!(!files.is_empty() && files.iter().all(|file| file.is_file()), "{files:?}");
     env.kiln(&["run", &name, "true"]).ok();
     env.assert_swept();
+}
+
+#[test]
+fn run_reaches_registries_as_pull_does() {
+    // S-60, O-76
+    requires!(userns, overlay, docker_registry, skopeo, openssl);
+    let open = Registry::start();
+    open.push_layout(&fixture("busybox").join("layout"), "latest", "base:1");
+    let env = TestEnv::new();
+    let (ca, clients) = (Authority::new(env.dir(), "ca"), Authority::new(env.dir(), "clients"));
+    let (server, own) = (ca.issue("server", "IP:127.0.0.1"), clients.issue("kiln", "DNS:kiln"));
+    // User `kiln` with the password `secret-z9q7x-canary`, hashed once by crypt(3).
+    let htpasswd = env.dir().join("htpasswd");
+    fs::write(&htpasswd, "kiln:$2y$05$abcdefghijklmnopqrstuuSIBJ2c/OmurAGYN8PrgiBzK3QIbHsQm\n").expect("write");
+    let tls = format!("  tls:\n    certificate: {}\n    key: {}\n", server.certificate, server.key);
+    let asks = format!("    clientcas:\n      - {}\n", clients.certificate());
+    let auth = format!("auth:\n  htpasswd:\n    realm: kiln\n    path: {}\n", htpasswd.display());
+    let registry = open.restart_with(&[tls, asks, auth].concat());
+    let name = registry.name("base:1");
+    let certificates = env.dir().join("certs");
+    fs::create_dir(&certificates).expect("create");
+    fs::copy(&own.certificate, certificates.join("client.cert")).expect("copy");
+    fs::copy(&own.key, certificates.join("client.key")).expect("copy");
+    let file = env.dir().join("credentials.json");
+    let key = "a2lsbjpzZWNyZXQtejlxN3gtY2FuYXJ5";
+    fs::write(&file, format!(r#"{{"auths":{{"{}":{{"auth":"{key}"}}}}}}"#, registry.host())).expect("write");
+    let run = |options: &[&str]| env.kiln(&[&["run", "--pull=always"], options, &[&name, "true"]].concat());
+    run(&["--tls-verify"]).fails(125).says("the certificate is signed by an unknown authority");
+    run(&["--tls-verify", "--registry-ca", ca.certificate()]).fails(125).says("requires a client certificate");
+    let shown = ["--cert-dir", certificates.to_str().expect("UTF-8")];
+    for option in ["--registry-ca", "--ca-cert"] {
+        let trusting = [&["--tls-verify", option, ca.certificate()][..], &shown].concat();
+        run(&trusting).fails(125).says("denied access (no credentials for it)");
+        run(&[&trusting[..], &["--authfile", file.to_str().expect("UTF-8")]].concat()).ok();
+    }
+    // The words of the command are its own.
+    env.kiln(&["run", "--pull=never", &name, "echo", "--authfile", "x"]).ok().says("--authfile x");
 }
