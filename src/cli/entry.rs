@@ -97,6 +97,7 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Pull(args) => pull::run(&args, session),
         Command::Push(args) => push::run(&args, session),
         Command::Manifest(args) => manifest::run(&args, session),
+        Command::Imagetools(args) => manifest::imagetools(&args, session),
         Command::Login(args) => login::login(&args, session),
         Command::Logout(args) => login::logout(&args, session),
         Command::Load(args) => load::run(&args, session),

@@ -45,7 +45,8 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_>) -> Done {
     Ok(SUCCESS)
 }
 
-fn write_raw(session: &mut Session<'_>, bytes: &[u8]) -> Result<(), super::failure::Failure> {
+/// Writes bytes to standard output as they are.
+pub(super) fn write_raw(session: &mut Session<'_>, bytes: &[u8]) -> Result<(), super::failure::Failure> {
     let out = session.console.raw();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(crate::ui::console::Unwritten)?;
     Ok(())

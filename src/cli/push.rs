@@ -93,6 +93,8 @@ fn names(args: &PushArgs, store: &Store) -> Result<Vec<Reference>, Failure> {
 /// Pushes an image. Ok: the tag stands for it.
 pub(super) fn push(client: &Client, target: &Descriptor, transfer: &Transfer<'_>) -> Result<(), Failure> {
     let (store, name) = (transfer.store, transfer.name);
+    // A transfer has one target.
+    let _ = transfer.target.set(target.clone());
     transfer.say(&format!("pushing {name}"));
     let sourced = Sourced::new(store, client, target);
     client.push(name, target, &sourced, transfer).map_err(|error| {
@@ -111,6 +113,8 @@ pub(super) fn push(client: &Client, target: &Descriptor, transfer: &Transfer<'_>
 pub(super) struct Transfer<'a> {
     store: &'a Store,
     pub(super) name: &'a Reference,
+    /// What is pushed, once that is known: a build begins to upload layers before.
+    target: OnceLock<Descriptor>,
     /// The repositories of the registry that have a blob, as far as the store knows.
     holders: OnceLock<BTreeMap<BlobDigest, Vec<String>>>,
     sent: AtomicU64,
@@ -131,7 +135,14 @@ impl<'a> Transfer<'a> {
     /// To `name`; says on `console` what it does.
     pub(super) fn new(store: &'a Store, name: &'a Reference, console: Option<Console>) -> Self {
         let progress = Progress { meter: Meter::new(console), total: 0, spared: 0, arrivals: BTreeMap::new() };
-        Self { store, name, holders: OnceLock::new(), sent: AtomicU64::new(0), progress: Mutex::new(progress) }
+        Self {
+            store,
+            name,
+            target: OnceLock::new(),
+            holders: OnceLock::new(),
+            sent: AtomicU64::new(0),
+            progress: Mutex::new(progress),
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -163,7 +174,7 @@ impl PushObserver for Transfer<'_> {
 
     fn holders(&self, blob: &Descriptor) -> Vec<String> {
         // Without them the blob is uploaded.
-        let holders = self.holders.get_or_init(|| self.store.holders(self.name).unwrap_or_default());
+        let holders = self.holders.get_or_init(|| self.store.holders(self.name, self.target.get()).unwrap_or_default());
         holders.get(&blob.digest).cloned().unwrap_or_default()
     }
 

@@ -55,6 +55,11 @@ impl Client {
         self.try_hosts(name, |repository| repository.resolve(name, platform, store))
     }
 
+    /// Fetches the manifest or index that a name stands for, and nothing that it refers to. Ok: the store has it.
+    pub(crate) fn pin(&self, name: &Reference, store: &dyn BlobStore) -> Result<Descriptor, RegistryError> {
+        self.try_hosts(name, |repository| repository.pin(name, store))
+    }
+
     /// [`Client::resolve`] for all platforms: fetches the manifest or index that a name stands for, and every manifest that
     /// it lists, but no config. Ok: the store has them.
     pub(crate) fn resolve_all(&self, name: &Reference, store: &dyn BlobStore) -> Result<Manifests, RegistryError> {

@@ -75,11 +75,17 @@ impl Store {
     /// The blobs of the images that have names on the registry of `name`, each with some of the repositories that have it,
     /// other than that of `name`: those where an image of a list was found, then those of the images with the fewest layers,
     /// which are base images. Images that cannot be read are left out, and of very many those that were not used for longest.
-    pub(crate) fn holders(&self, name: &Reference) -> Result<BTreeMap<BlobDigest, Vec<String>>, Error> {
+    /// `target` is what is pushed, which need not have a name.
+    pub(crate) fn holders(
+        &self,
+        name: &Reference,
+        target: Option<&Descriptor>,
+    ) -> Result<BTreeMap<BlobDigest, Vec<String>>, Error> {
         let elsewhere = |other: &Reference| other.registry == name.registry && other.repository != name.repository;
         // Many names may stand for one image, which is read once.
         let mut images: BTreeMap<BlobDigest, (Descriptor, BTreeSet<String>)> = BTreeMap::new();
-        for Entry { name, target } in self.entries_mentioning(&name.registry)? {
+        let own = target.map(|target| Entry { name: None, target: target.clone() });
+        for Entry { name, target } in self.entries_mentioning(&name.registry)?.into_iter().chain(own) {
             let name = name.filter(elsewhere);
             if name.is_some() || Sources::of(&target).iter().any(|(_, source)| elsewhere(source)) {
                 let (_, repositories) = images.entry(target.digest).or_insert_with(|| (target, BTreeSet::new()));

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     BuildArgs, CacheArgs, CheckArgs, CompletionsArgs, DiffArgs, DoctorArgs, ExportArgs, HistoryArgs, ImagesArgs,
-    ImportArgs, InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs, PullArgs, PushArgs,
-    RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs, examples,
+    ImagetoolsArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs,
+    PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs, examples,
 };
 
 /// Build container images from Dockerfiles, without a daemon
@@ -73,6 +73,9 @@ pub(in crate::cli) enum Command {
     /// Manage manifest lists: images of several platforms under one name
     #[command(after_help = examples::MANIFEST)]
     Manifest(ManifestArgs),
+    /// Create and show images of several platforms in registries
+    #[command(after_help = examples::IMAGETOOLS)]
+    Imagetools(ImagetoolsArgs),
     /// Log in to a registry
     #[command(after_help = examples::LOGIN)]
     Login(LoginArgs),

@@ -4,8 +4,7 @@
 pub(super) const KILN: &str = "\
 Examples:
   kiln build -t app:1.0 .
-  kiln run -it app:1.0 sh
-  kiln save -o app.tar app:1.0";
+  kiln run -it app:1.0 sh";
 
 /// `kiln --help`.
 pub(super) const KILN_LONG: &str = "\
@@ -146,6 +145,25 @@ pub(super) const MANIFEST_RM: &str = "\
 Examples:
   kiln manifest rm app:1.0
   kiln manifest rm app:1.0 app:1.1";
+
+/// `kiln imagetools`.
+pub(super) const IMAGETOOLS: &str = "\
+Examples:
+  kiln imagetools create -t registry.example.com/app:1.0 registry.example.com/app:1.0-amd64 registry.example.com/app:1.0-arm64
+  kiln imagetools inspect registry.example.com/app:1.0";
+
+/// `kiln imagetools create`.
+pub(super) const IMAGETOOLS_CREATE: &str = "\
+Examples:
+  kiln imagetools create -t registry.example.com/app:1.0 registry.example.com/app:1.0-amd64
+  kiln imagetools create --append -t registry.example.com/app:1.0 registry.example.com/app:1.0-arm64
+  kiln imagetools create -t registry.example.com/app:latest registry.example.com/app:1.0";
+
+/// `kiln imagetools inspect`.
+pub(super) const IMAGETOOLS_INSPECT: &str = "\
+Examples:
+  kiln imagetools inspect registry.example.com/app:1.0
+  kiln imagetools inspect --format '{{.Manifest.Digest}}' registry.example.com/app:1.0";
 
 /// `kiln login`.
 pub(super) const LOGIN: &str = "\

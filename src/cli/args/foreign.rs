@@ -164,9 +164,6 @@ pub(in crate::cli) fn instead_of_command(name: &str) -> Option<&'static str> {
         }
         "compose" | "up" | "volume" | "network" => "use podman to run services; kiln builds images and runs commands",
         "system" => "use kiln info or kiln prune",
-        "imagetools" => {
-            "use kiln manifest create NAME IMAGE… and kiln manifest push NAME; kiln manifest inspect docker://NAME"
-        }
         "search" => "search on the website of the registry; kiln pulls images by name only",
         _ => return None,
     })

@@ -17,6 +17,7 @@ mod format;
 mod group;
 mod host;
 mod images;
+mod imagetools;
 mod manifest;
 mod registries;
 mod run;
@@ -39,6 +40,7 @@ pub(super) use host::{CompletionsArgs, DoctorArgs, InfoArgs, VersionArgs};
 pub(super) use images::{
     ArchiveFormat, ExportArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, TagArgs,
 };
+pub(super) use imagetools::{ImagetoolsArgs, ImagetoolsCommand, ImagetoolsCreateArgs, ImagetoolsInspectArgs};
 pub(super) use manifest::{
     ManifestAnnotateArgs, ManifestArgs, ManifestCommand, ManifestCreateArgs, ManifestInspectArgs, ManifestPushArgs,
     ManifestRegistryArgs, ManifestRemoveArgs, ManifestRmArgs,

@@ -42,6 +42,14 @@ pub(super) fn run(args: &ManifestCreateArgs, session: &mut Session<'_>) -> Done 
         session.announce_registries(&client);
         found.extend(images?);
     }
+    add(&mut list, found, session);
+    list.save(&store)?;
+    session.console.data(format_args!("Created manifest list {}", list.name.familiar()))?;
+    Ok(SUCCESS)
+}
+
+/// Adds images, and says so. An image replaces one for the same platform that is not among them.
+pub(super) fn add(list: &mut List, found: Vec<Found>, session: &mut Session<'_>) {
     let mut added: Vec<Descriptor> = Vec::new();
     for Found { descriptor, name, from } in found {
         let platform = descriptor.platform.as_ref().map_or_else(|| "no platform".to_owned(), ToString::to_string);
@@ -65,13 +73,10 @@ pub(super) fn run(args: &ManifestCreateArgs, session: &mut Session<'_>) -> Done 
         }
         added.push(descriptor);
     }
-    list.save(&store)?;
-    session.console.data(format_args!("Created manifest list {}", list.name.familiar()))?;
-    Ok(SUCCESS)
 }
 
 /// An image for a list.
-struct Found {
+pub(super) struct Found {
     /// Its manifest, with its platform.
     descriptor: Descriptor,
     /// Its name; `None`: it was given by its id.
@@ -81,7 +86,7 @@ struct Found {
 }
 
 /// The images that a name or id stands for. Ok: the store has their manifests and configs.
-fn images(text: &str, client: &Client, store: &Store, limits: &Limits) -> Result<Vec<Found>, Failure> {
+pub(super) fn images(text: &str, client: &Client, store: &Store, limits: &Limits) -> Result<Vec<Found>, Failure> {
     let stored = match in_registry(text) {
         Some(_) => None,
         None => match store.find(text) {

@@ -11,7 +11,7 @@ use crate::registry::Client;
 use crate::store::{Sources, Store};
 
 /// What a name begins with that means the registry, not the store.
-const TRANSPORT: &str = "docker://";
+pub(super) const TRANSPORT: &str = "docker://";
 /// The operating system of an attestation.
 const ATTESTATION: &str = "unknown";
 /// The annotation of an attestation that names its image.
@@ -54,13 +54,30 @@ impl List {
 
     /// Ok: the name stands for the list as it is now.
     pub(super) fn save(&self, store: &Store) -> Result<(), Failure> {
-        let mut target = store.put(INDEX, &self.index.to_bytes())?;
-        self.sources.keep(&mut target);
+        let target = self.put(store)?;
         store.tag(std::slice::from_ref(&self.name), &target)?;
         if let Some(old) = self.stored.as_ref().filter(|old| old.digest != target.digest) {
             store.forget_unnamed(old.digest)?;
         }
         Ok(())
+    }
+
+    /// Ok: the store has the index, without a name.
+    pub(super) fn put(&self, store: &Store) -> Result<Descriptor, Failure> {
+        let mut target = store.put(INDEX, &self.index.to_bytes())?;
+        self.sources.keep(&mut target);
+        Ok(target)
+    }
+
+    /// Whether an entry is an attestation, which is for no platform.
+    pub(super) fn is_attestation(one: &Descriptor) -> bool {
+        one.platform.as_ref().is_some_and(|platform| platform.os == ATTESTATION)
+    }
+
+    /// The platforms of the images.
+    pub(super) fn platforms(&self) -> Vec<Platform> {
+        let images = self.index.manifests.iter().filter(|one| !Self::is_attestation(one));
+        images.filter_map(|one| one.platform.clone()).collect()
     }
 
     /// Removes images that `gone` chooses, with their attestations. Returns the images.
@@ -88,8 +105,7 @@ impl List {
         };
         let by_name = |one: &Descriptor| {
             let digest = name.as_ref().and_then(|name| name.digest).or(stored);
-            let is_image = one.platform.as_ref().is_none_or(|platform| platform.os != ATTESTATION);
-            let source = self.sources.name_of(one.digest).filter(|_| is_image);
+            let source = self.sources.name_of(one.digest).filter(|_| !Self::is_attestation(one));
             digest == Some(one.digest) || source.is_some() && source == name.as_ref()
         };
         let by_id = |one: &Descriptor| is_id && one.digest.hex().starts_with(hex);
@@ -137,6 +153,9 @@ pub(super) fn client(
 
 /// Whether two images of a list are for the same platform. Attestations are for none.
 pub(super) fn same_platform(a: &Descriptor, b: &Descriptor) -> bool {
-    let normal = |one: &Descriptor| one.platform.clone().filter(|p| p.os != ATTESTATION).map(Platform::normalized);
+    let normal = |one: &Descriptor| {
+        let platform = one.platform.clone().filter(|_| !List::is_attestation(one));
+        platform.map(Platform::normalized)
+    };
     normal(a).is_some() && normal(a) == normal(b)
 }

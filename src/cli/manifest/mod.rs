@@ -2,10 +2,11 @@
 //!
 //! **Holds.** A manifest list is an index in the store, under its name; `push`, `tag`, `images` and `rmi` treat it like any
 //! image. Its images come from the store or, where the store has none of that name, from their registry; of the latter only
-//! manifests and configs are fetched. A push then mounts their layers, or fetches and sends them if they are elsewhere.
+//! manifests and configs are fetched. `imagetools` does the same in registries alone. A push then mounts their layers, or fetches and sends them if they are elsewhere.
 
 mod create;
 mod edit;
+mod imagetools;
 mod inspect;
 mod list;
 mod push;
@@ -13,6 +14,8 @@ mod push;
 use super::args::{ManifestArgs, ManifestCommand};
 use super::failure::Done;
 use super::session::Session;
+
+pub(super) use imagetools::run as imagetools;
 
 pub(super) fn run(args: &ManifestArgs, session: &mut Session<'_>) -> Done {
     match &args.command {

@@ -16,7 +16,7 @@ fn holders_are_few_and_those_of_lists_come_first_n_64() {
     let (_dir, store) = store();
     let (a, b) = (image(&store, "a"), image(&store, "b"));
     let layer = Descriptor::of(LAYER_TAR, &EMPTY_TAR).digest;
-    let holders = |of: &str| store.holders(&name(of)).expect("holders").remove(&layer).unwrap_or_default();
+    let holders = |of: &str| store.holders(&name(of), None).expect("holders").remove(&layer).unwrap_or_default();
     for at in 0..10 {
         store.tag(&[name(&format!("r.example/app{at}:1")), name(&format!("r.example/app{at}:2"))], &a).expect("tag");
     }

@@ -39,6 +39,7 @@ mod tests {
         json!({
             "Id": "sha256:12", "Size": 7, "Tags": ["a:1", "b"], "None": [], "Null": null, "Yes": true,
             "Config": {"Env": ["A=1", "B=2"], "Labels": {"x.y": "z", "k": "v"}, "Cmd": ["sh", "-c", "echo }}"]},
+            "Manifest": {"mediaType": "m", "list": [{"digest": "d", "platform": {"os": "linux"}}]},
         })
     }
 
@@ -57,7 +58,8 @@ mod tests {
             ("{{.Config.Env | json}}", r#"["A=1","B=2"]"#),
             ("{{index .Tags 0}} {{(index .Config.Env 1)}}", "a:1 B=2"),
             (r#"{{index .Config.Labels "x.y"}}|{{index .Config.Labels "none"}}|"#, "z||"),
-            ("{{.Config.Labels.k}} {{.Config.Labels.none}}", "v <no value>"),
+            ("{{.Config.Labels.k}} {{.Config.Labels.none}} {{.Config.Labels.K}}", "v <no value> <no value>"),
+            ("{{.Manifest.MediaType}}{{range .Manifest.List}} {{.Digest}} {{.Platform.OS}}{{end}}", "m d linux"),
             ("{{range .Tags}}<{{.}}>{{end}}", "<a:1><b>"),
             ("{{range $i, $t := .Tags}}{{$i}}={{$t}} {{$.Size}} {{end}}", "0=a:1 7 1=b 7 "),
             ("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}", "k=v;x.y=z;"),

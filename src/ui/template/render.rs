@@ -95,7 +95,7 @@ fn field(value: &Value, fields: &[String]) -> Parsed<Value> {
     let mut at = value;
     for (depth, name) in fields.iter().enumerate() {
         at = match at {
-            Value::Object(map) => match map.get(name) {
+            Value::Object(map) => match map.get(name).or_else(|| renamed(map, &fields[..depth], name)) {
                 Some(next) => next,
                 // The outermost object has the fields that the command documents.
                 None if depth == 0 && map.keys().all(|key| key.starts_with(char::is_uppercase)) => {
@@ -110,6 +110,16 @@ fn field(value: &Value, fields: &[String]) -> Parsed<Value> {
         };
     }
     Ok(at.clone())
+}
+
+/// A field by its name in Go, which begins with a capital letter: `.MediaType` is `mediaType`, `.OS` is `os`. Keys below
+/// `path` may be the user's, and mean nothing else.
+fn renamed<'v>(map: &'v Map<String, Value>, path: &[String], name: &str) -> Option<&'v Value> {
+    let free = path.iter().any(|field| ["Annotations", "Labels"].contains(&field.as_str()));
+    if free || !name.starts_with(char::is_uppercase) {
+        return None;
+    }
+    map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 fn list(map: &Map<String, Value>) -> String {

@@ -106,10 +106,17 @@ fn credential_file_locations_are_configurable() {
     env.kiln(&["push", &name]).fails(1);
     env.kiln(&["push", "--authfile", &file, &name]).ok();
     let (forced, list) = (format!("docker://{name}"), format!("{}/list:1", registry.host()));
-    for args in [&["create", &list, &forced][..], &["push", &list], &["inspect", &forced]] {
-        let (manifest, authfile) = (["manifest", args[0]], ["--authfile", &file]);
-        env.kiln(&[&manifest[..], &args[1..]].concat()).fails(1).says("denied access");
-        env.kiln(&[&manifest[..], &authfile[..], &args[1..]].concat()).ok();
+    let tagged = format!("{}/private/list:2", registry.host());
+    for args in [
+        &["manifest", "create", &list, &forced][..],
+        &["manifest", "push", &list],
+        &["manifest", "inspect", &forced],
+        &["imagetools", "create", "-t", &tagged, &name],
+        &["imagetools", "inspect", &name],
+    ] {
+        let (command, authfile) = (&args[..2], ["--authfile", &file]);
+        env.kiln(args).fails(1).says("denied access");
+        env.kiln(&[command, &authfile[..], &args[2..]].concat()).ok();
     }
     let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nLABEL a=b\n"));
     env.build(&["--pull"], &context).fails(1);

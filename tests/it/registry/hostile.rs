@@ -276,6 +276,8 @@ fn certificates_are_verified_unless_registry_is_insecure() {
         format!("manifest create --insecure registry.test:{port}/list docker://{name}"),
         format!("manifest push --insecure registry.test:{port}/list"),
         format!("manifest inspect --insecure docker://registry.test:{port}/list"),
+        format!("imagetools inspect --insecure {name}"),
+        format!("imagetools create --insecure -t registry.test:{port}/made:1 {name}"),
         format!("build -o type=registry,registry.insecure=true -t {name} context"),
         format!("login {listed} -u me -p secret registry.test:{port}"),
     ] {

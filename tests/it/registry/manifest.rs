@@ -10,7 +10,7 @@ use crate::support::image::sha256;
 use crate::support::{Registry, TestEnv};
 
 /// What skopeo reads.
-fn skopeo(args: &[&str], name: &str) -> String {
+pub(super) fn skopeo(args: &[&str], name: &str) -> String {
     let out = Command::new("skopeo")
         .args(["inspect", "--tls-verify=false"])
         .args(args)
@@ -21,7 +21,7 @@ fn skopeo(args: &[&str], name: &str) -> String {
     String::from_utf8(out.stdout).expect("UTF-8")
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
@@ -183,10 +183,6 @@ fn list_is_amended_annotated_and_removed() {
     manifest(&["create", "app:two", "app:arm64", "app:new"]).ok().says("warning: ").says("are both for linux/arm64");
     let pinned = format!("app@{}", digest("app:new"));
     manifest(&["create", &pinned, "app:new"]).fails(2).says("a new name has a tag");
-    env.kiln(&["buildx", "imagetools", "create", "-t", "x", "app:new"])
-        .fails(2)
-        .says("kiln has no command imagetools")
-        .says("use kiln manifest create NAME IMAGE");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod crashes;
 mod exact;
 mod faults;
 mod hostile;
+mod imagetools;
 mod large;
 mod lookup;
 mod manifest;

@@ -62,11 +62,17 @@ fn registry_authorities_are_trusted_where_named() {
     }
     env.kiln(&["push", "--tls-verify=false", &pushed]).ok();
     let (at, list) = (format!("docker://{name}"), registry.name("list"));
-    for args in [&["manifest", "inspect", &at][..], &["manifest", "create", &list, &at], &["manifest", "push", &list]] {
+    for args in [
+        &["manifest", "inspect", &at][..],
+        &["manifest", "create", &list, &at],
+        &["manifest", "push", &list],
+        &["imagetools", "create", "-t", &list, &name],
+        &["imagetools", "inspect", &name],
+    ] {
         env.kiln(&[args, &["--tls-verify"]].concat()).fails(3).says("unknown authority");
         for option in ["--registry-ca", "--ca-cert"] {
             env.kiln(&[args, &["--tls-verify", option, ca.certificate()]].concat()).ok();
-            if args[1] == "create" {
+            if args[..2] == ["manifest", "create"] {
                 env.kiln(&["manifest", "rm", &list]).ok();
             }
         }
@@ -139,9 +145,13 @@ fn client_certificates_are_shown_to_registries_that_ask() {
     env.kiln(&["tag", "app", &registry.name("pushed")]).ok();
     env.kiln(&["push", "--tls-verify", "--cert-dir", at, &registry.name("pushed")]).ok();
     let (remote, list) = (format!("docker://{name}"), registry.name("list"));
-    for args in
-        [&["manifest", "inspect", &remote][..], &["manifest", "create", &list, &remote], &["manifest", "push", &list]]
-    {
+    for args in [
+        &["manifest", "inspect", &remote][..],
+        &["manifest", "create", &list, &remote],
+        &["manifest", "push", &list],
+        &["imagetools", "create", "-t", &list, &name],
+        &["imagetools", "inspect", &name],
+    ] {
         env.kiln(&[args, &["--tls-verify", "--cert-dir", at]].concat()).ok();
     }
     let login = ["login", "-u", "me", "-p", "secret", "--tls-verify"];
