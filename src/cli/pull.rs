@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::{Counted, ImageSource as _, Images, Pull, Unpacker, VerifyingStore};
 use crate::layer::Limits;
+use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Descriptor;
+use crate::oci::image::Image;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::plan::{ImageName, ImageRequest};
-use crate::registry::Client;
+use crate::registry::{Client, HelperAnswers};
 use crate::sandbox::userns::{self, Privilege};
 use crate::store::{Error, Store};
 use crate::ui::console::Console;
@@ -28,12 +32,25 @@ pub(super) fn run(args: &PullArgs, session: &mut Session<'_>) -> Done {
     let limits = Limits::until(&session.interruptible()?);
     let store = session.store()?;
     drop(session.lease(&store)?);
-    let client = Client::new(session.environment.pulling(&args.registries)?);
+    let options = session.environment.pulling(&args.registries)?;
+    let handed = Session::handed_over::<Handover>();
+    if let Some(handed) = &handed {
+        options.credentials.remember(handed.helpers.clone());
+    }
+    let client = Client::new(options);
+    let resolved = handed.map(|handed| handed.image);
+    let resolved = match !args.all_platforms && resolved.is_none() && session.unpacks_inside(args.platform.as_ref()) {
+        true => match inside(args, &client, &store, session)? {
+            Inside::Done(code) => return Ok(code),
+            Inside::Not(image) => Some(*image),
+        },
+        false => resolved,
+    };
     let unpacker = if args.all_platforms { None } else { session.unpacker(&store, args.platform.as_ref())? };
     let progress = Arriving::new(args.name.familiar(), (!args.quiet).then(|| Console::stdio(session.console.colour())));
     let pulled = match args.all_platforms {
         true => all(args, &client, &store, &limits),
-        false => one(args, &client, &store, &limits, unpacker.as_ref(), &progress),
+        false => one(args, (&client, &store, &limits), resolved, unpacker.as_ref(), &progress),
     };
     drop(progress);
     session.announce_registries(&client);
@@ -56,18 +73,60 @@ struct Pulled {
     size: u64,
 }
 
-/// Pulls one platform. The name will point at its manifest, not at an incomplete index.
-fn one(
-    args: &PullArgs,
-    client: &Client,
-    store: &Store,
-    limits: &Limits,
-    unpacker: Option<&Unpacker<'_>>,
-    progress: &Arriving,
-) -> Result<Pulled, Failure> {
+/// What the process inside a user namespace is handed: the name is resolved once, and credential helpers may refuse to serve
+/// root of a user namespace.
+#[derive(Serialize, Deserialize)]
+struct Handover {
+    image: Descriptor,
+    helpers: HelperAnswers,
+}
+
+/// Where an image was pulled.
+enum Inside {
+    /// In a process inside a user namespace, with this exit code.
+    Done(u8),
+    /// Nowhere yet: it needs no such process, or there can be none. The image is resolved.
+    Not(Box<Descriptor>),
+}
+
+/// Pulls in a process inside a user namespace, which can give unpacked files their owners.
+fn inside(args: &PullArgs, client: &Client, store: &Store, session: &mut Session<'_>) -> Result<Inside, Failure> {
+    let resolved = resolve(args, client, store);
+    session.announce_registries(client);
+    let Image { descriptor: image, manifest, .. } = resolved?;
+    // Nothing will arrive, so nothing is unpacked.
+    if manifest.layers.iter().all(|layer| store.has(layer).unwrap_or(false)) {
+        return Ok(Inside::Not(Box::new(image)));
+    }
+    session.hand_over(&Handover { image: image.clone(), helpers: client.helper_answers() });
+    if let Ok(code) = session.enter_namespace()? {
+        return Ok(Inside::Done(code));
+    }
+    // Signals were left to the process that there is not.
+    session.interruptible()?;
+    Ok(Inside::Not(Box::new(image)))
+}
+
+/// Ok: the store has the manifest and config of one platform.
+fn resolve(args: &PullArgs, client: &Client, store: &Store) -> Result<Image, Failure> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let image = client.resolve(&args.name, &platform, store)?.image;
     check_platform(&args.name.familiar(), &image, args.platform.as_ref())?;
+    Ok(image)
+}
+
+/// Pulls one platform. The name will point at its manifest, not at an incomplete index.
+fn one(
+    args: &PullArgs,
+    (client, store, limits): (&Client, &Store, &Limits),
+    resolved: Option<Descriptor>,
+    unpacker: Option<&Unpacker<'_>>,
+    progress: &Arriving,
+) -> Result<Pulled, Failure> {
+    let image = match resolved {
+        Some(manifest) => Image::read(store, &manifest, &Platform::host()).map_err(Error::from)?,
+        None => resolve(args, client, store)?,
+    };
     let verifying = VerifyingStore::of(store, &image, limits);
     let verifying = match unpacker {
         Some(unpacker) => verifying.reading(unpacker.arrivals()),
@@ -127,6 +186,10 @@ pub(super) fn needed(
     })
 }
 
+fn runs_here(platform: Option<&Platform>) -> bool {
+    platform.is_none_or(|platform| *platform == Platform::host())
+}
+
 /// Shows how much of an image has arrived.
 struct Arriving {
     name: String,
@@ -155,12 +218,16 @@ impl Arriving {
 }
 
 impl Session<'_> {
+    /// Whether images for `platform` run here, and only a process in a user namespace can give their files their owners.
+    fn unpacks_inside(&self, platform: Option<&Platform>) -> bool {
+        runs_here(platform) && matches!(userns::privilege(), Ok(Privilege::Plain))
+    }
+
     /// What unpacks layers of an image that is pulled. `None`: images for `platform` do not run here, or this process cannot
     /// give files their owners; a command that needs the files unpacks them then.
     fn unpacker<'s>(&self, store: &'s Store, platform: Option<&Platform>) -> Result<Option<Unpacker<'s>>, Failure> {
-        let here = platform.is_none_or(|platform| *platform == Platform::host());
         let may = !matches!(userns::privilege(), Ok(Privilege::Plain) | Err(_));
-        if !(here && may) {
+        if !(runs_here(platform) && may) {
             return Ok(None);
         }
         Ok(Some(Unpacker::new(store, self.in_user_namespace()?, None, self.wait_reporter())?))

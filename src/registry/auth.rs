@@ -56,6 +56,11 @@ impl Auth {
         Self { credentials, tokens: Mutex::new(BTreeMap::new()) }
     }
 
+    /// The credentials for all registries.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     /// The header to send with a request, if one is known already.
     pub(super) fn known(&self, http: &HttpClient, scope: &Scope) -> Option<String> {
         let slot = self.slot(scope);

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 
+use crate::oci::reference::Reference;
 use crate::transport::{Certificates, HttpClient, Proxies, Timing, Verification};
 
 use super::RegistryError;
 use super::auth::Auth;
-use super::credentials::Credentials;
+use super::credentials::{Credentials, HelperAnswers};
 use super::rules::Rules;
 
 /// How registries are reached.
@@ -87,6 +88,17 @@ impl Client {
             helpers: AtomicUsize::new(0),
             mirror_failures: Mutex::default(),
         }
+    }
+
+    /// What credential helpers have answered so far.
+    pub(crate) fn helper_answers(&self) -> HelperAnswers {
+        self.auth.credentials().answers()
+    }
+
+    /// Asks the credential helper for `name`, if there is one and it was not asked before. An error is reported when the
+    /// credential is needed.
+    pub(crate) fn ask_helper(&self, name: &Reference) {
+        let _ = self.auth.credentials().lookup(&name.registry, &name.repository);
     }
 
     /// The files that cannot be used; each is reported once.

@@ -1,10 +1,12 @@
 //! One credential.
 
+use serde::{Deserialize, Serialize};
+
 /// The user of identity tokens, for credential helpers.
 const TOKEN_USER: &str = "<token>";
 
 /// A way to authenticate.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Credential {
     /// User name and password, or an access token in place of the password.
     Password {

@@ -1,12 +1,13 @@
 //! Credentials by registry: Docker's `config.json`, containers' `auth.json`, credential helpers (O-76).
 //!
-//! **Holds.** A helper runs only when a registry asks for credentials.
+//! **Holds.** A helper runs only when a registry asks for credentials, and once for each server.
 //! **Not here.** Finding and reading files: their contents come in as data.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::json::{null_default, null_values};
 use crate::oci::reference::DEFAULT_REGISTRY;
@@ -22,7 +23,13 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Credentials {
     files: Vec<(String, Result<File, String>)>,
+    answers: Arc<Mutex<HelperAnswers>>,
 }
+
+/// What credential helpers have answered, by their names and servers. A helper may refuse to serve root of a user
+/// namespace, so the process inside is given what the one outside was told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct HelperAnswers(BTreeMap<String, Option<Credential>>);
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -81,6 +88,29 @@ impl Credentials {
         self.files.iter().filter_map(|(origin, file)| Some((origin.as_str(), file.as_ref().err()?.as_str())))
     }
 
+    /// What helpers have answered so far.
+    pub(super) fn answers(&self) -> HelperAnswers {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks no helper for what it has answered already.
+    pub(crate) fn remember(&self, answers: HelperAnswers) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).0.extend(answers.0);
+    }
+
+    /// The answer of a helper for a server.
+    fn ask(&self, origin: &str, helper: &str, server: &str) -> Result<Option<Credential>, RegistryError> {
+        let key = format!("{helper} {server}");
+        // Held while the helper runs: it is not asked twice at the same time.
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = answers.0.get(&key) {
+            return Ok(known.clone());
+        }
+        let answer = Helper::new(origin, helper)?.get(server)?;
+        answers.0.insert(key, answer.clone());
+        Ok(answer)
+    }
+
     /// The credential for a repository, from a helper if a file names one. `Ok(None)` = there is none.
     /// A key names a registry or, as Podman writes it, a registry and the beginning of a repository; the longest match
     /// wins.
@@ -91,7 +121,7 @@ impl Credentials {
             let server = server_of(registry);
             let helper = file.cred_helpers.get(registry).or_else(|| file.cred_helpers.get(server));
             if let Some(helper) = helper {
-                if let Some(found) = Helper::new(origin, helper)?.get(server)? {
+                if let Some(found) = self.ask(origin, helper, server)? {
                     return Ok(Some(found));
                 }
                 continue;
@@ -100,7 +130,7 @@ impl Credentials {
                 return Ok(Some(found));
             }
             if !file.creds_store.is_empty()
-                && let Some(found) = Helper::new(origin, &file.creds_store)?.get(server)?
+                && let Some(found) = self.ask(origin, &file.creds_store, server)?
             {
                 return Ok(Some(found));
             }

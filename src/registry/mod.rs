@@ -29,7 +29,7 @@ mod token;
 mod upload;
 
 pub(crate) use client::{Client, Options};
-pub(crate) use credentials::Credentials;
+pub(crate) use credentials::{Credentials, HelperAnswers};
 pub(crate) use error::{Missing, Refusal, RegistryError};
 pub(crate) use login::{CredentialFile, Kept};
 pub(crate) use pull::Manifests;

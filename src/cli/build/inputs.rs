@@ -13,6 +13,7 @@ use crate::cli::request::BuildRequest;
 use crate::cli::session::Session;
 use crate::engine::BaseImage;
 use crate::plan::{self, EpochSource, ImageRequest};
+use crate::registry::HelperAnswers;
 
 use super::secrets;
 use super::ssh::{self, GitAgent};
@@ -29,6 +30,8 @@ pub(super) struct Inputs {
     pub(super) read: Read,
     /// Images that the process outside has resolved.
     pub(super) pinned: BTreeMap<ImageRequest, BaseImage>,
+    /// What credential helpers have answered outside.
+    pub(super) helpers: HelperAnswers,
 }
 
 /// What the process inside a user namespace is handed: tags are resolved once in a build (N-66), and a secret may be a pipe.
@@ -38,6 +41,7 @@ pub(super) struct Handover {
     /// Modification times that were asked for.
     pub(super) times: BTreeMap<String, Option<Timestamp>>,
     pub(super) secrets: Option<BTreeMap<String, Vec<u8>>>,
+    pub(super) helpers: HelperAnswers,
 }
 
 /// Ok: everything that planning needs is read, and `request` says where it is.
@@ -63,7 +67,8 @@ pub(super) fn read(request: &mut BuildRequest, session: &Session<'_>, cancel: &C
         let time = session.time_of(&source, &secrets, socket, request.source.authorities.as_ref(), cancel)?;
         request.source.options.context_times.insert(source.stage, time);
     }
-    Ok(Inputs { secrets, git_agent, fetched, read, pinned: handed.images.into_iter().collect() })
+    let pinned = handed.images.into_iter().collect();
+    Ok(Inputs { secrets, git_agent, fetched, read, pinned, helpers: handed.helpers })
 }
 
 /// The source that SOURCE_DATE_EPOCH names, unless its time was handed over.

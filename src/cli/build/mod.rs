@@ -59,7 +59,9 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     session.share(&store)?;
     let registries = RegistryArgs { insecure_registry: request.insecure_registries.clone(), ..args.registries.clone() };
-    let client = Client::new(session.environment.pulling(&registries)?);
+    let options = session.environment.pulling(&registries)?;
+    options.credentials.remember(std::mem::take(&mut inputs.helpers));
+    let client = Client::new(options);
     let images = Images { store: &store, registry: &client, pull: request.pull, pinned: &inputs.pinned };
     let resolved = bases::plan(&inputs.read, &request, &images);
     session.announce_registries(&client);

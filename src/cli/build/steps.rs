@@ -56,10 +56,17 @@ impl Build<'_> {
             if matches!(tried, Err(Error::Cold)) {
                 // The process inside must not read the files again.
                 save(&contexts)?;
+                // Where the image is pushed to.
+                self.request
+                    .tags
+                    .iter()
+                    .filter(|_| self.request.push)
+                    .for_each(|name| self.images.registry.ask_helper(name));
                 session.hand_over(&Handover {
                     images: self.resolved.bases.clone().into_iter().collect(),
                     times: self.request.source.options.context_times.clone(),
                     secrets: Some(self.inputs.secrets.clone()),
+                    helpers: self.images.registry.helper_answers(),
                 });
                 // Protects what was found here from pruning until the process inside uses it.
                 drop(self.store.lease()?);

@@ -124,6 +124,36 @@ fn credential_file_locations_are_configurable() {
 }
 
 #[test]
+fn credential_helper_may_refuse_root_of_user_namespaces() {
+    // O-76
+    requires!(root, kiln_test, userns, overlay, docker_registry, skopeo);
+    let (registry, name) = guarded();
+    let env = TestEnv::of_plain_user();
+    let bin = env.dir().join("bin");
+    fs::create_dir(&bin).expect("create");
+    let helper = bin.join("docker-credential-picky");
+    let script = format!(
+        "#!/bin/sh\n[ \"$(id -u)\" != 0 ] || {{ echo 'the session is not yours'; exit 3; }}\n\
+         echo '{{\"ServerURL\":\"x\",\"Username\":\"kiln\",\"Secret\":\"{PASSWORD}\"}}'\n"
+    );
+    fs::write(&helper, script).expect("write");
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("chmod");
+    config(&env, &format!(r#"{{"credHelpers":{{"{}":"picky"}}}}"#, registry.host()));
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+    // In this order: the first finds nothing in the store.
+    let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nRUN touch /x\n"));
+    let pushed = registry.name("private/app:1");
+    env.build(&["--push", "-t", &pushed], &context).env("PATH", &path).ok();
+    for command in [&["pull", &name][..], &["run", "--pull=always", &name, "true"]] {
+        env.kiln(&["rmi", &name]).output();
+        env.kiln(&["rmi", &pushed]).output();
+        env.kiln(&["prune", "--all"]).ok();
+        env.kiln(command).env("PATH", &path).ok().never_says(PASSWORD);
+    }
+    assert!(leaks(&env.store(), PASSWORD).is_empty());
+}
+
+#[test]
 fn credential_helpers_are_run_by_name() {
     // O-76
     requires!(docker_registry, skopeo);

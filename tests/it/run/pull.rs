@@ -1,9 +1,11 @@
 //! Test that `kiln run` pulls the image it is given.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::support::certificates::Authority;
-use crate::support::env::{each_user, fixture};
+use crate::support::env::{each_user, fixture, plain_user};
 use crate::support::{Registry, TestEnv};
 
 /// Pushes an image with `/version` to `name`.
@@ -66,13 +68,22 @@ fn pull_unpacks_layers_for_the_command_that_follows() {
     requires!(root, overlay, docker_registry, skopeo);
     let registry = Registry::start();
     let name = registry.push_layout(&fixture("busybox").join("layout"), "latest", "busybox:1");
-    let env = TestEnv::new();
-    env.kiln(&["pull", "-q", &name]).ok();
-    let layers = fs::read_dir(env.store().join("layers")).expect("layers").flatten();
-    let files: Vec<_> = layers.map(|layer| layer.path().join("fs2/bin/busybox")).collect();
-    assert!(!files.is_empty() && files.iter().all(|file| file.is_file()), "{files:?}");
-    env.kiln(&["run", &name, "true"]).ok();
-    env.assert_swept();
+    for env in [Some(TestEnv::new()), plain_user()].into_iter().flatten() {
+        env.kiln(&["pull", "-q", &name]).ok();
+        let entries = |dir: &Path| fs::read_dir(dir).expect("a directory").flatten().map(|entry| entry.path());
+        let unpacked = || {
+            let layers = entries(&env.store().join("layers")).filter(|layer| layer.is_dir());
+            let files = layers.flat_map(|layer| entries(&layer).map(|files| files.join("bin/busybox")));
+            files.filter_map(|file| Some(fs::metadata(&file).ok()?.ino())).collect::<Vec<_>>()
+        };
+        let files = unpacked();
+        assert_eq!(files.len(), 1, "the layer is unpacked");
+        env.kiln(&["run", &name, "true"]).ok();
+        let context = env.context(&format!("-- Dockerfile --\nFROM {name}\nRUN true\n"));
+        env.build(&["-t", "app"], &context).ok();
+        assert_eq!(unpacked(), files, "nothing is unpacked again");
+        env.assert_swept();
+    }
 }
 
 #[test]

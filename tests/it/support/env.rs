@@ -53,15 +53,16 @@ pub fn fixture(name: &str) -> PathBuf {
 /// Environments with `busybox:latest`: one for the user who runs the tests and, if that is root, one for a plain user.
 pub fn each_user() -> Vec<TestEnv> {
     let mut all = vec![TestEnv::with_busybox()];
+    all.extend(plain_user().inspect(|plain| plain.import("busybox")));
+    all
+}
+
+/// An empty store of the plain user `kiln-test`; `None`: tests cannot become that user.
+pub fn plain_user() -> Option<TestEnv> {
     // Root of a user namespace cannot become a user with subordinate ids.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let hosts = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    if requires::is_root() && hosts && requires::have("kiln_test") {
-        let plain = TestEnv::of_plain_user();
-        plain.import("busybox");
-        all.push(plain);
-    }
-    all
+    (requires::is_root() && hosts && requires::have("kiln_test")).then(TestEnv::of_plain_user)
 }
 
 /// The account that `scripts/test` makes for rootless tests.
