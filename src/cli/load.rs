@@ -13,7 +13,7 @@ use crate::base::rooted::Root;
 use crate::base::sparse::{Dense, SparseFile, SparseWriter};
 use crate::engine::VerifyingStore;
 use crate::layer::{self, Compression, Form, Limits};
-use crate::oci::blob::{BlobError, BlobSink, BlobSource};
+use crate::oci::blob::{BlobError, BlobFault, BlobSink, BlobSource};
 use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::{CONFIG, Descriptor, LAYER_GZIP, LAYER_TAR, MANIFEST};
 use crate::oci::image::{Image, ImageError, manifests};
@@ -196,7 +196,7 @@ struct Listed {
 /// only those of its images that were pulled.
 fn listed(layout: &Layout, target: &Descriptor) -> Result<Listed, Failure> {
     let lacks = |e: ImageError| match e {
-        ImageError::Blob(BlobError { missing: true, .. }) => Ok(None),
+        ImageError::Blob(BlobError { fault: BlobFault::Missing, .. }) => Ok(None),
         other => Err(Failure::from(Error::from(other))),
     };
     let mut whole = Some(Vec::new());

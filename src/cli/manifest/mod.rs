@@ -2,7 +2,8 @@
 //!
 //! **Holds.** A manifest list is an index in the store, under its name; `push`, `tag`, `images` and `rmi` treat it like any
 //! image. Its images come from the store or, where the store has none of that name, from their registry; of the latter only
-//! manifests and configs are fetched. `imagetools` does the same in registries alone. A push then mounts their layers, or fetches and sends them if they are elsewhere.
+//! manifests and configs are fetched. `imagetools` does the same in registries alone. A push then mounts their layers, or
+//! fetches and sends them if they are elsewhere.
 
 mod create;
 mod edit;
