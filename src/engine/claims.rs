@@ -1,4 +1,12 @@
 //! Executes each key once: steps with the same key wait for the first, in this process and in others.
+//!
+//! **No deadlock.** Two builds may have the same steps in opposite order, and each execute what the other waits for. A thread
+//! claims a key only when the steps that it needs are done and their files exist, so a holder never waits for another step:
+//! it waits for the layers below, whose packing and unpacking wait for no key; for a cache mount, whose holder is executing
+//! as well; and for the network. A thread holds one key at most, first among the threads of its process ([`InFlight`]), then
+//! among processes. So every chain of waiting threads ends at a holder that is executing, and when it ends or dies, all go
+//! on: they find its result, or one of them takes over. Threads that wait use up `--jobs`, which only delays steps that hold
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

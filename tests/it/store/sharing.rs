@@ -94,6 +94,32 @@ fn concurrent_equal_builds_run_each_step_once() {
 }
 
 #[test]
+fn builds_with_steps_in_opposite_order_do_not_deadlock() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    // Two stages with equal steps that each build reaches in another order, one at a time.
+    let stage = |n: usize| format!("FROM busybox AS s{n}\n{}", counted(&format!("sleep 0.7 && echo {n} > /{n}")));
+    let last = |a: usize, b: usize| {
+        let lines = format!("FROM busybox\nCOPY --from=s{a} /{a} /\nCOPY --from=s{b} /{b} /\n");
+        env.context(&format!("-- Dockerfile --\n{}{}{lines}", stage(a), stage(b)))
+    };
+    let contexts = [last(1, 2), last(2, 1), last(1, 2), last(2, 1)];
+    let builds: Vec<Child> = contexts
+        .iter()
+        .enumerate()
+        .map(|(n, context)| {
+            let tag = format!("app{n}");
+            env.build(&["-t", &tag, "--jobs", "1", "--timeout", "60s"], context).spawn()
+        })
+        .collect();
+    for child in builds {
+        let (code, said) = end(child);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    assert_eq!(executions(&env), 2);
+}
+
+#[test]
 fn step_of_killed_build_is_taken_over() {
     requires!(userns, overlay);
     for (signal, env) in ["KILL", "INT"].iter().flat_map(|signal| each_user().into_iter().map(move |env| (signal, env)))
