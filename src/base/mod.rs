@@ -4,11 +4,13 @@
 //! confined to a directory (`rooted`), the resolver of symbolic links (`resolve`), user and group files (`passwd`), atomic
 //! publication (`publish`), syncing (`durable`), temporary names (`unique`), temporary files that are removed on exit
 //! (`unfinished`), locks (`lock`), claims on work (`claim`), the clock (`time`), cancellation (`cancel`, `watch`),
-//! notices of repaired damage (`notice`), sparse files (`sparse`).
+//! notices of repaired damage (`notice`), damage that a check finds (`damage`), files with their digest (`sealed`), sparse
+//! files (`sparse`).
 //! **Not here.** Anything about layers, images or Dockerfiles.
 
 pub(crate) mod cancel;
 pub(crate) mod claim;
+pub(crate) mod damage;
 pub mod digest;
 pub(crate) mod durable;
 pub(crate) mod fs;
@@ -19,6 +21,7 @@ pub(crate) mod passwd;
 pub(crate) mod publish;
 pub mod resolve;
 pub mod rooted;
+pub(crate) mod sealed;
 pub(crate) mod sparse;
 pub(crate) mod stable;
 pub(crate) mod time;

@@ -15,6 +15,9 @@ use super::sparse::SparseWriter;
 use super::unfinished::Unfinished;
 use super::unique;
 
+/// How the names of drafts begin.
+const DRAFT: &str = ".draft-";
+
 /// A file that is being written; dropping it without [`Draft::publish`] removes it.
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -30,7 +33,7 @@ impl Draft {
     /// Creates a draft in `dir`, which must be on the file system of the final name.
     pub(crate) fn new(dir: &Path) -> Result<Self, FsError> {
         loop {
-            let path = Unfinished::new(&dir.join(unique::name(".draft-")));
+            let path = Unfinished::new(&dir.join(unique::name(DRAFT)));
             match fs::create_new(path.path()) {
                 Ok(file) => {
                     let file = SparseWriter::new(file);
@@ -173,6 +176,11 @@ pub(crate) fn atomic_by(
     let mut draft = Draft::new(parent(path))?;
     write(&mut draft).map_err(|e| FsError::new("write", path, e))?;
     draft.publish(path, mode)
+}
+
+/// Whether a draft that was not published has the name of `path`.
+pub(crate) fn is_draft(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DRAFT.as_bytes()))
 }
 
 fn parent(path: &Path) -> &Path {

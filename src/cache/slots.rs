@@ -1,11 +1,13 @@
 //! The key and files of each instruction in the previous build. They explain cache misses; no lookup depends on them.
 //!
-//! **On disk.** `slots/<id>`, a key; `slots/<id>.files`, the files that the step read.
+//! **On disk.** `slots/<id>`, a key; `slots/<id>.files`, the files that the step read. Both are sealed.
 
 use std::path::{Path, PathBuf};
 
+use crate::base::damage::Checked;
 use crate::base::digest::StepKey;
 use crate::base::fs;
+use crate::base::sealed;
 use crate::base::stable::StableHasher;
 
 use super::error::Error;
@@ -39,23 +41,31 @@ impl Slots {
 
     /// The key of `slot` in the previous build; `None` also if it cannot be read.
     pub(crate) fn key(&self, slot: &Slot) -> Option<StepKey> {
-        let bytes = fs::read_spare(&self.dir.join(&slot.0))?;
+        let bytes = fs::read_spare(&self.dir.join(&slot.0)).and_then(sealed::open)?;
         String::from_utf8(bytes).ok()?.trim_end().parse().ok()
     }
 
     /// Stores the current key of `slot`.
     pub(crate) fn set_key(&self, slot: &Slot, key: StepKey) -> Result<(), Error> {
-        write(&self.dir.join(&slot.0), format!("{key}\n").as_bytes())
+        write(&self.dir.join(&slot.0), &sealed::seal(format!("{key}\n").into_bytes()))
     }
 
     /// The files that `slot` read in the previous build, as far as the list can be read.
     pub(crate) fn files(&self, slot: &Slot) -> Option<Listing> {
-        fs::read_spare(&self.files_path(slot)).map(|bytes| Listing::from_bytes(&bytes))
+        fs::read_spare(&self.files_path(slot)).and_then(sealed::open).map(|bytes| Listing::from_bytes(&bytes))
     }
 
     /// Stores the files that `slot` reads now.
     pub(crate) fn set_files(&self, slot: &Slot, files: &Listing) -> Result<(), Error> {
-        write(&self.files_path(slot), &files.to_bytes())
+        write(&self.files_path(slot), &sealed::seal(files.to_bytes()))
+    }
+
+    /// Reads every file.
+    pub(crate) fn check(&self) -> Result<Checked, Error> {
+        let paths = fs::list(&self.dir)?.into_iter().map(|name| self.dir.join(name));
+        let damaged =
+            |content: Vec<u8>| sealed::open(content).is_none().then(|| "its digest does not match".to_owned());
+        Ok(paths.map(|path| Checked::draft(&path).unwrap_or_else(|| Checked::read(&path, damaged))).collect())
     }
 
     fn files_path(&self, slot: &Slot) -> PathBuf {

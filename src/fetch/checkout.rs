@@ -15,6 +15,7 @@ use crate::base::cancel::Cancel;
 use crate::base::digest::Sha256;
 use crate::base::fs::{self, FsError};
 use crate::base::publish;
+use crate::base::sealed;
 use crate::base::time::Timestamp;
 use crate::base::unique;
 use crate::base::url::redacted;
@@ -60,7 +61,8 @@ impl Remote<'_> {
         fs::ensure_dir(self.cache)?;
         let reference = url.reference.as_deref().unwrap_or("HEAD");
         let path = self.cache.join(Sha256::of(format!("git\0{}\0{reference}", url.remote).as_bytes()).hex());
-        let known = fs::read_opt(&path)?.and_then(|bytes| serde_json::from_slice::<RefRecord>(&bytes).ok());
+        let known = fs::read_opt(&path)?.and_then(sealed::open);
+        let known = known.and_then(|bytes| serde_json::from_slice::<RefRecord>(&bytes).ok());
         if let Some(known) = known.filter(|known| is_commit(&known.id))
             && (self.is_recent(&known.asked) || known.name.is_none())
         {
@@ -80,7 +82,7 @@ impl Remote<'_> {
             }
         };
         let record = RefRecord { id: commit.id.clone(), name: commit.name.clone(), asked };
-        publish::atomic(&path, &serde_json::to_vec(&record).expect("strings"), 0o600)?;
+        publish::atomic(&path, &sealed::seal(serde_json::to_vec(&record).expect("strings")), 0o600)?;
         Ok(commit)
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::digest::{Hashing, Sha256};
 use crate::base::fs::{self, FsError};
 use crate::base::publish::{self, Draft};
+use crate::base::sealed;
 use crate::base::time::Timestamp;
 use crate::base::url::{percent_decode, redacted};
 use crate::base::watch::beside;
@@ -100,13 +101,15 @@ impl Remote<'_> {
             (None, Some((record, file))) => (Record { asked, ..record }, file),
             (None, None) => unreachable!("only a conditional request is answered with 304"),
         };
-        publish::atomic(&record_path, &serde_json::to_vec(&record).expect("strings and numbers"), 0o600)?;
+        let record = serde_json::to_vec(&record).expect("strings and numbers");
+        publish::atomic(&record_path, &sealed::seal(record), 0o600)?;
         Ok(file)
     }
 
     /// The file that the URL named last time, if the cache still has it.
     fn known(&self, record: &Path, name: &str) -> Result<Option<(Record, FetchedFile)>, FsError> {
-        let record = fs::read_opt(record)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+        let record = fs::read_opt(record)?.and_then(sealed::open);
+        let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
         Ok(record.and_then(|record| {
             let digest = Sha256::from_hex(&record.digest).ok()?;
             let is_whole = std::fs::metadata(self.content(digest)).is_ok_and(|meta| meta.len() == record.size);

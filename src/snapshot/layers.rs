@@ -12,7 +12,7 @@ use crate::base::fs::FsError;
 use crate::base::lock::Patience;
 use crate::base::notice::Notices;
 use crate::base::sparse::SparseRead;
-use crate::base::{fs, publish};
+use crate::base::{fs, publish, sealed};
 use crate::layer::{self, BadTree, Limits, Tree};
 use crate::oci::blob::{BlobError, BlobFault, BlobSource};
 use crate::oci::descriptor::Layer;
@@ -116,15 +116,15 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Keeps a small file about a layer beside it, atomically.
+    /// Keeps a small file about a layer beside it, sealed and atomically.
     pub(crate) fn keep(&self, diff_id: DiffId, name: &str, bytes: &[u8]) -> Result<(), Error> {
         self.keep_dir(diff_id)?;
-        Ok(publish::atomic_over(&self.beside(diff_id, name), bytes, 0o600)?)
+        Ok(publish::atomic_over(&self.beside(diff_id, name), &sealed::seal(bytes.to_vec()), 0o600)?)
     }
 
     /// A small file kept beside a layer; `None` also if it cannot be read.
     pub(crate) fn kept(&self, diff_id: DiffId, name: &str) -> Option<Vec<u8>> {
-        fs::read_spare(&self.beside(diff_id, name))
+        fs::read_spare(&self.beside(diff_id, name)).and_then(sealed::open)
     }
 
     /// Makes the layer's directory if it is missing. Ok: the directory and what is in it are not removed while this lives.
@@ -144,6 +144,11 @@ impl<'a> Layers<'a> {
     /// Forgets which layers were kept: from here on, layers are kept again before they are used.
     pub(super) fn keep_again(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// `layers`.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The layer's blob.
@@ -231,7 +236,7 @@ impl<'a> Layers<'a> {
 }
 
 /// The file beside a layer that has its tree.
-const TREE: &str = "tree";
+pub(super) const TREE: &str = "tree";
 
 fn claim_name(diff_id: DiffId) -> String {
     format!("layer-{}", diff_id.hex())

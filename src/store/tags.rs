@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::base::digest::BlobDigest;
 use crate::base::fs::FsError;
+use crate::base::sealed;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::InvalidDocument;
 use crate::oci::reference::Reference;
@@ -203,6 +204,7 @@ impl Store {
         let path = self.index_path();
         let mut draft = self.draft()?;
         draft.write_all(&text).map_err(|e| FsError::new("write", &path, e))?;
+        sealed::note(draft.file(), &text);
         self.repair_marker(MARKER)?;
         unsynced.insert(draft.path().to_owned());
         self.persist(unsynced)?;
