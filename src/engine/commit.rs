@@ -11,8 +11,8 @@ use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
 use crate::cache::KeyParts;
 use crate::layer::{
-    Before, Changes, LayerWriter, LowerFiles, Marks, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex, Tree,
-    Walked, WriteOptions,
+    Before, Changes, LayerWriter, Leftovers, LowerFiles, Marks, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex,
+    Tree, Walked, WriteOptions,
 };
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::plan::Step;
@@ -35,7 +35,7 @@ const SEGMENTS: &str = "segments";
 const MARKS: &str = "marks";
 
 /// Packs the changes of a RUN as a layer; `packing` receives its entries as soon as they are known. Ok: the blob is
-/// stored.
+/// stored. Returns also what the directory has besides.
 pub(super) fn pack(
     shared: &Shared<'_>,
     history: &History,
@@ -43,10 +43,11 @@ pub(super) fn pack(
     (changed, original): (ChangedRoot, Option<&Original>),
     packing: &Packing,
     reporter: &Reporter,
-) -> Result<Sealed, StepError> {
+) -> Result<(Sealed, Leftovers), StepError> {
     let changes = changed.changes(original, task.parent(), shared.snapshots()?, shared.plan.clamp)?;
     packing.outline.keep(Ok(Arc::new(Tree::new(changes.entries().to_vec()))));
-    write_layer(shared, history, task.step, reporter, |writer| Ok(changes.write_to(writer)?))
+    let made = write_layer(shared, history, task.step, reporter, |writer| Ok(changes.write_to(writer)?))?;
+    Ok((made, changes.leftovers()))
 }
 
 /// Stores the layer that `write` writes; reports progress if it takes long.

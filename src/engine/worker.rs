@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::base::digest::DiffId;
 use crate::cache::{KeyParts, Record};
+use crate::layer::Leftovers;
 use crate::plan::{Base, Plan, Run, StepKind};
 
 use super::base;
@@ -34,7 +35,7 @@ pub(super) struct Worker<'a> {
     second: SecondKeys,
     in_flight: InFlight,
     /// Upper directories of RUNs with their layers: they become unpacked layers once no command mounts them.
-    fresh: Mutex<Vec<(DiffId, PathBuf)>>,
+    fresh: Mutex<Vec<(DiffId, PathBuf, Leftovers)>>,
 }
 
 impl<'a> Worker<'a> {
@@ -150,10 +151,14 @@ impl<'a> Worker<'a> {
         finished(&State::over(task.parent(), parts.key(), link));
         let changed = (changed, ran.original.as_ref());
         let packed = commit::pack(shared, &self.lookup.history, task, changed, &packing, reporter)
-            .and_then(|made| self.record(task, parts, &made, reporter).map(|()| made));
-        if let (Ok(made), Some(fresh)) = (&packed, ran.prepared.fresh()) {
-            self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((made.layer.diff_id, fresh));
-        }
+            .and_then(|(made, more)| self.record(task, parts, &made, reporter).map(|()| (made, more)));
+        let packed = packed.map(|(made, more)| {
+            if let Some(fresh) = ran.prepared.fresh() {
+                let mut all = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+                all.push((made.layer.diff_id, fresh, more));
+            }
+            made
+        });
         packing.sealed.keep(packed.as_ref().map(Clone::clone).map_err(|_| Stopped));
         // If packing failed before the entries were known, this ends the wait for them.
         packing.outline.keep(Err(Stopped));
@@ -164,8 +169,10 @@ impl<'a> Worker<'a> {
     /// layer whose directory cannot be kept is unpacked again when needed.
     pub(super) fn finish(&self) -> Result<(), Error> {
         self.second.finish(self.shared.records())?;
-        for (diff_id, made) in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.shared.snapshots()?.adopt(diff_id, &made)?;
+        for (diff_id, made, more) in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if matches!(more.remove(), Ok(true)) {
+                self.shared.snapshots()?.adopt(diff_id, &made)?;
+            }
         }
         Ok(())
     }

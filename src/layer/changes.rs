@@ -20,6 +20,7 @@ use crate::base::time::Timestamp;
 use super::disk;
 use super::entry::{Entry, EntryKind, RelPath};
 use super::error::Error;
+use super::leftovers::Leftovers;
 use super::merged::{MergedEntry, MergedTree};
 use super::pipeline::Output;
 use super::walk::{Baseline, Item, Walked};
@@ -42,6 +43,10 @@ impl LowerFiles for () {
 pub struct Changes {
     root: OwnedFd,
     entries: Vec<Entry>,
+    /// Files in an upper directory that are no changes, sorted.
+    left_out: Vec<RelPath>,
+    /// One of them is where the layers below are hidden.
+    left_in_hidden: bool,
 }
 
 /// The changes in a whole tree over `lower`: the copy fallback. With a `baseline` of the tree as it was before, only
@@ -80,7 +85,16 @@ impl Walked {
         for dir in &replaced {
             found.deleted_below(dir, baseline);
         }
-        found.finish(root)
+        let mut changes = found.finish(root)?;
+        match baseline {
+            None => {
+                let hidden = |path: &RelPath| replaced.iter().any(|dir| path.is_within(dir) && path != dir);
+                changes.left_in_hidden = changes.left_out.iter().any(hidden);
+            }
+            // A whole root: all that a command did not touch.
+            Some(_) => changes.left_out.clear(),
+        }
+        Ok(changes)
     }
 }
 
@@ -141,6 +155,7 @@ impl Finder<'_> {
                 }
             }
         }
+        let mut left_out = Vec::new();
         let mut entries: Vec<Entry> = self.deleted.drain(..).map(Entry::whiteout).collect();
         for (at, item) in self.items.into_iter().enumerate() {
             if changed[at] || (item.kind == EntryKind::Dir && parents.contains(&item.path)) {
@@ -149,6 +164,8 @@ impl Finder<'_> {
                     None => item.kind,
                 };
                 entries.push(Entry::new(item.path, kind, item.meta));
+            } else {
+                left_out.push(item.path);
             }
         }
         entries.sort_by(Entry::order);
@@ -168,7 +185,7 @@ impl Finder<'_> {
         }
         let fd =
             disk::open_dir(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("open", &RelPath::root(), e))?;
-        Ok(Changes { root: fd, entries: kept })
+        Ok(Changes { root: fd, entries: kept, left_out, left_in_hidden: false })
     }
 
     /// Files with several names: if one name is new, all names here are in the layer, the first as the file, the others as
@@ -238,6 +255,11 @@ impl Changes {
     /// What changed, in layer order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// What has to go from an upper directory before it can be the unpacked layer.
+    pub(crate) fn leftovers(self) -> Leftovers {
+        Leftovers { root: self.root, paths: self.left_out, needed: self.left_in_hidden }
     }
 
     /// Opens one of its files.

@@ -49,7 +49,7 @@ impl Limits {
     }
 
     /// Ok: reading was not cancelled.
-    pub(super) fn go_on(&self) -> io::Result<()> {
+    pub(crate) fn go_on(&self) -> io::Result<()> {
         self.stop.as_ref().map_or(Ok(()), Cancel::check)
     }
 }

@@ -70,8 +70,13 @@ impl OverlayAttributes {
         name.strip_prefix(self.prefix().as_bytes()).is_some_and(|rest| !rest.starts_with(b"overlay."))
     }
 
+    /// Whether a directory hides those of the layers below.
+    pub(super) fn is_opaque(self, node: &Node) -> bool {
+        self.get(node, "opaque") == Some(b"y")
+    }
+
     /// A 0:0 character device, or an empty file marked as one.
-    fn is_whiteout(self, node: &Node) -> bool {
+    pub(super) fn is_whiteout(self, node: &Node) -> bool {
         match node.kind {
             Some(EntryKind::Char { major: 0, minor: 0 }) => true,
             Some(EntryKind::File { size: 0, .. }) => self.get(node, "whiteout").is_some(),
@@ -143,7 +148,7 @@ impl Walked {
             if node.kind == Some(EntryKind::Dir) {
                 if in_hidden {
                     hidden.insert(path.clone());
-                } else if attributes.get(&node, "opaque") == Some(b"y") {
+                } else if attributes.is_opaque(&node) {
                     hidden.insert(path.clone());
                     found.replaced.push(path.clone());
                 }
@@ -241,7 +246,10 @@ fn is_the_hosts(name: &[u8]) -> bool {
 }
 
 /// Visits `root` and everything below it, parents first, with the directory that each is in.
-fn walk(root: &Root, mut visit: impl FnMut(&RelPath, BorrowedFd<'_>, Node) -> Result<(), Error>) -> Result<(), Error> {
+pub(super) fn walk(
+    root: &Root,
+    mut visit: impl FnMut(&RelPath, BorrowedFd<'_>, Node) -> Result<(), Error>,
+) -> Result<(), Error> {
     let top = RelPath::root();
     let node = disk::look(root.as_fd(), OsStr::new(".")).map_err(|e| Error::system("stat", &top, e))?;
     visit(&top, root.as_fd(), node)?;
