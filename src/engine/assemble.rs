@@ -21,6 +21,8 @@ pub(crate) struct Outcome {
     pub config: BlobDigest,
     /// How many layers it has.
     pub layers: usize,
+    /// The store has grown, and nobody was told yet that it takes more than its limit.
+    pub grew: bool,
 }
 
 /// Ok: the config of `plan` will be valid. The layers are not known yet, so placeholders stand for their digests.
@@ -58,5 +60,5 @@ pub(super) fn assemble(store: &Store, plan: &Plan, states: &[Arc<State>]) -> Res
     let manifest = Manifest::new(config.clone(), layers.into_iter().map(|layer| layer.blob).collect());
     let media_type = manifest.media_type.clone().unwrap_or_default();
     let manifest = store.put(&media_type, &manifest.to_bytes())?;
-    Ok(Outcome { manifest, config: config.digest, layers: count })
+    Ok(Outcome { manifest, config: config.digest, layers: count, grew: false })
 }

@@ -18,6 +18,7 @@ use super::error::Error;
 use super::event::{Event, Observer};
 use super::required;
 use super::schedule::execute;
+use super::storage::StorageLimit;
 use super::sweep::sweep;
 use super::worker::Worker;
 
@@ -56,11 +57,16 @@ impl Builder<'_> {
         let worker = Worker::new(self, plan);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
         let missed = sweep(&worker, &mut states, observer)?;
-        if states.iter().any(Option::is_none) {
+        let (grows, mut fits) = (states.iter().any(Option::is_none), true);
+        if grows {
             if self.settings.warm_only {
                 return Err(Error::Cold);
             }
             worker.shared.lease(&states)?;
+            if let Some(bytes) = self.settings.storage_limit {
+                let (store, began) = (self.store, self.settings.began);
+                fits = StorageLimit { store, bytes, began, cancel: self.cancel }.enforce(observer)?;
+            }
             required::check_all(&worker.shared, &worker.lookup.history, &states, &missed)?;
             self.choose_snapshotter(&worker, observer)?;
             let executed =
@@ -74,7 +80,8 @@ impl Builder<'_> {
             executed?;
         }
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
-        let outcome = assemble(self.store, plan, &states)?;
+        let mut outcome = assemble(self.store, plan, &states)?;
+        outcome.grew = grows && fits;
         if outcome.layers > PORTABLE_LAYERS {
             observer.event(&Event::ManyLayers { layers: outcome.layers, portable: PORTABLE_LAYERS });
         }

@@ -95,6 +95,24 @@ pub(crate) enum Event {
         /// How many Docker supports.
         portable: usize,
     },
+    /// Data that was not used for longest was removed, because the store took more than its limit.
+    StorageFreed {
+        /// Bytes that were freed.
+        freed: u64,
+        /// Bytes that the store takes now.
+        left: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The store takes more than its limit, and nothing else may be removed. Sent once.
+    StorageFull {
+        /// Bytes that the store takes.
+        left: u64,
+        /// The limit in bytes.
+        limit: u64,
+        /// Bytes of named images, which stay.
+        named: u64,
+    },
     /// A warning for the user; the build goes on.
     Warning(String),
 }

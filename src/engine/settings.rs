@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub began: Timestamp,
     /// Identifies the Dockerfile across builds; the last keys of its steps are stored under this name.
     pub slots: String,
+    /// How many bytes the store may take.
+    pub storage_limit: Option<u64>,
     /// Time limit of the whole build.
     pub timeout: Option<Duration>,
 }

@@ -78,7 +78,9 @@ impl<'a> Shared<'a> {
         let moment = self.builder.store.lease()?;
         for state in found.iter().flatten() {
             for layer in state.layers()? {
-                self.builder.store.has(&layer.blob).map_err(crate::store::Error::from)?;
+                let store = self.builder.store;
+                store.has(&layer.blob).map_err(crate::store::Error::from)?;
+                store.keep(&store.layers_dir().join(layer.diff_id.hex()))?;
             }
         }
         drop(moment);

@@ -29,6 +29,8 @@ pub(crate) struct Policy {
     pub mounts: bool,
     /// Remove the least recently used first, and stop when the store uses no more than this many bytes.
     pub keep: Option<u64>,
+    /// Only what was not used since then. What nothing needs goes at any age.
+    pub unused_since: Option<Timestamp>,
 }
 
 /// What is removed.
@@ -74,6 +76,7 @@ pub(crate) fn plan(survey: &Survey, policy: &Policy) -> Sweep {
     }
     let total = survey.total();
     let mut candidates = candidates(survey, policy, &needs);
+    candidates.retain(|(used, _)| policy.unused_since.is_none_or(|since| *used < since));
     candidates.sort_by_key(|(used, _)| *used);
     // Something that frees nothing may free something once another candidate is gone: repeat until nothing changes.
     loop {
@@ -151,7 +154,7 @@ fn candidates<'s>(survey: &'s Survey, policy: &Policy, needs: &Needs) -> Vec<(Ti
     if policy.unnamed {
         let idle = |digest: &BlobDigest| !survey.busy.blobs.contains(digest);
         for (digest, image) in survey.images.iter().filter(|(d, i)| i.names.is_empty() && idle(d)) {
-            let used = image.layers.iter().map(used_by_steps).max().unwrap_or_default();
+            let used = image.layers.iter().map(used_by_steps).max().unwrap_or_default().max(image.used);
             list.push((used, Candidate::Image(digest)));
         }
     }
@@ -279,7 +282,11 @@ impl Store {
             }
         }
         for blob in &sweep.blobs {
-            fs::remove(&self.blob_path(*blob))?;
+            // Renamed and not removed: freeing a large file takes time, and builds wait for this lock.
+            match fs::rename(&self.blob_path(*blob), &trash.path().join(blob.hex())) {
+                Err(e) if !e.is_not_found() => return Err(e.into()),
+                _ => {}
+            }
         }
         Ok(self.claims().sweep()?)
     }

@@ -5,6 +5,7 @@
 //! **Not here.** What a record says: the caller passes [`Step`]s. What is removed: `gc`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,8 @@ pub(crate) struct StoredImage {
     pub blobs: BTreeSet<BlobDigest>,
     /// Its layers.
     pub layers: BTreeSet<DiffId>,
+    /// When its manifest was stored or last used.
+    pub used: Timestamp,
 }
 
 /// A file or directory that only saves work.
@@ -168,6 +171,8 @@ impl Store {
             let image = survey.images.entry(entry.target.digest).or_default();
             image.names.extend(entry.name);
             if image.blobs.is_empty() {
+                let kept = look(&self.blob_path(entry.target.digest))?;
+                image.used = kept.map(|kept| kept.used).unwrap_or_default();
                 self.add_contents(entry.target, image);
             }
         }
@@ -214,6 +219,13 @@ impl Store {
         Ok(())
     }
 
+    /// The content of a document, which does not count as used: a build with a lease surveys the store, too.
+    fn look_into(&self, blob: &Descriptor) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open_stored(blob, self.blob_path(blob.digest)).ok()?.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
     /// Adds the blobs and layers of an image, as far as they can be read.
     pub(super) fn add_contents(&self, target: Descriptor, image: &mut StoredImage) {
         let mut todo = vec![target];
@@ -222,11 +234,11 @@ impl Store {
                 continue;
             }
             if blob.is_index() {
-                let index = self.get(&blob).ok().and_then(|bytes| Index::parse(&bytes).ok());
+                let index = self.look_into(&blob).and_then(|bytes| Index::parse(&bytes).ok());
                 todo.extend(index.map(|i| i.manifests).unwrap_or_default());
             } else if blob.is_manifest() {
-                let Some(manifest) = self.get(&blob).ok().and_then(|b| Manifest::parse(&b).ok()) else { continue };
-                let config = self.get(&manifest.config).ok().and_then(|bytes| ImageConfig::parse(&bytes).ok());
+                let Some(manifest) = self.look_into(&blob).and_then(|b| Manifest::parse(&b).ok()) else { continue };
+                let config = self.look_into(&manifest.config).and_then(|bytes| ImageConfig::parse(&bytes).ok());
                 image.layers.extend(config.map(|c| c.rootfs.diff_ids).unwrap_or_default());
                 image.blobs.insert(manifest.config.digest);
                 image.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));

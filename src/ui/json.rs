@@ -91,6 +91,13 @@ impl<W: Write> Observer for Json<W> {
             Event::ManyLayers { layers, portable } => {
                 self.line(&json!({ "event": "warning", "message": step::many_layers(*layers, *portable) }));
             }
+            Event::StorageFreed { freed, left, limit } => {
+                self.line(&json!({ "event": "storage", "freed": freed, "left": left, "limit": limit }));
+            }
+            Event::StorageFull { left, limit, named } => {
+                let message = step::storage_full(*left, *limit, *named);
+                self.line(&json!({ "event": "warning", "message": message }));
+            }
             Event::Warning(message) => self.line(&json!({ "event": "warning", "message": message })),
         }
     }

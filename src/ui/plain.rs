@@ -131,6 +131,8 @@ impl<W: Write> Observer for Plain<W> {
             | Event::HostNetwork
             | Event::Keystore(_)
             | Event::ManyLayers { .. }
+            | Event::StorageFreed { .. }
+            | Event::StorageFull { .. }
             | Event::Warning(_) => {
                 step::notice(event).into_iter().for_each(|line| self.line(&line));
             }

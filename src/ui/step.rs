@@ -44,6 +44,20 @@ pub(crate) fn many_layers(layers: usize, portable: usize) -> String {
     format!("the image has {layers} layers; Docker stacks at most {portable}: join RUN instructions with &&")
 }
 
+/// What was removed because the store has a limit.
+pub(crate) fn storage_freed(freed: u64, left: u64, limit: u64) -> String {
+    let (freed, left, limit) = (size(freed), size(left), size(limit));
+    format!("removed {freed} of least recently used data: the store takes {left} of {limit} (KILN_STORAGE_LIMIT)")
+}
+
+/// The warning about a store that cannot be kept within its limit.
+pub(crate) fn storage_full(left: u64, limit: u64, named: u64) -> String {
+    let (left, limit, named) = (size(left), size(limit), size(named));
+    format!(
+        "the store takes {left}, more than {limit} (KILN_STORAGE_LIMIT): tagged images take {named}, and the rest is in use"
+    )
+}
+
 /// An event that is about no step, as a line; `None` for the others.
 pub(crate) fn notice(event: &Event) -> Option<String> {
     Some(match event {
@@ -56,6 +70,8 @@ pub(crate) fn notice(event: &Event) -> Option<String> {
             format!("note: {what} ({how})")
         }
         Event::ManyLayers { layers, portable } => format!("warning: {}", many_layers(*layers, *portable)),
+        Event::StorageFreed { freed, left, limit } => format!("note: {}", storage_freed(*freed, *left, *limit)),
+        Event::StorageFull { left, limit, named } => format!("warning: {}", storage_full(*left, *limit, *named)),
         Event::Warning(text) => format!("warning: {}", sanitize::text(text)),
         _ => return None,
     })

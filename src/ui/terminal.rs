@@ -207,6 +207,8 @@ impl View {
             | Event::HostNetwork
             | Event::Keystore(_)
             | Event::ManyLayers { .. }
+            | Event::StorageFreed { .. }
+            | Event::StorageFull { .. }
             | Event::Warning(_) => {
                 return step::notice(event).into_iter().collect();
             }

@@ -52,6 +52,13 @@ pub(in crate::cli) struct PruneArgs {
     #[arg(long, value_name = "SIZE")]
     pub(in crate::cli) keep_storage: Option<String>,
 
+    /// Remove only what was not used since a time: until=24h, until=DATE
+    ///
+    /// A duration (24h, 90m), a time such as 2030-01-31T00:00:00Z, or seconds since 1970. Data that nothing needs is removed
+    /// whatever its age.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(in crate::cli) filter: Vec<String>,
+
     /// Report what would be removed
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
@@ -131,4 +138,18 @@ pub(in crate::cli) struct MountsRmArgs {
     /// Remove all cache mounts
     #[arg(long, conflicts_with = "ids")]
     pub(in crate::cli) all: bool,
+}
+
+/// Arguments of `kiln fsck`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FsckArgs {
+    /// Remove what is damaged, and fetch again what came from a registry
+    ///
+    /// Cache records, unpacked layers and other derived data are made again when a build needs them. Running builds go on.
+    #[arg(long)]
+    pub(in crate::cli) repair: bool,
+
+    /// Choose the output format
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
 }

@@ -18,14 +18,14 @@ mod ssh;
 mod steps;
 
 use crate::dockerfile::Diagnostic;
-use crate::engine::Images;
+use crate::engine::{Images, StorageLimit};
 use crate::registry::Client;
 use crate::store::Store;
 use crate::ui::console::Console;
 
 use super::args::{BuildArgs, Format, Progress, RegistryArgs};
 use super::check::{self, Question};
-use super::failure::{Done, Failure, SUCCESS};
+use super::failure::{Done, Failure, Kind, SUCCESS};
 use super::interrupt;
 use super::push::Transfer;
 use super::read::without_effect;
@@ -93,7 +93,16 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     session.announce_registries(&client);
     match ended? {
         Ended::Here(outcome) => {
-            outputs::deliver(&store, &request, &outcome, (&client, &pushes), session).map(|()| SUCCESS)
+            outputs::deliver(&store, &request, &outcome, (&client, &pushes), session)?;
+            match session.environment.storage_limit()?.filter(|_| outcome.grew) {
+                Some(bytes) => {
+                    let limit = StorageLimit { store: &store, bytes, began: session.began, cancel: &cancel };
+                    let mut observer = observer::observer(request.progress, session);
+                    limit.enforce(observer.as_mut()).map_err(|e| Failure::from_error(Kind::Build, &e))?;
+                    Ok(SUCCESS)
+                }
+                None => Ok(SUCCESS),
+            }
         }
         Ended::Inside(code) => Ok(code),
     }

@@ -90,6 +90,7 @@ pub(super) fn settings(
         snapshot: request.snapshotter.method(privilege != Privilege::Root),
         proxies: environment.proxies(),
         authorities: request.source.authorities.clone(),
+        storage_limit: environment.storage_limit()?,
         max_download: environment.max_download()?,
         git_environment: environment.for_git(inputs.git_agent.as_ref().and_then(GitAgent::socket)),
         network: request.network,

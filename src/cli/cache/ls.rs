@@ -1,4 +1,4 @@
-//! `kiln cache ls`: what takes space in the store, and for which images.
+//! `kiln du` and `kiln cache ls`: what takes space in the store, and for which images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ struct Row {
 
 /// Lists layers of cached steps, other unpacked layers, cache mounts and the rest. The longest unused come first, the order
 /// in which `prune --keep-storage` removes them.
-pub(super) fn run(args: &CacheLsArgs, session: &mut Session<'_>) -> Done {
+pub(in crate::cli) fn run(args: &CacheLsArgs, session: &mut Session<'_>) -> Done {
     let store = session.store()?;
     if let Some(code) = session.as_owner(&store)? {
         return Ok(code);

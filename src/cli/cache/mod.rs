@@ -8,6 +8,7 @@ mod mounts;
 mod prune;
 mod survey;
 
+pub(super) use ls::run as du;
 pub(super) use prune::{Scope, run as prune};
 
 use super::args::{CacheArgs, CacheCommand};

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::base::fs;
 use crate::base::lock::Patience;
+use crate::base::time::Timestamp;
 use crate::cli::args::{Format, PruneArgs};
 use crate::cli::failure::{Done, Failure, SUCCESS};
 use crate::cli::session::Session;
@@ -24,7 +25,8 @@ pub(in crate::cli) enum Scope {
 pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<'_>) -> Done {
     let keep = args.keep_storage.as_deref().map(request::size).transpose();
     let keep = keep.map_err(|e| Failure::usage(format!("--keep-storage {e}")))?;
-    let policy = Policy { unnamed: scope == Scope::Store, named_cache: args.all, mounts: args.all, keep };
+    let unused_since = unused_since(&args.filter, session.began)?;
+    let policy = Policy { unnamed: scope == Scope::Store, named_cache: args.all, mounts: args.all, keep, unused_since };
     let store = session.store()?;
     if let Some(code) = session.as_owner(&store)? {
         return Ok(code);
@@ -61,6 +63,21 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         }
     }
     Ok(SUCCESS)
+}
+
+/// The time that `--filter until=` means; the earliest of several.
+fn unused_since(filters: &[String], now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+    let parse =
+        |filter: &String| {
+            let wrong = |why: String| Failure::usage(format!("--filter {filter:?}: {why}"));
+            match filter.split_once('=') {
+                Some(("until", value)) => request::moment(value, now).map_err(wrong),
+                Some((key, _)) => Err(wrong(format!("prune has no filter {key}"))
+                    .hint("use until=TIME, or choose images with `kiln rmi`")),
+                None => Err(wrong("want until=TIME".to_owned())),
+            }
+        };
+    Ok(filters.iter().map(parse).collect::<Result<Vec<_>, _>>()?.into_iter().min())
 }
 
 fn report(args: &PruneArgs, sweep: &Sweep, left: u64, session: &mut Session<'_>) -> Result<(), Failure> {

@@ -24,7 +24,7 @@ pub(super) use run::{RunRequest, command_line, run};
 pub(super) use secret::SecretFrom;
 pub(super) use source::{DockerfileFrom, Remote, SourceRequest, check};
 pub(super) use ssh::SshFrom;
-pub(super) use value::size;
+pub(super) use value::{moment, size};
 
 #[cfg(test)]
 mod tests;

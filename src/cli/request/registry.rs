@@ -99,6 +99,13 @@ impl Environment {
         }
     }
 
+    /// How many bytes the store may take (`KILN_STORAGE_LIMIT`).
+    pub(in crate::cli) fn storage_limit(&self) -> Result<Option<u64>, Failure> {
+        let Some(text) = self.non_empty("KILN_STORAGE_LIMIT") else { return Ok(None) };
+        let limit = size(&text.to_string_lossy());
+        limit.map(Some).map_err(|why| Failure::usage(format!("KILN_STORAGE_LIMIT: {why}")))
+    }
+
     /// The largest file to fetch from a URL, in bytes (S-64).
     pub(in crate::cli) fn max_download(&self) -> Result<u64, Failure> {
         let Some(text) = self.non_empty("KILN_MAX_DOWNLOAD") else { return Ok(MAX_BYTES) };

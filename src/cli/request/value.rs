@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::base::time::Timestamp;
 use crate::sandbox::Rlimit;
 
 /// Parses `512`, `64k`, `64m`, `1.5g`, also with `b` or `ib` after the letter; powers of 1024, as in Docker.
@@ -55,6 +56,18 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         total = unit.and_then(|unit| total.checked_add(unit)).ok_or_else(wrong)?;
     }
     if total.is_zero() { Err(wrong()) } else { Ok(total) }
+}
+
+/// Parses a point in time before `now`: a duration (`24h`), seconds since 1970, or a time as in RFC 3339.
+pub(in crate::cli) fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    if let Ok(secs) = text.parse::<u32>() {
+        return Ok(Timestamp::from_secs(i64::from(secs)));
+    }
+    if let Ok(past) = duration(text) {
+        let secs = i64::try_from(past.as_secs()).ok().and_then(|past| now.secs.checked_sub(past));
+        return secs.map(Timestamp::from_secs).ok_or_else(|| format!("{text:?} is too long"));
+    }
+    text.parse().map_err(|_| format!("{text:?}: want for example 24h or 2030-01-31T00:00:00Z"))
 }
 
 /// Parses `a=1,"b=2,3",c`: comma-separated fields, quoted as in CSV, as `(key, value)`; no value without `=`.
@@ -202,6 +215,22 @@ mod tests {
             ("18446744073709551615h", None),
         ] {
             assert_eq!(duration(text).ok().map(|d| d.as_millis()), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn moment_is_a_duration_before_now_or_a_time() {
+        let now = Timestamp::from_secs(1_000_000);
+        for (text, want) in [
+            ("1h", Some(996_400)),
+            ("24h", Some(913_600)),
+            ("10", Some(10)),
+            ("1970-01-02T00:00:00Z", Some(86_400)),
+            ("-1h", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(moment(text, now).ok().map(|at| at.secs), want, "{text}");
         }
     }
 

@@ -11,8 +11,8 @@ use crate::store::{Policy, Sweep, plan};
 
 use super::{image, name, store};
 
-const DEFAULT: Policy = Policy { unnamed: true, named_cache: false, mounts: false, keep: None };
-const ALL: Policy = Policy { unnamed: true, named_cache: true, mounts: true, keep: None };
+const DEFAULT: Policy = Policy { unnamed: true, named_cache: false, mounts: false, keep: None, unused_since: None };
+const ALL: Policy = Policy { unnamed: true, named_cache: true, mounts: true, keep: None, unused_since: None };
 
 fn blob(n: u8) -> BlobDigest {
     BlobDigest(Sha256([n; 32]))
@@ -27,6 +27,7 @@ fn stored(names: &[&str], blobs: &[u8], layers: &[u8]) -> StoredImage {
         names: names.iter().map(|n| name(n)).collect(),
         blobs: blobs.iter().map(|n| blob(*n)).collect(),
         layers: layers.iter().map(|n| layer(*n)).collect(),
+        used: Timestamp::EPOCH,
     }
 }
 
@@ -114,6 +115,19 @@ fn size_bound_removes_least_recently_used_first() {
     assert_eq!(sweep.images, [blob(13)]);
     assert!(!sweep.blobs.contains(&blob(1)) && !sweep.blobs.contains(&blob(2)) && !sweep.blobs.contains(&blob(11)));
     assert!(!records(&sweep).contains(&"r2"), "a record that frees nothing stays");
+}
+
+#[test]
+fn bound_in_time_keeps_what_was_used_since() {
+    let survey = survey();
+    let until = |secs, policy| plan(&survey, &Policy { unused_since: Some(Timestamp::from_secs(secs)), ..policy });
+    // What nobody needs goes at any age.
+    assert_eq!((until(0, ALL).blobs, records(&until(0, ALL)).len()), (vec![blob(9)], 0));
+    assert_eq!(records(&until(31, DEFAULT)), ["r3", "r4"]);
+    assert!(until(50, DEFAULT).images.is_empty(), "its layer 2 was used at 50");
+    assert_eq!(until(51, DEFAULT).images, [blob(13)]);
+    // Both bounds hold. The unnamed image still needs what r3 made.
+    assert_eq!(records(&until(31, Policy { keep: Some(0), ..DEFAULT })), ["r4"]);
 }
 
 #[test]

@@ -231,3 +231,118 @@ fn prune_removes_invalid_record() {
     assert!(!record.exists());
     env.build(&["-t", "app"], &context).ok();
 }
+
+/// Makes everything in the store look as if it was last used a day ago.
+fn age(env: &TestEnv) {
+    let day_ago = ["-exec", "touch", "-h", "-d", "1 day ago", "{}", "+"];
+    let found = std::process::Command::new("find").arg(env.store()).args(day_ago).status();
+    assert!(found.expect("run find").success());
+}
+
+#[test]
+fn prune_until_keeps_what_was_used_since() {
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let (old, new) = (context(&env, "old"), context(&env, "new"));
+    let built = |context: &std::path::Path| env.build(&["-q"], context).ok().trim().to_owned();
+    let old_id = built(&old);
+    age(&env);
+    let new_id = built(&new);
+    for (filter, says) in [
+        ("until=", "want for example 24h"),
+        ("until=soon", "want for example 24h"),
+        ("label=x", "prune has no filter label"),
+        ("until", "want until=TIME"),
+    ] {
+        env.kiln(&["prune", "--filter", filter]).fails(2).says(filter).says(says);
+    }
+    env.kiln(&["cache", "prune", "--filter", "until=48h"]).ok().says("removed nothing");
+    env.kiln(&["prune", "--filter", "until=1h", "--dry-run"]).ok().says("would remove 1 image");
+    env.kiln(&["prune", "--filter", "until=1h"]).ok().says("removed 1 image");
+    env.kiln(&["inspect", &old_id]).fails(1);
+    env.kiln(&["inspect", &new_id]).ok();
+    env.build(&[], &new).ok().never_says("why:");
+    // Both bounds hold: what was used since stays, however large it is.
+    env.kiln(&["prune", "--all", "--keep-storage", "0", "--filter", "until=1h"]).ok();
+    env.kiln(&["inspect", &new_id]).ok();
+    env.kiln(&["prune", "--filter", "until=2100-01-01T00:00:00Z"]).ok();
+    env.kiln(&["inspect", &new_id]).fails(1);
+}
+
+#[test]
+fn prune_gets_its_turn_while_builds_start() {
+    // N-63
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    let contexts: Vec<_> = (0..3).map(|n| context(&env, &format!("{n}"))).collect();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let started: Vec<_> = contexts
+            .iter()
+            .map(|context| {
+                let (env, over) = (&env, &over);
+                scope.spawn(move || {
+                    let mut count = 0;
+                    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        env.build(&["--no-cache"], context).ok();
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(300));
+            let began = Instant::now();
+            env.kiln(&["prune", "--all"]).ok();
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        for thread in started {
+            assert!(thread.join().expect("builds") > 0);
+        }
+    });
+    env.kiln(&["fsck"]).ok();
+}
+
+#[test]
+fn storage_limit_removes_least_recently_used_data() {
+    requires!(userns, overlay);
+    let total = |env: &TestEnv| -> u64 {
+        let rows = json(&env.kiln(&["du", "--format", "json"]).ok());
+        let rows = rows.as_array().expect("rows").clone();
+        rows.iter().map(|row| row["size"].as_u64().unwrap_or(0) + row["unpacked"].as_u64().unwrap_or(0)).sum()
+    };
+    for env in each_user() {
+        let large = |n: usize| {
+            env.context(&format!(
+                "-- Dockerfile --\nFROM busybox\nRUN head -c 3000000 /dev/urandom > /large && echo {n}\n"
+            ))
+        };
+        let contexts: Vec<_> = (0..4).map(large).collect();
+        let limited = |tag: &str, n: usize| env.build(&["-t", tag], &contexts[n]).env("KILN_STORAGE_LIMIT", "16m");
+        limited("kept", 0).ok().never_says("KILN_STORAGE_LIMIT");
+        for n in [1, 2, 3] {
+            // Times are compared with the beginning of the build.
+            std::thread::sleep(Duration::from_millis(2100));
+            let said = limited("moved", n).ok();
+            if n == 3 {
+                said.says("of least recently used data: the store takes").never_says("warning:");
+            }
+        }
+        assert!(total(&env) < 17 << 20, "{}", total(&env));
+        for name in ["kept", "moved"] {
+            env.image(name).tree();
+        }
+        env.build(&[], &contexts[3]).ok().never_says("why:");
+        // Nothing that tagged images need is removed: one warning says that they take too much.
+        let small = env.build(&["-t", "more"], &context(&env, "more")).env("KILN_STORAGE_LIMIT", "1m").ok();
+        small.says("warning: the store takes ").says("tagged images take ");
+        assert_eq!(small.stderr.matches("KILN_STORAGE_LIMIT): tagged").count(), 1, "{}", small.stderr);
+        for name in ["kept", "moved", "more"] {
+            env.image(name).tree();
+        }
+        env.build(&[], &contexts[0]).env("KILN_STORAGE_LIMIT", "much").fails(2).says("KILN_STORAGE_LIMIT: \"much\"");
+        env.kiln(&["fsck"]).ok();
+    }
+}
