@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::base::damage::Checked;
 use crate::base::digest::StepKey;
 use crate::base::fs;
 use crate::base::notice::Notices;
@@ -71,6 +72,32 @@ impl Local {
         // Best effort: when the step runs again, it replaces the record.
         let _ = fs::remove(&path);
         Ok(None)
+    }
+
+    /// Reads every record; `has` says whether a blob is stored and whole.
+    pub(crate) fn check(&self, has: &dyn Fn(&Descriptor) -> bool) -> Result<Checked, Error> {
+        let mut checked = Checked::default();
+        for short in fs::list(&self.dir.join("v1"))? {
+            let dir = self.dir.join("v1").join(short);
+            for name in fs::list(&dir).unwrap_or_default() {
+                let path = dir.join(name);
+                let one = Checked::draft(&path)
+                    .unwrap_or_else(|| Checked::read(&path, |bytes| self.judge(&path, &bytes, has)));
+                checked = checked.and(one);
+            }
+        }
+        Ok(checked)
+    }
+
+    /// What is wrong with the record at `path`, which holds `bytes`.
+    fn judge(&self, path: &Path, bytes: &[u8], has: &dyn Fn(&Descriptor) -> bool) -> Option<String> {
+        match Record::from_bytes(bytes) {
+            Err(why) => Some(why),
+            Ok(record) if !record.is_written_as(bytes) => Some("its digest does not match".to_owned()),
+            Ok(record) if self.path(record.parts.key()) != path => Some("it belongs to another step".to_owned()),
+            Ok(record) if !record.blobs.values().any(has) => Some("its layer is missing or damaged".to_owned()),
+            Ok(_) => None,
+        }
     }
 
     fn path(&self, key: StepKey) -> PathBuf {

@@ -34,6 +34,11 @@ impl Record {
         bytes
     }
 
+    /// Whether `bytes` are those of this record, with or without a digest.
+    pub(super) fn is_written_as(&self, bytes: &[u8]) -> bool {
+        self.to_bytes() == bytes || serde_json::to_vec(self).is_ok_and(|plain| plain == bytes)
+    }
+
     /// Parses a stored record. Err: why it is invalid.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let sum = bytes.len().checked_sub("\"}".len() + 64).map(|at| bytes.split_at(at));

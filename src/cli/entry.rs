@@ -13,8 +13,8 @@ use super::failure::{self, Done, Failure};
 use super::request::Environment;
 use super::session::Session;
 use super::{
-    build, cache, check, completions, diff, doctor, export, history, images, import, info, inspect, interrupt, load,
-    login, manifest, names, pull, push, run, save, version,
+    build, cache, check, completions, diff, doctor, export, fsck, history, images, import, info, inspect, interrupt,
+    load, login, manifest, names, pull, push, run, save, version,
 };
 
 /// Runs the command of `argv` (program name first) and returns the exit code of the process: 0 success, 1 the build
@@ -104,6 +104,8 @@ fn dispatch(command: Command, session: &mut Session<'_>) -> Done {
         Command::Save(args) => save::run(&args, session),
         Command::Export(args) => export::run(&args, session),
         Command::Cache(args) => cache::run(&args, session),
+        Command::Du(args) => cache::du(&args, session),
+        Command::Fsck(args) => fsck::run(&args, session),
         Command::Prune(args) => cache::prune(&args, cache::Scope::Store, session),
         Command::Doctor(args) => doctor::run(&args, session),
         Command::Info(args) => info::run(&args, session),

@@ -19,6 +19,7 @@ mod export;
 mod failure;
 mod fetch;
 mod filter;
+mod fsck;
 mod history;
 mod images;
 mod import;

@@ -29,6 +29,7 @@ pub use ignore::{IgnoreFile, Matcher};
 pub(crate) use path::join;
 pub use path::{anchor, clean};
 pub(crate) use select::{Options, Selected, select};
+pub(crate) use statindex::check as check_index;
 pub use tree::SourceTree;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use super::error::Error;
 use super::file::{Content, Meta};
+use crate::base::damage::Checked;
 use crate::base::digest::Sha256;
 use crate::base::fs;
 use crate::base::publish;
@@ -228,6 +229,12 @@ impl StatIndex {
         publish::atomic_over(path, &out, 0o600)?;
         Ok(())
     }
+}
+
+/// Reads the index at `path`.
+pub(crate) fn check(path: &Path) -> Checked {
+    let damaged = |bytes: Vec<u8>| slots(&bytes).is_none().then(|| "its digest does not match".to_owned());
+    Checked::draft(path).unwrap_or_else(|| Checked::read(path, damaged))
 }
 
 /// The positions of all entries; `None` if the bytes are not an index.

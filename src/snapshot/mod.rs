@@ -19,6 +19,7 @@
 //! **Not here.** Mounting: `sandbox`. What changed in a root: `layer`.
 
 mod arriving;
+mod check;
 mod error;
 mod layers;
 mod prepare;

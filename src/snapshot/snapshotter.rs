@@ -207,7 +207,7 @@ pub(super) enum Condition {
 
 /// The name of the directory that has a layer's files in this form. Where files cannot have every owner, the name says which
 /// they can have: with more ids, others stand for those that are left. The number changes with what is unpacked.
-fn directory_name(form: Form) -> String {
+pub(super) fn directory_name(form: Form) -> String {
     let form = match form {
         Form::Overlay { userxattr: false } => "fs2",
         Form::Overlay { userxattr: true } => "fs2-user",

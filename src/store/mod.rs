@@ -30,9 +30,11 @@
 
 mod archive;
 mod blobs;
+mod check;
 mod directory;
 mod error;
 mod gc;
+mod heal;
 mod images;
 mod index;
 mod layout;
@@ -51,6 +53,7 @@ mod usage;
 pub(crate) use crate::base::claim::{Claim, Claiming};
 pub(crate) use archive::{Archive, Named, Target};
 pub(crate) use blobs::BlobDraft;
+pub(crate) use check::{Images, Lacking, Part, ReadOnly, Unusable};
 pub(crate) use directory::Store;
 pub(crate) use error::Error;
 pub(crate) use gc::{Policy, Sweep, plan};

@@ -126,9 +126,14 @@ impl Store {
 
     /// Locks an instance, unless it is mounted: then `None`.
     pub(crate) fn try_lock_mount(&self, instance: &MountInstance) -> Result<Option<MountLock>, Error> {
-        let lock = instance.path.join("lock");
+        self.try_lock_instance(&instance.path)
+    }
+
+    /// [`Store::try_lock_mount`] for the instance in the directory `path`.
+    pub(super) fn try_lock_instance(&self, path: &Path) -> Result<Option<MountLock>, Error> {
+        let lock = path.join("lock");
         let file = fs::open_lock(&lock)?;
-        Ok(taken(file.try_lock(), &lock)?.map(|()| MountLock { path: instance.path.clone(), _file: file }))
+        Ok(taken(file.try_lock(), &lock)?.map(|()| MountLock { path: path.to_owned(), _file: file }))
     }
 }
 

@@ -11,7 +11,7 @@ use super::Error;
 use super::directory::Store;
 
 /// A copy of `index.json` from before the last change.
-const PREVIOUS: &str = "index.json.old";
+pub(super) const PREVIOUS: &str = "index.json.old";
 
 impl Store {
     /// Keeps the present `index.json` under another name before it is replaced. Best effort: only
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Every manifest among the blobs.
-    fn stored_images(&self) -> Vec<Descriptor> {
+    pub(super) fn stored_images(&self) -> Vec<Descriptor> {
         let names = fs::list(&self.root().join("blobs/sha256")).unwrap_or_default();
         let digests = names.iter().filter_map(|name| format!("sha256:{}", name.to_string_lossy()).parse().ok());
         digests.filter_map(|digest| self.document(digest).ok().flatten()).filter(Descriptor::is_manifest).collect()

@@ -38,6 +38,8 @@ fn format_json_prints_one_document() {
         &["check", dir],
         &["diff", "busybox", "app"],
         &["doctor"],
+        &["du"],
+        &["fsck"],
         &["history", "app"],
         &["images"],
         &["info"],
@@ -98,7 +100,7 @@ fn listing_options_take_effect() {
     assert_eq!(images(&["--all"]).stdout, images(&[]).stdout);
     images(&["--filter", "dangling=false"]).says("busybox").never_says("<none>");
     let long = |args: &[&str]| env.kiln(args).ok().lines().any(|line| line.split("  ").any(|word| word.len() >= 64));
-    for command in [&["history", "app"][..], &["cache", "ls"]] {
+    for command in [&["history", "app"][..], &["cache", "ls"], &["du"]] {
         assert!(!long(command) && long(&[command, &["--no-trunc"]].concat()), "{command:?}");
     }
     let raw = env.kiln(&["inspect", "--raw", "app"]).ok();

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    BuildArgs, CacheArgs, CheckArgs, CompletionsArgs, DiffArgs, DoctorArgs, ExportArgs, HistoryArgs, ImagesArgs,
-    ImagetoolsArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs,
-    PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs, examples,
+    BuildArgs, CacheArgs, CacheLsArgs, CheckArgs, CompletionsArgs, DiffArgs, DoctorArgs, ExportArgs, FsckArgs,
+    HistoryArgs, ImagesArgs, ImagetoolsArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs,
+    ManifestArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VersionArgs, examples,
 };
 
 /// Build container images from Dockerfiles, without a daemon
@@ -31,7 +31,8 @@ pub(in crate::cli) struct Global {
     pub(in crate::cli) root: Option<PathBuf>,
 }
 
-/// The commands. Each has its arguments in a file of this module.
+/// The commands. Each has its arguments in a file of this module. Those that few look for are hidden, so that the others fit on
+/// one screen.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Command {
     /// Build an image from a Dockerfile
@@ -74,7 +75,7 @@ pub(in crate::cli) enum Command {
     #[command(after_help = examples::MANIFEST)]
     Manifest(ManifestArgs),
     /// Create and show images of several platforms in registries
-    #[command(after_help = examples::IMAGETOOLS)]
+    #[command(hide = true, after_help = examples::IMAGETOOLS)]
     Imagetools(ImagetoolsArgs),
     /// Log in to a registry
     #[command(after_help = examples::LOGIN)]
@@ -97,6 +98,12 @@ pub(in crate::cli) enum Command {
     /// Remove data that no tagged image or running build needs
     #[command(after_help = examples::PRUNE)]
     Prune(PruneArgs),
+    /// Show the disk usage of the store
+    #[command(after_help = examples::DU)]
+    Du(CacheLsArgs),
+    /// Verify the store, and repair it
+    #[command(after_help = examples::FSCK)]
+    Fsck(FsckArgs),
     /// Check what works on this host
     #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
@@ -104,7 +111,7 @@ pub(in crate::cli) enum Command {
     #[command(after_help = examples::INFO)]
     Info(InfoArgs),
     /// Print the version
-    #[command(after_help = examples::VERSION)]
+    #[command(hide = true, after_help = examples::VERSION)]
     Version(VersionArgs),
     /// Print a shell completion script
     #[command(after_help = examples::COMPLETIONS)]

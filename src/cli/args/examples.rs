@@ -250,8 +250,21 @@ Examples:
 pub(super) const PRUNE: &str = "\
 Examples:
   kiln prune
-  kiln prune --all --keep-storage 10g
+  kiln prune --all --keep-storage 10g --filter until=24h
   kiln prune --dry-run --format json";
+
+/// `kiln du`.
+pub(super) const DU: &str = "\
+Examples:
+  kiln du
+  kiln du --format json";
+
+/// `kiln fsck`.
+pub(super) const FSCK: &str = "\
+Examples:
+  kiln fsck
+  kiln fsck --repair
+  kiln fsck --format json";
 
 /// `kiln doctor`.
 pub(super) const DOCTOR: &str = "\

@@ -20,7 +20,7 @@ const GROUPS: [(&str, &str, &[&str]); 27] = [
     ("image", "tag", SAME),
     ("buildx", "build", SAME),
     ("buildx", "b", &["build"]),
-    ("buildx", "du", &["cache", "ls"]),
+    ("buildx", "du", SAME),
     ("buildx", "prune", &["cache", "prune"]),
     ("buildx", "version", SAME),
     ("builder", "build", SAME),
@@ -28,7 +28,7 @@ const GROUPS: [(&str, &str, &[&str]); 27] = [
     ("container", "export", SAME),
     ("container", "run", SAME),
     ("manifest", "add", &["manifest", "create", "--amend"]),
-    ("system", "df", &["cache", "ls"]),
+    ("system", "df", &["du"]),
     ("system", "info", SAME),
     ("system", "prune", SAME),
 ];

@@ -31,6 +31,7 @@ fn sweep(env: &TestEnv, seed: u64) {
         env.build(&["--no-cache"], &other).ok();
     }
     env.assert_swept();
+    env.kiln(&["fsck"]).ok().says("no damage");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod crafted;
 mod crash;
 mod damage;
 mod export;
+mod fsck;
 mod import;
 mod kills;
 mod load;
