@@ -108,6 +108,16 @@ impl Draft {
         Ok(self.back.take())
     }
 
+    /// Ok(true): `to` names exactly what was written. Ok(false): the name was taken, and what was written is gone.
+    pub(crate) fn publish_new(mut self, to: &Path, mode: u32) -> Result<bool, FsError> {
+        use std::os::unix::fs::PermissionsExt;
+        self.set_len().map_err(|e| FsError::new("write", self.path.path(), e))?;
+        let permissions = std::fs::Permissions::from_mode(mode);
+        self.file().set_permissions(permissions).map_err(|e| FsError::new("set mode of", self.path.path(), e))?;
+        self.kept = fs::rename_new(self.path.path(), to)?;
+        Ok(self.kept)
+    }
+
     /// [`Draft::publish`] that survives a power cut.
     pub(crate) fn publish_durably(mut self, to: &Path, mode: u32) -> Result<(), FsError> {
         self.set_len().map_err(|e| FsError::new("write", to, e))?;

@@ -8,10 +8,8 @@ use crate::base::digest::StepKey;
 use crate::base::fs;
 use crate::base::notice::Notices;
 use crate::base::time::Timestamp;
-use crate::oci::blob::BlobSink;
 use crate::oci::descriptor::Descriptor;
 
-use super::backend::CacheBackend;
 use super::error::Error;
 use super::record::Record;
 use super::write::write;
@@ -51,9 +49,9 @@ impl Local {
         Ok(found)
     }
 
-    /// Reads the record of `key` and marks it as used, because pruning removes the least recently used first. A damaged
-    /// record is reported and removed, so its step runs again.
-    fn read(&self, key: StepKey) -> Result<Option<Record>, Error> {
+    /// The record of `key`, marked as used, because pruning removes the least recently used first. A damaged record is reported
+    /// and removed, so that its step runs again.
+    pub(crate) fn get(&self, key: StepKey) -> Result<Option<Record>, Error> {
         let path = self.path(key);
         let why = match fs::read_opt(&path) {
             Ok(None) => return Ok(None),
@@ -100,24 +98,14 @@ impl Local {
         }
     }
 
+    /// Stores a record, whose blobs are stored. Ok: [`Local::get`] finds it, unless it is pruned or lost. Does not sync: a
+    /// record lost in a power failure costs one more run of its step.
+    pub(crate) fn record(&self, record: &Record) -> Result<(), Error> {
+        write(&self.path(record.parts.key()), &record.to_bytes())
+    }
+
     fn path(&self, key: StepKey) -> PathBuf {
         let hex = key.hex();
         self.dir.join("v1").join(&hex[..2]).join(hex)
-    }
-}
-
-impl CacheBackend for Local {
-    fn lookup(&self, keys: &[StepKey]) -> Vec<Result<Option<Record>, Error>> {
-        keys.iter().map(|&key| self.read(key)).collect()
-    }
-
-    /// Does not sync: a record lost in a power failure costs one more run of its step.
-    fn record(&self, records: &[Record]) -> Result<(), Error> {
-        records.iter().try_for_each(|record| write(&self.path(record.parts.key()), &record.to_bytes()))
-    }
-
-    /// Its blobs are those of the store, so there is nowhere else to fetch from.
-    fn fetch(&self, _: &Descriptor, _: &dyn BlobSink) -> Result<bool, Error> {
-        Ok(false)
     }
 }

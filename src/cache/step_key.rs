@@ -130,6 +130,27 @@ pub(crate) fn over_directories<'d>(parts: &KeyParts, dirs: impl IntoIterator<Ite
     parts.replace(PARENT, PASSED, hasher.finish())
 }
 
+/// The key of a whole build.
+pub(crate) fn whole(of: Sha256) -> StepKey {
+    StepKey(of)
+}
+
+/// Stands for the files of a step with these layers, where the files need not be read to know that they are the same.
+pub(crate) fn files_of_layers(chain: StepKey) -> Sha256 {
+    substitute("kiln.files-of-layers.v1", chain)
+}
+
+/// Stands for the files of a step with this key.
+pub(crate) fn files_of_step(key: StepKey) -> Sha256 {
+    substitute("kiln.files-of-step.v1", key)
+}
+
+fn substitute(domain: &str, key: StepKey) -> Sha256 {
+    let mut hasher = StableHasher::new(domain);
+    hasher.field("key", key.hex().as_bytes());
+    hasher.finish()
+}
+
 fn platform_text(platform: &Platform) -> String {
     let Platform { architecture, os, os_version, os_features, variant } = platform;
     format!("{os}/{architecture}/{variant:?}/{os_version:?}/{os_features:?}")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::base::digest::BlobDigest;
 use crate::base::publish;
@@ -30,6 +30,7 @@ pub(super) fn run(args: &PushArgs, session: &mut Session<'_>) -> Done {
     let _lease = session.lease(&store)?;
     let (insecure, authfile) = (&args.insecure_registry, args.authfile.as_deref());
     let options = session.environment.registry_options(insecure, &[], authfile, &args.connection)?;
+    store.fetch_missing_from(Arc::new(Sourced::new(session.environment, Some(options.clone()))));
     let client = Client::new(options);
     let mut images = Vec::new();
     for name in names(args, &store)? {
@@ -96,8 +97,7 @@ pub(super) fn push(client: &Client, target: &Descriptor, transfer: &Transfer<'_>
     // A transfer has one target.
     let _ = transfer.target.set(target.clone());
     transfer.say(&format!("pushing {name}"));
-    let sourced = Sourced::new(store, client, target);
-    client.push(name, target, &sourced, transfer).map_err(|error| {
+    client.push(name, target, store, transfer).map_err(|error| {
         let failure = Failure::from(error);
         // Docker Hub lets nobody push official images: the name lacks its registry.
         match name.familiar().contains('/') {

@@ -1,80 +1,94 @@
-//! The blobs of an image to push, some of which may only be in registries.
+//! Fetching blobs that the store lacks, from where it found the images that have them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use crate::base::digest::BlobDigest;
-use crate::base::sparse::SparseRead;
 use crate::layer::Limits;
-use crate::oci::blob::{BlobError, BlobFault, BlobSource};
+use crate::oci::blob::{BlobError, BlobFault};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::manifests;
 use crate::oci::manifest::Manifest;
 use crate::oci::reference::Reference;
-use crate::registry::Client;
-use crate::store::{Sources, Store};
+use crate::registry::{Client, Options};
+use crate::store::{Elsewhere, Sources, Store};
 
 use super::all_platforms;
+use super::args::ConnectionArgs;
 use super::failure::chain;
+use super::request::Environment;
 
-/// A store that fetches the layers of an index's images, where it lacks them, from where the images were found.
-pub(super) struct Sourced<'a> {
-    store: &'a Store,
-    client: &'a Client,
-    target: &'a Descriptor,
+/// Fetches layers of images that were made of parts in registries, or found in a shared cache.
+pub(super) struct Sourced {
+    client: OnceLock<Client>,
+    /// How registries are reached, if that was chosen; else as the environment says.
+    options: Option<Options>,
+    environment: Environment,
     origins: OnceLock<BTreeMap<BlobDigest, Origin>>,
 }
 
-/// The image that a layer belongs to.
-#[derive(Clone)]
+/// The image that a layer belongs to, and where it may be.
 struct Origin {
-    name: Reference,
+    names: Vec<Reference>,
     descriptor: Descriptor,
     manifest: Manifest,
 }
 
-impl<'a> Sourced<'a> {
-    /// For the images of `target`.
-    pub(super) fn new(store: &'a Store, client: &'a Client, target: &'a Descriptor) -> Self {
-        Self { store, client, target, origins: OnceLock::new() }
+impl Sourced {
+    pub(super) fn new(environment: &Environment, options: Option<Options>) -> Self {
+        let environment = environment.clone();
+        Self { client: OnceLock::new(), options, environment, origins: OnceLock::new() }
     }
 
-    fn origin(&self, blob: BlobDigest) -> Option<&Origin> {
-        let origins = self.origins.get_or_init(|| {
-            let sources = Sources::of(self.target);
+    fn client(&self) -> &Client {
+        self.client.get_or_init(|| {
+            let usual = || self.environment.registry_options(&[], &[], None, &ConnectionArgs::default());
+            // A wrong configuration is an error of whoever is asked.
+            Client::new(self.options.clone().or_else(|| usual().ok()).unwrap_or_default())
+        })
+    }
+
+    /// The origins of the layers of all images with sources.
+    fn origins(&self, store: &Store) -> &BTreeMap<BlobDigest, Origin> {
+        self.origins.get_or_init(|| {
             let mut origins = BTreeMap::new();
-            for (descriptor, manifest) in manifests(self.store, self.target).unwrap_or_default() {
-                let Some(name) = sources.name_of(descriptor.digest) else { continue };
-                // The tag may have moved.
-                let name = Reference { digest: Some(descriptor.digest), ..name.clone() };
-                let origin = Origin { name, descriptor, manifest };
-                let layers = origin.manifest.layers.iter().map(|layer| (layer.digest, origin.clone()));
-                origins.extend(layers);
+            for target in store.entries().unwrap_or_default().into_iter().map(|entry| entry.target) {
+                let sources = Sources::of(&target);
+                if sources == Sources::default() {
+                    continue;
+                }
+                let found = manifests(store, &target).unwrap_or_default();
+                let listed: BTreeSet<BlobDigest> = found.iter().map(|(descriptor, _)| descriptor.digest).collect();
+                for (descriptor, manifest) in found {
+                    let names: Vec<Reference> = sources.names_for(descriptor.digest, &listed).cloned().collect();
+                    for layer in &manifest.layers {
+                        let (descriptor, manifest) = (descriptor.clone(), manifest.clone());
+                        let origin = Origin { names: names.clone(), descriptor, manifest };
+                        origins.entry(layer.digest).or_insert(origin);
+                    }
+                }
             }
             origins
-        });
-        origins.get(&blob)
+        })
     }
 }
 
-impl BlobSource for Sourced<'_> {
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
-        match self.store.open(blob) {
-            Err(error) if error.fault == BlobFault::Missing => {
-                let Some(Origin { name, descriptor, manifest }) = self.origin(blob.digest) else { return Err(error) };
-                let one = Manifest { layers: vec![blob.clone()], ..manifest.clone() };
-                let fetched =
-                    all_platforms::layers(self.client, name, descriptor, &one, self.store, &Limits::default());
-                let fail = |e| BlobError {
-                    operation: "fetch",
-                    digest: blob.digest,
-                    reason: chain(&e),
-                    fault: BlobFault::Other,
-                };
-                fetched.map_err(fail)?;
-                self.store.open(blob)
+impl Elsewhere for Sourced {
+    fn fetch(&self, store: &Store, blob: &Descriptor) -> Result<bool, BlobError> {
+        let Some(origin) = self.origins(store).get(&blob.digest) else { return Ok(false) };
+        let mut failed = None;
+        for name in &origin.names {
+            let one = Manifest { layers: vec![blob.clone()], ..origin.manifest.clone() };
+            // The tag may have moved.
+            let name = Reference { digest: Some(origin.descriptor.digest), ..name.clone() };
+            let limits = Limits::default();
+            match all_platforms::layers(self.client(), &name, &origin.descriptor, &one, store, &limits) {
+                Ok(()) => return Ok(true),
+                Err(error) => failed = failed.or(Some(error)),
             }
-            other => other,
         }
+        let fail =
+            |e| BlobError { operation: "fetch", digest: blob.digest, reason: chain(&e), fault: BlobFault::Other };
+        failed.map_or(Ok(false), |error| Err(fail(error)))
     }
 }

@@ -1,5 +1,7 @@
 //! Opening the store, and its errors as failures.
 
+use std::sync::Arc;
+
 use crate::base::lock::Patience;
 use crate::oci::image::Image;
 use crate::oci::platform::Platform;
@@ -9,11 +11,13 @@ use crate::ui::sanitize;
 
 use super::failure::{Failure, Kind, OTHER_STORE};
 use super::session::Session;
+use super::sourced::Sourced;
 
 impl Session<'_> {
     /// Opens the store; creates it if it is missing.
     pub(super) fn store(&self) -> Result<Store, Failure> {
         let store = Store::open(&self.store_root()?)?;
+        store.fetch_missing_from(Arc::new(Sourced::new(self.environment, None)));
         self.notices.borrow_mut().push(store.notices().clone());
         Ok(store)
     }

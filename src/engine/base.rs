@@ -92,7 +92,14 @@ fn needs_files(plan: &Plan, base: StepId) -> bool {
     })
 }
 
-fn resolved<'a>(shared: &Shared<'a>, request: &ImageRequest) -> &'a BaseImage {
+/// The layers of an image that are fetched when their files are read.
+pub(super) fn late_image(shared: &Shared<'_>, request: &ImageRequest) -> Arc<State> {
+    let image = resolved(shared, request);
+    shared.blobs.promise_base(request, image);
+    image_state(image)
+}
+
+pub(super) fn resolved<'a>(shared: &Shared<'a>, request: &ImageRequest) -> &'a BaseImage {
     shared.builder.bases.get(request).expect("every image of a plan was resolved to make the plan")
 }
 
@@ -111,7 +118,8 @@ fn missing(shared: &Shared<'_>, image: &BaseImage) -> Result<Vec<Descriptor>, St
     Ok(missing)
 }
 
-fn image_state(image: &BaseImage) -> Arc<State> {
+/// The file system of an image.
+pub(super) fn image_state(image: &BaseImage) -> Arc<State> {
     let chain: Vec<_> = image.layers.iter().map(|layer| layer.diff_id).collect();
     State::base(step_key::layers(&chain), image.layers.iter().cloned())
 }

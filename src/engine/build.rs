@@ -3,19 +3,23 @@
 //! **Order.** A sweep looks up all steps; what it does not find is executed; results become an image. Naming the image
 //! is left to the caller.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::fs::{self, FsError};
 use crate::base::watch::beside;
-use crate::plan::Plan;
+use crate::plan::{Plan, StepId};
 use crate::sandbox::{Cancel, usual_targets};
 use crate::snapshot::best;
 
 use super::assemble::{self, Outcome, assemble};
+use super::blobs::Blobs;
 use super::builder::Builder;
 use super::chain::State;
 use super::error::Error;
 use super::event::{Event, Observer};
+use super::foresee::foresee;
+use super::remote;
 use super::required;
 use super::schedule::execute;
 use super::storage::StorageLimit;
@@ -36,14 +40,16 @@ impl Builder<'_> {
     pub(crate) fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
         assemble::check(plan)?;
-        let mut removed = self.store.removed();
+        // Blobs that the store lost, or that a shared cache promised and did not give.
+        let lost = || self.store.removed() + self.remotes.lost();
+        let mut removed = lost();
         let mut built = self.attempt(plan, observer);
         for _ in 0..MAX_RESTARTS {
             let is_final = matches!(built, Ok(_) | Err(Error::Cold | Error::Cancelled | Error::TimedOut(_)));
-            if is_final || self.store.removed() == removed {
+            if is_final || lost() == removed {
                 break;
             }
-            removed = self.store.removed();
+            removed = lost();
             // The failure set the cancel flag. A signal from here on ends the process.
             let fresh = Cancel::new().map_err(|e| FsError::new("watch", self.store.root(), e))?;
             self.images.resume();
@@ -54,38 +60,73 @@ impl Builder<'_> {
 
     /// One attempt of [`Builder::build`].
     fn attempt(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
-        let worker = Worker::new(self, plan);
+        let blobs = Blobs::new(self);
+        let worker = Worker::new(self, plan, &blobs);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
-        let missed = sweep(&worker, &mut states, observer)?;
-        let (grows, mut fits) = (states.iter().any(Option::is_none), true);
+        let swept = sweep(&worker, &mut states, observer);
+        let shares = !(self.remotes.is_empty() && self.sender.is_empty()) && matches!(swept, Ok(_) | Err(Error::Cold));
+        let foreseen = shares.then(|| foresee(&worker.shared, &worker.lookup)).transpose()?;
+        let missed = match &foreseen {
+            Some(foreseen) if is_missing(&states) && !self.remotes.is_empty() => {
+                match remote::image(&worker.shared, foreseen, observer)? {
+                    Some(outcome) => return remote::name_sources(&worker.shared, outcome),
+                    None => {
+                        swept?;
+                        remote::ask_for_steps(&worker.shared, foreseen, &states);
+                        sweep(&worker, &mut states, observer)?
+                    }
+                }
+            }
+            _ => swept?,
+        };
+        let (grows, mut fits) = (is_missing(&states), true);
         if grows {
-            if self.settings.warm_only {
-                return Err(Error::Cold);
-            }
-            worker.shared.lease(&states)?;
-            if let Some(bytes) = self.settings.storage_limit {
-                let (store, began) = (self.store, self.settings.began);
-                fits = StorageLimit { store, bytes, began, cancel: self.cancel }.enforce(observer)?;
-            }
-            required::check_all(&worker.shared, &worker.lookup.history, &states, &missed)?;
-            self.choose_snapshotter(&worker, observer)?;
-            let executed =
-                beside(self.cancel, None, |_| self.images.cancel(), || execute(&worker, &mut states, observer));
-            let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
-            if executed.is_err() {
-                // Before `finish` moves directories that the command's root may use as lower directories.
-                worker.commands.show_failed(&worker.shared)?;
-            }
-            worker.finish()?;
-            executed?;
+            fits = self.execute_missing(&worker, &mut states, &missed, observer)?;
         }
         let states: Vec<Arc<State>> = states.into_iter().flatten().collect();
         let mut outcome = assemble(self.store, plan, &states)?;
         outcome.grew = grows && fits;
-        if outcome.layers > PORTABLE_LAYERS {
-            observer.event(&Event::ManyLayers { layers: outcome.layers, portable: PORTABLE_LAYERS });
+        if outcome.layers.len() > PORTABLE_LAYERS {
+            observer.event(&Event::ManyLayers { layers: outcome.layers.len(), portable: PORTABLE_LAYERS });
+        }
+        if let Some(foreseen) = &foreseen {
+            remote::send_all(&worker.shared, &worker.lookup, foreseen, &states, &outcome)?;
+            outcome = remote::name_sources(&worker.shared, outcome)?;
+            worker.shared.records().keep_taken()?;
         }
         Ok(outcome)
+    }
+
+    /// Executes the steps that have no state. Ok: all have one; whether the store is within its limit.
+    fn execute_missing(
+        &self,
+        worker: &Worker<'_>,
+        states: &mut [Option<Arc<State>>],
+        missed: &BTreeSet<StepId>,
+        observer: &mut dyn Observer,
+    ) -> Result<bool, Error> {
+        if self.settings.warm_only {
+            return Err(Error::Cold);
+        }
+        worker.shared.lease(states)?;
+        let fits = match self.settings.storage_limit {
+            Some(bytes) => {
+                let (store, began) = (self.store, self.settings.began);
+                StorageLimit { store, bytes, began, cancel: self.cancel }.enforce(observer)?
+            }
+            None => true,
+        };
+        required::check_all(&worker.shared, &worker.lookup.history, states, missed)?;
+        self.choose_snapshotter(worker, observer)?;
+        let executed = beside(self.cancel, None, |_| self.images.cancel(), || execute(worker, states, observer));
+        let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
+        if executed.is_err() {
+            // Before `finish` moves directories that the command's root may use as lower directories.
+            worker.commands.show_failed(&worker.shared)?;
+        }
+        worker.finish()?;
+        executed?;
+        Ok(fits)
     }
 
     /// Chooses how roots are made, and reports it if it is not overlayfs. Ok: commands can have roots.
@@ -104,4 +145,8 @@ impl Builder<'_> {
         fs::create_dir(&targets, 0o755)?;
         Ok(usual_targets(&targets).map_err(|e| FsError::new("fill", &targets, e))?)
     }
+}
+
+fn is_missing(states: &[Option<Arc<State>>]) -> bool {
+    states.iter().any(Option::is_none)
 }

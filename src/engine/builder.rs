@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::cache::remote::{Remotes, Sender};
 use crate::context::Dir;
 use crate::device::Devices;
 use crate::plan::{ContextName, ImageRequest, StepId};
@@ -34,6 +35,10 @@ pub(crate) struct Builder<'a> {
     pub devices: &'a Devices,
     /// The contexts the plan names.
     pub contexts: &'a BTreeMap<ContextName, Context>,
+    /// The shared caches that are read.
+    pub remotes: &'a Remotes,
+    /// The shared caches that are written.
+    pub sender: &'a Sender,
     /// How to build.
     pub settings: &'a Settings,
     /// Set to stop everything.

@@ -139,6 +139,23 @@ impl State {
         self.links().iter().map(|link| Ok(link.sealed()?.layer)).collect()
     }
 
+    /// The layer that this step added, as stored; waits until it is. `None`: it added none, or several.
+    pub(super) fn own_layer(&self) -> Result<Option<Layer>, Error> {
+        match &self.added[..] {
+            [link] => Ok(Some(link.sealed()?.layer)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether what the layers hold is known without their blobs.
+    pub(super) fn is_listed(&self, layers: &Layers<'_>) -> bool {
+        let listed = |link: &Link| match link.sealed.now() {
+            Some(Ok(sealed)) => sealed.tree.is_some() || layers.known_tree(sealed.layer.diff_id).is_some(),
+            _ => true,
+        };
+        self.links().iter().all(listed)
+    }
+
     /// The directory of each layer, bottom first; unpacks those that are missing.
     pub(super) fn directories(&self, snapshots: &Snapshotter<'_>) -> Result<Vec<PathBuf>, Error> {
         let links = self.links();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::digest::StepKey;
-use crate::cache::{CacheBackend as _, Listing, Record, Slot};
+use crate::cache::{Listing, Record, Slot};
 use crate::plan::{Step, StepId};
 
 use super::error::StepError;

@@ -95,6 +95,12 @@ impl ImageSource for Images<'_> {
             Some(arrivals) => sink.reading(arrivals),
             None => sink,
         };
+        // Layers may be elsewhere than where the name says. Those that nobody gives are asked for below.
+        for layer in layers {
+            if !self.store.has(layer).map_err(|e| failed(e.into()))? {
+                let _ = self.store.open(layer);
+            }
+        }
         match &request.image {
             ImageName::Reference(name) => {
                 self.registry.fetch(name, layers, &Counted { inner: &sink, on_bytes }, CONNECTIONS).map_err(|e| {

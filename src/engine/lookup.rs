@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cache::remote::EntryName;
 use crate::cache::{KeyParts, Miss, Record, StepKey, step_key};
 use crate::oci::descriptor::Layer;
 use crate::plan::{Base, StepKind};
@@ -12,7 +13,7 @@ use super::error::StepError;
 use super::history::{self, History};
 use super::second_key;
 use super::shared::Shared;
-use super::sources::{Sources, context_digest, mount_digests};
+use super::sources::{Sources, StepFiles, context_digest, mount_digests};
 use super::task::Task;
 
 /// The answer for one step.
@@ -31,16 +32,6 @@ pub(super) enum Question {
     Key(KeyParts),
 }
 
-impl Question {
-    /// The key to look up, if there is one.
-    pub(super) fn key(&self) -> Option<StepKey> {
-        match self {
-            Question::Answered(_) => None,
-            Question::Key(parts) => Some(parts.key()),
-        }
-    }
-}
-
 /// Looks up steps.
 #[derive(Default)]
 pub(super) struct Lookup<'a> {
@@ -51,17 +42,64 @@ pub(super) struct Lookup<'a> {
 impl<'a> Lookup<'a> {
     /// Looks up the result of a step.
     pub(super) fn look_up(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<LookupResult, StepError> {
-        match self.question(shared, task)? {
+        if let Some(state) = self.by_layers(shared, task)? {
+            return Ok(LookupResult::Hit(state));
+        }
+        match self.question(shared, task, StepFiles::Content)? {
             Question::Answered(look) => Ok(look),
             Question::Key(parts) => {
-                let found = shared.records().layer(parts.key())?;
+                let mut found = shared.records().layer_anywhere(&parts)?;
+                if found.is_none() && !shared.builder.remotes.is_empty() {
+                    // A key that could not be known before.
+                    shared.builder.remotes.ask(&[EntryName::Step(parts.key())]);
+                    found = shared.records().layer_anywhere(&parts)?;
+                }
                 self.answer(shared, task, parts, found)
             }
         }
     }
 
+    /// What shared caches know of a step that reads files of other steps, whose files are elsewhere, too. `None`: nothing, or it
+    /// is as easily looked up by its key.
+    pub(super) fn by_layers(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Option<Arc<State>>, StepError> {
+        let (remotes, sources) = (shared.builder.remotes, task.step.sources());
+        if remotes.is_empty() || sources.iter().all(|id| task.input(*id).is_listed(&shared.layers)) {
+            return Ok(None);
+        }
+        let Some(name) = self.second_name(shared, task)? else { return Ok(None) };
+        remotes.ask(&[name]);
+        let Some(entry) = remotes.entry(&name).and_then(|entry| entry.layer) else { return Ok(None) };
+        for blob in entry.blobs.into_values() {
+            let layer = Layer { diff_id: entry.diff_id, blob };
+            if shared.blobs.have(&layer)? {
+                return Ok(Some(State::over(task.parent(), entry.key, Link::stored(layer))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The second name of a step in shared caches, if it reads files of other steps: by their layers instead of the files, which
+    /// would have to be fetched to know the key. `None`: the key is as easily known.
+    pub(super) fn second_name(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Option<EntryName>, StepError> {
+        let (StepKind::Copy(_), sources) = (&task.step.kind, task.step.sources()) else { return Ok(None) };
+        // Layers that are being packed have no digests yet.
+        let packed = sources.iter().all(|id| task.input(*id).content_key().is_some());
+        if sources.is_empty() || task.step.meta.no_cache || !packed {
+            return Ok(None);
+        }
+        match self.question(shared, task, StepFiles::Layers)? {
+            Question::Key(parts) => Ok(Some(EntryName::Step(parts.key()))),
+            Question::Answered(_) => Ok(None),
+        }
+    }
+
     /// Computes the key of a step, for which its source files are read.
-    pub(super) fn question(&self, shared: &Shared<'a>, task: Task<'_>) -> Result<Question, StepError> {
+    pub(super) fn question(
+        &self,
+        shared: &Shared<'a>,
+        task: Task<'_>,
+        files: StepFiles,
+    ) -> Result<Question, StepError> {
         let step = task.step;
         let parent = || task.parent().key;
         let mut parts = match &step.kind {
@@ -71,15 +109,18 @@ impl<'a> Lookup<'a> {
             StepKind::Base(Base::Image(request)) => {
                 return Ok(Question::Answered(match base::image(shared, request)? {
                     Some(state) => LookupResult::Hit(state),
+                    None if shared.late_bases.get().is_some_and(|late| late.contains(&step.id)) => {
+                        LookupResult::Hit(base::late_image(shared, request))
+                    }
                     None => LookupResult::Miss(base::image_parts(shared, request)),
                 }));
             }
             StepKind::Base(Base::Context(name)) => step_key::context(context_digest(shared, name, "/")?),
             StepKind::Run(run) => {
-                let mounts = mount_digests(shared, run, task)?;
+                let mounts = mount_digests(shared, run, task, files)?;
                 step_key::run(run, parent(), &mounts, &shared.builder.devices.names(&run.devices))
             }
-            StepKind::Copy(copy) => step_key::copy(copy, parent(), self.sources.digest(shared, copy, task)?),
+            StepKind::Copy(copy) => step_key::copy(copy, parent(), self.sources.digest(shared, copy, task, files)?),
             StepKind::Workdir(workdir) => step_key::workdir(workdir, parent()),
         };
         if let Some(latest) = shared.plan.clamp {

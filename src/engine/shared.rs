@@ -1,5 +1,6 @@
 //! State that all steps of a build share: store, cache, snapshots, scratch space.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -11,16 +12,22 @@ use crate::sandbox::Cancel;
 use crate::snapshot::{Layers, Method, Snapshotter};
 use crate::store::Scratch;
 
+use super::blobs::Blobs;
 use super::builder::{Builder, Context};
 use super::chain::State;
 use super::error::{Error, StepError};
 use super::message::Reporter;
-use super::records::Records;
+use super::records::{Records, Taken};
 
 /// The parts of a build that every step uses.
 pub(super) struct Shared<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) plan: &'a Plan,
+    pub(super) blobs: &'a Blobs<'a>,
+    /// What was found in shared caches.
+    pub(super) taken: Taken,
+    /// Base images whose files may be fetched late, because steps over them were found in a shared cache.
+    pub(super) late_bases: OnceLock<BTreeSet<StepId>>,
     pub(super) layers: Arc<Layers<'a>>,
     /// Set before steps run.
     snapshotter: OnceLock<Snapshotter<'a>>,
@@ -34,7 +41,7 @@ pub(super) struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
+    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan, blobs: &'a Blobs<'a>) -> Self {
         let reporter: Arc<OnceLock<Reporter>> = Arc::default();
         let waits = Arc::clone(&reporter);
         let tell = move |who: &str, why: &str| {
@@ -46,8 +53,11 @@ impl<'a> Shared<'a> {
         Self {
             builder,
             plan,
+            blobs,
+            taken: Taken::default(),
+            late_bases: OnceLock::new(),
             layers: Arc::new(
-                Layers::new(builder.store.layers_dir(), builder.store.claims(), builder.store)
+                Layers::new(builder.store.layers_dir(), builder.store.claims(), blobs)
                     .until(builder.cancel)
                     .telling(tell)
                     .noticing(builder.store.notices())
@@ -69,8 +79,9 @@ impl<'a> Shared<'a> {
 
     /// The recorded layers.
     pub(super) fn records(&self) -> Records<'_> {
-        let builder = self.builder;
-        Records { cache: &self.cache, store: builder.store, compression: builder.settings.compression }
+        let (store, remotes, compression) =
+            (self.builder.store, self.builder.remotes, self.builder.settings.compression);
+        Records { local: &self.cache, remotes, store, blobs: self.blobs, taken: &self.taken, compression }
     }
 
     /// Lets other processes remove what this build does not use. The layers of `found` count as used.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::digest::Sha256;
-use crate::cache::step_key;
+use crate::cache::{StepKey, step_key};
 use crate::context::{self, Given, Options};
 use crate::copy::{self, LayerTree, Prepared};
 use crate::fetch::{Remote, Secrets};
@@ -21,6 +21,17 @@ use super::shared::Shared;
 use super::task::Task;
 use super::unpacked::Unpacked;
 
+/// What stands in a key for the files of another step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StepFiles {
+    /// Those that are selected: the key itself.
+    Content,
+    /// All its layers, which may be elsewhere.
+    Layers,
+    /// Its key: its layers are not known.
+    Key,
+}
+
 /// The files of contexts that COPY and ADD steps have selected so far.
 #[derive(Default)]
 pub(super) struct Sources<'a> {
@@ -29,8 +40,18 @@ pub(super) struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// The digest of the files that `copy` reads: part of its key.
-    pub(super) fn digest(&self, shared: &Shared<'a>, copy: &Copy, task: Task<'_>) -> Result<Sha256, StepError> {
-        self.with(shared, copy, task, |prepared, _| Ok(prepared.digest()))
+    pub(super) fn digest(
+        &self,
+        shared: &Shared<'a>,
+        copy: &Copy,
+        task: Task<'_>,
+        files: StepFiles,
+    ) -> Result<Sha256, StepError> {
+        match (&copy.from, files) {
+            (CopyFrom::Step(id), StepFiles::Layers) => Ok(step_key::files_of_layers(chain_of(task, *id)?)),
+            (CopyFrom::Step(id), StepFiles::Key) => Ok(step_key::files_of_step(task.input(*id).key)),
+            _ => self.with(shared, copy, task, |prepared, _| Ok(prepared.digest())),
+        }
     }
 
     /// Calls `use_it` with the files that `copy` reads, selected and digested now or before.
@@ -108,6 +129,11 @@ fn keep_digests(shared: &Shared<'_>, state: &State, tree: &MergedTree, from: &La
     Ok(())
 }
 
+/// The key of the file system of input `id`, by its layers.
+fn chain_of(task: Task<'_>, id: StepId) -> Result<StepKey, StepError> {
+    Ok(step_key::layers(&task.input(id).diff_ids()?))
+}
+
 /// The digest of the files at `source` in a context, as a bind mount shows them: part of the key.
 pub(super) fn context_digest(shared: &Shared<'_>, name: &ContextName, source: &str) -> Result<Sha256, StepError> {
     let context = shared.context(name);
@@ -117,11 +143,19 @@ pub(super) fn context_digest(shared: &Shared<'_>, name: &ContextName, source: &s
 }
 
 /// The digest of the files that each bind mount of `run` shows: part of the key.
-pub(super) fn mount_digests(shared: &Shared<'_>, run: &Run, task: Task<'_>) -> Result<Vec<Option<Sha256>>, StepError> {
+pub(super) fn mount_digests(
+    shared: &Shared<'_>,
+    run: &Run,
+    task: Task<'_>,
+    files: StepFiles,
+) -> Result<Vec<Option<Sha256>>, StepError> {
     let digest = |mount: &Mount| match mount {
         Mount::Bind { from: CopyFrom::Context(name), source, .. } => context_digest(shared, name, source).map(Some),
+        Mount::Bind { from: CopyFrom::Step(id), .. } if files == StepFiles::Key => {
+            Ok(Some(step_key::files_of_step(task.input(*id).key)))
+        }
         // Covers all files of the other step, although only some may be mounted.
-        Mount::Bind { from: CopyFrom::Step(id), .. } => Ok(Some(step_key::layers(&task.input(*id).diff_ids()?).0)),
+        Mount::Bind { from: CopyFrom::Step(id), .. } => Ok(Some(chain_of(task, *id)?.0)),
         _ => Ok(None),
     };
     run.mounts.iter().map(digest).collect()

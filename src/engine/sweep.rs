@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::fs::FsError;
 use crate::base::watch::{Ended, beside};
-use crate::oci::descriptor::Layer;
 use crate::plan::{Step, StepId};
 
 use super::chain::State;
 use super::error::{Error, StepError};
 use super::event::{Event, Observer};
 use super::lookup::{LookupResult, Question};
+use super::sources::StepFiles;
 use super::task::Task;
 use super::worker::Worker;
 
@@ -71,9 +71,12 @@ impl Sweep<'_, '_> {
                 break;
             }
             examined += 1;
+            if self.states[step.id.index()].is_some() {
+                continue;
+            }
             let inputs: Option<Vec<Arc<State>>> = step.inputs.iter().map(|i| self.states[i.index()].clone()).collect();
             let Some(inputs) = inputs else { continue };
-            let question = self.worker.lookup.question(&self.worker.shared, Task { step, inputs: &inputs });
+            let question = self.question(Task { step, inputs: &inputs });
             let failed = question.is_err();
             pending.insert(step.id);
             asked.push((step, inputs, question));
@@ -84,17 +87,23 @@ impl Sweep<'_, '_> {
         (examined, asked)
     }
 
-    /// Looks up all keys of a wave at once.
+    fn question(&self, task: Task<'_>) -> Result<Question, StepError> {
+        let Worker { lookup, shared, .. } = self.worker;
+        match lookup.by_layers(shared, task)? {
+            Some(state) => Ok(Question::Answered(LookupResult::Hit(state))),
+            None => lookup.question(shared, task, StepFiles::Content),
+        }
+    }
+
+    /// Looks up the keys of a wave.
     fn answer(&mut self, asked: Vec<Asked<'_>>) -> Result<(), Error> {
         let (lookup, shared) = (&self.worker.lookup, &self.worker.shared);
-        let keys: Vec<_> = asked.iter().filter_map(|(_, _, question)| question.as_ref().ok()?.key()).collect();
-        let mut found = shared.records().layers(&keys).into_iter();
         for (step, inputs, question) in asked {
             let task = Task { step, inputs: &inputs };
             let look = question.and_then(|question| match question {
                 Question::Answered(look) => Ok(look),
                 Question::Key(parts) => {
-                    let found: Option<Layer> = found.next().expect("one answer per key")?;
+                    let found = shared.records().layer_anywhere(&parts)?;
                     lookup.answer(shared, task, parts, found)
                 }
             });

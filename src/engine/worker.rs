@@ -13,6 +13,7 @@ use crate::layer::Leftovers;
 use crate::plan::{Base, Plan, Run, StepKind};
 
 use super::base;
+use super::blobs::Blobs;
 use super::builder::Builder;
 use super::chain::{Link, Sealed, State, Stopped};
 use super::claims::{self, InFlight};
@@ -22,6 +23,7 @@ use super::error::{Error, StepError};
 use super::event::Event;
 use super::lookup::{Lookup, LookupResult};
 use super::message::Reporter;
+use super::remote;
 use super::run::Commands;
 use super::second_key::SecondKeys;
 use super::shared::Shared;
@@ -39,9 +41,9 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan) -> Self {
+    pub(super) fn new(builder: &'a Builder<'a>, plan: &'a Plan, blobs: &'a Blobs<'a>) -> Self {
         Self {
-            shared: Shared::new(builder, plan),
+            shared: Shared::new(builder, plan, blobs),
             lookup: Lookup::default(),
             commands: Commands::new(),
             second: SecondKeys::default(),
@@ -130,6 +132,7 @@ impl<'a> Worker<'a> {
 
     fn record(&self, task: Task<'_>, parts: &KeyParts, made: &Sealed, reporter: &Reporter) -> Result<(), StepError> {
         commit::record(&self.shared, &self.second, task, parts.clone(), made)?;
+        remote::send_step(&self.shared, &self.lookup, task, parts, &made.layer)?;
         reporter.event(Event::Stored { step: task.step.id, layer: Box::new(made.layer.blob.clone()) });
         Ok(())
     }
@@ -169,6 +172,7 @@ impl<'a> Worker<'a> {
     /// layer whose directory cannot be kept is unpacked again when needed.
     pub(super) fn finish(&self) -> Result<(), Error> {
         self.second.finish(self.shared.records())?;
+        self.shared.records().keep_taken()?;
         for (diff_id, made, more) in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if matches!(more.remove(), Ok(true)) {
                 self.shared.snapshots()?.adopt(diff_id, &made)?;

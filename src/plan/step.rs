@@ -43,6 +43,21 @@ pub struct Step {
     pub meta: StepMeta,
 }
 
+impl Step {
+    /// The steps whose files it reads, besides the one that it works on.
+    pub(crate) fn sources(&self) -> Vec<StepId> {
+        let step = |from: &CopyFrom| match from {
+            CopyFrom::Step(id) => Some(*id),
+            CopyFrom::Context(_) => None,
+        };
+        match &self.kind {
+            StepKind::Copy(copy) => step(&copy.from).into_iter().collect(),
+            StepKind::Run(run) => run.mounts.iter().filter_map(Mount::from).filter_map(step).collect(),
+            StepKind::Base(_) | StepKind::Workdir(_) => Vec::new(),
+        }
+    }
+}
+
 /// Data for display and for finding the previous result of the same instruction; never hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepMeta {

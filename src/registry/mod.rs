@@ -9,6 +9,7 @@
 //! **Not here.** Connections, redirects, retries: `transport`. Environment variables and credential files: their contents
 //! come in as [`Options`]. Where blobs are stored: the caller's store.
 
+mod artifact;
 mod auth;
 mod challenge;
 mod client;
@@ -33,7 +34,7 @@ pub(crate) use credentials::{Credentials, HelperAnswers};
 pub(crate) use error::{Missing, Refusal, RegistryError};
 pub(crate) use login::{CredentialFile, Kept};
 pub(crate) use pull::Manifests;
-pub(crate) use push::PushObserver;
+pub(crate) use push::{Holders, PushObserver};
 pub(crate) use rules::Rules;
 pub(crate) use upload::Arrival;
 

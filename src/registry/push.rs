@@ -24,6 +24,9 @@ const JOBS: usize = 16;
 /// The deepest nesting of indexes (S-55).
 const MAX_DEPTH: usize = 4;
 
+/// Repositories of a registry that may have a blob.
+pub(crate) type Holders = dyn Fn(&Descriptor) -> Vec<String> + Send + Sync;
+
 /// What the caller of [`Client::push`] knows and wants to know.
 pub(crate) trait PushObserver: Sync {
     /// Repositories of the target's registry that may have the blob.
@@ -73,7 +76,7 @@ impl Client {
         for document in &cargo.documents {
             let own = document.descriptor.digest == target.digest;
             let key = if own { key.clone() } else { document.descriptor.digest.to_string() };
-            repository.put_manifest(&key, document)?;
+            repository.put_manifest(&key, &document.descriptor, &document.bytes)?;
         }
         Ok(())
     }
@@ -175,8 +178,7 @@ fn read_document(source: &dyn BlobSource, target: &Descriptor) -> Result<Vec<u8>
 
 impl Repository<'_> {
     /// Ok: `key`, a tag or the digest itself, stands for the document.
-    fn put_manifest(&self, key: &str, document: &Document) -> Result<(), RegistryError> {
-        let Document { descriptor, bytes } = document;
+    pub(super) fn put_manifest(&self, key: &str, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), RegistryError> {
         let url = self.url(&format!("manifests/{key}"));
         let separator = if descriptor.digest.to_string() == key { '@' } else { ':' };
         let payload = Payload::Bytes(&descriptor.media_type, bytes);

@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::durable::Unsynced;
@@ -126,7 +126,16 @@ impl BlobSource for Store {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         let path = self.blob_path(blob.digest);
         self.keep_blob(blob, &path).map_err(|e| blob_error("open", blob.digest, &e))?;
-        self.open_stored(blob, path)
+        match self.open_stored(blob, path.clone()) {
+            Err(error) if error.fault == BlobFault::Missing => {
+                let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                match elsewhere {
+                    Some(elsewhere) if elsewhere.fetch(self, blob)? => self.open_stored(blob, path),
+                    _ => Err(error),
+                }
+            }
+            opened => opened,
+        }
     }
 }
 

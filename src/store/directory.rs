@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::claim::{Claiming, Claims};
 use crate::base::digest::DiffId;
@@ -13,6 +13,8 @@ use crate::base::lock::{Patience, Shared};
 use crate::base::notice::Notices;
 use crate::base::publish;
 use crate::base::time::Timestamp;
+use crate::oci::blob::BlobError;
+use crate::oci::descriptor::Descriptor;
 
 use super::Error;
 use super::index::CachedIndex;
@@ -30,8 +32,13 @@ pub(super) enum Protection {
     Leased(Scratch),
 }
 
+/// Fetches blobs that the store lacks from where their images say that they are.
+pub(crate) trait Elsewhere: Send + Sync {
+    /// Ok(true): the store has the blob now. Ok(false): no image says where it is.
+    fn fetch(&self, store: &Store, blob: &Descriptor) -> Result<bool, BlobError>;
+}
+
 /// An open store. Cheap to open when it exists: one file read, one directory listed.
-#[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
     /// Where drafts are written until they are published; made when first needed.
@@ -49,8 +56,16 @@ pub(crate) struct Store {
     booted: OnceLock<Timestamp>,
     notices: Notices,
     pub(super) removed: Arc<AtomicUsize>,
+    /// Who fetches blobs that are missing.
+    pub(super) elsewhere: Mutex<Option<Arc<dyn Elsewhere>>>,
     /// The store's own directories are known to be on the disk.
     pub(super) layout_synced: AtomicBool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("root", &self.root).finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -67,8 +82,14 @@ impl Store {
             booted: OnceLock::new(),
             notices: Notices::default(),
             removed: Arc::default(),
+            elsewhere: Mutex::default(),
             layout_synced: AtomicBool::new(false),
         }
+    }
+
+    /// Lets `elsewhere` fetch blobs that are opened and missing.
+    pub(crate) fn fetch_missing_from(&self, elsewhere: Arc<dyn Elsewhere>) {
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some(elsewhere);
     }
 
     /// The store's directory.

@@ -105,11 +105,13 @@ impl Store {
         let mut ranked: BTreeMap<BlobDigest, BTreeSet<(usize, String)>> = BTreeMap::new();
         for (target, repositories) in images {
             let sources = Sources::of(&target);
-            for (descriptor, manifest) in manifests(&Unmarked(self), &target).unwrap_or_default() {
-                let source = sources.name_of(descriptor.digest).filter(|source| elsewhere(source));
+            let found = manifests(&Unmarked(self), &target).unwrap_or_default();
+            let listed: BTreeSet<BlobDigest> = found.iter().map(|(descriptor, _)| descriptor.digest).collect();
+            for (descriptor, manifest) in found {
+                let source = sources.names_for(descriptor.digest, &listed).filter(|source| elsewhere(source));
                 let source = source.map(|source| (0, source.repository.clone()));
                 let named = repositories.iter().map(|repository| (1 + manifest.layers.len(), repository.clone()));
-                let ranks: Vec<(usize, String)> = source.into_iter().chain(named).collect();
+                let ranks: Vec<(usize, String)> = source.chain(named).collect();
                 for blob in manifest.layers.iter().chain([&manifest.config]) {
                     let best = ranked.entry(blob.digest).or_default();
                     best.extend(ranks.iter().cloned());

@@ -54,7 +54,7 @@ pub(crate) use crate::base::claim::{Claim, Claiming};
 pub(crate) use archive::{Archive, Named, Target};
 pub(crate) use blobs::BlobDraft;
 pub(crate) use check::{Images, Lacking, Part, ReadOnly, Unusable};
-pub(crate) use directory::Store;
+pub(crate) use directory::{Elsewhere, Store};
 pub(crate) use error::Error;
 pub(crate) use gc::{Policy, Sweep, plan};
 pub(crate) use layout::Layout;

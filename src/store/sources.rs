@@ -1,10 +1,11 @@
 //! The names under which the images of an index were found.
 //!
-//! **Holds.** `kiln manifest create` makes an index of images whose layers may be only in a registry. A push of the index
-//! mounts or fetches them from there. The names are kept in an annotation of the index's entry in `index.json`, not in the
-//! index itself: its bytes, and so its digest, say only what it holds.
+//! **Holds.** `kiln manifest create` makes an index of images whose layers may be only in a registry; a build that found
+//! everything in a shared cache makes an image whose layers are there, and in the registry of its base image. Layers are
+//! mounted or fetched from there when they are needed ([`Elsewhere`]). The names are kept in an annotation of the entry in
+//! `index.json`, not in the index or manifest: its bytes, and so its digest, say only what it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::digest::BlobDigest;
 use crate::oci::descriptor::Descriptor;
@@ -52,6 +53,17 @@ impl Sources {
     /// The name of a manifest.
     pub(crate) fn name_of(&self, manifest: BlobDigest) -> Option<&Reference> {
         self.0.get(&manifest)
+    }
+
+    /// The names under which the layers of a manifest may be found: its own, and those of images that `listed`, the manifests
+    /// of the target, does not have: base images.
+    pub(crate) fn names_for(
+        &self,
+        manifest: BlobDigest,
+        listed: &BTreeSet<BlobDigest>,
+    ) -> impl Iterator<Item = &Reference> {
+        let bases = self.0.iter().filter(|(digest, _)| !listed.contains(digest)).map(|(_, name)| name);
+        self.name_of(manifest).into_iter().chain(bases)
     }
 
     /// All manifests with their names.

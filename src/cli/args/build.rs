@@ -117,6 +117,24 @@ pub(in crate::cli) struct BuildArgs {
     #[command(flatten)]
     pub(in crate::cli) container: ContainerArgs,
 
+    /// Use a shared cache
+    ///
+    /// type=registry,ref=NAME, or NAME for short; or type=local,src=DIR. Several are asked in order. A cache that fails is
+    /// reported and not used: it never fails the build.
+    #[arg(long, value_name = "CACHE", help_heading = STEPS)]
+    pub(in crate::cli) cache_from: Vec<String>,
+
+    /// Write results to a shared cache
+    ///
+    /// type=registry,ref=NAME, or NAME for short; or type=local,dest=DIR. With mode=max, also the steps of stages that are no
+    /// part of the image. What a cache has is not written again.
+    #[arg(long, value_name = "CACHE", help_heading = STEPS)]
+    pub(in crate::cli) cache_to: Vec<String>,
+
+    /// Limit the wait for shared caches at the end of the build
+    #[arg(long, value_name = "DURATION", default_value = "10m", help_heading = STEPS, hide_short_help = true)]
+    pub(in crate::cli) cache_timeout: String,
+
     /// Choose when to resolve tags at the registry
     #[arg(long, value_name = "WHEN", value_enum, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t, default_missing_value = "always", help_heading = STEPS)]

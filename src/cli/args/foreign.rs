@@ -18,8 +18,6 @@ const OPTIONS: &[Row] = &[
     ("force-rm", &["true", "false"], ""),
     ("load", &["true"], "omit it: the image is always stored"),
     ("compress", &["true", "false"], ""),
-    ("cache-from", &[], "keep the directory of --root between builds: it holds the cache"),
-    ("cache-to", &[], "keep the directory of --root between builds: it holds the cache"),
     ("provenance", &["false"], "use --metadata-file to record what was built; images carry no attestations"),
     ("sbom", &["false"], "scan the archive that -o type=oci writes; images carry no attestations"),
     ("attest", &[], "use --metadata-file to record what was built; images carry no attestations"),

@@ -6,6 +6,7 @@
 //! **Not here.** What options mean: `request`. How progress looks: `ui`. Why a build failed, in words: `failure`.
 
 mod bases;
+mod caches;
 mod devices;
 mod early;
 mod inputs;
@@ -16,6 +17,8 @@ mod secrets;
 mod shell;
 mod ssh;
 mod steps;
+
+use std::sync::Arc;
 
 use crate::dockerfile::Diagnostic;
 use crate::engine::{Images, StorageLimit};
@@ -31,7 +34,9 @@ use super::push::Transfer;
 use super::read::without_effect;
 use super::request::{self, BuildRequest, DockerfileFrom};
 use super::session::Session;
+use super::sourced::Sourced;
 use bases::Resolved;
+use caches::Caches;
 use early::Early;
 use inputs::Inputs;
 use steps::{Build, Ended};
@@ -61,6 +66,8 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     let registries = RegistryArgs { insecure_registry: request.insecure_registries.clone(), ..args.registries.clone() };
     let options = session.environment.pulling(&registries)?;
     options.credentials.remember(std::mem::take(&mut inputs.helpers));
+    store.fetch_missing_from(Arc::new(Sourced::new(session.environment, Some(options.clone()))));
+    let caches = Caches::open(&request, &options, &store)?;
     let client = Client::new(options);
     let images = Images { store: &store, registry: &client, pull: request.pull, pinned: &inputs.pinned };
     let resolved = bases::plan(&inputs.read, &request, &images);
@@ -86,11 +93,13 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
         images: &images,
         resolved: &resolved,
         devices: &devices,
+        caches: &caches,
         warnings,
         early: request.push.then(|| Early::new(&client, &store, &pushes, &resolved)),
     };
     let ended = build.run(session);
     session.announce_registries(&client);
+    caches.announce(session);
     match ended? {
         Ended::Here(outcome) => {
             outputs::deliver(&store, &request, &outcome, (&client, &pushes), session)?;

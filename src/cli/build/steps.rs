@@ -18,6 +18,7 @@ use crate::ui::console::Console;
 use crate::ui::{excerpt, step};
 
 use super::bases::Resolved;
+use super::caches::Caches;
 use super::early::Early;
 use super::inputs::{Handover, Inputs};
 use super::observer::{Recorder, observer};
@@ -31,6 +32,7 @@ pub(super) struct Build<'a> {
     pub(super) images: &'a Images<'a>,
     pub(super) resolved: &'a Resolved,
     pub(super) devices: &'a Devices,
+    pub(super) caches: &'a Caches,
     pub(super) warnings: Vec<Diagnostic>,
     /// Uploads layers while the build runs.
     pub(super) early: Option<Early<'a>>,
@@ -136,12 +138,14 @@ impl Build<'_> {
             images: self.images,
             bases: &self.resolved.bases,
             devices: self.devices,
+            remotes: &self.caches.remotes,
+            sender: &self.caches.sender,
             contexts,
             settings,
             cancel,
             on_failure: self.request.shell.as_ref().map(|_| &look as _),
         };
-        builder.build(plan, observer)
+        self.caches.sender.during(self.store, || builder.build(plan, observer))
     }
 
     fn done(&self, built: Result<Outcome, Error>, contexts: &BTreeMap<ContextName, Context>) -> Result<Ended, Failure> {

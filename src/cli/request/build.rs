@@ -19,6 +19,7 @@ use crate::plan::{Network, Options};
 use crate::sandbox;
 
 use super::Environment;
+use super::cache::{self, CacheTo, Place};
 use super::container::{self, Container};
 use super::devices;
 use super::output::{self, Asked, Output};
@@ -70,6 +71,12 @@ pub(in crate::cli) struct BuildRequest {
     pub(in crate::cli) shell: Option<Shell>,
     /// Agents by id.
     pub(in crate::cli) ssh: BTreeMap<String, SshFrom>,
+    /// Shared caches that are read, in this order.
+    pub(in crate::cli) cache_from: Vec<Place>,
+    /// Shared caches that are written.
+    pub(in crate::cli) cache_to: Vec<CacheTo>,
+    /// How long the end of the build waits for them.
+    pub(in crate::cli) cache_timeout: Duration,
     /// Receives the image id.
     pub(in crate::cli) iidfile: Option<PathBuf>,
     /// Receives what was built, as JSON.
@@ -120,6 +127,10 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         secrets: secrets(&args.secret, environment)?,
         ssh: ssh(&args.ssh, environment)?,
         shell: shell(args, environment)?,
+        cache_from: args.cache_from.iter().map(|text| cache::from(text)).collect::<Result<_, _>>()?,
+        cache_to: args.cache_to.iter().map(|text| cache::to(text)).collect::<Result<_, _>>()?,
+        cache_timeout: value::duration(&args.cache_timeout)
+            .map_err(|why| Failure::usage(format!("--cache-timeout {why}")))?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
     })

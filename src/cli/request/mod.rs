@@ -4,6 +4,7 @@
 //! line into a request. `value`, `output` and the other files parse the values of options.
 
 mod build;
+mod cache;
 mod container;
 mod devices;
 mod environment;
@@ -18,6 +19,7 @@ mod ssh;
 mod value;
 
 pub(super) use build::{BuildRequest, build};
+pub(super) use cache::Place;
 pub(super) use environment::{BEGAN, Environment};
 pub(super) use output::{Destination, Form, Output};
 pub(super) use run::{RunRequest, command_line, run};

@@ -44,15 +44,22 @@ const SRC: &str = "COPY src/ src/";
 const ALL: &str = "RUN cat src/* > all";
 const FROM_TOOL: &str = "COPY --from=tool /tool /usr/bin/";
 
-/// Builds [`CONTEXT`], applies `change`, and builds again with `args`. Returns the progress of the second build.
+/// Builds [`CONTEXT`], applies `change`, and builds again with `args`. Returns the progress of the second build. A build in a
+/// fresh store, with what the first one wrote to a shared cache, runs the same steps.
 fn after(change: impl FnOnce(&Path), args: &[&str]) -> Progress {
     let env = TestEnv::with_busybox();
     let context = env.context(CONTEXT);
-    env.build(&["-t", "app"], &context).ok();
+    let shared = env.dir().join("shared");
+    let to = format!("type=local,dest={},mode=max", shared.display());
+    env.build(&["-t", "app", "--cache-to", &to], &context).ok();
     change(&context);
     let all: Vec<&str> = ["-t", "app"].iter().chain(args).copied().collect();
     let progress = env.build(&all, &context).ok().progress();
     env.assert_swept();
+    let (fresh, from) = (TestEnv::with_busybox(), format!("type=local,src={}", shared.display()));
+    let all: Vec<&str> = all.into_iter().chain(["--cache-from", &from]).collect();
+    assert_eq!(fresh.build(&all, &context).ok().progress().ran(), progress.ran(), "with a shared cache");
+    fresh.assert_swept();
     progress
 }
 

@@ -1,7 +1,8 @@
 //! Test images from registries: Debian's `docker-registry` on loopback, with authentication, and with faults and crashes;
-//! hostile servers; token servers.
+//! hostile servers; token servers; shared caches.
 
 mod access;
+mod cache;
 mod configuration;
 mod crashes;
 mod exact;

@@ -1,0 +1,95 @@
+//! Caches that machines share: in a registry, in a directory.
+//!
+//! **Holds.** An [`Entry`] says what one key leads to: `step-<key>` to the layer of a step, `root-<key>` to the layers of a
+//! whole image. Entries are written once and never changed, and there is no list of them, so that any number of builds write
+//! at the same time. [`Remote`] is one cache, [`Remotes`] all those that a build reads, [`Sender`] those that it writes.
+//! Names that begin with `action-` are kept for entries that do not depend on the step below.
+//! **In a registry.** A tag per entry, for a manifest that has the entry as an annotation; its layers are ordinary blobs of the
+//! repository. **In a directory.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`.
+//! **Trust.** Whoever can write to a cache decides what its entries lead to; everything else is verified: that an entry
+//! answers the key it was asked for, sizes, digests, diff-ids. An entry has room for a signature.
+//! **Failures.** A cache that cannot be reached, is slow or full, or answers nonsense is reported once and not asked again in
+//! this build. It fails nothing.
+//! **Not here.** Which keys to ask for: `engine`.
+
+mod directory;
+mod entry;
+mod error;
+mod registry;
+mod remotes;
+mod sender;
+
+use std::time::{Duration, Instant};
+
+use crate::oci::blob::{BlobSource, BlobStore};
+use crate::oci::descriptor::Descriptor;
+use crate::oci::reference::Reference;
+
+pub(crate) use directory::Directory;
+pub(crate) use entry::{Entry, EntryName, LayerEntry};
+pub(crate) use error::RemoteError;
+pub(crate) use registry::RegistryCache;
+pub(crate) use remotes::{Failure, Remotes};
+pub(crate) use sender::{Mode, Sender, Target};
+
+/// A cache that takes longer to answer a question, or many questions asked at once, is given up.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+
+/// One shared cache.
+pub(crate) trait Remote: Send + Sync {
+    /// What it is and where, for messages. Two values with the same name are the same cache.
+    fn name(&self) -> &str;
+
+    /// The entry with this name. Ok(Some): it is well-formed and answers `name`.
+    fn get(&self, name: &EntryName) -> Result<Option<Entry>, RemoteError>;
+
+    /// Whether there is an entry with this name, whatever it says.
+    fn has(&self, name: &EntryName) -> Result<bool, RemoteError>;
+
+    /// Copies a blob into `store`, which verifies it.
+    fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), RemoteError>;
+
+    /// Ok: the cache has the blob. Nothing is sent if it had it, or can take it from another place of its own.
+    fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError>;
+
+    /// Stores an entry whose blobs are stored. An entry that exists stays as it is, as far as the cache can tell.
+    fn put(&self, entry: &Entry) -> Result<(), RemoteError>;
+
+    /// The repository with its blobs, if it is one: images may go on naming it for blobs that were never fetched.
+    fn repository(&self) -> Option<&Reference> {
+        None
+    }
+
+    /// Something worth telling about a cache that had no entry at all.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
+    /// Ends what is waited for, and refuses more.
+    fn cancel(&self) {}
+}
+
+/// Asks `remote` in another thread, and cancels it when `patience` is over.
+fn within<T: Send>(
+    patience: Duration,
+    remote: &dyn Remote,
+    ask: impl FnOnce() -> Result<T, RemoteError> + Send,
+) -> Result<T, RemoteError> {
+    let until = Instant::now() + patience;
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(ask);
+        let mut late = false;
+        while !asking.is_finished() {
+            if !late && Instant::now() >= until {
+                late = true;
+                remote.cancel();
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        match asking.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(Err(_)) if late => Err(RemoteError::Late(patience.as_secs())),
+            Ok(answer) => answer,
+        }
+    })
+}

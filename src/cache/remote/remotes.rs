@@ -1,0 +1,222 @@
+//! The shared caches that a build reads, in the order in which they were named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::digest::BlobDigest;
+use crate::oci::blob::BlobStore;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::reference::Reference;
+
+use super::{Entry, EntryName, Remote, RemoteError, within};
+
+/// Requests of one wave at the same time.
+const JOBS: usize = 16;
+
+/// A shared cache that failed; it is not asked again.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The cache.
+    pub(crate) cache: String,
+    /// Why.
+    pub(crate) error: RemoteError,
+}
+
+/// All shared caches that a build reads.
+#[derive(Default)]
+pub(crate) struct Remotes {
+    caches: Vec<Cache>,
+    /// The longest time that a wave of questions takes.
+    patience: Duration,
+    /// Which cache answered what.
+    answers: Mutex<BTreeMap<EntryName, Option<(usize, Entry)>>>,
+    /// The caches that have a blob, according to an entry that was found.
+    holders: Mutex<BTreeMap<BlobDigest, BTreeSet<usize>>>,
+    /// Blobs that were promised and could not be fetched.
+    lost: AtomicUsize,
+    failures: Mutex<Vec<Failure>>,
+}
+
+struct Cache {
+    remote: Arc<dyn Remote>,
+    failed: AtomicBool,
+}
+
+impl Remotes {
+    /// Reads `caches`, each wave of questions within `patience`.
+    pub(crate) fn new(caches: Vec<Arc<dyn Remote>>, patience: Duration) -> Self {
+        let caches = caches.into_iter().map(|remote| Cache { remote, failed: AtomicBool::new(false) }).collect();
+        Self { caches, patience, ..Self::default() }
+    }
+
+    /// Whether there is none that could be asked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.usable().next().is_none()
+    }
+
+    /// Asks for entries, all at the same time; a later cache only for what the earlier ones do not have. Afterwards
+    /// [`Remotes::entry`] knows the answers.
+    pub(crate) fn ask(&self, names: &[EntryName]) {
+        let mut open: Vec<EntryName> = {
+            let answers = lock(&self.answers);
+            names.iter().filter(|name| !answers.contains_key(name)).copied().collect()
+        };
+        open.sort_unstable();
+        open.dedup();
+        for (at, cache) in self.usable() {
+            if open.is_empty() {
+                return;
+            }
+            let found = self.ask_one(cache, &open);
+            open.retain(|name| !found.contains_key(name));
+            let blobs = found.values().flat_map(Entry::blobs);
+            let mut holders = lock(&self.holders);
+            for blob in blobs {
+                holders.entry(blob.digest).or_default().insert(at);
+            }
+            drop(holders);
+            lock(&self.answers).extend(found.into_iter().map(|(name, entry)| (name, Some((at, entry)))));
+        }
+        lock(&self.answers).extend(open.into_iter().map(|name| (name, None)));
+    }
+
+    /// What the caches answered. `None`: nothing, or they were not asked.
+    pub(crate) fn entry(&self, name: &EntryName) -> Option<Entry> {
+        let (_, entry) = lock(&self.answers).get(name).cloned().flatten()?;
+        entry.blobs().iter().all(|blob| self.holds(blob)).then_some(entry)
+    }
+
+    /// Whether the cache called `cache` has an entry, if it was asked and answered.
+    pub(super) fn known_of(&self, cache: &str, name: &EntryName) -> Option<bool> {
+        match lock(&self.answers).get(name)? {
+            Some((at, _)) => (self.caches[*at].remote.name() == cache).then_some(true),
+            None => self.usable().any(|(_, asked)| asked.remote.name() == cache).then_some(false),
+        }
+    }
+
+    /// Whether a cache that works has the blob.
+    pub(crate) fn holds(&self, blob: &Descriptor) -> bool {
+        self.holders_of(blob).next().is_some()
+    }
+
+    /// Copies a blob that an entry led to into `store`, which verifies it. `false`: no cache could give it; its entries are
+    /// not answers any more.
+    pub(crate) fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> bool {
+        while let Some((at, cache)) = self.holders_of(blob).next() {
+            match cache.remote.fetch(blob, store) {
+                Ok(()) => return true,
+                Err(error) => {
+                    if let Some(holders) = lock(&self.holders).get_mut(&blob.digest) {
+                        holders.remove(&at);
+                    }
+                    self.fail(cache, error);
+                }
+            }
+        }
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    /// How many blobs were promised and could not be fetched.
+    pub(crate) fn lost(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// A repository that has the blob.
+    pub(crate) fn repository_with(&self, blob: &Descriptor) -> Option<Reference> {
+        self.holders_of(blob).find_map(|(_, cache)| cache.remote.repository().cloned())
+    }
+
+    /// The caches that failed since the last call.
+    pub(crate) fn take_failures(&self) -> Vec<Failure> {
+        std::mem::take(&mut lock(&self.failures))
+    }
+
+    /// What is worth saying about caches, if none had any answer.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let answers = lock(&self.answers);
+        if answers.is_empty() || answers.values().any(Option::is_some) {
+            return Vec::new();
+        }
+        drop(answers);
+        let remark = |cache: &Cache| within(self.patience, &*cache.remote, || Ok(cache.remote.remark()));
+        self.usable().filter_map(|(_, cache)| remark(cache).ok().flatten()).collect()
+    }
+
+    fn usable(&self) -> impl Iterator<Item = (usize, &Cache)> {
+        self.caches.iter().enumerate().filter(|(_, cache)| !cache.failed.load(Ordering::Relaxed))
+    }
+
+    fn holders_of(&self, blob: &Descriptor) -> impl Iterator<Item = (usize, &Cache)> {
+        let holders = lock(&self.holders).get(&blob.digest).cloned().unwrap_or_default();
+        self.usable().filter(move |(at, _)| holders.contains(at))
+    }
+
+    /// Asks one cache. The first failure, or the end of the patience, ends it.
+    fn ask_one(&self, cache: &Cache, names: &[EntryName]) -> BTreeMap<EntryName, Entry> {
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        let left = Left::new(JOBS.min(names.len()));
+        let work = || {
+            while !cache.failed.load(Ordering::Relaxed)
+                && let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                match cache.remote.get(name) {
+                    Ok(Some(entry)) => drop(lock(&found).insert(*name, entry)),
+                    Ok(None) => {}
+                    Err(error) => self.fail(cache, error),
+                }
+            }
+            left.one_is_done();
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..JOBS.min(names.len()) {
+                scope.spawn(work);
+            }
+            if !left.all_are_done_within(self.patience) {
+                self.fail(cache, RemoteError::Late(self.patience.as_secs()));
+                cache.remote.cancel();
+            }
+        });
+        found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a cache up. Only the first failure is kept: others follow from it.
+    fn fail(&self, cache: &Cache, error: RemoteError) {
+        if !cache.failed.swap(true, Ordering::Relaxed) {
+            lock(&self.failures).push(Failure { cache: cache.remote.name().to_owned(), error });
+        }
+    }
+}
+
+/// Counts threads that are still at work.
+struct Left(Mutex<usize>, Condvar);
+
+impl Left {
+    fn new(count: usize) -> Self {
+        Self(Mutex::new(count), Condvar::new())
+    }
+
+    fn one_is_done(&self) {
+        *lock(&self.0) -= 1;
+        self.1.notify_all();
+    }
+
+    fn all_are_done_within(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut left = lock(&self.0);
+        while *left > 0 {
+            let now = Instant::now();
+            if now >= until {
+                return false;
+            }
+            left = self.1.wait_timeout(left, until - now).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,80 @@
+//! The shared caches of a build: opening them, and reporting those that failed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::base::digest::BlobDigest;
+use crate::cache::remote::{
+    ANSWER, Directory, Failure as CacheFailure, RegistryCache, Remote, Remotes, Sender, Target,
+};
+use crate::cli::failure::Failure;
+use crate::cli::request::{BuildRequest, Place};
+use crate::cli::session::Session;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::reference::Reference;
+use crate::registry::{Client, Holders, Options};
+use crate::store::Store;
+use crate::ui::sanitize;
+
+/// The shared caches of a build.
+pub(super) struct Caches {
+    pub(super) remotes: Arc<Remotes>,
+    pub(super) sender: Sender,
+}
+
+impl Caches {
+    /// Those of `request`. Nothing is asked yet. Each has connections of its own, so that it can be given up alone.
+    pub(super) fn open(request: &BuildRequest, options: &Options, store: &Store) -> Result<Self, Failure> {
+        let reading = request.cache_from.iter().map(|place| open(place, options, Box::new(|_| Vec::new()))).collect();
+        let remotes = Arc::new(Remotes::new(reading, ANSWER.min(request.cache_timeout)));
+        let mut targets = Vec::new();
+        for to in &request.cache_to {
+            let holders: Box<Holders> = match &to.place {
+                Place::Registry(name) => holders(request, store, name)?,
+                Place::Directory(_) => Box::new(|_| Vec::new()),
+            };
+            targets.push(Target { remote: open(&to.place, options, holders), mode: to.mode });
+        }
+        let sender = Sender::new(targets, Arc::clone(&remotes), request.cache_timeout);
+        Ok(Self { remotes, sender })
+    }
+
+    /// Reports caches that failed, and what is strange about others.
+    pub(super) fn announce(&self, session: &mut Session<'_>) {
+        for remark in self.remotes.remarks() {
+            session.console.labelled("note", &sanitize::text(&format!("cache not found: {remark}")));
+        }
+        let tell = |session: &mut Session<'_>, what: &str, failure: &CacheFailure| {
+            let text = format!("{what} the cache in {}: {}", failure.cache, failure.error);
+            session.console.labelled("warning", &sanitize::text(&text));
+        };
+        for failure in self.remotes.take_failures() {
+            tell(session, "cannot read", &failure);
+        }
+        for failure in self.sender.take_failures() {
+            tell(session, "cannot write to", &failure);
+        }
+    }
+}
+
+fn open(place: &Place, options: &Options, holders: Box<Holders>) -> Arc<dyn Remote> {
+    match place {
+        Place::Registry(name) => {
+            Arc::new(RegistryCache::new(Arc::new(Client::new(options.clone())), name.clone(), holders))
+        }
+        Place::Directory(dir) => Arc::new(Directory::new(dir)),
+    }
+}
+
+/// Repositories of the registry of `name` that may have a blob: those of images in the store, and those to which this image
+/// is pushed.
+fn holders(request: &BuildRequest, store: &Store, name: &Reference) -> Result<Box<Holders>, Failure> {
+    let known: BTreeMap<BlobDigest, Vec<String>> = store.holders(name, None)?;
+    let pushed = request.tags.iter().filter(|tag| request.push && tag.registry == name.registry);
+    let pushed: Vec<String> =
+        pushed.map(|tag| tag.repository.clone()).filter(|repository| *repository != name.repository).collect();
+    Ok(Box::new(move |blob: &Descriptor| {
+        let known = known.get(&blob.digest).cloned().unwrap_or_default();
+        known.into_iter().chain(pushed.iter().cloned()).collect()
+    }))
+}

@@ -1,0 +1,119 @@
+//! The blobs of a build: those of the store, and those that are elsewhere and fetched when one is first read.
+//!
+//! **Holds.** A step found in a shared cache, and a base image under such a step, count as there before their blobs are: most are
+//! never read. A blob that was promised and cannot be fetched makes the build start again, without what promised it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::digest::BlobDigest;
+use crate::base::sparse::SparseRead;
+use crate::cache::remote::Remotes;
+use crate::layer::Limits;
+use crate::oci::blob::{BlobError, BlobFault, BlobSink as _, BlobSource};
+use crate::oci::descriptor::{Descriptor, Layer};
+use crate::plan::ImageRequest;
+use crate::store::Store;
+
+use super::base_image::BaseImage;
+use super::builder::Builder;
+use super::error::Error;
+use super::verifying_store::VerifyingStore;
+
+/// The blobs of one build.
+pub(super) struct Blobs<'a> {
+    builder: &'a Builder<'a>,
+    promised: Mutex<BTreeMap<BlobDigest, Promised>>,
+}
+
+/// Where a blob is that the store lacks.
+#[derive(Clone)]
+enum Promised {
+    /// In a shared cache.
+    Cache(Box<Layer>),
+    /// In the registry of a base image.
+    Base(Box<(ImageRequest, BaseImage)>),
+}
+
+impl<'a> Blobs<'a> {
+    pub(super) fn new(builder: &'a Builder<'a>) -> Self {
+        Self { builder, promised: Mutex::default() }
+    }
+
+    /// Whether the blob of `layer` is in the store, or in a shared cache and fetched when it is read.
+    pub(super) fn have(&self, layer: &Layer) -> Result<bool, Error> {
+        if self.store().has(&layer.blob).map_err(crate::store::Error::from)? {
+            return Ok(true);
+        }
+        let held = self.remotes().holds(&layer.blob);
+        if held {
+            self.promise(layer.blob.digest, Promised::Cache(Box::new(layer.clone())));
+        }
+        Ok(held)
+    }
+
+    /// Counts the layers of a base image as there.
+    pub(super) fn promise_base(&self, request: &ImageRequest, image: &BaseImage) {
+        for layer in &image.layers {
+            self.promise(layer.blob.digest, Promised::Base(Box::new((request.clone(), image.clone()))));
+        }
+    }
+
+    /// Fetches what the store lacks of `layers`.
+    pub(super) fn fetch_all<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
+        for layer in layers {
+            self.open(&layer.blob).map_err(crate::store::Error::from)?;
+        }
+        Ok(())
+    }
+
+    fn promise(&self, blob: BlobDigest, promised: Promised) {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner).entry(blob).or_insert(promised);
+    }
+
+    fn store(&self) -> &'a Store {
+        self.builder.store
+    }
+
+    fn remotes(&self) -> &'a Remotes {
+        self.builder.remotes
+    }
+
+    /// `false`: nobody gave it.
+    fn fetch(&self, blob: &Descriptor) -> Result<bool, BlobError> {
+        let promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner).get(&blob.digest).cloned();
+        match promised {
+            None => Ok(false),
+            Some(Promised::Cache(layer)) => {
+                let sink = VerifyingStore::new(self.store(), vec![*layer], &Limits::default());
+                Ok(self.remotes().fetch(blob, &sink))
+            }
+            Some(Promised::Base(base)) => {
+                let (request, image) = &*base;
+                let images = self.builder.images;
+                let fetched = images.fetch(request, image, std::slice::from_ref(blob), &|_| (), None);
+                let failed = |e| BlobError {
+                    operation: "fetch",
+                    digest: blob.digest,
+                    reason: chain(&e),
+                    fault: BlobFault::Other,
+                };
+                fetched.map(|()| true).map_err(failed)
+            }
+        }
+    }
+}
+
+impl BlobSource for Blobs<'_> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
+        match self.store().open(blob) {
+            Err(error) if error.fault == BlobFault::Missing && self.fetch(blob)? => self.store().open(blob),
+            other => other,
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

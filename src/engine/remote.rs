@@ -1,0 +1,187 @@
+//! Asks shared caches for what the store lacks, and sends them what a build made.
+//!
+//! **Order.** The store is looked up first: an unchanged build asks nobody. Then the image of the whole build, then all steps
+//! whose keys are known, at once; while steps run, each key that became known later. Nothing is fetched here ([`Blobs`]).
+//!
+//! [`Blobs`]: super::blobs::Blobs
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::base::digest::BlobDigest;
+use crate::cache::remote::{Entry, EntryName, LayerEntry};
+use crate::cache::{KeyParts, StepKey};
+use crate::oci::blob::BlobSink as _;
+use crate::oci::descriptor::Layer;
+use crate::oci::reference::Reference;
+use crate::plan::{ImageName, Plan, Step, StepId, StepKind};
+use crate::store::Sources;
+
+use super::assemble::{self, Outcome};
+use super::base;
+use super::chain::State;
+use super::error::{Error, StepError};
+use super::event::{Event, Observer};
+use super::foresee::Foreseen;
+use super::lookup::Lookup;
+use super::shared::Shared;
+use super::task::Task;
+
+/// The image of the whole build, if a shared cache has one.
+pub(super) fn image(
+    shared: &Shared<'_>,
+    foreseen: &Foreseen,
+    observer: &mut dyn Observer,
+) -> Result<Option<Outcome>, Error> {
+    let Some(name) = foreseen.root.map(EntryName::Root) else { return Ok(None) };
+    shared.builder.remotes.ask(&[name]);
+    let Some(entry) = shared.builder.remotes.entry(&name).and_then(|entry| entry.image) else { return Ok(None) };
+    let mut layers = base_layers(shared);
+    let own = entry.layers();
+    for layer in &own {
+        if !shared.blobs.have(layer)? {
+            return Ok(None);
+        }
+    }
+    layers.extend(own);
+    let outcome = assemble::of_layers(shared.builder.store, shared.plan, layers)?;
+    if outcome.manifest.digest != entry.manifest {
+        return Ok(None);
+    }
+    if let Some(request) = &shared.plan.target_stage().base {
+        shared.blobs.promise_base(request, base::resolved(shared, request));
+    }
+    for step in &shared.plan.steps {
+        observer.event(&Event::Cached(step.id));
+    }
+    Ok(Some(outcome))
+}
+
+/// Asks for all steps that have no state and whose keys are known. Base images under those that are found need not be fetched
+/// before a step reads their files.
+pub(super) fn ask_for_steps(shared: &Shared<'_>, foreseen: &Foreseen, states: &[Option<Arc<State>>]) {
+    let remotes = shared.builder.remotes;
+    let wanted = shared.plan.steps.iter().filter(|step| states[step.id.index()].is_none() && !step.meta.no_cache);
+    let named = |step: &'_ Step| Some((step.inputs.first().copied(), EntryName::Step(foreseen.keys[step.id.index()]?)));
+    let named: Vec<(Option<StepId>, EntryName)> = wanted.filter_map(named).collect();
+    remotes.ask(&named.iter().map(|(_, name)| *name).collect::<Vec<_>>());
+    let found = named.iter().filter(|(_, name)| remotes.entry(name).is_some());
+    let _ = shared.late_bases.set(found.filter_map(|(parent, _)| *parent).collect());
+}
+
+/// Sends the result of a step that has just been made.
+pub(super) fn send_step<'a>(
+    shared: &Shared<'a>,
+    lookup: &Lookup<'a>,
+    task: Task<'_>,
+    parts: &KeyParts,
+    layer: &Layer,
+) -> Result<(), StepError> {
+    let sender = shared.builder.sender;
+    if sender.is_empty() {
+        return Ok(());
+    }
+    let in_image = chain(shared.plan).contains(&task.step.id);
+    send(shared, lookup, task, parts.key(), layer, in_image)
+}
+
+/// Sends all results of a build, and the image. To be called when no step runs.
+pub(super) fn send_all<'a>(
+    shared: &Shared<'a>,
+    lookup: &Lookup<'a>,
+    foreseen: &Foreseen,
+    states: &[Arc<State>],
+    outcome: &Outcome,
+) -> Result<(), Error> {
+    let sender = shared.builder.sender;
+    let root = foreseen.root.map(EntryName::Root);
+    if !sender.wants_all() && root.is_some_and(|root| sender.all_have(&root)) {
+        return Ok(());
+    }
+    let chain = chain(shared.plan);
+    for (step, state) in shared.plan.steps.iter().zip(states) {
+        if matches!(step.kind, StepKind::Base(_)) {
+            continue;
+        }
+        let Some(layer) = state.own_layer()? else { continue };
+        let inputs: Vec<Arc<State>> = step.inputs.iter().map(|input| Arc::clone(&states[input.index()])).collect();
+        let sent = send(shared, lookup, Task { step, inputs: &inputs }, state.key, &layer, chain.contains(&step.id));
+        sent.map_err(|error| shared.located(step.id, error))?;
+    }
+    let own = states[shared.plan.target_stage().last.index()].layers()?.split_off(base_layers(shared).len());
+    if let Some(root) = foreseen.root
+        && let Some(entry) = Entry::of_image(root, outcome.manifest.digest, &own)
+    {
+        sender.send(&entry, true);
+    }
+    Ok(())
+}
+
+fn send<'a>(
+    shared: &Shared<'a>,
+    lookup: &Lookup<'a>,
+    task: Task<'_>,
+    key: StepKey,
+    layer: &Layer,
+    in_image: bool,
+) -> Result<(), StepError> {
+    let blobs = [(shared.builder.settings.compression.method(), layer.blob.clone())].into();
+    let made = LayerEntry { key, diff_id: layer.diff_id, blobs };
+    shared.builder.sender.send(&Entry::of_layer(key, made.clone()), in_image);
+    if let Some(EntryName::Step(second)) = lookup.second_name(shared, task)? {
+        shared.builder.sender.send(&Entry::of_layer(second, made), in_image);
+    }
+    Ok(())
+}
+
+/// Notes with the image where those of its layers can be fetched that the store lacks. Ok: each is in the store, or in a
+/// repository that the image names.
+pub(super) fn name_sources(shared: &Shared<'_>, mut outcome: Outcome) -> Result<Outcome, Error> {
+    let builder = shared.builder;
+    let mut missing = Vec::new();
+    for layer in &outcome.layers {
+        if !builder.store.has(&layer.blob).map_err(crate::store::Error::from)? {
+            missing.push(layer);
+        }
+    }
+    let (mut sources, base) = (Sources::default(), base_layers(shared));
+    let mut fetch = Vec::new();
+    for layer in missing {
+        let of_base = base.iter().any(|other| other.blob.digest == layer.blob.digest);
+        match (of_base, builder.remotes.repository_with(&layer.blob)) {
+            (false, Some(repository)) if !builder.settings.needs_layers => {
+                sources.add(outcome.manifest.digest, repository);
+            }
+            (true, _)
+                if !builder.settings.needs_layers
+                    && let Some((digest, name)) = base_name(shared) =>
+            {
+                sources.add(digest, name);
+            }
+            _ => fetch.push(layer),
+        }
+    }
+    shared.blobs.fetch_all(fetch)?;
+    sources.keep(&mut outcome.manifest);
+    Ok(outcome)
+}
+
+/// The base image's manifest and name, if it is in a registry.
+fn base_name(shared: &Shared<'_>) -> Option<(BlobDigest, Reference)> {
+    let request = shared.plan.target_stage().base.as_ref()?;
+    match &request.image {
+        ImageName::Reference(name) => Some((base::resolved(shared, request).manifest.digest, name.clone())),
+        ImageName::Layout(_) => None,
+    }
+}
+
+fn base_layers(shared: &Shared<'_>) -> Vec<Layer> {
+    let base = shared.plan.target_stage().base.as_ref().map(|request| base::resolved(shared, request));
+    base.map(|image| image.layers.clone()).unwrap_or_default()
+}
+
+/// The steps that make the target's layers.
+fn chain(plan: &Plan) -> BTreeSet<StepId> {
+    let parent = |id: &StepId| plan.step(*id).inputs.first().copied();
+    std::iter::successors(Some(plan.target_stage().last), parent).collect()
+}
