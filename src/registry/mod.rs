@@ -34,7 +34,7 @@ pub(crate) use credentials::{Credentials, HelperAnswers};
 pub(crate) use error::{Missing, Refusal, RegistryError};
 pub(crate) use login::{CredentialFile, Kept};
 pub(crate) use pull::Manifests;
-pub(crate) use push::{Holders, PushObserver};
+pub(crate) use push::{Holders, PushObserver, is_behind};
 pub(crate) use rules::Rules;
 pub(crate) use upload::Arrival;
 

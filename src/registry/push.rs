@@ -71,9 +71,30 @@ impl Client {
         cargo.blobs.sort_by_key(|blob| Reverse(blob.size));
         observer.begins(cargo.blobs.iter().map(|blob| blob.size).sum());
         let repository = self.repository_to_push_to(name);
-        self.send_all(&repository, &cargo.blobs, source, observer)?;
+        let mut attempt = 1;
+        loop {
+            self.send_all(&repository, &cargo.blobs, source, observer)?;
+            match self.put_all(&repository, name, target, &cargo.documents) {
+                Err(error) if is_behind(&error) => {
+                    attempt += 1;
+                    let Some(pause) = self.http.timing().pause_before(attempt, None) else { return Err(error) };
+                    self.http.pause(pause)?;
+                }
+                put => return put,
+            }
+        }
+    }
+
+    /// Stores manifests whose blobs are there, the named one last.
+    fn put_all(
+        &self,
+        repository: &Repository<'_>,
+        name: &Reference,
+        target: &Descriptor,
+        documents: &[Document],
+    ) -> Result<(), RegistryError> {
         let key = name.tag.clone().unwrap_or_else(|| target.digest.to_string());
-        for document in &cargo.documents {
+        for document in documents {
             let own = document.descriptor.digest == target.digest;
             let key = if own { key.clone() } else { document.descriptor.digest.to_string() };
             repository.put_manifest(&key, &document.descriptor, &document.bytes)?;
@@ -118,6 +139,11 @@ impl Client {
         });
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
+}
+
+/// Whether a registry does not know blobs yet that it has just said to have: somebody else is uploading them, too.
+pub(crate) fn is_behind(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Http(HttpError::Status { status: 400, reason, .. }) if reason.contains("blob unknown"))
 }
 
 fn send(

@@ -24,6 +24,9 @@ pub(crate) enum RemoteError {
         /// What is wrong with the answer.
         why: String,
     },
+    /// It does not know blobs yet that it has just said to have: somebody else is writing them, too.
+    #[error("it lost a blob: {0}")]
+    Behind(RegistryError),
     /// It took too long.
     #[error("no answer within {0} s")]
     Late(u64),

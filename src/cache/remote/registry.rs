@@ -11,7 +11,7 @@ use crate::oci::blob::{BlobError, BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::Manifest;
 use crate::oci::reference::Reference;
-use crate::registry::{Arrival, Client, Holders, PushObserver};
+use crate::registry::{Arrival, Client, Holders, PushObserver, is_behind};
 
 use super::{Entry, EntryName, Remote, RemoteError};
 
@@ -86,7 +86,8 @@ impl Remote for RegistryCache {
         let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text(entry))]);
         let artifact_type = Some(ARTIFACT.to_owned());
         let manifest = Manifest { artifact_type, annotations, ..Manifest::new(empty, layers) };
-        Ok(self.client.put_artifact(&self.tagged(&entry.name), &manifest.to_bytes())?)
+        let put = self.client.put_artifact(&self.tagged(&entry.name), &manifest.to_bytes());
+        put.map_err(|error| if is_behind(&error) { RemoteError::Behind(error) } else { error.into() })
     }
 
     fn repository(&self) -> Option<&Reference> {

@@ -16,6 +16,9 @@ use super::{ANSWER, Entry, EntryName, Failure, Remote, RemoteError, Remotes, wit
 /// Entries written at the same time, per cache.
 const JOBS: usize = 4;
 
+/// How often an entry is written whose blobs others write at the same time.
+const ATTEMPTS: u32 = 5;
+
 /// What is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -176,10 +179,22 @@ impl Written {
         if self.has(&entry.name, read)? {
             return Ok(());
         }
-        for blob in entry.blobs() {
-            self.bring(&blob, from)?;
+        for again in 0..ATTEMPTS {
+            for blob in entry.blobs() {
+                self.bring(&blob, from)?;
+            }
+            match self.target.remote.put(entry) {
+                Err(RemoteError::Behind(_)) if again + 1 < ATTEMPTS => {
+                    std::thread::sleep(Duration::from_millis(200) * (again + 1));
+                    let mut blobs = lock(&self.blobs);
+                    blobs.retain(|digest, _| entry.blobs().iter().all(|blob| blob.digest != *digest));
+                }
+                put => {
+                    put?;
+                    break;
+                }
+            }
         }
-        self.target.remote.put(entry)?;
         lock(&self.known).insert(entry.name, true);
         Ok(())
     }

@@ -45,7 +45,8 @@ const ALL: &str = "RUN cat src/* > all";
 const FROM_TOOL: &str = "COPY --from=tool /tool /usr/bin/";
 
 /// Builds [`CONTEXT`], applies `change`, and builds again with `args`. Returns the progress of the second build. A build in a
-/// fresh store, with what the first one wrote to a shared cache, runs the same steps.
+/// fresh store, with what the first one wrote to a shared cache, runs the same steps; and those over a step that runs again
+/// with an equal result, which only the store can tell.
 fn after(change: impl FnOnce(&Path), args: &[&str]) -> Progress {
     let env = TestEnv::with_busybox();
     let context = env.context(CONTEXT);
@@ -58,7 +59,9 @@ fn after(change: impl FnOnce(&Path), args: &[&str]) -> Progress {
     env.assert_swept();
     let (fresh, from) = (TestEnv::with_busybox(), format!("type=local,src={}", shared.display()));
     let all: Vec<&str> = all.into_iter().chain(["--cache-from", &from]).collect();
-    assert_eq!(fresh.build(&all, &context).ok().progress().ran(), progress.ran(), "with a shared cache");
+    let shared = fresh.build(&all, &context).ok().progress();
+    assert!(shared.ran().is_superset(&progress.ran()), "with a shared cache: {shared:?}");
+    assert_eq!(shared.ran().is_empty(), progress.ran().is_empty(), "with a shared cache: {shared:?}");
     fresh.assert_swept();
     progress
 }

@@ -44,8 +44,8 @@ fn each_fault_of_registries_has_an_exact_message() {
         let text = std::fs::read_to_string(testdata(&format!("registry/{file}"))).expect("read");
         let titled = |line: &&str| line.starts_with("# ") && line.split([' ', ':']).any(|word| word == id);
         let said = text.lines().skip_while(|line| !titled(line)).nth(1);
-        let rest =
-            text.lines().skip_while(|line| !titled(line)).skip(1).take(3).any(|line| line.starts_with("error: "));
+        let is_message = |line: &str| line.starts_with("error: ") || line.starts_with("warning: ");
+        let rest = text.lines().skip_while(|line| !titled(line)).skip(1).take(3).any(is_message);
         assert!(said.is_some() && rest, "no message for {id} in {file}");
     }
 }

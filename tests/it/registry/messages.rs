@@ -289,14 +289,20 @@ fn said(case: Case, image: &TestEnv) -> String {
 
 /// Messages from the first error on, with `HOST` for the registry and without digests.
 pub(super) fn plain(stderr: &str, authority: &str) -> String {
-    let from = stderr.find("error: ").unwrap_or(stderr.len());
+    let from = ["error: ", "warning: cannot read the cache"]
+        .iter()
+        .filter_map(|label| stderr.find(label))
+        .min()
+        .unwrap_or(stderr.len());
     let mut text = stderr[from..].replace(authority, "HOST");
     assert!(!text.contains("p-canary") && !text.contains(AUTH), "{text}");
-    let mut at = 0;
-    while let Some(found) = text[at..].find("sha256:").map(|i| at + i + "sha256:".len()) {
-        let end = text[found..].find(|c: char| !c.is_ascii_hexdigit()).map_or(text.len(), |i| found + i);
-        text.replace_range(found..end, "DIGEST");
-        at = found;
+    for mark in ["sha256:", "root-"] {
+        let mut at = 0;
+        while let Some(found) = text[at..].find(mark).map(|i| at + i + mark.len()) {
+            let end = text[found..].find(|c: char| !c.is_ascii_hexdigit()).map_or(text.len(), |i| found + i);
+            text.replace_range(found..end, "DIGEST");
+            at = found;
+        }
     }
     text
 }
