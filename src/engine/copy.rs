@@ -72,5 +72,5 @@ pub(super) fn workdir(
 }
 
 fn warn(reporter: &Reporter, step: &Step, note: &copy::Note) {
-    reporter.event(Event::Warning(format!("{}: {note}", step.meta.name)));
+    reporter.event(Event::Noted { name: step.meta.name.clone(), note: note.clone() });
 }

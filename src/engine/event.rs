@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Miss;
+use crate::copy::Note;
 use crate::oci::descriptor::Descriptor;
 use crate::plan::{Plan, StepId};
 
@@ -113,8 +114,13 @@ pub(crate) enum Event {
         /// Bytes of named images, which stay.
         named: u64,
     },
-    /// A warning for the user; the build goes on.
-    Warning(String),
+    /// A COPY, ADD or WORKDIR has something to report; the build goes on.
+    Noted {
+        /// The step's name in the plan.
+        name: String,
+        /// What it reports.
+        note: Note,
+    },
 }
 
 /// Receives events in order from one thread. Must not block for long, and cannot change the build.

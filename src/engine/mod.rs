@@ -55,6 +55,7 @@ mod unpacker;
 mod verifying_store;
 mod worker;
 
+pub(crate) use crate::copy::Note;
 pub(crate) use assemble::Outcome;
 pub(crate) use base_image::BaseImage;
 pub(crate) use builder::{Builder, Context};

@@ -98,7 +98,9 @@ impl<W: Write> Observer for Json<W> {
                 let message = step::storage_full(*left, *limit, *named);
                 self.line(&json!({ "event": "warning", "message": message }));
             }
-            Event::Warning(message) => self.line(&json!({ "event": "warning", "message": message })),
+            Event::Noted { name, note } => {
+                self.line(&json!({ "event": "warning", "message": step::noted(name, note) }));
+            }
         }
     }
 }

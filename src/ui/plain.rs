@@ -133,7 +133,7 @@ impl<W: Write> Observer for Plain<W> {
             | Event::ManyLayers { .. }
             | Event::StorageFreed { .. }
             | Event::StorageFull { .. }
-            | Event::Warning(_) => {
+            | Event::Noted { .. } => {
                 step::notice(event).into_iter().for_each(|line| self.line(&line));
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::sanitize;
-use crate::engine::Event;
+use crate::engine::{Event, Note};
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 200;
@@ -72,9 +72,14 @@ pub(crate) fn notice(event: &Event) -> Option<String> {
         Event::ManyLayers { layers, portable } => format!("warning: {}", many_layers(*layers, *portable)),
         Event::StorageFreed { freed, left, limit } => format!("note: {}", storage_freed(*freed, *left, *limit)),
         Event::StorageFull { left, limit, named } => format!("warning: {}", storage_full(*left, *limit, *named)),
-        Event::Warning(text) => format!("warning: {}", sanitize::text(text)),
+        Event::Noted { name, note } => format!("warning: {}", noted(name, note)),
         _ => return None,
     })
+}
+
+/// What a COPY, ADD or WORKDIR reports.
+pub(super) fn noted(name: &str, note: &Note) -> String {
+    sanitize::text(&format!("{name}: {note}")).into_owned()
 }
 
 /// `0.03s`, `12.4s`, `3m05s`.

@@ -209,7 +209,7 @@ impl View {
             | Event::ManyLayers { .. }
             | Event::StorageFreed { .. }
             | Event::StorageFull { .. }
-            | Event::Warning(_) => {
+            | Event::Noted { .. } => {
                 return step::notice(event).into_iter().collect();
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cache::Miss;
 use crate::dockerfile::{self, Source};
-use crate::engine::{Event, Observer};
+use crate::engine::{Event, Note, Observer};
 use crate::plan::{self, Configs, Options, Plan, Planned, StepId};
 
 use super::json::Json;
@@ -46,7 +46,7 @@ fn events() -> Vec<Event> {
         output(TEST, "1 of 2 \r2 of 2 \nFAIL: x\n"),
         Event::Packed { step: MAKE, bytes: 20_500_000_000 },
         Event::Failed(TEST),
-        Event::Warning("build argument X was not used".into()),
+        Event::Noted { name: "COPY a* /".into(), note: Note::NoMatch { source: "a*".into() } },
     ]
 }
 
@@ -78,7 +78,7 @@ note: layers are copied, not mounted (overlay: not permitted)
 [2/2] | FAIL: x
 [1/2] packed 20.5 GB
 [2/2] FAILED
-warning: build argument X was not used
+warning: COPY a* /: nothing matches a*; nothing was copied for it
 ";
     assert_eq!(String::from_utf8(out).expect("UTF-8"), want);
 }
@@ -175,5 +175,5 @@ fn terminal_keeps_finished_and_redraws_running() {
     let last = shown(&read());
     assert_eq!(last.len(), 5, "{last:?}");
     assert!(last[2].ends_with(" 1.20s") && last[3].starts_with("FAILED "), "{last:?}");
-    assert_eq!(last[4], "warning: build argument X was not used");
+    assert_eq!(last[4], "warning: COPY a* /: nothing matches a*; nothing was copied for it");
 }
