@@ -4,6 +4,7 @@
 //! never read. A blob that was promised and cannot be fetched makes the build start again, without what promised it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::digest::BlobDigest;
@@ -19,6 +20,9 @@ use super::base_image::BaseImage;
 use super::builder::Builder;
 use super::error::Error;
 use super::verifying_store::VerifyingStore;
+
+/// Blobs fetched at the same time.
+const JOBS: usize = 8;
 
 /// The blobs of one build.
 pub(super) struct Blobs<'a> {
@@ -59,12 +63,29 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// Fetches what the store lacks of `layers`.
-    pub(super) fn fetch_all<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<(), Error> {
-        for layer in layers {
-            self.open(&layer.blob).map_err(crate::store::Error::from)?;
+    /// Fetches what the store lacks of `layers`, several at a time. The first error ends it.
+    pub(super) fn fetch_all(&self, layers: &[Layer]) -> Result<(), Error> {
+        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        let work = || {
+            while !self.builder.cancel.is_cancelled()
+                && let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                if let Err(error) = self.open(&layer.blob) {
+                    next.store(layers.len(), Ordering::Relaxed);
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..JOBS.min(layers.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(crate::store::Error::from(error).into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn promise(&self, blob: BlobDigest, promised: Promised) {

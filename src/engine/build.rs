@@ -118,7 +118,13 @@ impl Builder<'_> {
         };
         required::check_all(&worker.shared, &worker.lookup.history, states, missed)?;
         self.choose_snapshotter(worker, observer)?;
-        let executed = beside(self.cancel, None, |_| self.images.cancel(), || execute(worker, states, observer));
+        let wanted = remote::wanted(&worker.shared, states)?;
+        let executed = std::thread::scope(|scope| {
+            if !wanted.is_empty() {
+                scope.spawn(|| remote::fetch_ahead(&worker.shared, &wanted));
+            }
+            beside(self.cancel, None, |_| self.images.cancel(), || execute(worker, states, observer))
+        });
         let executed = executed.map_err(|e| FsError::new("watch", self.store.root(), e))?;
         if executed.is_err() {
             // Before `finish` moves directories that the command's root may use as lower directories.

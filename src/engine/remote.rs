@@ -5,10 +5,10 @@
 //!
 //! [`Blobs`]: super::blobs::Blobs
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::base::digest::BlobDigest;
+use crate::base::digest::{BlobDigest, DiffId};
 use crate::cache::remote::{Entry, EntryName, LayerEntry};
 use crate::cache::{KeyParts, StepKey};
 use crate::oci::blob::BlobSink as _;
@@ -67,6 +67,26 @@ pub(super) fn ask_for_steps(shared: &Shared<'_>, foreseen: &Foreseen, states: &[
     remotes.ask(&named.iter().map(|(_, name)| *name).collect::<Vec<_>>());
     let found = named.iter().filter(|(_, name)| remotes.entry(name).is_some());
     let _ = shared.late_bases.set(found.filter_map(|(parent, _)| *parent).collect());
+}
+
+/// Fetches the layers that the steps without a state work on, as far as they are known, all at once. What fails is fetched
+/// again by the step that reads it.
+pub(super) fn fetch_ahead(shared: &Shared<'_>, wanted: &[Layer]) {
+    let _ = shared.blobs.fetch_all(wanted);
+}
+
+/// The layers for [`fetch_ahead`].
+pub(super) fn wanted(shared: &Shared<'_>, states: &[Option<Arc<State>>]) -> Result<Vec<Layer>, Error> {
+    let mut wanted: BTreeMap<DiffId, Layer> = BTreeMap::new();
+    if shared.builder.remotes.is_empty() {
+        return Ok(Vec::new());
+    }
+    for step in shared.plan.steps.iter().filter(|step| states[step.id.index()].is_none()) {
+        for state in step.inputs.iter().filter_map(|input| states[input.index()].as_ref()) {
+            wanted.extend(state.layers()?.into_iter().map(|layer| (layer.diff_id, layer)));
+        }
+    }
+    Ok(wanted.into_values().collect())
 }
 
 /// Sends the result of a step that has just been made.
@@ -158,10 +178,10 @@ pub(super) fn name_sources(shared: &Shared<'_>, mut outcome: Outcome) -> Result<
             {
                 sources.add(digest, name);
             }
-            _ => fetch.push(layer),
+            _ => fetch.push(layer.clone()),
         }
     }
-    shared.blobs.fetch_all(fetch)?;
+    shared.blobs.fetch_all(&fetch)?;
     sources.keep(&mut outcome.manifest);
     Ok(outcome)
 }
