@@ -19,8 +19,13 @@ use serde::{Deserialize, Serialize};
 use crate::base::digest::{Sha256, StepKey};
 use crate::base::stable::StableHasher;
 
+use super::listing::FileChanges;
+
 /// Change it whenever the same instruction may give a different result than before.
 const DOMAIN: &str = "kiln.step.v1";
+
+/// Parts that only one kind of instruction has: RUN, COPY and ADD, WORKDIR.
+const KINDS: [&str; 3] = ["the command", "the instruction", "the directory"];
 
 /// One input that determines a step's result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,14 +44,19 @@ pub(crate) struct KeyParts(Vec<Part>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Miss {
     /// This instruction was not built before.
-    NoRecord,
-    /// This part had another value; `detail` names what differs inside it, if that is known.
+    NoRecord {
+        /// Shared caches that were asked and do not have it.
+        absent: Vec<String>,
+    },
+    /// This part had another value.
     Changed {
         /// [`Part::name`].
         part: String,
-        /// For files: the first path that differs.
-        detail: Option<String>,
+        /// For files: which differ, if that is known.
+        files: Option<FileChanges>,
     },
+    /// There was another kind of instruction at this place.
+    Replaced,
     /// This part did not exist.
     Added(String),
     /// This part no longer exists.
@@ -94,24 +104,35 @@ impl KeyParts {
         StepKey(hasher.finish())
     }
 
-    /// Why a step with these parts missed, given the parts of the same instruction in the previous build.
-    /// The parent counts last: a change in the step itself explains more than a change above it.
-    pub(crate) fn explain(&self, before: &KeyParts) -> Miss {
-        let mut parent = false;
+    /// Why a step with these parts missed, given the parts of the same instruction in the previous build: all reasons, at least
+    /// one. The parent comes last: a change in the step itself explains more than a change above it.
+    pub(crate) fn explain(&self, before: &KeyParts) -> Vec<Miss> {
+        if self.kind() != before.kind() {
+            return vec![Miss::Replaced];
+        }
+        let (mut reasons, mut parent) = (Vec::new(), false);
         for (at, part) in self.0.iter().enumerate() {
             match before.counterpart(self, at) {
                 Some(was) if was.digest == part.digest => {}
                 Some(_) if part.name == "parent" => parent = true,
-                Some(_) => return Miss::Changed { part: part.name.clone(), detail: None },
-                None => return Miss::Added(part.name.clone()),
+                Some(_) => reasons.push(Miss::Changed { part: part.name.clone(), files: None }),
+                None => reasons.push(Miss::Added(part.name.clone())),
             }
         }
-        for (at, part) in before.0.iter().enumerate() {
-            if self.counterpart(before, at).is_none() {
-                return Miss::Removed(part.name.clone());
-            }
+        let gone = before.0.iter().enumerate().filter(|(at, _)| self.counterpart(before, *at).is_none());
+        reasons.extend(gone.map(|(_, part)| Miss::Removed(part.name.clone())));
+        if parent {
+            reasons.push(Miss::Parent);
         }
-        if parent { Miss::Parent } else { Miss::Lost }
+        if reasons.is_empty() {
+            reasons.push(Miss::Lost);
+        }
+        reasons
+    }
+
+    /// The part that tells kinds of instructions apart.
+    fn kind(&self) -> Option<&str> {
+        self.0.iter().map(|part| part.name.as_str()).find(|name| KINDS.contains(name))
     }
 
     /// The part that corresponds to part `at` of `other`: same name and, among parts of that name, same position.
@@ -125,9 +146,16 @@ impl KeyParts {
 impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Miss::NoRecord => f.write_str("not built before"),
-            Miss::Changed { part, detail: None } => write!(f, "{part} changed"),
-            Miss::Changed { part, detail: Some(detail) } => write!(f, "{part} changed: {detail}"),
+            Miss::NoRecord { absent } => {
+                f.write_str("not built before")?;
+                absent.iter().enumerate().try_for_each(|(at, cache)| match at {
+                    0 => write!(f, ", and not in {cache}"),
+                    _ => write!(f, " or {cache}"),
+                })
+            }
+            Miss::Changed { part, files: None } => write!(f, "{part} changed"),
+            Miss::Changed { part, files: Some(files) } => write!(f, "{part} changed: {files}"),
+            Miss::Replaced => f.write_str("another instruction was at this place"),
             Miss::Added(part) => write!(f, "{part} was added"),
             Miss::Removed(part) => write!(f, "{part} was removed"),
             Miss::Parent => f.write_str("parent step changed"),
@@ -166,9 +194,24 @@ mod tests {
             (was.clone(), "cached layer is missing"),
         ];
         for (now, want) in cases {
-            assert_eq!(now.explain(&was).to_string(), want);
+            assert_eq!(now.explain(&was)[0].to_string(), want);
             assert_eq!(now == was, now.key() == was.key());
         }
+    }
+
+    #[test]
+    fn all_parts_that_differ_are_reasons() {
+        let was = parts(&[("parent", "p"), ("instruction", "RUN make"), ("build argument V", "1"), ("heredoc a", "x")]);
+        let now = parts(&[("parent", "q"), ("instruction", "RUN all"), ("variable V", "1"), ("heredoc a", "x")]);
+        let reasons: Vec<String> = now.explain(&was).iter().map(ToString::to_string).collect();
+        let want =
+            ["instruction changed", "variable V was added", "build argument V was removed", "parent step changed"];
+        assert_eq!(reasons, want);
+        let (run, copy) = (parts(&[("the command", "ls")]), parts(&[("the instruction", "ls"), ("files", "x")]));
+        assert_eq!(run.explain(&copy), [Miss::Replaced]);
+        let absent = ["registry a/b", "directory /c"].map(str::to_owned).to_vec();
+        let text = Miss::NoRecord { absent }.to_string();
+        assert_eq!(text, "not built before, and not in registry a/b or directory /c");
     }
 
     #[test]
@@ -180,7 +223,7 @@ mod tests {
             (parts(&[("parent", "p"), ("mount /a", "1"), ("mount /a", "2"), ("mount /a", "2")]), "mount /a was added"),
             (parts(&[("parent", "p"), ("mount /a", "1")]), "mount /a was removed"),
         ] {
-            assert_eq!(now.explain(&was).to_string(), want);
+            assert_eq!(now.explain(&was)[0].to_string(), want);
         }
     }
 

@@ -21,7 +21,7 @@ mod write;
 pub(crate) use crate::base::digest::StepKey;
 pub(crate) use error::Error;
 pub(crate) use key::{KeyParts, Miss};
-pub(crate) use listing::Listing;
+pub(crate) use listing::{AttributeChange, Difference, FileChanges, FileFacts, Listing};
 pub(crate) use local::Local;
 pub(crate) use record::Record;
 pub(crate) use slots::{Slot, Slots};

@@ -52,7 +52,7 @@ impl Slots {
 
     /// The files that `slot` read in the previous build, as far as the list can be read.
     pub(crate) fn files(&self, slot: &Slot) -> Option<Listing> {
-        fs::read_spare(&self.files_path(slot)).and_then(sealed::open).map(|bytes| Listing::from_bytes(&bytes))
+        fs::read_spare(&self.files_path(slot)).and_then(sealed::open).and_then(|bytes| Listing::from_bytes(&bytes))
     }
 
     /// Stores the files that `slot` reads now.

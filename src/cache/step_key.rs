@@ -87,10 +87,15 @@ pub(crate) fn run(run: &Run, parent: StepKey, mounts: &[Option<Sha256>], devices
         parts.add(format!("mount {name}"), &canonical(mount));
         // The content of a cache mount is not an input (M-10); only the options of the mount count.
         if let (Mount::Bind { .. }, Some(digest)) = (mount, digest) {
-            parts.add_digest(format!("files of mount {name}"), *digest);
+            parts.add_digest(files_of_mount(name), *digest);
         }
     }
     parts
+}
+
+/// The part for the files that a bind mount shows.
+pub(crate) fn files_of_mount(target: &str) -> String {
+    format!("files of mount {target}")
 }
 
 /// The parts of a COPY or ADD that selects `files`.

@@ -82,18 +82,14 @@ pub(crate) fn digest(tree: &dyn SourceTree, selected: &[Selected], given: Given<
     Ok(Digested { digest: ContentDigest(hasher.finish()), contents })
 }
 
-/// A fingerprint of each selected file, over what [`digest`] covers except hard links.
-pub(crate) fn fingerprints(
+/// Calls `describe` with each selected file, as [`digest`] sees it.
+pub(crate) fn describe<T: Send>(
     selected: &[Selected],
     contents: &[(Content, Vec<Content>)],
     given: Given<'_>,
-) -> Vec<(Vec<u8>, u64)> {
-    let print = |path: Vec<u8>, meta: &Meta, content: &Content| {
-        let mut hasher = StableHasher::new(DOMAIN);
-        hasher.bytes(&record(&path, &given.apply(meta), content, None));
-        let [a, b, c, d, e, f, g, h, ..] = hasher.finish().0;
-        (path, u64::from_le_bytes([a, b, c, d, e, f, g, h]))
-    };
+    describe: impl Fn(&Meta, &Content) -> T + Sync,
+) -> Vec<(Vec<u8>, T)> {
+    let print = |path, meta: &Meta, content: &Content| (path, describe(&given.apply(meta), content));
     let mut all = Vec::new();
     for (one, (content, below)) in selected.iter().zip(contents) {
         if !one.meta.is_dir() {

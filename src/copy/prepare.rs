@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
 use crate::base::url::redacted;
-use crate::cache::Listing;
-use crate::context::{self, Given, Matcher, Options, Selected, SourceTree};
+use crate::cache::{FileFacts, Listing};
+use crate::context::{self, Content, FileKind, Given, Matcher, Meta, Options, Selected, SourceTree};
 use crate::fetch::Remote;
 use crate::plan::{Copy, CopyFrom, CopySource, Mode};
 
@@ -58,10 +58,10 @@ impl Prepared<'_> {
         let mode = self.mode.as_ref().map(|mode| |before, is_dir| mode.apply(before, is_dir));
         let given = Given { mode: mode.as_ref().map(|mode| mode as _), owner: self.owned };
         let files = self.items.iter().filter(|item| item.commit.is_none());
-        let files = files.flat_map(|item| context::fingerprints(&item.selected, &item.contents, given));
+        let files = files.flat_map(|item| context::describe(&item.selected, &item.contents, given, facts));
         let commits = self.items.iter().filter_map(|item| {
-            let [a, b, c, d, e, f, g, h, ..] = Sha256::of(item.commit.as_ref()?.as_bytes()).0;
-            Some((item.name.clone().into_bytes(), u64::from_le_bytes([a, b, c, d, e, f, g, h])))
+            let content = FileFacts::short(&Sha256::of(item.commit.as_ref()?.as_bytes()));
+            Some((item.name.clone().into_bytes(), FileFacts { kind: b'd', content, ..FileFacts::default() }))
         });
         Listing::of(files.chain(commits))
     }
@@ -69,6 +69,33 @@ impl Prepared<'_> {
     /// What to report.
     pub(crate) fn notes(&self) -> &[Note] {
         &self.notes
+    }
+}
+
+/// What a listing says of a file.
+fn facts(meta: &Meta, content: &Content) -> FileFacts {
+    let (kind, device) = match meta.kind {
+        FileKind::File => (b'f', (0, 0)),
+        FileKind::Dir => (b'd', (0, 0)),
+        FileKind::Symlink => (b'l', (0, 0)),
+        FileKind::Fifo => (b'p', (0, 0)),
+        FileKind::Socket => (b's', (0, 0)),
+        FileKind::Char { major, minor } => (b'c', (major, minor)),
+        FileKind::Block { major, minor } => (b'b', (major, minor)),
+    };
+    let mut xattrs = StableHasher::new("kiln.xattrs.v1");
+    for (name, value) in &content.xattrs {
+        xattrs.field("name", name).field("value", value);
+    }
+    FileFacts {
+        kind,
+        mode: meta.mode,
+        owner: (meta.uid, meta.gid),
+        device,
+        content: content.digest.as_ref().map_or(0, FileFacts::short),
+        link: content.link.clone(),
+        xattrs: if content.xattrs.is_empty() { 0 } else { FileFacts::short(&xattrs.finish()) },
+        ..FileFacts::default()
     }
 }
 

@@ -48,6 +48,14 @@ pub(super) fn foresee<'a>(shared: &Shared<'a>, lookup: &Lookup<'a>) -> Result<Fo
     Ok(Foreseen { keys, root })
 }
 
+/// What stands for a step with this key whose layers are not known.
+pub(super) fn without_layers(task: Task<'_>, key: StepKey) -> Arc<State> {
+    match task.inputs.first() {
+        Some(parent) => State::over(parent, key, Link::packing(None, None).0),
+        None => State::base(key, []),
+    }
+}
+
 /// The state of a step without its layers, and whether its key is exact, if that of its parent is.
 fn assumed<'a>(shared: &Shared<'a>, lookup: &Lookup<'a>, task: Task<'_>) -> Result<(Arc<State>, bool), StepError> {
     let step = task.step;
@@ -58,12 +66,9 @@ fn assumed<'a>(shared: &Shared<'a>, lookup: &Lookup<'a>, task: Task<'_>) -> Resu
         Question::Answered(LookupResult::Hit(state)) => return Ok((state, true)),
         Question::Answered(LookupResult::Miss(parts)) | Question::Key(parts) => parts,
     };
-    let key = parts.key();
-    Ok(match task.inputs.first() {
-        Some(parent) => (State::over(parent, key, Link::packing(None, None).0), step.sources().is_empty()),
-        // The steps above have keys that follow from its layer.
-        None => (State::base(key, []), false),
-    })
+    // Over a step without a parent, keys follow from its layer.
+    let exact = !task.inputs.is_empty() && step.sources().is_empty();
+    Ok((without_layers(task, parts.key()), exact))
 }
 
 /// The key of the whole build: its files, by the key of the last step, and its config.

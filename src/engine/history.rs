@@ -45,8 +45,8 @@ pub(super) fn note_key(shared: &Shared<'_>, step: &Step, key: StepKey) -> Result
 }
 
 /// The files that the slot of `step` read in the previous build.
-pub(super) fn last_files(shared: &Shared<'_>, step: &Step) -> Listing {
-    shared.slots.files(&slot(shared, step)).unwrap_or_default()
+pub(super) fn last_files(shared: &Shared<'_>, step: &Step) -> Option<Listing> {
+    shared.slots.files(&slot(shared, step))
 }
 
 /// Notes the files that `step` reads.

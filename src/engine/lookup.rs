@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cache::remote::EntryName;
 use crate::cache::{KeyParts, Miss, Record, StepKey, step_key};
 use crate::oci::descriptor::Layer;
-use crate::plan::{Base, StepKind};
+use crate::plan::{Base, CopyFrom, StepKind};
 
 use super::base;
 use super::chain::{Link, State};
@@ -153,7 +153,7 @@ impl<'a> Lookup<'a> {
 
     /// Notes that the slot of a step has `key` now, unless it already had.
     fn note(&self, shared: &Shared<'a>, task: Task<'_>, key: StepKey) -> Result<(), StepError> {
-        if history::last_key(shared, task.step) == Some(key) {
+        if shared.builder.settings.explain_only || history::last_key(shared, task.step) == Some(key) {
             return Ok(());
         }
         if let StepKind::Copy(copy) = &task.step.kind {
@@ -170,30 +170,35 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Why a step with these `parts` missed, when its slot produced `before` in the previous build.
+    /// Why a step with these `parts` missed, when its slot produced `before` in the previous build. The first reason explains
+    /// most. `from` says what stands in the parts for files of other steps.
     pub(super) fn explain(
         &self,
         shared: &Shared<'a>,
         task: Task<'_>,
         parts: &KeyParts,
         before: Option<&Record>,
-    ) -> Result<Miss, StepError> {
+        from: StepFiles,
+    ) -> Result<Vec<Miss>, StepError> {
         match task.step.kind {
-            StepKind::Base(Base::Image(_)) => return Ok(Miss::NoRecord),
-            _ if task.step.meta.no_cache => return Ok(Miss::Disabled),
+            StepKind::Base(Base::Image(_)) => return Ok(vec![Miss::NoRecord { absent: Vec::new() }]),
+            _ if task.step.meta.no_cache => return Ok(vec![Miss::Disabled]),
             _ => {}
         }
-        let Some(before) = before else { return Ok(Miss::NoRecord) };
-        match (parts.explain(&before.parts), &task.step.kind) {
-            (Miss::Changed { part, .. }, StepKind::Copy(copy)) if part == step_key::FILES => {
-                let before = history::last_files(shared, task.step);
-                let difference = |now: &mut crate::copy::Prepared<'_>, _: &crate::fetch::Remote<'_>| {
-                    Ok(now.listing().difference(&before))
-                };
-                let detail = self.sources.with(shared, copy, task, difference)?;
-                Ok(Miss::Changed { part, detail })
+        let Some(before) = before else {
+            let absent = shared.builder.remotes.lacking(&EntryName::Step(parts.key()));
+            return Ok(vec![Miss::NoRecord { absent }]);
+        };
+        let mut reasons = parts.explain(&before.parts);
+        for reason in &mut reasons {
+            if let (Miss::Changed { part, files }, StepKind::Copy(copy)) = (reason, &task.step.kind)
+                && part == step_key::FILES
+                && (from == StepFiles::Content || matches!(copy.from, CopyFrom::Context(_)))
+                && let Some(before) = history::last_files(shared, task.step)
+            {
+                *files = self.sources.with(shared, copy, task, |now, _| Ok(now.listing().changes(&before)))?;
             }
-            (why, _) => Ok(why),
         }
+        Ok(reasons)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! **Holds.** [`Builder`] looks up every step, executes those that miss, as many at once as the graph allows, and
 //! makes config and manifest. [`Images`] resolves names to pinned images. [`Throwaway`] is a root for `kiln run`.
+//! [`Builder::explain`] says which steps would run, and why.
 //! **Order.** Per step: key, lookup, execution, blob, tree, record. Per build: steps, config, manifest; then the caller
 //! tags the image. Files, from the top: `build`, `sweep` and `schedule`, `worker`, `lookup`; the executors `run`,
 //! `copy`, `base`; `commit`; `assemble`. Executors do not know the worker.
@@ -24,6 +25,7 @@ mod copy;
 mod diagnosis;
 mod error;
 mod event;
+mod explain;
 mod fetched;
 mod foresee;
 mod history;
@@ -62,6 +64,7 @@ pub(crate) use builder::{Builder, Context};
 pub(crate) use clues::Clues;
 pub(crate) use error::{Error, ImageError, StepError};
 pub(crate) use event::{Event, Observer};
+pub(crate) use explain::{Explanation, Reason, Verdict};
 pub(crate) use fetched::Counted;
 pub(crate) use images::{ImageSource, Images, Pull};
 pub(crate) use input::Input;

@@ -26,6 +26,8 @@ pub(super) struct Records<'a> {
     /// What was found in shared caches.
     pub(super) taken: &'a Taken,
     pub(super) compression: Compression,
+    /// Nothing is recorded.
+    pub(super) read_only: bool,
 }
 
 /// Layers that were found in shared caches, with the parts of their keys.
@@ -57,6 +59,9 @@ impl Records<'_> {
 
     /// Records `layer`, whose blob is stored.
     pub(super) fn keep(&self, parts: KeyParts, layer: &Layer) -> Result<(), Error> {
+        if self.read_only {
+            return Ok(());
+        }
         let blobs = [(self.compression.method(), layer.blob.clone())].into();
         Ok(self.local.record(&Record { parts, diff_id: layer.diff_id, blobs })?)
     }
@@ -84,6 +89,9 @@ impl Records<'_> {
         // Recompressing the layer is faster than running its step again.
         for blob in record.blobs.values() {
             if self.blobs.have(&layer(blob))? {
+                if self.read_only {
+                    return Ok(Some(layer(blob)));
+                }
                 let blob = self.recompress(record.diff_id, blob)?;
                 let mut record = record.clone();
                 record.blobs.insert(name, blob.clone());

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::digest::{BlobDigest, DiffId};
-use crate::cache::remote::{Entry, EntryName, LayerEntry};
+use crate::cache::remote::{Entry, EntryName, ImageEntry, LayerEntry};
 use crate::cache::{KeyParts, StepKey};
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Layer;
@@ -33,17 +33,9 @@ pub(super) fn image(
     foreseen: &Foreseen,
     observer: &mut dyn Observer,
 ) -> Result<Option<Outcome>, Error> {
-    let Some(name) = foreseen.root.map(EntryName::Root) else { return Ok(None) };
-    shared.builder.remotes.ask(&[name]);
-    let Some(entry) = shared.builder.remotes.entry(&name).and_then(|entry| entry.image) else { return Ok(None) };
+    let Some((_, entry)) = whole(shared, foreseen)? else { return Ok(None) };
     let mut layers = base_layers(shared);
-    let own = entry.layers();
-    for layer in &own {
-        if !shared.blobs.have(layer)? {
-            return Ok(None);
-        }
-    }
-    layers.extend(own);
+    layers.extend(entry.layers());
     let outcome = assemble::of_layers(shared.builder.store, shared.plan, layers)?;
     if outcome.manifest.digest != entry.manifest {
         return Ok(None);
@@ -55,6 +47,19 @@ pub(super) fn image(
         observer.event(&Event::Cached(step.id));
     }
     Ok(Some(outcome))
+}
+
+/// What a shared cache has of the whole build, if it has the layers, too.
+pub(super) fn whole(shared: &Shared<'_>, foreseen: &Foreseen) -> Result<Option<(EntryName, ImageEntry)>, Error> {
+    let Some(name) = foreseen.root.map(EntryName::Root) else { return Ok(None) };
+    shared.builder.remotes.ask(&[name]);
+    let Some(entry) = shared.builder.remotes.entry(&name).and_then(|entry| entry.image) else { return Ok(None) };
+    for layer in entry.layers() {
+        if !shared.blobs.have(&layer)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some((name, entry)))
 }
 
 /// Asks for all steps that have no state and whose keys are known. Base images under those that are found need not be fetched

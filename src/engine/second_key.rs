@@ -108,7 +108,7 @@ fn is_worth_waiting(
         return Ok(true);
     }
     let Some(before) = history.record(shared, step)? else { return Ok(false) };
-    Ok(parts.explain(&before.parts) == Miss::Parent && parent.may_be_as_before(&shared.layers)?)
+    Ok(parts.explain(&before.parts) == [Miss::Parent] && parent.may_be_as_before(&shared.layers)?)
 }
 
 fn over_content(parent: &State, parts: &KeyParts) -> Option<KeyParts> {

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub compression: Compression,
     /// Only look steps up: [`super::Error::Cold`] as soon as one would have to run.
     pub warm_only: bool,
+    /// Only explain which steps would run: nothing is recorded.
+    pub explain_only: bool,
     /// The store must have all layers of the image at the end, also those found in shared caches: they are written elsewhere.
     pub needs_layers: bool,
     /// kiln is root of a user namespace, not of the host.

@@ -79,9 +79,9 @@ impl<'a> Shared<'a> {
 
     /// The recorded layers.
     pub(super) fn records(&self) -> Records<'_> {
-        let (store, remotes, compression) =
-            (self.builder.store, self.builder.remotes, self.builder.settings.compression);
-        Records { local: &self.cache, remotes, store, blobs: self.blobs, taken: &self.taken, compression }
+        let Builder { store, remotes, settings, .. } = *self.builder;
+        let (compression, read_only) = (settings.compression, settings.explain_only);
+        Records { local: &self.cache, remotes, store, blobs: self.blobs, taken: &self.taken, compression, read_only }
     }
 
     /// Lets other processes remove what this build does not use. The layers of `found` count as used.

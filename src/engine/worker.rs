@@ -27,6 +27,7 @@ use super::remote;
 use super::run::Commands;
 use super::second_key::SecondKeys;
 use super::shared::Shared;
+use super::sources::StepFiles;
 use super::task::Task;
 
 /// State that the step threads of one build share.
@@ -96,7 +97,8 @@ impl<'a> Worker<'a> {
     fn make(&self, task: Task<'_>, parts: KeyParts, reporter: &Reporter) -> Result<(), StepError> {
         let (shared, history, step) = (&self.shared, &self.lookup.history, task.step);
         let before = history.record(shared, step)?;
-        let why = self.lookup.explain(shared, task, &parts, before.as_deref())?;
+        let why = self.lookup.explain(shared, task, &parts, before.as_deref(), StepFiles::Content)?;
+        let why = why.into_iter().next().expect("there is at least one reason");
         reporter.event(Event::Started { step: step.id, why });
         let began = Instant::now();
         let finished = |state: &Arc<State>| {

@@ -118,10 +118,14 @@ fn planned(plan: &Plan) -> Value {
 }
 
 /// The reason of a miss: its kind, and the part that changed.
-fn miss(why: &Miss) -> Value {
+pub(crate) fn miss(why: &Miss) -> Value {
     match why {
-        Miss::NoRecord => json!({ "kind": "no-record" }),
-        Miss::Changed { part, detail } => json!({ "kind": "changed", "part": part, "detail": detail }),
+        Miss::NoRecord { absent } => json!({ "kind": "no-record", "absent": absent }),
+        Miss::Changed { part, files } => {
+            let detail = files.as_ref().map(ToString::to_string);
+            json!({ "kind": "changed", "part": part, "detail": detail })
+        }
+        Miss::Replaced => json!({ "kind": "replaced" }),
         Miss::Added(part) => json!({ "kind": "added", "part": part }),
         Miss::Removed(part) => json!({ "kind": "removed", "part": part }),
         Miss::Parent => json!({ "kind": "parent" }),

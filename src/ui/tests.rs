@@ -27,7 +27,7 @@ fn plan() -> Arc<Plan> {
 
 fn events() -> Vec<Event> {
     let output = |step, text: &str| Event::Output { step, bytes: text.as_bytes().to_vec() };
-    let changed = Miss::Changed { part: "build argument V".to_owned(), detail: None };
+    let changed = Miss::Changed { part: "build argument V".to_owned(), files: None };
     vec![
         Event::Planned(plan()),
         Event::Fetching { step: BASE, bytes: 2_200_000 },
@@ -89,7 +89,7 @@ fn plain_truncates_long_step_output() {
     let mut out = Vec::new();
     let mut plain = Plain::new(&mut out, Some(1024));
     plain.event(&Event::Planned(plan()));
-    plain.event(&Event::Started { step: MAKE, why: Miss::NoRecord });
+    plain.event(&Event::Started { step: MAKE, why: Miss::NoRecord { absent: Vec::new() } });
     for _ in 0..1000 {
         plain.event(&Event::Output { step: MAKE, bytes: b"0123456789\n".to_vec() });
     }

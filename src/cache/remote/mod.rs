@@ -26,7 +26,7 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
 
 pub(crate) use directory::Directory;
-pub(crate) use entry::{Entry, EntryName, LayerEntry};
+pub(crate) use entry::{Entry, EntryName, ImageEntry, LayerEntry};
 pub(crate) use error::RemoteError;
 pub(crate) use registry::RegistryCache;
 pub(crate) use remotes::{Failure, Remotes};

@@ -88,6 +88,21 @@ impl Remotes {
         entry.blobs().iter().all(|blob| self.holds(blob)).then_some(entry)
     }
 
+    /// The caches that were asked for an entry and do not have it.
+    pub(crate) fn lacking(&self, name: &EntryName) -> Vec<String> {
+        match lock(&self.answers).get(name) {
+            Some(None) => self.usable().map(|(_, cache)| cache.remote.name().to_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The cache that an answer is from.
+    pub(crate) fn found_in(&self, name: &EntryName) -> Option<String> {
+        let answers = lock(&self.answers);
+        let (at, _) = answers.get(name)?.as_ref()?;
+        Some(self.caches[*at].remote.name().to_owned())
+    }
+
     /// Whether the cache called `cache` has an entry, if it was asked and answered.
     pub(super) fn known_of(&self, cache: &str, name: &EntryName) -> Option<bool> {
         match lock(&self.answers).get(name)? {

@@ -196,8 +196,8 @@ pub(in crate::cli) struct BuildArgs {
     pub(in crate::cli) call: Option<String>,
 }
 
-/// The Dockerfile, its target and build arguments: options that `build` and `check` share.
-#[derive(Debug, Args)]
+/// The Dockerfile, its target and build arguments: options that `build`, `check` and `cache explain` share.
+#[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct SourceArgs {
     /// Read this Dockerfile
     ///

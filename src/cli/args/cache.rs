@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Command, FromArgMatches as _, Subcommand};
 
-use super::{Format, examples};
+use super::{BuildArgs, Format, Pull, RegistryArgs, SourceArgs, examples};
 
 /// Arguments of `kiln cache`.
 #[derive(Debug, Args)]
@@ -16,6 +16,9 @@ pub(in crate::cli) struct CacheArgs {
 /// The subcommands of `kiln cache`.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum CacheCommand {
+    /// Explain which steps a build would run, without running them
+    #[command(after_help = examples::CACHE_EXPLAIN)]
+    Explain(Box<CacheExplainArgs>),
     /// Show the disk usage of the store
     #[command(after_help = examples::CACHE_LS)]
     Ls(CacheLsArgs),
@@ -25,6 +28,74 @@ pub(in crate::cli) enum CacheCommand {
     /// Manage the cache mounts of RUN
     #[command(after_help = examples::MOUNTS)]
     Mounts(MountsArgs),
+}
+
+/// Arguments of `kiln cache explain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CacheExplainArgs {
+    /// Files that the build may read: a directory, archive, git repository or URL
+    ///
+    /// - reads an archive or a Dockerfile from standard input. A repository is given as URL#REF:DIR.
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(in crate::cli) context: String,
+
+    #[command(flatten)]
+    pub(in crate::cli) source: SourceArgs,
+
+    /// Add a context that FROM and COPY --from can name
+    ///
+    /// As in kiln build.
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub(in crate::cli) build_context: Vec<String>,
+
+    /// Build for this platform
+    ///
+    /// The default is the platform of this machine.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(in crate::cli) platform: Option<String>,
+
+    /// Grant an entitlement
+    ///
+    /// As in kiln build.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(in crate::cli) allow: Vec<String>,
+
+    /// Use a shared cache
+    ///
+    /// type=registry,ref=NAME, or NAME for short; or type=local,src=DIR. Several are asked in order.
+    #[arg(long, value_name = "CACHE")]
+    pub(in crate::cli) cache_from: Vec<String>,
+
+    /// Choose when to resolve tags at the registry
+    #[arg(long, value_name = "WHEN", value_enum, num_args = 0..=1, require_equals = true)]
+    #[arg(default_value_t, default_missing_value = "always")]
+    pub(in crate::cli) pull: Pull,
+
+    #[command(flatten)]
+    pub(in crate::cli) registries: RegistryArgs,
+
+    /// Choose the output format
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}
+
+impl CacheExplainArgs {
+    /// The build that is asked about.
+    pub(in crate::cli) fn to_build(&self) -> BuildArgs {
+        let matches = BuildArgs::augment_args(Command::new("build")).try_get_matches_from(["build"]);
+        let defaults = matches.and_then(|matches| BuildArgs::from_arg_matches(&matches));
+        BuildArgs {
+            context: self.context.clone(),
+            source: self.source.clone(),
+            build_context: self.build_context.clone(),
+            platform: self.platform.clone(),
+            allow: self.allow.clone(),
+            cache_from: self.cache_from.clone(),
+            pull: self.pull,
+            registries: self.registries.clone(),
+            ..defaults.expect("every option has a default")
+        }
+    }
 }
 
 /// Arguments of `kiln cache ls`.

@@ -202,6 +202,13 @@ Examples:
   kiln cache prune --keep-storage 10g
   kiln cache mounts export -o mounts.tar";
 
+/// `kiln cache explain`.
+pub(super) const CACHE_EXPLAIN: &str = "\
+Examples:
+  kiln cache explain .
+  kiln cache explain --target test --build-arg VERSION=2 .
+  kiln cache explain --cache-from registry.example.com/app/cache .";
+
 /// `kiln cache ls`.
 pub(super) const CACHE_LS: &str = "\
 Examples:

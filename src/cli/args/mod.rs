@@ -26,8 +26,8 @@ pub(super) use build::{
     BuildArgs, CheckArgs, CompressionArg, NetworkArg, OnFailure, Progress, Pull, SnapshotterArg, SourceArgs,
 };
 pub(super) use cache::{
-    CacheArgs, CacheCommand, CacheLsArgs, FsckArgs, MountsArgs, MountsCommand, MountsExportArgs, MountsImportArgs,
-    MountsLsArgs, MountsRmArgs, PruneArgs,
+    CacheArgs, CacheCommand, CacheExplainArgs, CacheLsArgs, FsckArgs, MountsArgs, MountsCommand, MountsExportArgs,
+    MountsImportArgs, MountsLsArgs, MountsRmArgs, PruneArgs,
 };
 pub(super) use command::{Cli, Command};
 pub(super) use connection::{CaArgs, ConnectionArgs, RegistryArgs};

@@ -9,6 +9,7 @@ mod bases;
 mod caches;
 mod devices;
 mod early;
+mod explain;
 mod inputs;
 mod observer;
 mod outputs;
@@ -17,6 +18,8 @@ mod secrets;
 mod shell;
 mod ssh;
 mod steps;
+
+pub(super) use explain::{Asked, explain};
 
 use std::sync::Arc;
 

@@ -86,6 +86,7 @@ pub(super) fn settings(
         jobs: request.jobs.unwrap_or(processors.max(MIN_JOBS)),
         compression: request.compression,
         warm_only: privilege == Privilege::Plain,
+        explain_only: false,
         needs_layers: !request.outputs.is_empty(),
         user_namespace: !matches!(privilege, Privilege::Root),
         snapshot: request.snapshotter.method(privilege != Privilege::Root),

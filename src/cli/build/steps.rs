@@ -182,7 +182,7 @@ impl Build<'_> {
 }
 
 /// Saves the stat indexes of the contexts for the next build or the process inside.
-fn save(contexts: &BTreeMap<ContextName, Context>) -> Result<(), Failure> {
+pub(super) fn save(contexts: &BTreeMap<ContextName, Context>) -> Result<(), Failure> {
     for context in contexts.values() {
         context.tree.save().map_err(|e| Failure::from_error(Kind::Host, &e))?;
     }

@@ -4,6 +4,7 @@ mod cache;
 mod command;
 mod edits;
 mod ending;
+mod explain;
 mod instructions;
 mod interrupt;
 mod parity;

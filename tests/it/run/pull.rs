@@ -119,6 +119,14 @@ fn run_reaches_registries_as_pull_does() {
         run(&trusting).fails(125).says("denied access (no credentials for it)");
         run(&[&trusting[..], &["--authfile", file.to_str().expect("UTF-8")]].concat()).ok();
     }
+    let context = env.context(&format!("-- Dockerfile --\nFROM {name}\n"));
+    let options = [&["--tls-verify", "--registry-ca", ca.certificate(), "--pull=always"][..], &shown].concat();
+    let explain = |more: &[&str]| {
+        let dir = [context.to_str().expect("UTF-8")];
+        env.kiln(&[&["cache", "explain"], &options[..], more, &dir].concat())
+    };
+    explain(&[]).fails(1).says("denied access (no credentials for it)");
+    explain(&["--authfile", file.to_str().expect("UTF-8")]).ok();
     // The words of the command are its own.
     env.kiln(&["run", "--pull=never", &name, "echo", "--authfile", "x"]).ok().says("--authfile x");
 }
