@@ -33,7 +33,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("registry", &["base", "oci", "transport"]),
     ("plan", &["base", "oci", "dockerfile"]),
     ("snapshot", &["base", "oci", "layer"]),
-    ("cache", &["base", "oci", "plan", "registry"]),
+    ("cache", &["base", "oci", "plan", "registry", "transport"]),
     ("fetch", &["base", "transport"]),
     ("device", &["base", "sandbox", "plan"]),
     ("copy", &["base", "context", "layer", "plan", "cache", "fetch"]),

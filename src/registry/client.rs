@@ -36,6 +36,18 @@ pub(crate) struct Options {
     pub timing: Timing,
 }
 
+impl Options {
+    /// A client for hosts that are reached the same way, without credentials.
+    pub(crate) fn http(&self) -> HttpClient {
+        let insecure = self.insecure.iter().map(String::as_str).chain(self.rules.insecure_hosts());
+        let insecure = insecure.map(str::to_owned).collect();
+        HttpClient::new(self.proxies.clone(), insecure, self.timing.clone())
+            .with_certificates(self.certificates.clone())
+            .with_common(self.common.clone())
+            .verifying(self.verification)
+    }
+}
+
 /// A client for all registries; shared by threads.
 pub(crate) struct Client {
     pub(super) http: HttpClient,
@@ -73,15 +85,10 @@ impl Client {
         let problem = |(origin, why): (&str, &str)| Problem { origin: origin.to_owned(), why: why.to_owned() };
         let problems = options.problems.iter().map(|(origin, why)| (origin.as_str(), why.as_str()));
         let problems = problems.chain(options.credentials.problems()).map(problem).collect();
-        let mut insecure = options.insecure;
-        insecure.extend(options.rules.insecure_hosts().map(str::to_owned));
-        let http = HttpClient::new(options.proxies, insecure, options.timing);
+        let http = options.http();
         Self {
             problems: Mutex::new(problems),
-            http: http
-                .with_certificates(options.certificates)
-                .with_common(options.common)
-                .verifying(options.verification),
+            http,
             auth: Auth::new(options.credentials),
             speaks_tls: Mutex::new(BTreeMap::new()),
             rules: options.rules,

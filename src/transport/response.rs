@@ -85,7 +85,8 @@ impl Response {
     }
 }
 
-/// The messages of a distribution-spec error list, else a JSON message, else the first line of a text.
+/// The messages of a distribution-spec error list, else a JSON message, else the code of an S3 error, else the first line of
+/// a text.
 fn explain(body: &[u8]) -> String {
     if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
@@ -102,7 +103,14 @@ fn explain(body: &[u8]) -> String {
         return shorten(&single.unwrap_or_default());
     }
     let text = String::from_utf8_lossy(body);
-    if text.trim_start().starts_with('<') { String::new() } else { shorten(&text) }
+    if text.trim_start().starts_with('<') { error_code(&text).unwrap_or_default() } else { shorten(&text) }
+}
+
+/// The code of an error of S3, such as `AccessDenied`. What else it says may repeat what was signed.
+fn error_code(xml: &str) -> Option<String> {
+    let code = xml.split_once("<Error>")?.1.split_once("<Code>")?.1.split_once("</Code>")?.0;
+    let is_word = (1..=64).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_word.then(|| code.to_owned())
 }
 
 /// A text in which nothing is left of the secrets; a short one would not be hidden by its removal.
@@ -125,6 +133,9 @@ mod tests {
         assert_eq!(explain(br#"{"errors":[{"code":"X","message":"no"},{"code":"DENIED"}]}"#), "no; DENIED");
         assert_eq!(explain(br#"{"details":"incorrect username or password"}"#), "incorrect username or password");
         assert_eq!(explain(b"<html>"), "");
+        let denied = b"<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>key x</Message></Error>";
+        assert_eq!(explain(denied), "AccessDenied");
+        assert_eq!(explain(b"<Error><Code>two words</Code></Error>"), "");
         assert_eq!(explain(b"plain\nsecond line"), "plain");
         assert_eq!(explain(&[b'x'; 1000]).len(), 300);
     }

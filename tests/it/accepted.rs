@@ -75,7 +75,7 @@ fn compared(text: &str) -> BTreeSet<String> {
     for (start, end, word) in literals(text) {
         let before = &text[..start];
         let matched = text[end..].lines().next().is_some_and(|rest| rest.contains("=>"));
-        let tested = ["== ", "!= ", "strip_prefix(", "starts_with("].iter().any(|with| before.ends_with(with));
+        let tested = ["== ", "!= ", "strip_prefix(", "starts_with(", "take("].iter().any(|with| before.ends_with(with));
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".:/-".contains(&b);
         if (matched || tested)
             && !matches!(word, "true" | "false")

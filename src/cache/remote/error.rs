@@ -3,6 +3,7 @@
 use crate::base::fs::FsError;
 use crate::oci::blob::BlobError;
 use crate::registry::RegistryError;
+use crate::transport::HttpError;
 
 /// Why a shared cache failed. The build goes on without it.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,9 @@ pub(crate) enum RemoteError {
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The S3 store failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// A file of a cache in a directory cannot be read or written.
     #[error(transparent)]
     Fs(#[from] FsError),

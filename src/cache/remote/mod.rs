@@ -1,11 +1,11 @@
-//! Caches that machines share: in a registry, in a directory.
+//! Caches that machines share: in a registry, in a directory, in a bucket of an S3 store.
 //!
 //! **Holds.** An [`Entry`] says what one key leads to: `step-<key>` to the layer of a step, `root-<key>` to the layers of a
 //! whole image. Entries are written once and never changed, and there is no list of them, so that any number of builds write
 //! at the same time. [`Remote`] is one cache, [`Remotes`] all those that a build reads, [`Sender`] those that it writes.
 //! Names that begin with `action-` are kept for entries that do not depend on the step below.
 //! **In a registry.** A tag per entry, for a manifest that has the entry as an annotation; its layers are ordinary blobs of the
-//! repository. **In a directory.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`.
+//! repository. **In a directory, in a bucket.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`.
 //! **Trust.** Whoever can write to a cache decides what its entries lead to; everything else is verified: that an entry
 //! answers the key it was asked for, sizes, digests, diff-ids. An entry has room for a signature.
 //! **Failures.** A cache that cannot be reached, is slow or full, or answers nonsense is reported once and not asked again in
@@ -17,6 +17,7 @@ mod entry;
 mod error;
 mod registry;
 mod remotes;
+mod s3;
 mod sender;
 
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ pub(crate) use entry::{Entry, EntryName, ImageEntry, LayerEntry};
 pub(crate) use error::RemoteError;
 pub(crate) use registry::RegistryCache;
 pub(crate) use remotes::{Failure, Remotes};
+pub(crate) use s3::{S3Cache, S3Place, S3PlaceError, S3Settings};
 pub(crate) use sender::{Mode, Sender, Target};
 
 /// A cache that takes longer to answer a question, or many questions asked at once, is given up.

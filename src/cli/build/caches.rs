@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::digest::BlobDigest;
 use crate::cache::remote::{
-    ANSWER, Directory, Failure as CacheFailure, RegistryCache, Remote, Remotes, Sender, Target,
+    ANSWER, Directory, Failure as CacheFailure, RegistryCache, Remote, Remotes, S3Cache, Sender, Target,
 };
 use crate::cli::failure::Failure;
 use crate::cli::request::{BuildRequest, Place};
@@ -31,7 +31,7 @@ impl Caches {
         for to in &request.cache_to {
             let holders: Box<Holders> = match &to.place {
                 Place::Registry(name) => holders(request, store, name)?,
-                Place::Directory(_) => Box::new(|_| Vec::new()),
+                Place::Directory(_) | Place::Bucket(_) => Box::new(|_| Vec::new()),
             };
             targets.push(Target { remote: open(&to.place, options, holders), mode: to.mode });
         }
@@ -63,6 +63,7 @@ fn open(place: &Place, options: &Options, holders: Box<Holders>) -> Arc<dyn Remo
             Arc::new(RegistryCache::new(Arc::new(Client::new(options.clone())), name.clone(), holders))
         }
         Place::Directory(dir) => Arc::new(Directory::new(dir)),
+        Place::Bucket(place) => Arc::new(S3Cache::new(options.http(), place.clone())),
     }
 }
 

@@ -127,8 +127,8 @@ pub(in crate::cli) fn build(args: &BuildArgs, environment: &Environment) -> Resu
         secrets: secrets(&args.secret, environment)?,
         ssh: ssh(&args.ssh, environment)?,
         shell: shell(args, environment)?,
-        cache_from: args.cache_from.iter().map(|text| cache::from(text)).collect::<Result<_, _>>()?,
-        cache_to: args.cache_to.iter().map(|text| cache::to(text)).collect::<Result<_, _>>()?,
+        cache_from: args.cache_from.iter().map(|text| cache::from(text, environment)).collect::<Result<_, _>>()?,
+        cache_to: args.cache_to.iter().map(|text| cache::to(text, environment)).collect::<Result<_, _>>()?,
         cache_timeout: value::duration(&args.cache_timeout)
             .map_err(|why| Failure::usage(format!("--cache-timeout {why}")))?,
         iidfile: args.iidfile.clone(),

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::cache::remote::Mode;
+use crate::cache::remote::{Mode, S3Place};
 use crate::cli::failure::Failure;
 use crate::oci::reference::Reference;
 
-use super::value;
+use super::given::Given;
+use super::{Environment, bucket};
 
 /// Where a shared cache is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(in crate::cli) enum Place {
     Registry(Reference),
     /// A directory.
     Directory(PathBuf),
+    /// A bucket of an S3 store.
+    Bucket(S3Place),
 }
 
 /// One `--cache-to`.
@@ -26,91 +29,77 @@ pub(in crate::cli) struct CacheTo {
     pub(in crate::cli) mode: Mode,
 }
 
-const TYPES: &str = "want registry or local";
+const TYPES: &str = "want registry, local or s3";
 
-/// Parses `--cache-from type=registry,ref=NAME`, `type=local,src=DIR`, or `NAME`.
-pub(super) fn from(text: &str) -> Result<Place, Failure> {
-    let (place, rest) = parse("--cache-from", text, "src")?;
-    match rest.into_iter().next() {
+/// Parses `--cache-from type=registry,ref=NAME`, `type=local,src=DIR`, `type=s3,bucket=NAME,…`, or `NAME`.
+pub(super) fn from(text: &str, environment: &Environment) -> Result<Place, Failure> {
+    let mut given = Given::parse("--cache-from", text)?;
+    let place = place(&mut given, "src", environment)?;
+    match given.fields.first() {
         None => Ok(place),
-        Some((key, _)) => Err(unsupported("--cache-from", text, &key)),
+        Some((key, _)) => Err(given.unsupported(key)),
     }
 }
 
-/// Parses `--cache-to type=registry,ref=NAME[,mode=max]`, `type=local,dest=DIR[,mode=max]`, or `NAME`.
-pub(super) fn to(text: &str) -> Result<CacheTo, Failure> {
-    let (place, rest) = parse("--cache-to", text, "dest")?;
+/// Parses `--cache-to type=registry,ref=NAME[,mode=max]`, `type=local,dest=DIR[,mode=max]`,
+/// `type=s3,bucket=NAME,…[,mode=max]`, or `NAME`.
+pub(super) fn to(text: &str, environment: &Environment) -> Result<CacheTo, Failure> {
+    let mut given = Given::parse("--cache-to", text)?;
+    let place = place(&mut given, "dest", environment)?;
     let mut mode = Mode::default();
-    for (key, value) in rest {
+    for (key, value) in &given.fields {
         match (key.as_str(), value.as_str()) {
             ("mode", "min") => mode = Mode::Min,
             ("mode", "max") => mode = Mode::Max,
-            ("mode", _) => return Err(Failure::usage(format!("--cache-to {text:?}: mode is min or max"))),
+            ("mode", _) => return Err(given.wrong("mode is min or max")),
             // What is always so.
             ("ignore-error" | "image-manifest" | "oci-mediatypes", "true") => {}
-            _ => return Err(unsupported("--cache-to", text, &key)),
+            _ => return Err(given.unsupported(key)),
         }
     }
     Ok(CacheTo { place, mode })
 }
 
-/// The place, and the attributes that do not belong to it.
-fn parse(option: &str, text: &str, dir: &str) -> Result<(Place, Vec<(String, String)>), Failure> {
-    let wrong = |why: &str| Failure::usage(format!("{option} {text:?}: {why}"));
-    if !text.contains('=') && !text.is_empty() {
-        return Ok((Place::Registry(text.parse().map_err(|e| wrong(&format!("{e}")))?), Vec::new()));
+/// Takes what names the place; the rest is left.
+fn place(given: &mut Given<'_>, dir: &str, environment: &Environment) -> Result<Place, Failure> {
+    if let Some(name) = given.name {
+        return Ok(Place::Registry(name.parse().map_err(|e| given.wrong(&format!("{e}")))?));
     }
-    let (mut kind, mut reference, mut path, mut rest) = (None, None, None, Vec::new());
-    for (key, value) in value::fields(text).map_err(|why| Failure::usage(format!("{option} {why}")))? {
-        let value = value.ok_or_else(|| wrong(&format!("{key} needs a value")))?;
-        match key.as_str() {
-            "type" => kind = Some(value),
-            "ref" => reference = Some(value),
-            key if key == dir => path = Some(value),
-            _ => rest.push((key, value)),
-        }
-    }
-    let belongs = |given: &Option<String>, key: &str| match given {
-        Some(_) => Err(unsupported(option, text, key)),
-        None => Ok(()),
-    };
-    let place = match kind.as_deref() {
+    match given.take("type").as_deref() {
         Some("registry") => {
-            belongs(&path, dir)?;
-            let reference = reference.filter(|text| !text.is_empty()).ok_or_else(|| wrong("ref is missing"))?;
-            Place::Registry(reference.parse().map_err(|e| wrong(&format!("{e}")))?)
+            let reference = given.take("ref").filter(|text| !text.is_empty());
+            let reference = reference.ok_or_else(|| given.wrong("ref is missing"))?;
+            Ok(Place::Registry(reference.parse().map_err(|e| given.wrong(&format!("{e}")))?))
         }
         Some("local") => {
-            belongs(&reference, "ref")?;
-            let path = path.filter(|text| !text.is_empty()).ok_or_else(|| wrong(&format!("{dir} is missing")))?;
-            Place::Directory(PathBuf::from(path))
+            let path = given.take(dir).filter(|text| !text.is_empty());
+            Ok(Place::Directory(path.ok_or_else(|| given.wrong(&format!("{dir} is missing")))?.into()))
         }
+        Some("s3") => bucket::place(given, environment).map(Place::Bucket),
         Some("inline") => {
             let hint = "use type=registry with the repository of the image: its layers are not uploaded twice";
-            return Err(wrong("a cache inside the image is not supported").hint(hint));
+            Err(given.wrong("a cache inside the image is not supported").hint(hint))
         }
-        Some(other @ ("s3" | "gha" | "azblob")) => {
-            return Err(wrong(&format!("{other} is not supported")).hint("use type=registry or type=local"));
+        Some(other @ ("gha" | "azblob")) => {
+            let hint = "use type=registry, type=local or type=s3";
+            Err(given.wrong(&format!("{other} is not supported")).hint(hint))
         }
-        Some(other) => return Err(wrong(&format!("{other:?} is not a type: {TYPES}"))),
-        None => return Err(wrong(&format!("the type is missing: {TYPES}"))),
-    };
-    Ok((place, rest))
-}
-
-fn unsupported(option: &str, text: &str, key: &str) -> Failure {
-    let failure = Failure::usage(format!("{option} {text:?}: the attribute {key} is not supported"));
-    match key {
-        "compression" | "compression-level" => failure.hint(format!("use --{key}, which applies to all layers")),
-        "tag" | "digest" => failure.hint("omit it: entries are found by their keys"),
-        "mode" => failure.hint("give mode with --cache-to"),
-        _ => failure.hint("use type, ref, src, dest and mode"),
+        Some(other) => Err(given.wrong(&format!("{other:?} is not a type: {TYPES}"))),
+        None => Err(given.wrong(&format!("the type is missing: {TYPES}"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn from(text: &str) -> Result<Place, Failure> {
+        super::from(text, &Environment::default())
+    }
+
+    fn to(text: &str) -> Result<CacheTo, Failure> {
+        super::to(text, &Environment::default())
+    }
 
     #[test]
     fn cache_options_parse_or_fail_by_name() {
@@ -136,7 +125,7 @@ mod tests {
             (to("type=registry,ref=c,ignore-error=false"), "the attribute ignore-error is not supported"),
             (to("type=inline"), "a cache inside the image is not supported"),
             (to("type=azblob,name=x"), "azblob is not supported"),
-            (to("type=ftp"), "\"ftp\" is not a type: want registry or local"),
+            (to("type=ftp"), "\"ftp\" is not a type: want registry, local or s3"),
             (to("ref=c"), "the type is missing"),
             (to("UP"), "invalid image name"),
             (to(""), "a field is empty"),

@@ -35,6 +35,11 @@ impl Environment {
         self.get(name).filter(|value| !value.is_empty())
     }
 
+    /// The value of a variable as text; empty counts as unset.
+    pub(in crate::cli) fn text(&self, name: &str) -> Option<String> {
+        self.non_empty(name)?.to_str().map(str::to_owned)
+    }
+
     /// Whether colour is allowed: no `NO_COLOR`, and `TERM` is not dumb (O-70).
     pub(in crate::cli) fn wants_colour(&self) -> bool {
         self.non_empty("NO_COLOR").is_none() && self.get("TERM").is_none_or(|term| term != "dumb")

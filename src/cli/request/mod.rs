@@ -3,11 +3,13 @@
 //! **Holds.** [`Environment`] is read once at start; no other module reads variables. `build`, `run` and `source` turn a command
 //! line into a request. `value`, `output` and the other files parse the values of options.
 
+mod bucket;
 mod build;
 mod cache;
 mod container;
 mod devices;
 mod environment;
+mod given;
 mod output;
 mod publish;
 mod registry;

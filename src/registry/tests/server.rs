@@ -13,6 +13,8 @@ pub(crate) struct Request {
     /// Path and query.
     pub(crate) target: String,
     headers: Vec<(String, String)>,
+    pub(crate) bytes: Vec<u8>,
+    /// The bytes as text.
     pub(crate) body: String,
 }
 
@@ -114,12 +116,12 @@ fn serve(
                 None => break,
             }
         }
-        let mut request =
-            Request { method: method.to_owned(), target: target.to_owned(), headers, body: String::new() };
+        let (method, target) = (method.to_owned(), target.to_owned());
+        let mut request = Request { method, target, headers, bytes: Vec::new(), body: String::new() };
         let length = request.header("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        request.body = String::from_utf8_lossy(&body).into_owned();
+        request.bytes = vec![0; length];
+        reader.read_exact(&mut request.bytes)?;
+        request.body = String::from_utf8_lossy(&request.bytes).into_owned();
         log.lock().expect("log").push(request.clone());
         let reply = handle(&request);
         let length = reply.length.unwrap_or(reply.body.len());
@@ -133,7 +135,7 @@ fn serve(
             return stream.shutdown(std::net::Shutdown::Both);
         }
         stream.write_all(head.as_bytes())?;
-        if method == "HEAD" {
+        if request.method == "HEAD" {
             continue;
         }
         std::thread::sleep(reply.stall);

@@ -37,6 +37,7 @@
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
 //! - [`Tokens`] (`tokens`): a token server for it. [`Server`] (`server`): an HTTP server that answers what a closure says.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
+//! - [`S3`](s3::S3) (`s3`): a bucket of an S3 store that checks signatures.
 //! - [`processes`]: finds processes by an argument, and waits for their end.
 //! - `requires!` (`requires`): abilities of the host.
 //! - [`Golden`] (`golden`): golden files, which `BLESS=1` writes.
@@ -57,6 +58,7 @@ pub mod processes;
 pub mod progress;
 pub mod random;
 pub mod registry;
+pub mod s3;
 /// A server whose responses a test determines: that of the registry client's own tests.
 #[path = "../../../src/registry/tests/server.rs"]
 pub mod server;
