@@ -2,7 +2,7 @@
 //!
 //! **Holds.** Checking changes nothing, marks nothing as used and takes no lock: builds and pruning go on. What a file was
 //! when it was read may have changed by the time of the repair, so only the very file that was damaged is removed
-//! ([`Damage::is_there`]).
+//! ([`crate::base::damage::Damage::is_there`]).
 //! **Order.** Names are read before blobs: what a name needs was stored before the name.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,7 @@
 //!
 //! **Holds.** `kiln manifest create` makes an index of images whose layers may be only in a registry; a build that found
 //! everything in a shared cache makes an image whose layers are there, and in the registry of its base image. Layers are
-//! mounted or fetched from there when they are needed ([`Elsewhere`]). The names are kept in an annotation of the entry in
+//! mounted or fetched from there when they are needed ([`super::Elsewhere`]). The names are kept in an annotation of the entry in
 //! `index.json`, not in the index or manifest: its bytes, and so its digest, say only what it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
