@@ -97,6 +97,7 @@ pub(super) fn push(client: &Client, target: &Descriptor, transfer: &Transfer<'_>
     // A transfer has one target.
     let _ = transfer.target.set(target.clone());
     transfer.say(&format!("pushing {name}"));
+    store.mention(target);
     client.push(name, target, store, transfer).map_err(|error| {
         let failure = Failure::from(error);
         // Docker Hub lets nobody push official images: the name lacks its registry.

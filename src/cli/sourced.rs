@@ -1,7 +1,7 @@
 //! Fetching blobs that the store lacks, from where it found the images that have them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::digest::BlobDigest;
 use crate::layer::Limits;
@@ -24,8 +24,11 @@ pub(super) struct Sourced {
     /// How registries are reached, if that was chosen; else as the environment says.
     options: Option<Options>,
     environment: Environment,
-    origins: OnceLock<BTreeMap<BlobDigest, Origin>>,
+    origins: Mutex<Origins>,
 }
+
+/// By layer.
+type Origins = BTreeMap<BlobDigest, Arc<Origin>>;
 
 /// The image that a layer belongs to, and where it may be.
 struct Origin {
@@ -37,7 +40,7 @@ struct Origin {
 impl Sourced {
     pub(super) fn new(environment: &Environment, options: Option<Options>) -> Self {
         let environment = environment.clone();
-        Self { client: OnceLock::new(), options, environment, origins: OnceLock::new() }
+        Self { client: OnceLock::new(), options, environment, origins: Mutex::default() }
     }
 
     fn client(&self) -> &Client {
@@ -48,34 +51,42 @@ impl Sourced {
         })
     }
 
-    /// The origins of the layers of all images with sources.
-    fn origins(&self, store: &Store) -> &BTreeMap<BlobDigest, Origin> {
-        self.origins.get_or_init(|| {
-            let mut origins = BTreeMap::new();
-            for target in store.entries().unwrap_or_default().into_iter().map(|entry| entry.target) {
-                let sources = Sources::of(&target);
-                if sources == Sources::default() {
-                    continue;
-                }
-                let found = manifests(store, &target).unwrap_or_default();
-                let listed: BTreeSet<BlobDigest> = found.iter().map(|(descriptor, _)| descriptor.digest).collect();
-                for (descriptor, manifest) in found {
-                    let names: Vec<Reference> = sources.names_for(descriptor.digest, &listed).cloned().collect();
-                    for layer in &manifest.layers {
-                        let (descriptor, manifest) = (descriptor.clone(), manifest.clone());
-                        let origin = Origin { names: names.clone(), descriptor, manifest };
-                        origins.entry(layer.digest).or_insert(origin);
-                    }
-                }
-            }
-            origins
-        })
+    /// Where a blob may be. Images are read again if none of those that are known has it.
+    fn origin(&self, store: &Store, blob: BlobDigest) -> Option<Arc<Origin>> {
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        if !origins.contains_key(&blob) {
+            *origins = read(store);
+        }
+        origins.get(&blob).cloned()
     }
+}
+
+/// The origins of the layers of all images with sources.
+fn read(store: &Store) -> Origins {
+    let mut origins = Origins::new();
+    let named = store.entries().unwrap_or_default().into_iter().map(|entry| entry.target);
+    for target in named.chain(store.mentioned()) {
+        let sources = Sources::of(&target);
+        if sources == Sources::default() {
+            continue;
+        }
+        let found = manifests(store, &target).unwrap_or_default();
+        let listed: BTreeSet<BlobDigest> = found.iter().map(|(descriptor, _)| descriptor.digest).collect();
+        for (descriptor, manifest) in found {
+            let names: Vec<Reference> = sources.names_for(descriptor.digest, &listed).cloned().collect();
+            let layers: Vec<BlobDigest> = manifest.layers.iter().map(|layer| layer.digest).collect();
+            let origin = Arc::new(Origin { names, descriptor, manifest });
+            for layer in layers {
+                origins.entry(layer).or_insert_with(|| Arc::clone(&origin));
+            }
+        }
+    }
+    origins
 }
 
 impl Elsewhere for Sourced {
     fn fetch(&self, store: &Store, blob: &Descriptor) -> Result<bool, BlobError> {
-        let Some(origin) = self.origins(store).get(&blob.digest) else { return Ok(false) };
+        let Some(origin) = self.origin(store, blob.digest) else { return Ok(false) };
         let mut failed = None;
         for name in &origin.names {
             let one = Manifest { layers: vec![blob.clone()], ..origin.manifest.clone() };

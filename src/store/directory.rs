@@ -58,6 +58,8 @@ pub(crate) struct Store {
     pub(super) removed: Arc<AtomicUsize>,
     /// Who fetches blobs that are missing.
     pub(super) elsewhere: Mutex<Option<Arc<dyn Elsewhere>>>,
+    /// Images without a name in the store that say where their layers are.
+    mentioned: Mutex<Vec<Descriptor>>,
     /// The store's own directories are known to be on the disk.
     pub(super) layout_synced: AtomicBool,
 }
@@ -83,6 +85,7 @@ impl Store {
             notices: Notices::default(),
             removed: Arc::default(),
             elsewhere: Mutex::default(),
+            mentioned: Mutex::default(),
             layout_synced: AtomicBool::new(false),
         }
     }
@@ -90,6 +93,16 @@ impl Store {
     /// Lets `elsewhere` fetch blobs that are opened and missing.
     pub(crate) fn fetch_missing_from(&self, elsewhere: Arc<dyn Elsewhere>) {
         *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some(elsewhere);
+    }
+
+    /// Takes an image that needs no name in the store for one of those that say where their layers are.
+    pub(crate) fn mention(&self, target: &Descriptor) {
+        self.mentioned.lock().unwrap_or_else(PoisonError::into_inner).push(target.clone());
+    }
+
+    /// The images that were mentioned.
+    pub(crate) fn mentioned(&self) -> Vec<Descriptor> {
+        self.mentioned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The store's directory.

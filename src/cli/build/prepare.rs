@@ -87,7 +87,8 @@ pub(super) fn settings(
         compression: request.compression,
         warm_only: privilege == Privilege::Plain,
         explain_only: false,
-        needs_layers: !request.outputs.is_empty(),
+        // Only an image with a name can say where its layers are.
+        needs_layers: !request.outputs.is_empty() || request.tags.is_empty(),
         user_namespace: !matches!(privilege, Privilege::Root),
         snapshot: request.snapshotter.method(privilege != Privilege::Root),
         proxies: environment.proxies(),
