@@ -102,7 +102,10 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     };
     let ended = build.run(session);
     session.announce_registries(&client);
-    caches.announce(session);
+    // The process inside a user namespace has asked the same caches.
+    if !matches!(ended, Ok(Ended::Inside(_))) {
+        caches.announce(session);
+    }
     match ended? {
         Ended::Here(outcome) => {
             outputs::deliver(&store, &request, &outcome, (&client, &pushes), session)?;
