@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::env::each_user;
+use crate::support::requires::is_root;
 use crate::support::{TestEnv, processes};
 
 fn json(text: &str) -> Value {
@@ -235,7 +236,10 @@ fn prune_removes_invalid_record() {
 /// Makes everything in the store look as if it was last used a day ago.
 fn age(env: &TestEnv) {
     let day_ago = ["-exec", "touch", "-h", "-d", "1 day ago", "{}", "+"];
-    let found = std::process::Command::new("find").arg(env.store()).args(day_ago).status();
+    // A plain user's unpacked layers belong to subordinate ids.
+    let namespace: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user", "--map-auto"] };
+    let mut find = std::process::Command::new("unshare");
+    let found = find.args(namespace).arg("find").arg(env.store()).args(day_ago).status();
     assert!(found.expect("run find").success());
 }
 
