@@ -68,6 +68,11 @@ impl Response {
         self.header("retry-after").and_then(retry_after)
     }
 
+    /// The response if it is one of success, else the error that it stands for.
+    pub(crate) fn into_success(self) -> Result<Self, HttpError> {
+        if self.is_success() { Ok(self) } else { Err(self.into_error()) }
+    }
+
     /// The error that the response stands for, with the server's explanation.
     pub(crate) fn into_error(self) -> HttpError {
         let (url, status, attempts) = (self.url.without_query(), self.status, self.attempts);
@@ -99,7 +104,8 @@ fn explain(body: &[u8]) -> String {
         if !listed.is_empty() {
             return shorten(&listed.join("; "));
         }
-        let single = ["details", "message", "error_description", "error"].iter().find_map(|key| text(&json[*key]));
+        let single =
+            ["details", "message", "msg", "error_description", "error"].iter().find_map(|key| text(&json[*key]));
         return shorten(&single.unwrap_or_default());
     }
     let text = String::from_utf8_lossy(body);
@@ -132,6 +138,7 @@ mod tests {
     fn error_explanation_is_found_and_shortened() {
         assert_eq!(explain(br#"{"errors":[{"code":"X","message":"no"},{"code":"DENIED"}]}"#), "no; DENIED");
         assert_eq!(explain(br#"{"details":"incorrect username or password"}"#), "incorrect username or password");
+        assert_eq!(explain(br#"{"code":"unauthenticated","msg":"token has expired"}"#), "token has expired");
         assert_eq!(explain(b"<html>"), "");
         let denied = b"<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>key x</Message></Error>";
         assert_eq!(explain(denied), "AccessDenied");

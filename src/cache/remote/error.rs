@@ -1,5 +1,7 @@
 //! Why a shared cache did not do what it was asked for.
 
+use std::sync::Arc;
+
 use crate::base::fs::FsError;
 use crate::oci::blob::BlobError;
 use crate::registry::RegistryError;
@@ -11,7 +13,7 @@ pub(crate) enum RemoteError {
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The S3 store failed.
+    /// The store or service failed.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// A file of a cache in a directory cannot be read or written.
@@ -31,6 +33,9 @@ pub(crate) enum RemoteError {
     /// It does not know blobs yet that it has just said to have: somebody else is writing them, too.
     #[error("it lost a blob: {0}")]
     Behind(RegistryError),
+    /// It failed before, and is not asked again.
+    #[error(transparent)]
+    Known(Arc<RemoteError>),
     /// It took too long.
     #[error("no answer within {0} s")]
     Late(u64),

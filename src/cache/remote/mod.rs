@@ -1,11 +1,12 @@
-//! Caches that machines share: in a registry, in a directory, in a bucket of an S3 store.
+//! Caches that machines share: in a registry, in a directory, in a bucket of an S3 store, in GitHub Actions.
 //!
 //! **Holds.** An [`Entry`] says what one key leads to: `step-<key>` to the layer of a step, `root-<key>` to the layers of a
 //! whole image. Entries are written once and never changed, and there is no list of them, so that any number of builds write
 //! at the same time. [`Remote`] is one cache, [`Remotes`] all those that a build reads, [`Sender`] those that it writes.
 //! Names that begin with `action-` are kept for entries that do not depend on the step below.
 //! **In a registry.** A tag per entry, for a manifest that has the entry as an annotation; its layers are ordinary blobs of the
-//! repository. **In a directory, in a bucket.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`.
+//! repository. **In a directory, in a bucket.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`. **In GitHub Actions.** An index with all
+//! entries, and packs with all blobs ([`GhaCache`]).
 //! **Trust.** Whoever can write to a cache decides what its entries lead to; everything else is verified: that an entry
 //! answers the key it was asked for, sizes, digests, diff-ids. An entry has room for a signature.
 //! **Failures.** A cache that cannot be reached, is slow or full, or answers nonsense is reported once and not asked again in
@@ -15,6 +16,7 @@
 mod directory;
 mod entry;
 mod error;
+mod gha;
 mod registry;
 mod remotes;
 mod s3;
@@ -29,6 +31,7 @@ use crate::oci::reference::Reference;
 pub(crate) use directory::Directory;
 pub(crate) use entry::{Entry, EntryName, ImageEntry, LayerEntry};
 pub(crate) use error::RemoteError;
+pub(crate) use gha::{GhaCache, GhaPlace, GhaPlaceError};
 pub(crate) use registry::RegistryCache;
 pub(crate) use remotes::{Failure, Remotes};
 pub(crate) use s3::{S3Cache, S3Place, S3PlaceError, S3Settings};
@@ -56,6 +59,15 @@ pub(crate) trait Remote: Send + Sync {
 
     /// Stores an entry whose blobs are stored. An entry that exists stays as it is, as far as the cache can tell.
     fn put(&self, entry: &Entry) -> Result<(), RemoteError>;
+
+    /// Notes that the cache has an entry that is in use.
+    fn used(&self, _name: &EntryName) {}
+
+    /// Ends what [`Remote::put_blob`] and [`Remote::put`] began. Ok: the cache has all of it. Blobs may be read again, `from`
+    /// where they came from.
+    fn finish(&self, _from: &dyn BlobSource) -> Result<(), RemoteError> {
+        Ok(())
+    }
 
     /// The repository with its blobs, if it is one: images may go on naming it for blobs that were never fetched.
     fn repository(&self) -> Option<&Reference> {

@@ -142,7 +142,7 @@ impl S3Cache {
     fn read(&self, key: &str) -> Result<Option<Response>, HttpError> {
         let action = self.place.bucket.get_object(Some(&self.place.credentials), key);
         let response = self.send(Method::GET, &action, Vec::new(), Payload::None)?;
-        match found(response) {
+        match response.into_success() {
             Err(HttpError::Status { status: 404, reason, .. }) if reason != "NoSuchBucket" => Ok(None),
             other => other.map(Some),
         }
@@ -155,7 +155,7 @@ impl S3Cache {
         match response.status {
             404 => Ok(None),
             _ => {
-                let response = found(response)?;
+                let response = response.into_success()?;
                 Ok(response.header("content-length").and_then(|length| length.parse().ok()))
             }
         }
@@ -172,11 +172,6 @@ impl S3Cache {
         }
         self.send(Method::PUT, &action, headers, payload)
     }
-}
-
-/// A response of success, or the error.
-fn found(response: Response) -> Result<Response, HttpError> {
-    if response.is_success() { Ok(response) } else { Err(response.into_error()) }
 }
 
 impl Remote for S3Cache {
@@ -215,7 +210,7 @@ impl Remote for S3Cache {
             let content = Verified::new(from.open(blob).map_err(io::Error::other)?, blob.digest.0, blob.size);
             Ok(Box::new(Whole { content, left: blob.size, unreadable: &unreadable }))
         };
-        let answer = self.write(&key, Payload::Stream(blob.size, &open), false).and_then(found);
+        let answer = self.write(&key, Payload::Stream(blob.size, &open), false).and_then(Response::into_success);
         if let Some(reason) = unreadable.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let (operation, digest, fault) = ("read", blob.digest, BlobFault::Other);
             return Err(BlobError { operation, digest, reason, fault }.into());
@@ -241,12 +236,12 @@ impl Remote for S3Cache {
                     self.http.pause(self.http.timing().pause)?;
                 }
                 _ => {
-                    found(response)?;
+                    response.into_success()?;
                     return Ok(());
                 }
             }
         }
-        found(self.write(&key, payload, false)?)?;
+        self.write(&key, payload, false)?.into_success()?;
         Ok(())
     }
 

@@ -95,11 +95,15 @@ impl Sender {
         let (queue, jobs) = unbounded();
         *lock(&self.queue) = Some(queue);
         let left = AtomicUsize::new(JOBS * self.targets.len());
+        let writing = AtomicUsize::new(JOBS * self.targets.len());
         std::thread::scope(|scope| {
             for _ in 0..self.targets.len() * JOBS {
-                let (jobs, left) = (jobs.clone(), &left);
+                let (jobs, left, writing) = (jobs.clone(), &left, &writing);
                 scope.spawn(move || {
                     self.write_all(&jobs, from);
+                    if writing.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        self.finish(from);
+                    }
                     left.fetch_sub(1, Ordering::Release);
                 });
             }
@@ -166,6 +170,15 @@ impl Sender {
         }
     }
 
+    /// Ends what the caches were given, when all of it was.
+    fn finish(&self, from: &dyn BlobSource) {
+        for written in self.targets.iter().filter(|written| !written.failed.load(Ordering::Relaxed)) {
+            if let Err(error) = written.target.remote.finish(from) {
+                self.fail(written, error);
+            }
+        }
+    }
+
     fn fail(&self, written: &Written, error: RemoteError) {
         if !written.failed.swap(true, Ordering::Relaxed) {
             lock(&self.failures).push(Failure { cache: written.target.remote.name().to_owned(), error });
@@ -203,6 +216,9 @@ impl Written {
     fn has(&self, name: &EntryName, read: &Remotes) -> Result<bool, RemoteError> {
         let known = lock(&self.known).get(name).copied();
         if let Some(known) = known.or_else(|| read.known_of(self.target.remote.name(), name)) {
+            if known {
+                self.target.remote.used(name);
+            }
             return Ok(known);
         }
         let has = self.target.remote.has(name)?;

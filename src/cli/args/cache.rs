@@ -62,7 +62,7 @@ pub(in crate::cli) struct CacheExplainArgs {
 
     /// Use a shared cache
     ///
-    /// type=registry,ref=NAME, or NAME for short; or type=local,src=DIR. Several are asked in order.
+    /// As in kiln build.
     #[arg(long, value_name = "CACHE")]
     pub(in crate::cli) cache_from: Vec<String>,
 

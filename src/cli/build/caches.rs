@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::digest::BlobDigest;
 use crate::cache::remote::{
-    ANSWER, Directory, Failure as CacheFailure, RegistryCache, Remote, Remotes, S3Cache, Sender, Target,
+    ANSWER, Directory, Failure as CacheFailure, GhaCache, RegistryCache, Remote, Remotes, S3Cache, Sender, Target,
 };
 use crate::cli::failure::Failure;
 use crate::cli::request::{BuildRequest, Place};
@@ -14,6 +14,7 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
 use crate::registry::{Client, Holders, Options};
 use crate::store::Store;
+use crate::transport::Timing;
 use crate::ui::sanitize;
 
 /// The shared caches of a build.
@@ -25,13 +26,17 @@ pub(super) struct Caches {
 impl Caches {
     /// Those of `request`. Nothing is asked yet. Each has connections of its own, so that it can be given up alone.
     pub(super) fn open(request: &BuildRequest, options: &Options, store: &Store) -> Result<Self, Failure> {
-        let reading = request.cache_from.iter().map(|place| open(place, options, Box::new(|_| Vec::new()))).collect();
-        let remotes = Arc::new(Remotes::new(reading, ANSWER.min(request.cache_timeout)));
+        let patience = ANSWER.min(request.cache_timeout);
+        // Who asks to wait longer is not waited for.
+        let timing = Timing { longest_pause: patience, ..options.timing.clone() };
+        let quick = Options { timing, ..options.clone() };
+        let reading = request.cache_from.iter().map(|place| open(place, &quick, Box::new(|_| Vec::new()))).collect();
+        let remotes = Arc::new(Remotes::new(reading, patience));
         let mut targets = Vec::new();
         for to in &request.cache_to {
             let holders: Box<Holders> = match &to.place {
                 Place::Registry(name) => holders(request, store, name)?,
-                Place::Directory(_) | Place::Bucket(_) => Box::new(|_| Vec::new()),
+                Place::Directory(_) | Place::Bucket(_) | Place::Actions(_) => Box::new(|_| Vec::new()),
             };
             targets.push(Target { remote: open(&to.place, options, holders), mode: to.mode });
         }
@@ -64,6 +69,7 @@ fn open(place: &Place, options: &Options, holders: Box<Holders>) -> Arc<dyn Remo
         }
         Place::Directory(dir) => Arc::new(Directory::new(dir)),
         Place::Bucket(place) => Arc::new(S3Cache::new(options.http(), place.clone())),
+        Place::Actions(place) => Arc::new(GhaCache::new(options.http(), place.clone())),
     }
 }
 

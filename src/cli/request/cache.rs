@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::cache::remote::{Mode, S3Place};
+use crate::cache::remote::{GhaPlace, Mode, S3Place};
 use crate::cli::failure::Failure;
 use crate::oci::reference::Reference;
 
 use super::given::Given;
-use super::{Environment, bucket};
+use super::{Environment, bucket, gha};
 
 /// Where a shared cache is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(in crate::cli) enum Place {
     Directory(PathBuf),
     /// A bucket of an S3 store.
     Bucket(S3Place),
+    /// The cache of GitHub Actions.
+    Actions(GhaPlace),
 }
 
 /// One `--cache-to`.
@@ -29,9 +31,9 @@ pub(in crate::cli) struct CacheTo {
     pub(in crate::cli) mode: Mode,
 }
 
-const TYPES: &str = "want registry, local or s3";
+const TYPES: &str = "want registry, local, s3 or gha";
 
-/// Parses `--cache-from type=registry,ref=NAME`, `type=local,src=DIR`, `type=s3,bucket=NAME,…`, or `NAME`.
+/// Parses `--cache-from type=registry,ref=NAME`, `type=local,src=DIR`, `type=s3,bucket=NAME,…`, `type=gha`, or `NAME`.
 pub(super) fn from(text: &str, environment: &Environment) -> Result<Place, Failure> {
     let mut given = Given::parse("--cache-from", text)?;
     let place = place(&mut given, "src", environment)?;
@@ -42,7 +44,7 @@ pub(super) fn from(text: &str, environment: &Environment) -> Result<Place, Failu
 }
 
 /// Parses `--cache-to type=registry,ref=NAME[,mode=max]`, `type=local,dest=DIR[,mode=max]`,
-/// `type=s3,bucket=NAME,…[,mode=max]`, or `NAME`.
+/// `type=s3,bucket=NAME,…[,mode=max]`, `type=gha[,mode=max]`, or `NAME`.
 pub(super) fn to(text: &str, environment: &Environment) -> Result<CacheTo, Failure> {
     let mut given = Given::parse("--cache-to", text)?;
     let place = place(&mut given, "dest", environment)?;
@@ -76,13 +78,14 @@ fn place(given: &mut Given<'_>, dir: &str, environment: &Environment) -> Result<
             Ok(Place::Directory(path.ok_or_else(|| given.wrong(&format!("{dir} is missing")))?.into()))
         }
         Some("s3") => bucket::place(given, environment).map(Place::Bucket),
+        Some("gha") => gha::place(given, environment).map(Place::Actions),
         Some("inline") => {
             let hint = "use type=registry with the repository of the image: its layers are not uploaded twice";
             Err(given.wrong("a cache inside the image is not supported").hint(hint))
         }
-        Some(other @ ("gha" | "azblob")) => {
-            let hint = "use type=registry, type=local or type=s3";
-            Err(given.wrong(&format!("{other} is not supported")).hint(hint))
+        Some("azblob") => {
+            let hint = "use type=registry, type=local, type=s3 or type=gha";
+            Err(given.wrong("azblob is not supported").hint(hint))
         }
         Some(other) => Err(given.wrong(&format!("{other:?} is not a type: {TYPES}"))),
         None => Err(given.wrong(&format!("the type is missing: {TYPES}"))),
@@ -125,7 +128,7 @@ mod tests {
             (to("type=registry,ref=c,ignore-error=false"), "the attribute ignore-error is not supported"),
             (to("type=inline"), "a cache inside the image is not supported"),
             (to("type=azblob,name=x"), "azblob is not supported"),
-            (to("type=ftp"), "\"ftp\" is not a type: want registry, local or s3"),
+            (to("type=ftp"), "\"ftp\" is not a type: want registry, local, s3 or gha"),
             (to("ref=c"), "the type is missing"),
             (to("UP"), "invalid image name"),
             (to(""), "a field is empty"),

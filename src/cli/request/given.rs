@@ -5,7 +5,8 @@ use crate::cli::failure::Failure;
 use super::value;
 
 /// Attributes that no message shows.
-const SECRETS: [&str; 3] = ["access_key_id=", "secret_access_key=", "session_token="];
+// The last one is the end of several names.
+const SECRETS: [&str; 3] = ["access_key_id=", "secret_access_key=", "token="];
 
 /// The value of an option.
 pub(super) struct Given<'a> {
@@ -55,8 +56,11 @@ impl<'a> Given<'a> {
             "compression" | "compression-level" => failure.hint(format!("use --{key}, which applies to all layers")),
             "tag" | "digest" => failure.hint("omit it: entries are found by their keys"),
             "mode" => failure.hint("give mode with --cache-to"),
-            _ => failure
-                .hint("use type, ref, src, dest and mode, or for type=s3 bucket, region, prefix and endpoint_url"),
+            "timeout" => failure.hint("use --cache-timeout, which applies to all caches"),
+            "repository" | "ghtoken" => failure.hint("omit it: few requests are made, and only to the cache"),
+            _ => failure.hint(
+                "use type, ref, src, dest and mode, for type=s3 bucket, region, prefix and endpoint_url, for type=gha scope",
+            ),
         }
     }
 }

@@ -9,6 +9,7 @@ mod cache;
 mod container;
 mod devices;
 mod environment;
+mod gha;
 mod given;
 mod output;
 mod publish;

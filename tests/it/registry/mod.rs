@@ -2,6 +2,7 @@
 //! hostile servers; token servers; shared caches.
 
 mod access;
+mod actions;
 mod bucket;
 mod cache;
 mod configuration;

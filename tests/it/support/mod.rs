@@ -38,6 +38,7 @@
 //! - [`Tokens`] (`tokens`): a token server for it. [`Server`] (`server`): an HTTP server that answers what a closure says.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
 //! - [`S3`](s3::S3) (`s3`): a bucket of an S3 store that checks signatures.
+//! - [`Actions`](actions::Actions) (`actions`): a cache service of GitHub Actions.
 //! - [`processes`]: finds processes by an argument, and waits for their end.
 //! - `requires!` (`requires`): abilities of the host.
 //! - [`Golden`] (`golden`): golden files, which `BLESS=1` writes.
@@ -47,6 +48,7 @@
 
 #[macro_use]
 pub mod requires;
+pub mod actions;
 pub mod canary;
 pub mod certificates;
 pub mod dir;
