@@ -30,7 +30,7 @@ use super::shared::Shared;
 use super::task::Task;
 
 /// The file beside a layer with the index of its segments.
-const SEGMENTS: &str = "segments";
+pub(super) const SEGMENTS: &str = "segments";
 /// The file beside a layer with the places from which the next layer can continue.
 const MARKS: &str = "marks";
 

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::digest::{BlobDigest, DiffId};
-use crate::cache::remote::{Entry, EntryName, ImageEntry, LayerEntry};
-use crate::cache::{KeyParts, StepKey};
+use crate::base::stable::StableHasher;
+use crate::cache::remote::{Cut, Entry, EntryName, ImageEntry, LayerEntry, MIN_CUT, Segments};
+use crate::cache::{KeyParts, StepKey, step_key};
+use crate::layer::SegmentIndex;
 use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Layer;
 use crate::oci::reference::Reference;
@@ -20,6 +22,7 @@ use crate::store::Sources;
 use super::assemble::{self, Outcome};
 use super::base;
 use super::chain::State;
+use super::commit::SEGMENTS;
 use super::error::{Error, StepError};
 use super::event::{Event, Observer};
 use super::foresee::Foreseen;
@@ -137,7 +140,7 @@ pub(super) fn send_all<'a>(
     if let Some(root) = foreseen.root
         && let Some(entry) = Entry::of_image(root, outcome.manifest.digest, &own)
     {
-        sender.send(&entry, true);
+        sender.send(&entry, true, None);
     }
     Ok(())
 }
@@ -151,12 +154,35 @@ fn send<'a>(
     in_image: bool,
 ) -> Result<(), StepError> {
     let blobs = [(shared.builder.settings.compression.method(), layer.blob.clone())].into();
-    let made = LayerEntry { key, diff_id: layer.diff_id, blobs };
-    shared.builder.sender.send(&Entry::of_layer(key, made.clone()), in_image);
+    let made = LayerEntry { key, diff_id: layer.diff_id, blobs, parts: None };
+    let cut = cut(shared, task.step, layer).map(Arc::new);
+    shared.builder.sender.send(&Entry::of_layer(key, made.clone()), in_image, cut.as_ref());
     if let Some(EntryName::Step(second)) = lookup.second_name(shared, task)? {
-        shared.builder.sender.send(&Entry::of_layer(second, made), in_image);
+        shared.builder.sender.send(&Entry::of_layer(second, made), in_image, cut.as_ref());
     }
     Ok(())
+}
+
+/// A layer in segments. `None`: it is small, or what is kept beside it is missing, so that it is sent whole.
+fn cut(shared: &Shared<'_>, step: &Step, layer: &Layer) -> Option<Cut> {
+    if layer.blob.size <= MIN_CUT {
+        return None;
+    }
+    let index = SegmentIndex::from_bytes(&shared.layers.kept(layer.diff_id, SEGMENTS)?)?;
+    let segments = Segments::new(index.0.iter().map(|segment| (segment.check, segment.len)));
+    let content = Arc::new(shared.builder.store.blob_file(layer.blob.digest).ok()?);
+    Some(Cut { latest: slot(shared, step), segments, content })
+}
+
+/// The place of a step, on every machine: which Dockerfile, stage and instruction. It has no value of the build.
+fn slot(shared: &Shared<'_>, step: &Step) -> EntryName {
+    let mut hasher = StableHasher::new("kiln.shared-slot.v1");
+    // Checkouts are in different places, in a directory with the name of the project.
+    let file: Vec<&str> = shared.builder.settings.slots.rsplit('/').take(2).collect();
+    hasher.field("file", file.join("/").as_bytes());
+    hasher.field("place", step.meta.slot.as_bytes());
+    hasher.field("platform", shared.plan.target_stage().platform.to_string().as_bytes());
+    EntryName::Slot(step_key::whole(hasher.finish()))
 }
 
 /// Notes with the image where those of its layers can be fetched that the store lacks. Ok: each is in the store, or in a

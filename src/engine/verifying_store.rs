@@ -1,6 +1,7 @@
 //! Verifies the layers of an image on their way into the store.
 
 use std::io::Read;
+use std::ops::Range;
 
 use crate::base::digest::{BlobDigest, DiffId};
 use crate::base::sparse::SparseRead;
@@ -64,6 +65,10 @@ impl<'a> VerifyingStore<'a> {
 impl BlobSource for VerifyingStore<'_> {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         self.store.open(blob)
+    }
+
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Option<Box<dyn Read + Send>> {
+        self.store.part(blob, range)
     }
 }
 

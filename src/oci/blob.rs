@@ -1,6 +1,7 @@
 //! The ports: where blobs can be read, and where they can be stored.
 
 use std::io::Read;
+use std::ops::Range;
 
 use crate::base::digest::BlobDigest;
 use crate::base::sparse::SparseRead;
@@ -38,6 +39,11 @@ pub(crate) trait BlobSource: Sync {
     /// Ok: a reader of exactly the descriptor's bytes. It verifies size and digest before it returns `Ok(0)`: read to the
     /// end before trusting any of the content.
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError>;
+
+    /// Some bytes of a blob, unverified, if they can be had without reading those before them.
+    fn part(&self, _blob: &Descriptor, _range: Range<u64>) -> Option<Box<dyn Read + Send>> {
+        None
+    }
 }
 
 /// A place to store blobs.

@@ -1,4 +1,7 @@
-//! Manifests that are no images, by tag: entries of a build cache.
+//! Manifests that are no images, by tag, and parts of blobs: what a build cache has.
+
+use std::io::Read;
+use std::ops::Range;
 
 use ureq::http::Method;
 
@@ -9,6 +12,7 @@ use crate::transport::{HttpError, Request};
 
 use super::RegistryError;
 use super::client::Client;
+use super::download::Download;
 use super::repository::Repository;
 use super::rules::Place;
 
@@ -36,6 +40,21 @@ impl Client {
     pub(crate) fn put_artifact(&self, name: &Reference, bytes: &[u8]) -> Result<(), RegistryError> {
         let descriptor = Descriptor::of(MANIFEST, bytes);
         self.repository_to_push_to(name).put_manifest(tag_of(name)?, &descriptor, bytes)
+    }
+
+    /// Some bytes of a blob, unverified; a broken connection is continued.
+    pub(crate) fn part(
+        &self,
+        name: &Reference,
+        blob: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<Box<dyn Read + Send + '_>, RegistryError> {
+        Ok(Box::new(Download::start_part(&self.own_repository(name), blob, range)?))
+    }
+
+    /// Whether the repository of a name has a blob.
+    pub(crate) fn has_blob(&self, name: &Reference, blob: &Descriptor) -> Result<bool, RegistryError> {
+        self.repository_to_push_to(name).has_blob(blob)
     }
 
     /// The repository of a name on its registry itself.

@@ -18,7 +18,7 @@ const MAX_CONNECTIONS: u32 = 1000;
 
 /// Reads a blob, unverified.
 pub(super) struct Download<'a> {
-    repository: &'a Repository<'a>,
+    repository: Repository<'a>,
     blob: Descriptor,
     body: Option<Box<dyn Read + Send>>,
     /// The offset of the next byte.
@@ -39,18 +39,18 @@ pub(super) struct Download<'a> {
 
 impl<'a> Download<'a> {
     /// Starts a download. Ok: the registry has the blob.
-    pub(super) fn start(repository: &'a Repository<'a>, blob: &Descriptor) -> Result<Self, RegistryError> {
+    pub(super) fn start(repository: &Repository<'a>, blob: &Descriptor) -> Result<Self, RegistryError> {
         Self::start_part(repository, blob, 0..blob.size)
     }
 
     /// Starts a download of some of a blob's bytes. Ok: the registry has the blob.
     pub(super) fn start_part(
-        repository: &'a Repository<'a>,
+        repository: &Repository<'a>,
         blob: &Descriptor,
         range: Range<u64>,
     ) -> Result<Self, RegistryError> {
         let mut download = Self {
-            repository,
+            repository: repository.clone(),
             blob: blob.clone(),
             body: None,
             at: range.start,

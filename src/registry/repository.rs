@@ -41,6 +41,7 @@ impl From<Response> for Refused {
 }
 
 /// One repository on one host.
+#[derive(Clone)]
 pub(super) struct Repository<'a> {
     client: &'a Client,
     /// Host and port of the API.

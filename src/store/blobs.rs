@@ -7,7 +7,8 @@
 //! to be damaged when it is read is removed (S-130). A sound blob is never replaced by one that is not synced.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -136,6 +137,14 @@ impl BlobSource for Store {
             }
             opened => opened,
         }
+    }
+
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Option<Box<dyn Read + Send>> {
+        let path = self.blob_path(blob.digest);
+        self.keep_blob(blob, &path).ok()?;
+        let mut file = fs::open(&path).ok().filter(|file| file.metadata().is_ok_and(|meta| meta.len() == blob.size))?;
+        file.seek(SeekFrom::Start(range.start)).ok()?;
+        Some(Box::new(file.take(range.end - range.start)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A shared cache in a directory, for example on a disk that many machines mount.
 
-use std::io;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs::{self, FsError};
@@ -66,9 +67,21 @@ impl Remote for Directory {
         Ok(store.accept(blob, &mut file)?)
     }
 
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Result<Box<dyn Read + Send + '_>, RemoteError> {
+        let path = self.blob(blob);
+        let mut file = fs::open(&path)?;
+        file.seek(SeekFrom::Start(range.start)).map_err(|e| FsError::new("read", &path, e))?;
+        Ok(Box::new(file.take(range.end - range.start)))
+    }
+
+    fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        let meta = std::fs::symlink_metadata(self.blob(blob));
+        Ok(meta.is_ok_and(|meta| meta.is_file() && meta.len() == blob.size))
+    }
+
     fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError> {
         let path = self.blob(blob);
-        if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == blob.size) {
+        if self.has_blob(blob)? {
             return Ok(());
         }
         let failed = |e: io::Error| FsError::new("write", &path, e);
@@ -82,7 +95,10 @@ impl Remote for Directory {
         let path = self.entry(&entry.name);
         let mut draft = Self::draft(&path)?;
         io::Write::write_all(&mut draft, &entry.to_bytes()).map_err(|e| FsError::new("write", &path, e))?;
-        draft.publish_new(&path, 0o644)?;
+        match entry.name.is_replaced() {
+            true => draft.publish(&path, 0o644)?,
+            false => drop(draft.publish_new(&path, 0o644)?),
+        }
         Ok(())
     }
 }
@@ -114,7 +130,7 @@ mod tests {
         let blob = Descriptor::of(LAYER_TAR, b"layer");
         let entry = |plain: &[u8]| {
             let (diff_id, blobs) = (DiffId(Sha256::of(plain)), BTreeMap::from([("plain".to_owned(), blob.clone())]));
-            Entry::of_layer(key, LayerEntry { key, diff_id, blobs })
+            Entry::of_layer(key, LayerEntry { key, diff_id, blobs, parts: None })
         };
         let name = EntryName::Step(key);
         assert!(cache.get(&name).expect("no entry").is_none());

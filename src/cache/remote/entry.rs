@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::digest::{BlobDigest, DiffId, Sha256, StepKey};
 use crate::oci::descriptor::{Descriptor, Layer};
+
+use super::parts::{Parts, Stored, from_short, short};
 
 /// A longer entry is not written, and not accepted.
 pub(crate) const MAX_ENTRY: usize = 4096;
 
 /// The format; another number is another format.
 const VERSION: u32 = 1;
+
+/// The format of entries that say how a layer is put together, which an earlier kiln would take for one that is stored.
+const IN_PARTS: u32 = 2;
 
 /// The name of an entry: what it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,21 +28,29 @@ pub(crate) enum EntryName {
     Root(StepKey),
     /// The layer of a step.
     Step(StepKey),
+    /// The layer that was made last in some place of a Dockerfile.
+    Slot(StepKey),
 }
 
 impl EntryName {
-    /// `root` or `step`.
+    /// `root`, `step` or `slot`.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Root(_) => "root",
             Self::Step(_) => "step",
+            Self::Slot(_) => "slot",
         }
     }
 
     pub(super) fn key(&self) -> StepKey {
         match self {
-            Self::Root(key) | Self::Step(key) => *key,
+            Self::Root(key) | Self::Step(key) | Self::Slot(key) => *key,
         }
+    }
+
+    /// Whether an entry of this name replaces the one before. What it leads to is no result of a key.
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Slot(_))
     }
 }
 
@@ -57,6 +69,7 @@ impl FromStr for EntryName {
         match kind {
             "root" => Ok(Self::Root(key)),
             "step" => Ok(Self::Step(key)),
+            "slot" => Ok(Self::Slot(key)),
             _ => Err(format!("it is of an unknown kind {kind:?}")),
         }
     }
@@ -86,6 +99,9 @@ pub(crate) struct Entry {
     /// For a whole build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<ImageEntry>,
+    /// For an entry that is replaced: the segments of the layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) segments: Option<Stored>,
     /// Room for a signature over the rest; none is made or checked yet.
     signature: Option<String>,
 }
@@ -97,8 +113,20 @@ pub(crate) struct LayerEntry {
     pub(crate) key: StepKey,
     /// The layer, uncompressed.
     pub(crate) diff_id: DiffId,
-    /// The layer as stored, by compression.
+    /// The layer's blob, by compression.
     pub(crate) blobs: BTreeMap<String, Descriptor>,
+    /// What the blob, of which there is one, is put together from. `None`: blobs are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parts: Option<Parts>,
+}
+
+/// How a cache has a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is.
+    Whole,
+    /// In parts, as the entry with this name says, too.
+    Parts(EntryName, Arc<Parts>),
 }
 
 /// The result of a whole build: the layers over the base image. Config and manifest follow from them and the plan.
@@ -111,30 +139,64 @@ pub(crate) struct ImageEntry {
     layers: Vec<Short>,
 }
 
-/// A layer in few bytes: `<diff-id>.<digest>.<size>`, digests in base64.
+/// A layer in few bytes: `<diff-id>.<digest>.<size>`, digests in base64. If the blob is in parts, `.<key>` follows, the key of
+/// the step whose entry has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Short {
     diff_id: DiffId,
-    blob: BlobDigest,
-    size: u64,
+    blob: Stored,
+    step: Option<StepKey>,
 }
 
 impl Entry {
+    fn new(name: EntryName, layer: Option<LayerEntry>, image: Option<ImageEntry>) -> Self {
+        let (version, segments, signature) = (VERSION, None, None);
+        Self { version, name, layer, image, segments, signature }.with_version()
+    }
+
     /// The entry of a step.
     pub(crate) fn of_layer(name: StepKey, layer: LayerEntry) -> Self {
-        let name = EntryName::Step(name);
-        Self { version: VERSION, name, layer: Some(layer), image: None, signature: None }
+        Self::new(EntryName::Step(name), Some(layer), None)
+    }
+
+    /// The entry `name`, which replaces the one before, for the same layer.
+    pub(super) fn latest(&self, name: EntryName, segments: Stored) -> Self {
+        Self { name, segments: Some(segments), ..self.clone() }.with_version()
     }
 
     /// The entry of a build. `None`: the image has too many layers, or layers of several media types.
     pub(crate) fn of_image(name: StepKey, manifest: BlobDigest, layers: &[Layer]) -> Option<Self> {
         let media_type = layers.first().map(|layer| layer.blob.media_type.clone()).unwrap_or_default();
         let same = layers.iter().all(|layer| layer.blob.media_type == media_type);
-        let short = |layer: &Layer| Short { diff_id: layer.diff_id, blob: layer.blob.digest, size: layer.blob.size };
+        let short = |layer: &Layer| Short { diff_id: layer.diff_id, blob: Stored::of(&layer.blob), step: None };
         let image = ImageEntry { manifest, media_type, layers: layers.iter().map(short).collect() };
-        let name = EntryName::Root(name);
-        let entry = Self { version: VERSION, name, layer: None, image: Some(image), signature: None };
-        (same && entry.to_bytes().len() <= MAX_ENTRY).then_some(entry)
+        let entry = Self::new(EntryName::Root(name), None, Some(image));
+        (same && entry.fits()).then_some(entry)
+    }
+
+    /// Says of a blob how the cache has it.
+    pub(super) fn set_form(&mut self, blob: BlobDigest, form: &Form) {
+        let Form::Parts(by, parts) = form else { return };
+        if let Some(layer) = &mut self.layer {
+            layer.parts = Some(Parts::clone(parts));
+        }
+        let layers = self.image.iter_mut().flat_map(|image| &mut image.layers);
+        for layer in layers.filter(|layer| layer.blob.digest == blob) {
+            layer.step = Some(by.key());
+        }
+        *self = self.clone().with_version();
+    }
+
+    fn with_version(self) -> Self {
+        let by_step = self.image.iter().flat_map(|image| &image.layers).any(|layer| layer.step.is_some());
+        let in_parts = self.layer.as_ref().is_some_and(|layer| layer.parts.is_some());
+        let version = if by_step || in_parts || self.segments.is_some() { IN_PARTS } else { VERSION };
+        Self { version, ..self }
+    }
+
+    /// Whether it is short enough.
+    pub(super) fn fits(&self) -> bool {
+        self.to_bytes().len() <= MAX_ENTRY
     }
 
     /// The blobs that it leads to.
@@ -142,6 +204,34 @@ impl Entry {
         let of_step = self.layer.iter().flat_map(|layer| layer.blobs.values().cloned());
         let of_image = self.image.iter().flat_map(ImageEntry::layers).map(|layer| layer.blob);
         of_step.chain(of_image).collect()
+    }
+
+    /// The blobs that must be stored.
+    pub(super) fn stored(&self) -> Vec<Descriptor> {
+        let parts = self.layer.as_ref().and_then(|layer| layer.parts.as_ref());
+        let sources = parts.into_iter().flat_map(Parts::sources).chain(&self.segments).map(Stored::descriptor);
+        let of_step = self.layer.iter().filter(|layer| layer.parts.is_none()).flat_map(|layer| layer.blobs.values());
+        let of_image = self.image.iter().flat_map(|image| {
+            let whole = image.layers.iter().filter(|layer| layer.step.is_none());
+            whole.map(|layer| Descriptor::new(&image.media_type, layer.blob.digest, layer.blob.size))
+        });
+        sources.chain(of_step.cloned()).chain(of_image).collect()
+    }
+
+    /// How the cache has the blobs of which it says so.
+    pub(super) fn forms(&self) -> Vec<(BlobDigest, Form)> {
+        let whole = self.stored().into_iter().map(|blob| (blob.digest, Form::Whole));
+        let in_parts = self.layer.iter().filter_map(|layer| {
+            let (blob, parts) = (layer.blobs.values().next()?, layer.parts.clone()?);
+            Some((blob.digest, Form::Parts(self.name, Arc::new(parts))))
+        });
+        whole.chain(in_parts).collect()
+    }
+
+    /// The entries that say of its blobs how the cache has them.
+    pub(super) fn refers_to(&self) -> Vec<EntryName> {
+        let layers = self.image.iter().flat_map(|image| &image.layers);
+        layers.filter_map(|layer| layer.step.map(EntryName::Step)).collect()
     }
 
     /// The bytes to store.
@@ -160,14 +250,23 @@ impl Entry {
             version: u32,
         }
         let version = serde_json::from_slice::<Versioned>(bytes).map_err(|e| e.to_string())?.version;
-        if version != VERSION {
-            return Err(format!("it has format {version}, and this kiln reads format {VERSION}"));
+        if !(VERSION..=IN_PARTS).contains(&version) {
+            return Err(format!("it has format {version}, and this kiln reads formats {VERSION} and {IN_PARTS}"));
         }
         let entry: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         let whole = match name {
             EntryName::Root(_) => entry.image.is_some(),
             EntryName::Step(_) => entry.layer.as_ref().is_some_and(|layer| !layer.blobs.is_empty()),
+            EntryName::Slot(_) => entry.layer.as_ref().is_some_and(|layer| layer.blobs.len() == 1),
         };
+        if let Some(layer) = &entry.layer
+            && let Some(parts) = &layer.parts
+        {
+            match layer.blobs.values().collect::<Vec<_>>()[..] {
+                [blob] => parts.check(blob.size)?,
+                _ => return Err("its parts are of several blobs".to_owned()),
+            }
+        }
         match (entry.name == *name, whole) {
             (true, true) => Ok(entry),
             (false, _) => Err(format!("it answers {}", entry.name)),
@@ -181,7 +280,7 @@ impl ImageEntry {
     pub(crate) fn layers(&self) -> Vec<Layer> {
         let layer = |short: &Short| Layer {
             diff_id: short.diff_id,
-            blob: Descriptor::new(&self.media_type, short.blob, short.size),
+            blob: Descriptor::new(&self.media_type, short.blob.digest, short.blob.size),
         };
         self.layers.iter().map(layer).collect()
     }
@@ -189,22 +288,24 @@ impl ImageEntry {
 
 impl Serialize for Short {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = |digest: &Sha256| URL_SAFE_NO_PAD.encode(digest.0);
-        serializer.collect_str(&format_args!("{}.{}.{}", text(&self.diff_id.0), text(&self.blob.0), self.size))
+        let Self { diff_id, blob, step } = self;
+        let step = step.map(|key| format!(".{}", short(key.0))).unwrap_or_default();
+        serializer.collect_str(&format_args!("{}.{}.{}{step}", short(diff_id.0), short(blob.digest.0), blob.size))
     }
 }
 
 impl<'de> Deserialize<'de> for Short {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let digest = |text: &str| URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Sha256);
-        let short = || {
+        let read = || {
             let mut fields = text.split('.');
-            let (diff_id, blob) = (DiffId(digest(fields.next()?)?), BlobDigest(digest(fields.next()?)?));
-            let size = fields.next()?.parse().ok()?;
-            fields.next().is_none().then_some(Short { diff_id, blob, size })
+            let diff_id = DiffId(from_short(fields.next()?)?);
+            let blob = Stored { digest: BlobDigest(from_short(fields.next()?)?), size: fields.next()?.parse().ok()? };
+            let step = fields.next().map(|key| from_short(key).map(StepKey));
+            let step = if let Some(step) = step { Some(step?) } else { None };
+            fields.next().is_none().then_some(Short { diff_id, blob, step })
         };
-        short().ok_or_else(|| serde::de::Error::custom("a layer is malformed"))
+        read().ok_or_else(|| serde::de::Error::custom("a layer is malformed"))
     }
 }
 
@@ -220,7 +321,10 @@ mod tests {
 
     fn step(key: StepKey, name: StepKey) -> Entry {
         let Layer { diff_id, blob } = layer("one");
-        Entry::of_layer(name, LayerEntry { key, diff_id, blobs: BTreeMap::from([("gzip".to_owned(), blob)]) })
+        Entry::of_layer(
+            name,
+            LayerEntry { key, diff_id, blobs: BTreeMap::from([("gzip".to_owned(), blob)]), parts: None },
+        )
     }
 
     #[test]
@@ -248,16 +352,54 @@ mod tests {
     }
 
     #[test]
+    fn layer_in_parts_needs_only_what_is_stored() {
+        let (key, other) = (StepKey(Sha256::of(b"key")), StepKey(Sha256::of(b"other")));
+        let (Layer { blob, .. }, source) = (layer("one"), layer("a longer source").blob);
+        let mut parts = Parts::default();
+        parts.push(Stored::of(&source), 1..1 + blob.size);
+        let form = Form::Parts(EntryName::Step(key), Arc::new(parts));
+        let mut entry = step(key, other);
+        entry.set_form(blob.digest, &form);
+        assert_eq!((entry.version, entry.blobs()), (IN_PARTS, vec![blob.clone()]));
+        assert_eq!(entry.stored().iter().map(|blob| blob.digest).collect::<Vec<_>>(), [source.digest]);
+        let read = Entry::parse(&entry.name, &entry.to_bytes()).expect("an entry");
+        let forms: BTreeMap<BlobDigest, Form> = read.forms().into_iter().collect();
+        assert_eq!(forms.get(&source.digest), Some(&Form::Whole));
+        assert!(matches!(forms.get(&blob.digest), Some(Form::Parts(by, _)) if *by == EntryName::Step(other)));
+
+        // The image names the step whose entry has the parts.
+        let layers = ["one", "two"].map(layer);
+        let mut image = Entry::of_image(key, BlobDigest(Sha256::of(b"m")), &layers).expect("it is short");
+        image.set_form(blob.digest, &form);
+        let image = Entry::parse(&image.name, &image.to_bytes()).expect("an entry");
+        assert_eq!((image.version, image.refers_to()), (IN_PARTS, vec![EntryName::Step(key)]));
+        assert_eq!(image.stored(), [layers[1].blob.clone()]);
+        assert_eq!(image.image.as_ref().map(ImageEntry::layers), Some(layers.to_vec()));
+
+        // What replaces another entry says what the layer consists of.
+        let latest = entry.latest(EntryName::Slot(other), Stored::of(&source));
+        assert!(latest.name.is_replaced());
+        assert_eq!(Entry::parse(&latest.name, &latest.to_bytes()), Ok(latest));
+        // Parts of another size.
+        let mut wrong = entry.clone();
+        wrong.layer.as_mut().expect("a layer").blobs.values_mut().for_each(|blob| blob.size += 1);
+        assert_eq!(
+            Entry::parse(&wrong.name, &wrong.to_bytes()),
+            Err("its ranges are shorter than the layer".to_owned())
+        );
+    }
+
+    #[test]
     fn answer_to_something_else_is_refused() {
         let (key, other) = (StepKey(Sha256::of(b"key")), StepKey(Sha256::of(b"other")));
         let bytes = step(key, key).to_bytes();
         let (step, root) = (EntryName::Step(key), EntryName::Root(key));
-        let newer = String::from_utf8_lossy(&bytes).replace("\"version\":1", "\"version\":2").into_bytes();
+        let newer = String::from_utf8_lossy(&bytes).replace("\"version\":1", "\"version\":3").into_bytes();
         let empty = String::from_utf8_lossy(&bytes).replace("\"layer\":", "\"other\":").into_bytes();
         for (name, bytes, why) in [
             (EntryName::Step(other), bytes.clone(), format!("it answers {step}")),
             (root, bytes.clone(), format!("it answers {step}")),
-            (step, newer, "it has format 2, and this kiln reads format 1".to_owned()),
+            (step, newer, "it has format 3, and this kiln reads formats 1 and 2".to_owned()),
             (step, empty, "it leads to nothing".to_owned()),
             (step, b"<html>".to_vec(), "expected value at line 1 column 1".to_owned()),
             (step, vec![b' '; MAX_ENTRY + 1], format!("it has {} bytes, more than {MAX_ENTRY}", MAX_ENTRY + 1)),

@@ -4,6 +4,10 @@
 //! whole image. Entries are written once and never changed, and there is no list of them, so that any number of builds write
 //! at the same time. [`Remote`] is one cache, [`Remotes`] all those that a build reads, [`Sender`] those that it writes.
 //! Names that begin with `action-` are kept for entries that do not depend on the step below.
+//! **In parts.** A large layer of which the cache has most already is not sent: its entry says which ranges of stored blobs it
+//! is put together from, and one pack has the new bytes ([`Parts`](parts::Parts)). What the cache has is known from
+//! `slot-<place>`: the layer that was made last in the same place of a Dockerfile, with its segments. It decides how much is
+//! sent, never what a build gets, and the last writer wins.
 //! **In a registry.** A tag per entry, for a manifest that has the entry as an annotation; its layers are ordinary blobs of the
 //! repository. **In a directory, in a bucket.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`. **In GitHub Actions.** An index with all
 //! entries, and packs with all blobs ([`GhaCache`]).
@@ -13,21 +17,28 @@
 //! this build. It fails nothing.
 //! **Not here.** Which keys to ask for: `engine`.
 
+mod assembly;
+mod cut;
 mod directory;
 mod entry;
 mod error;
 mod gha;
+mod parts;
 mod registry;
 mod remotes;
 mod s3;
 mod sender;
+mod upload;
 
+use std::io::Read;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::oci::blob::{BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
 
+pub(crate) use cut::{Cut, MIN_CUT, Segments};
 pub(crate) use directory::Directory;
 pub(crate) use entry::{Entry, EntryName, ImageEntry, LayerEntry};
 pub(crate) use error::RemoteError;
@@ -54,10 +65,17 @@ pub(crate) trait Remote: Send + Sync {
     /// Copies a blob into `store`, which verifies it.
     fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), RemoteError>;
 
+    /// Some bytes of a blob, unverified.
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Result<Box<dyn Read + Send + '_>, RemoteError>;
+
+    /// Whether the cache has the blob.
+    fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError>;
+
     /// Ok: the cache has the blob. Nothing is sent if it had it, or can take it from another place of its own.
     fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError>;
 
-    /// Stores an entry whose blobs are stored. An entry that exists stays as it is, as far as the cache can tell.
+    /// Stores an entry whose blobs are stored. An entry that exists stays as it is, as far as the cache can tell, unless
+    /// entries of such a name are replaced.
     fn put(&self, entry: &Entry) -> Result<(), RemoteError>;
 
     /// Notes that the cache has an entry that is in use.

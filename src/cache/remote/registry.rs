@@ -4,15 +4,17 @@
 //! to, so that the registry keeps them. The tag of `ref` is not used: entries have tags of their own.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use crate::base::sparse::SparseRead;
-use crate::oci::blob::{BlobError, BlobSource, BlobStore};
+use crate::oci::blob::{BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::Manifest;
 use crate::oci::reference::Reference;
 use crate::registry::{Arrival, Client, Holders, PushObserver, is_behind};
 
+use super::parts::Bytes;
 use super::{Entry, EntryName, Remote, RemoteError};
 
 /// The annotation with the entry.
@@ -68,6 +70,14 @@ impl Remote for RegistryCache {
         Ok(self.client.fetch(&self.repository, std::slice::from_ref(blob), store, 1)?)
     }
 
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Result<Box<dyn Read + Send + '_>, RemoteError> {
+        Ok(self.client.part(&self.repository, blob, range)?)
+    }
+
+    fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        Ok(self.client.has_blob(&self.repository, blob)?)
+    }
+
     fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError> {
         Ok(self.client.push_blob(&self.repository, blob, from, &Quiet(&self.holders))?)
     }
@@ -75,11 +85,11 @@ impl Remote for RegistryCache {
     fn put(&self, entry: &Entry) -> Result<(), RemoteError> {
         let mut empty = Descriptor::of(EMPTY_TYPE, EMPTY);
         if self.prepared.get().is_none() {
-            self.client.push_blob(&self.repository, &empty, &Document, &Quiet(&self.holders))?;
+            self.client.push_blob(&self.repository, &empty, &Bytes(EMPTY.to_vec()), &Quiet(&self.holders))?;
             let _ = self.prepared.set(());
         }
         empty.other.insert("data".to_owned(), "e30=".into());
-        let mut layers = entry.blobs();
+        let mut layers = entry.stored();
         if layers.is_empty() {
             layers.push(empty.clone());
         }
@@ -108,15 +118,6 @@ impl Remote for RegistryCache {
 
 fn text(entry: &Entry) -> String {
     String::from_utf8(entry.to_bytes()).expect("JSON is UTF-8")
-}
-
-/// The empty document.
-struct Document;
-
-impl BlobSource for Document {
-    fn open(&self, _: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
-        Ok(Box::new(EMPTY))
-    }
 }
 
 /// Watches no push.

@@ -1,6 +1,6 @@
 //! The shared caches that a build reads, in the order in which they were named.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use crate::oci::blob::BlobStore;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
 
+use super::assembly::assemble;
+use super::entry::Form;
 use super::{Entry, EntryName, Remote, RemoteError, within};
 
 /// Requests of one wave at the same time.
@@ -32,8 +34,8 @@ pub(crate) struct Remotes {
     patience: Duration,
     /// Which cache answered what.
     answers: Mutex<BTreeMap<EntryName, Option<(usize, Entry)>>>,
-    /// The caches that have a blob, according to an entry that was found.
-    holders: Mutex<BTreeMap<BlobDigest, BTreeSet<usize>>>,
+    /// The caches that have a blob, according to an entry that was found, and how.
+    holders: Mutex<BTreeMap<BlobDigest, BTreeMap<usize, Form>>>,
     /// Blobs that were promised and could not be fetched.
     lost: AtomicUsize,
     failures: Mutex<Vec<Failure>>,
@@ -65,21 +67,31 @@ impl Remotes {
         };
         open.sort_unstable();
         open.dedup();
+        let mut further = Vec::new();
         for (at, cache) in self.usable() {
             if open.is_empty() {
-                return;
+                break;
             }
             let found = self.ask_one(cache, &open);
             open.retain(|name| !found.contains_key(name));
-            let blobs = found.values().flat_map(Entry::blobs);
-            let mut holders = lock(&self.holders);
-            for blob in blobs {
-                holders.entry(blob.digest).or_default().insert(at);
-            }
-            drop(holders);
+            further.extend(found.values().flat_map(Entry::refers_to));
+            let forms = found.values().flat_map(Entry::forms);
+            forms.for_each(|(blob, form)| self.note(blob, at, form));
             lock(&self.answers).extend(found.into_iter().map(|(name, entry)| (name, Some((at, entry)))));
         }
         lock(&self.answers).extend(open.into_iter().map(|name| (name, None)));
+        if !further.is_empty() {
+            self.ask(&further);
+        }
+    }
+
+    /// Notes that a cache has a blob. What is whole need not be put together.
+    fn note(&self, blob: BlobDigest, at: usize, form: Form) {
+        let mut holders = lock(&self.holders);
+        let known = holders.entry(blob).or_default().entry(at).or_insert_with(|| form.clone());
+        if form == Form::Whole {
+            *known = form;
+        }
     }
 
     /// What the caches answered. `None`: nothing, or they were not asked.
@@ -103,11 +115,11 @@ impl Remotes {
         Some(self.caches[*at].remote.name().to_owned())
     }
 
-    /// Whether the cache called `cache` has an entry, if it was asked and answered.
-    pub(super) fn known_of(&self, cache: &str, name: &EntryName) -> Option<bool> {
+    /// What the cache called `cache` answered, if it was asked; `Some(None)`: it has no such entry.
+    pub(super) fn answer_of(&self, cache: &str, name: &EntryName) -> Option<Option<Entry>> {
         match lock(&self.answers).get(name)? {
-            Some((at, _)) => (self.caches[*at].remote.name() == cache).then_some(true),
-            None => self.usable().any(|(_, asked)| asked.remote.name() == cache).then_some(false),
+            Some((at, entry)) => (self.caches[*at].remote.name() == cache).then(|| Some(entry.clone())),
+            None => self.usable().any(|(_, asked)| asked.remote.name() == cache).then_some(None),
         }
     }
 
@@ -119,8 +131,12 @@ impl Remotes {
     /// Copies a blob that an entry led to into `store`, which verifies it. `false`: no cache could give it; its entries are
     /// not answers any more.
     pub(crate) fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> bool {
-        while let Some((at, cache)) = self.holders_of(blob).next() {
-            match cache.remote.fetch(blob, store) {
+        while let Some((at, cache, form)) = self.holders_of(blob).next() {
+            let fetched = match &form {
+                Form::Whole => cache.remote.fetch(blob, store),
+                Form::Parts(_, parts) => assemble(&*cache.remote, blob, parts, store),
+            };
+            match fetched {
                 Ok(()) => return true,
                 Err(error) => {
                     if let Some(holders) = lock(&self.holders).get_mut(&blob.digest) {
@@ -139,9 +155,10 @@ impl Remotes {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// A repository that has the blob.
+    /// A repository that has the blob as it is.
     pub(crate) fn repository_with(&self, blob: &Descriptor) -> Option<Reference> {
-        self.holders_of(blob).find_map(|(_, cache)| cache.remote.repository().cloned())
+        let whole = self.holders_of(blob).filter(|(_, _, form)| *form == Form::Whole);
+        whole.filter_map(|(_, cache, _)| cache.remote.repository().cloned()).next()
     }
 
     /// The caches that failed since the last call.
@@ -164,9 +181,9 @@ impl Remotes {
         self.caches.iter().enumerate().filter(|(_, cache)| !cache.failed.load(Ordering::Relaxed))
     }
 
-    fn holders_of(&self, blob: &Descriptor) -> impl Iterator<Item = (usize, &Cache)> {
+    fn holders_of(&self, blob: &Descriptor) -> impl Iterator<Item = (usize, &Cache, Form)> {
         let holders = lock(&self.holders).get(&blob.digest).cloned().unwrap_or_default();
-        self.usable().filter(move |(at, _)| holders.contains(at))
+        self.usable().filter_map(move |(at, cache)| Some((at, cache, holders.get(&at)?.clone())))
     }
 
     /// Asks one cache. The first failure, or the end of the patience, ends it.

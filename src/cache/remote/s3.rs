@@ -4,6 +4,7 @@
 //! for. Content is not part of a signature: the store verifies what it reads.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -138,10 +139,11 @@ impl S3Cache {
         self.http.send(&Request { method, headers, payload, ..Request::get(url) })
     }
 
-    /// The object; `None`: there is none.
-    fn read(&self, key: &str) -> Result<Option<Response>, HttpError> {
+    /// The object, or some of it, if the store knows ranges; `None`: there is none.
+    fn read(&self, key: &str, range: Option<&Range<u64>>) -> Result<Option<Response>, HttpError> {
         let action = self.place.bucket.get_object(Some(&self.place.credentials), key);
-        let response = self.send(Method::GET, &action, Vec::new(), Payload::None)?;
+        let headers = range.map(|range| ("range", format!("bytes={}-{}", range.start, range.end - 1)));
+        let response = self.send(Method::GET, &action, headers.into_iter().collect(), Payload::None)?;
         match response.into_success() {
             Err(HttpError::Status { status: 404, reason, .. }) if reason != "NoSuchBucket" => Ok(None),
             other => other.map(Some),
@@ -174,13 +176,17 @@ impl S3Cache {
     }
 }
 
+fn gone(blob: &Descriptor) -> RemoteError {
+    RemoteError::Invalid { name: blob.digest.to_string(), why: "the blob is not there".to_owned() }
+}
+
 impl Remote for S3Cache {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn get(&self, name: &EntryName) -> Result<Option<Entry>, RemoteError> {
-        let Some(response) = self.read(&self.place.entry(name))? else { return Ok(None) };
+        let Some(response) = self.read(&self.place.entry(name), None)? else { return Ok(None) };
         let bytes = response.into_bytes(MAX_ENTRY as u64)?;
         let invalid = |why: String| RemoteError::Invalid { name: name.to_string(), why };
         Entry::parse(name, &bytes).map(Some).map_err(invalid)
@@ -191,9 +197,26 @@ impl Remote for S3Cache {
     }
 
     fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), RemoteError> {
-        let gone = || RemoteError::Invalid { name: blob.digest.to_string(), why: "the blob is not there".to_owned() };
-        let response = self.read(&self.place.blob(blob))?.ok_or_else(gone)?;
+        let response = self.read(&self.place.blob(blob), None)?.ok_or_else(|| gone(blob))?;
         Ok(store.accept(blob, &mut response.into_reader())?)
+    }
+
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Result<Box<dyn Read + Send + '_>, RemoteError> {
+        let response = self.read(&self.place.blob(blob), Some(&range))?.ok_or_else(|| gone(blob))?;
+        let begins = format!("bytes {}-", range.start);
+        let answers = match response.status {
+            206 => response.header("content-range").is_some_and(|range| range.trim().starts_with(&begins)),
+            _ => range == (0..blob.size),
+        };
+        if !answers {
+            let why = format!("asked for bytes from {}, got others", range.start);
+            return Err(RemoteError::Invalid { name: blob.digest.to_string(), why });
+        }
+        Ok(response.into_reader())
+    }
+
+    fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        Ok(self.size(&self.place.blob(blob))? == Some(blob.size))
     }
 
     fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError> {
@@ -202,7 +225,7 @@ impl Remote for S3Cache {
             return Err(RemoteError::Invalid { name: blob.digest.to_string(), why });
         }
         let key = self.place.blob(blob);
-        if self.size(&key)? == Some(blob.size) {
+        if self.has_blob(blob)? {
             return Ok(());
         }
         let unreadable = Mutex::new(None);
@@ -223,7 +246,7 @@ impl Remote for S3Cache {
         let (key, bytes) = (self.place.entry(&entry.name), entry.to_bytes());
         let payload = Payload::Bytes("application/json", &bytes);
         let mut conflicts = 0;
-        while !self.unconditional.load(Ordering::Relaxed) {
+        while !entry.name.is_replaced() && !self.unconditional.load(Ordering::Relaxed) {
             let response = self.write(&key, payload, true)?;
             match response.status {
                 // It is there already.

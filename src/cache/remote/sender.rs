@@ -11,7 +11,10 @@ use crate::base::digest::BlobDigest;
 use crate::oci::blob::BlobSource;
 use crate::oci::descriptor::Descriptor;
 
-use super::{ANSWER, Entry, EntryName, Failure, Remote, RemoteError, Remotes, within};
+use super::cut::MIN_CUT;
+use super::entry::Form;
+use super::upload::upload;
+use super::{ANSWER, Cut, Entry, EntryName, Failure, Remote, RemoteError, Remotes, within};
 
 /// Entries written at the same time, per cache.
 const JOBS: usize = 4;
@@ -35,6 +38,14 @@ pub(crate) struct Target {
     pub(crate) remote: Arc<dyn Remote>,
     /// What goes there.
     pub(crate) mode: Mode,
+    /// Layers of the image are not sent in parts: it is pushed to the same registry, which takes them from the cache.
+    pub(crate) whole_images: bool,
+}
+
+/// An entry to write, with its layer in segments.
+struct Job {
+    entry: Entry,
+    cut: Option<Arc<Cut>>,
 }
 
 /// Writes what builds make to shared caches.
@@ -45,20 +56,22 @@ pub(crate) struct Sender {
     read: Arc<Remotes>,
     /// How long the end of a build waits.
     patience: Duration,
-    queue: Mutex<Option<Queue<(usize, Entry)>>>,
+    queue: Mutex<Option<Queue<(usize, Job)>>>,
     failures: Mutex<Vec<Failure>>,
 }
 
 struct Written {
     target: Target,
     failed: AtomicBool,
-    /// Blobs on their way, and those that have arrived.
-    blobs: Mutex<BTreeMap<BlobDigest, bool>>,
+    /// Blobs on their way, and how the cache has those that have arrived.
+    blobs: Mutex<BTreeMap<BlobDigest, Option<Form>>>,
     arrived: Condvar,
     /// Entries that the cache has, or has not.
     known: Mutex<BTreeMap<EntryName, bool>>,
     /// Entries that are written or about to be.
     queued: Mutex<BTreeSet<EntryName>>,
+    /// Queued entries of steps that are not written yet.
+    open: AtomicUsize,
 }
 
 impl Sender {
@@ -72,6 +85,7 @@ impl Sender {
             arrived: Condvar::new(),
             known: Mutex::default(),
             queued: Mutex::default(),
+            open: AtomicUsize::new(0),
         };
         Self { targets: targets.into_iter().map(written).collect(), read, patience, ..Self::default() }
     }
@@ -115,13 +129,15 @@ impl Sender {
         })
     }
 
-    /// Writes an entry, to all caches or to those that take all steps.
-    pub(crate) fn send(&self, entry: &Entry, in_image: bool) {
+    /// Writes an entry, to all caches or to those that take all steps. `cut`: its layer in segments.
+    pub(crate) fn send(&self, entry: &Entry, in_image: bool, cut: Option<&Arc<Cut>>) {
         let Some(queue) = lock(&self.queue).clone() else { return };
         for (at, written) in self.targets.iter().enumerate() {
             let wanted = in_image || written.target.mode == Mode::Max;
             if wanted && lock(&written.queued).insert(entry.name) {
-                let _ = queue.send((at, entry.clone()));
+                written.open.fetch_add(usize::from(entry.layer.is_some()), Ordering::AcqRel);
+                let cut = cut.filter(|_| !(in_image && written.target.whole_images)).cloned();
+                let _ = queue.send((at, Job { entry: entry.clone(), cut }));
             }
         }
     }
@@ -129,7 +145,8 @@ impl Sender {
     /// Whether every cache has the entry of the whole build, so that nothing needs to be written.
     pub(crate) fn all_have(&self, name: &EntryName) -> bool {
         let patience = ANSWER.min(self.patience);
-        let has = |written: &Written| within(patience, &*written.target.remote, || written.has(name, &self.read));
+        let has =
+            |written: &Written| within(patience, &*written.target.remote, || written.has(name, false, &self.read));
         self.targets.iter().all(|written| match has(written) {
             Ok(has) => has,
             Err(error) => {
@@ -158,15 +175,15 @@ impl Sender {
         }
     }
 
-    fn write_all(&self, jobs: &Receiver<(usize, Entry)>, from: &dyn BlobSource) {
-        for (at, entry) in jobs {
+    fn write_all(&self, jobs: &Receiver<(usize, Job)>, from: &dyn BlobSource) {
+        for (at, job) in jobs {
             let written = &self.targets[at];
-            if written.failed.load(Ordering::Relaxed) {
-                continue;
-            }
-            if let Err(error) = written.write(&entry, &self.read, from) {
+            if !written.failed.load(Ordering::Relaxed)
+                && let Err(error) = written.write(&job, &self.read, from)
+            {
                 self.fail(written, error);
             }
+            written.open.fetch_sub(usize::from(job.entry.layer.is_some()), Ordering::AcqRel);
         }
     }
 
@@ -188,64 +205,97 @@ impl Sender {
 }
 
 impl Written {
-    fn write(&self, entry: &Entry, read: &Remotes, from: &dyn BlobSource) -> Result<(), RemoteError> {
-        if self.has(&entry.name, read)? {
+    fn write(&self, job: &Job, read: &Remotes, from: &dyn BlobSource) -> Result<(), RemoteError> {
+        if job.entry.image.is_some() {
+            self.wait_for_steps();
+        }
+        let may_be_cut = job.entry.layer.is_some() && job.entry.blobs().iter().any(|blob| blob.size > MIN_CUT);
+        if self.has(&job.entry.name, may_be_cut, read)? {
             return Ok(());
         }
         for again in 0..ATTEMPTS {
-            for blob in entry.blobs() {
-                self.bring(&blob, from)?;
-            }
-            match self.target.remote.put(entry) {
+            match self.send(job, from) {
                 Err(RemoteError::Behind(_)) if again + 1 < ATTEMPTS => {
                     std::thread::sleep(Duration::from_millis(200) * (again + 1));
                     let mut blobs = lock(&self.blobs);
-                    blobs.retain(|digest, _| entry.blobs().iter().all(|blob| blob.digest != *digest));
+                    blobs.retain(|digest, _| job.entry.blobs().iter().all(|blob| blob.digest != *digest));
                 }
-                put => {
-                    put?;
+                sent => {
+                    sent?;
                     break;
                 }
             }
         }
-        lock(&self.known).insert(entry.name, true);
+        lock(&self.known).insert(job.entry.name, true);
         Ok(())
     }
 
-    /// Whether the cache has an entry; each is asked for once.
-    fn has(&self, name: &EntryName, read: &Remotes) -> Result<bool, RemoteError> {
-        let known = lock(&self.known).get(name).copied();
-        if let Some(known) = known.or_else(|| read.known_of(self.target.remote.name(), name)) {
-            if known {
-                self.target.remote.used(name);
-            }
+    /// Brings the blobs, then writes the entry.
+    fn send(&self, job: &Job, from: &dyn BlobSource) -> Result<(), RemoteError> {
+        let mut entry = job.entry.clone();
+        for blob in job.entry.blobs() {
+            let form = self.bring(&blob, || match &job.cut {
+                Some(cut) => upload(&*self.target.remote, &job.entry, &blob, cut),
+                None => self.target.remote.put_blob(&blob, from).map(|()| Form::Whole),
+            })?;
+            entry.set_form(blob.digest, &form);
+        }
+        // The names of steps may have made it too long.
+        if entry.fits() { self.target.remote.put(&entry) } else { Ok(()) }
+    }
+
+    /// Waits until the entries of steps are written, which decide how layers are stored.
+    fn wait_for_steps(&self) {
+        while self.open.load(Ordering::Acquire) > 0 && !self.failed.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether the cache has an entry; each is asked for once. `learn`: how its layer is stored, too.
+    fn has(&self, name: &EntryName, learn: bool, read: &Remotes) -> Result<bool, RemoteError> {
+        if let Some(known) = lock(&self.known).get(name).copied() {
             return Ok(known);
         }
-        let has = self.target.remote.has(name)?;
+        let remote = &self.target.remote;
+        let (has, entry) = match read.answer_of(remote.name(), name) {
+            Some(answer) => {
+                if answer.is_some() {
+                    remote.used(name);
+                }
+                (answer.is_some(), answer)
+            }
+            None if learn => remote.get(name).map(|entry| (entry.is_some(), entry))?,
+            None => (remote.has(name)?, None),
+        };
+        for (blob, form) in entry.iter().flat_map(Entry::forms) {
+            if form != Form::Whole {
+                lock(&self.blobs).entry(blob).or_insert(Some(form));
+            }
+        }
         lock(&self.known).insert(*name, has);
         Ok(has)
     }
 
-    /// Ok: the cache has the blob. Two entries with one blob bring it once.
-    fn bring(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError> {
+    /// Ok: the cache has the blob in this form. Two entries with one blob bring it once.
+    fn bring(&self, blob: &Descriptor, bring: impl FnOnce() -> Result<Form, RemoteError>) -> Result<Form, RemoteError> {
         let mut blobs = lock(&self.blobs);
         loop {
             match blobs.get(&blob.digest) {
-                Some(true) => return Ok(()),
+                Some(Some(form)) => return Ok(form.clone()),
                 // Whoever brings it reports why it fails.
-                Some(false) if self.failed.load(Ordering::Relaxed) => return Ok(()),
-                Some(false) => {
+                Some(None) if self.failed.load(Ordering::Relaxed) => return Ok(Form::Whole),
+                Some(None) => {
                     let wait = self.arrived.wait_timeout(blobs, Duration::from_millis(100));
                     blobs = wait.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 None => break,
             }
         }
-        blobs.insert(blob.digest, false);
+        blobs.insert(blob.digest, None);
         drop(blobs);
-        let brought = self.target.remote.put_blob(blob, from);
-        if brought.is_ok() {
-            lock(&self.blobs).insert(blob.digest, true);
+        let brought = bring();
+        if let Ok(form) = &brought {
+            lock(&self.blobs).insert(blob.digest, Some(form.clone()));
         }
         self.arrived.notify_all();
         brought

@@ -34,11 +34,11 @@ impl Caches {
         let remotes = Arc::new(Remotes::new(reading, patience));
         let mut targets = Vec::new();
         for to in &request.cache_to {
-            let holders: Box<Holders> = match &to.place {
-                Place::Registry(name) => holders(request, store, name)?,
-                Place::Directory(_) | Place::Bucket(_) | Place::Actions(_) => Box::new(|_| Vec::new()),
+            let (holders, whole_images): (Box<Holders>, bool) = match &to.place {
+                Place::Registry(name) => (holders(request, store, name)?, pushed(request, name).next().is_some()),
+                Place::Directory(_) | Place::Bucket(_) | Place::Actions(_) => (Box::new(|_| Vec::new()), false),
             };
-            targets.push(Target { remote: open(&to.place, options, holders), mode: to.mode });
+            targets.push(Target { remote: open(&to.place, options, holders), mode: to.mode, whole_images });
         }
         let sender = Sender::new(targets, Arc::clone(&remotes), request.cache_timeout);
         Ok(Self { remotes, sender })
@@ -77,11 +77,17 @@ fn open(place: &Place, options: &Options, holders: Box<Holders>) -> Arc<dyn Remo
 /// is pushed.
 fn holders(request: &BuildRequest, store: &Store, name: &Reference) -> Result<Box<Holders>, Failure> {
     let known: BTreeMap<BlobDigest, Vec<String>> = store.holders(name, None)?;
-    let pushed = request.tags.iter().filter(|tag| request.push && tag.registry == name.registry);
-    let pushed: Vec<String> =
-        pushed.map(|tag| tag.repository.clone()).filter(|repository| *repository != name.repository).collect();
+    let pushed: Vec<String> = pushed(request, name)
+        .map(|tag| tag.repository.clone())
+        .filter(|repository| *repository != name.repository)
+        .collect();
     Ok(Box::new(move |blob: &Descriptor| {
         let known = known.get(&blob.digest).cloned().unwrap_or_default();
         known.into_iter().chain(pushed.iter().cloned()).collect()
     }))
+}
+
+/// The names on the registry of `name` under which the image is pushed.
+fn pushed<'r>(request: &'r BuildRequest, name: &'r Reference) -> impl Iterator<Item = &'r Reference> {
+    request.tags.iter().filter(|tag| request.push && tag.registry == name.registry)
 }

@@ -16,6 +16,7 @@ mod lookup;
 mod manifest;
 mod messages;
 mod names;
+mod parts;
 mod platforms;
 mod push;
 mod requests;

@@ -1,6 +1,7 @@
 //! A server of one S3 bucket, which checks signatures with code of its own (AWS Signature Version 4, in the query).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
@@ -20,6 +21,7 @@ type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 pub struct S3 {
     server: Server,
     objects: Objects,
+    ranges: Arc<AtomicBool>,
 }
 
 impl S3 {
@@ -40,12 +42,13 @@ impl S3 {
 
     fn with(condition: u16, blind: bool) -> Self {
         let objects = Objects::default();
-        let shared = Arc::clone(&objects);
+        let ranges = Arc::new(AtomicBool::new(true));
+        let (shared, by_range) = (Arc::clone(&objects), Arc::clone(&ranges));
         let server = Server::start(move |request| match blind && request.method == "HEAD" {
             true => Reply::new(404, ""),
-            false => answer(request, &shared, condition),
+            false => answer(request, &shared, condition, by_range.load(Ordering::Relaxed)),
         });
-        Self { server, objects }
+        Self { server, objects, ranges }
     }
 
     /// The attributes of a cache in a bucket of the server.
@@ -80,6 +83,32 @@ impl S3 {
         self.objects.lock().expect("lock").clone()
     }
 
+    /// How many bytes of bodies were sent to it.
+    pub fn uploaded(&self) -> usize {
+        self.server.log().iter().map(|asked| asked.bytes.len()).sum()
+    }
+
+    /// How many bytes of blobs were asked for.
+    pub fn downloaded(&self) -> usize {
+        let objects = self.objects();
+        let length = |asked: &Request| match asked.header("range").and_then(range) {
+            Some((first, last)) => last + 1 - first,
+            None => asked.target.split('?').next().and_then(|path| objects.get(path)).map_or(0, Vec::len),
+        };
+        let log = self.server.log();
+        log.iter().filter(|asked| asked.method == "GET" && asked.target.contains("/blobs/")).map(length).sum()
+    }
+
+    /// From here on, whole objects are sent to whoever asks for a range.
+    pub fn ignore_ranges(&self) {
+        self.ranges.store(false, Ordering::Relaxed);
+    }
+
+    /// Removes an object.
+    pub fn remove(&self, path: &str) {
+        self.objects.lock().expect("lock").remove(path);
+    }
+
     /// Replaces an object.
     pub fn replace(&self, path: &str, content: Vec<u8>) {
         self.objects.lock().expect("lock").insert(path.to_owned(), content);
@@ -95,7 +124,7 @@ fn refuse(status: u16, code: &str) -> Reply {
     Reply::new(status, body).with("content-type", "application/xml")
 }
 
-fn answer(request: &Request, objects: &Mutex<BTreeMap<String, Vec<u8>>>, condition: u16) -> Reply {
+fn answer(request: &Request, objects: &Mutex<BTreeMap<String, Vec<u8>>>, condition: u16, ranges: bool) -> Reply {
     let key_id = match signer(request) {
         Ok(key_id) => key_id,
         Err(why) => return refuse(403, why),
@@ -106,6 +135,7 @@ fn answer(request: &Request, objects: &Mutex<BTreeMap<String, Vec<u8>>>, conditi
     }
     let mut objects = objects.lock().expect("lock");
     match (request.method.as_str(), objects.get(&path)) {
+        ("GET", Some(content)) if ranges => ranged(request, content),
         ("GET" | "HEAD", Some(content)) => Reply::new(200, content.clone()),
         ("GET" | "HEAD", None) => refuse(404, "NoSuchKey"),
         ("PUT", _) if key_id != WRITER.0 => refuse(403, "AccessDenied"),
@@ -119,6 +149,25 @@ fn answer(request: &Request, objects: &Mutex<BTreeMap<String, Vec<u8>>>, conditi
         },
         _ => refuse(405, "MethodNotAllowed"),
     }
+}
+
+/// The object, or the range of it that was asked for.
+fn ranged(request: &Request, content: &[u8]) -> Reply {
+    match request.header("range").and_then(range) {
+        Some((first, last)) if first < content.len() => {
+            let part = content[first..content.len().min(last + 1)].to_vec();
+            let range = format!("bytes {first}-{}/{}", first + part.len() - 1, content.len());
+            Reply::new(206, part).with("content-range", &range)
+        }
+        Some(_) => refuse(416, "InvalidRange"),
+        None => Reply::new(200, content.to_vec()),
+    }
+}
+
+/// `bytes=5-9` → (5, 9).
+fn range(header: &str) -> Option<(usize, usize)> {
+    let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?))
 }
 
 /// Whose signature the request has.

@@ -61,7 +61,7 @@ impl Listed {
         places: &'p BTreeMap<BlobDigest, Location>,
     ) -> Option<Vec<(BlobDigest, &'p Location)>> {
         let entry = Entry::parse(&name.parse().ok()?, self.entry.to_string().as_bytes()).ok()?;
-        entry.blobs().iter().map(|blob| Some((blob.digest, places.get(&blob.digest)?))).collect()
+        entry.stored().iter().map(|blob| Some((blob.digest, places.get(&blob.digest)?))).collect()
     }
 }
 
@@ -79,7 +79,7 @@ impl Index {
         let listed = self.entries.get(&name.to_string())?;
         let entry = Entry::parse(name, listed.entry.to_string().as_bytes());
         match entry {
-            Ok(entry) if entry.blobs().iter().any(|blob| self.location(blob).is_none()) => None,
+            Ok(entry) if entry.stored().iter().any(|blob| self.location(blob).is_none()) => None,
             entry => Some(entry),
         }
     }
@@ -111,10 +111,12 @@ impl Index {
         }
         for (name, entry) in &added.entries {
             let found: Vec<(BlobDigest, Location)> =
-                entry.blobs().iter().filter_map(|blob| Some((blob.digest, locate(blob)?))).collect();
+                entry.stored().iter().filter_map(|blob| Some((blob.digest, locate(blob)?))).collect();
             let entry = serde_json::from_slice(&entry.to_bytes()).expect("an entry is JSON");
-            let listed = self.entries.entry(name.to_string()).or_insert(Listed { used: number, entry });
-            listed.used = number;
+            match self.entries.get_mut(&name.to_string()).filter(|_| !name.is_replaced()) {
+                Some(listed) => listed.used = number,
+                None => drop(self.entries.insert(name.to_string(), Listed { used: number, entry })),
+            }
             for (digest, location) in found {
                 places.entry(digest).or_insert(location);
             }
@@ -168,7 +170,7 @@ mod tests {
     fn step(text: &str) -> Entry {
         let (key, blob) = (StepKey(Sha256::of(text.as_bytes())), Descriptor::of(LAYER_TAR, text.as_bytes()));
         let blobs = BTreeMap::from([("plain".to_owned(), blob)]);
-        Entry::of_layer(key, LayerEntry { key, diff_id: DiffId(Sha256::of(text.as_bytes())), blobs })
+        Entry::of_layer(key, LayerEntry { key, diff_id: DiffId(Sha256::of(text.as_bytes())), blobs, parts: None })
     }
 
     fn add(index: Index, number: u64, entry: &Entry, used: &[&Entry], gone: &[&str]) -> Index {
@@ -194,7 +196,7 @@ mod tests {
         assert_eq!(Index::parse(&index.to_bytes()), Ok(index.clone()));
         // What is lost is added again, and replaces what led to it.
         let again = add(index, 100, &first, &[], &["pack 1"]);
-        assert_eq!(again.location(&first.blobs()[0]).map(|location| location.pack), Some("pack 100".to_owned()));
+        assert_eq!(again.location(&first.stored()[0]).map(|location| location.pack), Some("pack 100".to_owned()));
     }
 
     #[test]
@@ -205,7 +207,7 @@ mod tests {
         for (from, to) in [("[0,3,5]", "[1,3,5]"), ("[0,3,5]", "[0,3,6]"), ("[0,3,5]", "[0,18446744073709551615,5]")] {
             assert!(text.contains(from), "{text}");
             let changed = Index::parse(text.replace(from, to).as_bytes()).expect("an index");
-            assert_eq!((changed.entry(&entry.name), changed.location(&entry.blobs()[0])), (None, None), "{to}");
+            assert_eq!((changed.entry(&entry.name), changed.location(&entry.stored()[0])), (None, None), "{to}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -181,7 +182,7 @@ impl GhaCache {
             let index = index.as_ref().map_err(invalid)?;
             let Some(entry) = index.entry(name) else { continue };
             let entry = entry.map_err(|why| RemoteError::Invalid { name: name.to_string(), why })?;
-            let packs = entry.blobs().iter().filter_map(|blob| Some(index.location(blob)?.pack)).collect();
+            let packs = entry.stored().iter().filter_map(|blob| Some(index.location(blob)?.pack)).collect();
             if self.are_there(&packs)? {
                 return Ok(Some(entry));
             }
@@ -314,19 +315,31 @@ impl Remote for GhaCache {
     }
 
     fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), RemoteError> {
+        let mut bytes = self.part(blob, 0..blob.size)?;
+        Ok(store.accept(blob, &mut bytes)?)
+    }
+
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Result<Box<dyn Read + Send + '_>, RemoteError> {
         let gone = || RemoteError::Invalid { name: blob.digest.to_string(), why: "the blob is not there".to_owned() };
         let location = self.location(blob).ok_or_else(gone)?;
         let url = self.url_of(&location.pack)?.ok_or_else(gone)?;
-        let range = location.offset..location.offset + location.length;
-        let response = self.service.read(&url, Some(range))?;
+        let (first, length) = (location.offset + range.start, range.end - range.start);
+        let response = self.service.read(&url, Some(first..first + length))?;
         let whole = response.status == 200;
         let mut bytes = response.into_reader();
         if whole {
             // The server sends all of the pack.
             let failed = |e: io::Error| RemoteError::Invalid { name: location.pack.clone(), why: e.to_string() };
-            io::copy(&mut (&mut bytes).take(location.offset), &mut io::sink()).map_err(failed)?;
+            io::copy(&mut (&mut bytes).take(first), &mut io::sink()).map_err(failed)?;
         }
-        Ok(store.accept(blob, &mut bytes.take(location.length))?)
+        Ok(Box::new(bytes.take(length)))
+    }
+
+    fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        match self.location(blob) {
+            Some(location) => Ok(self.url_of(&location.pack)?.is_some()),
+            None => Ok(false),
+        }
     }
 
     fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError> {
