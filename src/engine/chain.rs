@@ -139,6 +139,32 @@ impl State {
         self.links().iter().map(|link| Ok(link.sealed()?.layer)).collect()
     }
 
+    /// This state and those below it, down to but without the base, bottom first.
+    pub(super) fn over_base(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let mut states: Vec<_> = std::iter::successors(Some(self), |state| state.parent.as_ref()).cloned().collect();
+        states.pop();
+        states.reverse();
+        states
+    }
+
+    /// Its key, unless it is a base.
+    pub(super) fn made_key(&self) -> Option<StepKey> {
+        self.parent.is_some().then_some(self.key)
+    }
+
+    /// The key of the step below, unless that is the base.
+    pub(super) fn below(&self) -> Option<StepKey> {
+        self.parent.as_ref().and_then(|parent| parent.made_key())
+    }
+
+    /// The layer that this step added, if it is stored by now.
+    pub(super) fn own_layer_now(&self) -> Option<Layer> {
+        match &self.added[..] {
+            [link] => link.sealed.now()?.ok().map(|sealed| sealed.layer),
+            _ => None,
+        }
+    }
+
     /// The layer that this step added, as stored; waits until it is. `None`: it added none, or several.
     pub(super) fn own_layer(&self) -> Result<Option<Layer>, Error> {
         match &self.added[..] {

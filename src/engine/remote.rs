@@ -110,6 +110,16 @@ pub(super) fn send_step<'a>(
         return Ok(());
     }
     let in_image = chain(shared.plan).contains(&task.step.id);
+    // What is below comes first, also if this build has only found it.
+    let parent = |id: &StepId| shared.plan.step(*id).inputs.first().copied();
+    let steps = std::iter::successors(task.step.inputs.first().copied(), parent);
+    let states = task.inputs.first().map(State::over_base).unwrap_or_default();
+    let found: Vec<_> = states.iter().rev().zip(steps).collect();
+    for (state, id) in found.into_iter().rev() {
+        if let Some(layer) = state.own_layer_now() {
+            send_layer(shared, shared.plan.step(id), (state.key, state.key), &layer, state.below(), in_image);
+        }
+    }
     send(shared, lookup, task, parts.key(), layer, in_image)
 }
 
@@ -136,11 +146,12 @@ pub(super) fn send_all<'a>(
         let sent = send(shared, lookup, Task { step, inputs: &inputs }, state.key, &layer, chain.contains(&step.id));
         sent.map_err(|error| shared.located(step.id, error))?;
     }
-    let own = states[shared.plan.target_stage().last.index()].layers()?.split_off(base_layers(shared).len());
+    let last = &states[shared.plan.target_stage().last.index()];
+    let own = last.layers()?.split_off(base_layers(shared).len());
     if let Some(root) = foreseen.root
         && let Some(entry) = Entry::of_image(root, outcome.manifest.digest, &own)
     {
-        sender.send(&entry, true, None);
+        sender.send(&entry, last.made_key(), true, None);
     }
     Ok(())
 }
@@ -153,14 +164,27 @@ fn send<'a>(
     layer: &Layer,
     in_image: bool,
 ) -> Result<(), StepError> {
-    let blobs = [(shared.builder.settings.compression.method(), layer.blob.clone())].into();
-    let made = LayerEntry { key, diff_id: layer.diff_id, blobs, parts: None };
-    let cut = cut(shared, task.step, layer).map(Arc::new);
-    shared.builder.sender.send(&Entry::of_layer(key, made.clone()), in_image, cut.as_ref());
+    let below = task.inputs.first().and_then(|parent| parent.made_key());
+    send_layer(shared, task.step, (key, key), layer, below, in_image);
     if let Some(EntryName::Step(second)) = lookup.second_name(shared, task)? {
-        shared.builder.sender.send(&Entry::of_layer(second, made), in_image, cut.as_ref());
+        send_layer(shared, task.step, (second, key), layer, below, in_image);
     }
     Ok(())
+}
+
+/// Sends the layer of a step under a name, beside the step's own key.
+fn send_layer(
+    shared: &Shared<'_>,
+    step: &Step,
+    (name, key): (StepKey, StepKey),
+    layer: &Layer,
+    below: Option<StepKey>,
+    in_image: bool,
+) {
+    let blobs = [(shared.builder.settings.compression.method(), layer.blob.clone())].into();
+    let made = LayerEntry { key, diff_id: layer.diff_id, blobs, parts: None };
+    let cut = cut(shared, step, layer).map(Arc::new);
+    shared.builder.sender.send(&Entry::of_layer(name, made), below, in_image, cut.as_ref());
 }
 
 /// A layer in segments. `None`: it is small, or what is kept beside it is missing, so that it is sent whole.

@@ -26,9 +26,7 @@ pub(crate) use encoding::{basic_authorization, form_encode};
 pub(crate) use error::HttpError;
 pub(crate) use error::io_reason;
 pub(crate) use fault::{TlsFault, Unreachable};
-#[cfg(test)]
-pub(crate) use pace::Pace;
-pub(crate) use pace::is_slow;
+pub(crate) use pace::{Pace, is_slow};
 pub(crate) use proxy::Proxies;
 pub(crate) use request::{Payload, Request};
 pub(crate) use response::Response;

@@ -11,7 +11,7 @@ use crate::oci::blob::{BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 
 use super::entry::MAX_ENTRY;
-use super::{Entry, EntryName, Remote, RemoteError};
+use super::{Entry, EntryName, Remote, RemoteError, UploadClaim};
 
 /// A cache in a directory.
 pub(crate) struct Directory {
@@ -28,6 +28,11 @@ impl Directory {
     fn entry(&self, name: &EntryName) -> PathBuf {
         let hex = name.key().hex();
         self.dir.join("v1").join(name.kind()).join(&hex[..2]).join(hex)
+    }
+
+    fn claimed(&self, name: &EntryName) -> PathBuf {
+        let hex = name.key().hex();
+        self.dir.join("v1/claim").join(&hex[..2]).join(hex)
     }
 
     fn blob(&self, blob: &Descriptor) -> PathBuf {
@@ -91,15 +96,34 @@ impl Remote for Directory {
         Ok(draft.publish(&path, 0o644)?)
     }
 
-    fn put(&self, entry: &Entry) -> Result<(), RemoteError> {
+    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
         let path = self.entry(&entry.name);
         let mut draft = Self::draft(&path)?;
         io::Write::write_all(&mut draft, &entry.to_bytes()).map_err(|e| FsError::new("write", &path, e))?;
-        match entry.name.is_replaced() {
-            true => draft.publish(&path, 0o644)?,
-            false => drop(draft.publish_new(&path, 0o644)?),
+        let new = match entry.name.is_replaced() {
+            true => draft.publish(&path, 0o644).map(|()| true)?,
+            false => draft.publish_new(&path, 0o644)?,
+        };
+        // A claim that stays ends by itself.
+        let _ = fs::remove(&self.claimed(&entry.claimed()));
+        Ok(new)
+    }
+
+    fn claim(&self, claim: &UploadClaim) -> Result<Option<UploadClaim>, RemoteError> {
+        let path = self.claimed(&claim.name);
+        let draft = || -> Result<Draft, FsError> {
+            let mut draft = Self::draft(&path)?;
+            io::Write::write_all(&mut draft, &claim.to_bytes()).map_err(|e| FsError::new("write", &path, e))?;
+            Ok(draft)
+        };
+        if draft()?.publish_new(&path, 0o644)? {
+            return Ok(None);
         }
-        Ok(())
+        let held = fs::read_opt(&path)?.and_then(|bytes| UploadClaim::parse(&bytes)).filter(|held| held.bars(claim));
+        if held.is_none() {
+            draft()?.publish(&path, 0o644)?;
+        }
+        Ok(held)
     }
 }
 
@@ -136,8 +160,8 @@ mod tests {
         assert!(cache.get(&name).expect("no entry").is_none());
         assert!(cache.put_blob(&blob, &Bytes(b"other")).is_err());
         cache.put_blob(&blob, &Bytes(b"layer")).expect("the right bytes");
-        cache.put(&entry(b"first")).expect("a new entry");
-        cache.put(&entry(b"second")).expect("one that is there");
+        assert!(cache.put(&entry(b"first")).expect("a new entry"));
+        assert!(!cache.put(&entry(b"second")).expect("one that is there"));
         assert_eq!(cache.get(&name).expect("an entry"), Some(entry(b"first")));
         assert!(cache.has(&name).expect("an entry"));
     }

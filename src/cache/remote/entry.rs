@@ -199,6 +199,11 @@ impl Entry {
         self.to_bytes().len() <= MAX_ENTRY
     }
 
+    /// What builds that upload its blobs claim: the same for all names of one step.
+    pub(super) fn claimed(&self) -> EntryName {
+        self.layer.as_ref().map_or(self.name, |layer| EntryName::Step(layer.key))
+    }
+
     /// The blobs that it leads to.
     pub(crate) fn blobs(&self) -> Vec<Descriptor> {
         let of_step = self.layer.iter().flat_map(|layer| layer.blobs.values().cloned());

@@ -11,6 +11,7 @@
 //! **In a registry.** A tag per entry, for a manifest that has the entry as an annotation; its layers are ordinary blobs of the
 //! repository. **In a directory, in a bucket.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`. **In GitHub Actions.** An index with all
 //! entries, and packs with all blobs ([`GhaCache`]).
+//! **Written together.** Builds that make the same layer at the same time upload it once ([`UploadClaim`]).
 //! **Trust.** Whoever can write to a cache decides what its entries lead to; everything else is verified: that an entry
 //! answers the key it was asked for, sizes, digests, diff-ids. An entry has room for a signature.
 //! **Failures.** A cache that cannot be reached, is slow or full, or answers nonsense is reported once and not asked again in
@@ -18,6 +19,7 @@
 //! **Not here.** Which keys to ask for: `engine`.
 
 mod assembly;
+mod claim;
 mod cut;
 mod directory;
 mod entry;
@@ -29,6 +31,7 @@ mod remotes;
 mod s3;
 mod sender;
 mod upload;
+mod written;
 
 use std::io::Read;
 use std::ops::Range;
@@ -37,7 +40,9 @@ use std::time::{Duration, Instant};
 use crate::oci::blob::{BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
+use crate::transport::{Pace, Timing};
 
+pub(crate) use claim::UploadClaim;
 pub(crate) use cut::{Cut, MIN_CUT, Segments};
 pub(crate) use directory::Directory;
 pub(crate) use entry::{Entry, EntryName, ImageEntry, LayerEntry};
@@ -46,10 +51,26 @@ pub(crate) use gha::{GhaCache, GhaPlace, GhaPlaceError};
 pub(crate) use registry::RegistryCache;
 pub(crate) use remotes::{Failure, Remotes};
 pub(crate) use s3::{S3Cache, S3Place, S3PlaceError, S3Settings};
-pub(crate) use sender::{Mode, Sender, Target};
+pub(crate) use sender::Sender;
+pub(crate) use written::{Mode, Target};
 
 /// A cache that takes longer to answer a question, or many questions asked at once, is given up.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+
+/// The slowest transfer that is worth its time: so many bytes while a cache may keep a build waiting.
+const SLOWEST: u64 = 256 << 10;
+
+/// Attempts and time-outs of caches that may keep a build waiting for `patience`: a build can go on without them.
+pub(crate) fn timing(patience: Duration) -> Timing {
+    Timing {
+        attempts: 3,
+        longest_pause: patience,
+        connect: patience,
+        stall: patience,
+        pace: Pace { bytes: SLOWEST, window: patience },
+        ..Timing::default()
+    }
+}
 
 /// One shared cache.
 pub(crate) trait Remote: Send + Sync {
@@ -75,8 +96,18 @@ pub(crate) trait Remote: Send + Sync {
     fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError>;
 
     /// Stores an entry whose blobs are stored. An entry that exists stays as it is, as far as the cache can tell, unless
-    /// entries of such a name are replaced.
-    fn put(&self, entry: &Entry) -> Result<(), RemoteError>;
+    /// entries of such a name are replaced. Ok(false): there was one.
+    fn put(&self, entry: &Entry) -> Result<bool, RemoteError>;
+
+    /// Announces an upload. Some: another build has announced it, and this one should wait for what that one writes.
+    fn claim(&self, _: &UploadClaim) -> Result<Option<UploadClaim>, RemoteError> {
+        Ok(None)
+    }
+
+    /// Whether an entry that cannot be read is replaced.
+    fn replaces_unreadable(&self) -> bool {
+        false
+    }
 
     /// Notes that the cache has an entry that is in use.
     fn used(&self, _name: &EntryName) {}
@@ -101,10 +132,11 @@ pub(crate) trait Remote: Send + Sync {
     fn cancel(&self) {}
 }
 
-/// Asks `remote` in another thread, and cancels it when `patience` is over.
+/// Asks `remote` in another thread. When `patience` is over, says so to `give_up`, and cancels what runs.
 fn within<T: Send>(
     patience: Duration,
     remote: &dyn Remote,
+    give_up: impl Fn(),
     ask: impl FnOnce() -> Result<T, RemoteError> + Send,
 ) -> Result<T, RemoteError> {
     let until = Instant::now() + patience;
@@ -114,6 +146,7 @@ fn within<T: Send>(
         while !asking.is_finished() {
             if !late && Instant::now() >= until {
                 late = true;
+                give_up();
                 remote.cancel();
             }
             std::thread::sleep(Duration::from_micros(200));

@@ -1,24 +1,30 @@
 //! A shared cache in a repository of a registry.
 //!
 //! An entry is the annotation of a manifest, so that one request reads it; the manifest lists the blobs that the entry leads
-//! to, so that the registry keeps them. The tag of `ref` is not used: entries have tags of their own.
+//! to, so that the registry keeps them. The tag of `ref` is not used: entries have tags of their own. A claim is the annotation of a
+//! manifest as well. No request writes a tag only if it is absent: whoever claims looks again after a moment.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::oci::blob::{BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::Manifest;
 use crate::oci::reference::Reference;
-use crate::registry::{Arrival, Client, Holders, PushObserver, is_behind};
+use crate::registry::{Arrival, Client, Holders, PushObserver, RegistryError, is_behind};
 
 use super::parts::Bytes;
-use super::{Entry, EntryName, Remote, RemoteError};
+use super::{Entry, EntryName, Remote, RemoteError, UploadClaim};
 
 /// The annotation with the entry.
 const ANNOTATION: &str = "kiln.cache.entry";
+/// The annotation with a claim.
+const CLAIM: &str = "kiln.cache.claim";
+/// How long the claims of others may take to be seen.
+const SETTLED: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));
 /// The type of manifests with entries.
 const ARTIFACT: &str = "application/vnd.kiln.cache.v1";
 /// The media type of an empty document (image-spec, "Guidance for an Empty Descriptor").
@@ -43,8 +49,38 @@ impl RegistryCache {
         Self { client, name, repository: at, holders, prepared: OnceLock::new() }
     }
 
-    fn tagged(&self, name: &EntryName) -> Reference {
-        Reference { tag: Some(name.to_string()), digest: None, ..self.repository.clone() }
+    fn tagged(&self, tag: String) -> Reference {
+        Reference { tag: Some(tag), digest: None, ..self.repository.clone() }
+    }
+
+    /// Stores a manifest of `layers` with an annotation.
+    fn put_annotated(
+        &self,
+        at: &Reference,
+        annotation: &str,
+        text: Vec<u8>,
+        mut layers: Vec<Descriptor>,
+    ) -> Result<(), RegistryError> {
+        let mut empty = Descriptor::of(EMPTY_TYPE, EMPTY);
+        if self.prepared.get().is_none() {
+            self.client.push_blob(&self.repository, &empty, &Bytes(EMPTY.to_vec()), &Quiet(&self.holders))?;
+            let _ = self.prepared.set(());
+        }
+        empty.other.insert("data".to_owned(), "e30=".into());
+        if layers.is_empty() {
+            layers.push(empty.clone());
+        }
+        let text = String::from_utf8(text).expect("JSON is UTF-8");
+        let annotations = BTreeMap::from([(annotation.to_owned(), text)]);
+        let artifact_type = Some(ARTIFACT.to_owned());
+        let manifest = Manifest { artifact_type, annotations, ..Manifest::new(empty, layers) };
+        self.client.put_artifact(at, &manifest.to_bytes())
+    }
+
+    /// The claim at a tag.
+    fn claim_at(&self, at: &Reference) -> Result<Option<UploadClaim>, RegistryError> {
+        let manifest = self.client.artifact(at)?.and_then(|bytes| Manifest::parse(&bytes).ok());
+        Ok(manifest.and_then(|manifest| UploadClaim::parse(manifest.annotations.get(CLAIM)?.as_bytes())))
     }
 }
 
@@ -54,7 +90,7 @@ impl Remote for RegistryCache {
     }
 
     fn get(&self, name: &EntryName) -> Result<Option<Entry>, RemoteError> {
-        let Some(bytes) = self.client.artifact(&self.tagged(name))? else { return Ok(None) };
+        let Some(bytes) = self.client.artifact(&self.tagged(name.to_string()))? else { return Ok(None) };
         let invalid = |why: String| RemoteError::Invalid { name: name.to_string(), why };
         let manifest = Manifest::parse(&bytes).map_err(|e| invalid(e.to_string()))?;
         let entry =
@@ -63,7 +99,7 @@ impl Remote for RegistryCache {
     }
 
     fn has(&self, name: &EntryName) -> Result<bool, RemoteError> {
-        Ok(self.client.has_artifact(&self.tagged(name))?)
+        Ok(self.client.has_artifact(&self.tagged(name.to_string()))?)
     }
 
     fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> Result<(), RemoteError> {
@@ -82,22 +118,24 @@ impl Remote for RegistryCache {
         Ok(self.client.push_blob(&self.repository, blob, from, &Quiet(&self.holders))?)
     }
 
-    fn put(&self, entry: &Entry) -> Result<(), RemoteError> {
-        let mut empty = Descriptor::of(EMPTY_TYPE, EMPTY);
-        if self.prepared.get().is_none() {
-            self.client.push_blob(&self.repository, &empty, &Bytes(EMPTY.to_vec()), &Quiet(&self.holders))?;
-            let _ = self.prepared.set(());
+    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
+        let at = self.tagged(entry.name.to_string());
+        let put = self.put_annotated(&at, ANNOTATION, entry.to_bytes(), entry.stored());
+        put.map_err(|error| if is_behind(&error) { RemoteError::Behind(error) } else { error.into() })?;
+        Ok(true)
+    }
+
+    fn claim(&self, claim: &UploadClaim) -> Result<Option<UploadClaim>, RemoteError> {
+        let at = self.tagged(format!("claim-{}", claim.name.key().hex()));
+        let asked = Instant::now();
+        let held = self.claim_at(&at)?.filter(|held| held.bars(claim));
+        if held.is_some() {
+            return Ok(held);
         }
-        empty.other.insert("data".to_owned(), "e30=".into());
-        let mut layers = entry.stored();
-        if layers.is_empty() {
-            layers.push(empty.clone());
-        }
-        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text(entry))]);
-        let artifact_type = Some(ARTIFACT.to_owned());
-        let manifest = Manifest { artifact_type, annotations, ..Manifest::new(empty, layers) };
-        let put = self.client.put_artifact(&self.tagged(&entry.name), &manifest.to_bytes());
-        put.map_err(|error| if is_behind(&error) { RemoteError::Behind(error) } else { error.into() })
+        self.put_annotated(&at, CLAIM, claim.to_bytes(), Vec::new())?;
+        // Whoever asked before this claim was there has written another one by then; the last one stays.
+        std::thread::sleep((4 * asked.elapsed()).clamp(SETTLED.0, SETTLED.1));
+        Ok(self.claim_at(&at)?.filter(|held| held.bars(claim)))
     }
 
     fn repository(&self) -> Option<&Reference> {
@@ -114,10 +152,6 @@ impl Remote for RegistryCache {
     fn cancel(&self) {
         self.client.cancel();
     }
-}
-
-fn text(entry: &Entry) -> String {
-    String::from_utf8(entry.to_bytes()).expect("JSON is UTF-8")
 }
 
 /// Watches no push.

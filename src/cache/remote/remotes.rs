@@ -173,7 +173,7 @@ impl Remotes {
             return Vec::new();
         }
         drop(answers);
-        let remark = |cache: &Cache| within(self.patience, &*cache.remote, || Ok(cache.remote.remark()));
+        let remark = |cache: &Cache| within(self.patience, &*cache.remote, || (), || Ok(cache.remote.remark()));
         self.usable().filter_map(|(_, cache)| remark(cache).ok().flatten()).collect()
     }
 

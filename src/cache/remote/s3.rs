@@ -17,13 +17,16 @@ use crate::oci::blob::{BlobError, BlobFault, BlobSource, BlobStore};
 use crate::oci::descriptor::Descriptor;
 use crate::transport::{HttpClient, HttpError, Payload, Request, Response, Url};
 
+use super::claim::MAX_CLAIM;
 use super::entry::MAX_ENTRY;
-use super::{Entry, EntryName, Remote, RemoteError};
+use super::{Entry, EntryName, Remote, RemoteError, UploadClaim};
 
 /// How long a URL can be used; an upload may last longer, it must only begin before.
 const VALID: Duration = Duration::from_secs(3600);
 /// The most bytes that one request may store.
 const MAX_UPLOAD: u64 = 5 << 30;
+/// The media type of entries and claims.
+const JSON: &str = "application/json";
 /// The most attempts to write an entry that others write at the same time.
 const MAX_CONFLICTS: usize = 4;
 
@@ -98,6 +101,11 @@ impl S3Place {
     fn entry(&self, name: &EntryName) -> String {
         let hex = name.key().hex();
         format!("{}v1/{}/{}/{hex}", self.prefix, name.kind(), &hex[..2])
+    }
+
+    fn claimed(&self, name: &EntryName) -> String {
+        let hex = name.key().hex();
+        format!("{}v1/claim/{}/{hex}", self.prefix, &hex[..2])
     }
 
     fn blob(&self, blob: &Descriptor) -> String {
@@ -242,15 +250,15 @@ impl Remote for S3Cache {
         Ok(())
     }
 
-    fn put(&self, entry: &Entry) -> Result<(), RemoteError> {
+    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
         let (key, bytes) = (self.place.entry(&entry.name), entry.to_bytes());
-        let payload = Payload::Bytes("application/json", &bytes);
+        let payload = Payload::Bytes(JSON, &bytes);
         let mut conflicts = 0;
         while !entry.name.is_replaced() && !self.unconditional.load(Ordering::Relaxed) {
             let response = self.write(&key, payload, true)?;
             match response.status {
                 // It is there already.
-                412 => return Ok(()),
+                412 => return Ok(false),
                 // The store does not know the condition.
                 400 | 501 => self.unconditional.store(true, Ordering::Relaxed),
                 // Another writer is at it.
@@ -260,12 +268,39 @@ impl Remote for S3Cache {
                 }
                 _ => {
                     response.into_success()?;
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
         self.write(&key, payload, false)?.into_success()?;
-        Ok(())
+        Ok(true)
+    }
+
+    fn claim(&self, claim: &UploadClaim) -> Result<Option<UploadClaim>, RemoteError> {
+        if self.unconditional.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let (key, bytes) = (self.place.claimed(&claim.name), claim.to_bytes());
+        let payload = Payload::Bytes(JSON, &bytes);
+        let response = self.write(&key, payload, true)?;
+        match response.status {
+            // Another build was first, or is at it.
+            412 | 409 => {}
+            400 | 501 => {
+                self.unconditional.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+            _ => {
+                response.into_success()?;
+                return Ok(None);
+            }
+        }
+        let held = self.read(&key, None)?.map(|response| response.into_bytes(MAX_CLAIM as u64)).transpose()?;
+        let held = held.and_then(|bytes| UploadClaim::parse(&bytes)).filter(|held| held.bars(claim));
+        if held.is_none() {
+            self.write(&key, payload, false)?.into_success()?;
+        }
+        Ok(held)
     }
 
     fn cancel(&self) {

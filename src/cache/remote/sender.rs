@@ -1,52 +1,20 @@
 //! Writes entries and their blobs to shared caches, beside the build.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender as Queue, unbounded};
 
-use crate::base::digest::BlobDigest;
+use crate::base::digest::StepKey;
 use crate::oci::blob::BlobSource;
-use crate::oci::descriptor::Descriptor;
 
-use super::cut::MIN_CUT;
-use super::entry::Form;
-use super::upload::upload;
-use super::{ANSWER, Cut, Entry, EntryName, Failure, Remote, RemoteError, Remotes, within};
+use super::written::{Job, Mode, Target, Written};
+use super::{ANSWER, Cut, Entry, EntryName, Failure, RemoteError, Remotes, within};
 
 /// Entries written at the same time, per cache.
-const JOBS: usize = 4;
-
-/// How often an entry is written whose blobs others write at the same time.
-const ATTEMPTS: u32 = 5;
-
-/// What is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// The steps whose layers the image has.
-    #[default]
-    Min,
-    /// All steps.
-    Max,
-}
-
-/// A shared cache that is written.
-pub(crate) struct Target {
-    /// The cache.
-    pub(crate) remote: Arc<dyn Remote>,
-    /// What goes there.
-    pub(crate) mode: Mode,
-    /// Layers of the image are not sent in parts: it is pushed to the same registry, which takes them from the cache.
-    pub(crate) whole_images: bool,
-}
-
-/// An entry to write, with its layer in segments.
-struct Job {
-    entry: Entry,
-    cut: Option<Arc<Cut>>,
-}
+const JOBS: usize = 8;
 
 /// Writes what builds make to shared caches.
 #[derive(Default)]
@@ -57,37 +25,17 @@ pub(crate) struct Sender {
     /// How long the end of a build waits.
     patience: Duration,
     queue: Mutex<Option<Queue<(usize, Job)>>>,
+    /// What is written when the build has made everything.
+    late: Mutex<VecDeque<(usize, Job)>>,
     failures: Mutex<Vec<Failure>>,
-}
-
-struct Written {
-    target: Target,
-    failed: AtomicBool,
-    /// Blobs on their way, and how the cache has those that have arrived.
-    blobs: Mutex<BTreeMap<BlobDigest, Option<Form>>>,
-    arrived: Condvar,
-    /// Entries that the cache has, or has not.
-    known: Mutex<BTreeMap<EntryName, bool>>,
-    /// Entries that are written or about to be.
-    queued: Mutex<BTreeSet<EntryName>>,
-    /// Queued entries of steps that are not written yet.
-    open: AtomicUsize,
 }
 
 impl Sender {
     /// Writes to `targets`, of which some may be among those that are `read`; the end of the build waits for `patience` at
     /// most.
     pub(crate) fn new(targets: Vec<Target>, read: Arc<Remotes>, patience: Duration) -> Self {
-        let written = |target| Written {
-            target,
-            failed: AtomicBool::new(false),
-            blobs: Mutex::default(),
-            arrived: Condvar::new(),
-            known: Mutex::default(),
-            queued: Mutex::default(),
-            open: AtomicUsize::new(0),
-        };
-        Self { targets: targets.into_iter().map(written).collect(), read, patience, ..Self::default() }
+        let targets = targets.into_iter().map(Written::new).collect();
+        Self { targets, read, patience, ..Self::default() }
     }
 
     /// Whether nothing is written.
@@ -129,15 +77,17 @@ impl Sender {
         })
     }
 
-    /// Writes an entry, to all caches or to those that take all steps. `cut`: its layer in segments.
-    pub(crate) fn send(&self, entry: &Entry, in_image: bool, cut: Option<&Arc<Cut>>) {
+    /// Writes an entry, to all caches or to those that take all steps. `cut`: its layer in segments. A cache that has the result
+    /// of another build for the step `below` gets it last, if the other one has not written its own: what builds on each other
+    /// should stay together.
+    pub(crate) fn send(&self, entry: &Entry, below: Option<StepKey>, in_image: bool, cut: Option<&Arc<Cut>>) {
         let Some(queue) = lock(&self.queue).clone() else { return };
         for (at, written) in self.targets.iter().enumerate() {
-            let wanted = in_image || written.target.mode == Mode::Max;
-            if wanted && lock(&written.queued).insert(entry.name) {
-                written.open.fetch_add(usize::from(entry.layer.is_some()), Ordering::AcqRel);
+            if in_image || written.target.mode == Mode::Max {
                 let cut = cut.filter(|_| !(in_image && written.target.whole_images)).cloned();
-                let _ = queue.send((at, Job { entry: entry.clone(), cut }));
+                for job in written.admit(Job { entry: entry.clone(), below, cut }) {
+                    let _ = queue.send((at, job));
+                }
             }
         }
     }
@@ -145,8 +95,10 @@ impl Sender {
     /// Whether every cache has the entry of the whole build, so that nothing needs to be written.
     pub(crate) fn all_have(&self, name: &EntryName) -> bool {
         let patience = ANSWER.min(self.patience);
-        let has =
-            |written: &Written| within(patience, &*written.target.remote, || written.has(name, false, &self.read));
+        let late = |written: &Written| self.fail(written, RemoteError::Late(patience.as_secs()));
+        let has = |written: &Written| {
+            within(patience, &*written.target.remote, || late(written), || written.has(name, &self.read))
+        };
         self.targets.iter().all(|written| match has(written) {
             Ok(has) => has,
             Err(error) => {
@@ -176,129 +128,30 @@ impl Sender {
     }
 
     fn write_all(&self, jobs: &Receiver<(usize, Job)>, from: &dyn BlobSource) {
-        for (at, job) in jobs {
+        let late = || lock(&self.late).pop_front();
+        for (at, job) in jobs.iter().chain(std::iter::from_fn(late)) {
             let written = &self.targets[at];
-            if !written.failed.load(Ordering::Relaxed)
-                && let Err(error) = written.write(&job, &self.read, from)
-            {
-                self.fail(written, error);
+            match written.write(job, &self.read, from) {
+                Ok(late) => lock(&self.late).extend(late.map(|job| (at, job))),
+                Err(error) => self.fail(written, error),
             }
-            written.open.fetch_sub(usize::from(job.entry.layer.is_some()), Ordering::AcqRel);
         }
     }
 
     /// Ends what the caches were given, when all of it was.
     fn finish(&self, from: &dyn BlobSource) {
-        for written in self.targets.iter().filter(|written| !written.failed.load(Ordering::Relaxed)) {
+        for written in self.targets.iter().filter(|written| !written.has_failed()) {
             if let Err(error) = written.target.remote.finish(from) {
                 self.fail(written, error);
             }
         }
     }
 
+    /// Gives a cache up. Only the first failure is kept: others follow from it.
     fn fail(&self, written: &Written, error: RemoteError) {
-        if !written.failed.swap(true, Ordering::Relaxed) {
+        if written.give_up() {
             lock(&self.failures).push(Failure { cache: written.target.remote.name().to_owned(), error });
-            written.arrived.notify_all();
         }
-    }
-}
-
-impl Written {
-    fn write(&self, job: &Job, read: &Remotes, from: &dyn BlobSource) -> Result<(), RemoteError> {
-        if job.entry.image.is_some() {
-            self.wait_for_steps();
-        }
-        let may_be_cut = job.entry.layer.is_some() && job.entry.blobs().iter().any(|blob| blob.size > MIN_CUT);
-        if self.has(&job.entry.name, may_be_cut, read)? {
-            return Ok(());
-        }
-        for again in 0..ATTEMPTS {
-            match self.send(job, from) {
-                Err(RemoteError::Behind(_)) if again + 1 < ATTEMPTS => {
-                    std::thread::sleep(Duration::from_millis(200) * (again + 1));
-                    let mut blobs = lock(&self.blobs);
-                    blobs.retain(|digest, _| job.entry.blobs().iter().all(|blob| blob.digest != *digest));
-                }
-                sent => {
-                    sent?;
-                    break;
-                }
-            }
-        }
-        lock(&self.known).insert(job.entry.name, true);
-        Ok(())
-    }
-
-    /// Brings the blobs, then writes the entry.
-    fn send(&self, job: &Job, from: &dyn BlobSource) -> Result<(), RemoteError> {
-        let mut entry = job.entry.clone();
-        for blob in job.entry.blobs() {
-            let form = self.bring(&blob, || match &job.cut {
-                Some(cut) => upload(&*self.target.remote, &job.entry, &blob, cut),
-                None => self.target.remote.put_blob(&blob, from).map(|()| Form::Whole),
-            })?;
-            entry.set_form(blob.digest, &form);
-        }
-        // The names of steps may have made it too long.
-        if entry.fits() { self.target.remote.put(&entry) } else { Ok(()) }
-    }
-
-    /// Waits until the entries of steps are written, which decide how layers are stored.
-    fn wait_for_steps(&self) {
-        while self.open.load(Ordering::Acquire) > 0 && !self.failed.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Whether the cache has an entry; each is asked for once. `learn`: how its layer is stored, too.
-    fn has(&self, name: &EntryName, learn: bool, read: &Remotes) -> Result<bool, RemoteError> {
-        if let Some(known) = lock(&self.known).get(name).copied() {
-            return Ok(known);
-        }
-        let remote = &self.target.remote;
-        let (has, entry) = match read.answer_of(remote.name(), name) {
-            Some(answer) => {
-                if answer.is_some() {
-                    remote.used(name);
-                }
-                (answer.is_some(), answer)
-            }
-            None if learn => remote.get(name).map(|entry| (entry.is_some(), entry))?,
-            None => (remote.has(name)?, None),
-        };
-        for (blob, form) in entry.iter().flat_map(Entry::forms) {
-            if form != Form::Whole {
-                lock(&self.blobs).entry(blob).or_insert(Some(form));
-            }
-        }
-        lock(&self.known).insert(*name, has);
-        Ok(has)
-    }
-
-    /// Ok: the cache has the blob in this form. Two entries with one blob bring it once.
-    fn bring(&self, blob: &Descriptor, bring: impl FnOnce() -> Result<Form, RemoteError>) -> Result<Form, RemoteError> {
-        let mut blobs = lock(&self.blobs);
-        loop {
-            match blobs.get(&blob.digest) {
-                Some(Some(form)) => return Ok(form.clone()),
-                // Whoever brings it reports why it fails.
-                Some(None) if self.failed.load(Ordering::Relaxed) => return Ok(Form::Whole),
-                Some(None) => {
-                    let wait = self.arrived.wait_timeout(blobs, Duration::from_millis(100));
-                    blobs = wait.unwrap_or_else(PoisonError::into_inner).0;
-                }
-                None => break,
-            }
-        }
-        blobs.insert(blob.digest, None);
-        drop(blobs);
-        let brought = bring();
-        if let Ok(form) = &brought {
-            lock(&self.blobs).insert(blob.digest, Some(form.clone()));
-        }
-        self.arrived.notify_all();
-        brought
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::digest::BlobDigest;
 use crate::cache::remote::{
     ANSWER, Directory, Failure as CacheFailure, GhaCache, RegistryCache, Remote, Remotes, S3Cache, Sender, Target,
+    timing,
 };
 use crate::cli::failure::Failure;
 use crate::cli::request::{BuildRequest, Place};
@@ -27,18 +28,19 @@ impl Caches {
     /// Those of `request`. Nothing is asked yet. Each has connections of its own, so that it can be given up alone.
     pub(super) fn open(request: &BuildRequest, options: &Options, store: &Store) -> Result<Self, Failure> {
         let patience = ANSWER.min(request.cache_timeout);
-        // Who asks to wait longer is not waited for.
-        let timing = Timing { longest_pause: patience, ..options.timing.clone() };
-        let quick = Options { timing, ..options.clone() };
+        let patient = |timing| Options { timing, ..options.clone() };
+        let quick = patient(timing(patience));
         let reading = request.cache_from.iter().map(|place| open(place, &quick, Box::new(|_| Vec::new()))).collect();
         let remotes = Arc::new(Remotes::new(reading, patience));
+        // Uploads go on beside the build: whoever asks for a longer pause gets it.
+        let options = patient(Timing { longest_pause: options.timing.longest_pause, ..timing(patience) });
         let mut targets = Vec::new();
         for to in &request.cache_to {
             let (holders, whole_images): (Box<Holders>, bool) = match &to.place {
                 Place::Registry(name) => (holders(request, store, name)?, pushed(request, name).next().is_some()),
                 Place::Directory(_) | Place::Bucket(_) | Place::Actions(_) => (Box::new(|_| Vec::new()), false),
             };
-            targets.push(Target { remote: open(&to.place, options, holders), mode: to.mode, whole_images });
+            targets.push(Target { remote: open(&to.place, &options, holders), mode: to.mode, whole_images });
         }
         let sender = Sender::new(targets, Arc::clone(&remotes), request.cache_timeout);
         Ok(Self { remotes, sender })

@@ -1,9 +1,10 @@
 //! Test images from registries: Debian's `docker-registry` on loopback, with authentication, and with faults and crashes;
-//! hostile servers; token servers; shared caches.
+//! hostile servers; token servers; shared caches, which many runners use at the same time.
 
 mod access;
 mod actions;
 mod bucket;
+mod bucket_faults;
 mod cache;
 mod configuration;
 mod crashes;
@@ -20,5 +21,6 @@ mod parts;
 mod platforms;
 mod push;
 mod requests;
+mod runners;
 mod tls;
 mod tutorial;

@@ -36,6 +36,8 @@
 //! - [`random`]: inputs from a seed; `scripts/soak` tries more of them.
 //! - [`Registry`] (`registry`): Debian's `docker-registry` on a random loopback port, killed when dropped.
 //! - [`Tokens`] (`tokens`): a token server for it. [`Server`] (`server`): an HTTP server that answers what a closure says.
+//! - [`Fault`] (`fault`): what a server answers instead of what it should, while a test says so. [`Relay`] (`relay`): a registry
+//!   behind a server that counts what it is asked.
 //! - [`Dir`](dir::Dir) (`dir`): a directory that the next run removes if this one is killed.
 //! - [`S3`](s3::S3) (`s3`): a bucket of an S3 store that checks signatures.
 //! - [`Actions`](actions::Actions) (`actions`): a cache service of GitHub Actions.
@@ -53,6 +55,7 @@ pub mod canary;
 pub mod certificates;
 pub mod dir;
 pub mod env;
+pub mod fault;
 pub mod golden;
 pub mod image;
 pub mod layout;
@@ -60,6 +63,7 @@ pub mod processes;
 pub mod progress;
 pub mod random;
 pub mod registry;
+pub mod relay;
 pub mod s3;
 /// A server whose responses a test determines: that of the registry client's own tests.
 #[path = "../../../src/registry/tests/server.rs"]
@@ -69,10 +73,12 @@ pub mod tree;
 pub mod web;
 
 pub use env::TestEnv;
+pub use fault::Fault;
 pub use golden::Golden;
 pub use image::Image;
 pub use progress::Progress;
 pub use registry::Registry;
+pub use relay::Relay;
 pub(crate) use server::{Reply, Request, Server};
 pub use tokens::Tokens;
 pub use tree::Tree;

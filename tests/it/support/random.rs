@@ -10,6 +10,11 @@ pub fn seeds(fixed: u64) -> Range<u64> {
     first..first + count.parse::<u64>().expect("a number")
 }
 
+/// Whether `scripts/soak` runs the test, which may take its time.
+pub fn soaking() -> bool {
+    std::env::var_os("KILN_SOAK").is_some()
+}
+
 /// A pseudo-random number generator (SplitMix64).
 pub struct Random(u64);
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Reply, Request, Server};
+use super::{Fault, Reply, Request, Server};
 
 /// The bucket that there is.
 pub const BUCKET: &str = "layers";
@@ -22,38 +22,40 @@ pub struct S3 {
     server: Server,
     objects: Objects,
     ranges: Arc<AtomicBool>,
+    /// What it answers instead, while a test says so.
+    pub fault: Fault,
 }
 
 impl S3 {
     /// A server that writes only new objects where it is asked to.
     pub fn start() -> Self {
-        Self::with(412, false)
+        Self::with(412)
     }
 
     /// A server that knows no conditions, and answers one with this status.
     pub fn without_conditions(status: u16) -> Self {
-        Self::with(status, false)
+        Self::with(status)
     }
 
-    /// A server that says of no object that it is there: as if others wrote it at the same moment.
-    pub fn blind() -> Self {
-        Self::with(412, true)
-    }
-
-    fn with(condition: u16, blind: bool) -> Self {
-        let objects = Objects::default();
+    fn with(condition: u16) -> Self {
+        let (objects, fault) = (Objects::default(), Fault::default());
         let ranges = Arc::new(AtomicBool::new(true));
-        let (shared, by_range) = (Arc::clone(&objects), Arc::clone(&ranges));
-        let server = Server::start(move |request| match blind && request.method == "HEAD" {
-            true => Reply::new(404, ""),
-            false => answer(request, &shared, condition, by_range.load(Ordering::Relaxed)),
+        let (shared, first, by_range) = (Arc::clone(&objects), fault.clone(), Arc::clone(&ranges));
+        let server = Server::start(move |request| {
+            let usual = || answer(request, &shared, condition, by_range.load(Ordering::Relaxed));
+            first.answer(request).unwrap_or_else(usual)
         });
-        Self { server, objects, ranges }
+        Self { server, objects, ranges, fault }
     }
 
     /// The attributes of a cache in a bucket of the server.
     pub fn cache(&self, bucket: &str) -> String {
-        format!("type=s3,bucket={bucket},region=here,prefix=team/app,endpoint_url=http://{}", self.server.authority)
+        format!("type=s3,bucket={bucket},region=here,prefix=team/app,endpoint_url={}", self.url())
+    }
+
+    /// The URL of the server.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.authority)
     }
 
     /// How many requests had this method, for paths with this text.
@@ -115,7 +117,8 @@ impl S3 {
     }
 }
 
-fn refuse(status: u16, code: &str) -> Reply {
+/// An error as S3 tells it.
+pub(crate) fn refuse(status: u16, code: &str) -> Reply {
     // Real servers repeat what was signed.
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{} {} {}</Message></Error>",

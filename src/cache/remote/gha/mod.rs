@@ -308,7 +308,6 @@ impl Remote for GhaCache {
                 self.used(name);
                 Ok(true)
             }
-            // What cannot be read is replaced.
             Ok(None) | Err(RemoteError::Invalid { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -355,9 +354,13 @@ impl Remote for GhaCache {
         pack.add(blob, self.writer(from))
     }
 
-    fn put(&self, entry: &Entry) -> Result<(), RemoteError> {
+    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
         lock(&self.added).entries.insert(entry.name, entry.clone());
-        Ok(())
+        Ok(true)
+    }
+
+    fn replaces_unreadable(&self) -> bool {
+        true
     }
 
     fn used(&self, name: &EntryName) {
