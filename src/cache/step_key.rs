@@ -16,6 +16,9 @@ use super::key::KeyParts;
 /// The part for the files that a COPY or ADD reads.
 pub(crate) const FILES: &str = "files";
 
+/// The part for the files of a context that a FROM names.
+pub(crate) const FILES_OF_CONTEXT: &str = "the files of the context";
+
 /// The part for the parent step.
 const PARENT: &str = "parent";
 
@@ -39,7 +42,7 @@ pub(crate) fn image(manifest: BlobDigest) -> KeyParts {
 /// The parts of a FROM of a named context whose files have the digest `files`.
 pub(crate) fn context(files: Sha256) -> KeyParts {
     let mut parts = KeyParts::new();
-    parts.add_digest("the files of the context", files);
+    parts.add_digest(FILES_OF_CONTEXT, files);
     parts
 }
 

@@ -20,7 +20,7 @@ mod statindex;
 mod tree;
 mod walk;
 
-pub(crate) use content::{Given, describe, digest};
+pub(crate) use content::{Digested, Given, describe, digest};
 pub use dir::{Dir, DirOptions};
 pub(crate) use error::Error;
 pub(crate) use file::{Content, FileKind, Inode, Meta, Node};

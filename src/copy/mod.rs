@@ -36,6 +36,6 @@ pub(crate) use hide::{has_unmapped_owners, hide_ignored};
 pub(crate) use layers::{LayerDirs, LayerFiles, LayerTree};
 pub(crate) use note::Note;
 pub(crate) use occupant::Occupant;
-pub(crate) use prepare::{Prepared, prepare, whole};
+pub(crate) use prepare::{Mounted, Prepared, prepare, whole};
 pub(crate) use unpack::{Stream, sniff, unpack};
 pub(crate) use workdir::workdir;

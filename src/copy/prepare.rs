@@ -6,7 +6,7 @@ use crate::base::digest::Sha256;
 use crate::base::stable::StableHasher;
 use crate::base::url::redacted;
 use crate::cache::{FileFacts, Listing};
-use crate::context::{self, Content, FileKind, Given, Matcher, Meta, Options, Selected, SourceTree};
+use crate::context::{self, Content, Digested, FileKind, Given, Matcher, Meta, Options, Selected, SourceTree};
 use crate::fetch::Remote;
 use crate::plan::{Copy, CopyFrom, CopySource, Mode};
 
@@ -69,6 +69,31 @@ impl Prepared<'_> {
     /// What to report.
     pub(crate) fn notes(&self) -> &[Note] {
         &self.notes
+    }
+}
+
+/// The files at one place of a context as a bind mount shows them: their digest, and on demand a list of them.
+pub(crate) struct Mounted {
+    selected: Vec<Selected>,
+    digested: Digested,
+}
+
+impl Mounted {
+    /// Selects and digests the files at `source` in `tree`.
+    pub(crate) fn new(tree: &dyn SourceTree, source: &str) -> Result<Self, Error> {
+        let selected = context::select(tree, source.as_bytes(), Options { parents: false, exclude: None })?;
+        let digested = context::digest(tree, &selected, Given::default())?;
+        Ok(Self { selected, digested })
+    }
+
+    /// Their digest: part of a key.
+    pub(crate) fn digest(&self) -> Sha256 {
+        self.digested.digest.0
+    }
+
+    /// The files, one by one, to report which changed.
+    pub(crate) fn listing(&self) -> Listing {
+        Listing::of(context::describe(&self.selected, &self.digested.contents, Given::default(), facts))
     }
 }
 

@@ -23,6 +23,7 @@ use super::chain::{Packing, Sealed, State};
 use super::copied_root::Original;
 use super::error::StepError;
 use super::history::{self, History};
+use super::listed;
 use super::message::Reporter;
 use super::progress::Progress;
 use super::second_key::SecondKeys;
@@ -116,6 +117,7 @@ pub(super) fn record(
         shared.layers.keep_tree(made.layer.diff_id, tree)?;
     }
     shared.records().keep(parts.clone(), &made.layer)?;
+    listed::note(shared, task.step)?;
     history::note_key(shared, task.step, parts.key())?;
     second.record(shared, task, parts, &made.layer)
 }

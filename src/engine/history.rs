@@ -54,6 +54,20 @@ pub(super) fn note_files(shared: &Shared<'_>, step: &Step, files: &Listing) -> R
     Ok(shared.slots.set_files(&slot(shared, step), files)?)
 }
 
+/// The files that a part of the key of `step` stood for in the previous build.
+pub(super) fn last_part(shared: &Shared<'_>, step: &Step, part: &str) -> Option<Listing> {
+    shared.slots.files(&slot_of_part(shared, step, part))
+}
+
+/// Notes the files that a part of the key of `step` stands for.
+pub(super) fn note_part(shared: &Shared<'_>, step: &Step, part: &str, files: &Listing) -> Result<(), StepError> {
+    Ok(shared.slots.set_files(&slot_of_part(shared, step, part), files)?)
+}
+
+fn slot_of_part(shared: &Shared<'_>, step: &Step, part: &str) -> Slot {
+    Slot::new(&shared.builder.settings.slots, &format!("{} {part}", step.meta.slot))
+}
+
 fn slot(shared: &Shared<'_>, step: &Step) -> Slot {
     Slot::new(&shared.builder.settings.slots, &step.meta.slot)
 }

@@ -11,6 +11,7 @@ use super::base;
 use super::chain::{Link, State};
 use super::error::StepError;
 use super::history::{self, History};
+use super::listed;
 use super::second_key;
 use super::shared::Shared;
 use super::sources::{Sources, StepFiles, context_digest, mount_digests};
@@ -159,6 +160,7 @@ impl<'a> Lookup<'a> {
         if let StepKind::Copy(copy) = &task.step.kind {
             self.sources.with(shared, copy, task, |now, _| history::note_files(shared, task.step, now.listing()))?;
         }
+        listed::note(shared, task.step)?;
         history::note_key(shared, task.step, key)
     }
 
@@ -191,7 +193,9 @@ impl<'a> Lookup<'a> {
         };
         let mut reasons = parts.explain(&before.parts);
         for reason in &mut reasons {
-            if let (Miss::Changed { part, files }, StepKind::Copy(copy)) = (reason, &task.step.kind)
+            let Miss::Changed { part, files } = reason else { continue };
+            *files = listed::changes(shared, task.step, part)?;
+            if let StepKind::Copy(copy) = &task.step.kind
                 && part == step_key::FILES
                 && (from == StepFiles::Content || matches!(copy.from, CopyFrom::Context(_)))
                 && let Some(before) = history::last_files(shared, task.step)

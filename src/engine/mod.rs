@@ -31,6 +31,7 @@ mod foresee;
 mod history;
 mod images;
 mod input;
+mod listed;
 mod lookup;
 mod message;
 mod mounts;

@@ -9,7 +9,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::digest::Sha256;
 use crate::cache::{StepKey, step_key};
-use crate::context::{self, Given, Options};
 use crate::copy::{self, LayerTree, Prepared};
 use crate::fetch::{Remote, Secrets};
 use crate::layer::{self, MergedTree};
@@ -136,10 +135,7 @@ fn chain_of(task: Task<'_>, id: StepId) -> Result<StepKey, StepError> {
 
 /// The digest of the files at `source` in a context, as a bind mount shows them: part of the key.
 pub(super) fn context_digest(shared: &Shared<'_>, name: &ContextName, source: &str) -> Result<Sha256, StepError> {
-    let context = shared.context(name);
-    let selected = context::select(&context.tree, source.as_bytes(), Options { parents: false, exclude: None });
-    let digested = selected.and_then(|selected| context::digest(&context.tree, &selected, Given::default()));
-    Ok(digested.map_err(copy::Error::from)?.digest.0)
+    Ok(copy::Mounted::new(&shared.context(name).tree, source)?.digest())
 }
 
 /// The digest of the files that each bind mount of `run` shows: part of the key.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches as _, Subcommand};
 
-use super::{BuildArgs, Format, Pull, RegistryArgs, SourceArgs, examples};
+use super::{BuildArgs, CompressionArg, Format, NetworkArg, Pull, RegistryArgs, SourceArgs, examples};
 
 /// Arguments of `kiln cache`.
 #[derive(Debug, Args)]
@@ -60,6 +60,32 @@ pub(in crate::cli) struct CacheExplainArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(in crate::cli) allow: Vec<String>,
 
+    /// Pass a file or variable to ADD and RUN
+    ///
+    /// As in kiln build. ADD needs it to ask servers.
+    #[arg(long, value_name = "id=ID[,src=FILE]")]
+    pub(in crate::cli) secret: Vec<String>,
+
+    /// Set the network of RUN steps
+    ///
+    /// As in kiln build.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub(in crate::cli) network: NetworkArg,
+
+    /// Run every step again
+    #[arg(long)]
+    pub(in crate::cli) no_cache: bool,
+
+    /// Run every step of this stage again
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(in crate::cli) no_cache_filter: Vec<String>,
+
+    /// Choose the compression of new layers
+    ///
+    /// As in kiln build. A step is cached in any compression: its layer is compressed again.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    pub(in crate::cli) compression: CompressionArg,
+
     /// Use a shared cache
     ///
     /// As in kiln build.
@@ -90,6 +116,11 @@ impl CacheExplainArgs {
             build_context: self.build_context.clone(),
             platform: self.platform.clone(),
             allow: self.allow.clone(),
+            secret: self.secret.clone(),
+            network: self.network,
+            no_cache: self.no_cache,
+            no_cache_filter: self.no_cache_filter.clone(),
+            compression: self.compression,
             cache_from: self.cache_from.clone(),
             pull: self.pull,
             registries: self.registries.clone(),

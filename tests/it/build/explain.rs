@@ -174,7 +174,7 @@ const INSTRUCTIONS: [Case; 15] = [
         "the files of a mount",
         |c| write(c, "mounted/f", "other\n"),
         &[],
-        "R: files of mount /m changed; F: because R runs",
+        "R: files of mount /m changed, mounted/f: content db98c16036a6 -> 7e4fa2eb8c7a; F: because R runs",
     ),
     (
         "the source of a mount",
@@ -369,6 +369,61 @@ f
         explain(&["--target", "one", "--platform", "linux/s390x"]).ok().says("  platform changed\n");
         explain(&["--target", "one", "--build-arg", "A=2"]).ok().says("  build argument A changed\n");
         explain(all).ok().says("2 of 4 steps would run").says("  not built before\n");
+        let one = |args: &[&str]| explain(&[&["--target", "one"], args].concat());
+        one(&["--no-cache"]).ok().says("1 of 2 steps would run").says("  cache not used\n");
+        one(&["--no-cache-filter", "one"]).ok().says("1 of 2 steps would run").says("  cache not used\n");
+        for (mode, runs) in [("default", 0), ("private", 0), ("host", 1), ("none", 1)] {
+            one(&["--network", mode]).ok().says(&format!("{runs} of 2 steps would run"));
+        }
+        // A layer is compressed again, which runs nothing.
+        for kind in ["gzip", "zstd", "uncompressed"] {
+            one(&["--compression", kind]).ok().says("0 of 2 steps would run");
+        }
+        let token = context.join("token");
+        fs::write(&token, "x").expect("write");
+        one(&["--secret", &format!("id=s,src={}", token.display())]).ok().says("0 of 2 steps would run");
+        one(&["--secret", "id=s,src=/no/such/file"]).fails(2).says("/no/such/file");
+        env.assert_swept();
+    }
+}
+
+#[test]
+fn explain_names_files_of_named_contexts() {
+    requires!(userns, overlay);
+    for env in each_user() {
+        env.import("busybox");
+        let context = env.context(
+            "
+-- Dockerfile --
+FROM more AS all
+FROM busybox
+RUN --mount=from=more,target=/m cat /m/f
+RUN --mount=from=more,source=sub,target=/s cat /s/g
+COPY --from=all /f /
+-- more/f --
+f
+-- more/sub/g --
+g
+",
+        );
+        let (dir, more) = (context.to_str().expect("UTF-8"), format!("more={}", context.join("more").display()));
+        let explain = || env.kiln(&["cache", "explain", "--build-context", &more, dir]).ok();
+        env.build(&["--build-context", &more], &context).ok();
+        explain().says("0 of 5 steps would run");
+        write(&context, "more/f", "other\n");
+        let done = explain();
+        done.says("  files of mount /m changed\n    f: content ");
+        done.says("  the files of the context changed\n    f: content ");
+        assert!(!done.stdout.contains("files of mount /s changed"), "{done}");
+        let built = env.build(&["--build-context", &more], &context).ok();
+        built.says("files of mount /m changed: f");
+        built.says("the files of the context changed: f");
+        explain().says("0 of 5 steps would run");
+        // What was last is compared with, also after a build that found everything.
+        write(&context, "more/f", "f\n");
+        env.build(&["--build-context", &more], &context).ok();
+        fs::write(context.join("more/added"), "new").expect("write");
+        explain().says("    added was added\n");
         env.assert_swept();
     }
 }
