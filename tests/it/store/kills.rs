@@ -1,4 +1,4 @@
-//! Test that builds killed at any moment lose nothing and leave nothing behind.
+//! Test that builds, prunes and saves killed at any moment lose nothing and leave nothing behind.
 
 use std::fs;
 use std::path::Path;
@@ -34,6 +34,24 @@ fn sweep(env: &TestEnv, seed: u64) {
     env.kiln(&["fsck"]).ok().says("no damage");
 }
 
+/// Kills a prune or a save at some moment. What was to be saved is there as a whole, or not at all.
+fn kill_another(env: &TestEnv, random: &mut Random, seed: u64) {
+    let saved = env.dir().join(format!("saved-{seed}.tar"));
+    let save = ["save", "-o", saved.to_str().expect("UTF-8"), "busybox"];
+    let mut child = match seed % 2 {
+        0 => env.kiln(&["prune"]).spawn(),
+        _ => env.kiln(&save).spawn(),
+    };
+    std::thread::sleep(Duration::from_millis(random.below(60) as u64));
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    if saved.exists() {
+        env.kiln(&["load", "-i", save[2]]).ok();
+        fs::remove_file(saved).expect("remove");
+    }
+    sweep(env, seed);
+}
+
 #[test]
 fn killed_builds_leave_whole_images_and_no_scratch() {
     // S-82
@@ -54,6 +72,7 @@ fn killed_builds_leave_whole_images_and_no_scratch() {
         child.kill().expect("kill");
         child.wait().expect("wait");
         sweep(&env, seed);
+        kill_another(&env, &mut random, seed);
         // Every name leads to a whole image: opening it verifies each blob.
         for name in Image::names(&env.store()) {
             env.image(&name).tree();
