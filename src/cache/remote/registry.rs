@@ -24,7 +24,7 @@ const ANNOTATION: &str = "kiln.cache.entry";
 /// The annotation with a claim.
 const CLAIM: &str = "kiln.cache.claim";
 /// How long the claims of others may take to be seen.
-const SETTLED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+const SETTLED: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));
 /// The type of manifests with entries.
 const ARTIFACT: &str = "application/vnd.kiln.cache.v1";
 /// The media type of an empty document (image-spec, "Guidance for an Empty Descriptor").
@@ -134,7 +134,7 @@ impl Remote for RegistryCache {
         }
         self.put_annotated(&at, CLAIM, claim.to_bytes(), Vec::new())?;
         // Whoever asked before this claim was there has written another one by then; the last one stays.
-        std::thread::sleep((6 * asked.elapsed()).clamp(SETTLED.0, SETTLED.1));
+        std::thread::sleep((2 * asked.elapsed()).clamp(SETTLED.0, SETTLED.1));
         Ok(self.claim_at(&at)?.filter(|held| held.bars(claim)))
     }
 

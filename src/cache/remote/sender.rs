@@ -77,9 +77,8 @@ impl Sender {
         })
     }
 
-    /// Writes an entry, to all caches or to those that take all steps. `cut`: its layer in segments. A cache that has the result
-    /// of another build for the step `below` gets it last, if the other one has not written its own: what builds on each other
-    /// should stay together.
+    /// Writes an entry, to all caches or to those that take all steps. `cut`: its layer in segments. A cache that is known
+    /// to have the result of another build for the step `below` gets it last, if the other one has not written its own.
     pub(crate) fn send(&self, entry: &Entry, below: Option<StepKey>, in_image: bool, cut: Option<&Arc<Cut>>) {
         let Some(queue) = lock(&self.queue).clone() else { return };
         for (at, written) in self.targets.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! One shared cache that is written: what of a build is there, is on its way, or is another build's.
 //!
-//! **Order.** An entry comes after its blobs, and after the entry of the step below it. Where the cache has the result of another build
-//! for a step, what this build made on its own result comes last: the other one may write what it made on its.
+//! **Order.** An entry comes after its blobs, and an image after its steps. Where the cache is known to have the result of another
+//! build for a step, what this build made on its own result comes last: the other one may write what it made on its.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -288,7 +288,7 @@ impl Written {
         known
     }
 
-    /// Waits until the step below is decided, for an image all steps, and none of the blobs is on its way. `None`: the cache
+    /// Waits until none of the blobs is on its way, and for an image, until all steps are decided. `None`: the cache
     /// failed meanwhile; whoever noticed reports why.
     fn reserve(&self, job: &Job) -> Option<Needs> {
         let wanted = job.entry.blobs();
@@ -303,7 +303,8 @@ impl Written {
                 || job.entry.image.is_some() && progress.open > 0;
             match decided {
                 Some(false) => return Some(Needs::Patience),
-                Some(true) if !moving => break,
+                // Entries are not written one after the other: on a long line that takes longer than a build.
+                _ if !moving => break,
                 _ => {}
             }
             let wait = self.changed.wait_timeout(progress, Duration::from_millis(100));
