@@ -22,6 +22,7 @@ use super::foresee::foresee;
 use super::remote;
 use super::required;
 use super::schedule::execute;
+use super::shared_mounts;
 use super::storage::StorageLimit;
 use super::sweep::sweep;
 use super::worker::Worker;
@@ -132,6 +133,7 @@ impl Builder<'_> {
         }
         worker.finish()?;
         executed?;
+        shared_mounts::send_all(&worker.shared, observer);
         Ok(fits)
     }
 

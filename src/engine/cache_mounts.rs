@@ -9,10 +9,13 @@ use crate::cache::step_key;
 use crate::plan::{ContextName, CopyFrom, Mount, Run, Sharing};
 use crate::store::{MountLock, MountRoot, MountSharing};
 
+use super::builder::Builder;
 use super::error::StepError;
 use super::message::Reporter;
 use super::shared::Shared;
+use super::shared_mounts;
 use super::task::Task;
+use super::used_mounts::SharedMount;
 
 /// Fills the cache of mount `number` from its `from` option.
 type Fill<'f> = dyn Fn(usize, &CopyFrom, &Path) -> Result<(), StepError> + 'f;
@@ -49,7 +52,7 @@ pub(super) fn lock(
         let data = locked.iter().find(|c| c.dir == next.dir).map(|c| c.data.clone());
         locked.push(match data {
             Some(data) => CacheMount { number: next.number, dir: next.dir, data, lock: None },
-            None => lock_one(shared, next, fill, reporter)?,
+            None => lock_one(shared, run, next, fill, reporter)?,
         });
     }
     Ok(locked)
@@ -57,6 +60,7 @@ pub(super) fn lock(
 
 fn lock_one(
     shared: &Shared<'_>,
+    run: &Run,
     unlocked: Unlocked<'_>,
     fill: &Fill<'_>,
     reporter: &Reporter,
@@ -67,19 +71,36 @@ fn lock_one(
         Sharing::Locked => MountSharing::Locked,
         Sharing::Private => MountSharing::Private,
     };
+    let Builder { store, remotes, sender, .. } = *shared.builder;
+    let shares = SharedMount::new(plain_id(mount), &id, &run.platform);
+    if sender.wants_mount(&shares.id) {
+        shared.used_mounts.note(shares.clone());
+    }
+    let restores = remotes.have_mount(&shares.id);
+    if restores && let Some(lock) = store.try_lock_shared_mount(&id)? {
+        lock.remove_empty();
+    }
     let mut report =
         |who: &str| reporter.fallback(format!("waiting for the cache mount {id}"), format!("{who} has it locked"));
     let mut patience = Patience::new(&mut report).until(shared.stop).naming_own("another command");
-    let lock = shared.builder.store.lock_mount(&id, sharing, &mut patience)?;
-    let fill = |data: &Path| mount.from().map_or(Ok(()), |from| fill(number, from, data));
+    let lock = store.lock_mount(&id, sharing, &mut patience)?;
+    let fill = |data: &Path| match restores && shared_mounts::restore(shared, &shares, data)? {
+        true => Ok(()),
+        false => mount.from().map_or(Ok(()), |from| fill(number, from, data)),
+    };
     let data = lock.data_for_use(&id, cache_root(mount), fill)?;
     Ok(CacheMount { number, dir, data, lock: Some(lock) })
+}
+
+/// The id of a cache as the Dockerfile has it.
+fn plain_id(mount: &Mount) -> &str {
+    if let Mount::Cache { id, .. } = mount { id } else { "" }
 }
 
 /// The identity of a cache (N-21): its id, owner, mode and initial content. Mounts with one id that differ in the rest
 /// are separate caches, as in BuildKit.
 fn cache_id(mount: &Mount, task: Task<'_>) -> Result<String, StepError> {
-    let Mount::Cache { id, from, .. } = mount else { return Ok(String::new()) };
+    let (id, from) = (plain_id(mount), mount.from());
     let mut made_of = Vec::new();
     let root = cache_root(mount);
     if root != PLAIN_CACHE {
@@ -96,7 +117,7 @@ fn cache_id(mount: &Mount, task: Task<'_>) -> Result<String, StepError> {
         None => {}
     }
     Ok(match made_of.is_empty() {
-        true => id.clone(),
+        true => id.to_owned(),
         false => format!("{id} ({})", made_of.join(", ")),
     })
 }

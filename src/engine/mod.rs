@@ -47,6 +47,7 @@ mod schedule;
 mod second_key;
 mod settings;
 mod shared;
+mod shared_mounts;
 pub(crate) mod source;
 mod sources;
 mod storage;
@@ -55,6 +56,7 @@ mod task;
 mod throwaway;
 mod unpacked;
 mod unpacker;
+mod used_mounts;
 mod verifying_store;
 mod worker;
 

@@ -18,6 +18,7 @@ use super::chain::State;
 use super::error::{Error, StepError};
 use super::message::Reporter;
 use super::records::{Records, Taken};
+use super::used_mounts::Used;
 
 /// The parts of a build that every step uses.
 pub(super) struct Shared<'a> {
@@ -26,6 +27,8 @@ pub(super) struct Shared<'a> {
     pub(super) blobs: &'a Blobs<'a>,
     /// What was found in shared caches.
     pub(super) taken: Taken,
+    /// Cache mounts that shared caches want.
+    pub(super) used_mounts: Used,
     /// Base images whose files may be fetched late, because steps over them were found in a shared cache.
     pub(super) late_bases: OnceLock<BTreeSet<StepId>>,
     pub(super) layers: Arc<Layers<'a>>,
@@ -55,6 +58,7 @@ impl<'a> Shared<'a> {
             plan,
             blobs,
             taken: Taken::default(),
+            used_mounts: Used::default(),
             late_bases: OnceLock::new(),
             layers: Arc::new(
                 Layers::new(builder.store.layers_dir(), builder.store.claims(), blobs)

@@ -44,6 +44,11 @@ pub(crate) trait BlobSource: Sync {
     fn part(&self, _blob: &Descriptor, _range: Range<u64>) -> Option<Box<dyn Read + Send>> {
         None
     }
+
+    /// The same source to be kept, if this one is for a moment only.
+    fn kept(&self) -> Option<Box<dyn BlobSource + Send>> {
+        None
+    }
 }
 
 /// A place to store blobs.

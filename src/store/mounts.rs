@@ -129,6 +129,12 @@ impl Store {
         self.try_lock_instance(&instance.path)
     }
 
+    /// Locks the instance that all share, unless it is mounted: then `None`.
+    pub(crate) fn try_lock_shared_mount(&self, id: &str) -> Result<Option<MountLock>, Error> {
+        let path = self.mount_dir(id).join("0");
+        if path.is_dir() { self.try_lock_instance(&path) } else { Ok(None) }
+    }
+
     /// [`Store::try_lock_mount`] for the instance in the directory `path`.
     pub(super) fn try_lock_instance(&self, path: &Path) -> Result<Option<MountLock>, Error> {
         let lock = path.join("lock");
@@ -168,6 +174,12 @@ impl MountLock {
         }
         fs::touch(&self.path.join("lock"));
         Ok(data)
+    }
+
+    /// Removes the directory for the files if there are none, so that the next command fills it anew.
+    pub(crate) fn remove_empty(&self) {
+        // One that has files stays.
+        let _ = std::fs::remove_dir(self.data());
     }
 
     /// Replaces the files by `made`, a directory on the same file system. The old ones go to `old`, which must not exist.

@@ -203,6 +203,7 @@ impl Pack {
 }
 
 /// Some ranges of a file, one after the other, as a blob.
+#[derive(Clone)]
 pub(super) struct Ranges {
     file: Arc<File>,
     ranges: Vec<Range<u64>>,
@@ -217,6 +218,10 @@ impl Ranges {
 impl BlobSource for Ranges {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         Ok(Box::new(Verified::new(self.reader(), blob.digest.0, blob.size)))
+    }
+
+    fn kept(&self) -> Option<Box<dyn BlobSource + Send>> {
+        Some(Box::new(self.clone()))
     }
 }
 

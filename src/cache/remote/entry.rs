@@ -30,27 +30,30 @@ pub(crate) enum EntryName {
     Step(StepKey),
     /// The layer that was made last in some place of a Dockerfile.
     Slot(StepKey),
+    /// The files of a cache mount.
+    Mount(StepKey),
 }
 
 impl EntryName {
-    /// `root`, `step` or `slot`.
+    /// `root`, `step`, `slot` or `mount`.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Root(_) => "root",
             Self::Step(_) => "step",
             Self::Slot(_) => "slot",
+            Self::Mount(_) => "mount",
         }
     }
 
     pub(super) fn key(&self) -> StepKey {
         match self {
-            Self::Root(key) | Self::Step(key) | Self::Slot(key) => *key,
+            Self::Root(key) | Self::Step(key) | Self::Slot(key) | Self::Mount(key) => *key,
         }
     }
 
     /// Whether an entry of this name replaces the one before. What it leads to is no result of a key.
     pub(super) fn is_replaced(&self) -> bool {
-        matches!(self, Self::Slot(_))
+        matches!(self, Self::Slot(_) | Self::Mount(_))
     }
 }
 
@@ -70,6 +73,7 @@ impl FromStr for EntryName {
             "root" => Ok(Self::Root(key)),
             "step" => Ok(Self::Step(key)),
             "slot" => Ok(Self::Slot(key)),
+            "mount" => Ok(Self::Mount(key)),
             _ => Err(format!("it is of an unknown kind {kind:?}")),
         }
     }
@@ -157,6 +161,11 @@ impl Entry {
     /// The entry of a step.
     pub(crate) fn of_layer(name: StepKey, layer: LayerEntry) -> Self {
         Self::new(EntryName::Step(name), Some(layer), None)
+    }
+
+    /// The entry of a cache mount.
+    pub(crate) fn of_mount(name: StepKey, layer: LayerEntry) -> Self {
+        Self::new(EntryName::Mount(name), Some(layer), None)
     }
 
     /// The entry `name`, which replaces the one before, for the same layer.
@@ -262,7 +271,9 @@ impl Entry {
         let whole = match name {
             EntryName::Root(_) => entry.image.is_some(),
             EntryName::Step(_) => entry.layer.as_ref().is_some_and(|layer| !layer.blobs.is_empty()),
-            EntryName::Slot(_) => entry.layer.as_ref().is_some_and(|layer| layer.blobs.len() == 1),
+            EntryName::Slot(_) | EntryName::Mount(_) => {
+                entry.layer.as_ref().is_some_and(|layer| layer.blobs.len() == 1)
+            }
         };
         if let Some(layer) = &entry.layer
             && let Some(parts) = &layer.parts

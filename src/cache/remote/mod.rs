@@ -8,6 +8,8 @@
 //! is put together from, and one pack has the new bytes ([`Parts`](parts::Parts)). What the cache has is known from
 //! `slot-<place>`: the layer that was made last in the same place of a Dockerfile, with its segments. It decides how much is
 //! sent, never what a build gets, and the last writer wins.
+//! **Cache mounts.** `mount-<identity>` leads to the files of a cache mount as a layer, in parts as well. It is replaced: what a
+//! command finds in a cache mount may be old or missing anyway.
 //! **In a registry.** A tag per entry, for a manifest that has the entry as an annotation; its layers are ordinary blobs of the
 //! repository. **In a directory, in a bucket.** `v1/<kind>/<kk>/<key>`, and `blobs/sha256/<hex>`. **In GitHub Actions.** An index with all
 //! entries, and packs with all blobs ([`GhaCache`]).
@@ -25,6 +27,7 @@ mod directory;
 mod entry;
 mod error;
 mod gha;
+mod mounts;
 mod parts;
 mod registry;
 mod remotes;
@@ -48,6 +51,7 @@ pub(crate) use directory::Directory;
 pub(crate) use entry::{Entry, EntryName, ImageEntry, LayerEntry};
 pub(crate) use error::RemoteError;
 pub(crate) use gha::{GhaCache, GhaPlace, GhaPlaceError};
+pub(crate) use mounts::Mounts;
 pub(crate) use registry::RegistryCache;
 pub(crate) use remotes::{Failure, Remotes};
 pub(crate) use s3::{S3Cache, S3Place, S3PlaceError, S3Settings};

@@ -19,11 +19,16 @@ use crate::oci::descriptor::Descriptor;
 pub(super) const BYTES: &str = "application/octet-stream";
 
 /// Bytes as a blob.
+#[derive(Clone)]
 pub(super) struct Bytes(pub(super) Vec<u8>);
 
 impl BlobSource for Bytes {
     fn open(&self, _: &Descriptor) -> Result<Box<dyn SparseRead + Send>, BlobError> {
         Ok(Box::new(io::Cursor::new(self.0.clone())))
+    }
+
+    fn kept(&self) -> Option<Box<dyn BlobSource + Send>> {
+        Some(Box::new(self.clone()))
     }
 }
 

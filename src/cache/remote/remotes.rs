@@ -12,7 +12,7 @@ use crate::oci::reference::Reference;
 
 use super::assembly::assemble;
 use super::entry::Form;
-use super::{Entry, EntryName, Remote, RemoteError, within};
+use super::{Entry, EntryName, LayerEntry, Mounts, Remote, RemoteError, within};
 
 /// Requests of one wave at the same time.
 const JOBS: usize = 16;
@@ -43,13 +43,16 @@ pub(crate) struct Remotes {
 
 struct Cache {
     remote: Arc<dyn Remote>,
+    /// The cache mounts that are restored from it.
+    mounts: Mounts,
     failed: AtomicBool,
 }
 
 impl Remotes {
     /// Reads `caches`, each wave of questions within `patience`.
-    pub(crate) fn new(caches: Vec<Arc<dyn Remote>>, patience: Duration) -> Self {
-        let caches = caches.into_iter().map(|remote| Cache { remote, failed: AtomicBool::new(false) }).collect();
+    pub(crate) fn new(caches: Vec<(Arc<dyn Remote>, Mounts)>, patience: Duration) -> Self {
+        let cache = |(remote, mounts)| Cache { remote, mounts, failed: AtomicBool::new(false) };
+        let caches = caches.into_iter().map(cache).collect();
         Self { caches, patience, ..Self::default() }
     }
 
@@ -61,6 +64,21 @@ impl Remotes {
     /// Asks for entries, all at the same time; a later cache only for what the earlier ones do not have. Afterwards
     /// [`Remotes::entry`] knows the answers.
     pub(crate) fn ask(&self, names: &[EntryName]) {
+        self.ask_those(names, &|_| true);
+    }
+
+    /// Whether a cache that works may have the cache mount with this id.
+    pub(crate) fn have_mount(&self, id: &str) -> bool {
+        self.usable().any(|(_, cache)| cache.mounts.has(id))
+    }
+
+    /// Asks those that may have the cache mount with this id for its entry.
+    pub(crate) fn mount(&self, id: &str, name: &EntryName) -> Option<LayerEntry> {
+        self.ask_those(&[*name], &|cache| cache.mounts.has(id));
+        self.entry(name)?.layer
+    }
+
+    fn ask_those(&self, names: &[EntryName], wanted: &dyn Fn(&Cache) -> bool) {
         let mut open: Vec<EntryName> = {
             let answers = lock(&self.answers);
             names.iter().filter(|name| !answers.contains_key(name)).copied().collect()
@@ -68,7 +86,7 @@ impl Remotes {
         open.sort_unstable();
         open.dedup();
         let mut further = Vec::new();
-        for (at, cache) in self.usable() {
+        for (at, cache) in self.usable().filter(|(_, cache)| wanted(cache)) {
             if open.is_empty() {
                 break;
             }
@@ -131,6 +149,13 @@ impl Remotes {
     /// Copies a blob that an entry led to into `store`, which verifies it. `false`: no cache could give it; its entries are
     /// not answers any more.
     pub(crate) fn fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> bool {
+        let fetched = self.try_fetch(blob, store);
+        self.lost.fetch_add(usize::from(!fetched), Ordering::Relaxed);
+        fetched
+    }
+
+    /// [`Remotes::fetch`] of a blob that the build can do without.
+    pub(crate) fn try_fetch(&self, blob: &Descriptor, store: &dyn BlobStore) -> bool {
         while let Some((at, cache, form)) = self.holders_of(blob).next() {
             let fetched = match &form {
                 Form::Whole => cache.remote.fetch(blob, store),
@@ -146,7 +171,6 @@ impl Remotes {
                 }
             }
         }
-        self.lost.fetch_add(1, Ordering::Relaxed);
         false
     }
 

@@ -80,13 +80,30 @@ impl Sender {
     /// Writes an entry, to all caches or to those that take all steps. `cut`: its layer in segments. A cache that is known
     /// to have the result of another build for the step `below` gets it last, if the other one has not written its own.
     pub(crate) fn send(&self, entry: &Entry, below: Option<StepKey>, in_image: bool, cut: Option<&Arc<Cut>>) {
+        self.enqueue(|target| {
+            let cut = cut.filter(|_| !(in_image && target.whole_images)).cloned();
+            (in_image || target.mode == Mode::Max).then(|| Job { entry: entry.clone(), below, cut })
+        });
+    }
+
+    /// Whether the cache mount with this id is written somewhere.
+    pub(crate) fn wants_mount(&self, id: &str) -> bool {
+        self.targets.iter().any(|written| written.target.mounts.has(id))
+    }
+
+    /// Writes the entry of the cache mount with this id.
+    pub(crate) fn send_mount(&self, id: &str, entry: &Entry, cut: Cut) {
+        let cut = Arc::new(cut);
+        let job = || Job { entry: entry.clone(), below: None, cut: Some(Arc::clone(&cut)) };
+        self.enqueue(|target| target.mounts.has(id).then(job));
+    }
+
+    /// Queues what goes to each target.
+    fn enqueue(&self, wanted: impl Fn(&Target) -> Option<Job>) {
         let Some(queue) = lock(&self.queue).clone() else { return };
         for (at, written) in self.targets.iter().enumerate() {
-            if in_image || written.target.mode == Mode::Max {
-                let cut = cut.filter(|_| !(in_image && written.target.whole_images)).cloned();
-                for job in written.admit(Job { entry: entry.clone(), below, cut }) {
-                    let _ = queue.send((at, job));
-                }
+            for job in wanted(&written.target).into_iter().flat_map(|job| written.admit(job)) {
+                let _ = queue.send((at, job));
             }
         }
     }

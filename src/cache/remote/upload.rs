@@ -1,6 +1,7 @@
 //! Uploads a layer of which a cache may have most already.
 //!
-//! **Order.** The pack, or the whole blob; then what says which layer was made last in this place. The layer's own entry follows.
+//! **Order.** The pack, or the whole blob; then what says which layer was made last in this place. The layer's own entry follows,
+//! unless that is the same.
 
 use std::io::{self, Read as _};
 use std::sync::Arc;

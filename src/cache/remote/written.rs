@@ -15,7 +15,7 @@ use crate::oci::descriptor::Descriptor;
 use super::claim::{UploadClaim, owner};
 use super::entry::Form;
 use super::upload::upload;
-use super::{Cut, Entry, EntryName, Remote, RemoteError, Remotes};
+use super::{Cut, Entry, EntryName, Mounts, Remote, RemoteError, Remotes};
 
 /// How often an entry is written whose blobs others write at the same time.
 const ATTEMPTS: u32 = 5;
@@ -41,6 +41,8 @@ pub(crate) struct Target {
     pub(crate) mode: Mode,
     /// Layers of the image are not sent in parts: it is pushed to the same registry, which takes them from the cache.
     pub(crate) whole_images: bool,
+    /// The cache mounts that go there.
+    pub(crate) mounts: Mounts,
 }
 
 /// An entry to write.
@@ -195,6 +197,7 @@ impl Written {
     ) -> Result<Option<Forms>, RemoteError> {
         let entry = &job.entry;
         let mut held = match read.answer_of(self.target.remote.name(), &entry.name) {
+            _ if entry.name.is_replaced() => Held::Nothing,
             Some(answer) => answer.map_or(Held::Nothing, |entry| Held::Entry(Box::new(entry))),
             None => match self.known(&entry.name, read) {
                 Some(true) => Held::Something,
@@ -202,7 +205,7 @@ impl Written {
                 None => self.held(&entry.name)?,
             },
         };
-        if matches!(held, Held::Nothing) && !missing.is_empty() {
+        if matches!(held, Held::Nothing) && !missing.is_empty() && !entry.name.is_replaced() {
             held = self.claim(entry)?;
         }
         let mut bring = missing.to_vec();
@@ -245,8 +248,8 @@ impl Written {
             entry.set_form(blob.digest, &form);
             forms.push((blob.digest, form));
         }
-        // The names of steps may have made it too long.
-        Ok((!entry.fits() || self.target.remote.put(&entry)?).then_some(forms))
+        // What is replaced was written with its layer. The names of steps may have made an entry too long.
+        Ok((entry.name.is_replaced() || !entry.fits() || self.target.remote.put(&entry)?).then_some(forms))
     }
 
     /// Claims the upload of what an entry leads to, and says what another build has written meanwhile.

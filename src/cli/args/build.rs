@@ -121,14 +121,14 @@ pub(in crate::cli) struct BuildArgs {
     ///
     /// type=registry,ref=NAME, or NAME for short; type=local,src=DIR; type=s3,bucket=NAME with region, prefix and
     /// endpoint_url, and the access key in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or type=gha with scope, in a job of
-    /// GitHub Actions. Several are asked in order. A cache that fails is reported and not used: it never fails the build.
+    /// GitHub Actions. Several are asked in order. With mounts=ID or mounts=all, cache mounts that are not here are restored. A cache that fails is reported and not used: it never fails the build.
     #[arg(long, value_name = "CACHE", help_heading = STEPS)]
     pub(in crate::cli) cache_from: Vec<String>,
 
     /// Write results to a shared cache
     ///
     /// type=registry,ref=NAME, or NAME for short; type=local,dest=DIR; type=s3,bucket=NAME or type=gha as for --cache-from.
-    /// With mode=max, also the steps of stages that are no part of the image. What a cache has is not written again.
+    /// With mode=max, also the steps of stages that are no part of the image. With mounts=ID, which may be repeated, or mounts=all, also what the commands leave in cache mounts. What a cache has is not written again.
     #[arg(long, value_name = "CACHE", help_heading = STEPS)]
     pub(in crate::cli) cache_to: Vec<String>,
 

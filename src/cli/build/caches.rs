@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use crate::base::digest::BlobDigest;
 use crate::cache::remote::{
-    ANSWER, Directory, Failure as CacheFailure, GhaCache, RegistryCache, Remote, Remotes, S3Cache, Sender, Target,
-    timing,
+    ANSWER, Directory, Failure as CacheFailure, GhaCache, Mounts, RegistryCache, Remote, Remotes, S3Cache, Sender,
+    Target, timing,
 };
 use crate::cli::failure::Failure;
-use crate::cli::request::{BuildRequest, Place};
+use crate::cli::request::{BuildRequest, CacheFrom, Place};
 use crate::cli::session::Session;
+use crate::dockerfile::{Diagnostic, Severity, Span};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;
+use crate::plan::{Mount, Plan, StepKind};
 use crate::registry::{Client, Holders, Options};
 use crate::store::Store;
 use crate::transport::Timing;
@@ -30,7 +32,8 @@ impl Caches {
         let patience = ANSWER.min(request.cache_timeout);
         let patient = |timing| Options { timing, ..options.clone() };
         let quick = patient(timing(patience));
-        let reading = request.cache_from.iter().map(|place| open(place, &quick, Box::new(|_| Vec::new()))).collect();
+        let read = |from: &CacheFrom| (open(&from.place, &quick, Box::new(|_| Vec::new())), from.mounts.clone());
+        let reading = request.cache_from.iter().map(read).collect();
         let remotes = Arc::new(Remotes::new(reading, patience));
         // Uploads go on beside the build: whoever asks for a longer pause gets it.
         let options = patient(Timing { longest_pause: options.timing.longest_pause, ..timing(patience) });
@@ -40,7 +43,8 @@ impl Caches {
                 Place::Registry(name) => (holders(request, store, name)?, pushed(request, name).next().is_some()),
                 Place::Directory(_) | Place::Bucket(_) | Place::Actions(_) => (Box::new(|_| Vec::new()), false),
             };
-            targets.push(Target { remote: open(&to.place, &options, holders), mode: to.mode, whole_images });
+            let (remote, mode, mounts) = (open(&to.place, &options, holders), to.mode, to.mounts.clone());
+            targets.push(Target { remote, mode, whole_images, mounts });
         }
         let sender = Sender::new(targets, Arc::clone(&remotes), request.cache_timeout);
         Ok(Self { remotes, sender })
@@ -87,6 +91,32 @@ fn holders(request: &BuildRequest, store: &Store, name: &Reference) -> Result<Bo
         let known = known.get(&blob.digest).cloned().unwrap_or_default();
         known.into_iter().chain(pushed.iter().cloned()).collect()
     }))
+}
+
+/// Warnings about ids that no cache mount has (N-8).
+pub(super) fn unknown_mounts(request: &BuildRequest, plan: &Plan) -> Vec<Diagnostic> {
+    let mounts = plan.steps.iter().filter_map(|step| match &step.kind {
+        StepKind::Run(run) => Some(&run.mounts),
+        _ => None,
+    });
+    let known: Vec<&str> = mounts.flatten().filter_map(cache_id).collect();
+    let from = request.cache_from.iter().map(|from| ("--cache-from", &from.mounts));
+    let given = from.chain(request.cache_to.iter().map(|to| ("--cache-to", &to.mounts)));
+    let ids = given.flat_map(|(option, mounts)| match mounts {
+        Mounts::Ids(ids) => ids.iter().map(|id| (option, id)).collect(),
+        Mounts::All => Vec::new(),
+    });
+    let unknown = ids.filter(|(_, id)| !known.contains(&id.as_str()));
+    let warning = |(option, id): (&str, &String)| {
+        let message = format!("{option} mounts={id} has no effect: no RUN has a cache mount with this id");
+        let problem = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(Span::default(), message) };
+        problem.suggest(id, known.iter().copied())
+    };
+    unknown.map(warning).collect()
+}
+
+fn cache_id(mount: &Mount) -> Option<&str> {
+    if let Mount::Cache { id, .. } = mount { Some(id) } else { None }
 }
 
 /// The names on the registry of `name` under which the image is pushed.

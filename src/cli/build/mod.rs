@@ -85,6 +85,7 @@ pub(super) fn run(args: &BuildArgs, session: &mut Session<'_>) -> Done {
     }
     let devices = devices::find(&resolved.plan, &inputs.read.dockerfile.source, &request)?;
     warnings.extend(without_effect(&resolved.plan, &inputs.read.dockerfile, &request.source));
+    warnings.extend(caches::unknown_mounts(&request, &resolved.plan));
     if ssh::is_needed_by(&resolved.plan) {
         ssh::start(&mut inputs.git_agent, &request, session, false)?;
     }

@@ -100,7 +100,7 @@ mod tests {
             ),
         ] {
             let want = Place::Bucket(S3Place::new(want).expect("a place"));
-            assert_eq!(from(&text, environment).ok(), Some(want), "{text}");
+            assert_eq!(from(&text, environment).map(|from| from.place).ok(), Some(want), "{text}");
         }
     }
 

@@ -19,7 +19,7 @@ use crate::plan::{Network, Options};
 use crate::sandbox;
 
 use super::Environment;
-use super::cache::{self, CacheTo, Place};
+use super::cache::{self, CacheFrom, CacheTo};
 use super::container::{self, Container};
 use super::devices;
 use super::output::{self, Asked, Output};
@@ -72,7 +72,7 @@ pub(in crate::cli) struct BuildRequest {
     /// Agents by id.
     pub(in crate::cli) ssh: BTreeMap<String, SshFrom>,
     /// Shared caches that are read, in this order.
-    pub(in crate::cli) cache_from: Vec<Place>,
+    pub(in crate::cli) cache_from: Vec<CacheFrom>,
     /// Shared caches that are written.
     pub(in crate::cli) cache_to: Vec<CacheTo>,
     /// How long the end of the build waits for them.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cache::remote::{GhaPlace, Mode, S3Place};
+use crate::cache::remote::{GhaPlace, Mode, Mounts, S3Place};
 use crate::cli::failure::Failure;
 use crate::oci::reference::Reference;
 
@@ -22,6 +22,15 @@ pub(in crate::cli) enum Place {
     Actions(GhaPlace),
 }
 
+/// One `--cache-from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct CacheFrom {
+    /// Where.
+    pub(in crate::cli) place: Place,
+    /// The cache mounts that are restored.
+    pub(in crate::cli) mounts: Mounts,
+}
+
 /// One `--cache-to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct CacheTo {
@@ -29,25 +38,30 @@ pub(in crate::cli) struct CacheTo {
     pub(in crate::cli) place: Place,
     /// What is written.
     pub(in crate::cli) mode: Mode,
+    /// The cache mounts that are written.
+    pub(in crate::cli) mounts: Mounts,
 }
 
 const TYPES: &str = "want registry, local, s3 or gha";
 
-/// Parses `--cache-from type=registry,ref=NAME`, `type=local,src=DIR`, `type=s3,bucket=NAME,…`, `type=gha`, or `NAME`.
-pub(super) fn from(text: &str, environment: &Environment) -> Result<Place, Failure> {
+/// Parses `--cache-from type=registry,ref=NAME`, `type=local,src=DIR`, `type=s3,bucket=NAME,…`, `type=gha`, each with
+/// `mounts=ID` or `mounts=all`, or `NAME`.
+pub(super) fn from(text: &str, environment: &Environment) -> Result<CacheFrom, Failure> {
     let mut given = Given::parse("--cache-from", text)?;
     let place = place(&mut given, "src", environment)?;
+    let mounts = mounts(&mut given)?;
     match given.fields.first() {
-        None => Ok(place),
+        None => Ok(CacheFrom { place, mounts }),
         Some((key, _)) => Err(given.unsupported(key)),
     }
 }
 
 /// Parses `--cache-to type=registry,ref=NAME[,mode=max]`, `type=local,dest=DIR[,mode=max]`,
-/// `type=s3,bucket=NAME,…[,mode=max]`, `type=gha[,mode=max]`, or `NAME`.
+/// `type=s3,bucket=NAME,…[,mode=max]`, `type=gha[,mode=max]`, each with `mounts=ID` or `mounts=all`, or `NAME`.
 pub(super) fn to(text: &str, environment: &Environment) -> Result<CacheTo, Failure> {
     let mut given = Given::parse("--cache-to", text)?;
     let place = place(&mut given, "dest", environment)?;
+    let mounts = mounts(&mut given)?;
     let mut mode = Mode::default();
     for (key, value) in &given.fields {
         match (key.as_str(), value.as_str()) {
@@ -59,7 +73,17 @@ pub(super) fn to(text: &str, environment: &Environment) -> Result<CacheTo, Failu
             _ => return Err(given.unsupported(key)),
         }
     }
-    Ok(CacheTo { place, mode })
+    Ok(CacheTo { place, mode, mounts })
+}
+
+/// Takes the ids of cache mounts.
+fn mounts(given: &mut Given<'_>) -> Result<Mounts, Failure> {
+    let ids = given.take_all("mounts");
+    match ids.iter().any(String::is_empty) {
+        true => Err(given.wrong("mounts needs the id of a cache mount, or all")),
+        false if ids.iter().any(|id| id == "all") => Ok(Mounts::All),
+        false => Ok(Mounts::Ids(ids.into_iter().collect())),
+    }
 }
 
 /// Takes what names the place; the rest is left.
@@ -96,7 +120,7 @@ fn place(given: &mut Given<'_>, dir: &str, environment: &Environment) -> Result<
 mod tests {
     use super::*;
 
-    fn from(text: &str) -> Result<Place, Failure> {
+    fn from(text: &str) -> Result<CacheFrom, Failure> {
         super::from(text, &Environment::default())
     }
 
@@ -114,9 +138,16 @@ mod tests {
             ("type=registry,ref=c,mode=max,image-manifest=true", registry("c"), Mode::Max),
             ("type=local,dest=/d,mode=min", directory("/d"), Mode::Min),
         ] {
-            assert_eq!(to(text).ok(), Some(CacheTo { place, mode }), "{text}");
+            assert_eq!(to(text).ok(), Some(CacheTo { place, mode, mounts: Mounts::default() }), "{text}");
         }
-        assert_eq!(from("type=local,src=d").ok(), Some(directory("d")));
+        assert_eq!(from("type=local,src=d").ok(), Some(CacheFrom { place: directory("d"), mounts: Mounts::default() }));
+        let ids = |ids: &[&str]| Mounts::Ids(ids.iter().map(|id| (*id).to_owned()).collect());
+        for (text, mounts) in
+            [("mounts=a", ids(&["a"])), ("mounts=/b,mounts=a", ids(&["a", "/b"])), ("mounts=all", Mounts::All)]
+        {
+            assert_eq!(to(&format!("type=local,dest=d,{text}")).map(|to| to.mounts).ok(), Some(mounts.clone()));
+            assert_eq!(from(&format!("type=local,src=d,{text}")).map(|from| from.mounts).ok(), Some(mounts));
+        }
         for (parsed, why) in [
             (to("type=registry"), "ref is missing"),
             (to("type=registry,ref=UP"), "invalid image name"),
@@ -126,6 +157,7 @@ mod tests {
             (to("type=registry,ref=c,mode=all"), "mode is min or max"),
             (to("type=registry,ref=c,compression=zstd"), "the attribute compression is not supported"),
             (to("type=registry,ref=c,ignore-error=false"), "the attribute ignore-error is not supported"),
+            (to("type=local,dest=d,mounts="), "mounts needs the id of a cache mount, or all"),
             (to("type=inline"), "a cache inside the image is not supported"),
             (to("type=azblob,name=x"), "azblob is not supported"),
             (to("type=ftp"), "\"ftp\" is not a type: want registry, local, s3 or gha"),

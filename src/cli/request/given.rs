@@ -38,10 +38,15 @@ impl<'a> Given<'a> {
 
     /// The value of an attribute; the last one, if it is repeated.
     pub(super) fn take(&mut self, key: &str) -> Option<String> {
+        self.take_all(key).pop()
+    }
+
+    /// All values of an attribute that may be repeated.
+    pub(super) fn take_all(&mut self, key: &str) -> Vec<String> {
         let (mine, rest) = std::mem::take(&mut self.fields).into_iter().partition(|(known, _)| known == key);
         self.fields = rest;
         let mine: Vec<(String, String)> = mine;
-        mine.into_iter().next_back().map(|(_, value)| value)
+        mine.into_iter().map(|(_, value)| value).collect()
     }
 
     /// A value that cannot be used.
@@ -59,7 +64,7 @@ impl<'a> Given<'a> {
             "timeout" => failure.hint("use --cache-timeout, which applies to all caches"),
             "repository" | "ghtoken" => failure.hint("omit it: few requests are made, and only to the cache"),
             _ => failure.hint(
-                "use type, ref, src, dest and mode, for type=s3 bucket, region, prefix and endpoint_url, for type=gha scope",
+                "use type, ref, src, dest, mode and mounts, for type=s3 bucket, region, prefix and endpoint_url, for type=gha scope",
             ),
         }
     }

@@ -22,7 +22,7 @@ mod ssh;
 mod value;
 
 pub(super) use build::{BuildRequest, build};
-pub(super) use cache::Place;
+pub(super) use cache::{CacheFrom, Place};
 pub(super) use environment::{BEGAN, Environment};
 pub(super) use output::{Destination, Form, Output};
 pub(super) use run::{RunRequest, command_line, run};

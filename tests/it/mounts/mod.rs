@@ -6,6 +6,7 @@ mod bind;
 mod cache;
 mod order;
 mod secret;
+mod shared;
 mod ssh;
 mod swapped;
 mod tmpfs;

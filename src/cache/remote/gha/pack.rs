@@ -37,10 +37,13 @@ pub(super) struct Pack {
     parts: Mutex<Vec<Part>>,
     small: Mutex<Small>,
     /// All its blobs, whether sent or not.
-    blobs: Mutex<Vec<Descriptor>>,
+    blobs: Mutex<Vec<Added>>,
     /// The URL is not accepted any more.
     refused: AtomicBool,
 }
+
+/// A blob that was added, with its source, if that is for it alone.
+type Added = (Descriptor, Option<Box<dyn BlobSource + Send>>);
 
 #[derive(Clone)]
 struct Upload {
@@ -80,7 +83,7 @@ impl Pack {
 
     /// Adds a blob. Ok: [`Pack::commit`] has it.
     pub(super) fn add(&self, blob: &Descriptor, writer: Writer<'_>) -> Result<(), RemoteError> {
-        lock(&self.blobs).push(blob.clone());
+        lock(&self.blobs).push((blob.clone(), writer.from.kept()));
         if self.refused.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -99,8 +102,9 @@ impl Pack {
             return Ok(places);
         }
         let again = Self::default();
-        for blob in lock(&self.blobs).iter() {
-            match again.add(blob, writer) {
+        for (blob, own) in lock(&self.blobs).iter() {
+            let from: &dyn BlobSource = if let Some(own) = own { &**own } else { writer.from };
+            match again.add(blob, Writer { from, ..writer }) {
                 // It was from elsewhere: the index leaves out what needs it.
                 Err(RemoteError::Blob(BlobError { fault: BlobFault::Missing, .. })) => {}
                 added => added?,
