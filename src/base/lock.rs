@@ -56,6 +56,12 @@ impl Exclusive {
         patience.wait(path, || taken(file.try_lock(), path))?;
         Ok(Self { _file: file })
     }
+
+    /// The exclusive lock on the file at `path`. `None`: somebody else has a lock on it.
+    pub(crate) fn attempt(path: &Path) -> Result<Option<Self>, FsError> {
+        let file = fs::open_lock(path)?;
+        Ok(taken(file.try_lock(), path)?.map(|()| Self { _file: file }))
+    }
 }
 
 /// The outcome of an attempt to lock the file at `path`; `None` if the lock is held.

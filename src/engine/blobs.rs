@@ -4,6 +4,8 @@
 //! never read. A blob that was promised and cannot be fetched makes the build start again, without what promised it.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -131,6 +133,10 @@ impl BlobSource for Blobs<'_> {
             Err(error) if error.fault == BlobFault::Missing && self.fetch(blob)? => self.store().open(blob),
             other => other,
         }
+    }
+
+    fn part(&self, blob: &Descriptor, range: Range<u64>) -> Option<Box<dyn Read + Send>> {
+        self.store().part(blob, range)
     }
 }
 

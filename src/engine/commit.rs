@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::base::digest::DiffId;
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
@@ -16,7 +17,7 @@ use crate::layer::{
 };
 use crate::oci::descriptor::{Descriptor, Layer};
 use crate::plan::Step;
-use crate::snapshot::{Layers, Prepared, Snapshotter};
+use crate::snapshot::{Layers, MARKS, Prepared, SEGMENTS, SIMILAR, Snapshotter};
 use crate::store::BlobDraft;
 
 use super::chain::{Packing, Sealed, State};
@@ -29,11 +30,6 @@ use super::progress::Progress;
 use super::second_key::SecondKeys;
 use super::shared::Shared;
 use super::task::Task;
-
-/// The file beside a layer with the index of its segments.
-pub(super) const SEGMENTS: &str = "segments";
-/// The file beside a layer with the places from which the next layer can continue.
-const MARKS: &str = "marks";
 
 /// Packs the changes of a RUN as a layer; `packing` receives its entries as soon as they are known. Ok: the blob is
 /// stored. Returns also what the directory has besides.
@@ -66,7 +62,7 @@ pub(super) fn write_layer(
         watch: Some(progress.watch()),
         ..WriteOptions::default()
     };
-    use_previous(shared, history, step, &mut options)?;
+    let before = use_previous(shared, history, step, &mut options)?;
     let mut writer = LayerWriter::new(shared.builder.store.draft_blob()?, &options);
     write(&mut writer)?;
     let (draft, written) = writer.finish()?;
@@ -76,24 +72,28 @@ pub(super) fn write_layer(
         shared.layers.keep(written.diff_id, SEGMENTS, &written.segments.to_bytes())?;
         shared.layers.keep(written.diff_id, MARKS, &written.marks.to_bytes(written.blob))?;
     }
+    if let Some(before) = before.filter(|before| *before != written.diff_id) {
+        shared.layers.keep(written.diff_id, SIMILAR, before.to_string().as_bytes())?;
+    }
     let blob = Descriptor::new(written.media_type, written.blob, written.size);
     let tree = Some(Arc::new(written.tree));
     Ok(Sealed { layer: Layer { diff_id: written.diff_id, blob }, tree })
 }
 
 /// Lets the writer reuse the previous layer of the step's slot: its compressed segments and, unless the step ignores
-/// the cache, its beginning.
+/// the cache, its beginning. Returns which layer that is.
 fn use_previous(
     shared: &Shared<'_>,
     history: &History,
     step: &Step,
     options: &mut WriteOptions,
-) -> Result<(), StepError> {
-    let Some(record) = history.record(shared, step)? else { return Ok(()) };
-    let Some(blob) = record.blobs.get(&shared.builder.settings.compression.method()) else { return Ok(()) };
+) -> Result<Option<DiffId>, StepError> {
+    let Some(record) = history.record(shared, step)? else { return Ok(None) };
+    let before = Some(record.diff_id);
+    let Some(blob) = record.blobs.get(&shared.builder.settings.compression.method()) else { return Ok(before) };
     // Missing segments are compressed again.
     let index = shared.layers.kept(record.diff_id, SEGMENTS).and_then(|bytes| SegmentIndex::from_bytes(&bytes));
-    let (Some(index), Ok(file)) = (index, shared.builder.store.blob_file(blob.digest)) else { return Ok(()) };
+    let (Some(index), Ok(file)) = (index, shared.builder.store.blob_file(blob.digest)) else { return Ok(before) };
     if !step.meta.no_cache
         && let Ok(file) = file.try_clone()
         && let Some(bytes) = shared.layers.kept(record.diff_id, MARKS)
@@ -102,7 +102,7 @@ fn use_previous(
         options.before = marks.map(|marks| Before::new(file, index.clone(), marks));
     }
     options.previous = Some(PreviousBlob::new(file, &index));
-    Ok(())
+    Ok(before)
 }
 
 /// Records a layer whose blob is stored, under all keys of its step.

@@ -17,12 +17,12 @@ use crate::oci::blob::BlobSink as _;
 use crate::oci::descriptor::Layer;
 use crate::oci::reference::Reference;
 use crate::plan::{ImageName, Plan, Step, StepId, StepKind};
+use crate::snapshot::SEGMENTS;
 use crate::store::Sources;
 
 use super::assemble::{self, Outcome};
 use super::base;
 use super::chain::State;
-use super::commit::SEGMENTS;
 use super::error::{Error, StepError};
 use super::event::{Event, Observer};
 use super::foresee::Foreseen;

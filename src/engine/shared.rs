@@ -65,7 +65,8 @@ impl<'a> Shared<'a> {
                     .until(builder.cancel)
                     .telling(tell)
                     .noticing(builder.store.notices())
-                    .kept_by(|dir| builder.store.keep_dir(dir)),
+                    .kept_by(|dir| builder.store.keep_dir(dir))
+                    .taken_by(|dir, part, to| builder.store.take(dir, part, to)),
             ),
             snapshotter: OnceLock::new(),
             cache: Local::new(&dir).with_notices(builder.store.notices()),

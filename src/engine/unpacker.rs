@@ -29,7 +29,8 @@ impl<'a> Unpacker<'a> {
         let known = Layers::new(store.layers_dir(), store.claims(), store)
             .telling(tell)
             .noticing(store.notices())
-            .kept_by(|dir| store.keep_dir(dir));
+            .kept_by(|dir| store.keep_dir(dir))
+            .taken_by(|dir, part, to| store.take(dir, part, to));
         let snapshots = Snapshotter::new(Arc::new(known), method, scratch.path());
         Ok(Self { store, snapshots, scratch, fallback })
     }

@@ -9,7 +9,7 @@ use crate::base::sparse::{Run, SparseRead, SparseWriter, drain};
 
 use super::ahead;
 use super::decompress::decompress;
-use super::entry::EntryKind;
+use super::entry::{EntryKind, RelPath};
 use super::error::Error;
 use super::fill::Filler;
 use super::ledger::{Admitted, Ledger};
@@ -63,20 +63,7 @@ pub(crate) fn unpack_within(
             filler.put(&entry.path, &entry.kind, &entry.meta, *replaces)?;
             return Ok(None);
         }
-        let write = |file: &mut File| {
-            let failed = |e| Error::system("write", &entry.path, e);
-            // An archive can promise any number of zeros: they become holes (S-39).
-            let mut file = SparseWriter::new(file);
-            let digest = hash_to(content, |run| match run {
-                Run::Bytes(bytes) => file.write_all(bytes).map_err(failed),
-                Run::Zeros(count) => {
-                    file.zeros(count);
-                    Ok(())
-                }
-            })?;
-            file.set_len().map_err(failed)?;
-            Ok(digest)
-        };
+        let write = |file: &mut File| write_file(file, content, &entry.path);
         filler.file(&entry.path, &entry.meta, *replaces, write).map(Some)
     })?;
     for path in ledger.whiteouts() {
@@ -129,6 +116,26 @@ fn read(
     let (ledger, digest, _) = ahead::digested(plain, body)?;
     let got = DiffId(digest);
     if got == want { Ok(ledger) } else { Err(Error::DiffId { want, got }) }
+}
+
+/// Writes the content to the empty `file` and returns its digest.
+pub(super) fn write_file(
+    file: &mut File,
+    content: &mut dyn SparseRead,
+    path: &RelPath,
+) -> Result<ContentDigest, Error> {
+    let failed = |e| Error::system("write", path, e);
+    // An archive can promise any number of zeros: they become holes (S-39).
+    let mut file = SparseWriter::new(file);
+    let digest = hash_to(content, |run| match run {
+        Run::Bytes(bytes) => file.write_all(bytes).map_err(failed),
+        Run::Zeros(count) => {
+            file.zeros(count);
+            Ok(())
+        }
+    })?;
+    file.set_len().map_err(failed)?;
+    Ok(digest)
 }
 
 /// Passes the content to `take` and returns its digest.

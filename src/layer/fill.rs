@@ -117,6 +117,12 @@ impl Filler {
         Ok(made)
     }
 
+    /// Ok: nothing is at `path`.
+    pub(super) fn remove(&mut self, path: &RelPath) -> Result<(), Error> {
+        let dir = self.parent(path)?;
+        self.clear(path, dir.as_fd(), OsStr::from_bytes(path.name()))
+    }
+
     /// Hides what lower layers have at `path`.
     pub(super) fn whiteout(&mut self, path: &RelPath) -> Result<(), Error> {
         if self.overlay.is_none() {

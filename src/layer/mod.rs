@@ -16,6 +16,7 @@ mod checked;
 mod compress;
 mod copy_tree;
 mod decompress;
+mod delta;
 mod diff;
 mod disk;
 mod entry;
@@ -29,6 +30,8 @@ mod members;
 mod merged;
 mod origin;
 mod owners;
+mod parts;
+mod patch;
 mod pax;
 mod pipeline;
 mod place;
@@ -54,6 +57,8 @@ mod apply_tests;
 #[cfg(test)]
 mod changes_tests;
 #[cfg(test)]
+mod patch_tests;
+#[cfg(test)]
 mod resume_tests;
 #[cfg(test)]
 mod sparse_tests;
@@ -73,6 +78,7 @@ pub(crate) use copy_tree::keep_counts;
 pub use copy_tree::{copy_tree, prepare_upper};
 pub(crate) use decompress::Format;
 pub use decompress::decompress;
+pub(crate) use delta::Delta;
 pub(crate) use diff::{Change, Changed, Difference, Side, diff};
 pub(crate) use entry::BadPath;
 pub use entry::{Entry, EntryKind, Meta, RelPath};
@@ -83,6 +89,8 @@ pub(crate) use links::{Links, OnDisk};
 pub use merged::MergedTree;
 pub(crate) use merged::{MergedEntry, ResolveError};
 pub(crate) use owners::id_map_name;
+pub(crate) use parts::parts_missing_in;
+pub(crate) use patch::patch;
 pub(crate) use pipeline::Output;
 pub use recompress::recompress;
 pub use repack::repack;

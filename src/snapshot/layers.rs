@@ -1,7 +1,8 @@
 //! What is kept of layers: their trees, and small files about them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,6 +33,8 @@ pub(crate) struct Layers<'a> {
     tell: Option<Box<Tell<'a>>>,
     /// Makes a layer's directory if it is missing, and keeps it from being removed.
     keep: Option<Box<Keep<'a>>>,
+    /// Moves a part of a layer's directory away, unless somebody uses it.
+    take: Option<Box<Take<'a>>>,
     /// The layers for which `keep` was called.
     kept: Mutex<BTreeSet<DiffId>>,
     /// Receives damage that was found and repaired.
@@ -39,6 +42,8 @@ pub(crate) struct Layers<'a> {
 }
 
 type Keep<'a> = dyn Fn(&Path) -> Result<(), FsError> + Send + Sync + 'a;
+
+type Take<'a> = dyn Fn(&Path, &Path, &Path) -> Result<bool, FsError> + Send + Sync + 'a;
 
 type Tell<'a> = dyn Fn(&str, &str) + Send + Sync + 'a;
 
@@ -53,6 +58,7 @@ impl<'a> Layers<'a> {
             limits: Limits::default(),
             tell: None,
             keep: None,
+            take: None,
             kept: Mutex::default(),
             notices: Notices::default(),
         }
@@ -62,6 +68,15 @@ impl<'a> Layers<'a> {
     /// from being removed.
     pub(crate) fn kept_by(self, keep: impl Fn(&Path) -> Result<(), FsError> + Send + Sync + 'a) -> Self {
         Self { keep: Some(Box::new(keep)), ..self }
+    }
+
+    /// Calls `take` with a layer's directory, a directory in it and a new path: Ok(true) if the latter was moved there because
+    /// nobody uses it.
+    pub(crate) fn taken_by(
+        self,
+        take: impl Fn(&Path, &Path, &Path) -> Result<bool, FsError> + Send + Sync + 'a,
+    ) -> Self {
+        Self { take: Some(Box::new(take)), ..self }
     }
 
     /// Reports damage to `notices`.
@@ -156,6 +171,19 @@ impl<'a> Layers<'a> {
         Ok(self.blobs.open(&layer.blob)?)
     }
 
+    /// Some bytes of the layer's blob, not verified.
+    pub(super) fn part(&self, layer: &Layer, range: Range<u64>) -> Option<Box<dyn Read + Send>> {
+        self.blobs.part(&layer.blob, range)
+    }
+
+    /// Moves `part` of the layer's directory to `to`, unless somebody uses it.
+    pub(super) fn take(&self, diff_id: DiffId, part: &Path, to: &Path) -> Result<bool, Error> {
+        match &self.take {
+            Some(take) => Ok(take(&self.dir.join(diff_id.hex()), part, to)?),
+            None => Ok(false),
+        }
+    }
+
     /// A file or directory beside the layer's others.
     pub(super) fn beside(&self, diff_id: DiffId, name: &str) -> PathBuf {
         self.dir.join(diff_id.hex()).join(name)
@@ -237,6 +265,12 @@ impl<'a> Layers<'a> {
 
 /// The file beside a layer that has its tree.
 pub(super) const TREE: &str = "tree";
+/// The file beside a layer with the index of its segments.
+pub(crate) const SEGMENTS: &str = "segments";
+/// The file beside a layer with the places from which the next layer can continue.
+pub(crate) const MARKS: &str = "marks";
+/// The file beside a layer that names another that differs little: its step made it before, or after.
+pub(crate) const SIMILAR: &str = "similar";
 
 fn claim_name(diff_id: DiffId) -> String {
     format!("layer-{}", diff_id.hex())

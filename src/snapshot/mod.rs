@@ -10,7 +10,8 @@
 //! **Hard links in copies.** Where a command changes one name of a file that has several in a lower layer, overlayfs copies up
 //! that name alone. Copied roots do the same (`sandbox::Watch`, `layer::Links`): without it, package managers that replace
 //! files and git object stores would make other layers, and digests would depend on the host. That is worth its code.
-//! **On disk.** `layers/<diff-id>/{fs2,whole-fs2,tree,segments,marks,of-<blob>}`: `fs2-user` where overlayfs keeps its
+//! **Edits.** A layer that differs little from the one that its step made before is made from that one's files (`patched`).
+//! **On disk.** `layers/<diff-id>/{fs2,whole-fs2,tree,segments,marks,similar,of-<blob>}`: `fs2-user` where overlayfs keeps its
 //! attributes in `user.*`, `fs2-plain` for copies; where only some ids are mapped, the name of the id map is appended. All of
 //! it can be derived from blobs, and may be removed while nobody uses it.
 //! **Order.** Claim the layer → unpack in scratch → verify the diff-id → rename: parallel steps and processes unpack a layer
@@ -22,6 +23,7 @@ mod arriving;
 mod check;
 mod error;
 mod layers;
+mod patched;
 mod prepare;
 mod probe;
 mod snapshotter;
@@ -32,7 +34,7 @@ mod tests;
 
 pub(crate) use arriving::{Arrivals, Arriving};
 pub(crate) use error::Error;
-pub(crate) use layers::Layers;
+pub(crate) use layers::{Layers, MARKS, SEGMENTS, SIMILAR};
 pub(crate) use prepare::Prepared;
 pub(crate) use probe::{Method, best};
 pub(crate) use snapshotter::Snapshotter;

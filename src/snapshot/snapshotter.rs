@@ -18,9 +18,9 @@ use super::{Error, Method};
 
 /// Unpacks layers for one method, and finds them again.
 pub(crate) struct Snapshotter<'a> {
-    layers: Arc<Layers<'a>>,
+    pub(super) layers: Arc<Layers<'a>>,
     method: Method,
-    scratch: PathBuf,
+    pub(super) scratch: PathBuf,
     /// Layers that are known to be unpacked: nothing removes them while this lives.
     unpacked: Mutex<BTreeSet<DiffId>>,
     /// When this machine started.
@@ -167,6 +167,9 @@ impl<'a> Snapshotter<'a> {
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
+        if self.unpack_from_similar(layer)? {
+            return Ok(());
+        }
         let to = self.unpack_dir(layer)?;
         let blob = self.layers.open(layer)?;
         let tree = layer::unpack_within(blob, &to, layer.diff_id, self.form(), &self.layers.limits);

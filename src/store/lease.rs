@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::base::fs::{self, FsError};
 use crate::base::lock::{Exclusive, Patience, Shared, taken};
@@ -22,6 +23,9 @@ use crate::base::time::Timestamp;
 use super::Error;
 use super::directory::{Protection, Store};
 use super::scratch::{LEASE, PRUNER, Scratch};
+
+/// How often the lock is tried for something that only saves work.
+const ATTEMPTS: usize = 20;
 
 /// Nothing is removed from the store while this lives.
 #[derive(Debug)]
@@ -90,6 +94,21 @@ impl Store {
         Ok(())
     }
 
+    /// Moves `part` of the directory `dir`, which whoever uses the part marks, to `to`. Ok(true): it is there, and nobody finds
+    /// it where it was; Ok(false): it is in use, or may be.
+    pub(crate) fn take(&self, dir: &Path, part: &Path, to: &Path) -> Result<bool, FsError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(alone) = Exclusive::attempt(&self.lock_path())? {
+                let marked = fs::modified(dir)?;
+                let free = self.leases(&alone)?.iter().all(|lease| marked < *lease);
+                return if free { fs::rename(part, to).map(|()| true) } else { Ok(false) };
+            }
+            // A thread that marks something has the lock for a moment.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(false)
+    }
+
     /// The lock for removing something. Waits for processes that share the store; those with a lease go on.
     pub(crate) fn exclude(&self, patience: &mut Patience<'_>) -> Result<Exclusive, Error> {
         let _turn = Scratch::named(&self.scratch_dir(), PRUNER)?;
@@ -97,7 +116,7 @@ impl Store {
     }
 
     /// When each lease began.
-    pub(super) fn leases(&self, _alone: &Exclusive) -> Result<Vec<Timestamp>, Error> {
+    pub(super) fn leases(&self, _alone: &Exclusive) -> Result<Vec<Timestamp>, FsError> {
         let mut began = Vec::new();
         for name in fs::list(&self.scratch_dir())? {
             let path = self.scratch_dir().join(&name);

@@ -18,10 +18,13 @@ FROM busybox AS vendor
 COPY vendor /vendor
 RUN find /vendor -type f | sort | xargs cat > /sum
 FROM busybox
+RUN mkdir -p /all/src/deep /all/vendor && echo below > /all/src/one && echo below > /all/vendor/two && ln -s one /all/src/z
 COPY --from=vendor /sum /
 COPY --exclude=src/deep src /src
 COPY . /all
 RUN --mount=type=bind,target=/context find /context/src -exec stat -c '%n %a' {} + | sort > /seen
+RUN find /src /all -exec stat -c '%n %F %a %u:%g %N %Y' {} + | sort > /listed
+RUN find /src /all ! -type d -exec stat -c '%n %h' {} + | sort > /links && find /src /all -type f -exec cat {} + | sort > /read
 -- .dockerignore --
 ignored
 Dockerfile
@@ -52,7 +55,7 @@ fn edit(context: &Path, random: &mut Random) -> String {
         true => return write(&new, b"again\n"),
         false => random.of(&there).clone(),
     };
-    let done = match random.below(7) {
+    let done = match random.below(8) {
         0 => return write(&new, format!("{}\n", random.below(1000)).as_bytes()),
         // The same length and the same time: only the inode's change time tells.
         1 if !old.is_symlink() => {
@@ -80,6 +83,14 @@ fn edit(context: &Path, random: &mut Random) -> String {
             fs::remove_file(&old).expect("remove");
             symlink(random.of(&["one", "two", "../one", "/sum"]), &old).expect("link");
             "a symlink at"
+        }
+        6 => {
+            let (from, to) = (context.join("src/deep"), context.join(format!("src/moved-{}", random.below(3))));
+            if fs::rename(&from, &to).is_err() {
+                return format!("nothing at {}", to.display());
+            }
+            fs::create_dir(&from).expect("mkdir");
+            return format!("move of src/deep to {}", to.display());
         }
         // Only its times change.
         _ => {
