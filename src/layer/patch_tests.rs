@@ -66,7 +66,7 @@ fn tree(puts: &Puts) -> Tree {
     let mut at: BTreeMap<RelPath, Put> = BTreeMap::new();
     for (path, put) in puts {
         let holds = |put: &Put| matches!(put, Put::Dir(_) | Put::Opaque | Put::Nothing);
-        at.retain(|other, there| !(other.is_within(path) && !holds(put) || path.is_within(other) && !holds(there)));
+        at.retain(|other, there| (holds(put) || !other.is_within(path)) && (holds(there) || !path.is_within(other)));
         at.insert(path.clone(), put.clone());
     }
     let first = at.iter().find(|(_, put)| matches!(put, Put::File(_))).map(|(path, _)| path.clone());
@@ -113,7 +113,7 @@ fn seen(dir: &Path) -> Vec<String> {
     for path in names {
         let meta = path.symlink_metadata().expect("stat");
         let content = match meta.is_file() {
-            true => std::fs::read(&path).expect("read"),
+            true => crate::base::fs::read(&path).expect("read"),
             false => std::fs::read_link(&path).map(|to| to.as_os_str().as_encoded_bytes().to_vec()).unwrap_or_default(),
         };
         let attribute = rustix::fs::lgetxattr_query(&path, "user.overlay.opaque").is_ok();

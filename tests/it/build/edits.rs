@@ -23,8 +23,8 @@ COPY --from=vendor /sum /
 COPY --exclude=src/deep src /src
 COPY . /all
 RUN --mount=type=bind,target=/context find /context/src -exec stat -c '%n %a' {} + | sort > /seen
-RUN find /src /all -exec stat -c '%n %F %a %u:%g %N %Y' {} + | sort > /listed
-RUN find /src /all ! -type d -exec stat -c '%n %h' {} + | sort > /links && find /src /all -type f -exec cat {} + | sort > /read
+RUN find /all -exec stat -c '%n %F %a %u:%g %h %N' {} + | sort > /listed && find /all -type f -exec cat {} + | sort > /read
+RUN find /src -exec stat -c '%n %F %a %u:%g %h %N %Y' {} + | sort > /times
 -- .dockerignore --
 ignored
 Dockerfile
