@@ -1,10 +1,13 @@
-//! Test that a build after random edits of its context makes the image that an empty store would make.
+//! Test builds after edits of their context: they make the image that an empty store would make, from files that are there.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::support::TestEnv;
+use crate::support::env::each_user;
 use crate::support::random::{Random, seeds};
 
 /// Edits of each context.
@@ -133,4 +136,42 @@ fn build_after_edits_equals_build_with_empty_store() {
         }
     }
     env.assert_swept();
+}
+
+/// The inodes of the unpacked files called `name`.
+fn unpacked(env: &TestEnv, name: &str) -> BTreeSet<u64> {
+    let files = walkdir::WalkDir::new(env.store().join("layers")).into_iter().flatten();
+    files.filter(|file| file.file_name() == name).map(|file| file.metadata().expect("stat").ino()).collect()
+}
+
+#[test]
+fn edit_reuses_unpacked_files_unless_somebody_uses_them() {
+    requires!(userns, overlay);
+    for env in each_user() {
+        let dockerfile = "-- Dockerfile --\nFROM busybox\nARG N\nCOPY . /src\nRUN cat /src/edited; echo $N\n";
+        let context = env.context(&format!("{dockerfile}-- edited --\n1\n-- kept --\nkept\n"));
+        let build = |text: &str, n: &str| {
+            env.add(&context, &format!("-- edited --\n{text}\n"));
+            env.build(&["-t", "app", "--build-arg", &format!("N={n}")], &context).ok().says(text);
+        };
+        build("first", "1");
+        let first = unpacked(&env, "kept");
+        assert_eq!(first.len(), 1);
+        build("second", "1");
+        assert_eq!(unpacked(&env, "kept"), first, "the files of the first layer became those of the second");
+        // And back: the COPY is cached, and the RUN is another.
+        build("first", "2");
+        assert_eq!(unpacked(&env, "kept"), first);
+
+        let mut run = env.kiln(&["run", "app", "sh", "-c", "echo running; sleep 60"]).spawn();
+        let mut said = BufReader::new(run.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert_eq!(said.next().as_deref(), Some("running"));
+        build("third", "1");
+        let both = unpacked(&env, "kept");
+        assert!(both.len() == 2 && both.is_superset(&first), "a container uses the files of the first layer");
+        run.kill().expect("kill");
+        run.wait().expect("wait");
+        env.kiln(&["fsck"]).ok();
+        env.assert_swept();
+    }
 }
