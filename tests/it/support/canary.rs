@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use memchr::memmem;
+
 use super::image;
 
 /// A unique text, different on every call.
@@ -34,18 +36,6 @@ pub fn leaks(dir: &Path, canary: &str) -> Vec<PathBuf> {
 }
 
 fn holds(bytes: &[u8], canary: &str) -> bool {
-    let plain = |b: &[u8]| memchr(b, canary.as_bytes());
-    plain(bytes) || image::decompress(bytes).is_ok_and(|b| plain(&b))
-}
-
-fn memchr(haystack: &[u8], needle: &[u8]) -> bool {
-    let first = needle[0];
-    let mut rest = haystack;
-    while let Some(i) = rest.iter().position(|&b| b == first) {
-        if rest[i..].starts_with(needle) {
-            return true;
-        }
-        rest = &rest[i + 1..];
-    }
-    false
+    let plain = |bytes: &[u8]| memmem::find(bytes, canary.as_bytes()).is_some();
+    plain(bytes) || image::decompress(bytes).is_ok_and(|bytes| plain(&bytes))
 }
