@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::digest::BlobDigest;
 use crate::base::sparse::SparseRead;
@@ -29,7 +29,7 @@ const JOBS: usize = 8;
 /// The blobs of one build.
 pub(super) struct Blobs<'a> {
     builder: &'a Builder<'a>,
-    promised: Mutex<BTreeMap<BlobDigest, Promised>>,
+    promised: Arc<Mutex<BTreeMap<BlobDigest, Promised>>>,
 }
 
 /// Where a blob is that the store lacks.
@@ -43,7 +43,12 @@ enum Promised {
 
 impl<'a> Blobs<'a> {
     pub(super) fn new(builder: &'a Builder<'a>) -> Self {
-        Self { builder, promised: Mutex::default() }
+        Self { builder, promised: Arc::default() }
+    }
+
+    /// The same blobs for another attempt of the build.
+    pub(super) fn again<'b>(&self, builder: &'b Builder<'b>) -> Blobs<'b> {
+        Blobs { builder, promised: Arc::clone(&self.promised) }
     }
 
     /// Whether the blob of `layer` is in the store, or in a shared cache and fetched when it is read.
@@ -91,7 +96,7 @@ impl<'a> Blobs<'a> {
     }
 
     fn promise(&self, blob: BlobDigest, promised: Promised) {
-        self.promised.lock().unwrap_or_else(PoisonError::into_inner).entry(blob).or_insert(promised);
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner).insert(blob, promised);
     }
 
     fn store(&self) -> &'a Store {

@@ -24,7 +24,7 @@ use super::required;
 use super::schedule::execute;
 use super::shared_mounts;
 use super::storage::StorageLimit;
-use super::sweep::sweep;
+use super::sweep::{Reach, sweep};
 use super::worker::Worker;
 
 /// Docker's overlay2 driver stacks no more layers.
@@ -41,10 +41,16 @@ impl Builder<'_> {
     pub(crate) fn build(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         observer.event(&Event::Planned(Arc::clone(plan)));
         assemble::check(plan)?;
+        let blobs = Blobs::new(self);
+        self.sender.during(&blobs, || self.attempts(plan, &blobs, observer))
+    }
+
+    /// Attempts until one is final.
+    fn attempts(&self, plan: &Arc<Plan>, blobs: &Blobs<'_>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         // Blobs that the store lost, or that a shared cache promised and did not give.
         let lost = || self.store.removed() + self.remotes.lost();
         let mut removed = lost();
-        let mut built = self.attempt(plan, observer);
+        let mut built = self.attempt(plan, &blobs.again(self), observer);
         for _ in 0..MAX_RESTARTS {
             let is_final = matches!(built, Ok(_) | Err(Error::Cold | Error::Cancelled | Error::TimedOut(_)));
             if is_final || lost() == removed {
@@ -54,17 +60,17 @@ impl Builder<'_> {
             // The failure set the cancel flag. A signal from here on ends the process.
             let fresh = Cancel::new().map_err(|e| FsError::new("watch", self.store.root(), e))?;
             self.images.resume();
-            built = Builder { cancel: &fresh, ..*self }.attempt(plan, observer);
+            let builder = Builder { cancel: &fresh, ..*self };
+            built = builder.attempt(plan, &blobs.again(&builder), observer);
         }
         built
     }
 
     /// One attempt of [`Builder::build`].
-    fn attempt(&self, plan: &Arc<Plan>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
-        let blobs = Blobs::new(self);
-        let worker = Worker::new(self, plan, &blobs);
+    fn attempt(&self, plan: &Arc<Plan>, blobs: &Blobs<'_>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        let worker = Worker::new(self, plan, blobs);
         let mut states: Vec<Option<Arc<State>>> = vec![None; plan.steps.len()];
-        let swept = sweep(&worker, &mut states, observer);
+        let swept = sweep(&worker, Reach::Known, &mut states, observer);
         let shares = !(self.remotes.is_empty() && self.sender.is_empty()) && matches!(swept, Ok(_) | Err(Error::Cold));
         let foreseen = shares.then(|| foresee(&worker.shared, &worker.lookup)).transpose()?;
         let missed = match &foreseen {
@@ -74,7 +80,7 @@ impl Builder<'_> {
                     None => {
                         swept?;
                         remote::ask_for_steps(&worker.shared, foreseen, &states);
-                        sweep(&worker, &mut states, observer)?
+                        sweep(&worker, Reach::Anywhere, &mut states, observer)?
                     }
                 }
             }

@@ -20,7 +20,7 @@ use super::foresee::{Foreseen, foresee, without_layers};
 use super::lookup::{LookupResult, Question};
 use super::remote;
 use super::sources::StepFiles;
-use super::sweep::sweep;
+use super::sweep::{Reach, sweep};
 use super::task::Task;
 use super::worker::Worker;
 
@@ -70,7 +70,7 @@ impl Builder<'_> {
         if self.remotes.is_empty() {
             let _ = worker.shared.late_bases.set(unread_bases(plan));
         }
-        sweep(&worker, &mut states, &mut Unheard)?;
+        sweep(&worker, Reach::Known, &mut states, &mut Unheard)?;
         let foreseen = foresee(&worker.shared, &worker.lookup)?;
         if !self.remotes.is_empty() && states.iter().any(Option::is_none) {
             if let Some((name, _)) = remote::whole(&worker.shared, &foreseen)? {
@@ -78,7 +78,7 @@ impl Builder<'_> {
                 return Ok(plan.steps.iter().map(|step| cached(step.id, found.clone())).collect());
             }
             remote::ask_for_steps(&worker.shared, &foreseen, &states);
-            sweep(&worker, &mut states, &mut Unheard)?;
+            sweep(&worker, Reach::Anywhere, &mut states, &mut Unheard)?;
         }
         Explain { worker: &worker, found: &states, foreseen: &foreseen, states: Vec::new(), done: Vec::new() }.run()
     }

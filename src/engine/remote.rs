@@ -30,13 +30,16 @@ use super::lookup::Lookup;
 use super::shared::Shared;
 use super::task::Task;
 
-/// The image of the whole build, if a shared cache has one.
+/// The image of the whole build, if a shared cache has one and no other one needs its steps.
 pub(super) fn image(
     shared: &Shared<'_>,
     foreseen: &Foreseen,
     observer: &mut dyn Observer,
 ) -> Result<Option<Outcome>, Error> {
-    let Some((_, entry)) = whole(shared, foreseen)? else { return Ok(None) };
+    let Some((name, entry)) = whole(shared, foreseen)? else { return Ok(None) };
+    if !shared.builder.sender.all_have(&name) {
+        return Ok(None);
+    }
     let mut layers = base_layers(shared);
     layers.extend(entry.layers());
     let outcome = assemble::of_layers(shared.builder.store, shared.plan, layers)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::fs::FsError;
 use crate::base::watch::{Ended, beside};
+use crate::cache::remote::EntryName;
 use crate::plan::{Step, StepId};
 
 use super::chain::State;
@@ -16,15 +17,25 @@ use super::sources::StepFiles;
 use super::task::Task;
 use super::worker::Worker;
 
+/// Where a sweep looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// In the store, and in what shared caches have answered.
+    Known,
+    /// Shared caches are asked, too.
+    Anywhere,
+}
+
 /// Looks up every step whose inputs were found, in order; returns the steps that were not found. The build's time limit
 /// covers requests to servers.
 pub(super) fn sweep(
     worker: &Worker<'_>,
+    reach: Reach,
     states: &mut [Option<Arc<State>>],
     observer: &mut dyn Observer,
 ) -> Result<BTreeSet<StepId>, Error> {
     let (builder, cancel) = (worker.shared.builder, worker.shared.stop);
-    let sweep = Sweep { worker, states, observer, missed: BTreeSet::new() };
+    let sweep = Sweep { worker, reach, states, observer, missed: BTreeSet::new() };
     let Some(limit) = builder.settings.timeout else { return sweep.run() };
     let late = AtomicBool::new(false);
     let end = |why| {
@@ -42,6 +53,7 @@ pub(super) fn sweep(
 /// A running sweep.
 struct Sweep<'s, 'a> {
     worker: &'s Worker<'a>,
+    reach: Reach,
     states: &'s mut [Option<Arc<State>>],
     observer: &'s mut dyn Observer,
     missed: BTreeSet<StepId>,
@@ -98,6 +110,14 @@ impl Sweep<'_, '_> {
     /// Looks up the keys of a wave.
     fn answer(&mut self, asked: Vec<Asked<'_>>) -> Result<(), Error> {
         let (lookup, shared) = (&self.worker.lookup, &self.worker.shared);
+        if self.reach == Reach::Anywhere {
+            // Keys on results that were found in shared caches could not be known before.
+            let names = asked.iter().filter_map(|(.., question)| match question {
+                Ok(Question::Key(parts)) => Some(EntryName::Step(parts.key())),
+                _ => None,
+            });
+            shared.builder.remotes.ask(&names.collect::<Vec<_>>());
+        }
         for (step, inputs, question) in asked {
             let task = Task { step, inputs: &inputs };
             let look = question.and_then(|question| match question {

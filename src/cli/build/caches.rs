@@ -40,7 +40,9 @@ impl Caches {
         let mut targets = Vec::new();
         for to in &request.cache_to {
             let (holders, whole_images): (Box<Holders>, bool) = match &to.place {
-                Place::Registry(name) => (holders(request, store, name)?, pushed(request, name).next().is_some()),
+                Place::Registry(name) => {
+                    (holders(request, store, name, &remotes)?, pushed(request, name).next().is_some())
+                }
                 Place::Directory(_) | Place::Bucket(_) | Place::Actions(_) => (Box::new(|_| Vec::new()), false),
             };
             let (remote, mode, mounts) = (open(&to.place, &options, holders), to.mode, to.mounts.clone());
@@ -79,17 +81,22 @@ fn open(place: &Place, options: &Options, holders: Box<Holders>) -> Arc<dyn Remo
     }
 }
 
-/// Repositories of the registry of `name` that may have a blob: those of images in the store, and those to which this image
-/// is pushed.
-fn holders(request: &BuildRequest, store: &Store, name: &Reference) -> Result<Box<Holders>, Failure> {
+/// Repositories of the registry of `name` that may have a blob: that of a cache which is read, those of images in the store,
+/// and those to which this image is pushed.
+fn holders(
+    request: &BuildRequest,
+    store: &Store,
+    name: &Reference,
+    read: &Arc<Remotes>,
+) -> Result<Box<Holders>, Failure> {
     let known: BTreeMap<BlobDigest, Vec<String>> = store.holders(name, None)?;
-    let pushed: Vec<String> = pushed(request, name)
-        .map(|tag| tag.repository.clone())
-        .filter(|repository| *repository != name.repository)
-        .collect();
+    let pushed: Vec<String> = pushed(request, name).map(|tag| tag.repository.clone()).collect();
+    let (name, read) = (name.clone(), Arc::clone(read));
     Ok(Box::new(move |blob: &Descriptor| {
+        let read = read.repository_with(blob).filter(|other| other.registry == name.registry);
         let known = known.get(&blob.digest).cloned().unwrap_or_default();
-        known.into_iter().chain(pushed.iter().cloned()).collect()
+        let all = read.map(|other| other.repository).into_iter().chain(known).chain(pushed.iter().cloned());
+        all.filter(|repository| *repository != name.repository).collect()
     }))
 }
 

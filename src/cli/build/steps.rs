@@ -145,7 +145,7 @@ impl Build<'_> {
             cancel,
             on_failure: self.request.shell.as_ref().map(|_| &look as _),
         };
-        self.caches.sender.during(self.store, || builder.build(plan, observer))
+        builder.build(plan, observer)
     }
 
     fn done(&self, built: Result<Outcome, Error>, contexts: &BTreeMap<ContextName, Context>) -> Result<Ended, Failure> {

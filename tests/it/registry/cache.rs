@@ -111,6 +111,39 @@ fn edit_on_fresh_runner_runs_only_what_changed() {
 }
 
 #[test]
+fn what_one_cache_has_is_written_to_others() {
+    requires!(userns, overlay, docker_registry, skopeo);
+    let env = TestEnv::new();
+    let (registry, context) = served(&env);
+    let first = at(&registry);
+    env.build(&["-t", "app", "--cache-to", &format!("{first},mode=max")], &context).ok();
+    let branch = format!("type=registry,ref={}", registry.name("branch"));
+    let dir = env.dir().join("shared");
+    for (edited, ran) in [(false, 0), (true, 4)] {
+        if edited {
+            fs::write(context.join("src/a"), "b\n").expect("write");
+        }
+        let middle = TestEnv::new();
+        let blobs = registry.requests("GET /v2/cache/blobs/");
+        let to = format!("{branch},mode=max");
+        let done = middle.build(&["-t", "app", "--cache-from", &first, "--cache-to", &to], &context).ok();
+        done.never_says("warning");
+        assert_eq!(done.progress().ran().len(), ran, "{done}");
+        let fetched = registry.requests("GET /v2/cache/blobs/") - blobs;
+        assert!(edited || fetched == 0, "the registry copies what it has");
+        let other = TestEnv::new();
+        let to = format!("type=local,dest={},mode=max", dir.display());
+        other.build(&["--cache-from", &branch, "--cache-to", &to], &context).ok().never_says("warning");
+        for from in [branch.clone(), format!("type=local,src={}", dir.display())] {
+            let fresh = TestEnv::new();
+            let done = fresh.build(&["-t", "app", "--cache-from", &from], &context).ok();
+            assert_eq!(done.progress().ran(), BTreeSet::new(), "{from} {done}");
+            assert_eq!(fresh.kiln(&["run", "app"]).ok().stdout, if edited { "b\ntool\n" } else { "a\ntool\n" });
+        }
+    }
+}
+
+#[test]
 fn cache_in_a_directory_serves_other_stores() {
     requires!(userns, overlay);
     let env = TestEnv::with_busybox();
