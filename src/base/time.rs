@@ -1,7 +1,7 @@
 //! Points in time, and the only clock.
 //!
-//! **Holds.** Nothing that is hashed or written into an image depends on the clock: [`Timestamp::now`] is for lock ages,
-//! durations that are shown, and pruning. Image times come from `SOURCE_DATE_EPOCH` or are the epoch.
+//! **Holds.** Nothing that is hashed or written into an image depends on the clock: [`Timestamp::now`] is for the ages of locks and
+//! results, durations that are shown, and pruning. Image times come from `SOURCE_DATE_EPOCH` or are the epoch.
 
 use std::fmt;
 use std::str::FromStr;

@@ -14,6 +14,8 @@
 //! absolute paths (a checkout may move); secret values and proxy variables (A-6, S-117); `--jobs`, progress and
 //! compression (they change no file in the result).
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{Sha256, StepKey};
@@ -63,6 +65,13 @@ pub(crate) enum Miss {
     Removed(String),
     /// Only the parent step changed.
     Parent,
+    /// The stored result is too old.
+    Old {
+        /// How old it is, if that is known.
+        age: Option<Duration>,
+        /// How old it may be.
+        limit: Duration,
+    },
     /// The cache is disabled for this step.
     Disabled,
     /// No part changed, but the stored result is missing.
@@ -159,15 +168,38 @@ impl std::fmt::Display for Miss {
             Miss::Added(part) => write!(f, "{part} was added"),
             Miss::Removed(part) => write!(f, "{part} was removed"),
             Miss::Parent => f.write_str("parent step changed"),
+            Miss::Old { age: Some(age), limit } => {
+                write!(f, "result is {} old (--max-age {})", rough(*age), rough(*limit))
+            }
+            Miss::Old { age: None, limit } => write!(f, "result is of unknown age (--max-age {})", rough(*limit)),
             Miss::Disabled => f.write_str("cache not used"),
             Miss::Lost => f.write_str("cached layer is missing"),
         }
     }
 }
 
+/// A duration in its two largest units, as options give it: `13h20m`.
+fn rough(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let units = [(secs / 3600, "h"), (secs / 60 % 60, "m"), (secs % 60, "s")];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(2);
+    let two = units.iter().skip(first).take(2).enumerate().filter(|(at, (count, _))| *at == 0 || *count > 0);
+    two.map(|(_, (count, unit))| format!("{count}{unit}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn age_is_shown_in_two_units() {
+        for (secs, want) in [(0, "0s"), (59, "59s"), (90, "1m30s"), (43_200, "12h"), (46_861, "13h1m"), (3_601, "1h")] {
+            assert_eq!(rough(Duration::from_secs(secs)), want);
+        }
+        let old = |age| Miss::Old { age, limit: Duration::from_secs(43_200) }.to_string();
+        assert_eq!(old(Some(Duration::from_secs(46_800))), "result is 13h old (--max-age 12h)");
+        assert_eq!(old(None), "result is of unknown age (--max-age 12h)");
+    }
 
     fn parts(list: &[(&str, &str)]) -> KeyParts {
         let mut parts = KeyParts::new();

@@ -23,5 +23,5 @@ pub(crate) use error::Error;
 pub(crate) use key::{KeyParts, Miss};
 pub(crate) use listing::{AttributeChange, Difference, FileChanges, FileFacts, Listing};
 pub(crate) use local::Local;
-pub(crate) use record::Record;
+pub(crate) use record::{Made, Record};
 pub(crate) use slots::{Slot, Slots};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::digest::{DiffId, Hasher, Sha256};
+use crate::base::digest::{DiffId, Hasher, Sha256, StepKey};
+use crate::base::time::Timestamp;
 use crate::oci::descriptor::Descriptor;
 
 use super::key::KeyParts;
@@ -18,6 +19,28 @@ pub(crate) struct Record {
     pub diff_id: DiffId,
     /// The layer as stored, by compression name (`gzip-4`).
     pub blobs: BTreeMap<String, Descriptor>,
+    /// How it was made.
+    #[serde(default, skip_serializing_if = "Made::is_unknown")]
+    pub made: Made,
+}
+
+/// How a result was made: in no key, but a result may be too old, or be over other layers than those that are there. Earlier
+/// versions did not record it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Over which layers: the key of the parent by its content. None for a step that does not depend on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<StepKey>,
+}
+
+impl Made {
+    /// Whether nothing is known.
+    pub(crate) fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Precedes the digest at the end of a record file. The digest covers the fields before it and detects damage that is
@@ -66,8 +89,9 @@ mod tests {
         let blob = Descriptor::new("application/x", BlobDigest(Sha256::of(b"blob")), 7);
         let mut parts = KeyParts::new();
         parts.add("a", b"b");
-        let record =
-            Record { parts, diff_id: DiffId(Sha256::of(b"tar")), blobs: BTreeMap::from([("gzip-4".to_owned(), blob)]) };
+        let (diff_id, blobs) = (DiffId(Sha256::of(b"tar")), BTreeMap::from([("gzip-4".to_owned(), blob)]));
+        let made = Made { at: Some(Timestamp::from_secs(7)), below: Some(parts.key()) };
+        let record = Record { parts, diff_id, blobs, made };
         let bytes = record.to_bytes();
         assert_eq!(Record::from_bytes(&bytes), Ok(record.clone()));
         assert_eq!(Record::from_bytes(&serde_json::to_vec(&record).unwrap()), Ok(record.clone()));

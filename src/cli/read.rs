@@ -171,13 +171,21 @@ pub(super) fn without_effect(plan: &Plan, dockerfile: &Dockerfile, request: &Sou
         let message = format!("--no-cache-filter {filter} has no effect: there is no such stage");
         warning(message).suggest(filter, names.iter().copied())
     });
+    let runs = || plan.steps.iter().filter(|step| matches!(step.kind, StepKind::Run(_)));
+    let ages = options.max_age.iter().filter(|limit| !runs().any(|step| limit.is_for(&step.meta.name)));
+    let ages = ages.map(|limit| {
+        let message =
+            format!("--max-age {:?} has no effect: it matches no RUN instruction of this build", limit.pattern);
+        warning(message)
+            .hint("write the pattern for the whole instruction with its options, for example `RUN*apt-get*`")
+    });
     let on = |name: &str| options.build_args.get(name).is_some_and(|v| !matches!(v.as_str(), "" | "0" | "false"));
     let attest = IGNORED_ARGS.into_iter().filter(|name| on(name));
     let attest = attest.map(|name| warning(format!("--build-arg {name} has no effect: kiln creates no attestations")));
     let is_git = matches!(&request.origin, Some(Remote { origin: Origin::Git { .. }, .. }));
     let git = Some(KEEP_GIT_DIR).filter(|name| on(name) && !is_git);
     let git = git.map(|name| warning(format!("--build-arg {name} has no effect: the context is not a git repository")));
-    unused.chain(filters).chain(attest).chain(git).chain(mounts_without_effect(plan, dockerfile)).collect()
+    unused.chain(filters).chain(ages).chain(attest).chain(git).chain(mounts_without_effect(plan, dockerfile)).collect()
 }
 
 /// Mount options that BuildKit accepts and ignores, in the stages of `plan`.

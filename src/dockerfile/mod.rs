@@ -45,6 +45,7 @@ pub use dump::dump;
 use dump::dump_instruction;
 pub use format::to_text;
 pub use parse::{parse, parse_trigger};
+pub(crate) use pattern::Pattern;
 pub(crate) use run_form::RunForm;
 pub(crate) use source::Spanned;
 pub use source::{Source, Span};

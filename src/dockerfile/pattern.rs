@@ -21,11 +21,11 @@ impl Piece {
 
 /// A parsed pattern.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern(Vec<Piece>);
+pub(crate) struct Pattern(Vec<Piece>);
 
 impl Pattern {
     /// Parses a pattern; the error is the character after a `\` that may not be escaped.
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
@@ -40,6 +40,11 @@ impl Pattern {
             });
         }
         Ok(Self(pieces))
+    }
+
+    /// Whether all of `value` matches.
+    pub(crate) fn matches(&self, value: &str) -> bool {
+        self.trim_prefix(value, true).is_empty()
     }
 
     /// `value` without the shortest or longest prefix that matches.

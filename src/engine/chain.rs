@@ -104,6 +104,8 @@ pub(super) struct State {
     parent: Option<Arc<State>>,
     /// The layers this step added: all of an image's for a base, else at most one.
     added: Vec<Link>,
+    /// Its key by content, once that was known and asked for.
+    content: OnceLock<StepKey>,
     merged: OnceLock<Arc<MergedTree>>,
     outline: OnceLock<Arc<MergedTree>>,
     /// Metadata of directories that its layers have no entries for, if needed: [`State::floor`].
@@ -123,8 +125,8 @@ impl State {
     }
 
     fn new(key: StepKey, parent: Option<Arc<State>>, added: Vec<Link>) -> Arc<Self> {
-        let (merged, outline, floor) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { key, parent, added, merged, outline, floor })
+        let (content, merged, outline, floor) = (OnceLock::new(), OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { key, parent, added, content, merged, outline, floor })
     }
 
     /// The layers, bottom first.
@@ -152,9 +154,9 @@ impl State {
         self.parent.is_some().then_some(self.key)
     }
 
-    /// The key of the step below, unless that is the base.
-    pub(super) fn below(&self) -> Option<StepKey> {
-        self.parent.as_ref().and_then(|parent| parent.made_key())
+    /// The state below; `None` at the bottom.
+    pub(super) fn parent(&self) -> Option<&Arc<Self>> {
+        self.parent.as_ref()
     }
 
     /// The layer that this step added, if it is stored by now.
@@ -304,8 +306,16 @@ impl State {
 
     /// The key by content: that of an image with the same layers. `None` while a layer is being packed.
     pub(super) fn content_key(&self) -> Option<StepKey> {
-        let chain: Option<Vec<DiffId>> = self.links().iter().map(Link::known).collect();
-        Some(step_key::layers(&chain?))
+        if let Some(known) = self.content.get() {
+            return Some(*known);
+        }
+        let mut chain = Vec::new();
+        for state in self.bottom_up() {
+            for link in &state.added {
+                chain.push(link.known()?);
+            }
+        }
+        Some(*self.content.get_or_init(|| step_key::layers(&chain)))
     }
 
     /// Whether every layer being packed may turn out to equal the one of the previous build; waits until their entries

@@ -10,7 +10,7 @@ use crate::base::digest::DiffId;
 use crate::base::fs::FsError;
 use crate::base::rooted::Root;
 use crate::base::time::Timestamp;
-use crate::cache::KeyParts;
+use crate::cache::{KeyParts, Made};
 use crate::layer::{
     Before, Changes, LayerWriter, Leftovers, LowerFiles, Marks, OverlayAttributes, PreviousBlob, RelPath, SegmentIndex,
     Tree, Walked, WriteOptions,
@@ -116,10 +116,13 @@ pub(super) fn record(
     if let Some(tree) = &made.tree {
         shared.layers.keep_tree(made.layer.diff_id, tree)?;
     }
-    shared.records().keep(parts.clone(), &made.layer)?;
+    let parent = task.inputs.first().filter(|_| !task.step.is_linked());
+    let origin =
+        Made { at: Some(Timestamp::from_secs(Timestamp::now().secs)), below: parent.and_then(|p| p.content_key()) };
+    shared.records().keep(parts.clone(), &made.layer, origin)?;
     listed::note(shared, task.step)?;
     history::note_key(shared, task.step, parts.key())?;
-    second.record(shared, task, parts, &made.layer)
+    second.record(shared, task, parts, &made.layer, origin)
 }
 
 /// The root after a command, with its changes.

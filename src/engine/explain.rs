@@ -86,8 +86,7 @@ impl Builder<'_> {
 
 /// The base images whose files no key depends on: steps over them are looked up whether or not their layers are stored.
 fn unread_bases(plan: &Plan) -> BTreeSet<StepId> {
-    let linked = |step: &Step| matches!(&step.kind, StepKind::Copy(copy) if copy.link);
-    if plan.steps.iter().any(linked) {
+    if plan.steps.iter().any(Step::is_linked) {
         return BTreeSet::new();
     }
     let read: BTreeSet<StepId> = plan.steps.iter().flat_map(Step::sources).collect();
@@ -180,8 +179,7 @@ impl Explain<'_, '_> {
         reasons.extend(parent.map(|parent| Reason::Parent(*parent)));
         let below = parent.is_some_and(|parent| self.done[parent.index()].verdict == Verdict::Runs);
         // A linked COPY does not depend on the files below it.
-        let linked = matches!(&step.kind, StepKind::Copy(copy) if copy.link);
-        let verdict = if certain || (below && !linked) { Verdict::Runs } else { Verdict::Depends };
+        let verdict = if certain || (below && !step.is_linked()) { Verdict::Runs } else { Verdict::Depends };
         let name = if known { Some(key) } else { self.foreseen.keys[step.id.index()] };
         let absent = name.map(|key| shared.builder.remotes.lacking(&EntryName::Step(key))).unwrap_or_default();
         Ok((Explanation { step: step.id, verdict, reasons, absent }, state))

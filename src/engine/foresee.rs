@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::stable::StableHasher;
+use crate::cache::remote::EntryName;
 use crate::cache::{StepKey, step_key};
 use crate::oci::manifest::InvalidDocument;
 use crate::plan::{Base, StepKind};
@@ -25,6 +26,15 @@ pub(super) struct Foreseen {
     pub(super) keys: Vec<Option<StepKey>>,
     /// The key of the whole build; `None` if some step must run in any case.
     pub(super) root: Option<StepKey>,
+    /// Whether steps may be too old, which the image of a whole build does not tell.
+    ages: bool,
+}
+
+impl Foreseen {
+    /// The entry that answers the whole build at once.
+    pub(super) fn image(&self) -> Option<EntryName> {
+        self.root.filter(|_| !self.ages).map(EntryName::Root)
+    }
 }
 
 /// Computes the keys. A step whose source files cannot be read ends it: executing the step explains why.
@@ -33,11 +43,12 @@ pub(super) fn foresee<'a>(shared: &Shared<'a>, lookup: &Lookup<'a>) -> Result<Fo
     let mut states: Vec<Arc<State>> = Vec::with_capacity(plan.steps.len());
     let mut keys: Vec<Option<StepKey>> = Vec::with_capacity(plan.steps.len());
     let mut whole = true;
+    let ages = plan.steps.iter().any(|step| step.meta.max_age.is_some());
     for step in &plan.steps {
         let inputs: Vec<Arc<State>> = step.inputs.iter().map(|input| Arc::clone(&states[input.index()])).collect();
         let Ok((state, exact)) = assumed(shared, lookup, Task { step, inputs: &inputs }) else {
             keys.resize(plan.steps.len(), None);
-            return Ok(Foreseen { keys, root: None });
+            return Ok(Foreseen { keys, root: None, ages });
         };
         whole &= !step.meta.no_cache;
         let parent = step.inputs.first().is_none_or(|parent| keys[parent.index()].is_some());
@@ -45,7 +56,7 @@ pub(super) fn foresee<'a>(shared: &Shared<'a>, lookup: &Lookup<'a>) -> Result<Fo
         states.push(state);
     }
     let root = whole.then(|| root(shared, states[plan.target_stage().last.index()].key)).transpose()?;
-    Ok(Foreseen { keys, root })
+    Ok(Foreseen { keys, root, ages })
 }
 
 /// What stands for a step with this key whose layers are not known.

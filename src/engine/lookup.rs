@@ -1,7 +1,9 @@
 //! Looks up the results of steps in the cache, and explains misses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::base::time::Timestamp;
 use crate::cache::remote::EntryName;
 use crate::cache::{KeyParts, Miss, Record, StepKey, step_key};
 use crate::oci::descriptor::Layer;
@@ -49,11 +51,12 @@ impl<'a> Lookup<'a> {
         match self.question(shared, task, StepFiles::Content)? {
             Question::Answered(look) => Ok(look),
             Question::Key(parts) => {
-                let mut found = shared.records().layer_anywhere(&parts)?;
+                let terms = shared.terms(task);
+                let mut found = shared.records().layer_anywhere(&parts, terms)?;
                 if found.is_none() && !shared.builder.remotes.is_empty() {
                     // A key that could not be known before.
                     shared.builder.remotes.ask(&[EntryName::Step(parts.key())]);
-                    found = shared.records().layer_anywhere(&parts)?;
+                    found = shared.records().layer_anywhere(&parts, terms)?;
                 }
                 self.answer(shared, task, parts, found)
             }
@@ -70,6 +73,9 @@ impl<'a> Lookup<'a> {
         let Some(name) = self.second_name(shared, task)? else { return Ok(None) };
         remotes.ask(&[name]);
         let Some(entry) = remotes.entry(&name).and_then(|entry| entry.layer) else { return Ok(None) };
+        if !shared.terms(task).allow(entry.made)? {
+            return Ok(None);
+        }
         for blob in entry.blobs.into_values() {
             let layer = Layer { diff_id: entry.diff_id, blob };
             if shared.blobs.have(&layer)? {
@@ -168,8 +174,21 @@ impl<'a> Lookup<'a> {
     pub(super) fn is_there(&self, shared: &Shared<'a>, task: Task<'_>, parts: &KeyParts) -> Result<bool, StepError> {
         match &task.step.kind {
             StepKind::Base(Base::Image(request)) => Ok(base::image(shared, request)?.is_some()),
-            _ => Ok(shared.records().layer(parts.key())?.is_some()),
+            _ => Ok(shared.records().layer(parts.key(), shared.terms(task))?.is_some()),
         }
+    }
+
+    /// The reason, if there is a result that is too old.
+    fn too_old(&self, shared: &Shared<'a>, task: Task<'_>, key: StepKey) -> Result<Option<Miss>, StepError> {
+        let Some(limit) = task.step.meta.max_age else { return Ok(None) };
+        let stored = shared.cache.get(key)?.map(|record| record.made);
+        let elsewhere = || Some(shared.builder.remotes.entry(&EntryName::Step(key))?.layer?.made);
+        let Some(made) = stored.or_else(elsewhere).filter(|made| !shared.terms(task).is_fresh(*made)) else {
+            return Ok(None);
+        };
+        let since = |at: Timestamp| shared.builder.settings.began.secs.saturating_sub(at.secs);
+        let age = made.at.map(|at| u64::try_from(since(at)).unwrap_or(0));
+        Ok(Some(Miss::Old { age: age.map(Duration::from_secs), limit }))
     }
 
     /// Why a step with these `parts` missed, when its slot produced `before` in the previous build. The first reason explains
@@ -187,11 +206,17 @@ impl<'a> Lookup<'a> {
             _ if task.step.meta.no_cache => return Ok(vec![Miss::Disabled]),
             _ => {}
         }
+        if let Some(why) = self.too_old(shared, task, parts.key())? {
+            return Ok(vec![why]);
+        }
         let Some(before) = before else {
             let absent = shared.builder.remotes.lacking(&EntryName::Step(parts.key()));
             return Ok(vec![Miss::NoRecord { absent }]);
         };
         let mut reasons = parts.explain(&before.parts);
+        if reasons == [Miss::Lost] && shared.terms(task).is_over_others(before.made) {
+            reasons = vec![Miss::Parent];
+        }
         for reason in &mut reasons {
             let Miss::Changed { part, files } = reason else { continue };
             *files = listed::changes(shared, task.step, part)?;

@@ -22,11 +22,13 @@ use crate::store::Sources;
 
 use super::assemble::{self, Outcome};
 use super::base;
+use super::builder::Builder;
 use super::chain::State;
 use super::error::{Error, StepError};
 use super::event::{Event, Observer};
 use super::foresee::Foreseen;
 use super::lookup::Lookup;
+use super::records::Terms;
 use super::shared::Shared;
 use super::task::Task;
 
@@ -57,7 +59,7 @@ pub(super) fn image(
 
 /// What a shared cache has of the whole build, if it has the layers, too.
 pub(super) fn whole(shared: &Shared<'_>, foreseen: &Foreseen) -> Result<Option<(EntryName, ImageEntry)>, Error> {
-    let Some(name) = foreseen.root.map(EntryName::Root) else { return Ok(None) };
+    let Some(name) = foreseen.image() else { return Ok(None) };
     shared.builder.remotes.ask(&[name]);
     let Some(entry) = shared.builder.remotes.entry(&name).and_then(|entry| entry.image) else { return Ok(None) };
     for layer in entry.layers() {
@@ -120,10 +122,10 @@ pub(super) fn send_step<'a>(
     let found: Vec<_> = states.iter().rev().zip(steps).collect();
     for (state, id) in found.into_iter().rev() {
         if let Some(layer) = state.own_layer_now() {
-            send_layer(shared, shared.plan.step(id), (state.key, state.key), &layer, state.below(), in_image);
+            send_layer(shared, (shared.plan.step(id), state.parent()), (state.key, state.key), &layer, in_image)?;
         }
     }
-    send(shared, lookup, task, parts.key(), layer, in_image)
+    send(shared, lookup, task, parts.key(), layer, in_image).map(drop)
 }
 
 /// Sends all results of a build, and the image. To be called when no step runs.
@@ -135,11 +137,10 @@ pub(super) fn send_all<'a>(
     outcome: &Outcome,
 ) -> Result<(), Error> {
     let sender = shared.builder.sender;
-    let root = foreseen.root.map(EntryName::Root);
-    if !sender.wants_all() && root.is_some_and(|root| sender.all_have(&root)) {
+    if !sender.wants_all() && foreseen.image().is_some_and(|name| sender.all_have(&name)) {
         return Ok(());
     }
-    let chain = chain(shared.plan);
+    let (chain, mut replaces) = (chain(shared.plan), false);
     for (step, state) in shared.plan.steps.iter().zip(states) {
         if matches!(step.kind, StepKind::Base(_)) {
             continue;
@@ -147,18 +148,25 @@ pub(super) fn send_all<'a>(
         let Some(layer) = state.own_layer()? else { continue };
         let inputs: Vec<Arc<State>> = step.inputs.iter().map(|input| Arc::clone(&states[input.index()])).collect();
         let sent = send(shared, lookup, Task { step, inputs: &inputs }, state.key, &layer, chain.contains(&step.id));
-        sent.map_err(|error| shared.located(step.id, error))?;
+        replaces |= sent.map_err(|error| shared.located(step.id, error))?;
     }
     let last = &states[shared.plan.target_stage().last.index()];
     let own = last.layers()?.split_off(base_layers(shared).len());
     if let Some(root) = foreseen.root
         && let Some(entry) = Entry::of_image(root, outcome.manifest.digest, &own)
     {
-        sender.send(&entry, last.made_key(), true, None);
+        // Builds that do not ask for an age find the newer result, too.
+        let found = replaces.then(|| {
+            shared.builder.remotes.ask(&[entry.name]);
+            shared.builder.remotes.entry(&entry.name)
+        });
+        let other = |found: &Entry| found.image.as_ref().is_some_and(|image| image.manifest != outcome.manifest.digest);
+        sender.send(&entry, last.made_key(), true, None, found.flatten().filter(other).as_ref());
     }
     Ok(())
 }
 
+/// Sends the result of a step under its names. Ok(true): it replaces another one.
 fn send<'a>(
     shared: &Shared<'a>,
     lookup: &Lookup<'a>,
@@ -166,28 +174,34 @@ fn send<'a>(
     key: StepKey,
     layer: &Layer,
     in_image: bool,
-) -> Result<(), StepError> {
-    let below = task.inputs.first().and_then(|parent| parent.made_key());
-    send_layer(shared, task.step, (key, key), layer, below, in_image);
+) -> Result<bool, StepError> {
+    let step = (task.step, task.inputs.first());
+    let mut replaces = send_layer(shared, step, (key, key), layer, in_image)?;
     if let Some(EntryName::Step(second)) = lookup.second_name(shared, task)? {
-        send_layer(shared, task.step, (second, key), layer, below, in_image);
+        replaces |= send_layer(shared, step, (second, key), layer, in_image)?;
     }
-    Ok(())
+    Ok(replaces)
 }
 
-/// Sends the layer of a step under a name, beside the step's own key.
+/// Sends the layer of a step over another one, under a name, beside the step's own key; while the layers below are packed,
+/// nothing: then it is sent at the end. Ok(true): it replaces one that could not be used.
 fn send_layer(
     shared: &Shared<'_>,
-    step: &Step,
+    (step, parent): (&Step, Option<&Arc<State>>),
     (name, key): (StepKey, StepKey),
     layer: &Layer,
-    below: Option<StepKey>,
     in_image: bool,
-) {
-    let blobs = [(shared.builder.settings.compression.method(), layer.blob.clone())].into();
-    let made = LayerEntry { key, diff_id: layer.diff_id, blobs, parts: None };
-    let cut = cut(shared, step, layer).map(Arc::new);
-    shared.builder.sender.send(&Entry::of_layer(name, made), below, in_image, cut.as_ref());
+) -> Result<bool, StepError> {
+    let Builder { remotes, sender, settings, .. } = shared.builder;
+    let terms = Terms::of(step, parent, settings.began);
+    let Some(made) = terms.complete(shared.records().made(key)?) else { return Ok(false) };
+    let blobs = [(settings.compression.method(), layer.blob.clone())].into();
+    let entry = Entry::of_layer(name, LayerEntry { key, diff_id: layer.diff_id, blobs, parts: None, made });
+    let is_unfit = |found: &Entry| found.layer.as_ref().is_some_and(|layer| !terms.fit(layer.made));
+    let found = remotes.entry(&entry.name).filter(is_unfit);
+    let (below, cut) = (parent.and_then(|parent| parent.made_key()), cut(shared, step, layer).map(Arc::new));
+    sender.send(&entry, below, in_image, cut.as_ref(), found.as_ref());
+    Ok(found.is_some())
 }
 
 /// A layer in segments. `None`: it is small, or what is kept beside it is missing, so that it is sent whole.

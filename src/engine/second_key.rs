@@ -11,7 +11,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cache::{KeyParts, Miss, step_key};
+use crate::cache::{KeyParts, Made, Miss, step_key};
 use crate::layer::{MergedTree, RelPath};
 use crate::oci::descriptor::Layer;
 use crate::plan::{Copy, Step, StepKind};
@@ -34,25 +34,28 @@ struct Later {
     parent: Arc<State>,
     parts: KeyParts,
     layer: Layer,
+    made: Made,
 }
 
 impl SecondKeys {
-    /// Records `layer` under the second key of the step, now or once it is known.
+    /// Records `layer` under the second key of the step, now or once it is known. Then the first record also says over which
+    /// layers it was made.
     pub(super) fn record(
         &self,
         shared: &Shared<'_>,
         task: Task<'_>,
         parts: KeyParts,
         layer: &Layer,
+        made: Made,
     ) -> Result<(), StepError> {
         let Some(parent) = task.inputs.first() else { return Ok(()) };
         if linked(task.step).is_some() || parent.content_key().is_some() {
             if let Some(second) = second(shared, task.step, parent, &parts)? {
-                shared.records().keep(second, layer)?;
+                shared.records().keep(second, layer, made)?;
             }
             return Ok(());
         }
-        let later = Later { parent: Arc::clone(parent), parts, layer: layer.clone() };
+        let later = Later { parent: Arc::clone(parent), parts, layer: layer.clone(), made };
         self.later.lock().unwrap_or_else(PoisonError::into_inner).push(later);
         Ok(())
     }
@@ -60,10 +63,12 @@ impl SecondKeys {
     /// Records what [`SecondKeys::record`] delayed. To be called when no step runs.
     pub(super) fn finish(&self, records: Records<'_>) -> Result<(), Error> {
         let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
-        for Later { parent, parts, layer } in later {
+        for Later { parent, parts, layer, made } in later {
+            let made = Made { below: parent.content_key(), ..made };
             if let Some(second) = over_content(&parent, &parts) {
-                records.keep(second, &layer)?;
+                records.keep(second, &layer, made)?;
             }
+            records.keep(parts, &layer, made)?;
         }
         Ok(())
     }
@@ -81,8 +86,8 @@ pub(super) fn look_up(
         return Ok(None);
     }
     let Some(second) = second(shared, task.step, parent, parts)? else { return Ok(None) };
-    let Some(layer) = shared.records().layer(second.key())? else { return Ok(None) };
-    shared.records().keep(parts.clone(), &layer)?;
+    let Some((layer, made)) = shared.records().layer(second.key(), shared.terms(task))? else { return Ok(None) };
+    shared.records().keep(parts.clone(), &layer, made)?;
     Ok(Some(layer))
 }
 

@@ -17,7 +17,8 @@ use super::builder::{Builder, Context};
 use super::chain::State;
 use super::error::{Error, StepError};
 use super::message::Reporter;
-use super::records::{Records, Taken};
+use super::records::{Records, Taken, Terms};
+use super::task::Task;
 use super::used_mounts::Used;
 
 /// The parts of a build that every step uses.
@@ -87,6 +88,11 @@ impl<'a> Shared<'a> {
         let Builder { store, remotes, settings, .. } = *self.builder;
         let (compression, read_only) = (settings.compression, settings.explain_only);
         Records { local: &self.cache, remotes, store, blobs: self.blobs, taken: &self.taken, compression, read_only }
+    }
+
+    /// What a recorded result must be to answer `task`.
+    pub(super) fn terms<'t>(&self, task: Task<'t>) -> Terms<'t> {
+        Terms::of(task.step, task.inputs.first(), self.builder.settings.began)
     }
 
     /// Lets other processes remove what this build does not use. The layers of `found` count as used.

@@ -14,6 +14,7 @@ use crate::base::fs;
 use crate::base::rooted::Root;
 use crate::base::sparse::SparseRead;
 use crate::base::verify::Verified;
+use crate::cache::Made;
 use crate::cache::remote::{Cut, Entry, EntryName, LayerEntry, Segments};
 use crate::layer::{self, Checked, Compression, Form, LayerWriter, Limits, WriteOptions};
 use crate::oci::blob::{BlobError, BlobFault, BlobSink, BlobSource};
@@ -97,7 +98,8 @@ fn send(shared: &Shared<'_>, mount: &SharedMount, number: usize) -> Result<(), S
     let (content, written) = pack(&lock.data(), &path, shared.stop).map_err(|e| e.to_string())?;
     let blob = Descriptor::new(written.media_type, written.blob, written.size);
     let (key, blobs) = (mount.key(), [(COMPRESSION.method(), blob)].into());
-    let entry = Entry::of_mount(key, LayerEntry { key, diff_id: written.diff_id, blobs, parts: None });
+    let entry =
+        Entry::of_mount(key, LayerEntry { key, diff_id: written.diff_id, blobs, parts: None, made: Made::default() });
     let segments = Segments::new(written.segments.0.iter().map(|segment| (segment.check, segment.len)));
     let cut = Cut { latest: entry.name, segments, content: Arc::new(content) };
     shared.builder.sender.send_mount(&mount.id, &entry, cut);

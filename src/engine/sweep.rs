@@ -123,7 +123,7 @@ impl Sweep<'_, '_> {
             let look = question.and_then(|question| match question {
                 Question::Answered(look) => Ok(look),
                 Question::Key(parts) => {
-                    let found = shared.records().layer_anywhere(&parts)?;
+                    let found = shared.records().layer_anywhere(&parts, shared.terms(task))?;
                     lookup.answer(shared, task, parts, found)
                 }
             });

@@ -1,6 +1,7 @@
 //! The plan under construction: the steps so far, and the state that all stages share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::base::time::Timestamp;
 use crate::dockerfile::{Diagnostic, Dockerfile, Escape};
@@ -22,8 +23,8 @@ pub(super) struct Draft<'a> {
     pub(super) graph: Graph<'a>,
     pub(super) created: Timestamp,
     pub(super) steps: Vec<Step>,
-    /// Steps by inputs and `no_cache`, sorted by kind, to find an equal step instead of adding another.
-    by_inputs: BTreeMap<(Vec<StepId>, bool), Vec<StepId>>,
+    /// Steps by inputs, `no_cache` and `max_age`, sorted by kind, to find an equal step instead of adding another.
+    by_inputs: BTreeMap<(Vec<StepId>, bool, Option<Duration>), Vec<StepId>>,
     pub(super) problems: Vec<Diagnostic>,
     /// Parameters of the stages, for the outline.
     pub(super) parameters: Vec<Parameter>,
@@ -67,7 +68,7 @@ impl<'a> Draft<'a> {
 
     /// Adds the step that applies `kind` to `inputs`, or returns an equal one that exists already.
     pub(super) fn step(&mut self, kind: StepKind, inputs: Vec<StepId>, meta: StepMeta) -> StepId {
-        let equal = self.by_inputs.entry((inputs.clone(), meta.no_cache)).or_default();
+        let equal = self.by_inputs.entry((inputs.clone(), meta.no_cache, meta.max_age)).or_default();
         match equal.binary_search_by(|id| self.steps[id.index()].kind.cmp(&kind)) {
             Ok(at) => equal[at],
             Err(at) => {

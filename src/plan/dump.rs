@@ -35,6 +35,9 @@ fn write_step(f: &mut impl Write, step: &Step) -> fmt::Result {
     if step.meta.no_cache {
         writeln!(f, "  no-cache")?;
     }
+    if let Some(age) = step.meta.max_age {
+        writeln!(f, "  max-age {}s", age.as_secs())?;
+    }
     if let Some(origin) = &step.meta.origin {
         writeln!(f, "  origin {origin}")?;
     }

@@ -41,7 +41,7 @@ pub(crate) use device::{Device, DeviceName};
 pub(crate) use epoch::{EpochSource, epoch_source};
 pub(crate) use globals::{IGNORED_ARGS, KEEP_GIT_DIR};
 pub(crate) use options::NamedContext;
-pub use options::{Configs, Options};
+pub use options::{Configs, MaxAge, Options};
 pub use planner::plan;
 pub(crate) use result::PlannedStage;
 pub use result::{Plan, Planned};

@@ -1,8 +1,10 @@
 //! The options of a build, besides the Dockerfile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::base::time::Timestamp;
+use crate::dockerfile::Pattern;
 use crate::oci::config::ImageConfig;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -11,6 +13,30 @@ use super::step::{ImageRequest, Network};
 
 /// The image configs known so far.
 pub type Configs = BTreeMap<ImageRequest, ImageConfig>;
+
+/// The age at which results of some RUN instructions are too old.
+#[derive(Clone, Debug)]
+pub struct MaxAge {
+    /// The pattern, as it was given.
+    pub pattern: String,
+    matched: Pattern,
+    /// The age.
+    pub age: Duration,
+}
+
+impl MaxAge {
+    /// For the RUN instructions that `pattern` matches as a whole. Err: the character after a `\` that may not be escaped.
+    pub(crate) fn new(pattern: &str, age: Duration) -> Result<Self, String> {
+        Ok(Self { pattern: pattern.to_owned(), matched: Pattern::new(pattern)?, age })
+    }
+
+    /// Whether it is for the step of this name: `[builder 2/5] RUN make`.
+    pub(crate) fn is_for(&self, name: &str) -> bool {
+        let text = name.split_once("] ").map_or(name, |(_, text)| text);
+        let is_run = text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("RUN "));
+        is_run && self.matched.matches(text)
+    }
+}
 
 /// Everything that determines a plan besides the Dockerfile and the configs of base images.
 #[derive(Clone, Debug)]
@@ -44,6 +70,8 @@ pub struct Options {
     pub no_cache: bool,
     /// `--no-cache-filter`: stage names, case-insensitive.
     pub no_cache_filter: BTreeSet<String>,
+    /// `--max-age`: instructions, with the age at which their results are too old.
+    pub max_age: Vec<MaxAge>,
     /// `--network`: the network of every RUN that sets none.
     pub network: Network,
     /// `--allow network.host`.
@@ -72,6 +100,7 @@ impl Options {
             labels: BTreeMap::new(),
             no_cache: false,
             no_cache_filter: BTreeSet::new(),
+            max_age: Vec::new(),
             network: Network::Default,
             allow_host_network: false,
             allow_insecure: false,

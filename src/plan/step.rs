@@ -4,6 +4,8 @@
 //! image's digest and the files selected from a context or another step, which enter a key as digests, and the devices
 //! of the host, which enter as names. It also skips proxy variables, which are in no key.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dockerfile::Span;
@@ -44,6 +46,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Whether it is a `COPY --link` or `ADD --link`, which does not depend on the files below it.
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(&self.kind, StepKind::Copy(copy) if copy.link)
+    }
+
     /// The steps whose files it reads, besides the one that it works on.
     pub(crate) fn sources(&self) -> Vec<StepId> {
         let step = |from: &CopyFrom| match from {
@@ -67,6 +74,8 @@ pub struct StepMeta {
     pub name: String,
     /// Run it even if a record exists; the record is still written (O-40, O-41).
     pub no_cache: bool,
+    /// Run it again if the recorded result is older.
+    pub max_age: Option<Duration>,
     /// Index of the stage in the Dockerfile; of the first one, if several stages share the step.
     pub stage: usize,
     /// The instruction's position in the Dockerfile, `stage/ordinal`: the previous result is recorded under it, to

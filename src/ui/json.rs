@@ -129,6 +129,9 @@ pub(crate) fn miss(why: &Miss) -> Value {
         Miss::Added(part) => json!({ "kind": "added", "part": part }),
         Miss::Removed(part) => json!({ "kind": "removed", "part": part }),
         Miss::Parent => json!({ "kind": "parent" }),
+        Miss::Old { age, limit } => {
+            json!({ "kind": "old", "age": age.map(|age| age.as_secs()), "limit": limit.as_secs() })
+        }
         Miss::Disabled => json!({ "kind": "disabled" }),
         Miss::Lost => json!({ "kind": "lost" }),
     }

@@ -96,11 +96,11 @@ impl Remote for Directory {
         Ok(draft.publish(&path, 0o644)?)
     }
 
-    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
+    fn put(&self, entry: &Entry, replaces: bool) -> Result<bool, RemoteError> {
         let path = self.entry(&entry.name);
         let mut draft = Self::draft(&path)?;
         io::Write::write_all(&mut draft, &entry.to_bytes()).map_err(|e| FsError::new("write", &path, e))?;
-        let new = match entry.name.is_replaced() {
+        let new = match replaces {
             true => draft.publish(&path, 0o644).map(|()| true)?,
             false => draft.publish_new(&path, 0o644)?,
         };
@@ -134,6 +134,7 @@ mod tests {
     use super::*;
     use crate::base::digest::{DiffId, Sha256, StepKey};
     use crate::base::sparse::SparseRead;
+    use crate::cache::Made;
     use crate::cache::remote::LayerEntry;
     use crate::oci::blob::BlobError;
     use crate::oci::descriptor::LAYER_TAR;
@@ -154,15 +155,17 @@ mod tests {
         let blob = Descriptor::of(LAYER_TAR, b"layer");
         let entry = |plain: &[u8]| {
             let (diff_id, blobs) = (DiffId(Sha256::of(plain)), BTreeMap::from([("plain".to_owned(), blob.clone())]));
-            Entry::of_layer(key, LayerEntry { key, diff_id, blobs, parts: None })
+            Entry::of_layer(key, LayerEntry { key, diff_id, blobs, parts: None, made: Made::default() })
         };
         let name = EntryName::Step(key);
         assert!(cache.get(&name).expect("no entry").is_none());
         assert!(cache.put_blob(&blob, &Bytes(b"other")).is_err());
         cache.put_blob(&blob, &Bytes(b"layer")).expect("the right bytes");
-        assert!(cache.put(&entry(b"first")).expect("a new entry"));
-        assert!(!cache.put(&entry(b"second")).expect("one that is there"));
+        assert!(cache.put(&entry(b"first"), false).expect("a new entry"));
+        assert!(!cache.put(&entry(b"second"), false).expect("one that is there"));
         assert_eq!(cache.get(&name).expect("an entry"), Some(entry(b"first")));
+        assert!(cache.put(&entry(b"second"), true).expect("another one"));
+        assert_eq!(cache.get(&name).expect("an entry"), Some(entry(b"second")));
         assert!(cache.has(&name).expect("an entry"));
     }
 }

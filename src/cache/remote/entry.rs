@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::digest::{BlobDigest, DiffId, Sha256, StepKey};
+use crate::cache::Made;
 use crate::oci::descriptor::{Descriptor, Layer};
 
 use super::parts::{Parts, Stored, from_short, short};
@@ -122,6 +123,9 @@ pub(crate) struct LayerEntry {
     /// What the blob, of which there is one, is put together from. `None`: blobs are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parts: Option<Parts>,
+    /// How it was made.
+    #[serde(default, skip_serializing_if = "Made::is_unknown")]
+    pub(crate) made: Made,
 }
 
 /// How a cache has a blob.
@@ -337,10 +341,8 @@ mod tests {
 
     fn step(key: StepKey, name: StepKey) -> Entry {
         let Layer { diff_id, blob } = layer("one");
-        Entry::of_layer(
-            name,
-            LayerEntry { key, diff_id, blobs: BTreeMap::from([("gzip".to_owned(), blob)]), parts: None },
-        )
+        let (blobs, made) = (BTreeMap::from([("gzip".to_owned(), blob)]), Made { at: None, below: Some(key) });
+        Entry::of_layer(name, LayerEntry { key, diff_id, blobs, parts: None, made })
     }
 
     #[test]

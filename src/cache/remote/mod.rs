@@ -1,8 +1,9 @@
 //! Caches that machines share: in a registry, in a directory, in a bucket of an S3 store, in GitHub Actions.
 //!
 //! **Holds.** An [`Entry`] says what one key leads to: `step-<key>` to the layer of a step, `root-<key>` to the layers of a
-//! whole image. Entries are written once and never changed, and there is no list of them, so that any number of builds write
-//! at the same time. [`Remote`] is one cache, [`Remotes`] all those that a build reads, [`Sender`] those that it writes.
+//! whole image. Entries are written once, and replaced only by a build that found one too old, or made over other layers;
+//! there is no list of them, so that any number of builds write at the same time. [`Remote`] is one cache, [`Remotes`] all those that a build reads,
+//! [`Sender`] those that it writes.
 //! Names that begin with `action-` are kept for entries that do not depend on the step below.
 //! **In parts.** A large layer of which the cache has most already is not sent: its entry says which ranges of stored blobs it
 //! is put together from, and one pack has the new bytes ([`Parts`](parts::Parts)). What the cache has is known from
@@ -99,9 +100,9 @@ pub(crate) trait Remote: Send + Sync {
     /// Ok: the cache has the blob. Nothing is sent if it had it, or can take it from another place of its own.
     fn put_blob(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<(), RemoteError>;
 
-    /// Stores an entry whose blobs are stored. An entry that exists stays as it is, as far as the cache can tell, unless
-    /// entries of such a name are replaced. Ok(false): there was one.
-    fn put(&self, entry: &Entry) -> Result<bool, RemoteError>;
+    /// Stores an entry whose blobs are stored. Unless it `replaces` one, an entry that exists stays as it is, as far as the
+    /// cache can tell. Ok(false): there was one. Whoever reads meanwhile gets the old entry or the new one.
+    fn put(&self, entry: &Entry, replaces: bool) -> Result<bool, RemoteError>;
 
     /// Announces an upload. Some: another build has announced it, and this one should wait for what that one writes.
     fn claim(&self, _: &UploadClaim) -> Result<Option<UploadClaim>, RemoteError> {

@@ -118,7 +118,7 @@ impl Remote for RegistryCache {
         Ok(self.client.push_blob(&self.repository, blob, from, &Quiet(&self.holders))?)
     }
 
-    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
+    fn put(&self, entry: &Entry, _replaces: bool) -> Result<bool, RemoteError> {
         let at = self.tagged(entry.name.to_string());
         let put = self.put_annotated(&at, ANNOTATION, entry.to_bytes(), entry.stored());
         put.map_err(|error| if is_behind(&error) { RemoteError::Behind(error) } else { error.into() })?;

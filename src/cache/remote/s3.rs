@@ -250,11 +250,11 @@ impl Remote for S3Cache {
         Ok(())
     }
 
-    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
+    fn put(&self, entry: &Entry, replaces: bool) -> Result<bool, RemoteError> {
         let (key, bytes) = (self.place.entry(&entry.name), entry.to_bytes());
         let payload = Payload::Bytes(JSON, &bytes);
         let mut conflicts = 0;
-        while !entry.name.is_replaced() && !self.unconditional.load(Ordering::Relaxed) {
+        while !replaces && !self.unconditional.load(Ordering::Relaxed) {
             let response = self.write(&key, payload, true)?;
             match response.status {
                 // It is there already.

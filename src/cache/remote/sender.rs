@@ -78,11 +78,20 @@ impl Sender {
     }
 
     /// Writes an entry, to all caches or to those that take all steps. `cut`: its layer in segments. A cache that is known
-    /// to have the result of another build for the step `below` gets it last, if the other one has not written its own.
-    pub(crate) fn send(&self, entry: &Entry, below: Option<StepKey>, in_image: bool, cut: Option<&Arc<Cut>>) {
+    /// to have the result of another build for the step `below` gets it last, if the other one has not written its own. Where
+    /// the entry that it `replaces` is still there, it takes its place.
+    pub(crate) fn send(
+        &self,
+        entry: &Entry,
+        below: Option<StepKey>,
+        in_image: bool,
+        cut: Option<&Arc<Cut>>,
+        replaces: Option<&Entry>,
+    ) {
         self.enqueue(|target| {
             let cut = cut.filter(|_| !(in_image && target.whole_images)).cloned();
-            (in_image || target.mode == Mode::Max).then(|| Job { entry: entry.clone(), below, cut })
+            let job = || Job { entry: entry.clone(), below, cut, replaces: replaces.cloned() };
+            (in_image || target.mode == Mode::Max).then(job)
         });
     }
 
@@ -94,7 +103,7 @@ impl Sender {
     /// Writes the entry of the cache mount with this id.
     pub(crate) fn send_mount(&self, id: &str, entry: &Entry, cut: Cut) {
         let cut = Arc::new(cut);
-        let job = || Job { entry: entry.clone(), below: None, cut: Some(Arc::clone(&cut)) };
+        let job = || Job { entry: entry.clone(), below: None, cut: Some(Arc::clone(&cut)), replaces: None };
         self.enqueue(|target| target.mounts.has(id).then(job));
     }
 

@@ -35,7 +35,7 @@ pub(super) fn upload(remote: &dyn Remote, entry: &Entry, blob: &Descriptor, cut:
         remote.put_blob(&segments, &Bytes(bytes))?;
         let mut latest = entry.latest(cut.latest, Stored::of(&segments));
         latest.set_form(blob.digest, &form);
-        remote.put(&latest)?;
+        remote.put(&latest, true)?;
     }
     Ok(form)
 }

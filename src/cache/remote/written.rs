@@ -52,6 +52,17 @@ pub(super) struct Job {
     pub(super) below: Option<StepKey>,
     /// The layer in segments.
     pub(super) cut: Option<Arc<Cut>>,
+    /// What was found under this name and did not do: too old, or made over other layers. It counts as absent, and only it:
+    /// what another build has put in its place meanwhile stays. Over another build's result, nothing is replaced.
+    pub(super) replaces: Option<Entry>,
+}
+
+impl Job {
+    /// What a cache has, if it has this entry under the name of the job.
+    fn held(&self, entry: Option<Entry>) -> Held {
+        let entry = entry.filter(|entry| self.replaces.as_ref() != Some(entry));
+        entry.map_or(Held::Nothing, |entry| Held::Entry(Box::new(entry)))
+    }
 }
 
 /// A cache that is written.
@@ -146,7 +157,7 @@ impl Written {
             None => (Vec::new(), Ok(None)),
             Some(Needs::Patience) => {
                 self.decide(&job.entry, &[], None);
-                return Ok(Some(Job { below: None, ..job }));
+                return Ok(Some(Job { below: None, replaces: None, ..job }));
             }
             Some(Needs::Blobs(missing)) => {
                 let written = self.bring(&job, &missing, read, from);
@@ -198,15 +209,15 @@ impl Written {
         let entry = &job.entry;
         let mut held = match read.answer_of(self.target.remote.name(), &entry.name) {
             _ if entry.name.is_replaced() => Held::Nothing,
-            Some(answer) => answer.map_or(Held::Nothing, |entry| Held::Entry(Box::new(entry))),
+            Some(answer) => job.held(answer),
             None => match self.known(&entry.name, read) {
                 Some(true) => Held::Something,
                 Some(false) => Held::Nothing,
-                None => self.held(&entry.name)?,
+                None => self.held(job)?,
             },
         };
         if matches!(held, Held::Nothing) && !missing.is_empty() && !entry.name.is_replaced() {
-            held = self.claim(entry)?;
+            held = self.claim(job)?;
         }
         let mut bring = missing.to_vec();
         for again in 1.. {
@@ -221,7 +232,7 @@ impl Written {
             match self.send(job, &bring, from) {
                 Ok(Some(forms)) => return Ok(Some(forms)),
                 Ok(None) => {
-                    held = self.held(&entry.name)?;
+                    held = self.held(job)?;
                     if matches!(held, Held::Nothing) {
                         break;
                     }
@@ -249,19 +260,20 @@ impl Written {
             forms.push((blob.digest, form));
         }
         // What is replaced was written with its layer. The names of steps may have made an entry too long.
-        Ok((entry.name.is_replaced() || !entry.fits() || self.target.remote.put(&entry)?).then_some(forms))
+        let put = || self.target.remote.put(&entry, job.replaces.is_some());
+        Ok((entry.name.is_replaced() || !entry.fits() || put()?).then_some(forms))
     }
 
     /// Claims the upload of what an entry leads to, and says what another build has written meanwhile.
-    fn claim(&self, entry: &Entry) -> Result<Held, RemoteError> {
-        let bytes = entry.blobs().iter().map(|blob| blob.size).sum();
+    fn claim(&self, job: &Job) -> Result<Held, RemoteError> {
+        let bytes = job.entry.blobs().iter().map(|blob| blob.size).sum();
         loop {
-            let claim = UploadClaim::new(entry.claimed(), &self.owner, bytes);
+            let claim = UploadClaim::new(job.entry.claimed(), &self.owner, bytes);
             // A cache that cannot hold claims may still take blobs.
-            let Ok(Some(other)) = self.target.remote.claim(&claim) else { return self.held(&entry.name) };
+            let Ok(Some(other)) = self.target.remote.claim(&claim) else { return self.held(job) };
             let mut pause = POLL.0;
             while other.holds() && !self.has_failed() {
-                match self.held(&entry.name)? {
+                match self.held(job)? {
                     Held::Nothing => self.pause(pause),
                     held => return Ok(held),
                 }
@@ -272,9 +284,9 @@ impl Written {
         }
     }
 
-    fn held(&self, name: &EntryName) -> Result<Held, RemoteError> {
-        match self.target.remote.get(name) {
-            Ok(entry) => Ok(entry.map_or(Held::Nothing, |entry| Held::Entry(Box::new(entry)))),
+    fn held(&self, job: &Job) -> Result<Held, RemoteError> {
+        match self.target.remote.get(&job.entry.name) {
+            Ok(entry) => Ok(job.held(entry)),
             Err(RemoteError::Invalid { .. }) if self.target.remote.replaces_unreadable() => Ok(Held::Nothing),
             Err(RemoteError::Invalid { .. }) => Ok(Held::Something),
             Err(error) => Err(error),

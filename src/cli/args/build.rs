@@ -86,6 +86,13 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = STEPS, hide_short_help = true)]
     pub(in crate::cli) no_cache_filter: Vec<String>,
 
+    /// Run a RUN step again if its result is older
+    ///
+    /// PATTERN matches the whole instruction as progress shows it, with its options; * stands for any text, ? for any character. For
+    /// example 'RUN*apt-get*=12h'. A result of unknown age is too old. Steps above run again unless the new layer equals the old one.
+    #[arg(long, value_name = "PATTERN=DURATION", help_heading = STEPS, hide_short_help = true)]
+    pub(in crate::cli) max_age: Vec<String>,
+
     /// Choose what to do when a RUN fails
     #[arg(long, value_name = "ACTION", value_enum, default_value_t, help_heading = STEPS, hide_short_help = true)]
     pub(in crate::cli) on_failure: OnFailure,

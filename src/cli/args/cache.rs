@@ -80,6 +80,12 @@ pub(in crate::cli) struct CacheExplainArgs {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(in crate::cli) no_cache_filter: Vec<String>,
 
+    /// Run a RUN step again if its result is older
+    ///
+    /// As in kiln build.
+    #[arg(long, value_name = "PATTERN=DURATION")]
+    pub(in crate::cli) max_age: Vec<String>,
+
     /// Choose the compression of new layers
     ///
     /// As in kiln build. A step is cached in any compression: its layer is compressed again.
@@ -120,6 +126,7 @@ impl CacheExplainArgs {
             network: self.network,
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
+            max_age: self.max_age.clone(),
             compression: self.compression,
             cache_from: self.cache_from.clone(),
             pull: self.pull,

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::cli::args::CacheExplainArgs;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::read::without_effect;
 use crate::cli::request;
 use crate::cli::session::Session;
 use crate::engine::{Builder, Explanation, Images};
 use crate::plan::Plan;
 use crate::registry::Client;
 use crate::sandbox::userns;
+use crate::ui::excerpt;
 
 use super::caches::Caches;
 use super::{bases, can_be_read_once_only, devices, inputs, prepare, steps};
@@ -44,6 +46,11 @@ pub(in crate::cli) fn explain(args: &CacheExplainArgs, session: &mut Session<'_>
     let resolved = bases::plan(&inputs.read, &request, &images);
     session.announce_registries(&client);
     let resolved = resolved?;
+    let useless = without_effect(&resolved.plan, &inputs.read.dockerfile, &request.source);
+    if !useless.is_empty() {
+        let source = &inputs.read.dockerfile.source;
+        session.console.message(&excerpt::render_with(source, &useless, session.console.colour()));
+    }
     let devices = devices::find(&resolved.plan, &inputs.read.dockerfile.source, &request)?;
     let privilege = userns::privilege().map_err(|e| Failure::from_error(Kind::Host, &e))?;
     let contexts = prepare::contexts(&inputs.read, &request, &inputs.fetched, &store, &cancel)?;

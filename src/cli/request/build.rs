@@ -15,7 +15,7 @@ use crate::device::Grants;
 use crate::engine;
 use crate::layer::Compression;
 use crate::oci::reference::Reference;
-use crate::plan::{Network, Options};
+use crate::plan::{MaxAge, Network, Options};
 use crate::sandbox;
 
 use super::Environment;
@@ -148,12 +148,24 @@ fn planning(args: &BuildArgs, options: &mut Options) -> Result<(), Failure> {
     }
     options.no_cache = args.no_cache;
     options.no_cache_filter = args.no_cache_filter.iter().cloned().collect();
+    options.max_age = args.max_age.iter().map(|text| max_age(text)).collect::<Result<_, _>>()?;
     options.network = match args.network {
         NetworkArg::Default | NetworkArg::Private => Network::Default,
         NetworkArg::Host => Network::Host,
         NetworkArg::None => Network::None,
     };
     Ok(())
+}
+
+/// `--max-age PATTERN=DURATION`.
+fn max_age(text: &str) -> Result<MaxAge, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("--max-age {text:?}: {why}"));
+    let (pattern, age) = text.rsplit_once('=').ok_or_else(|| wrong("want PATTERN=DURATION"))?;
+    let age = value::duration(age).map_err(|why| wrong(&why))?;
+    if pattern.is_empty() {
+        return Err(wrong("the pattern is empty"));
+    }
+    MaxAge::new(pattern, age).map_err(|c| wrong(&format!("`\\{c}` is not an escape: want \\*, \\? or \\\\")))
 }
 
 /// `--quiet`, `--progress`, else `$BUILDKIT_PROGRESS`.

@@ -273,6 +273,7 @@ impl<'p, 'a> StagePlanner<'p, 'a> {
         let origin = trigger.map(|(source, origin)| format!("{} ({origin})", source.text().trim()));
         StepMeta {
             span: self.current.span,
+            max_age: self.draft.options.max_age.iter().filter(|limit| limit.is_for(&name)).map(|limit| limit.age).min(),
             name,
             no_cache: self.draft.options.no_cache || filtered,
             stage: self.index,

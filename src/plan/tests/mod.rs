@@ -63,6 +63,11 @@ fn read_options(text: &str) -> Options {
             }
             "no-cache" => options.no_cache = true,
             "no-cache-filter" => options.no_cache_filter.extend([rest.to_owned()]),
+            "max-age" => {
+                let (pattern, secs) = pair();
+                let age = std::time::Duration::from_secs(secs.parse().expect("seconds"));
+                options.max_age.push(crate::plan::MaxAge::new(&pattern, age).expect("a pattern"));
+            }
             "network" if rest == "none" => options.network = Network::None,
             "network" if rest == "host" => options.network = Network::Host,
             "allow" if rest == "network.host" => options.allow_host_network = true,

@@ -375,6 +375,9 @@ f
         for (mode, runs) in [("default", 0), ("private", 0), ("host", 1), ("none", 1)] {
             one(&["--network", mode]).ok().says(&format!("{runs} of 2 steps would run"));
         }
+        one(&["--max-age", "RUN*=1h"]).ok().says("0 of 2 steps would run");
+        std::thread::sleep(Duration::from_secs(3));
+        one(&["--max-age", "RUN*=1s"]).ok().says("1 of 2 steps would run").says("s old (--max-age 1s)\n");
         // A layer is compressed again, which runs nothing.
         for kind in ["gzip", "zstd", "uncompressed"] {
             one(&["--compression", kind]).ok().says("0 of 2 steps would run");

@@ -7,6 +7,7 @@ mod ending;
 mod explain;
 mod instructions;
 mod interrupt;
+mod max_age;
 mod parity;
 mod seen;
 mod stages;

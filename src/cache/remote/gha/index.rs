@@ -47,6 +47,8 @@ struct Listed {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Additions {
     pub(super) entries: BTreeMap<EntryName, Entry>,
+    /// Those of them that take the place of others.
+    pub(super) replaced: BTreeSet<EntryName>,
     /// Entries that were there, and are still of use.
     pub(super) used: BTreeSet<EntryName>,
     /// Packs that are not there any more.
@@ -109,14 +111,15 @@ impl Index {
                 listed.used = number;
             }
         }
+        for name in &added.replaced {
+            self.entries.remove(&name.to_string());
+        }
         for (name, entry) in &added.entries {
             let found: Vec<(BlobDigest, Location)> =
                 entry.stored().iter().filter_map(|blob| Some((blob.digest, locate(blob)?))).collect();
             let entry = serde_json::from_slice(&entry.to_bytes()).expect("an entry is JSON");
-            match self.entries.get_mut(&name.to_string()).filter(|_| !name.is_replaced()) {
-                Some(listed) => listed.used = number,
-                None => drop(self.entries.insert(name.to_string(), Listed { used: number, entry })),
-            }
+            let listed = self.entries.entry(name.to_string()).or_insert(Listed { used: number, entry });
+            listed.used = number;
             for (digest, location) in found {
                 places.entry(digest).or_insert(location);
             }
@@ -164,18 +167,21 @@ impl Index {
 mod tests {
     use super::*;
     use crate::base::digest::{DiffId, Sha256, StepKey};
+    use crate::cache::Made;
     use crate::cache::remote::LayerEntry;
     use crate::oci::descriptor::LAYER_TAR;
 
     fn step(text: &str) -> Entry {
         let (key, blob) = (StepKey(Sha256::of(text.as_bytes())), Descriptor::of(LAYER_TAR, text.as_bytes()));
         let blobs = BTreeMap::from([("plain".to_owned(), blob)]);
-        Entry::of_layer(key, LayerEntry { key, diff_id: DiffId(Sha256::of(text.as_bytes())), blobs, parts: None })
+        let (diff_id, made) = (DiffId(Sha256::of(text.as_bytes())), Made::default());
+        Entry::of_layer(key, LayerEntry { key, diff_id, blobs, parts: None, made })
     }
 
     fn add(index: Index, number: u64, entry: &Entry, used: &[&Entry], gone: &[&str]) -> Index {
         let added = Additions {
             entries: BTreeMap::from([(entry.name, entry.clone())]),
+            replaced: BTreeSet::new(),
             used: used.iter().map(|entry| entry.name).collect(),
             gone: gone.iter().map(|pack| (*pack).to_owned()).collect(),
         };

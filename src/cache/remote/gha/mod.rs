@@ -354,8 +354,12 @@ impl Remote for GhaCache {
         pack.add(blob, self.writer(from))
     }
 
-    fn put(&self, entry: &Entry) -> Result<bool, RemoteError> {
-        lock(&self.added).entries.insert(entry.name, entry.clone());
+    fn put(&self, entry: &Entry, replaces: bool) -> Result<bool, RemoteError> {
+        let mut added = lock(&self.added);
+        added.entries.insert(entry.name, entry.clone());
+        if replaces {
+            added.replaced.insert(entry.name);
+        }
         Ok(true)
     }
 
