@@ -31,7 +31,7 @@ pub(crate) struct Made {
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
-    /// Over which layers: the key of the parent by its content. None for a step that does not depend on them.
+    /// Over which layers: what identifies them. None for a step that does not depend on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<StepKey>,
 }

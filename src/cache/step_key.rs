@@ -32,6 +32,14 @@ pub(crate) fn layers(chain: &[DiffId]) -> StepKey {
     parts.key()
 }
 
+/// Identifies the layers of `below` with one more over them. What identifies none is [`layers`] of none.
+pub(crate) fn over(below: StepKey, layer: DiffId) -> StepKey {
+    let mut parts = KeyParts::new();
+    parts.add(PARENT, below.to_string().as_bytes());
+    parts.add("layer", layer.to_string().as_bytes());
+    parts.key()
+}
+
 /// The parts of a FROM whose image is not fetched yet.
 pub(crate) fn image(manifest: BlobDigest) -> KeyParts {
     let mut parts = KeyParts::new();

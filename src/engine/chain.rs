@@ -106,6 +106,8 @@ pub(super) struct State {
     added: Vec<Link>,
     /// Its key by content, once that was known and asked for.
     content: OnceLock<StepKey>,
+    /// What identifies its layers, once they were known and asked for.
+    identity: OnceLock<StepKey>,
     merged: OnceLock<Arc<MergedTree>>,
     outline: OnceLock<Arc<MergedTree>>,
     /// Metadata of directories that its layers have no entries for, if needed: [`State::floor`].
@@ -125,8 +127,9 @@ impl State {
     }
 
     fn new(key: StepKey, parent: Option<Arc<State>>, added: Vec<Link>) -> Arc<Self> {
-        let (content, merged, outline, floor) = (OnceLock::new(), OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { key, parent, added, content, merged, outline, floor })
+        let (content, identity, floor) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (merged, outline) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { key, parent, added, content, identity, merged, outline, floor })
     }
 
     /// The layers, bottom first.
@@ -316,6 +319,18 @@ impl State {
             }
         }
         Some(*self.content.get_or_init(|| step_key::layers(&chain)))
+    }
+
+    /// Identifies the layers: results say so over which they were made. Every step of a build asks, so each layer is digested
+    /// once. `None` while a layer is being packed.
+    pub(super) fn identity(&self) -> Option<StepKey> {
+        if let Some(known) = self.identity.get() {
+            return Some(*known);
+        }
+        let below = self.parent.as_ref().map_or_else(|| Some(step_key::layers(&[])), |parent| parent.identity())?;
+        let own = self.added.iter().map(Link::known).collect::<Option<Vec<DiffId>>>()?;
+        let identity = own.into_iter().fold(below, step_key::over);
+        Some(*self.identity.get_or_init(|| identity))
     }
 
     /// Whether every layer being packed may turn out to equal the one of the previous build; waits until their entries

@@ -118,7 +118,7 @@ pub(super) fn record(
     }
     let parent = task.inputs.first().filter(|_| !task.step.is_linked());
     let origin =
-        Made { at: Some(Timestamp::from_secs(Timestamp::now().secs)), below: parent.and_then(|p| p.content_key()) };
+        Made { at: Some(Timestamp::from_secs(Timestamp::now().secs)), below: parent.and_then(|p| p.identity()) };
     shared.records().keep(parts.clone(), &made.layer, origin)?;
     listed::note(shared, task.step)?;
     history::note_key(shared, task.step, parts.key())?;

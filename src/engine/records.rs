@@ -59,9 +59,7 @@ impl<'t> Terms<'t> {
     pub(super) fn complete(&self, made: Made) -> Option<Made> {
         match (self.parent, made) {
             // It was recorded while they were packed.
-            (Some(parent), Made { at: Some(_), below: None }) => {
-                Some(Made { below: Some(parent.content_key()?), ..made })
-            }
+            (Some(parent), Made { at: Some(_), below: None }) => Some(Made { below: Some(parent.identity()?), ..made }),
             _ => Some(made),
         }
     }
@@ -73,7 +71,7 @@ impl<'t> Terms<'t> {
 
     /// Whether the result is known to have been made over other layers.
     pub(super) fn is_over_others(&self, made: Made) -> bool {
-        let now = self.parent.and_then(State::content_key);
+        let now = self.parent.and_then(State::identity);
         now.zip(made.below).is_some_and(|(now, below)| now != below)
     }
 
@@ -85,7 +83,7 @@ impl<'t> Terms<'t> {
     /// Whether a result can be used. Waits for layers below that are being packed.
     pub(super) fn allow(&self, made: Made) -> Result<bool, Error> {
         if let (Some(parent), Some(_)) = (self.parent, made.below)
-            && parent.content_key().is_none()
+            && parent.identity().is_none()
         {
             parent.layers()?;
         }

@@ -64,7 +64,7 @@ impl SecondKeys {
     pub(super) fn finish(&self, records: Records<'_>) -> Result<(), Error> {
         let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
         for Later { parent, parts, layer, made } in later {
-            let made = Made { below: parent.content_key(), ..made };
+            let made = Made { below: parent.identity(), ..made };
             if let Some(second) = over_content(&parent, &parts) {
                 records.keep(second, &layer, made)?;
             }
