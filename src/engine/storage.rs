@@ -5,8 +5,6 @@
 //! **Order.** Before steps run, so that there is room for what they write, and after the image has its names: one that lost a
 //! name to it need not stay.
 
-use std::path::PathBuf;
-
 use crate::base::cancel::Cancel;
 use crate::base::fs;
 use crate::base::lock::Patience;
@@ -17,9 +15,9 @@ use crate::store::{Policy, Step, Store, Survey, plan};
 use super::error::Error;
 use super::event::{Event, Observer};
 
-/// Everything in the store, and the paths of unreadable records.
-pub(crate) fn survey(store: &Store) -> Result<(Survey, Vec<PathBuf>), Error> {
-    let (mut steps, mut broken) = (Vec::new(), Vec::new());
+/// Everything in the store.
+pub(crate) fn survey(store: &Store) -> Result<Survey, Error> {
+    let (mut steps, mut unreadable) = (Vec::new(), Vec::new());
     for (path, used, record) in Local::new(&store.root().join("cache")).all()? {
         match record {
             Some(record) => steps.push(Step {
@@ -28,10 +26,10 @@ pub(crate) fn survey(store: &Store) -> Result<(Survey, Vec<PathBuf>), Error> {
                 blobs: record.blobs.values().map(|blob| blob.digest).collect(),
                 used,
             }),
-            None => broken.push(path),
+            None => unreadable.push(path),
         }
     }
-    Ok((store.survey(steps)?, broken))
+    Ok(store.survey(steps, unreadable)?)
 }
 
 /// The limit of a store's size, for one build.
@@ -55,7 +53,7 @@ impl StorageLimit<'_> {
         // Its time is when the survey began, on the clock of the store's file system.
         let trash = store.scratch()?;
         let began = fs::modified(trash.path())?;
-        let (mut survey, broken) = survey(store)?;
+        let mut survey = survey(store)?;
         if survey.total() <= limit {
             return Ok(true);
         }
@@ -68,8 +66,7 @@ impl StorageLimit<'_> {
         // The clock of files may be some milliseconds behind.
         let unused_since = Some(Timestamp::from_secs(self.began.secs - 1));
         let policy = Policy { unnamed: true, named_cache: true, mounts: true, keep: Some(limit), unused_since };
-        let mut sweep = plan(&survey, &policy);
-        sweep.records.extend(broken);
+        let sweep = plan(&survey, &policy);
         store.sweep(&sweep, &trash, &alone)?;
         drop(alone);
         trash.remove()?;

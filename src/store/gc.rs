@@ -65,7 +65,7 @@ enum Candidate<'s> {
 /// Decides what is removed.
 pub(crate) fn plan(survey: &Survey, policy: &Policy) -> Sweep {
     let mut needs = Needs::of(survey);
-    let mut sweep = Sweep::default();
+    let mut sweep = Sweep { records: survey.unreadable.clone(), ..Sweep::default() };
     let stray = |blob: &BlobDigest| !needs.blobs.contains_key(blob) && !survey.busy.blobs.contains(blob);
     for (blob, bytes) in survey.blobs.iter().filter(|(b, _)| stray(b)) {
         sweep.blobs.push(*blob);

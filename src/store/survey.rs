@@ -87,6 +87,8 @@ pub(crate) struct Survey {
     pub images: BTreeMap<BlobDigest, StoredImage>,
     /// The cached steps.
     pub steps: Vec<Step>,
+    /// Records that cannot be read, also because they are still being written. After [`Store::refresh`]: those that nobody writes.
+    pub unreadable: Vec<PathBuf>,
     /// Unpacked layers.
     pub unpacked: BTreeMap<DiffId, Unpacked>,
     /// Stat indexes of context directories, last keys of slots, downloads.
@@ -129,10 +131,10 @@ impl Survey {
 }
 
 impl Store {
-    /// Surveys the whole store. `steps` are all records of the cache. Ok: the survey was true while it was made. It stays
+    /// Surveys the whole store. `steps` and `unreadable` are all records of the cache. Ok: the survey was true while it was made. It stays
     /// true while the caller holds [`Store::exclude`]; [`Store::refresh`] brings it up to date later.
-    pub(crate) fn survey(&self, steps: Vec<Step>) -> Result<Survey, Error> {
-        let mut survey = Survey { steps, mounts: self.mount_instances()?, ..Survey::default() };
+    pub(crate) fn survey(&self, steps: Vec<Step>, unreadable: Vec<PathBuf>) -> Result<Survey, Error> {
+        let mut survey = Survey { steps, unreadable, mounts: self.mount_instances()?, ..Survey::default() };
         let blobs = self.root().join("blobs/sha256");
         for name in fs::list(&blobs)? {
             let Ok(digest) = format!("sha256:{}", name.to_string_lossy()).parse() else { continue };
@@ -193,6 +195,11 @@ impl Store {
             if is_busy(&step.record)? {
                 busy.layers.insert(step.layer);
                 busy.blobs.extend(&step.blobs);
+            }
+        }
+        for path in std::mem::take(&mut survey.unreadable) {
+            if !is_busy(&path)? {
+                survey.unreadable.push(path);
             }
         }
         for blob in survey.blobs.keys() {

@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(args: &CacheLsArgs, session: &mut Session<'_>) -> Done
     if let Some(code) = session.as_owner(&store)? {
         return Ok(code);
     }
-    let (survey, _) = super::survey::survey(&store)?;
+    let survey = super::survey::survey(&store)?;
     let rows = rows(&survey, args.no_trunc);
     if args.format == Format::Json {
         let list: Vec<_> = rows

@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         return Ok(code);
     }
     let (sweep, before, named) = if args.dry_run {
-        let (survey, _) = super::survey::survey(&store)?;
+        let survey = super::survey::survey(&store)?;
         (plan(&survey, &policy), survey.total(), survey.named())
     } else {
         let report = session.wait_reporter();
@@ -40,11 +40,10 @@ pub(in crate::cli) fn run(args: &PruneArgs, scope: Scope, session: &mut Session<
         // The time of the scratch directory is when the survey began, on the clock of the store's file system.
         let trash = store.scratch()?;
         let began = fs::modified(trash.path())?;
-        let (mut survey, broken) = super::survey::survey(&store)?;
+        let mut survey = super::survey::survey(&store)?;
         let alone = store.exclude(&mut Patience::new(&mut waiting))?;
         store.refresh(&mut survey, began, &alone)?;
-        let mut sweep = plan(&survey, &policy);
-        sweep.records.extend(broken);
+        let sweep = plan(&survey, &policy);
         store.sweep(&sweep, &trash, &alone)?;
         drop(alone);
         trash.remove()?;

@@ -1,7 +1,5 @@
 //! Everything in the store, listed.
 
-use std::path::PathBuf;
-
 use crate::base::fs;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::session::Session;
@@ -16,8 +14,8 @@ impl Session<'_> {
     }
 }
 
-/// Everything in the store, and the paths of unreadable records.
-pub(super) fn survey(store: &Store) -> Result<(Survey, Vec<PathBuf>), Failure> {
+/// Everything in the store.
+pub(super) fn survey(store: &Store) -> Result<Survey, Failure> {
     engine::survey(store).map_err(|error| match error {
         Error::Store(error) => error.into(),
         error => Failure::from_error(Kind::Build, &error),

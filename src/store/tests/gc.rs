@@ -139,7 +139,7 @@ fn sweep_removes_exactly_what_was_planned() {
     store.tag(&[], &b).expect("keep");
     let stray = store.put("x", b"stray").expect("put");
     crate::base::fs::ensure_dir(&store.layers_dir().join(layer(7).hex()).join("fs")).expect("a layer of nobody");
-    let sweep = plan(&store.survey(Vec::new()).expect("survey"), &DEFAULT);
+    let sweep = plan(&store.survey(Vec::new(), Vec::new()).expect("survey"), &DEFAULT);
     let alone = store.exclude(&mut Patience::new(&mut |_| ())).expect("nobody builds");
     let trash = store.scratch().expect("scratch");
     store.sweep(&sweep, &trash, &alone).expect("swept");
@@ -178,7 +178,7 @@ fn sweep_beside_lease_keeps_what_was_used_since() {
     let gone = |store: &crate::store::Store| {
         let trash = store.scratch().expect("scratch");
         let began = crate::base::fs::modified(trash.path()).expect("its time");
-        let mut survey = store.survey(Vec::new()).expect("survey");
+        let mut survey = store.survey(Vec::new(), Vec::new()).expect("survey");
         let alone = store.exclude(&mut Patience::new(&mut |_| ())).expect("nobody only looks");
         store.refresh(&mut survey, began, &alone).expect("renewed");
         let sweep = plan(&survey, &ALL);
@@ -195,6 +195,25 @@ fn sweep_beside_lease_keeps_what_was_used_since() {
     drop(builder);
     std::thread::sleep(std::time::Duration::from_millis(20));
     assert_eq!(gone(&store).len(), 4);
+}
+
+#[test]
+fn record_that_a_build_is_writing_stays() {
+    let (_dir, store) = store();
+    let dir = store.root().join("cache/v1/aa");
+    std::fs::create_dir_all(&dir).expect("create");
+    let [left, writing] = ["left", "writing"].map(|name| dir.join(name));
+    let file = std::fs::File::create(&left).expect("create");
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).expect("age it");
+    let builder = crate::store::Store::open(store.root()).expect("open");
+    drop(builder.lease().expect("a lease"));
+    std::fs::File::create(&writing).expect("create");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let began = crate::base::fs::modified(store.scratch().expect("scratch").path()).expect("its time");
+    let mut survey = store.survey(Vec::new(), vec![left.clone(), writing]).expect("survey");
+    let alone = store.exclude(&mut Patience::new(&mut |_| ())).expect("nobody only looks");
+    store.refresh(&mut survey, began, &alone).expect("renewed");
+    assert_eq!(plan(&survey, &ALL).records, [left]);
 }
 
 #[test]
