@@ -49,7 +49,8 @@ impl From<RegistryError> for Broken {
 
 impl Repository<'_> {
     /// Whether the repository has the blob. `false` also if it is not said: an account may be allowed to push alone, and the
-    /// answer to an upload has the registry's words.
+    /// answer to an upload has the registry's words. A registry that died while it stored a blob may fail at this one alone, until
+    /// it is uploaded again (S-61).
     pub(super) fn has_blob(&self, blob: &Descriptor) -> Result<bool, RegistryError> {
         let what = self.what_blob(blob);
         let url = self.blob_url(blob);
@@ -57,6 +58,7 @@ impl Repository<'_> {
         match self.request(request, &what) {
             Ok(_) => Ok(true),
             Err(RegistryError::NotFound { .. } | RegistryError::Denied { .. }) => Ok(false),
+            Err(RegistryError::Http(HttpError::Status { status: 500, .. })) => Ok(false),
             // Of a blob that is there after all, no more than a byte is wanted.
             Err(error) => {
                 Err(self.explained(error, &format!("blobs/{}", blob.digest), &[("range", "bytes=0-0")], &what))

@@ -160,6 +160,24 @@ fn registry_that_stays_away_is_named_and_push_can_be_repeated() {
 }
 
 #[test]
+fn push_mends_what_a_registry_lost_when_it_died() {
+    // S-61
+    requires!(docker_registry, skopeo);
+    let (env, mut registry) = (TestEnv::new(), Registry::start());
+    let name = registry.name("app:1");
+    let digest = build(&env, &name, 3, 1000);
+    env.kiln(&["push", &name]).ok();
+    registry.crash();
+    let links = registry.data().join("docker/registry/v2/repositories/app/_layers/sha256");
+    for layer in std::fs::read_dir(links).expect("its layers") {
+        std::fs::write(layer.expect("an entry").path().join("link"), "").expect("write");
+    }
+    registry.come_back();
+    env.kiln(&["push", &name]).ok();
+    assert_eq!(copied(&env, &name).digest, digest);
+}
+
+#[test]
 fn two_pushes_of_one_image_at_once_both_succeed() {
     // O-61
     requires!(docker_registry, skopeo);
