@@ -19,7 +19,7 @@ const DIRS: [&str; 4] = ["vendor", "src", "src/deep", "ignored"];
 const NOTATION: &str = "-- Dockerfile --
 FROM busybox AS vendor
 COPY vendor /vendor
-RUN find /vendor -type f | sort | xargs cat > /sum
+RUN find /vendor -type f -print0 | sort -z | xargs -0 cat > /sum
 FROM busybox
 RUN mkdir -p /all/src/deep /all/vendor && echo below > /all/src/one && echo below > /all/vendor/two && ln -s one /all/src/z
 COPY --from=vendor /sum /
